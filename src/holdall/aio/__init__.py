@@ -1,0 +1,1 @@
+"""The async faces of stores."""

@@ -1,0 +1,166 @@
+"""Every exception that holdall raises."""
+
+from __future__ import annotations
+
+import errno
+
+__all__ = [
+    "BlobExistsError",
+    "BlobNotFoundError",
+    "ConcurrencyError",
+    "IntegrityError",
+    "InvalidArgumentError",
+    "InvalidDataError",
+    "InvalidKeyError",
+    "KeyConflictError",
+    "MissingDependencyError",
+    "PartialWriteError",
+    "ReadOnlyError",
+    "SerializationError",
+    "StoreClosedError",
+    "StoreError",
+    "StoreUnavailableError",
+    "UnsupportedOperation",
+    "UntrustedDataError",
+]
+
+
+class StoreError(Exception):
+    """The base of every error here.
+
+    Args:
+        message: What went wrong and what to do next, without the key.
+        key: The key it happened to. `Store` fills it in when a backend leaves it out, so that an error
+            always names the key that the caller used.
+
+    >>> str(StoreError("the disk is full", key="a/b"))
+    "'a/b': the disk is full"
+    """
+
+    key: str | None
+
+    def __init__(self, message: str = "", *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+
+    def __str__(self) -> str:
+        return self.message if self.key is None else f"{self.key!r}: {self.message}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default of OSError and KeyError would rebuild from `args` and lose the key.
+        return (_rebuild, (type(self), self.message, self.__dict__))
+
+
+def _rebuild(kind: type[StoreError], message: str, state: dict[str, object]) -> StoreError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class BlobNotFoundError(StoreError, KeyError, FileNotFoundError):
+    """No blob has this key.
+
+    It is a `KeyError`, as a dict raises, and a `FileNotFoundError`, as `open` does.
+    """
+
+    def __init__(self, message: str = "no such blob", *, key: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.errno, self.strerror, self.filename = errno.ENOENT, message, key
+
+
+class ConcurrencyError(StoreError):
+    """What is there now isn't what `expect` said: read it again, then decide.
+
+    Attributes:
+        expected: The ETag that the caller gave, or None where the blob had to be absent.
+        actual: The ETag found, or None where nothing was there or the medium did not say.
+    """
+
+    def __init__(
+        self,
+        message: str = "somebody changed it since it was read",
+        *,
+        key: str | None = None,
+        expected: str | None = None,
+        actual: str | None = None,
+    ) -> None:
+        super().__init__(message, key=key)
+        self.expected = expected
+        self.actual = actual
+
+
+class BlobExistsError(ConcurrencyError, FileExistsError):
+    """A blob is there already, and `expect=ABSENT` asked for none."""
+
+    def __init__(
+        self,
+        message: str = "a blob is already there",
+        *,
+        key: str | None = None,
+        actual: str | None = None,
+    ) -> None:
+        super().__init__(message, key=key, actual=actual)
+        self.errno, self.strerror, self.filename = errno.EEXIST, message, key
+
+
+class InvalidArgumentError(StoreError, ValueError):
+    """An argument can't be right in any store: a range, a time to live, a mode, a URI, an option."""
+
+
+class InvalidKeyError(InvalidArgumentError):
+    """This can't be a key; the message says which rule it breaks."""
+
+
+class KeyConflictError(StoreError):
+    """A medium of folders can't hold both `a` and `a/b`; the blob that was there is untouched."""
+
+
+class ReadOnlyError(StoreError):
+    """The store, or the medium under it, takes no writes."""
+
+
+class UnsupportedOperation(StoreError):
+    """The medium can't keep the promise that this call makes; `store.can` tells beforehand."""
+
+
+class IntegrityError(StoreError):
+    """The stored bytes aren't what was written."""
+
+
+class SerializationError(StoreError):
+    """A value can't become bytes, or bytes can't become the value."""
+
+
+class InvalidDataError(SerializationError, TypeError):
+    """A store of bytes was given something that isn't bytes, a binary file, or an iterable of buffers."""
+
+
+class UntrustedDataError(StoreError):
+    """Reading this would run code that came with the data."""
+
+
+class PartialWriteError(StoreError):
+    """A write reached some of the stores below, not all.
+
+    Attributes:
+        failures: For each store that failed, by its name, why.
+    """
+
+    def __init__(
+        self, message: str = "", *, key: str | None = None, failures: dict[str, Exception] | None = None
+    ) -> None:
+        super().__init__(message, key=key)
+        self.failures = failures or {}
+
+
+class StoreUnavailableError(StoreError):
+    """The medium can't be reached or used: network, credentials, permission, a full or damaged disk."""
+
+
+class StoreClosedError(StoreUnavailableError, ValueError):
+    """The store was closed; open it again."""
+
+
+class MissingDependencyError(StoreError, ImportError):
+    """An optional package isn't installed; the message says which extra brings it."""

@@ -1,0 +1,196 @@
+"""A blob as a file object: read by ranges, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from holdall.errors import ConcurrencyError
+from holdall.ranges import CHUNK
+
+if TYPE_CHECKING:
+    from holdall.store import Info, Piece, Store
+
+__all__ = ["BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
+
+_SPOOL = 8 * CHUNK
+
+
+class BlobReader(io.RawIOBase):
+    """A raw, seekable file over a store's ranges.
+
+    Reading on from where the last read ended goes on with the same stream; a seek begins another. The blob
+    is the one that was opened: if it is replaced meanwhile, a read that would mix the two raises
+    `ConcurrencyError`.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._position = 0
+        self._pieces: Iterator[Piece] | None
+        self._info, self._pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
+        self._left: Piece = b""
+
+    @property
+    def info(self) -> Info:
+        """What was opened."""
+        return self._info
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._info.size}.get(whence)
+        if base is None:
+            raise ValueError(f"whence is 0, 1 or 2, not {whence}")
+        if base + offset < 0:
+            raise ValueError(f"a file has no position {base + offset}")
+        if base + offset != self._position:
+            self._position = base + offset
+            self._pieces, self._left = None, b""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        if not self._left:
+            self._left = self._next()
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = memoryview(self._left)[count:]
+        self._position += count
+        return count
+
+    def _next(self) -> Piece:
+        if self._position >= self._info.size:
+            return b""
+        if self._pieces is None:
+            info, pieces = self._resume()
+            if info.etag != self._info.etag:
+                raise ConcurrencyError(
+                    "the blob was replaced while it was read; open it again",
+                    key=self._key,
+                    expected=self._info.etag,
+                    actual=info.etag,
+                )
+            self._pieces = pieces
+        for piece in self._pieces:
+            if len(piece):
+                return piece
+        return b""
+
+    def _resume(self) -> tuple[Info, Iterator[Piece]]:
+        from holdall.ranges import cut
+        from holdall.store import Can
+
+        if Can.RANGE in self._store.can:
+            return self._store._read(self._key, self._position, None)  # pyright: ignore[reportPrivateUsage]
+        info, pieces = self._store._read(self._key, 0, None)  # pyright: ignore[reportPrivateUsage]
+        return info, cut(pieces, self._position, info.size)
+
+    def close(self) -> None:
+        self._pieces, self._left = None, b""
+        super().close()
+
+
+class BlobWriter(io.RawIOBase):
+    """The base of files that are written: published by `close`, dropped by `discard`.
+
+    A subclass implements `write`, `_publish` and `_drop`.
+    """
+
+    _done = False
+
+    def writable(self) -> bool:
+        return True
+
+    def _publish(self) -> None:
+        raise NotImplementedError
+
+    def _drop(self) -> None:
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Close without publishing."""
+        if not self._done:
+            self._done = True
+            try:
+                self._drop()
+            finally:
+                super().close()
+
+    def close(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        try:
+            self._publish()
+        finally:
+            super().close()
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def __del__(self) -> None:
+        # What nobody closed was not finished, so that closing it here would publish half a blob.
+        if not self._done:
+            warnings.warn(f"{self!r} was dropped unclosed and is not stored", ResourceWarning, stacklevel=2)
+            self.discard()
+
+
+class SpooledWriter(BlobWriter):
+    """A file kept in memory, past 8 MiB in a temporary file, and handed over in pieces at its close."""
+
+    def __init__(self, publish: Callable[[Iterable[Piece]], object]) -> None:
+        self._hand_over = publish
+        self._spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL))  # noqa: SIM115
+
+    def write(self, buffer: Any, /) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        view = memoryview(buffer).cast("B")
+        self._spool.write(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self._spool.tell()
+
+    def _publish(self) -> None:
+        with self._spool as spool:
+            spool.seek(0)
+            self._hand_over(iter(lambda: spool.read(CHUNK), b""))
+
+    def _drop(self) -> None:
+        self._spool.close()
+
+
+class TextFile(io.TextIOWrapper):
+    """A text file over a blob, that discards what it wrote when its `with` raises."""
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        discard = getattr(self.buffer, "discard", None)
+        if kind is not None and discard is not None:
+            discard()
+        else:
+            self.close()
+
+    def __del__(self) -> None:
+        discard = None if self.closed else getattr(self.buffer, "discard", None)
+        if discard is not None:
+            warnings.warn(f"{self!r} was dropped unclosed and is not stored", ResourceWarning, stacklevel=2)
+            discard()

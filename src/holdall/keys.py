@@ -1,0 +1,144 @@
+"""What a key is, and how prefixes and globs pick keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from holdall.errors import InvalidArgumentError, InvalidKeyError
+
+__all__ = ["MAX_KEY_BYTES", "check_key", "check_prefix", "glob_prefix", "matcher", "past"]
+
+MAX_KEY_BYTES = 1024
+"""The longest key, in UTF-8 bytes: as long as S3 takes."""
+
+_LAST = "\U0010ffff" * (MAX_KEY_BYTES // 4)
+
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
+_is_key = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
+
+
+def check_key(key: object) -> str:
+    """The key itself, if it is one.
+
+    A key is a non-empty str of at most 1,024 UTF-8 bytes, whose segments between slashes are neither empty
+    nor `.` or `..`, without control characters (Unicode's category Cc, NUL among them) or lone surrogates.
+
+    Raises:
+        InvalidKeyError: It isn't; the message says why.
+
+    >>> check_key("run-7/weights")
+    'run-7/weights'
+    >>> check_key("../etc/passwd")
+    Traceback (most recent call last):
+    holdall.errors.InvalidKeyError: '../etc/passwd': a key has no segment '..'
+    """
+    if type(key) is str:
+        # A character takes at most four bytes, so that short keys need no encoding to be measured.
+        if _is_key(key) and (len(key) <= MAX_KEY_BYTES // 4 or len(key.encode()) <= MAX_KEY_BYTES):
+            return key
+        raise InvalidKeyError(_fault(key), key=key)
+    if isinstance(key, str):
+        return check_key(str.__str__(key))
+    raise InvalidKeyError(f"a key is a str, not {type(key).__name__}")
+
+
+def _fault(key: str) -> str:
+    if not key:
+        return "a key has at least one character"
+    if key.startswith("/") or key.endswith("/"):
+        return "a key neither starts nor ends with '/'"
+    for segment in key.split("/"):
+        if not segment:
+            return "a key has no empty segment ('//')"
+        if segment in (".", ".."):
+            return f"a key has no segment {segment!r}"
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        return "a key has no lone surrogates"
+    if size > MAX_KEY_BYTES:
+        return f"a key has at most {MAX_KEY_BYTES} UTF-8 bytes, this one {size}"
+    return "a key has no control characters"
+
+
+def check_prefix(prefix: object) -> str:
+    """The prefix as a str; `None` is the empty one. Any str will do: what can't begin a key matches none."""
+    if prefix is None:
+        return ""
+    if isinstance(prefix, str):
+        return str.__str__(prefix)
+    raise InvalidArgumentError(f"a prefix is a str, not {type(prefix).__name__}")
+
+
+def past(prefix: str) -> str:
+    """A string that no key starting with `prefix` sorts after, and every later key does.
+
+    >>> "a/zzz" < past("a/") < "a0"
+    True
+    """
+    return prefix + _LAST
+
+
+def glob_prefix(glob: str) -> str:
+    """The literal text that every match of the glob starts with.
+
+    >>> glob_prefix("logs/2026-*/x")
+    'logs/2026-'
+    """
+    return re.split(r"[*?\[]", glob, maxsplit=1)[0]
+
+
+def matcher(glob: str) -> Callable[[str], object]:
+    """A predicate that says whether a whole key matches the glob.
+
+    As in `pathlib` and fsspec: `*` and `?` stay inside a segment, `**` as a whole segment crosses any number
+    of them, none included, `[abc]` and `[!abc]` are sets.
+
+    >>> [bool(matcher("**/*.pdf")(key)) for key in ("a.pdf", "x/y/a.pdf", "a.txt")]
+    [True, True, False]
+    """
+    if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgumentError(f"a glob is a str, not {type(glob).__name__}")
+    segments = glob.split("/")
+    pattern = ""
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "**":
+            pattern += ".*" if last else "(?:[^/]+/)*"
+        else:
+            pattern += _segment_pattern(segment) + ("" if last else "/")
+    return re.compile(pattern, re.DOTALL).fullmatch
+
+
+def _segment_pattern(segment: str) -> str:
+    pattern, index = "", 0
+    while index < len(segment):
+        char = segment[index]
+        index += 1
+        if char == "*":
+            if not pattern.endswith("[^/]*"):
+                pattern += "[^/]*"
+        elif char == "?":
+            pattern += "[^/]"
+        elif char == "[":
+            # As in fnmatch, a `]` that comes first belongs to the set, and a set never closed is a `[`.
+            first = index + (segment[index : index + 1] == "!")
+            end = segment.find("]", first + 1)
+            if end < 0:
+                pattern += r"\["
+                continue
+            body = segment[first:end].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+            body = body.replace("]", r"\]").replace("&", r"\&").replace("~", r"\~").replace("|", r"\|")
+            negated = "^" if segment[index : index + 1] == "!" else ""
+            try:
+                re.compile(f"[{body}]")
+            except re.error as error:
+                raise InvalidArgumentError(
+                    f"the glob has a bad set [{segment[index:end]}]: {error}"
+                ) from error
+            pattern += f"(?!/)[{negated}{body}]"
+            index = end + 1
+        else:
+            pattern += re.escape(char)
+    return pattern

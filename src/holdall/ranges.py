@@ -1,0 +1,52 @@
+"""What a range of a blob is: a Python slice that must not reach before the first byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from holdall.errors import InvalidArgumentError
+
+__all__ = ["CHUNK", "check_range", "cut", "span"]
+
+CHUNK = 1 << 20
+"""How much of a stream is held at once: 1 MiB moves at full speed."""
+
+
+def check_range(start: object, stop: object) -> None:
+    """Refuse ends that no slice takes."""
+    for end in (start, stop):
+        if end is not None and (not isinstance(end, int) or isinstance(end, bool)):
+            raise InvalidArgumentError(f"a range has ends of int, not {type(end).__name__}")
+
+
+def span(start: int, stop: int | None, size: int) -> tuple[int, int]:
+    """The first byte and the byte past the last, clamped as a slice of `size` bytes clamps.
+
+    Raises:
+        InvalidArgumentError: A negative end reaches before the first byte.
+
+    >>> span(-4, None, 10), span(3, 99, 10), span(8, 2, 10)
+    ((6, 10), (3, 10), (8, 8))
+    """
+    if start < 0:
+        start += size
+    if stop is None:
+        stop = size
+    elif stop < 0:
+        stop += size
+    if start < 0 or stop < 0:
+        raise InvalidArgumentError(f"the range reaches before the first of {size} bytes")
+    start = min(start, size)
+    return start, max(start, min(stop, size))
+
+
+def cut(pieces: Iterable[bytes | memoryview], start: int, stop: int) -> Iterator[memoryview]:
+    """The bytes from `start` to `stop` of what the pieces make together, without a copy."""
+    offset = 0
+    for piece in pieces:
+        low, high = max(start - offset, 0), min(stop - offset, len(piece))
+        offset += len(piece)
+        if low < high:
+            yield memoryview(piece)[low:high]
+        if offset >= stop:
+            return

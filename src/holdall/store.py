@@ -1,0 +1,1229 @@
+"""The contract: a store is a mapping from keys to bytes."""
+
+from __future__ import annotations
+
+import enum
+import io
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from math import isfinite
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    Self,
+    TextIO,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
+
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidDataError,
+    StoreClosedError,
+    StoreError,
+    UnsupportedOperation,
+)
+from holdall.keys import check_key, check_prefix, glob_prefix, matcher, past
+from holdall.ranges import CHUNK, check_range, cut, span
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from holdall.aio.store import AsyncStore
+
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "PLAIN",
+    "Attributes",
+    "Body",
+    "Can",
+    "Condition",
+    "Data",
+    "Expect",
+    "Info",
+    "Piece",
+    "Store",
+]
+
+T = TypeVar("T")
+
+
+class Condition(enum.Enum):
+    """What `expect` says beside an ETag."""
+
+    ANY = "any"
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ANY: Final = Condition.ANY
+"""Whatever is there now, nothing included."""
+ABSENT: Final = Condition.ABSENT
+"""Nothing is there now."""
+
+Expect: TypeAlias = Condition | str
+"""What must be there now: `ANY`, `ABSENT`, or the ETag of the blob."""
+Piece: TypeAlias = bytes | memoryview
+"""A flat run of bytes, on its way through a store."""
+Body: TypeAlias = Iterable[Piece]
+"""What a backend is given to write: pieces, to be read once, in order."""
+Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
+"""What a caller may put: any buffer, a binary file, or an iterable of buffers."""
+
+
+class Can(enum.Flag):
+    """What a store does natively and atomically.
+
+    Without `RANGE`, `COPY` or `BULK` the call still works, only slower. Without `WRITE`, `DELETE`, `LIST`,
+    `CREATE`, `SWAP`, `EXPIRE`, `SIGN` or `ATTRIBUTES` it raises `UnsupportedOperation`.
+
+    >>> from holdall import Can, MemoryStore
+    >>> Can.SWAP in MemoryStore().can
+    True
+    """
+
+    WRITE = enum.auto()
+    """Blobs can be put."""
+    DELETE = enum.auto()
+    """Blobs can be deleted."""
+    LIST = enum.auto()
+    """Keys can be listed."""
+    RANGE = enum.auto()
+    """A part of a blob is read without the rest."""
+    CREATE = enum.auto()
+    """`expect=ABSENT`, atomic."""
+    SWAP = enum.auto()
+    """`expect=` an ETag, atomic."""
+    EXPIRE = enum.auto()
+    """`ttl=`."""
+    COPY = enum.auto()
+    """Blobs are copied without passing through this process."""
+    BULK = enum.auto()
+    """Many blobs cost less together than one by one."""
+    SIGN = enum.auto()
+    """URLs that let others in for a while."""
+    ATTRIBUTES = enum.auto()
+    """`content_type=` is kept with the blob."""
+
+
+class Info(NamedTuple):
+    """What is known of a blob without reading it.
+
+    >>> from holdall import MemoryStore
+    >>> info = MemoryStore().put("a", b"four")
+    >>> info.key, info.size
+    ('a', 4)
+    """
+
+    key: str
+    """The key, as the store takes it back."""
+    size: int
+    """In bytes."""
+    etag: str
+    """An opaque token that changes whenever the bytes do."""
+    modified: datetime
+    """When it was written, aware, in UTC."""
+    content_type: str | None = None
+    """The media type given at the put (RFC 9110, section 8.3)."""
+    expires: datetime | None = None
+    """When it goes, aware, in UTC; None for never."""
+
+
+class Attributes(NamedTuple):
+    """What is kept with a blob beside its bytes."""
+
+    content_type: str | None = None
+    expires: datetime | None = None
+
+
+PLAIN: Final = Attributes()
+"""No attributes."""
+
+
+class _Missing(enum.Enum):
+    MISSING = "missing"
+
+
+_MISSING: Final = _Missing.MISSING
+_BATCH: Final = 1000
+
+
+class Store(MutableMapping[str, bytes]):
+    """A mapping from keys to bytes, in any medium.
+
+    People hold a `Store`; a backend subclasses it and writes the five primitives `_read`, `_write`,
+    `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are checked here,
+    once, before a primitive is called; keys are added to errors here; fallbacks are made here.
+
+    A backend that can do better than a fallback overrides a hook: `_keys`, `_children`, `_get_many`,
+    `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`, `_clear`, `_close`.
+
+    >>> from holdall import MemoryStore
+    >>> store = MemoryStore()
+    >>> store["greeting"] = b"hello"
+    >>> store["greeting"], store.get("other"), list(store)
+    (b'hello', None, ['greeting'])
+    """
+
+    can: Can = Can(0)
+    """What this store does natively and atomically."""
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """The URI schemes of this store."""
+
+    inline: bool = False
+    """Whether calls touch neither disk nor network, so that `aio` runs them without a thread."""
+
+    _secrets: ClassVar[frozenset[str]] = frozenset()
+    """The settings whose values no repr shows."""
+
+    _closed: bool = False
+
+    # --- the primitives -------------------------------------------------------------------------------
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        """Open a blob: what it is, and its bytes.
+
+        `key` is valid. `start` and `stop` are ints, as in a slice: negative ends count from the end;
+        `holdall.ranges.span` resolves them against the size. A whole blob is `0, None`.
+
+        The info and the bytes must come from one read, so that the ETag belongs to these bytes, even while
+        the blob is replaced. Pieces hold at most a few MiB. An iterator that is dropped half-way must free
+        what it holds. Only a store that `can` RANGE is given anything but `0, None`.
+
+        Raises:
+            BlobNotFoundError: No blob has this key, or it has expired.
+        """
+        raise NotImplementedError
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        """Write a blob, whole or not at all.
+
+        `key` is valid. `body` is read once; it may be endless in length but is never to be gathered whole by
+        a medium that can stream, and it may raise, which must leave the old blob and no litter that listing
+        shows. `expect` is only what `can` has: a condition is checked in the same atomic step that publishes.
+        `attributes` hold only what `can` has. When this returns, the write is acknowledged.
+
+        Raises:
+            ConcurrencyError: `expect` is an ETag, and the blob has another, or there is none.
+            BlobExistsError: `expect` is `ABSENT`, and there is a blob.
+            KeyConflictError: The medium has folders, and another blob is in the way.
+        """
+        raise NotImplementedError
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        """Make a blob absent; whether it was there. `expect` is `ANY`, or an ETag where `can` has SWAP.
+
+        Raises:
+            ConcurrencyError: `expect` is an ETag, and the blob has another, or there is none.
+        """
+        raise NotImplementedError
+
+    def _info(self, key: str) -> Info:
+        """What is known of a blob, without reading it.
+
+        Raises:
+            BlobNotFoundError: No blob has this key, or it has expired.
+        """
+        raise NotImplementedError
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        """The blobs whose keys start with the string `prefix` and sort past `after`, in order of their code
+        points, lazily: no step may cost memory in proportion to what is listed, where the medium allows it,
+        and nothing reads a blob's bytes.
+
+        Writers may come between any two steps: neither an error nor a key twice may come of it. A blob that
+        is there all the while is listed.
+        """
+        raise NotImplementedError
+
+    # --- hooks, each with a fallback ------------------------------------------------------------------
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return (info.key for info in self._scan(prefix, after))
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        after = ""
+        while True:
+            for info in self._scan(prefix, after):
+                slash = info.key.find("/", len(prefix))
+                if slash >= 0:
+                    break
+                yield info
+            else:
+                return
+            folder = info.key[: slash + 1]
+            yield folder
+            after = past(folder)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for key in keys:
+            data = self.get(key, _MISSING)
+            if data is not _MISSING:
+                yield key, data
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        for key, body in items:
+            yield self._write(key, body, ANY, attributes)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return sum(self._delete(key, ANY) for key in keys)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        info, pieces = self._read(source, 0, None)
+        attributes = Attributes(info.content_type, info.expires)
+        return self._write(target, pieces, expect, attributes)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        while True:
+            info, pieces = self._read(source, 0, None)
+            moved = self._write(target, pieces, expect, Attributes(info.content_type, info.expires))
+            if Can.SWAP not in self.can:
+                self._delete(source, ANY)
+                return moved
+            try:
+                self._delete(source, info.etag)
+                return moved
+            except ConcurrencyError as error:
+                # It changed meanwhile: the newer bytes are the ones to move, over what was just written.
+                if error.actual is None and not self.exists(source):
+                    return moved
+                expect = moved.etag
+
+    def _open_read(self, key: str) -> BinaryIO:
+        from holdall.files import BlobReader
+
+        return cast(BinaryIO, io.BufferedReader(BlobReader(self, key), CHUNK))
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        from holdall.files import SpooledWriter
+
+        return cast(BinaryIO, SpooledWriter(lambda body: self._write(key, body, expect, attributes)))
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        raise NotImplementedError
+
+    def _clear(self) -> None:
+        keys = self._keys("", "")
+        while batch := list(islice(keys, _BATCH)):
+            self._delete_many(batch)
+
+    def _close(self) -> None:
+        """Free what this handle holds; called once."""
+
+    def _settings(self) -> dict[str, object]:
+        """The arguments of the constructor that open this store again, here or in another process.
+
+        The first one is shown without its name by `repr`.
+        """
+        raise UnsupportedOperation(f"a {type(self).__name__} has no settings to pickle it by")
+
+    # --- checks ---------------------------------------------------------------------------------------
+
+    def _checked(self, key: object) -> str:
+        if self._closed:
+            raise self._closed_error()
+        return check_key(key)
+
+    def _closed_error(self) -> StoreClosedError:
+        return StoreClosedError(f"this {type(self).__name__} is closed; open the store again")
+
+    def _need(self, flag: Can, call: str) -> None:
+        if self._closed:
+            raise self._closed_error()
+        if flag not in self.can:
+            raise UnsupportedOperation(f"a {type(self).__name__} can't {call}: its `can` lacks {flag.name}")
+
+    def _conditions(
+        self, expect: Expect, ttl: float | timedelta | None, content_type: str | None
+    ) -> Attributes:
+        """The attributes to write, once the store is known to be able to keep every promise of the call."""
+        self._need(Can.WRITE, "put")
+        if expect is not ANY:
+            self._check_expect(expect)
+        if content_type is not None:
+            if not isinstance(content_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidArgumentError("a content_type is a str, such as 'text/plain'")
+            self._need(Can.ATTRIBUTES, "keep a content_type")
+        if ttl is None:
+            return Attributes(content_type)
+        seconds = _seconds(ttl, "a ttl")
+        self._need(Can.EXPIRE, "let a blob expire (ttl=)")
+        try:
+            return Attributes(content_type, datetime.now(UTC) + timedelta(seconds=seconds))
+        except OverflowError:
+            raise InvalidArgumentError(f"a ttl of {seconds:g} seconds is past the year 9999") from None
+
+    def _check_expect(self, expect: object) -> None:
+        if expect is ABSENT:
+            self._need(Can.CREATE, "create only where nothing is (expect=ABSENT)")
+        elif isinstance(expect, str):
+            self._need(Can.SWAP, "compare and swap (expect=etag)")
+        elif expect is not ANY:
+            raise InvalidArgumentError(f"expect is ANY, ABSENT or an ETag (a str), not {expect!r}")
+
+    # --- the mapping ----------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> bytes:
+        data = self.get(key, _MISSING)
+        if data is _MISSING:
+            raise BlobNotFoundError(key=key)
+        return data
+
+    def __setitem__(self, key: str, value: Data) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        if not self.delete(key):
+            raise BlobNotFoundError(key=key)
+
+    def __contains__(self, key: object) -> bool:
+        return self.exists(cast(str, key))
+
+    def __iter__(self) -> Iterator[str]:
+        return self.iterate_keys()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.iterate_keys())
+
+    def __bool__(self) -> bool:
+        return next(self.iterate_keys(), None) is not None
+
+    # A store is a place, not a value: comparing contents would read every blob.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
+
+    @overload
+    def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str, default: T) -> bytes | T: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The blob's bytes, or the default where there is none.
+
+        Raises:
+            InvalidKeyError: This is no key.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore().get("absent", b"a default")
+        b'a default'
+        """
+        key = self._checked(key)
+        try:
+            return _joined(self._read(key, 0, None)[1])
+        except BlobNotFoundError:
+            return default
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
+        """The bytes from `start` to before `stop`, as a slice gives them: past the end there are none,
+        and negative ends count from the end.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+            InvalidArgumentError: An end is no int, or a negative one reaches before the first byte.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"a": b"0123456789"})
+        >>> store.get_range("a", 2, 5), store.get_range("a", -3)
+        (b'234', b'789')
+        """
+        key = self._checked(key)
+        check_range(start, stop)
+        try:
+            if Can.RANGE in self.can:
+                return _joined(self._read(key, start, stop)[1])
+            info, pieces = self._read(key, 0, None)
+            low, high = span(start, stop, info.size)
+            return _joined(cut(pieces, low, high))
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def put(
+        self,
+        key: str,
+        data: Data,
+        *,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> Info:
+        """Store bytes under a key, whole or not at all, and tell what was written.
+
+        Args:
+            key: Where.
+            data: Any buffer, a binary file (read from where it stands), or an iterable of buffers; the last
+                two are streamed.
+            expect: What must be there now: `ANY`, `ABSENT`, or the ETag of the blob to replace.
+            ttl: How long it lives, in seconds or as a timedelta, counted from now; None is for ever.
+            content_type: Its media type, kept with it.
+
+        Raises:
+            ConcurrencyError: The blob has another ETag than `expect`, or there is none.
+            BlobExistsError: `expect` is `ABSENT`, and there is a blob.
+            InvalidDataError: The data are not bytes.
+            UnsupportedOperation: The medium can't keep what was asked for.
+
+        >>> from holdall import ABSENT, MemoryStore
+        >>> store = MemoryStore()
+        >>> first = store.put("config", b"v1", expect=ABSENT)
+        >>> store.put("config", b"v2", expect=first.etag).size
+        2
+        """
+        key = self._checked(key)
+        body = (data,) if type(data) is bytes else _body(data)
+        if expect is ANY and ttl is None and content_type is None and Can.WRITE in self.can:
+            attributes = PLAIN
+        else:
+            attributes = self._conditions(expect, ttl, content_type)
+        try:
+            return self._write(key, body, expect, attributes)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def delete(self, key: str, *, expect: Expect = ANY) -> bool:
+        """Delete a blob; True if it was there.
+
+        Args:
+            key: Which.
+            expect: `ANY`, or the ETag it must have.
+
+        Raises:
+            ConcurrencyError: The blob has another ETag, or there is none.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b""}).delete("a")
+        True
+        """
+        key = self._checked(key)
+        self._need(Can.DELETE, "delete")
+        if expect is ABSENT:
+            raise InvalidArgumentError("delete takes an ETag or ANY as expect; ABSENT is there already")
+        if expect is not ANY:
+            self._check_expect(expect)
+        try:
+            return self._delete(key, expect)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    @overload
+    def pop(self, key: str) -> bytes: ...
+    @overload
+    def pop(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def pop(self, key: str, default: T) -> bytes | T: ...
+    def pop(self, key: str, default: Any = _MISSING) -> Any:
+        """The blob's bytes, which are deleted: of many callers at once one gets them (where `can` has SWAP).
+
+        Raises:
+            BlobNotFoundError: No blob has this key, and there is no default.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b"x"}).pop("a")
+        b'x'
+        """
+        key = self._checked(key)
+        self._need(Can.DELETE, "pop")
+        try:
+            while True:
+                try:
+                    info, pieces = self._read(key, 0, None)
+                except BlobNotFoundError:
+                    if default is _MISSING:
+                        raise
+                    return default
+                data = _joined(pieces)
+                if Can.SWAP not in self.can:
+                    self._delete(key, ANY)
+                    return data
+                try:
+                    self._delete(key, info.etag)
+                    return data
+                except ConcurrencyError:
+                    continue
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def popitem(self) -> tuple[str, bytes]:
+        """The first key and its bytes, which are deleted.
+
+        Raises:
+            BlobNotFoundError: The store is empty.
+        """
+        while True:
+            key = next(self.iterate_keys(), None)
+            if key is None:
+                raise BlobNotFoundError("the store is empty")
+            data = self.pop(key, _MISSING)
+            if data is not _MISSING:
+                return key, data
+
+    def setdefault(self, key: str, default: Data = b"") -> bytes:
+        """The blob's bytes; where there is none, `default` is put first, atomically if `can` has CREATE.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore().setdefault("a", b"first")
+        b'first'
+        """
+        key = self._checked(key)
+        body: bytes | None = None
+        while True:
+            found = self.get(key, _MISSING)
+            if found is not _MISSING:
+                return found
+            if body is None:
+                # A stream can be read once, and the race may need it twice.
+                body = default if isinstance(default, bytes) else _joined(iter(_body(default)))
+            try:
+                self.put(key, body, expect=ABSENT if Can.CREATE in self.can else ANY)
+                return body
+            except ConcurrencyError:
+                continue
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, other: Mapping[str, Data] | Iterable[tuple[str, Data]] = (), /, **more: Data
+    ) -> None:
+        """Put many blobs, as `dict.update` takes them."""
+        if other != () or not more:
+            self.put_many(other)
+        if more:
+            self.put_many(more)
+
+    def clear(self) -> None:
+        """Delete every blob of this store, and nothing else in the medium."""
+        self._need(Can.DELETE, "clear")
+        self._need(Can.LIST, "clear")
+        self._clear()
+
+    def keys(self) -> KeysView[str]:
+        """A view of the keys: `in` asks for one key, iterating lists."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[bytes]:
+        """A view of the blobs' bytes, read one by one as it is iterated."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, bytes]:
+        """A view of keys with their bytes, read one by one as it is iterated."""
+        return _Items(self)
+
+    # --- beyond the mapping ---------------------------------------------------------------------------
+
+    def exists(self, key: str) -> bool:
+        """Whether a blob has this key.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b""}).exists("a")
+        True
+        """
+        key = self._checked(key)
+        try:
+            self._info(key)
+        except BlobNotFoundError:
+            return False
+        except StoreError as error:
+            error.key = key
+            raise
+        return True
+
+    def info(self, key: str) -> Info:
+        """What is known of a blob without reading it.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b"xyz"}).info("a").size
+        3
+        """
+        key = self._checked(key)
+        try:
+            return self._info(key)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def list(self, prefix: str = "", *, glob: str | None = None) -> Iterator[Info]:
+        """The blobs whose keys start with a string prefix and match a glob, lazily, in order of their keys.
+
+        Args:
+            prefix: Any str, its characters literal; as in S3 it may end inside a segment.
+            glob: `*` and `?` within a segment, `**` for any number of segments, `[abc]`.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"logs/a": b"", "logs/b": b"12", "x": b""})
+        >>> [(info.key, info.size) for info in store.list("logs/")]
+        [('logs/a', 0), ('logs/b', 2)]
+        """
+        self._need(Can.LIST, "list")
+        prefix, start, matches = _selection(prefix, glob)
+        if matches is None:
+            return self._alive(self._scan(prefix, start))
+        return self._alive(info for info in self._scan(prefix, start) if matches(info.key))
+
+    def iterate_keys(
+        self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
+    ) -> Iterator[str]:
+        """The keys that start with a string prefix, not with another, and match a glob, lazily, in order.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"a.txt": b"", "b/c.txt": b"", "d": b""})
+        >>> list(store.iterate_keys(glob="**/*.txt", exclude_prefix="a"))
+        ['b/c.txt']
+        """
+        self._need(Can.LIST, "list")
+        prefix, start, matches = _selection(prefix, glob)
+        keys = self._keys(prefix, start)
+        excluded = check_prefix(exclude_prefix)
+        if excluded:
+            keys = (key for key in keys if not key.startswith(excluded))
+        if matches is not None:
+            keys = (key for key in keys if matches(key))
+        return self._alive(keys)
+
+    def _alive(self, listing: Iterator[T]) -> Iterator[T]:
+        for entry in listing:
+            yield entry
+            if self._closed:
+                raise self._closed_error()
+
+    def children(self, prefix: str = "") -> Iterator[str | Info]:
+        """One level of the tree of keys, as a directory shows it, in order: what has a `/` after the prefix
+        once, as a prefix that ends in `/`; the rest as `Info`.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"logs/1": b"", "logs/2": b"", "readme": b""})
+        >>> [child if isinstance(child, str) else child.key for child in store.children()]
+        ['logs/', 'readme']
+        """
+        self._need(Can.LIST, "list")
+        return self._alive(self._children(check_prefix(prefix)))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of those of the keys that are there.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b"1"}).get_many(["a", "b"])
+        {'a': b'1'}
+        """
+        if isinstance(keys, str):
+            raise InvalidArgumentError("get_many takes many keys; use get for one")
+        checked = [self._checked(key) for key in keys]
+        return dict(self._get_many(checked))
+
+    def put_many(
+        self,
+        items: Mapping[str, Data] | Iterable[tuple[str, Data]],
+        *,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> dict[str, Info]:
+        """Put many blobs, in one round trip, transaction or commit where `can` has BULK.
+
+        Every key and the type of every value are checked before the first is written.
+
+        Args:
+            items: A mapping, or pairs of key and data.
+            ttl: As in `put`, for each.
+            content_type: As in `put`, for each.
+
+        >>> from holdall import MemoryStore
+        >>> list(MemoryStore().put_many({"a": b"1", "b": b"2"}))
+        ['a', 'b']
+        """
+        attributes = self._conditions(ANY, ttl, content_type)
+        pairs = cast("Iterable[tuple[str, Data]]", items.items() if isinstance(items, Mapping) else items)
+        checked: list[tuple[str, Body]] = []
+        for key, data in pairs:
+            checked.append((check_key(key), (data,) if type(data) is bytes else _body(data)))
+        return {info.key: info for info in self._put_many(checked, attributes)}
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete many blobs; how many were there.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b"", "b": b""}).delete_many(["a", "b", "c"])
+        2
+        """
+        if isinstance(keys, str):
+            raise InvalidArgumentError("delete_many takes many keys; use delete for one")
+        self._need(Can.DELETE, "delete")
+        return self._delete_many(dict.fromkeys(self._checked(key) for key in keys))
+
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: Literal["rb", "wb", "xb", "br", "bw", "bx"] = "rb",
+        *,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> BinaryIO: ...
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: Literal["r", "w", "x", "rt", "wt", "xt"],
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> TextIO: ...
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: str,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> IO[Any]: ...
+    def open(
+        self,
+        key: str,
+        mode: str = "rb",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> IO[Any]:
+        """The blob as a file object, streamed.
+
+        A file that is written is seen whole when it is closed, and not at all if the body of its `with`
+        raises or it is dropped unclosed. A file that is read keeps to the blob it opened.
+
+        Args:
+            key: Which.
+            mode: `r` reads, `w` writes, `x` creates (with `expect=ABSENT`); `b` for bytes (the default
+                is `rb`), else text.
+            encoding: As in the builtin `open`, for text; UTF-8 by default.
+            errors: As in the builtin `open`.
+            newline: As in the builtin `open`.
+            expect: As in `put`, for a file that is written; checked when it is closed.
+            ttl: As in `put`.
+            content_type: As in `put`.
+
+        Raises:
+            BlobNotFoundError: No blob has this key, and it is to be read.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore()
+        >>> with store.open("log.csv", "w") as file:
+        ...     _ = file.write("a,b")
+        >>> store["log.csv"]
+        b'a,b'
+        """
+        key = self._checked(key)
+        action = _action(mode, encoding, errors, newline)
+        if action == "r":
+            if (expect, ttl, content_type) != (ANY, None, None):
+                raise InvalidArgumentError("expect, ttl and content_type are for files that are written")
+        elif action == "x":
+            if expect is not ANY:
+                raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
+            expect = ABSENT
+        try:
+            if action == "r":
+                file = self._open_read(key)
+            else:
+                file = self._open_write(key, expect, self._conditions(expect, ttl, content_type))
+        except StoreError as error:
+            error.key = key
+            raise
+        if "b" in mode:
+            return file
+        from holdall.files import TextFile
+
+        return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
+
+    def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
+        """The blob's bytes in chunks of `size` bytes, the last one shorter.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+
+        >>> from holdall import MemoryStore
+        >>> list(MemoryStore({"a": b"abcde"}).chunks("a", 2))
+        [b'ab', b'cd', b'e']
+        """
+        key = self._checked(key)
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError("a chunk has a size of at least one byte")
+        try:
+            pieces = self._read(key, 0, None)[1]
+        except StoreError as error:
+            error.key = key
+            raise
+        return _chunked(pieces, size)
+
+    def modify(
+        self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING
+    ) -> Info:
+        """Change a blob by compare-and-swap: read it, call the function, put what it returns if nobody else
+        wrote meanwhile, else begin again. The function may thus be called more than once.
+
+        Args:
+            key: Which.
+            function: From the bytes that are there to the data to put.
+            default: What the function is given where there is no blob.
+
+        Raises:
+            BlobNotFoundError: No blob has this key, and there is no default.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore()
+        >>> _ = store.modify("count", lambda old: b"%d" % (int(old) + 1), default=b"0")
+        >>> store["count"]
+        b'1'
+        """
+        key = self._checked(key)
+        self._need(Can.SWAP, "modify")
+        if default is not _MISSING:
+            self._need(Can.CREATE, "modify with a default")
+        while True:
+            try:
+                info, pieces = self._read(key, 0, None)
+                old, expect = _joined(pieces), cast(Expect, info.etag)
+                attributes = Attributes(info.content_type, info.expires)
+            except BlobNotFoundError as error:
+                if default is _MISSING:
+                    error.key = key
+                    raise
+                old, expect, attributes = default, ABSENT, PLAIN
+            new = function(old)
+            try:
+                return self._write(key, _body(new), expect, attributes)
+            except ConcurrencyError:
+                continue
+            except StoreError as error:
+                error.key = key
+                raise
+
+    def copy(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
+        """Copy a blob, with its attributes, inside the medium where it can.
+
+        Args:
+            source: From which key.
+            target: To which.
+            expect: What must be at the target, as in `put`.
+
+        Raises:
+            BlobNotFoundError: There is no source.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"a": b"x"})
+        >>> store.copy("a", "b").size, sorted(store)
+        (1, ['a', 'b'])
+        """
+        return self._transfer(self._copy, source, target, expect)
+
+    def move(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
+        """Move a blob, with its attributes, inside the medium where it can. The target is whole before the
+        source goes.
+
+        Args:
+            source: From which key.
+            target: To which.
+            expect: What must be at the target, as in `put`.
+
+        Raises:
+            BlobNotFoundError: There is no source.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"a": b"x"})
+        >>> store.move("a", "b").key, list(store)
+        ('b', ['b'])
+        """
+        self._need(Can.DELETE, "move")
+        return self._transfer(self._move, source, target, expect)
+
+    def _transfer(
+        self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
+    ) -> Info:
+        source, target = self._checked(source), self._checked(target)
+        self._conditions(expect, None, None)
+        try:
+            if source == target:
+                info = self._info(source)
+                if expect is not ANY and expect != info.etag:
+                    raise ConcurrencyError(expected=None, actual=info.etag)
+                return info
+            return act(source, target, expect)
+        except StoreError as error:
+            error.key = source if isinstance(error, BlobNotFoundError) else target
+            raise
+
+    def sign(self, key: str, *, method: str = "GET", expires: float | timedelta = 3600) -> str:
+        """A URL that lets whoever holds it read (`GET`) or write (`PUT`) one blob for a while.
+
+        Args:
+            key: Which.
+            method: The HTTP method it is good for.
+            expires: For how long, in seconds or as a timedelta.
+
+        Raises:
+            UnsupportedOperation: The medium has no such URLs.
+        """
+        key = self._checked(key)
+        self._need(Can.SIGN, "sign URLs")
+        return self._sign(key, method, _seconds(expires, "expires"))
+
+    # --- its life -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Free what this handle holds. It may be called twice; any other call then raises."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        if self._closed:
+            raise self._closed_error()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def aio(self) -> AsyncStore:
+        """The same calls as coroutines."""
+        from holdall.aio.store import AsyncStore
+
+        return AsyncStore(self)
+
+    @staticmethod
+    def from_uri(uri: str, **options: Any) -> Store:
+        """The store that a URI or a path names.
+
+        Args:
+            uri: Such as `memory://`, `./data`, `sqlite:///file.db`; its query gives options.
+            options: The same as keywords.
+
+        Raises:
+            InvalidArgumentError: Nobody knows the scheme or an option; the message lists those known.
+
+        >>> from holdall import Store
+        >>> Store.from_uri("memory://")
+        MemoryStore()
+        """
+        from holdall.uri import from_uri
+
+        return from_uri(uri, **options)
+
+    def __repr__(self) -> str:
+        try:
+            settings = self._settings()
+        except UnsupportedOperation:
+            return f"{type(self).__name__}(...)"
+        shown: list[str] = []
+        for index, (name, value) in enumerate(settings.items()):
+            text = "'***'" if name in self._secrets and value is not None else repr(value)
+            if index == 0:
+                if value is not None:
+                    shown.append(text)
+            elif value is not None and value is not False:
+                shown.append(f"{name}={text}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopen, (type(self), self._settings())
+
+
+def _reopen(kind: Callable[..., Store], settings: dict[str, Any]) -> Store:
+    return kind(**settings)
+
+
+class _Values(ValuesView[bytes]):
+    """The bytes of every blob; one that goes while they are listed is left out, as the contract has it."""
+
+    _mapping: Store
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _, data in _pairs(self._mapping):
+            yield data
+
+    def __contains__(self, value: object) -> bool:
+        return any(data == value for data in self)
+
+
+class _Items(ItemsView[str, bytes]):
+    _mapping: Store
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return _pairs(self._mapping)
+
+
+def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
+    for key in store.iterate_keys():
+        data = store.get(key, _MISSING)
+        if data is not _MISSING:
+            yield key, data
+
+
+def _selection(prefix: str | None, glob: str | None) -> tuple[str, str, Callable[[str], object] | None]:
+    """A prefix to scan, where to begin, and what else a key must match."""
+    prefix = check_prefix(prefix)
+    if glob is None:
+        return prefix, "", None
+    matches = matcher(glob)
+    literal = glob_prefix(glob)
+    if literal.startswith(prefix):
+        return literal, "", matches
+    if prefix.startswith(literal):
+        return prefix, "", matches
+    return prefix, past(prefix), matches
+
+
+def _action(mode: object, *text: object) -> str:
+    letters = set(mode) if isinstance(mode, str) else set[str]()
+    action = letters & {"r", "w", "x"}
+    if (
+        not isinstance(mode, str)
+        or len(action) != 1
+        or letters - {"r", "w", "x", "b", "t"}
+        or len(letters) != len(mode)
+        or {"b", "t"} <= letters
+    ):
+        raise InvalidArgumentError(
+            f"mode is one of 'r', 'w', 'x' with 'b' or 't', not {mode!r}; "
+            "a blob is replaced, not updated in place"
+        )
+    if "b" in letters and any(option is not None for option in text):
+        raise InvalidArgumentError("encoding, errors and newline are for text; leave out the 'b' of the mode")
+    return action.pop()
+
+
+def _seconds(value: object, what: str) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgumentError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
+    if not isfinite(value) or value <= 0:
+        raise InvalidArgumentError(f"{what} is more than zero seconds, not {value}")
+    return value
+
+
+def _joined(pieces: Iterator[Piece]) -> bytes:
+    first = next(pieces, None)
+    if first is None:
+        return b""
+    second = next(pieces, None)
+    if second is None:
+        return first if type(first) is bytes else bytes(first)
+    # Written into one growing buffer, a large blob is held once, where a join would hold it twice.
+    buffer = io.BytesIO()
+    buffer.write(first)
+    buffer.write(second)
+    for piece in pieces:
+        buffer.write(piece)
+    return buffer.getvalue()
+
+
+def _chunked(pieces: Iterator[Piece], size: int) -> Iterator[bytes]:
+    held: list[memoryview] = []
+    length = 0
+    for piece in pieces:
+        if length == 0 and len(piece) == size and type(piece) is bytes:
+            yield piece
+            continue
+        view = memoryview(piece)
+        while length + len(view) >= size:
+            take = size - length
+            held.append(view[:take])
+            yield b"".join(held)
+            held, length, view = [], 0, view[take:]
+        if view:
+            held.append(view)
+            length += len(view)
+    if length:
+        yield b"".join(held)
+
+
+def _flat(data: Any) -> Piece | None:
+    if type(data) is bytes:
+        return data
+    try:
+        view = memoryview(data)
+    except TypeError:
+        return None
+    if view.format == "B" and view.ndim == 1 and view.contiguous:
+        return view
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
+def _body(data: Any) -> Body:
+    """The pieces of whatever a caller may put."""
+    flat = _flat(data)
+    if flat is not None:
+        return (flat,)
+    if isinstance(data, io.TextIOBase):
+        raise InvalidDataError("this file is open for text; open it in binary mode ('rb')")
+    if isinstance(data, str):
+        raise InvalidDataError("a str is no bytes; encode it, as in text.encode()")
+    if hasattr(data, "read"):
+        return _file_pieces(data)
+    if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
+        kind = type(cast(object, data)).__name__
+        raise InvalidDataError(f"a store takes bytes, a binary file or an iterable of buffers, not {kind}")
+    return _iterable_pieces(cast("Iterable[object]", data))
+
+
+def _file_pieces(file: Any) -> Iterator[Piece]:
+    while True:
+        piece = _flat(file.read(CHUNK))
+        if piece is None:
+            raise InvalidDataError("the file gave no bytes; open it in binary mode ('rb')")
+        if not len(piece):
+            return
+        yield piece
+
+
+def _iterable_pieces(data: Iterable[object]) -> Iterator[Piece]:
+    for buffer in data:
+        piece = _flat(buffer)
+        if piece is None:
+            raise InvalidDataError(f"the iterable gave {type(buffer).__name__}, not a buffer")
+        # A caller's huge buffer passes in chunks, so that no medium copies it whole.
+        for offset in range(0, len(piece), 4 * CHUNK):
+            yield piece[offset : offset + 4 * CHUNK]

@@ -1,0 +1,284 @@
+"""A store in a dict of this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import count
+from secrets import token_hex
+from typing import Any, NamedTuple, TypeVar, overload
+from weakref import WeakValueDictionary
+
+from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, StoreUnavailableError
+from holdall.keys import past
+from holdall.ranges import CHUNK, span
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Data, Expect, Info, Piece, Store
+
+__all__ = ["DictStore", "MemoryStore"]
+
+T = TypeVar("T")
+
+
+class _Entry(NamedTuple):
+    data: bytes
+    etag: int
+    written: float
+    attributes: Attributes
+    expires: float | None
+
+
+class _Blobs:
+    """What all handles of one name share."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, _Entry] = {}
+        self.lock = threading.RLock()
+        self.etags = count(1)
+        self.order: list[str] | None = None
+        """The keys, sorted; None when a key has come or gone since."""
+        self.token: str | None = None
+        """What a pickle of an unnamed store calls it."""
+
+    def sorted(self) -> list[str]:
+        with self.lock:
+            if self.order is None:
+                self.order = sorted(self.entries)
+            return self.order
+
+
+_named: dict[str, _Blobs] = {}
+_unnamed: WeakValueDictionary[str, _Blobs] = WeakValueDictionary()
+_naming = threading.Lock()
+
+
+class MemoryStore(Store):
+    """A store in a dict of this process, gone with it.
+
+    Args:
+        blobs: Blobs to begin with.
+        name: Stores of one name in one process are one store; without a name each is its own.
+
+    It copies what it is given. It pickles as its name, for this process only.
+
+    >>> store = MemoryStore({"a": b"1"})
+    >>> store["a"]
+    b'1'
+    >>> MemoryStore(name="shared")["b"] = b"2"
+    >>> MemoryStore(name="shared")["b"]
+    b'2'
+    """
+
+    can = (
+        Can.WRITE
+        | Can.DELETE
+        | Can.LIST
+        | Can.RANGE
+        | Can.CREATE
+        | Can.SWAP
+        | Can.EXPIRE
+        | Can.COPY
+        | Can.ATTRIBUTES
+    )
+    schemes = ("memory",)
+    inline = True
+
+    def __init__(self, blobs: Mapping[str, Data] | None = None, *, name: str | None = None) -> None:
+        self._name = name
+        if name is None:
+            self._shared = _Blobs()
+        else:
+            with _naming:
+                self._shared = _named.setdefault(name, _Blobs())
+        self._entries = self._shared.entries
+        if blobs:
+            self.update(blobs)
+
+    @classmethod
+    def _from_uri(cls, location: str) -> MemoryStore:
+        return cls(name=location or None)
+
+    def _settings(self) -> dict[str, object]:
+        return {"blobs": None, "name": self._name}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._name is not None:
+            return _here, (os.getpid(), self._name, None)
+        shared = self._shared
+        if shared.token is None:
+            shared.token = token_hex(8)
+            _unnamed[shared.token] = shared
+        return _here, (os.getpid(), None, shared.token)
+
+    # --- fast paths: a key that is found was valid when it was put ---
+
+    @overload
+    def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str, default: T) -> bytes | T: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            entry = self._entries[key]
+        except (KeyError, TypeError):
+            self._checked(key)
+            return default
+        if self._closed:
+            raise self._closed_error()
+        if entry.expires is not None and entry.expires <= time.time():
+            return default
+        return entry.data
+
+    def exists(self, key: str) -> bool:
+        try:
+            entry = self._entries[key]
+        except (KeyError, TypeError):
+            self._checked(key)
+            return False
+        if self._closed:
+            raise self._closed_error()
+        return entry.expires is None or entry.expires > time.time()
+
+    # --- the primitives ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        entry = self._live(key)
+        if entry is None:
+            raise BlobNotFoundError(key=key)
+        if start == 0 and stop is None and len(entry.data) <= CHUNK:
+            return _info(key, entry), iter((entry.data,))
+        start, stop = span(start, stop, len(entry.data))
+        view = memoryview(entry.data)
+        pieces = (view[at : min(at + CHUNK, stop)] for at in range(start, stop, CHUNK))
+        return _info(key, entry), pieces
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        data = _gathered(body)
+        expires = None if attributes.expires is None else attributes.expires.timestamp()
+        shared = self._shared
+        with shared.lock:
+            if expect is not ANY:
+                self._expect(key, expect)
+            entry = _Entry(data, next(shared.etags), time.time(), attributes, expires)
+            if key not in self._entries:
+                shared.order = None
+            self._entries[key] = entry
+        return _info(key, entry)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        with self._shared.lock:
+            if expect is not ANY:
+                self._expect(key, expect)
+            alive = self._live(key) is not None
+            if self._entries.pop(key, None) is not None:
+                self._shared.order = None
+            return alive
+
+    def _info(self, key: str) -> Info:
+        entry = self._live(key)
+        if entry is None:
+            raise BlobNotFoundError(key=key)
+        return _info(key, entry)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return (_info(key, entry) for key, entry in self._walk(prefix, after))
+
+    # --- hooks ---
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return (key for key, _ in self._walk(prefix, after))
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        with self._shared.lock:
+            entry = self._live(source)
+            if entry is None:
+                raise BlobNotFoundError(key=source)
+            return self._write(target, (entry.data,), expect, entry.attributes)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        with self._shared.lock:
+            info = self._copy(source, target, expect)
+            self._delete(source, ANY)
+            return info
+
+    def _clear(self) -> None:
+        with self._shared.lock:
+            self._entries.clear()
+            self._shared.order = None
+
+    def _close(self) -> None:
+        if self._name is None:
+            # A private dict goes with its only handle; one that was pickled may have others.
+            self._entries = {}
+
+    # --- helpers ---
+
+    def _live(self, key: str) -> _Entry | None:
+        entry = self._entries.get(key)
+        if entry is None or (entry.expires is not None and entry.expires <= time.time()):
+            return None
+        return entry
+
+    def _expect(self, key: str, expect: Expect) -> None:
+        entry = self._live(key)
+        if expect is ABSENT:
+            if entry is not None:
+                raise BlobExistsError(key=key, actual=_etag(entry))
+        elif entry is None or _etag(entry) != expect:
+            actual = None if entry is None else _etag(entry)
+            raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        # The sorted list is replaced, never changed, so that it can be walked without the lock.
+        order = self._shared.sorted()
+        low = bisect_left(order, prefix)
+        high = bisect_right(order, past(prefix)) if prefix else len(order)
+        if after:
+            low = max(low, bisect_right(order, after))
+        for index in range(low, high):
+            entry = self._live(order[index])
+            if entry is not None:
+                yield order[index], entry
+
+
+DictStore = MemoryStore
+
+
+def _etag(entry: _Entry) -> str:
+    return f"{entry.etag:x}"
+
+
+def _info(key: str, entry: _Entry) -> Info:
+    return Info(
+        key,
+        len(entry.data),
+        f"{entry.etag:x}",
+        datetime.fromtimestamp(entry.written, UTC),
+        entry.attributes.content_type,
+        entry.attributes.expires,
+    )
+
+
+def _gathered(body: Body) -> bytes:
+    pieces = list(body)
+    # bytes() of bytes is the same object, which nobody can change; of a view it is a copy.
+    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+
+def _here(process: int, name: str | None, token: str | None) -> MemoryStore:
+    if process != os.getpid():
+        raise StoreUnavailableError(
+            "a memory store lives in the process that made it; use a store with a file or a server for two"
+        )
+    if name is not None:
+        return MemoryStore(name=name)
+    store = MemoryStore()
+    shared = _unnamed.get(token or "")
+    if shared is None:
+        raise StoreUnavailableError("the memory store that was pickled is gone")
+    store._shared, store._entries = shared, shared.entries  # pyright: ignore[reportPrivateUsage]
+    return store
