@@ -175,8 +175,8 @@ class Store(MutableMapping[str, bytes]):
     """A mapping from keys to bytes, in any medium.
 
     People hold a `Store`; a backend subclasses it and writes the five primitives `_read`, `_write`,
-    `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are checked here,
-    once, before a primitive is called; keys are added to errors here; fallbacks are made here.
+    `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are
+    checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
 
     A backend that can do better than a fallback overrides a hook: `_keys`, `_children`, `_get_many`,
     `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`, `_clear`, `_close`.
@@ -688,8 +688,8 @@ class Store(MutableMapping[str, bytes]):
         self._need(Can.LIST, "list")
         prefix, start, matches = _selection(prefix, glob)
         if matches is None:
-            return self._alive(self._scan(prefix, start))
-        return self._alive(info for info in self._scan(prefix, start) if matches(info.key))
+            return self._scan(prefix, start)
+        return (info for info in self._scan(prefix, start) if matches(info.key))
 
     def iterate_keys(
         self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
@@ -709,13 +709,7 @@ class Store(MutableMapping[str, bytes]):
             keys = (key for key in keys if not key.startswith(excluded))
         if matches is not None:
             keys = (key for key in keys if matches(key))
-        return self._alive(keys)
-
-    def _alive(self, listing: Iterator[T]) -> Iterator[T]:
-        for entry in listing:
-            yield entry
-            if self._closed:
-                raise self._closed_error()
+        return keys
 
     def children(self, prefix: str = "") -> Iterator[str | Info]:
         """One level of the tree of keys, as a directory shows it, in order: what has a `/` after the prefix
@@ -727,7 +721,7 @@ class Store(MutableMapping[str, bytes]):
         ['logs/', 'readme']
         """
         self._need(Can.LIST, "list")
-        return self._alive(self._children(check_prefix(prefix)))
+        return self._children(check_prefix(prefix))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The bytes of those of the keys that are there.
