@@ -35,6 +35,7 @@ from typing import (
 )
 
 from holdall.errors import (
+    BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
@@ -287,10 +288,14 @@ class Store(MutableMapping[str, bytes]):
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         for key, body in items:
-            yield self._write(key, body, ANY, attributes)
+            try:
+                yield self._write(key, body, ANY, attributes)
+            except StoreError as error:
+                error.key = key
+                raise
 
     def _delete_many(self, keys: Iterable[str]) -> int:
-        return sum(self._delete(key, ANY) for key in keys)
+        return sum(self.delete(key) for key in keys)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         info, pieces = self._read(source, 0, None)
@@ -688,8 +693,8 @@ class Store(MutableMapping[str, bytes]):
         self._need(Can.LIST, "list")
         prefix, start, matches = _selection(prefix, glob)
         if matches is None:
-            return self._scan(prefix, start)
-        return (info for info in self._scan(prefix, start) if matches(info.key))
+            return self._alive(self._scan(prefix, start))
+        return self._alive(info for info in self._scan(prefix, start) if matches(info.key))
 
     def iterate_keys(
         self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
@@ -709,7 +714,13 @@ class Store(MutableMapping[str, bytes]):
             keys = (key for key in keys if not key.startswith(excluded))
         if matches is not None:
             keys = (key for key in keys if matches(key))
-        return keys
+        return self._alive(keys)
+
+    def _alive(self, listing: Iterator[T]) -> Iterator[T]:
+        for entry in listing:
+            if self._closed:
+                raise self._closed_error()
+            yield entry
 
     def children(self, prefix: str = "") -> Iterator[str | Info]:
         """One level of the tree of keys, as a directory shows it, in order: what has a `/` after the prefix
@@ -721,7 +732,7 @@ class Store(MutableMapping[str, bytes]):
         ['logs/', 'readme']
         """
         self._need(Can.LIST, "list")
-        return self._children(check_prefix(prefix))
+        return self._alive(self._children(check_prefix(prefix)))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The bytes of those of the keys that are there.
@@ -980,8 +991,10 @@ class Store(MutableMapping[str, bytes]):
         try:
             if source == target:
                 info = self._info(source)
+                if expect is ABSENT:
+                    raise BlobExistsError(actual=info.etag)
                 if expect is not ANY and expect != info.etag:
-                    raise ConcurrencyError(expected=None, actual=info.etag)
+                    raise ConcurrencyError(expected=expect, actual=info.etag)
                 return info
             return act(source, target, expect)
         except StoreError as error:

@@ -392,9 +392,9 @@ class FilesystemStore(Store):
             raise _failed(error, "write") from error
         try:
             if expect is ANY:
-                fcntl.flock(latch, fcntl.LOCK_SH)
+                _share(latch)
             else:
-                _lock(latch, fcntl.LOCK_EX)
+                _lock(latch)
             try:
                 found = self._stat(path)
                 if expect is not ANY:
@@ -441,7 +441,7 @@ class FilesystemStore(Store):
                 folder = path.rpartition("/")[0]
                 self._make_folder(folder)
                 # Alone, since nobody may put to the source between the two steps of a link.
-                with self._locked(alone=True):
+                with self._locked():
                     found = self._stat(origin)
                     if found is None:
                         raise BlobNotFoundError(key=source)
@@ -544,9 +544,9 @@ class FilesystemStore(Store):
         return latch.fd
 
     @contextmanager
-    def _locked(self, alone: bool) -> Generator[None]:
+    def _locked(self) -> Generator[None]:
         latch = self._latch()
-        _lock(latch, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        _lock(latch)
         try:
             yield
         finally:
@@ -689,8 +689,8 @@ class FilesystemStore(Store):
         if name.startswith(PRIVATE):
             self._sweep(folder + name, is_folder)
             return
-        if is_folder and name.endswith("%~"):
-            yield from self._long(folder, [name])
+        if is_folder and name.endswith("%~") and (long := list(self._long(folder, [name]))):
+            yield from long
             return
         segment = segment_of([name], bool(self._fold))
         if segment is None:
@@ -827,13 +827,13 @@ class _Draft:
             os.fsync(fd)
         latch = store._latch()  # pyright: ignore[reportPrivateUsage]
         if expect is ANY:
-            fcntl.flock(latch, fcntl.LOCK_SH)
+            _share(latch)
             try:
                 store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
             finally:
                 fcntl.flock(latch, fcntl.LOCK_UN)
         else:
-            _lock(latch, fcntl.LOCK_EX)
+            _lock(latch)
             try:
                 found = store._stat(path)  # pyright: ignore[reportPrivateUsage]
                 if expect is ABSENT:
@@ -949,9 +949,20 @@ def _starting(names: list[str], rest: str) -> list[str]:
     return names[bisect_left(names, rest) : bisect_right(names, past(rest))]
 
 
-def _lock(fd: int, kind: int) -> None:
+def _share(fd: int) -> None:
+    """Keep those away who compare and swap."""
     try:
-        fcntl.flock(fd, kind)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    except OSError as error:
+        # Where nobody can lock, nobody can compare and swap either.
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL):
+            raise
+
+
+def _lock(fd: int) -> None:
+    """Keep all other writers away."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
     except OSError as error:
         raise UnsupportedOperation(
             f"this file system can't lock a folder ({error.strerror}), so no compare-and-swap"
@@ -990,7 +1001,10 @@ def _remove_empty(folder: str) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    fd = os.open(folder or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(folder or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # somebody took the last blob away, and the folder with it
     try:
         os.fsync(fd)
     finally:

@@ -82,7 +82,7 @@ class HashdirStore(FilesystemStore):
         if not self._marked:
             with self._changing():
                 self._make_folder(self._base[:-1])
-                with self._locked(alone=True):
+                with self._locked():
                     if not self._check_mark():
                         temporary = f"{self._base}{_MARK}.new-mark"
                         with open(temporary, "w") as file:

@@ -1,0 +1,463 @@
+"""What is special to files: names, links, strangers, permissions, full disks, litter."""
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from holdall import (
+    ABSENT,
+    BlobNotFoundError,
+    ConcurrencyError,
+    FilesystemStore,
+    InvalidArgumentError,
+    InvalidKeyError,
+    KeyConflictError,
+    Store,
+    StoreUnavailableError,
+)
+from holdall.stores import filesystem, nofollow
+from holdall.testing import StoreSuite
+
+
+class TestFilesystem(StoreSuite):
+    def make(self, place: Path) -> Store:
+        return FilesystemStore(place / "store")
+
+
+class TestDurableFilesystem(StoreSuite):
+    def make(self, place: Path) -> Store:
+        return FilesystemStore(place / "store", durable=True)
+
+
+class _Folded(FilesystemStore):
+    """As on a disk that is blind to case."""
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
+        super().__init__(path, durable=durable)
+        self._fold = True
+        self._flat = False
+
+
+class TestFoldedFilesystem(StoreSuite):
+    def make(self, place: Path) -> Store:
+        return _Folded(place / "store")
+
+
+@pytest.fixture(params=["at once", "by steps"])
+def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to open a file, whatever the kernel has."""
+    if request.param == "by steps":
+        monkeypatch.setattr(filesystem, "open_file", nofollow.open_by_steps)
+    else:
+        assert nofollow.open_file is not nofollow.open_by_steps, "this kernel has no openat2"
+    return str(request.param)
+
+
+def _run(code: str, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments]
+    if before:
+        program = ["unshare", "-Urm", "sh", "-c", f'{before} && exec "$@"', "sh", *program]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_plain_paths_are_plain_files(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    for key in ("a.txt", "run-7/weights", ".gitignore", "a b/c+d=(e)", "50%.csv", "Ünï/çødé", "x" * 255):
+        store[key] = key.encode()
+        assert (tmp_path / key).read_bytes() == key.encode()
+
+
+def test_a_file_that_somebody_drops_in_is_a_blob(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    names = ["plain", "what?.txt", "a:b", "back\\slash", "%41", "100%25", "CON", "dot.", "a b ", "%C3", "x%~"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+        (tmp_path / f"folder {name}").mkdir()
+        (tmp_path / f"folder {name}" / name).write_bytes(b"below")
+    keys = list(store.iterate_keys())
+    assert keys == sorted(keys)
+    assert len(keys) == 2 * len(names)
+    for key in keys:
+        assert store[key] in (b"below", *(name.encode() for name in names))
+        assert store.info(key).key == key
+        assert key in store
+    assert {key for key in keys if "/" not in key} == set(names)
+
+
+def test_a_name_spelled_by_somebody_else_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "what?").write_bytes(b"old")
+    store = FilesystemStore(tmp_path)
+    store["what?"] = b"new"
+    assert (tmp_path / "what?").read_bytes() == b"new"
+    assert list(store.iterate_keys()) == ["what?"]
+    assert store.delete("what?")
+    assert os.listdir(tmp_path) == []
+    store["what?"] = b"escaped"
+    assert os.listdir(tmp_path) == ["what%3F"]
+    # Where both spellings are, ours is the blob.
+    (tmp_path / "what?").write_bytes(b"literal")
+    assert (list(store.iterate_keys()), store["what?"]) == (["what?"], b"escaped")
+
+
+def test_names_that_can_be_no_key_are_left_alone(tmp_path: Path) -> None:
+    strange = [b"\xff\xfe", b"tab\there", b"new\nline", "\x9f".encode()]
+    for name in strange:
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_bytes(b"")
+    store = FilesystemStore(tmp_path)
+    assert list(store.list()) == list(store.children()) == []
+    store["a"] = b""
+    store.clear()
+    assert len(os.listdir(tmp_path)) == len(strange)
+
+
+def test_a_link_never_leads_out(tmp_path: Path, opening: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    root = tmp_path / "root"
+    store = FilesystemStore(root)
+    store["real/blob"] = b"inside"
+    (root / "file").symlink_to(outside / "secret")
+    (root / "folder").symlink_to(outside)
+    (root / "real" / "up").symlink_to("../..")
+    (root / "inner").symlink_to("real")
+    for key in ("file", "folder/secret", "real/up/outside/secret", "inner/blob", "folder", "real/up"):
+        assert store.get(key) is None
+        assert key not in store
+        assert not store.delete(key)
+        for call in (store.info, store.open, store.chunks):
+            with pytest.raises(BlobNotFoundError):
+                call(key)
+        with pytest.raises(BlobNotFoundError):
+            store.copy(key, "copy")
+        with pytest.raises(BlobNotFoundError):
+            store.move(key, "moved")
+    for key in ("folder/new", "folder/deep/er/new", "folder/secret", "real/up/new"):
+        for data in (b"small", [b"a", b"stream"]):
+            with pytest.raises(KeyConflictError, match="symbolic link"):
+                store.put(key, data)
+        with pytest.raises(KeyConflictError):
+            store.put(key, b"", expect=ABSENT)
+        with pytest.raises(KeyConflictError):
+            store.copy("real/blob", key)
+        with pytest.raises(KeyConflictError):
+            store.move("real/blob", key)
+        with pytest.raises(KeyConflictError):
+            store.open(key, "wb")
+    assert list(store.iterate_keys()) == ["real/blob"]
+    assert list(store.iterate_keys("folder/")) == list(store.children("folder/")) == []
+    assert (list(outside.iterdir()), (outside / "secret").read_bytes()) == ([outside / "secret"], b"secret")
+    # A put replaces the link itself.
+    store["file"] = b"own"
+    assert ((outside / "secret").read_bytes(), store["file"]) == (b"secret", b"own")
+
+
+def test_a_folder_that_becomes_a_link_leads_nowhere(tmp_path: Path, opening: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "b").write_bytes(b"secret")
+    store = FilesystemStore(tmp_path / "root")
+    store["a/b"] = b"1"
+    assert store["a/b"] == b"1"
+    (tmp_path / "root" / "a" / "b").unlink()
+    (tmp_path / "root" / "a").rmdir()
+    (tmp_path / "root" / "a").symlink_to(tmp_path / "outside")
+    assert store.get("a/b") is None
+    assert not store.exists("a/b")
+    with pytest.raises(KeyConflictError):
+        store["a/b"] = b"2"
+    assert (tmp_path / "outside" / "b").read_bytes() == b"secret"
+
+
+def test_the_folder_itself_may_be_a_link_and_may_move(tmp_path: Path, opening: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "link").symlink_to("one")
+    store = FilesystemStore(tmp_path / "link")
+    store["a"] = b"1"
+    assert (tmp_path / "one" / "a").read_bytes() == b"1"
+    other = FilesystemStore(tmp_path / "two")
+    other["a"] = b"1"
+    (tmp_path / "two").rename(tmp_path / "three")
+    assert other.get("a") is None
+    other["b"] = b"2"
+    assert sorted(os.listdir(tmp_path / "two")) == ["b"]
+    assert sorted(os.listdir(tmp_path / "three")) == ["a"]
+    assert other.put("b", b"3", expect=other.info("b").etag).size == 1
+
+
+def test_what_is_no_file_is_no_blob(tmp_path: Path, opening: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    store = FilesystemStore(tmp_path)
+    for key in ("pipe", "folder"):
+        assert store.get(key) is None
+        assert key not in store
+        with pytest.raises(BlobNotFoundError):
+            store.info(key)
+        with pytest.raises(BlobNotFoundError):
+            store.open(key)
+        assert not store.delete(key)
+    assert list(store.list()) == []
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+def test_a_blob_and_blobs_below_it(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"1"
+    for data in (b"2", [b"2", b"3"]):
+        with pytest.raises(KeyConflictError, match="both"):
+            store.put("a/b/c", data)
+    with pytest.raises(KeyConflictError):
+        store.put("a/b", b"", expect=ABSENT)
+    assert (store["a"], list(store.iterate_keys())) == (b"1", ["a"])
+    assert store.get("a/b") is None
+    assert "a/b" not in store
+    store["x/y/z"] = b"1"
+    for key in ("x", "x/y"):
+        for data in (b"2", [b"2", b"3"]):
+            with pytest.raises(KeyConflictError, match="both"):
+                store.put(key, data)
+        with pytest.raises(KeyConflictError):
+            store.put(key, b"", expect=ABSENT)
+        with pytest.raises(KeyConflictError):
+            store.move("a", key)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a", "z"]
+
+
+def test_empty_folders_are_nothing(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    (tmp_path / "empty" / "er").mkdir(parents=True)
+    assert list(store.children()) == []
+    store["empty"] = b"a blob takes its place"
+    assert store["empty"] == b"a blob takes its place"
+    store["deep/er/blob"] = b""
+    del store["deep/er/blob"]
+    assert os.listdir(tmp_path) == ["empty"]
+
+
+def test_two_handles_tidy_and_fill_one_folder(tmp_path: Path) -> None:
+    # A folder that one tidies away is made again by the other, however they meet.
+    def fill(name: str) -> None:
+        with FilesystemStore(tmp_path) as store:
+            for number in range(300):
+                store[f"a/b/{name}"] = b"%d" % number
+                assert store.pop(f"a/b/{name}") == b"%d" % number
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(fill, "xyz", timeout=60))
+    assert os.listdir(tmp_path) == []
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    with FilesystemStore(tmp_path / "none") as store:
+        assert store.get("a") is None
+        assert list(store.list()) == list(store.children()) == []
+        assert not store.delete("a")
+        with pytest.raises(ConcurrencyError):
+            store.delete("a", expect="1-1")
+        store.clear()
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_places(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailableError, match="is a file"):
+        FilesystemStore(tmp_path / "file")
+    with pytest.raises(StoreUnavailableError, match="is a file"):
+        FilesystemStore(tmp_path / "file" / "below")
+    for wrong in (5, None, b"bytes", "", "nul\0"):
+        with pytest.raises(InvalidArgumentError):
+            FilesystemStore(wrong)  # type: ignore[arg-type]
+    deep = FilesystemStore(tmp_path)
+    with pytest.raises(InvalidKeyError, match="too long"):
+        FilesystemStore(tmp_path / "/".join(["d" * 200] * 18)).put("k" * 1024, b"")
+    assert list(deep.iterate_keys()) == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_blob(tmp_path: Path) -> None:
+    done = _run(
+        """
+        import os, sys, holdall
+        store = holdall.FilesystemStore(sys.argv[1])
+        store["a"] = b"old" * 1000
+        kept = store.put("b/c", b"x" * 200_000)
+        def raises(call):
+            try:
+                call()
+            except holdall.StoreUnavailableError as error:
+                assert "full" in str(error) and isinstance(error.__cause__, OSError), error
+            else:
+                raise AssertionError("no error")
+        def open_and_write():
+            with store.open("b/c", "wb") as file:
+                for _ in range(2000):
+                    file.write(b"z" * 1000)
+        for key in ("a", "b/c", "new/one"):
+            raises(lambda: store.put(key, b"y" * 2_000_000))
+            raises(lambda: store.put(key, [b"y" * 100_000] * 20))
+            raises(lambda: store.put(key, iter([b"y" * 100_000] * 20)))
+        raises(open_and_write)
+        for number in range(10):
+            try:
+                store.copy("b/c", f"copy{number}")
+            except holdall.StoreUnavailableError as error:
+                assert "full" in str(error)
+                break
+        else:
+            raise AssertionError("the disk never filled")
+        assert store["a"] == b"old" * 1000
+        assert store.info("b/c") == kept and store["b/c"] == b"x" * 200_000
+        assert all(key in ("a", "b/c") or key.startswith("copy") for key in store.iterate_keys())
+        files = [name for _, _, names in os.walk(sys.argv[1]) for name in names]
+        assert not any(name.startswith(".holdall") for name in files), files
+        """,
+        str(tmp_path),
+        before=f"mount -t tmpfs -o size=1m tmpfs {tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_permission_is_said() -> None:
+    # Not below tmp_path, which only its owner may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        FilesystemStore(root).put_many({"a": b"1", "secret": b"1"})
+        (root / "secret").chmod(0)
+        root.chmod(0o555)
+        Path(folder).chmod(0o755)
+        done = _run(
+            """
+            import os, sys, holdall
+            store = holdall.FilesystemStore(sys.argv[1])
+            assert store["a"] == b"1"
+            if os.getuid() == 0:
+                os.setgroups([]); os.setgid(65534); os.setuid(65534)
+            for call in (
+                lambda: store.put("a", b"2"), lambda: store.put("new/b", [b"2"]), lambda: store.delete("a"),
+                lambda: store["secret"], lambda: store.open("a", "wb"), lambda: store.move("a", "b"),
+                lambda: store.copy("a", "b"), lambda: store.open("secret"),
+            ):
+                try:
+                    call()
+                except holdall.StoreUnavailableError as error:
+                    assert "permission" in str(error), error
+                else:
+                    raise AssertionError("no error")
+            assert store["a"] == b"1"
+            assert sorted(store.iterate_keys()) == ["a", "secret"]
+            """,
+            str(root),
+        )
+        root.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_read_only_disk_is_said(tmp_path: Path) -> None:
+    FilesystemStore(tmp_path)["a"] = b"1"
+    done = _run(
+        """
+        import sys, holdall
+        store = holdall.FilesystemStore(sys.argv[1])
+        assert store["a"] == b"1"
+        for call in (lambda: store.put("a", b"2"), lambda: store.delete("a"), lambda: store.move("a", "b")):
+            try:
+                call()
+            except holdall.ReadOnlyError as error:
+                assert "read-only" in str(error)
+            else:
+                raise AssertionError("no error")
+        """,
+        str(tmp_path),
+        before=f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_litter_is_swept_when_it_is_old_and_nobodys(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store["a/b"] = b""
+    old = time.time() - 7200
+    stale, fresh = tmp_path / "a" / ".holdall~dead.new-1", tmp_path / "a" / ".holdall~live.new-2"
+    stale.write_bytes(b"half")
+    os.utime(stale, (old, old))
+    fresh.write_bytes(b"half")
+    other = FilesystemStore(tmp_path)
+    with other.open("a/c", "wb") as file:
+        file.write(b"1" * (1 << 20))
+        file.write(b"2" * (1 << 20))
+        (held,) = [
+            path for path in (tmp_path / "a").iterdir() if path not in (stale, fresh, tmp_path / "a/b")
+        ]
+        os.utime(held, (old, old))
+        assert list(store.iterate_keys()) == ["a/b"]
+        assert (stale.exists(), fresh.exists(), held.exists()) == (False, True, True)
+    assert store.info("a/c").size == 2 << 20
+
+
+def test_durable_is_synced_before_it_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(fd: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+        sync(fd)
+
+    def publish(*args: str) -> None:
+        steps.append("rename")
+        replace(*args)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", publish)
+    store = FilesystemStore(tmp_path / "root", durable=True)
+    store["first"] = b""
+    steps.clear()
+    store["a"] = b"1"
+    assert steps == ["file", "rename", "folder"]
+    steps.clear()
+    store["new/folder/a"] = b"1"
+    assert steps == ["folder", "folder", "file", "rename", "folder"]
+    steps.clear()
+    del store["a"]
+    assert steps == ["folder"]
+    steps.clear()
+    FilesystemStore(tmp_path / "root")["b"] = b"1"
+    assert steps == ["rename"]
+
+
+def test_descriptors_do_not_leak(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"x" * (5 << 20)
+
+    def use() -> None:
+        store["b"] = b"1"
+        next(store.chunks("a"))
+        store.open("a").close()
+
+    use()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+    use()
+    assert len(os.listdir("/proc/self/fd")) == before
+    store.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+def test_another_programs_write_changes_the_etag(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    etag = store.put("a", b"one").etag
+    (tmp_path / "a").write_bytes(b"two")
+    assert store.info("a").etag != etag
+    with pytest.raises(ConcurrencyError):
+        store.put("a", b"new", expect=etag)
+    assert store["a"] == b"two"
