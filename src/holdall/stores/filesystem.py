@@ -118,7 +118,8 @@ class FilesystemStore(Store):
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = FilesystemStore(folder)
     ...     store["notes/today.txt"] = b"hello"
-    ...     open(folder + "/notes/today.txt").read()
+    ...     with open(folder + "/notes/today.txt") as file:
+    ...         file.read()
     'hello'
     """
 

@@ -1,0 +1,182 @@
+"""From URIs to stores: strict about what nobody knows."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import holdall
+from holdall import (
+    FilesystemStore,
+    HashdirStore,
+    InvalidArgumentError,
+    MemoryStore,
+    SqliteStore,
+    Store,
+    StoreUnavailableError,
+    ZipStore,
+)
+from holdall.uri import register, schemes
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "shown"),
+    [
+        ("memory://", MemoryStore, "MemoryStore()"),
+        ("memory://pad", MemoryStore, "MemoryStore(name='pad')"),
+        ("data", FilesystemStore, "FilesystemStore('{cwd}/data')"),
+        ("./data/x y", FilesystemStore, "FilesystemStore('{cwd}/data/x y')"),
+        ("{cwd}/data", FilesystemStore, "FilesystemStore('{cwd}/data')"),
+        ("./what?durable=1", FilesystemStore, "FilesystemStore('{cwd}/what?durable=1')"),
+        ("file://{cwd}/data", FilesystemStore, "FilesystemStore('{cwd}/data')"),
+        ("file://{cwd}/a%20b?durable=yes", FilesystemStore, "FilesystemStore('{cwd}/a b', durable=True)"),
+        ("FILE://{cwd}/data", FilesystemStore, "FilesystemStore('{cwd}/data')"),
+        ("hashdir://{cwd}/h?width=1&depth=2", HashdirStore, "HashdirStore('{cwd}/h', width=1, depth=2)"),
+        ("sqlite:///x.db", SqliteStore, "SqliteStore('{cwd}/x.db')"),
+        ("sqlite:///{cwd}/x.db?durable=true", SqliteStore, "SqliteStore('{cwd}/x.db', durable=True)"),
+        ("zip://x.zip", ZipStore, "ZipStore('{cwd}/x.zip'{rest})"),
+        ("zip://{cwd}/x.zip?durable=0", ZipStore, "ZipStore('{cwd}/x.zip'{rest})"),
+    ],
+)
+def test_uris(
+    uri: str, kind: type[Store], shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cwd = str(tmp_path)
+    with Store.from_uri(uri.replace("{cwd}", cwd)) as store:
+        assert type(store) is kind
+        text = repr(store)
+        rest = text[text.index(".zip'") + 5 : -1] if ".zip'" in text else ""
+        assert text == shown.replace("{cwd}", cwd).replace("{rest}", rest)
+        store["a"] = b"1"
+        again = pickle.loads(pickle.dumps(store))
+        assert again["a"] == b"1"
+        again.close()
+
+
+def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
+    with Store.from_uri(str(tmp_path / "s"), durable=True) as store:
+        assert repr(store).endswith("durable=True)")
+    with Store.from_uri(tmp_path / "s") as store:  # type: ignore[arg-type]
+        assert isinstance(store, FilesystemStore)
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "says"),
+    [
+        ("nope://x", {}, "memory"),
+        ("memory://?durable=1", {}, "no option 'durable'"),
+        ("file:///x?durible=1", {}, "known are durable"),
+        ("file:///x?durable=perhaps", {}, "true or false"),
+        ("hashdir:///x?width=two", {}, "a number"),
+        ("file:///x?durable=1&durable=0", {}, "twice"),
+        ("file:///x?durable=1", {"durable": True}, "twice"),
+        ("./x", {"width": 2}, "no option 'width'"),
+        ("sqlite://x.db", {}, "sqlite:///relative"),
+        ("sqlite:x.db", {}, "begins with sqlite://"),
+        ("", {}, "a URI is a str"),
+        (5, {}, "a URI is a str"),
+        (None, {}, "a URI is a str"),
+        (b"./x", {}, "a URI is a str"),
+    ],
+)
+def test_what_nobody_knows_is_refused(
+    uri: str, options: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        with pytest.raises(InvalidArgumentError, match=says):
+            Store.from_uri(uri, **options)
+    finally:
+        os.chdir(before)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_scheme_lists_those_known() -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"known are a path and .*file.*hashdir.*memory.*sqlite.*zip"
+    ):
+        Store.from_uri("s4://bucket")
+    assert {"file", "hashdir", "memory", "sqlite", "zip"} <= set(schemes())
+
+
+def test_a_registered_scheme_has_its_functions_options() -> None:
+    def opener(location: str, *, size: int = 3, name: str | None = None) -> Store:
+        return MemoryStore({"location": location.encode(), "size": b"%d" % size})
+
+    register("Own+x", opener)
+    assert Store.from_uri("own+x://here%2Fthere?size=5")["location"] == b"here/there"
+    assert Store.from_uri("own+x://here?size=5")["size"] == b"5"
+    with pytest.raises(InvalidArgumentError, match="known are name, size"):
+        Store.from_uri("own+x://here?sise=5")
+    with pytest.raises(InvalidArgumentError):
+        register("no scheme", opener)
+
+
+def test_third_parties_come_in_by_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "third.py").write_text(
+        "import holdall\n"
+        "class ThirdStore(holdall.MemoryStore):\n"
+        "    schemes = ('third',)\n"
+        "    @classmethod\n"
+        "    def _from_uri(cls, location, *, color: str = 'red'):\n"
+        "        return cls({location: color.encode()})\n"
+    )
+    info = tmp_path / "third-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[holdall.stores]\nthird = third:ThirdStore\n")
+    code = (
+        "import holdall\n"
+        "from holdall.uri import schemes\n"
+        "assert 'third' in schemes()\n"
+        "store = holdall.Store.from_uri('third://key?color=blue')\n"
+        "assert type(store).__name__ == 'ThirdStore' and store['key'] == b'blue'\n"
+        "try:\n    holdall.Store.from_uri('third://key?colour=blue')\n"
+        "except holdall.InvalidArgumentError as error:\n    assert 'color' in str(error)\n"
+        "else:\n    raise AssertionError\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
+def test_a_memory_store_does_not_pretend_in_another_process() -> None:
+    store = MemoryStore({"a": b"1"})
+    here = pickle.loads(pickle.dumps(store))
+    here["b"] = b"2"
+    assert store["b"] == b"2"
+    code = "import pickle, sys\nprint(pickle.load(sys.stdin.buffer)['a'])\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(store), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert b"lives in the process that made it" in done.stderr
+    gone = pickle.dumps(MemoryStore())
+    with pytest.raises(StoreUnavailableError, match="gone"):
+        pickle.loads(gone)
+
+
+def test_the_front_door_is_lazy_and_whole() -> None:
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport holdall\n"
+        "new = set(sys.modules) - before\n"
+        "assert new <= {'holdall', 'typing', 'importlib', 'importlib._bootstrap', '__future__', 'warnings', "
+        "'importlib._bootstrap_external'} | {m for m in new if m in sys.stdlib_module_names or "
+        "m.split('.')[0] in sys.stdlib_module_names}, new\n"
+        "assert not [m for m in new if m.startswith('holdall.')], new\n"
+        "for name in holdall.__all__:\n    assert getattr(holdall, name) is not None\n"
+        "outside = {m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names - {'holdall'}\n"
+        "assert not outside, outside\n"
+    )
+    subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"], check=True
+    )
+    assert set(holdall.__all__) <= set(dir(holdall))
+    assert holdall.ObjectStore is holdall.Store
+    assert holdall.DictStore is holdall.MemoryStore
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        holdall.nope  # type: ignore[attr-defined]  # noqa: B018
