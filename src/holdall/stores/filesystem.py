@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
-from secrets import randbits, token_hex
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast, overload
 
 from holdall.errors import (
@@ -50,9 +49,9 @@ _STALE = 3600.0
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 _open_latches: set[int] = set()
-_ticks = count(randbits(10))
+_ticks = count(int.from_bytes(os.urandom(2), "little"))
 _generation = 0
-_draft_name = f"{PRIVATE}{token_hex(6)}.new-"
+_draft_name = f"{PRIVATE}{os.urandom(6).hex()}.new-"
 _names = count()
 _utc = UTC
 _from_timestamp = datetime.fromtimestamp
@@ -63,7 +62,7 @@ def _after_fork() -> None:
     """A lock belongs to an open file, which parent and child would share: the child opens its own."""
     global _generation, _draft_name
     _generation += 1
-    _draft_name = f"{PRIVATE}{token_hex(6)}.new-"
+    _draft_name = f"{PRIVATE}{os.urandom(6).hex()}.new-"
     for latch in _open_latches:
         os.close(latch)
     _open_latches.clear()

@@ -9,7 +9,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import count
-from secrets import token_hex
 from typing import Any, NamedTuple, TypeVar, overload
 from weakref import WeakValueDictionary
 
@@ -109,7 +108,7 @@ class MemoryStore(Store):
             return _here, (os.getpid(), self._name, None)
         shared = self._shared
         if shared.token is None:
-            shared.token = token_hex(8)
+            shared.token = os.urandom(8).hex()
             _unnamed[shared.token] = shared
         return _here, (os.getpid(), None, shared.token)
 
