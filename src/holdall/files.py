@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -157,6 +156,8 @@ class SpooledWriter(BlobWriter):
     """A file kept in memory, past 8 MiB in a temporary file, and handed over in pieces at its close."""
 
     def __init__(self, publish: Callable[[Iterable[Piece]], object]) -> None:
+        import tempfile
+
         self._hand_over = publish
         self._spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL))  # noqa: SIM115
 

@@ -14,8 +14,8 @@ CHUNK = 1 << 20
 
 def check_range(start: object, stop: object) -> None:
     """Refuse ends that no slice takes."""
-    for end in (start, stop):
-        if end is not None and (not isinstance(end, int) or isinstance(end, bool)):
+    for end in (start, 0 if stop is None else stop):
+        if not isinstance(end, int) or isinstance(end, bool):
             raise InvalidArgumentError(f"a range has ends of int, not {type(end).__name__}")
 
 
