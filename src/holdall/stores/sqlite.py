@@ -1,0 +1,1253 @@
+"""A store in a table of one SQLite file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from secrets import randbits
+from typing import Any, NamedTuple, TypeVar, cast, overload
+from urllib.parse import quote
+from weakref import WeakSet, WeakValueDictionary
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    IntegrityError,
+    InvalidArgumentError,
+    ReadOnlyError,
+    StoreError,
+    StoreUnavailableError,
+)
+from holdall.keys import past
+from holdall.ranges import span
+from holdall.store import (
+    ABSENT,
+    ANY,
+    PLAIN,
+    Attributes,
+    Body,
+    Can,
+    Expect,
+    Info,
+    Piece,
+    Store,
+)
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+_INLINE = 1 << 20
+"""The largest blob that is kept in its row; a larger one is cut in chunks."""
+_CHUNK = 1 << 18
+"""How long every chunk but the last is; part of the format. SQLite reads a chunk whole to cut a range from
+it, so that shorter ones make ranges faster: 4 KiB cost 0.08 ms here, of a chunk of 1 MiB 0.3 ms."""
+_HELD = 16
+"""How many chunks of a stream are held before they are written."""
+_SPOOL = 16 << 20
+"""How many bytes of small streamed blobs `put_many` holds before it stages the next ones."""
+_PATIENCE = 60.0
+"""How long to wait for another writer, in seconds."""
+_ABANDONED = 24 * 3600
+"""After how many seconds without a sign of life a write is given up whose process can't be looked at."""
+_IDLE = 4
+"""How many connections are kept for streams to come."""
+_SMALLEST = 512
+"""The size of the smallest database: one page."""
+_BATCH = 1000
+_PARAMETERS = 500
+"""How many keys one statement names; SQLite before 3.32 takes no more than 999 parameters."""
+
+# The version of the format is in the names, because `PRAGMA user_version` belongs to whoever owns the file.
+# `etag` and `modified` (microseconds) come first and `data` last, so that no listing reads the pages a long
+# blob overflows to. `size` is null where `length(data)` tells it, so that a plain put binds four values only.
+# An ordinary rowid table: `WITHOUT ROWID` costs twice as much at 1 KiB.
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS holdall_v1_blobs (
+        key TEXT NOT NULL UNIQUE,
+        etag INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        size INTEGER,
+        expires INTEGER,
+        content_type TEXT,
+        stream INTEGER,
+        data BLOB
+    )""",
+    """CREATE INDEX IF NOT EXISTS holdall_v1_expires
+        ON holdall_v1_blobs (expires) WHERE expires IS NOT NULL""",
+    """CREATE INDEX IF NOT EXISTS holdall_v1_streams
+        ON holdall_v1_blobs (stream) WHERE stream IS NOT NULL""",
+    # The chunks of a stream never change once a blob refers to it, so that copies share them.
+    """CREATE TABLE IF NOT EXISTS holdall_v1_chunks (
+        stream INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (stream, number)
+    )""",
+    # Streams that are still written, by whom, and when they last were.
+    """CREATE TABLE IF NOT EXISTS holdall_v1_stages (
+        stream INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        beat INTEGER NOT NULL
+    )""",
+    """CREATE TRIGGER IF NOT EXISTS holdall_v1_replaced AFTER UPDATE OF stream ON holdall_v1_blobs
+        WHEN OLD.stream IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
+        BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
+    """CREATE TRIGGER IF NOT EXISTS holdall_v1_deleted AFTER DELETE ON holdall_v1_blobs
+        WHEN OLD.stream IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
+        BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
+)
+
+_COLUMNS = "key, etag, modified, size, expires, content_type, stream, data"
+_ALIVE = "(expires IS NULL OR expires > ?)"
+_ROW = "etag, modified, coalesce(size, length(data)), expires, content_type"
+_REPLACE = "ON CONFLICT (key) DO UPDATE SET " + ", ".join(
+    f"{column} = excluded.{column}" for column in _COLUMNS.split(", ")[1:]
+)
+
+# An upsert, never INSERT OR REPLACE, which deletes the row and its index entry first: 2.7 times as slow.
+_PUT = """INSERT INTO holdall_v1_blobs (key, etag, modified, data) VALUES (?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET etag = excluded.etag, modified = excluded.modified, size = NULL,
+    expires = NULL, content_type = NULL, stream = NULL, data = excluded.data"""
+_PUT_ALL = f"INSERT INTO holdall_v1_blobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) {_REPLACE}"
+_CREATE = f"{_PUT_ALL} WHERE holdall_v1_blobs.expires <= ?"
+_SWAP = f"""UPDATE holdall_v1_blobs SET ({_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?, ?)
+    WHERE key = ? AND etag = ? AND {_ALIVE}"""
+_COPY = f"""INSERT INTO holdall_v1_blobs ({_COLUMNS})
+    SELECT ?, ?, ?, size, expires, content_type, stream, data FROM holdall_v1_blobs WHERE key = ?
+    {_REPLACE}"""
+_DELETE = f"DELETE FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
+_DELETE_SWAP = f"DELETE FROM holdall_v1_blobs WHERE key = ? AND etag = ? AND {_ALIVE}"
+
+_GET = "SELECT data, expires FROM holdall_v1_blobs WHERE key = ?"
+_EXISTS = "SELECT expires FROM holdall_v1_blobs WHERE key = ?"
+_INFO = f"SELECT {_ROW} FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
+_READ = f"SELECT {_ROW}, stream, data FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
+_READ_PART = f"SELECT {_ROW}, stream, substr(data, ?, ?) FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
+_PART = "SELECT substr(data, ?, ?) FROM holdall_v1_chunks WHERE stream = ? AND number = ?"
+_WHOLE = "SELECT data FROM holdall_v1_chunks WHERE stream = ? AND number = ?"
+_ETAG = f"SELECT etag FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
+
+# By the key's index and the partial one of `expires` alone; a count with a WHERE would read every row.
+_COUNT = """SELECT (SELECT count(*) FROM holdall_v1_blobs)
+    - (SELECT count(*) FROM holdall_v1_blobs WHERE expires <= ?)"""
+_EXPIRED = "SELECT 1 FROM holdall_v1_blobs WHERE expires <= ? LIMIT 1"
+
+_LISTED = f"""SELECT key, {_ROW} FROM holdall_v1_blobs
+    WHERE key {{}} ? AND key <= ? AND {_ALIVE} ORDER BY key LIMIT ?"""
+_KEYS_ALIVE = f"""SELECT key FROM holdall_v1_blobs
+    WHERE key {{}} ? AND key <= ? AND {_ALIVE} ORDER BY key LIMIT ?"""
+_KEYS = "SELECT key FROM holdall_v1_blobs WHERE key {} ? AND key <= ? ORDER BY key LIMIT ?"
+_FROM, _PAST = ">=", ">"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NOWHERE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs")
+"""File systems of other hosts, which share neither SQLite's locks nor its memory."""
+
+
+_closing = threading.RLock()
+"""Held while a connection is closed: of two that close at once neither is the last, which removes the log."""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that is closed when it is dropped, and that any thread may close between two statements:
+    it writes with the turn of the file's writers held, and reads with its own lock held."""
+
+    lock: threading.RLock
+    alive: bool = True
+
+    def shut(self) -> None:
+        self.alive = False
+        with _closing:
+            self.close()
+
+    def __del__(self) -> None:
+        try:
+            with _closing:
+                self.close()
+        except sqlite3.ProgrammingError:
+            # It was never opened.
+            pass
+
+
+class _Held:
+    """What closes a connection at the end of its thread, when that drops its locals: left to itself, a
+    connection lives on in a cycle with its own cache until it is collected."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def __del__(self) -> None:
+        self._connection.shut()
+
+
+class _Writers:
+    """The turn of one file's writers in this process: who waits for a lock here sleeps for no longer than
+    needed, who waits in SQLite polls."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+
+_writers: WeakValueDictionary[str, _Writers] = WeakValueDictionary()
+_stores: WeakSet[SqliteStore] = WeakSet()
+_opening = threading.RLock()
+"""Held while a connection is opened, so that none is opened in the midst of a fork."""
+_held: list[threading.RLock] = []
+
+
+def _before_fork() -> None:
+    # A connection must never be carried into a child, and leaking it there would not do: SQLite keeps its
+    # locks in tables of the process, and a connection that the child opens would take what the parent holds
+    # for its own. So the parent has none at the moment of the fork; both open theirs anew at the next call.
+    _opening.acquire()
+    _held.append(_opening)
+    stores = list(_stores)
+    for writers in {store._writers for store in stores}:  # pyright: ignore[reportPrivateUsage]
+        writers.lock.acquire()
+        _held.append(writers.lock)
+    for store in stores:
+        for connection in list(store._connections):  # pyright: ignore[reportPrivateUsage]
+            with connection.lock:
+                connection.shut()
+        store._readers.clear()  # pyright: ignore[reportPrivateUsage]
+    _closing.acquire()
+    _held.append(_closing)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    for store in list(_stores):
+        store._renew()  # pyright: ignore[reportPrivateUsage]
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+class _Row(NamedTuple):
+    """What a blob is to be, beside its key."""
+
+    etag: int
+    modified: int
+    size: int
+    expires: int | None
+    content_type: str | None
+    stream: int | None
+    data: Piece | None
+
+
+class SqliteStore(Store):
+    """A store in a table of one SQLite file, beside any other tables there.
+
+    Args:
+        path: The file. The first write makes it, and its folder; reading makes nothing.
+        durable: Whether what was put survives a loss of power, too (`PRAGMA synchronous=FULL`).
+
+    Threads and processes of one host may share the file. It is kept in WAL mode: writers take turns, readers
+    wait for nobody. A blob of more than 1 MiB is cut in chunks, so that blobs of any size are streamed in and
+    out. The space of deleted blobs is used again; SQL's `VACUUM` gives it back to the disk.
+
+    Raises:
+        StoreUnavailableError: The path is a folder, or no file at all.
+
+    >>> import os, tempfile
+    >>> from holdall.stores.sqlite import SqliteStore
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with SqliteStore(os.path.join(folder, "blobs.db")) as store:
+    ...         store["a"] = b"1"
+    ...         store["a"]
+    b'1'
+    """
+
+    can = (
+        Can.WRITE
+        | Can.DELETE
+        | Can.LIST
+        | Can.RANGE
+        | Can.CREATE
+        | Can.SWAP
+        | Can.EXPIRE
+        | Can.COPY
+        | Can.BULK
+        | Can.ATTRIBUTES
+    )
+    schemes = ("sqlite",)
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
+        self._path = _file(path)
+        self._durable = durable
+        self._local = threading.local()
+        self._connections: WeakSet[_Connection] = WeakSet()
+        self._readers: deque[_Connection] = deque()
+        self._renew()
+        with _opening:
+            self._writers = _writers.setdefault(os.path.realpath(self._path), _Writers())
+            self._turn = self._writers.lock
+            _stores.add(self)
+
+    def _renew(self) -> None:
+        # Unique without asking anybody: 62 random bits, then counted up; a child of a fork begins elsewhere.
+        self._etags = count(randbits(62))
+        self._swept = False
+
+    def _settings(self) -> dict[str, object]:
+        return {"path": self._path, "durable": self._durable}
+
+    def _close(self) -> None:
+        with _opening:
+            connections = list(self._connections)
+        for connection in connections:
+            with self._turn, connection.lock:
+                connection.shut()
+        self._readers.clear()
+
+    def __del__(self) -> None:
+        for reader in self.__dict__.get("_readers", ()):
+            reader.shut()
+
+    # --- fast paths: a key that is found was valid when it was put ---
+
+    @overload
+    def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str, default: T) -> bytes | T: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        if type(key) is not str:
+            # SQLite would find the key '1' by the number 1.
+            key = self._checked(key)
+        try:
+            lock, execute = self._local.quick
+            with lock:
+                row = execute(_GET, (key,)).fetchone()
+        except (AttributeError, UnicodeEncodeError, sqlite3.Error):
+            return super().get(key, default)
+        if row is None:
+            self._checked(key)
+            return default
+        data, expires = row
+        if data is None:
+            return super().get(key, default)
+        if expires is not None and expires <= _now():
+            return default
+        return data
+
+    def exists(self, key: str) -> bool:
+        if type(key) is not str:
+            key = self._checked(key)
+        try:
+            lock, execute = self._local.quick
+            with lock:
+                row = execute(_EXISTS, (key,)).fetchone()
+        except (AttributeError, UnicodeEncodeError, sqlite3.Error):
+            return super().exists(key)
+        if row is None:
+            self._checked(key)
+            return False
+        return row[0] is None or row[0] > _now()
+
+    def __len__(self) -> int:
+        self._need(Can.LIST, "list")
+        row = self._run(lambda connection: connection.execute(_COUNT, (_now(),)).fetchone(), (0,))
+        return row[0]
+
+    # --- the primitives ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if start == 0 and stop is None:
+            row = self._one(_READ, (key, _now()))
+        elif start >= 0 and (stop is None or stop >= 0):
+            length = _INLINE if stop is None else max(stop - start, 0)
+            row = self._one(_READ_PART, (min(start, _INLINE) + 1, min(length, _INLINE), key, _now()))
+        else:
+            row = self._one(_READ, (key, _now()))
+        if row is None:
+            raise BlobNotFoundError(key=key)
+        if row[5] is not None:
+            return self._read_stream(key, start, stop)
+        return _inline(key, row, start, stop)
+
+    def _read_stream(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        # On a connection of its own, whose snapshot lasts as long as the iterator, while this thread writes.
+        while True:
+            reader = self._reader()
+            if reader is None:
+                raise BlobNotFoundError(key=key)
+            try:
+                with reader.lock:
+                    reader.execute("BEGIN")
+                    row = reader.execute(_READ, (key, _now())).fetchone()
+            except sqlite3.Error as error:
+                if reader.alive:
+                    reader.shut()
+                    raise self._translated(error) from error
+                continue
+            if row is None or row[5] is None:
+                self._release(reader)
+                if row is None:
+                    raise BlobNotFoundError(key=key)
+                return _inline(key, row, start, stop)
+            pieces = _Chunks(self, reader, row[5])
+            pieces.at, pieces.stop = span(start, stop, row[2])
+            return _info(key, row), pieces
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        data = _whole(body)
+        if data is not None:
+            if expect is ANY and attributes is PLAIN and self._swept:
+                etag, modified = next(self._etags), time.time_ns() // 1000
+                try:
+                    execute = self._local.quick[1]
+                    with self._turn:
+                        execute(_PUT, (key, etag, modified, data))
+                except (AttributeError, sqlite3.Error):
+                    pass
+                else:
+                    return Info(key, len(data), f"{etag:x}", datetime.fromtimestamp(modified / 1e6, UTC))
+            self._sweep_once()
+            return self._publish(key, _Staged(len(data), data=data), expect, attributes)
+        self._sweep_once()
+        staged = self._taken(body, _INLINE)
+        try:
+            return self._publish(key, staged, expect, attributes)
+        except BaseException:
+            self._discard(staged)
+            raise
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        if expect is ANY:
+            return self._run(lambda c: c.execute(_DELETE, (key, _now())).rowcount > 0, False, write=True)
+        condition = (key, _number(expect), _now())
+        if self._run(lambda c: c.execute(_DELETE_SWAP, condition).rowcount > 0, False, write=True):
+            return True
+        row = self._one(_ETAG, (key, _now()))
+        raise _mismatch(key, expect, row)
+
+    def _info(self, key: str) -> Info:
+        row = self._one(_INFO, (key, _now()))
+        if row is None:
+            raise BlobNotFoundError(key=key)
+        return _info(key, row)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        for rows in self._pages(_LISTED, prefix, after):
+            for row in rows:
+                yield _info(row[0], row[1:])
+
+    # --- hooks ---
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        for rows in self._pages(_KEYS, prefix, after):
+            for row in rows:
+                yield row[0]
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        after, limit = "", 16
+        while True:
+            rows = self._page(_LISTED, prefix, after, limit)
+            for row in rows:
+                slash = row[0].find("/", len(prefix))
+                if slash >= 0:
+                    folder = row[0][: slash + 1]
+                    yield folder
+                    after, limit = past(folder), 4
+                    break
+                yield _info(row[0], row[1:])
+            else:
+                if len(rows) < limit:
+                    return
+                after, limit = rows[-1][0], min(2 * limit, _BATCH)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        keys = iter(keys)
+        while batch := list(islice(keys, _PARAMETERS)):
+            marks = ", ".join("?" * len(batch))
+            sql = f"SELECT key, data FROM holdall_v1_blobs WHERE key IN ({marks}) AND {_ALIVE}"
+            found = dict(self._all(sql, (*batch, _now())))
+            for key in batch:
+                if key in found:
+                    data = found[key]
+                    if data is None:
+                        # A blob in chunks, unless it has gone since.
+                        data = self.get(key)
+                    if data is not None:
+                        yield key, data
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        self._sweep_once()
+        taken: list[tuple[str, Piece | _Staged]] = []
+        plain = attributes == PLAIN
+        room = _SPOOL
+        try:
+            for key, body in items:
+                data = _whole(body)
+                if data is not None:
+                    taken.append((key, data))
+                    continue
+                # What a stream gave is held until all is written; past a limit it is staged in the file.
+                staged = self._taken(body, min(_INLINE, room), flush=True)
+                taken.append((key, staged))
+                plain = False
+                if staged.data is not None:
+                    room -= staged.size
+            if plain:
+                return self._put_plain(cast("list[tuple[str, Piece]]", taken))
+            return self._put_all(taken, attributes)
+        except BaseException:
+            for _, staged in taken:
+                if isinstance(staged, _Staged):
+                    self._discard(staged)
+            raise
+
+    def _put_plain(self, taken: list[tuple[str, Piece]]) -> Iterator[Info]:
+        etags, modified = self._etags, _now()
+        rows = [(key, next(etags), modified, data) for key, data in taken]
+        self._transaction(lambda connection: connection.executemany(_PUT, rows), None, create=True)
+        when = datetime.fromtimestamp(modified / 1e6, UTC)
+        return (Info(key, len(data), f"{etag:x}", when) for key, etag, _, data in rows)
+
+    def _put_all(self, taken: list[tuple[str, Piece | _Staged]], attributes: Attributes) -> Iterator[Info]:
+        modified = _now()
+        bodies = [
+            (key, body if isinstance(body, _Staged) else _Staged(len(body), data=body)) for key, body in taken
+        ]
+        rows = [(key, self._row(staged, attributes, modified)) for key, staged in bodies]
+
+        def put(connection: _Connection) -> None:
+            for _, staged in bodies:
+                if staged.data is None:
+                    self._unstage(connection, staged)
+            connection.executemany(_PUT_ALL, ((key, *_stored(row)) for key, row in rows))
+
+        self._transaction(put, None, create=True)
+        return (_info(key, row) for key, row in rows)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        listed = list(keys)
+        batches = [listed[at : at + _PARAMETERS] for at in range(0, len(listed), _PARAMETERS)]
+
+        def delete(connection: _Connection) -> int:
+            deleted = 0
+            for batch in batches:
+                marks = ", ".join("?" * len(batch))
+                sql = f"DELETE FROM holdall_v1_blobs WHERE key IN ({marks}) AND {_ALIVE}"
+                deleted += connection.execute(sql, (*batch, _now())).rowcount
+            return deleted
+
+        return self._transaction(delete, 0)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._duplicate(source, target, expect, move=False)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._duplicate(source, target, expect, move=True)
+
+    def _duplicate(self, source: str, target: str, expect: Expect, *, move: bool) -> Info:
+        etag, now = next(self._etags), _now()
+
+        def duplicate(connection: _Connection) -> Info | None:
+            if connection.execute(_INFO, (source, now)).fetchone() is None:
+                return None
+            if expect is not ANY:
+                found = connection.execute(_ETAG, (target, now)).fetchone()
+                if (
+                    (found is not None)
+                    if expect is ABSENT
+                    else (found is None or found[0] != _number(expect))
+                ):
+                    raise _mismatch(target, expect, found)
+            connection.execute(_COPY, (target, etag, now, source))
+            if move:
+                connection.execute("DELETE FROM holdall_v1_blobs WHERE key = ?", (source,))
+            return _info(target, connection.execute(_INFO, (target, now)).fetchone())
+
+        info = self._transaction(duplicate, None)
+        if info is None:
+            raise BlobNotFoundError(key=source)
+        return info
+
+    def _clear(self) -> None:
+        self._transaction(lambda c: c.execute("DELETE FROM holdall_v1_blobs") and None, None)
+
+    # --- writing ---
+
+    def _publish(self, key: str, staged: _Staged, expect: Expect, attributes: Attributes) -> Info:
+        row = self._row(staged, attributes, _now())
+        if expect is ANY:
+            sql, parameters = _PUT_ALL, (key, *_stored(row))
+        elif expect is ABSENT:
+            sql, parameters = _CREATE, (key, *_stored(row), _now())
+        else:
+            sql, parameters = _SWAP, (key, *_stored(row), key, _number(expect), _now())
+
+        def put(connection: _Connection) -> bool:
+            return connection.execute(sql, parameters).rowcount > 0
+
+        def put_stream(connection: _Connection) -> bool:
+            self._unstage(connection, staged)
+            if not put(connection):
+                raise _mismatch(key, expect, connection.execute(_ETAG, (key, _now())).fetchone())
+            return True
+
+        if staged.data is None:
+            self._transaction(put_stream, False, create=True)
+        elif not self._run(put, False, write=True, create=True):
+            raise _mismatch(key, expect, self._one(_ETAG, (key, _now())))
+        return _info(key, row)
+
+    def _row(self, staged: _Staged, attributes: Attributes, modified: int) -> _Row:
+        expires = attributes.expires
+        etag = next(self._etags)
+        if expires is not None and etag % 256 == 0:
+            self._swept = False
+        try:
+            (attributes.content_type or "").encode()
+        except UnicodeEncodeError:
+            raise InvalidArgumentError("a content_type has no lone surrogates") from None
+        return _Row(
+            etag,
+            modified,
+            staged.size,
+            None if expires is None else (expires - _EPOCH) // _MICROSECOND,
+            attributes.content_type,
+            staged.stream if staged.data is None else None,
+            staged.data,
+        )
+
+    def _taken(self, body: Body, inline: int, *, flush: bool = False) -> _Staged:
+        """Read a body: what is short is held, the rest staged in short transactions, so that a body may take
+        its time, and use this store, without keeping anybody from writing.
+
+        The last chunks are left for the transaction that publishes them, unless all are to be flushed.
+        """
+        staged = _Staged(0)
+        try:
+            for chunk in _cut(body):
+                staged.held.append(chunk)
+                staged.size += len(chunk)
+                if len(staged.held) == _HELD:
+                    self._stage(staged)
+            if not staged.number and staged.size <= inline:
+                held, staged.held = staged.held, []
+                staged.data = bytes(held[0]) if len(held) == 1 else b"".join(held)
+            elif flush:
+                self._stage(staged)
+        except BaseException:
+            self._discard(staged)
+            raise
+        return staged
+
+    def _stage(self, staged: _Staged) -> None:
+        if not staged.number:
+            self._sweep()
+
+        def write(connection: _Connection) -> None:
+            if staged.number:
+                self._still(
+                    connection, staged, "UPDATE holdall_v1_stages SET beat = ? WHERE stream = ?", _now()
+                )
+            else:
+                sql = "INSERT INTO holdall_v1_stages (stream, owner, beat) VALUES (?, ?, ?)"
+                connection.execute(sql, (staged.stream, _owner(), _now()))
+            self._add(connection, staged)
+
+        self._transaction(write, None, create=True)
+        staged.number += len(staged.held)
+        staged.held = []
+
+    def _unstage(self, connection: _Connection, staged: _Staged) -> None:
+        if staged.number:
+            self._still(connection, staged, "DELETE FROM holdall_v1_stages WHERE stream = ?")
+        self._add(connection, staged)
+
+    def _still(self, connection: _Connection, staged: _Staged, sql: str, *more: object) -> None:
+        if not connection.execute(sql, (*more, staged.stream)).rowcount:
+            raise StoreUnavailableError(
+                "the write stood still for so long that what it had written was swept away; put it again"
+            )
+
+    def _add(self, connection: _Connection, staged: _Staged) -> None:
+        connection.executemany(
+            "INSERT INTO holdall_v1_chunks (stream, number, data) VALUES (?, ?, ?)",
+            [(staged.stream, staged.number + index, chunk) for index, chunk in enumerate(staged.held)],
+        )
+
+    def _discard(self, staged: _Staged) -> None:
+        if staged.number:
+            try:
+                self._transaction(lambda connection: _drop(connection, staged.stream), None)
+            except StoreError:
+                # The error that led here is the one to tell; a later sweep takes what is left.
+                return
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            self._swept = True
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete what expired, and what writers left behind who are gone."""
+        try:
+            for stream, owner, beat in self._all("SELECT stream, owner, beat FROM holdall_v1_stages", ()):
+                if not _lives(owner, beat):
+                    self._transaction(lambda connection, stream=stream: _drop(connection, stream), None)
+            sql = """DELETE FROM holdall_v1_blobs WHERE rowid IN
+                (SELECT rowid FROM holdall_v1_blobs WHERE expires <= ? LIMIT ?)"""
+            while self._all(_EXPIRED, (_now(),)):
+                self._run(lambda connection: connection.execute(sql, (_now(), _BATCH)), None, write=True)
+        except StoreError:
+            # Whatever is wrong, the call that came to write will find it and say so.
+            return
+
+    # --- listing ---
+
+    def _pages(self, sql: str, prefix: str, after: str) -> Iterator[list[tuple[Any, ...]]]:
+        # The first page is short, for those who only ask whether there is anything.
+        limit = 32
+        while True:
+            rows = self._page(sql, prefix, after, limit)
+            yield rows
+            if len(rows) < limit:
+                return
+            after, limit = rows[-1][0], _BATCH
+
+    def _page(self, sql: str, prefix: str, after: str, limit: int) -> list[tuple[Any, ...]]:
+        """Some rows, on from a key: no transaction stays open between two pages."""
+        low, sign = (after, _PAST) if after and after >= prefix else (prefix, _FROM)
+        now = _now()
+        try:
+            if sql == _KEYS:
+                # Where nothing has expired, the index of the keys tells it all.
+                if not self._all(_EXPIRED, (now,)):
+                    return self._all(_KEYS.format(sign), (low, past(prefix), limit))
+                sql = _KEYS_ALIVE
+            return self._all(sql.format(sign), (low, past(prefix), now, limit))
+        except UnicodeEncodeError:
+            # A prefix with a lone surrogate begins no key.
+            return []
+
+    # --- connections ---
+
+    def _one(self, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        return self._run(lambda connection: connection.execute(sql, parameters).fetchone(), None)
+
+    def _all(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        return self._run(lambda connection: connection.execute(sql, parameters).fetchall(), [])
+
+    def _run(
+        self,
+        act: Callable[[_Connection], T],
+        missing: T,
+        *,
+        write: bool = False,
+        create: bool = False,
+    ) -> T:
+        """What `act` gives on this thread's connection; `missing` where there is no table to act on.
+
+        It is called again if the connection was closed by a fork before it began, or the file was locked for
+        longer than SQLite waits by itself.
+        """
+        deadline = 0.0
+        while True:
+            connection = self._connection(create)
+            if connection is None:
+                return missing
+            try:
+                with self._turn if write else connection.lock:
+                    return act(connection)
+            except sqlite3.Error as error:
+                if not connection.alive:
+                    continue
+                if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    deadline = deadline or time.monotonic() + _PATIENCE
+                    if time.monotonic() < deadline:
+                        time.sleep(0.01)
+                        continue
+                raise self._translated(error) from error
+
+    def _transaction(self, act: Callable[[_Connection], T], missing: T, *, create: bool = False) -> T:
+        def whole(connection: _Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = act(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself where the disk is full.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._run(whole, missing, write=True, create=create)
+
+    def _connection(self, create: bool) -> _Connection | None:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None or not connection.alive:
+            connection = self._opened(create)
+            if connection is not None:
+                self._local.connection = connection
+                self._local.held = _Held(connection)
+                # A cursor that stays spares each fast call one of its own.
+                self._local.quick = connection.lock, connection.cursor().execute
+        return connection
+
+    def _reader(self) -> _Connection | None:
+        while True:
+            try:
+                reader = self._readers.pop()
+            except IndexError:
+                return self._opened(False)
+            if reader.alive:
+                return reader
+
+    def _release(self, reader: _Connection) -> None:
+        """Take back a connection that a stream has done with."""
+        try:
+            with reader.lock:
+                if not reader.alive:
+                    return
+                reader.execute("COMMIT")
+                if len(self._readers) < _IDLE and not self._closed:
+                    self._readers.append(reader)
+                else:
+                    reader.shut()
+        except sqlite3.Error:
+            reader.shut()
+
+    def _opened(self, create: bool) -> _Connection | None:
+        """A new connection; None where there is no file, or no table in it, and none is to be made."""
+        with _opening:
+            if self._closed:
+                raise self._closed_error()
+            connection = None
+            try:
+                connection = self._dialled(create)
+                if connection is not None and self._prepared(connection, create):
+                    self._connections.add(connection)
+                    return connection
+            except sqlite3.Error as error:
+                if connection is not None:
+                    connection.shut()
+                raise self._translated(error) from error
+            except BaseException:
+                if connection is not None:
+                    connection.shut()
+                raise
+            if connection is not None:
+                connection.shut()
+            return None
+
+    def _dialled(self, create: bool) -> _Connection | None:
+        name = f"file:{quote(os.fsencode(self._path))}?mode={'rwc' if create else 'rw'}"
+        try:
+            size = _size(self._path)
+            missing = size is None
+            if missing and not create:
+                return None
+            if missing:
+                os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        except OSError as error:
+            kind = ReadOnlyError if error.errno == errno.EROFS else StoreUnavailableError
+            raise kind(f"{self._path} can't be reached: {error}") from error
+        if size and size < _SMALLEST:
+            # SQLite would take it for an empty database, and write over it.
+            raise self._no_database()
+        if not missing and _unchanging(self._path) and not _size(self._path + "-wal"):
+            # SQLite can't make its side files there, nor does it need them where nobody writes.
+            name = f"file:{quote(os.fsencode(self._path))}?immutable=1"
+        try:
+            connection = sqlite3.connect(
+                name,
+                timeout=_PATIENCE,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
+                uri=True,
+            )
+        except sqlite3.OperationalError:
+            if not create and _size(self._path) is None:
+                return None
+            raise
+        connection.lock = threading.RLock()
+        return connection
+
+    def _prepared(self, connection: _Connection, create: bool) -> bool:
+        """Whether the connection has found, or made, the tables."""
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        # Some builds overwrite all that is deleted with zeros: 20 times the time of a large delete.
+        connection.execute("PRAGMA secure_delete = OFF").fetchall()
+        # Four times the default: a put takes three quarters of the time, the log up to 16 MiB.
+        connection.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
+        # 8 MB. With the default of 2 MB a put among 5,000 blobs of 1 KiB takes a twentieth more time.
+        connection.execute("PRAGMA cache_size = -8000")
+        found = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'holdall_v1_deleted'"
+        ).fetchone()
+        if found is None and not create:
+            return False
+        encoding = connection.execute("PRAGMA encoding").fetchone()[0]
+        if encoding != "UTF-8":
+            raise StoreUnavailableError(
+                f"{self._path} keeps its text as {encoding}, which sorts keys in another order; "
+                "use a database in UTF-8, SQLite's default"
+            )
+        if found is None:
+            self._log_if_remote()
+            self._make_tables(connection)
+        return True
+
+    def _make_tables(self, connection: _Connection) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            # SQLite doesn't wait by itself for the lock that a change of the journal needs.
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+                continue
+            break
+        if mode != "wal":
+            connection.execute("ROLLBACK")
+            raise StoreUnavailableError(
+                f"the file system of {self._path} can't share memory between processes, which SQLite's "
+                "write-ahead log needs; use another disk"
+            )
+        try:
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _log_if_remote(self) -> None:
+        kind = _file_system(self._path)
+        if kind in _NOWHERE:
+            import logging
+
+            logging.getLogger("holdall").warning(
+                "%s is on a network file system (%s): SQLite's locks and its log work within one host only; "
+                "let no two hosts write there",
+                self._path,
+                kind,
+            )
+
+    def _no_database(self) -> StoreError:
+        return StoreUnavailableError(
+            f"{self._path} is no SQLite database, or a damaged one; give the path of another"
+        )
+
+    def _translated(self, error: sqlite3.Error) -> StoreError:
+        if self._closed:
+            return self._closed_error()
+        path, code = self._path, _code(error)
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY or (
+            code == sqlite3.SQLITE_CANTOPEN and _unchanging(os.path.dirname(path))
+        ):
+            return ReadOnlyError(f"{path} or its folder takes no writes ({error}); see their permissions")
+        if code == sqlite3.SQLITE_NOTADB:
+            return self._no_database()
+        if code == sqlite3.SQLITE_CORRUPT:
+            return IntegrityError(
+                f"the database {path} is damaged ({error}); restore a backup, "
+                f"or save what is left with: sqlite3 {path} .recover"
+            )
+        if code == sqlite3.SQLITE_FULL:
+            return StoreUnavailableError(f"the disk of {path} is full; nothing was changed")
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            # The extended codes of READONLY are of a reader that may not make what the log needs.
+            return StoreUnavailableError(
+                f"{path} can't be opened ({error}); see the permissions of the file and its folder, "
+                "in which SQLite keeps two side files"
+            )
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreUnavailableError(
+                f"another program has kept {path} locked for more than {_PATIENCE:.0f} seconds"
+            )
+        if code == sqlite3.SQLITE_TOOBIG:
+            return StoreUnavailableError(f"SQLite takes no value as large as this ({error})")
+        return StoreUnavailableError(f"SQLite can't use {path}: {error}")
+
+
+class _Staged:
+    """What was read of a body: all as `data`, or chunks, of which the first `number` are in the file."""
+
+    __slots__ = ("data", "held", "number", "size", "stream")
+
+    def __init__(self, size: int, *, data: Piece | None = None) -> None:
+        self.size = size
+        self.data = data
+        self.held: list[Piece] = []
+        self.number = 0
+        self.stream = 0 if data is not None else randbits(62)
+
+
+class _Chunks(Iterator[Piece]):
+    """The bytes of one stream from `at` to `stop`, on a connection that keeps its snapshot.
+
+    No generator, because one that was never started runs no `finally` when it is dropped.
+    """
+
+    def __init__(self, store: SqliteStore, reader: _Connection, stream: int) -> None:
+        self._store = store
+        self._reader: _Connection | None = reader
+        self._stream = stream
+        self.at = self.stop = 0
+
+    def __next__(self) -> Piece:
+        if self.at >= self.stop:
+            self.close()
+            raise StopIteration
+        number, offset = divmod(self.at, _CHUNK)
+        length = min(_CHUNK - offset, self.stop - self.at)
+        if offset == 0 and (length == _CHUNK):
+            row = self._row(_WHOLE, (self._stream, number))
+        else:
+            row = self._row(_PART, (offset + 1, length, self._stream, number))
+        if len(row[0]) != length:
+            raise IntegrityError("a chunk of this blob is shorter than it was written")
+        self.at += length
+        return row[0]
+
+    def _row(self, sql: str, parameters: tuple[int, ...]) -> tuple[bytes]:
+        store, resumed = self._store, False
+        while self._reader is not None:
+            reader = self._reader
+            try:
+                with reader.lock:
+                    row = reader.execute(sql, parameters).fetchone()
+            except sqlite3.Error as error:
+                if reader.alive:
+                    raise store._translated(error) from error  # pyright: ignore[reportPrivateUsage]
+                # A fork closed it, and its snapshot is gone; but the chunks of a stream never change.
+                self._reader = self._resumed()
+                resumed = True
+                continue
+            if row is not None:
+                return row
+            if resumed:
+                break
+            raise IntegrityError("a chunk of this blob is missing")
+        raise ConcurrencyError("the blob was replaced after a fork, while it was read; read it again")
+
+    def _resumed(self) -> _Connection | None:
+        reader = self._store._reader()  # pyright: ignore[reportPrivateUsage]
+        if reader is not None:
+            with reader.lock:
+                if reader.alive:
+                    reader.execute("BEGIN")
+        return reader
+
+    def close(self) -> None:
+        """Give the connection back."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._store._release(reader)  # pyright: ignore[reportPrivateUsage]
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _file(path: object) -> str:
+    """The absolute path of what may become a database."""
+    try:
+        name = os.fsdecode(cast("str", path))
+    except TypeError:
+        raise InvalidArgumentError(f"a path is a str or a path, not {type(path).__name__}") from None
+    if name == ":memory:":
+        raise InvalidArgumentError("':memory:' is no file; use MemoryStore or memory://")
+    if not name or "\0" in name:
+        raise InvalidArgumentError("a SqliteStore needs the path of a file, such as 'blobs.db'")
+    name = os.path.abspath(name)
+    try:
+        mode = os.stat(name).st_mode
+    except OSError:
+        return name
+    if stat.S_ISDIR(mode):
+        raise StoreUnavailableError(f"{name} is a folder; give the path of a file in it, such as blobs.db")
+    if not stat.S_ISREG(mode):
+        raise StoreUnavailableError(f"{name} is no ordinary file")
+    return name
+
+
+def _whole(body: Body) -> Piece | None:
+    """The one piece of a body that fits into a row."""
+    if type(body) is tuple:
+        pieces = cast("tuple[Piece, ...]", body)
+        if len(pieces) == 1 and len(pieces[0]) <= _INLINE:
+            # sqlite3 takes an empty view for NULL.
+            return pieces[0] or b""
+    return None
+
+
+def _cut(body: Body) -> Iterator[Piece]:
+    """A body in chunks that may be held: what is not `bytes` is copied, as its owner may fill it again."""
+    held = bytearray()
+    for piece in body:
+        view, at = memoryview(piece), 0
+        while at < len(view):
+            part = view[at : at + _CHUNK - len(held)]
+            at += len(part)
+            if len(part) == _CHUNK:
+                yield part if type(piece) is bytes else bytes(part)
+                continue
+            held += part
+            if len(held) == _CHUNK:
+                yield bytes(held)
+                held.clear()
+    if held:
+        yield bytes(held)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _info(key: str, row: Sequence[Any]) -> Info:
+    """From a row that begins with `_ROW`."""
+    return Info(
+        key,
+        row[2],
+        f"{row[0]:x}",
+        datetime.fromtimestamp(row[1] / 1e6, UTC),
+        row[4],
+        None if row[3] is None else _time(row[3]),
+    )
+
+
+def _inline(key: str, row: Sequence[Any], start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+    """What `_read` gives of a blob that is in its row: whole, or cut already."""
+    # A cut from nothing is NULL.
+    size, data = row[2], row[6] or b""
+    low, high = span(start, stop, size)
+    if len(data) == size != high - low:
+        data = memoryview(data)[low:high]
+    elif len(data) != high - low:
+        raise IntegrityError("the blob is shorter than it was written")
+    return _info(key, row), iter((data,) if len(data) else ())
+
+
+def _stored(row: _Row) -> tuple[Any, ...]:
+    return row if row.stream is not None else row._replace(size=None)  # pyright: ignore[reportArgumentType]
+
+
+def _number(etag: Expect) -> int:
+    """The number behind an ETag; one that no blob has for what none of ours was made of."""
+    try:
+        number = int(cast(str, etag), 16)
+    except ValueError:
+        return -1
+    return number if 0 <= number < 1 << 63 and f"{number:x}" == etag else -1
+
+
+def _mismatch(key: str, expect: Expect, row: Sequence[Any] | None) -> ConcurrencyError:
+    actual = None if row is None else f"{row[0]:x}"
+    if expect is ABSENT:
+        return BlobExistsError(key=key, actual=actual)
+    return ConcurrencyError(key=key, expected=str(expect), actual=actual)
+
+
+def _drop(connection: _Connection, stream: int) -> None:
+    connection.execute("DELETE FROM holdall_v1_chunks WHERE stream = ?", (stream,))
+    connection.execute("DELETE FROM holdall_v1_stages WHERE stream = ?", (stream,))
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code; sqlite3's own complaints have none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _size(path: str) -> int | None:
+    """The size of a file, or None where there is none; an error where one can't know."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _unchanging(path: str) -> bool:
+    """Whether the file system is mounted for reading only."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _file_system(path: str) -> str:
+    """The kind of the file system, as Linux tells it; empty where nobody does."""
+    try:
+        device = os.stat(path).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""
+
+
+def _owner() -> str:
+    """This process, so that another can tell whether it lives."""
+    return f"{_realm()} {os.getpid()} {_started(os.getpid())}"
+
+
+def _realm() -> str:
+    """Within what a process id means something: one boot of one host, one namespace."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return f"{file.read().strip().decode()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return os.uname().nodename.replace(" ", "-") or "-"
+
+
+def _started(pid: int) -> str:
+    """When a process began, because its id may be given to another; empty where one can't see it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _lives(owner: str, beat: int) -> bool:
+    realm, _, process = owner.partition(" ")
+    pid, _, started = process.partition(" ")
+    if realm != _realm() or not pid.isdecimal():
+        return _now() - beat < _ABANDONED * 1_000_000
+    if started:
+        return _started(int(pid)) == started
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
