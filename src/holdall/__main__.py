@@ -1,0 +1,7 @@
+"""`python -m holdall`: the command line."""
+
+import sys
+
+from holdall.cli import main
+
+sys.exit(main())

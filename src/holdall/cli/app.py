@@ -1,0 +1,119 @@
+"""The commands put together, and how one is run."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+import holdall
+from holdall.cli import reading, removing, survey, writing
+from holdall.cli.completion import rejoin_bash_words
+from holdall.cli.errors import INTERRUPTED, USAGE, OutputError, describe, exit_code, warn
+from holdall.cli.options import StoreOption
+from holdall.cli.output import Output, flush
+from holdall.cli.startup import Command, Group
+
+__all__ = ["app", "run"]
+
+_COMPLETE = "_HOLDALL_COMPLETE"
+
+app = typer.Typer(
+    name="holdall",
+    cls=Group,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Output().line(f"holdall {holdall.__version__}")
+        raise typer.Exit
+
+
+def root(
+    context: typer.Context,
+    store: StoreOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Keep bytes under keys in any store: a folder, SQLite, a zip file, ...
+
+    The store is named by --store, before or after the command, or by HOLDALL_URI.
+
+    Exit codes: 0 done, 1 not found, 2 wrong usage, 3 conflict, 4 store or system failed, 130 interrupted.
+
+    Examples:
+      export HOLDALL_URI=sqlite:///data.db
+      holdall put greeting hello
+      holdall get greeting
+      holdall keys --long
+    """
+    context.obj = store
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """A docstring with its prose unwrapped, so that the terminal wraps it, and its examples as they are."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
+
+
+app.callback(invoke_without_command=True, help=_help(root))(root)
+
+for _command in (
+    reading.keys,
+    reading.get,
+    writing.put,
+    reading.cat,
+    removing.rm,
+    writing.cp,
+    writing.mv,
+    reading.info,
+    reading.exists,
+    survey.du,
+    survey.tree,
+):
+    app.command(_command.__name__, cls=Command, help=_help(_command))(_command)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command; its exit code. Errors are told in one line, or raised if HOLDALL_DEBUG is set."""
+    if os.environ.get(_COMPLETE) == "complete_bash":
+        rejoin_bash_words()
+    try:
+        result: object = typer.main.get_command(app).main(
+            list(args), prog_name="holdall", complete_var=_COMPLETE, standalone_mode=False
+        )
+        flush()
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, OutputError):
+            _abandon_output()
+            if isinstance(error.__cause__, BrokenPipeError):
+                return exit_code(error)
+        if os.environ.get("HOLDALL_DEBUG"):
+            raise
+        warn(describe(error))
+        return exit_code(error)
+
+
+def _abandon_output() -> None:
+    """Let what is still held go nowhere, or the interpreter would try again when it ends, and complain."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+    except OSError:
+        return

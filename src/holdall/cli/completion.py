@@ -1,0 +1,74 @@
+"""Completion of keys at a shell's Tab, which reads the store and never fails, prints or writes."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from itertools import islice
+
+import typer
+
+from holdall.store import Store
+from holdall.uri import from_uri
+
+__all__ = ["complete_key", "rejoin_bash_words"]
+
+_OFFERED = 50
+_LOOKED_AT = 1000
+
+# Shells put what is offered on the command line as it is, and zsh evaluates it: a stranger's key must not
+# become a command.
+_is_harmless = re.compile(r"[\w./@%+=,:-]+").fullmatch
+
+_head = ""
+"""What bash split off the word that is completed, at a colon."""
+
+
+def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The first keys that start with what was typed, or none if anything is wrong."""
+    try:
+        uri = _uri(ctx)
+        if not uri:
+            return []
+        store = from_uri(uri)
+        with store:
+            return _matching(store, _head + incomplete)
+    except Exception:  # noqa: BLE001 - a traceback in the middle of the user's line helps nobody
+        return []
+
+
+def rejoin_bash_words() -> None:
+    """Put together again the words that bash takes apart at `:`, `=` and `@`, as in `sqlite:///file.db`.
+
+    The last one is left as bash wants it, which replaces only what stands after the colon.
+    """
+    global _head
+    with suppress(KeyError, ValueError):
+        words = os.environ["COMP_WORDS"].split("\n")
+        current = int(os.environ["COMP_CWORD"])
+        joined = [""]
+        glue = True
+        for word in words[: current + 1]:
+            breaks = re.fullmatch("[:=@]+", word) is not None
+            if glue or (breaks and len(joined) > 1):
+                joined[-1] += word
+            else:
+                joined.append(word)
+            glue = breaks
+        *before, last = joined
+        tail = re.split("[:=@]", last)[-1] if current < len(words) else last
+        _head = last[: len(last) - len(tail)]
+        os.environ["COMP_WORDS"] = "\n".join([*before, tail])
+        os.environ["COMP_CWORD"] = str(len(before))
+
+
+def _uri(context: typer.Context) -> str | None:
+    here = context.params.get("store")
+    above = context.parent.params.get("store") if context.parent is not None else None
+    return here or above or os.environ.get("HOLDALL_URI")
+
+
+def _matching(store: Store, prefix: str) -> list[str]:
+    keys = islice(store.iterate_keys(prefix), _LOOKED_AT)
+    return [key[len(_head) :] for key in islice(filter(_is_harmless, keys), _OFFERED)]

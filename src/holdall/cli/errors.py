@@ -1,0 +1,100 @@
+"""From an exception to an exit code and one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    KeyConflictError,
+    ReadOnlyError,
+    StoreError,
+    UnsupportedOperation,
+)
+
+__all__ = [
+    "BUG",
+    "CONFLICT",
+    "INTERRUPTED",
+    "NOT_FOUND",
+    "UNAVAILABLE",
+    "USAGE",
+    "OutputError",
+    "UsageFault",
+    "describe",
+    "exit_code",
+    "warn",
+]
+
+NOT_FOUND = 1
+USAGE = 2
+CONFLICT = 3
+UNAVAILABLE = 4
+BUG = 70
+"""EX_SOFTWARE of sysexits.h: the fault is holdall's."""
+INTERRUPTED = 130
+"""As a shell has it for a process that Ctrl-C ended; also what answering no gives."""
+BROKEN_PIPE = 141
+"""As a shell has it for a process that SIGPIPE ended, such as `cat`."""
+
+
+class UsageFault(Exception):
+    """The command can't be meant as it was given; the message says how to put it right."""
+
+
+class OutputError(Exception):
+    """Standard output takes no more. Its cause is the `OSError`."""
+
+
+def exit_code(error: BaseException) -> int:
+    """What a script sees."""
+    match error:
+        case BlobNotFoundError():
+            return NOT_FOUND
+        case UsageFault() | InvalidArgumentError() | UnsupportedOperation() | ReadOnlyError():
+            return USAGE
+        case ConcurrencyError() | KeyConflictError():
+            return CONFLICT
+        case OutputError(__cause__=BrokenPipeError()):
+            return BROKEN_PIPE
+        case StoreError() | OSError() | OutputError():
+            return UNAVAILABLE
+        case _:
+            # Both typer and click, which some versions of typer bring, have their own usage errors.
+            return USAGE if hasattr(error, "format_message") else BUG
+
+
+def describe(error: BaseException) -> str:
+    """What a person reads."""
+    if isinstance(error, UsageFault | StoreError):
+        return str(error)
+    if isinstance(error, OutputError):
+        return f"can't write to standard output: {_reason(error.__cause__)}"
+    if isinstance(error, OSError):
+        name = f"{error.filename!r}: " if error.filename is not None else ""
+        return name + _reason(error)
+    message = getattr(error, "format_message", None)
+    if message is not None:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "holdall"
+        return f"{str(message()).rstrip('.')}; see {path} --help"
+    return f"a fault of holdall: {type(error).__name__}: {error} (HOLDALL_DEBUG=1 shows where)"
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        try:
+            sys.stderr.write(f"holdall: {' '.join(text.split())}\n")
+            sys.stderr.flush()
+        except OSError:
+            # Nobody listens; the exit code still tells.
+            return
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return str(error)

@@ -1,0 +1,110 @@
+"""The options that many commands share, and the store that they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from holdall.cli.completion import complete_key
+from holdall.cli.errors import UsageFault, describe, warn
+from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
+from holdall.store import ABSENT, ANY, Expect, Store
+from holdall.uri import from_uri
+
+__all__ = [
+    "IfAbsent",
+    "IfMatch",
+    "Json",
+    "Key",
+    "Keys",
+    "Prefix",
+    "StoreOption",
+    "expectation",
+    "opened",
+]
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        metavar="URI",
+        help="The store: a path, or a URI such as sqlite:///file.db. Without it, HOLDALL_URI.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", autocompletion=complete_key, help="Which blob.")]
+Keys = Annotated[list[str], typer.Argument(metavar="KEY", autocompletion=complete_key, help="Which blobs.")]
+Prefix = Annotated[
+    str,
+    typer.Argument(
+        metavar="PREFIX",
+        autocompletion=complete_key,
+        show_default=False,
+        help="Only keys that start with these characters, such as logs/.",
+    ),
+]
+IfAbsent = Annotated[
+    bool, typer.Option("--if-absent", help="Only where there is no blob yet; else exit with 3.")
+]
+IfMatch = Annotated[
+    str | None,
+    typer.Option(
+        "--if-match",
+        metavar="ETAG",
+        show_default=False,
+        help="Only over the blob that has this ETag (see 'holdall info'); else exit with 3.",
+    ),
+]
+
+
+def expectation(if_absent: bool, if_match: str | None) -> Expect:
+    """What `Store.put` is to expect."""
+    if if_absent and if_match is not None:
+        raise UsageFault("--if-absent and --if-match exclude each other")
+    if if_absent:
+        return ABSENT
+    return ANY if if_match is None else if_match
+
+
+@contextmanager
+def opened(context: typer.Context, uri: str | None) -> Generator[Store]:
+    """The store that the command line names, closed whatever happens; a failing close is an error too."""
+    store = from_uri(_named(context, uri))
+    try:
+        yield store
+    except BaseException as error:
+        if isinstance(error, ConcurrencyError) and error.key is not None:
+            error.message += _now(store, error)
+        try:
+            store.close()
+        except StoreError as second:
+            warn(describe(second))
+        raise
+    store.close()
+
+
+def _named(context: typer.Context, uri: str | None) -> str:
+    uri = uri or context.obj or os.environ.get("HOLDALL_URI")
+    if not uri:
+        raise UsageFault(
+            "which store? Give --store URI (such as ./data or sqlite:///file.db) or set HOLDALL_URI"
+        )
+    return uri
+
+
+def _now(store: Store, error: ConcurrencyError) -> str:
+    etag = error.actual
+    if etag is None:
+        try:
+            etag = store.info(error.key or "").etag
+        except BlobNotFoundError:
+            return "; nothing is there now"
+        except StoreError:
+            return ""
+    return f"; the ETag there now is {etag}"

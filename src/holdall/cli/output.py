@@ -1,0 +1,110 @@
+"""Standard output as bytes, and how sizes, times and blobs are written for people and for programs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from datetime import datetime
+
+from holdall.cli.errors import OutputError
+from holdall.store import Info
+
+__all__ = ["Output", "amount", "as_json", "dumps", "exact", "flush", "human", "timestamp"]
+
+
+class Output:
+    """Standard output: bytes as they are, text as UTF-8 whatever the locale says.
+
+    A terminal sees each line at once; a pipe gets them in blocks. Every failure is an `OutputError`, so that
+    a reader that went away isn't taken for a fault of the store.
+    """
+
+    def __init__(self) -> None:
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise OutputError from OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._buffer = sys.stdout.buffer
+        self.terminal = sys.stdout.isatty()
+
+    def write(self, data: bytes) -> None:
+        """Write bytes."""
+        try:
+            self._buffer.write(data)
+            if self.terminal:
+                self._buffer.flush()
+        except OSError as error:
+            raise OutputError from error
+
+    def line(self, text: str, end: str = "\n") -> None:
+        """Write a line."""
+        self.write((text + end).encode(errors="backslashreplace"))
+
+
+def flush() -> None:
+    """Hand on what standard output still holds: the last chance to learn of a full disk."""
+    if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            raise OutputError from error
+
+
+def human(size: int) -> str:
+    """A number of bytes as people say it, in powers of 1,000.
+
+    >>> human(999), human(3_400_000), human(999_950)
+    ('999 B', '3.4 MB', '1.0 MB')
+    """
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} EB"
+
+
+def exact(size: int) -> str:
+    """A number of bytes, and the exact one where they differ.
+
+    >>> exact(12), exact(3_412_345)
+    ('12 B', '3.4 MB (3,412,345 bytes)')
+    """
+    return human(size) if size < 1000 else f"{human(size)} ({size:,} bytes)"
+
+
+def amount(count: int, noun: str) -> str:
+    """How many of something.
+
+    >>> amount(1, "blob"), amount(1200, "blob")
+    ('1 blob', '1,200 blobs')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def timestamp(moment: datetime) -> str:
+    """A time in UTC, to the second (ISO 8601)."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def as_json(info: Info) -> dict[str, object]:
+    """A blob's `Info` for `json`; times as ISO 8601."""
+    return {
+        "key": info.key,
+        "size": info.size,
+        "etag": info.etag,
+        "modified": _iso(info.modified),
+        "content_type": info.content_type,
+        "expires": None if info.expires is None else _iso(info.expires),
+    }
+
+
+def dumps(value: object) -> str:
+    """JSON on one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

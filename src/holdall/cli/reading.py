@@ -1,0 +1,262 @@
+"""The commands that read: keys, get, cat, exists, info."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from holdall.cli.completion import complete_key
+from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
+from holdall.cli.options import Json, Key, Keys, StoreOption, opened
+from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
+from holdall.cli.progress import Meter
+from holdall.errors import BlobNotFoundError
+from holdall.keys import check_key
+from holdall.store import Can, Info, Store
+
+__all__ = ["cat", "exists", "get", "info", "keys"]
+
+
+def keys(
+    context: typer.Context,
+    prefix: Annotated[
+        str, typer.Option("--prefix", "-p", show_default=False, help="Only keys that start with this.")
+    ] = "",
+    exclude_prefix: Annotated[
+        str, typer.Option("--exclude-prefix", show_default=False, help="No keys that start with this.")
+    ] = "",
+    glob: Annotated[
+        str | None,
+        typer.Option(
+            "--glob",
+            "-g",
+            show_default=False,
+            help="Only keys that match: * stays within a folder, **/ crosses any number of them.",
+        ),
+    ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", "-l", help="Print size, time in UTC and ETag before the key.")
+    ] = False,
+    json: Json = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="End keys with a zero byte, for xargs -0.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """List keys, one a line, in order.
+
+    A store that is empty, or not there yet, has no keys; that is no error.
+
+    Examples:
+      holdall keys --store ./data --prefix logs/
+      holdall keys --glob '**/*.pdf' --long
+      holdall keys --prefix tmp/ -0 | xargs -0 holdall rm
+    """
+    if long + json + null > 1:
+        raise UsageFault("--long, --json and --null exclude each other")
+    output = Output()
+    with opened(context, store) as source:
+        if not (long or json):
+            end = "\0" if null else "\n"
+            for key in source.iterate_keys(prefix, exclude_prefix, glob):
+                output.line(key, end)
+            return
+        found = source.list(prefix, glob=glob)
+        if exclude_prefix:
+            found = (each for each in found if not each.key.startswith(exclude_prefix))
+        if json:
+            for each in found:
+                output.line(dumps(as_json(each)))
+        else:
+            _print_long(found, output)
+
+
+def _print_long(found: Iterator[Info], output: Output) -> None:
+    # A column widens when it must: to know its width beforehand, the whole listing would have to be held.
+    width = 0
+    for each in found:
+        width = max(width, len(each.etag))
+        line = f"{human(each.size):>9}  {timestamp(each.modified)}  {each.etag:<{width}}  {each.key}"
+        output.line(line)
+
+
+def get(
+    context: typer.Context,
+    key: Key,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="Write this file, whole or not at all, instead of standard output.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a blob's bytes to standard output, or to a file.
+
+    The bytes are written as they are, in chunks, so that a blob may be larger than memory.
+
+    Examples:
+      holdall get reports/may.pdf > may.pdf
+      holdall get reports/may.pdf --output may.pdf
+    """
+    if to == "":
+        raise UsageFault("--output needs the name of a file")
+    with opened(context, store) as source:
+        if to is None or to == "-":
+            output = Output()
+            for chunk in source.chunks(key):
+                output.write(chunk)
+        else:
+            _to_file(source, key, to)
+
+
+def _to_file(source: Store, key: str, name: str) -> None:
+    from tempfile import mkstemp
+
+    # The file behind a symbolic link is replaced, not the link.
+    path = os.path.realpath(name)
+    if os.path.isdir(path):
+        raise UsageFault(f"--output {name!r} is a folder; name a file")
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = None
+    size = source.info(key).size
+    with Meter(f"get {key}", size) as meter:
+        if mode is not None and not stat.S_ISREG(mode):
+            # A pipe or a device can't be replaced.
+            with open(path, "wb") as device:
+                device.writelines(meter.through(source.chunks(key)))
+            return
+        try:
+            handle, temporary = mkstemp(dir=os.path.dirname(path), prefix=".holdall-")
+        except OSError as error:
+            raise UsageFault(
+                f"can't write {name!r}: {describe(OSError(error.errno, error.strerror))}"
+            ) from error
+        try:
+            with open(handle, "wb") as file:
+                file.writelines(meter.through(source.chunks(key)))
+                os.fchmod(file.fileno(), _plain_mode() if mode is None else stat.S_IMODE(mode))
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def _plain_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def cat(context: typer.Context, keys: Keys, store: StoreOption = None) -> None:
+    """Write blobs to standard output, one after the other.
+
+    A key that isn't there is reported, the others are written, and the exit code is 1.
+
+    Example:
+      holdall cat logs/1 logs/2 | gzip > logs.gz
+    """
+    output = Output()
+    missing = False
+    with opened(context, store) as source:
+        for key in map(check_key, keys):
+            try:
+                chunks = source.chunks(key)
+            except BlobNotFoundError as error:
+                missing = True
+                warn(describe(error))
+                continue
+            for chunk in chunks:
+                output.write(chunk)
+    if missing:
+        raise typer.Exit(NOT_FOUND)
+
+
+def exists(
+    context: typer.Context,
+    key: Key,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say it too.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Tell by the exit code whether a blob is there.
+
+    It is 0 if the blob is there, 1 if not, and more if nobody can tell.
+
+    Example:
+      holdall exists done || make done
+    """
+    with opened(context, store) as source:
+        found = source.exists(key)
+    if verbose:
+        Output().line(f"{key} {'is there' if found else 'is not there'}")
+    if not found:
+        raise typer.Exit(NOT_FOUND)
+
+
+def info(
+    context: typer.Context,
+    key: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KEY", autocompletion=complete_key, show_default=False, help="Which blob; or the store."
+        ),
+    ] = None,
+    json: Json = False,
+    store: StoreOption = None,
+) -> None:
+    """Show what is known of a blob, or of the store.
+
+    Nothing is read but size, ETag, times and content type. Without KEY, it shows what the store is and what
+    it can do.
+
+    Examples:
+      holdall info reports/may.pdf
+      holdall put config --file new.json --if-match "$(holdall info config --json | jq -r .etag)"
+    """
+    output = Output()
+    with opened(context, store) as source:
+        if key is None:
+            _print_store(source, output, json)
+        else:
+            _print_blob(source.info(key), output, json)
+
+
+def _print_blob(found: Info, output: Output, json: bool) -> None:
+    if json:
+        output.line(dumps(as_json(found)))
+        return
+    from mimetypes import guess_type
+
+    kind = found.content_type
+    if kind is None:
+        guess = guess_type(found.key)[0]
+        kind = "not recorded" if guess is None else f"{guess} (guessed from the key)"
+    output.line(f"key:           {found.key}")
+    output.line(f"size:          {exact(found.size)}")
+    output.line(f"etag:          {found.etag}")
+    output.line(f"modified:      {timestamp(found.modified)}")
+    output.line(f"content type:  {kind}")
+    output.line(f"expires:       {'never' if found.expires is None else timestamp(found.expires)}")
+
+
+def _print_store(source: Store, output: Output, json: bool) -> None:
+    able = [flag.name.lower() for flag in Can if flag in source.can and flag.name]
+    unable = [flag.name.lower() for flag in Can if flag not in source.can and flag.name]
+    if json:
+        output.line(dumps({"store": repr(source), "can": able, "cannot": unable}))
+        return
+    output.line(f"store:   {source!r}")
+    output.line(f"can:     {', '.join(able)}")
+    output.line(f"cannot:  {', '.join(unable) or 'nothing is missing'}")

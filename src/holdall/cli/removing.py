@@ -1,0 +1,120 @@
+"""The command that deletes: rm, which asks before it deletes many."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from holdall.cli.errors import INTERRUPTED, NOT_FOUND, UsageFault, describe, warn
+from holdall.cli.options import Keys, StoreOption, opened
+from holdall.cli.output import amount, human
+from holdall.cli.progress import Meter
+from holdall.errors import BlobNotFoundError
+from holdall.keys import check_key
+from holdall.store import Store
+
+__all__ = ["rm"]
+
+_BATCH = 1000
+
+
+def rm(
+    context: typer.Context,
+    keys: Keys,
+    recursive: Annotated[
+        bool,
+        typer.Option("--recursive", "-r", help="Each KEY is a folder such as logs/: delete all under it."),
+    ] = False,
+    string_prefix: Annotated[
+        bool,
+        typer.Option(
+            "--string-prefix",
+            help="With --recursive: it needn't end in '/'; logs/2 is logs/2, logs/20/a, ...",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="No error where there is nothing.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Delete blobs.
+
+    With --recursive, everything under a folder goes, after it has been counted and you have agreed. A key
+    that isn't there is reported, the others are deleted, and the exit code is 1.
+
+    Examples:
+      holdall rm reports/may.pdf
+      holdall rm --recursive logs/
+      holdall rm --recursive --string-prefix logs/2025- --yes
+    """
+    if string_prefix and not recursive:
+        raise UsageFault("--string-prefix goes with --recursive")
+    with opened(context, store) as place:
+        if recursive:
+            for prefix in keys:
+                _check_prefix(prefix, string_prefix)
+            found = [_delete_all(place, prefix, yes) for prefix in keys]
+        else:
+            found = _delete_each(place, keys, force)
+    if not (force or all(found)):
+        raise typer.Exit(NOT_FOUND)
+
+
+def _delete_each(store: Store, keys: list[str], force: bool) -> list[bool]:
+    for key in keys:
+        if key.endswith("/"):
+            raise UsageFault(f"{key!r} is a folder; say --recursive to delete all under it")
+        check_key(key)
+    if force:
+        store.delete_many(keys)
+        return []
+    found: list[bool] = []
+    for key in keys:
+        found.append(store.delete(key))
+        if not found[-1]:
+            warn(describe(BlobNotFoundError(key=key)))
+    return found
+
+
+def _check_prefix(prefix: str, string_prefix: bool) -> None:
+    if not prefix:
+        raise UsageFault("an empty prefix is every key of the store; name a folder")
+    if not (prefix.endswith("/") or string_prefix):
+        raise UsageFault(
+            f"{prefix!r} is no folder: write '{prefix}/', or say --string-prefix for every key that starts so"
+        )
+
+
+def _delete_all(store: Store, prefix: str, yes: bool) -> bool:
+    count = size = 0
+    with Meter(f"count {prefix}", blobs=True) as meter:
+        for info in store.list(prefix):
+            count += 1
+            size += info.size
+            meter.advance()
+    if not count:
+        warn(f"{prefix!r}: no blob has a key that starts so")
+        return False
+    if not yes:
+        where = "under" if prefix.endswith("/") else "that start with"
+        _ask(f"Delete {amount(count, 'blob')} ({human(size)}) {where} {prefix}? [y/N] ")
+    with Meter(f"rm {prefix}", count, blobs=True) as meter:
+        keys = store.iterate_keys(prefix)
+        while batch := list(islice(keys, _BATCH)):
+            meter.advance(store.delete_many(batch))
+    return True
+
+
+def _ask(question: str) -> None:
+    if sys.stdin is None or not sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+        raise UsageFault(f"{question.removesuffix(' [y/N] ')} Nobody is here to answer; say --yes")
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    if answer.strip().lower() not in {"y", "yes"}:
+        warn("nothing was deleted")
+        raise typer.Exit(INTERRUPTED)

@@ -1,0 +1,200 @@
+"""The commands that write: put, cp, mv."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, BinaryIO
+
+import typer
+
+from holdall.cli.completion import complete_key
+from holdall.cli.errors import UsageFault, describe
+from holdall.cli.options import IfAbsent, IfMatch, Key, StoreOption, expectation, opened
+from holdall.cli.output import Output
+from holdall.cli.progress import Meter
+from holdall.errors import BlobNotFoundError
+from holdall.keys import check_key
+from holdall.ranges import CHUNK
+from holdall.store import Expect, Info, Store
+
+__all__ = ["cp", "mv", "put"]
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", autocompletion=complete_key, help="A key; with --recursive, a folder such as a/."
+    ),
+]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET", autocompletion=complete_key, help="A key, or a folder such as b/ to keep the name."
+    ),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything under the folder SOURCE.")]
+
+
+def put(
+    context: typer.Context,
+    key: Key,
+    value: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VALUE", show_default=False, help="The bytes themselves; - for standard input."
+        ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", show_default=False, help="Read this file."),
+    ] = None,
+    if_absent: IfAbsent = False,
+    if_match: IfMatch = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option("--ttl", metavar="SECONDS", show_default=False, help="Let it expire after so long."),
+    ] = None,
+    content_type: Annotated[
+        str | None,
+        typer.Option(
+            "--content-type", metavar="TYPE", show_default=False, help="Its media type, such as text/csv."
+        ),
+    ] = None,
+    print_etag: Annotated[bool, typer.Option("--print-etag", help="Print the ETag of what was put.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Put a blob: VALUE, a file, or what is piped in.
+
+    It is put whole or not at all: readers see the old blob until all of the new one is there. With neither
+    VALUE nor --file, standard input is read.
+
+    Examples:
+      holdall put greeting hello
+      holdall put reports/may.pdf --file may.pdf --content-type application/pdf
+      mysqldump shop | holdall put backups/shop.sql
+      holdall put lock "$HOSTNAME" --if-absent
+    """
+    expect = expectation(if_absent, if_match)
+    if value is not None and file is not None:
+        raise UsageFault("give VALUE or --file, not both")
+    if value is not None and value != "-":
+        with opened(context, store) as target:
+            info = target.put(key, os.fsencode(value), expect=expect, ttl=ttl, content_type=content_type)
+    else:
+        with (
+            _input(file, asked=value == "-") as source,
+            opened(context, store) as target,
+            Meter(f"put {key}", _size(source)) as meter,
+        ):
+            body = meter.through(_chunks(source))
+            info = target.put(key, body, expect=expect, ttl=ttl, content_type=content_type)
+    if print_etag:
+        Output().line(info.etag)
+
+
+def _input(file: str | None, *, asked: bool) -> BinaryIO:
+    if file is not None and file != "-":
+        try:
+            return open(file, "rb")
+        except OSError as error:
+            raise UsageFault(f"can't read --file {describe(error)}") from error
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise UsageFault("standard input is closed; give VALUE or --file")
+    if sys.stdin.isatty() and not (asked or file == "-"):
+        raise UsageFault("what is to be put? Give VALUE, --file FILE, or pipe it in (- to type it here)")
+    # Another object over the same descriptor, so that closing it leaves standard input as it was.
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:
+        return sys.stdin.buffer
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: source.read(CHUNK), b"")
+
+
+def _size(source: BinaryIO) -> int | None:
+    """How much there is to read, where that is known: pipes and devices have no size."""
+    try:
+        return os.fstat(source.fileno()).st_size or None
+    except OSError:
+        return None
+
+
+def cp(
+    context: typer.Context,
+    source: Source,
+    target: Target,
+    recursive: Recursive = False,
+    if_absent: IfAbsent = False,
+    store: StoreOption = None,
+) -> None:
+    """Copy a blob within the store, with its content type and expiry.
+
+    A TARGET that ends in / is a folder; the blob keeps its name there. A blob that is at TARGET is replaced,
+    unless --if-absent.
+
+    Examples:
+      holdall cp config config.bak --if-absent
+      holdall cp reports/may.pdf archive/
+      holdall cp --recursive reports/ archive/2026/
+    """
+    with opened(context, store) as place:
+        _transfer(place, place.copy, "cp", source, target, expectation(if_absent, None), recursive)
+
+
+def mv(
+    context: typer.Context,
+    source: Source,
+    target: Target,
+    recursive: Recursive = False,
+    if_absent: IfAbsent = False,
+    store: StoreOption = None,
+) -> None:
+    """Move a blob within the store, with its content type and expiry.
+
+    A TARGET that ends in / is a folder; the blob keeps its name there. The target is whole before the source
+    goes. A blob that is at TARGET is replaced, unless --if-absent.
+
+    Examples:
+      holdall mv draft.txt final.txt --if-absent
+      holdall mv --recursive inbox/ archive/inbox/
+    """
+    with opened(context, store) as place:
+        _transfer(place, place.move, "mv", source, target, expectation(if_absent, None), recursive)
+
+
+def _transfer(
+    store: Store,
+    act: Callable[..., Info],
+    name: str,
+    source: str,
+    target: str,
+    expect: Expect,
+    recursive: bool,
+) -> None:
+    for end in (source, target):
+        if "://" in end:
+            # An empty segment is in no key, so that this can only be meant as a URI.
+            raise UsageFault(
+                f"{name} works within one store; between two: holdall -s A get KEY | holdall -s B put KEY"
+            )
+    if not recursive:
+        if source.endswith("/"):
+            raise UsageFault(f"{source!r} is a folder; say --recursive for everything in it")
+        act(source, target + source.rpartition("/")[2] if target.endswith("/") else target, expect=expect)
+        return
+    if not (source.endswith("/") and target.endswith("/")):
+        raise UsageFault(f"{name} --recursive goes from a folder to a folder: both end in '/', as in a/ b/")
+    check_key(target[:-1])
+    if source.startswith(target) or target.startswith(source):
+        raise UsageFault(f"{source!r} and {target!r} lie one within the other")
+    count = 0
+    with Meter(f"{name} {source}", blobs=True) as meter:
+        for key in store.iterate_keys(source):
+            act(key, target + key[len(source) :], expect=expect)
+            count += 1
+            meter.advance()
+    if not count:
+        raise BlobNotFoundError("no blob has a key that starts so", key=source)

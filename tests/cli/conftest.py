@@ -1,0 +1,115 @@
+"""The real command, in a process of its own, with or without a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "holdall")
+
+
+class Holdall:
+    """Runs `holdall` on one store."""
+
+    def __init__(self, uri: str, cwd: Path) -> None:
+        self.uri = uri
+        self.cwd = cwd
+        self.env = {**os.environ, "HOLDALL_URI": uri, "COLUMNS": "100", "PYTHONWARNINGS": "error"}
+        self.env.pop("HOLDALL_DEBUG", None)
+
+    def __call__(
+        self, *args: str | bytes, stdin: bytes | None = None, code: int = 0, uri: str | None = None
+    ) -> bytes:
+        """What it writes to standard output, once the exit code is as expected."""
+        output, errors = self.both(*args, stdin=stdin, code=code, uri=uri)
+        if code == 0:
+            assert errors == ""
+        return output
+
+    def error(self, *args: str | bytes, code: int, stdin: bytes | None = None, uri: str | None = None) -> str:
+        """The one line on standard error."""
+        output, errors = self.both(*args, stdin=stdin, code=code, uri=uri)
+        assert output == b""
+        assert errors.count("\n") == 1
+        assert errors.startswith("holdall: ")
+        return errors.removeprefix("holdall: ").rstrip("\n")
+
+    def both(
+        self, *args: str | bytes, stdin: bytes | None = None, code: int = 0, uri: str | None = None
+    ) -> tuple[bytes, str]:
+        env = self.env if uri is None else {**self.env, "HOLDALL_URI": uri}
+        given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        done = subprocess.run(
+            [*COMMAND, *args], env=env, cwd=self.cwd, capture_output=True, timeout=60, check=False, **given
+        )
+        assert done.returncode == code, (done.returncode, done.stderr)
+        assert b"Traceback" not in done.stderr
+        return done.stdout, done.stderr.decode()
+
+    def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*COMMAND, *args], env=self.env, cwd=self.cwd, **options)
+
+
+@pytest.fixture
+def holdall(tmp_path: Path) -> Holdall:
+    """`holdall` on a store that isn't there yet."""
+    return Holdall(str(tmp_path / "store"), tmp_path)
+
+
+URIS = {
+    "file": "{}/store",
+    "hashdir": "hashdir://{}/store",
+    "sqlite": "sqlite:///{}/store.db",
+    "zip": "zip://{}/store.zip",
+}
+
+
+@pytest.fixture(params=sorted(URIS))
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Holdall:
+    """`holdall` on a store of each kind that outlives a process."""
+    return Holdall(URIS[request.param].format(tmp_path), tmp_path)
+
+
+class Terminal:
+    """A pseudo terminal, and what was written to it."""
+
+    def __init__(self) -> None:
+        self.master, self.slave = pty.openpty()
+        self.seen = ""
+
+    def until(self, found: Callable[[str], object], seconds: float = 30) -> None:
+        """Read on until what was seen satisfies the predicate."""
+        end = time.monotonic() + seconds
+        while not found(self.seen):
+            assert time.monotonic() < end, f"only this came: {self.seen!r}"
+            self.poll(0.1)
+
+    def poll(self, seconds: float) -> None:
+        """Read what comes within that time."""
+        if select.select([self.master], [], [], seconds)[0]:
+            try:
+                self.seen += os.read(self.master, 65536).decode()
+            except OSError:
+                return
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def close(self) -> None:
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
