@@ -361,7 +361,7 @@ class Store(MutableMapping[str, bytes]):
         if self._closed:
             raise self._closed_error()
         if flag not in self.can:
-            raise UnsupportedOperation(f"a {type(self).__name__} can't {call}: its `can` lacks {flag.name}")
+            raise UnsupportedOperation(f"a {type(self).__name__} can't {call}")
 
     def _conditions(
         self, expect: Expect, ttl: float | timedelta | None, content_type: str | None

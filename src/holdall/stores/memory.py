@@ -263,9 +263,9 @@ def _info(key: str, entry: _Entry) -> Info:
 
 
 def _gathered(body: Body) -> bytes:
-    pieces = list(body)
-    # bytes() of bytes is the same object, which nobody can change; of a view it is a copy.
-    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+    # Each piece is copied as it comes, since its owner may fill it again. bytes() of bytes is the same object.
+    pieces = [bytes(piece) for piece in body]
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _here(process: int, name: str | None, token: str | None) -> MemoryStore:
