@@ -226,8 +226,8 @@ class Store(MutableMapping[str, bytes]):
         `key` is valid. `body` is read once; it may be endless in length but is never to be gathered whole by
         a medium that can stream, and it may raise, which must leave the old blob and no litter that listing
         shows. `expect` is only what `can` has: a condition is checked in the same atomic step that publishes.
-        `attributes` hold only what `can` has. A piece that is not bytes is the caller's buffer: it is only good
-        until the next piece is asked for. When this returns, the write is acknowledged.
+        `attributes` hold only what `can` has. A piece that is not bytes is the caller's buffer: it is
+        only good until the next piece is asked for. When this returns, the write is acknowledged.
 
         Raises:
             ConcurrencyError: `expect` is an ETag, and the blob has another, or there is none.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -194,7 +193,6 @@ def test_the_script_for_a_shell(holdall, shell):
     assert "_HOLDALL_COMPLETE" in done.stdout
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_itself(holdall, tmp_path):
     holdall("put", "greeting", "x")
     scripts = tmp_path / "bin"

@@ -263,7 +263,7 @@ def _info(key: str, entry: _Entry) -> Info:
 
 
 def _gathered(body: Body) -> bytes:
-    # Each piece is copied as it comes, since its owner may fill it again. bytes() of bytes is the same object.
+    # Each piece is copied as it comes, since its owner may fill it again; bytes are not.
     pieces = [bytes(piece) for piece in body]
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
