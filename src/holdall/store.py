@@ -1153,12 +1153,10 @@ def _seconds(value: object, what: str) -> float:
 
 
 def _joined(pieces: Iterator[Piece]) -> bytes:
-    first = next(pieces, None)
-    if first is None:
-        return b""
+    first = bytes(next(pieces, b""))
     second = next(pieces, None)
     if second is None:
-        return first if type(first) is bytes else bytes(first)
+        return first
     # Written into one growing buffer, a large blob is held once, where a join would hold it twice.
     buffer = io.BytesIO()
     buffer.write(first)

@@ -28,16 +28,6 @@ from holdall.stores import filesystem, nofollow
 from holdall.testing import StoreSuite
 
 
-class TestFilesystem(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return FilesystemStore(place / "store")
-
-
-class TestDurableFilesystem(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return FilesystemStore(place / "store", durable=True)
-
-
 class _Folded(FilesystemStore):
     """As on a disk that is blind to case."""
 

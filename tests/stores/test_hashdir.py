@@ -9,11 +9,6 @@ from holdall import FilesystemStore, HashdirStore, InvalidArgumentError, Store
 from holdall.testing import StoreSuite
 
 
-class TestHashdir(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return HashdirStore(place / "store")
-
-
 class TestWideHashdir(StoreSuite):
     def make(self, place: Path) -> Store:
         return HashdirStore(place / "store", width=1, depth=1, durable=True)

@@ -36,11 +36,6 @@ from holdall.testing import StoreSuite
 MIB = 1 << 20
 
 
-class TestSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return SqliteStore(place / "blobs.db")
-
-
 class TestSqliteDurable(StoreSuite):
     def make(self, place: Path) -> Store:
         return SqliteStore(place / "blobs.db", durable=True)

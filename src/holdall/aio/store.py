@@ -7,12 +7,11 @@ import contextvars
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from itertools import islice
 from typing import IO, Any, Self, TypeAlias, TypeVar, cast
 
-from holdall.errors import InvalidArgumentError
 from holdall.ranges import CHUNK
 from holdall.store import ANY, Can, Data, Expect, Info, Store
 
@@ -256,26 +255,37 @@ async def _bridged(source: AsyncIterable[bytes], put: Callable[[Data], T]) -> T:
     loop = asyncio.get_running_loop()
     iterator = aiter(source)
     cancelled = threading.Event()
+    asked: list[Future[bytes | None]] = []
 
     async def next_piece() -> bytes | None:
         return await anext(iterator, None)
 
     def pieces() -> Iterator[bytes]:
-        while not cancelled.is_set():
-            piece = asyncio.run_coroutine_threadsafe(next_piece(), loop).result()
+        while True:
+            asked[:] = [asyncio.run_coroutine_threadsafe(next_piece(), loop)]
+            if cancelled.is_set():
+                asked[0].cancel()
+            piece = asked[0].result()
             if piece is None:
                 return
             yield piece
-        raise InvalidArgumentError("the put was cancelled")
 
     writing = asyncio.ensure_future(_on_thread(lambda: put(pieces())))
     try:
         return await asyncio.shield(writing)
     except asyncio.CancelledError:
-        # The thread is told at its next piece, and drops what it wrote.
+        # The thread, which may wait for a piece, is told; it drops what it wrote, or has just published it.
         cancelled.set()
-        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        for waiting in asked:
+            waiting.cancel()
+        await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.exception()
         raise
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class _Awaitable:

@@ -1,0 +1,713 @@
+"""The kit itself: it runs whole, its layers do what they say, and broken stores fail it."""
+
+import ast
+import contextlib
+import hashlib
+import inspect
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pytest
+
+from holdall import Can, Info, MemoryStore, Store, StoreUnavailableError, UnsupportedOperation
+from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError
+from holdall.store import ABSENT, ANY, Attributes, Body, Expect, Piece
+from holdall.stores.memory import _Entry
+from holdall.testing import (
+    BAD_KEYS,
+    GOOD_KEYS,
+    Counting,
+    Flaky,
+    Limited,
+    Slow,
+    StoreSuite,
+    assert_whole,
+    check_laws,
+    check_refusals,
+    race,
+)
+
+# --- it runs whole ---
+
+
+def suites(root: type[StoreSuite] = StoreSuite) -> Iterator[type[StoreSuite]]:
+    for suite in root.__subclasses__():
+        yield suite
+        yield from suites(suite)
+
+
+def test_every_suite_is_whole():
+    assert_whole(*(suite for suite in suites() if suite.__name__.startswith("Test")))
+
+
+def test_every_test_class_that_is_a_suite_is_seen_in_the_files():
+    """Also of files that this run doesn't import: no test of the kit is written again, none is marked."""
+    kit = {name for name in dir(StoreSuite) if name.startswith("test")}
+    found = 0
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and any(
+                "StoreSuite" in ast.unparse(base) for base in node.bases
+            ):
+                if node.name.startswith("Test"):
+                    found += 1
+                    assert not node.decorator_list, f"{path}: {node.name} is decorated"
+                names = {each.name for each in ast.walk(node) if isinstance(each, ast.FunctionDef)}
+                if path != Path(__file__):
+                    assert not names & kit, f"{path}: {node.name} writes {names & kit} again"
+    assert found >= 6
+
+
+def test_a_suite_that_overrides_a_test_is_not_made():
+    with pytest.raises(TypeError, match="test_copy"):
+
+        class Weak(StoreSuite):
+            def test_copy(self):
+                assert True
+
+    with pytest.raises(TypeError, match="store"):
+
+        class Mock(StoreSuite):
+            @pytest.fixture
+            def store(self):
+                return {}
+
+
+def test_a_suite_that_skips_or_kills_less_is_not_whole():
+    class Base(StoreSuite):
+        make = staticmethod(lambda place: MemoryStore(name=str(place)))
+
+    class Skipped(Base):
+        pytestmark = pytest.mark.skip("later")
+
+    class Excused(Base):
+        pytestmark = [pytest.mark.xfail]  # noqa: RUF012
+
+    class Lazy(Base):
+        kills = 3
+
+    class Hidden(Base):
+        __test__ = False
+
+    assert_whole(Base)
+    for suite in (Skipped, Excused, Lazy, Hidden):
+        with pytest.raises(AssertionError):
+            assert_whole(suite)
+
+
+def test_the_corpora_are_large_and_free_of_folders_of_each_other():
+    assert len(BAD_KEYS) >= 500
+    assert len(GOOD_KEYS) >= 500
+    keys = set(GOOD_KEYS)
+    assert len(keys) == len(GOOD_KEYS)
+    for key in keys:
+        parts = key.split("/")
+        assert not any("/".join(parts[:depth]) in keys for depth in range(1, len(parts))), key
+
+
+def test_without_pytest_it_names_the_extra():
+    program = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "try: import holdall.testing\n"
+        "except ImportError as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith("MissingDependencyError")
+    assert "pip install 'holdall[testing]'" in done.stdout
+
+
+# --- its layers ---
+
+
+def test_counting_counts_calls_and_bytes():
+    store = Counting(MemoryStore())
+    store["a"] = b"four"
+    store.put("b", iter([b"1", b"23"]))
+    assert store["a"] == b"four"
+    assert len(list(store.list())) == 2
+    assert store.info("a").size == 4
+    assert store.get_range("a", 1, 3) == b"ou"
+    assert store.delete("a")
+    assert store.calls == {"read": 2, "write": 2, "delete": 1, "info": 1, "scan": 1}
+    assert (store.bytes_written, store.bytes_read) == (7, 6)
+    assert type(pickle.loads(pickle.dumps(store))) is Counting
+
+
+def test_slow_takes_its_time():
+    store = Slow(MemoryStore({"a": b"1"}), 0.01)
+    begun = time.monotonic()
+    assert store["a"] == b"1"
+    assert time.monotonic() - begun >= 0.02
+    assert not store.inline
+
+
+def test_flaky_fails_before_halfway_and_after_and_the_same_each_time():
+    def moments(seed: int) -> list[str]:
+        below = MemoryStore({"key": b"before"})
+        store, seen = Flaky(below, rate=0.5, seed=seed), list[str]()
+        for number in range(60):
+            data, old = b"%d" % number, below["key"]
+            try:
+                store.put("key", iter([data[:1], data[1:]]))
+                seen.append("")
+            except StoreUnavailableError as error:
+                seen.append(error.message)
+            assert below["key"] == (data if seen[-1] in ("", "after") else old)
+        return seen
+
+    assert set(moments(1)) == {"", "before", "halfway", "after"}
+    assert moments(1) == moments(1)
+    assert moments(1) != moments(2)
+    always = Flaky(MemoryStore({"a": b"1"}), rate=1)
+    for call in (
+        lambda: always["a"],
+        lambda: list(always),
+        lambda: always.delete("a"),
+        lambda: always.info("a"),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            call()
+
+
+def test_limited_can_less_and_never_more():
+    store = Limited(Limited(MemoryStore(), Can.WRITE), Can.WRITE | Can.SWAP)
+    assert store.can == Can.WRITE
+    assert pickle.loads(pickle.dumps(Limited(MemoryStore(name="limited"), Can.LIST))).can == Can.LIST
+
+
+@pytest.mark.parametrize("flag", [flag for flag in Can if flag in MemoryStore.can])
+def test_what_is_taken_away_is_refused(flag: Can):
+    check_refusals(Limited(MemoryStore({"a": b"1"}), ~flag), flag, "a")
+
+
+def test_a_refusal_that_is_none_is_found():
+    with pytest.raises(pytest.fail.Exception):
+        check_refusals(MemoryStore({"a": b"1"}), Can.SWAP, "a")
+
+
+def test_a_race_gives_results_errors_and_deadlocks():
+    assert race(*(lambda number=number: number for number in range(5))) == [0, 1, 2, 3, 4]
+    with pytest.raises(ZeroDivisionError):
+        race(lambda: 1, lambda: 1 // 0)
+    never = threading.Event()
+    with pytest.raises(AssertionError, match="deadlock"):
+        race(never.wait, seconds=0.2)
+    never.set()
+
+
+# --- broken stores fail it ---
+
+
+class Named(MemoryStore):
+    """A memory store, to be broken."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+
+
+class TornWrite(Named):
+    """Publishes pieces as they come."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        data, info = b"", super()._write(key, (), expect, attributes)
+        for piece in body:
+            data += piece
+            info = super()._write(key, (data,), ANY, attributes)
+        return info
+
+
+class OneEtag(Named):
+    """Takes the size for the ETag."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        super()._write(key, body, expect, attributes)
+        return self._info(key)
+
+    def _info(self, key: str) -> Info:
+        info = super()._info(key)
+        return info._replace(etag=str(info.size))
+
+
+class Wildcards(Named):
+    """Has a prefix mean what LIKE means."""
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        for key, entry in super()._walk("", after):
+            if all(a in ("_", b) for a, b in zip(prefix, key.ljust(len(prefix), "\0"), strict=False)):
+                yield key, entry
+
+
+class SegmentPrefix(Named):
+    """Has a prefix mean a folder."""
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        return super()._walk(prefix and prefix.rstrip("/") + "/", after)
+
+
+class UnlockedSwap(Named):
+    """Looks, then writes, without a lock around both."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        pieces = list(body)
+        if expect is not ANY:
+            self._expect(key, expect)
+            time.sleep(0)
+        return super()._write(key, pieces, ANY, attributes)
+
+
+class LockAWriter(Named):
+    """Swaps exclude each other, and no plain put: a lock that each kind of writer has for itself."""
+
+    _swapping = threading.Lock()
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        if expect is ANY:
+            return super()._write(key, body, ANY, attributes)
+        with self._swapping:
+            pieces = list(body)
+            self._expect(key, expect)
+            time.sleep(0)
+            return super()._write(key, pieces, ANY, attributes)
+
+
+class Forgetful(Named):
+    """Says that it deletes."""
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        return self._live(key) is not None
+
+
+class AlwaysThere(Named):
+    """Says of every key that it was there."""
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        super()._delete(key, expect)
+        return True
+
+
+class Unordered(Named):
+    """Lists in the order of writing."""
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        return ((k, e) for k, e in list(self._entries.items()) if k.startswith(prefix) and k > after)
+
+
+class Swallowing(Named):
+    """Stores what came before the body failed."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        pieces: list[Piece] = []
+        with contextlib.suppress(Exception):
+            pieces.extend(body)
+        return super()._write(key, pieces, expect, attributes)
+
+
+class DeletesFirst(Named):
+    """Makes room before it reads what to put there."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        with self._shared.lock:
+            old = self._entries.pop(key, None)
+            if expect is not ANY and old is not None:
+                self._entries[key] = old
+        return super()._write(key, body, expect, attributes)
+
+
+class Keeping(Named):
+    """Keeps the caller's buffer."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        pieces = list(body)
+        info = super()._write(key, pieces, expect, attributes)
+        if len(pieces) == 1:
+            self._entries[key] = self._entries[key]._replace(data=pieces[0])
+        return info
+
+
+class Folding(Named):
+    """A disk that is blind to case."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        return super()._write(key.lower(), body, expect, attributes)
+
+
+class Falsy(Named):
+    """Takes an empty blob for none."""
+
+    def _live(self, key: str) -> _Entry | None:
+        entry = super()._live(key)
+        return entry if entry is not None and entry.data else None
+
+
+class ExpiredButListed(Named):
+    """Lists what has expired."""
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        return ((k, self._entries[k]) for k in self._shared.sorted() if k.startswith(prefix) and k > after)
+
+
+class TimeLessCopy(Named):
+    """Drops attributes on the way."""
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._write(target, self._read(source, 0, None)[1], expect, Attributes())
+
+
+class ReadsToList(Named):
+    """Reads each blob that it lists."""
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        for key, entry in super()._walk(prefix, after):
+            self._read(key, 0, None)
+            yield key, entry
+
+
+class TwoReads(Named):
+    """Takes the info from one read and the bytes from another."""
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        info = super()._info(key)
+        time.sleep(0)
+        return info, super()._read(key, start, stop)[1]
+
+
+class LiveListing(Named):
+    """Walks the keys that are there by their place."""
+
+    def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
+        for index in count():
+            keys = sorted(key for key in list(self._entries) if key.startswith(prefix) and key > after)
+            if index >= len(keys):
+                return
+            entry = self._live(keys[index])
+            if entry is not None:
+                yield keys[index], entry
+
+
+class Overstated(Named):
+    """Claims to sign."""
+
+    can = MemoryStore.can & ~Can.SWAP
+
+    def put(self, key, data, *, expect=ANY, ttl=None, content_type=None):
+        try:
+            return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
+        except UnsupportedOperation:
+            return super().put(key, data)
+
+
+class ImmortalHandle(Named):
+    """Works on once it is closed."""
+
+    def close(self) -> None:
+        pass
+
+
+class Gathering(Named):
+    """Claims to stream, and gathers."""
+
+    inline = False
+
+
+class DropsTheKey(Named):
+    """Two keys that differ by a slash are one."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        info = super()._write(key.replace("\\", ""), body, expect, attributes)
+        return info._replace(key=key)
+
+
+class LosesRaces(Named):
+    """Pops what others pop too."""
+
+    def pop(self, key, *default):
+        try:
+            value = self[key]
+            time.sleep(0)
+            self.delete(key)
+            return value
+        except BlobNotFoundError:
+            if default:
+                return default[0]
+            raise
+
+
+class SecondDeleter(Named):
+    """Tells each of many deleters that it was the one."""
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        alive = self._live(key) is not None
+        time.sleep(0)
+        super()._delete(key, expect)
+        return alive
+
+
+def run(kind: type[Named], name: str, place: Path) -> None:
+    """One test of the suite, on a store of this kind."""
+
+    class Suite(StoreSuite):
+        persistent = False
+
+        def make(self, place: Path) -> Store:
+            return kind(str(place))
+
+    folder = place / "place"
+    folder.mkdir()
+    suite = Suite()
+    fixtures = {"store": suite.make(folder), "other": suite.make(folder), "place": folder}
+    test = getattr(suite, name)
+    test(**{name: fixtures[name] for name in inspect.signature(test).parameters})
+
+
+CAUGHT = [
+    (TornWrite, "test_a_body_that_fails_leaves_the_old_blob"),
+    (TornWrite, "test_readers_never_see_a_torn_blob"),
+    (OneEtag, "test_the_etag_changes_whenever_the_bytes_do"),
+    (OneEtag, "test_info_tells_what_was_written"),
+    (Wildcards, "test_a_prefix_is_a_string_prefix_and_literal"),
+    (SegmentPrefix, "test_a_prefix_is_a_string_prefix_and_literal"),
+    (SegmentPrefix, "test_the_laws_hold"),
+    (UnlockedSwap, "test_a_counter_that_many_raise_is_exact"),
+    (UnlockedSwap, "test_of_many_creators_one_wins"),
+    (UnlockedSwap, "test_of_many_who_swap_or_delete_one_version_one_wins"),
+    (LockAWriter, "test_swaps_beside_plain_puts_and_deletes"),
+    (Forgetful, "test_it_works_as_a_dict"),
+    (Forgetful, "test_the_laws_hold"),
+    (AlwaysThere, "test_an_absent_key"),
+    (Unordered, "test_listing_is_in_order_of_code_points"),
+    (Unordered, "test_the_laws_hold"),
+    (Swallowing, "test_a_body_that_fails_leaves_the_old_blob"),
+    (Swallowing, "test_what_is_no_bytes_is_refused"),
+    (Swallowing, "test_a_flaky_writer_destroys_nothing"),
+    (DeletesFirst, "test_a_body_that_fails_leaves_the_old_blob"),
+    (DeletesFirst, "test_a_flaky_writer_destroys_nothing"),
+    (Keeping, "test_the_callers_buffer_is_copied"),
+    (Folding, "test_awkward_keys_come_back_exactly"),
+    (Falsy, "test_an_empty_value_is_a_value"),
+    (Falsy, "test_the_laws_hold"),
+    (ExpiredButListed, "test_an_expired_blob_is_absent_for_every_call"),
+    (TimeLessCopy, "test_a_content_type_is_kept"),
+    (TimeLessCopy, "test_a_time_to_live"),
+    (ReadsToList, "test_listing_and_looking_read_no_values"),
+    (TwoReads, "test_readers_never_see_a_torn_blob"),
+    (LiveListing, "test_listing_while_the_store_changes"),
+    (Overstated, "test_what_it_can_not_do_raises"),
+    (ImmortalHandle, "test_a_closed_store_raises"),
+    (ImmortalHandle, "test_a_with_block_closes_it"),
+    (Gathering, "test_memory_is_bounded"),
+    (DropsTheKey, "test_awkward_keys_come_back_exactly"),
+    (LosesRaces, "test_what_many_pop_one_gets"),
+    (SecondDeleter, "test_of_many_deleters_one_is_told_that_it_was_there"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[f"{kind.__name__}-{name}" for kind, name in CAUGHT])
+def test_a_broken_store_fails(kind: type[Named], name: str, tmp_path: Path):
+    with pytest.raises((AssertionError, pytest.fail.Exception, KeyError, ConcurrencyError)):
+        run(kind, name, tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted({name for _, name in CAUGHT}))
+def test_a_sound_store_passes(name: str, tmp_path: Path):
+    """So that what fails a broken store is its fault and not the way it is run."""
+    run(Named, name, tmp_path)
+
+
+# --- so do those that other processes break ---
+
+
+class Folder(Store):
+    """Files in a folder, as one writes them on a first day."""
+
+    can = Can.WRITE | Can.DELETE | Can.LIST
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def _settings(self) -> dict[str, object]:
+        return {"path": self._path}
+
+    def _file(self, key: str) -> Path:
+        return Path(self._path, quote(key, safe=""))
+
+    def _tell(self, key: str, data: bytes) -> Info:
+        return Info(key, len(data), hashlib.sha256(data).hexdigest(), datetime.now(UTC))
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        try:
+            data = self._file(key).read_bytes()
+        except FileNotFoundError:
+            raise BlobNotFoundError from None
+        return self._tell(key, data), iter((data,))
+
+    def _info(self, key: str) -> Info:
+        return self._read(key, 0, None)[0]
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        data = b"".join(body)
+        draft = self._file(key).with_suffix(f".{os.getpid()}.draft")
+        draft.write_bytes(data)
+        draft.replace(self._file(key))
+        return self._tell(key, data)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        try:
+            self._file(key).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        for key in sorted(
+            unquote(path.name) for path in Path(self._path).iterdir() if path.suffix != ".draft"
+        ):
+            if key.startswith(prefix) and key > after:
+                yield self._info(key)
+
+
+class InPlace(Folder):
+    """Writes over the old file."""
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        data = b"".join(body)
+        with self._file(key).open("wb") as file:
+            for at in range(0, len(data), 1000):
+                file.write(data[at : at + 1000])
+        return self._tell(key, data)
+
+
+class LitterListed(Folder):
+    """Shows what a killed writer left."""
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        for key in sorted(unquote(path.name) for path in Path(self._path).iterdir()):
+            if key.startswith(prefix) and key > after:
+                yield self._info(key)
+
+
+class WriteBack(Folder):
+    """Acknowledges what it has yet to write."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._held: dict[str, bytes] = {}
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        self._held[key] = b"".join(body)
+        info = self._tell(key, self._held[key])
+        if len(self._held) > 3:
+            self._close()
+        return info
+
+    def _close(self) -> None:
+        while self._held:
+            key, data = self._held.popitem()
+            super()._write(key, (data,), ANY, Attributes())
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        self._close()
+        return super()._read(key, start, stop)
+
+
+class LockOfOneProcess(Folder):
+    """Swaps under a lock that other processes don't know."""
+
+    can = Folder.can | Can.CREATE | Can.SWAP
+    _lock = threading.RLock()
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        with self._lock:
+            self._expect(key, expect)
+            return super()._write(key, body, expect, attributes)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        with self._lock:
+            self._expect(key, expect)
+            return super()._delete(key, expect)
+
+    def _expect(self, key: str, expect: Expect) -> None:
+        held = self._info(key).etag if self._file(key).exists() else None
+        if expect is ABSENT and held is not None:
+            raise BlobExistsError
+        if isinstance(expect, str) and expect != held:
+            raise ConcurrencyError
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("kind", [Folder, InPlace, LitterListed, WriteBack])
+def test_kills_find_what_is_lost(kind: type[Folder], tmp_path: Path):
+    class Suite(StoreSuite):
+        kills = 60
+
+        def make(self, place: Path) -> Store:
+            return kind(str(place))
+
+    (place := tmp_path / "place").mkdir()
+    suite = Suite()
+
+    def kill() -> None:
+        suite.test_killed_writers_lose_nothing_that_was_acknowledged(
+            suite.make(place), suite.make(place), place
+        )
+
+    if kind is Folder:
+        kill()
+        return
+    with pytest.raises((AssertionError, BlobNotFoundError)):
+        kill()
+
+
+@pytest.mark.parametrize("kind", [Folder, LockOfOneProcess])
+def test_processes_find_a_lock_of_one(kind: type[Folder], tmp_path: Path):
+    class Suite(StoreSuite):
+        def make(self, place: Path) -> Store:
+            return kind(str(place))
+
+    (place := tmp_path / "place").mkdir()
+    suite = Suite()
+
+    def run() -> None:
+        suite.test_other_processes(suite.make(place), suite.make(place), place)
+
+    if kind is Folder:
+        run()
+        return
+    with pytest.raises(AssertionError):
+        run()
+
+
+def test_a_store_that_is_persistent_must_say_so(tmp_path: Path):
+    class Suite(StoreSuite):
+        persistent = False
+
+        def make(self, place: Path) -> Store:
+            return Folder(str(place))
+
+    (place := tmp_path / "place").mkdir()
+    suite = Suite()
+    with pytest.raises(AssertionError, match="persistent"):
+        suite.test_killed_writers_lose_nothing_that_was_acknowledged(
+            suite.make(place), suite.make(place), place
+        )
+
+
+def test_laws_are_checked_with_two_handles(tmp_path: Path):
+    class Apart(MemoryStore):
+        """Two handles that see different blobs."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+
+    with pytest.raises(AssertionError):
+        check_laws(lambda place: Apart(str(place)), tmp_path)
