@@ -6,16 +6,17 @@ import os
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
 from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, StoreUnavailableError
-from holdall.keys import past
+from holdall.keys import check_key, past
 from holdall.ranges import CHUNK, span
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Data, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Data, Expect, Info, Piece, Store
 
 __all__ = ["DictStore", "MemoryStore"]
 
@@ -28,6 +29,13 @@ class _Entry(NamedTuple):
     written: float
     attributes: Attributes
     expires: float | None
+
+
+# Half the time that the classes' own constructors take.
+_new_entry = cast("Callable[[tuple[Any, ...]], _Entry]", partial(tuple.__new__, _Entry))  # pyright: ignore[reportUnknownMemberType]
+_new_info = cast("Callable[[tuple[Any, ...]], Info]", partial(tuple.__new__, Info))  # pyright: ignore[reportUnknownMemberType]
+_from_timestamp = datetime.fromtimestamp
+_utc = UTC
 
 
 class _Blobs:
@@ -131,6 +139,50 @@ class MemoryStore(Store):
         if entry.expires is not None and entry.expires <= time.time():
             return default
         return entry.data
+
+    def put(
+        self,
+        key: str,
+        data: Data,
+        *,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> Info:
+        if (
+            type(data) is not bytes
+            or type(key) is not str
+            or expect is not ANY
+            or ttl is not None
+            or content_type is not None
+            or self._closed
+        ):
+            return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
+        if key not in self._entries:
+            check_key(key)
+        shared = self._shared
+        now = time.time()
+        with shared.lock:
+            etag = next(shared.etags)
+            if key not in self._entries:
+                shared.order = None
+            self._entries[key] = _new_entry((data, etag, now, PLAIN, None))
+        return _new_info((key, len(data), f"{etag:x}", _from_timestamp(now, _utc), None, None))
+
+    put.__doc__ = Store.put.__doc__
+
+    def delete(self, key: str, *, expect: Expect = ANY) -> bool:
+        if expect is not ANY or type(key) is not str or self._closed:
+            return super().delete(key, expect=expect)
+        with self._shared.lock:
+            entry = self._entries.pop(key, None)
+            if entry is not None:
+                self._shared.order = None
+                return entry.expires is None or entry.expires > time.time()
+        check_key(key)
+        return False
+
+    delete.__doc__ = Store.delete.__doc__
 
     def exists(self, key: str) -> bool:
         try:

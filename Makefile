@@ -1,0 +1,62 @@
+# The chores of this project; `make help` lists them. Each sets up what it needs, in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean unzip
+
+help: ## List the chores.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes ./demo-output.
+	@$(BIN)/python demo/demo.py
+
+test: lint unzip ## Lint, then run every test: units, conformance, doctests, documentation, demo.
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev ## ruff and pyright --strict.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.bench ## Measure holdall against raw calls and other libraries.
+	$(BIN)/python -m benchmarks
+
+clean: ## Delete .venv and everything else that the chores made.
+	rm -rf $(VENV) demo-output .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment; a stamp says what is in it ---
+
+# Debian's python3 comes without ensurepip, which python3-venv brings.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "holdall needs Python 3.11 or later; say which: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends python3-venv; } \
+		|| { echo "python3 can't make a venv; as root: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'  # knows dependency groups
+	@touch $@
+
+$(VENV)/.cli: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[all,testing]' --group dev
+	@touch $@ $(VENV)/.cli
+
+$(VENV)/.bench: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group bench
+	@touch $@ $(VENV)/.cli
+
+# The tests of zip archives ask Info-ZIP what it thinks of them.
+unzip:
+	@command -v unzip >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends unzip; } \
+		|| { echo "the tests need unzip; as root: apt-get install unzip" >&2; exit 1; }

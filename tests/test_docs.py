@@ -1,0 +1,192 @@
+"""Every code block of README.md and docs/ is run, in order, one folder and one namespace a page.
+
+A block is run by its language:
+
+- `python`: executed; or, where it has `>>>` prompts, compared as a doctest.
+- `console`: each `$ command` is run by bash, its output compared with what is printed below it.
+- `text`: not run; it is for pictures and tables.
+- any language with `title=NAME` behind it: written to the file NAME. The entry points of a `pyproject.toml`
+  are made known, as if pip had installed the page's folder.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from holdall import Can, FilesystemStore, HashdirStore, MemoryStore, SqliteStore, Store, ZipStore
+from holdall.stores.spelling import spell
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STORES: list[type[Store]] = [MemoryStore, FilesystemStore, HashdirStore, SqliteStore, ZipStore]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Block(NamedTuple):
+    language: str
+    title: str | None
+    line: int
+    """Of its first line of code, counted from 0."""
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    fence: re.Match[str] | None = None
+    held: list[str] = []
+    lines = page.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if fence is None:
+            fence = re.match(r"( *)```(\S*)(?: title=(\S+))?\s*$", line)
+            assert fence or "```" not in line, f"{page.name}:{number + 1}: what fence is this? {line}"
+            held = []
+        elif line.strip() == "```":
+            yield Block(fence[2], fence[3], number - len(held), "".join(held))
+            fence = None
+        else:
+            held.append(line)
+    assert fence is None, f"{page.name}: a block is not closed"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for a page, from which its modules are imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in (("NO_COLOR", "1"), ("COLUMNS", "80"), ("LC_ALL", "C.UTF-8")):
+        monkeypatch.setenv(name, value)
+    for name in [name for name in os.environ if name.startswith(("HOLDALL_", "PYTEST_"))]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_runs(page: Path, folder: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    found = list(blocks(page))
+    assert found, f"{page.name} has no code"
+    for block in found:
+        where = f"{page.name}:{block.line + 1}"
+        if block.title is not None:
+            (folder / block.title).write_text(block.text)
+            if block.title == "pyproject.toml":
+                install(block.text, folder)
+        elif block.language == "python" and block.text.lstrip().startswith(">>>"):
+            check_session(block, namespace, where)
+        elif block.language == "python":
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), namespace)
+        elif block.language == "console":
+            check_console(block, folder, where)
+        else:
+            assert block.language == "text", f"{where}: nobody runs {block.language or 'a bare block'}"
+
+
+def check_session(block: Block, namespace: dict[str, Any], where: str) -> None:
+    test = doctest.DocTestParser().get_doctest(block.text, namespace, where, where, block.line)
+    test.globs = namespace
+    said: list[str] = []
+    failed = doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(
+        test, out=said.append, clear_globs=False
+    )[0]
+    assert not failed, "".join(said)
+
+
+def check_console(block: Block, folder: Path, where: str) -> None:
+    assert block.text.startswith("$ "), f"{where}: a console block begins with '$ '"
+    state = shlex.quote(str(folder / ".exported"))
+    for text in re.split(r"^\$ ", block.text, flags=re.M)[1:]:
+        command, _, expected = text.partition("\n")
+        while command.endswith("\\"):
+            more, _, expected = expected.partition("\n")
+            command = f"{command[:-1]} {more.strip()}"
+        # What one command exports, the next ones see, as in a terminal.
+        script = (
+            f"set -o pipefail; [ ! -f {state} ] || . {state}\n"
+            f"{command}\ncode=$?; export -p > {state}; exit $code"
+        )
+        run = subprocess.run(
+            ["bash", "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert run.returncode == 0, f"{where}: $ {command}\n{run.stdout}"
+        got = run.stdout if not run.stdout or run.stdout.endswith("\n") else run.stdout + "\n"
+        assert doctest.OutputChecker().check_output(expected, got, FLAGS), (
+            f"{where}: $ {command}\nexpected:\n{expected}\ngot:\n{run.stdout}"
+        )
+
+
+def install(text: str, folder: Path) -> None:
+    """Make known what pip would, of a package in this folder."""
+    project = tomllib.loads(text)["project"]
+    metadata = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines: list[str] = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()), ""]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        assert "://" not in target, f"{page.name}: a link out of the project: {target}"
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page.name}: {target} leads nowhere"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(), flags=re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert anchor in anchors, f"{page.name}: {target} leads to no heading"
+
+
+def table(page: Path, first: str) -> list[list[str]]:
+    """The rows of the table whose first heading is `first`."""
+    lines = iter(page.read_text().splitlines())
+    for line in lines:
+        if line.startswith(f"| {first} |"):
+            rows = [line]
+            next(lines)
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                rows.append(row)
+            return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    raise AssertionError(f"{page.name} has no table of {first}")
+
+
+def test_the_table_of_capabilities_is_true() -> None:
+    rows = table(ROOT / "docs/stores.md", "`can`")
+    assert rows[0] == ["`can`", *(f"`{store.__name__}`" for store in STORES)]
+    expected = [
+        [f"`{flag.name}`", *("yes" if flag in store.can else "no" for store in STORES)] for flag in Can
+    ]
+    assert rows[1:] == expected
+
+
+def test_the_table_of_escapes_is_true() -> None:
+    rows = table(ROOT / "docs/promises.md", "key")[1:]
+    assert len(rows) >= 6
+    for key, path in rows:
+        literal = key.strip("`").replace("\\|", "|")
+        assert spell(literal) == path.strip("`")
