@@ -1,0 +1,272 @@
+"""The command: `python -m benchmarks [--quick] [--only memory,files,sqlite,zip] [--out FOLDER]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from benchmarks import bare, imports, machine, ours, picture, report, rounds, streams
+from benchmarks.contenders import FILES, MEDIA, MEMORY, MIB, SQLITE, ZIP, Contender, Field, every
+from benchmarks.table import Table
+
+ALIASES = {"fs": FILES, "filesystem": FILES, "file": FILES, "db": SQLITE, "mem": MEMORY}
+
+
+@dataclass
+class Scale:
+    """How much of everything."""
+
+    keys: int = 5000
+    rounds: int = 7
+    disk_keys: int = 1000
+    disk_rounds: int = 5
+    durable_keys: int = 50
+    durable_rounds: int = 5
+    many: int = 1000
+    blobs: int = 50
+    mib_rounds: int = 5
+    stream: int = 256
+    stream_rounds: int = 3
+    listed: int = 100_000
+    list_rounds: int = 3
+    long_sqlite: int = 1_000_000
+    long_files: int = 100_000
+    import_rounds: int = 15
+
+
+QUICK = Scale(100, 2, 50, 1, 3, 1, 100, 2, 1, 4, 1, 2000, 2, 20_000, 2000, 3)
+
+
+class Run:
+    def __init__(self, scale: Scale, media: list[str], field: Field, places: dict[str, str]) -> None:
+        self.scale = scale
+        self.media = media
+        self.field = field
+        self.places = places
+        self.tables: list[Table] = []
+        self.number = 0
+
+    def folder(self, place: str) -> str:
+        self.number += 1
+        folder = f"{self.places[place]}/{self.number}"
+        os.mkdir(folder)
+        return folder
+
+    def table(
+        self, section: str, medium: str, place: str, title: str, unit: str, columns: list[str]
+    ) -> Table:
+        base = {MEMORY: bare.Dict, FILES: bare.Files, SQLITE: bare.Sqlite, ZIP: bare.Zip}.get(medium)
+        table = Table(section, medium, place, title, unit, columns, base.name if base else "")
+        self.tables.append(table)
+        print(f"{time.strftime('%H:%M:%S')} {title}", file=sys.stderr, flush=True)
+        return table
+
+    def all(self) -> None:
+        for medium in self.media:
+            places = ["tmpfs"] if medium == MEMORY else list(self.places)
+            for place in places:
+                self.small(medium, place)
+                self.mib(medium, place)
+                if medium != MEMORY:
+                    self.streams(medium, place)
+            self.listings(medium)
+        if FILES in self.media:
+            self.nested()
+        self.durable()
+        self.long()
+        table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
+        table.bare = "a bare interpreter"
+        imports.imports(table, self.scale.import_rounds)
+
+    def small(self, medium: str, place: str) -> None:
+        scale = self.scale
+        count, turns = scale.keys, scale.rounds
+        if place == "disk":
+            count, turns = scale.disk_keys, scale.disk_rounds
+        where = "memory" if medium == MEMORY else place
+        title = f"{medium}, {count:,} flat keys" + ("" if medium == MEMORY else f", {place}")
+        table = self.table("small", medium, where, title, "us a blob", [*rounds.SMALL])
+        folder = self.folder(place)
+        keys = [f"key-{number:05}" for number in range(count)]
+        classes = self.field.of(medium)
+        for kind in classes:
+            if kind.limit < count:
+                table.notes.append(f"{kind.name} was given {kind.limit:,} keys only")
+        rounds.small(table, classes, folder, keys, turns, scale.many)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def nested(self) -> None:
+        scale, place = self.scale, "tmpfs"
+        if place not in self.places:
+            return
+        keys = [f"run-{number % 50:02}/key-{number:05}" for number in range(scale.keys)]
+        title = f"files, {len(keys):,} keys in 50 folders, {place}"
+        columns = [column for column in rounds.SMALL if not column.endswith("_many")]
+        table = self.table("nested", FILES, place, title, "us a blob", columns)
+        table.notes.append("holdall takes a folder away with its last blob, the bare calls leave it")
+        folder = self.folder(place)
+        names = ("holdall", "bare", "obstore")
+        classes = [kind for kind in self.field.of(FILES) if kind.name.startswith(names)]
+        rounds.small(table, classes, folder, keys, scale.rounds)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def durable(self) -> None:
+        pairs: dict[str, list[type[Contender]]] = {
+            FILES: [ours.DurableFilesystem, bare.DurableFiles],
+            SQLITE: [ours.DurableSqlite, bare.DurableSqlite],
+        }
+        if "disk" not in self.places:
+            return
+        for medium, classes in pairs.items():
+            if medium not in self.media:
+                continue
+            scale = self.scale
+            title = f"{medium}, durable=True against fsync, {scale.durable_keys} keys, disk"
+            columns = ["put", "overwrite"]
+            table = self.table("durable", medium, "disk", title, "us a blob", columns)
+            folder = self.folder("disk")
+            keys = [f"key-{number:05}" for number in range(scale.durable_keys)]
+            rounds.small(table, classes, folder, keys, scale.durable_rounds)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def mib(self, medium: str, place: str) -> None:
+        scale = self.scale
+        where = "memory" if medium == MEMORY else place
+        title = f"{medium}, {scale.blobs} blobs of 1 MiB" + ("" if medium == MEMORY else f", {place}")
+        table = self.table("mib", medium, where, title, "us a blob", ["put", "get"])
+        folder = self.folder(place)
+        turns = scale.mib_rounds if place == "tmpfs" else min(scale.mib_rounds, 3)
+        rounds.mib(table, self.field.of(medium), folder, scale.blobs, MIB, turns)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def streams(self, medium: str, place: str) -> None:
+        scale = self.scale
+        columns = ["put ms", "put MiB held", "get ms", "get MiB held"]
+        title = f"{medium}, a stream of {scale.stream} MiB in pieces of 1 MiB, {place}"
+        table = self.table("stream", medium, place, title, "", columns)
+        folder = self.folder(place)
+        classes = self.field.of(medium)
+        if place == "disk":
+            classes = [kind for kind in classes if kind.kind != "peer"]
+        for kind in classes:
+            if kind.whole:
+                table.notes.append(f"{kind.name} has no streams: the value is held whole")
+        turns = scale.stream_rounds if place == "tmpfs" else 1
+        streams.streams(table, classes, folder, scale.stream, turns)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def listings(self, medium: str) -> None:
+        scale, place = self.scale, next(iter(self.places))
+        count = scale.listed
+        where = "memory" if medium == MEMORY else place
+        shapes = {"list nested": ("run-{0:03}/key-{1:06}", "run-007/", "keys in folders")}
+        if medium == FILES:
+            shapes["list"] = ("key-{1:06}", "key-007", "flat keys")
+        for section, (shape, prefix, words) in shapes.items():
+            keys = [shape.format(number // 1000, number) for number in range(count)]
+            some = sum(key.startswith(prefix) for key in keys)
+            if not some:
+                prefix = keys[-1][: len(prefix)]
+                some = sum(key.startswith(prefix) for key in keys)
+            title = f"{medium}, {count:,} {words}, by prefix {some or count:,}"
+            title += "" if medium == MEMORY else f", {place}"
+            table = self.table(section, medium, where, title, "us a key listed", ["all", "prefix"])
+            if medium == FILES:
+                table.notes.append("holdall lists in order of the keys; the bare walk and most peers in none")
+            folder = self.folder(place)
+            rounds.listing(table, self.field.of(medium), folder, keys, prefix, scale.list_rounds)
+
+    def long(self) -> None:
+        counts = {SQLITE: self.scale.long_sqlite, FILES: self.scale.long_files}
+        classes: list[type[Contender]] = [ours.Sqlite, ours.Filesystem]
+        classes = [kind for kind in classes if kind.medium in self.media]
+        if not classes:
+            return
+        place = next(iter(self.places))
+        columns = ["keys", "seconds", "MiB held"]
+        table = self.table(
+            "long", "long", place, f"Long listings, {place} (files: all in one folder)", "", columns
+        )
+        streams.long_listings(table, classes, self.folder(place), counts)
+
+
+def _media(text: str) -> list[str]:
+    names = [ALIASES.get(name.strip(), name.strip()) for name in text.split(",")]
+    for name in names:
+        if name not in MEDIA:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(MEDIA)}")
+    return [name for name in MEDIA if name in names]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description="Measure holdall against the bare calls."
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke test: few keys, few rounds")
+    parser.add_argument("--only", type=_media, default=list(MEDIA), help="media: " + ",".join(MEDIA))
+    parser.add_argument("--no-peers", action="store_true", help="holdall and the bare calls only")
+    parser.add_argument("--no-disk", action="store_true", help="tmpfs only")
+    parser.add_argument(
+        "--out",
+        default=os.path.dirname(os.path.abspath(__file__)),
+        help="the folder for RESULTS.md and results.svg",
+    )
+    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    shown = [text for text in given if not text.startswith("--out")]
+    if "--out" in given:
+        shown.remove(options.out)
+    command = shlex.join(["python", "-m", "benchmarks", *shown])
+    field = every(peers=not options.no_peers)
+    for name, why in field.missing.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    os.makedirs(options.out, exist_ok=True)
+    places: dict[str, str] = {}
+    begin = time.monotonic()
+    try:
+        if os.access("/dev/shm", os.W_OK):
+            places["tmpfs"] = tempfile.mkdtemp(prefix="holdall-bench-", dir="/dev/shm")
+        if not options.no_disk or not places:
+            places["disk"] = tempfile.mkdtemp(
+                prefix="holdall-bench-", dir=os.environ.get("TMPDIR") or os.getcwd()
+            )
+        facts = machine.facts(places)
+        run = Run(QUICK if options.quick else Scale(), options.only, field, places)
+        run.all()
+    finally:
+        for folder in places.values():
+            shutil.rmtree(folder, ignore_errors=True)
+    drawn: str | None = "results.svg"
+    try:
+        picture.draw(run.tables, field.classes, os.path.join(options.out, "results.svg"))
+    except picture.NoPicture as error:
+        print(error, file=sys.stderr)
+        drawn = None
+    text = report.markdown(
+        run.tables,
+        [kind for kind in field.classes if kind.medium in options.only],
+        facts,
+        machine.versions(),
+        field.missing,
+        datetime.now(UTC).strftime("%Y-%m-%d"),
+        time.monotonic() - begin,
+        command,
+        options.quick,
+        drawn,
+    )
+    path = os.path.join(options.out, "RESULTS.md")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    print(f"{path} is written", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,36 @@
+"""What an import costs: processor time of a new interpreter, user and system."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+
+from benchmarks.table import Table
+
+LINES = {
+    "a bare interpreter": "pass",
+    "import holdall": "import holdall",
+    "its MemoryStore": "import holdall; holdall.MemoryStore",
+    "its FilesystemStore": "import holdall; holdall.FilesystemStore",
+    "its SqliteStore": "import holdall; holdall.SqliteStore",
+    "its ZipStore": "import holdall; holdall.ZipStore",
+}
+
+
+def _spent() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def imports(table: Table, rounds: int) -> Table:
+    table.names = list(LINES)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for number in range(-1, rounds):
+        for name, line in LINES.items():
+            before = _spent()
+            subprocess.run([sys.executable, "-c", line], check=True, cwd=root)
+            if number >= 0:
+                table.add(name, "ms", (_spent() - before) * 1e3)
+    return table

@@ -1,0 +1,45 @@
+"""A table of samples: contenders by calls, a sample a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass
+class Table:
+    section: str
+    """`small`, `nested`, `durable`, `mib`, `stream`, `list`, ..."""
+    medium: str
+    place: str
+    """`tmpfs`, `disk` or `memory`."""
+    title: str
+    unit: str
+    columns: list[str]
+    bare: str = ""
+    """The contender that the others are divided by."""
+    names: list[str] = field(default_factory=list)
+    samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, column: str, value: float) -> None:
+        self.samples.setdefault((name, column), []).append(value)
+
+    def fail(self, name: str, column: str, why: str) -> None:
+        self.reasons.setdefault((name, column), " ".join(why.split())[:120])
+        self.samples.pop((name, column), None)
+
+    def median(self, name: str, column: str) -> float | None:
+        found = self.samples.get((name, column))
+        return median(found) if found else None
+
+    def ratio(self, name: str, column: str, other: str | None = None) -> float | None:
+        """How many times the other's value: the median of the rounds' own ratios, run side by side."""
+        mine = self.samples.get((name, column))
+        theirs = self.samples.get((self.bare if other is None else other, column))
+        if not mine or not theirs:
+            return None
+        if len(mine) == len(theirs):
+            return median(a / b for a, b in zip(mine, theirs, strict=True))
+        return median(mine) / median(theirs)

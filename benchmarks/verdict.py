@@ -1,0 +1,150 @@
+"""What the project has promised to reach, and whether this run reached it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.contenders import FILES, MEMORY, PEER, SQLITE, Contender
+from benchmarks.rounds import SMALL
+from benchmarks.table import Table
+
+FS, DB, RAM = "holdall FilesystemStore", "holdall SqliteStore", "holdall MemoryStore"
+
+
+@dataclass
+class Line:
+    what: str
+    goal: str
+    measured: str
+    reached: bool | None
+    """None: not measured in this run."""
+
+
+class Verdict:
+    def __init__(self, tables: list[Table], classes: list[type[Contender]]) -> None:
+        self.tables = tables
+        self.classes = classes
+        self.lines: list[Line] = []
+        self.weaker: list[str] = []
+
+    def table(self, section: str, medium: str, place: str) -> Table | None:
+        for table in self.tables:
+            if (table.section, table.medium, table.place) == (section, medium, place):
+                return table
+        return None
+
+    def add(self, what: str, goal: str, measured: str | None, reached: bool = False) -> None:
+        if measured is None:
+            self.lines.append(Line(what, goal, "not in this run", None))
+        else:
+            self.lines.append(Line(what, goal, measured, reached))
+
+    def at_most(self, medium: str, name: str, column: str, limit: float) -> None:
+        table = self.table("small", medium, "tmpfs")
+        ratio = table.ratio(name, column) if table else None
+        shown = None if ratio is None else f"{ratio:.2f}x"
+        self.add(f"{medium}: {column}", f"<= {limit}x the bare call", shown, (ratio or 0) <= limit)
+
+    def make(self) -> list[Line]:
+        self.at_most(FILES, FS, "get", 1.3)
+        self.at_most(FILES, FS, "put", 1.3)
+        self.at_most(SQLITE, DB, "get", 1.5)
+        self.at_most(SQLITE, DB, "put", 1.3)
+        self.memory()
+        for medium, name in ((FILES, FS), (SQLITE, DB)):
+            for column in ("miss", "exists"):
+                self.at_most(medium, name, column, 1.6)
+        self.bulk()
+        self.listing()
+        self.peers()
+        self.imports()
+        self.held()
+        return self.lines
+
+    def memory(self) -> None:
+        table = self.table("small", MEMORY, "memory")
+        spent, ratio = (table.median(RAM, "get"), table.ratio(RAM, "get")) if table else (None, None)
+        shown = None if spent is None or ratio is None else f"{spent:.2f} us, {ratio:.1f}x"
+        reached = spent is not None and ratio is not None and (spent <= 2 or ratio <= 4)
+        self.add("memory: get", "<= 2 us, or 4x a method that looks a dict up", shown, reached)
+
+    def bulk(self) -> None:
+        table = self.table("small", SQLITE, "tmpfs")
+        one, many = (table.median(DB, "put"), table.median(DB, "put_many")) if table else (None, None)
+        if one is None or many is None:
+            self.add("SQLite: put_many", ">= 8x the speed of single puts", None)
+        else:
+            self.add(
+                "SQLite: put_many", ">= 8x the speed of single puts", f"{one / many:.1f}x", one / many >= 8
+            )
+
+    def listing(self) -> None:
+        for section, words in (("list", "flat keys"), ("list nested", "keys in folders")):
+            table = self.table(section, FILES, "tmpfs")
+            for column in ("all", "prefix"):
+                ratio = table.ratio(FS, column) if table else None
+                self.add(
+                    f"files: list, {words}, {column}",
+                    ">= 0.6x the speed of a scandir walk",
+                    None if ratio is None else f"{1 / ratio:.2f}x",
+                    ratio is not None and 1 / ratio >= 0.6,
+                )
+
+    def peers(self) -> None:
+        """A peer has the same promise if it writes whole and sees others' writes; in memory, where all write
+        whole, if it also has compare-and-swap."""
+        for medium, name, place in ((MEMORY, RAM, "memory"), (FILES, FS, "tmpfs"), (SQLITE, DB, "tmpfs")):
+            table = self.table("small", medium, place)
+            goal = "none faster on any row of 1 KiB"
+            rivals = [kind for kind in self.classes if kind.medium == medium and kind.kind == PEER]
+            equals = [kind for kind in rivals if self.equal(kind)]
+            measured = [k for k in equals if table and any(table.median(k.name, c) for c in SMALL)]
+            if table is None or not measured:
+                self.add(f"{medium}: peers with the same promise", goal, None)
+                continue
+            faster: list[str] = []
+            for kind in rivals:
+                won = [
+                    f"{column} {ratio:.2f}x"
+                    for column in SMALL
+                    if (ratio := table.ratio(name, column, kind.name)) is not None and ratio > 1
+                ]
+                if won and kind in equals:
+                    faster.append(f"{kind.name} ({', '.join(won)})")
+                elif won:
+                    self.weaker.append(
+                        f"{kind.name}, whose promise is weaker ({kind.note or 'see below'}): "
+                        f"{name} takes {', '.join(won)} its time"
+                    )
+            names = ", ".join(kind.name for kind in measured)
+            self.add(
+                f"{medium}: peers with the same promise ({names})",
+                goal,
+                "; ".join(faster) or "none",
+                not faster,
+            )
+
+    @staticmethod
+    def equal(kind: type[Contender]) -> bool:
+        return ("S" if kind.medium == MEMORY else "L") in kind.promise and "W" in kind.promise
+
+    def imports(self) -> None:
+        table = self.table("import", "import", "")
+        spent = table.median("import holdall", "ms") if table else None
+        bare = table.median("a bare interpreter", "ms") if table else None
+        if spent is None or bare is None:
+            self.add("import holdall", "< 60 ms more CPU than a bare interpreter", None)
+        else:
+            more = spent - bare
+            self.add(
+                "import holdall", "< 60 ms more CPU than a bare interpreter", f"{more:.0f} ms", more < 60
+            )
+
+    def held(self) -> None:
+        table = self.table("long", "long", "tmpfs")
+        for name in (DB, FS):
+            held = table.median(name, "MiB held") if table else None
+            count = table.median(name, "keys") if table else None
+            what = f"{name}: listing {count:,.0f} keys" if count else f"{name}: long listing"
+            shown = None if held is None else f"{held:.1f} MiB"
+            self.add(what, "< 50 MiB of extra memory", shown, held is not None and held < 50)
