@@ -130,27 +130,107 @@ class Can(enum.Flag):
     """`content_type=` is kept with the blob."""
 
 
-class Info(NamedTuple):
-    """What is known of a blob without reading it.
+class Info:
+    """What is known of a blob without reading it. It can't be changed.
+
+    Args:
+        key: The key, as the store takes it back.
+        size: In bytes.
+        etag: An opaque token that changes whenever the bytes do; an int is written in hexadecimal.
+        modified: When it was written: aware, or in seconds since 1970 in UTC.
+        content_type: The media type given at the put (RFC 9110, section 8.3).
+        expires: When it goes, as `modified`; None for never.
 
     >>> from holdall import MemoryStore
     >>> info = MemoryStore().put("a", b"four")
-    >>> info.key, info.size
-    ('a', 4)
+    >>> info.key, info.size, info.modified.tzname()
+    ('a', 4, 'UTC')
     """
 
-    key: str
-    """The key, as the store takes it back."""
-    size: int
-    """In bytes."""
-    etag: str
-    """An opaque token that changes whenever the bytes do."""
-    modified: datetime
-    """When it was written, aware, in UTC."""
-    content_type: str | None = None
-    """The media type given at the put (RFC 9110, section 8.3)."""
-    expires: datetime | None = None
-    """When it goes, aware, in UTC; None for never."""
+    # What a put returns is seldom looked at, so that a backend hands over what it has, and the ETag's text
+    # and the times are made when they are asked for: half of what a put in memory would else take.
+    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_modified", "_size")
+
+    def __init__(
+        self,
+        key: str,
+        size: int,
+        etag: str | int,
+        modified: datetime | float,
+        content_type: str | None = None,
+        expires: datetime | float | None = None,
+    ) -> None:
+        self._key = key
+        self._size = size
+        self._etag = etag
+        self._modified = modified
+        self._content_type = content_type
+        self._expires = expires
+
+    @property
+    def key(self) -> str:
+        """The key, as the store takes it back."""
+        return self._key
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._size
+
+    @property
+    def etag(self) -> str:
+        """An opaque token that changes whenever the bytes do."""
+        etag = self._etag
+        return etag if isinstance(etag, str) else f"{etag:x}"
+
+    @property
+    def modified(self) -> datetime:
+        """When it was written, aware, in UTC."""
+        return _utc(self._modified)
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type given at the put, if one was."""
+        return self._content_type
+
+    @property
+    def expires(self) -> datetime | None:
+        """When it goes, aware, in UTC; None for never."""
+        return None if self._expires is None else _utc(self._expires)
+
+    def replace(self, **changes: Any) -> Info:
+        """The same but for some fields, as a layer tells it.
+
+        >>> Info("logs/a", 1, "e", 0.0).replace(key="a").key
+        'a'
+        """
+        fields: dict[str, Any] = dict(zip(_FIELDS, self._fields(), strict=True))
+        return Info(**{**fields, **changes})
+
+    def _fields(self) -> tuple[str, int, str, datetime, str | None, datetime | None]:
+        return self.key, self.size, self.etag, self.modified, self.content_type, self.expires
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Info) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        fields = zip(_FIELDS, self._fields(), strict=True)
+        return f"Info({', '.join([f'{name}={value!r}' for name, value in fields])})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Info, self._fields()
+
+
+_FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
+
+
+def _utc(moment: datetime | float) -> datetime:
+    if isinstance(moment, datetime):
+        return moment.astimezone(UTC)
+    return datetime.fromtimestamp(moment, UTC)
 
 
 class Attributes(NamedTuple):
@@ -345,7 +425,7 @@ class Store(MutableMapping[str, bytes]):
 
         The first one is shown without its name by `repr`.
         """
-        raise UnsupportedOperation(f"a {type(self).__name__} has no settings to pickle it by")
+        raise UnsupportedOperation(f"{_named(self)} has no settings to pickle it by")
 
     # --- checks ---------------------------------------------------------------------------------------
 
@@ -361,7 +441,7 @@ class Store(MutableMapping[str, bytes]):
         if self._closed:
             raise self._closed_error()
         if flag not in self.can:
-            raise UnsupportedOperation(f"a {type(self).__name__} can't {call}")
+            raise UnsupportedOperation(f"{_named(self)} can't {call}")
 
     def _conditions(
         self, expect: Expect, ttl: float | timedelta | None, content_type: str | None
@@ -504,12 +584,12 @@ class Store(MutableMapping[str, bytes]):
         2
         """
         key = self._checked(key)
-        body = (data,) if type(data) is bytes else _body(data)
-        if expect is ANY and ttl is None and content_type is None and Can.WRITE in self.can:
-            attributes = PLAIN
-        else:
-            attributes = self._conditions(expect, ttl, content_type)
         try:
+            body = (data,) if type(data) is bytes else _body(data)
+            if expect is ANY and ttl is None and content_type is None and Can.WRITE in self.can:
+                attributes = PLAIN
+            else:
+                attributes = self._conditions(expect, ttl, content_type)
             return self._write(key, body, expect, attributes)
         except StoreError as error:
             error.key = key
@@ -771,7 +851,11 @@ class Store(MutableMapping[str, bytes]):
         pairs = cast("Iterable[tuple[str, Data]]", items.items() if isinstance(items, Mapping) else items)
         checked: list[tuple[str, Body]] = []
         for key, data in pairs:
-            checked.append((check_key(key), (data,) if type(data) is bytes else _body(data)))
+            try:
+                checked.append((check_key(key), (data,) if type(data) is bytes else _body(data)))
+            except InvalidDataError as error:
+                error.key = key
+                raise
         return {info.key: info for info in self._put_many(checked, attributes)}
 
     def delete_many(self, keys: Iterable[str]) -> int:
@@ -1080,6 +1164,11 @@ class Store(MutableMapping[str, bytes]):
 
 def _reopen(kind: Callable[..., Store], settings: dict[str, Any]) -> Store:
     return kind(**settings)
+
+
+def _named(store: Store) -> str:
+    name = type(store).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 class _Values(ValuesView[bytes]):

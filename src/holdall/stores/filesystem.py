@@ -11,10 +11,9 @@ import stat
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from itertools import count
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast, overload
 
@@ -53,9 +52,6 @@ _ticks = count(int.from_bytes(os.urandom(2), "little"))
 _generation = 0
 _draft_name = f"{PRIVATE}{os.urandom(6).hex()}.new-"
 _names = count()
-_utc = UTC
-_from_timestamp = datetime.fromtimestamp
-_new = cast("Callable[[tuple[Any, ...]], Info]", partial(tuple.__new__, Info))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _after_fork() -> None:
@@ -350,8 +346,7 @@ class FilesystemStore(Store):
                     name = ""
                 finally:
                     fcntl.flock(folder, fcntl.LOCK_UN)
-                modified = _from_timestamp(stamp / 1e9, _utc)
-                return _new((key, size, "%x-%x" % (stamp, size), modified, None, None))  # noqa: UP031
+                return Info(key, size, stamp << 48 | size, stamp / 1e9)
         except OSError as error:
             _log.debug("%r is put the long way: %s", key, error)
         finally:
@@ -849,7 +844,7 @@ class _Draft:
         os.close(fd)
         if store._durable:  # pyright: ignore[reportPrivateUsage]
             _sync_folder(path.rpartition("/")[0])
-        return Info(key, self.size, f"{stamp:x}-{self.size:x}", _time(stamp))
+        return Info(key, self.size, stamp << 48 | self.size, stamp / 1e9)
 
     def drop(self) -> None:
         if self._fd >= 0:
@@ -1040,17 +1035,14 @@ def _whole(fd: int, size: int) -> bytes:
     return buffer.getvalue()
 
 
-def _time(stamp: int) -> datetime:
-    return datetime.fromtimestamp(stamp / 1e9, UTC)
-
-
 def _etag(found: os.stat_result) -> str:
-    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+    return f"{found.st_mtime_ns << 48 | found.st_size:x}"
 
 
 def describe(key: str, found: os.stat_result) -> Info:
     """What stat(2) tells of a blob."""
-    return Info(key, found.st_size, _etag(found), _time(found.st_mtime_ns))
+    stamp = found.st_mtime_ns
+    return Info(key, found.st_size, stamp << 48 | found.st_size, stamp / 1e9)
 
 
 def _failed(error: OSError, what: str, key: str | None = None) -> StoreError:

@@ -7,7 +7,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, TypeVar, cast, overload
@@ -31,11 +31,8 @@ class _Entry(NamedTuple):
     expires: float | None
 
 
-# Half the time that the classes' own constructors take.
+# Half the time that the class's own constructor takes.
 _new_entry = cast("Callable[[tuple[Any, ...]], _Entry]", partial(tuple.__new__, _Entry))  # pyright: ignore[reportUnknownMemberType]
-_new_info = cast("Callable[[tuple[Any, ...]], Info]", partial(tuple.__new__, Info))  # pyright: ignore[reportUnknownMemberType]
-_from_timestamp = datetime.fromtimestamp
-_utc = UTC
 
 
 class _Blobs:
@@ -158,16 +155,15 @@ class MemoryStore(Store):
             or self._closed
         ):
             return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
-        if key not in self._entries:
-            check_key(key)
         shared = self._shared
         now = time.time()
         with shared.lock:
-            etag = next(shared.etags)
             if key not in self._entries:
+                check_key(key)
                 shared.order = None
+            etag = next(shared.etags)
             self._entries[key] = _new_entry((data, etag, now, PLAIN, None))
-        return _new_info((key, len(data), f"{etag:x}", _from_timestamp(now, _utc), None, None))
+        return Info(key, len(data), etag, now)
 
     put.__doc__ = Store.put.__doc__
 
@@ -304,14 +300,8 @@ def _etag(entry: _Entry) -> str:
 
 
 def _info(key: str, entry: _Entry) -> Info:
-    return Info(
-        key,
-        len(entry.data),
-        f"{entry.etag:x}",
-        datetime.fromtimestamp(entry.written, UTC),
-        entry.attributes.content_type,
-        entry.attributes.expires,
-    )
+    kept = entry.attributes
+    return Info(key, len(entry.data), entry.etag, entry.written, kept.content_type, kept.expires)
 
 
 def _gathered(body: Body) -> bytes:

@@ -381,7 +381,7 @@ class SqliteStore(Store):
             except (AttributeError, sqlite3.Error):
                 pass
             else:
-                return Info(key, len(data), f"{etag:x}", datetime.fromtimestamp(modified / 1e6, UTC))
+                return Info(key, len(data), etag, modified / 1e6)
         return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
 
     put.__doc__ = Store.put.__doc__
@@ -555,8 +555,7 @@ class SqliteStore(Store):
                 connection.execute(_PUT_ROWS, [*chain.from_iterable(rows[at : at + _ROWS])])
 
         self._transaction(put, None, create=True)
-        when = datetime.fromtimestamp(modified / 1e6, UTC)
-        return (Info(key, len(data), f"{etag:x}", when) for key, etag, _, data in rows)
+        return (Info(key, len(data), etag, modified / 1e6) for key, etag, _, data in rows)
 
     def _put_all(self, taken: list[tuple[str, Piece | _Staged]], attributes: Attributes) -> Iterator[Info]:
         modified = _now()
@@ -1168,8 +1167,8 @@ def _info(key: str, row: Sequence[Any]) -> Info:
     return Info(
         key,
         row[2],
-        f"{row[0]:x}",
-        datetime.fromtimestamp(row[1] / 1e6, UTC),
+        row[0],
+        row[1] / 1e6,
         row[4],
         None if row[3] is None else _time(row[3]),
     )

@@ -13,7 +13,7 @@ import time
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from typing import Any, NamedTuple, TypeVar, overload
 from weakref import WeakSet
@@ -561,7 +561,7 @@ class ZipStore(Store):
                 item.key,
                 item.size,
                 item.etag.hex(),
-                datetime.fromtimestamp(item.written, UTC),
+                item.written,
                 item.content_type,
             )
             for item in draft.items
@@ -1505,7 +1505,7 @@ def _transfer(source: int, start: int, target: int, at: int, length: int) -> Non
 
 
 def _info(key: str, entry: _Entry) -> Info:
-    return Info(key, entry.size, entry.etag, datetime.fromtimestamp(entry.written, UTC), entry.content_type)
+    return Info(key, entry.size, entry.etag, entry.written, entry.content_type)
 
 
 def _expect(view: _View, key: str, expect: Expect) -> None:
