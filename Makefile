@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean unzip
+.PHONY: help demo test lint bench clean info-zip
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -15,7 +15,7 @@ help: ## List the chores.
 demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes ./demo-output.
 	@$(BIN)/python demo/demo.py
 
-test: lint unzip ## Lint, then run every test: units, conformance, doctests, documentation, demo.
+test: lint info-zip ## Lint, then run every test: units, conformance, doctests, documentation, demo.
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev ## ruff and pyright --strict.
@@ -56,7 +56,7 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.cli
 
 # The tests of zip archives ask Info-ZIP what it thinks of them.
-unzip:
-	@command -v unzip >/dev/null \
-		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends unzip; } \
-		|| { echo "the tests need unzip; as root: apt-get install unzip" >&2; exit 1; }
+info-zip:
+	@{ command -v zip && command -v unzip; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends zip unzip; } \
+		|| { echo "the tests need zip and unzip; as root: apt-get install zip unzip" >&2; exit 1; }
