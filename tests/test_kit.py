@@ -209,6 +209,10 @@ def test_a_race_gives_results_errors_and_deadlocks():
 # --- broken stores fail it ---
 
 
+GAP = 0.001
+"""How long a broken store dawdles where it should hold a lock, in seconds: long enough to be caught at it."""
+
+
 class Named(MemoryStore):
     """A memory store, to be broken; its calls go by the primitives, none by a short cut."""
 
@@ -265,7 +269,7 @@ class UnlockedSwap(Named):
         pieces = list(body)
         if expect is not ANY:
             self._expect(key, expect)
-            time.sleep(0)
+            time.sleep(GAP)
         return super()._write(key, pieces, ANY, attributes)
 
 
@@ -280,7 +284,7 @@ class LockAWriter(Named):
         with self._swapping:
             pieces = list(body)
             self._expect(key, expect)
-            time.sleep(0)
+            time.sleep(GAP)
             return super()._write(key, pieces, ANY, attributes)
 
 
@@ -381,7 +385,7 @@ class TwoReads(Named):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info = super()._info(key)
-        time.sleep(0)
+        time.sleep(GAP)
         return info, super()._read(key, start, stop)[1]
 
 
@@ -437,7 +441,7 @@ class LosesRaces(Named):
     def pop(self, key, *default):
         try:
             value = self[key]
-            time.sleep(0)
+            time.sleep(GAP)
             self.delete(key)
             return value
         except BlobNotFoundError:
@@ -451,7 +455,7 @@ class SecondDeleter(Named):
 
     def _delete(self, key: str, expect: Expect) -> bool:
         alive = self._live(key) is not None
-        time.sleep(0)
+        time.sleep(GAP)
         super()._delete(key, expect)
         return alive
 
