@@ -9,9 +9,9 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, count, islice
+from itertools import chain, count, islice, repeat
 from secrets import randbits
 from typing import Any, NamedTuple, TypeVar, cast, overload
 from urllib.parse import quote
@@ -27,7 +27,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from holdall.keys import past
+from holdall.keys import check_key, past
 from holdall.ranges import span
 from holdall.store import (
     ABSENT,
@@ -65,7 +65,7 @@ _IDLE = 4
 _SMALLEST = 512
 """The size of the smallest database: one page."""
 _BATCH = 1000
-_ROWS = 100
+_ROWS = 200
 """How many rows one statement puts."""
 _PARAMETERS = 500
 """How many keys one statement names; SQLite before 3.32 takes no more than 999 parameters."""
@@ -386,6 +386,26 @@ class SqliteStore(Store):
 
     put.__doc__ = Store.put.__doc__
 
+    def put_many(
+        self,
+        items: Mapping[str, Data] | Iterable[tuple[str, Data]],
+        *,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> dict[str, Info]:
+        pairs = list(
+            cast("Iterable[tuple[str, Data]]", items.items() if isinstance(items, Mapping) else items)
+        )
+        plain = ttl is None and content_type is None and self._swept and not self._closed
+        if not plain or any(type(data) is not bytes or len(data) > _INLINE for _, data in pairs):
+            return super().put_many(pairs, ttl=ttl, content_type=content_type)
+        for key, _ in pairs:
+            check_key(key)
+        infos = self._put_plain(cast("list[tuple[str, bytes]]", pairs))
+        return dict(zip([key for key, _ in pairs], infos, strict=True))
+
+    put_many.__doc__ = Store.put_many.__doc__
+
     def exists(self, key: str) -> bool:
         if type(key) is not str:
             key = self._checked(key)
@@ -543,9 +563,10 @@ class SqliteStore(Store):
                     self._discard(staged)
             raise
 
-    def _put_plain(self, taken: list[tuple[str, Piece]]) -> Iterator[Info]:
-        etags, modified = self._etags, _now()
-        rows = [(key, next(etags), modified, data) for key, data in taken]
+    def _put_plain(self, taken: Sequence[tuple[str, Piece]]) -> Iterator[Info]:
+        modified = _now()
+        keys, pieces = zip(*taken, strict=True) if taken else ((), ())
+        rows = list(zip(keys, self._etags, repeat(modified), pieces))
         rest = len(rows) % _ROWS
 
         def put(connection: _Connection) -> None:
@@ -555,7 +576,8 @@ class SqliteStore(Store):
                 connection.execute(_PUT_ROWS, [*chain.from_iterable(rows[at : at + _ROWS])])
 
         self._transaction(put, None, create=True)
-        return (Info(key, len(data), etag, modified / 1e6) for key, etag, _, data in rows)
+        when = modified / 1e6
+        return iter([Info(key, len(data), etag, when) for key, etag, _, data in rows])
 
     def _put_all(self, taken: list[tuple[str, Piece | _Staged]], attributes: Attributes) -> Iterator[Info]:
         modified = _now()
@@ -927,6 +949,9 @@ class SqliteStore(Store):
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         # Some builds overwrite all that is deleted with zeros: 20 times the time of a large delete.
         connection.execute("PRAGMA secure_delete = OFF").fetchall()
+        # For a file that is made now. Many blobs at once, and large ones, take three quarters of the time
+        # that they take with pages of 4 KiB, single small ones the same.
+        connection.execute("PRAGMA page_size = 8192")
         # Four times the default: a put takes three quarters of the time, the log up to 16 MiB.
         connection.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
         # 8 MB. With the default of 2 MB a put among 5,000 blobs of 1 KiB takes a twentieth more time.
