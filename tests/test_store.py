@@ -32,7 +32,9 @@ def test_a_repr_prints_the_stack_and_no_secret(tmp_path: Path) -> None:
     text = repr(stack)
     assert "swordfish" not in text
     assert "hunter2" not in text
-    assert text.startswith("Counting(Slow(Remote('there', password='***', below=Remote('here', password='***'))")
+    assert text.startswith(
+        "Counting(Slow(Remote('there', password='***', below=Remote('here', password='***'))"
+    )
     assert repr(Remote("here")) == "Remote('here')"
     assert repr(FilesystemStore(tmp_path, durable=True)) == f"FilesystemStore('{tmp_path}', durable=True)"
     assert repr(FilesystemStore(tmp_path).aio) == f"AsyncStore(FilesystemStore('{tmp_path}'))"

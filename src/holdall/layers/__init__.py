@@ -1,1 +1,0 @@
-"""Stores made of stores: one file per layer."""
