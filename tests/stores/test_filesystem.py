@@ -1,5 +1,6 @@
 """What is special to files: names, links, strangers, permissions, full disks, litter."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -420,6 +421,41 @@ def test_durable_is_synced_before_it_is_seen(tmp_path: Path, monkeypatch: pytest
     steps.clear()
     FilesystemStore(tmp_path / "root")["b"] = b"1"
     assert steps == ["rename"]
+
+
+def test_every_folder_that_a_durable_store_makes_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    FilesystemStore(tmp_path / "one" / "two" / "three", durable=True)["a"] = b"1"
+    folders = [str(tmp_path), str(tmp_path / "one"), str(tmp_path / "one" / "two")]
+    assert sorted(name for name in synced[:3]) == folders
+
+
+def test_a_copy_that_the_system_gives_up_half_way_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, calls = os.copy_file_range, 0
+
+    def half(source: int, target: int, count: int, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise OSError(errno.EXDEV, "two file systems")
+        return copy(source, target, 1000, offset)
+
+    store = FilesystemStore(tmp_path)
+    store["a"] = bytes(range(256)) * 20
+    monkeypatch.setattr(os, "copy_file_range", half)
+    store.copy("a", "b")
+    assert (calls, store["b"]) == (2, store["a"])
 
 
 def test_descriptors_do_not_leak(tmp_path: Path) -> None:

@@ -491,9 +491,14 @@ class FilesystemStore(Store):
     def _make_folder(self, folder: str) -> None:
         """Make a folder and those above it, none of them through a symbolic link."""
         if not os.path.isdir(self._base):
+            above = self._base[:-1]
+            made: list[str] = []
+            while self._durable and not os.path.isdir(above):
+                above = os.path.dirname(above)
+                made.append(above)
             os.makedirs(self._base, exist_ok=True)
-            if self._durable:
-                _sync_folder(os.path.dirname(self._base[:-1]))
+            for above in made:
+                _sync_folder(above)
         path = self._base[:-1]
         for name in folder[len(self._base) :].split("/"):
             if not name:
