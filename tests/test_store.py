@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from holdall import FilesystemStore, Info, InvalidDataError, MemoryStore, Store, UnsupportedOperation
+from holdall import (
+    FilesystemStore,
+    Info,
+    InvalidArgumentError,
+    InvalidDataError,
+    MemoryStore,
+    SqliteStore,
+    Store,
+    UnsupportedOperation,
+)
 from holdall.testing import Counting, Slow
 
 
@@ -108,3 +117,16 @@ def test_an_error_names_its_key_wherever_it_comes_from() -> None:
         assert caught.value.key == "the/key"
         assert str(caught.value).startswith("'the/key': ")
     assert list(store) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, None, "text", b"bytes", [b"a"], ["ab"], [("a",)], [("a", b"", 1)], {"a"}]
+)
+def test_what_is_no_pairs_is_refused(wrong: object, tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "x.db") as sqlite:
+        for store in (MemoryStore(), FilesystemStore(tmp_path / "files"), sqlite):
+            store["kept"] = b""
+            for call in (store.put_many, store.update):
+                with pytest.raises(InvalidArgumentError, match="pairs of key and data"):
+                    call(wrong)  # type: ignore[operator]
+            assert list(store.iterate_keys()) == ["kept"]

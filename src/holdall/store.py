@@ -65,6 +65,7 @@ __all__ = [
     "Info",
     "Piece",
     "Store",
+    "pairs_of",
 ]
 
 T = TypeVar("T")
@@ -848,7 +849,7 @@ class Store(MutableMapping[str, bytes]):
         ['a', 'b']
         """
         attributes = self._conditions(ANY, ttl, content_type)
-        pairs = cast("Iterable[tuple[str, Data]]", items.items() if isinstance(items, Mapping) else items)
+        pairs = pairs_of(items)
         checked: list[tuple[str, Body]] = []
         for key, data in pairs:
             try:
@@ -1196,6 +1197,20 @@ def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
         data = store.get(key, _MISSING)
         if data is not _MISSING:
             yield key, data
+
+
+def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
+    """What `put_many` was given, pair by pair; `InvalidArgumentError` for what is no pair."""
+    if isinstance(items, Mapping):
+        items = cast("Mapping[str, Any]", items).items()
+    if not isinstance(items, Iterable):
+        kind = type(items).__name__
+        raise InvalidArgumentError(f"put_many takes a mapping or pairs of key and data, not {kind}")
+    for pair in cast("Iterable[object]", items):
+        if not isinstance(pair, tuple | list) or len(cast("list[object]", pair)) != 2:
+            kind = type(cast(object, pair)).__name__
+            raise InvalidArgumentError(f"put_many takes pairs of key and data, and was given one {kind}")
+        yield cast("tuple[str, Any]", pair)
 
 
 def _selection(prefix: str | None, glob: str | None) -> tuple[str, str, Callable[[str], object] | None]:

@@ -41,6 +41,7 @@ from holdall.store import (
     Info,
     Piece,
     Store,
+    pairs_of,
 )
 
 __all__ = ["SqliteStore"]
@@ -394,7 +395,7 @@ class SqliteStore(Store):
         content_type: str | None = None,
     ) -> dict[str, Info]:
         pairs = list(
-            cast("Iterable[tuple[str, Data]]", items.items() if isinstance(items, Mapping) else items)
+            cast("Mapping[str, Data]", items).items() if isinstance(items, dict) else pairs_of(items)
         )
         plain = ttl is None and content_type is None and self._swept and not self._closed
         if not plain or any(type(data) is not bytes or len(data) > _INLINE for _, data in pairs):
