@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from holdall.errors import StoreUnavailableError as StoreUnavailableError
     from holdall.errors import UnsupportedOperation as UnsupportedOperation
     from holdall.errors import UntrustedDataError as UntrustedDataError
+    from holdall.layers.prefix import PrefixStore as PrefixStore
+    from holdall.layers.readonly import ReadOnlyStore as ReadOnlyStore
     from holdall.store import ABSENT as ABSENT
     from holdall.store import ANY as ANY
     from holdall.store import Attributes as Attributes
@@ -69,6 +71,8 @@ _MODULES = {
         "UnsupportedOperation",
         "UntrustedDataError",
     ),
+    "layers.prefix": ("PrefixStore",),
+    "layers.readonly": ("ReadOnlyStore",),
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "Store"),
     "stores.filesystem": ("FilesystemStore",),
     "stores.hashdir": ("HashdirStore",),

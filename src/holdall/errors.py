@@ -116,12 +116,12 @@ class KeyConflictError(StoreError):
     """A medium of folders can't hold both `a` and `a/b`; the blob that was there is untouched."""
 
 
-class ReadOnlyError(StoreError):
-    """The store, or the medium under it, takes no writes."""
-
-
 class UnsupportedOperation(StoreError):
     """The medium can't keep the promise that this call makes; `store.can` tells beforehand."""
+
+
+class ReadOnlyError(UnsupportedOperation):
+    """The store, or the medium under it, takes no writes."""
 
 
 class IntegrityError(StoreError):

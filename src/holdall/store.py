@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from holdall.aio.store import AsyncStore
+    from holdall.layers.prefix import PrefixStore
 
 __all__ = [
     "ABSENT",
@@ -261,7 +262,8 @@ class Store(MutableMapping[str, bytes]):
     checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
 
     A backend that can do better than a fallback overrides a hook: `_keys`, `_children`, `_get_many`,
-    `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`, `_clear`, `_close`.
+    `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`, `_digest`, `_clear`,
+    `_close`.
 
     >>> from holdall import MemoryStore
     >>> store = MemoryStore()
@@ -412,6 +414,13 @@ class Store(MutableMapping[str, bytes]):
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         raise NotImplementedError
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        """The digest of the whole blob in hexadecimal, if it is known without reading the blob.
+
+        `algorithm` is a name that `hashlib` knows, or `blake3`. None where it isn't known, or there's no blob.
+        """
+        return None
 
     def _clear(self) -> None:
         keys = self._keys("", "")
@@ -724,6 +733,18 @@ class Store(MutableMapping[str, bytes]):
         """A view of keys with their bytes, read one by one as it is iterated."""
         return _Items(self)
 
+    def __truediv__(self, prefix: str) -> PrefixStore:
+        """What lies under a folder, as a store of its own.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"logs/2026/a": b"1", "readme": b""})
+        >>> list(store / "logs")
+        ['2026/a']
+        """
+        from holdall.layers.prefix import PrefixStore
+
+        return PrefixStore(self, prefix)
+
     # --- beyond the mapping ---------------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:
@@ -853,7 +874,7 @@ class Store(MutableMapping[str, bytes]):
         checked: list[tuple[str, Body]] = []
         for key, data in pairs:
             try:
-                checked.append((check_key(key), (data,) if type(data) is bytes else _body(data)))
+                checked.append((self._checked(key), (data,) if type(data) is bytes else _body(data)))
             except InvalidDataError as error:
                 error.key = key
                 raise

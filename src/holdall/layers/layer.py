@@ -1,0 +1,91 @@
+"""What all layers share: who closes what, and how a layer goes to another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["Layer", "Transparent"]
+
+
+class Layer(Store):
+    """A store made of stores.
+
+    What it was given stays its maker's to close. Stores that nobody else holds, such as those that a URI or
+    a pickle opened, are its own: `_own` says so, and they are closed after it.
+
+    Args:
+        stores: The stores below.
+    """
+
+    _owned: tuple[Store, ...] = ()
+
+    def __init__(self, *stores: Store) -> None:
+        self._below = stores
+        self.inline = all(store.inline for store in stores)
+
+    def _own(self, *stores: Store) -> None:
+        """Close these too when this layer is closed."""
+        self._owned += stores
+
+    def close(self) -> None:
+        """Free what this layer holds; the stores below stay open, unless they were opened for it."""
+        try:
+            super().close()
+        finally:
+            for store in self._owned:
+                store.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reopen, (type(self), self._settings())
+
+
+def _reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
+    layer = kind(**settings)
+    layer._own(*layer._below)  # pyright: ignore[reportPrivateUsage]
+    return layer
+
+
+class Transparent(Layer):
+    """A layer over one store, which passes on each primitive; a subclass changes those it is for.
+
+    The hooks are not passed on: their fallbacks go through the primitives, so that a subclass which changes
+    a primitive has changed every call. One that leaves keys and bytes as they are may pass on a hook, and
+    adds the flag that goes with it to `can`.
+
+    Args:
+        store: The store below.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._store = store
+
+    # Asked for when it is needed, since a store may have to ask its server first; then kept.
+    @cached_property
+    def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._store.can & ~(Can.COPY | Can.BULK | Can.SIGN)
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store}
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        return self._store._read(key, start, stop)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        return self._store._write(key, body, expect, attributes)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        return self._store._delete(key, expect)
+
+    def _info(self, key: str) -> Info:
+        return self._store._info(key)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return self._store._scan(prefix, after)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        return self._store._digest(key, algorithm)

@@ -1,0 +1,112 @@
+"""A folder of a store as a store of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import BinaryIO
+
+from holdall.errors import InvalidKeyError
+from holdall.keys import MAX_KEY_BYTES, check_key
+from holdall.layers.layer import Transparent
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["PrefixStore"]
+
+
+class PrefixStore(Transparent):
+    """What lies under a folder of another store, as a store of its own: it sees and touches nothing else.
+
+    Args:
+        store: The store below.
+        prefix: The folder, such as `logs` or `logs/2026/`; a slash at its end may be left out.
+
+    The folder counts as part of each key: together they have at most 1,024 UTF-8 bytes.
+
+    Raises:
+        InvalidKeyError: The prefix can't be the start of a key.
+
+    >>> from holdall import MemoryStore
+    >>> store = MemoryStore({"logs/a": b"1", "logs.old/a": b"2"})
+    >>> logs = store / "logs"
+    >>> logs, list(logs), logs["a"]
+    (PrefixStore(MemoryStore(), prefix='logs/'), ['a'], b'1')
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        super().__init__(store)
+        folder = check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)  # pyright: ignore[reportUnnecessaryIsInstance]
+        self._prefix = f"{folder}/"
+        self._cut = len(self._prefix)
+        self._room = MAX_KEY_BYTES - len(self._prefix.encode())
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "prefix": self._prefix}
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can
+
+    def _checked(self, key: object) -> str:
+        key = super()._checked(key)
+        # A character takes at most four bytes, so that short keys need no encoding to be measured.
+        if len(key) * 4 > self._room and len(key.encode()) > self._room:
+            raise InvalidKeyError(
+                f"under {self._prefix!r} a key has at most {self._room} UTF-8 bytes, "
+                f"this one {len(key.encode())}",
+                key=key,
+            )
+        return key
+
+    def _named(self, info: Info) -> Info:
+        return info.replace(key=info.key[self._cut :])
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        info, pieces = self._store._read(self._prefix + key, start, stop)
+        return self._named(info), pieces
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        return self._named(self._store._write(self._prefix + key, body, expect, attributes))
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        return self._store._delete(self._prefix + key, expect)
+
+    def _info(self, key: str) -> Info:
+        return self._named(self._store._info(self._prefix + key))
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return map(self._named, self._store._scan(self._prefix + prefix, after and self._prefix + after))
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        keys = self._store._keys(self._prefix + prefix, after and self._prefix + after)
+        return (key[self._cut :] for key in keys)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        for child in self._store._children(self._prefix + prefix):
+            yield child[self._cut :] if isinstance(child, str) else self._named(child)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for key, data in self._store._get_many([self._prefix + key for key in keys]):
+            yield key[self._cut :], data
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        prefixed = ((self._prefix + key, body) for key, body in items)
+        return map(self._named, self._store._put_many(prefixed, attributes))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return self._store._delete_many([self._prefix + key for key in keys])
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._named(self._store._copy(self._prefix + source, self._prefix + target, expect))
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._named(self._store._move(self._prefix + source, self._prefix + target, expect))
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        return self._store._open_write(self._prefix + key, expect, attributes)
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        return self._store._sign(self._prefix + key, method, seconds)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        return self._store._digest(self._prefix + key, algorithm)

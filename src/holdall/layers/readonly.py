@@ -1,0 +1,49 @@
+"""A store that is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+from holdall.errors import ReadOnlyError
+from holdall.layers.layer import Transparent
+from holdall.store import Can, Info
+
+__all__ = ["ReadOnlyStore"]
+
+_CHANGING = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP | Can.EXPIRE | Can.COPY | Can.ATTRIBUTES
+_READING = Can.LIST | Can.RANGE | Can.BULK
+
+
+class ReadOnlyStore(Transparent):
+    """Another store, without the calls that change it: they raise `ReadOnlyError`.
+
+    Args:
+        store: The store below. Who holds it may go on writing.
+
+    >>> from holdall import MemoryStore
+    >>> store = ReadOnlyStore(MemoryStore({"a": b"1"}))
+    >>> store["a"]
+    b'1'
+    >>> store["a"] = b"2"
+    Traceback (most recent call last):
+    holdall.errors.ReadOnlyError: 'a': this ReadOnlyStore is read-only, and can't put
+    """
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can & _READING
+
+    def _need(self, flag: Can, call: str) -> None:
+        if flag in _CHANGING and not self._closed:
+            raise ReadOnlyError(f"this {type(self).__name__} is read-only, and can't {call}")
+        super()._need(flag, call)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._store._children(prefix)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        return self._store._get_many(keys)
