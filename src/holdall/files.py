@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from holdall.errors import ConcurrencyError
+from holdall.errors import ConcurrencyError, StoreError
 from holdall.ranges import CHUNK
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ class BlobWriter(io.RawIOBase):
 
     _done = False
 
+    key: str | None = None
+    """The key that the caller opened, which errors name."""
+
     def writable(self) -> bool:
         return True
 
@@ -136,6 +139,9 @@ class BlobWriter(io.RawIOBase):
         self._done = True
         try:
             self._publish()
+        except StoreError as error:
+            error.key = self.key or error.key
+            raise
         finally:
             super().close()
 

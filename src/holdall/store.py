@@ -418,7 +418,7 @@ class Store(MutableMapping[str, bytes]):
     def _digest(self, key: str, algorithm: str) -> str | None:
         """The digest of the whole blob in hexadecimal, if it is known without reading the blob.
 
-        `algorithm` is a name that `hashlib` knows, or `blake3`. None where it isn't known, or there's no blob.
+        `algorithm` is a name that `hashlib` knows, or `blake3`. None where it isn't known, or there is none.
         """
         return None
 
@@ -980,6 +980,7 @@ class Store(MutableMapping[str, bytes]):
                 file = self._open_read(key)
             else:
                 file = self._open_write(key, expect, self._conditions(expect, ttl, content_type))
+                file.key = key  # pyright: ignore[reportAttributeAccessIssue]
         except StoreError as error:
             error.key = key
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import BinaryIO
 
-from holdall.errors import InvalidKeyError
+from holdall.errors import InvalidKeyError, StoreError
 from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.layers.layer import Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
@@ -58,6 +59,16 @@ class PrefixStore(Transparent):
             )
         return key
 
+    @contextmanager
+    def _own_keys(self) -> Generator[None]:
+        """Errors of many keys name the one that failed, as this store calls it."""
+        try:
+            yield
+        except StoreError as error:
+            if error.key is not None:
+                error.key = error.key.removeprefix(self._prefix)
+            raise
+
     def _named(self, info: Info) -> Info:
         return info.replace(key=info.key[self._cut :])
 
@@ -86,15 +97,18 @@ class PrefixStore(Transparent):
             yield child[self._cut :] if isinstance(child, str) else self._named(child)
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for key, data in self._store._get_many([self._prefix + key for key in keys]):
-            yield key[self._cut :], data
+        with self._own_keys():
+            for key, data in self._store._get_many([self._prefix + key for key in keys]):
+                yield key[self._cut :], data
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         prefixed = ((self._prefix + key, body) for key, body in items)
-        return map(self._named, self._store._put_many(prefixed, attributes))
+        with self._own_keys():
+            yield from map(self._named, self._store._put_many(prefixed, attributes))
 
     def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._store._delete_many([self._prefix + key for key in keys])
+        with self._own_keys():
+            return self._store._delete_many([self._prefix + key for key in keys])
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         return self._named(self._store._copy(self._prefix + source, self._prefix + target, expect))
