@@ -206,8 +206,17 @@ class Info:
         >>> Info("logs/a", 1, "e", 0.0).replace(key="a").key
         'a'
         """
-        fields: dict[str, Any] = dict(zip(_FIELDS, self._fields(), strict=True))
-        return Info(**{**fields, **changes})
+        # Every layer asks for this on every call: what isn't changed is handed on as it is kept.
+        made = _another(Info)
+        made._key = changes.pop("key", self._key)
+        made._size = changes.pop("size", self._size)
+        made._etag = changes.pop("etag", self._etag)
+        made._modified = changes.pop("modified", self._modified)
+        made._content_type = changes.pop("content_type", self._content_type)
+        made._expires = changes.pop("expires", self._expires)
+        if changes:
+            raise TypeError(f"an Info has no {', '.join(changes)}")
+        return made
 
     def _fields(self) -> tuple[str, int, str, datetime, str | None, datetime | None]:
         return self.key, self.size, self.etag, self.modified, self.content_type, self.expires
@@ -226,6 +235,7 @@ class Info:
         return Info, self._fields()
 
 
+_another = cast("Callable[[type[Info]], Info]", object.__new__)
 _FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
 
 
@@ -1152,7 +1162,9 @@ class Store(MutableMapping[str, bytes]):
         """The store that a URI or a path names.
 
         Args:
-            uri: Such as `memory://`, `./data`, `sqlite:///file.db`; its query gives options.
+            uri: Such as `memory://`, `./data`, `sqlite:///file.db`, or the `name:` of a stack in
+                `holdall.toml` (see `holdall.config`); its query gives options, such as those of the store,
+                `prefix=logs/` and `readonly=1`.
             options: The same as keywords.
 
         Raises:

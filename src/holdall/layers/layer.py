@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
+from holdall.errors import InvalidArgumentError
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
 
 __all__ = ["Layer", "Transparent"]
@@ -24,6 +26,12 @@ class Layer(Store):
     _owned: tuple[Store, ...] = ()
 
     def __init__(self, *stores: Store) -> None:
+        for store in stores:
+            if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
+                kind = type(cast(object, store)).__name__
+                raise InvalidArgumentError(
+                    f"a layer goes over a store, not over a {kind}; Store.from_uri opens one"
+                )
         self._below = stores
         self.inline = all(store.inline for store in stores)
 
@@ -33,11 +41,11 @@ class Layer(Store):
 
     def close(self) -> None:
         """Free what this layer holds; the stores below stay open, unless they were opened for it."""
-        try:
-            super().close()
-        finally:
-            for store in self._owned:
-                store.close()
+        # From the top down, all of them even where one fails; the error is raised at the end.
+        with ExitStack() as stack:
+            for store in reversed(self._owned):
+                stack.callback(store.close)
+            stack.callback(super().close)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _reopen, (type(self), self._settings())
@@ -71,6 +79,18 @@ class Transparent(Layer):
 
     def _settings(self) -> dict[str, object]:
         return {"store": self._store}
+
+    # The store below knows whether it is closed, and what it has room for in a key.
+
+    def _checked(self, key: object) -> str:
+        if self._closed:
+            raise self._closed_error()
+        return self._store._checked(key)
+
+    def _need(self, flag: Can, call: str) -> None:
+        super()._need(flag, call)
+        if flag in self._store.can:
+            self._store._need(flag, call)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         return self._store._read(key, start, stop)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import BinaryIO
 
 from holdall.errors import ReadOnlyError
 from holdall.layers.layer import Transparent
-from holdall.store import Can, Info
+from holdall.store import Attributes, Body, Can, Expect, Info
 
 __all__ = ["ReadOnlyStore"]
 
 _CHANGING = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP | Can.EXPIRE | Can.COPY | Can.ATTRIBUTES
-_READING = Can.LIST | Can.RANGE | Can.BULK
+_READING = Can.LIST | Can.RANGE | Can.BULK | Can.SIGN
 
 
 class ReadOnlyStore(Transparent):
@@ -20,6 +21,8 @@ class ReadOnlyStore(Transparent):
 
     Args:
         store: The store below. Who holds it may go on writing.
+
+    Where the store below signs URLs, this one signs those that read.
 
     >>> from holdall import MemoryStore
     >>> store = ReadOnlyStore(MemoryStore({"a": b"1"}))
@@ -36,8 +39,24 @@ class ReadOnlyStore(Transparent):
 
     def _need(self, flag: Can, call: str) -> None:
         if flag in _CHANGING and not self._closed:
-            raise ReadOnlyError(f"this {type(self).__name__} is read-only, and can't {call}")
+            raise self._refusal(call)
         super()._need(flag, call)
+
+    def _refusal(self, call: str) -> ReadOnlyError:
+        return ReadOnlyError(f"this {type(self).__name__} is read-only, and can't {call}")
+
+    # No public call gets as far as these two. A layer above that forgets to look at `can` does.
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        raise self._refusal("put")
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        raise self._refusal("delete")
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        if method.upper() not in ("GET", "HEAD"):
+            raise self._refusal(f"sign URLs that {method}")
+        return self._store._sign(key, method, seconds)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return self._store._keys(prefix, after)
@@ -47,3 +66,6 @@ class ReadOnlyStore(Transparent):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return self._store._get_many(keys)
+
+    def _open_read(self, key: str) -> BinaryIO:
+        return self._store._open_read(key)
