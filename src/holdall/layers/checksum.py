@@ -1,0 +1,309 @@
+"""A digest kept with each blob, and checked whenever the blob is read whole."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast
+
+from holdall.errors import (
+    BlobNotFoundError,
+    IntegrityError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    StoreError,
+)
+from holdall.layers.frames import Encoder, EncodingWriter, encoded, gathered, only_piece, read_tail
+from holdall.layers.layer import Transparent
+from holdall.ranges import CHUNK, span
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["ChecksumStore"]
+
+_TRAILER: Final = struct.Struct(">32sQB7s")
+"""The digest, how many bytes it is of, the number of its algorithm, the magic."""
+_SIZE: Final = _TRAILER.size
+_MAGIC: Final = b"hldlsum"
+_ALGORITHMS: Final = {"sha256": 1, "blake3": 2}
+_NAMES: Final = {number: name for name, number in _ALGORITHMS.items()}
+_IN_HAND: Final = CHUNK + _SIZE
+"""A blob of at most so many bytes is checked before the first of them is given out."""
+
+
+class _Hash(Protocol):
+    def update(self, data: Any, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
+class _Trailer(NamedTuple):
+    digest: bytes
+    size: int
+    algorithm: str
+
+
+class ChecksumStore(Transparent):
+    """A store that keeps a digest with each blob, so that bytes which have changed are noticed.
+
+    Every whole read is checked: `get` and all else that returns a whole blob never returns wrong bytes. A
+    stream (`chunks`, `open`) of more than 1 MiB raises at its end, after it has given out the bytes before.
+    A range is not checked, since the digest is of the whole, but a blob that lost its end is noticed there
+    too. `info` and `list` read nothing, and thus notice nothing.
+
+    The blob below is the same bytes and a trailer of 48, so that most programs still open it. It finds
+    accidents, not attacks: who can change a blob can change its digest too (see `EncryptedStore`).
+
+    Args:
+        store: The store below. Blobs that were put there without this layer raise `IntegrityError`.
+        algorithm: `sha256` (FIPS 180-4), or `blake3`, which is several times as fast on large blobs and
+            needs `pip install 'holdall[blake3]'`. Blobs of either are read, whichever is chosen.
+
+    Raises:
+        InvalidArgumentError: The algorithm is not one of these.
+        MissingDependencyError: `blake3` isn't installed.
+
+    >>> from holdall import MemoryStore
+    >>> below = MemoryStore()
+    >>> store = ChecksumStore(below)
+    >>> store["a"] = b"right"
+    >>> below["a"] = below["a"].replace(b"right", b"wrong")
+    >>> store["a"]
+    Traceback (most recent call last):
+    holdall.errors.IntegrityError: 'a': its bytes are not those that were written: their sha256 differs
+    """
+
+    def __init__(self, store: Store, algorithm: str = "sha256") -> None:
+        super().__init__(store)
+        if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"algorithm is one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")
+        self._algorithm = algorithm
+        self._new = _hasher(algorithm)
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "algorithm": self._algorithm}
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can & ~Can.SIGN
+
+    def verify(self, prefix: str = "") -> Iterator[IntegrityError]:
+        """Read every blob under a prefix, and give the error of each whose bytes are not those written.
+
+        Args:
+            prefix: A string prefix of the keys.
+
+        >>> from holdall import MemoryStore
+        >>> below = MemoryStore({"foreign": b"no digest"})
+        >>> store = ChecksumStore(below)
+        >>> store["a"] = b"1"
+        >>> [error.key for error in store.verify()]
+        ['foreign']
+        """
+        for key in self.iterate_keys(prefix):
+            try:
+                for _ in self._read(key, 0, None)[1]:
+                    pass
+            except BlobNotFoundError:
+                continue
+            except IntegrityError as error:
+                error.key = key
+                yield error
+            except StoreError as error:
+                error.key = key
+                raise
+
+    # --- reading ---
+
+    def _plain(self, info: Info) -> Info:
+        # What is too short to be ours raises when it is read; a listing goes on.
+        return info.replace(size=max(0, info.size - _SIZE))
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if start == 0 and stop is None:
+            return self._read_whole(key)
+        while True:
+            info, trailer = self._trailer(key)
+            start_, stop_ = span(start, stop, trailer.size)
+            if start_ == stop_:
+                return self._plain(info), iter(())
+            found, pieces = self._store._read(key, start_, stop_)
+            if found.etag == info.etag:
+                return self._plain(info), pieces
+
+    def _read_whole(self, key: str) -> tuple[Info, Iterator[Piece]]:
+        while True:
+            info, pieces = self._store._read(key, 0, None)
+            if info.size <= _IN_HAND:
+                return self._plain(info), iter((self._checked_body(key, gathered(pieces)),))
+            if Can.RANGE not in self._store.can:
+                # The algorithm is known at the end only: each that may be meant is fed.
+                return self._plain(info), _checked_stream(key, info.size, pieces, _hashers())
+            # Its algorithm is known at its end, and has to be known at its start.
+            found, trailer = self._trailer(key)
+            if found.etag == info.etag:
+                hashers = {trailer.algorithm: _hasher(trailer.algorithm)()}
+                return self._plain(info), _checked_stream(key, info.size, pieces, hashers)
+
+    def _checked_body(self, key: str, stored: Piece) -> Piece:
+        view = memoryview(stored)
+        trailer = _parsed(key, view[-_SIZE:], len(view))
+        body = view[:-_SIZE]
+        hasher = self._new() if trailer.algorithm == self._algorithm else _hasher(trailer.algorithm)()
+        hasher.update(body)
+        if hasher.digest() != trailer.digest:
+            raise _differs(key, trailer)
+        return body
+
+    def _trailer(self, key: str) -> tuple[Info, _Trailer]:
+        info, tail = read_tail(self._store, key, _SIZE)
+        return info, _parsed(key, tail, info.size)
+
+    def _info(self, key: str) -> Info:
+        return self._plain(self._store._info(key))
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return map(self._plain, self._store._scan(prefix, after))
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        for child in self._store._children(prefix):
+            yield child if isinstance(child, str) else self._plain(child)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for key, stored in self._store._get_many(keys):
+            yield key, bytes(self._checked_body(key, stored))
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        if Can.RANGE not in self._store.can:
+            return None
+        trailer = self._trailer(key)[1]
+        return trailer.digest.hex() if trailer.algorithm == algorithm else None
+
+    # --- writing ---
+
+    def _sealed(self, body: Body) -> Body:
+        small = only_piece(body, 1 << 16)
+        if small is None:
+            return encoded(body, _Sealing(self._algorithm, self._new()))
+        hasher = self._new()
+        # A copy first: what is hashed is what is stored, even if the caller's buffer changes.
+        data = bytes(small)
+        hasher.update(data)
+        trailer = _TRAILER.pack(hasher.digest(), len(data), _ALGORITHMS[self._algorithm], _MAGIC)
+        return (data + trailer,)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        return self._plain(self._store._write(key, self._sealed(body), expect, attributes))
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        sealed = ((key, self._sealed(body)) for key, body in items)
+        return map(self._plain, self._store._put_many(sealed, attributes))
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        file = self._store._open_write(key, expect, attributes)
+        return cast(BinaryIO, EncodingWriter(file, _Sealing(self._algorithm, self._new())))
+
+    # The bytes below are the same whatever the key, so that the store below may copy them on its own; where
+    # it can't, they pass through here anyway, and are checked on their way.
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        if Can.COPY not in self._store.can:
+            return super()._copy(source, target, expect)
+        return self._plain(self._store._copy(source, target, expect))
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        if Can.COPY not in self._store.can:
+            return super()._move(source, target, expect)
+        return self._plain(self._store._move(source, target, expect))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return self._store._delete_many(keys)
+
+    def _clear(self) -> None:
+        self._store._clear()
+
+
+class _Sealing(Encoder):
+    """Passes a body on, and its trailer after it."""
+
+    def __init__(self, algorithm: str, hasher: _Hash) -> None:
+        self._number = _ALGORITHMS[algorithm]
+        self._hasher = hasher
+
+    def update(self, piece: Piece) -> tuple[Piece]:
+        self.size += len(piece)
+        self._hasher.update(piece)
+        return (piece,)
+
+    def finish(self) -> tuple[Piece]:
+        return (_TRAILER.pack(self._hasher.digest(), self.size, self._number, _MAGIC),)
+
+
+def _checked_stream(
+    key: str, size: int, pieces: Iterator[Piece], hashers: dict[str, _Hash]
+) -> Iterator[Piece]:
+    """The body; its last piece is given out only once the whole is checked."""
+    left = size - _SIZE
+    for piece in pieces:
+        body, rest = memoryview(piece)[:left], memoryview(piece)[left:]
+        left -= len(body)
+        for hasher in hashers.values():
+            hasher.update(body)
+        if left:
+            yield body
+            continue
+        if len(rest) < _SIZE:
+            body = memoryview(bytes(body))
+            rest = memoryview(bytes(rest) + gathered(pieces))
+        trailer = _parsed(key, rest, size)
+        hasher = hashers.get(trailer.algorithm)
+        if hasher is None:
+            # Raises what is missing, since all that are installed were fed.
+            hasher = _hasher(trailer.algorithm)()
+        if hasher.digest() != trailer.digest:
+            raise _differs(key, trailer)
+        yield body
+        return
+    raise IntegrityError("the store below gave fewer bytes than it told", key=key)
+
+
+def _parsed(key: str, tail: Piece, size: int) -> _Trailer:
+    if len(tail) == _SIZE:
+        digest, length, number, magic = _TRAILER.unpack(tail)
+        if magic == _MAGIC and number in _NAMES and length == size - _SIZE:
+            return _Trailer(digest, length, _NAMES[number])
+    raise IntegrityError(
+        "it doesn't end in the digest of its bytes: it was cut off, or was put without a ChecksumStore",
+        key=key,
+    )
+
+
+def _differs(key: str, trailer: _Trailer) -> IntegrityError:
+    return IntegrityError(
+        f"its bytes are not those that were written: their {trailer.algorithm} differs", key=key
+    )
+
+
+def _hasher(algorithm: str) -> Callable[[], _Hash]:
+    if algorithm == "sha256":
+        return hashlib.sha256
+    try:
+        from blake3 import blake3
+    except ImportError as error:
+        raise MissingDependencyError(
+            "BLAKE3 needs a package that isn't installed: pip install 'holdall[blake3]'"
+        ) from error
+    return cast("Callable[[], _Hash]", blake3)
+
+
+def _hashers() -> dict[str, _Hash]:
+    hashers: dict[str, _Hash] = {}
+    for algorithm in _ALGORITHMS:
+        try:
+            hashers[algorithm] = _hasher(algorithm)()
+        except StoreError:
+            continue
+    return hashers

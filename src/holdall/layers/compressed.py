@@ -1,0 +1,331 @@
+"""Blobs that are compressed on their way down, of which parts can still be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
+from itertools import islice
+from typing import BinaryIO, Final, cast
+
+from holdall.errors import BlobNotFoundError, IntegrityError, StoreError
+from holdall.layers.codecs import CODECS, ENTRY, FRAME, TAIL, Codec, Damaged, Footer, chosen, codec_of
+from holdall.layers.frames import (
+    EncodingWriter,
+    Framing,
+    encoded,
+    gathered,
+    only_piece,
+    read_part,
+    read_tail,
+    regrouped,
+)
+from holdall.layers.layer import Transparent
+from holdall.ranges import CHUNK, cut, span
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["CompressedStore"]
+
+_IN_HAND: Final = CHUNK
+"""A blob of at most so many bytes below is read at once."""
+_GUESS: Final = 1 << 14
+"""How much of a blob's end is read for its index: that of 350 MiB, or all of a small blob."""
+_MOST: Final = FRAME + (FRAME >> 7) + 1024
+"""No frame takes more bytes below."""
+
+
+class CompressedStore(Transparent):
+    """A store that compresses its blobs.
+
+    Each blob below is a plain `.zst`, `.lz4` or `.gz` file, which the format's own program decompresses. It
+    is cut in frames of 256 KiB, with an index at its end, so that a range reads and decompresses its own
+    frames only. Every frame has a checksum: bytes that changed below raise `IntegrityError`, and so do blobs
+    that were put there without this layer. That finds accidents, not attacks.
+
+    `Info.size` is the plain size, which is kept at the end of the blob: `info` and each entry of `list` read
+    64 bytes below, where the store below can't RANGE the whole blob. `exists`, `iterate_keys` and `delete`
+    read nothing. What isn't ours is listed with its size below, and can be deleted.
+
+    What doesn't shrink costs little: it is tried on samples and then kept nearly as it is.
+
+    Args:
+        store: The store below.
+        codec: `zstd` (RFC 8878, in the seekable format of its authors), `lz4`, or `gzip` (RFC 1952). Blobs
+            of each are read, whichever is chosen, so that it may be changed later.
+        level: How hard to try: 1 to 22 for zstd, 0 to 12 for lz4, 1 to 9 for gzip; None is 3, 0 and 6.
+
+    Raises:
+        InvalidArgumentError: There is no such codec or level.
+        MissingDependencyError: Its package isn't installed: `pip install 'holdall[zstd]'` or `[lz4]`.
+
+    >>> from holdall import MemoryStore
+    >>> below = MemoryStore()
+    >>> store = CompressedStore(below, "gzip")
+    >>> store.put("log", b"all is well\\n" * 1000).size, below.info("log").size < 200
+    (12000, True)
+    >>> store.get_range("log", -12)
+    b'all is well\\n'
+    """
+
+    def __init__(self, store: Store, codec: str = "zstd", level: int | None = None) -> None:
+        super().__init__(store)
+        self._codec, self._level = chosen(codec, level)
+        self._asked = level
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "codec": self._codec.name, "level": self._asked}
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can & ~Can.SIGN
+
+    # --- reading ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if start == 0 and stop is None:
+            return self._read_whole(key)
+        while True:
+            info, tail = read_tail(self._store, key, _GUESS)
+            if len(tail) == info.size:
+                codec, footer = _recognized(key, tail)
+                low, high = span(start, stop, footer.size)
+                return info.replace(size=footer.size), _decoded(key, codec, footer, tail, low, high)
+            opened = self._index(key, info, tail)
+            if opened is None:
+                continue
+            codec, footer, entries = opened
+            low, high = span(start, stop, footer.size)
+            plain = info.replace(size=footer.size)
+            if low == high:
+                return plain, iter(())
+            first, past = low // FRAME, -(-high // FRAME)
+            before = sum(taken for taken, _ in islice(ENTRY.iter_unpack(entries), first))
+            within = entries[first * ENTRY.size : past * ENTRY.size]
+            taken = sum(taken for taken, _ in ENTRY.iter_unpack(within))
+            found, pieces = self._store._read(key, before, before + taken)
+            if found.etag == info.etag:
+                frames = _frames(key, codec, footer, within, first, pieces)
+                return plain, cut(frames, low - first * FRAME, high - first * FRAME)
+
+    def _read_whole(self, key: str) -> tuple[Info, Iterator[Piece]]:
+        while True:
+            info, pieces = self._store._read(key, 0, None)
+            if info.size <= _IN_HAND:
+                stored = bytes(gathered(pieces))
+                codec, footer = _recognized(key, stored)
+                return info.replace(size=footer.size), _decoded(key, codec, footer, stored, 0, footer.size)
+            # The size and the frames are known from the end only, which is thus read first.
+            found, tail = read_tail(self._store, key, _GUESS)
+            opened = self._index(key, found, tail) if found.etag == info.etag else None
+            if opened is not None:
+                codec, footer, entries = opened
+                body = cut(pieces, 0, info.size - footer.index_size)
+                frames = _frames(key, codec, footer, entries, 0, body)
+                return info.replace(size=footer.size), frames
+
+    def _index(self, key: str, info: Info, tail: bytes) -> tuple[Codec, Footer, bytes] | None:
+        """What the index of a blob says; None if another blob has taken its place since `info`."""
+        codec, footer = _recognized(key, tail)
+        index = tail[-footer.index_size :]
+        if len(index) < footer.index_size <= info.size:
+            found, pieces = read_part(self._store, key, -footer.index_size, None)
+            if found.etag != info.etag:
+                return None
+            index = bytes(gathered(pieces))
+        return codec, footer, _entries(key, codec, footer, index, info.size)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for key, stored in self._store._get_many(keys):
+            codec, footer = _recognized(key, stored)
+            yield key, bytes(gathered(_decoded(key, codec, footer, stored, 0, footer.size)))
+
+    # --- looking ---
+
+    def exists(self, key: str) -> bool:
+        """Whether a blob has this key; nothing of it is read."""
+        key = self._checked(key)
+        try:
+            self._store._info(key)
+        except BlobNotFoundError:
+            return False
+        except StoreError as error:
+            error.key = key
+            raise
+        return True
+
+    def _info(self, key: str) -> Info:
+        info, tail = read_tail(self._store, key, TAIL)
+        return info.replace(size=_recognized(key, tail)[1].size)
+
+    def _listed(self, info: Info) -> Info | None:
+        try:
+            return self._info(info.key)
+        except BlobNotFoundError:
+            return None
+        except IntegrityError:
+            return info
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return filter(None, map(self._listed, self._store._scan(prefix, after)))
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        for child in self._store._children(prefix):
+            listed = child if isinstance(child, str) else self._listed(child)
+            if listed is not None:
+                yield listed
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        # What the store below knows is the digest of other bytes.
+        return None
+
+    # --- writing ---
+
+    def _packed(self, body: Body) -> tuple[Body, _Packing]:
+        packing = _Packing(self._codec, self._level)
+        piece = only_piece(body, FRAME)
+        if piece is None:
+            return encoded(body, packing), packing
+        return (b"".join([*packing.update(piece), *packing.finish()]),), packing
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        stored, packing = self._packed(body)
+        return self._store._write(key, stored, expect, attributes).replace(size=packing.size)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        written: dict[str, _Packing] = {}
+
+        def packed() -> Iterator[tuple[str, Body]]:
+            for key, body in items:
+                stored, written[key] = self._packed(body)
+                yield key, stored
+
+        for info in self._store._put_many(packed(), attributes):
+            yield info.replace(size=written[info.key].size)
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        file = self._store._open_write(key, expect, attributes)
+        return cast(BinaryIO, EncodingWriter(file, _Packing(self._codec, self._level)))
+
+    # The bytes below are the same whatever the key, so that the store below may copy them on its own; where
+    # it can't, they pass through here anyway, and are checked on their way.
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._duplicated(source, target, expect, move=False)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._duplicated(source, target, expect, move=True)
+
+    def _duplicated(self, source: str, target: str, expect: Expect, *, move: bool) -> Info:
+        if Can.COPY not in self._store.can:
+            return (super()._move if move else super()._copy)(source, target, expect)
+        before = self._info(source)
+        info = (self._store._move if move else self._store._copy)(source, target, expect)
+        try:
+            found = self._info(target)
+            if found.etag == info.etag:
+                return found
+        except (BlobNotFoundError, IntegrityError):
+            # Another writer has replaced or deleted it already.
+            pass
+        return info.replace(size=before.size)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return self._store._delete_many(keys)
+
+    def _clear(self) -> None:
+        self._store._clear()
+
+
+class _Packing(Framing):
+    """Compresses frame by frame, and ends with the index."""
+
+    def __init__(self, codec: Codec, level: int) -> None:
+        super().__init__(FRAME, ahead=False)
+        self._codec, self._level = codec, level
+        self._entries = bytearray()
+
+    def _encode(self, plain: Piece, number: int, last: bool) -> bytes:
+        frame = self._codec.pack(plain, self._level)
+        self._entries += ENTRY.pack(len(frame), self._codec.check(frame))
+        return frame
+
+    def finish(self) -> list[Piece]:
+        frames = self._rest(always=False)
+        return [*frames, self._codec.index(bytes(self._entries), self.size)]
+
+
+def _damaged(key: str, why: str) -> IntegrityError:
+    return IntegrityError(f"the compressed blob below is damaged: {why}", key=key)
+
+
+def _recognized(key: str, tail: bytes) -> tuple[Codec, Footer]:
+    try:
+        recognized = codec_of(tail)
+    except Damaged as error:
+        raise _damaged(key, str(error)) from error
+    if recognized is None:
+        raise IntegrityError(
+            f"it doesn't end in the index of a blob compressed here ({', '.join(CODECS)}): it was cut off, "
+            "or was put without a CompressedStore",
+            key=key,
+        )
+    return recognized
+
+
+def _entries(key: str, codec: Codec, footer: Footer, index: bytes, size: int) -> bytes:
+    if len(index) != footer.index_size:
+        raise _damaged(key, "its index is longer than the blob")
+    try:
+        entries = codec.entries(footer, index)
+    except Damaged as error:
+        raise _damaged(key, str(error)) from error
+    if (
+        len(entries) != footer.frames * ENTRY.size
+        or footer.index_size + sum(taken for taken, _ in ENTRY.iter_unpack(entries)) != size
+    ):
+        raise _damaged(key, "its frames take more or fewer bytes than its index says")
+    return entries
+
+
+def _frames(
+    key: str, codec: Codec, footer: Footer, entries: bytes, first: int, pieces: Iterable[Piece]
+) -> Iterator[Piece]:
+    """The plain bytes of some frames, from the bytes below that hold exactly these."""
+    damaged = partial(_damaged, key)
+    known = ENTRY.iter_unpack(entries)
+    sizes = (taken for taken, _ in ENTRY.iter_unpack(entries))
+    for number, frame in enumerate(regrouped(pieces, _bounded(sizes, damaged), damaged), first):
+        yield _plain(key, codec, footer, number, frame, next(known)[1])
+
+
+def _bounded(sizes: Iterable[int], damaged: Callable[[str], IntegrityError]) -> Iterator[int]:
+    for size in sizes:
+        if size > _MOST:
+            raise damaged("one of its frames is longer than any that is written here")
+        yield size
+
+
+def _plain(key: str, codec: Codec, footer: Footer, number: int, frame: Piece, check: bytes) -> bytes:
+    if codec.check(frame) != check:
+        raise _damaged(key, "the checksum of a frame is not the one in its index")
+    try:
+        return codec.decompress(frame, footer.plain(number))
+    except Damaged as error:
+        raise _damaged(key, str(error)) from error
+
+
+def _decoded(key: str, codec: Codec, footer: Footer, stored: bytes, low: int, high: int) -> Iterator[Piece]:
+    """A range of the plain bytes of a blob that is in hand."""
+    index = stored[-footer.index_size :]
+    entries = _entries(key, codec, footer, index, len(stored))
+    if low == high:
+        return iter(())
+    if footer.frames == 1:
+        taken, check = ENTRY.unpack(entries)
+        plain = _plain(key, codec, footer, 0, memoryview(stored)[:taken], check)
+        return iter((plain if high - low == len(plain) else plain[low:high],))
+    return cut(
+        _frames(key, codec, footer, entries, 0, (memoryview(stored)[: -footer.index_size],)), low, high
+    )

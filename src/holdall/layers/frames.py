@@ -1,0 +1,216 @@
+"""What layers share that store a body in another form: encoding streams, and reading parts of one version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO, cast
+
+from holdall.errors import IntegrityError, InvalidArgumentError, StoreError
+from holdall.files import BlobWriter
+from holdall.ranges import CHUNK, cut, span
+from holdall.store import Body, Can, Info, Piece, Store
+
+__all__ = [
+    "Encoder",
+    "EncodingWriter",
+    "Framing",
+    "encoded",
+    "gathered",
+    "only_piece",
+    "read_part",
+    "read_tail",
+    "regrouped",
+]
+
+
+class Encoder:
+    """Turns a body, piece by piece, into what is stored below."""
+
+    size: int = 0
+    """How many bytes it was given."""
+
+    def update(self, piece: Piece) -> Iterable[Piece]:
+        """What is to be stored next; of a piece that isn't bytes nothing is kept but a copy."""
+        raise NotImplementedError
+
+    def finish(self) -> Iterable[Piece]:
+        """What is left to store, once the body has ended."""
+        raise NotImplementedError
+
+
+class Framing(Encoder):
+    """Cuts the body in frames of one size, the last one shorter, each of which is encoded on its own.
+
+    Args:
+        frame: How many bytes a frame holds.
+        ahead: Whether a full frame waits until it is known if it is the last.
+    """
+
+    def __init__(self, frame: int, *, ahead: bool) -> None:
+        self._frame = frame
+        self._ready = frame + ahead
+        self._held = bytearray()
+        self._count = 0
+
+    def _encode(self, plain: Piece, number: int, last: bool) -> bytes:
+        raise NotImplementedError
+
+    def _next(self, plain: Piece, last: bool = False) -> bytes:
+        number = self._count
+        self._count += 1
+        return self._encode(plain, number, last)
+
+    def update(self, piece: Piece) -> list[Piece]:
+        self.size += len(piece)
+        frame, ready, held = self._frame, self._ready, self._held
+        view = memoryview(piece)
+        encoded: list[Piece] = []
+        if held:
+            missing = frame - len(held)
+            held += view[:missing]
+            view = view[missing:]
+            if len(held) + len(view) < ready:
+                return encoded
+            encoded.append(self._next(memoryview(held)))
+            # A new one, since the encoded frame may still look into the old.
+            held = self._held = bytearray()
+        while len(view) >= ready:
+            encoded.append(self._next(view[:frame]))
+            view = view[frame:]
+        held += view
+        return encoded
+
+    def _rest(self, *, always: bool) -> list[Piece]:
+        """The last frame; an empty one only if there must be one `always`."""
+        if self._held or (always and not self._count):
+            return [self._next(memoryview(self._held), last=True)]
+        return []
+
+
+def encoded(body: Body, encoder: Encoder) -> Iterator[Piece]:
+    """The body as it is stored."""
+    for piece in body:
+        for part in _parts(piece):
+            yield from encoder.update(part)
+    yield from encoder.finish()
+
+
+def _parts(piece: Piece) -> Iterable[Piece]:
+    """A piece in parts, so that of a huge one not all is encoded before the first is stored."""
+    if len(piece) <= CHUNK:
+        return (piece,)
+    view = memoryview(piece)
+    return (view[at : at + CHUNK] for at in range(0, len(view), CHUNK))
+
+
+def only_piece(body: Body, most: int) -> Piece | None:
+    """The whole body, where it is one piece in hand of at most so many bytes, which needs no stream."""
+    if type(body) is tuple:
+        pieces = cast("tuple[Piece, ...]", body)
+        if len(pieces) == 1 and len(pieces[0]) <= most:
+            return pieces[0]
+    return None
+
+
+class EncodingWriter(BlobWriter):
+    """A file that encodes what is written to it into a file of the store below.
+
+    Args:
+        file: The file below.
+        encoder: What encodes.
+    """
+
+    def __init__(self, file: BinaryIO, encoder: Encoder) -> None:
+        self._file = file
+        self._encoder = encoder
+        self._failed = False
+
+    def write(self, buffer: Any, /) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        view = memoryview(buffer).cast("B")
+        self._pass_on(chain.from_iterable(map(self._encoder.update, _parts(view))))
+        return len(view)
+
+    def _pass_on(self, pieces: Iterable[Piece]) -> None:
+        # What was encoded can't be encoded again, so that a write that failed leaves nothing to go on from.
+        if self._failed:
+            raise StoreError("a write to this file failed, and it can't be stored; open it again")
+        self._failed = True
+        for piece in pieces:
+            self._file.write(piece)
+        self._failed = False
+
+    def tell(self) -> int:
+        return self._encoder.size
+
+    def _publish(self) -> None:
+        try:
+            self._pass_on(self._encoder.finish())
+        except BaseException:
+            self._drop()
+            raise
+        self._file.close()
+
+    def _drop(self) -> None:
+        cast(BlobWriter, self._file).discard()
+
+
+def gathered(pieces: Iterable[Piece]) -> Piece:
+    """The pieces as one."""
+    held = [piece if type(piece) is bytes else bytes(piece) for piece in pieces]
+    return held[0] if len(held) == 1 else b"".join(held)
+
+
+def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+    """A range of a blob below; where the store below has no ranges, cut from the whole."""
+    if Can.RANGE in store.can:
+        return store._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
+    info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
+    return info, cut(pieces, *span(start, stop, info.size))
+
+
+def read_tail(store: Store, key: str, count: int) -> tuple[Info, bytes]:
+    """The last `count` bytes of a blob below, or all of a shorter one."""
+    try:
+        info, pieces = read_part(store, key, -count, None)
+        return info, bytes(gathered(pieces))
+    except InvalidArgumentError:
+        # It is shorter, unless it has grown since.
+        info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
+        tail = bytearray()
+        for piece in pieces:
+            tail += piece
+            if len(tail) > CHUNK:
+                del tail[:-count]
+        return info, bytes(tail[-count:])
+
+
+def regrouped(
+    pieces: Iterable[Piece], sizes: Iterable[int], damaged: Callable[[str], IntegrityError]
+) -> Iterator[Piece]:
+    """The same bytes in pieces of other sizes; one that isn't copied is good until the next is asked for.
+
+    Raises:
+        IntegrityError: There are fewer bytes, or more.
+    """
+    source = iter(pieces)
+    view = memoryview(b"")
+    for size in sizes:
+        if len(view) >= size:
+            yield view[:size]
+            view = view[size:]
+            continue
+        held = bytearray(view)
+        while len(held) < size:
+            piece = next(source, None)
+            if piece is None:
+                raise damaged("it ends too early")
+            view = memoryview(piece)
+            missing = size - len(held)
+            held += view[:missing]
+            view = view[missing:]
+        yield memoryview(held)
+    if len(view) or any(len(piece) for piece in source):
+        raise damaged("more follows its end")
