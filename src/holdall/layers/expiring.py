@@ -1,0 +1,308 @@
+"""A store whose blobs all expire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import BinaryIO
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    StoreError,
+    UnsupportedOperation,
+)
+from holdall.layers.layer import Transparent
+from holdall.store import (
+    ABSENT,
+    ANY,
+    Attributes,
+    Body,
+    Can,
+    Expect,
+    Info,
+    Piece,
+    Store,
+    _named,  # pyright: ignore[reportPrivateUsage]
+    _seconds,  # pyright: ignore[reportPrivateUsage]
+)
+
+__all__ = ["ExpiringStore"]
+
+_BURY = Can.SWAP | Can.DELETE
+
+
+class ExpiringStore(Transparent):
+    """Another store, whose blobs go after a time: one that has expired is absent for every call.
+
+    Over a store that `can` EXPIRE, every put that comes without a ttl is given this one, and a put's own ttl
+    goes before it. What was put below without this layer keeps the expiry that it has, or none.
+
+    Over any other store a blob's age counts: whatever was written longer ago than the ttl has expired, by
+    the clock of the medium that keeps `Info.modified`. A put's own ttl can't be kept there, so that `can`
+    has no EXPIRE, and what is copied or modified begins a new life. What has expired goes when it is
+    written over, deleted, or by `purge`; creating (`expect=ABSENT`) needs a store below that can DELETE by
+    ETag (SWAP), for the expired blob that may be in the way.
+
+    Args:
+        store: The store below.
+        ttl: How long a blob lives, in seconds or as a timedelta.
+
+    Raises:
+        InvalidArgumentError: The ttl is no time, under a microsecond, or reaches past the year 9999.
+
+    >>> from holdall import MemoryStore
+    >>> store = ExpiringStore(MemoryStore(), ttl=3600)
+    >>> info = store.put("session", b"1")
+    >>> info.expires > info.modified
+    True
+    """
+
+    def __init__(self, store: Store, ttl: float | timedelta) -> None:
+        super().__init__(store)
+        seconds = _seconds(ttl, "a ttl")
+        try:
+            self._ttl = timedelta(seconds=seconds)
+            _ = datetime.now(UTC) + self._ttl
+        except OverflowError:
+            raise InvalidArgumentError(f"a ttl of {seconds:g} seconds is past the year 9999") from None
+        if not self._ttl:
+            raise InvalidArgumentError("a ttl is at least a microsecond")
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "ttl": self._ttl.total_seconds()}
+
+    @cached_property
+    def _native(self) -> bool:
+        """Whether the store below keeps each blob's expiry; else its age tells."""
+        return Can.EXPIRE in self._store.can
+
+    @cached_property
+    def can(self) -> Can:
+        below = self._store.can
+        if self._native:
+            return below
+        # A signed URL would still show what has expired, and no bulk call tells how old what it gives is.
+        can = below & ~(Can.SIGN | Can.BULK)
+        return can if _BURY in below else can & ~Can.CREATE
+
+    def purge(self) -> int:
+        """Delete what has expired; how many blobs that were.
+
+        A blob that is written again meanwhile stays. Over a store that `can` EXPIRE there is nothing to do:
+        it removes what has expired itself.
+
+        Raises:
+            UnsupportedOperation: The store below can't list, or can't delete by ETag.
+
+        >>> from holdall import MemoryStore
+        >>> ExpiringStore(MemoryStore(), ttl=60).purge()
+        0
+        """
+        self._need(Can.LIST, "purge")
+        if self._native:
+            return 0
+        if _BURY not in self._store.can:
+            raise UnsupportedOperation(
+                f"{_named(self._store)} can't delete by ETag, so that a purge could take what is new"
+            )
+        purged = 0
+        for info in self._store._scan("", ""):
+            if self._expired(info):
+                try:
+                    purged += self._bury(info.key)
+                except StoreError as error:
+                    error.key = info.key
+                    raise
+        return purged
+
+    # --- age ---
+
+    def _expired(self, info: Info) -> bool:
+        return info.modified + self._ttl <= datetime.now(UTC)
+
+    def _dated(self, info: Info) -> Info:
+        modified = info.modified
+        return Info(info.key, info.size, info.etag, modified, info.content_type, modified + self._ttl)
+
+    def _is_alive(self, key: str) -> bool:
+        try:
+            return not self._expired(self._store._info(key))
+        except BlobNotFoundError:
+            return False
+
+    def _bury(self, key: str) -> bool:
+        """Delete a blob below if it has expired; whether it was this call that did."""
+        # A listing may be old, and an ETag that is made of the bytes is the same when they are put again.
+        try:
+            info = self._store._info(key)
+        except BlobNotFoundError:
+            return False
+        if not self._expired(info):
+            return False
+        try:
+            return self._store._delete(key, info.etag)
+        except ConcurrencyError:
+            return False
+
+    def _end_of(self, key: str, expect: Expect) -> datetime | None:
+        """When the blob that is to be replaced expires: what has expired isn't there to be replaced."""
+        try:
+            info = self._store._info(key)
+        except BlobNotFoundError:
+            return None
+        if self._expired(info):
+            raise ConcurrencyError(key=key, expected=str(expect))
+        return info.modified + self._ttl
+
+    def _in_time(self, key: str, body: Body, expect: Expect, expires: datetime) -> Iterator[Piece]:
+        """A body that fails at its end if what it replaces has expired meanwhile."""
+        yield from body
+        if expires <= datetime.now(UTC):
+            raise ConcurrencyError(key=key, expected=str(expect))
+
+    # --- the primitives ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        info, pieces = self._store._read(key, start, stop)
+        if self._native:
+            return info, pieces
+        if self._expired(info):
+            raise BlobNotFoundError(key=key)
+        return self._dated(info), pieces
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        if self._native:
+            return self._store._write(key, body, expect, self._lasting(attributes))
+        if attributes.expires is not None:
+            # What a copy or a modify carries over is counted anew.
+            attributes = Attributes(attributes.content_type)
+        if expect is ANY:
+            return self._dated(self._store._write(key, body, ANY, attributes))
+        if expect is ABSENT:
+            return self._create(key, body, attributes)
+        expires = self._end_of(key, expect)
+        if expires is not None and not _is_short(body):
+            body = self._in_time(key, body, expect, expires)
+        return self._dated(self._store._write(key, body, expect, attributes))
+
+    def _create(self, key: str, body: Body, attributes: Attributes) -> Info:
+        while True:
+            self._bury(key)
+            try:
+                return self._dated(self._store._write(key, body, ABSENT, attributes))
+            except BlobExistsError:
+                # What came meanwhile may have gone again, but a stream can be read only once.
+                if not _is_short(body) or self._is_alive(key):
+                    raise
+
+    def _lasting(self, attributes: Attributes) -> Attributes:
+        if attributes.expires is not None:
+            return attributes
+        return Attributes(attributes.content_type, datetime.now(UTC) + self._ttl)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        if self._native:
+            return self._store._delete(key, expect)
+        while True:
+            try:
+                info = self._store._info(key)
+            except BlobNotFoundError:
+                if expect is ANY:
+                    return False
+                raise ConcurrencyError(key=key, expected=str(expect)) from None
+            if not self._expired(info):
+                return self._store._delete(key, expect)
+            if expect is not ANY:
+                raise ConcurrencyError(key=key, expected=str(expect))
+            # Without SWAP it is left: it is absent already, and what a blind delete took might be new.
+            if Can.SWAP not in self._store.can or self._bury(key):
+                return False
+
+    def _info(self, key: str) -> Info:
+        info = self._store._info(key)
+        if self._native:
+            return info
+        if self._expired(info):
+            raise BlobNotFoundError(key=key)
+        return self._dated(info)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        listing = self._store._scan(prefix, after)
+        if self._native:
+            return listing
+        return (self._dated(info) for info in listing if not self._expired(info))
+
+    # --- hooks ---
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after) if self._native else super()._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._store._children(prefix) if self._native else super()._children(prefix)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        return self._store._get_many(keys) if self._native else super()._get_many(keys)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        if self._native:
+            return self._store._put_many(items, self._lasting(attributes))
+        return map(self._dated, self._store._put_many(items, attributes))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return self._store._delete_many(keys) if self._native else super()._delete_many(keys)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        if self._native:
+            return self._store._copy(source, target, expect)
+        return self._transferred(self._store._copy, source, target, expect)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        if self._native:
+            return self._store._move(source, target, expect)
+        return self._transferred(self._store._move, source, target, expect)
+
+    def _transferred(
+        self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
+    ) -> Info:
+        while True:
+            self._info(source)
+            if expect is ABSENT:
+                self._bury(target)
+            elif expect is not ANY:
+                self._end_of(target, expect)
+            try:
+                return self._dated(act(source, target, expect))
+            except BlobExistsError:
+                if self._is_alive(target):
+                    raise
+
+    def _open_read(self, key: str) -> BinaryIO:
+        return self._store._open_read(key) if self._native else super()._open_read(key)
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        # Else it is written here at its close, so that the time counts from there, and conditions hold then.
+        if self._native or expect is not ANY:
+            return super()._open_write(key, expect, attributes)
+        return self._store._open_write(key, expect, attributes)
+
+    def _clear(self) -> None:
+        self._store._clear()
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        if method.upper() not in ("GET", "HEAD"):
+            raise UnsupportedOperation("what comes by a signed URL would never expire; put it here instead")
+        return self._store._sign(key, method, seconds)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        if not self._native and not self._is_alive(key):
+            return None
+        return self._store._digest(key, algorithm)
+
+
+def _is_short(body: Body) -> bool:
+    """Whether a body is at hand: read in no time, and as often as it is asked for."""
+    return type(body) is tuple

@@ -1,0 +1,194 @@
+"""A store that tells of each change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+
+from holdall.errors import InvalidArgumentError
+from holdall.layers.layer import Transparent
+from holdall.store import Attributes, Body, Can, Expect, Info, Store
+
+__all__ = ["Change", "NotifyingStore"]
+
+
+class Change(NamedTuple):
+    """What was done to one blob. It can't be changed.
+
+    >>> Change("delete", "a")
+    Change(kind='delete', key='a', info=None)
+    """
+
+    kind: Literal["put", "delete"]
+    """`put` where the blob is new or has new bytes, `delete` where it has gone."""
+    key: str
+    """Which blob."""
+    info: Info | None = None
+    """What was written; None for a delete."""
+
+
+Callback: TypeAlias = Callable[[Change], object]
+
+
+class NotifyingStore(Transparent):
+    """Another store, which calls back after each change that is made through this one.
+
+    Each callback is called with a `Change`, once for each key that really changed, in the thread that made
+    the change, after it was acknowledged and before the call returns; what it returns is ignored. A callback
+    that raises is logged with its traceback (logger `holdall.notify`), and neither hides what the call
+    returns nor keeps the others from being called. A move is a put of the target and a delete of the source.
+    What others change in the store below, what a signed URL changes, and what expires, nobody hears of here.
+
+    Since no bulk delete says which of its keys were there, `delete_many` and `clear` delete one by one.
+
+    Args:
+        store: The store below.
+        callbacks: Whom to call. They go along with a pickle, which those that `subscribe` do not.
+
+    >>> from holdall import MemoryStore
+    >>> store = NotifyingStore(MemoryStore(), lambda change: print(change.kind, change.key))
+    >>> store["a"] = b"1"
+    put a
+    >>> store.delete("a"), store.delete("a")
+    delete a
+    (True, False)
+    """
+
+    def __init__(self, store: Store, *callbacks: Callback) -> None:
+        super().__init__(store)
+        self._given = callbacks
+        # Replaced, never changed, so that it can be walked while others subscribe.
+        self._subscriptions = tuple([_Subscription(callback) for callback in callbacks])
+        self._lock = threading.Lock()
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "callbacks": self._given}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # What the constructor takes by position can't be given by name.
+        return _reopen, (type(self), self._store, self._given)
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call this too after each change, until the function that is returned is called.
+
+        Args:
+            callback: What to call with each `Change`.
+
+        >>> from holdall import MemoryStore
+        >>> store = NotifyingStore(MemoryStore())
+        >>> seen = []
+        >>> unsubscribe = store.subscribe(lambda change: seen.append(change.key))
+        >>> store["a"] = b"1"
+        >>> unsubscribe()
+        >>> store["b"] = b"2"
+        >>> seen
+        ['a']
+        """
+        subscription = _Subscription(callback)
+        with self._lock:
+            self._subscriptions += (subscription,)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscriptions = tuple([one for one in self._subscriptions if one is not subscription])
+
+        return unsubscribe
+
+    def _tell(self, kind: Literal["put", "delete"], key: str, info: Info | None = None) -> None:
+        change = Change(kind, key, info)
+        for subscription in self._subscriptions:
+            try:
+                subscription.callback(change)
+            except Exception:  # noqa: BLE001 - the change is made, whatever they do
+                _log(subscription.callback, change)
+
+    # --- what changes a blob ---
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        info = self._store._write(key, body, expect, attributes)
+        self._tell("put", key, info)
+        return info
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        deleted = self._store._delete(key, expect)
+        if deleted:
+            self._tell("delete", key)
+        return deleted
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        if Can.BULK not in self.can:
+            yield from super()._put_many(items, attributes)
+            return
+        infos: list[Info] = []
+        try:
+            # Told once the store below is done: a callback may use it, and locks may be held till then.
+            for info in self._store._put_many(items, attributes):
+                infos.append(info)  # noqa: PERF402 - those before an error are kept
+        finally:
+            for info in {info.key: info for info in infos}.values():
+                self._tell("put", info.key, info)
+        yield from infos
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        if Can.COPY not in self.can:
+            return super()._copy(source, target, expect)
+        info = self._store._copy(source, target, expect)
+        self._tell("put", target, info)
+        return info
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        if Can.COPY not in self.can:
+            return super()._move(source, target, expect)
+        info = self._store._move(source, target, expect)
+        self._tell("put", target, info)
+        self._tell("delete", source)
+        return info
+
+    # --- what reads ---
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._store._children(prefix)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        return self._store._get_many(keys)
+
+    def _open_read(self, key: str) -> BinaryIO:
+        return self._store._open_read(key)
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        return self._store._sign(key, method, seconds)
+
+
+class _Subscription:
+    """One of those who are called; a callback that subscribed twice has two."""
+
+    def __init__(self, callback: Callback) -> None:
+        if not callable(callback):
+            raise InvalidArgumentError(
+                f"a callback is called with a Change; this is a {type(callback).__name__}"
+            )
+        self.callback = callback
+
+
+def _log(callback: Callback, change: Change) -> None:
+    import logging
+
+    name = getattr(callback, "__qualname__", type(callback).__name__)
+    logging.getLogger("holdall.notify").exception(
+        "the callback %s failed after the %s of %r, which is done", name, change.kind, change.key
+    )
+
+
+def _reopen(kind: Callable[..., NotifyingStore], store: Store, callbacks: tuple[Any, ...]) -> NotifyingStore:
+    layer = kind(store, *callbacks)
+    layer._own(store)  # pyright: ignore[reportPrivateUsage]
+    return layer

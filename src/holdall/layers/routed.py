@@ -1,0 +1,327 @@
+"""Several stores as one: each key goes to the store of the first route that it matches."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import chain
+from operator import attrgetter, itemgetter
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+
+from holdall.errors import InvalidArgumentError, InvalidKeyError, UnsupportedOperation
+from holdall.keys import check_key, glob_prefix, matcher, past
+from holdall.layers.layer import Layer
+from holdall.store import (
+    PLAIN,
+    Attributes,
+    Body,
+    Can,
+    Expect,
+    Info,
+    Piece,
+    Store,
+    _named,  # pyright: ignore[reportPrivateUsage]
+)
+
+__all__ = ["RoutedStore"]
+
+T = TypeVar("T")
+
+
+class _Route(NamedTuple):
+    text: str
+    literal: str
+    """What every key that takes this route starts with."""
+    matches: Callable[[str], object] | None
+    """Whether a key matches the glob; None for a plain prefix."""
+    store: Store
+
+
+class RoutedStore(Layer):
+    """Several stores as one, each holding the keys that are routed to it.
+
+    A route is a string prefix, such as `logs/`, or a glob where it has one of `*?[`, such as `**/*.csv`; the
+    empty one takes every key. Of the routes that a key matches the first one counts. Keys are not rewritten:
+    the store of `logs/` holds `logs/a` as `logs/a`. A key without a route is refused with `InvalidKeyError`.
+
+    Listings merge those of the stores in order, and ask only stores that can hold what is asked for. What a
+    store holds beside the keys that are routed to it is neither shown nor touched.
+
+    It can what all of the stores can, and what crosses from one store to another is streamed, so that COPY
+    is left to one store under several routes. Many at once go to store after store: each store's part is as
+    atomic as the store makes it, the whole is not.
+
+    Args:
+        routes: Routes with their stores, in order. One store may have several routes.
+
+    Raises:
+        InvalidArgumentError: There is no route, one can't match any key, or one comes after a prefix that
+            takes all of its keys.
+
+    >>> from holdall import MemoryStore
+    >>> logs, rest = MemoryStore(), MemoryStore()
+    >>> store = RoutedStore({"logs/": logs, "": rest})
+    >>> store["logs/a"] = store["b"] = b"1"
+    >>> list(logs), list(rest), list(store)
+    (['logs/a'], ['b'], ['b', 'logs/a'])
+    """
+
+    def __init__(self, routes: Mapping[str, Store]) -> None:
+        self._routes = _checked_routes(routes)
+        stores = {id(route.store): route.store for route in self._routes}
+        super().__init__(*stores.values())
+        # A table for each length of prefix finds the first of any number of them in a few look-ups.
+        tables: dict[int, dict[str, int]] = {}
+        self._globs: list[tuple[int, Callable[[str], object]]] = []
+        for index, route in enumerate(self._routes):
+            if route.matches is None:
+                tables.setdefault(len(route.text), {})[route.text] = index
+            else:
+                self._globs.append((index, route.matches))
+        self._tables = list(tables.items())
+        self._total = any(route.text == "" for route in self._routes)
+
+    def _settings(self) -> dict[str, object]:
+        return {"routes": {route.text: route.store for route in self._routes}}
+
+    @cached_property
+    def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
+        can = ~Can(0) if len(self._below) == 1 else ~Can.COPY
+        for store in self._below:
+            can &= store.can
+        return can
+
+    # --- routes ---
+
+    def _route(self, key: str) -> int:
+        """The number of the key's route; the number of routes where there is none."""
+        first = len(self._routes)
+        for length, table in self._tables:
+            index = table.get(key[:length], first)
+            if index < first:
+                first = index
+        for index, matches in self._globs:
+            if index > first:
+                break
+            if matches(key):
+                return index
+        return first
+
+    def _of(self, key: str) -> Store:
+        """The store that a key is routed to."""
+        index = self._route(key)
+        if index == len(self._routes):
+            raise self._lost(key)
+        return self._routes[index].store
+
+    def _lost(self, key: str) -> InvalidKeyError:
+        routes = ", ".join([repr(route.text) for route in self._routes])
+        return InvalidKeyError(f"no route takes this key; the routes are {routes}", key=key)
+
+    def _checked(self, key: object) -> str:
+        key = super()._checked(key)
+        if not self._total and self._route(key) == len(self._routes):
+            raise self._lost(key)
+        return key
+
+    def _grouped(self, items: Iterable[T], key_of: Callable[[T], str]) -> list[tuple[Store, list[T]]]:
+        """What goes to each store, once every key is known to have a route."""
+        groups: dict[int, tuple[Store, list[T]]] = {}
+        for item in items:
+            store = self._of(key_of(item))
+            groups.setdefault(id(store), (store, []))[1].append(item)
+        return list(groups.values())
+
+    # --- the primitives ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        return self._of(key)._read(key, start, stop)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        store = self._of(key)
+        if attributes is not PLAIN:
+            _check_kept(store, attributes)
+        return store._write(key, body, expect, attributes)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        return self._of(key)._delete(key, expect)
+
+    def _info(self, key: str) -> Info:
+        return self._of(key)._info(key)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        store = self._only(prefix)
+        if store is not None:
+            return store._scan(prefix, after)
+        return self._merged(prefix, lambda store, part: store._scan(part, after), after, attrgetter("key"))
+
+    # --- listing ---
+
+    def _candidates(self, prefix: str) -> tuple[list[_Route], bool]:
+        """The routes that keys of this prefix may take, and whether each of these keys has one."""
+        candidates: list[_Route] = []
+        for route in self._routes:
+            covers = prefix.startswith(route.literal)
+            if covers or route.literal.startswith(prefix):
+                candidates.append(route)
+                if covers and route.matches is None:
+                    return candidates, True
+        return candidates, False
+
+    def _only(self, prefix: str) -> Store | None:
+        """The store that all keys of this prefix are routed to, if there is one."""
+        candidates, total = self._candidates(prefix)
+        if total and all(route.store is candidates[0].store for route in candidates):
+            return candidates[0].store
+        return None
+
+    def _parts(self, prefix: str) -> Iterator[list[tuple[str, Store]]]:
+        """What is to be listed of which store. Keys of one group all come before those of the next; in a
+        group the first prefix is one that the others start with."""
+        candidates = self._candidates(prefix)[0]
+        wanted = [(max(prefix, route.literal, key=len), route.store) for route in candidates]
+        wanted.sort(key=itemgetter(0))
+        group: list[tuple[str, Store]] = []
+        for part, store in wanted:
+            if group and not part.startswith(group[0][0]):
+                yield group
+                group = []
+            if not any(store is other and part.startswith(wider) for wider, other in group):
+                group.append((part, store))
+        if group:
+            yield group
+
+    def _merged(
+        self,
+        prefix: str,
+        scan: Callable[[Store, str], Iterator[T]],
+        after: str,
+        key_of: Callable[[T], str],
+    ) -> Iterator[T]:
+        for group in self._parts(prefix):
+            # A store is asked once those before it have no more.
+            if after and past(group[0][0]) <= after:
+                continue
+            listings = [self._routed(scan(store, part), store, key_of) for part, store in group]
+            yield from listings[0] if len(listings) == 1 else heapq.merge(*listings, key=cast(Any, key_of))
+
+    def _routed(self, listing: Iterator[T], store: Store, key_of: Callable[[T], str]) -> Iterator[T]:
+        """What of a store's listing is routed to the store."""
+        owners = [route.store for route in self._routes]
+        owners.append(self)
+        return (entry for entry in listing if owners[self._route(key_of(entry))] is store)
+
+    # --- hooks ---
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        store = self._only(prefix)
+        if store is not None:
+            return store._keys(prefix, after)
+        return self._merged(prefix, lambda store, part: store._keys(part, after), after, str)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        store = self._only(prefix)
+        return super()._children(prefix) if store is None else store._children(prefix)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        keys = list(keys)
+        groups = self._grouped(keys, str)
+        if len(groups) == 1:
+            ((store, _),) = groups
+            yield from store._get_many(keys)
+            return
+        found = dict(chain.from_iterable([store._get_many(part) for store, part in groups]))
+        for key in dict.fromkeys(keys):
+            if key in found:
+                yield key, found[key]
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        items = list(items)
+        groups = self._grouped(items, itemgetter(0))
+        if len(groups) == 1:
+            ((store, _),) = groups
+            yield from store._put_many(items, attributes)
+            return
+        written: dict[str, Info] = {}
+        for store, part in groups:
+            written.update((info.key, info) for info in store._put_many(part, attributes))
+        for key in dict(items):
+            yield written[key]
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return sum(store._delete_many(part) for store, part in self._grouped(keys, str))
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        store = self._of(source)
+        if self._of(target) is store:
+            return store._copy(source, target, expect)
+        return super()._copy(source, target, expect)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        store = self._of(source)
+        if self._of(target) is store:
+            return store._move(source, target, expect)
+        return super()._move(source, target, expect)
+
+    def _open_read(self, key: str) -> BinaryIO:
+        return self._of(key)._open_read(key)
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        return self._of(key)._open_write(key, expect, attributes)
+
+    def _clear(self) -> None:
+        store = self._only("")
+        if store is None:
+            super()._clear()
+        else:
+            store._clear()
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        return self._of(key)._sign(key, method, seconds)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        return self._of(key)._digest(key, algorithm)
+
+
+def _check_kept(store: Store, attributes: Attributes) -> None:
+    """Refuse to copy a blob from another store to one that can't keep what is kept with it."""
+    if attributes.expires is not None and Can.EXPIRE not in store.can:
+        raise UnsupportedOperation(f"{_named(store)} can't let a blob expire, as the one to be written does")
+    if attributes.content_type is not None and Can.ATTRIBUTES not in store.can:
+        raise UnsupportedOperation(f"{_named(store)} can't keep the content_type of the blob to be written")
+
+
+def _checked_routes(routes: object) -> list[_Route]:
+    if not isinstance(routes, Mapping):
+        kind = type(routes).__name__
+        raise InvalidArgumentError(f"routes are a mapping from prefixes or globs to stores, not {kind}")
+    if not routes:
+        raise InvalidArgumentError("there is no route; the empty one, '', takes every key")
+    checked: list[_Route] = []
+    for text, store in cast("Mapping[object, object]", routes).items():
+        if not isinstance(text, str):
+            raise InvalidArgumentError(f"a route is a str, not {type(text).__name__}")
+        if not isinstance(store, Store):
+            raise InvalidArgumentError(f"the route {text!r} leads to a store, not {type(store).__name__}")
+        route = _Route(text, *_pattern(text), store)
+        for earlier in checked:
+            if earlier.matches is None and route.literal.startswith(earlier.text):
+                raise InvalidArgumentError(
+                    f"the route {text!r} takes no key, since {earlier.text!r} comes before it; put it first"
+                )
+        checked.append(route)
+    return checked
+
+
+def _pattern(text: str) -> tuple[str, Callable[[str], object] | None]:
+    literal = glob_prefix(text)
+    for key in (f"{literal}x", literal):
+        try:
+            check_key(key)
+            break
+        except InvalidKeyError as error:
+            fault = error.message
+    else:
+        raise InvalidArgumentError(f"the route {text!r} takes no key: {fault}")
+    return literal, None if literal == text else matcher(text)

@@ -1,0 +1,449 @@
+"""A store that reports what is done with it: OpenTelemetry spans and metrics, or a line of log."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, cached_property
+from importlib import import_module
+from operator import attrgetter
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeAlias, TypeVar, cast
+
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, MissingDependencyError, StoreError
+from holdall.files import BlobWriter
+from holdall.layers.layer import Transparent
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from opentelemetry.context import Context
+
+__all__ = ["TracedStore"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("holdall.trace")
+
+
+class TracedStore(Transparent):
+    """Another store, each call of which is reported.
+
+    With `opentelemetry-api` installed (`pip install 'holdall[trace]'`) a call is a span, and counts in three
+    metrics; where they go is up to the providers that the program sets up, and without any a call costs a
+    few microseconds. Without it a call is one line of the logger `holdall.trace`, level DEBUG.
+
+    Spans are called `holdall.read`, `.write`, `.delete`, `.info`, `.list`, `.get_many`, `.put_many`,
+    `.delete_many`, `.copy`, `.move`, `.clear`, `.sign` and `.digest`. That of a stream or a listing ends when
+    it has ended or is dropped. They have the attributes `holdall.operation`, `holdall.store`, `holdall.key`
+    (and `holdall.target` or `holdall.prefix`), `holdall.bytes`, `holdall.count`, `holdall.found`, and
+    `error.type`. A miss is no error. The metrics are the histogram `holdall.operation.duration` in seconds,
+    and the counters `holdall.bytes.read`, `holdall.bytes.written` and `holdall.errors`.
+
+    Blobs' bytes, signed URLs and settings are never reported, nor the messages of errors that aren't
+    holdall's own, such as what the body of a put raised.
+
+    Args:
+        store: The store below.
+        name: What `holdall.store` says; by default the class of the store below.
+        keys: Whether keys are reported, and messages of errors, which may name them.
+
+    Raises:
+        MissingDependencyError: The `opentelemetry-api` that is installed is older than 1.30.
+
+    >>> from holdall import MemoryStore
+    >>> store = TracedStore(MemoryStore({"a": b"1"}), name="uploads")
+    >>> store["a"]
+    b'1'
+    """
+
+    def __init__(self, store: Store, *, name: str | None = None, keys: bool = True) -> None:
+        super().__init__(store)
+        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"the name is a str, not {type(name).__name__}")
+        self._name = name
+        self._shown = type(store).__name__ if name is None else name
+        self._with_keys = bool(keys)
+        self._begin = _reporter()
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "name": self._name, "keys": self._with_keys}
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can
+
+    def _call(self, operation: str, **about: str) -> _Call:
+        """Begin a call; `about` is what it has to do with: key, target, prefix."""
+        return self._begin(operation, self._shown, about if self._with_keys else None)
+
+    # --- the primitives ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        with self._call("read", key=key) as call:
+            info, pieces = self._store._read(key, start, stop)
+            call.found = True
+            return info, call.over(pieces, len)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        with self._call("write", key=key) as call:
+            info = self._store._write(key, body, expect, attributes)
+            call.bytes = info.size
+            return info
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        with self._call("delete", key=key) as call:
+            call.found = deleted = self._store._delete(key, expect)
+            return deleted
+
+    def _info(self, key: str) -> Info:
+        with self._call("info", key=key) as call:
+            info = self._store._info(key)
+            call.found = True
+            return info
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        with self._call("list", prefix=prefix) as call:
+            return call.over(self._store._scan(prefix, after), counted=True)
+
+    # --- hooks ---
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        with self._call("list", prefix=prefix) as call:
+            return call.over(self._store._keys(prefix, after), counted=True)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        with self._call("list", prefix=prefix) as call:
+            return call.over(self._store._children(prefix), counted=True)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        with self._call("get_many") as call:
+            return call.over(self._store._get_many(keys), lambda pair: len(pair[1]), counted=True)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        with self._call("put_many") as call:
+            return call.over(self._store._put_many(items, attributes), attrgetter("size"), counted=True)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        with self._call("delete_many") as call:
+            call.count = deleted = self._store._delete_many(keys)
+            return deleted
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        with self._call("copy", key=source, target=target) as call:
+            info = self._store._copy(source, target, expect)
+            call.bytes = info.size
+            return info
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        with self._call("move", key=source, target=target) as call:
+            info = self._store._move(source, target, expect)
+            call.bytes = info.size
+            return info
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        with self._call("write", key=key) as call:
+            file = self._store._open_write(key, expect, attributes)
+            return cast(BinaryIO, call.writing(cast(BlobWriter, file)))
+
+    def _clear(self) -> None:
+        with self._call("clear"):
+            self._store._clear()
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        with self._call("sign", key=key):
+            return self._store._sign(key, method, seconds)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        with self._call("digest", key=key):
+            return self._store._digest(key, algorithm)
+
+
+class _Call:
+    """A call that nobody wants to hear of."""
+
+    bytes = 0
+    """How many bytes came up or went down."""
+    count: int | None = None
+    """How many blobs it had to do with, where there may be many."""
+    found: bool | None = None
+    """Whether the blob was there, where it may not be."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
+        pass
+
+    def over(
+        self, entries: Iterator[T], size_of: Callable[[T], int] | None = None, *, counted: bool = False
+    ) -> Iterator[T]:
+        """The entries; the call is over when they are."""
+        return entries
+
+    def writing(self, file: BlobWriter) -> BlobWriter:
+        """The file; the call is over when it is closed."""
+        return file
+
+
+class _Reported(_Call):
+    """A call that is reported when it is over: a `with` block ends it, unless it goes on as a stream; each
+    part of the stream is then such a block."""
+
+    def __init__(self, operation: str, store: str, about: dict[str, str] | None) -> None:
+        self.operation, self.store, self.about = operation, store, about
+        self.goes_on = self.ended = False
+        self.started = perf_counter()
+
+    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
+        if error is not None or not self.goes_on:
+            self.end(None if kind is StopIteration else error)
+
+    def over(
+        self, entries: Iterator[T], size_of: Callable[[T], int] | None = None, *, counted: bool = False
+    ) -> Iterator[T]:
+        self.goes_on = True
+        if counted:
+            self.count = 0
+        return _Stream(self, entries, size_of)
+
+    def writing(self, file: BlobWriter) -> BlobWriter:
+        self.goes_on = True
+        return _Writer(self, file)
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        if isinstance(error, BlobNotFoundError) and self.operation not in ("write", "put_many"):
+            self.found, error = False, None
+        self.report(perf_counter() - self.started, error)
+
+    def report(self, seconds: float, error: BaseException | None) -> None:
+        raise NotImplementedError
+
+
+class _Logged(_Reported):
+    """A call that becomes a line of log."""
+
+    def report(self, seconds: float, error: BaseException | None) -> None:
+        words = [f"{name}={text!r}" for name, text in (self.about or {}).items() if text]
+        if self.count is not None:
+            words.append(f"count={self.count}")
+        outcome = "miss" if self.found is False else "ok"
+        if error is not None:
+            outcome = _kind(error)
+        words.append(f"bytes={self.bytes} seconds={seconds:.6f} outcome={outcome}")
+        _log.debug("operation=%s store=%r %s", self.operation, self.store, " ".join(words))
+
+
+class _Spanned(_Reported):
+    """A call that becomes a span, and counts in the metrics."""
+
+    def __init__(
+        self, telemetry: _Telemetry, operation: str, store: str, about: dict[str, str] | None
+    ) -> None:
+        super().__init__(operation, store, about)
+        self.telemetry = telemetry
+        self.labels: dict[str, str] = {"holdall.operation": operation, "holdall.store": store}
+        named = {f"holdall.{name}": text for name, text in about.items() if text} if about else {}
+        self.span = telemetry.tracer.start_span(f"holdall.{operation}", attributes={**self.labels, **named})
+        # Without a provider there is nothing that spans below could belong to.
+        self.context: Context | None = None
+        if self.span is not telemetry.no_span:
+            self.context = telemetry.trace.set_span_in_context(self.span)
+        self.token: Token[Context] | None = None
+
+    def __enter__(self) -> Self:
+        if self.context is not None:
+            self.token = self.telemetry.context.attach(self.context)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
+        super().__exit__(kind, error, frames)
+        if self.token is not None:
+            self.telemetry.context.detach(self.token)
+            self.token = None
+
+    def report(self, seconds: float, error: BaseException | None) -> None:
+        telemetry, labels = self.telemetry, self.labels
+        if error is not None:
+            labels["error.type"] = _kind(error)
+            telemetry.errors.add(1, labels)
+        if self.span.is_recording():
+            self._tell(error)
+        self.span.end()
+        telemetry.duration.record(seconds, labels)
+        counter = telemetry.bytes.get(self.operation)
+        if counter is not None and self.bytes:
+            counter.add(self.bytes, labels)
+
+    def _tell(self, error: BaseException | None) -> None:
+        span = self.span
+        if self.bytes or self.operation in self.telemetry.bytes:
+            span.set_attribute("holdall.bytes", self.bytes)
+        if self.count is not None:
+            span.set_attribute("holdall.count", self.count)
+        if self.found is not None:
+            span.set_attribute("holdall.found", self.found)
+        if error is None:
+            return
+        # As `record_exception` does, but without the messages of others, which may hold anything.
+        kind = _kind(error)
+        event = {"exception.type": kind, "exception.stacktrace": _frames(error)}
+        if self.about is not None and isinstance(error, StoreError):
+            event["exception.message"] = error.message
+        span.add_event("exception", event)
+        span.set_attribute("error.type", kind)
+        span.set_status(self.telemetry.trace.Status(self.telemetry.trace.StatusCode.ERROR))
+
+
+class _Stream(Generic[T]):
+    """The entries of a call that is over when they are, or when they are dropped."""
+
+    # A generator that was never begun would not hear that it is dropped.
+
+    def __init__(self, call: _Reported, entries: Iterator[T], size_of: Callable[[T], int] | None) -> None:
+        self._call, self._entries, self._size_of = call, entries, size_of
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        with self._call as call:
+            entry = next(self._entries)
+        if call.count is not None:
+            call.count += 1
+        if self._size_of is not None:
+            call.bytes += self._size_of(entry)
+        return entry
+
+    def close(self) -> None:
+        """Drop what is left."""
+        self._entries = cast("Iterator[T]", iter(()))
+        self._call.end()
+
+    def __del__(self) -> None:
+        self._call.end()
+
+
+class _Writer(BlobWriter):
+    """A file that is written in a call that is over at its close."""
+
+    def __init__(self, call: _Reported, file: BlobWriter) -> None:
+        self._call, self._file = call, file
+
+    def write(self, buffer: Any, /) -> int:
+        with self._call as call:
+            written = cast(int, self._file.write(buffer))
+        call.bytes += written
+        return written
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _publish(self) -> None:
+        self._call.goes_on = False
+        with self._call:
+            self._file.close()
+
+    def _drop(self) -> None:
+        self._call.bytes = 0
+        self._call.goes_on = False
+        with self._call:
+            self._file.discard()
+
+
+def _kind(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _frames(error: BaseException) -> str:
+    """Where it was raised, in the form of a traceback, but without lines of source, which it would have to
+    read, and without messages."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [
+        f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
+        for frame, line in frames
+    ]
+    return "".join(lines)
+
+
+_Begin: TypeAlias = Callable[[str, str, "dict[str, str] | None"], _Call]
+_NOT_REPORTED = _Call()
+
+
+@cache
+def _reporter() -> _Begin:
+    """Where calls are reported, for the whole process."""
+    try:
+        for name in ("context", "metrics", "trace"):
+            import_module(f"opentelemetry.{name}")
+    except ImportError:
+        return _begin_logged
+    return _Telemetry().begin
+
+
+def _begin_logged(operation: str, store: str, about: dict[str, str] | None) -> _Call:
+    return _Logged(operation, store, about) if _log.isEnabledFor(logging.DEBUG) else _NOT_REPORTED
+
+
+class _Telemetry:
+    """The tracer and the instruments, which follow the providers that the program sets."""
+
+    def __init__(self) -> None:
+        from opentelemetry import context, metrics, trace
+
+        from holdall import __version__
+
+        self.context, self.trace, self.no_span = context, trace, trace.INVALID_SPAN
+        self.tracer = trace.get_tracer("holdall", __version__)
+        meter = metrics.get_meter("holdall", __version__)
+        try:
+            self.duration = meter.create_histogram(
+                "holdall.operation.duration",
+                unit="s",
+                description="How long calls of a store took.",
+                explicit_bucket_boundaries_advisory=_BUCKETS,
+            )
+        except TypeError as error:
+            raise MissingDependencyError(
+                "a TracedStore needs opentelemetry-api 1.30 or later: pip install --upgrade 'holdall[trace]'"
+            ) from error
+        self.errors = meter.create_counter(
+            "holdall.errors", unit="{error}", description="Calls of a store that failed; a miss is none."
+        )
+        read = meter.create_counter(
+            "holdall.bytes.read", unit="By", description="Bytes of blobs that were read."
+        )
+        written = meter.create_counter(
+            "holdall.bytes.written", unit="By", description="Bytes of blobs that were written."
+        )
+        self.bytes = {"read": read, "get_many": read, "write": written, "put_many": written}
+
+    def begin(self, operation: str, store: str, about: dict[str, str] | None) -> _Call:
+        return _Spanned(self, operation, store, about)
+
+
+_BUCKETS = (
+    0.00001,
+    0.0001,
+    0.0005,
+    0.001,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    60.0,
+)
+"""In seconds: from a dict's microseconds to a large blob's minute."""
