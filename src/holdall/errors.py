@@ -8,6 +8,7 @@ __all__ = [
     "BlobExistsError",
     "BlobNotFoundError",
     "ConcurrencyError",
+    "DeleteRefusedError",
     "IntegrityError",
     "InvalidArgumentError",
     "InvalidDataError",
@@ -20,6 +21,7 @@ __all__ = [
     "StoreClosedError",
     "StoreError",
     "StoreUnavailableError",
+    "TransferError",
     "UnsupportedOperation",
     "UntrustedDataError",
 ]
@@ -152,6 +154,36 @@ class PartialWriteError(StoreError):
     ) -> None:
         super().__init__(message, key=key)
         self.failures = failures or {}
+
+
+class TransferError(StoreError):
+    """Some blobs of a copy, a sync or a check failed; the others are done.
+
+    Attributes:
+        failures: For each key that failed, why.
+    """
+
+    def __init__(
+        self, message: str = "", *, key: str | None = None, failures: dict[str, Exception] | None = None
+    ) -> None:
+        super().__init__(message, key=key)
+        self.failures = failures or {}
+
+
+class DeleteRefusedError(StoreError):
+    """A sync would delete more of the target than it may; nothing was touched.
+
+    Attributes:
+        deletes: How many blobs it would delete.
+        selected: Of how many blobs of the target.
+    """
+
+    def __init__(
+        self, message: str = "", *, key: str | None = None, deletes: int = 0, selected: int = 0
+    ) -> None:
+        super().__init__(message, key=key)
+        self.deletes = deletes
+        self.selected = selected
 
 
 class StoreUnavailableError(StoreError):

@@ -83,6 +83,16 @@ class AsyncStore:
             return function()
         return await _on_thread(function)
 
+    async def run(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Run a call that only this kind of store has, as the others are run.
+
+        >>> import asyncio, holdall
+        >>> cached = holdall.CachingStore(holdall.MemoryStore(), holdall.MemoryStore())
+        >>> asyncio.run(cached.aio.run(cached.invalidate, prefix="logs/"))
+        0
+        """
+        return await self._run(lambda: call(*args, **options))
+
     async def get(self, key: str, default: Any = None) -> Any:
         """As `Store.get`."""
         return await self._run(lambda: self._store.get(key, default))

@@ -1,0 +1,228 @@
+"""Copy, sync, move, compare and check whole stores, as coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+from holdall import transfer
+from holdall.aio.store import AsyncStore, _on_thread  # pyright: ignore[reportPrivateUsage]
+from holdall.store import Info, Store
+from holdall.transfer import Difference, Plan, Report
+from holdall.transfer.compare import Compare
+from holdall.transfer.run import Progress, stopping
+
+__all__ = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"]
+
+T = TypeVar("T")
+
+AnyStore: TypeAlias = "Store | AsyncStore"
+_Where: TypeAlias = Callable[[Info], object]
+_Path: TypeAlias = str | os.PathLike[str]
+
+_BATCH = 64
+
+
+async def copy_store(
+    source: AnyStore,
+    target: AnyStore,
+    *,
+    prefix: str = "",
+    glob: str | None = None,
+    where: _Where | None = None,
+    compare: Compare = "auto",
+    verify: bool = True,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    journal: _Path | None = None,
+    progress: Progress | None = None,
+    executor: Any = None,
+) -> Report | Plan:
+    """As `holdall.transfer.copy_store`, on a worker thread, from which `progress` is called too. A cancelled
+    `await` stops it between two blobs, or two pieces of one; with a journal it can be taken up again.
+
+    >>> import asyncio
+    >>> from holdall import MemoryStore
+    >>> asyncio.run(copy_store(MemoryStore({"a": b"1"}), MemoryStore())).copied
+    1
+    """
+    return await _run(
+        lambda: transfer.copy_store(
+            _plain(source),
+            _plain(target),
+            prefix=prefix,
+            glob=glob,
+            where=where,
+            compare=compare,
+            verify=verify,
+            jobs=jobs,
+            dry_run=dry_run,
+            journal=journal,
+            progress=progress,
+            executor=executor,
+        )
+    )
+
+
+async def sync_stores(
+    source: AnyStore,
+    target: AnyStore,
+    *,
+    delete: bool = True,
+    max_delete: float = 0.5,
+    prefix: str = "",
+    glob: str | None = None,
+    where: _Where | None = None,
+    compare: Compare = "auto",
+    verify: bool = True,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    journal: _Path | None = None,
+    progress: Progress | None = None,
+    executor: Any = None,
+) -> Report | Plan:
+    """As `holdall.transfer.sync_stores`; see `copy_store`.
+
+    >>> import asyncio
+    >>> from holdall import MemoryStore
+    >>> asyncio.run(sync_stores(MemoryStore({"a": b"1"}), MemoryStore({"a": b"2", "b": b""}))).deleted
+    1
+    """
+    return await _run(
+        lambda: transfer.sync_stores(
+            _plain(source),
+            _plain(target),
+            delete=delete,
+            max_delete=max_delete,
+            prefix=prefix,
+            glob=glob,
+            where=where,
+            compare=compare,
+            verify=verify,
+            jobs=jobs,
+            dry_run=dry_run,
+            journal=journal,
+            progress=progress,
+            executor=executor,
+        )
+    )
+
+
+async def move_store(
+    source: AnyStore,
+    target: AnyStore,
+    *,
+    prefix: str = "",
+    glob: str | None = None,
+    where: _Where | None = None,
+    compare: Compare = "auto",
+    verify: bool = True,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    journal: _Path | None = None,
+    progress: Progress | None = None,
+    executor: Any = None,
+) -> Report | Plan:
+    """As `holdall.transfer.move_store`; see `copy_store`.
+
+    >>> import asyncio
+    >>> from holdall import MemoryStore
+    >>> asyncio.run(move_store(MemoryStore({"a": b"1"}), MemoryStore())).deleted
+    1
+    """
+    return await _run(
+        lambda: transfer.move_store(
+            _plain(source),
+            _plain(target),
+            prefix=prefix,
+            glob=glob,
+            where=where,
+            compare=compare,
+            verify=verify,
+            jobs=jobs,
+            dry_run=dry_run,
+            journal=journal,
+            progress=progress,
+            executor=executor,
+        )
+    )
+
+
+async def verify_store(
+    store: AnyStore,
+    *,
+    prefix: str = "",
+    glob: str | None = None,
+    where: _Where | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """As `holdall.transfer.verify_store`; see `copy_store`.
+
+    >>> import asyncio
+    >>> from holdall import MemoryStore
+    >>> asyncio.run(verify_store(MemoryStore({"a": b"1"}))).checked
+    1
+    """
+    return await _run(
+        lambda: transfer.verify_store(
+            _plain(store), prefix=prefix, glob=glob, where=where, jobs=jobs, progress=progress
+        )
+    )
+
+
+async def diff_stores(
+    source: AnyStore,
+    target: AnyStore,
+    *,
+    prefix: str = "",
+    glob: str | None = None,
+    where: _Where | None = None,
+    compare: Compare = "auto",
+    jobs: int | None = None,
+) -> AsyncIterator[Difference]:
+    """As `holdall.transfer.diff_stores`, an async iterator.
+
+    >>> import asyncio
+    >>> from holdall import MemoryStore
+    >>> async def main():
+    ...     return [found.key async for found in diff_stores(MemoryStore({"a": b"1"}), MemoryStore())]
+    >>> asyncio.run(main())
+    ['a']
+    """
+    found = transfer.diff_stores(
+        _plain(source), _plain(target), prefix=prefix, glob=glob, where=where, compare=compare, jobs=jobs
+    )
+    while batch := await _on_thread(lambda: list(islice(found, _BATCH))):
+        for difference in batch:
+            yield difference
+
+
+def _plain(store: AnyStore) -> Store:
+    return store.store if isinstance(store, AsyncStore) else store
+
+
+async def _run(function: Callable[[], T]) -> T:
+    stop = threading.Event()
+
+    def run() -> T:
+        stopping.set(stop)
+        return function()
+
+    # In a context of its own, so that the event reaches this transfer alone.
+    context = contextvars.copy_context()
+    running = asyncio.ensure_future(_on_thread(lambda: context.run(run)))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # It ends before this does, so that whoever takes it up finds the journal free.
+        stop.set()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise

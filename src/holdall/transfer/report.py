@@ -1,0 +1,109 @@
+"""What a transfer did, in counts, and every failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from holdall.errors import ConcurrencyError, KeyConflictError, TransferError
+
+__all__ = ["Report"]
+
+
+@dataclass
+class Report:
+    """What `copy_store`, `sync_stores`, `move_store` or `verify_store` did.
+
+    Attributes:
+        copied: Blobs written to the target.
+        skipped: Blobs that were equal already.
+        deleted: Blobs deleted: from the target by a sync, from the source by a move.
+        checked: Blobs that `verify_store` read and found whole.
+        bytes: Copied, or checked.
+        seconds: How long it took.
+        resumed: Actions that an earlier run, which was killed, had done already; not counted above.
+        failures: For each key that failed, why.
+
+    >>> report = Report(copied=2, bytes=3_000_000, seconds=1.5)
+    >>> print(report)
+    2 copied, 3.0 MB in 1.5 s (2.0 MB/s)
+    >>> (report + Report(skipped=1)).ok
+    True
+    """
+
+    copied: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    checked: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    resumed: int = 0
+    failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
+
+    @property
+    def failed(self) -> int:
+        """How many keys failed."""
+        return len(self.failures)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second."""
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def conflicts(self) -> list[str]:
+        """The keys that failed because somebody else changed the target, or holds what is in the way."""
+        kinds = (ConcurrencyError, KeyConflictError)
+        return [key for key, error in self.failures.items() if isinstance(error, kinds)]
+
+    def raise_for_failures(self) -> None:
+        """Raise if anything failed.
+
+        Raises:
+            TransferError: Names the keys, the first few in its message.
+        """
+        if not self.failures:
+            return
+        shown = [f"{key!r} ({error!s})" for key, error in list(self.failures.items())[:3]]
+        more = f" and {self.failed - 3} more" if self.failed > 3 else ""
+        raise TransferError(
+            f"{self.failed} of {self.failed + self.copied + self.skipped + self.deleted + self.checked} "
+            f"failed: {', '.join(shown)}{more}",
+            failures=dict(self.failures),
+        )
+
+    def merge(self, other: Report) -> None:
+        """Add what another report counted; the longer time stays, as of runs side by side."""
+        self.copied += other.copied
+        self.skipped += other.skipped
+        self.deleted += other.deleted
+        self.checked += other.checked
+        self.bytes += other.bytes
+        self.resumed += other.resumed
+        self.seconds = max(self.seconds, other.seconds)
+        self.failures.update(other.failures)
+
+    def __add__(self, other: Report) -> Report:
+        both = Report()
+        both.merge(self)
+        both.merge(other)
+        return both
+
+    def __str__(self) -> str:
+        names = ("copied", "checked", "deleted", "skipped", "resumed", "failed")
+        counts = [f"{getattr(self, name):,} {name}" for name in names if getattr(self, name)]
+        took = f"{_bytes(self.bytes)} in {self.seconds:.1f} s"
+        rate = f" ({_bytes(self.rate)}/s)" if self.bytes and self.seconds else ""
+        return f"{', '.join([*counts, took]) if counts else 'nothing to do, ' + took}{rate}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,577 @@
+"""A transfer from its plan to its report."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeAlias, cast
+
+from holdall.errors import DeleteRefusedError, InvalidArgumentError, StoreError
+from holdall.store import Can, Info, Store
+from holdall.transfer.compare import Compare, Difference, Selection, judge, pairs
+from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
+from holdall.transfer.place import identity, refuse_overlap
+from holdall.transfer.plan import Kind, Plan, Rules, Shard, Step
+from holdall.transfer.report import Report
+from holdall.transfer.spread import JOBS, Stopped, spread
+from holdall.transfer.work import SMALL, Outcome, Status, Worker
+
+__all__ = ["Job", "Progress", "differences", "run_shard", "stopping"]
+
+Progress: TypeAlias = Callable[[int, int, int, str], object]
+
+_log = logging.getLogger("holdall.transfer")
+
+_PAGE = 1000
+_SECONDS = 0.25
+_FEW = 16
+_NONE = ("", "", "")
+
+stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stopping", default=None)
+"""An event that stops the transfers which are begun in this context."""
+
+
+class Job:
+    """One transfer. Its arguments are those of `copy_store`, checked here before anything is touched."""
+
+    def __init__(
+        self,
+        kind: str,
+        source: Store,
+        target: Store,
+        prefix: str,
+        glob: str | None,
+        where: Callable[[Info], object] | None,
+        compare: Compare,
+        verify: bool,
+        jobs: int | None,
+        journal: str | os.PathLike[str] | None,
+        progress: Progress | None,
+        executor: Any,
+    ) -> None:
+        for store in (source, target):
+            if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidArgumentError(f"a transfer is between two stores, not {type(store).__name__}")
+        _check_jobs(jobs)
+        if executor is not None and not hasattr(executor, "submit"):
+            raise InvalidArgumentError("an executor has a submit, as those of concurrent.futures")
+        self._kind = kind
+        self._source = source
+        self._target = target
+        self._selection = Selection(prefix, glob, where)
+        self._judge = judge(compare)
+        self._known = compare == "auto"
+        self._rules = Rules(bool(verify), kind == "move", compare == "auto")
+        self._jobs = jobs
+        self._journal = _checked_path(journal)
+        self._progress = progress
+        self._executor = executor
+        self._max_delete: float | None = None
+        self._stop = stopping.get() or threading.Event()
+        self._options: dict[str, object] = {
+            "kind": kind,
+            "prefix": prefix,
+            "glob": glob,
+            "where": None if where is None else _name(where),
+            "compare": _name(compare) if callable(compare) else compare,
+        }
+        source._need(Can.LIST, "list, which a transfer begins with")
+        if kind == "verify":
+            return
+        target._need(Can.WRITE, "put")
+        if kind == "sync":
+            target._need(Can.LIST, "list, which a sync needs")
+            target._need(Can.DELETE, "delete, which a sync does; give delete=False to copy only")
+        if kind == "move":
+            source._need(Can.DELETE, "delete, which a move does")
+        refuse_overlap(source, target, self._selection, self._journal)
+
+    def limit(self, max_delete: float) -> None:
+        """How much may be deleted: a float is a share, an int a count."""
+        fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
+            raise InvalidArgumentError(
+                f"max_delete is a share from 0.0 to 1.0, or a count of blobs as an int, not {max_delete!r}"
+            )
+        self._max_delete = max_delete
+
+    def run(self) -> Report:
+        """Plan, then do it."""
+        begun = time.perf_counter()
+        with Journal(self._journal) as journal:
+            transfer = [identity(self._source), identity(self._target)]
+            phase = journal.begin(transfer, self._options)
+            resumed = phase == "act"
+            if not resumed:
+                self._list(journal, journal)
+                self._guard(journal)
+                journal.note(phase="act")
+            run = _Run(journal, self._progress)
+            run.report.skipped = 0 if resumed else journal.fact("counts")["equal"]
+            run.report.resumed = run.done
+            self._act(journal, run, resumed)
+            run.flush()
+            journal.finish()
+        run.report.seconds = time.perf_counter() - begun
+        return run.report
+
+    def plan(self) -> Plan:
+        """Only plan, comparing contents where they decide."""
+        known = None
+        if self._journal is not None and os.path.exists(self._journal):
+            known = Journal(self._journal)
+        journal = Journal(None)
+        try:
+            journal.restart({})
+            self._list(journal, known)
+        finally:
+            if known is not None:
+                known.close()
+        equal: int = journal.fact("counts")["equal"]
+        failures: dict[str, Exception] = {}
+        kinds: list[tuple[int, int]] = []
+        gone: list[tuple[int]] = []
+
+        def took(outcomes: list[Outcome]) -> None:
+            nonlocal equal
+            for step, status, *_, error in outcomes:
+                if status == Status.DIFFERS:
+                    kinds.append((Kind.COPY, step.number))
+                elif status == Status.SKIPPED and self._rules.move:
+                    kinds.append((Kind.REMOVE, step.number))
+                else:
+                    gone.append((step.number,))
+                if status == Status.SKIPPED:
+                    equal += 1
+                elif error is not None:
+                    failures[step.key] = error
+            if len(kinds) + len(gone) >= _PAGE:
+                settle()
+
+        def settle() -> None:
+            journal.resolve(kinds, gone)
+            kinds.clear()
+            gone.clear()
+
+        worker = Worker(self._source, self._target, self._rules, self._stop, dry=True)
+        self._spread(worker, ([step] for step in journal.steps(Kind.COMPARE)), took)
+        settle()
+        plan = Plan(self._source, self._target, self._rules, journal, equal)
+        plan.failures = failures
+        return plan
+
+    # --- phase 1: the plan ---
+
+    def _list(self, journal: Journal, known: Journal | None) -> None:
+        """List both stores side by side, from where a killed run stopped, and record what is to be done."""
+        cursor: str = journal.fact("cursor") or ""
+        counts: dict[str, int] = {"equal": 0, "selected": 0, "deletes": 0, **(journal.fact("counts") or {})}
+        steps: list[tuple[int, int, str, int, str | None, str | None]] = []
+        key = cursor
+        move, sync = self._kind == "move", self._kind == "sync"
+        for listed, (kind, key, one, other) in enumerate(self._decided(cursor, known), 1):
+            if other is not None:
+                counts["selected"] += 1
+            if kind is None:
+                counts["equal"] += 1
+                if move:
+                    kind = Kind.REMOVE
+            elif kind is Kind.DELETE:
+                if not sync:
+                    kind = None
+                else:
+                    counts["deletes"] += 1
+            if kind is not None:
+                size = (one or cast(Info, other)).size
+                etags = None if one is None else one.etag, None if other is None else other.etag
+                steps.append((0, kind.value, key, size, *etags))
+            if listed % _PAGE == 0:
+                if self._stop.is_set():
+                    raise Stopped
+                if steps or journal.kept:
+                    journal.add(steps, cursor=key, counts=counts)
+                    steps.clear()
+        journal.add(steps, cursor=key, counts=counts)
+
+    def _decided(
+        self, cursor: str, known: Journal | None
+    ) -> Iterator[tuple[Kind | None, str, Info | None, Info | None]]:
+        """What is to be done for each key; None where both blobs are equal."""
+        if self._kind == "verify":
+            where = self._selection.where
+            for one in self._selection.scan(self._source, cursor):
+                if where is None or where(one):
+                    yield Kind.CHECK, one.key, one, None
+            return
+        equal: Iterator[tuple[str, str, str]] = iter(())
+        if self._known and known is not None and known.kept:
+            equal = known.pairs(self._selection.prefix, cursor)
+        known_key, *etags = next(equal, _NONE)
+        for one, other in pairs(self._source, self._target, self._selection, cursor):
+            if one is None:
+                yield Kind.DELETE, cast(Info, other).key, None, other
+                continue
+            key = one.key
+            if other is None:
+                yield Kind.COPY, key, one, None
+                continue
+            verdict = self._judge(one, other)
+            if verdict is None:
+                while known_key and known_key < key:
+                    known_key, *etags = next(equal, _NONE)
+                if known_key == key and etags == [one.etag, other.etag]:
+                    verdict = True
+            yield (Kind.COMPARE if verdict is None else None if verdict else Kind.COPY), key, one, other
+
+    def _guard(self, journal: Journal) -> None:
+        counts = journal.fact("counts")
+        deletes, selected = counts["deletes"], counts["selected"]
+        limit = self._max_delete
+        if limit is None or not deletes or deletes <= (limit if isinstance(limit, int) else limit * selected):
+            return
+        # Whoever looks into it and tries again wants to have it listed again.
+        journal.restart({})
+        allowed = f"{limit}" if isinstance(limit, int) else f"{limit:.0%} of them"
+        raise DeleteRefusedError(
+            f"{deletes} of {selected} blobs of the target would be deleted, and max_delete allows {allowed}: "
+            f"nothing was touched. If the source is as it should be, give max_delete={deletes} or 1.0",
+            deletes=deletes,
+            selected=selected,
+        )
+
+    # --- phases 2 and 3: copies, then deletes ---
+
+    def _act(self, journal: Journal, run: _Run, resumed: bool) -> None:
+        copies = (Kind.COPY, Kind.COMPARE, Kind.CHECK)
+        try:
+            self._do(journal.steps(*copies), run, resumed, final=False)
+            run.flush()
+            self._do(journal.steps(Kind.DELETE, Kind.REMOVE), run, resumed, final=False)
+            run.flush()
+            # What was in the way may be gone now.
+            worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed, final=True)
+            self._spread(worker, ([step] for step in journal.steps(state=RETRY)), run.took)
+        except BaseException:
+            run.flush()
+            raise
+
+    def _do(self, steps: Iterator[Step], run: _Run, resumed: bool, *, final: bool) -> None:
+        if self._executor is not None and self._kind != "verify":
+            self._submit(steps, run)
+            return
+        worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed, final=final)
+        worker.bulk = worker.bulk and self._kind != "verify"
+        bulk = worker.bulk
+        # Without batches, a few at a time spare the threads the passing to and fro.
+        units = _units(steps, bulk, lambda: run.batch if bulk else min(run.batch, _FEW))
+        self._spread(worker, units, run.took, run.widen, paired=not bulk)
+
+    def _spread(
+        self,
+        worker: Worker,
+        units: Iterator[list[Step]],
+        took: Callable[[list[Outcome]], None],
+        widen: Callable[[int], object] = id,
+        *,
+        paired: bool = False,
+    ) -> None:
+        inline = self._source.inline and self._target.inline
+        spread(
+            worker, units, took, jobs=self._jobs, inline=inline, stop=self._stop, paired=paired, widen=widen
+        )
+
+    def _submit(self, steps: Iterator[Step], run: _Run) -> None:
+        executor = cast(Any, self._executor)
+        workers: int = self._jobs or getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        size = max(1, min(_PAGE, -(-(run.total - run.done) // (workers * 4))))
+        flying: deque[tuple[list[Step], Any]] = deque()
+
+        def take() -> None:
+            part, future = flying.popleft()
+            try:
+                if isinstance(future, Exception):
+                    raise future
+                outcomes: list[Outcome] = future.result()[1]
+            except Exception as error:  # noqa: BLE001 - a worker that died is told for each of its keys
+                outcomes = [
+                    Outcome(step, Status.FAILED, error=_shard_error(error, step.key)) for step in part
+                ]
+            run.took(outcomes)
+
+        try:
+            while part := list(islice(steps, size)):
+                shard = Shard(self._source, self._target, self._rules, part)
+                try:
+                    flying.append((part, executor.submit(run_shard, shard, False)))
+                except Exception as error:  # noqa: BLE001 - as above
+                    flying.append((part, error))
+                if len(flying) >= 2 * workers:
+                    take()
+            while flying:
+                take()
+        except BaseException:
+            for _, future in flying:
+                if hasattr(future, "cancel"):
+                    future.cancel()
+            raise
+
+
+class _Run:
+    """What was done so far: counted, recorded and told."""
+
+    def __init__(self, journal: Journal, progress: Progress | None) -> None:
+        self.report = Report()
+        self.done = sum(count for count, _ in journal.counts(DONE).values())
+        self.total = self.done + sum(count for count, _ in journal.counts().values())
+        # What a kill makes to be done again is a batch that was put, and marks that weren't written: small
+        # parts of the whole.
+        self.batch = max(4, min(256, self.total // 500))
+        self.often = 2 * self.batch
+        self._journal = journal
+        self._progress = progress
+        self._states: list[tuple[int, int]] = []
+        self._pairs: list[tuple[str, str, str]] = []
+        self._gone: list[tuple[str]] = []
+        self._written = time.monotonic()
+        self._bytes = 0
+
+    def took(self, outcomes: list[Outcome]) -> None:
+        """Take in what came of some steps."""
+        report, kept, progress = self.report, self._journal.kept, self._progress
+        told: list[tuple[int, int, int, str]] = []
+        for step, status, size, source_etag, target_etag, removed, error in outcomes:
+            state = DONE
+            if status == Status.AGAIN:
+                self._states.append((RETRY, step.number))
+                continue
+            if status == Status.COPIED:
+                report.copied += 1
+                report.bytes += size
+            elif status == Status.SKIPPED:
+                # A blob that was equal when it was listed is counted there.
+                if step.kind != Kind.REMOVE:
+                    report.skipped += 1
+            elif status == Status.DELETED:
+                report.deleted += 1
+            elif status == Status.CHECKED:
+                report.checked += 1
+                report.bytes += size
+            else:
+                state = FAILED
+                assert error is not None
+                report.failures[step.key] = error
+                _log.warning("%s", error if isinstance(error, StoreError) else f"{step.key!r}: {error!r}")
+            report.deleted += removed
+            self.done += 1
+            if kept:
+                self._states.append((state, step.number))
+                if source_etag is not None and target_etag is not None and not removed:
+                    self._pairs.append((step.key, source_etag, target_etag))
+                elif step.kind == Kind.DELETE or removed:
+                    self._gone.append((step.key,))
+            if progress is not None:
+                told.append((self.done, self.total, report.bytes, step.key))
+        if len(self._states) >= self.often or (self._states and time.monotonic() - self._written > _SECONDS):
+            self.flush()
+        if progress is not None:
+            for each in told:
+                progress(*each)
+
+    def widen(self, jobs: int) -> None:
+        """Share the batch among threads, each of which may hold one when the process is killed."""
+        self.batch = max(1, self.batch // jobs)
+
+    def flush(self) -> None:
+        """Record what was done."""
+        if self._states:
+            self._journal.mark(self._states, self._pairs, self._gone)
+            self._states.clear()
+            self._pairs.clear()
+            self._gone.clear()
+        self._written = time.monotonic()
+
+
+def _units(steps: Iterator[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:
+    """Small steps in groups; with `bulk` only copies to where nothing was, which are then put together."""
+    held: list[Step] = []
+    for count, step in enumerate(steps):
+        if step.size > SMALL or (bulk and (step.kind != Kind.COPY or step.target_etag is not None)):
+            yield [step]
+            continue
+        held.append(step)
+        # They grow slowly, so that stores which wait are known by the first few.
+        if len(held) >= min(batch(), max(1, count // 8)):
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
+    """Do what a shard says, here; what came of each step, too."""
+    begun = time.perf_counter()
+    rules, steps = shard.work
+    stop = threading.Event()
+    report = Report()
+    outcomes: list[Outcome] = []
+    again: list[Step] = []
+
+    def took(done: list[Outcome]) -> None:
+        for outcome in done:
+            if outcome.status == Status.AGAIN and final:
+                again.append(outcome.step)
+                continue
+            if outcome.error is not None:
+                outcome = outcome._replace(error=_portable(outcome.error, outcome.step.key))
+            outcomes.append(outcome)
+
+    def do(some: Iterable[Step], last: bool) -> None:
+        worker = Worker(shard.source, shard.target, rules, stop, resumed=True, final=last)
+        units = _units(iter(some), worker.bulk, lambda: 64)
+        inline = shard.source.inline and shard.target.inline
+        spread(worker, units, took, jobs=None, inline=inline, stop=stop)
+
+    deletes = (Kind.DELETE, Kind.REMOVE)
+    do((step for step in steps if step.kind not in deletes), False)
+    do((step for step in steps if step.kind in deletes), False)
+    if again:
+        do(list(again), True)
+    for outcome in outcomes:
+        report.copied += outcome.status == Status.COPIED
+        report.skipped += outcome.status == Status.SKIPPED
+        report.deleted += (outcome.status == Status.DELETED) + outcome.removed
+        report.bytes += outcome.size
+        if outcome.error is not None:
+            report.failures[outcome.step.key] = outcome.error
+    report.seconds = time.perf_counter() - begun
+    return report, outcomes
+
+
+def _portable(error: Exception, key: str) -> Exception:
+    """An error that goes to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever an exception of somebody else's does there
+        return StoreError(f"{type(error).__qualname__}: {error}", key=key)
+    return error
+
+
+def _shard_error(error: Exception, key: str) -> StoreError:
+    lost = StoreError(
+        f"the worker that was to do it died, or could not be reached ({type(error).__name__}: {error}); "
+        "it may be done or not: run again",
+        key=key,
+    )
+    lost.__cause__ = error
+    return lost
+
+
+def differences(
+    source: Store,
+    target: Store,
+    prefix: str,
+    glob: str | None,
+    where: Callable[[Info], object] | None,
+    compare: Compare,
+    jobs: int | None,
+) -> Iterator[Difference]:
+    """What differs, in key order; arguments are checked at once."""
+    _check_jobs(jobs)
+    selection = Selection(prefix, glob, where)
+    decide = judge(compare)
+    for store in (source, target):
+        store._need(Can.LIST, "list, which a comparison needs")
+    stop = stopping.get() or threading.Event()
+    worker = Worker(source, target, Rules(digests=compare == "auto"), stop, dry=True)
+    inline = source.inline and target.inline
+    return _differences(pairs(source, target, selection), decide, worker, 1 if inline else jobs)
+
+
+def _differences(
+    both: Iterator[tuple[Info | None, Info | None]],
+    decide: Callable[[Info, Info], bool | None],
+    worker: Worker,
+    jobs: int | None,
+) -> Iterator[Difference]:
+    flying: deque[tuple[Difference, Future[bool] | None]] = deque()
+    pool: ThreadPoolExecutor | None = None
+    waited, asked = 0.0, 0
+
+    def differs(difference: Difference) -> bool:
+        one, other = cast(Info, difference.source), cast(Info, difference.target)
+        step = Step(0, Kind.COMPARE, difference.key, one.size, one.etag, other.etag)
+        outcome = worker([step])[0]
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.status == Status.DIFFERS
+
+    try:
+        for one, other in both:
+            if one is None or other is None:
+                there = one or cast(Info, other)
+                found = Difference("target" if one is None else "source", there.key, one, other)
+                verdict: bool | None = False
+            else:
+                found = Difference("differs", one.key, one, other)
+                verdict = decide(one, other)
+            if verdict:
+                continue
+            if pool is None and verdict is None:
+                # Threads where calls wait, as in `spread`.
+                begun, used = time.perf_counter(), time.thread_time()
+                different = differs(found) if jobs is None or jobs == 1 else None
+                waited += time.perf_counter() - begun - (time.thread_time() - used)
+                asked += 1
+                if jobs != 1 and (jobs is not None or (asked >= 4 and waited / asked > 0.002)):
+                    pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
+                if different is not None:
+                    if different:
+                        yield found
+                    continue
+            if pool is None:
+                yield found
+                continue
+            flying.append((found, None if verdict is not None else pool.submit(differs, found)))
+            while flying and (len(flying) > 4 * (jobs or JOBS) or _is_ready(flying[0][1])):
+                first, future = flying.popleft()
+                if future is None or future.result():
+                    yield first
+        while flying:
+            first, future = flying.popleft()
+            if future is None or future.result():
+                yield first
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _is_ready(future: Future[bool] | None) -> bool:
+    return future is None or future.done()
+
+
+def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
+    if journal is None:
+        return None
+    if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgumentError(f"a journal is the path of a file, not {journal!r}")
+    return os.path.abspath(os.path.expanduser(os.fspath(journal)))
+
+
+def _check_jobs(jobs: object) -> None:
+    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+        raise InvalidArgumentError(f"jobs is a number of threads, at least 1, not {jobs!r}")
+
+
+def _name(function: Any) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '')}.{name}"

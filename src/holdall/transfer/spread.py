@@ -1,0 +1,186 @@
+"""Many pieces of work, on the calling thread or on several."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sized
+from queue import SimpleQueue
+from typing import TypeVar
+
+__all__ = ["JOBS", "Stopped", "spread"]
+
+Unit = TypeVar("Unit", bound=Sized)
+T = TypeVar("T")
+
+JOBS = 16
+"""How many threads are started where calls wait."""
+
+_PAIR = 2
+_ALONE = 64
+_WAIT = 0.002
+_SAMPLE = 5
+_GRACE = 10.0
+
+
+class Stopped(BaseException):
+    """The transfer was told to stop: no error of any one blob."""
+
+
+class _Gauge:
+    """Whether calls wait, as for a network, more than they work: then threads are worth their price.
+
+    Small calls to a local disk are slower on threads, which pass the interpreter's lock around.
+    """
+
+    def __init__(self) -> None:
+        self.waits = False
+        self._waits: list[float] = []
+        self._looking = 0
+
+    def run(self, work: Callable[[Unit], T], unit: Unit) -> T:
+        if self._looking:
+            return self._look(work, unit)
+        begun = time.perf_counter()
+        result = work(unit)
+        if time.perf_counter() - begun > _WAIT * len(unit):
+            # It waited, or it was much work, or the machine is busy: the next few tell which. To look costs
+            # a call of the system or two, too much to do it for each.
+            self._looking = _SAMPLE
+        return result
+
+    def _look(self, work: Callable[[Unit], T], unit: Unit) -> T:
+        begun, used = time.perf_counter(), time.thread_time()
+        result = work(unit)
+        waited = time.perf_counter() - begun - (time.thread_time() - used)
+        self._waits.append(waited / len(unit))
+        self._looking -= 1
+        if not self._looking:
+            # The middle one, since a busy machine lets any call wait once in a while.
+            self.waits = sorted(self._waits)[_SAMPLE // 2] > _WAIT
+            self._waits.clear()
+        return result
+
+
+def spread(
+    work: Callable[[Unit], T],
+    units: Iterator[Unit],
+    took: Callable[[T], None],
+    *,
+    jobs: int | None,
+    inline: bool,
+    stop: threading.Event,
+    paired: bool = False,
+    widen: Callable[[int], object] = id,
+) -> None:
+    """Do the work for each unit, and hand over each result, in any order, on the calling thread.
+
+    Args:
+        work: Run on any thread.
+        units: What is worked on; walked on the calling thread, a few ahead of the work.
+        took: Given each result.
+        jobs: How many threads; None decides by how long the first units wait.
+        inline: Whether nothing can wait.
+        stop: Ends all when it is set; it is set when an exception, such as a KeyboardInterrupt, ends this.
+        paired: Whether two threads are faster than one even where nothing waits.
+        widen: Told how many threads there are to be, before the first is started.
+
+    Raises:
+        Stopped: `stop` was set.
+    """
+    if jobs is None and not inline:
+        gauge = _Gauge()
+        # Two threads keep two processors busy with calls of the system; a short transfer isn't worth them.
+        pairs = paired and (os.cpu_count() or 1) >= _PAIR
+        done = 0
+        for unit in units:
+            if stop.is_set():
+                raise Stopped
+            took(gauge.run(work, unit))
+            done += len(unit)
+            if gauge.waits or (pairs and done >= _ALONE):
+                break
+        else:
+            return
+        if gauge.waits:
+            widen(JOBS)
+        _threaded(work, units, took, JOBS if gauge.waits else _PAIR, stop, widen)
+        return
+    if jobs is None or jobs == 1:
+        for unit in units:
+            if stop.is_set():
+                raise Stopped
+            took(work(unit))
+        return
+    widen(jobs)
+    _threaded(work, units, took, jobs, stop, None)
+
+
+def _threaded(
+    work: Callable[[Unit], T],
+    units: Iterator[Unit],
+    took: Callable[[T], None],
+    jobs: int,
+    stop: threading.Event,
+    widen: Callable[[int], object] | None,
+) -> None:
+    """On so many threads; where `widen` is given, on more once their calls wait."""
+    gauges: list[_Gauge] = []
+    inbox: SimpleQueue[Unit | None] = SimpleQueue()
+    outbox: SimpleQueue[tuple[T] | BaseException] = SimpleQueue()
+
+    def serve(gauge: _Gauge) -> None:
+        while (unit := inbox.get()) is not None:
+            try:
+                if stop.is_set():
+                    raise Stopped
+                outbox.put((gauge.run(work, unit),))
+            except BaseException as error:  # noqa: BLE001 - it is raised by the caller's thread
+                outbox.put(error)
+
+    threads: list[threading.Thread] = []
+    flying = 0
+    try:
+        while True:
+            # Twice as many as there are threads, so that none waits for this one.
+            while flying < 2 * jobs and not stop.is_set():
+                unit = next(units, None)
+                if unit is None:
+                    break
+                inbox.put(unit)
+                flying += 1
+                if len(threads) < min(jobs, flying):
+                    gauges.append(_Gauge())
+                    thread = threading.Thread(
+                        target=serve, args=gauges[-1:], name="holdall-transfer", daemon=True
+                    )
+                    threads.append(thread)
+                    thread.start()
+            if not flying:
+                break
+            result = outbox.get()
+            flying -= 1
+            if isinstance(result, BaseException):
+                raise result
+            took(result[0])
+            if widen is not None and jobs < JOBS and any(gauge.waits for gauge in gauges):
+                jobs = JOBS
+                widen(jobs)
+        if stop.is_set():
+            raise Stopped
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        for _ in threads:
+            inbox.put(None)
+        # A call that hangs is left behind rather than waited for.
+        deadline = time.monotonic() + _GRACE
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        # What was done just before the end is recorded too, so that it isn't done again.
+        while not outbox.empty():
+            result = outbox.get()
+            if not isinstance(result, BaseException):
+                took(result[0])

@@ -1,0 +1,477 @@
+"""What is done with one blob, or with a batch of small ones."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    IntegrityError,
+    KeyConflictError,
+    StoreError,
+)
+from holdall.ranges import CHUNK
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.transfer.plan import Kind, Rules, Step
+from holdall.transfer.spread import Stopped
+
+__all__ = ["SMALL", "Outcome", "Status", "Worker"]
+
+SMALL = 1 << 16
+"""A blob of up to so many bytes may go into a batch."""
+
+_HELD = CHUNK
+
+
+class Status:
+    """What came of a step."""
+
+    COPIED = 0
+    SKIPPED = 1
+    DELETED = 2
+    CHECKED = 3
+    FAILED = 4
+    AGAIN = 5
+    """Another blob is in the way, which may be deleted later."""
+    DIFFERS = 6
+    """Of a step that was only to be compared."""
+
+
+class Outcome(NamedTuple):
+    """What came of a step."""
+
+    step: Step
+    status: int
+    size: int = 0
+    source_etag: str | None = None
+    target_etag: str | None = None
+    """With the other one: of a pair that was found to be of equal bytes."""
+    removed: bool = False
+    """Whether a move deleted it from the source."""
+    error: Exception | None = None
+
+
+class Worker:
+    """Does the steps of a transfer, from any thread.
+
+    Args:
+        source: From where.
+        target: To where.
+        rules: How.
+        stop: Ends a long copy when it is set.
+        resumed: Whether some steps may have been done by a run that was killed.
+        final: Whether nothing that is in the way will be deleted any more.
+        dry: Whether to compare only.
+    """
+
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        rules: Rules,
+        stop: threading.Event,
+        *,
+        resumed: bool = False,
+        final: bool = False,
+        dry: bool = False,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._rules = rules
+        self._stop = stop
+        self._resumed = resumed
+        self._final = final
+        self._dry = dry
+        self.bulk = Can.BULK in target.can
+        """Whether several steps at once are copies to where nothing was, to be put together."""
+        self._creates = Can.CREATE in target.can
+        self._swaps = Can.SWAP in target.can
+        self._types = Can.ATTRIBUTES in target.can
+        self._expires = Can.EXPIRE in target.can
+        self._take: dict[int, Callable[[Step], Outcome]] = {
+            Kind.COPY: self._copy,
+            Kind.COMPARE: self._compare,
+            Kind.DELETE: self._delete,
+            Kind.REMOVE: self._remove,
+            Kind.CHECK: self._check,
+        }
+
+    def __call__(self, unit: list[Step]) -> list[Outcome]:
+        """Do a step or several; small copies to where nothing was are put together, where that costs less."""
+        if len(unit) == 1 or not self.bulk:
+            return [self._one(step) for step in unit if not self._stopped()]
+        return self._batch(unit)
+
+    def _stopped(self) -> bool:
+        if self._stop.is_set():
+            raise Stopped
+        return False
+
+    def _one(self, step: Step, data: bytes | None = None, info: Info | None = None) -> Outcome:
+        try:
+            if info is not None:
+                return self._put(step, info, data, iter(()))
+            return self._take[step.kind](step)
+        except KeyConflictError as error:
+            if not self._final:
+                return Outcome(step, Status.AGAIN)
+            return self._failed(step, error)
+        except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
+            return self._failed(step, error)
+
+    def _failed(self, step: Step, error: Exception) -> Outcome:
+        if isinstance(error, StoreError):
+            error.key = step.key
+        return Outcome(step, Status.FAILED, error=_bare(error))
+
+    # --- copying ---
+
+    def _copy(self, step: Step) -> Outcome:
+        try:
+            info, pieces = self._source._read(step.key, 0, None)
+        except BlobNotFoundError:
+            return self._vanished(step)
+        if info.size > _HELD:
+            return self._put(step, info, None, pieces)
+        return self._put(step, info, _whole(info, pieces, "the source"), pieces)
+
+    def _vanished(self, step: Step) -> Outcome:
+        """A step whose source is gone: moved by the run that was killed, or deleted by somebody."""
+        if self._rules.move and self._resumed:
+            try:
+                found = self._target._info(step.key)
+            except BlobNotFoundError:
+                pass
+            else:
+                if found.etag != step.target_etag:
+                    return Outcome(step, Status.SKIPPED, removed=True)
+        raise BlobNotFoundError("it went from the source after it was listed; run again to take that over")
+
+    def _put(self, step: Step, info: Info, data: bytes | None, pieces: Iterator[Piece]) -> Outcome:
+        key, target = step.key, self._target
+        expect: Expect = ANY
+        if step.target_etag is None:
+            if self._creates:
+                expect = ABSENT
+        elif self._swaps:
+            expect = step.target_etag
+        attributes = PLAIN
+        content_type = info.content_type if self._types else None
+        expires = info.expires if self._expires else None
+        if content_type is not None or expires is not None:
+            attributes = Attributes(content_type, expires)
+        stream: _Stream | None = None
+        body: Body = (data,) if data is not None else ()
+        if data is None:
+            body = stream = _Stream(pieces, info.size, self._rules.verify, self._stop)
+        try:
+            written = target._write(key, body, expect, attributes)
+        except ConcurrencyError as error:
+            # Written by a run that was killed, or by a call whose answer was lost, it is the same blob.
+            found = self._equal(key, info, data)
+            if found is None:
+                raise ConcurrencyError(
+                    "somebody changed the target since it was listed, which stays; run again to replace it",
+                    expected=error.expected,
+                    actual=error.actual,
+                ) from None
+            return self._took_over(Outcome(step, Status.SKIPPED, 0, *found))
+        etag = written.etag
+        if self._rules.verify:
+            etag = self._verified(key, written, data, stream)
+        return self._took_over(Outcome(step, Status.COPIED, info.size, info.etag, etag))
+
+    def _verified(self, key: str, written: Info, data: bytes | None, stream: _Stream | None) -> str:
+        """The ETag of what the target gives back, which must be the bytes of the source."""
+        try:
+            found, pieces = self._target._read(key, 0, None)
+            if data is not None:
+                same = found.size == len(data) and _joined(pieces) == data
+            else:
+                same = stream is not None and self._digest(pieces) == stream.digest
+        except BlobNotFoundError:
+            raise IntegrityError("the target has lost it right after it was written") from None
+        if same:
+            return found.etag
+        if found.etag != written.etag:
+            raise ConcurrencyError(
+                "somebody replaced it right after it was copied, and that stays; run again to replace it",
+                expected=written.etag,
+                actual=found.etag,
+            )
+        raise IntegrityError("the target gives back other bytes than were written to it; check its medium")
+
+    def _digest(self, pieces: Iterator[Piece]) -> bytes:
+        digest = hashlib.blake2b()
+        for piece in pieces:
+            if self._stop.is_set():
+                raise Stopped
+            digest.update(piece)
+        return digest.digest()
+
+    def _took_over(self, outcome: Outcome) -> Outcome:
+        """The target holds it; in a move, the source gives it up."""
+        if not self._rules.move:
+            return outcome
+        self._give_up(outcome.step.key, outcome.source_etag or "")
+        return outcome._replace(removed=True)
+
+    def _give_up(self, key: str, etag: str) -> None:
+        source = self._source
+        try:
+            if Can.SWAP in source.can:
+                source._delete(key, etag)
+                return
+            if (actual := source._info(key).etag) == etag:
+                source._delete(key, ANY)
+                return
+        except BlobNotFoundError:
+            return
+        except ConcurrencyError as error:
+            actual = error.actual
+            if actual is None and _is_absent(source, key):
+                return
+        raise ConcurrencyError(
+            "it changed at the source while it was moved: the target holds what it was, the source stays; "
+            "run again to move that too",
+            expected=etag,
+            actual=actual,
+        )
+
+    # --- many small ones ---
+
+    def _batch(self, steps: list[Step]) -> list[Outcome]:
+        """Put small blobs where nothing was, together; what is out of the ordinary goes one by one."""
+        outcomes: list[Outcome] = []
+        held: dict[str, tuple[Step, Info, bytes]] = {}
+        target = self._target
+        for step in steps:
+            if self._stop.is_set():
+                raise Stopped
+            try:
+                info, pieces = self._source._read(step.key, 0, None)
+                if info.size > _HELD or info.content_type is not None or info.expires is not None:
+                    outcomes.append(self._one(step))
+                else:
+                    held[step.key] = step, info, _whole(info, pieces, "the source")
+            except BlobNotFoundError:
+                outcomes.append(self._one(step))
+            except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
+                outcomes.append(self._failed(step, error))
+        try:
+            # A batch can't be put on condition, so that it is looked first who came between.
+            for key, _ in target._get_many(list(held)):
+                step, info, data = held.pop(key)
+                outcomes.append(self._one(step, data, info))
+            written = {
+                info.key: info
+                for info in target._put_many([(key, (data,)) for key, (_, _, data) in held.items()], PLAIN)
+            }
+            found = dict(target._get_many(list(held))) if self._rules.verify else None
+        except Exception:  # noqa: BLE001 - each of them is tried, and tells its own error
+            return outcomes + [self._one(step, data, info) for step, info, data in held.values()]
+        for key, (step, info, data) in held.items():
+            if found is not None and found.get(key) != data:
+                outcomes.append(self._doubted(step, info, written[key], data))
+                continue
+            try:
+                done = Outcome(step, Status.COPIED, info.size, info.etag, written[key].etag)
+                outcomes.append(self._took_over(done))
+            except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
+                outcomes.append(self._failed(step, error))
+        return outcomes
+
+    def _doubted(self, step: Step, info: Info, written: Info, data: bytes) -> Outcome:
+        try:
+            etag = self._verified(step.key, written, data, None)
+            return self._took_over(Outcome(step, Status.COPIED, info.size, info.etag, etag))
+        except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
+            return self._failed(step, error)
+
+    # --- comparing ---
+
+    def _compare(self, step: Step) -> Outcome:
+        key, source, target = step.key, self._source, self._target
+        if self._rules.digests:
+            for algorithm in ("sha256", "blake3"):
+                mine = source._digest(key, algorithm)
+                if mine is None:
+                    continue
+                yours = target._digest(key, algorithm)
+                if yours == mine:
+                    return self._skipped(step, step.source_etag, step.target_etag)
+                if yours is not None:
+                    return Outcome(step, Status.DIFFERS) if self._dry else self._copy(step)
+        try:
+            info, pieces = source._read(key, 0, None)
+        except BlobNotFoundError:
+            return self._vanished(step)
+        if info.size > _HELD:
+            found = self._equal(key, info, None, pieces)
+            if found is not None:
+                return self._skipped(step, *found)
+            return Outcome(step, Status.DIFFERS) if self._dry else self._copy(step)
+        data = _whole(info, pieces, "the source")
+        found = self._equal(key, info, data)
+        if found is not None:
+            return self._skipped(step, *found)
+        return Outcome(step, Status.DIFFERS) if self._dry else self._put(step, info, data, pieces)
+
+    def _skipped(self, step: Step, source_etag: str | None, target_etag: str | None) -> Outcome:
+        outcome = Outcome(step, Status.SKIPPED, 0, source_etag, target_etag)
+        return outcome if self._dry else self._took_over(outcome)
+
+    def _equal(
+        self, key: str, info: Info, data: bytes | None, pieces: Iterator[Piece] | None = None
+    ) -> tuple[str, str] | None:
+        """The ETags of both blobs, if they are of equal bytes."""
+        try:
+            found, theirs = self._target._read(key, 0, None)
+        except BlobNotFoundError:
+            return None
+        if found.size != info.size:
+            return None
+        if data is not None:
+            return (info.etag, found.etag) if _joined(theirs) == data else None
+        if pieces is None:
+            info, pieces = self._source._read(key, 0, None)
+        mine, yours = _blocks(pieces), _blocks(theirs)
+        while True:
+            if self._stop.is_set():
+                raise Stopped
+            one, other = next(mine, b""), next(yours, b"")
+            if one != other:
+                return None
+            if not one:
+                return info.etag, found.etag
+
+    # --- deleting ---
+
+    def _delete(self, step: Step) -> Outcome:
+        expect = step.target_etag if self._swaps and step.target_etag is not None else ANY
+        try:
+            self._target._delete(step.key, expect)
+        except ConcurrencyError as error:
+            if error.actual is not None or not _is_absent(self._target, step.key):
+                raise ConcurrencyError(
+                    "somebody changed the target since it was listed, and that stays; run again to delete it",
+                    expected=error.expected,
+                    actual=error.actual,
+                ) from None
+        return Outcome(step, Status.DELETED)
+
+    def _remove(self, step: Step) -> Outcome:
+        if self._target._info(step.key).etag != step.target_etag:
+            raise ConcurrencyError("somebody changed the target since it was listed; the source stays")
+        self._give_up(step.key, step.source_etag or "")
+        return Outcome(step, Status.SKIPPED, 0, removed=True)
+
+    # --- checking ---
+
+    def _check(self, step: Step) -> Outcome:
+        store, key = self._source, step.key
+        for last in (False, True):
+            info, pieces = store._read(key, 0, None)
+            known, algorithm = store._digest(key, "sha256"), "sha256"
+            digest = None if known is None else hashlib.new(algorithm)
+            size = 0
+            for piece in pieces:
+                if self._stop.is_set():
+                    raise Stopped
+                size += len(piece)
+                if digest is not None:
+                    digest.update(piece)
+            if size != info.size:
+                raise IntegrityError(f"the store gives {size} bytes of a blob of {info.size}")
+            if digest is None or digest.hexdigest() == known:
+                return Outcome(step, Status.CHECKED, size)
+            # The digest may be of another version than the bytes: the second time nobody came between.
+            if last or store._info(key).etag == info.etag:
+                break
+        raise IntegrityError("the bytes have another digest than was recorded for them")
+
+
+class _Stream:
+    """The pieces of a blob on their way, counted and digested."""
+
+    def __init__(self, pieces: Iterator[Piece], size: int, digested: bool, stop: threading.Event) -> None:
+        self._pieces = pieces
+        self._size = size
+        self._digest = hashlib.blake2b() if digested else None
+        self._stop = stop
+
+    def __iter__(self) -> Iterator[Piece]:
+        count = 0
+        for piece in self._pieces:
+            if self._stop.is_set():
+                raise Stopped
+            count += len(piece)
+            if self._digest is not None:
+                self._digest.update(piece)
+            yield piece
+        if count != self._size:
+            raise IntegrityError(f"the source gave {count} bytes of a blob of {self._size}")
+
+    @property
+    def digest(self) -> bytes | None:
+        return None if self._digest is None else self._digest.digest()
+
+
+def _whole(info: Info, pieces: Iterator[Piece], where: str) -> bytes:
+    data = _joined(pieces)
+    if len(data) != info.size:
+        raise IntegrityError(f"{where} gave {len(data)} bytes of a blob of {info.size}")
+    return data
+
+
+def _joined(pieces: Iterator[Piece]) -> bytes:
+    # Each is copied as it comes, since its owner may fill it again; bytes are not.
+    held = [bytes(piece) for piece in pieces]
+    return held[0] if len(held) == 1 else b"".join(held)
+
+
+def _blocks(pieces: Iterator[Piece]) -> Iterator[bytes]:
+    """The same bytes in pieces of 1 MiB, however they came."""
+    held, length = list[bytes](), 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            taken = view[: CHUNK - length]
+            held.append(bytes(taken))
+            length += len(taken)
+            view = view[len(taken) :]
+            if length == CHUNK:
+                yield b"".join(held)
+                held, length = [], 0
+    if length:
+        yield b"".join(held)
+
+
+def _is_absent(store: Store, key: str) -> bool:
+    try:
+        store._info(key)
+    except BlobNotFoundError:
+        return True
+    return False
+
+
+def _bare(error: Exception) -> Exception:
+    """The error without its frames, which would keep every blob that failed in memory."""
+    link: BaseException | None = error
+    for link in islice(_chain(error), 16):
+        link.__traceback__ = None
+    return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

@@ -1,0 +1,409 @@
+"""A transfer that is stopped goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from holdall.errors import InvalidArgumentError, StoreUnavailableError
+from holdall.layers.layer import Transparent
+from holdall.store import Attributes, Body, Expect, Info, Store
+from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.memory import MemoryStore
+from holdall.stores.sqlite import SqliteStore
+from holdall.stores.zip import ZipStore
+from holdall.testing import Counting
+from holdall.transfer import Report, copy_store, move_store, sync_stores
+
+
+def counted(
+    act: Callable[..., Any], source: Store, target: Store, journal: Path, **options: Any
+) -> tuple[Any, dict[str, int], dict[str, int]]:
+    """What a transfer did, and what it asked of both stores."""
+    # The layer would be another store to the journal.
+    calls: list[dict[str, int]] = []
+    undo: list[Store] = []
+    for store in (source, target):
+        known = dict.fromkeys(("_scan", "_read", "_write", "_put_many", "_delete"), 0)
+        calls.append(known)
+        undo.append(store)
+        for name in known:
+            setattr(store, name, _counting(getattr(store, name), known, name))
+    try:
+        return act(source, target, journal=journal, **options), calls[0], calls[1]
+    finally:
+        for store, known in zip(undo, calls, strict=True):
+            for name in known:
+                delattr(store, name)
+
+
+def _counting(method: Callable[..., Any], known: dict[str, int], name: str) -> Callable[..., Any]:
+    def count(*arguments: Any) -> Any:
+        known[name] += 1
+        return method(*arguments)
+
+    return count
+
+
+def test_a_second_run_only_lists(tmp_path: Path) -> None:
+    blobs = {f"{index:03}": b"%d" % index for index in range(100)}
+    source, target = FilesystemStore(tmp_path / "source"), SqliteStore(tmp_path / "target")
+    source.update(blobs)
+    target.update({"000": b"0", "001": b"x"})
+    assert sync_stores(source, target, journal=tmp_path / "j").copied == 99
+    report, asked, answered = counted(sync_stores, source, target, tmp_path / "j")
+    assert (report.skipped, report.copied) == (100, 0)
+    assert (asked["_scan"], answered["_scan"]) == (1, 1)
+    assert asked["_read"] == answered["_read"] == answered["_write"] == 0
+    source["007"] = b"7"
+    target["008"] = b"y"
+    target["009"] = b"9"
+    del source["010"]
+    report, asked, _ = counted(sync_stores, source, target, tmp_path / "j")
+    assert (report.copied, report.skipped, report.deleted) == (1, 98, 1)
+    assert asked["_read"] == 3
+    assert dict(target.items()) == dict(source.items())
+    report, asked, _ = counted(sync_stores, source, target, tmp_path / "j")
+    assert (report.skipped, asked["_read"]) == (99, 0)
+    source["010"] = b"10"
+    assert counted(sync_stores, source, target, tmp_path / "j")[0].copied == 1
+
+
+def test_other_comparisons_and_selections_of_the_same_stores(tmp_path: Path) -> None:
+    source, target = FilesystemStore(tmp_path / "source"), FilesystemStore(tmp_path / "target")
+    source.update({"a/1": b"1", "b/1": b"2"})
+    copy_store(source, target, journal=tmp_path / "j", prefix="a/")
+    report, asked, _ = counted(sync_stores, source, target, tmp_path / "j")
+    assert (report.copied, report.skipped, asked["_read"]) == (1, 1, 1)
+    assert counted(copy_store, source, target, tmp_path / "j", prefix="b/")[1]["_read"] == 0
+    assert counted(copy_store, source, target, tmp_path / "j", compare="content")[1]["_read"] == 2
+    plan, asked, _ = counted(copy_store, source, target, tmp_path / "j", dry_run=True)
+    assert (len(plan), plan.equal, asked["_read"]) == (0, 2, 0)
+
+
+def test_a_dry_run_makes_no_journal_and_changes_none(tmp_path: Path) -> None:
+    source, target = MemoryStore({"a": b"1"}), MemoryStore()
+    copy_store(source, target, journal=tmp_path / "j", dry_run=True)
+    assert not (tmp_path / "j").exists()
+    copy_store(source, target, journal=tmp_path / "j")
+    before = (tmp_path / "j").read_bytes()
+    source["b"] = b"2"
+    assert [action.key for action in copy_store(source, target, journal=tmp_path / "j", dry_run=True)] == [
+        "b"
+    ]
+    assert (tmp_path / "j").read_bytes() == before
+
+
+# --- stopped, and taken up again ---
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(count: int) -> Callable[..., None]:
+    def progress(done: int, total: int, size: int, key: str) -> None:
+        if done >= count:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("jobs", [None, 4])
+@pytest.mark.parametrize("act", [copy_store, sync_stores, move_store])
+def test_what_was_stopped_goes_on(act: Callable[..., Report], jobs: int | None, tmp_path: Path) -> None:
+    blobs = {f"{index:03}": b"%d" % index for index in range(300)}
+    source, target = FilesystemStore(tmp_path / "source"), FilesystemStore(tmp_path / "target")
+    source.update(blobs)
+    target.update({"000": b"0", "001": b"x", "old": b""})
+    with pytest.raises(Stop):
+        act(source, target, journal=tmp_path / "j", progress=stop_at(100), jobs=jobs)
+    told: list[int] = []
+    report, asked, answered = counted(
+        act, source, target, tmp_path / "j", jobs=jobs, progress=lambda done, *_: told.append(done)
+    )
+    assert asked["_scan"] == answered["_scan"] == 0
+    assert report.resumed >= 100
+    assert told == list(range(report.resumed + 1, (301 if act is sync_stores else 300) + 1))
+    assert asked["_read"] <= 300 - report.resumed
+    expected = blobs if act is sync_stores else blobs | {"old": b""}
+    assert dict(target.items()) == expected
+    assert dict(source.items()) == ({} if act is move_store else blobs)
+
+
+def test_listing_goes_on_from_the_last_key_that_was_planned(tmp_path: Path) -> None:
+    class Failing(FilesystemStore):
+        stop: str | None = None
+        begun: ClassVar[list[str]] = []
+
+        def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+            self.begun.append(after)
+            for info in super()._scan(prefix, after):
+                if info.key == self.stop:
+                    raise StoreUnavailableError("gone")
+                yield info
+
+    source, target = Failing(tmp_path / "source"), FilesystemStore(tmp_path / "target")
+    source.update({f"{index:04}": b"" for index in range(1500)})
+    source.stop = "1300"
+    with pytest.raises(StoreUnavailableError):
+        copy_store(source, target, journal=tmp_path / "j")
+    assert not target
+    source.stop = None
+    assert copy_store(source, target, journal=tmp_path / "j").copied == 1500
+    assert source.begun == ["", "0999"]
+
+
+def test_what_failed_before_it_was_stopped_is_tried_again(tmp_path: Path) -> None:
+    class Failing(FilesystemStore):
+        broken = True
+
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            if key == "002" and self.broken:
+                raise StoreUnavailableError("gone")
+            return super()._write(key, body, expect, attributes)
+
+    source, target = FilesystemStore(tmp_path / "source"), Failing(tmp_path / "target")
+    source.update({f"{index:03}": b"" for index in range(50)})
+    with pytest.raises(Stop):
+        copy_store(source, target, journal=tmp_path / "j", progress=stop_at(20))
+    target.broken = False
+    report = copy_store(source, target, journal=tmp_path / "j")
+    assert report.ok
+    assert len(target) == 50
+
+
+# --- whose journal it is ---
+
+
+def test_the_journal_of_other_stores_is_refused(tmp_path: Path) -> None:
+    source, target, other = (FilesystemStore(tmp_path / name) for name in ("source", "target", "other"))
+    source["a"] = b"1"
+    copy_store(source, target, journal=tmp_path / "j")
+    for one, two in ((source, other), (other, target), (target, source), (source / "x", target)):
+        with pytest.raises(InvalidArgumentError, match="other stores"):
+            copy_store(one, two, journal=tmp_path / "j")
+    with pytest.raises(Stop):
+        copy_store(source, other, journal=tmp_path / "k", progress=stop_at(1))
+    for options in ({"prefix": "a"}, {"glob": "*"}, {"where": bool}, {"compare": "size"}):
+        with pytest.raises(InvalidArgumentError, match=next(iter(options))):
+            copy_store(source, other, journal=tmp_path / "k", **options)  # type: ignore[call-overload]
+    with pytest.raises(InvalidArgumentError, match="kind"):
+        sync_stores(source, other, journal=tmp_path / "k")
+    assert copy_store(source, other, journal=tmp_path / "k", verify=False, jobs=2).ok
+    assert sync_stores(source, other, journal=tmp_path / "k", prefix="a").ok
+
+
+def test_what_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a diary, of a good length, that is no database" * 100)
+    with SqliteStore(tmp_path / "blobs") as store:
+        store["a"] = b"1"
+    with sqlite3.connect(tmp_path / "new") as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    for name in ("text", "blobs", "new"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(InvalidArgumentError, match="no journal"):
+            copy_store(MemoryStore(), MemoryStore(), journal=tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+    for path in (tmp_path, tmp_path / "missing" / "j"):
+        with pytest.raises(StoreUnavailableError):
+            copy_store(MemoryStore(), MemoryStore(), journal=path)
+
+
+def test_stores_of_this_process_are_not_taken_for_those_of_another(tmp_path: Path) -> None:
+    source, target = MemoryStore({"a": b"1"}), MemoryStore()
+    copy_store(source, target, journal=tmp_path / "j")
+    assert counted(copy_store, source, target, tmp_path / "j")[1]["_read"] == 0
+    with pytest.raises(InvalidArgumentError, match="other stores"):
+        copy_store(source, MemoryStore({"a": b"2"}), journal=tmp_path / "j")
+    script = (
+        "import sys; from holdall.stores.memory import MemoryStore; from holdall.transfer import copy_store\n"
+        "copy_store(MemoryStore({'a': b'1'}, name='x'), MemoryStore(name='y'), journal=sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "k")], check=True)
+    with pytest.raises(InvalidArgumentError, match="other stores"):
+        copy_store(MemoryStore({"a": b"2"}, name="x"), MemoryStore(name="y"), journal=tmp_path / "k")
+
+
+def test_no_secret_is_in_the_journal(tmp_path: Path) -> None:
+    class Secret(Transparent):
+        _secrets = frozenset({"password"})
+
+        def _settings(self) -> dict[str, object]:
+            return {"store": self._store, "password": "hunter2", "ttl": 3, "names": ["a"], "on": print}
+
+    source, target = Secret(FilesystemStore(tmp_path / "a")), Secret(SqliteStore(tmp_path / "b"))
+    source["x"] = b"1"
+    copy_store(source, target, journal=tmp_path / "j")
+    assert b"hunter2" not in (tmp_path / "j").read_bytes()
+    again = Secret(FilesystemStore(tmp_path / "a"))
+    assert copy_store(again, target, journal=tmp_path / "j").skipped == 1
+    with pytest.raises(InvalidArgumentError):
+        copy_store(source, SqliteStore(tmp_path / "b"), journal=tmp_path / "j")
+
+
+def test_a_store_without_settings_is_known_while_it_lives(tmp_path: Path) -> None:
+    class Plain(Counting):
+        def _settings(self) -> dict[str, object]:
+            return super(Transparent, self)._settings()
+
+    source, target = Plain(MemoryStore({"a": b"1"})), MemoryStore()
+    copy_store(source, target, journal=tmp_path / "j")
+    assert copy_store(source, target, journal=tmp_path / "j").skipped == 1
+    with pytest.raises(InvalidArgumentError):
+        copy_store(Plain(MemoryStore({"a": b"1"})), target, journal=tmp_path / "j")
+
+
+def test_two_runs_on_one_journal(tmp_path: Path) -> None:
+    source, target = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore()
+    refused: list[BaseException] = []
+
+    def again() -> None:
+        try:
+            copy_store(source, target, journal=tmp_path / "j")
+        except StoreUnavailableError as error:
+            refused.append(error)
+
+    def progress(done: int, total: int, size: int, key: str) -> None:
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join()
+        script = (
+            "import sys; from holdall import MemoryStore; from holdall.transfer import copy_store\n"
+            "copy_store(MemoryStore(), MemoryStore(), journal=sys.argv[1])"
+        )
+        done_there = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "j")], capture_output=True, text=True
+        )
+        assert "StoreUnavailableError: another run uses the journal" in done_there.stderr
+
+    assert copy_store(source, target, journal=tmp_path / "j", progress=progress).copied == 2
+    assert len(refused) == 2
+    assert "another run uses the journal" in str(refused[0])
+    assert copy_store(source, target, journal=tmp_path / "j").skipped == 2
+
+
+# --- killed ---
+
+MAKE = """
+import os, random, signal, sys, threading
+from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.sqlite import SqliteStore
+from holdall.stores.zip import ZipStore
+from holdall.transfer import *
+place, kind, act, jobs, when = sys.argv[1:]
+kinds = {"files": FilesystemStore, "sqlite": SqliteStore, "zip": ZipStore}
+source, target = FilesystemStore(place + "/source"), kinds[kind](place + "/target")
+"""
+
+HALF_WAY = """
+def progress(done, total, size, key):
+    if done >= int(when):
+        os.kill(os.getpid(), signal.SIGKILL)
+globals()[act](source, target, journal=place + "/j", progress=progress, jobs=int(jobs) or None)
+"""
+
+AT_RANDOM = """
+import pickle, time
+dice = random.Random(kind)
+blobs = {}
+
+def change():
+    # Some keys come, some go, some change; few sizes, so that most are compared by reading.
+    for _ in range(300):
+        key = f"d{dice.randrange(9)}/{dice.randrange(600):04}"
+        if key in blobs and dice.random() < 0.3:
+            del blobs[key], source[key]
+        else:
+            blobs[key] = source[key] = b"%d" % dice.randrange(1000)
+
+def open_target():
+    return kinds[kind](place + "/target")
+
+def sync():
+    with open_target() as target:
+        return sync_stores(source, target, journal=place + "/j", jobs=int(jobs) or None, max_delete=1.0)
+
+target.close()
+change()
+kills = finished = 0
+while kills < int(when):
+    child = os.fork()
+    if child == 0:
+        sync()
+        os._exit(0)
+    time.sleep(dice.uniform(0.0, 0.12))
+    os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    kills += code != 0
+    if code == 0:
+        finished += 1
+        # What was left unmarked by a kill, and changed meanwhile, is a conflict of that run alone.
+        with open_target() as target:
+            if dict(target.items()) != blobs:
+                assert sync().ok
+                assert dict(target.items()) == blobs
+        change()
+sync()
+report = sync()
+assert report.ok, report.failures
+with open_target() as target:
+    assert dict(target.items()) == blobs
+print(finished)
+"""
+
+KINDS: dict[str, Any] = {"files": FilesystemStore, "sqlite": SqliteStore, "zip": ZipStore}
+
+
+@pytest.mark.parametrize(
+    ("kind", "act", "jobs"),
+    [
+        ("files", "sync_stores", 0),
+        ("files", "sync_stores", 8),
+        ("files", "move_store", 0),
+        ("sqlite", "copy_store", 0),
+        ("sqlite", "move_store", 4),
+        ("zip", "copy_store", 0),
+    ],
+)
+def test_a_kill_at_half_copies_less_than_a_hundredth_again(
+    kind: str, act: str, jobs: int, tmp_path: Path
+) -> None:
+    count = 4000
+    blobs = {f"d{index % 7}/{index:04}": b"%d" % index for index in range(count)}
+    source = FilesystemStore(tmp_path / "source")
+    source.put_many(blobs)
+    run = [sys.executable, "-c", MAKE + HALF_WAY, str(tmp_path), kind, act, str(jobs), str(count // 2)]
+    assert subprocess.run(run).returncode == -signal.SIGKILL
+    with KINDS[kind](tmp_path / "target") as target:
+        present = len(target)
+        assert present >= count // 2
+        report, asked, answered = counted(
+            globals()[act], source, target, tmp_path / "j", **({"jobs": jobs} if jobs else {})
+        )
+        assert report.ok
+        assert asked["_scan"] == answered["_scan"] == 0
+        # Those that were copied, but not yet marked.
+        assert asked["_read"] - (count - present) < count / 100
+        assert report.copied + report.skipped + report.resumed == count
+        assert dict(target.items()) == blobs
+
+
+@pytest.mark.parametrize(("kind", "jobs"), [("files", 0), ("sqlite", 4)])
+def test_a_sync_that_is_killed_fifty_times_ends_right(kind: str, jobs: int, tmp_path: Path) -> None:
+    script = [sys.executable, "-c", MAKE + AT_RANDOM, str(tmp_path), kind, "", str(jobs), "50"]
+    ran = subprocess.run(script, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > 0
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("j-")]
