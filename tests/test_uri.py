@@ -75,6 +75,17 @@ def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
         ("file:///x?durable=1&durable=0", {}, "twice"),
         ("file:///x?durable=1", {"durable": True}, "twice"),
         ("./x", {"width": 2}, "no option 'width'"),
+        ("memory://?prefx=a", {}, "known are prefix, readonly"),
+        ("./x", {"prefix": ""}, "at least one character"),
+        ("file:///x?prefix=../up", {}, "segment"),
+        ("./x", {"prefix": 5}, "not int"),
+        ("./x", {"readonly": "no"}, "true or false"),
+        ("memory://?readonly=maybe", {}, "true or false"),
+        ("memory://?readonly=1", {"readonly": True}, "twice"),
+        ("file:/x", {}, "begins with file://"),
+        ("models:", {}, "no store is named 'models'.*there is no holdall.toml"),
+        ("models:a?frob=1", {}, "no option 'frob'; known are prefix, readonly"),
+        ("models:../up", {}, "segment"),
         ("sqlite://x.db", {}, "sqlite:///relative"),
         ("sqlite:x.db", {}, "begins with sqlite://"),
         ("", {}, "a URI is a str"),
@@ -84,16 +95,78 @@ def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
     ],
 )
 def test_what_nobody_knows_is_refused(
-    uri: str, options: dict[str, object], says: str, tmp_path: Path
+    uri: str, options: dict[str, object], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = os.getcwd()
-    os.chdir(tmp_path)
-    try:
-        with pytest.raises(InvalidArgumentError, match=says):
-            Store.from_uri(uri, **options)
-    finally:
-        os.chdir(before)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOLDALL_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    with pytest.raises(InvalidArgumentError, match=says):
+        Store.from_uri(uri, **options)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["{}/s", "file://{}/s", "hashdir://{}/s", "sqlite:///{}/s.db", "zip://{}/s.zip"]
+)
+def test_every_store_has_a_prefix_and_can_be_read_only(uri: str, tmp_path: Path) -> None:
+    uri = uri.format(tmp_path)
+    with Store.from_uri(uri) as whole:
+        whole.update({"logs/a": b"1", "logs.old": b"2"})
+    mark = "&" if "?" in uri else "?"
+    if "://" in uri:
+        with Store.from_uri(f"{uri}{mark}prefix=logs%2F&readonly=1") as logs:
+            assert dict(logs) == {"a": b"1"}
+            with pytest.raises(holdall.ReadOnlyError):
+                logs["a"] = b"2"
+    with Store.from_uri(uri, prefix="logs") as logs:
+        logs["b"] = b"3"
+    with Store.from_uri(uri, readonly=True) as whole:
+        assert dict(whole) == {"logs.old": b"2", "logs/a": b"1", "logs/b": b"3"}
+        with pytest.raises(holdall.ReadOnlyError):
+            whole.clear()
+    with Store.from_uri(uri, prefix=None, readonly=False) as whole:
+        assert not isinstance(whole, holdall.PrefixStore | holdall.ReadOnlyStore)
+
+
+opened: list[MemoryStore] = []
+
+
+def watched(location: str) -> Store:
+    """Opens a store that can be asked later whether it was closed."""
+    opened.append(MemoryStore())
+    return opened[-1]
+
+
+def test_the_layers_of_a_uri_close_what_is_below_them() -> None:
+    opened.clear()
+    register("watched", watched)
+    store = Store.from_uri("watched://?prefix=a&readonly=1")
+    assert not opened[0]._closed
+    store.close()
+    assert opened[0]._closed
+
+
+def test_a_layer_that_cannot_be_built_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdall.layers import readonly
+
+    opened.clear()
+    register("watched", watched)
+
+    def broken(store: Store) -> Store:
+        raise holdall.UnsupportedOperation("no")
+
+    monkeypatch.setattr(readonly, "ReadOnlyStore", broken)
+    with pytest.raises(holdall.UnsupportedOperation):
+        Store.from_uri("watched://?prefix=a&readonly=1")
+    assert opened[0]._closed
+
+
+def test_an_option_of_the_store_itself_goes_before_the_layer() -> None:
+    def opener(location: str, *, prefix: str = "", readonly: str = "") -> Store:
+        return MemoryStore({"got": f"{prefix}|{readonly}".encode()})
+
+    register("prefixed", opener)
+    assert Store.from_uri("prefixed://?prefix=//x&readonly=perhaps")["got"] == b"//x|perhaps"
 
 
 def test_an_unknown_scheme_lists_those_known() -> None:
@@ -111,7 +184,7 @@ def test_a_registered_scheme_has_its_functions_options() -> None:
     register("Own+x", opener)
     assert Store.from_uri("own+x://here%2Fthere?size=5")["location"] == b"here/there"
     assert Store.from_uri("own+x://here?size=5")["size"] == b"5"
-    with pytest.raises(InvalidArgumentError, match="known are name, size"):
+    with pytest.raises(InvalidArgumentError, match="known are name, size; for any store prefix, readonly"):
         Store.from_uri("own+x://here?sise=5")
     with pytest.raises(InvalidArgumentError):
         register("no scheme", opener)

@@ -7,13 +7,26 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
 from holdall.errors import InvalidArgumentError
+from holdall.keys import check_key
 from holdall.store import Store
 
-__all__ = ["from_uri", "register", "schemes"]
+__all__ = [
+    "Reference",
+    "from_uri",
+    "is_store_name",
+    "known_options",
+    "layer_options",
+    "layered",
+    "open_uri",
+    "reference",
+    "register",
+    "schemes",
+    "typed",
+]
 
 ENTRY_POINTS = "holdall.stores"
 """The entry point group: a scheme, and the `Store` class or the function that opens it."""
@@ -32,7 +45,21 @@ Opener = Callable[..., Store]
 _registered: dict[str, Opener] = {}
 
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
-_schemelike = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?!/?/)").match
+# A name has two characters at least, since C: is a drive.
+_NAME = r"[A-Za-z][A-Za-z0-9_+.\-]+"
+_name = re.compile(_NAME).fullmatch
+_reference = re.compile(rf"({_NAME}):(?!//)([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
+
+_LAYERS: Mapping[str, object] = {"prefix": str, "readonly": bool}
+"""The options that every store has, since a layer over it does what they ask for."""
+
+
+class Reference(NamedTuple):
+    """What `name:folder?options` says: a store of `holdall.toml`, and what of it is meant."""
+
+    name: str
+    folder: str
+    query: str | None
 
 
 def register(scheme: str, opener: Opener) -> None:
@@ -42,7 +69,8 @@ def register(scheme: str, opener: Opener) -> None:
         scheme: Letters, digits, `+`, `.` and `-` (RFC 3986, section 3.1).
         opener: A `Store` class or a function. It is called with what stands after `scheme://` and before
             `?`, percent-decoded, and with the options as keywords; its keyword parameters with annotations
-            of bool, int, float or str are the options that a URI may give.
+            of bool, int, float or str are the options that a URI may give. If its first parameter is called
+            `path`, a location in `holdall.toml` is relative to that file.
 
     >>> from holdall import MemoryStore, Store
     >>> register("scratch", lambda location: MemoryStore(name=location))
@@ -60,7 +88,19 @@ def schemes() -> list[str]:
 
 
 def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
-    """The store that a URI or a path names; see `Store.from_uri`."""
+    """The store that a URI, a path, or a name of `holdall.toml` names; see `Store.from_uri`.
+
+    Every store has the options `prefix` (a folder of it, as a `PrefixStore`) and `readonly` (a
+    `ReadOnlyStore`), unless its own opener has one of that name.
+
+    >>> from_uri("memory://?prefix=logs/&readonly=1")
+    ReadOnlyStore(PrefixStore(MemoryStore(), prefix='logs/'))
+    """
+    return open_uri(uri, options)
+
+
+def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str | None = None) -> Store:
+    """As `from_uri`, with paths relative to a folder that isn't the working directory."""
     try:
         uri = os.fspath(uri)
     except TypeError:
@@ -69,18 +109,116 @@ def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
         raise InvalidArgumentError("a URI is a str such as './data' or 'sqlite:///file.db'")
     match = _uri(uri)
     if match is None:
-        wrong = _schemelike(uri)
-        if wrong and not os.path.exists(uri):
-            raise InvalidArgumentError(
-                f"{uri!r} is neither a URI nor a path: a URI begins with {wrong[1]}://; "
-                f"for a path with a colon write './{uri}'"
-            )
-        return _open(_built_in("file"), "file", uri, {}, options)
+        named = reference(uri)
+        if named is not None:
+            return _open_named(named, options)
+        return _open(_built_in("file"), "file", uri, {}, options, base)
     scheme, location, query = match[1].lower(), match[2], match[3]
     opener = _opener(scheme)
     if scheme == "sqlite":
         location = _third_slash(uri, location)
-    return _open(opener, scheme, unquote(location), _parsed(query), options)
+    return _open(opener, scheme, unquote(location), _parsed(query), options, base)
+
+
+def known_options(uri: str) -> dict[str, object]:
+    """The names of the options that a URI or a path can be given, each with its type."""
+    match = _uri(uri)
+    opener = _built_in("file") if match is None else _opener(match[1].lower())
+    own = _options(getattr(opener, "_from_uri", opener))
+    return {**own, **{name: hint for name, hint in _LAYERS.items() if name not in own}}
+
+
+def reference(uri: str) -> Reference | None:
+    """What names a store of `holdall.toml`, as `models:` or `models:a/folder?readonly=1` does; else None.
+
+    >>> reference("models:v1"), reference("./models:v1"), reference("memory://")
+    (Reference(name='models', folder='v1', query=None), None, None)
+    """
+    match = _reference(uri)
+    return None if match is None else Reference(match[1], unquote(match[2]), match[3])
+
+
+def is_store_name(text: str) -> bool:
+    """Whether a store of `holdall.toml` can have this name: a letter, and then letters, digits, `_+.-`."""
+    return _name(text) is not None
+
+
+def _open_named(named: Reference, options: Mapping[str, Any]) -> Store:
+    from holdall import config
+
+    if named.folder.startswith("/"):
+        raise InvalidArgumentError(
+            f"'{named.name}:{named.folder}' is neither a URI nor a path: a URI begins with {named.name}://, "
+            f"a folder of the store {named.name!r} is '{named.name}:a/folder'"
+        )
+    # Known before the file is looked for, so that bad options open nothing.
+    layers = layer_options(named, options)
+    path = config.find()
+    if path is None:
+        raise InvalidArgumentError(f"{_unknown(named)}; {config.nowhere()}")
+    stores = config.load(path)
+    if named.name not in stores.names():
+        raise InvalidArgumentError(f"{_unknown(named)}; {stores.offer(named.name)}")
+    return layered(stores.open(named.name), named.folder, **layers)
+
+
+def _unknown(named: Reference) -> str:
+    if named.name.lower() in schemes():
+        hint = f"a URI begins with {named.name}://; for a path write './{named.name}:...'"
+    else:
+        hint = f"for a path with a colon write './{named.name}:...'"
+    return f"no store is named {named.name!r} ({hint})"
+
+
+def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a store that `holdall.toml` names, checked."""
+    query = _parsed(named.query)
+    for name in (*query, *options):
+        if name not in _LAYERS:
+            raise InvalidArgumentError(
+                f"{named.name}: has no option {name!r}; known are {', '.join(_LAYERS)}, "
+                "and all else is for holdall.toml"
+            )
+    _once(query, options)
+    layers = {**{name: typed(name, text, _LAYERS[name]) for name, text in query.items()}, **options}
+    if named.folder:
+        check_key(named.folder.removesuffix("/"))
+    _check_layers(layers)
+    return layers
+
+
+def layered(
+    store: Store, folder: str = "", *, prefix: str | None = None, readonly: bool | None = None
+) -> Store:
+    """A store that nobody else holds, under the layers that its options ask for: they close it."""
+    from holdall.layers.layer import Layer
+
+    def over(layer: Layer) -> Store:
+        layer._own(store)  # pyright: ignore[reportPrivateUsage]
+        return layer
+
+    try:
+        for each in (folder, prefix):
+            if each:
+                from holdall.layers.prefix import PrefixStore
+
+                store = over(PrefixStore(store, each))
+        if readonly:
+            from holdall.layers.readonly import ReadOnlyStore
+
+            store = over(ReadOnlyStore(store))
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _check_layers(layers: Mapping[str, object]) -> None:
+    prefix, readonly = layers.get("prefix"), layers.get("readonly")
+    if prefix is not None:
+        check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)
+    if readonly is not None and not isinstance(readonly, bool):
+        raise InvalidArgumentError(f"the option 'readonly' is true or false, not {readonly!r}")
 
 
 def _third_slash(uri: str, location: str) -> str:
@@ -126,19 +264,40 @@ def _entry_points() -> dict[str, Any]:
 
 
 def _open(
-    opener: Opener, scheme: str, location: str, query: dict[str, str], options: dict[str, Any]
+    opener: Opener,
+    scheme: str,
+    location: str,
+    query: dict[str, str],
+    options: Mapping[str, Any],
+    base: str | None,
 ) -> Store:
     make = getattr(opener, "_from_uri", opener)
-    known = _options(make)
+    own = _options(make)
+    known = {**_LAYERS, **own}
     for name in (*query, *options):
         if name not in known:
-            listed = f"known are {', '.join(sorted(known))}" if known else "it takes none"
-            raise InvalidArgumentError(f"{scheme}:// has no option {name!r}; {listed}")
+            listed = f"{', '.join(sorted(own))}; for any store " if own else ""
+            raise InvalidArgumentError(
+                f"{scheme}:// has no option {name!r}; known are {listed}{', '.join(_LAYERS)}"
+            )
+    _once(query, options)
+    given: dict[str, Any] = {name: typed(name, text, known[name]) for name, text in query.items()}
+    given.update(options)
+    layers: dict[str, Any] = {name: given.pop(name) for name in _LAYERS if name in given and name not in own}
+    _check_layers(layers)
+    if base is not None and location and _is_path(make):
+        location = os.path.join(base, os.path.expanduser(location))
+    return layered(make(location, **given), **layers)
+
+
+def _once(query: Mapping[str, str], options: Mapping[str, Any]) -> None:
     for name in query:
         if name in options:
             raise InvalidArgumentError(f"the option {name!r} is given twice")
-    typed = {name: _typed(name, text, known[name]) for name, text in query.items()}
-    return make(location, **typed, **options)
+
+
+def _is_path(make: Callable[..., object]) -> bool:
+    return next(iter(inspect.signature(make).parameters), None) == "path"
 
 
 def _options(make: Callable[..., object]) -> dict[str, object]:
@@ -152,7 +311,8 @@ def _options(make: Callable[..., object]) -> dict[str, object]:
     }
 
 
-def _typed(name: str, text: str, hint: object) -> object:
+def typed(name: str, text: str, hint: object) -> object:
+    """The text of an option as what its type asks for."""
     kinds = get_args(hint) or (hint,)
     try:
         if bool in kinds:

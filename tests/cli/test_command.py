@@ -10,7 +10,8 @@ import pytest
 
 import holdall as package
 
-COMMANDS = ["keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
+IN_A_STORE = ["keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
+COMMANDS = [*IN_A_STORE, "sync", "mirror", "diff", "verify"]
 
 
 def test_the_store_is_named_before_the_command_after_it_or_by_the_environment(holdall, tmp_path):
@@ -59,7 +60,7 @@ def test_every_command_has_help_with_an_example(holdall, command):
     shown = holdall(command, "--help", uri="").decode()
     assert "Example" in shown
     assert f"holdall {command}" in shown.partition("Example")[2]
-    assert "--store" in shown
+    assert ("--store" in shown) == (command in IN_A_STORE)
 
 
 def test_version(holdall):
@@ -169,6 +170,19 @@ def test_keys_are_completed_in_the_store_that_the_line_names(holdall, tmp_path):
     holdall("put", "there", "x", uri=uri)
     for line in (["--store", uri, "get", "th"], ["get", "-s", uri, "th"], [f"--store={uri}", "info", "th"]):
         assert complete(holdall, line, HOLDALL_URI="") == ["there"]
+
+
+def test_configured_stores_are_completed(holdall, tmp_path):
+    (tmp_path / "holdall.toml").write_text(
+        "[stores.models]\nuri = 'sqlite:///m.db'\n[stores.more]\nuri = 'x'\n[stores.logs]\nuri = 'x'\n"
+    )
+    for line in (["keys", "--store", "mo"], ["sync", "mo"], ["diff", "./x", "mo"], ["verify", "mo"]):
+        assert complete(holdall, line) == ["models", "more"]
+    holdall("put", "there", "x", "--store", "models")
+    assert complete(holdall, ["get", "--store", "models", "th"]) == ["there"]
+    assert complete(holdall, ["sync", "a", "b", "--compare", "si"]) == ["size"]
+    (tmp_path / "holdall.toml").write_text("[stores")
+    assert complete(holdall, ["keys", "--store", "mo"]) == []
 
 
 def test_completion_offers_fifty_and_makes_nothing(holdall, tmp_path):

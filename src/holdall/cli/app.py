@@ -11,7 +11,7 @@ import typer
 import typer.main
 
 import holdall
-from holdall.cli import reading, removing, survey, writing
+from holdall.cli import reading, removing, survey, transferring, writing
 from holdall.cli.completion import rejoin_bash_words
 from holdall.cli.errors import INTERRUPTED, USAGE, OutputError, describe, exit_code, warn
 from holdall.cli.options import StoreOption
@@ -46,15 +46,18 @@ def root(
 ) -> None:
     """Keep bytes under keys in any store: a folder, SQLite, a zip file, ...
 
-    The store is named by --store, before or after the command, or by HOLDALL_URI.
+    The store is named by --store, before or after the command, or by HOLDALL_URI: a path, a URI, or a name
+    of holdall.toml. The commands between stores take two of these.
 
-    Exit codes: 0 done, 1 not found, 2 wrong usage, 3 conflict, 4 store or system failed, 130 interrupted.
+    Exit codes: 0 done, 1 not found or different, 2 wrong usage, 3 conflict or too much to delete, 4 store or
+    system failed, or some of the blobs, 130 interrupted.
 
     Examples:
       export HOLDALL_URI=sqlite:///data.db
       holdall put greeting hello
       holdall get greeting
       holdall keys --long
+      holdall sync ./data sqlite:///backup.db --resume
     """
     context.obj = store
     if context.invoked_subcommand is None:
@@ -78,6 +81,10 @@ for _command in (
     removing.rm,
     writing.cp,
     writing.mv,
+    transferring.sync,
+    transferring.mirror,
+    transferring.diff,
+    transferring.verify,
     reading.info,
     reading.exists,
     survey.du,

@@ -12,7 +12,7 @@ import typer
 from holdall.store import Store
 from holdall.uri import from_uri
 
-__all__ = ["complete_key", "rejoin_bash_words"]
+__all__ = ["complete_key", "complete_store", "rejoin_bash_words"]
 
 _OFFERED = 50
 _LOOKED_AT = 1000
@@ -31,10 +31,24 @@ def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
         uri = _uri(ctx)
         if not uri:
             return []
-        store = from_uri(uri)
+        from holdall.cli.options import address
+
+        store = from_uri(address(uri))
         with store:
             return _matching(store, _head + incomplete)
     except Exception:  # noqa: BLE001 - a traceback in the middle of the user's line helps nobody
+        return []
+
+
+def complete_store(incomplete: str) -> list[str]:
+    """The stores that `holdall.toml` names; paths are the shell's to complete."""
+    try:
+        from holdall import config
+
+        path = config.find()
+        names = [] if path is None else config.load(path).names()
+        return [name[len(_head) :] for name in names if name.startswith(_head + incomplete)]
+    except Exception:  # noqa: BLE001 - as above
         return []
 
 

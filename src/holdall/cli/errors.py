@@ -7,6 +7,7 @@ import sys
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
+    DeleteRefusedError,
     InvalidArgumentError,
     KeyConflictError,
     ReadOnlyError,
@@ -17,6 +18,7 @@ from holdall.errors import (
 __all__ = [
     "BUG",
     "CONFLICT",
+    "DIFFERENT",
     "INTERRUPTED",
     "NOT_FOUND",
     "UNAVAILABLE",
@@ -28,7 +30,7 @@ __all__ = [
     "warn",
 ]
 
-NOT_FOUND = 1
+NOT_FOUND = DIFFERENT = 1
 USAGE = 2
 CONFLICT = 3
 UNAVAILABLE = 4
@@ -55,7 +57,7 @@ def exit_code(error: BaseException) -> int:
             return NOT_FOUND
         case UsageFault() | InvalidArgumentError() | UnsupportedOperation() | ReadOnlyError():
             return USAGE
-        case ConcurrencyError() | KeyConflictError():
+        case ConcurrencyError() | KeyConflictError() | DeleteRefusedError():
             return CONFLICT
         case OutputError(__cause__=BrokenPipeError()):
             return BROKEN_PIPE

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from holdall.cli.completion import complete_key
+from holdall.cli.completion import complete_key, complete_store
 from holdall.cli.errors import UsageFault, describe, warn
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.store import ABSENT, ANY, Expect, Store
-from holdall.uri import from_uri
+from holdall.uri import from_uri, is_store_name, reference
 
 __all__ = [
     "IfAbsent",
@@ -23,8 +23,11 @@ __all__ = [
     "Keys",
     "Prefix",
     "StoreOption",
+    "address",
     "expectation",
+    "is_store",
     "opened",
+    "opened_at",
 ]
 
 StoreOption = Annotated[
@@ -33,7 +36,9 @@ StoreOption = Annotated[
         "--store",
         "-s",
         metavar="URI",
-        help="The store: a path, or a URI such as sqlite:///file.db. Without it, HOLDALL_URI.",
+        autocompletion=complete_store,
+        help="The store: a path, a URI such as sqlite:///file.db, or a name of holdall.toml. "
+        "Without it, HOLDALL_URI.",
         show_default=False,
     ),
 ]
@@ -75,18 +80,55 @@ def expectation(if_absent: bool, if_match: str | None) -> Expect:
 @contextmanager
 def opened(context: typer.Context, uri: str | None) -> Generator[Store]:
     """The store that the command line names, closed whatever happens; a failing close is an error too."""
-    store = from_uri(_named(context, uri))
+    with opened_at(_named(context, uri)) as store:
+        try:
+            yield store
+        except ConcurrencyError as error:
+            if error.key is not None:
+                error.message += _now(store, error)
+            raise
+
+
+@contextmanager
+def opened_at(place: str) -> Generator[Store]:
+    """The store at a URI, a path or a configured name, closed whatever happens."""
+    store = from_uri(address(place))
     try:
         yield store
-    except BaseException as error:
-        if isinstance(error, ConcurrencyError) and error.key is not None:
-            error.message += _now(store, error)
+    except BaseException:
         try:
             store.close()
         except StoreError as second:
             warn(describe(second))
         raise
     store.close()
+
+
+def address(text: str) -> str:
+    """The URI or path that a command line means by a store: a bare name may be one of `holdall.toml`."""
+    if is_store_name(text):
+        from holdall import config
+
+        path = config.find()
+        if path is not None and text in config.load(path):
+            return f"{text}:"
+    return text
+
+
+def is_store(text: str) -> bool:
+    """Whether this can only be meant as a store, where a key may stand too.
+
+    No key has an empty segment, or one of dots; a configured store goes before a key with a colon.
+    """
+    if "://" in text or text in (".", "..") or text.startswith(("/", "./", "../")):
+        return True
+    named = reference(text)
+    if named is None:
+        return False
+    from holdall import config
+
+    path = config.find()
+    return path is not None and named.name in config.load(path)
 
 
 def _named(context: typer.Context, uri: str | None) -> str:

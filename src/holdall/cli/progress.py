@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from threading import Lock, Timer
 from time import monotonic
 from typing import TYPE_CHECKING, Self
+
+from holdall.cli.output import human
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -14,6 +17,8 @@ __all__ = ["Meter"]
 
 _PATIENCE = 0.5
 """Seconds of work before there is a bar."""
+_PAUSE = 0.1
+"""Seconds between two looks at what blobs have reached."""
 
 
 class Meter:
@@ -30,8 +35,12 @@ class Meter:
         self._total = total
         self._blobs = blobs
         self._done = 0
+        self._size: int | None = None
         self._bar: tuple[Progress, TaskID] | None = None
-        self._since = monotonic()
+        self._begun = self._since = monotonic()
+        self._next = 0.0
+        self._timer: Timer | None = None
+        self._lock = Lock()
         self._seen = sys.stderr is not None and sys.stderr.isatty()  # pyright: ignore[reportUnnecessaryComparison]
 
     def __enter__(self) -> Self:
@@ -45,12 +54,39 @@ class Meter:
         self._done += amount
         if not self._seen:
             return
-        if self._bar is None:
-            if monotonic() - self._since < _PATIENCE:
-                return
-            self._bar = self._shown()
-        if self._bar is not None:
-            self._bar[0].update(self._bar[1], completed=self._done)
+        with self._lock:
+            if self._bar is None:
+                if monotonic() - self._since < _PATIENCE:
+                    return
+                self._bar = self._shown()
+            if self._bar is not None:
+                self._bar[0].update(
+                    self._bar[1], completed=self._done, total=self._total, reached=self._reached()
+                )
+
+    def soon(self) -> None:
+        """Show that something goes on, even if nothing is counted yet; then comes `reached`."""
+        self._size = 0
+        if self._seen:
+            self._timer = Timer(_PATIENCE, self.advance, (0,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def reached(self, done: int, total: int, size: int, _key: str = "") -> None:
+        """So many blobs are done, of so many, and so many bytes."""
+        self._done, self._total, self._size = done, total, size
+        # A bar drawn for each of many small blobs would take longer than they do.
+        if self._seen and monotonic() >= self._next:
+            self._next = monotonic() + _PAUSE
+            self.advance(0)
+
+    def _reached(self) -> str:
+        if self._size is None:
+            return ""
+        if self._total is None:
+            return "listing"
+        rate = self._size / max(monotonic() - self._begun, 0.001)
+        return f"{self._done:,}/{self._total:,} blobs  {human(self._size)}  {human(round(rate))}/s"
 
     def through(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """The same pieces, counted as they pass."""
@@ -60,10 +96,13 @@ class Meter:
 
     def hide(self) -> None:
         """Take the bar away, so that something else can be printed; it comes back after another while."""
-        if self._bar is not None:
-            self._bar[0].stop()
-            self._bar = None
-        self._since = monotonic()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._bar is not None:
+                self._bar[0].stop()
+                self._bar = None
+            self._since = monotonic()
 
     def _shown(self) -> tuple[Progress, TaskID] | None:
         try:
@@ -83,9 +122,11 @@ class Meter:
             self._seen = False
             return None
         columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
-        if self._total is not None:
+        if self._total is not None or self._size is not None:
             columns.append(BarColumn())
-        if not self._blobs:
+        if self._size is not None:
+            columns.append(TextColumn("{task.fields[reached]}", markup=False))
+        elif not self._blobs:
             columns += [DownloadColumn(), TransferSpeedColumn()]
         elif self._total is not None:
             columns.append(MofNCompleteColumn())
@@ -93,6 +134,8 @@ class Meter:
             columns.append(TextColumn("{task.completed:,.0f} blobs"))
         columns.append(TimeElapsedColumn())
         progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        task = progress.add_task(self._label, total=self._total, completed=self._done)
+        task = progress.add_task(
+            self._label, total=self._total, completed=self._done, reached=self._reached()
+        )
         progress.start()
         return progress, task

@@ -11,9 +11,22 @@ import typer
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import UsageFault, describe
-from holdall.cli.options import IfAbsent, IfMatch, Key, StoreOption, expectation, opened
+from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expectation, is_store, opened
 from holdall.cli.output import Output
 from holdall.cli.progress import Meter
+from holdall.cli.transferring import (
+    Compare,
+    DryRun,
+    Glob,
+    Jobs,
+    Journal,
+    KeyPrefix,
+    NoVerify,
+    Quiet,
+    Resume,
+    Wishes,
+    transfer,
+)
 from holdall.errors import BlobNotFoundError
 from holdall.keys import check_key
 from holdall.ranges import CHUNK
@@ -24,13 +37,17 @@ __all__ = ["cp", "mv", "put"]
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", autocompletion=complete_key, help="A key; with --recursive, a folder such as a/."
+        metavar="SOURCE",
+        autocompletion=complete_key,
+        help="A key; with --recursive, a folder such as a/. Or a whole store.",
     ),
 ]
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET", autocompletion=complete_key, help="A key, or a folder such as b/ to keep the name."
+        metavar="TARGET",
+        autocompletion=complete_key,
+        help="A key, or a folder such as b/ to keep the name. Or another store.",
     ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything under the folder SOURCE.")]
@@ -128,18 +145,40 @@ def cp(
     target: Target,
     recursive: Recursive = False,
     if_absent: IfAbsent = False,
+    prefix: KeyPrefix = "",
+    glob: Glob = None,
+    compare: Compare = "auto",
+    dry_run: DryRun = False,
+    jobs: Jobs = None,
+    resume: Resume = False,
+    journal: Journal = None,
+    no_verify: NoVerify = False,
+    json: Json = False,
+    quiet: Quiet = False,
     store: StoreOption = None,
 ) -> None:
-    """Copy a blob within the store, with its content type and expiry.
+    """Copy a blob within the store, or a whole store to another.
 
-    A TARGET that ends in / is a folder; the blob keeps its name there. A blob that is at TARGET is replaced,
-    unless --if-absent.
+    Between keys: a TARGET that ends in / is a folder; the blob keeps its name there, and its content type and
+    expiry. A blob that is at TARGET is replaced, unless --if-absent.
+
+    Between stores: each is a URI, a configured name with a colon, or a path that begins with ./ ../ or /, so
+    that it can't be taken for a key. What TARGET lacks or holds with other bytes is copied; see sync. The
+    options from --prefix to --quiet are for stores.
 
     Examples:
       holdall cp config config.bak --if-absent
-      holdall cp reports/may.pdf archive/
       holdall cp --recursive reports/ archive/2026/
+      holdall cp ./data sqlite:///data.db --prefix reports/
     """
+    wishes = Wishes(prefix, glob, compare, dry_run, jobs, resume, journal, no_verify, json, quiet)
+    if _are_stores("cp", source, target):
+        _refuse_key_options("cp", recursive, if_absent, context.obj or store)
+        from holdall.transfer import copy_store
+
+        transfer(context, "cp", copy_store, source, target, wishes)
+        return
+    _refuse_store_options("cp", wishes)
     with opened(context, store) as place:
         _transfer(place, place.copy, "cp", source, target, expectation(if_absent, None), recursive)
 
@@ -150,19 +189,71 @@ def mv(
     target: Target,
     recursive: Recursive = False,
     if_absent: IfAbsent = False,
+    prefix: KeyPrefix = "",
+    glob: Glob = None,
+    compare: Compare = "auto",
+    dry_run: DryRun = False,
+    jobs: Jobs = None,
+    resume: Resume = False,
+    journal: Journal = None,
+    no_verify: NoVerify = False,
+    json: Json = False,
+    quiet: Quiet = False,
     store: StoreOption = None,
 ) -> None:
-    """Move a blob within the store, with its content type and expiry.
+    """Move a blob within the store, or a whole store to another.
 
-    A TARGET that ends in / is a folder; the blob keeps its name there. The target is whole before the source
-    goes. A blob that is at TARGET is replaced, unless --if-absent.
+    Between keys: a TARGET that ends in / is a folder; the blob keeps its name there, and its content type and
+    expiry. The target is whole before the source goes. A blob that is at TARGET is replaced, unless
+    --if-absent.
+
+    Between stores, which are written as for cp: a blob goes from SOURCE once TARGET holds it and it was read
+    back. The options from --prefix to --quiet are for stores.
 
     Examples:
       holdall mv draft.txt final.txt --if-absent
       holdall mv --recursive inbox/ archive/inbox/
+      holdall mv ./inbox zip://inbox.zip --glob '*.eml'
     """
+    wishes = Wishes(prefix, glob, compare, dry_run, jobs, resume, journal, no_verify, json, quiet)
+    if _are_stores("mv", source, target):
+        _refuse_key_options("mv", recursive, if_absent, context.obj or store)
+        from holdall.transfer import move_store
+
+        transfer(context, "mv", move_store, source, target, wishes)
+        return
+    _refuse_store_options("mv", wishes)
     with opened(context, store) as place:
         _transfer(place, place.move, "mv", source, target, expectation(if_absent, None), recursive)
+
+
+def _are_stores(name: str, source: str, target: str) -> bool:
+    """Whether both ends are stores, or both keys."""
+    stores = [is_store(end) for end in (source, target)]
+    if any(stores) and not all(stores):
+        place, key = (source, target) if stores[0] else (target, source)
+        raise UsageFault(
+            f"{place!r} is a store and {key!r} is a key: {name} works within one store by keys, or from a "
+            f"whole store to another (a path then begins with ./); for one blob between two stores: "
+            "holdall -s A get KEY | holdall -s B put KEY"
+        )
+    return all(stores)
+
+
+def _refuse_key_options(name: str, recursive: bool, if_absent: bool, store: str | None) -> None:
+    if store is not None:
+        raise UsageFault(f"{name} between two stores is given both as arguments; leave --store out")
+    for option, given in (("--recursive", recursive), ("--if-absent", if_absent)):
+        if given:
+            raise UsageFault(f"{option} is for keys; between stores, {name} takes everything")
+
+
+def _refuse_store_options(name: str, wishes: Wishes) -> None:
+    for option, value, default in zip(Wishes._fields, wishes, Wishes(), strict=True):
+        if value != default:
+            raise UsageFault(
+                f"--{option.replace('_', '-')} is for {name} from a store to another, not for keys"
+            )
 
 
 def _transfer(
@@ -174,12 +265,6 @@ def _transfer(
     expect: Expect,
     recursive: bool,
 ) -> None:
-    for end in (source, target):
-        if "://" in end:
-            # An empty segment is in no key, so that this can only be meant as a URI.
-            raise UsageFault(
-                f"{name} works within one store; between two: holdall -s A get KEY | holdall -s B put KEY"
-            )
     if not recursive:
         if source.endswith("/"):
             raise UsageFault(f"{source!r} is a folder; say --recursive for everything in it")
