@@ -36,6 +36,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.keys import matcher
+from holdall.layers.checksum import ChecksumStore
 from holdall.layers.readonly import ReadOnlyStore
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.filesystem import FilesystemStore
@@ -970,3 +971,14 @@ def test_a_transfer_leaves_no_files_open(tmp_path: Path) -> None:
     list(copy_store(source, MemoryStore(), dry_run=True))
     next(diff_stores(source, MemoryStore()))
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_a_blob_that_cant_be_read_ends_no_comparison() -> None:
+    below = MemoryStore()
+    checked = ChecksumStore(below)
+    checked.update({"a": b"1", "b": b"2", "c": b"3"})
+    below["b"] = b"X" + below["b"][1:]
+    for jobs in (1, 4):
+        found = list(diff_stores(checked, MemoryStore({"a": b"1", "b": b"2", "c": b"x"}), jobs=jobs))
+        assert [(each.kind, each.key) for each in found] == [("failed", "b"), ("differs", "c")]
+        assert isinstance(found[0].error, IntegrityError)

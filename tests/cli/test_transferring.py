@@ -324,6 +324,19 @@ def test_verify_two_stores_reads_all_contents(command, tmp_path):
     assert lines == ["~ b  (1 B)", "+ c  (1 B)", "3 keys compared, 2 of them differ"]
 
 
+def test_verify_two_stores_goes_on_past_what_cant_be_read(command, tmp_path):
+    (tmp_path / "holdall.toml").write_text("[stores.safe]\nuri = './s'\nchecksum = true\n")
+    fill(tmp_path / "t", {"a": b"1", "b": b"2", "c": b"3"})
+    for key, value in (("a", "1"), ("b", "2"), ("c", "x")):
+        command("put", key, value, "--store", "safe")
+    damaged = bytearray((tmp_path / "s" / "a").read_bytes())
+    damaged[0] ^= 1
+    (tmp_path / "s" / "a").write_bytes(damaged)
+    output, errors = command.both("verify", "safe", "./t", code=4)
+    assert output == b"~ c  (1 B)\n3 keys compared, 1 of them differ and 1 can't be read\n"
+    assert errors.startswith("holdall: 'a': ")
+
+
 # --- keys or stores ---
 
 

@@ -202,15 +202,14 @@ def diff(
     """List what differs between two stores.
 
     There is a line for each key: + only SOURCE has it, - only TARGET has it, ~ both have it and differ; as
-    sync --delete would add, delete and replace. The exit code is 0 if nothing differs, 1 if something does.
+    sync --delete would add, delete and replace. The exit code is 0 if nothing differs, 1 if something does,
+    4 if a blob can't be read.
 
     Examples:
       holdall diff ./data sqlite:///backup.db
       holdall diff ./data backup: --prefix reports/ --compare size
     """
-    different = _differences(context, "diff", source, target, prefix, glob, compare, jobs, json, quiet)[1]
-    if different:
-        raise typer.Exit(DIFFERENT)
+    _differences(context, "diff", source, target, prefix, glob, compare, jobs, json, quiet)
 
 
 def verify(
@@ -240,7 +239,7 @@ def verify(
 
     Of one store each blob is read whole, and checked against its size and what digest is kept with it; what
     fails is told, and the exit code is 4. Of two stores all contents are compared; it is 1 if they differ,
-    in lines as those of diff.
+    in lines as those of diff, and 4 if a blob can't be read.
 
     Examples:
       holdall verify zip://photos.zip
@@ -249,14 +248,7 @@ def verify(
     if target is None:
         _verify(context, source, prefix, glob, jobs, json, quiet)
         return
-    count, different = _differences(
-        context, "verify", source, target, prefix, glob, "content", jobs, json, quiet
-    )
-    if not (json or quiet):
-        verdict = f"{different:,} of them differ" if different else "all are the same"
-        Output().line(f"{amount(count, 'key')} compared, {verdict}")
-    if different:
-        raise typer.Exit(DIFFERENT)
+    _differences(context, "verify", source, target, prefix, glob, "content", jobs, json, quiet)
 
 
 def transfer(
@@ -379,13 +371,13 @@ def _differences(
     jobs: int | None,
     json: bool,
     quiet: bool,
-) -> tuple[int, int]:
-    """Print what differs; how many keys were compared, and how many differ."""
+) -> None:
+    """Print what differs; exit with what a script is to know."""
     from holdall.transfer import diff_stores
 
     _check_places(context, name, source, target)
     output = Output()
-    compared = different = 0
+    compared = different = failed = 0
     with opened_at(source) as first, opened_at(target) as second, Meter(name, blobs=True) as meter:
 
         def seen(_: Info) -> bool:
@@ -397,11 +389,23 @@ def _differences(
         for each in diff_stores(
             first, second, prefix=prefix, glob=glob, where=seen, compare=compare, jobs=jobs
         ):
-            different += 1
-            if not quiet:
-                meter.hide()
+            meter.hide()
+            if each.error is not None:
+                failed += 1
+                warn(describe(each.error))
+            else:
+                different += 1
+            if json or not (quiet or each.error):
                 output.line(_difference_as_json(each) if json else _difference(each))
-    return compared, different
+        meter.hide()
+    if name == "verify" and not (json or quiet):
+        counts = [f"{different:,} of them differ"] if different else []
+        counts += [f"{failed:,} can't be read"] if failed else []
+        output.line(f"{amount(compared, 'key')} compared, {' and '.join(counts) or 'all are the same'}")
+    if failed:
+        raise typer.Exit(UNAVAILABLE)
+    if different:
+        raise typer.Exit(DIFFERENT)
 
 
 def _difference(each: Difference) -> str:
@@ -416,7 +420,10 @@ def _difference(each: Difference) -> str:
 def _difference_as_json(each: Difference) -> str:
     source = None if each.source is None else as_json(each.source)
     target = None if each.target is None else as_json(each.target)
-    return dumps({"kind": each.kind, "key": each.key, "source": source, "target": target})
+    told: dict[str, object] = {"kind": each.kind, "key": each.key, "source": source, "target": target}
+    if each.error is not None:
+        told["error"] = describe(each.error)
+    return dumps(told)
 
 
 def _print_plan(plan: Plan, wishes: Wishes, output: Output) -> None:

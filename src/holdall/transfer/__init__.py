@@ -352,7 +352,8 @@ def diff_stores(
     compare: Compare = "auto",
     jobs: int | None = None,
 ) -> Iterator[Difference]:
-    """What differs between two stores, lazily, in key order.
+    """What differs between two stores, lazily, in key order. A blob that can't be read doesn't end it: its
+    key comes as a difference of the kind `failed`, with the error.
 
     Args:
         source: One store.
@@ -365,7 +366,7 @@ def diff_stores(
 
     Raises:
         UnsupportedOperation: A store can't list.
-        StoreError: A blob can't be read; its key is named.
+        StoreUnavailableError: A store can't be listed.
 
     >>> from holdall import MemoryStore
     >>> one, other = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"old", "c": b"3"})

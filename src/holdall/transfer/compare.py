@@ -21,13 +21,16 @@ Judge: TypeAlias = Callable[[Info, Info], bool | None]
 
 
 class Difference(NamedTuple):
-    """A key whose blobs differ."""
+    """A key whose blobs differ, or can't be compared."""
 
-    kind: Literal["source", "target", "differs"]
-    """Which store alone has it, or `differs`: both have one, with other bytes."""
+    kind: Literal["source", "target", "differs", "failed"]
+    """Which store alone has it; `differs`: both have one, with other bytes; or `failed`: that can't be told,
+    as one of them can't be read."""
     key: str
     source: Info | None
     target: Info | None
+    error: Exception | None = None
+    """Why it failed."""
 
 
 class Selection:

@@ -503,17 +503,17 @@ def _differences(
     worker: Worker,
     jobs: int | None,
 ) -> Iterator[Difference]:
-    flying: deque[tuple[Difference, Future[bool] | None]] = deque()
+    flying: deque[tuple[Difference, Future[Difference | None] | None]] = deque()
     pool: ThreadPoolExecutor | None = None
     waited, asked = 0.0, 0
 
-    def differs(difference: Difference) -> bool:
+    def compared(difference: Difference) -> Difference | None:
         one, other = cast(Info, difference.source), cast(Info, difference.target)
         step = Step(0, Kind.COMPARE, difference.key, one.size, one.etag, other.etag)
         outcome = worker([step])[0]
         if outcome.error is not None:
-            raise outcome.error
-        return outcome.status == Status.DIFFERS
+            return difference._replace(kind="failed", error=outcome.error)
+        return difference if outcome.status == Status.DIFFERS else None
 
     try:
         for one, other in both:
@@ -529,33 +529,36 @@ def _differences(
             if pool is None and verdict is None:
                 # Threads where calls wait, as in `spread`.
                 begun, used = time.perf_counter(), time.thread_time()
-                different = differs(found) if jobs is None or jobs == 1 else None
+                alone = jobs is None or jobs == 1
+                different = compared(found) if alone else None
                 waited += time.perf_counter() - begun - (time.thread_time() - used)
                 asked += 1
                 if jobs != 1 and (jobs is not None or (asked >= 4 and waited / asked > 0.002)):
                     pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
                 if different is not None:
-                    if different:
-                        yield found
+                    yield different
+                if alone:
                     continue
             if pool is None:
                 yield found
                 continue
-            flying.append((found, None if verdict is not None else pool.submit(differs, found)))
+            flying.append((found, None if verdict is not None else pool.submit(compared, found)))
             while flying and (len(flying) > 4 * (jobs or JOBS) or _is_ready(flying[0][1])):
                 first, future = flying.popleft()
-                if future is None or future.result():
-                    yield first
+                last = first if future is None else future.result()
+                if last is not None:
+                    yield last
         while flying:
             first, future = flying.popleft()
-            if future is None or future.result():
-                yield first
+            last = first if future is None else future.result()
+            if last is not None:
+                yield last
     finally:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _is_ready(future: Future[bool] | None) -> bool:
+def _is_ready(future: Future[Difference | None] | None) -> bool:
     return future is None or future.done()
 
 
