@@ -147,13 +147,20 @@ class PartialWriteError(StoreError):
 
     Attributes:
         failures: For each store that failed, by its name, why.
+        written: The names of the stores that hold the new value, where the stores have names.
     """
 
     def __init__(
-        self, message: str = "", *, key: str | None = None, failures: dict[str, Exception] | None = None
+        self,
+        message: str = "",
+        *,
+        key: str | None = None,
+        failures: dict[str, Exception] | None = None,
+        written: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, key=key)
         self.failures = failures or {}
+        self.written = written
 
 
 class TransferError(StoreError):

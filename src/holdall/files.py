@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
 
-_SPOOL = 8 * CHUNK
+_SPOOL = 4 * CHUNK
 
 
 class BlobReader(io.RawIOBase):
@@ -159,7 +159,7 @@ class BlobWriter(io.RawIOBase):
 
 
 class SpooledWriter(BlobWriter):
-    """A file kept in memory, past 8 MiB in a temporary file, and handed over in pieces at its close."""
+    """A file kept in memory, past 4 MiB in a temporary file, and handed over in pieces at its close."""
 
     def __init__(self, publish: Callable[[Iterable[Piece]], object]) -> None:
         import tempfile

@@ -1,0 +1,7 @@
+"""A store in front of a slower one: copies of blobs, chosen freshness, and writing back."""
+
+from holdall.layers.caching.shelf import CacheStats
+from holdall.layers.caching.store import CacheMode, CachingStore
+from holdall.layers.caching.sync import SyncConflictError, SyncReport
+
+__all__ = ["CacheMode", "CacheStats", "CachingStore", "SyncConflictError", "SyncReport"]

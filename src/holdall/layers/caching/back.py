@@ -1,0 +1,412 @@
+"""Writing back: what is put or deleted is recorded in the cache, and reaches the source at a sync."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from os import urandom
+from typing import IO, Literal, NamedTuple
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    IntegrityError,
+    InvalidArgumentError,
+)
+from holdall.keys import past
+from holdall.layers.caching.entry import (
+    DIRTY,
+    FIELD,
+    HOLD,
+    PUT,
+    TOMBSTONE,
+    Head,
+    Opened,
+    alive,
+    digest_of,
+    framed,
+    micros,
+    open_entry,
+    packed,
+    sealed,
+    size_of,
+    stored_info,
+)
+from holdall.layers.caching.shelf import Shelf, clean_name
+from holdall.layers.caching.through import Through, gathered
+from holdall.layers.layer import Transparent
+from holdall.ranges import CHUNK
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["Back", "Record", "dirty_name"]
+
+_SPOOL = 8 * CHUNK
+_STRIPES = 64
+_HEX = frozenset("0123456789abcdef")
+
+
+def dirty_name(key: str) -> str:
+    """The name of a key's record."""
+    return DIRTY + digest_of(key)
+
+
+class Record(NamedTuple):
+    """What a listing of the records tells of one."""
+
+    name: str
+    etag: str
+    head: Head
+    size: int
+
+
+class _State(NamedTuple):
+    """What there is before a write."""
+
+    expect: Expect
+    """What the cache has under the name of the record."""
+    base: Expect
+    """What the source had."""
+    info: Info | None
+    """The blob, where there is one and that was asked for."""
+    hold: bool
+    """Whether a note was left to be taken back."""
+    unsure: bool
+    """Whether the base is to be looked at once more."""
+
+
+class Back(Transparent):
+    """The source, with what is recorded in the cache laid over it.
+
+    A record is the one place where writers meet: each replaces it by compare-and-swap in the cache, so that
+    threads, handles and processes that share the cache agree. Where there is no record, the source counts.
+
+    Args:
+        through: Reads of the source, by way of its copies.
+        cache: Where the records are.
+        shelf: Where the copies are.
+    """
+
+    def __init__(self, through: Through, cache: Store, shelf: Shelf) -> None:
+        super().__init__(through)
+        self.through, self.source, self.cache, self.shelf = through, through.source, cache, shelf
+        self._known: dict[str, Record] = {}
+        self.after_fork()
+        shelf.followers.append(self.after_fork)
+
+    def after_fork(self) -> None:
+        """Nobody else of this process is here any more."""
+        self._locks = [threading.Lock() for _ in range(_STRIPES)]
+
+    @cached_property
+    def can(self) -> Can:
+        kept = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.EXPIRE | Can.ATTRIBUTES
+        can = self.source.can & kept
+        return can | Can.CREATE | Can.SWAP if Can.WRITE in can else can
+
+    # --- records ---
+
+    def opened(self, name: str, key: str | None, start: int = 0, stop: int | None = None) -> Opened | None:
+        """A record; None where there is none. A cache that fails is an error here: the source's blob may be
+        older than what was acknowledged.
+
+        Raises:
+            IntegrityError: The record is damaged.
+            StoreError: The cache fails.
+        """
+        # Most keys have none, which is told faster than by an error.
+        if not self.cache.exists(name):
+            return None
+        try:
+            return open_entry(self.cache, name, key, start, stop, ranges=self.shelf.ranges)
+        except IntegrityError:
+            raise _lost(key, name) from None
+
+    def record(self, head: Head, body: bytes | IO[bytes], expect: Expect) -> Info:
+        """Write a record, whole or not at all.
+
+        Raises:
+            ConcurrencyError: Another came before.
+            StoreError: The cache fails.
+        """
+        if isinstance(body, bytes):
+            size = len(body)
+            pieces = sealed(start := packed(head, size), body)
+        else:
+            size = body.seek(0, 2)
+            body.seek(0)
+            pieces = framed(start := packed(head, size), iter(lambda: body.read(CHUNK), b""))
+        return self.write(dirty_name(head.key), pieces, size_of(start, size), expect)
+
+    def write(self, name: str, pieces: Body, total: int, expect: Expect) -> Info:
+        """Write what is a record already."""
+        if self.shelf.recency is not None:
+            self.shelf.recency.reserve(name, total)
+        try:
+            return self.shelf.write(name, pieces, expect)
+        except BaseException:
+            self.shelf.unsure(name)
+            raise
+
+    def remove(self, name: str, etag: str) -> bool:
+        """Remove the record with this ETag; False where another took its place.
+
+        Raises:
+            StoreError: The cache fails.
+        """
+        try:
+            self.cache._delete(name, etag)
+        except ConcurrencyError:
+            return False
+        if self.shelf.recency is not None:
+            self.shelf.recency.forget(name)
+        return True
+
+    def records(self) -> dict[str, Record]:
+        """All records there are now, by key."""
+        known, found = self._known, dict[str, Record]()
+        for info in self.cache._scan(DIRTY, ""):
+            name = info.key
+            if len(name) != len(DIRTY) + 40 or not set(name[len(DIRTY) :]) <= _HEX:
+                continue
+            record = known.get(name)
+            if record is None or record.etag != info.etag:
+                opened = self.opened(name, None, 0, 0)
+                if opened is None:
+                    # A sync took it away: it is at the source by now.
+                    continue
+                record = Record(name, opened.etag, opened.head, opened.size)
+            found[name] = record
+        self._known = found
+        return {record.head.key: record for record in found.values()}
+
+    # --- reading ---
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        opened = self.opened(dirty_name(key), key, start, stop)
+        if opened is None or opened.head.kind == HOLD:
+            return self._store._read(key, start, stop)
+        if not alive(opened.head):
+            raise BlobNotFoundError(key=key)
+        return stored_info(opened.head, opened.size), opened.pieces
+
+    def _info(self, key: str) -> Info:
+        opened = self.opened(dirty_name(key), key, 0, 0)
+        if opened is None or opened.head.kind == HOLD:
+            return self._store._info(key)
+        if not alive(opened.head):
+            raise BlobNotFoundError(key=key)
+        return stored_info(opened.head, opened.size)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        # The records first: what a sync takes away after that is at the source before that is listed.
+        return self._merged(self._changed(), self.source._scan, prefix, after)
+
+    def _changed(self) -> dict[str, Info | None]:
+        """What records say of their keys; None for what is deleted."""
+        return {
+            key: stored_info(record.head, record.size) if alive(record.head) else None
+            for key, record in self.records().items()
+            if record.head.kind != HOLD
+        }
+
+    def _merged(
+        self,
+        changed: dict[str, Info | None],
+        scan: Callable[[str, str], Iterator[Info]],
+        prefix: str,
+        after: str,
+    ) -> Iterator[Info]:
+        ours = iter(sorted(key for key in changed if key.startswith(prefix) and key > after))
+        key = next(ours, None)
+        for info in scan(prefix, after):
+            while key is not None and key < info.key:
+                mine = changed[key]
+                if mine is not None:
+                    yield mine
+                key = next(ours, None)
+            # A key of ours is told by its record, whatever the source has.
+            if info.key not in changed:
+                yield info
+        while key is not None:
+            mine = changed[key]
+            if mine is not None:
+                yield mine
+            key = next(ours, None)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        changed, after = self._changed(), ""
+        while True:
+            for info in self._merged(changed, self.source._scan, prefix, after):
+                slash = info.key.find("/", len(prefix))
+                if slash >= 0:
+                    break
+                yield info
+            else:
+                return
+            folder = info.key[: slash + 1]
+            yield folder
+            after = past(folder)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        opened = self.opened(dirty_name(key), key, 0, 0)
+        if opened is None or opened.head.kind == HOLD:
+            return self.source._digest(key, algorithm)
+        return None
+
+    # --- writing ---
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        kind = attributes.content_type
+        if kind is not None and len(kind.encode(errors="surrogatepass")) > FIELD:
+            raise InvalidArgumentError(f"a content_type has at most {FIELD} UTF-8 bytes here")
+        # The record may have to be written more than once, and a body can be read only once.
+        data, body = gathered(body)
+        if data is not None:
+            return self._recorded(key, data, expect, attributes)
+        import tempfile
+
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
+            for piece in body:
+                spool.write(piece)
+            return self._recorded(key, spool, expect, attributes)
+
+    def _recorded(self, key: str, body: bytes | IO[bytes], expect: Expect, attributes: Attributes) -> Info:
+        name, token, now = dirty_name(key), urandom(8), micros()
+        expires = None if attributes.expires is None else micros(attributes.expires)
+        head = Head(PUT, key, now, expires, attributes.content_type, ANY, now, token)
+        with self._lock(name):
+            while True:
+                state = self._state(key, name, ask=expect is not ANY)
+                if expect is not ANY:
+                    self._check(name, state, expect)
+                head = head._replace(base=state.base)
+                try:
+                    self.record(head, body, state.expect)
+                except ConcurrencyError:
+                    continue
+                if state.unsure:
+                    self._look_again(head)
+                size = len(body) if isinstance(body, bytes) else body.tell()
+                return stored_info(head, size)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        name = dirty_name(key)
+        with self._lock(name):
+            while True:
+                state = self._state(key, name, ask=True)
+                if expect is not ANY:
+                    self._check(name, state, expect)
+                if state.info is None:
+                    self._take_back(name, state)
+                    return False
+                now = micros()
+                head = Head(TOMBSTONE, key, now, base=state.base, stamped=now, token=urandom(8))
+                try:
+                    self.record(head, b"", state.expect)
+                except ConcurrencyError:
+                    continue
+                return True
+
+    def _lock(self, name: str) -> threading.Lock:
+        # Threads that would only make each other begin again take turns; nothing rests on it.
+        return self._locks[int(name[-2:], 16) % _STRIPES]
+
+    def _state(self, key: str, name: str, *, ask: bool) -> _State:
+        """What there is now.
+
+        Where there is no record and the source is asked, a note is left first. Whoever writes meanwhile
+        replaces it, even if a sync then takes his record away again: that is how he is noticed.
+        """
+        patience = 5
+        while True:
+            try:
+                opened = self.opened(name, key, 0, 0)
+            except IntegrityError:
+                if ask:
+                    raise
+                # What is put unconditionally takes the place of what is damaged.
+                return _State(self.cache._info(name).etag, ANY, None, hold=False, unsure=False)
+            if opened is not None and opened.head.kind != HOLD:
+                info = stored_info(opened.head, opened.size) if alive(opened.head) else None
+                return _State(opened.etag, opened.head.base, info, hold=False, unsure=False)
+            expect = ABSENT if opened is None else opened.etag
+            if not ask:
+                # What was read before is what this replaces: if the source changes, that is a conflict.
+                clean = self.shelf.head(clean_name(key), key)
+                base = ANY if clean is None else clean[0].base
+                return _State(expect, base, None, hold=False, unsure=base is not ANY)
+            if opened is not None and patience:
+                # Somebody compares at this moment; replacing his note would only make him begin again.
+                patience -= 1
+                time.sleep(random.random() * 0.002)
+                continue
+            try:
+                hold = self.record(Head(HOLD, key, stamped=micros(), token=urandom(8)), b"", expect).etag
+                break
+            except ConcurrencyError:
+                continue
+        state = _State(hold, ABSENT, None, hold=True, unsure=False)
+        try:
+            info = self._store._info(key)
+        except BlobNotFoundError:
+            return state
+        except BaseException:
+            self._take_back(name, state)
+            raise
+        return state._replace(base=info.etag, info=info)
+
+    def _take_back(self, name: str, state: _State) -> None:
+        if state.hold:
+            self.remove(name, str(state.expect))
+
+    def _check(self, name: str, state: _State, expect: Expect) -> None:
+        actual = None if state.info is None else state.info.etag
+        if expect is ABSENT:
+            if actual is not None:
+                self._take_back(name, state)
+                raise BlobExistsError(actual=actual)
+        elif actual != expect:
+            self._take_back(name, state)
+            raise ConcurrencyError(expected=str(expect), actual=actual)
+
+    def _look_again(self, head: Head) -> None:
+        """A sync may have changed the source between the look at the copy and the write of the record: it
+        then left another copy, and the record is of that."""
+        clean = self.shelf.head(clean_name(head.key), head.key)
+        base = ANY if clean is None else clean[0].base
+        name = dirty_name(head.key)
+        while base != head.base:
+            opened = self.opened(name, head.key)
+            if opened is None or opened.head.token != head.token or self.rebase(name, opened, base):
+                return
+
+    def rebase(self, name: str, opened: Opened, base: Expect) -> bool:
+        """Have a record say that it was made from this; False where another took its place meanwhile.
+
+        Raises:
+            StoreError: The cache fails.
+        """
+        start = packed(opened.head._replace(base=base), opened.size)
+        try:
+            self.write(name, framed(start, opened.pieces), size_of(start, opened.size), opened.etag)
+        except ConcurrencyError:
+            return False
+        return True
+
+    def dirty(self) -> dict[str, Literal["put", "delete"]]:
+        """What waits for a sync, in the order of keys."""
+        found = self.records()
+        return {
+            key: "put" if found[key].head.kind == PUT else "delete"
+            for key in sorted(found)
+            if found[key].head.kind in (PUT, TOMBSTONE)
+        }
+
+
+def _lost(key: str | None, name: str) -> IntegrityError:
+    what = "put it again" if key is not None else f"delete {name!r} from the cache to give it up"
+    return IntegrityError(f"what was not yet uploaded is damaged in the cache; {what}", key=key)

@@ -1,0 +1,371 @@
+"""How a blob lies in a cache: one header and the body in frames, each with its checksum."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import NamedTuple
+from zlib import crc32
+
+from holdall.errors import BlobNotFoundError, IntegrityError
+from holdall.ranges import cut, span
+from holdall.store import ABSENT, ANY, Expect, Info, Piece, Store
+
+__all__ = [
+    "CLAIM",
+    "CLEAN",
+    "DIRTY",
+    "ENTRY",
+    "FIELD",
+    "FRAME",
+    "HOLD",
+    "INTENT",
+    "NEVER",
+    "PUT",
+    "SENT",
+    "TOMBSTONE",
+    "WRITING",
+    "Head",
+    "Opened",
+    "alive",
+    "base_of",
+    "digest_of",
+    "framed",
+    "head_of",
+    "micros",
+    "open_entry",
+    "packed",
+    "parsed",
+    "sealed",
+    "short_body",
+    "size_of",
+    "stored_info",
+]
+
+# Names in the cache: flat, so that no file store makes or looks at a folder for them; a digest, so that any
+# key fits any medium. What doesn't look like this is not ours and is never touched.
+CLEAN = "cached-"
+"""Names of entries: copies of what the source has, or notes on who is about to change that."""
+DIRTY = "dirty-"
+"""Names of records: what was written here and not yet at the source."""
+SENT = "sent-"
+"""Names of intents: digests of what a sync was about to upload."""
+
+# --- kinds of entries and records ---
+ENTRY = 0
+"""A copy of the source's blob."""
+CLAIM = 1
+"""Someone is about to fill this in."""
+WRITING = 2
+"""Someone is writing the source; what it holds is in doubt."""
+PUT = 3
+"""A blob that waits for its upload."""
+TOMBSTONE = 4
+"""A deletion that waits to be carried out at the source."""
+HOLD = 5
+"""Nothing is pending; someone compares before he swaps."""
+INTENT = 6
+"""Digests of what was about to be uploaded."""
+
+_MAGIC = b"hdc1"
+# Magic, kind, kind of base, lengths of key, ETag and content type, microseconds since 1970 of modified,
+# expires (or NEVER) and of when it was fetched, the size of the body, and a random token.
+_FIXED = struct.Struct("<4sBBHHHqqqq8s")
+_CRC = struct.Struct("<I")
+_unpack, _unpack_crc, _KEY = _FIXED.unpack_from, _CRC.unpack_from, _FIXED.size
+NEVER = -(1 << 63)
+"""When something expires that doesn't."""
+FIELD = 1 << 14
+"""The longest ETag or content type, in UTF-8 bytes, that an entry has room for."""
+FRAME = 1 << 17
+"""How much of a body has one checksum: a range reads whole frames, a stream holds one."""
+_BLOCK = FRAME + _CRC.size
+_FIRST = 1 << 16
+"""How much is read at first where only a part is wanted: any header fits."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+
+_BASES: dict[Expect, int] = {ANY: 0, ABSENT: 1}
+
+
+class Head(NamedTuple):
+    """What stands before a body."""
+
+    kind: int
+    key: str
+    modified: int = 0
+    """In microseconds since 1970, as the other times."""
+    expires: int | None = None
+    content_type: str | None = None
+    base: Expect = ANY
+    """The source's ETag that this is a copy of, or was changed from; `ABSENT` where the source had none,
+    `ANY` where nobody knows."""
+    stamped: int = 0
+    """When the source was asked, or the record was made."""
+    token: bytes = bytes(8)
+    """Makes the ETag of what is not at the source yet."""
+
+
+class Opened(NamedTuple):
+    """An entry that is read."""
+
+    head: Head
+    etag: str
+    """The cache's ETag of this entry."""
+    size: int
+    """Of the body, in bytes."""
+    pieces: Iterator[Piece]
+    """Those bytes of the body that were asked for."""
+    data: bytes | None
+    """The whole body, where it is short and some of it was asked for: its checksum was compared already."""
+
+
+def digest_of(key: str) -> str:
+    """What a key is called in the cache."""
+    return blake2b(key.encode(), digest_size=20).hexdigest()
+
+
+def micros(moment: datetime | None = None) -> int:
+    """Microseconds since 1970 of a moment; of now if there is none."""
+    return time.time_ns() // 1000 if moment is None else (moment - _EPOCH) // _MICRO
+
+
+def head_of(info: Info, stamped: int) -> Head | None:
+    """The head for a copy of the source's blob; None where an ETag or content type is too long to keep."""
+    expires = None if info.expires is None else micros(info.expires)
+    head = Head(ENTRY, info.key, micros(info.modified), expires, info.content_type, info.etag, stamped)
+    return head if _fits(info.etag) and _fits(info.content_type or "") else None
+
+
+def _fits(text: str) -> bool:
+    return len(text) * 4 <= FIELD or len(text.encode(errors="surrogatepass")) <= FIELD
+
+
+def stored_info(head: Head, size: int) -> Info:
+    """The info that a head keeps: the source's of an entry, its own of what is not at the source yet."""
+    etag = f"unsynced-{head.token.hex()}" if head.kind == PUT else str(head.base)
+    modified = _EPOCH + timedelta(microseconds=head.modified)
+    expires = None if head.expires is None else _EPOCH + timedelta(microseconds=head.expires)
+    return Info(head.key, size, etag, modified, head.content_type, expires)
+
+
+def alive(head: Head) -> bool:
+    """Whether there is a blob, and it has not expired."""
+    return head.kind in (ENTRY, PUT) and (head.expires is None or head.expires > time.time_ns() // 1000)
+
+
+def packed(head: Head, size: int = 0) -> bytes:
+    """A head as bytes, for a body of this size; its checksum is last."""
+    key = head.key.encode()
+    etag = head.base.encode(errors="surrogatepass") if isinstance(head.base, str) else b""
+    kind = b"" if head.content_type is None else b"t" + head.content_type.encode(errors="surrogatepass")
+    fixed = _FIXED.pack(
+        _MAGIC,
+        head.kind,
+        2 if isinstance(head.base, str) else _BASES[head.base],
+        len(key),
+        len(etag),
+        len(kind),
+        head.modified,
+        NEVER if head.expires is None else head.expires,
+        head.stamped,
+        size,
+        head.token,
+    )
+    text = fixed + key + etag + kind
+    return text + _CRC.pack(crc32(text))
+
+
+def parsed(data: Piece) -> tuple[Head, int, int] | None:
+    """The head that data begin with, its length and the body's; None where they begin with none."""
+    try:
+        fixed = _FIXED.unpack_from(data)
+    except struct.error:
+        return None
+    magic, kind, base, keys, etags, kinds, modified, expires, stamped, size, token = fixed
+    length = _FIXED.size + keys + etags + kinds
+    if magic != _MAGIC or len(data) < length + _CRC.size:
+        return None
+    if crc32(data[:length]) != _CRC.unpack_from(data, length)[0]:
+        return None
+    text = bytes(data[_FIXED.size : length])
+    etag = text[keys : keys + etags].decode(errors="surrogatepass")
+    named = text[keys + etags :]
+    head = Head(
+        kind,
+        text[:keys].decode(errors="surrogatepass"),
+        modified,
+        None if expires == NEVER else expires,
+        named[1:].decode(errors="surrogatepass") if named else None,
+        etag if base == 2 else (ANY, ABSENT)[base & 1],
+        stamped,
+        token,
+    )
+    return head, length + _CRC.size, size
+
+
+def base_of(data: bytes) -> Expect:
+    """The source's ETag in an entry that is known to be good."""
+    fixed = _unpack(data)
+    start = _KEY + fixed[3]
+    return data[start : start + fixed[4]].decode(errors="surrogatepass") if fixed[2] == 2 else ANY
+
+
+def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
+    """The body of an entry that has one frame, when it expires and when it was fetched, in one go; None
+    where it is something else."""
+    try:
+        magic, kind, _, keys, etags, kinds, _, expires, stamped, size, _ = _unpack(data)
+        if magic != _MAGIC or kind != ENTRY or keys != len(key) or not data.startswith(key, _KEY):
+            return None
+        at = _KEY + keys + etags + kinds + 4
+        if (
+            len(data) - at != size + 4
+            or size > FRAME
+            or crc32(data[:-4]) != _unpack_crc(data, len(data) - 4)[0]
+        ):
+            return None
+    except struct.error:
+        return None
+    return data[at:-4], expires, stamped
+
+
+# --- bodies -------------------------------------------------------------------------------------------
+
+
+def _sum(frame: Piece | bytearray, seed: int, index: int) -> int:
+    # It goes on from the header's, and tells which frame this is, so that none can be moved or come from
+    # elsewhere.
+    return crc32(frame, seed) ^ index
+
+
+def sealed(head: bytes, data: bytes) -> tuple[bytes, ...] | Iterator[bytes]:
+    """An entry in pieces, out of a body that is at hand."""
+    if len(data) <= FRAME:
+        return (b"".join((head, data, _CRC.pack(_sum(data, crc32(head), 0)))),)
+    return framed(head, (data,))
+
+
+def framed(head: bytes, body: Iterable[Piece]) -> Iterator[bytes]:
+    """An entry in pieces, out of a body in pieces."""
+    seed, index, before, frame = crc32(head), 0, head, bytearray()
+    for piece in body:
+        view, at = memoryview(piece), 0
+        while at < len(view):
+            if len(frame) == FRAME:
+                yield b"".join((before, frame, _CRC.pack(_sum(frame, seed, index))))
+                index, before, frame = index + 1, b"", bytearray()
+            take = min(FRAME - len(frame), len(view) - at)
+            frame += view[at : at + take]
+            at += take
+    yield b"".join((before, frame, _CRC.pack(_sum(frame, seed, index))))
+
+
+def size_of(head: bytes, body: int) -> int:
+    """How long an entry is, of a body of so many bytes."""
+    return len(head) + body + _CRC.size * _frames_of(body)
+
+
+def _frames_of(body: int) -> int:
+    return max(1, -(-body // FRAME))
+
+
+def _frames(pieces: Iterator[Piece], seed: int, payload: int, first: int, end: int) -> Iterator[memoryview]:
+    """The frames numbered from `first` to before `end`, out of pieces that begin with the first of them."""
+    left = memoryview(b"")
+    for index in range(first, end):
+        want = min(_BLOCK, payload - index * _BLOCK)
+        if len(left) >= want:
+            block, left = left[:want], left[want:]
+        else:
+            # Only a frame that lies across pieces is copied.
+            buffer = bytearray(left)
+            while len(buffer) < want:
+                piece = next(pieces, None)
+                if piece is None:
+                    raise _damaged()
+                view, take = memoryview(piece), want - len(buffer)
+                buffer += view[:take]
+                left = view[take:]
+            block = memoryview(buffer)
+        frame = block[: -_CRC.size]
+        if _sum(frame, seed, index) != _CRC.unpack_from(block, len(frame))[0]:
+            raise _damaged()
+        yield frame
+
+
+def _damaged() -> IntegrityError:
+    return IntegrityError("the copy in the cache is damaged")
+
+
+def open_entry(
+    cache: Store, name: str, key: str | None, start: int = 0, stop: int | None = 0, *, ranges: bool
+) -> Opened | None:
+    """Read an entry; None where there is none.
+
+    Args:
+        cache: Where.
+        name: Under which name.
+        key: Whose it must be; None for anyone's.
+        start: The first byte of the body that is wanted, as in a slice.
+        stop: The byte past the last.
+        ranges: Whether the cache can read a part of a blob.
+
+    Raises:
+        IntegrityError: It is no entry, somebody else's, or damaged.
+        StoreError: The cache fails.
+    """
+    while True:
+        try:
+            if ranges and (start, stop) != (0, None):
+                found, pieces = cache._read(name, 0, _FIRST)  # pyright: ignore[reportPrivateUsage]
+                begun = True
+            else:
+                found, pieces = cache._read(name, 0, None)  # pyright: ignore[reportPrivateUsage]
+                begun = False
+        except BlobNotFoundError:
+            return None
+        etag, total = found.etag, found.size
+        first = bytes(next(pieces, b""))
+        while (result := parsed(first)) is None:
+            # A header may come in several pieces.
+            piece = next(pieces, None) if len(first) < _FIRST else None
+            if piece is None:
+                raise _damaged()
+            first += piece
+        head, length, size = result
+        payload, seed, count = total - length, crc32(first[:length]), _frames_of(size)
+        if (key is not None and head.key != key) or payload != size + count * _CRC.size:
+            raise _damaged()
+        if (start, stop) == (0, 0) or (head.kind != INTENT and not alive(head)):
+            return Opened(head, etag, size, iter(()), None)
+        low, high = span(start, stop, size)
+        if total <= _FIRST or not begun:
+            rest = _after(first[length:], pieces)
+            if count == 1:
+                data = bytes(next(_frames(rest, seed, payload, 0, 1)))
+                part = data if (low, high) == (0, size) else memoryview(data)[low:high]
+                return Opened(head, etag, size, iter((part,)), data)
+            body = _frames(rest, seed, payload, 0, -(-high // FRAME))
+            return Opened(head, etag, size, cut(body, low, high), None)
+        if low == high:
+            return Opened(head, etag, size, iter(()), None)
+        one, end = low // FRAME, -(-high // FRAME)
+        try:
+            again, pieces = cache._read(  # pyright: ignore[reportPrivateUsage]
+                name, length + one * _BLOCK, min(total, length + end * _BLOCK)
+            )
+        except BlobNotFoundError:
+            return None
+        if again.etag == etag:
+            body = _frames(pieces, seed, payload, one, end)
+            return Opened(head, etag, size, cut(body, low - one * FRAME, high - one * FRAME), None)
+        # It was replaced between the two reads.
+
+
+def _after(first: bytes, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    yield first
+    yield from pieces

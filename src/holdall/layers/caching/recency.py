@@ -1,0 +1,230 @@
+"""Which entries a cache holds, how much they take, and which were used last."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from secrets import token_hex
+
+from holdall.errors import BlobNotFoundError, StoreError
+from holdall.layers.caching.entry import CLEAN, DIRTY, micros
+from holdall.store import ANY, PLAIN, Store
+
+__all__ = ["Recency"]
+
+_LOG = "recency-"
+"""Names of what keeps the order of use: parts of a log, each named by its time."""
+_is_entry = re.compile(rf"{CLEAN}[0-9a-f]{{40}}").fullmatch
+_is_record = re.compile(rf"{DIRTY}[0-9a-f]{{40}}").fullmatch
+_is_log = re.compile(rf"{_LOG}([0-9a-f]{{16}})-[0-9a-f]{{8}}").fullmatch
+_NAME = 20
+"""The bytes of a name in the log."""
+_TOUCHES = 128
+"""How many uses are put in order together, and written down together: a kill forgets twice as many."""
+_PARTS = 64
+"""How many parts a log has before they are made one."""
+_SHARE = 16
+"""Others write into the cache too: it is counted anew whenever this part of it was written from here."""
+
+
+class Recency:
+    """The entries of a cache in the order of their use, and a bound on their bytes.
+
+    Args:
+        cache: Where they are.
+        most: The most bytes they may take together.
+        failed: Told of what the cache failed at.
+        evicted: Told of each entry that was removed to make room.
+    """
+
+    def __init__(
+        self, cache: Store, most: int, failed: Callable[[str, StoreError], None], evicted: Callable[[], None]
+    ) -> None:
+        self._cache, self._most, self._failed, self._evicted = cache, most, failed, evicted
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what is known, as after a fork: it is counted anew."""
+        self._lock = threading.RLock()
+        self._order: OrderedDict[str, int] = OrderedDict()
+        self._records: dict[str, int] = {}
+        self._total = 0
+        self._added = 0
+        self.used: list[str] = []
+        """Names of entries that were used since the order was brought up to date."""
+        self._noted: list[str] = []
+        """Names to be written down."""
+        self._counted = False
+        self.limit = 1
+        """How many uses are gathered before the order is brought up to date: none before the first count."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes entries and records take."""
+        with self._lock:
+            self._count()
+            return self._total
+
+    def touch(self, name: str) -> None:
+        """An entry was used."""
+        # Appending needs no lock; the order is brought up to date when it is needed.
+        used = self.used
+        used.append(name)
+        if len(used) >= self.limit:
+            self.settle()
+
+    def settle(self) -> None:
+        """Put in order what was used."""
+        with self._lock:
+            self._count()
+            self._settle()
+
+    def _settle(self) -> None:
+        used, move = self.used, self._order.move_to_end
+        number = len(used)
+        # Of one that was used more than once, the last time counts.
+        names = list(dict.fromkeys(reversed(used[:number])))[::-1]
+        del used[:number]
+        for name in names:
+            try:
+                move(name)
+            except KeyError:
+                continue
+        self._noted += names
+        if len(self._noted) >= _TOUCHES:
+            self._write_noted()
+
+    def fits(self, size: int) -> bool:
+        """Whether an entry of this size can be held at all."""
+        return size <= self._most
+
+    def reserve(self, name: str, size: int) -> bool:
+        """Make room for an entry, or a record, before it is written; False where there is none."""
+        with self._lock:
+            self._count()
+            if self._added * _SHARE > self._most:
+                self._recount()
+            if not self._counted:
+                return False
+            self._set(name, size)
+            self._added += size
+            return self._shrink(name)
+
+    def set(self, name: str, size: int) -> None:
+        """A note or record of this size is there."""
+        with self._lock:
+            if self._counted:
+                self._set(name, size)
+                self._shrink(name)
+
+    def _set(self, name: str, size: int) -> None:
+        self._settle()
+        if name.startswith(DIRTY):
+            self._total += size - self._records.get(name, 0)
+            self._records[name] = size
+        else:
+            self._total += size - self._order.get(name, 0)
+            self._order[name] = size
+            self._order.move_to_end(name)
+            self._noted.append(name)
+
+    def forget(self, name: str) -> None:
+        """An entry or record is gone."""
+        with self._lock:
+            self._total -= self._order.pop(name, 0) + self._records.pop(name, 0)
+
+    def _shrink(self, spared: str) -> bool:
+        """Remove what was used longest ago until the rest is within the bound."""
+        failing: dict[str, int] = {}
+        while self._total > self._most:
+            name = next((each for each in self._order if each != spared and each not in failing), None)
+            if name is None:
+                return False
+            try:
+                self._cache._delete(name, ANY)  # pyright: ignore[reportPrivateUsage]
+            except StoreError as error:
+                self._failed("evict", error)
+                failing[name] = 0
+                if len(failing) >= 3:
+                    return False
+                continue
+            self._total -= self._order.pop(name, 0)
+            self._evicted()
+        return True
+
+    # --- over restarts ---
+
+    def _count(self) -> None:
+        if not self._counted:
+            self._recount()
+
+    def _recount(self) -> None:
+        """Ask the cache what it holds, and the log in which order that was used."""
+        self.flush()
+        try:
+            found = [info for info in self._cache._scan("", "") if _is_ours(info.key)]  # pyright: ignore[reportPrivateUsage]
+        except StoreError as error:
+            self._failed("list", error)
+            return
+        logs = [info.key for info in found if _is_log(info.key)]
+        self._records = {info.key: info.size for info in found if _is_record(info.key)}
+        entries = {info.key: info for info in found if _is_entry(info.key)}
+        used = {name: (micros(info.modified), 0) for name, info in entries.items()}
+        for log in logs:
+            match = _is_log(log)
+            moment = int(match[1], 16) if match else 0
+            for place, name in enumerate(self._part(log)):
+                # A note may be older than the entry, which was written again since.
+                used[name] = max(used.get(name, (0, 0)), (moment, place))
+        self._order = OrderedDict(
+            (name, entries[name].size) for name in sorted(entries, key=used.__getitem__)
+        )
+        self._total = sum(self._order.values()) + sum(self._records.values())
+        self._added, self._counted, self.limit = 0, True, _TOUCHES
+        self._shrink("")
+        if len(logs) > _PARTS and self._write_part(list(self._order)):
+            self._forget_parts(logs)
+
+    def _part(self, log: str) -> list[str]:
+        try:
+            data = b"".join(self._cache._read(log, 0, None)[1])  # pyright: ignore[reportPrivateUsage]
+        except BlobNotFoundError:
+            return []
+        except StoreError as error:
+            self._failed("read the order of use", error)
+            return []
+        return [CLEAN + data[at : at + _NAME].hex() for at in range(0, len(data) // _NAME * _NAME, _NAME)]
+
+    def _write_part(self, names: list[str]) -> bool:
+        data = b"".join([bytes.fromhex(name[len(CLEAN) :]) for name in names])
+        try:
+            self._cache._write(f"{_LOG}{micros():016x}-{token_hex(4)}", (data,), ANY, PLAIN)  # pyright: ignore[reportPrivateUsage]
+        except StoreError as error:
+            self._failed("write the order of use", error)
+            return False
+        return True
+
+    def _forget_parts(self, logs: list[str]) -> None:
+        for log in logs:
+            try:
+                self._cache._delete(log, ANY)  # pyright: ignore[reportPrivateUsage]
+            except StoreError as error:
+                self._failed("delete the order of use", error)
+
+    def flush(self) -> None:
+        """Write down what was used since the last time."""
+        with self._lock:
+            self._settle()
+            self._write_noted()
+
+    def _write_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        if noted:
+            latest = list(dict.fromkeys(reversed(noted)))
+            self._write_part(latest[::-1])
+
+
+def _is_ours(name: str) -> bool:
+    return bool(_is_entry(name) or _is_record(name) or _is_log(name))

@@ -1,0 +1,383 @@
+"""The copies that a cache holds: a cache that fails is as good as an empty one, and it is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from itertools import count
+from typing import NamedTuple
+from weakref import WeakSet
+
+from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
+from holdall.layers.caching.entry import (
+    CLAIM,
+    CLEAN,
+    ENTRY,
+    WRITING,
+    Head,
+    Opened,
+    digest_of,
+    framed,
+    micros,
+    open_entry,
+    packed,
+    parsed,
+    sealed,
+    size_of,
+)
+from holdall.layers.caching.recency import Recency
+from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Info, Piece, Store
+
+__all__ = ["SIZES", "CacheStats", "Shelf", "clean_name"]
+
+SIZES = 4096
+"""How many hits are added up together."""
+_DOUBT = 600 * 10**6
+"""For how many microseconds a note that the source is written keeps others from filling in a copy: so long
+may a copy be missing whose writer was killed."""
+
+
+class CacheStats(NamedTuple):
+    """What a cache did since this handle was opened.
+
+    Attributes:
+        hits: Reads that the cache served.
+        misses: Reads that the source served.
+        revalidations: How often the source was asked whether a copy is still good.
+        bytes_from_cache: How many bytes of bodies the cache gave.
+        bytes_from_source: How many bytes of bodies the source gave.
+        evictions: How many copies were removed to make room.
+        errors: How often the cache failed, or held something damaged, and was done without.
+    """
+
+    hits: int
+    misses: int
+    revalidations: int
+    bytes_from_cache: int
+    bytes_from_source: int
+    evictions: int
+    errors: int
+
+
+def clean_name(key: str) -> str:
+    """The name of a key's entry."""
+    return CLEAN + digest_of(key)
+
+
+# Locks that another thread held at a fork are held for ever in the child.
+_shelves: WeakSet[Shelf] = WeakSet()
+
+
+class Shelf:
+    """Entries in a cache, none of whose failures reaches a reader.
+
+    Args:
+        cache: The store that holds them.
+        max_bytes: The most bytes they may take together; None for no bound.
+    """
+
+    def __init__(self, cache: Store, max_bytes: int | None) -> None:
+        self.cache = cache
+        self.ranges = Can.RANGE in cache.can
+        self.swaps = Can.SWAP in cache.can and Can.CREATE in cache.can
+        self.recency = None if max_bytes is None else Recency(cache, max_bytes, self.failed, self._evict)
+        # Counting needs no lock where one call does it.
+        self._misses, self._asked = count(), count()
+        self._evicted, self._errors = count(), count()
+        self.lock = threading.Lock()
+        self.flights: dict[str, Flight] = {}
+        self.renewed: dict[str, tuple[str, int]] = {}
+        """Of large entries, when they were last found to be good; of one with this ETag."""
+        self.followers: list[Callable[[], None]] = []
+        """Told of a fork too."""
+        self._hits, self._cached, self._fetched = 0, 0, 0
+        self.sizes: list[int] = []
+        """Of the hits that were not added up yet: appending to a list needs no lock."""
+        _shelves.add(self)
+
+    def after_fork(self) -> None:
+        """Nobody else of this process is here any more."""
+        self.lock = threading.Lock()
+        self.flights = {}
+        if self.recency is not None:
+            self.recency.reset()
+        for follower in self.followers:
+            follower()
+
+    # --- what is counted ---
+
+    def hit(self, size: int) -> None:
+        """A read was served from here."""
+        self.sizes.append(size)
+        if len(self.sizes) > SIZES:
+            self.add_up()
+
+    def add_up(self) -> None:
+        """Add up the hits."""
+        with self.lock:
+            sizes = self.sizes
+            number = len(sizes)
+            self._hits += number
+            self._cached += sum(sizes[:number])
+            del sizes[:number]
+
+    def miss(self) -> None:
+        """A read was not."""
+        next(self._misses)
+
+    def fetched(self, size: int) -> None:
+        """The source gave so many bytes."""
+        with self.lock:
+            self._fetched += size
+
+    def asked(self) -> None:
+        """The source was asked whether a copy is good."""
+        next(self._asked)
+
+    def _evict(self) -> None:
+        next(self._evicted)
+
+    def failed(self, what: str, error: StoreError) -> None:
+        """The cache failed, and is done without."""
+        import logging
+
+        next(self._errors)
+        logging.getLogger("holdall.layers.caching").warning("the cache failed to %s: %s", what, error)
+
+    def stats(self) -> CacheStats:
+        """What was counted."""
+        self.add_up()
+        return CacheStats(
+            hits=self._hits,
+            misses=_so_far(self._misses),
+            revalidations=_so_far(self._asked),
+            bytes_from_cache=self._cached,
+            bytes_from_source=self._fetched,
+            evictions=_so_far(self._evicted),
+            errors=_so_far(self._errors),
+        )
+
+    # --- reading ---
+
+    def open(self, name: str, key: str, start: int = 0, stop: int | None = None) -> Opened | None:
+        """An entry, its bytes from `start` to `stop`; None where there is none that is good."""
+        try:
+            opened = open_entry(self.cache, name, key, start, stop, ranges=self.ranges)
+        except StoreError as error:
+            # A range that no slice takes is the caller's error, and raised where the source is asked.
+            if not isinstance(error, ValueError):
+                self.failed("read", error)
+            return None
+        if opened is None or opened.head.kind != ENTRY:
+            return None
+        return opened
+
+    def head(self, name: str, key: str) -> tuple[Head, str] | None:
+        """What an entry begins with, and the cache's ETag of it."""
+        opened = self.open(name, key, 0, 0)
+        return None if opened is None else (opened.head, opened.etag)
+
+    def touch(self, name: str) -> None:
+        """An entry was used."""
+        if self.recency is not None:
+            self.recency.touch(name)
+
+    # --- writing ---
+
+    def fits(self, size: int) -> bool:
+        """Whether a body of this size can be held at all."""
+        return self.recency is None or self.recency.fits(size)
+
+    def put(
+        self, name: str, head: Head | None, body: bytes | Iterable[Piece], size: int, expect: Expect
+    ) -> Info | None:
+        """Keep a copy; None where that can't be done, or somebody came before.
+
+        Args:
+            name: Its name.
+            head: What it is; None where that can't be kept.
+            body: Its bytes.
+            size: How many there are.
+            expect: What must be there now.
+        """
+        if head is None:
+            return None
+        start = packed(head, size)
+        total = size_of(start, size)
+        recency = self.recency
+        if recency is not None:
+            if not recency.fits(total):
+                return None
+            if not recency.reserve(name, total):
+                self.unsure(name)
+                return None
+        pieces = sealed(start, body) if isinstance(body, bytes) else framed(start, body)
+        try:
+            info = self.write(name, pieces, expect)
+        except ConcurrencyError:
+            self.unsure(name)
+            return None
+        except StoreError as error:
+            self.unsure(name)
+            self.failed("write", error)
+            return None
+        except BaseException:
+            self.unsure(name)
+            raise
+        if recency is not None:
+            recency.set(name, info.size)
+        return info
+
+    def write(self, name: str, pieces: Iterable[Piece], expect: Expect) -> Info:
+        """Write to the cache.
+
+        Raises:
+            ConcurrencyError: Something else is there than what is expected.
+            StoreError: The cache fails.
+        """
+        if self.cache.inline and not isinstance(pieces, tuple):
+            # What lives in memory keeps one piece as it is, and needs twice the room to join many.
+            buffer = BytesIO()
+            buffer.writelines(pieces)
+            pieces = (buffer.getvalue(),)
+        return self.cache._write(name, pieces, expect, PLAIN)  # pyright: ignore[reportPrivateUsage]
+
+    def unsure(self, name: str) -> None:
+        """Nobody knows which entry is there: ask."""
+        if self.recency is not None:
+            try:
+                self.recency.set(name, self.cache._info(name).size)  # pyright: ignore[reportPrivateUsage]
+            except BlobNotFoundError:
+                self.recency.forget(name)
+            except StoreError:
+                self.recency.reset()
+
+    def drop(self, name: str, expect: Expect = ANY) -> bool:
+        """Remove an entry, whatever is there, unless it isn't what is expected; whether that was done."""
+        try:
+            self.remove(name, expect)
+        except ConcurrencyError:
+            return False
+        except StoreError as error:
+            self.failed("delete", error)
+            return False
+        return True
+
+    def drop_seen(self, name: str, etag: str) -> None:
+        """Remove the entry with this ETag, and no note that took its place."""
+        self.drop(name, etag if self.swaps else ANY)
+
+    def remove(self, name: str, expect: Expect = ANY) -> bool:
+        """Remove an entry; whether it was there.
+
+        Raises:
+            ConcurrencyError: It isn't what is expected.
+            StoreError: The cache fails.
+        """
+        gone = self.cache._delete(name, expect)  # pyright: ignore[reportPrivateUsage]
+        if self.recency is not None:
+            self.recency.forget(name)
+        return gone
+
+    # --- notes on who changes what ---
+
+    def claim(self, name: str, key: str) -> str | None:
+        """Say that a copy is about to be made, before the source is read: the copy is published only while
+        this note stands, so that none is which raced a write. None where the source is being written."""
+        try:
+            try:
+                seen = open_entry(self.cache, name, key, 0, 0, ranges=self.ranges)
+                expect = ABSENT if seen is None else seen.etag
+                if seen is not None and seen.head.kind == WRITING:
+                    age = micros() - seen.head.stamped
+                    if 0 <= age < _DOUBT:
+                        return None
+            except IntegrityError:
+                expect = self.cache._info(name).etag  # pyright: ignore[reportPrivateUsage]
+            return self._note(CLAIM, name, key, expect)
+        except (ConcurrencyError, BlobNotFoundError):
+            return None
+        except StoreError as error:
+            self.failed("write", error)
+            return None
+
+    def mark(self, name: str, key: str) -> str:
+        """Say that the source is about to be written, in place of the copy.
+
+        Raises:
+            StoreError: The cache fails, so that an old copy might stay.
+        """
+        return self._note(WRITING, name, key, ANY)
+
+    def _note(self, kind: int, name: str, key: str, expect: Expect) -> str:
+        note = sealed(packed(Head(kind, key, stamped=micros())), b"")
+        info = self.cache._write(name, note, expect, PLAIN)  # pyright: ignore[reportPrivateUsage]
+        if self.recency is not None:
+            self.recency.set(name, info.size)
+        return info.etag
+
+    def unmark(self, name: str, mark: str) -> None:
+        """Take back that the source is written. Where others came between, what they left is in doubt."""
+        try:
+            self.remove(name, mark)
+        except ConcurrencyError:
+            self.drop(name)
+        except StoreError as error:
+            self.failed("delete", error)
+
+    # --- all of them ---
+
+    def names(self) -> Iterator[str]:
+        """The names of all entries."""
+        size = len(CLEAN) + 40
+        for name in self.cache._keys(CLEAN, ""):  # pyright: ignore[reportPrivateUsage]
+            if len(name) == size and set(name[len(CLEAN) :]) <= _HEX:
+                yield name
+
+    def key_of(self, name: str) -> str | None:
+        """Whose entry this is; None where it is not ours."""
+        try:
+            pieces = self.cache._read(name, 0, 1 << 16 if self.ranges else None)[1]  # pyright: ignore[reportPrivateUsage]
+            found = parsed(b"".join([bytes(next(pieces, b""))]))
+        except BlobNotFoundError:
+            return None
+        return None if found is None else found[0].key
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
+class Flight:
+    """A fetch that others wait for.
+
+    Attributes:
+        done: Set when it is over.
+        alone: Whether those who waited had better fetch for themselves, each at once.
+    """
+
+    __slots__ = ("alone", "done")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.alone = False
+
+
+def _so_far(counter: count[int]) -> int:
+    # How often it was counted, without counting: `count(5)`.
+    return int(repr(counter)[6:-1])
+
+
+def _forked() -> None:
+    for shelf in list(_shelves):
+        shelf.after_fork()
+
+
+def _register() -> None:
+    import os
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forked)
+
+
+_register()

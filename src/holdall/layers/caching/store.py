@@ -1,0 +1,350 @@
+"""A store in front of a slower one."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from functools import cached_property
+from math import isfinite
+from typing import Any, Literal, TypeVar, overload
+
+from holdall.errors import (
+    ConcurrencyError,
+    InvalidArgumentError,
+    PartialWriteError,
+    StoreError,
+    UnsupportedOperation,
+)
+from holdall.keys import check_prefix
+from holdall.layers.caching.back import Back
+from holdall.layers.caching.shelf import CacheStats, Shelf, clean_name
+from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
+from holdall.layers.caching.through import Through
+from holdall.layers.layer import Layer
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["CacheMode", "CachingStore"]
+
+T = TypeVar("T")
+
+
+class CacheMode(enum.Enum):
+    """What a `CachingStore` does with its cache."""
+
+    NONE = "none"
+    """Nothing: every call goes to the source."""
+    WRITE_THROUGH = "write-through"
+    """Reads leave copies; a write is at the source when it returns."""
+    WRITE_BACK = "write-back"
+    """Reads leave copies; a write is recorded in the cache, and at the source after the next sync."""
+
+
+class CachingStore(Layer):
+    """A store with copies of its blobs in another, faster one.
+
+    How fresh a read is, is chosen by `fresh`:
+
+    - `"etag"` asks the source at each read whether the copy is still good: never stale, and the body is
+      fetched only when it changed.
+    - A number of seconds, or a timedelta, serves a copy up to that age unasked.
+    - `"immutable"` never asks again, for blobs that are not replaced.
+
+    What is written through this store is read back at once in every mode, by all who share the cache. A
+    copy that raced a write is never kept. A copy is checked by a CRC-32 of each 128 KiB before it is given:
+    one that is damaged, like a cache that fails, is done without, logged and counted in `stats()`.
+
+    With `CacheMode.WRITE_BACK`, the cache keeps what is not yet at the source: with a persistent cache, a
+    killed process loses nothing, and the next one that opens source and cache in this mode goes on with it.
+    There a cache that fails is an error, because the source may hold older blobs. A blob's ETag changes once
+    when it is uploaded.
+
+    A cache belongs to one source. To share one store among several, give each a folder: `cache / "photos"`.
+
+    Args:
+        store: The source.
+        cache: Where the copies are kept; other keys in it are left alone.
+        mode: What the cache is for; its value, such as `"write-back"`, will do.
+        fresh: As above.
+        max_bytes: The most bytes the copies take; those used longest ago go first, in an order that
+            outlives a restart but for the last 256 uses before a kill. Several processes that share a cache
+            may each exceed it by a sixteenth and one blob until they count again. What waits for a sync
+            counts, but is never removed. None is no bound.
+        sync_on_close: Whether closing a write-back store uploads what is recorded; what could not be is
+            still recorded, and named by a `PartialWriteError`.
+        jobs: How many blobs a sync uploads at once.
+
+    Raises:
+        InvalidArgumentError: An argument can't be right.
+        UnsupportedOperation: The cache can't do what this needs: WRITE and DELETE always, LIST for a bound
+            or write-back, CREATE and SWAP for write-back and all but `fresh="etag"`.
+
+    >>> from holdall import MemoryStore
+    >>> source, cache = MemoryStore({"a": b"1"}), MemoryStore()
+    >>> with CachingStore(source, cache) as store:
+    ...     store["a"], store["a"], store.stats().hits
+    (b'1', b'1', 1)
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Store,
+        mode: CacheMode | Literal["none", "write-through", "write-back"] = CacheMode.WRITE_THROUGH,
+        *,
+        fresh: float | timedelta | Literal["etag", "immutable"] = "etag",
+        max_bytes: int | None = None,
+        sync_on_close: bool = True,
+        jobs: int = 8,
+    ) -> None:
+        super().__init__(store, cache)
+        self._mode = _mode(mode)
+        self._fresh = _freshness(fresh)
+        _check_count("max_bytes", max_bytes)
+        _check_count("jobs", jobs)
+        self._max_bytes, self._sync_on_close, self._jobs = max_bytes, bool(sync_on_close), jobs
+        self._source, self._cache = store, cache
+        self._check_cache()
+        self._shelf = Shelf(cache, max_bytes)
+        self._back: Back | None = None
+        self._how: Store = store
+        self._through: Through | None = None
+        if self._mode is not CacheMode.NONE:
+            self._through = Through(store, self._shelf, self._fresh)
+            self._how = self._through
+        if self._mode is CacheMode.WRITE_BACK and self._through is not None:
+            self._back = Back(self._through, cache, self._shelf)
+            self._how = self._back
+        # Whether a read may be answered without asking the source.
+        unasked = self._through is not None and not self._through.asks and self._back is None
+        self._quick = self._through.quick if self._through is not None and unasked else None
+
+    def _check_cache(self) -> None:
+        if self._mode is CacheMode.NONE:
+            return
+        needed = Can.WRITE | Can.DELETE
+        if self._max_bytes is not None:
+            needed |= Can.LIST
+        if self._fresh != "etag":
+            needed |= Can.CREATE | Can.SWAP
+        if self._mode is CacheMode.WRITE_BACK:
+            needed |= Can.LIST | Can.CREATE | Can.SWAP
+        missing = [flag.name or "" for flag in needed & ~self._cache.can]
+        if missing:
+            name = type(self._cache).__name__
+            raise UnsupportedOperation(
+                f"as a cache for {self._mode.value} with these options, {name} lacks {', '.join(missing)}"
+            )
+
+    @cached_property
+    def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._how.can
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "store": self._source,
+            "cache": self._cache,
+            "mode": self._mode,
+            "fresh": self._fresh,
+            "max_bytes": self._max_bytes,
+            "sync_on_close": self._sync_on_close,
+            "jobs": self._jobs,
+        }
+
+    # --- the cache ---
+
+    def stats(self) -> CacheStats:
+        """What the cache did since this handle was opened.
+
+        >>> from holdall import MemoryStore
+        >>> store = CachingStore(MemoryStore({"a": b"four"}), MemoryStore(), fresh="immutable")
+        >>> _ = store["a"], store["a"]
+        >>> store.stats().misses, store.stats().bytes_from_cache
+        (1, 4)
+        """
+        return self._shelf.stats()
+
+    def invalidate(self, key: str | None = None, *, prefix: str | None = None) -> int:
+        """Drop copies, so that the source is read again; how many there were. What waits for a sync stays.
+
+        Args:
+            key: Whose copy; without it and without a prefix, all.
+            prefix: Of all keys that start with this string.
+
+        Raises:
+            StoreError: The cache fails, and old copies may stay.
+
+        >>> from holdall import MemoryStore
+        >>> store = CachingStore(MemoryStore({"a": b"1"}), MemoryStore(), fresh="immutable")
+        >>> store["a"], store.invalidate("a"), store.invalidate()
+        (b'1', 1, 0)
+        """
+        if key is not None:
+            if prefix is not None:
+                raise InvalidArgumentError("give a key or a prefix, not both")
+            name = clean_name(self._checked(key))
+            return int(self._shelf.remove(name))
+        self._need_open()
+        if Can.LIST not in self._cache.can:
+            raise UnsupportedOperation(f"{type(self._cache).__name__} can't list; invalidate key by key")
+        prefix = check_prefix(prefix)
+        count = 0
+        for name in list(self._shelf.names()):
+            if prefix and not (self._shelf.key_of(name) or "").startswith(prefix):
+                continue
+            count += self._shelf.remove(name)
+        return count
+
+    def dirty(self) -> dict[str, Literal["put", "delete"]]:
+        """What is recorded and not yet at the source: for each key what waits, in order of the keys.
+
+        >>> from holdall import MemoryStore
+        >>> store = CachingStore(MemoryStore({"a": b"1"}), MemoryStore(), CacheMode.WRITE_BACK)
+        >>> store["b"] = b"2"
+        >>> del store["a"]
+        >>> store.dirty()
+        {'a': 'delete', 'b': 'put'}
+        """
+        self._need_open()
+        return {} if self._back is None else self._back.dirty()
+
+    def sync(self, etag_behavior: Conflicts = "skip") -> SyncReport:
+        """Bring what is recorded to the source, several at once; one key's failure stops no other.
+
+        A conflict is a key that changed at the source since it was read here, to other bytes than ours. A
+        put of what was never read here has nothing to compare with, and replaces what the source has.
+
+        Args:
+            etag_behavior: What is done with a conflict: `"skip"` leaves it recorded and reports it,
+                `"overwrite"` uploads it, `"raise"` leaves it and raises once all others are done.
+
+        Raises:
+            SyncConflictError: There are conflicts, and `etag_behavior` is `"raise"`.
+            StoreError: The cache can't tell what is recorded.
+
+        >>> from holdall import MemoryStore
+        >>> source = MemoryStore()
+        >>> store = CachingStore(source, MemoryStore(), "write-back")
+        >>> store["a"] = b"1"
+        >>> store.sync().uploaded, source["a"]
+        (('a',), b'1')
+        """
+        if etag_behavior not in ("skip", "overwrite", "raise"):
+            raise InvalidArgumentError(
+                f"etag_behavior is 'skip', 'overwrite' or 'raise', not {etag_behavior!r}"
+            )
+        self._need_open()
+        return SyncReport() if self._back is None else synchronise(self._back, etag_behavior, self._jobs)
+
+    def _need_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _close(self) -> None:
+        if self._shelf.recency is not None:
+            self._shelf.recency.flush()
+        if self._back is None or not self._sync_on_close:
+            return
+        try:
+            report = synchronise(self._back, "skip", self._jobs)
+        except StoreError as error:
+            raise PartialWriteError(
+                "the cache can't tell what is still to be uploaded", failures={"cache": error}
+            ) from error
+        if not report.clean:
+            failures: dict[str, Exception] = dict(report.failures)
+            for key in report.conflicts:
+                failures[key] = ConcurrencyError("it changed at the source since it was read", key=key)
+            named = ", ".join(map(repr, sorted(failures)[:10])) + (", ..." if len(failures) > 10 else "")
+            raise PartialWriteError(
+                f"{len(failures)} blobs are recorded in the cache and not uploaded: {named}; "
+                "open the store again and call sync()",
+                failures=failures,
+            )
+
+    # --- the primitives, by mode ---
+
+    @overload
+    def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str, default: T) -> bytes | T: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        quick = self._quick
+        if quick is not None and type(key) is str and not self._closed:
+            data = quick(key)
+            if data is not None:
+                return data
+        return super().get(key, default)
+
+    get.__doc__ = Store.get.__doc__
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        return self._how._read(key, start, stop)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        return self._how._write(key, body, expect, attributes)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        return self._how._delete(key, expect)
+
+    def _info(self, key: str) -> Info:
+        return self._how._info(key)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return self._how._scan(prefix, after)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._how._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._how._children(prefix)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        return self._how._put_many(items, attributes)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return self._how._delete_many(keys)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._how._copy(source, target, expect)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._how._move(source, target, expect)
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        return self._how._sign(key, method, seconds)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        return self._how._digest(key, algorithm)
+
+    def _clear(self) -> None:
+        self._how._clear()
+
+
+def _mode(mode: object) -> CacheMode:
+    try:
+        return CacheMode(mode)
+    except ValueError:
+        known = ", ".join(repr(each.value) for each in CacheMode)
+        raise InvalidArgumentError(f"mode is a CacheMode or one of {known}, not {mode!r}") from None
+
+
+def _freshness(fresh: object) -> float | Literal["etag", "immutable"]:
+    if fresh in ("etag", "immutable"):
+        return fresh
+    if isinstance(fresh, timedelta):
+        fresh = fresh.total_seconds()
+    if isinstance(fresh, bool) or not isinstance(fresh, int | float) or not isfinite(fresh) or fresh <= 0:
+        raise InvalidArgumentError(
+            f"fresh is 'etag', 'immutable', or the greatest age in seconds or as a timedelta, not {fresh!r}"
+        )
+    return float(fresh)
+
+
+def _check_count(what: str, number: object) -> None:
+    if number is None and what == "max_bytes":
+        return
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InvalidArgumentError(f"{what} is an int of at least one, not {number!r}")

@@ -1,0 +1,369 @@
+"""Uploading what a write-back cache holds, in an order of steps that is safe to kill anywhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from typing import Literal, TypeAlias
+
+from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
+from holdall.layers.caching.back import Back, Record, dirty_name
+from holdall.layers.caching.entry import (
+    DIRTY,
+    HOLD,
+    INTENT,
+    SENT,
+    Head,
+    Opened,
+    alive,
+    digest_of,
+    head_of,
+    micros,
+    open_entry,
+    packed,
+    sealed,
+    stored_info,
+)
+from holdall.layers.caching.shelf import clean_name
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece
+
+__all__ = ["Conflicts", "SyncConflictError", "SyncReport", "synchronise"]
+
+Conflicts: TypeAlias = Literal["skip", "overwrite", "raise"]
+"""What is done with a key that changed at the source since it was read."""
+
+_SIZE = 16
+_DELETED = bytes(_SIZE)
+"""Stands for the digest of what was deleted."""
+_REMEMBERED = 256
+"""How many uploads of unknown outcome are remembered of a key."""
+_ATTEMPTS = 100
+_STALE = 600 * 10**6
+"""After how many microseconds a note of someone who compares is litter that a kill left."""
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did, by key."""
+
+    uploaded: tuple[str, ...] = ()
+    """Put to the source, or found there already with the same bytes."""
+    deleted: tuple[str, ...] = ()
+    """Deleted at the source."""
+    conflicts: tuple[str, ...] = ()
+    """Changed at the source since they were read: left as they are, here and there."""
+    failures: Mapping[str, Exception] = field(default_factory=dict[str, Exception])
+    """What could not be done, and why; it is still recorded."""
+    bytes: int = 0
+    """How many bytes of bodies were uploaded."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether all that was recorded is at the source now."""
+        return not self.conflicts and not self.failures
+
+
+class SyncConflictError(ConcurrencyError):
+    """Blobs changed at the source since they were read. None of them was uploaded; all are still recorded.
+
+    Attributes:
+        conflicts: Their keys.
+        report: What the sync did beside that.
+    """
+
+    conflicts: tuple[str, ...] = ()
+    report: SyncReport = SyncReport()
+
+
+class _Outcome:
+    """What became of the records, gathered from many threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.keys: dict[str, list[str]] = {"uploaded": [], "deleted": [], "conflicts": []}
+        self.failures: dict[str, Exception] = {}
+        self.bytes = 0
+
+    def add(self, what: str, key: str, size: int = 0) -> None:
+        with self.lock:
+            self.keys[what].append(key)
+            self.bytes += size
+
+    def fail(self, key: str, error: Exception) -> None:
+        with self.lock:
+            self.failures[key] = error
+
+    def report(self) -> SyncReport:
+        ordered = {what: tuple(sorted(keys)) for what, keys in self.keys.items()}
+        failures = {key: self.failures[key] for key in sorted(self.failures)}
+        return SyncReport(**ordered, failures=failures, bytes=self.bytes)
+
+
+def synchronise(back: Back, conflicts: Conflicts, jobs: int) -> SyncReport:
+    """Upload what is recorded; one key's failure stops no other.
+
+    Raises:
+        SyncConflictError: There are conflicts, and they are to be raised.
+        StoreError: The cache can't tell what it holds.
+    """
+    outcome = _Outcome()
+    names = [info.key for info in back.cache._scan(DIRTY, "") if _is_name(info.key, DIRTY)]  # pyright: ignore[reportPrivateUsage]
+    tasks = [partial(_settle, back, name, conflicts == "overwrite", outcome) for name in names]
+    if jobs == 1 or len(tasks) < 2 or (back.cache.inline and back.source.inline):
+        for task in tasks:
+            task()
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(jobs, len(tasks)), "holdall-sync") as pool:
+            for _ in pool.map(_call, tasks):
+                pass
+    _sweep(back)
+    report = outcome.report()
+    if report.conflicts and conflicts == "raise":
+        named = ", ".join(map(repr, report.conflicts[:10])) + (", ..." if len(report.conflicts) > 10 else "")
+        error = SyncConflictError(
+            f"{len(report.conflicts)} blobs changed at the source since they were read: {named}; "
+            "sync with 'skip' leaves them, 'overwrite' uploads them"
+        )
+        error.conflicts, error.report = report.conflicts, report
+        raise error
+    return report
+
+
+def _call(task: Callable[[], None]) -> None:
+    task()
+
+
+def _is_name(name: str, prefix: str) -> bool:
+    return len(name) == len(prefix) + 40 and set(name[len(prefix) :]) <= set("0123456789abcdef")
+
+
+def _settle(back: Back, name: str, force: bool, outcome: _Outcome) -> None:
+    """Bring one record to the source."""
+    key = name
+    try:
+        opened = back.opened(name, None, 0, 0)
+        if opened is None:
+            return
+        head, key = opened.head, opened.head.key
+        if head.kind == HOLD:
+            if not 0 <= micros() - head.stamped < _STALE:
+                back.remove(name, opened.etag)
+            return
+        _Upload(back, Record(name, opened.etag, head, opened.size), force, outcome).run()
+    except StoreError as error:
+        error.key = error.key or key
+        outcome.fail(key, error)
+
+
+class _Changed(Exception):
+    """The record is not the one that was looked at; the next sync brings what it is now."""
+
+
+class _Upload:
+    """One record on its way.
+
+    The order of steps: what is sent is noted, the source is written, the copy in the cache is replaced, the
+    record goes, the note goes. A kill between any two leaves a record; the next sync finds at the source what
+    the note tells is our own, so that it is no conflict, even if the record was changed meanwhile.
+    """
+
+    def __init__(self, back: Back, record: Record, force: bool, outcome: _Outcome) -> None:
+        self._back, self._record, self._outcome = back, record, outcome
+        self._key, self._head = record.head.key, record.head
+        self._forced = force
+        self._puts = alive(record.head)
+        self._data: bytes | None = None
+        """The body that was uploaded, if it is short."""
+        self._noted = ""
+        """The ETag of the note."""
+        self._sent = SENT + digest_of(self._key)
+
+    def run(self) -> None:
+        """Do it."""
+        shelf, name, key = self._back.shelf, clean_name(self._key), self._key
+        base, digest = self._head.base, b"" if self._puts else _DELETED
+        mark = ""
+        try:
+            for _ in range(_ATTEMPTS):
+                expect = base
+                if base is ANY:
+                    # The source's state, and then the record once more: while it is there, nobody else has
+                    # brought to the source what was written here later.
+                    expect = self._current()
+                    self._check_record()
+                elif not self._noted:
+                    digest = digest or self._digest()
+                    self._note(digest)
+                # In place of the copy: none is right until the source was written, nor one that another
+                # sync leaves meanwhile.
+                mark = mark or shelf.mark(name, key)
+                try:
+                    info, size = self._act(expect)
+                except ConcurrencyError:
+                    if base is ANY:
+                        continue
+                    digest = digest or self._digest()
+                    state, info = self._source_state(digest)
+                    if state == "same":
+                        size, self._data = 0, self._body().data if self._puts else None
+                    elif state == "ours" or self._forced:
+                        base = ANY
+                        continue
+                    else:
+                        self._outcome.add("conflicts", key)
+                        return
+                if info is not None and self._data is not None:
+                    copy = head_of(info, micros())
+                    if shelf.put(name, copy, self._data, len(self._data), mark) is not None:
+                        mark = ""
+                if self._settled(ABSENT if info is None else info.etag) and self._noted:
+                    self._forget_notes()
+                self._outcome.add("uploaded" if self._puts else "deleted", key, size)
+                return
+            raise ConcurrencyError("the source changes faster than it can be written", key=key)
+        except _Changed:
+            return
+        finally:
+            if mark:
+                shelf.unmark(name, mark)
+
+    # --- the source ---
+
+    def _source_info(self) -> Info | None:
+        try:
+            return self._back.source._info(self._key)  # pyright: ignore[reportPrivateUsage]
+        except BlobNotFoundError:
+            return None
+
+    def _current(self) -> Expect:
+        info = self._source_info()
+        return ABSENT if info is None else info.etag
+
+    def _act(self, expect: Expect) -> tuple[Info | None, int]:
+        """Write or delete at the source, if that is what is expected there.
+
+        Raises:
+            ConcurrencyError: It isn't.
+        """
+        source, key = self._back.source, self._key
+        if not self._puts:
+            if expect is ABSENT:
+                if self._source_info() is not None:
+                    raise ConcurrencyError(key=key)
+                return None, 0
+            source._delete(key, self._bound(expect, Can.SWAP))  # pyright: ignore[reportPrivateUsage]
+            return None, 0
+        expect = self._bound(expect, Can.CREATE if expect is ABSENT else Can.SWAP)
+        opened = self._body()
+        self._data = opened.data
+        kept = stored_info(opened.head, opened.size)
+        attributes = Attributes(kept.content_type, kept.expires)
+        pieces = opened.pieces if opened.data is None else (opened.data,)
+        return source._write(key, pieces, expect, attributes), opened.size  # pyright: ignore[reportPrivateUsage]
+
+    def _bound(self, expect: Expect, flag: Can) -> Expect:
+        """What the source is told to expect; looked at just before where it can't compare."""
+        if flag in self._back.source.can:
+            return expect
+        if expect is not ANY and self._current() != expect:
+            raise ConcurrencyError(key=self._key)
+        return ANY
+
+    def _source_state(self, digest: bytes) -> tuple[str, Info | None]:
+        """Whether the source has the same as the record, what a sync of ours left there, or a conflict."""
+        info: Info | None = None
+        try:
+            info, pieces = self._back.source._read(self._key, 0, None)  # pyright: ignore[reportPrivateUsage]
+            found = _digest_of(pieces)
+        except BlobNotFoundError:
+            found = _DELETED
+        if found == digest:
+            return "same", info
+        return ("ours" if found in self._notes(but=digest) else "conflict"), info
+
+    # --- the record ---
+
+    def _body(self) -> Opened:
+        opened = self._back.opened(self._record.name, self._key)
+        if opened is None or opened.etag != self._record.etag:
+            raise _Changed
+        return opened
+
+    def _digest(self) -> bytes:
+        return _digest_of(self._body().pieces)
+
+    def _check_record(self) -> None:
+        opened = self._back.opened(self._record.name, self._key, 0, 0)
+        if opened is None or opened.etag != self._record.etag:
+            raise _Changed
+
+    def _settled(self, now: Expect) -> bool:
+        """Take the record away, since the source has this; False where one is left that knows less."""
+        back, name, etag = self._back, self._record.name, self._record.etag
+        while not back.remove(name, etag):
+            opened = back.opened(name, self._key)
+            if opened is None or opened.head.kind == HOLD or opened.head.base == now:
+                return True
+            if opened.head.token == self._head.token:
+                # The same write, which another sync told what it was made from.
+                etag = opened.etag
+                continue
+            # It was written again meanwhile, on top of what was uploaded.
+            if self._current() != now:
+                return False
+            if back.rebase(name, opened, now):
+                return True
+        return True
+
+    # --- what was sent ---
+
+    def _notes(self, but: bytes = b"") -> list[bytes]:
+        opened = open_entry(self._back.cache, self._sent, self._key, 0, None, ranges=False)
+        data = b"" if opened is None else opened.data or b""
+        each = [data[at : at + _SIZE] for at in range(0, len(data), _SIZE)]
+        return [digest for digest in each if digest != but]
+
+    def _note(self, digest: bytes) -> None:
+        try:
+            before = self._notes(but=digest)
+        except IntegrityError:
+            before = list[bytes]()
+        data = b"".join([*before, digest][-_REMEMBERED:])
+        note = sealed(packed(Head(INTENT, self._key, stamped=micros()), len(data)), data)
+        self._noted = self._back.cache._write(self._sent, note, ANY, PLAIN).etag  # pyright: ignore[reportPrivateUsage]
+
+    def _forget_notes(self) -> None:
+        try:
+            self._back.cache._delete(self._sent, self._noted)  # pyright: ignore[reportPrivateUsage]
+        except ConcurrencyError:
+            # Another sync added to it.
+            return
+        except StoreError as error:
+            self._back.shelf.failed("delete", error)
+
+
+def _digest_of(pieces: Iterable[Piece]) -> bytes:
+    digest = blake2b(digest_size=_SIZE)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
+
+
+def _sweep(back: Back) -> None:
+    """Remove notes that a kill left after their record was gone."""
+    try:
+        for name in list(_notes_in(back)):
+            found = open_entry(back.cache, name, None, 0, 0, ranges=back.shelf.ranges)
+            if found is not None and back.opened(dirty_name(found.head.key), None, 0, 0) is None:
+                back.cache._delete(name, found.etag)  # pyright: ignore[reportPrivateUsage]
+    except StoreError as error:
+        back.shelf.failed("sweep", error)
+
+
+def _notes_in(back: Back) -> Iterator[str]:
+    return (name for name in back.cache._keys(SENT, "") if _is_name(name, SENT))  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,462 @@
+"""Reading through a cache, and writing through it: the source is always what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from hashlib import blake2b
+from itertools import chain
+from typing import Literal, TypeVar, cast
+
+from holdall.errors import BlobNotFoundError, StoreError
+from holdall.layers.caching.entry import (
+    CLEAN,
+    FRAME,
+    NEVER,
+    Opened,
+    alive,
+    base_of,
+    head_of,
+    micros,
+    short_body,
+    stored_info,
+)
+from holdall.layers.caching.shelf import SIZES, Flight, Shelf, clean_name
+from holdall.layers.layer import Transparent
+from holdall.ranges import CHUNK, cut, span
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+
+__all__ = ["Through", "gathered", "read_range"]
+
+_REMEMBERED = 1 << 16
+"""Of how many large entries something is remembered."""
+_SHORT = CHUNK // 4
+"""Up to which size a stream is held, to be kept as it is written."""
+_NAMES = 1 << 14
+"""Of how many keys the name in the cache is remembered."""
+T = TypeVar("T")
+
+
+class _SourceError(Exception):
+    """The source failed while it was copied."""
+
+
+class Through(Transparent):
+    """The source, read through copies of it.
+
+    Args:
+        store: The source.
+        shelf: Where the copies are.
+        fresh: `etag` asks the source at each read, `immutable` never; a number is the age in seconds up to
+            which a copy is served unasked.
+    """
+
+    def __init__(self, store: Store, shelf: Shelf, fresh: float | Literal["etag", "immutable"]) -> None:
+        super().__init__(store)
+        self.source = store
+        self._shelf = shelf
+        self.asks = fresh == "etag"
+        """Whether the source is asked at each read, so that an old copy does no harm."""
+        self._get, self._sizes, self._recency = shelf.cache.get, shelf.sizes, shelf.recency
+        self._long: set[str] = set()
+        self._names: dict[str, tuple[bytes, str]] = {}
+        self._age = round(fresh * 1e6) if isinstance(fresh, int | float) else None
+
+    @cached_property
+    def can(self) -> Can:
+        return self._store.can
+
+    # --- reading ---
+
+    def quick(self, key: str) -> bytes | None:
+        """The blob, if it is short and there is a copy that is served unasked."""
+        found = self._names.get(key)
+        raw, name = self._named(key) if found is None else found
+        if self._long and name in self._long:
+            return None
+        try:
+            data = self._get(name)
+        except StoreError:
+            return None
+        if data is None:
+            return None
+        short = short_body(data, raw)
+        if short is None:
+            if len(data) > FRAME:
+                # It was read in vain, and is not again.
+                if len(self._long) > _REMEMBERED:
+                    self._long.clear()
+                self._long.add(name)
+            return None
+        body, expires, stamped = short
+        if self._age is not None or expires != NEVER:
+            now = micros()
+            if (self._age is not None and not 0 <= now - stamped < self._age) or NEVER < expires <= now:
+                return None
+        sizes = self._sizes
+        sizes.append(len(body))
+        if len(sizes) > SIZES:
+            self._shelf.add_up()
+        recency = self._recency
+        if recency is not None:
+            recency.used.append(name)
+            if len(recency.used) >= recency.limit:
+                recency.settle()
+        return body
+
+    def _named(self, key: str) -> tuple[bytes, str]:
+        """A key's bytes and its name in the cache."""
+        raw = key.encode(errors="surrogatepass")
+        found = raw, CLEAN + blake2b(raw, digest_size=20).hexdigest()
+        if len(self._names) >= _NAMES:
+            self._names.clear()
+        self._names[key] = found
+        return found
+
+    def _short(self, key: str, name: str, info: Info) -> bytes | None:
+        """The copy of this version of a short blob."""
+        try:
+            data = self._get(name)
+        except StoreError as error:
+            self._shelf.failed("read", error)
+            return None
+        short = None if data is None else short_body(data, key.encode())
+        if short is None or data is None or base_of(data) != info.etag or len(short[0]) != info.size:
+            return None
+        return short[0] if short[1] == NEVER or short[1] > micros() else None
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        while True:
+            result = self._attempt(key, start, stop)
+            if result is not None:
+                return result
+
+    def _attempt(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]] | None:
+        """A read; None where another thread fetched it meanwhile, and all is to be looked at again."""
+        shelf, name, known = self._shelf, clean_name(key), None
+        if self.asks:
+            # The source comes first: a copy that is read afterwards can't be older than its answer.
+            known = self._current(key, name)
+            if stop is None and start == 0 and known.size <= FRAME:
+                data = self._short(key, name, known)
+                if data is not None:
+                    shelf.hit(len(data))
+                    shelf.touch(name)
+                    return known, iter((data,))
+                return self._missed(key, name, start, stop, known)
+            opened = shelf.open(name, key, start, stop)
+            if opened is not None and self._is_good(opened, known):
+                return self._hit(name, known, opened, start, stop)
+        else:
+            opened = shelf.open(name, key, start, stop)
+            if opened is not None and alive(opened.head):
+                info = stored_info(opened.head, opened.size)
+                if self._is_young(name, opened):
+                    return self._hit(name, info, opened, start, stop)
+                now = micros()
+                known = self._current(key, name)
+                if self._is_good(opened, known):
+                    self._renew(name, opened, known, now)
+                    return self._hit(name, known, opened, start, stop)
+        return self._missed(key, name, start, stop, known)
+
+    def _current(self, key: str, name: str) -> Info:
+        """What the source says now."""
+        self._shelf.asked()
+        try:
+            return self._store._info(key)
+        except BlobNotFoundError:
+            self._forget(key, name)
+            raise
+
+    def _forget(self, key: str, name: str) -> None:
+        """Remove the copy of what is gone."""
+        found = self._shelf.head(name, key)
+        if found is not None:
+            self._shelf.drop_seen(name, found[1])
+
+    def _is_good(self, opened: Opened, info: Info) -> bool:
+        return opened.head.base == info.etag and opened.size == info.size and alive(opened.head)
+
+    def _is_young(self, name: str, opened: Opened) -> bool:
+        if self._age is None:
+            return True
+        now, stamped = micros(), opened.head.stamped
+        etag, renewed = self._shelf.renewed.get(name, ("", 0))
+        if etag == opened.etag:
+            stamped = max(stamped, renewed)
+        # A clock that was set back proves nothing.
+        return 0 <= now - stamped < self._age
+
+    def _renew(self, name: str, opened: Opened, info: Info, now: int) -> None:
+        """The source said at this moment that the copy is good."""
+        if opened.data is not None:
+            self._shelf.put(name, head_of(info, now), opened.data, opened.size, opened.etag)
+            return
+        renewed = self._shelf.renewed
+        with self._shelf.lock:
+            renewed.pop(name, None)
+            renewed[name] = (opened.etag, now)
+            if len(renewed) > _REMEMBERED:
+                del renewed[next(iter(renewed))]
+
+    def _hit(
+        self, name: str, info: Info, opened: Opened, start: int, stop: int | None
+    ) -> tuple[Info, Iterator[Piece]]:
+        low, high = span(start, stop, opened.size)
+        self._shelf.hit(high - low)
+        self._shelf.touch(name)
+        if opened.data is not None:
+            return info, opened.pieces
+        return info, self._lasting(name, info, opened, low, high)
+
+    def _lasting(self, name: str, info: Info, opened: Opened, low: int, high: int) -> Iterator[Piece]:
+        """A copy's bytes, and the source's from where the cache fails on the way."""
+        at = low
+        try:
+            for piece in opened.pieces:
+                yield piece
+                at += len(piece)
+            return
+        except StoreError as error:
+            self._shelf.failed("read", error)
+            self._shelf.drop_seen(name, opened.etag)
+            failure = error
+        again, rest = read_range(self._store, info.key, at, high)
+        if again.etag != info.etag:
+            raise failure
+        yield from rest
+
+    # --- fetching ---
+
+    def _missed(
+        self, key: str, name: str, start: int, stop: int | None, known: Info | None
+    ) -> tuple[Info, Iterator[Piece]] | None:
+        shelf = self._shelf
+        if (start, stop) != (0, None):
+            known = known or self._store._info(key)
+            if known.size > CHUNK or not shelf.fits(known.size):
+                return self._passed(key, start, stop)
+        elif known is not None and not shelf.fits(known.size):
+            return self._passed(key, start, stop)
+        with shelf.lock:
+            flight = shelf.flights.get(name)
+            leads = flight is None
+            if flight is None:
+                flight = shelf.flights[name] = Flight()
+        if not leads:
+            flight.done.wait()
+            return self._passed(key, start, stop) if flight.alone else None
+        try:
+            return self._fetched(key, name, start, stop, flight)
+        finally:
+            with shelf.lock:
+                if shelf.flights.get(name) is flight:
+                    del shelf.flights[name]
+            flight.done.set()
+
+    def _passed(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        """Straight from the source."""
+        self._shelf.miss()
+        info, pieces = read_range(self._store, key, start, stop)
+        return info, self._counted(pieces)
+
+    def _counted(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            self._shelf.fetched(len(piece))
+            yield piece
+
+    def _fetched(
+        self, key: str, name: str, start: int, stop: int | None, flight: Flight
+    ) -> tuple[Info, Iterator[Piece]]:
+        """From the source, leaving a copy."""
+        shelf = self._shelf
+        expect: Expect | None = ANY if self.asks else shelf.claim(name, key)
+        published = False
+        try:
+            now = micros()
+            try:
+                info, pieces = self._store._read(key, 0, None)
+            except BlobNotFoundError:
+                if self.asks:
+                    self._forget(key, name)
+                raise
+            if expect is None or not shelf.fits(info.size):
+                flight.alone = True
+                shelf.miss()
+                if (start, stop) == (0, None):
+                    return info, self._counted(pieces)
+                low, high = span(start, stop, info.size)
+                return info, self._counted(cut(pieces, low, high))
+            if info.size > CHUNK:
+                opened = self._copied(name, info, pieces, now, expect, start, stop)
+                published = opened is not None
+                flight.alone = not published
+                if opened is None:
+                    return self._passed(key, start, stop)
+                shelf.miss()
+                low, high = span(start, stop, info.size)
+                return info, self._lasting(name, info, opened, low, high)
+            data = b"".join([bytes(piece) for piece in pieces])
+            shelf.miss()
+            shelf.fetched(len(data))
+            if len(data) == info.size:
+                published = shelf.put(name, head_of(info, now), data, len(data), expect) is not None
+            flight.alone = not published
+            low, high = span(start, stop, len(data))
+            return info, iter((data[low:high],))
+        finally:
+            if not published and isinstance(expect, str):
+                shelf.drop(name, expect)
+
+    def _copied(
+        self, name: str, info: Info, pieces: Iterator[Piece], now: int, expect: Expect, *wanted: int | None
+    ) -> Opened | None:
+        """Copy a large blob and open the copy; None where the cache fails or someone came between."""
+        size = 0
+
+        def guarded() -> Iterator[Piece]:
+            nonlocal size
+            try:
+                for piece in pieces:
+                    size += len(piece)
+                    yield piece
+            except StoreError as error:
+                # The cache must not take it for its own.
+                raise _SourceError from error
+
+        start, stop = wanted
+        try:
+            written = self._shelf.put(name, head_of(info, now), guarded(), info.size, expect)
+        except _SourceError as error:
+            raise cast(StoreError, error.__cause__) from None
+        self._shelf.fetched(size)
+        if written is None:
+            return None
+        opened = self._shelf.open(name, info.key, start or 0, stop)
+        if opened is None or opened.etag != written.etag or opened.size != info.size:
+            return None
+        return opened
+
+    # --- what is known ---
+
+    def _info(self, key: str) -> Info:
+        if not self.asks:
+            opened = self._shelf.open(name := clean_name(key), key, 0, 0)
+            if opened is not None and alive(opened.head) and self._is_young(name, opened):
+                return stored_info(opened.head, opened.size)
+        return self._store._info(key)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._store._children(prefix)
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        return self._store._sign(key, method, seconds)
+
+    # --- writing ---
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        # What is short is kept; what is streamed is fetched when it is read.
+        data, body = gathered(body)
+        shelf, name = self._shelf, clean_name(key)
+        if self.asks:
+            info = self._store._write(key, body, expect, attributes)
+            if data is not None and shelf.fits(len(data)):
+                shelf.put(name, head_of(info, micros()), data, len(data), ANY)
+            return info
+        # The note takes the old copy's place before the source is touched: if that fails, nothing was done.
+        mark = shelf.mark(name, key)
+        kept = False
+        try:
+            now = micros()
+            info = self._store._write(key, body, expect, attributes)
+            if data is not None and shelf.fits(len(data)):
+                kept = shelf.put(name, head_of(info, now), data, len(data), mark) is not None
+            return info
+        finally:
+            if not kept:
+                shelf.unmark(name, mark)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        if self.asks:
+            gone = self._store._delete(key, expect)
+            self._forget(key, clean_name(key))
+            return gone
+        return self._changing([key], lambda: self._store._delete(key, expect))
+
+    def _changing(self, keys: Iterable[str], change: Callable[[], T]) -> T:
+        """Change the source with no copy of these keys standing."""
+        marks: dict[str, str] = {}
+        try:
+            if not self.asks:
+                for key in keys:
+                    name = clean_name(key)
+                    marks[name] = self._shelf.mark(name, key)
+            return change()
+        finally:
+            for name, mark in marks.items():
+                self._shelf.unmark(name, mark)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._changing([target], lambda: self._store._copy(source, target, expect))
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._changing([source, target], lambda: self._store._move(source, target, expect))
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        if Can.BULK not in self._store.can:
+            yield from super()._put_many(items, attributes)
+            return
+        pairs = list(items)
+        keys = [key for key, _ in pairs]
+        yield from self._changing(keys, lambda: list(self._store._put_many(pairs, attributes)))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        keys = list(keys)
+        return self._changing(keys, lambda: self._store._delete_many(keys))
+
+    def _clear(self) -> None:
+        # Twice: once so that nothing old can be read, once for what was copied meanwhile.
+        self._drop_all(strict=not self.asks)
+        self._store._clear()
+        self._drop_all(strict=False)
+
+    def _drop_all(self, *, strict: bool) -> None:
+        try:
+            for name in list(self._shelf.names()):
+                self._shelf.remove(name)
+        except StoreError as error:
+            if strict:
+                raise
+            self._shelf.failed("delete", error)
+
+
+def read_range(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+    """Read a part of a blob, of a store that may give whole ones only."""
+    if (start, stop) == (0, None) or Can.RANGE in store.can:
+        return store._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
+    info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
+    low, high = span(start, stop, info.size)
+    return info, cut(pieces, low, high)
+
+
+def gathered(body: Body, most: int = _SHORT) -> tuple[bytes | None, Body]:
+    """A body as bytes, if it is at hand or short, and as something to write, which nobody else can change."""
+    if isinstance(body, tuple) and len(body) == 1:
+        piece = body[0]
+        if isinstance(piece, bytes):
+            return piece, body
+        if len(piece) > most:
+            return None, body
+        return (data := bytes(piece)), (data,)
+    held: list[bytes] = []
+    size, pieces = 0, iter(body)
+    for piece in pieces:
+        held.append(bytes(piece))
+        size += len(piece)
+        if size > most:
+            return None, chain(held, pieces)
+    return (data := b"".join(held)), (data,)

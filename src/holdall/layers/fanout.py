@@ -1,0 +1,998 @@
+"""One store kept in several: what is written goes to all, what is read comes from the first that answers."""
+
+# Helpers outside of the class call primitives too.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial, reduce
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from holdall.digests import digest
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    IntegrityError,
+    InvalidArgumentError,
+    KeyConflictError,
+    PartialWriteError,
+    StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
+)
+from holdall.keys import check_prefix
+from holdall.layers.layer import Layer
+from holdall.layers.replicas import Difference, Repair, Rule, leader, replace, state
+from holdall.layers.tee import Tee
+from holdall.layers.workers import Workers
+from holdall.ranges import cut, span
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["FanoutStore"]
+
+T = TypeVar("T")
+
+_REFUSALS = (KeyConflictError, InvalidArgumentError)
+"""What a store raises that will never take the key: nobody else is to take it then."""
+_GRACE = 1.0
+"""Seconds that a blob which the first replica lacks is left to the writer or deleter who may be at it."""
+_NOTHING = ""
+"""No version: no ETag is empty."""
+_ROUNDS = 1000
+"""How often a writer looks whether the replicas agree, before it takes two of them for one."""
+
+
+class FanoutStore(Layer):
+    """Several stores with the same blobs, as one store.
+
+    Args:
+        children: The replicas, in the order in which they are asked: a sequence (they are then named `0`,
+            `1` and so on), or a mapping from names to stores. No two may share a medium.
+        read: `first`: reads ask one replica after the other.
+        write: How many replicas must take a write: `all`, or a number (a quorum).
+        timeout: Seconds after which a call of a replica counts as failed, or a stream that makes no progress;
+            None waits.
+
+    *Writes* go to all at once. A body is read once; if it raises, every replica keeps the old blob. The
+    replica that is named first is the arbiter: it publishes first and deletes last, and its ETags are those
+    of this store, so that it alone decides `expect=`, and what it shows is what readers see, whenever a
+    writer is killed. After its writes a writer looks whether all agree with the arbiter, and makes them, so
+    that two writers of one key never leave the replicas different. This needs replicas that can CREATE and
+    SWAP; where one can't, writers of one key take turns in this handle only, and those of other handles may
+    leave replicas different until `repair`.
+
+    When a replica fails, and too few are left, `PartialWriteError` tells in `failures` why, and in `written`
+    which replicas hold the new value. When enough are left the write is done, the failure is logged, and the
+    handle remembers that this replica is behind: it is not asked for this key until it is mended by `repair`
+    or a later write. Other handles don't know. `behind` lists these.
+
+    *Reads* go on to the next replica when one fails, which is logged, or has no such blob. The ETag of an
+    answer that is not the arbiter's never matches there. Where some fail and the others have no blob, nobody
+    knows whether there is one: `StoreUnavailableError`. A stream that breaks off goes on from the same
+    replica if its ETag is the same, else from another whose blob has the same size and begins with the bytes
+    that were given already (by CRC-32).
+
+    *Listing* merges all replicas. It goes on without some that fail as long as every acknowledged key must
+    be on one of the rest: fewer may fail than have to take a write.
+
+    Raises:
+        InvalidArgumentError: There is no child, or one twice, or a quorum of more.
+
+    >>> from holdall import MemoryStore
+    >>> near, far = MemoryStore(), MemoryStore()
+    >>> store = FanoutStore({"near": near, "far": far})
+    >>> store["a"] = b"1"
+    >>> near["a"], far["a"]
+    (b'1', b'1')
+    >>> del near["a"]
+    >>> store["a"], store.repair().mended
+    (b'1', {'a': {'near': 'copied'}})
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Store] | Mapping[str, Store],
+        *,
+        read: Literal["first"] = "first",
+        write: Literal["all"] | int = "all",
+        timeout: float | None = None,
+    ) -> None:
+        self._stores = _named(children)
+        super().__init__(*self._stores.values())
+        self._names = tuple(self._stores)
+        self._first, *self._others = self._names
+        if read != "first":
+            raise InvalidArgumentError(f"read is 'first', not {read!r}")
+        count = len(self._names)
+        number = cast(object, write)
+        if write != "all" and (type(number) is not int or not 1 <= number <= count):
+            raise InvalidArgumentError(f"write is 'all' or a number from 1 to {count}, not {write!r}")
+        if timeout is not None and (type(timeout) not in (int, float) or not 0 < timeout < 1e9):
+            raise InvalidArgumentError(f"timeout is more than zero seconds, or None, not {timeout!r}")
+        self._children_given = children
+        self._write_rule, self._timeout = write, timeout
+        self._need_written = count if write == "all" else write
+        # Calls of stores in memory take less time than handing them to a thread.
+        self.inline = self._direct = self.inline and timeout is None
+        self._checking = [
+            store for store in self._stores.values() if type(store)._checked is not Store._checked
+        ]
+        self._mixed = len({_kind(store) for store in self._stores.values()}) > 1
+        # For each key and replica that is behind, what those hold that are not; ANY for whatever they hold.
+        self._marks: dict[str, dict[str, dict[str, Expect | None]]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._mutex = threading.Lock()
+        self._key_locks: dict[str, tuple[threading.RLock, list[int]]] = {}
+        # Each replica has threads of its own, since some media keep a connection for each thread.
+        self._workers = {name: Workers() for name in self._names}
+
+    def _settings(self) -> dict[str, object]:
+        settings: dict[str, object] = {"children": self._children_given}
+        if self._write_rule != "all":
+            settings["write"] = self._write_rule
+        if self._timeout is not None:
+            settings["timeout"] = self._timeout
+        return settings
+
+    def _close(self) -> None:
+        for workers in self._workers.values():
+            workers.close()
+
+    @cached_property
+    def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
+        shared = reduce(Can.__and__, (store.can for store in self._stores.values()))
+        shared &= ~(Can.COPY | Can.BULK | Can.SIGN)
+        # Both are needed to make the others follow the arbiter.
+        atomic = Can.CREATE | Can.SWAP
+        return shared if atomic in shared else shared & ~atomic
+
+    @cached_property
+    def _strong(self) -> bool:
+        return Can.CREATE | Can.SWAP in self.can
+
+    @property
+    def replicas(self) -> Mapping[str, Store]:
+        """The stores by their names, in order.
+
+        >>> from holdall import MemoryStore
+        >>> FanoutStore([MemoryStore(), MemoryStore()]).replicas
+        {'0': MemoryStore(), '1': MemoryStore()}
+        """
+        return dict(self._stores)
+
+    def _checked(self, key: object) -> str:
+        key = super()._checked(key)
+        for store in self._checking:
+            # A replica may have room for shorter keys only; one that is closed fails later, alone.
+            with suppress(StoreClosedError):
+                store._checked(key)
+        return key
+
+    # --- calls of the replicas ------------------------------------------------------------------------
+
+    def _after_fork(self) -> None:
+        # Threads stay in the parent, and what they held would be held here for ever.
+        if self._process != os.getpid():
+            self._begin()
+
+    @contextmanager
+    def _turn(self, key: str) -> Generator[None]:
+        """One of this handle at a time publishes a key. Nobody's body is read meanwhile."""
+        self._after_fork()
+        with self._mutex:
+            lock, waiting = self._key_locks.setdefault(key, (threading.RLock(), [0]))
+            waiting[0] += 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._mutex:
+                waiting[0] -= 1
+                if not waiting[0]:
+                    self._key_locks.pop(key, None)
+
+    def _submit(self, name: str, function: Callable[[], T]) -> Future[T]:
+        self._after_fork()
+        return self._workers[name].submit(function)
+
+    def _awaited(self, future: Future[T], began: float | None = None) -> T:
+        left = self._timeout
+        if left is not None and began is not None:
+            left = max(0.0, began + left - time.monotonic())
+        try:
+            return future.result(left)
+        except TimeoutError:
+            if future.done():
+                return future.result()
+            raise TimeoutError(f"no answer within {self._timeout:g} s") from None
+
+    def _call(self, name: str, function: Callable[[], T]) -> T:
+        return function() if self._timeout is None else self._awaited(self._submit(name, function))
+
+    def _each(self, names: Iterable[str], function: Callable[[str], T]) -> dict[str, T | Exception]:
+        """Call a function for each of these at the same time; what it gave or raised."""
+        names, began = tuple(names), time.monotonic()
+        results: dict[str, T | Exception] = {}
+        here = names if self._direct else () if self._timeout is not None else names[:1]
+        futures = {name: self._submit(name, partial(function, name)) for name in names[len(here) :]}
+        for name in names:
+            try:
+                future = futures.get(name)
+                results[name] = function(name) if future is None else self._awaited(future, began)
+            except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                results[name] = error
+        return results
+
+    def _states(self, key: str, names: Iterable[str]) -> dict[str, str | Exception | None]:
+        return self._each(names, lambda name: state(self._stores[name], key))
+
+    def _digests(self, key: str) -> dict[str, tuple[Info, str] | Exception | None]:
+        return self._each(self._names, lambda name: _digested(key, self._stores[name]))
+
+    def _state(self, key: str, name: str) -> str | None:
+        found = self._states(key, (name,))[name]
+        if isinstance(found, Exception):
+            raise _typed(name, found) from None
+        return found
+
+    def _replace(
+        self, key: str, source: str, target: str, found: str | None
+    ) -> tuple[str | None, str | None]:
+        """Make one replica like another; a large blob may take longer than one call."""
+        stores = self._stores[source], self._stores[target]
+        if self._timeout is None:
+            return replace(key, *stores, found)
+        beats = [time.monotonic()]
+        watched = _Watched(stores[0], beats)
+        future = self._submit(target, lambda: replace(key, watched, stores[1], found))
+        while True:
+            seen = beats[0]
+            with suppress(TimeoutError):
+                return self._awaited(future)
+            if beats[0] == seen:
+                raise TimeoutError(f"no progress within {self._timeout:g} s")
+
+    def _failed(self, what: str, key: str, name: str, error: Exception) -> None:
+        import logging
+
+        logging.getLogger(__name__).warning(
+            "replica %r failed to %s %r: %s: %s", name, what, key, type(error).__name__, error
+        )
+
+    def _unavailable(self, what: str, failures: Mapping[str, Exception]) -> StoreUnavailableError:
+        error = StoreUnavailableError(f"{what}: {_told(failures)}")
+        error.__cause__ = next(iter(failures.values()))
+        return error
+
+    def _shown(self, name: str, info: Info) -> Info:
+        etag = _etag(name if name != self._first else None, info.etag)
+        return info if etag == info.etag else info.replace(etag=etag)
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def _current(self, key: str) -> list[str]:
+        """The replicas that are not known to be behind."""
+        marks = self._marks.get(key)
+        return [name for name in self._names if marks is None or name not in marks]
+
+    def _ask(self, key: str, what: str, function: Callable[[Store], T]) -> tuple[str, T]:
+        """What the first replica gives that has the blob, and its name."""
+        missing, failures = False, dict[str, Exception]()
+        for name in self._current(key):
+            try:
+                return name, self._call(name, partial(function, self._stores[name]))
+            except BlobNotFoundError:
+                missing = True
+            except InvalidArgumentError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody answers
+                self._failed(what, key, name, error)
+                failures[name] = error
+        if failures:
+            also = ", and the others have no such blob" if missing else ""
+            raise self._unavailable(f"replicas failed to {what} it{also}", failures)
+        raise BlobNotFoundError(key=key)
+
+    def _info(self, key: str) -> Info:
+        name, info = self._ask(key, "tell of", lambda store: store._info(key))
+        return self._shown(name, info)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        name, (info, pieces, held) = self._ask(key, "read", partial(_opened, key, start, stop))
+        shown = self._shown(name, info)
+        if pieces is None:
+            return shown, iter(held)
+        low, high = span(start, stop, info.size)
+        return shown, self._stream(key, name, info, pieces, held, low, high)
+
+    def _stream(
+        self, key: str, name: str, info: Info, pieces: Iterator[Piece], held: list[Piece], low: int, high: int
+    ) -> Iterator[Piece]:
+        given, seal, tried = 0, 0, set[str]()
+        while True:
+            try:
+                piece = held.pop(0) if held else self._call(name, lambda: next(pieces, None))  # noqa: B023
+                if piece is None:
+                    if given == high - low:
+                        return
+                    raise IntegrityError(f"replica {name!r} gave {given} bytes of {high - low}", key=key)
+            except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody can go on
+                self._failed("read on", key, name, error)
+                name, pieces = self._resumed(key, name, info, tried, low, high, given, seal, error)
+                continue
+            given += len(piece)
+            seal = zlib.crc32(piece, seal)
+            yield piece
+            del piece
+
+    def _resumed(
+        self,
+        key: str,
+        name: str,
+        info: Info,
+        tried: set[str],
+        low: int,
+        high: int,
+        given: int,
+        seal: int,
+        cause: Exception,
+    ) -> tuple[str, Iterator[Piece]]:
+        """Go on where a stream broke off, with the same bytes."""
+        # An unbroken ETag is a proof; the first bytes of another replica are good evidence.
+        for other in (name, *(other for other in self._current(key) if other != name)):
+            if other in tried:
+                continue
+            tried.add(other)
+            try:
+                same = other == name
+                rest = self._call(
+                    other, partial(_rest, self._stores[other], key, info, same, low, high, given, seal)
+                )
+            except Exception as error:  # noqa: BLE001 - it is logged, and the first one is raised
+                self._failed("read on", key, other, error)
+                continue
+            if rest is not None:
+                return other, rest
+        if isinstance(cause, StoreError):
+            raise cause
+        raise StoreUnavailableError(f"replica {name!r} broke off: {cause}", key=key) from cause
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        listing = self._merged(prefix, lambda store: store._scan(prefix, after), lambda info: info.key)
+        return (self._shown(name, info) for name, info in listing)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return (key for _, key in self._merged(prefix, lambda store: store._keys(prefix, after), str))
+
+    def _merged(
+        self,
+        prefix: str,
+        begin: Callable[[Store], Iterator[T]],
+        key_of: Callable[[T], str],
+        failures: dict[str, Exception] | None = None,
+    ) -> Iterator[tuple[str, T]]:
+        """The first of each key with its replica's name, in order. All there is, if it is given a place for
+        failures, which then never end it."""
+        everything = failures is not None
+        failures = {} if failures is None else failures
+        listings: dict[str, Iterator[T]] = {}
+        heads: dict[str, tuple[str, T]] = {}
+
+        def advance(name: str) -> None:
+            heads.pop(name, None)
+            try:
+                if name not in listings:
+                    listings[name] = iter(self._call(name, partial(begin, self._stores[name])))
+                for entry in self._call(name, lambda: list(_one(listings[name]))):
+                    heads[name] = key_of(entry), entry
+            except Exception as error:
+                self._failed("list", prefix, name, error)
+                failures[name] = error
+                if not everything and len(failures) >= self._need_written:
+                    raise self._unavailable("too many replicas failed to list", failures) from error
+
+        for name in self._names:
+            advance(name)
+        while heads:
+            key = min(key for key, _ in heads.values())
+            behind = () if everything else self._marks.get(key, ())
+            holders = [name for name, head in heads.items() if head[0] == key]
+            holders.sort(key=self._names.index)
+            found = next(((name, heads[name][1]) for name in holders if name not in behind), None)
+            if found is not None:
+                yield found
+            for name in holders:
+                advance(name)
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        expect = self._own_etag(key, expect)
+        if expect is ABSENT:
+            self._none_elsewhere(key)
+        write = self._write_here if self._direct else self._write_apart
+        with self._doubting(key):
+            return write(key, body, expect, attributes)
+
+    def _write_here(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        """Write one after the other, in memory, where all may keep the same bytes."""
+        pieces = [piece if type(piece) is bytes else bytes(piece) for piece in body]
+        data = (pieces[0] if len(pieces) == 1 else b"".join(pieces),)
+        del pieces
+        with self._turn(key):
+            absent = self._absent(key, expect)
+            outcomes: dict[str, Info | Exception] = {}
+            for name in self._names:
+                condition = expect if name == self._first else ANY
+                try:
+                    outcomes[name] = self._stores[name]._write(key, data, condition, attributes)
+                except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                    if name == self._first and (expect is not ANY or isinstance(error, _REFUSALS)):
+                        raise _typed(name, error) from None
+                    outcomes[name] = error
+            return self._written(key, outcomes, absent)
+
+    def _write_apart(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        """Write in threads, which all see the body at once, and its end when it is their turn."""
+        tee = Tee(self._names, self._timeout)
+
+        def run(name: str) -> Info:
+            condition = expect if name == self._first else ANY
+            try:
+                return self._stores[name]._write(key, tee.reader(name), condition, attributes)
+            finally:
+                tee.gone(name)
+
+        def outcome(name: str) -> Info | Exception:
+            try:
+                return self._awaited(futures[name])
+            except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                if isinstance(error, TimeoutError):
+                    tee.fail(error, name)
+                given_up = tee.error(name)
+                return given_up if isinstance(given_up, Exception) else error
+
+        futures = {name: self._submit(name, partial(run, name)) for name in self._names}
+        try:
+            # The caller's one buffer stays as it is until this returns; one of many is filled again.
+            kept = isinstance(body, tuple) and self._timeout is None
+            for piece in body:
+                if not tee.feed(piece if kept or type(piece) is bytes else bytes(piece)):
+                    break
+            with self._turn(key):
+                absent = self._absent(key, expect)
+                tee.open(self._first)
+                outcomes = {self._first: outcome(self._first)}
+                error = outcomes[self._first]
+                if isinstance(error, Exception) and (expect is not ANY or isinstance(error, _REFUSALS)):
+                    raise _typed(self._first, error) from None
+                tee.open(*self._others)
+                outcomes |= {name: outcome(name) for name in self._others}
+                return self._written(key, outcomes, absent)
+        except BaseException as error:
+            # Whoever still waits for more, or for the end, is never to see it.
+            tee.fail(error, *self._names)
+            self._wait(futures.values())
+            raise
+
+    def _wait(self, futures: Iterable[Future[Any]]) -> None:
+        from concurrent.futures import wait
+
+        wait(list(futures), self._timeout)
+
+    def _absent(self, key: str, expect: Expect) -> bool:
+        """Whether a put of a new key can be taken back: stores of one kind all have room for it, or none."""
+        if expect is ANY and self._mixed:
+            return self._states(key, (self._first,))[self._first] is None
+        return expect is ABSENT
+
+    def _written(self, key: str, outcomes: dict[str, Info | Exception], absent: bool) -> Info:
+        """What comes of a put: every replica follows the arbiter, or is told to have failed."""
+        infos = {name: each for name, each in outcomes.items() if isinstance(each, Info)}
+        failures = {name: each for name, each in outcomes.items() if isinstance(each, Exception)}
+        held: dict[str, str | None] = {name: info.etag for name, info in infos.items()}
+        refusal = next((error for error in failures.values() if isinstance(error, _REFUSALS)), None)
+        if refusal is not None and infos and absent:
+            # A medium of folders has no place for what the others took: it was not there before.
+            conditions = {
+                name: etag if self._strong and etag is not None else ANY for name, etag in held.items()
+            }
+            taken_back = self._each(held, lambda name: self._stores[name]._delete(key, conditions[name]))
+            lost = {name: each for name, each in taken_back.items() if isinstance(each, Exception)}
+            if any(not isinstance(error, ConcurrencyError) for error in lost.values()):
+                raise self._partial(key, lost, failures, "write")
+            raise refusal
+        if infos:
+            first = next(name for name in self._names if name in infos)
+            failures |= self._settle(key, first, held, held[first])
+            self._conclude(key, held, failures, "write")
+            return self._shown(first, infos[first])
+        raise self._partial(key, (), failures, "write")
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        expect = self._own_etag(key, expect)
+        with self._doubting(key), self._turn(key):
+            states = self._states(key, self._names)
+            own = states[self._first]
+            if expect is not ANY:
+                if isinstance(own, Exception):
+                    raise _typed(self._first, own) from None
+                if own != expect:
+                    raise ConcurrencyError(key=key, expected=str(expect), actual=own)
+
+            def remove(name: str) -> bool:
+                found = states[name]
+                if name == self._first or expect is ANY or not isinstance(found, str):
+                    return self._stores[name]._delete(key, expect if name == self._first else ANY)
+                try:
+                    return self._stores[name]._delete(key, found)
+                except ConcurrencyError:
+                    # Somebody writes it; the arbiter tells who was first.
+                    return False
+
+            # The arbiter is last, so that what readers saw is what they see until nothing is left.
+            outcomes: dict[str, bool | Exception] = dict.fromkeys(self._others, False)
+            outcomes |= self._each([name for name in self._others if states[name] is not None], remove)
+            outcomes |= self._each((self._first,), remove)
+            failures = {name: each for name, each in outcomes.items() if isinstance(each, Exception)}
+            held: dict[str, str | None] = dict.fromkeys(name for name in self._names if name not in failures)
+            lost = failures.get(self._first)
+            if isinstance(lost, ConcurrencyError):
+                # Somebody was faster: what went already comes back, as it is there now.
+                self._settle(key, self._first, held, _NOTHING)
+                raise lost
+            if lost is not None and expect is not ANY:
+                # It may have done it or not: the others do as it did, if it tells.
+                failures = {self._first: lost, **self._settle(key, self._first, held, _NOTHING)}
+                if len(failures) > 1 or failures[self._first] is not lost:
+                    raise self._partial(key, held, failures, "delete")
+                raise _typed(self._first, lost) from None
+            if held:
+                failures |= self._settle(key, next(iter(held)), held, None)
+            current = self._current(key)
+            self._conclude(key, held, failures, "delete")
+            if isinstance(own, str) and self._first in current and lost is None:
+                return outcomes[self._first] is True
+            return any(outcomes[name] is True for name in current)
+
+    def _settle(
+        self, key: str, arbiter: str, held: dict[str, str | None], version: str | None
+    ) -> dict[str, Exception]:
+        """Make the replicas that were written agree with the arbiter; which failed to, and why.
+
+        Each writer answers for what it wrote, until each replica holds what the arbiter holds, or what
+        somebody else wrote, who looks after it in the same way. Since all look after their last write,
+        whoever wrote the arbiter last finds the others, and whoever wrote another later than that finds the
+        arbiter changed.
+
+        Args:
+            key: Which.
+            arbiter: Who decides.
+            held: The ETags of what was written to each, None for what was deleted; it is kept up.
+            version: The ETag that the arbiter gave to this.
+        """
+        failures: dict[str, Exception] = {}
+        others = [name for name in held if name != arbiter]
+        if not self._strong or not others:
+            return failures
+        copied = dict.fromkeys(others, version)
+        for _ in range(_ROUNDS):
+            states = self._states(key, (arbiter, *others))
+            now = states[arbiter]
+            if isinstance(now, Exception):
+                # It took the write, and doesn't tell whether it is still there.
+                failures[arbiter] = now
+                break
+            stale: dict[str, str | None] = {}
+            for name in tuple(others):
+                found = states[name]
+                if isinstance(found, Exception):
+                    failures[name] = found
+                    others.remove(name)
+                elif (now == copied[name]) != (found == held[name]):
+                    stale[name] = found
+                elif now != copied[name]:
+                    others.remove(name)
+            if not stale:
+                break
+            for name, found in stale.items():
+                try:
+                    copied[name], held[name] = self._replace(key, arbiter, name, found)
+                except ConcurrencyError:
+                    continue
+                except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                    failures[name] = error
+                    others.remove(name)
+        else:
+            raise StoreUnavailableError("the replicas never agree; do two of them share one medium?", key=key)
+        for name in failures:
+            held.pop(name, None)
+        return failures
+
+    def _conclude(
+        self, key: str, held: dict[str, str | None], failures: dict[str, Exception], what: str
+    ) -> None:
+        """Acknowledge a change that enough replicas took, and remember who is behind; else raise."""
+        if len(held) < self._need_written:
+            raise self._partial(key, held, failures, what)
+        for name, error in failures.items():
+            self._failed(what, key, name, error)
+        if failures:
+            with self._mutex:
+                self._marks[key] = {name: {**held} for name in failures}
+        elif key in self._marks:
+            with self._mutex:
+                self._marks.pop(key, None)
+
+    @contextmanager
+    def _doubting(self, key: str) -> Generator[None]:
+        """After a change that failed, nobody knows what the replicas hold; one that was behind still is."""
+        try:
+            yield
+        except ConcurrencyError:
+            raise
+        except BaseException:
+            with self._mutex:
+                marks = self._marks.get(key, {})
+                for name in marks:
+                    marks[name] = dict.fromkeys((each for each in self._names if each not in marks), ANY)
+            raise
+
+    def _partial(
+        self, key: str, held: Iterable[str], failures: dict[str, Exception], what: str
+    ) -> StoreError:
+        written = tuple(name for name in self._names if name in held)
+        if not written:
+            kinds = {type(error) for error in failures.values()}
+            kind = kinds.pop()
+            message = f"no replica is known to have taken the {what}: {_told(failures)}"
+            if not kinds and kind is not PartialWriteError and issubclass(kind, StoreError):
+                error = kind(message, key=key)
+                error.__cause__ = next(iter(failures.values()))
+                return error
+        else:
+            done = f"replica {', '.join(map(repr, written))} took the {what}"
+            message = f"{done}, {len(written)} of {self._need_written} needed: {_told(failures)}"
+            message += "; write it again, or make the replicas equal with repair()"
+        error = PartialWriteError(message, key=key, failures=failures, written=written)
+        error.__cause__ = next(iter(failures.values()), None)
+        return error
+
+    # --- conditions -----------------------------------------------------------------------------------
+
+    def _own_etag(self, key: str, expect: Expect) -> Expect:
+        """What the arbiter calls the ETag; one that another replica gave is no ETag of the arbiter's."""
+        if not isinstance(expect, str) or not expect.startswith("@"):
+            return expect
+        if expect.startswith("@@"):
+            return expect[1:]
+        name, _, etag = expect[1:].partition("@")
+        if name in self._others:
+            self._fill_arbiter(key, name, etag)
+        raise ConcurrencyError(key=key, expected=expect, actual=self._state(key, self._first))
+
+    def _none_elsewhere(self, key: str) -> None:
+        """What readers find in another replica is there, even where the arbiter lacks it."""
+        others = [name for name in self._current(key) if name != self._first]
+        for name, found in self._states(key, others).items():
+            if isinstance(found, str):
+                own = self._state(key, self._first)
+                etag = _etag(name, found) if own is None else _etag(None, own)
+                raise BlobExistsError(key=key, actual=etag)
+
+    def _fill_arbiter(self, key: str, name: str, etag: str) -> None:
+        """Let the arbiter have a blob that only others have, so that the next swap can be decided.
+
+        Such a blob may also be one that somebody is just writing or deleting, and that is left alone."""
+        if self._first in self._marks.get(key, ()):
+            self._mend(key, Repair())
+            return
+        deadline = time.monotonic() + _GRACE
+        while self._state(key, self._first) is None and self._state(key, name) == etag:
+            if time.monotonic() > deadline:
+                try:
+                    self._replace(key, name, self._first, None)
+                except ConcurrencyError:
+                    return
+                except Exception as error:
+                    raise _typed(self._first, error) from error
+                return
+            time.sleep(0.01)
+
+    # --- replicas -------------------------------------------------------------------------------------
+
+    def behind(self) -> dict[str, list[str]]:
+        """The keys whose last write this handle knows some replicas to have missed, with their names.
+
+        >>> from holdall import MemoryStore
+        >>> FanoutStore([MemoryStore(), MemoryStore()]).behind()
+        {}
+        """
+        with self._mutex:
+            return {key: list(marks) for key, marks in sorted(self._marks.items())}
+
+    def verify(self, prefix: str = "") -> Iterator[Difference]:
+        """Compare the replicas by the SHA-256 of each blob, lazily, in order of their keys: what differs.
+
+        Args:
+            prefix: Of which keys, as in `list`.
+
+        Raises:
+            StoreUnavailableError: At the end, if a replica could not be listed, so that it may have blobs
+                which the others lack.
+
+        >>> from holdall import MemoryStore
+        >>> store = FanoutStore([MemoryStore({"a": b"1"}), MemoryStore()])
+        >>> [(difference.key, sorted(difference.digests)) for difference in store.verify()]
+        [('a', ['0', '1'])]
+        """
+        self._need(Can.LIST, "verify")
+        prefix = check_prefix(prefix)
+        return self._alive(self._differences(prefix))
+
+    def _differences(self, prefix: str) -> Iterator[Difference]:
+        unlisted: dict[str, Exception] = {}
+        for _, key in self._merged(prefix, lambda store: store._keys(prefix, ""), str, unlisted):
+            difference = None
+            seen: object = ""
+            # A writer who is between two replicas is no difference: it has to last.
+            while (found := self._compared(key))[0] != seen:
+                seen, difference = found
+                if difference is None:
+                    break
+            if difference is not None:
+                yield difference
+        if unlisted:
+            raise self._unavailable("replicas failed to list all their keys", unlisted)
+
+    def _compared(self, key: str) -> tuple[object, Difference | None]:
+        found = self._digests(key)
+        failures = {name: each for name, each in found.items() if isinstance(each, Exception)}
+        known = {name: each for name, each in found.items() if not isinstance(each, Exception)}
+        digests = {name: each and each[1] for name, each in known.items()}
+        if not failures and len(set(digests.values())) == 1:
+            return "", None
+        versions = {name: each and each[0].etag for name, each in known.items()}
+        return (versions, set(failures)), Difference(key, digests, failures)
+
+    def repair(self, rule: Rule = "first", prefix: str = "") -> Repair:
+        """Make the replicas equal, by compare-and-swap, so that no newer write is lost.
+
+        What this handle knows to be behind is mended first, by what was acknowledged, deletes too. Then,
+        where replicas differ, one of them is right by a rule. A key of which a replica doesn't answer is
+        left as it is, and told in `failures`.
+
+        Args:
+            rule: `first`: the first replica that has the key. `newest`: the one with the latest `modified`.
+                Or a function that is given the key and what each replica has of it (a dict from names to
+                `Info`, None where there is none) and gives the name of the one to follow; if that one has
+                none, the key is deleted.
+            prefix: Of which keys, as in `list`.
+
+        >>> from holdall import MemoryStore
+        >>> store = FanoutStore([MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"3"})])
+        >>> store.repair().mended
+        {'a': {'1': 'copied'}, 'b': {'1': 'copied'}}
+        >>> list(store.verify())
+        []
+        """
+        for flag in (Can.LIST, Can.WRITE, Can.DELETE):
+            self._need(flag, "repair")
+        if rule not in ("first", "newest") and not callable(rule):
+            raise InvalidArgumentError(f"the rule is 'first', 'newest' or a function, not {rule!r}")
+        prefix = check_prefix(prefix)
+        report = Repair()
+        for key in self.behind():
+            if key.startswith(prefix):
+                self._mend(key, report)
+        for _, key in self._merged(prefix, lambda store: store._keys(prefix, ""), str, report.unlisted):
+            if key not in report.failures:
+                self._equalize(key, rule, report)
+        return report
+
+    def _mend(self, key: str, report: Repair) -> None:
+        """Bring what is behind to what was acknowledged, if that is still what the others hold."""
+        with self._turn(key):
+            for name, witnesses in list(self._marks.get(key, {}).items()):
+                try:
+                    for _ in range(_ROUNDS):
+                        with suppress(ConcurrencyError):
+                            if self._follow(key, name, witnesses, report):
+                                break
+                except Exception as error:  # noqa: BLE001 - it is told in the report
+                    report.failures.setdefault(key, {})[name] = error
+                    continue
+                with self._mutex:
+                    marks = self._marks.get(key, {})
+                    marks.pop(name, None)
+                    if not marks:
+                        self._marks.pop(key, None)
+
+    def _follow(self, key: str, name: str, witnesses: dict[str, Expect | None], report: Repair) -> bool:
+        failure: Exception | None = None
+        for witness, etag in witnesses.items():
+            own = self._call(name, partial(_digested, key, self._stores[name]))
+            try:
+                right = self._call(witness, partial(_digested, key, self._stores[witness]))
+            except Exception as error:  # noqa: BLE001 - another witness may answer
+                failure = error
+                continue
+            version = right and right[0].etag
+            if etag is not ANY and version != etag:
+                # Somebody has written since, and looked after all replicas.
+                continue
+            if (own and own[1]) == (right and right[1]):
+                return True
+            copied, _ = self._replace(key, witness, name, own and own[0].etag)
+            if copied != version:
+                return False
+            report.note(key, name, "deleted" if copied is None else "copied")
+            return True
+        if failure is not None:
+            raise failure
+        return True
+
+    def _equalize(self, key: str, rule: Rule, report: Repair) -> None:
+        with self._turn(key):
+            for _ in range(_ROUNDS):
+                found = self._digests(key)
+                failures = {name: each for name, each in found.items() if isinstance(each, Exception)}
+                if failures:
+                    report.failures[key] = failures
+                    return
+                known = {name: each for name, each in found.items() if not isinstance(each, Exception)}
+                digests = {name: each and each[1] for name, each in known.items()}
+                if len(set(digests.values())) == 1:
+                    return
+                right = leader(rule, key, {name: each and each[0] for name, each in known.items()})
+                stale = [name for name in self._names if digests[name] != digests[right]]
+                chosen = known[right]
+                version = chosen and chosen[0].etag
+                if digests[right] is None:
+                    stale.reverse()
+                for name in stale:
+                    before = known[name]
+                    try:
+                        copied, _ = self._replace(key, right, name, before and before[0].etag)
+                    except ConcurrencyError:
+                        break
+                    except Exception as error:  # noqa: BLE001 - it is told in the report
+                        report.failures.setdefault(key, {})[name] = error
+                        return
+                    report.note(key, name, "deleted" if copied is None else "copied")
+                    if copied != version:
+                        break
+
+
+class _Watched(Store):
+    """A replica that is read with a watch on its progress."""
+
+    def __init__(self, store: Store, beats: list[float]) -> None:
+        self._store, self._beats = store, beats
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        info, pieces = self._store._read(key, start, stop)
+        return info, self._beating(pieces)
+
+    def _beating(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            self._beats[0] = time.monotonic()
+            yield piece
+
+
+def _kind(store: Store) -> tuple[object, ...]:
+    """Of what classes a store is made: those of one kind have room for the same keys."""
+    below = store._below if isinstance(store, Layer) else ()
+    return type(store), *map(_kind, below)
+
+
+def _named(children: object) -> dict[str, Store]:
+    if isinstance(children, Mapping):
+        stores = dict(cast("Mapping[Any, Any]", children))
+    elif isinstance(children, Sequence) and not isinstance(children, str | bytes):
+        stores = {str(number): each for number, each in enumerate(cast("Sequence[Any]", children))}
+    else:
+        raise InvalidArgumentError("children is a sequence of stores, or a mapping from names to stores")
+    if not stores:
+        raise InvalidArgumentError("a FanoutStore needs at least one child")
+    for name, store in stores.items():
+        if not isinstance(name, str) or not name or "@" in name:
+            raise InvalidArgumentError(f"the name of a replica is a str without '@', not {name!r}")
+        if not isinstance(store, Store):
+            raise InvalidArgumentError(f"replica {name!r} is no store but {type(store).__name__}")
+    if len({id(store) for store in stores.values()}) < len(stores):
+        raise InvalidArgumentError("a store can be a replica once only")
+    return stores
+
+
+def _etag(name: str | None, etag: str) -> str:
+    """An ETag that says which replica gave it; the arbiter's are plain."""
+    if name is not None:
+        return f"@{name}@{etag}"
+    return "@" + etag if etag.startswith("@") else etag
+
+
+def _told(failures: Mapping[str, Exception]) -> str:
+    return "; ".join(f"{name!r}: {type(error).__name__}: {error}" for name, error in failures.items())
+
+
+def _typed(name: str, error: Exception) -> Exception:
+    """What a call raises where the replica that decides has failed."""
+    if isinstance(error, StoreError):
+        return error
+    return StoreUnavailableError(f"replica {name!r} decides, and failed: {type(error).__name__}: {error}")
+
+
+def _one(iterator: Iterator[T]) -> Iterator[T]:
+    for entry in iterator:
+        yield entry
+        return
+
+
+def _digested(key: str, store: Store) -> tuple[Info, str] | None:
+    try:
+        return digest(store, key)
+    except BlobNotFoundError:
+        return None
+
+
+def _opened(
+    key: str, start: int, stop: int | None, store: Store
+) -> tuple[Info, Iterator[Piece] | None, list[Piece]]:
+    """A blob that has begun to come; None for the pieces where it is here already, whole and to its end, so
+    that what is found out at the end is found out in time."""
+    info, pieces = store._read(key, start, stop)
+    pieces = iter(pieces)
+    low, high = span(start, stop, info.size)
+    held: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if not held and size < high - low:
+            return info, pieces, [piece]
+        held.append(bytes(piece))
+    if size != high - low:
+        raise IntegrityError(f"the store gave {size} bytes of {high - low}", key=key)
+    return info, None, held
+
+
+def _rest(
+    store: Store, key: str, info: Info, same: bool, low: int, high: int, given: int, seal: int
+) -> Iterator[Piece] | None:
+    """What is left of a stream, from a store that holds the same blob; None where it doesn't."""
+    ranges = Can.RANGE in store.can
+    found, pieces = store._read(key, low, high) if ranges and low < high else store._read(key, 0, None)
+    if found.size != info.size or (same and found.etag != info.etag):
+        return None
+    if not ranges or low >= high:
+        pieces = cut(pieces, low, high)
+    pieces = iter(pieces)
+    seen = check = 0
+    for piece in pieces if given else ():
+        part = memoryview(piece)[: given - seen]
+        seen, check = seen + len(part), zlib.crc32(part, check)
+        if seen == given:
+            if check != seal:
+                return None
+            left = bytes(memoryview(piece)[len(part) :])
+            return _chain(left, pieces)
+    return None if given else pieces
+
+
+def _chain(first: bytes, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    if first:
+        yield first
+    yield from pieces

@@ -1,0 +1,103 @@
+"""What is kept in several stores: how one is made like another, and what telling them apart found."""
+
+# A helper of layers, which call primitives.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+from holdall.errors import BlobNotFoundError, InvalidArgumentError
+from holdall.store import ABSENT, ANY, Attributes, Can, Expect, Info, Store
+
+__all__ = ["Difference", "Repair", "Rule", "leader", "replace", "state"]
+
+Rule: TypeAlias = "Literal['first', 'newest'] | Callable[[str, Mapping[str, Info | None]], str]"
+"""Which replica is right, where they differ."""
+
+
+class Difference(NamedTuple):
+    """A key whose replicas are not equal, or can't be compared."""
+
+    key: str
+    digests: dict[str, str | None]
+    """For each replica that answered the SHA-256 of its blob, None where it has none."""
+    failures: dict[str, Exception]
+    """For each replica that did not answer, why."""
+
+
+@dataclass
+class Repair:
+    """What a repair did. It is true when everything is mended."""
+
+    mended: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """For each key and replica that was changed: `copied` or `deleted`."""
+    failures: dict[str, dict[str, Exception]] = field(default_factory=dict[str, dict[str, Exception]])
+    """For each key that could not be mended the replicas that failed, and why."""
+    unlisted: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    """The replicas whose keys could not all be listed, and why: they may have blobs that the others lack."""
+
+    def __bool__(self) -> bool:
+        return not self.failures and not self.unlisted
+
+    def note(self, key: str, name: str, action: str) -> None:
+        """Add what was done."""
+        self.mended.setdefault(key, {})[name] = action
+
+
+def state(store: Store, key: str) -> str | None:
+    """The ETag of a blob, None where there is none."""
+    try:
+        return store._info(key).etag
+    except BlobNotFoundError:
+        return None
+
+
+def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
+    """Make one replica of a key like another, if it still is as it was found.
+
+    Args:
+        key: Which.
+        source: The replica that is right.
+        target: The one to change.
+        found: Its ETag, None where it had no blob.
+
+    Returns:
+        The ETag of the version that was copied and the one that the copy got: None where the blob is absent.
+
+    Raises:
+        ConcurrencyError: The target has changed since.
+    """
+    try:
+        info, pieces = source._read(key, 0, None)
+    except BlobNotFoundError:
+        if found is not None:
+            target._delete(key, found if Can.SWAP in target.can else ANY)
+        return None, None
+    attributes = Attributes(
+        info.content_type if Can.ATTRIBUTES in target.can else None,
+        info.expires if Can.EXPIRE in target.can else None,
+    )
+    expect: Expect = ANY
+    if found is None and Can.CREATE in target.can:
+        expect = ABSENT
+    elif found is not None and Can.SWAP in target.can:
+        expect = found
+    return info.etag, target._write(key, pieces, expect, attributes).etag
+
+
+def leader(rule: Rule, key: str, replicas: Mapping[str, Info | None]) -> str:
+    """The name of the replica that a rule says is right."""
+    there = {name: info for name, info in replicas.items() if info is not None}
+    if rule == "first":
+        return next(iter(there))
+    if rule == "newest":
+        return max(there, key=lambda name: there[name].modified)
+    name = rule(key, dict(replicas))
+    if name not in replicas:
+        raise InvalidArgumentError(
+            f"the rule names {name!r}, which is no replica; there are {', '.join(replicas)}", key=key
+        )
+    return name
