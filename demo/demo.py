@@ -14,7 +14,16 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from holdall import ConcurrencyError, SqliteStore, Store, ZipStore
+from holdall import (
+    ChecksumStore,
+    CompressedStore,
+    ConcurrencyError,
+    FilesystemStore,
+    SqliteStore,
+    Store,
+    ZipStore,
+    sync_stores,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 OUTPUT = Path("demo-output")
@@ -65,8 +74,11 @@ def main(folder: Path = PROJECT, output: Path = OUTPUT) -> int:
             say(f"[bold red]wrong[/] {fault}")
         say("[bold red]some are wrong[/]" if wrong else "[green]all are right[/]")
 
+        heading("Back it up: a folder of compressed blobs, each with its checksum")
+        wrong += back_up(database, output / "backup", changed)
+
     heading("On the disk")
-    show(("file", "size"), [(str(path), human(path.stat().st_size)) for path in sorted(output.iterdir())])
+    show(("file", "size"), [(str(path), human(size_of(path))) for path in sorted(output.iterdir())])
 
     heading("Try next")
     for command in next_commands(output):
@@ -148,6 +160,20 @@ def verify(store: Store, digests: Mapping[str, str]) -> list[str]:
     return wrong
 
 
+def back_up(store: Store, folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """Make a stack of layers equal to a store, twice; what came out wrong."""
+    # Layers are stores made of stores: what is put here is compressed, then summed, then a file.
+    backup = CompressedStore(ChecksumStore(FilesystemStore(folder)), codec="gzip")
+    journal = folder.with_suffix(".journal")
+    for words in ("first", "again"):
+        report = sync_stores(store, backup, journal=journal)
+        counts = f"{report.copied} copied, {report.skipped} equal"
+        say(f"{words}: {counts}, {human(report.bytes)} in {report.seconds:.2f} s")
+        if report.failures:
+            return [f"{key}: {error}" for key, error in report.failures.items()]
+    return verify(backup, digests)
+
+
 def next_commands(output: Path) -> list[str]:
     """What to type next, from the folder where the demo was started."""
     program = Path(sys.executable).with_name("holdall")
@@ -157,6 +183,7 @@ def next_commands(output: Path) -> list[str]:
         f"{holdall} --store {uri} keys --long",
         f"{holdall} --store {uri} get {CHANGED}",
         f"{holdall} --store zip://{output}/files.zip tree --depth 2",
+        f"{holdall} diff zip://{output}/files.zip {uri}",
         f"{holdall} --help",
         f"unzip -l {output}/files.zip",
     ]
@@ -183,6 +210,11 @@ def show(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def sha256(data: bytes) -> str:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from holdall import SqliteStore, Store, ZipStore
+from holdall import ChecksumStore, CompressedStore, FilesystemStore, SqliteStore, Store, ZipStore
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "demo.py"
 FILES = {
@@ -54,15 +54,33 @@ def test_the_demo(source: Path, tmp_path: Path) -> None:
     done = run(source, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert not stale.exists()
-    for said in ("4 files, 2.6 MB", "# A project", "ConcurrencyError", "all are right", "data/", "blobs/s"):
+    for said in (
+        "4 files, 2.6 MB",
+        "# A project",
+        "ConcurrencyError",
+        "all are right",
+        "data/",
+        "4 copied, 0 equal",
+    ):
         assert said in done.stdout
     assert "\x1b" not in done.stdout, "colours without a terminal"
-    assert sorted(path.name for path in stale.parent.iterdir()) == ["files.db", "files.zip"]
+    assert sorted(path.name for path in stale.parent.iterdir()) == [
+        "backup",
+        "backup.journal",
+        "files.db",
+        "files.zip",
+    ]
 
     with SqliteStore(tmp_path / "demo-output" / "files.db") as store:
         assert set(store) == set(FILES)
         assert store["README.md"] == FILES["README.md"] + b"\nChanged by the demo, in the store only.\n"
         assert store["data/large.bin"] == FILES["data/large.bin"]
+    backup = CompressedStore(
+        ChecksumStore(FilesystemStore(tmp_path / "demo-output" / "backup")), codec="gzip"
+    )
+    assert dict(backup.items()) == FILES | {
+        "README.md": FILES["README.md"] + b"\nChanged by the demo, in the store only.\n"
+    }
     with zipfile.ZipFile(tmp_path / "demo-output" / "files.zip") as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == FILES
     assert (source / "README.md").read_bytes() == FILES["README.md"]
@@ -72,10 +90,11 @@ def test_what_it_says_to_try_next_works(source: Path, tmp_path: Path) -> None:
     # As `make demo` runs it, with the output below the folder it is started in.
     said = run(source, tmp_path).stdout
     commands = re.findall(r"^  (\S.*)$", said[said.index("Try next") :], flags=re.M)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, ""), command
+        different = " diff " in command
+        assert (done.returncode, done.stderr) == (int(different), ""), command
         assert "README.md" in done.stdout or "A project" in done.stdout or "Usage" in done.stdout, command
 
 

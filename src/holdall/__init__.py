@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdall.errors import BlobExistsError as BlobExistsError
     from holdall.errors import BlobNotFoundError as BlobNotFoundError
     from holdall.errors import ConcurrencyError as ConcurrencyError
+    from holdall.errors import DeleteRefusedError as DeleteRefusedError
     from holdall.errors import IntegrityError as IntegrityError
     from holdall.errors import InvalidArgumentError as InvalidArgumentError
     from holdall.errors import InvalidDataError as InvalidDataError
@@ -31,10 +32,27 @@ if TYPE_CHECKING:
     from holdall.errors import StoreClosedError as StoreClosedError
     from holdall.errors import StoreError as StoreError
     from holdall.errors import StoreUnavailableError as StoreUnavailableError
+    from holdall.errors import TransferError as TransferError
     from holdall.errors import UnsupportedOperation as UnsupportedOperation
     from holdall.errors import UntrustedDataError as UntrustedDataError
+    from holdall.layers.caching import CacheMode as CacheMode
+    from holdall.layers.caching import CacheStats as CacheStats
+    from holdall.layers.caching import CachingStore as CachingStore
+    from holdall.layers.caching import SyncConflictError as SyncConflictError
+    from holdall.layers.caching import SyncReport as SyncReport
+    from holdall.layers.checksum import ChecksumStore as ChecksumStore
+    from holdall.layers.compressed import CompressedStore as CompressedStore
+    from holdall.layers.encrypted import EncryptedStore as EncryptedStore
+    from holdall.layers.encrypted import RotationReport as RotationReport
+    from holdall.layers.expiring import ExpiringStore as ExpiringStore
+    from holdall.layers.fanout import FanoutStore as FanoutStore
+    from holdall.layers.notifying import Change as Change
+    from holdall.layers.notifying import NotifyingStore as NotifyingStore
     from holdall.layers.prefix import PrefixStore as PrefixStore
     from holdall.layers.readonly import ReadOnlyStore as ReadOnlyStore
+    from holdall.layers.replicas import Repair as Repair
+    from holdall.layers.routed import RoutedStore as RoutedStore
+    from holdall.layers.traced import TracedStore as TracedStore
     from holdall.store import ABSENT as ABSENT
     from holdall.store import ANY as ANY
     from holdall.store import Attributes as Attributes
@@ -47,6 +65,16 @@ if TYPE_CHECKING:
     from holdall.stores.memory import MemoryStore as MemoryStore
     from holdall.stores.sqlite import SqliteStore as SqliteStore
     from holdall.stores.zip import ZipStore as ZipStore
+    from holdall.transfer import Action as Action
+    from holdall.transfer import Difference as Difference
+    from holdall.transfer import Plan as Plan
+    from holdall.transfer import Report as Report
+    from holdall.transfer import Shard as Shard
+    from holdall.transfer import copy_store as copy_store
+    from holdall.transfer import diff_stores as diff_stores
+    from holdall.transfer import move_store as move_store
+    from holdall.transfer import sync_stores as sync_stores
+    from holdall.transfer import verify_store as verify_store
 
     ObjectStore = Store
 
@@ -56,6 +84,7 @@ _MODULES = {
         "BlobExistsError",
         "BlobNotFoundError",
         "ConcurrencyError",
+        "DeleteRefusedError",
         "IntegrityError",
         "InvalidArgumentError",
         "InvalidDataError",
@@ -68,17 +97,40 @@ _MODULES = {
         "StoreClosedError",
         "StoreError",
         "StoreUnavailableError",
+        "TransferError",
         "UnsupportedOperation",
         "UntrustedDataError",
     ),
+    "layers.caching": ("CacheMode", "CacheStats", "CachingStore", "SyncConflictError", "SyncReport"),
+    "layers.checksum": ("ChecksumStore",),
+    "layers.compressed": ("CompressedStore",),
+    "layers.encrypted": ("EncryptedStore", "RotationReport"),
+    "layers.expiring": ("ExpiringStore",),
+    "layers.fanout": ("FanoutStore",),
+    "layers.replicas": ("Repair",),
+    "layers.notifying": ("Change", "NotifyingStore"),
     "layers.prefix": ("PrefixStore",),
     "layers.readonly": ("ReadOnlyStore",),
+    "layers.routed": ("RoutedStore",),
+    "layers.traced": ("TracedStore",),
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "Store"),
     "stores.filesystem": ("FilesystemStore",),
     "stores.hashdir": ("HashdirStore",),
     "stores.memory": ("DictStore", "MemoryStore"),
     "stores.sqlite": ("SqliteStore",),
     "stores.zip": ("ZipStore",),
+    "transfer": (
+        "Action",
+        "Difference",
+        "Plan",
+        "Report",
+        "Shard",
+        "copy_store",
+        "diff_stores",
+        "move_store",
+        "sync_stores",
+        "verify_store",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
