@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean info-zip
+.PHONY: help demo test lint bench clean programs copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -15,7 +15,7 @@ help: ## List the chores.
 demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes ./demo-output.
 	@$(BIN)/python demo/demo.py
 
-test: lint info-zip ## Lint, then run every test: units, conformance, doctests, documentation, demo.
+test: lint programs ## Lint, then run every test: units, conformance, doctests, documentation, demo.
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev ## ruff and pyright --strict.
@@ -23,7 +23,7 @@ lint: $(VENV)/.dev ## ruff and pyright --strict.
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.bench ## Measure holdall against raw calls and other libraries.
+bench: $(VENV)/.bench copiers ## Measure holdall against raw calls and other libraries.
 	$(BIN)/python -m benchmarks
 
 clean: ## Delete .venv and everything else that the chores made.
@@ -55,8 +55,15 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group bench
 	@touch $@ $(VENV)/.cli
 
-# The tests of zip archives ask Info-ZIP what it thinks of them.
-info-zip:
-	@{ command -v zip && command -v unzip; } >/dev/null \
-		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends zip unzip; } \
-		|| { echo "the tests need zip and unzip; as root: apt-get install zip unzip" >&2; exit 1; }
+# The tests ask other programs what they think of archives and of compressed blobs.
+programs:
+	@{ command -v zip && command -v unzip && command -v zstd && command -v lz4; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update \
+			&& apt-get install -y --no-install-recommends zip unzip zstd lz4; } \
+		|| { echo "the tests need these; as root: apt-get install zip unzip zstd lz4" >&2; exit 1; }
+
+# What a sync is measured against; it is measured without them too.
+copiers:
+	@{ command -v rclone && command -v rsync; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends rclone rsync; } \
+		|| echo "rclone or rsync is missing, and is left out; as root: apt-get install rclone rsync" >&2

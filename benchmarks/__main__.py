@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks [--quick] [--only memory,files,sqlite,zip] [--out FOLDER]`."""
+"""The command: `python -m benchmarks [--quick] [--only memory,files,sqlite,zip,layers,sync] [--out DIR]`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from benchmarks import bare, imports, machine, ours, picture, report, rounds, streams
-from benchmarks.contenders import FILES, MEDIA, MEMORY, MIB, SQLITE, ZIP, Contender, Field, every
+import holdall
+from benchmarks import bare, imports, layers, machine, ours, picture, report, rounds, streams, syncing
+from benchmarks.contenders import (
+    FILES,
+    LAYERS,
+    MEDIA,
+    MEMORY,
+    MIB,
+    PARTS,
+    SQLITE,
+    SYNC,
+    ZIP,
+    Contender,
+    Field,
+    every,
+)
 from benchmarks.table import Table
 
 ALIASES = {"fs": FILES, "filesystem": FILES, "file": FILES, "db": SQLITE, "mem": MEMORY}
@@ -39,15 +54,20 @@ class Scale:
     long_sqlite: int = 1_000_000
     long_files: int = 100_000
     import_rounds: int = 15
+    layer_keys: int = 2000
+    layer_rounds: int = 9
+    synced: int = 20_000
+    sync_rounds: int = 5
 
 
-QUICK = Scale(100, 2, 50, 1, 3, 1, 100, 2, 1, 4, 1, 2000, 2, 20_000, 2000, 3)
+QUICK = Scale(100, 2, 50, 1, 3, 1, 100, 2, 1, 4, 1, 2000, 2, 20_000, 2000, 3, 50, 2, 300, 1)
 
 
 class Run:
-    def __init__(self, scale: Scale, media: list[str], field: Field, places: dict[str, str]) -> None:
+    def __init__(self, scale: Scale, parts: list[str], field: Field, places: dict[str, str]) -> None:
         self.scale = scale
-        self.media = media
+        self.parts = parts
+        self.media = [name for name in MEDIA if name in parts]
         self.field = field
         self.places = places
         self.tables: list[Table] = []
@@ -81,6 +101,10 @@ class Run:
             self.nested()
         self.durable()
         self.long()
+        if LAYERS in self.parts:
+            self.layers()
+        if SYNC in self.parts:
+            self.syncs()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -196,13 +220,46 @@ class Run:
         )
         streams.long_listings(table, classes, self.folder(place), counts)
 
+    def layers(self) -> None:
+        scale = self.scale
+        title = f"Layers over a MemoryStore, {scale.layer_keys:,} flat keys"
+        table = self.table("layers", LAYERS, "memory", title, "us a blob", ["put", "get"])
+        table.bare = layers.BASE
+        layers.over_memory(table, scale.layer_keys, scale.layer_rounds)
+        place = next(iter(self.places))
+        caches: dict[str, tuple[str, Callable[[str], holdall.Store]]] = {
+            FILES: ("FilesystemStore", holdall.FilesystemStore),
+            SQLITE: ("SqliteStore", lambda folder: holdall.SqliteStore(f"{folder}/cache.db")),
+            MEMORY: ("MemoryStore", lambda folder: holdall.MemoryStore()),
+        }
+        for medium, (name, make) in caches.items():
+            where = "memory" if medium == MEMORY else place
+            title = f"A cache hit, the cache a {name}" + ("" if medium == MEMORY else f", {place}")
+            table = self.table("hits", medium, where, title, "us a blob", ["get"])
+            table.bare = f"{name}, bare"
+            layers.hits(table, make, self.folder(place), scale.layer_keys, scale.layer_rounds)
 
-def _media(text: str) -> list[str]:
+    def syncs(self) -> None:
+        for place in self.places:
+            scale = self.scale
+            title = f"A folder of {scale.synced:,} files of 1 KiB made equal to another, {place}"
+            table = self.table("sync", SYNC, place, title, "seconds, the whole command", syncing.COLUMNS)
+            table.bare = syncing.RCLONE
+            folder = self.folder(place)
+            syncing.syncs(table, folder, scale.synced, scale.sync_rounds if place == "tmpfs" else 1)
+            title = f"A sync of {scale.synced:,} files killed at half and run again, {place}"
+            columns = ["copied before the kill", "copied again", "copied again, % of all"]
+            table = self.table("resume", SYNC, place, title, "files", columns)
+            syncing.resume(table, folder, scale.synced)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts(text: str) -> list[str]:
     names = [ALIASES.get(name.strip(), name.strip()) for name in text.split(",")]
     for name in names:
-        if name not in MEDIA:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(MEDIA)}")
-    return [name for name in MEDIA if name in names]
+        if name not in PARTS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}")
+    return [name for name in PARTS if name in names]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -210,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
         "python -m benchmarks", description="Measure holdall against the bare calls."
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test: few keys, few rounds")
-    parser.add_argument("--only", type=_media, default=list(MEDIA), help="media: " + ",".join(MEDIA))
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help="parts: " + ",".join(PARTS))
     parser.add_argument("--no-peers", action="store_true", help="holdall and the bare calls only")
     parser.add_argument("--no-disk", action="store_true", help="tmpfs only")
     parser.add_argument(

@@ -11,6 +11,9 @@ MIB = 1 << 20
 
 FILES, SQLITE, MEMORY, ZIP = "files", "sqlite", "memory", "zip"
 MEDIA = (MEMORY, FILES, SQLITE, ZIP)
+LAYERS, SYNC = "layers", "sync"
+PARTS = (*MEDIA, LAYERS, SYNC)
+"""What a run may be limited to."""
 
 HOLDALL, BARE, PEER = "holdall", "bare", "peer"
 

@@ -111,6 +111,10 @@ def markdown(
         "list": "Listings",
         "list nested": "Listings",
         "long": "Listings",
+        "layers": "Layers",
+        "hits": "Layers",
+        "sync": "Sync",
+        "resume": "Sync",
         "import": "Import",
     }
     heading = ""

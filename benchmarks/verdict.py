@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.contenders import FILES, MEMORY, PEER, SQLITE, Contender
+from benchmarks.contenders import FILES, LAYERS, MEMORY, PEER, SQLITE, SYNC, Contender
+from benchmarks.layers import BASE, BRIEF
 from benchmarks.rounds import SMALL
+from benchmarks.syncing import COLUMNS, HOLDALL, MODIFIED
 from benchmarks.table import Table
 
 FS, DB, RAM = "holdall FilesystemStore", "holdall SqliteStore", "holdall MemoryStore"
@@ -59,6 +61,9 @@ class Verdict:
         self.peers()
         self.imports()
         self.held()
+        self.layers()
+        self.hits()
+        self.syncs()
         return self.lines
 
     def memory(self) -> None:
@@ -148,3 +153,40 @@ class Verdict:
             what = f"{name}: listing {count:,.0f} keys" if count else f"{name}: long listing"
             shown = None if held is None else f"{held:.1f} MiB"
             self.add(what, "< 50 MiB of extra memory", shown, held is not None and held < 50)
+
+    def layers(self) -> None:
+        """What the brief layers add; twice what a method that calls a method costs is less than this."""
+        table = self.table("layers", LAYERS, "memory")
+        for name in BRIEF:
+            for column in ("get", "put"):
+                if name == "ReadOnlyStore" and column == "put":
+                    continue
+                spent, base = (
+                    (table.median(name, column), table.median(BASE, column)) if table else (None, None)
+                )
+                added = None if spent is None or base is None else spent - base
+                shown = None if added is None else f"{added:.1f} us"
+                self.add(f"{name}: {column}", "<= 5 us more than the store", shown, (added or 0) <= 5)
+
+    def hits(self) -> None:
+        for medium, name in ((FILES, "FilesystemStore"), (SQLITE, "SqliteStore")):
+            table = self.table("hits", medium, "tmpfs")
+            ratio = table.ratio('a hit, fresh: "immutable"', "get") if table else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            what = f"a cache hit, immutable, the cache a {name}"
+            self.add(what, "<= 1.5x the bare cache store", shown, (ratio or 0) <= 1.5)
+
+    def syncs(self) -> None:
+        for place in ("tmpfs", "disk"):
+            table = self.table("sync", SYNC, place)
+            for column in COLUMNS:
+                # What is there is to be compared alike, by size and time.
+                name = HOLDALL if column == COLUMNS[0] else MODIFIED
+                ratio = table.ratio(name, column) if table else None
+                shown = None if ratio is None else f"{ratio:.2f}x its time"
+                what = f"{name} of 20,000 files, {column}, {place}"
+                self.add(what, "as fast as rclone, or faster", shown, (ratio or 0) <= 1)
+            table = self.table("resume", SYNC, place)
+            share = table.median(HOLDALL, "copied again, % of all") if table else None
+            shown = None if share is None else f"{share:.2f} %"
+            self.add(f"a killed sync run again, {place}", "< 1 % copied again", shown, (share or 0) < 1)

@@ -18,3 +18,15 @@ def test_quick_run(tmp_path: Path) -> None:
     assert "holdall MemoryStore" in text
     assert str(tmp_path) not in text
     assert str(ROOT) not in text
+
+
+def test_layers_and_syncs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--no-disk", "--only", "layers,sync"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| PrefixStore: get | <= 5 us more than the store |" in text
+    assert "| a killed sync run again, tmpfs | < 1 % copied again | 0.00 % | yes |" in text
+    assert '| a hit, fresh: "immutable" |' in text
