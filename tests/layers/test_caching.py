@@ -189,6 +189,31 @@ def test_an_age_is_kept_to(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store["a"] == b"3" * size, "a clock that was set back makes nothing young"
 
 
+@pytest.mark.parametrize("mode", ["write-through", "write-back"])
+@pytest.mark.parametrize("fresh", ["etag", 10])
+def test_the_age_of_what_was_written_counts_from_before(
+    mode: Any, fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may write the source between a write and its copy."""
+    clock = [time.time_ns()]
+    monkeypatch.setattr("holdall.layers.caching.entry.time.time_ns", lambda: clock[0])
+
+    class Far(Counting):
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            info = super()._write(key, body, expect, attributes)
+            self._store["a"] = b"theirs"
+            clock[0] += 5 * 10**9
+            return info
+
+    source, cache = Far(MemoryStore()), MemoryStore()
+    store = CachingStore(source, cache, mode, fresh=fresh)
+    store["a"] = b"ours"
+    store.sync()
+    reader = CachingStore(source, cache, fresh=10)
+    clock[0] += 6 * 10**9
+    assert reader["a"] == b"theirs", "the copy is older than ten seconds"
+
+
 @pytest.mark.parametrize("fresh", FRESH)
 def test_what_expires_at_the_source_expires_in_the_cache(fresh: Any) -> None:
     source = MemoryStore()
@@ -499,6 +524,41 @@ def test_the_order_of_use_outlives_a_restart(tmp_path: Path) -> None:
             again.close()
 
 
+def test_reading_alone_lets_no_log_grow() -> None:
+    source = MemoryStore({f"k{number}": b"x" for number in range(300)})
+    cache, rng = MemoryStore(), random.Random(1)
+    with CachingStore(source, cache, fresh="immutable", max_bytes=1 << 20) as store:
+        for _ in range(60_000):
+            store[f"k{rng.randrange(300)}"]
+            assert store.stats().evictions == 0
+        logs = [info.size for info in cache.list("recency-")]
+        assert len(logs) <= 70
+        assert sum(logs) < 200_000, "the log is made one from time to time"
+
+
+def test_a_cache_that_fails_while_many_write_is_counted_anew() -> None:
+    source, cache = MemoryStore(), Flaky(MemoryStore(), rate=0.2, seed=3)
+    store = CachingStore(source, cache, max_bytes=20_000)
+    logger = logging.getLogger("holdall.layers.caching")
+    logger.disabled = True
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(300):
+            key = f"k{rng.randrange(60)}"
+            if rng.random() < 0.5:
+                store[key] = bytes(rng.randrange(2000))
+            else:
+                store.get(key)
+
+    race(*(functools.partial(work, seed) for seed in range(4)))
+    logger.disabled = False
+    cache._rate = 0.0
+    store["k"] = b"1"
+    assert store._shelf.recency is not None
+    assert store._shelf.recency.bytes == taken(cache) <= 20_000
+
+
 def test_a_smaller_bound_after_a_restart() -> None:
     source, cache = MemoryStore({f"k{number}": bytes(1000) for number in range(20)}), MemoryStore()
     with CachingStore(source, cache, max_bytes=50_000) as store:
@@ -550,6 +610,21 @@ def test_invalidate() -> None:
     assert store["ab"] == b"new"
     with pytest.raises(InvalidArgumentError):
         store.invalidate("a", prefix="a")
+
+
+def test_invalidate_reads_names_that_come_in_pieces() -> None:
+    class Dribbling(Counting):
+        def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+            info, pieces = super()._read(key, start, stop)
+            data = b"".join(pieces)
+            return info, (data[at : at + 7] for at in range(0, len(data), 7))
+
+    source = MemoryStore({"a/b": b"1", "b": b"2"})
+    store = CachingStore(source, Dribbling(MemoryStore()), fresh="immutable")
+    assert dict(store) == dict(source)
+    source["a/b"] = b"3"
+    assert store.invalidate(prefix="a/") == 1
+    assert store["a/b"] == b"3"
 
 
 def test_what_the_cache_must_do() -> None:
@@ -758,6 +833,46 @@ def test_what_was_never_read_is_put_unconditionally() -> None:
     assert store.sync().conflicts == ("a",), "after its own upload it knows what the source had"
     store.sync("overwrite")
     assert source["a"] == b"mine again"
+
+
+@pytest.mark.parametrize("fresh", FRESH)
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize(
+    "why", ["copied", "makes room for the record", "evicted", "too large", "read by ranges", "was copied"]
+)
+def test_a_conflict_needs_no_copy(why: str, deleted: bool, fresh: Any) -> None:
+    size = 3 * MIB if why in ("read by ranges", "was copied") else 1000
+    source = MemoryStore({"a": b"1" * size, "b": bytes(1500)})
+    bounds = {"makes room for the record": 2000, "evicted": 2000, "too large": 900}
+    store = back(source, MemoryStore(), fresh=fresh, max_bytes=bounds.get(why), sync_on_close=False)
+    if why == "read by ranges":
+        assert store.get_range("a", 5, 10) == b"11111"
+    else:
+        assert len(store["a"]) == size
+    if why == "evicted":
+        assert len(store["b"]) == 1500
+    elif why == "was copied" and fresh == "etag":
+        source["a"] = b"2" * size
+        assert store.get_range("a", 5, 10) == b"22222", "this is what was read last"
+        store["a"] = b"mine"
+        assert store.sync("raise").uploaded == ("a",)
+        assert store["a"] == b"mine"
+    source["a"] = b"theirs"
+    if deleted:
+        assert store.delete("a")
+    else:
+        store["a"] = bytes(1500) if "room" in why else b"mine"
+    assert store.sync().conflicts == ("a",)
+    assert source["a"] == b"theirs"
+    store.sync("overwrite")
+    assert source.get("a") == store.get("a") != b"theirs"
+    store["a"] = b"after its own upload"
+    assert store.sync("raise").uploaded == ("a",)
+    del source["a"]
+    if fresh == "etag":
+        assert "a" not in store.get_many(["a"])
+        store["a"] = b"anew"
+        assert store.sync("raise").uploaded == ("a",), "what was read as absent has nothing to compare with"
 
 
 def test_one_keys_failure_stops_no_other() -> None:

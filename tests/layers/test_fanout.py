@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -37,6 +37,7 @@ from holdall import (
 from holdall.layers import fanout
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.layer import Transparent
+from holdall.layers.workers import Pace
 from holdall.store import Attributes, Body, Expect, Info, Piece
 from holdall.testing import Counting, Flaky, Limited, Slow, StoreSuite, race
 
@@ -64,7 +65,7 @@ class TestFanoutOverSqlite(StoreSuite):
 
 class TestFanoutOverFilesAndSqlite(StoreSuite):
     def make(self, place: Path) -> Store:
-        return FanoutStore([FilesystemStore(place / "files"), SqliteStore(place / "blobs.sqlite")])
+        return apart(FanoutStore([FilesystemStore(place / "files"), SqliteStore(place / "blobs.sqlite")]))
 
 
 # --- replicas with faults ---
@@ -159,6 +160,19 @@ def same(store: FanoutStore) -> bool:
     return not list(store.verify())
 
 
+def apart(store: FanoutStore) -> FanoutStore:
+    """The same layer, which takes all its replicas for slow."""
+
+    class Slowly(Pace):
+        def took(self, seconds: float) -> None:
+            pass
+
+        passed = staticmethod(lambda: None)  # type: ignore[assignment]
+
+    store._asking, store._changing = Slowly(), Slowly()
+    return store
+
+
 WAYS = pytest.mark.parametrize("inline", [True, False], ids=["inline", "threads"])
 
 # --- what it is made of ---
@@ -237,6 +251,59 @@ def test_all_are_written_at_the_same_time() -> None:
     store["a"] = b"1"
     store.put("b", iter([b"1", b"2"]))
     assert [child["b"] for child in store.replicas.values()] == [b"12"] * 3
+
+
+def test_short_bodies_go_to_one_after_the_other_while_that_is_faster() -> None:
+    class Near(Transparent):
+        writers: ClassVar = set[int]()
+        seconds = 0.0
+
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            self.writers.add(threading.get_ident())
+            threading.Event().wait(self.seconds)
+            return super()._write(key, body, expect, attributes)
+
+    children = [Near(MemoryStore()), Near(MemoryStore())]
+    store = FanoutStore(threaded(*children))
+    store._asking.short = True
+
+    def writers(data: Any) -> set[int]:
+        Near.writers = set()
+        store["a"] = data
+        assert children[0]["a"] == children[1]["a"]
+        return Near.writers
+
+    here = {threading.get_ident()}
+    for _ in range(20):
+        # A busy machine may make any few calls slow.
+        store._asking.short = store._changing.short = True
+        assert writers(b"1") == writers(iter([b"1", b"2"])) == here
+    store._asking.short = store._changing.short = True
+    assert here.isdisjoint(writers(bytes(MIB))), "what is large goes to all at once"
+    assert store["a"] == bytes(MIB)
+    store._asking.short = store._changing.short = True
+    assert here.isdisjoint(writers(bytes(100_000) for _ in range(3)))
+    Near.seconds = 0.01
+    for _ in range(10):
+        store._asking.short = True
+        last = writers(b"1")
+    assert here.isdisjoint(last), "what has become slow is done at the same time"
+    assert not FanoutStore(threaded(*children), timeout=60)._here
+
+
+def test_whether_calls_are_short_is_tried_again() -> None:
+    pace = Pace(short=True)
+    for seconds in (1, 1, 0, 0, 1):
+        assert pace.short
+        pace.took(seconds)
+    tries = 0
+    while not pace.short:
+        pace.passed()
+        tries += 1
+    assert tries >= 100
+    for _ in range(5):
+        pace.took(0.00001)
+    assert pace.short
 
 
 @WAYS
@@ -704,6 +771,85 @@ def test_a_swap_mends_a_first_replica_that_is_behind() -> None:
     assert store.behind() == {}
 
 
+@pytest.mark.parametrize("missed", ["write", "delete"])
+def test_a_first_replica_that_is_behind_decides_nothing(missed: str) -> None:
+    """It would take what it missed for what is there."""
+    children = [Faulty(), Faulty(), Faulty()]
+    store = FanoutStore(children, write=2)
+    before = store.put("a", b"1").etag
+    children[0].bad = {"write", "delete"}
+    if missed == "write":
+        store["a"] = b"2"
+    else:
+        assert store.delete("a")
+    now = store.get("a")
+    for change in (
+        lambda: store.put("a", b"3", expect=before),
+        lambda: store.delete("a", expect=before),
+        lambda: store.put("a", b"3", expect=ABSENT),
+    ):
+        with pytest.raises(StoreError):
+            change()
+        assert store.get("a") == now
+    children[0].bad.clear()
+    with pytest.raises(ConcurrencyError):
+        store.put("a", b"3", expect=before)
+    children[0].bad = {"write", "delete"}
+    with suppress(PartialWriteError):
+        store["a"] = b"4"
+    children[0].bad.clear()
+    with pytest.raises(ConcurrencyError):
+        store.delete("a", expect=before)
+    assert store["a"] == b"4"
+    children[0].bad = {"delete"}
+    assert store.delete("a")
+    children[0].bad.clear()
+    store.put("a", b"5", expect=ABSENT)
+    assert [child["a"] for child in children] == [b"5"] * 3
+
+
+def test_a_write_that_the_first_missed_comes_before_a_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = [Faulty(), Faulty(), Faulty()]
+    store = FanoutStore(children, write=2)
+    before = store.put("a", b"1").etag
+    own = store._own_etag
+
+    def between(key: str, expect: Expect) -> Expect:
+        found = own(key, expect)
+        monkeypatch.undo()
+        children[0].bad = {"write"}
+        store["a"] = b"2"
+        children[0].bad.clear()
+        return found
+
+    changes: list[Callable[[str], object]] = [
+        lambda etag: store.put("a", b"3", expect=etag),
+        lambda etag: store.delete("a", expect=etag),
+    ]
+    for change in changes:
+        monkeypatch.setattr(store, "_own_etag", between)
+        with pytest.raises(ConcurrencyError):
+            change(before)
+        assert store["a"] == b"2"
+        store["a"] = b"1"
+        before = store.info("a").etag
+
+
+def test_what_a_quorum_lacks_is_absent() -> None:
+    children = [Faulty(), Faulty(), Faulty()]
+    store = FanoutStore(children, write=2)
+    for number in range(3):
+        children[number].bad = set(ALL)
+        assert store.get("a") is None
+        assert "a" not in store
+        assert store.delete("other") is False
+        children[(number + 1) % 3].bad = {"read", "info"}
+        with pytest.raises(StoreUnavailableError):
+            store.get("a")
+        for child in children:
+            child.bad.clear()
+
+
 def test_what_others_wrote_since_is_not_taken_back_by_a_repair() -> None:
     children = [Faulty(), Faulty(), Faulty()]
     store, other = FanoutStore(children, write=2), FanoutStore(children, write=2)
@@ -1011,7 +1157,7 @@ def test_replicas_that_dawdle_end_equal_too(inline: bool) -> None:
 
     def make() -> FanoutStore:
         children = [Yielding(store) for store in below]
-        return FanoutStore(children if inline else threaded(*children))
+        return FanoutStore(children) if inline else apart(FanoutStore(threaded(*children)))
 
     handles = [make(), make(), make()]
     churn_all([*handles, *handles], 100)
@@ -1158,16 +1304,23 @@ class Model:
 
 @pytest.mark.parametrize(
     ("count", "write", "inline", "steps"),
-    [(3, 2, True, 10_000), (2, "all", True, 10_000), (3, 1, True, 4000), (3, 2, False, 1500)],
+    [
+        (3, 2, True, 10_000),
+        (2, "all", True, 10_000),
+        (3, 1, True, 4000),
+        (3, 2, False, 1500),
+        (3, 2, None, 1500),
+    ],
 )
 def test_what_is_acknowledged_is_right_and_the_rest_is_reported(
-    count: int, write: Any, inline: bool, steps: int, monkeypatch: pytest.MonkeyPatch
+    count: int, write: Any, inline: bool | None, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fanout, "_GRACE", 0.0)
     logging.getLogger("holdall.layers.fanout").disabled = True
     flaky = [Flaky(MemoryStore(), rate=0.1, seed=seed) for seed in range(count)]
     raising = [Raising(store, 0.05, seed) for seed, store in enumerate(flaky)]
     store = FanoutStore(raising if inline else threaded(*raising), write=write)
+    store = apart(store) if inline is None else store
     model, rng = Model(store), random.Random(f"{count} {write} {inline}")
     for number in range(steps):
         model.step(rng, number)

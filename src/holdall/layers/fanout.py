@@ -9,9 +9,10 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial, reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from holdall.digests import digest
@@ -31,7 +32,7 @@ from holdall.keys import check_prefix
 from holdall.layers.layer import Layer
 from holdall.layers.replicas import Difference, Repair, Rule, leader, replace, state
 from holdall.layers.tee import Tee
-from holdall.layers.workers import Workers
+from holdall.layers.workers import Pace, Workers
 from holdall.ranges import cut, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 
@@ -48,6 +49,8 @@ _GRACE = 1.0
 """Seconds that a blob which the first replica lacks is left to the writer or deleter who may be at it."""
 _NOTHING = ""
 """No version: no ETag is empty."""
+_SHORT = 1 << 16
+"""Up to how many bytes a body is written to one replica after the other, where that is faster."""
 _ROUNDS = 1000
 """How often a writer looks whether the replicas agree, before it takes two of them for one."""
 
@@ -63,13 +66,14 @@ class FanoutStore(Layer):
         timeout: Seconds after which a call of a replica counts as failed, or a stream that makes no progress;
             None waits.
 
-    *Writes* go to all at once. A body is read once; if it raises, every replica keeps the old blob. The
-    replica that is named first is the arbiter: it publishes first and deletes last, and its ETags are those
-    of this store, so that it alone decides `expect=`, and what it shows is what readers see, whenever a
-    writer is killed. After its writes a writer looks whether all agree with the arbiter, and makes them, so
-    that two writers of one key never leave the replicas different. This needs replicas that can CREATE and
-    SWAP; where one can't, writers of one key take turns in this handle only, and those of other handles may
-    leave replicas different until `repair`.
+    *Writes* go to all at once; a short body to one after the other, as long as each takes it in less time
+    than handing it to a thread does, and there is no timeout. A body is read once; if it raises, every
+    replica keeps the old blob. The replica that is named first is the arbiter: it publishes first and deletes
+    last, and its ETags are those of this store, so that it alone decides `expect=`, and what it shows is what
+    readers see, whenever a writer is killed. After its writes a writer looks whether all agree with the
+    arbiter, and makes them, so that two writers of one key never leave the replicas different. This needs
+    replicas that can CREATE and SWAP; where one can't, writers of one key take turns in this handle only, and
+    those of other handles may leave replicas different until `repair`.
 
     When a replica fails, and too few are left, `PartialWriteError` tells in `failures` why, and in `written`
     which replicas hold the new value. When enough are left the write is done, the failure is logged, and the
@@ -78,7 +82,8 @@ class FanoutStore(Layer):
 
     *Reads* go on to the next replica when one fails, which is logged, or has no such blob. The ETag of an
     answer that is not the arbiter's never matches there. Where some fail and the others have no blob, nobody
-    knows whether there is one: `StoreUnavailableError`. A stream that breaks off goes on from the same
+    knows whether there is one: `StoreUnavailableError`, unless `write` is a quorum and so few fail that an
+    acknowledged blob must be on one of the others. A stream that breaks off goes on from the same
     replica if its ETag is the same, else from another whose blob has the same size and begins with the bytes
     that were given already (by CRC-32).
 
@@ -128,6 +133,8 @@ class FanoutStore(Layer):
             store for store in self._stores.values() if type(store)._checked is not Store._checked
         ]
         self._mixed = len({_kind(store) for store in self._stores.values()}) > 1
+        # Whether the replicas answer at once, and whether they take a change at once, which only those do.
+        self._asking, self._changing = Pace(), Pace(short=True)
         # For each key and replica that is behind, what those hold that are not; ANY for whatever they hold.
         self._marks: dict[str, dict[str, dict[str, Expect | None]]] = {}
         self._begin()
@@ -188,21 +195,10 @@ class FanoutStore(Layer):
         if self._process != os.getpid():
             self._begin()
 
-    @contextmanager
-    def _turn(self, key: str) -> Generator[None]:
+    def _turn(self, key: str) -> _Turn:
         """One of this handle at a time publishes a key. Nobody's body is read meanwhile."""
         self._after_fork()
-        with self._mutex:
-            lock, waiting = self._key_locks.setdefault(key, (threading.RLock(), [0]))
-            waiting[0] += 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._mutex:
-                waiting[0] -= 1
-                if not waiting[0]:
-                    self._key_locks.pop(key, None)
+        return _Turn(self._mutex, self._key_locks, key)
 
     def _submit(self, name: str, function: Callable[[], T]) -> Future[T]:
         self._after_fork()
@@ -222,12 +218,15 @@ class FanoutStore(Layer):
     def _call(self, name: str, function: Callable[[], T]) -> T:
         return function() if self._timeout is None else self._awaited(self._submit(name, function))
 
-    def _each(self, names: Iterable[str], function: Callable[[str], T]) -> dict[str, T | Exception]:
-        """Call a function for each of these at the same time; what it gave or raised."""
+    def _each(
+        self, names: Iterable[str], function: Callable[[str], T], *, here: bool = False
+    ) -> dict[str, T | Exception]:
+        """Call a function for each of these at the same time, or one after the other on this thread; what it
+        gave or raised."""
         names, began = tuple(names), time.monotonic()
         results: dict[str, T | Exception] = {}
-        here = names if self._direct else () if self._timeout is not None else names[:1]
-        futures = {name: self._submit(name, partial(function, name)) for name in names[len(here) :]}
+        at_once = names if self._timeout is not None else () if here or self._direct else names[1:]
+        futures = {name: self._submit(name, partial(function, name)) for name in at_once}
         for name in names:
             try:
                 future = futures.get(name)
@@ -236,8 +235,53 @@ class FanoutStore(Layer):
                 results[name] = error
         return results
 
-    def _states(self, key: str, names: Iterable[str]) -> dict[str, str | Exception | None]:
-        return self._each(names, lambda name: state(self._stores[name], key))
+    def _states(self, key: str, names: Sequence[str]) -> dict[str, str | Exception | None]:
+        if self._timeout is not None:
+            return self._each(names, lambda name: state(self._stores[name], key))
+        if self._direct:
+            return self._states_here(key, names)
+        if self._asking.short and names:
+            began = time.perf_counter()
+            states = self._states_here(key, names)
+            self._asking.took((time.perf_counter() - began) / len(names))
+            return states
+        spent = [0.0]
+
+        def timed(name: str) -> str | None:
+            began = time.perf_counter()
+            try:
+                return state(self._stores[name], key)
+            finally:
+                spent.append(time.perf_counter() - began)
+
+        states = self._each(names, timed)
+        self._asking.took(max(spent))
+        return states
+
+    def _states_here(self, key: str, names: Iterable[str]) -> dict[str, str | Exception | None]:
+        states: dict[str, str | Exception | None] = {}
+        for name in names:
+            try:
+                states[name] = state(self._stores[name], key)
+            except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                states[name] = error
+        return states
+
+    @property
+    def _here(self) -> bool:
+        """Whether short changes are made on this thread, one after the other."""
+        return self._direct or (self._timeout is None and self._asking.short and self._changing.short)
+
+    def _change(self, names: Sequence[str], change: Callable[[str], T]) -> dict[str, T | Exception]:
+        """Make a short change in each of these."""
+        if self._direct or not self._here:
+            return self._each(names, change)
+        began = time.perf_counter()
+        try:
+            return self._each(names, change, here=True)
+        finally:
+            if names:
+                self._changing.took((time.perf_counter() - began) / len(names))
 
     def _digests(self, key: str) -> dict[str, tuple[Info, str] | Exception | None]:
         return self._each(self._names, lambda name: _digested(key, self._stores[name]))
@@ -301,7 +345,9 @@ class FanoutStore(Layer):
             except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody answers
                 self._failed(what, key, name, error)
                 failures[name] = error
-        if failures:
+        # Where a quorum will do, what was acknowledged is on one of those that answered.
+        known = missing and len(failures) < self._need_written < len(self._names)
+        if failures and not known:
             also = ", and the others have no such blob" if missing else ""
             raise self._unavailable(f"replicas failed to {what} it{also}", failures)
         raise BlobNotFoundError(key=key)
@@ -423,26 +469,42 @@ class FanoutStore(Layer):
         expect = self._own_etag(key, expect)
         if expect is ABSENT:
             self._none_elsewhere(key)
-        write = self._write_here if self._direct else self._write_apart
-        with self._doubting(key):
-            return write(key, body, expect, attributes)
+        try:
+            if self._direct:
+                return self._write_here(key, body, expect, attributes)
+            if self._here:
+                short, body = _short(body)
+                if short:
+                    return self._write_here(key, body, expect, attributes)
+            else:
+                self._changing.passed()
+            return self._write_apart(key, body, expect, attributes)
+        except ConcurrencyError:
+            raise
+        except BaseException:
+            self._doubt(key)
+            raise
 
     def _write_here(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        """Write one after the other, in memory, where all may keep the same bytes."""
+        """Write one after the other, from memory, where all may keep the same bytes."""
         pieces = [piece if type(piece) is bytes else bytes(piece) for piece in body]
         data = (pieces[0] if len(pieces) == 1 else b"".join(pieces),)
         del pieces
+
         with self._turn(key):
             absent = self._absent(key, expect)
             outcomes: dict[str, Info | Exception] = {}
-            for name in self._names:
+            began = time.perf_counter()
+            for name, store in self._stores.items():
                 condition = expect if name == self._first else ANY
                 try:
-                    outcomes[name] = self._stores[name]._write(key, data, condition, attributes)
+                    outcomes[name] = store._write(key, data, condition, attributes)
                 except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
                     if name == self._first and (expect is not ANY or isinstance(error, _REFUSALS)):
                         raise _typed(name, error) from None
                     outcomes[name] = error
+            if not self._direct:
+                self._changing.took((time.perf_counter() - began) / len(self._names))
             return self._written(key, outcomes, absent)
 
     def _write_apart(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
@@ -495,6 +557,7 @@ class FanoutStore(Layer):
 
     def _absent(self, key: str, expect: Expect) -> bool:
         """Whether a put of a new key can be taken back: stores of one kind all have room for it, or none."""
+        self._need_arbiter(key, expect)
         if expect is ANY and self._mixed:
             return self._states(key, (self._first,))[self._first] is None
         return expect is ABSENT
@@ -502,6 +565,8 @@ class FanoutStore(Layer):
     def _written(self, key: str, outcomes: dict[str, Info | Exception], absent: bool) -> Info:
         """What comes of a put: every replica follows the arbiter, or is told to have failed."""
         infos = {name: each for name, each in outcomes.items() if isinstance(each, Info)}
+        if len(infos) == len(outcomes):
+            return self._taken(key, infos, {})
         failures = {name: each for name, each in outcomes.items() if isinstance(each, Exception)}
         held: dict[str, str | None] = {name: info.etag for name, info in infos.items()}
         refusal = next((error for error in failures.values() if isinstance(error, _REFUSALS)), None)
@@ -516,17 +581,32 @@ class FanoutStore(Layer):
                 raise self._partial(key, lost, failures, "write")
             raise refusal
         if infos:
-            first = next(name for name in self._names if name in infos)
-            failures |= self._settle(key, first, held, held[first])
-            self._conclude(key, held, failures, "write")
-            return self._shown(first, infos[first])
+            return self._taken(key, infos, failures)
         raise self._partial(key, (), failures, "write")
 
+    def _taken(self, key: str, infos: dict[str, Info], failures: dict[str, Exception]) -> Info:
+        held: dict[str, str | None] = {name: info.etag for name, info in infos.items()}
+        first = next(iter(held))
+        failures |= self._settle(key, first, held, held[first])
+        self._conclude(key, held, failures, "write")
+        return self._shown(first, infos[first])
+
     def _delete(self, key: str, expect: Expect) -> bool:
-        expect = self._own_etag(key, expect)
-        with self._doubting(key), self._turn(key):
+        try:
+            return self._removed(key, self._own_etag(key, expect))
+        except ConcurrencyError:
+            raise
+        except BaseException:
+            self._doubt(key)
+            raise
+
+    def _removed(self, key: str, expect: Expect) -> bool:
+        if not self._here:
+            self._changing.passed()
+        with self._turn(key):
             states = self._states(key, self._names)
             own = states[self._first]
+            self._need_arbiter(key, expect)
             if expect is not ANY:
                 if isinstance(own, Exception):
                     raise _typed(self._first, own) from None
@@ -545,8 +625,8 @@ class FanoutStore(Layer):
 
             # The arbiter is last, so that what readers saw is what they see until nothing is left.
             outcomes: dict[str, bool | Exception] = dict.fromkeys(self._others, False)
-            outcomes |= self._each([name for name in self._others if states[name] is not None], remove)
-            outcomes |= self._each((self._first,), remove)
+            outcomes |= self._change([name for name in self._others if states[name] is not None], remove)
+            outcomes |= self._change((self._first,), remove)
             failures = {name: each for name, each in outcomes.items() if isinstance(each, Exception)}
             held: dict[str, str | None] = dict.fromkeys(name for name in self._names if name not in failures)
             lost = failures.get(self._first)
@@ -589,8 +669,12 @@ class FanoutStore(Layer):
         if not self._strong or not others:
             return failures
         copied = dict.fromkeys(others, version)
+        mine = {**held, arbiter: version}
         for _ in range(_ROUNDS):
             states = self._states(key, (arbiter, *others))
+            if states == mine:
+                # Nobody came between, as nearly always.
+                break
             now = states[arbiter]
             if isinstance(now, Exception):
                 # It took the write, and doesn't tell whether it is still there.
@@ -637,19 +721,13 @@ class FanoutStore(Layer):
             with self._mutex:
                 self._marks.pop(key, None)
 
-    @contextmanager
-    def _doubting(self, key: str) -> Generator[None]:
+    def _doubt(self, key: str) -> None:
         """After a change that failed, nobody knows what the replicas hold; one that was behind still is."""
-        try:
-            yield
-        except ConcurrencyError:
-            raise
-        except BaseException:
-            with self._mutex:
-                marks = self._marks.get(key, {})
-                for name in marks:
-                    marks[name] = dict.fromkeys((each for each in self._names if each not in marks), ANY)
-            raise
+        self._after_fork()
+        with self._mutex:
+            marks = self._marks.get(key, {})
+            for name in marks:
+                marks[name] = dict.fromkeys((each for each in self._names if each not in marks), ANY)
 
     def _partial(
         self, key: str, held: Iterable[str], failures: dict[str, Exception], what: str
@@ -675,6 +753,13 @@ class FanoutStore(Layer):
 
     def _own_etag(self, key: str, expect: Expect) -> Expect:
         """What the arbiter calls the ETag; one that another replica gave is no ETag of the arbiter's."""
+        if expect is not ANY and self._first in self._marks.get(key, ()):
+            # One that is behind would decide by what it missed.
+            report = Repair()
+            self._mend(key, report)
+            failure = report.failures.get(key, {}).get(self._first)
+            if failure is not None:
+                raise _typed(self._first, failure) from failure
         if not isinstance(expect, str) or not expect.startswith("@"):
             return expect
         if expect.startswith("@@"):
@@ -683,6 +768,11 @@ class FanoutStore(Layer):
         if name in self._others:
             self._fill_arbiter(key, name, etag)
         raise ConcurrencyError(key=key, expected=expect, actual=self._state(key, self._first))
+
+    def _need_arbiter(self, key: str, expect: Expect) -> None:
+        """A write that the arbiter missed came before this turn."""
+        if expect is not ANY and self._first in self._marks.get(key, ()):
+            raise (BlobExistsError if expect is ABSENT else ConcurrencyError)(key=key)
 
     def _none_elsewhere(self, key: str) -> None:
         """What readers find in another replica is there, even where the arbiter lacks it."""
@@ -697,9 +787,6 @@ class FanoutStore(Layer):
         """Let the arbiter have a blob that only others have, so that the next swap can be decided.
 
         Such a blob may also be one that somebody is just writing or deleting, and that is left alone."""
-        if self._first in self._marks.get(key, ()):
-            self._mend(key, Repair())
-            return
         deadline = time.monotonic() + _GRACE
         while self._state(key, self._first) is None and self._state(key, name) == etag:
             if time.monotonic() > deadline:
@@ -721,6 +808,7 @@ class FanoutStore(Layer):
         >>> FanoutStore([MemoryStore(), MemoryStore()]).behind()
         {}
         """
+        self._after_fork()
         with self._mutex:
             return {key: list(marks) for key, marks in sorted(self._marks.items())}
 
@@ -893,6 +981,40 @@ class _Watched(Store):
             yield piece
 
 
+class _Turn:
+    """A lock of one key, which is there only while somebody holds it or waits for it."""
+
+    __slots__ = ("_key", "_lock", "_locks", "_mutex", "_waiting")
+
+    def __init__(
+        self, mutex: threading.Lock, locks: dict[str, tuple[threading.RLock, list[int]]], key: str
+    ) -> None:
+        self._mutex, self._locks, self._key = mutex, locks, key
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            found = self._locks.get(self._key)
+            if found is None:
+                found = self._locks[self._key] = threading.RLock(), [0]
+            self._lock, self._waiting = found
+            self._waiting[0] += 1
+        try:
+            self._lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._mutex:
+            self._waiting[0] -= 1
+            if not self._waiting[0]:
+                self._locks.pop(self._key, None)
+
+
 def _kind(store: Store) -> tuple[object, ...]:
     """Of what classes a store is made: those of one kind have room for the same keys."""
     below = store._below if isinstance(store, Layer) else ()
@@ -923,6 +1045,20 @@ def _etag(name: str | None, etag: str) -> str:
     if name is not None:
         return f"@{name}@{etag}"
     return "@" + etag if etag.startswith("@") else etag
+
+
+def _short(body: Body) -> tuple[bool, Body]:
+    """Whether a body is at hand or soon at its end, and the body; of one that is long little is read."""
+    if isinstance(body, tuple):
+        return sum(map(len, body)) <= _SHORT, body
+    held: list[Piece] = []
+    size, pieces = 0, iter(body)
+    for piece in pieces:
+        held.append(bytes(piece))
+        size += len(piece)
+        if size > _SHORT:
+            return False, chain(held, pieces)
+    return True, tuple(held)
 
 
 def _told(failures: Mapping[str, Exception]) -> str:

@@ -1,4 +1,4 @@
-"""Threads that are made when they are needed, and kept for a while."""
+"""Threads that are made when they are needed, kept for a while, and done without where calls are short."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Workers"]
+__all__ = ["Pace", "Workers"]
 
 T = TypeVar("T")
 
 _Job: TypeAlias = tuple["Future[Any]", Context, Callable[[], Any]]
 _IDLE = 10.0
 """Seconds after which a thread that nobody needs ends."""
+_SHORT = 0.0003
+"""Seconds: to hand a call to a thread and to wait for it takes about so long where others are busy."""
+_LOOKS = 5
+_AGAIN = 1000
 
 
 class Workers:
@@ -87,3 +91,39 @@ class Workers:
             del future, result, error
             if closed:
                 return
+
+
+class Pace:
+    """Whether calls are so short that handing them to a thread takes longer than making them.
+
+    Of a few calls the middle one counts, since a busy machine lets any of them wait once in a while.
+
+    Args:
+        short: What is thought before the first calls.
+
+    >>> pace = Pace()
+    >>> for seconds in (0.0001, 0.0001, 0.0001, 0.0001, 0.5):
+    ...     pace.took(seconds)
+    >>> pace.short
+    True
+    """
+
+    def __init__(self, *, short: bool = False) -> None:
+        self.short = short
+        self._last: list[float] = []
+        self._left = 0
+
+    def took(self, seconds: float) -> None:
+        """A call took so long."""
+        # Threads may lose each other's calls here, which does no harm.
+        last = self._last
+        last.append(seconds)
+        if len(last) >= _LOOKS:
+            self.short, self._last = sorted(last)[len(last) // 2] < _SHORT, []
+            self._left = _AGAIN
+
+    def passed(self) -> None:
+        """A call was handed over untimed: after many of them it is tried again how long one takes."""
+        if not self.short:
+            self._left -= 1
+            self.short = self._left <= 0

@@ -45,6 +45,8 @@ from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piec
 __all__ = ["Back", "Record", "dirty_name"]
 
 _SPOOL = 8 * CHUNK
+_SEEN = 1 << 16
+"""Of how many keys it is remembered which version was read."""
 _STRIPES = 64
 _HEX = frozenset("0123456789abcdef")
 
@@ -94,6 +96,8 @@ class Back(Transparent):
         super().__init__(through)
         self.through, self.source, self.cache, self.shelf = through, through.source, cache, shelf
         self._known: dict[str, Record] = {}
+        self._seen: dict[str, str] = {}
+        """Which ETag of the source this handle read last: copies may be evicted, or never made."""
         self.after_fork()
         shelf.followers.append(self.after_fork)
 
@@ -185,10 +189,31 @@ class Back(Transparent):
 
     # --- reading ---
 
+    def saw(self, key: str, etag: str | None) -> None:
+        """What the source has is known by this; None where it has nothing."""
+        seen = self._seen
+        if etag is None:
+            seen.pop(key, None)
+            return
+        if len(seen) >= _SEEN and key not in seen:
+            seen.clear()
+        seen[key] = etag
+
+    def base(self, key: str) -> Expect:
+        """Which of the source's versions a change of this key is made from; `ANY` if none was read here."""
+        clean = self.shelf.head(clean_name(key), key)
+        return self._seen.get(key, ANY) if clean is None else clean[0].base
+
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         opened = self.opened(dirty_name(key), key, start, stop)
         if opened is None or opened.head.kind == HOLD:
-            return self._store._read(key, start, stop)
+            try:
+                info, pieces = self._store._read(key, start, stop)
+            except BlobNotFoundError:
+                self.saw(key, None)
+                raise
+            self.saw(key, info.etag)
+            return info, pieces
         if not alive(opened.head):
             raise BlobNotFoundError(key=key)
         return stored_info(opened.head, opened.size), opened.pieces
@@ -303,8 +328,11 @@ class Back(Transparent):
                 if state.info is None:
                     self._take_back(name, state)
                     return False
-                now = micros()
-                head = Head(TOMBSTONE, key, now, base=state.base, stamped=now, token=urandom(8))
+                now, base = micros(), state.base
+                if state.hold and expect is ANY and (read := self.base(key)) is not ANY:
+                    # As a put: what was read before is what this deletes, and not what came since.
+                    base = read
+                head = Head(TOMBSTONE, key, now, base=base, stamped=now, token=urandom(8))
                 try:
                     self.record(head, b"", state.expect)
                 except ConcurrencyError:
@@ -336,8 +364,7 @@ class Back(Transparent):
             expect = ABSENT if opened is None else opened.etag
             if not ask:
                 # What was read before is what this replaces: if the source changes, that is a conflict.
-                clean = self.shelf.head(clean_name(key), key)
-                base = ANY if clean is None else clean[0].base
+                base = self.base(key)
                 return _State(expect, base, None, hold=False, unsure=base is not ANY)
             if opened is not None and patience:
                 # Somebody compares at this moment; replacing his note would only make him begin again.
@@ -377,7 +404,8 @@ class Back(Transparent):
         """A sync may have changed the source between the look at the copy and the write of the record: it
         then left another copy, and the record is of that."""
         clean = self.shelf.head(clean_name(head.key), head.key)
-        base = ANY if clean is None else clean[0].base
+        # Where there is none any more, it made room, perhaps for this very record.
+        base = head.base if clean is None else clean[0].base
         name = dirty_name(head.key)
         while base != head.base:
             opened = self.opened(name, head.key)

@@ -56,9 +56,18 @@ class Recency:
         """Names of entries that were used since the order was brought up to date."""
         self._noted: list[str] = []
         """Names to be written down."""
+        self._parts = 0
+        """How many parts were written since the log was made one."""
+        self._noting = 0
+        """How many names they have."""
         self._counted = False
         self.limit = 1
         """How many uses are gathered before the order is brought up to date: none before the first count."""
+
+    def doubt(self) -> None:
+        """Nobody knows what is there: it is counted anew."""
+        with self._lock:
+            self._counted, self.limit = False, 1
 
     @property
     def bytes(self) -> int:
@@ -95,6 +104,10 @@ class Recency:
         self._noted += names
         if len(self._noted) >= _TOUCHES:
             self._write_noted()
+            # Where nothing is added, nothing is counted anew, and the log would grow for ever. The order is
+            # not written more often than it was changed.
+            if self._counted and self._parts > _PARTS and self._noting > len(self._order):
+                self._recount()
 
     def fits(self, size: int) -> bool:
         """Whether an entry of this size can be held at all."""
@@ -184,8 +197,10 @@ class Recency:
         self._total = sum(self._order.values()) + sum(self._records.values())
         self._added, self._counted, self.limit = 0, True, _TOUCHES
         self._shrink("")
+        self._parts, self._noting = len(logs), 0
         if len(logs) > _PARTS and self._write_part(list(self._order)):
             self._forget_parts(logs)
+            self._parts = 1
 
     def _part(self, log: str) -> list[str]:
         try:
@@ -223,6 +238,8 @@ class Recency:
         noted, self._noted = self._noted, []
         if noted:
             latest = list(dict.fromkeys(reversed(noted)))
+            self._parts += 1
+            self._noting += len(latest)
             self._write_part(latest[::-1])
 
 

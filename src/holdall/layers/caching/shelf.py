@@ -251,7 +251,7 @@ class Shelf:
             except BlobNotFoundError:
                 self.recency.forget(name)
             except StoreError:
-                self.recency.reset()
+                self.recency.doubt()
 
     def drop(self, name: str, expect: Expect = ANY) -> bool:
         """Remove an entry, whatever is there, unless it isn't what is expected; whether that was done."""
@@ -339,7 +339,13 @@ class Shelf:
         """Whose entry this is; None where it is not ours."""
         try:
             pieces = self.cache._read(name, 0, 1 << 16 if self.ranges else None)[1]  # pyright: ignore[reportPrivateUsage]
-            found = parsed(b"".join([bytes(next(pieces, b""))]))
+            first = b""
+            # A header may come in several pieces.
+            while (found := parsed(first)) is None and len(first) < 1 << 16:
+                piece = next(pieces, None)
+                if piece is None:
+                    break
+                first += piece
         except BlobNotFoundError:
             return None
         return None if found is None else found[0].key

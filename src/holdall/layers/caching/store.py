@@ -50,9 +50,10 @@ class CachingStore(Layer):
     - A number of seconds, or a timedelta, serves a copy up to that age unasked.
     - `"immutable"` never asks again, for blobs that are not replaced.
 
-    What is written through this store is read back at once in every mode, by all who share the cache. A
-    copy that raced a write is never kept. A copy is checked by a CRC-32 of each 128 KiB before it is given:
-    one that is damaged, like a cache that fails, is done without, logged and counted in `stats()`.
+    What is written through this store is read back at once in every mode, by all who share the cache and
+    chose the same. A copy that raced a write is never kept. A copy is checked by a CRC-32 of each 128 KiB
+    before it is given: one that is damaged, like a cache that fails, is done without, logged and counted in
+    `stats()`.
 
     With `CacheMode.WRITE_BACK`, the cache keeps what is not yet at the source: with a persistent cache, a
     killed process loses nothing, and the next one that opens source and cache in this mode goes on with it.
@@ -69,7 +70,7 @@ class CachingStore(Layer):
         max_bytes: The most bytes the copies take; those used longest ago go first, in an order that
             outlives a restart but for the last 256 uses before a kill. Several processes that share a cache
             may each exceed it by a sixteenth and one blob until they count again. What waits for a sync
-            counts, but is never removed. None is no bound.
+            counts, but is never removed; the order itself, some 40 bytes a copy, does not. None is no bound.
         sync_on_close: Whether closing a write-back store uploads what is recorded; what could not be is
             still recorded, and named by a `PartialWriteError`.
         jobs: How many blobs a sync uploads at once.
@@ -211,8 +212,9 @@ class CachingStore(Layer):
     def sync(self, etag_behavior: Conflicts = "skip") -> SyncReport:
         """Bring what is recorded to the source, several at once; one key's failure stops no other.
 
-        A conflict is a key that changed at the source since it was read here, to other bytes than ours. A
-        put of what was never read here has nothing to compare with, and replaces what the source has.
+        A conflict is a key that changed at the source since it was read here, to other bytes than ours: read
+        by anybody whose copy is in the cache, else by this handle, which remembers some 65,000 keys. A put of
+        what was never read here has nothing to compare with, and replaces what the source has.
 
         Args:
             etag_behavior: What is done with a conflict: `"skip"` leaves it recorded and reports it,

@@ -202,6 +202,8 @@ class _Upload:
                 # In place of the copy: none is right until the source was written, nor one that another
                 # sync leaves meanwhile.
                 mark = mark or shelf.mark(name, key)
+                # Before the source is written or read: until then nothing newer can be there.
+                now = micros()
                 try:
                     info, size = self._act(expect)
                 except ConcurrencyError:
@@ -218,9 +220,10 @@ class _Upload:
                         self._outcome.add("conflicts", key)
                         return
                 if info is not None and self._data is not None:
-                    copy = head_of(info, micros())
+                    copy = head_of(info, now)
                     if shelf.put(name, copy, self._data, len(self._data), mark) is not None:
                         mark = ""
+                self._back.saw(key, None if info is None else info.etag)
                 if self._settled(ABSENT if info is None else info.etag) and self._noted:
                     self._forget_notes()
                 self._outcome.add("uploaded" if self._puts else "deleted", key, size)

@@ -147,6 +147,7 @@ class Through(Transparent):
             opened = shelf.open(name, key, start, stop)
             if opened is not None and self._is_good(opened, known):
                 return self._hit(name, known, opened, start, stop)
+            self._outdated(name, opened)
         else:
             opened = shelf.open(name, key, start, stop)
             if opened is not None and alive(opened.head):
@@ -158,6 +159,7 @@ class Through(Transparent):
                 if self._is_good(opened, known):
                     self._renew(name, opened, known, now)
                     return self._hit(name, known, opened, start, stop)
+                self._outdated(name, opened)
         return self._missed(key, name, start, stop, known)
 
     def _current(self, key: str, name: str) -> Info:
@@ -174,6 +176,11 @@ class Through(Transparent):
         found = self._shelf.head(name, key)
         if found is not None:
             self._shelf.drop_seen(name, found[1])
+
+    def _outdated(self, name: str, opened: Opened | None) -> None:
+        """A copy of an older version goes even where no other takes its place."""
+        if opened is not None:
+            self._shelf.drop_seen(name, opened.etag)
 
     def _is_good(self, opened: Opened, info: Info) -> bool:
         return opened.head.base == info.etag and opened.size == info.size and alive(opened.head)
@@ -362,16 +369,17 @@ class Through(Transparent):
         # What is short is kept; what is streamed is fetched when it is read.
         data, body = gathered(body)
         shelf, name = self._shelf, clean_name(key)
+        # Before the source is written: until then nothing newer can be there.
+        now = micros()
         if self.asks:
             info = self._store._write(key, body, expect, attributes)
             if data is not None and shelf.fits(len(data)):
-                shelf.put(name, head_of(info, micros()), data, len(data), ANY)
+                shelf.put(name, head_of(info, now), data, len(data), ANY)
             return info
         # The note takes the old copy's place before the source is touched: if that fails, nothing was done.
         mark = shelf.mark(name, key)
         kept = False
         try:
-            now = micros()
             info = self._store._write(key, body, expect, attributes)
             if data is not None and shelf.fits(len(data)):
                 kept = shelf.put(name, head_of(info, now), data, len(data), mark) is not None
@@ -409,6 +417,10 @@ class Through(Transparent):
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         if Can.BULK not in self._store.can:
             yield from super()._put_many(items, attributes)
+            return
+        if self.asks:
+            # Nothing has to be done first: the items pass one by one.
+            yield from self._store._put_many(items, attributes)
             return
         pairs = list(items)
         keys = [key for key, _ in pairs]
