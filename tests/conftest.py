@@ -1,5 +1,12 @@
 """What all tests share."""
 
+import signal
+
 import pytest
+
+# A job that a script began in the background ignores Ctrl-C, and so would every program that it starts: those
+# that are interrupted by a test would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("holdall.testing")

@@ -84,6 +84,8 @@ def test_no_file_says_where_it_was_looked_for(write: Write, monkeypatch: pytest.
             call()
     monkeypatch.setenv("HOLDALL_CONFIG", "/nowhere/h.toml")
     with pytest.raises(InvalidArgumentError, match=r"no file /nowhere/h\.toml, which HOLDALL_CONFIG names"):
+        Store.from_uri("models:")
+    with pytest.raises(InvalidArgumentError, match=r"no file /nowhere/h\.toml, which HOLDALL_CONFIG names"):
         config.load()
     with pytest.raises(InvalidArgumentError, match=r"no file /else/h\.toml$"):
         config.load("/else/h.toml")

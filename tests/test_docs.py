@@ -12,6 +12,7 @@ A block is run by its language:
 from __future__ import annotations
 
 import doctest
+import inspect
 import os
 import re
 import shlex
@@ -24,7 +25,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from holdall import Can, FilesystemStore, HashdirStore, MemoryStore, SqliteStore, Store, ZipStore
+import holdall
+from holdall import Can, FilesystemStore, HashdirStore, MemoryStore, SqliteStore, Store, ZipStore, config
+from holdall.layers.layer import Layer
 from holdall.stores.spelling import spell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,3 +193,31 @@ def test_the_table_of_escapes_is_true() -> None:
     for key, path in rows:
         literal = key.strip("`").replace("\\|", "|")
         assert spell(literal) == path.strip("`")
+
+
+LAYERS = sorted(
+    name
+    for name in holdall.__all__
+    if inspect.isclass(getattr(holdall, name)) and issubclass(getattr(holdall, name), Layer)
+)
+TRANSFERS = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"]
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [(name, "caching.md" if name == "CachingStore" else "composing.md") for name in LAYERS]
+    + [(name, "backup-and-sync.md") for name in TRANSFERS],
+)
+def test_every_option_is_told_of(name: str, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    assert f"{name}(" in text
+    code = " ".join(re.findall(r"`([^`\n]+)`", text))
+    for option in inspect.signature(getattr(holdall, name)).parameters:
+        assert re.search(rf"\b{option}\b", code), f"docs/{page} doesn't tell of {option}= of {name}"
+
+
+def test_every_key_of_a_stack_is_told_of_in_its_order() -> None:
+    text = (ROOT / "docs/composing.md").read_text()
+    section = text[text.index("## Name a stack") :]
+    told = re.findall(r"^\| `(\w+)` \|", section, flags=re.M)
+    assert tuple(told) == (*config._BASES, *config._OVER)

@@ -8,6 +8,8 @@ import os
 import pickle
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +39,11 @@ from holdall.errors import (
 )
 from holdall.keys import matcher
 from holdall.layers.checksum import ChecksumStore
+from holdall.layers.encrypted import EncryptedStore
+from holdall.layers.fanout import FanoutStore
+from holdall.layers.notifying import NotifyingStore
 from holdall.layers.readonly import ReadOnlyStore
+from holdall.layers.traced import TracedStore
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.hashdir import HashdirStore
@@ -441,6 +447,66 @@ def test_a_transfer_into_itself_is_refused(tmp_path: Path) -> None:
             copy_store(memory, files, journal=tmp_path / journal)
 
 
+VIEWS: dict[str, Callable[[Path], tuple[Store, Store]]] = {
+    "a layer": lambda place: (NotifyingStore(store := FilesystemStore(place / "a"), print), store),
+    "below a layer": lambda place: (store := MemoryStore(), TracedStore(store)),
+    "a replica": lambda place: (FanoutStore([store := MemoryStore(), MemoryStore()]), store),
+    "a prefix of a layer": lambda place: (TracedStore(store := MemoryStore()) / "a", store / "a"),
+    "encrypted names": lambda place: (
+        EncryptedStore(store := MemoryStore(), bytes(32), names=bytes(32)) / "a",
+        TracedStore(store) / "b",
+    ),
+    "another setting": lambda place: (
+        SqliteStore(place / "a.db"),
+        SqliteStore(place / "a.db", durable=True),
+    ),
+    "a linked file": lambda place: (SqliteStore(place / "a.db"), SqliteStore(_linked(place, "a.db"))),
+    "a linked folder": lambda place: (HashdirStore(place / "a"), HashdirStore(_linked(place, "a"))),
+}
+
+
+def _linked(place: Path, name: str) -> Path:
+    (place / "link").symlink_to(name)
+    return place / "link"
+
+
+@pytest.mark.parametrize("name", list(VIEWS))
+def test_a_move_between_two_views_of_one_store_is_refused(name: str, tmp_path: Path) -> None:
+    source, target = VIEWS[name](tmp_path)
+    with source, target:
+        source["x"] = b"the only copy"
+        with pytest.raises(InvalidArgumentError, match="same store"):
+            move_store(source, target)
+        assert source["x"] == b"the only copy"
+
+
+def test_a_folder_that_is_mounted_twice_is_one(tmp_path: Path) -> None:
+    script = (
+        "import sys; from holdall import FilesystemStore, InvalidArgumentError, move_store\n"
+        "source, target = FilesystemStore(sys.argv[1]), FilesystemStore(sys.argv[2])\n"
+        "source['b/x'] = b'the only copy'\n"
+        "for one, other in ((source, target), (FilesystemStore(sys.argv[1] + '/b'), target)):\n"
+        "    try: move_store(one, other)\n"
+        "    except InvalidArgumentError: pass\n"
+        "    else: sys.exit('moved')\n"
+        "assert source['b/x'] == b'the only copy'\n"
+    )
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    mount = f'mount --bind "{one}" "{other}" && exec "{sys.executable}" -c "$0" "{one}" "{other}"'
+    done = subprocess.run(["unshare", "-Urm", "sh", "-c", mount, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_layers_over_parts_of_one_store_may_be_moved() -> None:
+    store = TracedStore(MemoryStore({"logs/a": b"1"}))
+    assert move_store(store, store / "archive", prefix="logs/").ok
+    assert list(store) == ["archive/logs/a"]
+    assert move_store(store / "archive", TracedStore(store) / "back").ok
+    assert list(store) == ["back/logs/a"]
+
+
 def test_parts_of_one_store_that_do_not_overlap(tmp_path: Path) -> None:
     memory = MemoryStore({"a/1": b"1", "ab/1": b"2"})
     sync_stores(memory / "a", memory / "b")
@@ -739,6 +805,52 @@ def test_a_move_trusts_no_target_that_changed() -> None:
     assert dict(source) == {"b": b"1"}
 
 
+@pytest.mark.parametrize("compare", ["size", "modified", lambda one, other: True])
+def test_a_move_deletes_nothing_that_only_seems_equal(compare: Any) -> None:
+    source, target = MemoryStore({"a": b"1", "b": b"1"}), MemoryStore({"a": b"1", "b": b"2"})
+    report = move_store(source, target, compare=compare)
+    assert list(report.failures) == ["b"]
+    assert isinstance(report.failures["b"], IntegrityError)
+    assert (dict(source), dict(target)) == ({"b": b"1"}, {"a": b"1", "b": b"2"})
+    assert move_store(source, target, compare=compare, verify=False).deleted == 1
+
+
+def test_what_the_source_has_is_not_deleted_though_it_was_not_listed() -> None:
+    class Forgetful(Counting):
+        def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+            return (info for info in super()._scan(prefix, after) if info.key != "b")
+
+    blobs = {"a": b"1", "b": b"2", "c": b"3"}
+    target = MemoryStore({**blobs, "old": b""})
+    report = sync_stores(Forgetful(MemoryStore(blobs)), target)
+    assert report.conflicts == ["b"]
+    assert dict(target) == blobs
+
+
+@pytest.mark.parametrize("executor", [False, True])
+def test_the_last_copy_of_what_could_not_be_read_is_kept(executor: bool) -> None:
+    # Renamed at the source, and then unreadable there: the target has the only copy left, by the old name.
+    source = Faulty(MemoryStore({"new": b"a novel", "x": b"1", "y": b""}), read="new")
+    target = MemoryStore({"old": b"a novel", "older": b"a longer novel", "z": b""})
+    with ThreadPoolExecutor(1) as pool:
+        report = sync_stores(source, target, max_delete=1.0, executor=pool if executor else None)
+    assert sorted(report.failures) == ["new", "old"]
+    assert "'new' could not be copied" in str(report.failures["old"])
+    assert dict(target) == {"old": b"a novel", "x": b"1", "y": b""}
+    source.faults.update(read="")
+    assert sync_stores(source, target, max_delete=1.0).ok
+    assert dict(target) == {"new": b"a novel", "x": b"1", "y": b""}
+
+
+def test_a_shard_keeps_the_last_copy_too() -> None:
+    source = MemoryStore({"new": b"a novel"})
+    target = MemoryStore({"old": b"a novel", "older": b"a longer novel"})
+    (shard,) = sync_stores(source, target, dry_run=True).shards(1)
+    del source["new"]
+    assert sorted(shard().failures) == ["new", "old"]
+    assert list(target) == ["old"]
+
+
 def test_what_goes_from_the_source_meanwhile_is_named() -> None:
     source = MemoryStore({"a": b"1", "b": b"2"})
 
@@ -933,7 +1045,9 @@ def test_fast_stores_stay_on_the_calling_thread(tmp_path: Path) -> None:
 @pytest.mark.parametrize("jobs", [None, 4])
 def test_ten_thousand_blobs_through_stores_that_fail(jobs: int | None, tmp_path: Path) -> None:
     blobs = {f"{index:05}": b"%d" % (index % 7) for index in range(10_000)}
-    here, there = MemoryStore(blobs), MemoryStore({f"{index:05}": b"4" for index in range(5000, 12_000)})
+    here, there = MemoryStore(blobs), MemoryStore({f"{index:05}": b"4" for index in range(5000, 10_000)})
+    # Of another size than what may fail to be copied, so that nothing is kept for its sake.
+    there.update({f"{index:05}": b"44" for index in range(10_000, 12_000)})
     there.update({f"x{index}": b"" for index in range(100)})
 
     class Listing(Flaky):
@@ -982,3 +1096,12 @@ def test_a_blob_that_cant_be_read_ends_no_comparison() -> None:
         found = list(diff_stores(checked, MemoryStore({"a": b"1", "b": b"2", "c": b"x"}), jobs=jobs))
         assert [(each.kind, each.key) for each in found] == [("failed", "b"), ("differs", "c")]
         assert isinstance(found[0].error, IntegrityError)
+
+
+def test_a_store_that_other_processes_cant_open_fails_by_name(tmp_path: Path) -> None:
+    target = FilesystemStore(tmp_path / "target")
+    with ProcessPoolExecutor(1) as executor:
+        report = copy_store(MemoryStore({"a": b"1", "b": b"2"}), target, executor=executor)
+    assert set(report.failures) == {"a", "b"}
+    assert all("lives in the process that made it" in str(error) for error in report.failures.values())
+    assert list(target) == []

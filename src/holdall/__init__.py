@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from holdall.layers.prefix import PrefixStore as PrefixStore
     from holdall.layers.readonly import ReadOnlyStore as ReadOnlyStore
     from holdall.layers.replicas import Repair as Repair
+    from holdall.layers.replicas import ReplicaDifference as ReplicaDifference
     from holdall.layers.routed import RoutedStore as RoutedStore
     from holdall.layers.traced import TracedStore as TracedStore
     from holdall.store import ABSENT as ABSENT
@@ -107,7 +108,7 @@ _MODULES = {
     "layers.encrypted": ("EncryptedStore", "RotationReport"),
     "layers.expiring": ("ExpiringStore",),
     "layers.fanout": ("FanoutStore",),
-    "layers.replicas": ("Repair",),
+    "layers.replicas": ("Repair", "ReplicaDifference"),
     "layers.notifying": ("Change", "NotifyingStore"),
     "layers.prefix": ("PrefixStore",),
     "layers.readonly": ("ReadOnlyStore",),

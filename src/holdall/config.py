@@ -122,11 +122,11 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
     """
     import tomllib
 
-    source = f", which {_VARIABLE} names" if path is None and os.environ.get(_VARIABLE) else ""
     path = find() if path is None else path
     if path is None:
         raise InvalidArgumentError(nowhere())
     path = os.path.abspath(path)
+    source = f", which {_VARIABLE} names" if os.environ.get(_VARIABLE) and path == find() else ""
     try:
         with open(path, "rb") as file:
             parsed = tomllib.load(file)

@@ -1183,13 +1183,16 @@ class Store(MutableMapping[str, bytes]):
             settings = self._settings()
         except UnsupportedOperation:
             return f"{type(self).__name__}(...)"
+        from inspect import signature
+
+        parameters = signature(type(self)).parameters
         shown: list[str] = []
         for index, (name, value) in enumerate(settings.items()):
             text = "'***'" if name in self._secrets and value is not None else repr(value)
             if index == 0:
                 if value is not None:
                     shown.append(text)
-            elif value is not None and value is not False:
+            elif name not in parameters or value != parameters[name].default:
                 shown.append(f"{name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -72,6 +72,7 @@ from holdall.errors import (
 from holdall.keys import MAX_KEY_BYTES
 from holdall.layers.layer import Transparent
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.stores import memory
 from holdall.stores.memory import MemoryStore
 
 try:
@@ -1450,11 +1451,15 @@ class StoreSuite:
             raise TypeError(f"{cls.__name__} overrides {', '.join(changed)}; a suite is run whole")
 
     @pytest.fixture
-    def place(self, tmp_path: Path) -> Path:
+    def place(self, tmp_path: Path) -> Iterator[Path]:
         """The folder that `make` is given."""
         place = tmp_path / "place"
         place.mkdir()
-        return place
+        named = set(memory.named)
+        yield place
+        # A store in memory that has a name stays as long as its process.
+        for name in set(memory.named) - named:
+            del memory.named[name]
 
     @pytest.fixture
     def store(self, place: Path) -> Iterator[Store]:

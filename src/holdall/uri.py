@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
-from holdall.errors import InvalidArgumentError
+from holdall.errors import InvalidArgumentError, InvalidKeyError
 from holdall.keys import check_key
 from holdall.store import Store
 
@@ -112,12 +112,25 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
         named = reference(uri)
         if named is not None:
             return _open_named(named, options)
+        _refuse_options_of_a_path(uri)
         return _open(_built_in("file"), "file", uri, {}, options, base)
     scheme, location, query = match[1].lower(), match[2], match[3]
     opener = _opener(scheme)
     if scheme == "sqlite":
         location = _third_slash(uri, location)
     return _open(opener, scheme, unquote(location), _parsed(query), options, base)
+
+
+def _refuse_options_of_a_path(path: str) -> None:
+    # A store that was to be read-only, or durable, and isn't would tell nobody.
+    before, mark, query = path.rpartition("?")
+    known = known_options(path) if mark else {}
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if name in known:
+            raise InvalidArgumentError(
+                f"a path has no options, and here is {name!r}: write file://{path}, "
+                f"or file://{before}%3F{query} if the path has a '?'"
+            )
 
 
 def known_options(uri: str) -> dict[str, object]:
@@ -216,7 +229,11 @@ def layered(
 def _check_layers(layers: Mapping[str, object]) -> None:
     prefix, readonly = layers.get("prefix"), layers.get("readonly")
     if prefix is not None:
-        check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)
+        try:
+            check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)
+        except InvalidKeyError as error:
+            message = f"the option 'prefix' is a folder such as 'logs': {error.message}"
+            raise InvalidKeyError(message, key=error.key) from None
     if readonly is not None and not isinstance(readonly, bool):
         raise InvalidArgumentError(f"the option 'readonly' is true or false, not {readonly!r}")
 

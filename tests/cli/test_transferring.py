@@ -102,7 +102,8 @@ def test_how_blobs_are_compared(command, tmp_path):
     fill(tmp_path / "t", {"a": b"2"})
     assert b"1 skipped" in command("sync", "s", "t", "--compare", "size")
     assert b"1 copied" in command("sync", "s", "t", "--compare", "content", "--jobs", "2", "--no-verify")
-    assert "content" in command.error("sync", "s", "t", "--compare", "colour", code=2)
+    assert "--compare is one of auto, " in command.error("sync", "s", "t", "--compare", "colour", code=2)
+    assert "--compare is one of auto, " in command.error("diff", "s", "t", "--compare", "colour", code=2)
 
 
 def test_the_report_for_programs(command, tmp_path):
@@ -124,6 +125,25 @@ def test_the_report_for_programs(command, tmp_path):
 
 
 # --- what keeps from harm ---
+
+
+@pytest.mark.parametrize(
+    "place", ["./typo", "hashdir://typo", "sqlite:///typo.db?prefix=a", "zip://typo.zip"]
+)
+def test_a_source_that_is_not_there_is_no_backup_done(command, tmp_path, place):
+    fill(tmp_path / "t", {"a": b"1"})
+    for name in ("sync", "mirror", "cp", "mv", "diff", "verify"):
+        told = command.error(name, place, *([] if name == "verify" else ["./t"]), "--quiet", code=4)
+        assert "there is nothing at" in told
+        assert place in told
+    assert content("./t", tmp_path) == {"a": b"1"}
+
+
+def test_a_source_that_has_been_emptied_is_there(command, tmp_path):
+    fill(tmp_path / "s", {"a": b"1"})
+    command("mv", "./s", "./t")
+    assert command("mv", "./s", "./t").startswith(b"nothing to do")
+    assert command("verify", "memory://").startswith(b"nothing to do")
 
 
 def test_a_dry_run_prints_the_plan_and_touches_nothing(command, tmp_path):
@@ -392,6 +412,18 @@ def test_a_bare_name_opens_the_store_that_is_configured(command, tmp_path):
     assert (tmp_path / "sub" / "others" / "k").read_bytes() == b"path"
     command("sync", "models", "copy")
     assert (tmp_path / "sub" / "copy" / "k").read_bytes() == b"v"
+
+
+def test_a_name_that_is_nearly_one_makes_no_folder(command, tmp_path):
+    file = tmp_path / "holdall.toml"
+    file.write_text("[stores.models]\nuri = 'memory://'\n")
+    for args in (("put", "k", "v", "-s", "modles"), ("keys", "-s", "modles"), ("sync", "models", "modles")):
+        told = command.error(*args, code=2)
+        assert f"{file} names no such store; did you mean 'models'? A new folder is './modles'" in told
+    assert os.listdir(tmp_path) == ["holdall.toml"]
+    (tmp_path / "modles").mkdir()
+    command("put", "k", "v", "-s", "modles")
+    assert (tmp_path / "modles" / "k").read_bytes() == b"v"
 
 
 def test_a_wrong_configuration_is_one_line_that_names_file_and_key(command, tmp_path):

@@ -146,3 +146,10 @@ def test_folders_are_named_with_a_slash(holdall):
 
 def test_another_store_is_not_taken_for_a_key(holdall):
     assert "within one store" in holdall.error("cp", "a", "sqlite:///other.db", code=2)
+
+
+def test_folders_without_a_dot_are_keys_of_no_store(holdall):
+    for name in ("cp", "mv"):
+        told = holdall.error(name, "photos", "copy", code=2, uri="")
+        assert "--store URI" in told
+        assert f"holdall {name} ./photos ./copy" in told

@@ -1460,3 +1460,9 @@ def test_a_fork_inherits_no_lock(tmp_path: Path) -> None:
             os._exit(2)
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_store_is_no_cache_of_its_own() -> None:
+    store = MemoryStore()
+    with pytest.raises(InvalidArgumentError, match="another store"):
+        CachingStore(store, store)

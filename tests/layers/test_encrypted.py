@@ -8,11 +8,13 @@ import string
 import struct
 import sys
 import tempfile
+import traceback
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, cast
 
 import pytest
@@ -220,6 +222,8 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, monkeypatch: py
         f"file:{tmp_path / 'key'}",
         f"file:{tmp_path / 'binary'}",
         f"file:{tmp_path}",
+        "file:a\0b",
+        "env:\ud800",
         32,
         ["hunter2"],
     ]
@@ -241,6 +245,38 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, monkeypatch: py
     for current in (None, "c", 1, ["a"]):
         with pytest.raises(InvalidArgumentError, match="'a', 'b'"):
             EncryptedStore(below, two, current=cast(Any, current))
+    # What stands in the wrong place may be a key.
+    for make in (
+        lambda: EncryptedStore(below, two, current=cast(Any, NEW)),
+        lambda: EncryptedStore(below, two, current=NEW.hex()),
+        lambda: EncryptedStore(below, {NEW.hex(): "name"}),
+        lambda: EncryptedStore(below, cast(Any, {NEW: "name"})),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            make()
+        assert NEW.hex() not in str(caught.value)
+        assert repr(NEW) not in str(caught.value)
+
+
+def test_a_traceback_that_shows_local_variables_shows_no_key() -> None:
+    below = MemoryStore()
+    secret = EncryptedStore.generate_key()
+    store = EncryptedStore(below, {"a": secret}, names=bytes(32))
+    # The name, the key derived from what was given, and what is around them.
+    (master,) = store._masters.values()
+    assert repr(master) == "_Master('a')"
+    store["key"] = DATA
+    (name,) = below
+    below[name] = below[name][:-1]
+    with pytest.raises(IntegrityError) as caught:
+        store["key"]
+    # All frames but the one of this test, which has the key.
+    error = caught.value.with_traceback(cast(TracebackType, caught.value.__traceback__).tb_next)
+    shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "_opened" in shown or "opened = " in shown
+    for each in (secret, master.secret):
+        assert repr(each) not in shown
+        assert each.hex() not in shown
 
 
 def test_keys_are_seen_nowhere(caplog: pytest.LogCaptureFixture) -> None:

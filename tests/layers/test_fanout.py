@@ -870,7 +870,7 @@ def test_a_quorum_that_is_not_reached() -> None:
     store["a"] = b"1"
     children[1].bad = children[2].bad = {"write", "delete"}
     for call in (lambda: store.put("a", b"2"), lambda: store.delete("a")):
-        with pytest.raises(PartialWriteError, match="1 of 2 needed") as caught:
+        with pytest.raises(PartialWriteError, match="and 2 replicas have to") as caught:
             call()
         assert set(caught.value.failures) == {"1", "2"}
         assert caught.value.written == ("0",)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from holdall.errors import InvalidArgumentError, StoreUnavailableError
+from holdall.errors import DeleteRefusedError, InvalidArgumentError, StoreUnavailableError
 from holdall.layers.layer import Transparent
 from holdall.store import Attributes, Body, Expect, Info, Store
 from holdall.stores.filesystem import FilesystemStore
@@ -183,6 +183,62 @@ def test_what_failed_before_it_was_stopped_is_tried_again(tmp_path: Path) -> Non
 
 
 # --- whose journal it is ---
+
+
+def _stopped_at_half(source: Store, target: Store, journal: Path, **options: Any) -> None:
+    def progress(done: int, total: int, size: int, key: str) -> None:
+        if done >= total // 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        sync_stores(source, target, journal=journal, progress=progress, **options)
+
+
+def test_a_target_that_was_wiped_meanwhile_is_filled_anew(tmp_path: Path) -> None:
+    source, target = MemoryStore({f"{index:03}": b"%d" % index for index in range(200)}), MemoryStore()
+    _stopped_at_half(source, target, tmp_path / "j")
+    target.clear()
+    report = sync_stores(source, target, journal=tmp_path / "j")
+    assert (report.copied, report.resumed, report.ok) == (200, 0, True)
+    assert dict(target) == dict(source)
+
+
+def test_what_came_to_the_source_meanwhile_is_not_deleted(tmp_path: Path) -> None:
+    source, target = MemoryStore({f"{index:03}": b"%d" % index for index in range(200)}), MemoryStore()
+    target.update({"old": b"1", "again": b"2"})
+    _stopped_at_half(source, target, tmp_path / "j", max_delete=1.0)
+    source["again"] = b"2"
+    report = sync_stores(source, target, journal=tmp_path / "j", max_delete=1.0)
+    assert (list(report.failures), report.deleted) == (["again"], 1)
+    assert dict(target) == dict(source)
+
+
+def test_a_source_that_is_empty_since_the_listing_was_stopped_empties_no_target(tmp_path: Path) -> None:
+    blobs = {f"{index:05}": b"" for index in range(5000)}
+    source, target = MemoryStore(blobs), MemoryStore(blobs)
+
+    def where(info: Info) -> bool:
+        if info.key == "04000" and len(source):
+            raise Stop
+        return True
+
+    with pytest.raises(Stop):
+        sync_stores(source, target, journal=tmp_path / "j", where=where)
+    source.clear()
+    # The fifth that wasn't listed would be little enough to go.
+    with pytest.raises(DeleteRefusedError, match="5000 of 5000"):
+        sync_stores(source, target, journal=tmp_path / "j", where=where)
+    assert len(target) == 5000
+
+
+def test_who_goes_on_may_allow_less(tmp_path: Path) -> None:
+    source = MemoryStore({f"{index:03}": b"%d" % index for index in range(200)})
+    target = MemoryStore({f"old{index}": b"" for index in range(5)})
+    _stopped_at_half(source, target, tmp_path / "j", max_delete=1.0)
+    with pytest.raises(DeleteRefusedError):
+        sync_stores(source, target, journal=tmp_path / "j", max_delete=4)
+    assert len([key for key in target if key.startswith("old")]) == 5
+    assert sync_stores(source, target, journal=tmp_path / "j", max_delete=5).deleted == 5
 
 
 def test_the_journal_of_other_stores_is_refused(tmp_path: Path) -> None:

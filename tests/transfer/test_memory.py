@@ -23,10 +23,15 @@ class Made(Store):
     def _settings(self):
         return {"count": self.count, "size": self.size, "empty": self.empty, "step": self.step}
     def _info(self, key):
+        index = int(key.rpartition("/")[2])
+        if index >= self.count or index % self.step:
+            raise BlobNotFoundError
+        return self._made(key)
+    def _made(self, key):
         return Info(key, self.size, "1", 0.0)
     def _read(self, key, start, stop):
         piece = bytearray(b"x" * min(self.size, 1 << 20))
-        return self._info(key), (memoryview(piece) for _ in range(0, self.size, 1 << 20))
+        return self._made(key), (memoryview(piece) for _ in range(0, self.size, 1 << 20))
     def _write(self, key, body, expect, attributes):
         return Info(key, sum(map(len, body)), "1", 0.0)
     def _delete(self, key, expect):
@@ -34,7 +39,7 @@ class Made(Store):
     def _scan(self, prefix, after):
         if not self.empty:
             for index in range(0, self.count, self.step):
-                yield self._info(f"some/folder/{index:09}")
+                yield self._made(f"some/folder/{index:09}")
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

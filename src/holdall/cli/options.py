@@ -110,8 +110,18 @@ def address(text: str) -> str:
         from holdall import config
 
         path = config.find()
-        if path is not None and text in config.load(path):
-            return f"{text}:"
+        if path is not None:
+            stores = config.load(path)
+            if text in stores:
+                return f"{text}:"
+            from difflib import get_close_matches
+
+            near = get_close_matches(text, stores.names(), 1)
+            if near and not os.path.lexists(text):
+                raise UsageFault(
+                    f"there is no folder {text!r}, and {path} names no such store; did you mean "
+                    f"{near[0]!r}? A new folder is './{text}'"
+                )
     return text
 
 

@@ -14,7 +14,8 @@ from holdall.cli.errors import DIFFERENT, UNAVAILABLE, UsageFault, describe, war
 from holdall.cli.options import Json, opened_at
 from holdall.cli.output import Output, amount, as_json, dumps, human
 from holdall.cli.progress import Meter
-from holdall.errors import DeleteRefusedError, StoreError
+from holdall.errors import DeleteRefusedError, StoreError, StoreUnavailableError, UnsupportedOperation
+from holdall.layers.layer import Transparent
 from holdall.store import Info, Store
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ __all__ = [
 ]
 
 
+_WAYS = ("auto", "size", "modified", "etag", "content")
+
+
 def _complete_compare(incomplete: str) -> list[str]:
-    ways = ("auto", "size", "modified", "etag", "content")
-    return [way for way in ways if way.startswith(incomplete)]
+    return [way for way in _WAYS if way.startswith(incomplete)]
 
 
 Source = Annotated[
@@ -145,7 +148,8 @@ def sync(
     """Copy to one store what differs in another.
 
     Only what TARGET lacks, or holds with other bytes, is copied, and read back. A blob that fails is told,
-    the others are copied, and the exit code is 4. Nothing is deleted, unless with --delete.
+    the others are copied, and the exit code is 4. Nothing is deleted, unless with --delete. A SOURCE whose
+    folder or file isn't there is an error.
 
     Examples:
       holdall sync ./data sqlite:///backup.db
@@ -261,6 +265,7 @@ def transfer(
 ) -> None:
     """Copy from store to store, and tell what was done; what `act` is called as, `copy_store` shows."""
     _check_places(context, name, source, target)
+    _check_compare(wishes.compare)
     output = Output()
     with (
         opened_at(source) as first,
@@ -268,6 +273,7 @@ def transfer(
         Meter(name, blobs=True) as meter,
         _failures_told(meter),
     ):
+        _check_there(first, source)
         meter.soon()
         try:
             result = act(
@@ -352,6 +358,7 @@ def _verify(
     _check_places(context, "verify", place)
     output = Output()
     with opened_at(place) as store, Meter("verify", blobs=True) as meter, _failures_told(meter):
+        _check_there(store, place)
         meter.soon()
         report = verify_store(store, prefix=prefix, glob=glob, jobs=jobs, progress=meter.reached)
         meter.hide()
@@ -376,9 +383,11 @@ def _differences(
     from holdall.transfer import diff_stores
 
     _check_places(context, name, source, target)
+    _check_compare(compare)
     output = Output()
     compared = different = failed = 0
     with opened_at(source) as first, opened_at(target) as second, Meter(name, blobs=True) as meter:
+        _check_there(first, source)
 
         def seen(_: Info) -> bool:
             nonlocal compared
@@ -451,6 +460,30 @@ def _print_report(report: Report, source: str, json: bool, quiet: bool, output: 
         # An empty source is no error, but often a slip of the pen.
         empty = report == Report(seconds=report.seconds)
         output.line(f"nothing to do: {source} has no blob that was asked for" if empty else str(report))
+
+
+def _check_compare(compare: str) -> None:
+    if compare not in _WAYS:
+        raise UsageFault(f"--compare is one of {', '.join(_WAYS)}, not {compare!r}")
+
+
+def _check_there(store: Store, place: str) -> None:
+    """Refuse to read from a folder or a file that isn't there.
+
+    Python takes it for a store without blobs, which it is. In a crontab it is a path that was mistyped or
+    moved, and a backup that does nothing must not look like one that had nothing to do.
+    """
+    while isinstance(store, Transparent):
+        store = store._store  # pyright: ignore[reportPrivateUsage]
+    # Elsewhere a path may be another host's.
+    if not type(store).__module__.startswith("holdall.stores."):
+        return
+    try:
+        path = store._settings().get("path")  # pyright: ignore[reportPrivateUsage]
+    except UnsupportedOperation:
+        return
+    if isinstance(path, str) and not os.path.lexists(path):
+        raise StoreUnavailableError(f"there is nothing at {path!r}, where {place} is to be read")
 
 
 def _check_places(context: typer.Context, name: str, *places: str) -> None:

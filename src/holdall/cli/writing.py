@@ -178,6 +178,7 @@ def cp(
 
         transfer(context, "cp", copy_store, source, target, wishes)
         return
+    _refuse_no_store("cp", context.obj or store)
     _refuse_store_options("cp", wishes)
     with opened(context, store) as place:
         _transfer(place, place.copy, "cp", source, target, expectation(if_absent, None), recursive)
@@ -222,6 +223,7 @@ def mv(
 
         transfer(context, "mv", move_store, source, target, wishes)
         return
+    _refuse_no_store("mv", context.obj or store)
     _refuse_store_options("mv", wishes)
     with opened(context, store) as place:
         _transfer(place, place.move, "mv", source, target, expectation(if_absent, None), recursive)
@@ -238,6 +240,14 @@ def _are_stores(name: str, source: str, target: str) -> bool:
             "holdall -s A get KEY | holdall -s B put KEY"
         )
     return all(stores)
+
+
+def _refuse_no_store(name: str, store: str | None) -> None:
+    if not (store or os.environ.get("HOLDALL_URI")):
+        raise UsageFault(
+            "which store are these keys of? Give --store URI or set HOLDALL_URI; a folder that is a store "
+            f"begins with ./, as in holdall {name} ./photos ./copy"
+        )
 
 
 def _refuse_key_options(name: str, recursive: bool, if_absent: bool, store: str | None) -> None:

@@ -81,6 +81,10 @@ class _Master(NamedTuple):
     padded: bytes
     """The name as a header has it."""
 
+    def __repr__(self) -> str:
+        # A traceback that shows local variables shows this.
+        return f"_Master({self.name!r})"
+
 
 class EncryptedStore(Transparent):
     """A store that encrypts its blobs, so that who has the store below learns little and changes nothing.
@@ -146,7 +150,8 @@ class EncryptedStore(Transparent):
             self._current = self._masters[current]
         else:
             known = ", ".join(map(repr, given)) or "none"
-            raise InvalidArgumentError(f"current is the name of one of the keys ({known}), not {current!r}")
+            # Not what was given, which may be a key by mistake.
+            raise InvalidArgumentError(f"current is the name of one of the keys: {known}")
         self._asked = current
         self._names_key = names
         self._names = None if names is None else _Names(names)
@@ -598,7 +603,10 @@ _loaded: _Loaded | None = None
 
 def _master(name: object, key: object) -> _Master:
     if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name.encode()) <= 31:
-        raise InvalidArgumentError(f"a key's name is a printable str of 1 to 31 UTF-8 bytes, not {name!r}")
+        # Not what was given, which may be a key by mistake: 64 hexadecimal digits are no name.
+        raise InvalidArgumentError(
+            "a key's name is a printable str of 1 to 31 UTF-8 bytes; the mapping is of names to keys"
+        )
     encoded_name = name.encode()
     # HKDF's first step, without a salt.
     secret = hmac.digest(bytes(32), _secret(f"the key {name!r}", key), "sha256")
@@ -612,7 +620,10 @@ def _secret(what: str, key: object) -> bytes:
     if isinstance(key, str):
         scheme, _, rest = key.partition(":")
         if scheme == "env" and rest:
-            text = os.environ.get(rest)
+            try:
+                text = os.environ.get(rest)
+            except UnicodeEncodeError:
+                text = None
             if text is None:
                 raise InvalidArgumentError(f"{what}: the environment has no variable {rest!r}")
             where += f"in the environment variable {rest!r} "
@@ -620,10 +631,9 @@ def _secret(what: str, key: object) -> bytes:
             try:
                 with open(os.path.expanduser(rest), "rb") as file:
                     text = file.read(1024).decode("ascii", "replace")
-            except OSError as error:
-                raise InvalidArgumentError(
-                    f"{what}: the file {rest!r} can't be read: {error.strerror}"
-                ) from error
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise InvalidArgumentError(f"{what}: the file {rest!r} can't be read: {reason}") from error
             where += f"in the file {rest!r} "
         else:
             raise InvalidArgumentError(

@@ -89,6 +89,14 @@ class ExpiringStore(Transparent):
         can = below & ~(Can.SIGN | Can.BULK)
         return can if _BURY in below else can & ~Can.CREATE
 
+    def _need(self, flag: Can, call: str) -> None:
+        if flag is Can.EXPIRE and not self._native:
+            raise UnsupportedOperation(
+                f"{_named(self._store)} keeps no ttl with a blob, so that all live for "
+                f"{self._ttl.total_seconds():g} seconds; leave ttl out"
+            )
+        super()._need(flag, call)
+
     def purge(self) -> int:
         """Delete what has expired; how many blobs that were.
 

@@ -30,7 +30,7 @@ from holdall.errors import (
 )
 from holdall.keys import check_prefix
 from holdall.layers.layer import Layer
-from holdall.layers.replicas import Difference, Repair, Rule, leader, replace, state
+from holdall.layers.replicas import Repair, ReplicaDifference, Rule, leader, replace, state
 from holdall.layers.tee import Tee
 from holdall.layers.workers import Pace, Workers
 from holdall.ranges import cut, span
@@ -742,8 +742,8 @@ class FanoutStore(Layer):
                 error.__cause__ = next(iter(failures.values()))
                 return error
         else:
-            done = f"replica {', '.join(map(repr, written))} took the {what}"
-            message = f"{done}, {len(written)} of {self._need_written} needed: {_told(failures)}"
+            done = f"only {', '.join(map(repr, written))} took the {what}"
+            message = f"{done}, and {self._need_written} replicas have to: {_told(failures)}"
             message += "; write it again, or make the replicas equal with repair()"
         error = PartialWriteError(message, key=key, failures=failures, written=written)
         error.__cause__ = next(iter(failures.values()), None)
@@ -812,7 +812,7 @@ class FanoutStore(Layer):
         with self._mutex:
             return {key: list(marks) for key, marks in sorted(self._marks.items())}
 
-    def verify(self, prefix: str = "") -> Iterator[Difference]:
+    def verify(self, prefix: str = "") -> Iterator[ReplicaDifference]:
         """Compare the replicas by the SHA-256 of each blob, lazily, in order of their keys: what differs.
 
         Args:
@@ -831,7 +831,7 @@ class FanoutStore(Layer):
         prefix = check_prefix(prefix)
         return self._alive(self._differences(prefix))
 
-    def _differences(self, prefix: str) -> Iterator[Difference]:
+    def _differences(self, prefix: str) -> Iterator[ReplicaDifference]:
         unlisted: dict[str, Exception] = {}
         for _, key in self._merged(prefix, lambda store: store._keys(prefix, ""), str, unlisted):
             difference = None
@@ -846,7 +846,7 @@ class FanoutStore(Layer):
         if unlisted:
             raise self._unavailable("replicas failed to list all their keys", unlisted)
 
-    def _compared(self, key: str) -> tuple[object, Difference | None]:
+    def _compared(self, key: str) -> tuple[object, ReplicaDifference | None]:
         found = self._digests(key)
         failures = {name: each for name, each in found.items() if isinstance(each, Exception)}
         known = {name: each for name, each in found.items() if not isinstance(each, Exception)}
@@ -854,7 +854,7 @@ class FanoutStore(Layer):
         if not failures and len(set(digests.values())) == 1:
             return "", None
         versions = {name: each and each[0].etag for name, each in known.items()}
-        return (versions, set(failures)), Difference(key, digests, failures)
+        return (versions, set(failures)), ReplicaDifference(key, digests, failures)
 
     def repair(self, rule: Rule = "first", prefix: str = "") -> Repair:
         """Make the replicas equal, by compare-and-swap, so that no newer write is lost.
@@ -1022,6 +1022,8 @@ def _kind(store: Store) -> tuple[object, ...]:
 
 
 def _named(children: object) -> dict[str, Store]:
+    if isinstance(children, Store):
+        raise InvalidArgumentError("children is a sequence of stores, such as a list, and not one store")
     if isinstance(children, Mapping):
         stores = dict(cast("Mapping[Any, Any]", children))
     elif isinstance(children, Sequence) and not isinstance(children, str | bytes):
@@ -1034,7 +1036,8 @@ def _named(children: object) -> dict[str, Store]:
         if not isinstance(name, str) or not name or "@" in name:
             raise InvalidArgumentError(f"the name of a replica is a str without '@', not {name!r}")
         if not isinstance(store, Store):
-            raise InvalidArgumentError(f"replica {name!r} is no store but {type(store).__name__}")
+            kind = type(store).__name__
+            raise InvalidArgumentError(f"replica {name!r} is no store but {kind}; Store.from_uri opens one")
     if len({id(store) for store in stores.values()}) < len(stores):
         raise InvalidArgumentError("a store can be a replica once only")
     return stores

@@ -47,6 +47,9 @@ class NotifyingStore(Transparent):
         store: The store below.
         callbacks: Whom to call. They go along with a pickle, which those that `subscribe` do not.
 
+    Raises:
+        InvalidArgumentError: What is given as a callback can't be called.
+
     >>> from holdall import MemoryStore
     >>> store = NotifyingStore(MemoryStore(), lambda change: print(change.kind, change.key))
     >>> store["a"] = b"1"

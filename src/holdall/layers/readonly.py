@@ -17,7 +17,7 @@ _READING = Can.LIST | Can.RANGE | Can.BULK | Can.SIGN
 
 
 class ReadOnlyStore(Transparent):
-    """Another store, without the calls that change it: they raise `ReadOnlyError`.
+    """Another store, without the calls that change it: they raise `ReadOnlyError` before anything happens.
 
     Args:
         store: The store below. Who holds it may go on writing.

@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple, TypeAlias
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.store import ABSENT, ANY, Attributes, Can, Expect, Info, Store
 
-__all__ = ["Difference", "Repair", "Rule", "leader", "replace", "state"]
+__all__ = ["Repair", "ReplicaDifference", "Rule", "leader", "replace", "state"]
 
 Rule: TypeAlias = "Literal['first', 'newest'] | Callable[[str, Mapping[str, Info | None]], str]"
 """Which replica is right, where they differ."""
 
 
-class Difference(NamedTuple):
+class ReplicaDifference(NamedTuple):
     """A key whose replicas are not equal, or can't be compared."""
 
     key: str

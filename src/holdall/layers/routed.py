@@ -48,8 +48,8 @@ class RoutedStore(Layer):
     Listings merge those of the stores in order, and ask only stores that can hold what is asked for. What a
     store holds beside the keys that are routed to it is neither shown nor touched.
 
-    It can what all of the stores can, and what crosses from one store to another is streamed, so that COPY
-    is left to one store under several routes. Many at once go to store after store: each store's part is as
+    It can what all of the stores can. A copy from one store to another is streamed, so that COPY is there
+    only where all routes lead to one store. Many at once go to store after store: each store's part is as
     atomic as the store makes it, the whole is not.
 
     Args:
@@ -117,7 +117,9 @@ class RoutedStore(Layer):
 
     def _lost(self, key: str) -> InvalidKeyError:
         routes = ", ".join([repr(route.text) for route in self._routes])
-        return InvalidKeyError(f"no route takes this key; the routes are {routes}", key=key)
+        return InvalidKeyError(
+            f"no route takes this key; the routes are {routes}, and '' would take the rest", key=key
+        )
 
     def _checked(self, key: object) -> str:
         key = super()._checked(key)

@@ -835,13 +835,10 @@ class _Draft:
         else:
             _lock(latch)
             try:
-                found = store._stat(path)  # pyright: ignore[reportPrivateUsage]
                 if expect is ABSENT:
-                    if found is not None:
-                        raise BlobExistsError(key=key, actual=_etag(found))
                     _create(store, temporary, path)
                 else:
-                    _compare(found, expect)
+                    _compare(store._stat(path), expect)  # pyright: ignore[reportPrivateUsage]
                     store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
             finally:
                 fcntl.flock(latch, fcntl.LOCK_UN)
@@ -974,6 +971,9 @@ def _create(store: FilesystemStore, temporary: str, path: str) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
+        found = store._stat(path)  # pyright: ignore[reportPrivateUsage]
+        if found is not None:
+            raise BlobExistsError(actual=_etag(found)) from None
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise BlobExistsError("a file or a link is already there") from None
         store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
@@ -982,6 +982,9 @@ def _create(store: FilesystemStore, temporary: str, path: str) -> None:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
             raise
         # Without links, the lock still keeps every writer of holdall away.
+        found = store._stat(path)  # pyright: ignore[reportPrivateUsage]
+        if found is not None:
+            raise BlobExistsError(actual=_etag(found)) from None
         store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
         return
     os.unlink(temporary)

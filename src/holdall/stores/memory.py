@@ -54,7 +54,7 @@ class _Blobs:
             return self.order
 
 
-_named: dict[str, _Blobs] = {}
+named: dict[str, _Blobs] = {}
 _unnamed: WeakValueDictionary[str, _Blobs] = WeakValueDictionary()
 _naming = threading.Lock()
 
@@ -96,7 +96,7 @@ class MemoryStore(Store):
             self._shared = _Blobs()
         else:
             with _naming:
-                self._shared = _named.setdefault(name, _Blobs())
+                self._shared = named.setdefault(name, _Blobs())
         self._entries = self._shared.entries
         if blobs:
             self.update(blobs)

@@ -96,7 +96,8 @@ def copy_store(
 
     Everything is planned before anything is touched. A key that fails never stops the others: it is in the
     report, and logged. What somebody else changes at the target after it was listed is not overwritten, where
-    the target `can` SWAP and CREATE: that is a failure that says so.
+    the target `can` SWAP and CREATE: that is a failure that says so. Where it `can` BULK, small new blobs are
+    put together, which takes no condition: it is looked just before who came between.
 
     Args:
         source: From where; it must be able to LIST.
@@ -210,7 +211,9 @@ def sync_stores(
     executor: Any = None,
 ) -> Report | Plan:
     """Make the contents of the target those of the source: copy what it lacks or holds with other bytes,
-    then delete what the source has not. Keys that aren't selected stay as they are.
+    then delete what the source has not. Keys that aren't selected stay as they are. Before each delete the
+    source is asked once more, and what is of the same size as a blob that could not be copied, which may be
+    that one by its old name, is kept; both are failures that say so.
 
     Args:
         source: From where.
@@ -319,8 +322,8 @@ def move_store(
         prefix: As in `copy_store`, and so are the arguments that follow.
         glob: Which keys.
         where: Which blobs.
-        compare: What makes two blobs equal. What is equal is deleted from the source, so choose one that
-            can be trusted.
+        compare: What makes two blobs equal. What is equal is deleted from the source; what is called so
+            without a look at the contents is compared first, if `verify` is set, and stays if they differ.
         verify: Whether each copy is read back before the source's blob goes.
         jobs: How many threads.
         dry_run: Touch nothing and return the `Plan`.
@@ -329,7 +332,8 @@ def move_store(
         executor: What runs the shards of the plan.
 
     Raises:
-        InvalidArgumentError: As in `copy_store`.
+        InvalidArgumentError: As in `copy_store`, or source and target hold their bytes in one store, below
+            layers or by other names, where that can be seen.
         UnsupportedOperation: As in `copy_store`, or the source can't delete.
         StoreUnavailableError: As in `copy_store`.
 

@@ -174,6 +174,20 @@ class Journal:
             yield from map(Step._make, rows)
             last = rows[-1][0]
 
+    def samples(self, *kinds: int, count: int) -> list[str]:
+        """The keys of some of the steps that are done, from all over the plan."""
+        wanted = ", ".join(str(int(kind)) for kind in kinds)
+        done = f"FROM step WHERE state = {DONE} AND kind IN ({wanted})"
+        ((first, last),) = self._all(f"SELECT min(number), max(number) {done}", ())
+        if first is None:
+            return []
+        found: dict[str, None] = {}
+        for part in range(count):
+            number = first + (last - first) * part // max(1, count - 1)
+            sql = f"SELECT key {done} AND number >= ? ORDER BY number LIMIT 1"
+            found.update((key, None) for (key,) in self._all(sql, (number,)))
+        return list(found)
+
     def counts(self, state: int = PENDING) -> dict[int, tuple[int, int]]:
         """For each kind how many steps are in a state, and of how many bytes."""
         rows = self._all("SELECT kind, count(*), sum(size) FROM step WHERE state = ? GROUP BY kind", (state,))

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.layers.encrypted import EncryptedStore
 from holdall.layers.layer import Layer
 from holdall.layers.prefix import PrefixStore
 from holdall.store import Store
@@ -57,16 +58,33 @@ def _named(value: object) -> object:
     return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
 
 
-def refuse_overlap(source: Store, target: Store, selection: Selection, journal: str | None) -> None:
+def refuse_overlap(
+    source: Store, target: Store, selection: Selection, journal: str | None, *, deep: bool = False
+) -> None:
     """Refuse a transfer whose writes would be among what it reads, where that can be seen.
+
+    Args:
+        source: From where.
+        target: To where.
+        selection: Which keys.
+        journal: Where the journal is, if there is one.
+        deep: Whether to look through layers too, for a transfer that deletes what it has read: two views of
+            one store hold equal blobs, whose only copy would go.
 
     Raises:
         InvalidArgumentError: They would.
     """
     (source_root, source_path), (target_root, target_path) = _region(source), _region(target)
-    if source_root == target_root:
-        read, written = source_path + selection.prefix, target_path + selection.prefix
-        if read.startswith(written) or written.startswith(read):
+    pairs = [(_region(source, selection.prefix), _region(target, selection.prefix))]
+    if deep:
+        leaves = list(_leaves(target, selection.prefix))
+        pairs += [(one, other) for one in _leaves(source, selection.prefix) for other in leaves]
+    for (one, read), (other, written) in pairs:
+        if one == other and (
+            read.startswith(written)
+            or written.startswith(read)
+            or (one == _FILES and _mounted(read, written))
+        ):
             raise InvalidArgumentError(
                 "source and target are the same store, or one lies inside the other; choose two that don't "
                 "overlap, or a prefix"
@@ -94,18 +112,53 @@ def _refuse_inside(folder: str, file: str, selection: Selection, what: str, wher
 _FILES = "files"
 
 
-def _region(store: Store) -> tuple[object, str]:
+def _region(store: Store, tail: str = "") -> tuple[object, str]:
     """The store that holds all, and what its keys, or the paths of its files, begin with."""
     if isinstance(store, PrefixStore):
-        root, path = _region(store._store)
-        return root, path + store._prefix
+        return _region(store._store, store._prefix + tail)
     if type(store) is FilesystemStore:
-        return _FILES, os.path.realpath(store._given).rstrip("/") + "/"
-    return identity(store), ""
+        return _FILES, os.path.realpath(store._given).rstrip("/") + "/" + tail
+    # One file has many names, and a store on it many settings.
+    if (path := _path(store)) is not None:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return path, tail
+        return (found.st_dev, found.st_ino), tail
+    return identity(store), tail
+
+
+def _mounted(one: str, other: str) -> bool:
+    """Whether one folder is the other, or lies inside it, by a mount that no path shows."""
+    try:
+        ends = [os.stat(os.path.dirname(path)) for path in (one, other)]
+        for path, end in ((one, ends[1]), (other, ends[0])):
+            folder = os.path.dirname(path)
+            while folder != "/":
+                if os.path.samestat(os.stat(folder), end):
+                    return True
+                folder = os.path.dirname(folder)
+    except OSError:
+        # A folder that isn't there yet is none of the other store's.
+        pass
+    return False
+
+
+def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
+    """The stores that hold the bytes, below all layers, and what the keys in each begin with."""
+    if not isinstance(store, Layer):
+        yield _region(store, tail)
+        return
+    if isinstance(store, PrefixStore):
+        tail = store._prefix + tail
+    elif isinstance(store, EncryptedStore) and store._names is not None:
+        tail = ""
+    for below in store._below:
+        yield from _leaves(below, tail)
 
 
 def _path(store: Store) -> str | None:
-    """The file that holds a store, if it is one."""
+    """The file or the folder that holds a store, if one does."""
     while isinstance(store, PrefixStore):
         store = store._store
     if type(store) is FilesystemStore:

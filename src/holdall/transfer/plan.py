@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import pickle
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from holdall.errors import InvalidArgumentError
 from holdall.store import Store
@@ -71,10 +72,30 @@ class Shard:
     """
 
     def __init__(self, source: Store, target: Store, rules: Rules, steps: list[Step]) -> None:
-        self.source = source
-        self.target = target
+        self._stores: tuple[Store, Store] | bytes = source, target
         self._rules = rules
         self._steps = steps
+
+    @property
+    def source(self) -> Store:
+        """From where."""
+        return self._opened()[0]
+
+    @property
+    def target(self) -> Store:
+        """To where."""
+        return self._opened()[1]
+
+    def _opened(self) -> tuple[Store, Store]:
+        if isinstance(self._stores, bytes):
+            self._stores = cast("tuple[Store, Store]", pickle.loads(self._stores))
+        return self._stores
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A store that can't be opened over there is to raise in the call, where it can be told: while it
+        # arrives, it would take the worker down.
+        stores = self._stores if isinstance(self._stores, bytes) else pickle.dumps(self._stores)
+        return _arrived, (stores, self._rules, self._steps)
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -94,6 +115,12 @@ class Shard:
 
     def __repr__(self) -> str:
         return f"<Shard of {len(self)} actions, {self.source!r} to {self.target!r}>"
+
+
+def _arrived(stores: bytes, rules: Rules, steps: list[Step]) -> Shard:
+    shard = Shard.__new__(Shard)
+    shard.__dict__.update(_stores=stores, _rules=rules, _steps=steps)
+    return shard
 
 
 class Plan:

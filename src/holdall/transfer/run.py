@@ -16,7 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeAlias, cast
 
-from holdall.errors import DeleteRefusedError, InvalidArgumentError, StoreError
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    DeleteRefusedError,
+    InvalidArgumentError,
+    KeyConflictError,
+    StoreError,
+)
 from holdall.store import Can, Info, Store
 from holdall.transfer.compare import Compare, Difference, Selection, judge, pairs
 from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
@@ -35,6 +42,7 @@ _log = logging.getLogger("holdall.transfer")
 _PAGE = 1000
 _SECONDS = 0.25
 _FEW = 16
+_SAMPLES = 32
 _NONE = ("", "", "")
 
 stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stopping", default=None)
@@ -94,7 +102,7 @@ class Job:
             target._need(Can.DELETE, "delete, which a sync does; give delete=False to copy only")
         if kind == "move":
             source._need(Can.DELETE, "delete, which a move does")
-        refuse_overlap(source, target, self._selection, self._journal)
+        refuse_overlap(source, target, self._selection, self._journal, deep=kind == "move")
 
     def limit(self, max_delete: float) -> None:
         """How much may be deleted: a float is a share, an int a count."""
@@ -112,9 +120,17 @@ class Job:
             transfer = [identity(self._source), identity(self._target)]
             phase = journal.begin(transfer, self._options)
             resumed = phase == "act"
+            if resumed and not self._kept(journal):
+                _log.warning("the target has lost what an earlier run copied; both stores are listed anew")
+                journal.restart({})
+                resumed = False
             if not resumed:
+                if self._kind == "sync" and not self._began(journal.fact("cursor")):
+                    journal.restart({})
                 self._list(journal, journal)
-                self._guard(journal)
+            # A run that goes on may have been allowed less than the one that was killed.
+            self._guard(journal)
+            if not resumed:
                 journal.note(phase="act")
             run = _Run(journal, self._progress)
             run.report.skipped = 0 if resumed else journal.fact("counts")["equal"]
@@ -249,6 +265,21 @@ class Job:
             selected=selected,
         )
 
+    def _began(self, cursor: str) -> bool:
+        """Whether the source still has anything of what a killed run listed: one that is empty since then,
+        such as a disk that isn't mounted, would seem to lack the rest only, little enough to be deleted."""
+        first = next(self._selection.scan(self._source, ""), None) if cursor else None
+        return not cursor or (first is not None and first.key <= cursor)
+
+    def _kept(self, journal: Journal) -> bool:
+        """Whether the target still holds what a killed run put there: some of it is looked for."""
+        try:
+            for key in journal.samples(Kind.COPY, Kind.COMPARE, count=_SAMPLES):
+                self._target._info(key)
+        except BlobNotFoundError:
+            return False
+        return True
+
     # --- phases 2 and 3: copies, then deletes ---
 
     def _act(self, journal: Journal, run: _Run, resumed: bool) -> None:
@@ -256,7 +287,8 @@ class Job:
         try:
             self._do(journal.steps(*copies), run, resumed, final=False)
             run.flush()
-            self._do(journal.steps(Kind.DELETE, Kind.REMOVE), run, resumed, final=False)
+            deletes = run.withheld(journal.steps(Kind.DELETE, Kind.REMOVE))
+            self._do(deletes, run, resumed, final=False)
             run.flush()
             # What was in the way may be gone now.
             worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed, final=True)
@@ -342,8 +374,8 @@ class _Run:
         self._states: list[tuple[int, int]] = []
         self._pairs: list[tuple[str, str, str]] = []
         self._gone: list[tuple[str]] = []
+        self._sizes: dict[int, str] = {}
         self._written = time.monotonic()
-        self._bytes = 0
 
     def took(self, outcomes: list[Outcome]) -> None:
         """Take in what came of some steps."""
@@ -370,6 +402,8 @@ class _Run:
                 state = FAILED
                 assert error is not None
                 report.failures[step.key] = error
+                if _loses(step, error):
+                    self._sizes.setdefault(step.size, step.key)
                 _log.warning("%s", error if isinstance(error, StoreError) else f"{step.key!r}: {error!r}")
             report.deleted += removed
             self.done += 1
@@ -387,6 +421,14 @@ class _Run:
             for each in told:
                 progress(*each)
 
+    def withheld(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps but for the deletes that would take the last copy of what could not be copied."""
+        for step in steps:
+            if step.kind == Kind.DELETE and (outcome := _withheld(step, self._sizes)) is not None:
+                self.took([outcome])
+            else:
+                yield step
+
     def widen(self, jobs: int) -> None:
         """Share the batch among threads, each of which may hold one when the process is killed."""
         self.batch = max(1, self.batch // jobs)
@@ -399,6 +441,26 @@ class _Run:
             self._pairs.clear()
             self._gone.clear()
         self._written = time.monotonic()
+
+
+def _loses(step: Step, error: Exception) -> bool:
+    """Whether what could not be copied may be lost at the source, so that the target's is the last copy."""
+    mine = isinstance(error, ConcurrencyError | KeyConflictError)
+    return step.kind in (Kind.COPY, Kind.COMPARE) and not mine
+
+
+def _withheld(step: Step, failed: dict[int, str]) -> Outcome | None:
+    """A delete that isn't done, since a blob of the same size, which may be the same by a new name, could not
+    be copied: the target would hold it no more."""
+    key = failed.get(step.size) if step.size else None
+    if key is None:
+        return None
+    error = StoreError(
+        f"it was not deleted, since {key!r} could not be copied, which may be the same blob by a new name; "
+        "run again once that can be",
+        key=step.key,
+    )
+    return Outcome(step, Status.FAILED, error=error)
 
 
 def _units(steps: Iterator[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:
@@ -443,7 +505,18 @@ def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
 
     deletes = (Kind.DELETE, Kind.REMOVE)
     do((step for step in steps if step.kind not in deletes), False)
-    do((step for step in steps if step.kind in deletes), False)
+    failed = {
+        step.size: step.key for step, *_, error in outcomes if error is not None and _loses(step, error)
+    }
+    left: list[Step] = []
+    for step in steps:
+        if step.kind in deletes:
+            kept = _withheld(step, failed) if step.kind == Kind.DELETE else None
+            if kept is None:
+                left.append(step)
+            else:
+                took([kept])
+    do(left, False)
     if again:
         do(list(again), True)
     for outcome in outcomes:

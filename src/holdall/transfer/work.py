@@ -355,6 +355,11 @@ class Worker:
     # --- deleting ---
 
     def _delete(self, step: Step) -> Outcome:
+        # The plan may be old, and a listing may have passed it over: only the source itself says it is gone.
+        if not _is_absent(self._source, step.key):
+            raise ConcurrencyError(
+                "the source has it now, and had not when it was listed, so that it stays; run again"
+            )
         expect = step.target_etag if self._swaps and step.target_etag is not None else ANY
         try:
             self._target._delete(step.key, expect)
@@ -368,9 +373,19 @@ class Worker:
         return Outcome(step, Status.DELETED)
 
     def _remove(self, step: Step) -> Outcome:
-        if self._target._info(step.key).etag != step.target_etag:
+        key = step.key
+        if self._target._info(key).etag != step.target_etag:
             raise ConcurrencyError("somebody changed the target since it was listed; the source stays")
-        self._give_up(step.key, step.source_etag or "")
+        if self._rules.verify and not self._rules.digests:
+            # What was called equal without a look at the bytes may be the only copy of them.
+            info, pieces = self._source._read(key, 0, None)
+            found = self._equal(key, info, None, pieces)
+            if found is None:
+                raise IntegrityError(
+                    "the target holds other bytes, though compare= calls them equal; the source stays: give "
+                    "compare='content' to replace them, or verify=False to delete them all the same"
+                )
+        self._give_up(key, step.source_etag or "")
         return Outcome(step, Status.SKIPPED, 0, removed=True)
 
     # --- checking ---

@@ -50,10 +50,10 @@ class CachingStore(Layer):
     - A number of seconds, or a timedelta, serves a copy up to that age unasked.
     - `"immutable"` never asks again, for blobs that are not replaced.
 
-    What is written through this store is read back at once in every mode, by all who share the cache and
-    chose the same. A copy that raced a write is never kept. A copy is checked by a CRC-32 of each 128 KiB
-    before it is given: one that is damaged, like a cache that fails, is done without, logged and counted in
-    `stats()`.
+    What is written through this store is read back at once, by all who share the cache and chose the same;
+    with `CacheMode.NONE` the cache isn't touched, and whoever uses it may read what was there. A copy that
+    raced a write is never kept. A copy is checked by a CRC-32 of each 128 KiB before it is given: one that is
+    damaged, like a cache that fails, is done without, logged and counted in `stats()`.
 
     With `CacheMode.WRITE_BACK`, the cache keeps what is not yet at the source: with a persistent cache, a
     killed process loses nothing, and the next one that opens source and cache in this mode goes on with it.
@@ -99,6 +99,8 @@ class CachingStore(Layer):
         jobs: int = 8,
     ) -> None:
         super().__init__(store, cache)
+        if store is cache:
+            raise InvalidArgumentError("the cache is another store than the one it caches")
         self._mode = _mode(mode)
         self._fresh = _freshness(fresh)
         _check_count("max_bytes", max_bytes)
