@@ -333,7 +333,7 @@ def test_corrupting_damages_what_is_written():
     assert below["empty"] == b""
     spoiling = Corrupting(MemoryStore(name="corrupt"), 1, 7, reads=False, writes=True)
     again = pickle.loads(pickle.dumps(spoiling))
-    assert repr(again) == "Corrupting(MemoryStore(name='corrupt'), rate=1, seed=7, writes=True)"
+    assert repr(again) == "Corrupting(MemoryStore(name='corrupt'), rate=1, seed=7, reads=False, writes=True)"
 
 
 def test_hanging_waits_and_goes_on_as_if_nothing_had_been():
@@ -751,6 +751,8 @@ class Claiming(Transparent):
         super().__init__(Limited(store, ~(Can.CREATE | Can.SWAP)))
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        if expect is not ANY:
+            time.sleep(GAP)
         return super()._write(key, body, ANY, attributes)
 
     def _settings(self) -> dict[str, object]:

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from holdall.errors import StoreClosedError as StoreClosedError
     from holdall.errors import StoreError as StoreError
     from holdall.errors import StoreUnavailableError as StoreUnavailableError
+    from holdall.errors import SyncConflictError as SyncConflictError
     from holdall.errors import TransferError as TransferError
     from holdall.errors import UnsupportedOperation as UnsupportedOperation
     from holdall.errors import UntrustedDataError as UntrustedDataError
     from holdall.layers.caching import CacheMode as CacheMode
     from holdall.layers.caching import CacheStats as CacheStats
     from holdall.layers.caching import CachingStore as CachingStore
-    from holdall.layers.caching import SyncConflictError as SyncConflictError
     from holdall.layers.caching import SyncReport as SyncReport
     from holdall.layers.checksum import ChecksumStore as ChecksumStore
     from holdall.layers.compressed import CompressedStore as CompressedStore
@@ -98,11 +98,12 @@ _MODULES = {
         "StoreClosedError",
         "StoreError",
         "StoreUnavailableError",
+        "SyncConflictError",
         "TransferError",
         "UnsupportedOperation",
         "UntrustedDataError",
     ),
-    "layers.caching": ("CacheMode", "CacheStats", "CachingStore", "SyncConflictError", "SyncReport"),
+    "layers.caching": ("CacheMode", "CacheStats", "CachingStore", "SyncReport"),
     "layers.checksum": ("ChecksumStore",),
     "layers.compressed": ("CompressedStore",),
     "layers.encrypted": ("EncryptedStore", "RotationReport"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 __all__ = [
     "BlobExistsError",
@@ -21,6 +22,7 @@ __all__ = [
     "StoreClosedError",
     "StoreError",
     "StoreUnavailableError",
+    "SyncConflictError",
     "TransferError",
     "UnsupportedOperation",
     "UntrustedDataError",
@@ -161,6 +163,19 @@ class PartialWriteError(StoreError):
         super().__init__(message, key=key)
         self.failures = failures or {}
         self.written = written
+
+
+class SyncConflictError(ConcurrencyError):
+    """Blobs changed at the source of a cache since they were read. None of them was uploaded; all are still
+    recorded in the cache.
+
+    Attributes:
+        conflicts: Their keys.
+        report: What the sync did beside that: a `SyncReport`.
+    """
+
+    conflicts: tuple[str, ...] = ()
+    report: Any = None
 
 
 class TransferError(StoreError):

@@ -37,7 +37,8 @@ from holdall import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.layers.caching import CacheMode, CachingStore, SyncConflictError
+from holdall.errors import SyncConflictError
+from holdall.layers.caching import CacheMode, CachingStore
 from holdall.store import Attributes, Body, Expect, Piece
 from holdall.testing import Counting, Flaky, Limited, Slow, StoreSuite, race
 
@@ -466,7 +467,7 @@ def test_it_leaves_other_keys_of_the_cache_alone() -> None:
         store.sync()
         store.invalidate()
         store.close()
-    left = {key: data for key, data in cache.items() if not key.startswith("recency-")}
+    left = {key: data for key, data in cache.items() if not key.startswith(("recency-", "sent-"))}
     assert left == before
 
 
@@ -743,7 +744,7 @@ def test_what_is_put_is_recorded_and_uploaded_by_a_sync() -> None:
     assert source.info("a").content_type == "text/plain"
     assert store.dirty() == {}
     assert store.sync().uploaded == ()
-    assert not [name for name in entries(cache) if not name.startswith("cached-")]
+    assert not [name for name in entries(cache) if name.startswith("dirty-")]
 
 
 def test_only_the_sync_touches_the_source() -> None:
@@ -1076,7 +1077,7 @@ def test_a_sync_that_is_killed_at_any_step(
         assert report.clean
         assert source.get("a") == again.get("a") == expected
         assert again.dirty() == {}
-        assert not [name for name in entries(cache) if not name.startswith("cached-")]
+        assert not [name for name in entries(cache) if name.startswith("dirty-")]
         if done:
             break
     else:
@@ -1466,3 +1467,43 @@ def test_a_store_is_no_cache_of_its_own() -> None:
     store = MemoryStore()
     with pytest.raises(InvalidArgumentError, match="another store"):
         CachingStore(store, store)
+
+
+def test_notes_of_what_was_sent_stay_for_an_hour(tmp_path: Path) -> None:
+    cache = FilesystemStore(tmp_path / "cache")
+    store = back(MemoryStore(), cache)
+    store["a"] = b"1"
+    store.sync()
+    (note,) = cache.iterate_keys("sent-")
+    store.sync()
+    assert note in cache
+    os.utime(tmp_path / "cache" / note, (time.time() - 3700,) * 2)
+    store["b"] = b"2"
+    store.sync()
+    assert note not in cache
+    assert len(list(cache.iterate_keys("sent-"))) == 1
+
+
+def test_what_another_handle_sent_is_no_conflict() -> None:
+    source, cache = MemoryStore(), MemoryStore()
+    one, other = back(source, cache), back(source, cache)
+    one["a"] = b"1"
+    assert one.sync().clean
+    del other["a"]
+    assert other.sync().clean
+    assert "a" not in source
+    one["a"] = b"2"
+    assert one.sync().uploaded == ("a",)
+    assert source["a"] == b"2"
+
+
+def test_what_somebody_else_brings_back_is_a_conflict() -> None:
+    source = MemoryStore()
+    store = back(source, MemoryStore())
+    for value in (b"on", b"off"):
+        store["flag"] = value
+        assert store.sync().clean
+    source["flag"] = b"on"
+    store["flag"] = b"dim"
+    assert store.sync().conflicts == ("flag",)
+    assert source["flag"] == b"on"

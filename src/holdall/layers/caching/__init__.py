@@ -2,6 +2,6 @@
 
 from holdall.layers.caching.shelf import CacheStats
 from holdall.layers.caching.store import CacheMode, CachingStore
-from holdall.layers.caching.sync import SyncConflictError, SyncReport
+from holdall.layers.caching.sync import SyncReport
 
-__all__ = ["CacheMode", "CacheStats", "CachingStore", "SyncConflictError", "SyncReport"]
+__all__ = ["CacheMode", "CacheStats", "CachingStore", "SyncReport"]

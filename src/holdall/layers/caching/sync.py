@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from typing import Literal, TypeAlias
 
-from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
-from holdall.layers.caching.back import Back, Record, dirty_name
+from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError, SyncConflictError
+from holdall.layers.caching.back import Back, Record
 from holdall.layers.caching.entry import (
     DIRTY,
     HOLD,
@@ -30,7 +31,7 @@ from holdall.layers.caching.entry import (
 from holdall.layers.caching.shelf import clean_name
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece
 
-__all__ = ["Conflicts", "SyncConflictError", "SyncReport", "synchronise"]
+__all__ = ["Conflicts", "SyncReport", "synchronise"]
 
 Conflicts: TypeAlias = Literal["skip", "overwrite", "raise"]
 """What is done with a key that changed at the source since it was read."""
@@ -41,6 +42,8 @@ _DELETED = bytes(_SIZE)
 _REMEMBERED = 256
 """How many uploads of unknown outcome are remembered of a key."""
 _ATTEMPTS = 100
+_KEPT = timedelta(hours=1)
+"""How long the note of what was sent stays."""
 _STALE = 600 * 10**6
 """After how many microseconds a note of someone who compares is litter that a kill left."""
 
@@ -64,18 +67,6 @@ class SyncReport:
     def clean(self) -> bool:
         """Whether all that was recorded is at the source now."""
         return not self.conflicts and not self.failures
-
-
-class SyncConflictError(ConcurrencyError):
-    """Blobs changed at the source since they were read. None of them was uploaded; all are still recorded.
-
-    Attributes:
-        conflicts: Their keys.
-        report: What the sync did beside that.
-    """
-
-    conflicts: tuple[str, ...] = ()
-    report: SyncReport = SyncReport()
 
 
 class _Outcome:
@@ -168,8 +159,9 @@ class _Upload:
     """One record on its way.
 
     The order of steps: what is sent is noted, the source is written, the copy in the cache is replaced, the
-    record goes, the note goes. A kill between any two leaves a record; the next sync finds at the source what
-    the note tells is our own, so that it is no conflict, even if the record was changed meanwhile.
+    record goes. A kill between any two leaves a record; the next sync finds at the source what the note tells
+    is our own, so that it is no conflict, even if the record was changed meanwhile. The note stays for a
+    while, for other handles on this cache, which may remember what they read before.
     """
 
     def __init__(self, back: Back, record: Record, force: bool, outcome: _Outcome) -> None:
@@ -181,6 +173,8 @@ class _Upload:
         """The body that was uploaded, if it is short."""
         self._noted = ""
         """The ETag of the note."""
+        self._beside = False
+        """Whether the note tells of earlier uploads, too."""
         self._sent = SENT + digest_of(self._key)
 
     def run(self) -> None:
@@ -196,7 +190,7 @@ class _Upload:
                     # brought to the source what was written here later.
                     expect = self._current()
                     self._check_record()
-                elif not self._noted:
+                if not self._noted:
                     digest = digest or self._digest()
                     self._note(digest)
                 # In place of the copy: none is right until the source was written, nor one that another
@@ -224,8 +218,8 @@ class _Upload:
                     if shelf.put(name, copy, self._data, len(self._data), mark) is not None:
                         mark = ""
                 self._back.saw(key, None if info is None else info.etag)
-                if self._settled(ABSENT if info is None else info.etag) and self._noted:
-                    self._forget_notes()
+                if self._settled(ABSENT if info is None else info.etag):
+                    self._note_last(digest)
                 self._outcome.add("uploaded" if self._puts else "deleted", key, size)
                 return
             raise ConcurrencyError("the source changes faster than it can be written", key=key)
@@ -336,18 +330,25 @@ class _Upload:
             before = self._notes(but=digest)
         except IntegrityError:
             before = list[bytes]()
-        data = b"".join([*before, digest][-_REMEMBERED:])
-        note = sealed(packed(Head(INTENT, self._key, stamped=micros()), len(data)), data)
-        self._noted = self._back.cache._write(self._sent, note, ANY, PLAIN).etag  # pyright: ignore[reportPrivateUsage]
+        self._beside = bool(before)
+        self._noted = self._write_note([*before, digest][-_REMEMBERED:], ANY)
 
-    def _forget_notes(self) -> None:
+    def _note_last(self, digest: bytes) -> None:
+        """What was sent earlier is forgotten: whoever brings that to the source again is somebody else."""
+        if not self._beside:
+            return
         try:
-            self._back.cache._delete(self._sent, self._noted)  # pyright: ignore[reportPrivateUsage]
+            self._write_note([digest], self._noted)
         except ConcurrencyError:
             # Another sync added to it.
             return
         except StoreError as error:
-            self._back.shelf.failed("delete", error)
+            self._back.shelf.failed("write", error)
+
+    def _write_note(self, digests: Iterable[bytes], expect: Expect) -> str:
+        data = b"".join(digests)
+        note = sealed(packed(Head(INTENT, self._key, stamped=micros()), len(data)), data)
+        return self._back.cache._write(self._sent, note, expect, PLAIN).etag  # pyright: ignore[reportPrivateUsage]
 
 
 def _digest_of(pieces: Iterable[Piece]) -> bytes:
@@ -358,15 +359,13 @@ def _digest_of(pieces: Iterable[Piece]) -> bytes:
 
 
 def _sweep(back: Back) -> None:
-    """Remove notes that a kill left after their record was gone."""
+    """Remove old notes whose record is gone."""
+    cache, old = back.cache, datetime.now(UTC) - _KEPT
     try:
-        for name in list(_notes_in(back)):
-            found = open_entry(back.cache, name, None, 0, 0, ranges=back.shelf.ranges)
-            if found is not None and back.opened(dirty_name(found.head.key), None, 0, 0) is None:
-                back.cache._delete(name, found.etag)  # pyright: ignore[reportPrivateUsage]
+        for info in list(cache._scan(SENT, "")):  # pyright: ignore[reportPrivateUsage]
+            if not _is_name(info.key, SENT) or info.modified > old:
+                continue
+            if not cache.exists(DIRTY + info.key[len(SENT) :]):
+                cache._delete(info.key, info.etag)  # pyright: ignore[reportPrivateUsage]
     except StoreError as error:
         back.shelf.failed("sweep", error)
-
-
-def _notes_in(back: Back) -> Iterator[str]:
-    return (name for name in back.cache._keys(SENT, "") if _is_name(name, SENT))  # pyright: ignore[reportPrivateUsage]
