@@ -111,7 +111,7 @@ def copy_store(
             equal. `"size"`; `"modified"` (equal sizes, and the target is not older); `"etag"`; `"content"`
             (always read); or a function of both `Info`s that returns True for equal blobs.
         verify: Whether each copy is read back from the target and compared.
-        jobs: How many threads. By default one or two, and 16 once blobs turn out to wait for several
+        jobs: How many threads. By default one, and 16 once blobs turn out to wait for several
             milliseconds each, as over a network.
         dry_run: Touch nothing and return the `Plan`. Contents are compared, where `compare` says so.
         journal: The path of a file (SQLite) that records what was done: a run that was killed goes on from

@@ -306,7 +306,7 @@ class Job:
         bulk = worker.bulk
         # Without batches, a few at a time spare the threads the passing to and fro.
         units = _units(steps, bulk, lambda: run.batch if bulk else min(run.batch, _FEW))
-        self._spread(worker, units, run.took, run.widen, paired=not bulk)
+        self._spread(worker, units, run.took, run.widen)
 
     def _spread(
         self,
@@ -314,13 +314,9 @@ class Job:
         units: Iterator[list[Step]],
         took: Callable[[list[Outcome]], None],
         widen: Callable[[int], object] = id,
-        *,
-        paired: bool = False,
     ) -> None:
         inline = self._source.inline and self._target.inline
-        spread(
-            worker, units, took, jobs=self._jobs, inline=inline, stop=self._stop, paired=paired, widen=widen
-        )
+        spread(worker, units, took, jobs=self._jobs, inline=inline, stop=self._stop, widen=widen)
 
     def _submit(self, steps: Iterator[Step], run: _Run) -> None:
         executor = cast(Any, self._executor)
