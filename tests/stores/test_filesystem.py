@@ -9,6 +9,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Both ways to open a file, whatever the kernel has."""
     if request.param == "by steps":
         monkeypatch.setattr(filesystem, "open_file", nofollow.open_by_steps)
+        monkeypatch.setattr(filesystem, "move_new", nofollow.link_and_unlink)
     else:
         assert nofollow.open_file is not nofollow.open_by_steps, "this kernel has no openat2"
+        assert nofollow.move_new is not nofollow.link_and_unlink, "this C library has no renameat2"
     return str(request.param)
 
 
@@ -487,3 +490,17 @@ def test_another_programs_write_changes_the_etag(tmp_path: Path) -> None:
     with pytest.raises(ConcurrencyError):
         store.put("a", b"new", expect=etag)
     assert store["a"] == b"two"
+
+
+@pytest.mark.parametrize("move", [nofollow.move_new, nofollow.link_and_unlink])
+def test_a_file_is_moved_only_to_where_nothing_is(move: Callable[[str, str], int], tmp_path: Path) -> None:
+    old, new = str(tmp_path / "öld"), str(tmp_path / "new")
+    Path(old).write_bytes(b"1")
+    assert move(old, new) == 0
+    assert (os.path.exists(old), Path(new).read_bytes()) == (False, b"1")
+    Path(old).write_bytes(b"2")
+    for there in (new, str(tmp_path)):
+        assert move(old, there) == -errno.EEXIST
+    assert move(old, str(tmp_path / "nowhere/new")) == -errno.ENOENT
+    assert move(str(tmp_path / "nothing"), str(tmp_path / "other")) == -errno.ENOENT
+    assert (Path(old).read_bytes(), Path(new).read_bytes()) == (b"2", b"1")

@@ -33,7 +33,7 @@ from holdall.files import BlobWriter
 from holdall.keys import check_key, past
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Data, Expect, Info, Piece, Store
-from holdall.stores.nofollow import NEW, READ, has_link, open_file
+from holdall.stores.nofollow import NEW, READ, has_link, move_new, open_file
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segment_of, spell, spell_segment
 
 __all__ = ["FilesystemStore", "describe"]
@@ -121,6 +121,7 @@ class FilesystemStore(Store):
     can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.COPY
     schemes = ("file",)
 
+    _reachable = True
     _nests = False
     """Whether even a key without `/` lies in a folder of its own."""
 
@@ -826,13 +827,19 @@ class _Draft:
         if store._durable:  # pyright: ignore[reportPrivateUsage]
             os.fsync(fd)
         latch = store._latch()  # pyright: ignore[reportPrivateUsage]
-        if expect is ANY:
+        done = False
+        if expect is ANY or expect is ABSENT:
             _share(latch)
             try:
-                store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
+                if expect is ANY:
+                    store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
+                    done = True
+                else:
+                    # Alone it is atomic; what is in its way is looked at while no other writer is there.
+                    done = move_new(temporary, path) == 0
             finally:
                 fcntl.flock(latch, fcntl.LOCK_UN)
-        else:
+        if not done:
             _lock(latch)
             try:
                 if expect is ABSENT:

@@ -1,7 +1,8 @@
-"""Opening files without following any symbolic link on the way.
+"""Calls of the system that Python has not.
 
-Linux does it in one call, openat2(2) with RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is looked at
-first.
+Files are opened without following any symbolic link on the way: Linux does it in one call, openat2(2) with
+RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is looked at first. A file is moved to where nothing is
+by renameat2(2) with RENAME_NOREPLACE, or by a second link.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import stat
 import sys
 from collections.abc import Callable
 
-__all__ = ["NEW", "READ", "has_link", "open_by_steps", "open_file"]
+__all__ = ["NEW", "READ", "has_link", "link_and_unlink", "move_new", "open_by_steps", "open_file"]
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """To read a file; it doesn't wait for the writer of a pipe."""
@@ -23,6 +24,7 @@ NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _OPENAT2 = 437  # the same on every architecture
 _AT_FDCWD = -100
 _RESOLVE_NO_SYMLINKS = 0x04
+_RENAME_NOREPLACE = 0x01
 
 
 def has_link(path: str, start: int) -> bool:
@@ -86,3 +88,39 @@ def _native() -> Callable[[str, int], int] | None:
 
 open_file: Callable[[str, int], int] = _native() or open_by_steps
 """Open a file whose absolute path holds no symbolic link: its descriptor, or a negative errno."""
+
+
+def link_and_unlink(old: str, new: str) -> int:
+    """Move a file to where nothing is, by a second link: 0, or a negative errno, and all is as it was."""
+    try:
+        os.link(old, new)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    os.unlink(old)
+    return 0
+
+
+def _native_move() -> Callable[[str, str], int] | None:
+    """`link_and_unlink` in one system call, where the system has it."""
+    if sys.platform != "linux" or sys.getfilesystemencoding() != "utf-8":
+        return None
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    call.restype = ctypes.c_int
+    get_errno = ctypes.get_errno
+
+    def move_at_once(old: str, new: str) -> int:
+        names = old.encode("utf-8", "surrogateescape"), new.encode("utf-8", "surrogateescape")
+        if not call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
+            return 0
+        error = get_errno()
+        # Some file systems and sandboxes know renames that replace only.
+        return link_and_unlink(old, new) if error in (errno.EINVAL, errno.ENOSYS, errno.EPERM) else -error
+
+    return move_at_once
+
+
+move_new: Callable[[str, str], int] = _native_move() or link_and_unlink
+"""Move a file to where nothing is, atomically: 0, or a negative errno, which leaves all as it was."""
