@@ -355,7 +355,7 @@ def test_bad_arguments_are_refused(compare: Any) -> None:
         ):
             with pytest.raises(InvalidArgumentError):
                 act(source, target, **bad)  # type: ignore[arg-type]
-    for bad in ({"executor": 1}, {"journal": ""}):
+    for bad in ({"executor": 1}, {"executor": "thread"}, {"executor": "process", "jobs": 2}, {"journal": ""}):
         with pytest.raises(InvalidArgumentError):
             copy_store(source, target, **bad)  # type: ignore[call-overload]
     with pytest.raises(InvalidArgumentError):

@@ -291,6 +291,10 @@ class Store(MutableMapping[str, bytes]):
     inline: bool = False
     """Whether calls touch neither disk nor network, so that `aio` runs them without a thread."""
 
+    _reachable: bool = False
+    """Whether a pickle of this store, opened by another process of this machine, reaches the same blobs, and
+    calls wait for nothing but a local disk."""
+
     _secrets: ClassVar[frozenset[str]] = frozenset()
     """The settings whose values no repr shows."""
 

@@ -81,7 +81,7 @@ class AsyncStore:
     async def _run(self, function: Callable[[], T]) -> T:
         if self._store.inline:
             return function()
-        return await _on_thread(function)
+        return await on_thread(function)
 
     async def run(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run a call that only this kind of store has, as the others are run.
@@ -254,7 +254,7 @@ class AsyncStore:
                 yield entry
 
 
-async def _on_thread(function: Callable[[], T]) -> T:
+async def on_thread(function: Callable[[], T]) -> T:
     context = contextvars.copy_context()
     run = cast("Callable[[Callable[[], T]], T]", context.run)
     return await asyncio.get_running_loop().run_in_executor(_workers(), run, function)
@@ -280,7 +280,7 @@ async def _bridged(source: AsyncIterable[bytes], put: Callable[[Data], T]) -> T:
                 return
             yield piece
 
-    writing = asyncio.ensure_future(_on_thread(lambda: put(pieces())))
+    writing = asyncio.ensure_future(on_thread(lambda: put(pieces())))
     try:
         return await asyncio.shield(writing)
     except asyncio.CancelledError:

@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, Unpack
 
 from holdall import transfer
-from holdall.aio.store import AsyncStore, _on_thread  # pyright: ignore[reportPrivateUsage]
-from holdall.store import Info, Store
+from holdall.aio.store import AsyncStore, on_thread
+from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare
-from holdall.transfer.run import Progress, stopping
+from holdall.transfer.options import Options, Progress, SyncOptions, Where
+from holdall.transfer.run import stopping
 
 __all__ = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"]
 
 T = TypeVar("T")
 
 AnyStore: TypeAlias = "Store | AsyncStore"
-_Where: TypeAlias = Callable[[Info], object]
-_Path: TypeAlias = str | os.PathLike[str]
 
 _BATCH = 64
 
 
 async def copy_store(
-    source: AnyStore,
-    target: AnyStore,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: _Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: bool = False,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[Options]
 ) -> Report | Plan:
     """As `holdall.transfer.copy_store`, on a worker thread, from which `progress` is called too. A cancelled
     `await` stops it between two blobs, or two pieces of one; with a journal it can be taken up again.
@@ -51,40 +37,11 @@ async def copy_store(
     >>> asyncio.run(copy_store(MemoryStore({"a": b"1"}), MemoryStore())).copied
     1
     """
-    return await _run(
-        lambda: transfer.copy_store(
-            _plain(source),
-            _plain(target),
-            prefix=prefix,
-            glob=glob,
-            where=where,
-            compare=compare,
-            verify=verify,
-            jobs=jobs,
-            dry_run=dry_run,
-            journal=journal,
-            progress=progress,
-            executor=executor,
-        )
-    )
+    return await _run(lambda: transfer.copy_store(_plain(source), _plain(target), dry_run=dry_run, **options))
 
 
 async def sync_stores(
-    source: AnyStore,
-    target: AnyStore,
-    *,
-    delete: bool = True,
-    max_delete: float = 0.5,
-    prefix: str = "",
-    glob: str | None = None,
-    where: _Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: bool = False,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[SyncOptions]
 ) -> Report | Plan:
     """As `holdall.transfer.sync_stores`; see `copy_store`.
 
@@ -94,39 +51,12 @@ async def sync_stores(
     1
     """
     return await _run(
-        lambda: transfer.sync_stores(
-            _plain(source),
-            _plain(target),
-            delete=delete,
-            max_delete=max_delete,
-            prefix=prefix,
-            glob=glob,
-            where=where,
-            compare=compare,
-            verify=verify,
-            jobs=jobs,
-            dry_run=dry_run,
-            journal=journal,
-            progress=progress,
-            executor=executor,
-        )
+        lambda: transfer.sync_stores(_plain(source), _plain(target), dry_run=dry_run, **options)
     )
 
 
 async def move_store(
-    source: AnyStore,
-    target: AnyStore,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: _Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: bool = False,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[Options]
 ) -> Report | Plan:
     """As `holdall.transfer.move_store`; see `copy_store`.
 
@@ -135,22 +65,7 @@ async def move_store(
     >>> asyncio.run(move_store(MemoryStore({"a": b"1"}), MemoryStore())).deleted
     1
     """
-    return await _run(
-        lambda: transfer.move_store(
-            _plain(source),
-            _plain(target),
-            prefix=prefix,
-            glob=glob,
-            where=where,
-            compare=compare,
-            verify=verify,
-            jobs=jobs,
-            dry_run=dry_run,
-            journal=journal,
-            progress=progress,
-            executor=executor,
-        )
-    )
+    return await _run(lambda: transfer.move_store(_plain(source), _plain(target), dry_run=dry_run, **options))
 
 
 async def verify_store(
@@ -158,7 +73,7 @@ async def verify_store(
     *,
     prefix: str = "",
     glob: str | None = None,
-    where: _Where | None = None,
+    where: Where | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -182,7 +97,7 @@ async def diff_stores(
     *,
     prefix: str = "",
     glob: str | None = None,
-    where: _Where | None = None,
+    where: Where | None = None,
     compare: Compare = "auto",
     jobs: int | None = None,
 ) -> AsyncIterator[Difference]:
@@ -198,7 +113,7 @@ async def diff_stores(
     found = transfer.diff_stores(
         _plain(source), _plain(target), prefix=prefix, glob=glob, where=where, compare=compare, jobs=jobs
     )
-    while batch := await _on_thread(lambda: list(islice(found, _BATCH))):
+    while batch := await on_thread(lambda: list(islice(found, _BATCH))):
         for difference in batch:
             yield difference
 
@@ -216,7 +131,7 @@ async def _run(function: Callable[[], T]) -> T:
 
     # In a context of its own, so that the event reaches this transfer alone.
     context = contextvars.copy_context()
-    running = asyncio.ensure_future(_on_thread(lambda: context.run(run)))
+    running = asyncio.ensure_future(on_thread(lambda: context.run(run)))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ def main(args: Sequence[str] | None = None) -> int:
     >>> main(["exists", "some/key", "--store", "memory://"])
     1
     """
+    own = args is None
     try:
         if args is None:
             args = sys.argv[1:]
@@ -34,6 +36,9 @@ def main(args: Sequence[str] | None = None) -> int:
                 f"holdall: the command line needs {error.name}; run: pip install 'holdall[cli]'\n"
             )
             return 4
+        if own:
+            # What was imported stays: the collector needn't look at it again and again.
+            gc.freeze()
         return run(args)
     except KeyboardInterrupt:
         return 130

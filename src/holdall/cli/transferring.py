@@ -284,6 +284,7 @@ def transfer(
                 compare=wishes.compare,
                 verify=not wishes.no_verify,
                 jobs=wishes.jobs,
+                executor="process" if wishes.jobs is None else None,
                 dry_run=wishes.dry_run,
                 journal=_journal(name, first, second, wishes),
                 progress=meter.reached,

@@ -167,6 +167,9 @@ class EncryptedStore(Transparent):
 
     # --- secrets stay here ---
 
+    def _place(self, tail: str) -> str:
+        return tail if self._names is None else ""
+
     def _settings(self) -> dict[str, object]:
         keys = list(self._key.values()) if isinstance(self._key, dict) else [self._key]
         if not all(isinstance(key, str | None) for key in [*keys, self._names_key]):

@@ -39,6 +39,10 @@ class Layer(Store):
         """Close these too when this layer is closed."""
         self._owned += stores
 
+    def _place(self, tail: str) -> str:
+        """What the keys in the stores below begin with, of those here that begin with `tail`."""
+        return tail
+
     def close(self) -> None:
         """Free what this layer holds; the stores below stay open, unless they were opened for it."""
         # From the top down, all of them even where one fails; the error is raised at the end.

@@ -39,6 +39,7 @@ class PrefixStore(Transparent):
 
     def __init__(self, store: Store, prefix: str) -> None:
         super().__init__(store)
+        self._reachable = store._reachable
         folder = check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)  # pyright: ignore[reportUnnecessaryIsInstance]
         self._prefix = f"{folder}/"
         self._cut = len(self._prefix)
@@ -55,6 +56,9 @@ class PrefixStore(Transparent):
     @cached_property
     def can(self) -> Can:
         return self._store.can
+
+    def _place(self, tail: str) -> str:
+        return self._prefix + tail
 
     def __truediv__(self, prefix: str) -> PrefixStore:
         # One layer with a longer prefix instead of two: half the way for each call.

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from holdall.errors import ReadOnlyError
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Can, Expect, Info
+from holdall.store import Attributes, Body, Can, Expect, Info, Store
 
 __all__ = ["ReadOnlyStore"]
 
@@ -32,6 +32,10 @@ class ReadOnlyStore(Transparent):
     Traceback (most recent call last):
     holdall.errors.ReadOnlyError: 'a': this ReadOnlyStore is read-only, and can't put
     """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._reachable = store._reachable
 
     @cached_property
     def can(self) -> Can:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias, overload
+from collections.abc import Iterator
+from typing import Any, Literal, Unpack, overload
 
-from holdall.store import Info, Store
+from holdall.store import Store
 from holdall.transfer.compare import Compare, Difference
+from holdall.transfer.options import Options, Progress, SyncOptions, Where
 from holdall.transfer.plan import Action, Plan, Shard
 from holdall.transfer.report import Report
-from holdall.transfer.run import Job, Progress
 
 __all__ = [
     "Action",
@@ -25,57 +25,20 @@ __all__ = [
     "verify_store",
 ]
 
-Where: TypeAlias = Callable[[Info], object]
-_Path: TypeAlias = str | os.PathLike[str]
+# What works is imported when it is needed, so that a process that only helps starts sooner.
 
 
 @overload
 def copy_store(
-    source: Store,
-    target: Store,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: Literal[False] = False,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: Literal[False] = False, **options: Unpack[Options]
 ) -> Report: ...
 @overload
 def copy_store(
-    source: Store,
-    target: Store,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: Literal[True],
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: Literal[True], **options: Unpack[Options]
 ) -> Plan: ...
 @overload
 def copy_store(
-    source: Store,
-    target: Store,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: bool,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: bool, **options: Unpack[Options]
 ) -> Report | Plan: ...
 def copy_store(
     source: Store,
@@ -88,7 +51,7 @@ def copy_store(
     verify: bool = True,
     jobs: int | None = None,
     dry_run: bool = False,
-    journal: _Path | None = None,
+    journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
@@ -120,7 +83,9 @@ def copy_store(
         progress: Called after each action as `progress(done, total, bytes, key)`. What it raises stops
             the transfer.
         executor: A `concurrent.futures.Executor`, or whatever has its `submit`, such as a client of Dask:
-            the plan is cut in shards that are run there. The stores go there by pickle.
+            the plan is cut in shards that are run there. The stores go there by pickle. Or `"process"`:
+            between two folders with a thousand blobs and more to do, and two processors or more, a second
+            process does a part of it; anywhere else, or if it can't, this one does it all.
 
     Raises:
         InvalidArgumentError: An argument is wrong, source and target overlap, or the journal belongs to
@@ -135,63 +100,23 @@ def copy_store(
     >>> dict(target)
     {'a': b'1', 'b': b'2', 'c': b'3'}
     """
+    from holdall.transfer.run import Job
+
     job = Job("copy", source, target, prefix, glob, where, compare, verify, jobs, journal, progress, executor)
     return job.plan() if dry_run else job.run()
 
 
 @overload
 def sync_stores(
-    source: Store,
-    target: Store,
-    *,
-    delete: bool = True,
-    max_delete: float = 0.5,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: Literal[False] = False,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: Literal[False] = False, **options: Unpack[SyncOptions]
 ) -> Report: ...
 @overload
 def sync_stores(
-    source: Store,
-    target: Store,
-    *,
-    delete: bool = True,
-    max_delete: float = 0.5,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: Literal[True],
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: Literal[True], **options: Unpack[SyncOptions]
 ) -> Plan: ...
 @overload
 def sync_stores(
-    source: Store,
-    target: Store,
-    *,
-    delete: bool = True,
-    max_delete: float = 0.5,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: bool,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: bool, **options: Unpack[SyncOptions]
 ) -> Report | Plan: ...
 def sync_stores(
     source: Store,
@@ -206,7 +131,7 @@ def sync_stores(
     verify: bool = True,
     jobs: int | None = None,
     dry_run: bool = False,
-    journal: _Path | None = None,
+    journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
@@ -244,6 +169,8 @@ def sync_stores(
     >>> report.copied, report.deleted, dict(target)
     (2, 1, {'a': b'1', 'b': b'2'})
     """
+    from holdall.transfer.run import Job
+
     kind = "sync" if delete else "copy"
     job = Job(kind, source, target, prefix, glob, where, compare, verify, jobs, journal, progress, executor)
     job.limit(max_delete)
@@ -252,51 +179,15 @@ def sync_stores(
 
 @overload
 def move_store(
-    source: Store,
-    target: Store,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: Literal[False] = False,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: Literal[False] = False, **options: Unpack[Options]
 ) -> Report: ...
 @overload
 def move_store(
-    source: Store,
-    target: Store,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: Literal[True],
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: Literal[True], **options: Unpack[Options]
 ) -> Plan: ...
 @overload
 def move_store(
-    source: Store,
-    target: Store,
-    *,
-    prefix: str = "",
-    glob: str | None = None,
-    where: Where | None = None,
-    compare: Compare = "auto",
-    verify: bool = True,
-    jobs: int | None = None,
-    dry_run: bool,
-    journal: _Path | None = None,
-    progress: Progress | None = None,
-    executor: Any = None,
+    source: Store, target: Store, *, dry_run: bool, **options: Unpack[Options]
 ) -> Report | Plan: ...
 def move_store(
     source: Store,
@@ -309,7 +200,7 @@ def move_store(
     verify: bool = True,
     jobs: int | None = None,
     dry_run: bool = False,
-    journal: _Path | None = None,
+    journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
@@ -342,6 +233,8 @@ def move_store(
     >>> move_store(source, target, prefix="a").deleted, list(source), list(target)
     (1, ['b'], ['a'])
     """
+    from holdall.transfer.run import Job
+
     job = Job("move", source, target, prefix, glob, where, compare, verify, jobs, journal, progress, executor)
     return job.plan() if dry_run else job.run()
 
@@ -410,5 +303,7 @@ def verify_store(
     >>> print(verify_store(MemoryStore({"a": b"1234"})))
     1 checked, 4 B in ...
     """
+    from holdall.transfer.run import Job
+
     job = Job("verify", store, store, prefix, glob, where, "auto", True, jobs, None, progress, None)
     return job.run()

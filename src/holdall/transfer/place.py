@@ -11,7 +11,6 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
-from holdall.layers.encrypted import EncryptedStore
 from holdall.layers.layer import Layer
 from holdall.layers.prefix import PrefixStore
 from holdall.store import Store
@@ -149,10 +148,7 @@ def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
     if not isinstance(store, Layer):
         yield _region(store, tail)
         return
-    if isinstance(store, PrefixStore):
-        tail = store._prefix + tail
-    elif isinstance(store, EncryptedStore) and store._names is not None:
-        tail = ""
+    tail = store._place(tail)
     for below in store._below:
         yield from _leaves(below, tail)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
-import pickle
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.errors import (
     BlobNotFoundError,
@@ -27,15 +27,17 @@ from holdall.errors import (
 from holdall.store import Can, Info, Store
 from holdall.transfer.compare import Compare, Difference, Selection, judge, pairs
 from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
+from holdall.transfer.options import Progress
 from holdall.transfer.place import identity, refuse_overlap
 from holdall.transfer.plan import Kind, Plan, Rules, Shard, Step
 from holdall.transfer.report import Report
 from holdall.transfer.spread import JOBS, Stopped, spread
-from holdall.transfer.work import SMALL, Outcome, Status, Worker
+from holdall.transfer.work import SMALL, Outcome, Status, Worker, portable
 
-__all__ = ["Job", "Progress", "differences", "run_shard", "stopping"]
+if TYPE_CHECKING:
+    from holdall.transfer.helper import Helper
 
-Progress: TypeAlias = Callable[[int, int, int, str], object]
+__all__ = ["Job", "differences", "run_shard", "stopping"]
 
 _log = logging.getLogger("holdall.transfer")
 
@@ -71,8 +73,15 @@ class Job:
             if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidArgumentError(f"a transfer is between two stores, not {type(store).__name__}")
         _check_jobs(jobs)
-        if executor is not None and not hasattr(executor, "submit"):
-            raise InvalidArgumentError("an executor has a submit, as those of concurrent.futures")
+        if executor == "process":
+            if jobs is not None:
+                raise InvalidArgumentError(
+                    'jobs are threads of this process: give them, or executor="process"'
+                )
+        elif executor is not None and not hasattr(executor, "submit"):
+            raise InvalidArgumentError(
+                'an executor is "process", or has a submit, as those of concurrent.futures'
+            )
         self._kind = kind
         self._source = source
         self._target = target
@@ -83,7 +92,15 @@ class Job:
         self._jobs = jobs
         self._journal = _checked_path(journal)
         self._progress = progress
-        self._executor = executor
+        self._executor = None if executor == "process" else executor
+        self._shares = (
+            executor == "process"
+            and source._reachable
+            and target._reachable
+            and Can.BULK not in target.can
+            and _processors() > 1
+        )
+        self._helper: Helper | None = None
         self._max_delete: float | None = None
         self._stop = stopping.get() or threading.Event()
         self._options: dict[str, object] = {
@@ -116,7 +133,8 @@ class Job:
     def run(self) -> Report:
         """Plan, then do it."""
         begun = time.perf_counter()
-        with Journal(self._journal) as journal:
+        with Journal(self._journal) as journal, ExitStack() as stack:
+            stack.callback(self._part)
             transfer = [identity(self._source), identity(self._target)]
             phase = journal.begin(transfer, self._options)
             resumed = phase == "act"
@@ -193,7 +211,7 @@ class Job:
         cursor: str = journal.fact("cursor") or ""
         counts: dict[str, int] = {"equal": 0, "selected": 0, "deletes": 0, **(journal.fact("counts") or {})}
         steps: list[tuple[int, int, str, int, str | None, str | None]] = []
-        key = cursor
+        key, found = cursor, 0
         move, sync = self._kind == "move", self._kind == "sync"
         for listed, (kind, key, one, other) in enumerate(self._decided(cursor, known), 1):
             if other is not None:
@@ -216,7 +234,10 @@ class Job:
                     raise Stopped
                 if steps or journal.kept:
                     journal.add(steps, cursor=key, counts=counts)
+                    found += len(steps)
                     steps.clear()
+                    if found >= _PAGE:
+                        self._call_help(resumed=False)
         journal.add(steps, cursor=key, counts=counts)
 
     def _decided(
@@ -280,15 +301,30 @@ class Job:
             return False
         return True
 
+    def _call_help(self, *, resumed: bool) -> None:
+        """Start the process that helps, if there is to be one: while this one lists on, it gets ready."""
+        if self._shares and self._helper is None:
+            from holdall.transfer.helper import Helper
+
+            self._helper = Helper(self._source, self._target, self._rules, self._stop, resumed=resumed)
+
+    def _part(self) -> None:
+        if self._helper is not None:
+            self._helper.close()
+
     # --- phases 2 and 3: copies, then deletes ---
 
     def _act(self, journal: Journal, run: _Run, resumed: bool) -> None:
         copies = (Kind.COPY, Kind.COMPARE, Kind.CHECK)
         try:
-            self._do(journal.steps(*copies), run, resumed, final=False)
+            if run.total - run.done >= _PAGE:
+                self._call_help(resumed=resumed)
+            if self._helper is not None:
+                run.widen(2)
+            self._do(journal.steps(*copies), run, resumed, self._helper)
             run.flush()
             deletes = run.withheld(journal.steps(Kind.DELETE, Kind.REMOVE))
-            self._do(deletes, run, resumed, final=False)
+            self._do(deletes, run, resumed)
             run.flush()
             # What was in the way may be gone now.
             worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed, final=True)
@@ -297,16 +333,16 @@ class Job:
             run.flush()
             raise
 
-    def _do(self, steps: Iterator[Step], run: _Run, resumed: bool, *, final: bool) -> None:
+    def _do(self, steps: Iterator[Step], run: _Run, resumed: bool, helper: Helper | None = None) -> None:
         if self._executor is not None and self._kind != "verify":
             self._submit(steps, run)
             return
-        worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed, final=final)
+        worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed)
         worker.bulk = worker.bulk and self._kind != "verify"
         bulk = worker.bulk
         # Without batches, a few at a time spare the threads the passing to and fro.
         units = _units(steps, bulk, lambda: run.batch if bulk else min(run.batch, _FEW))
-        self._spread(worker, units, run.took, run.widen)
+        self._spread(worker, units, run.took, run.widen, helper)
 
     def _spread(
         self,
@@ -314,9 +350,12 @@ class Job:
         units: Iterator[list[Step]],
         took: Callable[[list[Outcome]], None],
         widen: Callable[[int], object] = id,
+        helper: Helper | None = None,
     ) -> None:
         inline = self._source.inline and self._target.inline
-        spread(worker, units, took, jobs=self._jobs, inline=inline, stop=self._stop, widen=widen)
+        spread(
+            worker, units, took, jobs=self._jobs, inline=inline, stop=self._stop, widen=widen, other=helper
+        )
 
     def _submit(self, steps: Iterator[Step], run: _Run) -> None:
         executor = cast(Any, self._executor)
@@ -341,7 +380,7 @@ class Job:
                 shard = Shard(self._source, self._target, self._rules, part)
                 try:
                     flying.append((part, executor.submit(run_shard, shard, False)))
-                except Exception as error:  # noqa: BLE001 - as above
+                except Exception as error:  # noqa: BLE001 - it is told for each of its keys
                     flying.append((part, error))
                 if len(flying) >= 2 * workers:
                     take()
@@ -490,7 +529,7 @@ def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
                 again.append(outcome.step)
                 continue
             if outcome.error is not None:
-                outcome = outcome._replace(error=_portable(outcome.error, outcome.step.key))
+                outcome = outcome._replace(error=portable(outcome.error, outcome.step.key))
             outcomes.append(outcome)
 
     def do(some: Iterable[Step], last: bool) -> None:
@@ -524,15 +563,6 @@ def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
             report.failures[outcome.step.key] = outcome.error
     report.seconds = time.perf_counter() - begun
     return report, outcomes
-
-
-def _portable(error: Exception, key: str) -> Exception:
-    """An error that goes to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever an exception of somebody else's does there
-        return StoreError(f"{type(error).__qualname__}: {error}", key=key)
-    return error
 
 
 def _shard_error(error: Exception, key: str) -> StoreError:
@@ -642,6 +672,11 @@ def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
 def _check_jobs(jobs: object) -> None:
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
         raise InvalidArgumentError(f"jobs is a number of threads, at least 1, not {jobs!r}")
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _name(function: Any) -> str:

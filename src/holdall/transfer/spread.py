@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sized
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["JOBS", "Stopped", "spread"]
+__all__ = ["JOBS", "Other", "Stopped", "spread"]
 
 Unit = TypeVar("Unit", bound=Sized)
 T = TypeVar("T")
@@ -23,6 +23,22 @@ _GRACE = 10.0
 
 class Stopped(BaseException):
     """The transfer was told to stop: no error of any one blob."""
+
+
+class Other(Protocol):
+    """Somebody else who does some of the units: another process."""
+
+    def hand(self, unit: Any) -> bool:
+        """Give it a unit, unless it has enough to do."""
+        ...
+
+    def collect(self, took: Callable[[Any], object]) -> None:
+        """Take in what it has done."""
+        ...
+
+    def drain(self, took: Callable[[Any], object]) -> None:
+        """Wait for the rest of it."""
+        ...
 
 
 class _Gauge:
@@ -70,6 +86,7 @@ def spread(
     inline: bool,
     stop: threading.Event,
     widen: Callable[[int], object] = id,
+    other: Other | None = None,
 ) -> None:
     """Do the work for each unit, and hand over each result, in any order, on the calling thread.
 
@@ -81,6 +98,7 @@ def spread(
         inline: Whether nothing can wait.
         stop: Ends all when it is set; it is set when an exception, such as a KeyboardInterrupt, ends this.
         widen: Told how many threads there are to be, before the first is started.
+        other: Does a part of the work while no unit waits.
 
     Raises:
         Stopped: `stop` was set.
@@ -90,10 +108,16 @@ def spread(
         for unit in units:
             if stop.is_set():
                 raise Stopped
+            if other is not None:
+                other.collect(took)
+                if other.hand(unit):
+                    continue
             took(gauge.run(work, unit))
             if gauge.waits:
                 break
-        else:
+        if other is not None:
+            other.drain(took)
+        if not gauge.waits:
             return
         widen(JOBS)
         _threaded(work, units, took, JOBS, stop)

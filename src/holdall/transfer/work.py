@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -22,7 +23,7 @@ from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Inf
 from holdall.transfer.plan import Kind, Rules, Step
 from holdall.transfer.spread import Stopped
 
-__all__ = ["SMALL", "Outcome", "Status", "Worker"]
+__all__ = ["SMALL", "Outcome", "Status", "Worker", "portable"]
 
 SMALL = 1 << 16
 """A blob of up to so many bytes may go into a batch."""
@@ -183,9 +184,7 @@ class Worker:
                     actual=error.actual,
                 ) from None
             return self._took_over(Outcome(step, Status.SKIPPED, 0, *found))
-        etag = written.etag
-        if self._rules.verify:
-            etag = self._verified(key, written, data, stream)
+        etag = self._verified(key, written, data, stream) if self._rules.verify else written.etag
         return self._took_over(Outcome(step, Status.COPIED, info.size, info.etag, etag))
 
     def _verified(self, key: str, written: Info, data: bytes | None, stream: _Stream | None) -> str:
@@ -475,6 +474,15 @@ def _is_absent(store: Store, key: str) -> bool:
     except BlobNotFoundError:
         return True
     return False
+
+
+def portable(error: Exception, key: str) -> Exception:
+    """An error that can go to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever an exception of somebody else's does there
+        return StoreError(f"{type(error).__qualname__}: {error}", key=key)
+    return error
 
 
 def _bare(error: Exception) -> Exception:

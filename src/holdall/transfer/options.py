@@ -1,0 +1,36 @@
+"""The arguments that transfers share, as types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict
+
+from holdall.store import Info
+from holdall.transfer.compare import Compare
+
+__all__ = ["Options", "Progress", "SyncOptions", "Where"]
+
+Where: TypeAlias = Callable[[Info], object]
+Progress: TypeAlias = Callable[[int, int, int, str], object]
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `copy_store` and `move_store`, but for `dry_run`, which decides the result."""
+
+    prefix: str
+    glob: str | None
+    where: Where | None
+    compare: Compare
+    verify: bool
+    jobs: int | None
+    journal: str | os.PathLike[str] | None
+    progress: Progress | None
+    executor: Any
+
+
+class SyncOptions(Options, total=False):
+    """Those of `sync_stores`."""
+
+    delete: bool
+    max_delete: float
