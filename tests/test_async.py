@@ -192,18 +192,24 @@ def test_a_cancelled_put_leaves_old_or_new(tmp_path: Path):
     old, new = sealed(10), sealed(50_000)
 
     async def main() -> None:
+        cancelled = 0
         for turns in range(12):
             store["key"] = old
             pieces = (new[at : at + 5000] for at in range(0, len(new), 5000))
             task = asyncio.ensure_future(store.aio.put("key", pieces))
             for _ in range(turns):
                 await asyncio.sleep(0.001)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            if task.cancel():
+                cancelled += 1
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                # On a busy machine it may be done by now.
+                assert (await task).size == len(new)
             assert await store.aio.get("key") in (old, new)
             # What began on a thread ends there; the next turn is not to race with it.
             await asyncio.to_thread(_wait_for_quiet, store)
+        assert cancelled > 2
         assert list(store) == ["key"]
 
     run(main())
