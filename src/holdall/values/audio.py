@@ -1,0 +1,281 @@
+"""Sound, as samples and their rate."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.values.packages import instance, needed
+from holdall.values.serializer import Buffer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["AUDIO", "AudioData", "AudioFormat", "AudioSerializer", "audio_format", "rendered"]
+
+
+class AudioData(NamedTuple):
+    """Sound: what SoundFile reads and writes.
+
+    >>> AudioData([0.0, 0.5], 8000).sample_rate
+    8000
+    """
+
+    data: npt.NDArray[np.int16 | np.int32 | np.float32 | np.float64] | Any
+    """The samples: one a frame for mono, else a row a frame and a column a channel. Floats lie in -1 to 1."""
+    sample_rate: int
+    """Frames a second."""
+
+
+class AudioFormat(NamedTuple):
+    """A format of sound."""
+
+    name: str
+    """As SoundFile calls it."""
+    media_type: str
+    extensions: tuple[str, ...]
+
+
+AUDIO: Final[dict[str, AudioFormat]] = {
+    each.name: each
+    for each in (
+        AudioFormat("WAV", "audio/wav", (".wav", ".wave")),
+        AudioFormat("FLAC", "audio/flac", (".flac",)),
+        AudioFormat("OGG", "audio/ogg", (".ogg", ".oga")),
+        AudioFormat("MP3", "audio/mpeg", (".mp3",)),
+    )
+}
+"""The formats that are written, by their names."""
+
+_DTYPES: Final = ("int16", "int32", "float32", "float64")
+_READ_AS: Final = {
+    "PCM_16": "int16",
+    "PCM_S8": "int16",
+    "PCM_U8": "int16",
+    "ULAW": "int16",
+    "ALAW": "int16",
+    "PCM_24": "int32",
+    "PCM_32": "int32",
+    "DOUBLE": "float64",
+}
+_BLOCK: Final = 1 << 16
+"""Frames written at once: libsndfile keeps a whole write of Vorbis on its stack."""
+_RENDERED: Final = 2_000
+"""Frames rendered at once, as MoviePy does itself."""
+_RATE: Final = 44_100
+
+
+def audio_format(data: Buffer) -> str | None:
+    """The name of the format that some bytes begin as, found without SoundFile.
+
+    >>> audio_format(b"fLaC...")
+    'FLAC'
+    """
+    head = bytes(data[:16])
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return "WAV"
+    if head.startswith(b"fLaC"):
+        return "FLAC"
+    if head.startswith(b"OggS"):
+        return "OGG"
+    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2):
+        return "MP3"
+    return None
+
+
+class AudioSerializer:
+    """Sound, exact: samples as WAV in their own type, and MoviePy's audio clips as WAV of 32-bit floats.
+
+    The samples are int16, int32, float32 or float64, which come back as they were; one channel comes back as
+    one dimension. A format that is asked for by its name keeps what it can: FLAC has 16 bits for int16 and 24
+    for all others, which come back as int32; OGG (Vorbis) and MP3 lose what isn't heard, and come back as
+    float32. Of 24 bits the int32 that is read holds them in its upper three bytes, as SoundFile does.
+
+    Args:
+        format: One of WAV, FLAC, OGG and MP3. None is WAV.
+
+    >>> import numpy as np
+    >>> serializer = AudioSerializer()
+    >>> wav = b"".join(serializer.encode(AudioData(np.array([0, 1, -1], "int16"), 8000)))
+    >>> serializer.decode(wav)
+    AudioData(data=array([ 0,  1, -1], dtype=int16), sample_rate=8000)
+    """
+
+    name = "audio"
+    media_type = "audio/wav"
+    extensions: tuple[str, ...] = tuple(end for each in AUDIO.values() for end in each.extensions)
+
+    def __init__(self, format: str | None = None) -> None:  # noqa: A002
+        self.format = "WAV"
+        if format is not None:
+            found = AUDIO.get(str(format).upper())
+            if found is None:
+                raise InvalidArgumentError(
+                    f"sound is written as one of {', '.join(AUDIO)}, not as {format!r}"
+                )
+            self.format, self.media_type, self.extensions = found
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, AudioData) or instance(value, "moviepy.audio.AudioClip", "AudioClip")
+
+    def encode(self, value: Any) -> tuple[Buffer, ...]:
+        if instance(value, "moviepy.audio.AudioClip", "AudioClip"):
+            value = _of_clip(value)
+        if not isinstance(value, AudioData):
+            raise SerializationError(
+                f"the audio format takes AudioData or a MoviePy audio clip, not {type(value).__name__}"
+            )
+        samples, rate = _checked(value)
+        if self.format == "WAV":
+            return _wav(samples, rate)
+        return (_encoded(samples, rate, self.format),)
+
+    def decode(self, data: Buffer) -> AudioData:
+        soundfile = needed("soundfile", "audio", "sound")
+        try:
+            with soundfile.SoundFile(BytesIO(data)) as file:
+                return AudioData(_samples(file, len(data)), file.samplerate)
+        except SerializationError:
+            raise
+        # Beside its own error, the driver raises what NumPy and the calls back from C make of nonsense.
+        except Exception as error:
+            begun = audio_format(data)
+            expected = (
+                f"these bytes begin as {begun}" if begun else f"expected {', '.join(AUDIO)} or the like"
+            )
+            raise SerializationError(f"this is no sound that can be read: {expected}: {error}") from error
+
+
+def _samples(file: Any, size: int) -> Any:
+    dtype = _READ_AS.get(file.subtype, "float32")
+    count: int = file.frames
+    # A header may claim any length: memory is taken for what is there, not for what is claimed.
+    if count * file.channels <= (1 << 20) + 16 * size:
+        samples = file.read(dtype=dtype)
+    else:
+        np = needed("numpy", "audio", "sound")
+        blocks: list[Any] = []
+        while len(block := file.read(_BLOCK, dtype=dtype)):
+            blocks.append(block)
+        samples = np.concatenate(blocks) if blocks else file.read(0, dtype=dtype)
+    if file.format == "FLAC" and len(samples) != count:
+        raise SerializationError(f"this FLAC was cut off: it has {len(samples)} of {count} frames")
+    return samples
+
+
+def _checked(value: AudioData) -> tuple[Any, int]:
+    """The samples, contiguous and little-endian, and the rate."""
+    np = needed("numpy", "audio", "sound")
+    samples = np.asarray(value.data)
+    if not samples.size and samples.dtype == object:
+        raise SerializationError("the audio format takes an array of samples, and these are none")
+    kind = samples.dtype.newbyteorder("<")
+    if kind.name not in _DTYPES:
+        raise SerializationError(
+            f"the audio format takes samples of {', '.join(_DTYPES)}, not of {kind.name}; "
+            "convert them with astype"
+        )
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.shape[1]):
+        raise SerializationError(
+            f"the audio format takes an array of frames, or of frames and channels, not {samples.shape}"
+        )
+    try:
+        rate = int(value.sample_rate)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SerializationError(f"a sample rate is a number of Hz, not {value.sample_rate!r}") from error
+    if rate != value.sample_rate or not 0 < rate < 1 << 31:
+        raise SerializationError(f"a sample rate is a whole number of Hz, not {value.sample_rate!r}")
+    return np.ascontiguousarray(samples, dtype=kind), rate
+
+
+def _wav(samples: Any, rate: int) -> tuple[Buffer, ...]:
+    """A header, and the samples where they lie.
+
+    SoundFile would stamp the time on it, so that the same sound would have other bytes each second.
+    See RFC 2361, and "Multimedia Programming Interface and Data Specifications 1.0" of IBM and Microsoft.
+    """
+    width: int = samples.dtype.itemsize
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    size: int = samples.nbytes
+    # 1024 channels are the most that libsndfile reads.
+    if size >= (1 << 32) - 64 or channels > 1024:
+        raise SerializationError(
+            "WAV holds up to 4 GiB in up to 1,024 channels; give it in parts, or as FLAC"
+        )
+    floats = samples.dtype.kind == "f"
+    form = struct.pack(
+        "<HHIIHH", 3 if floats else 1, channels, rate, *_pace(rate, width, channels), width * 8
+    )
+    if floats:
+        fact = struct.pack("<4sII", b"fact", 4, len(samples))
+        form += b"\0\0"
+    else:
+        fact = b""
+    body = struct.pack("<4sI", b"fmt ", len(form)) + form + fact + struct.pack("<4sI", b"data", size)
+    head = struct.pack("<4sI4s", b"RIFF", 4 + len(body) + size, b"WAVE") + body
+    return (head, samples.data.cast("B")) if size else (head,)
+
+
+def _pace(rate: int, width: int, channels: int) -> tuple[int, int]:
+    """Bytes a second, as far as the field holds them, and bytes a frame."""
+    return min(rate * width * channels, (1 << 32) - 1), width * channels
+
+
+def _encoded(samples: Any, rate: int, name: str) -> bytes:
+    soundfile = needed("soundfile", "audio", "sound")
+    subtype = None
+    if name == "FLAC":
+        subtype = "PCM_16" if samples.dtype.name == "int16" else "PCM_24"
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    stream = BytesIO()
+    try:
+        with soundfile.SoundFile(stream, "w", rate, channels, subtype, format=name) as file:
+            for start in range(0, len(samples), _BLOCK):
+                file.write(samples[start : start + _BLOCK])
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+        raise SerializationError(
+            f"{name} can't hold {channels} channels of {samples.dtype.name} at {rate} Hz: {error}"
+        ) from error
+    return stream.getvalue()
+
+
+def rendered(clip: Any) -> tuple[int, int, Iterator[Any]]:
+    """A MoviePy audio clip as its rate, its number of channels, and blocks of float32, a row a frame."""
+    rate = round(getattr(clip, "fps", None) or _RATE)
+    if clip.duration is None:
+        raise SerializationError("this clip has no end; give it one: with_duration(seconds)")
+    # A clip of n frames has the duration n / rate, which times the rate may come out below n.
+    count = int(clip.duration * rate + 1e-3)
+    channels: int = clip.nchannels
+    return rate, channels, _blocks(clip, rate, count, channels)
+
+
+def _blocks(clip: Any, rate: int, count: int, channels: int) -> Iterator[Any]:
+    np = needed("numpy", "audio", "sound")
+    # MoviePy's readers fail on more than half of what they keep, which is all of a short file.
+    step = max(1, min(_RENDERED, count // 2))
+    for start in range(0, count, step):
+        times = np.arange(start, min(start + step, count)) / rate
+        samples = np.empty((len(times), channels), "float32")
+        try:
+            block = np.asarray(clip.get_frame(times), "float32")
+            # A function of the time may give one value for all, a list of channels, or a column too many.
+            if block.shape not in ((), (channels,)) or len(times) == 1:
+                block = block if block.shape[:1] == times.shape else block.T
+                block = block.reshape(len(times), -1)[:, :channels]
+            samples[:] = block
+        # What the functions of a clip raise is for the user to see, as the cause.
+        except Exception as error:
+            raise SerializationError(f"this clip fails at {times[0]:.2f} s: {error}") from error
+        yield samples
+
+
+def _of_clip(clip: Any) -> AudioData:
+    np = needed("numpy", "audio", "sound")
+    rate, channels, blocks = rendered(clip)
+    samples = np.concatenate([np.empty((0, channels), "float32"), *blocks])
+    return AudioData(samples[:, 0] if channels == 1 else samples, rate)

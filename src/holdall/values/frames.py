@@ -1,0 +1,314 @@
+"""Data frames as Parquet: those of pandas and polars, and all that speak Arrow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64decode, b64encode
+from typing import Any, Final, cast
+
+from holdall.errors import MissingDependencyError, SerializationError
+from holdall.values.json import JsonSerializer
+from holdall.values.packages import instance, needed, present
+from holdall.values.serializer import Buffer
+
+__all__ = ["ParquetSerializer"]
+
+_OURS: Final = b"holdall"
+"""The entry of the file's metadata that says whose frame it is."""
+
+_json = JsonSerializer()
+
+
+class ParquetSerializer:
+    """A data frame as Apache Parquet, written and read by pyarrow, compressed with Zstandard, each page with
+    a checksum.
+
+    A frame comes back in its own library: pandas (with index, dtypes, `attrs`, `freq`, time zones,
+    categories), polars, or pyarrow (`Table` and `RecordBatch`). What else speaks the Arrow PyCapsule protocol
+    comes back as a `pyarrow.Table`. A file from elsewhere gives a pandas frame if pandas wrote it, else a
+    `pyarrow.Table`.
+
+    What is written is read back and compared before any of it is given away, so that a frame that Parquet
+    would change is refused, by the name of the column: duplicate names, complex numbers, mixed types in one
+    column, sparse columns.
+
+    See https://parquet.apache.org/docs/file-format/
+    """
+
+    name = "parquet"
+    media_type = "application/vnd.apache.parquet"
+    extensions: tuple[str, ...] = (".parquet",)
+
+    def accepts(self, value: Any) -> bool:
+        return _kind(value) is not None
+
+    def encode(self, value: Any) -> tuple[Buffer, ...]:
+        kind = _kind(value)
+        if kind is None:
+            raise SerializationError(
+                f"Parquet holds data frames, not {type(value).__module__}.{type(value).__qualname__}"
+            )
+        arrow = _arrow()
+        try:
+            table, says = _table(arrow, kind, value)
+            says["seconds"] = _in_seconds(arrow, table.schema)
+            says["dictionaries"] = _dictionaries(arrow, table)
+            metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
+            metadata[_OURS] = json.dumps(says).encode()
+            sink = arrow.BufferOutputStream()
+            needed("pyarrow.parquet", "frames", "Parquet").write_table(
+                table.replace_schema_metadata(metadata),
+                sink,
+                compression="zstd",
+                write_page_checksum=True,
+            )
+            data = memoryview(sink.getvalue())
+            back = self.decode(data)
+        except (arrow.ArrowException, SerializationError, *_FAULTS) as error:
+            if isinstance(error, MissingDependencyError):
+                raise
+            raise SerializationError(f"Parquet can't hold this frame: {_one_line(error)}") from error
+        changed = _difference(kind, value if kind != "arrow" else table, back)
+        if changed is not None:
+            raise SerializationError(f"Parquet would change this frame: {changed}")
+        return (data,)
+
+    def decode(self, data: Buffer) -> Any:
+        arrow = _arrow()
+        parquet = needed("pyarrow.parquet", "frames", "Parquet")
+        try:
+            table = parquet.read_table(
+                arrow.BufferReader(arrow.py_buffer(data)), page_checksum_verification=True, use_threads=True
+            )
+            return _frame(table)
+        except MissingDependencyError:
+            raise
+        except (arrow.ArrowException, *_FAULTS) as error:
+            raise SerializationError(f"this is no Parquet file: {_one_line(error)}") from error
+
+
+# What pyarrow, pandas and polars raise of their own is one of these too.
+_FAULTS: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    MemoryError,
+    NotImplementedError,
+    AssertionError,
+    RecursionError,
+)
+
+
+def _arrow() -> Any:
+    return needed("pyarrow", "frames", "Parquet")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _kind(value: object) -> str | None:
+    """Whose frame it is."""
+    kind = type(value)
+    for module, name, label in (
+        ("pandas", "DataFrame", "pandas"),
+        ("polars", "DataFrame", "polars"),
+        ("pyarrow", "Table", "table"),
+        ("pyarrow", "RecordBatch", "batch"),
+    ):
+        if kind is getattr(sys.modules.get(module), name, None):
+            return label
+        if instance(value, module, name):
+            # A subclass holds more than Parquet would give back.
+            return None
+    if isinstance(value, type) or not hasattr(kind, "__arrow_c_stream__"):
+        return None
+    column = (
+        instance(value, "pandas", "Series", "Index")
+        or instance(value, "polars", "Series")
+        or instance(value, "pyarrow", "ChunkedArray")
+    )
+    return None if column else "arrow"
+
+
+def _in_seconds(arrow: Any, schema: Any) -> list[int]:
+    """The columns of times in whole seconds, which Parquet has only as milliseconds."""
+    return [
+        at
+        for at, field in enumerate(schema)
+        if arrow.types.is_timestamp(field.type) and field.type.unit == "s"
+    ]
+
+
+def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
+    """The categories of columns whose categories are no text, which Parquet reads back as plain columns: each
+    as an Arrow stream, in base64."""
+    made: dict[str, str] = {}
+    text = (arrow.string(), arrow.large_string())
+    for at, field in enumerate(table.schema):
+        kind = field.type
+        if not arrow.types.is_dictionary(kind) or kind.value_type in text:
+            continue
+        column = table.column(at).unify_dictionaries()
+        values = column.chunk(0).dictionary if column.num_chunks else arrow.array([], kind.value_type)
+        indices = arrow.array(range(len(values)), kind.index_type)
+        array = arrow.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
+        batch = arrow.record_batch([array], names=["categories"])
+        sink = arrow.BufferOutputStream()
+        with needed("pyarrow.ipc", "frames", "Parquet").new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        made[str(at)] = b64encode(sink.getvalue()).decode("ascii")
+    return made
+
+
+def _with_categories(arrow: Any, table: Any, at: int, stream: str) -> Any:
+    """The table, in which a column has its categories again."""
+    compute = needed("pyarrow.compute", "frames", "Parquet")
+    ipc = needed("pyarrow.ipc", "frames", "Parquet")
+    batch = ipc.open_stream(b64decode(stream)).read_next_batch()
+    kind = batch.schema.field(0).type
+    values = batch.column(0).dictionary
+    indices = compute.index_in(table.column(at), value_set=values).cast(kind.index_type)
+    # Without rows there is no chunk, which would hold the categories.
+    parts = indices.chunks or [arrow.array([], kind.index_type)]
+    chunks = [arrow.DictionaryArray.from_arrays(each, values, ordered=kind.ordered) for each in parts]
+    field = table.schema.field(at).with_type(kind)
+    return table.set_column(at, field, arrow.chunked_array(chunks, kind))
+
+
+def _table(arrow: Any, kind: str, value: Any) -> tuple[Any, dict[str, Any]]:
+    """The frame as an Arrow table, and what has to be remembered of it."""
+    if kind == "pandas":
+        return _table_of_pandas(arrow, value)
+    if kind == "polars":
+        table = value.to_arrow()
+    elif kind == "batch":
+        table = arrow.Table.from_batches([value])
+    else:
+        table = arrow.table(value)
+    _check_names(table.column_names)
+    return table, {"frame": kind}
+
+
+def _check_names(names: Any) -> None:
+    seen: set[Any] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"the column {name!r} is there twice")
+        seen.add(name)
+
+
+def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
+    pandas = needed("pandas", "frames", "a pandas frame")
+    _check_names(frame.columns)
+    if len(set(map(type, frame.columns))) > 1:
+        raise ValueError("the names of its columns are of several types")
+    for name, dtype in frame.dtypes.items():
+        if isinstance(dtype, pandas.SparseDtype):
+            raise ValueError(f"the column {name!r} is sparse; give it as sparse.to_dense()")
+        if getattr(dtype, "kind", "") == "c":
+            raise ValueError(f"the column {name!r} holds complex numbers")
+    says: dict[str, Any] = {"frame": "pandas"}
+    if frame.attrs:
+        (attrs,) = _json.encode(dict(frame.attrs))
+        says["attrs"] = str(attrs, "utf-8")
+        # As pyarrow would write them, it fails at what plain JSON doesn't hold.
+        frame = frame.copy(deep=False)
+        frame.attrs = {}
+    freq = getattr(frame.index, "freq", None)
+    if freq is not None and isinstance(frame.index, (pandas.DatetimeIndex, pandas.TimedeltaIndex)):
+        says["freq"] = freq.freqstr
+    if isinstance(frame.columns, pandas.RangeIndex):
+        says["columns"] = [frame.columns.start, frame.columns.stop, frame.columns.step]
+    return arrow.Table.from_pandas(frame), says
+
+
+def _frame(table: Any) -> Any:
+    """The frame that a table was made of."""
+    metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
+    known = metadata.pop(_OURS, None)
+    says: Any = json.loads(known) if known is not None else {}
+    if not isinstance(says, dict):
+        raise TypeError("its metadata is of another kind")
+    said = cast("dict[str, Any]", says)
+    kind = said.get("frame", "pandas" if b"pandas" in metadata and present("pandas") else "table")
+    table = table.replace_schema_metadata(metadata or None)
+    for at in said.get("seconds", ()):
+        field = table.schema.field(at)
+        field = field.with_type(_arrow().timestamp("s", field.type.tz))
+        table = table.set_column(at, field, table.column(at).cast(field.type))
+    for at, stream in said.get("dictionaries", {}).items():
+        table = _with_categories(_arrow(), table, int(at), stream)
+    if kind == "pandas":
+        needed("pandas", "frames", "a pandas frame")
+        frame = table.to_pandas()
+        if "freq" in said:
+            frame.index.freq = said["freq"]
+        if "columns" in said:
+            frame.columns = sys.modules["pandas"].RangeIndex(*said["columns"], name=frame.columns.name)
+        if "attrs" in said:
+            frame.attrs = _json.decode(said["attrs"].encode())
+        return frame
+    if kind == "polars":
+        polars = needed("polars", "frames", "a polars frame")
+        try:
+            return polars.from_arrow(table)
+        except (polars.exceptions.PanicException, polars.exceptions.PolarsError) as error:
+            # A panic is no Exception, so that it would pass by everybody who catches those.
+            raise ValueError(f"polars can't read it: {error}") from error
+    if kind == "batch":
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else _arrow().RecordBatch.from_pylist([], schema=table.schema)
+    return table
+
+
+def _difference(kind: str, frame: Any, back: Any) -> str | None:
+    """What isn't as it was; None if all is."""
+    if kind == "pandas":
+        return _difference_of_pandas(frame, back)
+    if kind == "polars":
+        if frame.schema != back.schema:
+            changed = [name for name, dtype in frame.schema.items() if back.schema.get(name) != dtype]
+            return f"the type of {', '.join(map(repr, changed)) or 'its columns'}"
+        return None if frame.equals(back, null_equal=True) else "its values"
+    for name in frame.schema.names:
+        if frame.schema.field(name) != back.schema.field(name):
+            return f"the type of {name!r}: {frame.schema.field(name)} to {back.schema.field(name)}"
+    if not frame.schema.equals(back.schema, check_metadata=True):
+        return "the metadata of its schema"
+    for name in frame.schema.names:
+        if not _equal_columns(frame.column(name), back.column(name)):
+            return f"the values of {name!r}"
+    return None
+
+
+def _equal_columns(one: Any, other: Any) -> bool:
+    # Arrow takes no NaN for equal to another; in text they are.
+    return bool(one.equals(other)) or repr(one.to_pylist()) == repr(other.to_pylist())
+
+
+def _difference_of_pandas(frame: Any, back: Any) -> str | None:
+    testing = needed("pandas.testing", "frames", "a pandas frame")
+    for what, one, other in (("index", frame.index, back.index), ("columns", frame.columns, back.columns)):
+        try:
+            testing.assert_index_equal(one, other, exact=True, check_exact=True)
+        except AssertionError as error:
+            return f"its {what}: {_one_line(error)}"
+        if getattr(one, "freq", None) != getattr(other, "freq", None):
+            return f"the freq of its {what}"
+    for name in frame.columns:
+        one, other = frame[name], back[name]
+        try:
+            testing.assert_series_equal(one, other, check_exact=True, check_freq=False)
+        except AssertionError as error:
+            return f"the column {name!r}: {_one_line(error)}"
+        # Equal is not enough where types may be mixed: True is 1, None is NaN, a list is an array.
+        if one.dtype == object and list(map(type, one)) != list(map(type, other)):
+            return f"the column {name!r}: the types of its objects"
+    if frame.attrs != back.attrs:
+        return "its attrs"
+    return None if frame.flags.allows_duplicate_labels == back.flags.allows_duplicate_labels else "its flags"

@@ -1,0 +1,423 @@
+"""JSON, and a marker for what JSON has no word for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any, Final, cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from holdall.errors import SerializationError
+from holdall.values.packages import instance
+from holdall.values.serializer import Buffer
+
+__all__ = ["DEPTH", "MARK", "JsonSerializer", "plain"]
+
+MARK: Final = "$holdall"
+"""The key of an object that stands for something else."""
+
+DEPTH: Final = 200
+"""How deep lists and dicts may be nested, so that what is written here can be read on any stack."""
+
+_LEAVES: Final = frozenset((str, int, float, bool, type(None)))
+_CONTAINERS: Final = frozenset((dict, list))
+_PLAIN: Final = _LEAVES | _CONTAINERS
+_AS_IT_IS: Final = frozenset((str, bool, type(None)))
+_ONLY_STR: Final = {str}
+_BIG: Final = 8_192
+"""The bits of an int from which on it is marked: Python reads no decimal number of over 4,300 digits."""
+
+_JSON_TYPES: Final = (
+    dict, list, tuple, set, frozenset, str, bool, int, float, type(None), complex, bytes, bytearray,
+    datetime, date, time, timedelta, UUID, Decimal, PurePath, Enum,
+)  # fmt: skip
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class JsonSerializer:
+    """JSON (RFC 8259). What is plain JSON is written as plain JSON, and any JSON is read.
+
+    Other values are written as an object of two members, `{"$holdall": kind, "value": ...}`, and come back
+    equal and of their type. The kinds and their values are:
+
+    | kind | value |
+    | --- | --- |
+    | `tuple`, `set`, `frozenset` | a list of the members, those of a set ordered by their text |
+    | `bytes`, `bytearray` | base64 |
+    | `datetime`, `time` | as `isoformat` gives it, then the name of a time zone in brackets (RFC 9557) |
+    | `date` | as `isoformat` gives it |
+    | `timedelta` | days, seconds, microseconds |
+    | `uuid`, `decimal`, `path`, `posixpath`, `windowspath` | as `str` gives it |
+    | `float` | `nan`, `inf` or `-inf` |
+    | `complex` | the real and the imaginary part |
+    | `int` | hexadecimal, where it has more than 8,192 bits |
+    | `dict` | a list of pairs, where a key isn't a str, or is `$holdall` itself |
+
+    What changes: a member of an Enum comes back as its value; a dataclass, or a Pydantic or msgspec model
+    within a value, as a dict of its fields; a NumPy number as the Python number that it equals; an instance
+    of a subclass, such as a named tuple, as its base class; a time zone that isn't a `ZoneInfo` as a fixed
+    offset.
+    Anything else is refused, and so is what contains itself or is nested deeper than 200 levels.
+
+    Nothing that is read can name a class or a function to call. `NaN` and `Infinity`, which Python's own
+    `json` writes, are read too.
+
+    >>> serializer = JsonSerializer()
+    >>> serializer.encode({"seen": {3}, "who": "Ada"})
+    (b'{"seen":{"$holdall":"set","value":[3]},"who":"Ada"}',)
+    >>> serializer.decode(_[0])
+    {'seen': {3}, 'who': 'Ada'}
+    """
+
+    name = "json"
+    media_type = "application/json"
+    extensions: tuple[str, ...] = (".json",)
+
+    def accepts(self, value: Any) -> bool:
+        return (
+            isinstance(value, _JSON_TYPES)
+            or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+            or instance(value, "numpy", "number", "bool_")
+        )
+
+    def encode(self, value: Any) -> tuple[Buffer, ...]:
+        try:
+            return (_text(value).encode("utf-8"),)
+        except UnicodeEncodeError as error:
+            raise SerializationError("JSON can't hold a str with a lone surrogate") from error
+        except RecursionError as error:
+            raise _too_deep() from error
+
+    def decode(self, data: Buffer) -> Any:
+        # A document without the mark needs no look at every object. It may be spelled with escapes.
+        marked = (b'"' + MARK.encode()) in (held := bytes(data)) or b"\\u00" in held
+        return _loaded(held, _unmarked if marked else None)
+
+
+def plain(data: Buffer) -> Any:
+    """A JSON document in which nothing is a marker.
+
+    Raises:
+        SerializationError: It isn't JSON.
+    """
+    return _loaded(bytes(data), None)
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if _is_plain(value, set()):
+        try:
+            return _dumps(value)
+        except ValueError:
+            # There is a NaN, an infinity or a huge int in it.
+            pass
+    return _dumps(_marked(value, set()))
+
+
+def _too_deep() -> SerializationError:
+    return SerializationError(
+        f"JSON holds at most {DEPTH} levels of lists and dicts, and nothing that contains itself"
+    )
+
+
+def _entered(value: object, above: set[int]) -> None:
+    if id(value) in above or len(above) >= DEPTH:
+        raise _too_deep()
+    above.add(id(value))
+
+
+def _is_plain(value: Any, above: set[int]) -> bool:
+    """Whether all in it is what JSON reads back as it was, but for numbers."""
+    kind = cast("type[Any]", type(value))
+    if kind in _LEAVES:
+        return True
+    if kind is dict:
+        members = cast("dict[Any, Any]", value)
+        if MARK in members or not _ONLY_STR.issuperset(map(type, members)):
+            return False
+        children: Iterable[Any] = members.values()
+    elif kind is list:
+        children = cast("list[Any]", value)
+    else:
+        return False
+    # `set(map(type, ...))` looks at all members without a step of Python for each.
+    kinds = set(map(type, children))
+    if kinds <= _LEAVES and len(above) < DEPTH:
+        return True
+    if not kinds <= _PLAIN:
+        return False
+    _entered(value, above)
+    for child in children:
+        if type(child) in _CONTAINERS and not _is_plain(child, above):
+            return False
+    above.discard(id(value))
+    return True
+
+
+def _mark(kind: str, value: Any) -> dict[str, Any]:
+    return {MARK: kind, "value": value}
+
+
+def _marked(value: Any, above: set[int]) -> Any:
+    """The value in what JSON has."""
+    kind = cast("type[Any]", type(value))
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        return value if value.bit_length() <= _BIG else _mark("int", hex(value))
+    if kind is float:
+        return value if math.isfinite(value) else _mark("float", repr(value))
+    if isinstance(value, Enum):
+        return _marked(value.value, above)
+    scalar = _scalar(value)
+    if scalar is not None:
+        return scalar
+    _entered(value, above)
+    made = _container(value, above)
+    above.discard(id(value))
+    return made
+
+
+def _container(value: Any, above: set[int]) -> Any:
+    if isinstance(value, dict):
+        return _marked_dict(cast("dict[Any, Any]", value), above)
+    if isinstance(value, list):
+        return [
+            each if type(each) in _AS_IT_IS else _marked(each, above) for each in cast("list[Any]", value)
+        ]
+    if isinstance(value, tuple):
+        return _mark("tuple", [_marked(each, above) for each in cast("tuple[Any, ...]", value)])
+    if isinstance(value, (set, frozenset)):
+        members = [_marked(each, above) for each in cast("set[Any]", value)]
+        # In one order, since the order of a set differs from process to process.
+        members.sort(key=_dumps)
+        return _mark("set" if isinstance(value, set) else "frozenset", members)
+    fields = _fields(value)
+    if fields is None:
+        raise SerializationError(
+            f"JSON can't hold a {type(value).__module__}.{type(value).__qualname__}; turn it into a str, "
+            "number, list or dict first"
+        )
+    return _marked_dict(fields, above)
+
+
+def _marked_dict(members: Mapping[Any, Any], above: set[int]) -> Any:
+    if MARK not in members and _ONLY_STR.issuperset(map(type, members)):
+        return {
+            key: each if type(each) in _AS_IT_IS else _marked(each, above) for key, each in members.items()
+        }
+    items = [(_marked(key, above), _marked(value, above)) for key, value in members.items()]
+    if MARK in members or not all(isinstance(key, str) for key, _ in items):
+        return _mark("dict", [[key, value] for key, value in items])
+    return dict(items)
+
+
+def _fields(value: Any) -> Mapping[str, Any] | None:
+    """What a record holds, by name."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if instance(value, "pydantic", "BaseModel"):
+        return {**value.__dict__, **(value.__pydantic_extra__ or {})}
+    if instance(value, "msgspec", "Struct"):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    return None
+
+
+def _scalar(value: Any) -> Any:
+    """What stands for a value that holds no others; None if it isn't one."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return _marked(int.__int__(value), set())
+    if isinstance(value, float):
+        return _marked(float.__float__(value), set())
+    if isinstance(value, complex):
+        return _mark("complex", [_marked(part, set()) for part in (value.real, value.imag)])
+    if isinstance(value, (bytes, bytearray)):
+        return _mark("bytes" if isinstance(value, bytes) else "bytearray", b64encode(value).decode("ascii"))
+    if isinstance(value, (date, time)):
+        return _moment(value)
+    if isinstance(value, timedelta):
+        return _exact("timedelta", value, [value.days, value.seconds, value.microseconds])
+    if isinstance(value, UUID):
+        return _mark("uuid", str(UUID(int=value.int)))
+    if isinstance(value, Decimal):
+        return _mark("decimal", Decimal.__str__(value))
+    if isinstance(value, PurePath):
+        kind = "windowspath" if isinstance(value, PureWindowsPath) else "posixpath"
+        return _mark("path" if isinstance(value, Path) else kind, str(value))
+    if instance(value, "numpy", "number", "bool_"):
+        item = value.item()
+        if type(item) in (int, float, bool, complex):
+            return _marked(item, set())
+    return None
+
+
+def _moment(value: date | time) -> Any:
+    if isinstance(value, datetime) or not isinstance(value, date):
+        zone = value.tzinfo
+        text = value.isoformat()
+        if isinstance(zone, ZoneInfo):
+            if zone.key is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise SerializationError("JSON can't hold a time of a ZoneInfo that has no key")
+            text += f"[{zone.key}]"
+        return _exact("datetime" if isinstance(value, datetime) else "time", value, text)
+    return _exact("date", value, value.isoformat())
+
+
+def _exact(kind: str, value: Any, written: Any) -> dict[str, Any]:
+    """Refuses what a subclass adds, such as the nanoseconds of a pandas.Timestamp."""
+    if type(value) not in (datetime, date, time, timedelta):
+        try:
+            same = _READ[kind](written) == value
+        except (ValueError, TypeError, OverflowError):
+            same = False
+        if not same:
+            raise SerializationError(
+                f"JSON can't hold this {type(value).__module__}.{type(value).__qualname__} without loss"
+            )
+    return _mark(kind, written)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
+    try:
+        return json.loads(str(data, "utf-8-sig"), object_hook=hook)
+    except RecursionError as error:
+        raise SerializationError("this JSON is nested too deep to be read") from error
+    except ValueError as error:
+        raise SerializationError(f"this is no JSON: {error}") from error
+
+
+def _unmarked(members: dict[str, Any]) -> Any:
+    """What an object stands for."""
+    if MARK not in members:
+        return members
+    kind = members[MARK]
+    read = _READ.get(kind) if isinstance(kind, str) else None
+    if read is None or len(members) != 2 or "value" not in members:
+        raise SerializationError(f"this JSON has a {MARK} marker that isn't known here: {str(kind)[:40]!r}")
+    try:
+        return read(members["value"])
+    except (ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
+        raise SerializationError(f"this JSON has a marker of {kind} with a wrong value") from error
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a str")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return cast("list[Any]", value)
+
+
+def _int_of(value: Any) -> int:
+    if not re.fullmatch(r"-?0x[0-9a-f]+", _str(value)):
+        raise ValueError("not hexadecimal")
+    return int(value, 16)
+
+
+def _float_of(value: Any) -> float:
+    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[_str(value)]
+
+
+def _complex_of(value: Any) -> complex:
+    real, imaginary = _list(value)
+    if type(real) is not float or type(imaginary) is not float:
+        raise TypeError("not two floats")
+    return complex(real, imaginary)
+
+
+def _bytes_of(value: Any) -> bytes:
+    return b64decode(_str(value), validate=True)
+
+
+def _bytearray_of(value: Any) -> bytearray:
+    return bytearray(_bytes_of(value))
+
+
+_zoned = re.compile(r"([^\[\]]+)(?:\[([A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*)\])?").fullmatch
+
+
+def _zone_of(text: Any) -> tuple[str, ZoneInfo | None]:
+    match = _zoned(_str(text))
+    if match is None:
+        raise ValueError("not a time")
+    return match[1], None if match[2] is None else ZoneInfo(match[2])
+
+
+def _datetime_of(value: Any) -> datetime:
+    text, zone = _zone_of(value)
+    moment = datetime.fromisoformat(text)
+    if zone is None:
+        return moment
+    # An hour that comes twice is told by its offset.
+    for fold in (0, 1):
+        local = moment.replace(tzinfo=zone, fold=fold)
+        if local.utcoffset() == moment.utcoffset():
+            return local
+    # The rules of the zone have changed since; the instant has not.
+    return moment.astimezone(zone)
+
+
+def _time_of(value: Any) -> time:
+    text, zone = _zone_of(value)
+    read = time.fromisoformat(text)
+    return read if zone is None else read.replace(tzinfo=zone)
+
+
+def _timedelta_of(value: Any) -> timedelta:
+    days, seconds, microseconds = _list(value)
+    if any(type(each) is not int for each in (days, seconds, microseconds)):
+        raise TypeError("not three ints")
+    return timedelta(days, seconds, microseconds)
+
+
+def _dict_of(value: Any) -> dict[Any, Any]:
+    made: dict[Any, Any] = {}
+    for pair in _list(value):
+        key, member = _list(pair)
+        made[key] = member
+    return made
+
+
+_READ: Final[dict[str, Callable[[Any], Any]]] = {
+    "tuple": lambda value: tuple(_list(value)),
+    "set": lambda value: set(_list(value)),
+    "frozenset": lambda value: frozenset(_list(value)),
+    "bytes": _bytes_of,
+    "bytearray": _bytearray_of,
+    "datetime": _datetime_of,
+    "date": lambda value: date.fromisoformat(_str(value)),
+    "time": _time_of,
+    "timedelta": _timedelta_of,
+    "uuid": lambda value: UUID(_str(value)),
+    "decimal": lambda value: Decimal(_str(value)),
+    "path": lambda value: Path(_str(value)),
+    "posixpath": lambda value: PurePosixPath(_str(value)),
+    "windowspath": lambda value: PureWindowsPath(_str(value)),
+    "float": _float_of,
+    "complex": _complex_of,
+    "int": _int_of,
+    "dict": _dict_of,
+}

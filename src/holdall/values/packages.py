@@ -1,0 +1,55 @@
+"""The optional packages of the formats: imported when they are first needed, never to ask about a value."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from holdall.errors import MissingDependencyError
+
+__all__ = ["instance", "needed", "present"]
+
+
+def needed(module: str, extra: str, what: str) -> Any:
+    """A module of an optional package.
+
+    Args:
+        module: Its name.
+        extra: The extra of holdall that brings it.
+        what: What it is needed for.
+
+    Raises:
+        MissingDependencyError: It isn't installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingDependencyError(
+            f"{what} needs {package}, which can't be imported: pip install 'holdall[{extra}]'"
+        ) from error
+
+
+def instance(value: object, module: str, *names: str) -> bool:
+    """Whether a value is of a class that a module has, which is not imported for this.
+
+    >>> import decimal
+    >>> instance(decimal.Decimal(1), "decimal", "Decimal"), instance(1, "numpy", "ndarray")
+    (True, False)
+    """
+    found = sys.modules.get(module)
+    # A module that another thread is just importing has not all of its names yet, and no instances either.
+    kinds = tuple(each for each in (getattr(found, name, None) for name in names) if isinstance(each, type))
+    return isinstance(value, kinds)
+
+
+def present(module: str) -> bool:
+    """Whether a module is installed, without importing it."""
+    if module in sys.modules:
+        return sys.modules[module] is not None  # pyright: ignore[reportUnnecessaryComparison]
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,478 @@
+"""MoviePy's video clips, as MP4 and WebM."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from functools import cache, partial
+from typing import IO, Any, Final, NamedTuple
+
+from holdall.errors import InvalidArgumentError, SerializationError, StoreUnavailableError
+from holdall.values.packages import instance, needed
+from holdall.values.serializer import Buffer
+
+__all__ = ["VIDEO", "VideoFormat", "VideoSerializer", "open_sound", "open_video", "video_format"]
+
+_CHUNK: Final = 1 << 20
+_HEAD: Final = 1 << 14
+_ALPHA: Final = b"\x53\xc0\x81\x01"
+"""The element AlphaMode of Matroska (RFC 9559), saying yes; it stands before the frames."""
+
+
+class VideoFormat(NamedTuple):
+    """A format of video."""
+
+    name: str
+    media_type: str
+    extensions: tuple[str, ...]
+    muxer: str
+    """As ffmpeg calls it."""
+    video: tuple[str, ...]
+    """Its options of ffmpeg for the picture."""
+    audio: tuple[str, ...]
+    """And for the sound."""
+
+
+VIDEO: Final[dict[str, VideoFormat]] = {
+    each.name: each
+    for each in (
+        VideoFormat(
+            "MP4",
+            "video/mp4",
+            (".mp4", ".m4v"),
+            "mp4",
+            # What a player needs first comes first.
+            ("-c:v", "libx264", "-preset", "medium", "-movflags", "+faststart"),
+            ("-c:a", "aac", "-b:a", "192k"),
+        ),
+        VideoFormat(
+            "WEBM",
+            "video/webm",
+            (".webm",),
+            "webm",
+            (
+                "-c:v",
+                "libvpx-vp9",
+                "-crf",
+                "31",
+                "-b:v",
+                "0",
+                "-row-mt",
+                "1",
+                "-deadline",
+                "good",
+                "-cpu-used",
+                "4",
+            ),
+            ("-c:a", "libopus", "-b:a", "128k"),
+        ),
+    )
+}
+"""The formats that are written, by their names."""
+
+
+def video_format(data: Buffer) -> str | None:
+    """The name of the format that some bytes begin as, found without MoviePy.
+
+    >>> video_format(b"\\0\\0\\0\\x20ftypisom")
+    'MP4'
+    """
+    head = bytes(data[:64])
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis", b"heic", b"mif1"):
+        return "MP4"
+    # QuickTime before there were brands.
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "MP4"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "WEBM"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "AVI"
+    if head.startswith(b"OggS"):
+        return "OGG"
+    return None
+
+
+class VideoSerializer:
+    """A MoviePy clip, as MP4 (H.264 and AAC) or WebM (VP9 and Opus). Both lose detail, by their nature.
+
+    A clip needs a duration and a rate of frames (`clip.with_fps(24)`); its sound comes along. WebM keeps the
+    transparency of a clip with a mask; MP4 has none, and shows such a clip on black.
+
+    What is read back is a MoviePy `VideoFileClip`, with a mask where a WebM has one. Neither way leaves a
+    file behind: the bytes are in a file without a name, which is gone when the last clip that reads it is, or
+    when the process ends in any way. (Where a system has no such files, as outside of Linux, it is a
+    temporary folder that is removed then, but which survives a process that is killed.)
+
+    Only MP4 and QuickTime, WebM and Matroska, AVI and Ogg are read: bytes of other formats could tell ffmpeg
+    to open other files.
+
+    Args:
+        format: MP4 or WEBM. None is MP4.
+
+    >>> VideoSerializer("webm").media_type
+    'video/webm'
+    """
+
+    name = "video"
+    media_type = "video/mp4"
+    extensions: tuple[str, ...] = tuple(end for each in VIDEO.values() for end in each.extensions)
+
+    def __init__(self, format: str | None = None) -> None:  # noqa: A002
+        self.format = "MP4"
+        if format is not None:
+            found = VIDEO.get(str(format).upper())
+            if found is None:
+                raise InvalidArgumentError(
+                    f"video is written as one of {', '.join(VIDEO)}, not as {format!r}"
+                )
+            self.format, self.media_type, self.extensions = found.name, found.media_type, found.extensions
+
+    def accepts(self, value: Any) -> bool:
+        return instance(value, "moviepy.video.VideoClip", "VideoClip")
+
+    def encode(self, value: Any) -> Iterator[Buffer]:
+        video = needed("moviepy.video.VideoClip", "video", "video")
+        if not isinstance(value, video.VideoClip):
+            raise SerializationError(f"the video format takes a MoviePy clip, not {type(value).__name__}")
+        return _encoded(value, VIDEO[self.format]).chunks()
+
+    def decode(self, data: Buffer) -> Any:
+        needed("moviepy.video.VideoClip", "video", "video")
+        if video_format(data) is None:
+            raise SerializationError(f"this is no video that can be read: expected {' or '.join(VIDEO)}")
+        scratch = _Scratch()
+        scratch.write(data)
+        return open_video(scratch.path, scratch)
+
+
+class _Scratch:
+    """A file without a name, that other programs open by a path; it is gone when nobody has it open."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        try:
+            if os.path.isdir("/proc/self/fd"):
+                self.file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+                self.path = f"/proc/{os.getpid()}/fd/{self.file.fileno()}"
+                weakref.finalize(self, self.file.close)
+            else:
+                folder = tempfile.TemporaryDirectory(prefix="holdall-", ignore_cleanup_errors=True)
+                self.path = os.path.join(folder.name, "video")
+                self.file = open(self.path, "w+b", buffering=0)  # noqa: SIM115
+                # In this order, since some systems don't remove open files; the last one is called first.
+                weakref.finalize(self, folder.cleanup)
+                weakref.finalize(self, self.file.close)
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def write(self, data: Any) -> None:
+        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        try:
+            while view:
+                view = view[self.file.write(view) :]
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def chunks(self) -> Iterator[bytes]:
+        self.file.seek(0)
+        while chunk := self.file.read(_CHUNK):
+            yield chunk
+
+
+def _no_room(error: OSError) -> StoreUnavailableError:
+    import tempfile
+
+    return StoreUnavailableError(f"a video needs a temporary file in {tempfile.gettempdir()}: {error}")
+
+
+def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
+    rate = getattr(clip, "fps", None)
+    if not rate:
+        raise SerializationError("this clip has no rate of frames; give it one: with_fps(24)")
+    if not clip.duration:
+        raise SerializationError("this clip has no duration; give it one: with_duration(seconds)")
+    if getattr(clip, "is_mask", False):
+        clip = clip.to_RGB()
+    try:
+        width, height = (int(each) for each in clip.size)
+    except (TypeError, ValueError) as error:
+        raise SerializationError(f"this clip has no size of a picture, but {clip.size!r}") from error
+    clear = clip.mask is not None and form.name == "WEBM"
+    command = [needed("moviepy.config", "video", "video").FFMPEG_BINARY, "-y", "-loglevel", "error"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgba" if clear else "rgb24"]
+    command += ["-s", f"{width}x{height}", "-framerate", f"{float(rate):.12g}", "-i", "pipe:0"]
+    sound = _sound(clip) if clip.audio is not None else None
+    if sound is not None:
+        scratch, audio_rate, channels = sound
+        command += [
+            "-f",
+            "f32le",
+            "-ar",
+            str(audio_rate),
+            "-ac",
+            str(channels),
+            "-i",
+            scratch.path,
+            *form.audio,
+        ]
+    # H.264 halves the colors' resolution of pictures of even size only.
+    halved = form.name == "WEBM" or (width % 2 == 0 and height % 2 == 0)
+    command += [*form.video, "-pix_fmt", "yuva420p" if clear else "yuv420p" if halved else "yuv444p"]
+    target = _Scratch()
+    command += ["-f", form.muxer, target.path]
+    _run(command, _frames(clip, float(rate), (height, width), clear), form)
+    return target
+
+
+def _frames(clip: Any, rate: float, size: tuple[int, int], clear: bool) -> Iterator[bytes]:
+    np = needed("numpy", "video", "video")
+    # As for sound: what a whole number of frames take may come out a little shorter.
+    count = max(1, int(clip.duration * rate + 1e-3))
+    for number in range(count):
+        time = number / rate
+        try:
+            frame = np.asarray(clip.get_frame(time))
+            mask = None if clip.mask is None else np.clip(np.asarray(clip.mask.get_frame(time)), 0, 1)
+        # What the functions of a clip raise is for the user to see, as the cause.
+        except Exception as error:
+            raise SerializationError(f"this clip fails at {time:.2f} s: {error}") from error
+        if frame.shape != (*size, 3) or (mask is not None and mask.shape != size):
+            raise SerializationError(
+                f"this clip has a frame of shape {frame.shape} at {time:.2f} s, not {(*size, 3)}"
+            )
+        if mask is not None and clear:
+            frame = np.dstack((frame, 255 * mask))
+        elif mask is not None:
+            frame = frame * mask[:, :, None]
+        yield frame.astype("uint8").tobytes()
+
+
+def _sound(clip: Any) -> tuple[_Scratch, int, int]:
+    from holdall.values.audio import rendered
+
+    audio = clip.audio
+    if audio.duration is None or audio.duration > clip.duration:
+        audio = audio.with_duration(clip.duration)
+    scratch = _Scratch()
+    rate, channels, blocks = rendered(audio)
+    for block in blocks:
+        scratch.write(block.data.cast("B"))
+    return scratch, rate, channels
+
+
+def _run(command: list[str], frames: Iterator[bytes], form: VideoFormat) -> None:
+    """ffmpeg, fed with frames."""
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+        ) as process:
+            assert process.stdin is not None
+            try:
+                for frame in frames:
+                    view = memoryview(frame)
+                    while view:
+                        view = view[process.stdin.write(view) :]
+            except BrokenPipeError:
+                # It ended early, and says below why.
+                pass
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            said.seek(0)
+            why = said.read(4096).decode(errors="replace").strip() or f"exit code {process.returncode}"
+            raise SerializationError(f"ffmpeg can't write this clip as {form.name}: {why}")
+
+
+def open_video(path: str, held: object = None) -> Any:
+    """A clip that reads a file.
+
+    Args:
+        path: Of the file, as ffmpeg takes it.
+        held: What the file lasts as long as.
+
+    Raises:
+        SerializationError: It isn't a video.
+    """
+    try:
+        return _clip_classes()[0](path, held)
+    # Beside OSError, the parser of what ffmpeg says raises what it stumbles over.
+    except Exception as error:
+        said = str(error).strip().splitlines()
+        why = said[-1] if said else type(error).__name__
+        raise SerializationError(
+            f"this is no video that can be read: expected {' or '.join(VIDEO)}: {why}"
+        ) from error
+
+
+def _channels(reader: Any, time: Any, *, colors: bool) -> Any:
+    """The colors of a frame, or how opaque it is, from 0 to 1."""
+    frame = reader.get_frame(time)
+    return frame[:, :, :3] if colors else frame[:, :, 3] / 255
+
+
+def open_sound(path: str) -> Any:
+    """A MoviePy audio clip that reads a file.
+
+    Args:
+        path: Of the file, as ffmpeg takes it.
+
+    Raises:
+        SerializationError: It has no sound.
+        MissingDependencyError: There is no MoviePy.
+    """
+    classes = _clip_classes()
+    try:
+        return classes[1](path, None)
+    except Exception as error:
+        raise SerializationError("this is no sound that can be read: expected WAV, FLAC, OGG, MP3") from error
+
+
+@cache
+def _clip_classes() -> tuple[Any, Any]:
+    """MoviePy's VideoFileClip and AudioFileClip, on readers that leave no pipe open and never wait for one.
+
+    Those of MoviePy 2.2 never read what ffmpeg complains of, which stops when the pipe is full, and close
+    their pipes only if ffmpeg is still running.
+    """
+    files: Any = needed("moviepy.video.io.VideoFileClip", "video", "video")
+    pictures: Any = needed("moviepy.video.io.ffmpeg_reader", "video", "video")
+    sounds: Any = needed("moviepy.audio.io.readers", "video", "video")
+    clips: Any = needed("moviepy.audio.io.AudioFileClip", "video", "video")
+
+    np: Any = needed("numpy", "video", "video")
+
+    def closed(process: Any) -> None:
+        if process is not None:
+            process.stdout.close()
+            process.stderr.close()
+            process.kill()
+            process.wait()
+
+    class Shared:
+        """What the two readers have in common: an end after which they hold nothing."""
+
+        proc: Any
+        held: object
+        over = False
+
+        def shut(self) -> None:
+            self.over = True
+            self.close()
+            self.held = None
+
+        def close(self) -> None:
+            process, self.proc = getattr(self, "proc", None), None
+            closed(process)
+
+        def check(self) -> None:
+            if self.over:
+                raise ValueError("this clip was closed")
+
+    class Pictures(Shared, pictures.FFMPEG_VideoReader):
+        depth: int
+        size: Any
+        pos: int
+        last_read: Any
+
+        def __init__(self, path: str, held: object, clear: bool) -> None:
+            self.held = held
+            pictures.FFMPEG_VideoReader.__init__(
+                self, path, decode_file=False, pixel_format="rgba" if clear else "rgb24"
+            )
+
+        def read_frame(self) -> Any:
+            self.proc.stderr.close()
+            if hasattr(self, "last_read"):
+                return pictures.FFMPEG_VideoReader.read_frame(self)
+            # Of the first frame, MoviePy would warn before it raises.
+            width, height = self.size
+            data = self.proc.stdout.read(self.depth * width * height)
+            if len(data) != self.depth * width * height:
+                raise OSError("no frame can be decoded")
+            self.pos += 1
+            self.last_read = np.frombuffer(data, "uint8").reshape(height, width, self.depth)
+            return self.last_read
+
+        def get_frame(self, t: Any) -> Any:
+            self.check()
+            return pictures.FFMPEG_VideoReader.get_frame(self, t)
+
+        def close(self, delete_lastread: bool = True) -> None:
+            super().close()
+
+    class Sounds(Shared, sounds.FFMPEG_AudioReader):
+        def __init__(self, path: str, held: object) -> None:
+            self.held = held
+            sounds.FFMPEG_AudioReader.__init__(self, path, 200_000)
+
+        def read_chunk(self, chunksize: float) -> Any:
+            self.proc.stderr.close()
+            return sounds.FFMPEG_AudioReader.read_chunk(self, chunksize)
+
+        def get_frame(self, tt: Any) -> Any:
+            self.check()
+            get: Any = sounds.FFMPEG_AudioReader.get_frame
+            if not isinstance(tt, np.ndarray):
+                return get(self, tt)
+            # MoviePy itself fails where it has to divide the times, and where none of them is in the file.
+            found: Any = np.zeros((len(tt), self.nchannels))
+            inside = np.flatnonzero((tt >= 0) & (tt < self.duration))
+            frames = np.round(self.fps * tt)
+            while len(inside):
+                near = abs(frames[inside] - frames[inside[0]]) <= self.buffersize // 2
+                count = len(inside) if near.all() else int(near.argmin())
+                found[inside[:count]] = get(self, tt[inside[:count]])
+                inside = inside[count:]
+            return found
+
+    class SoundClip(clips.AudioFileClip):
+        def __init__(self, path: str, held: object) -> None:
+            clips.AudioClip.__init__(self)
+            self.filename = path
+            reader = self.reader = Sounds(path, held)
+            self.fps = reader.fps
+            self.duration = self.end = reader.duration
+            self.buffersize = reader.buffersize
+            self.frame_function = reader.get_frame
+            self.nchannels = reader.nchannels
+
+        def close(self) -> None:
+            if self.reader is not None:
+                self.reader.shut()
+                self.reader = None
+
+    class BlobClip(files.VideoFileClip):
+        def __init__(self, path: str, held: object) -> None:
+            files.VideoClip.__init__(self)
+            self.filename = path
+            with open(path, "rb") as file:
+                clear = _ALPHA in file.read(_HEAD)
+            reader = self.reader = Pictures(path, held, clear)
+            self.duration = self.end = reader.duration
+            self.fps, self.size, self.rotation = reader.fps, reader.size, reader.rotation
+            self.frame_function = reader.get_frame
+            if clear:
+                # The closures hold the reader, not the clip, so that a clip that is dropped is gone at once.
+                self.frame_function = partial(_channels, reader, colors=True)
+                mask = files.VideoClip(partial(_channels, reader, colors=False), is_mask=True)
+                self.mask = mask.with_duration(self.duration).with_fps(self.fps)
+            if reader.infos["audio_found"]:
+                self.audio = SoundClip(path, held)
+
+        def close(self) -> None:
+            if self.reader is not None:
+                self.reader.shut()
+                self.reader = None
+            if self.audio is not None:
+                self.audio.close()
+                self.audio = None
+
+    for kind in (BlobClip, SoundClip):
+        kind.__name__ = kind.__qualname__ = kind.__mro__[1].__name__
+    return BlobClip, SoundClip

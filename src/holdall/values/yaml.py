@@ -1,0 +1,112 @@
+"""YAML, without anything that its tags could run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+from holdall.errors import SerializationError
+from holdall.values.json import DEPTH
+from holdall.values.packages import needed
+from holdall.values.same import same
+from holdall.values.serializer import Buffer
+
+__all__ = ["YamlSerializer"]
+
+# What PyYAML raises for documents that are no YAML, or whose tags fit no value.
+_FAULTS: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+_MERGED: Final = 10_000
+
+
+class YamlSerializer:
+    """YAML 1.1, as PyYAML's safe loader reads it: no tag can name a class or a function.
+
+    What is written is read back at once and compared, so that what YAML would change is refused: a tuple, a
+    Decimal, a datetime with seconds in its offset. Dicts, lists, sets, str, int, float, bool, None, bytes,
+    datetime and date come back as they were.
+
+    >>> serializer = YamlSerializer()
+    >>> print(serializer.encode({"name": "Ada", "tags": ["a", "b"]})[0].decode(), end="")
+    name: Ada
+    tags:
+    - a
+    - b
+    """
+
+    name = "yaml"
+    media_type = "application/yaml"
+    extensions: tuple[str, ...] = (".yaml", ".yml")
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, (dict, list, set, str, int, float, type(None), bytes))
+
+    def encode(self, value: Any) -> tuple[Buffer, ...]:
+        yaml = _yaml()
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        try:
+            text: bytes = yaml.dump(
+                value, Dumper=dumper, encoding="utf-8", allow_unicode=True, sort_keys=False, width=100
+            )
+            back = _loaded(yaml, text)
+            if same(value, back):
+                return (text,)
+        except SerializationError:
+            raise
+        except (yaml.YAMLError, *_FAULTS) as error:
+            raise SerializationError(f"YAML can't hold this {type(value).__name__}: {error}") from error
+        raise SerializationError(
+            f"YAML would change this {type(value).__name__}; it holds dict, list, set, str, numbers, bytes, "
+            "dates"
+        )
+
+    def decode(self, data: Buffer) -> Any:
+        return _loaded(_yaml(), bytes(data))
+
+
+def _yaml() -> Any:
+    return needed("yaml", "yaml", "YAML")
+
+
+def _loaded(yaml: Any, text: bytes) -> Any:
+    loader = _loader()
+    try:
+        _check_depth(yaml.parse(text, Loader=loader), yaml)
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, *_FAULTS) as error:
+        raise SerializationError(f"this is no YAML: {error}") from error
+
+
+@cache
+def _loader() -> Any:
+    yaml = _yaml()
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    def flatten_mapping(self: Any, node: Any) -> None:
+        """As PyYAML does, but merge keys that merge merge keys again and again would grow without end."""
+        merged = 0
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                for each in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+                    if isinstance(each, yaml.MappingNode):
+                        self.flatten_mapping(each)
+                        merged += len(each.value)
+                        if merged > _MERGED:
+                            raise ValueError(f"its merge keys bring more than {_MERGED} members")
+        base.flatten_mapping(self, node)
+
+    return type("_Loader", (base,), {"flatten_mapping": flatten_mapping})
+
+
+def _check_depth(events: Iterator[Any], yaml: Any) -> None:
+    """Refuse what is nested so deep that the parser's own recursion would end the process."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH:
+                raise SerializationError(f"this YAML is nested deeper than {DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1

@@ -1,0 +1,350 @@
+"""Arrays come back equal, of their type and shape, from any format; damage never ends the process."""
+
+import io
+import random
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import pytest
+from backports import zstd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from holdall import SerializationError, UntrustedDataError
+from holdall.values import serializers
+from holdall.values.arrays import ArraySerializer, NpySerializer, PlainNpySerializer
+
+EACH = [ArraySerializer(), NpySerializer(), PlainNpySerializer()]
+NPY = EACH[1:]
+
+
+def encoded(serializer: Any, value: object) -> bytes:
+    # Each piece is copied before the next is asked for.
+    return b"".join(bytes(piece) for piece in serializer.encode(value))
+
+
+def check(one: Any, other: Any) -> None:
+    assert type(other) is np.ndarray
+    assert (one.dtype, one.shape) == (other.dtype, other.shape)
+    assert one.tobytes() == other.tobytes()
+    assert other.flags.writeable
+
+
+dtypes = (
+    hnp.scalar_dtypes()
+    | hnp.unicode_string_dtypes()
+    | hnp.byte_string_dtypes()
+    | st.sampled_from([np.dtype("?"), np.dtype("f2"), np.dtype("c8"), np.dtype("g"), np.dtype("M8[ns]")])
+)
+arrays = hnp.arrays(dtypes, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
+records = hnp.arrays(
+    hnp.array_dtypes(subtype_strategy=hnp.scalar_dtypes(), allow_subarrays=True),
+    hnp.array_shapes(min_dims=0, max_dims=2, max_side=4),
+)
+
+
+@pytest.mark.parametrize("serializer", EACH, ids=lambda each: each.name)
+@settings(deadline=None)
+@given(array=arrays)
+def test_any_array_comes_back(serializer: Any, array: np.ndarray) -> None:
+    check(array, serializer.decode(encoded(serializer, array)))
+
+
+@pytest.mark.parametrize("serializer", NPY, ids=lambda each: each.name)
+@settings(deadline=None)
+@given(array=records)
+def test_structured_arrays_come_back(serializer: Any, array: np.ndarray) -> None:
+    check(array, serializer.decode(encoded(serializer, array)))
+
+
+def samples() -> dict[str, np.ndarray]:
+    line = np.linspace(0, 1, 12)
+    aligned = np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"]}, align=True)
+    return {
+        "big-endian": line.astype(">f8"),
+        "scalar": np.array(3.5),
+        "empty": np.zeros((0, 3), "f4"),
+        "fortran": np.asfortranarray(line.reshape(3, 4)),
+        "strided": np.arange(100).reshape(10, 10)[::3, 1::2],
+        "reversed": line[::-1],
+        "transposed": np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
+        "datetime": np.array(["2026-01-01", "NaT"], "M8[us]"),
+        "timedelta": np.array([1, 2], "m8[25s]"),
+        "bool": np.array([True, False]),
+        "complex": line.astype("c16"),
+        "half": line.astype("f2"),
+        "nan": np.array([np.nan, -0.0, np.inf]),
+        "text": np.array(["ab", "ü😀", ""]),
+        "long text": np.array(["a" * 300]),
+        "void": np.array([b"abc"], "V5"),
+        "aligned": np.zeros(3, aligned),
+        "unicode field": np.zeros(2, [("größe😀", "i4")]),
+        "many dimensions": np.zeros((1,) * 12),
+        "broadcast": np.broadcast_to(np.arange(3), (4, 3)),
+        "read-only": np.frombuffer(b"abcd", "u1"),
+    }
+
+
+@pytest.mark.parametrize("name", samples())
+def test_the_registry_finds_one_that_gives_it_back(name: str) -> None:
+    array = samples()[name]
+    serializer = serializers.for_value(array)
+    assert isinstance(serializer, (ArraySerializer, NpySerializer))
+    check(array, serializer.decode(encoded(serializer, array)))
+    for each in NPY:
+        back = each.decode(encoded(each, array))
+        check(array, back)
+        if array.flags.f_contiguous:
+            assert back.flags.f_contiguous
+
+
+def test_other_tools_read_what_is_written(tmp_path: Path) -> None:
+    for name, array in samples().items():
+        plain = encoded(NPY[1], array)
+        np.testing.assert_array_equal(np.load(io.BytesIO(plain)), array) if name != "void" else None
+        assert zstd.decompress(encoded(NPY[0], array)) == plain
+    for array in (np.arange(1000.0), np.random.default_rng(1).standard_normal((200, 1000))):
+        (tmp_path / "a.b2nd").write_bytes(encoded(EACH[0], array))
+        np.testing.assert_array_equal(blosc2.open(str(tmp_path / "a.b2nd"), mode="r")[...], array)
+        np.testing.assert_array_equal(np.load(io.BytesIO(zstd.decompress(encoded(NPY[0], array)))), array)
+
+
+def test_what_other_tools_write_is_read() -> None:
+    array = np.arange(60_000).reshape(300, 200)
+    held = io.BytesIO()
+    np.save(held, array)
+    for serializer in NPY:
+        check(array, serializer.decode(held.getvalue()))
+    check(array, NPY[0].decode(zstd.compress(held.getvalue())))
+    check(array, EACH[0].decode(blosc2.asarray(array).to_cframe()))
+
+
+@pytest.mark.parametrize("serializer", NPY, ids=lambda each: each.name)
+def test_masked_arrays_keep_their_mask_and_what_is_under_it(serializer: Any) -> None:
+    structured = np.zeros(2, [("a", "i4"), ("b", "f8")])
+    for array in (
+        np.ma.MaskedArray([1, 2, 3], mask=[0, 1, 0], fill_value=7),
+        np.ma.MaskedArray([1.5, 2.5]),
+        np.ma.MaskedArray([[1, 2]], mask=[[True, True]]),
+        np.ma.MaskedArray(structured, mask=[(0, 1), (1, 0)]),
+        np.ma.MaskedArray(np.array(3), mask=True),
+        np.ma.MaskedArray(["abc", "c"], mask=[1, 0]),
+        np.ma.MaskedArray(np.zeros((0, 2)), mask=np.zeros((0, 2), bool)),
+    ):
+        assert serializers.for_value(array).name == "npy.zst"
+        back = serializer.decode(encoded(serializer, array))
+        assert type(back) is np.ma.MaskedArray
+        check(np.asarray(array.data), np.asarray(back.data))
+        assert np.array_equal(np.ma.getmaskarray(back), np.ma.getmaskarray(array))
+        assert (np.ma.getmask(back) is np.ma.nomask) == (np.ma.getmask(array) is np.ma.nomask)
+        assert back.fill_value == array.fill_value
+
+
+def test_what_blosc2_would_change_goes_elsewhere() -> None:
+    noise = np.random.default_rng(1).standard_normal(100_000)
+    for array in (
+        noise,
+        np.zeros(3, [("a", "i4")]),
+        np.zeros(3, "V4"),
+        np.zeros(3, "U100"),
+        np.zeros((1,) * 9),
+    ):
+        assert serializers.for_value(array).name == "npy.zst"
+    assert serializers.for_value(np.zeros(100_000)).name == "b2nd"
+    for array in (np.zeros(3, [("a", "i4")]), np.ma.MaskedArray([1])):
+        with pytest.raises(SerializationError, match="b2nd"):
+            ArraySerializer().encode(array)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([object()]),
+        np.array(["a"], dtype=np.dtypes.StringDType()),
+        np.zeros(2, [("a", "O")]),
+        np.array([1], np.dtype("i4", metadata={"a": 1})),
+        np.rec.array([(1, 2)]),
+        np.ma.MaskedArray([object()]),
+        [1, 2],
+        np.float64(1),
+    ],
+    ids=lambda value: f"{type(value).__name__}",
+)
+@pytest.mark.parametrize("serializer", EACH, ids=lambda each: each.name)
+def test_objects_and_subclasses_are_refused_by_name(serializer: Any, value: object) -> None:
+    with pytest.raises(SerializationError, match="format"):
+        list(serializer.encode(value))
+
+
+def test_pickled_objects_are_never_read() -> None:
+    held = io.BytesIO()
+    np.save(held, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    for serializer in NPY:
+        with pytest.raises(UntrustedDataError, match="unpickled"):
+            serializer.decode(held.getvalue())
+
+
+@settings(deadline=None)
+@given(data=st.binary() | st.binary().map(lambda rest: b"\x93NUMPY\x01\x00" + rest))
+@pytest.mark.parametrize("serializer", EACH, ids=lambda each: each.name)
+def test_bytes_that_are_no_array_give_a_serialization_error(serializer: Any, data: bytes) -> None:
+    with pytest.raises(SerializationError, match=r"array"):
+        serializer.decode(data)
+
+
+header = st.fixed_dictionaries(
+    {
+        "descr": st.sampled_from(
+            ["<f8", "|b1", "<M8[ns]", "|V0", "|S0", "|O", "f8,f8", "a3", "<U2", [], [("a", "<i4")]]
+        )
+        | st.text(max_size=6)
+        | st.lists(st.tuples(st.text(max_size=2), st.sampled_from(["<i4", "|O"])), max_size=3),
+        "fortran_order": st.booleans() | st.none(),
+        "shape": st.lists(st.integers(-1, 4) | st.just(10**12) | st.booleans(), max_size=3).map(tuple)
+        | st.none(),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(header.map(repr) | st.text(max_size=30) | st.just("(" * 3000), st.binary(max_size=40))
+def test_any_header_gives_an_array_or_a_typed_error(text: str, rest: bytes) -> None:
+    head = text.encode("latin1", "replace")
+    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + rest
+    for form in (data, zstd.compress(data)):
+        try:
+            assert isinstance(NPY[0].decode(form), np.ndarray)
+        except (SerializationError, UntrustedDataError):
+            pass
+
+
+@pytest.mark.parametrize("serializer", EACH, ids=lambda each: each.name)
+@pytest.mark.parametrize("kind", ["line", "noise"])
+def test_a_changed_or_missing_byte_is_never_more_than_a_serialization_error(
+    serializer: Any, kind: str
+) -> None:
+    array = np.arange(5000.0) if kind == "line" else np.random.default_rng(2).standard_normal(5000)
+    data = encoded(serializer, array)
+    dice = random.Random(3)
+    for _ in range(300):
+        changed = bytearray(data)
+        changed[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        try:
+            back = serializer.decode(changed)
+        except SerializationError:
+            continue
+        # The npy format has no checksum; the others see each change.
+        assert serializer.name == "npy" or np.array_equal(back, array)
+    for _ in range(50):
+        with pytest.raises(SerializationError):
+            serializer.decode(data[: dice.randrange(len(data))])
+    if serializer.name != "b2nd":
+        with pytest.raises(SerializationError):
+            serializer.decode(data + b"\0")
+
+
+def test_damaged_frames_of_others_do_not_end_the_process() -> None:
+    code = """
+import random, sys
+import blosc2, numpy as np
+from holdall import SerializationError
+from holdall.values.arrays import ArraySerializer
+data = blosc2.asarray(np.linspace(0, 1, 3000).reshape(30, 100)).to_cframe()
+dice = random.Random(5)
+for _ in range(400):
+    changed = bytearray(data)
+    for _ in range(dice.choice([1, 1, 3])):
+        changed[dice.randrange(len(data))] = dice.randrange(256)
+    try:
+        ArraySerializer().decode(changed[: dice.choice([len(data), len(data), dice.randrange(len(data))])])
+    except SerializationError:
+        pass
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_few_bytes_do_not_claim_endless_memory() -> None:
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,)}\n"
+    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+    for form in (data, zstd.compress(data)):
+        with pytest.raises(SerializationError):
+            NPY[0].decode(form)
+    held = io.BytesIO()
+    np.save(held, np.zeros(3))
+    bomb = zstd.compress(held.getvalue() + bytes(200 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SerializationError):
+            NPY[0].decode(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+PEAK = """
+import sys
+import numpy as np
+from holdall.values import serializers
+from holdall.values.registry import joined
+kind, name = sys.argv[1:]
+count = (64 << 20) // 8
+noise = np.random.default_rng(0).standard_normal
+make = {"line": lambda n: np.arange(n, dtype="f8") // 3, "noise": noise}[kind]
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) << 10
+small = make(1 << 18)
+serializer = serializers.for_value(small) if name == "chosen" else serializers.named(name)
+for piece in serializer.encode(small): pass
+array = make(count)
+before = peak()
+size = 0
+for piece in serializer.encode(array):
+    size += len(piece)
+print(peak() - before, array.nbytes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "most"),
+    [
+        ("line", "chosen", 1.0),
+        ("noise", "chosen", 0.1),
+        ("line", "npy.zst", 0.2),
+        ("noise", "npy", 0.1),
+    ],
+)
+def test_an_array_is_encoded_with_at_most_one_copy(kind: str, name: str, most: float) -> None:
+    # In a process of its own, of which the memory that C libraries take is counted too.
+    result = subprocess.run(
+        [sys.executable, "-c", PEAK, kind, name], capture_output=True, check=True, text=True
+    )
+    extra, size = map(int, result.stdout.split())
+    assert extra <= most * size
+
+
+@pytest.mark.parametrize("kind", ["c", "f", "strided"])
+def test_npy_gives_the_memory_itself(kind: str) -> None:
+    array = {
+        "c": np.zeros((1024, 1024)),
+        "f": np.zeros((1024, 1024), order="F"),
+        "strided": np.zeros((2048, 1024))[::2],
+    }[kind]
+    assert array.nbytes == 8 << 20
+    tracemalloc.start()
+    try:
+        size = zlib.crc32(b"")
+        for piece in chain(NPY[1].encode(array)):
+            size += len(piece)
+        assert size > array.nbytes
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,136 @@
+"""Models come back by their class, and as a dict without it."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdall import SerializationError
+from holdall.values import serializers
+from holdall.values.models import MsgspecSerializer, PydanticSerializer
+
+
+class Address(pydantic.BaseModel):
+    street: str
+    since: datetime | None = None
+
+
+class User(pydantic.BaseModel):
+    name: str
+    tags: set[str] = set()
+    home: Address | None = None
+    data: pydantic.Json[Any] = None
+    number: Annotated[int, pydantic.Field(alias="Number")] = 0
+
+
+class Written(pydantic.BaseModel):
+    value: Annotated[int, pydantic.Field(serialization_alias="Value")] = 0
+
+
+class Secret(pydantic.BaseModel):
+    password: pydantic.SecretStr
+
+
+class Number(pydantic.BaseModel):
+    value: float
+
+
+class Computed(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    side: int
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def area(self) -> int:
+        return self.side**2
+
+
+class Open(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+
+
+class Point(msgspec.Struct):
+    x: float
+    when: datetime | None = None
+
+
+class Tagged(msgspec.Struct, tag=True, rename="camel", omit_defaults=True):
+    long_name: str = ""
+
+
+pydantics = PydanticSerializer()
+structs = MsgspecSerializer()
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.characters(codec="utf-8")),
+    st.sets(st.text(st.characters(codec="utf-8"))),
+    st.none() | st.datetimes(timezones=st.none() | st.just(UTC)),
+)
+def test_pydantic_models_come_back(name: str, tags: set[str], since: datetime | None) -> None:
+    user = User(name=name, tags=tags, home=Address(street=name, since=since), data="[1]", Number=3)
+    data = b"".join(pydantics.encode(user))
+    assert pydantics.decode_as(data, User) == user
+    assert PydanticSerializer(User).decode(data) == user
+    assert pydantics.decode(data)["name"] == name
+
+
+@pytest.mark.parametrize(
+    "model", [Written(value=3), Computed(side=3), Open(a=1, b=[2]), User(name="a")], ids=repr
+)
+def test_aliases_extras_and_computed_fields_come_back(model: pydantic.BaseModel) -> None:
+    data = b"".join(pydantics.encode(model))
+    assert pydantics.decode_as(data, type(model)) == model
+
+
+@pytest.mark.parametrize("model", [Secret(password="abc"), Number(value=float("nan"))], ids=repr)
+def test_a_model_that_its_json_does_not_hold_is_refused(model: pydantic.BaseModel) -> None:
+    with pytest.raises(SerializationError, match="not give it back") as caught:
+        pydantics.encode(model)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("struct", [Point(1.5, datetime(2026, 1, 1)), Tagged("a"), Tagged()], ids=repr)
+def test_structs_come_back(struct: msgspec.Struct) -> None:
+    data = b"".join(structs.encode(struct))
+    assert structs.decode_as(data, type(struct)) == struct
+    assert MsgspecSerializer(type(struct)).decode(data) == struct
+    assert isinstance(structs.decode(data), dict)
+
+
+def test_a_struct_that_json_does_not_hold_is_refused() -> None:
+    with pytest.raises(SerializationError, match="not give it back"):
+        structs.encode(Point(float("nan")))
+
+
+def test_other_types_can_be_asked_for() -> None:
+    assert pydantics.decode_as(b'[{"street": "a"}]', list[Address]) == [Address(street="a")]
+    assert structs.decode_as(b'[{"x": 1}]', list[Point]) == [Point(1.0)]
+
+
+@pytest.mark.parametrize(("serializer", "model"), [(pydantics, User), (structs, Point)])
+@settings(deadline=None)
+@given(data=st.binary() | st.sampled_from([b"{}", b"[]", b'{"name": 1}', b'{"x": "a"}', b"[" * 5000]))
+def test_bad_data_gives_a_serialization_error(serializer: Any, model: type, data: bytes) -> None:
+    with pytest.raises(SerializationError, match=model.__name__):
+        serializer.decode_as(data, model)
+    try:
+        serializer.decode(data)
+    except SerializationError as error:
+        if "JSON" not in str(error):
+            raise
+
+
+def test_the_registry_finds_them_and_reads_their_json_as_json() -> None:
+    assert serializers.for_value(User(name="a")).name == "pydantic"
+    assert serializers.for_value(Point(1.0)).name == "msgspec"
+    assert serializers.for_media_type("application/json").name == "json"  # type: ignore[union-attr]
+    assert serializers.for_key("a.json").name == "json"  # type: ignore[union-attr]
+    for serializer in (pydantics, structs):
+        with pytest.raises(SerializationError, match="models"):
+            serializer.encode({"a": 1})
