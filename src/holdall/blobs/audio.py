@@ -1,0 +1,134 @@
+"""Sound."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import PurePath
+from typing import Any, cast, overload
+
+from holdall.blobs.bytes import BytesBlob
+from holdall.blobs.file import save, suffix_of
+from holdall.blobs.media import MediaBlob, encoded
+from holdall.blobs.video import drop_source
+from holdall.errors import SerializationError
+from holdall.values.audio import AUDIO, AudioData, AudioSerializer, audio_format
+from holdall.values.packages import needed
+from holdall.values.video import open_sound
+
+__all__ = ["AudioBlob", "AudioData"]
+
+
+class AudioBlob(MediaBlob):
+    """Sound. Bytes are kept as given: WAV, FLAC, OGG, MP3, and what else SoundFile reads.
+
+    Args:
+        blob: The bytes, which are not looked at before `as_audio`; or `AudioData`, or a tuple of an array
+            and a rate; or a MoviePy audio clip.
+        format: As what sound is written: WAV, FLAC, OGG or MP3. None is WAV, which keeps all samples exact;
+            see `AudioSerializer` for what each format holds.
+        delete_temp_clip_file: Remove the file that a clip was read from, if it is a temporary one.
+
+    Raises:
+        SerializationError: The sound can't be kept so.
+        MissingDependencyError: `pip install 'holdall[audio]'`.
+
+    >>> import numpy as np
+    >>> tone = np.sin(np.arange(8000) * 2 * np.pi * 440 / 8000)
+    >>> data, rate = AudioBlob(AudioData(tone, 8000)).as_audio()
+    >>> rate, bool((data == tone).all())
+    (8000, True)
+    """
+
+    _formats = AUDIO
+
+    def __init__(
+        self,
+        blob: bytes | bytearray | memoryview | BytesBlob | AudioData | tuple[Any, int] | Any,
+        *,
+        format: str | None = None,  # noqa: A002
+        delete_temp_clip_file: bool = False,
+    ) -> None:
+        serializer = AudioSerializer(format)
+        if isinstance(blob, tuple) and not isinstance(blob, AudioData):
+            if len(cast("tuple[Any, ...]", blob)) != 2:
+                raise SerializationError("sound is a tuple of two: an array of samples, and their rate in Hz")
+            blob = AudioData(*cast("tuple[Any, int]", blob))
+        if serializer.accepts(blob):
+            super().__init__(encoded(serializer, blob))
+            if delete_temp_clip_file:
+                drop_source(blob)
+        else:
+            super().__init__(cast(Any, blob))
+
+    @overload
+    def as_audio(self) -> AudioData: ...
+
+    @overload
+    def as_audio(self, filename: str | PurePath) -> Any: ...
+
+    def as_audio(self, filename: str | PurePath | None = None) -> Any:
+        """The samples and their rate; or with a file's name, a MoviePy `AudioFileClip`.
+
+        Args:
+            filename: The file to write first, from which the clip then reads; it is yours to remove.
+
+        Raises:
+            SerializationError: The bytes are no sound.
+            MissingDependencyError: `pip install 'holdall[audio]'`, for a clip `'holdall[video]'`.
+        """
+        if filename is None:
+            return self.as_audio_data()
+        needed("moviepy.audio.io.AudioFileClip", "video", "an audio clip")
+        save(filename, self._for_suffix(suffix_of(filename)))
+        return open_sound(os.path.expanduser(filename))
+
+    def as_audio_data(self) -> AudioData:
+        """The samples and their rate: integers as int16 or int32, floats as float32 or float64, as the file
+        has them; what was compressed with loss as float32.
+
+        Raises:
+            SerializationError: The bytes are no sound.
+            MissingDependencyError: `pip install 'holdall[audio]'`.
+        """
+        return AudioSerializer().decode(self._bytes)
+
+    def as_audio_clip(self) -> Any:
+        """A MoviePy `AudioArrayClip`, in memory: no file is needed for it, and nothing has to be closed.
+
+        Raises:
+            SerializationError: The bytes are no sound.
+            MissingDependencyError: `pip install 'holdall[audio,video]'`.
+        """
+        clips = needed("moviepy.audio.AudioClip", "video", "an audio clip")
+        samples, rate = self.as_audio_data()
+        if samples.dtype.kind == "i":
+            samples = samples / float(1 << (8 * samples.dtype.itemsize - 1))
+        # MoviePy wants two columns: its clips of one fail on single frames or come out with two.
+        return clips.AudioArrayClip(samples[:, None].repeat(2, 1) if samples.ndim == 1 else samples, fps=rate)
+
+    @property
+    def format(self) -> str | None:
+        return audio_format(self._bytes)
+
+    @staticmethod
+    def _serializer(format: str | None) -> Any:  # noqa: A002
+        return AudioSerializer(format)
+
+    def _native(self) -> Any:
+        return self.as_audio_data()
+
+    def _about(self) -> str:
+        if self.format is None:
+            return super()._about()
+        try:
+            soundfile = needed("soundfile", "audio", "sound")
+            # Its head only; no sample is decoded.
+            with soundfile.SoundFile(BytesIO(self._bytes)) as file:
+                channels = {1: "mono", 2: "stereo"}.get(file.channels, f"{file.channels} channels")
+                return (
+                    f"{self.format}, {file.frames / file.samplerate:.2f} s, {channels}, {file.samplerate} Hz"
+                )
+        # A repr never fails, whatever the bytes are and whether or not SoundFile is here.
+        except Exception:  # noqa: BLE001
+            return super()._about()

@@ -1,0 +1,166 @@
+"""Any bytes: the base of all blobs."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Self, TypeVar, cast
+
+from holdall.blobs.file import load, save, suffix_of
+from holdall.errors import InvalidArgumentError, InvalidDataError, SerializationError
+
+__all__ = ["BytesBlob"]
+
+B = TypeVar("B", bound="BytesBlob")
+
+_SHOWN = 60
+
+
+class BytesBlob:
+    """Any bytes. A blob never changes; it equals another of the same bytes, whatever their types, and the
+    bytes themselves.
+
+    Args:
+        blob: The bytes, or another blob, whose bytes they are.
+
+    Raises:
+        InvalidDataError: It is something else.
+
+    >>> blob = BytesBlob(b"hello")
+    >>> blob.as_bytes(), blob.as_b64_str(), blob == b"hello"
+    (b'hello', 'aGVsbG8=', True)
+    >>> from holdall.blobs import StrBlob
+    >>> blob.as_blob(StrBlob)
+    StrBlob('hello')
+    """
+
+    def __init__(self, blob: bytes | bytearray | memoryview | BytesBlob) -> None:
+        if isinstance(blob, BytesBlob):
+            blob = blob._bytes
+        elif not isinstance(blob, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidDataError(f"{type(self).__name__} can't be made of {type(blob).__name__}")
+        self._bytes = bytes(blob)
+
+    @classmethod
+    def from_bytes(cls, b: bytes, *, compression: bool = False) -> Self:
+        """A blob of bytes.
+
+        Args:
+            b: The bytes.
+            compression: They are compressed by Zstandard (RFC 8878).
+
+        Raises:
+            SerializationError: They aren't.
+            MissingDependencyError: There is no Zstandard.
+        """
+        if compression:
+            from holdall.blobs.zstd import decompressed
+
+            b = decompressed(b)
+        return cls(b)
+
+    @classmethod
+    def from_b64_str(cls, s: str | bytes) -> Self:
+        """A blob of what base64 text says (RFC 4648); line breaks don't matter.
+
+        Raises:
+            SerializationError: It is no base64.
+        """
+        try:
+            return cls(
+                b64decode("".join(s.split()) if isinstance(s, str) else b"".join(s.split()), validate=True)
+            )
+        except ValueError as error:
+            raise SerializationError(f"this is no base64: {error}") from error
+
+    @classmethod
+    def load(cls, f: str | PurePath | Any) -> Self:
+        """A blob of what a file holds.
+
+        Args:
+            f: Its path; `~` is the home folder. Or any object that has `read_bytes`.
+
+        Raises:
+            OSError: As from `open`.
+        """
+        return cls(load(f))
+
+    def dump(self, f: str | PurePath | Any) -> None:
+        """Write a file, whole or not at all; the end of its name decides the format, where it knows one.
+
+        Args:
+            f: Its path; `~` is the home folder. Or any object that has `write_bytes`.
+
+        Raises:
+            OSError: As from `open`; what was there before is untouched.
+            InvalidArgumentError: The suffix is of no format that this type has.
+            SerializationError: The format that the suffix asks for can't hold it.
+        """
+        save(f, self._for_suffix(suffix_of(f)))
+
+    def _for_suffix(self, suffix: str) -> bytes:
+        """The bytes for a file whose name has this end, in lower case and with its dot, or no end at all."""
+        return self._bytes
+
+    def as_bytes(self, *, compression: bool = False) -> bytes:
+        """The bytes.
+
+        Args:
+            compression: Compress them by Zstandard.
+
+        Raises:
+            MissingDependencyError: There is no Zstandard.
+        """
+        if compression:
+            from holdall.blobs.zstd import compressed
+
+            return compressed(self._bytes)
+        return self._bytes
+
+    def as_b64_str(self) -> str:
+        """The bytes as base64 text, in one line."""
+        return b64encode(self._bytes).decode("ascii")
+
+    def as_blob(self, blob_class: type[B], blob_class_args: Mapping[str, Any] | None = None) -> B:
+        """The same bytes as another type of blob; they are neither changed nor looked at.
+
+        Args:
+            blob_class: The type.
+            blob_class_args: Keyword arguments for it.
+        """
+        if not (isinstance(blob_class, type) and issubclass(blob_class, BytesBlob)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"as_blob takes a class of blobs, not {blob_class!r}")
+        return blob_class(self._bytes, **(blob_class_args or {}))
+
+    @property
+    def media_type(self) -> str:
+        """What the bytes are, as registered with IANA where there is a name for it."""
+        return "application/octet-stream"
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return len(self._bytes)
+
+    def __bytes__(self) -> bytes:
+        return self._bytes
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, BytesBlob):
+            return self._bytes == other._bytes
+        if isinstance(other, (bytes, bytearray, memoryview)):
+            return self._bytes == cast("bytes", other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._shown()})"
+
+    def _shown(self) -> str:
+        """What stands in the brackets of the repr; it never fails."""
+        if len(self._bytes) <= _SHOWN:
+            return repr(self._bytes)
+        return f"{self._bytes[:32]!r}..., {self.size:,} bytes"

@@ -1,0 +1,74 @@
+"""A file read, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePath
+from typing import Any
+
+from holdall.errors import InvalidArgumentError
+
+__all__ = ["load", "save", "suffix_of"]
+
+
+def _local(path: Any) -> str | None:
+    """A path of the file system; None is of something else that reads and writes."""
+    if isinstance(path, (str, PurePath)):
+        return os.path.expanduser(path)
+    if hasattr(path, "read_bytes") and hasattr(path, "write_bytes"):
+        return None
+    if isinstance(path, os.PathLike):
+        return os.path.expanduser(os.fsdecode(path))  # pyright: ignore[reportUnknownArgumentType]
+    raise InvalidArgumentError(f"a file is named by a str or a path, not by {type(path).__name__}")
+
+
+def suffix_of(path: Any) -> str:
+    """The end of a name, with its dot, in lower case; '' where there is none.
+
+    >>> suffix_of("photos/Oma.JPG")
+    '.jpg'
+    """
+    local = _local(path)
+    return (PurePath(local).suffix if local is not None else str(path.suffix)).lower()
+
+
+def load(path: Any) -> bytes:
+    """What a file holds."""
+    local = _local(path)
+    if local is None:
+        return path.read_bytes()
+    return Path(local).read_bytes()
+
+
+def save(path: Any, data: bytes) -> None:
+    """Write a file: a reader sees the old or all of the new, and an error leaves the old."""
+    local = _local(path)
+    if local is None:
+        path.write_bytes(data)
+        return
+    # What a link leads to is replaced, not the link.
+    target = os.path.realpath(local)
+    mode = None
+    try:
+        found = os.stat(target)
+        if not stat.S_ISREG(found.st_mode):
+            # A pipe or a device is written to; there is nothing to replace.
+            with open(target, "wb") as file:
+                file.write(data)
+            return
+        mode = stat.S_IMODE(found.st_mode)
+    except FileNotFoundError:
+        pass
+    draft = os.path.join(os.path.dirname(target), f".holdall-{os.urandom(8).hex()}.new")
+    # Not by tempfile, which would make the file private.
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with open(fd, "wb") as file:
+            if mode is not None:
+                os.chmod(draft, mode)
+            file.write(data)
+        os.replace(draft, target)
+    except BaseException:
+        os.unlink(draft)
+        raise

@@ -1,0 +1,81 @@
+"""Pictures."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from holdall.blobs.bytes import BytesBlob
+from holdall.blobs.media import MediaBlob, encoded
+from holdall.values.images import IMAGES, ImageSerializer, image_format
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ImageBlob"]
+
+
+class ImageBlob(MediaBlob):
+    """A picture. Bytes are kept as given: PNG, JPEG, WebP, GIF, TIFF, and the like.
+
+    Args:
+        blob: The bytes, which are not looked at before `as_image`; or a Pillow image, all frames of it.
+        format: As what an image is written: PNG, JPEG, WEBP, GIF or TIFF. None keeps all of it, as PNG, or as
+            TIFF for modes that PNG doesn't have; see `ImageSerializer` for what each format holds.
+
+    Raises:
+        SerializationError: The image can't be kept so.
+        MissingDependencyError: `pip install 'holdall[images]'`.
+
+    >>> from PIL import Image
+    >>> blob = ImageBlob(Image.linear_gradient("L"))
+    >>> blob.media_type, blob.as_image().size
+    ('image/png', (256, 256))
+    """
+
+    _formats = IMAGES
+
+    def __init__(
+        self,
+        blob: bytes | bytearray | memoryview | BytesBlob | Image,
+        *,
+        format: str | None = None,  # noqa: A002
+    ) -> None:
+        serializer = ImageSerializer(format)
+        if serializer.accepts(blob):
+            super().__init__(encoded(serializer, blob))
+        else:
+            super().__init__(blob)  # pyright: ignore[reportArgumentType]
+
+    def as_image(self) -> Image:
+        """The picture, loaded; of an animation the first frame, from which `seek` goes on.
+
+        Raises:
+            SerializationError: The bytes are no picture.
+            MissingDependencyError: `pip install 'holdall[images]'`.
+        """
+        return ImageSerializer().decode(self._bytes)
+
+    @property
+    def format(self) -> str | None:
+        return image_format(self._bytes)
+
+    @staticmethod
+    def _serializer(format: str | None) -> Any:  # noqa: A002
+        return ImageSerializer(format)
+
+    def _native(self) -> Any:
+        return self.as_image()
+
+    def _about(self) -> str:
+        if self.format is None:
+            return super()._about()
+        try:
+            from PIL import Image
+
+            # Its head only; nothing is decoded.
+            with Image.open(BytesIO(self._bytes), formats=[self.format]) as image:
+                return f"{self.format}, {image.width}x{image.height}, {image.mode}"
+        # A repr never fails, whatever the bytes are and whether or not Pillow is here.
+        except Exception:  # noqa: BLE001
+            return super()._about()

@@ -1,0 +1,170 @@
+"""JSON objects, and models kept as JSON."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+
+from holdall.blobs.bytes import BytesBlob
+from holdall.blobs.file import load, suffix_of
+from holdall.blobs.text import StrBlob
+from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.values.json import JsonSerializer
+from holdall.values.models import MsgspecSerializer, PydanticSerializer
+from holdall.values.packages import instance
+from holdall.values.registry import joined
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["JsonDictBlob", "JsonModelBlob"]
+
+_JSON = JsonSerializer()
+YAML_SUFFIXES = (".yaml", ".yml")
+
+M = TypeVar("M")
+
+
+class JsonDictBlob(StrBlob):
+    """A dict, kept as JSON. What plain JSON lacks, such as a datetime or a set, `JsonSerializer` tells of.
+
+    `load` and `dump` take YAML too, where a file's name ends so.
+
+    Args:
+        blob: The dict, or its JSON, which is not looked at before `as_dict`.
+
+    Raises:
+        SerializationError: JSON can't hold the dict.
+
+    >>> blob = JsonDictBlob({"a": [1, None]})
+    >>> blob
+    JsonDictBlob('{"a":[1,null]}')
+    >>> blob.as_dict()
+    {'a': [1, None]}
+    """
+
+    def __init__(self, blob: bytes | bytearray | memoryview | BytesBlob | str | dict[str, Any]) -> None:
+        super().__init__(joined(_JSON.encode(blob)) if isinstance(blob, dict) else blob)
+
+    @property
+    def media_type(self) -> str:
+        return "application/json"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The dict.
+
+        Raises:
+            SerializationError: The bytes are no JSON, or no object of JSON.
+        """
+        value = _JSON.decode(self._bytes)
+        if not isinstance(value, dict):
+            raise SerializationError(f"this JSON is a {type(value).__name__}, and a dict was expected")
+        return cast("dict[str, Any]", value)
+
+    @classmethod
+    def load(cls, f: Any) -> Self:
+        if suffix_of(f) in YAML_SUFFIXES:
+            from holdall.blobs.yaml import YamlDictBlob
+
+            return cls(YamlDictBlob(load(f)).as_dict())
+        return super().load(f)
+
+    def _for_suffix(self, suffix: str) -> bytes:
+        if suffix in YAML_SUFFIXES:
+            from holdall.blobs.yaml import YamlDictBlob
+
+            return YamlDictBlob(self.as_dict()).as_bytes()
+        return super()._for_suffix(suffix)
+
+
+def _checked(model_class: Any) -> type[Any]:
+    for module, name in (("pydantic", "BaseModel"), ("msgspec", "Struct")):
+        base: Any = getattr(sys.modules.get(module), name, None)
+        if (
+            isinstance(model_class, type)
+            and base
+            and issubclass(model_class, base)
+            and model_class is not base
+        ):
+            return cast("type[Any]", model_class)
+    raise InvalidArgumentError(
+        f"a model's class is a subclass of pydantic.BaseModel or of msgspec.Struct, not {model_class!r}"
+    )
+
+
+def _serializer_of(model_class: type[Any]) -> PydanticSerializer | MsgspecSerializer:
+    pydantic = hasattr(model_class, "model_validate_json")
+    return PydanticSerializer(model_class) if pydantic else MsgspecSerializer(model_class)
+
+
+class JsonModelBlob(StrBlob):
+    """A Pydantic model, or a msgspec Struct, kept as JSON.
+
+    Args:
+        blob: The model, a dict of its fields, or its JSON, which is not looked at before `as_model`.
+        model_class: What `as_model` makes of it. None is the class of the model given.
+
+    Raises:
+        SerializationError: The model can't be JSON, or its JSON would not give it back.
+        InvalidArgumentError: `model_class` isn't a class of models.
+
+    >>> from pydantic import BaseModel
+    >>> class User(BaseModel):
+    ...     name: str
+    >>> blob = JsonModelBlob(User(name="Ada"))
+    >>> blob.as_model()
+    User(name='Ada')
+    >>> JsonModelBlob(blob.as_bytes()).as_model(User)
+    User(name='Ada')
+    """
+
+    def __init__(
+        self,
+        blob: bytes | bytearray | memoryview | BytesBlob | str | dict[str, Any] | BaseModel | Any,
+        *,
+        model_class: type[Any] | None = None,
+    ) -> None:
+        if model_class is None and isinstance(blob, JsonModelBlob):
+            model_class = blob._model_class
+        if instance(blob, "pydantic", "BaseModel") or instance(blob, "msgspec", "Struct"):
+            kind = cast("type[Any]", type(blob))
+            super().__init__(joined(_serializer_of(kind).encode(blob)))
+            model_class = model_class or kind
+        elif isinstance(blob, dict):
+            super().__init__(joined(_JSON.encode(blob)))
+        else:
+            super().__init__(cast(Any, blob))
+        self._model_class: type[Any] | None = None if model_class is None else _checked(model_class)
+
+    @property
+    def media_type(self) -> str:
+        return "application/json"
+
+    @overload
+    def as_model(self) -> Any: ...
+
+    @overload
+    def as_model(self, model_class: type[M]) -> M: ...
+
+    def as_model(self, model_class: type[Any] | None = None) -> Any:
+        """The model, validated.
+
+        Args:
+            model_class: Its class, where the blob doesn't know it or another is wanted.
+
+        Raises:
+            SerializationError: The bytes are no JSON, or not of this model.
+            InvalidArgumentError: There is no class.
+        """
+        chosen = self._model_class if model_class is None else _checked(model_class)
+        if chosen is None:
+            raise InvalidArgumentError("these are bytes of an unknown model: give its class to as_model")
+        return _serializer_of(chosen).decode(self._bytes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them, not validated.
+
+        Raises:
+            SerializationError: The bytes are no JSON, or no object of JSON.
+        """
+        return JsonDictBlob(self._bytes).as_dict()

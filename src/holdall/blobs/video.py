@@ -1,0 +1,121 @@
+"""Video."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path, PurePath
+from typing import Any
+
+from holdall.blobs.bytes import BytesBlob
+from holdall.blobs.file import save, suffix_of
+from holdall.blobs.media import MediaBlob, encoded
+from holdall.values.packages import needed
+from holdall.values.registry import joined
+from holdall.values.video import VIDEO, VideoSerializer, open_video, video_format
+
+__all__ = ["VideoBlob", "drop_source"]
+
+
+class VideoBlob(MediaBlob):
+    """Video. Bytes are kept as given: MP4, WebM, and what else `VideoSerializer` reads.
+
+    Args:
+        blob: The bytes, which are not looked at before `as_video`; or a MoviePy clip, which is rendered.
+        format: As what a clip is written: MP4 or WEBM. None is MP4.
+        delete_temp_clip_file: Remove the file that a clip was read from, if it is a temporary one.
+
+    Raises:
+        SerializationError: The clip has no duration or no rate of frames, or fails while it is rendered.
+        MissingDependencyError: `pip install 'holdall[video]'`.
+
+    >>> from moviepy import ColorClip
+    >>> blob = VideoBlob(ColorClip((32, 16), color=(200, 30, 30), duration=0.5).with_fps(10))
+    >>> with blob.as_video() as clip:
+    ...     print(blob.media_type, clip.size, clip.duration)
+    video/mp4 [32, 16] 0.5
+    """
+
+    _formats = VIDEO
+
+    def __init__(
+        self,
+        blob: bytes | bytearray | memoryview | BytesBlob | Any,
+        *,
+        format: str | None = None,  # noqa: A002
+        delete_temp_clip_file: bool = False,
+    ) -> None:
+        serializer = VideoSerializer(format)
+        if serializer.accepts(blob):
+            super().__init__(encoded(serializer, blob))
+            if delete_temp_clip_file:
+                drop_source(blob)
+        else:
+            super().__init__(blob)
+
+    def as_video(self, filename: str | PurePath | None = None) -> Any:
+        """The video as a MoviePy `VideoFileClip`. Close it, or use it in a `with`, to end its processes.
+
+        Args:
+            filename: The file to write first, from which the clip then reads; it is yours to remove. None
+                needs no file that anybody sees or has to remove.
+
+        Raises:
+            SerializationError: The bytes are no video.
+            MissingDependencyError: `pip install 'holdall[video]'`.
+        """
+        if filename is None:
+            return VideoSerializer().decode(self._bytes)
+        needed("moviepy.video.VideoClip", "video", "video")
+        save(filename, self._for_suffix(suffix_of(filename)))
+        return open_video(os.path.expanduser(filename))
+
+    @property
+    def format(self) -> str | None:
+        return video_format(self._bytes)
+
+    def _about(self) -> str:
+        seconds = _duration(self._bytes) if self.format == "MP4" else None
+        return super()._about() if seconds is None else f"MP4, {seconds:.2f} s"
+
+    @staticmethod
+    def _serializer(format: str | None) -> Any:  # noqa: A002
+        return VideoSerializer(format)
+
+    def _native(self) -> Any:
+        return self.as_video()
+
+    def as_format(self, format: str) -> VideoBlob:  # noqa: A002
+        serializer = self._serializer(format)
+        if self.format == serializer.format:
+            return self
+        with self.as_video() as clip:
+            return type(self)(joined(serializer.encode(clip)))
+
+
+def _duration(data: bytes) -> float | None:
+    """What the head of an MP4 says that it lasts, in seconds; see ISO/IEC 14496-12, "Movie Header Box"."""
+    start, end = 0, len(data)
+    # Boxes hold boxes: this looks at the sizes of the outer ones, and into the one of the movie.
+    while start + 16 <= end:
+        size, kind = struct.unpack_from(">I4s", data, start)
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, start + 8)
+        if kind == b"mvhd" and start + 40 <= end:
+            at, form = (start + 28, ">IQ") if data[start + 8] == 1 else (start + 20, ">II")
+            scale, length = struct.unpack_from(form, data, at)
+            return length / scale if scale else None
+        if size < 8:
+            return None
+        start += 8 if kind == b"moov" else size
+    return None
+
+
+def drop_source(clip: Any) -> None:
+    """Remove the file that a clip of MoviePy reads, if it lies among the temporary files."""
+    import tempfile
+
+    name = getattr(clip, "filename", None)
+    if isinstance(name, str) and Path(name).resolve().is_relative_to(Path(tempfile.gettempdir()).resolve()):
+        clip.close()
+        Path(name).unlink(missing_ok=True)
