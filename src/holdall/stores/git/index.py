@@ -1,0 +1,265 @@
+"""The index of a work tree, read and written: which files git tracks, and what it knows of each.
+
+The format is that of git's `Documentation/gitformat-index.txt`, versions 2 to 4 for reading, 2 and 3 for
+writing. The optional extensions, which only save git time, are left out of what is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from holdall.errors import KeyConflictError, StoreUnavailableError, UnsupportedOperation
+from holdall.stores.git.names import key_of, path_of
+
+__all__ = ["EMPTY", "Entry", "Index", "read_index"]
+
+_EXTENDED = 0x4000
+
+
+class Entry(NamedTuple):
+    """A file that git tracks."""
+
+    path: str
+    oid: bytes
+    mode: int
+    mtime: int
+    """In nanoseconds; it tells, with the next two, whether the file is as it was."""
+    inode: int
+    size: int
+    skip: bool = False
+    """Whether git leaves it out of the work tree (a sparse checkout)."""
+
+    def is_clean(self, found: os.stat_result) -> bool:
+        """Whether a file is the one that git knows."""
+        return (
+            found.st_mtime_ns == self.mtime
+            and found.st_size & 0xFFFFFFFF == self.size
+            and found.st_ino & 0xFFFFFFFF == self.inode
+        )
+
+
+class Index:
+    """What an index file holds. It isn't changed: `changed` makes another."""
+
+    def __init__(
+        self,
+        signature: tuple[int, int, int] | None,
+        paths: list[bytes],
+        raws: list[bytes],
+        entries: dict[str, Entry],
+        extended: bool = False,
+        unmerged: bool = False,
+    ) -> None:
+        self.signature = signature
+        """Of the file that it was read from: time, inode, size."""
+        self.paths = paths
+        """Of every entry, sorted."""
+        self.raws = raws
+        self.entries = entries
+        """By key."""
+        self.extended = extended
+        """Whether an entry may have more flags than version 2 knows."""
+        self.unmerged = unmerged
+        self._keys: list[str] | None = None
+        self._converts: bool | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        """Sorted."""
+        if self._keys is None:
+            self._keys = sorted(self.entries)
+        return self._keys
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether a tracked `.gitattributes` may convert what git keeps."""
+        if self._converts is None:
+            self._converts = any(path.endswith(b".gitattributes") for path in self.paths)
+        return self._converts
+
+    def find(self, path: bytes) -> int:
+        """The place of a path's entry, or -1."""
+        place = bisect_left(self.paths, path)
+        return place if place < len(self.paths) and self.paths[place] == path else -1
+
+    def below(self, path: bytes) -> bool:
+        """Whether entries lie below a path."""
+        place = bisect_left(self.paths, path + b"/")
+        return place < len(self.paths) and self.paths[place].startswith(path + b"/")
+
+    def changed(self, changes: Mapping[bytes, tuple[int, bytes, os.stat_result] | None], fold: bool) -> Index:
+        """This index with other entries: a mode, an object and a file's stat(2); None for none."""
+        paths, raws, entries = self.paths.copy(), self.raws.copy(), self.entries.copy()
+        # A stable sort: what goes makes room for what comes.
+        for path, change in sorted(changes.items(), key=lambda item: item[1] is not None):
+            place = bisect_left(paths, path)
+            there = place < len(paths) and paths[place] == path
+            key = key_of(path, fold)
+            if change is None:
+                if there:
+                    del paths[place], raws[place]
+                if key is not None and key in entries and entries[key].path.encode() == path:
+                    del entries[key]
+                continue
+            raw, entry = _packed(path, *change)
+            if there:
+                raws[place] = raw
+            else:
+                paths.insert(place, path)
+                raws.insert(place, raw)
+            if key is not None and entry.mode != 0o120000:
+                entries[key] = entry
+        made = Index(None, paths, raws, entries, self.extended, self.unmerged)
+        if not any(path.endswith(b".gitattributes") for path in changes):
+            made._converts = self._converts
+        return made
+
+    def check_room(self, path: bytes, gone: Mapping[bytes, object]) -> None:
+        """Refuse a path where a blob is in the way that stays.
+
+        Raises:
+            KeyConflictError: The path is below a blob, or blobs are below it.
+        """
+        end = path.rfind(b"/")
+        while end > 0:
+            if self.find(path[:end]) >= 0 and path[:end] not in gone:
+                raise KeyConflictError(
+                    f"{os.fsdecode(path[:end])!r} is a blob; a work tree can't hold blobs below it too"
+                )
+            end = path.rfind(b"/", 0, end)
+        place = bisect_left(self.paths, path + b"/")
+        while place < len(self.paths) and self.paths[place].startswith(path + b"/"):
+            if self.paths[place] not in gone:
+                raise KeyConflictError("blobs lie below it, and a work tree can't hold both")
+            place += 1
+
+    def packed(self, algorithm: str) -> bytes:
+        """The bytes of the file."""
+        at = 60 + _wide(algorithm)
+        version = 3 if self.extended and any(raw[at] & 0x40 for raw in self.raws) else 2
+        content = b"".join((struct.pack(">4sII", b"DIRC", version, len(self.raws)), *self.raws))
+        return content + hashlib.new(algorithm, content).digest()
+
+
+def _wide(algorithm: str) -> int:
+    return 0 if algorithm == "sha1" else 12
+
+
+def _packed(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[bytes, Entry]:
+    mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
+    inode, size = found.st_ino & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF
+    raw = (
+        struct.pack(
+            ">10I",
+            *(ctime // 1_000_000_000 & 0xFFFFFFFF, ctime % 1_000_000_000),
+            *(mtime // 1_000_000_000 & 0xFFFFFFFF, mtime % 1_000_000_000),
+            *(found.st_dev & 0xFFFFFFFF, inode, mode),
+            *(found.st_uid & 0xFFFFFFFF, found.st_gid & 0xFFFFFFFF, size),
+        )
+        + oid
+        + min(len(path), 0xFFF).to_bytes(2, "big")
+        + path
+    )
+    raw += b"\0" * (8 - len(raw) % 8)
+    return raw, Entry(os.fsdecode(path), oid, mode, mtime, inode, size)
+
+
+EMPTY = Index(None, [], [], {})
+
+
+def read_index(path: str, algorithm: str, fold: bool) -> Index:
+    """The index in a file; empty if there is none.
+
+    Raises:
+        StoreUnavailableError: The file is damaged.
+        UnsupportedOperation: It is of a kind that only git reads.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = os.fstat(file.fileno())
+            content = file.read()
+    except FileNotFoundError:
+        return EMPTY
+    width = 20 + _wide(algorithm)
+    if len(content) < 12 + width or content[:4] != b"DIRC":
+        raise StoreUnavailableError("the index of the repository is damaged; `git reset` makes a new one")
+    version, count = struct.unpack_from(">II", content, 4)
+    if version not in (2, 3, 4):
+        raise UnsupportedOperation(f"the index is of version {version}, which only git reads")
+    head = struct.Struct(f">10I{width}sH")
+    paths: list[bytes] = []
+    raws: list[bytes] = []
+    entries: dict[str, Entry] = {}
+    at, before = 12, b""
+    unmerged = extended = False
+    try:
+        for _ in range(count):
+            begin = at
+            _, _, seconds, nanoseconds, _, inode, mode, _, _, size, oid, flags = head.unpack_from(content, at)
+            at += head.size
+            more = 0
+            if flags & _EXTENDED:
+                extended = True
+                more = int.from_bytes(content[at : at + 2], "big")
+                at += 2
+            if version == 4:
+                strip, at = _varint(content, at)
+                end = content.index(b"\0", at)
+                name = before[: len(before) - strip] + content[at:end]
+                at = end + 1
+                raw = content[begin : begin + head.size + (2 if flags & _EXTENDED else 0)] + name
+                raw += b"\0" * (8 - len(raw) % 8)
+            else:
+                length = flags & 0xFFF
+                end = at + length if length < 0xFFF else content.index(b"\0", at)
+                name = content[at:end]
+                at = begin + ((end - begin) // 8 + 1) * 8
+                raw = content[begin:at]
+            before = name
+            paths.append(name)
+            raws.append(raw)
+            if flags & 0x3000:
+                unmerged = True
+                continue
+            if mode & 0o170000 != 0o100000:
+                continue
+            key = key_of(name, fold)
+            if key is None:
+                continue
+            # The spelling of our own hides a literal one.
+            if key in entries and path_of(key, fold).encode() != name:
+                continue
+            moment = seconds * 1_000_000_000 + nanoseconds
+            skip = bool(more & 0x4000)
+            entries[key] = Entry(os.fsdecode(name), oid, mode, moment, inode, size, skip)
+    except (struct.error, ValueError, IndexError) as error:
+        raise StoreUnavailableError(
+            "the index of the repository is damaged; `git reset` makes a new one"
+        ) from error
+    while at + 8 <= len(content) - width:
+        name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "big")
+        if not name[:1].isupper():
+            raise UnsupportedOperation(
+                f"the index has the extension {name.decode(errors='replace')!r} (a split or sparse "
+                "index), which only git reads: run "
+                "`git update-index --no-split-index` or `git sparse-checkout disable`"
+            )
+        at += 8 + length
+    signature = found.st_mtime_ns, found.st_ino, found.st_size
+    return Index(signature, paths, raws, entries, extended, unmerged)
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    byte = content[at]
+    at += 1
+    value = byte & 0x7F
+    while byte & 0x80:
+        byte = content[at]
+        at += 1
+        value = ((value + 1) << 7) | (byte & 0x7F)
+    return value, at

@@ -1,0 +1,381 @@
+"""The objects of a repository: blobs, trees and commits, written loose, read loose or by `git cat-file`.
+
+A loose object is a header and its bytes, deflated, in a file named by the hash of both: see git's
+`Documentation/gitformat-loose.txt`. What lies in packs is read by git itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import BinaryIO, TypeVar
+
+from holdall.errors import IntegrityError, StoreUnavailableError
+from holdall.ranges import CHUNK
+from holdall.stores.git.program import Git, Pipe
+
+__all__ = ["FOLDER", "Objects", "Tree", "sync_folder"]
+
+T = TypeVar("T")
+
+FOLDER = b"40000"
+"""The mode of a tree in a tree."""
+_CACHED = 512
+_SMALL = 1 << 16
+_names = count()
+
+
+class Tree:
+    """What a tree object holds, in git's order: a folder sorts as if its name ended in `/`."""
+
+    __slots__ = ("keys", "raws")
+
+    def __init__(self, keys: list[bytes], raws: list[bytes]) -> None:
+        self.keys = keys
+        self.raws = raws
+
+    @classmethod
+    def read(cls, content: bytes, width: int) -> Tree:
+        keys: list[bytes] = []
+        raws: list[bytes] = []
+        at = 0
+        while at < len(content):
+            space = content.index(b" ", at)
+            end = content.index(b"\0", space)
+            name = content[space + 1 : end]
+            keys.append(name + b"/" if content[at:space] == FOLDER else name)
+            raws.append(content[at : end + 1 + width])
+            at = end + 1 + width
+        return cls(keys, raws)
+
+    def copy(self) -> Tree:
+        return Tree(self.keys.copy(), self.raws.copy())
+
+    def find(self, name: bytes) -> tuple[bytes, bytes] | None:
+        """The mode and the object of a name."""
+        for key in (name, name + b"/"):
+            place = bisect_left(self.keys, key)
+            if place < len(self.keys) and self.keys[place] == key:
+                raw = self.raws[place]
+                end = raw.index(b"\0")
+                return raw[: raw.index(b" ")], raw[end + 1 :]
+        return None
+
+    def put(self, name: bytes, entry: tuple[bytes, bytes] | None) -> None:
+        """Let a name be this mode and object, or nothing."""
+        for key in (name, name + b"/"):
+            place = bisect_left(self.keys, key)
+            if place < len(self.keys) and self.keys[place] == key:
+                del self.keys[place], self.raws[place]
+        if entry is not None:
+            key = name + b"/" if entry[0] == FOLDER else name
+            place = bisect_left(self.keys, key)
+            self.keys.insert(place, key)
+            self.raws.insert(place, entry[0] + b" " + name + b"\0" + entry[1])
+
+    def entries(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Each one's mode, name and object."""
+        for raw in self.raws:
+            space, end = raw.index(b" "), raw.index(b"\0")
+            yield raw[:space], raw[space + 1 : end], raw[end + 1 :]
+
+
+class Objects:
+    """The objects of one repository.
+
+    Args:
+        git: Runs git there.
+        folder: The folder `objects`.
+        algorithm: `sha1` or `sha256`.
+        durable: Whether what is written is on the disk when it is named.
+    """
+
+    def __init__(self, git: Git, folder: str, algorithm: str, durable: bool) -> None:
+        self._git = git
+        self._folder = folder
+        self.algorithm = algorithm
+        self.width = 20 if algorithm == "sha1" else 32
+        self._durable = durable
+        self._batch = Pipe(git.folder, "cat-file", "--batch")
+        self._check = Pipe(git.folder, "cat-file", "--batch-check")
+        self._trees: dict[bytes, Tree] = {}
+        self._roots: dict[bytes, bytes] = {}
+
+    def close(self) -> None:
+        self._batch.close()
+        self._check.close()
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def _path(self, oid: bytes) -> str:
+        name = oid.hex()
+        return f"{self._folder}/{name[:2]}/{name[2:]}"
+
+    def _loose(self, oid: bytes) -> bytes | None:
+        try:
+            fd = os.open(self._path(oid), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None  # it is in a pack, or in another repository that this one borrows from
+        try:
+            packed = os.read(fd, _SMALL)
+            if len(packed) == _SMALL:
+                return None  # git streams it
+        finally:
+            os.close(fd)
+        return zlib.decompress(packed)
+
+    def read(self, oid: bytes) -> bytes:
+        """The bytes of an object that is known to be small."""
+        try:
+            loose = self._loose(oid)
+        except zlib.error as error:
+            raise IntegrityError(f"the object {oid.hex()} is damaged; see `git fsck`") from error
+        if loose is not None:
+            return loose[loose.index(b"\0") + 1 :]
+
+        def answer(source: BinaryIO) -> bytes:
+            size = _size(source.readline(), oid)
+            content = source.read(size)
+            source.read(1)
+            return content
+
+        return self._batch.ask(oid.hex().encode() + b"\n", answer)
+
+    def size(self, oid: bytes) -> int:
+        """Of a blob, in bytes."""
+        try:
+            fd = os.open(self._path(oid), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return self._check.ask(oid.hex().encode() + b"\n", lambda source: _size(source.readline(), oid))
+        try:
+            start = zlib.decompressobj().decompress(os.read(fd, 256), 64)
+        finally:
+            os.close(fd)
+        return int(start[start.index(b" ") + 1 : start.index(b"\0")])
+
+    def stream(self, oid: bytes) -> Iterator[bytes]:
+        """The bytes of a blob, in pieces."""
+        with self._git.streaming("cat-file", "blob", oid.hex()) as source:
+            while piece := source.read(CHUNK):
+                yield piece
+
+    def resolve(self, revision: str) -> bytes | None:
+        """The commit that a revision names; None if it names none."""
+        if not revision or any(char in revision for char in "\n\0") or revision.startswith("-"):
+            return None
+
+        def answer(source: BinaryIO) -> bytes | None:
+            words = source.readline().split()
+            return bytes.fromhex(words[0].decode()) if len(words) == 3 and words[1] == b"commit" else None
+
+        return self._check.ask(revision.encode() + b"^{commit}\n", answer)
+
+    def root(self, commit: bytes) -> bytes:
+        """The tree of a commit."""
+        found = self._roots.get(commit)
+        if found is None:
+            content = self.read(commit)
+            found = bytes.fromhex(content[5 : content.index(b"\n")].decode())
+            self._remember(self._roots, commit, found)
+        return found
+
+    def tree(self, oid: bytes) -> Tree:
+        """A tree, which the caller leaves as it is."""
+        found = self._trees.get(oid)
+        if found is None:
+            found = Tree.read(self.read(oid), self.width)
+            self._remember(self._trees, oid, found)
+        return found
+
+    @staticmethod
+    def _remember(cache: dict[bytes, T], key: bytes, value: T) -> None:
+        if len(cache) >= _CACHED:
+            cache.clear()
+        cache[key] = value
+
+    def find(self, root: bytes, path: bytes) -> tuple[bytes, bytes] | None:
+        """The mode and the object of a path in a tree."""
+        names = path.split(b"/")
+        for name in names[:-1]:
+            found = self.tree(root).find(name)
+            if found is None or found[0] != FOLDER:
+                return None
+            root = found[1]
+        return self.tree(root).find(names[-1])
+
+    def walk(self, root: bytes, above: bytes = b"") -> Iterator[tuple[bytes, bytes, bytes]]:
+        """The mode, path and object of everything in a tree that is no tree."""
+        for mode, name, oid in self.tree(root).entries():
+            if mode == FOLDER:
+                yield from self.walk(oid, above + name + b"/")
+            else:
+                yield mode, above + name, oid
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def write(self, kind: bytes, content: bytes | memoryview) -> bytes:
+        """Keep an object: what names it."""
+        header = b"%s %d\0" % (kind, len(content))
+        digest = hashlib.new(self.algorithm, header, usedforsecurity=False)
+        digest.update(content)
+        oid = digest.digest()
+        if not self._has(oid):
+            if len(content) < CHUNK:
+                self._keep(oid, iter((zlib.compress(header + bytes(content), 1),)))
+            else:
+                views = memoryview(content)
+                pieces = (views[at : at + CHUNK] for at in range(0, len(content), CHUNK))
+                self._keep(oid, _deflated(header, pieces))
+        return oid
+
+    def write_file(self, fd: int, size: int) -> bytes:
+        """Keep the bytes of an open file as a blob."""
+        header = b"blob %d\0" % size
+        digest = hashlib.new(self.algorithm, header, usedforsecurity=False)
+        for piece in _pieces(fd, size):
+            digest.update(piece)
+        oid = digest.digest()
+        if not self._has(oid):
+            self._keep(oid, _deflated(header, _pieces(fd, size)))
+        return oid
+
+    def hash_file(self, fd: int, size: int) -> bytes:
+        """What would name the bytes of an open file."""
+        digest = hashlib.new(self.algorithm, b"blob %d\0" % size, usedforsecurity=False)
+        for piece in _pieces(fd, size):
+            digest.update(piece)
+        return digest.digest()
+
+    def _has(self, oid: bytes) -> bool:
+        try:
+            # As git does: what is named again isn't to be pruned as old and unused.
+            os.utime(self._path(oid))
+        except OSError:
+            return False
+        return True
+
+    def _keep(self, oid: bytes, pieces: Iterator[bytes]) -> None:
+        path = self._path(oid)
+        folder = path[: path.rindex("/")]
+        # Names that begin so are swept by git, should a kill leave one.
+        temporary = f"{folder}/tmp_obj_{os.getpid():x}_{next(_names)}_{os.urandom(3).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(temporary, flags, 0o444)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            fd = os.open(temporary, flags, 0o444)
+        try:
+            try:
+                for piece in pieces:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[os.write(fd, view) :]
+                if self._durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        if self._durable:
+            sync_folder(folder)
+
+    def graft(self, oid: bytes | None, changes: Mapping[bytes, tuple[bytes, bytes] | None]) -> bytes | None:
+        """The tree that another becomes by changes of paths, written; None for an empty one."""
+        tree = Tree([], []) if oid is None else self.tree(oid).copy()
+        here: dict[bytes, tuple[bytes, bytes] | None] = {}
+        below: dict[bytes, dict[bytes, tuple[bytes, bytes] | None]] = {}
+        for path, change in changes.items():
+            name, slash, rest = path.partition(b"/")
+            if slash:
+                below.setdefault(name, {})[rest] = change
+            else:
+                here[name] = change
+        for name, inner in below.items():
+            found = tree.find(name)
+            folder = found[1] if found is not None and found[0] == FOLDER else None
+            made = self.graft(folder, inner)
+            if made is not None:
+                tree.put(name, (FOLDER, made))
+            elif folder is not None:
+                tree.put(name, None)
+        for name, change in here.items():
+            if change is None:
+                found = tree.find(name)
+                if found is None or found[0] == FOLDER:
+                    continue
+            tree.put(name, change)
+        if not tree.raws:
+            return None
+        made = self.write(b"tree", b"".join(tree.raws))
+        self._remember(self._trees, made, tree)
+        return made
+
+    def differ(
+        self, old: bytes | None, new: bytes | None, above: bytes = b""
+    ) -> Iterator[tuple[bytes, tuple[bytes, bytes] | None, tuple[bytes, bytes] | None]]:
+        """The paths that two trees differ in, with what each has there."""
+        if old == new:
+            return
+        one = {} if old is None else {key: entry for key, *entry in self._keyed(old)}
+        two = {} if new is None else {key: entry for key, *entry in self._keyed(new)}
+        for key in sorted({*one, *two}):
+            was, now = one.get(key), two.get(key)
+            if was == now:
+                continue
+            if key.endswith(b"/"):
+                yield from self.differ(
+                    None if was is None else was[1], None if now is None else now[1], above + key
+                )
+            else:
+                yield (
+                    above + key,
+                    None if was is None else (was[0], was[1]),
+                    None if now is None else (now[0], now[1]),
+                )
+
+    def _keyed(self, oid: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+        for key, (mode, _, inner) in zip(self.tree(oid).keys, self.tree(oid).entries(), strict=True):
+            yield key, mode, inner
+
+
+def sync_folder(folder: str) -> None:
+    """Have the names in a folder on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _size(line: bytes, oid: bytes) -> int:
+    words = line.split()
+    if len(words) != 3:
+        if not line:
+            raise EOFError
+        raise StoreUnavailableError(f"the repository lacks the object {oid.hex()}; see `git fsck`")
+    return int(words[2])
+
+
+def _pieces(fd: int, size: int) -> Iterator[bytes]:
+    at = 0
+    while at < size:
+        piece = os.pread(fd, min(CHUNK, size - at), at)
+        if not piece:
+            return
+        at += len(piece)
+        yield piece
+
+
+def _deflated(header: bytes, pieces: Iterator[bytes] | Iterator[memoryview]) -> Iterator[bytes]:
+    deflate = zlib.compressobj(1)
+    yield deflate.compress(header)
+    for piece in pieces:
+        yield deflate.compress(piece)
+    yield deflate.flush()

@@ -1,0 +1,161 @@
+"""What a repository held at one commit."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdall.errors import BlobNotFoundError, InvalidArgumentError
+from holdall.keys import check_key
+from holdall.ranges import CHUNK, cut, span
+from holdall.store import Can, Info, Piece, Store
+from holdall.stores.git.names import key_of, path_of
+
+if TYPE_CHECKING:
+    from holdall.stores.git.store import GitStore
+
+__all__ = ["GitRevision", "Known", "Revision", "read_log"]
+
+
+class Revision(NamedTuple):
+    """A commit, as `history` tells it."""
+
+    commit: str
+    """Its name in hexadecimal, which `at` and `revert` take."""
+    author: str
+    email: str
+    modified: datetime
+    """When it was written; aware, in UTC."""
+    message: str
+
+
+class Known:
+    """What was found out of a commit, which never changes."""
+
+    def __init__(self, commit: bytes, root: bytes) -> None:
+        self.commit = commit
+        self.root = root
+        self.when: float | None = None
+        self.everything: tuple[list[str], dict[str, bytes]] | None = None
+
+
+class GitRevision(Store):
+    """A repository as it was at one commit, to be read.
+
+    It is made by `GitStore.at`. It reads what git keeps: where attributes convert (line ends, filters), that
+    is the form in the repository. The time of a blob is that of the commit.
+
+    Args:
+        store: The store.
+        revision: What `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`. It is looked up once.
+
+    Raises:
+        InvalidArgumentError: It names no commit.
+    """
+
+    can = Can.LIST | Can.RANGE
+
+    def __init__(self, store: GitStore, revision: str, *, _known: Known | None = None) -> None:
+        self._store = store
+        self._repository = store._repository  # pyright: ignore[reportPrivateUsage]
+        self._objects = self._repository.objects
+        if _known is None:
+            commit = self._objects.resolve(revision)
+            if commit is None:
+                raise InvalidArgumentError(f"{revision!r} names no commit of {self._repository.top!r}")
+            _known = Known(commit, self._objects.root(commit))
+        self._known = _known
+
+    @property
+    def commit(self) -> str:
+        """The commit's name in hexadecimal."""
+        return self._known.commit.hex()
+
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "revision": self.commit}
+
+    def _check_open(self) -> None:
+        if self._store._closed:  # pyright: ignore[reportPrivateUsage]
+            raise self._closed_error()
+
+    def _modified(self) -> float:
+        if self._known.when is None:
+            content = self._objects.read(self._known.commit)
+            at = content.index(b"\ncommitter ")
+            self._known.when = float(content[at + 1 : content.index(b"\n", at + 1)].split()[-2])
+        return self._known.when
+
+    def _everything(self) -> tuple[list[str], dict[str, bytes]]:
+        """The keys, sorted, and the blob of each."""
+        self._check_open()
+        if self._known.everything is None:
+            blobs: dict[str, bytes] = {}
+            fold = self._repository.fold
+            for mode, path, oid in self._objects.walk(self._known.root):
+                key = key_of(path, fold) if mode[:3] == b"100" else None
+                # The spelling of our own hides a literal one.
+                if key is not None and (key not in blobs or os.fsencode(path_of(key, fold)) == path):
+                    blobs[key] = oid
+            self._known.everything = sorted(blobs), blobs
+        return self._known.everything
+
+    def _blob(self, key: str) -> bytes:
+        self._check_open()
+        path = path_of(key, self._repository.fold)
+        found = self._objects.find(self._known.root, os.fsencode(path))
+        if found is not None and found[0][:3] == b"100":
+            return found[1]
+        # Another program may have spelled it in another way.
+        if path == key or (oid := self._everything()[1].get(key)) is None:
+            raise BlobNotFoundError(key=key)
+        return oid
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if self._closed:
+            raise self._closed_error()
+        key = check_key(key)
+        try:
+            oid = self._blob(key)
+        except BlobNotFoundError:
+            return default
+        if self._objects.size(oid) > CHUNK:
+            return b"".join(self._objects.stream(oid))
+        return self._objects.read(oid)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        oid = self._blob(key)
+        info = self._described(key, oid)
+        start, stop = span(start, stop, info.size)
+        if info.size <= CHUNK:
+            return info, iter((self._objects.read(oid)[start:stop],))
+        pieces = self._objects.stream(oid)
+        return info, pieces if (start, stop) == (0, info.size) else cut(pieces, start, stop)
+
+    def _info(self, key: str) -> Info:
+        return self._described(key, self._blob(key))
+
+    def _described(self, key: str, oid: bytes) -> Info:
+        return Info(key, self._objects.size(oid), oid.hex(), self._modified())
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        blobs = self._everything()[1]
+        return (self._described(key, blobs[key]) for key in self._keys(prefix, after))
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        keys = self._everything()[0]
+        place = max(bisect_left(keys, prefix), bisect_right(keys, after))
+        while place < len(keys) and keys[place].startswith(prefix):
+            yield keys[place]
+            place += 1
+
+
+def read_log(printed: bytes) -> Iterator[Revision]:
+    """What `git log --format=%H%x00%an%x00%ae%x00%at%x00%B%x00` prints."""
+    fields = printed.decode(errors="replace").split("\0")
+    for at in range(0, len(fields) - 5, 5):
+        commit, author, email, seconds, message = fields[at : at + 5]
+        moment = datetime.fromtimestamp(int(seconds), UTC)
+        yield Revision(commit.strip(), author, email, moment, message.strip())

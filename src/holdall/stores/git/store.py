@@ -1,0 +1,654 @@
+"""The store over a repository: what a key is there, how it is read, and what is committed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    KeyConflictError,
+    StoreError,
+)
+from holdall.ranges import CHUNK, span
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.stores.git.names import key_of, path_of
+from holdall.stores.git.program import Git
+from holdall.stores.git.repository import Change, Draft, Moved, Repository, failed
+from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
+from holdall.stores.nofollow import READ, has_link, open_file
+
+if TYPE_CHECKING:
+    from holdall.stores.git.index import Entry
+    from holdall.stores.git.remote import Remote
+
+__all__ = ["GitStore"]
+
+T = TypeVar("T")
+
+_GUESS = 1 << 16
+_GC = 1000
+
+
+class GitStore(Store):
+    """A store in a git repository: the files that git tracks in a work tree are the blobs, and every put and
+    delete is a commit (`Add a/b`, `Update a/b`, `Delete a/b`).
+
+    A put of what is there already commits nothing; `put_many` and `delete_many` are one commit each. After a
+    call the work tree is as clean as before it: what a person has edited or staged elsewhere stays so, and
+    is not part of the commit. Keys are spelled as in `FilesystemStore`; a segment that some system takes for
+    `.git` is escaped too. Links and submodules are no blobs, nor are files that git doesn't track, which are
+    never overwritten: a put there raises `KeyConflictError`, and `InvalidKeyError` where git ignores it.
+
+    The ETag is the name of git's object and the time of the file. Processes lock each other out while they
+    commit, and take git's own locks, so that people may use git in the same work tree.
+
+    Args:
+        path: The work tree. Where no repository is, one is made.
+        author: Who writes, such as `Ann <ann@example.org>`; by default whom git's configuration names.
+        durable: Whether a commit is on the disk when it is acknowledged (fsync).
+        remote: A remote of the repository to keep up with, by its name; True is `origin`.
+        pull_interval: After how many seconds a read fetches first; 0 is always, None never.
+        push: When commits are pushed: `background`, `now` (before the call returns), or None (by `sync`).
+        timeout: In seconds, for what waits for the remote.
+
+    Raises:
+        StoreUnavailableError: It can't be opened, or git isn't installed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with GitStore(folder, author="Ann <ann@example.org>") as store:
+    ...         store["notes/today.txt"] = b"hello"
+    ...         store["notes/today.txt"] = b"bye"
+    ...         [revision.message for revision in store.history()], store.at("HEAD~1")["notes/today.txt"]
+    (['Update notes/today.txt', 'Add notes/today.txt'], b'hello')
+    """
+
+    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.BULK
+    schemes = ("git+file",)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        author: str | None = None,
+        durable: bool = False,
+        remote: bool | str = False,
+        pull_interval: float | None = 60.0,
+        push: str | None = "background",
+        timeout: float = 60.0,
+    ) -> None:
+        try:
+            given = os.fspath(path)
+        except TypeError:
+            raise InvalidArgumentError(f"a path is a str or a Path, not {type(path).__name__}") from None
+        if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"{given!r} is no path of a folder")
+        if author is not None and not _is_person(author):
+            raise InvalidArgumentError(f"an author is 'Name <mail>', not {author!r}")
+        if push not in ("background", "now", None):
+            raise InvalidArgumentError(f"push is 'background', 'now' or None, not {push!r}")
+        if pull_interval is not None and not pull_interval >= 0:
+            raise InvalidArgumentError("pull_interval is seconds, 0 or more, or None")
+        if not timeout > 0:
+            raise InvalidArgumentError("a timeout is more than zero seconds")
+        self._given = os.path.abspath(os.path.expanduser(given))
+        self._author, self._durable, self._timeout = author, durable, timeout
+        self._remote_given, self._pull_interval, self._push = remote, pull_interval, push
+        try:
+            self._repository = Repository(os.path.realpath(self._given), author, durable, timeout)
+        except OSError as error:
+            raise failed(error, "open the repository") from error
+        self._base = self._repository.top + "/"
+        self._commits = 0
+        self._known: dict[bytes, Known] = {}
+        self._local = threading.local()
+        self._remote: Remote | None = None
+        if remote:
+            from holdall.stores.git.remote import Remote
+
+            name = "origin" if remote is True else remote
+            self._remote = Remote(self._repository, name, pull_interval, push, self._locked)
+
+    @classmethod
+    def _from_uri(
+        cls,
+        path: str,
+        *,
+        author: str | None = None,
+        durable: bool = False,
+        remote: str | None = None,
+        pull_interval: float = 60.0,
+        push: str | None = "background",
+        timeout: float = 60.0,
+    ) -> GitStore:
+        named = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+        return cls(
+            path,
+            author=author,
+            durable=durable,
+            remote=named.get(remote.lower(), remote) if remote else False,
+            pull_interval=pull_interval,
+            push=None if push in ("none", "") else push,
+            timeout=timeout,
+        )
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "path": self._given,
+            "author": self._author,
+            "durable": self._durable,
+            "remote": self._remote_given,
+            "pull_interval": self._pull_interval,
+            "push": self._push,
+            "timeout": self._timeout,
+        }
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    @overload
+    def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str, default: T) -> bytes | T: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        if self._closed:
+            raise self._closed_error()
+        if self._remote is not None:
+            self._remote.before_read()
+        # What is in the index is a valid key, and its file holds a whole blob: nothing else is looked at.
+        entry = self._repository.index().entries.get(key) if type(key) is str else None
+        if entry is not None:
+            fd = open_file(self._base + entry.path, READ)
+            if fd >= 0:
+                try:
+                    data = os.read(fd, _GUESS)
+                    if 0 < len(data) < _GUESS:
+                        return data
+                except OSError:
+                    data = b""  # what it is, the long way tells
+                finally:
+                    os.close(fd)
+        return super().get(key, default)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        fd, info = self._opened(key)
+        try:
+            if fd < 0:
+                # A sparse checkout leaves the file out.
+                return self.at("HEAD")._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
+            start, stop = span(start, stop, info.size)
+            if stop - start > CHUNK:
+                pieces = _Pieces(fd, start, stop)
+                fd = -1
+                return info, pieces
+            return info, iter((os.pread(fd, stop - start, start),))
+        except OSError as error:
+            raise failed(error, "read") from error
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _open_read(self, key: str) -> BinaryIO:
+        fd, _ = self._opened(key)
+        return super()._open_read(key) if fd < 0 else open(fd, "rb", buffering=_GUESS)
+
+    def _info(self, key: str) -> Info:
+        self._fresh()
+        entry = self._repository.index().entries.get(key)
+        if entry is not None:
+            found = self._stat(entry)
+            if found is not None and entry.is_clean(found):
+                return self._described(key, entry, found)
+        fd, info = self._opened(key)
+        if fd >= 0:
+            os.close(fd)
+        return info
+
+    def exists(self, key: str) -> bool:
+        key = self._checked(key)
+        self._fresh()
+        entry = self._repository.index().entries.get(key)
+        if entry is not None and self._stat(entry) is not None:
+            return True
+        return super().exists(key)
+
+    def _fresh(self) -> None:
+        if self._remote is not None:
+            self._remote.before_read()
+
+    def _stat(self, entry: Entry) -> os.stat_result | None:
+        path = self._base + entry.path
+        folder = path.rfind("/")
+        if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
+            return None
+        try:
+            found = os.lstat(path)
+        except OSError:
+            return None
+        return found if stat.S_ISREG(found.st_mode) else None
+
+    def _opened(self, key: str) -> tuple[int, Info]:
+        """The open file of a blob; -1 where a sparse checkout leaves it out."""
+        self._fresh()
+        repository = self._repository
+        entry = repository.index().entries.get(key)
+        if entry is not None:
+            fd = open_file(self._base + entry.path, READ)
+            if fd >= 0:
+                found = os.fstat(fd)
+                if entry.is_clean(found) and stat.S_ISREG(found.st_mode):
+                    return fd, self._described(key, entry, found)
+                os.close(fd)
+        elif not repository.pending():
+            raise BlobNotFoundError(key=key)
+        # Somebody is at it, was killed at it, or has edited the file: the lock tells which.
+        if getattr(self._local, "locked", False):
+            return self._dirty(key)
+        with self._locked():
+            return self._dirty(key)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        with self._repository.locked():
+            self._local.locked = True
+            try:
+                yield
+            finally:
+                self._local.locked = False
+
+    def _dirty(self, key: str) -> tuple[int, Info]:
+        entry = self._repository.index().entries.get(key)
+        if entry is None:
+            raise BlobNotFoundError(key=key)
+        fd = open_file(self._base + entry.path, READ)
+        if fd < 0:
+            if entry.skip:
+                return -1, self.at("HEAD")._info(key)  # pyright: ignore[reportPrivateUsage]
+            raise BlobNotFoundError(key=key)
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            raise BlobNotFoundError(key=key)
+        return fd, self._described(key, entry, found)
+
+    @staticmethod
+    def _described(key: str, entry: Entry, found: os.stat_result) -> Info:
+        stamp = found.st_mtime_ns
+        # The object's name alone would be the same after a put of the same bytes, whose writer must not think
+        # that the version is still there which two can replace.
+        name = entry.oid.hex() if entry.is_clean(found) else f"{found.st_size:x}"
+        return Info(key, found.st_size, f"{name}-{stamp:x}", stamp / 1e9)
+
+    # --- listing --------------------------------------------------------------------------------------
+
+    def _listed(self, prefix: str, after: str) -> Iterator[tuple[str, Entry, os.stat_result]]:
+        self._fresh()
+        repository = self._repository
+        if repository.pending():
+            with self._locked():
+                index = repository.index()
+        else:
+            index = repository.index()
+        keys = index.keys
+        place = max(bisect_left(keys, prefix), bisect_right(keys, after))
+        while place < len(keys) and (key := keys[place]).startswith(prefix):
+            entry = index.entries[key]
+            found = self._stat(entry)
+            if found is not None:
+                yield key, entry, found
+            elif entry.skip:
+                yield key, entry, os.stat(self._base)
+            place += 1
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        for key, entry, found in self._listed(prefix, after):
+            if entry.is_clean(found):
+                yield self._described(key, entry, found)
+                continue
+            try:
+                yield self._info(key)
+            except BlobNotFoundError:
+                continue  # deleted meanwhile
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return (key for key, _, _ in self._listed(prefix, after))
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        draft = self._draft(key, body)
+        try:
+            return self._commit([(key, draft, expect)])[0]
+        finally:
+            self._repository.drop(draft)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        drafts: dict[str, Draft] = {}
+        order: list[str] = []
+        try:
+            for key, body in items:
+                try:
+                    draft = self._draft(key, body)
+                except StoreError as error:
+                    error.key = key
+                    raise
+                if key in drafts:
+                    self._repository.drop(drafts[key])
+                drafts[key] = draft
+                order.append(key)
+            infos = self._commit([(key, draft, ANY) for key, draft in drafts.items()]) if drafts else []
+        finally:
+            for draft in drafts.values():
+                self._repository.drop(draft)
+        told = {info.key: info for info in infos}
+        return iter([told[key] for key in order])
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        return bool(self._commit([(key, None, expect)]))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        return len(self._commit([(key, None, ANY) for key in keys]))
+
+    def _clear(self) -> None:
+        self._delete_many(list(self._keys("", "")))
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        while True:
+            info, pieces = self._read(source, 0, None)
+            draft = self._draft(target, pieces)
+            try:
+                steps = [(target, draft, expect), (source, None, info.etag)]
+                return self._commit(steps, f"Move {source} to {target}")[0]
+            except ConcurrencyError as error:
+                if error.key != source:
+                    raise
+                # It changed meanwhile: the newer bytes are the ones to move.
+            finally:
+                self._repository.drop(draft)
+
+    def _draft(self, key: str, body: Body) -> Draft:
+        self._repository.learn()
+        entry = self._repository.index().entries.get(key)
+        path = path_of(key, self._repository.fold) if entry is None else entry.path
+        if entry is None and self._repository.is_ignored(path):
+            raise InvalidKeyError(
+                "git ignores this path (`git check-ignore -v` says why): change the rule, or "
+                "`git add --force` it"
+            )
+        return self._repository.draft(body, path)
+
+    def _commit(
+        self, steps: Sequence[tuple[str, Draft | None, Expect]], message: str | None = None
+    ) -> list[Info]:
+        """Put and delete, in one commit; what was put, and for what was deleted what it was."""
+        repository = self._repository
+        repository.learn()
+        while True:
+            try:
+                with self._locked():
+                    infos, made = self._try(steps, message)
+                break
+            except Moved:
+                continue
+        if made is not None:
+            self._commits += 1
+            if self._commits % _GC == 0:
+                # As git does after a commit: thousands of loose objects become a pack, in the background.
+                repository.git.call("gc", "--auto", "--quiet")
+            if self._remote is not None:
+                self._remote.after_write()
+        return infos
+
+    def _try(
+        self, steps: Sequence[tuple[str, Draft | None, Expect]], message: str | None
+    ) -> tuple[list[Info], bytes | None]:
+        repository = self._repository
+        index = repository.index()
+        changes: list[Change] = []
+        said: list[str] = []
+        told: list[tuple[str, Info | None]] = []
+        for key, draft, expect in steps:
+            entry = index.entries.get(key)
+            now = None if entry is None else self._now(key)
+            if now is None and expect is not ANY and expect is not ABSENT:
+                raise ConcurrencyError(key=key, expected=expect)
+            if now is not None and expect is ABSENT:
+                raise BlobExistsError(key=key, actual=now.etag)
+            if now is not None and isinstance(expect, str) and now.etag != expect:
+                raise ConcurrencyError(key=key, expected=expect, actual=now.etag)
+            if draft is None:
+                if entry is not None:
+                    changes.append(Change(entry.path, None, entry.mode))
+                    said.append(f"Delete {key}")
+                if now is not None:
+                    told.append((key, now))
+                continue
+            path = path_of(key, repository.fold) if entry is None else entry.path
+            if entry is None and index.find(os.fsencode(path)) >= 0:
+                raise KeyConflictError("git tracks a link, a submodule or an unfinished merge there", key=key)
+            if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
+                told.append((key, now))
+                continue
+            changes.append(Change(path, draft, 0o100644 if entry is None else entry.mode))
+            said.append(f"{'Add' if entry is None else 'Update'} {key}")
+            told.append((key, None))
+        made = None
+        if changes:
+            try:
+                made = repository.commit(changes, message or _message(said))
+            except KeyConflictError as error:
+                if error.key is not None:
+                    error.key = key_of(os.fsencode(error.key), repository.fold)
+                raise
+        done = [self._put_info(key) if info is None else info for key, info in told]
+        return done, made
+
+    def _put_info(self, key: str) -> Info:
+        fd, info = self._dirty(key)
+        if fd >= 0:
+            os.close(fd)
+        return info
+
+    def _now(self, key: str) -> Info | None:
+        try:
+            fd, info = self._dirty(key)
+        except BlobNotFoundError:
+            return None
+        if fd >= 0:
+            os.close(fd)
+        return info
+
+    def _is_same(self, entry: Entry, draft: Draft) -> bool:
+        """Whether a draft is what is committed, what is staged and what is in the file."""
+        repository = self._repository
+        if entry.oid != draft.oid:
+            return False
+        found = self._stat(entry)
+        if found is None or not entry.is_clean(found) or found.st_size != draft.size:
+            return False
+        if draft.raw != draft.oid:
+            with open(self._base + entry.path, "rb") as file:
+                if repository.objects.hash_file(file.fileno(), found.st_size) != draft.raw:
+                    return False
+        head = repository.head().commit
+        if head is None:
+            return False
+        objects = repository.objects
+        return objects.find(objects.root(head), os.fsencode(entry.path)) == (b"%o" % entry.mode, entry.oid)
+
+    # --- the past -------------------------------------------------------------------------------------
+
+    def at(self, revision: str) -> GitRevision:
+        """The store as it was at a revision, to be read.
+
+        Args:
+            revision: What `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`.
+
+        Raises:
+            InvalidArgumentError: It names no commit.
+        """
+        if self._closed:
+            raise self._closed_error()
+        if not isinstance(revision, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"a revision is a str, not {type(revision).__name__}")
+        commit = self._repository.objects.resolve(revision)
+        if commit is None:
+            raise InvalidArgumentError(f"{revision!r} names no commit of {self._repository.top!r}")
+        known = self._known.get(commit)
+        if known is None:
+            if len(self._known) >= 16:
+                self._known.clear()
+            known = self._known[commit] = Known(commit, self._repository.objects.root(commit))
+        return GitRevision(self, revision, _known=known)
+
+    def history(self, key: str | None = None, *, limit: int | None = None) -> list[Revision]:
+        """The commits that changed a key, the newest first; without a key, all of them.
+
+        Args:
+            key: Which.
+            limit: How many at most.
+        """
+        arguments = ["log", "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00"]
+        if limit is not None:
+            arguments.append(f"--max-count={limit}")
+        repository = self._repository
+        if key is not None:
+            key = self._checked(key)
+            entry = repository.index().entries.get(key)
+            path = path_of(key, repository.fold) if entry is None else entry.path
+            arguments += ["--", f":(top,literal){path}"]
+        elif self._closed:
+            raise self._closed_error()
+        if repository.head().commit is None:
+            return []
+        return list(read_log(repository.git.run(*arguments)))
+
+    def revert(self, key: str, revision: str) -> Info | None:
+        """Let a key be what it was at a revision, by a new commit; None where it was absent.
+
+        Args:
+            key: Which.
+            revision: As `at` takes it.
+
+        Raises:
+            InvalidArgumentError: The revision names no commit.
+        """
+        key = self._checked(key)
+        past = self.at(revision)
+        message = f"Revert {key} to {revision}"
+        try:
+            pieces: Iterator[Piece] = self._as_checked_out(past, key)
+            draft = self._draft(key, pieces)
+        except BlobNotFoundError:
+            self._commit([(key, None, ANY)], message)
+            return None
+        try:
+            return self._commit([(key, draft, ANY)], message)[0]
+        except StoreError as error:
+            error.key = key
+            raise
+        finally:
+            self._repository.drop(draft)
+
+    def _as_checked_out(self, past: GitRevision, key: str) -> Iterator[Piece]:
+        path = path_of(key, self._repository.fold)
+        if not self._repository.converts(path):
+            return past._read(key, 0, None)[1]  # pyright: ignore[reportPrivateUsage]
+        oid = past._blob(key)  # pyright: ignore[reportPrivateUsage]
+        return self._smudged(path, oid)
+
+    def _smudged(self, path: str, oid: bytes) -> Iterator[Piece]:
+        git: Git = self._repository.git
+        with git.streaming("cat-file", "--filters", f"--path={path}", oid.hex()) as source:
+            while piece := source.read(CHUNK):
+                yield piece
+
+    # --- remotes --------------------------------------------------------------------------------------
+
+    def sync(self, *, prefer: str | None = None) -> None:
+        """Fetch, take over what is new there, and push what is new here.
+
+        Args:
+            prefer: What to do with keys that changed on both sides: `ours` or `theirs` wins (the other side
+                stays in the history or under a ref); None raises.
+
+        Raises:
+            ConcurrencyError: A key changed on both sides. Both are kept; see the message.
+            StoreUnavailableError: The remote can't be reached. What is to be pushed waits.
+            InvalidArgumentError: The store was opened without a remote.
+        """
+        if self._closed:
+            raise self._closed_error()
+        if self._remote is None:
+            raise InvalidArgumentError("this store has no remote; open it with remote=True")
+        if prefer not in (None, "ours", "theirs"):
+            raise InvalidArgumentError(f"prefer is 'ours', 'theirs' or None, not {prefer!r}")
+        self._remote.sync(prefer)
+
+    def _close(self) -> None:
+        try:
+            if self._remote is not None:
+                self._remote.close()
+        finally:
+            self._repository.close()
+
+
+def _message(said: Sequence[str]) -> str:
+    if len(said) == 1:
+        return said[0]
+    shown = list(said[:100])
+    if len(said) > len(shown):
+        shown.append(f"and {len(said) - len(shown)} more")
+    verbs = {word: sum(line.startswith(word) for line in said) for word in ("Add", "Update", "Delete")}
+    head = " and ".join(f"{word} {count}" for word, count in verbs.items() if count)
+    return f"{head} blobs\n\n" + "\n".join(shown)
+
+
+def _is_person(author: object) -> bool:
+    if not isinstance(author, str) or any(char in author for char in "\n\0"):
+        return False
+    name, opening, mail = author.partition("<")
+    return bool(name.strip() and opening and mail.endswith(">") and mail.count(">") == 1)
+
+
+class _Pieces(Iterator[bytes]):
+    """What is left of an open file, in chunks; it closes the file at the end, or when it is dropped."""
+
+    def __init__(self, fd: int, start: int, stop: int) -> None:
+        self._fd = fd
+        self._position = start
+        self._stop = stop
+
+    def __next__(self) -> bytes:
+        if self._fd < 0:
+            raise StopIteration
+        try:
+            piece = os.pread(self._fd, min(CHUNK, self._stop - self._position), self._position)
+        except OSError as error:
+            raise failed(error, "read") from error
+        self._position += len(piece)
+        if not piece or self._position >= self._stop:
+            self.close()
+            if not piece:
+                raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
