@@ -1,0 +1,7 @@
+"""A store in Valkey or Redis."""
+
+from __future__ import annotations
+
+from holdall.stores.valkey.store import ValkeyStore, open_tls
+
+__all__ = ["ValkeyStore", "open_tls"]

@@ -1,0 +1,91 @@
+"""What stands before a blob's bytes in the server: one string holds both, so that one read gives both."""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from holdall.store import Info
+
+__all__ = ["FIXED", "GLANCE", "LONGEST", "MAGIC", "Head", "fixed", "is_plain", "milliseconds", "parse"]
+
+# Magic, ETag, modified (microseconds), expires (milliseconds, 0 for never), size, bytes in a chunk (0 for a
+# blob whose bytes follow), length of the content type that comes next. The scripts know these places.
+_FIXED = struct.Struct(">4s16sQQQIH")
+MAGIC = b"hdl1"
+FIXED = _FIXED.size
+"""How long the head is without the content type."""
+GLANCE = 256
+"""So many bytes hold the whole head of nearly every blob."""
+
+LONGEST = 4096
+"""The longest content type, in UTF-8 bytes."""
+
+_PLAIN = bytes(6)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Head(NamedTuple):
+    """What is kept with a blob."""
+
+    etag: str
+    modified: int
+    """Microseconds since 1970."""
+    expires: int
+    """Milliseconds since 1970; 0 for never."""
+    size: int
+    chunk: int = 0
+    """How many bytes each chunk but the last holds; 0 where the blob's bytes follow the head."""
+    content_type: str | None = None
+    end: int = FIXED
+    """Where the head ends."""
+
+    def packed(self) -> bytes:
+        kind = b"" if self.content_type is None else b"=" + self.content_type.encode("utf-8", "surrogatepass")
+        fixed = _FIXED.pack(
+            MAGIC, self.etag.encode(), self.modified, self.expires, self.size, self.chunk, len(kind)
+        )
+        return fixed + kind
+
+    def info(self, key: str) -> Info:
+        expires = self.expires / 1000 if self.expires else None
+        return Info(key, self.size, self.etag, self.modified / 1_000_000, self.content_type, expires)
+
+
+def parse(data: bytes) -> Head | None:
+    """The head at the beginning of what the server holds; None if another program wrote it.
+
+    Where `end` is past what is given, the content type is cut: read again up to there.
+
+    >>> parse(Head("0" * 16, 1, 0, 4).packed() + b"four")
+    Head(etag='0000000000000000', modified=1, expires=0, size=4, chunk=0, content_type=None, end=50)
+    >>> parse(b"a foreign value")
+    """
+    if len(data) < FIXED or not data.startswith(MAGIC):
+        return None
+    _, etag, modified, expires, size, chunk, length = _FIXED.unpack_from(data)
+    if not length:
+        return Head(etag.decode("ascii", "replace"), modified, expires, size, chunk)
+    end = FIXED + length
+    try:
+        kind = data[FIXED + 1 : end].decode("utf-8", "surrogatepass") if len(data) >= end else None
+    except UnicodeDecodeError:
+        return None
+    return Head(etag.decode("ascii", "replace"), modified, expires, size, chunk, kind, end)
+
+
+def fixed(etag: str, modified: int, size: int, expires: int = 0, kind: bytes = b"") -> bytes:
+    """The head of a blob whose bytes follow, made faster; the content type begins with '='."""
+    return _FIXED.pack(MAGIC, etag.encode(), modified, expires, size, 0, len(kind)) + kind
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether the head is of fixed length, and the blob's bytes follow it: so is nearly every one."""
+    return data[44:50] == _PLAIN and data[:4] == MAGIC
+
+
+def milliseconds(moment: datetime | None) -> int:
+    """Since 1970, rounded down; 0 for None."""
+    return 0 if moment is None else max((moment - _EPOCH) // _MILLISECOND, 1)

@@ -1,0 +1,382 @@
+"""What the server does in one step: each script is atomic."""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = [
+    "CHUNK",
+    "COPY",
+    "COPY_CHUNK",
+    "DELETE",
+    "FOREIGN",
+    "HEADS",
+    "LOST",
+    "MOVE",
+    "PART",
+    "PUT",
+    "PUT_MANY",
+    "RANGE",
+    "Script",
+]
+
+FOREIGN = -1
+"""Another program's value has the name that the blob was to have."""
+LOST = -2
+"""Chunks that were written are gone."""
+
+
+class Script:
+    """A Lua script, and the digest by which the server knows it.
+
+    >>> Script("return 1").digest
+    b'e0e1f9fabfc9d4800c877a703b823ac0578ff8db'
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source.encode()
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+
+# A head's places are those of head.py, counted from 1. The index is a sorted set of all keys with the score
+# 0, which the server keeps in the order of bytes; the second one scores the keys that expire by when they do.
+# A key of the second one that lies in the past has thus expired, and leaves both.
+_COMMON = """
+local function head_of(name)
+    local head = redis.pcall('GETRANGE', name, 0, 49)
+    if type(head) == 'table' or (head ~= '' and string.sub(head, 1, 4) ~= 'hdl1') then
+        return nil
+    end
+    return head
+end
+local NEVER = '\\0\\0\\0\\0\\0\\0\\0\\0'
+local INLINE = '\\0\\0\\0\\0'
+local function drop_chunks(head, chunks)
+    if head ~= '' and string.sub(head, 45, 48) ~= INLINE then
+        redis.call('UNLINK', chunks .. string.sub(head, 5, 20))
+    end
+end
+local function conflict(head, expect)
+    if expect == '' then
+        return false
+    elseif expect == '-' then
+        return head ~= ''
+    end
+    return head == '' or string.sub(head, 5, 20) ~= string.sub(expect, 2)
+end
+local function sweep(index, expiring)
+    local now = redis.call('TIME')
+    local past = redis.call('ZRANGEBYSCORE', expiring, '-inf',
+        string.format('(%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), 'LIMIT', 0, 8)
+    if #past > 0 then
+        redis.call('ZREM', index, unpack(past))
+        redis.call('ZREM', expiring, unpack(past))
+    end
+end
+local function note(index, expiring, member, head, expires)
+    redis.call('ZADD', index, 0, member)
+    if expires ~= '0' then
+        redis.call('ZADD', expiring, expires, member)
+        sweep(index, expiring)
+    elseif head == '' or string.sub(head, 29, 36) ~= NEVER then
+        redis.call('ZREM', expiring, member)
+    end
+end
+"""
+
+# The server takes a moment for past once its clock is beyond it, holdall once it is reached: hence 1 ms less.
+# What a script returns: 1, or the ETag that was in the way ('' for none), or FOREIGN or LOST.
+
+# These two are written out: they run for every put. What is there is in the index already.
+
+PUT = Script(
+    """
+-- KEYS: index, expiring, blob, and the chunks if there are any
+-- ARGV: member, value, expect, expires, prefix of chunks, number of chunks
+local call, sub = redis.call, string.sub
+local member, value, expect, expires, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], KEYS[3]
+local head = call('GETRANGE', name, 0, 49)
+local etag = sub(head, 5, 20)
+if head ~= '' then
+    if sub(head, 1, 4) ~= 'hdl1' then
+        return -1
+    end
+    if etag == sub(value, 5, 20) then
+        -- The answer to the same request was lost on the way.
+        return 1
+    end
+end
+if expect == '-' then
+    if head ~= '' then
+        return etag
+    end
+elseif expect ~= '' and (head == '' or etag ~= sub(expect, 2)) then
+    return etag
+end
+local chunks = KEYS[4]
+if chunks then
+    if call('HLEN', chunks) ~= tonumber(ARGV[6]) then
+        return -2
+    end
+    if expires == '0' then
+        call('PERSIST', chunks)
+    else
+        call('PEXPIREAT', chunks, string.format('%.0f', tonumber(expires) - 1))
+    end
+end
+if expires == '0' then
+    call('SET', name, value)
+else
+    call('SET', name, value, 'PXAT', string.format('%.0f', tonumber(expires) - 1))
+end
+if head == '' then
+    call('ZADD', KEYS[1], 0, member)
+end
+if expires ~= '0' then
+    call('ZADD', KEYS[2], expires, member)
+    local now = call('TIME')
+    local past = call('ZRANGEBYSCORE', KEYS[2], '-inf',
+        string.format('(%.0f', now[1] * 1000 + math.floor(now[2] / 1000)), 'LIMIT', 0, 8)
+    if #past > 0 then
+        call('ZREM', KEYS[1], unpack(past))
+        call('ZREM', KEYS[2], unpack(past))
+    end
+elseif head == '' or sub(head, 29, 36) ~= '\\0\\0\\0\\0\\0\\0\\0\\0' then
+    call('ZREM', KEYS[2], member)
+end
+if head ~= '' and sub(head, 45, 48) ~= '\\0\\0\\0\\0' then
+    call('UNLINK', ARGV[5] .. etag)
+end
+return 1
+"""
+)
+
+PUT_MANY = Script(
+    _COMMON
+    + """
+-- KEYS: index, expiring, blobs; ARGV: expires, prefix of chunks, then a member and a value for each
+local call, sub, keys, argv = redis.call, string.sub, KEYS, ARGV
+local expires, heads, count = argv[1], {}, #keys
+if call('EXISTS', unpack(keys, 3)) > 0 then
+    for i = 3, count do
+        local head = call('GETRANGE', keys[i], 0, 49)
+        if head ~= '' then
+            if sub(head, 1, 4) ~= 'hdl1' then
+                return -1
+            end
+            heads[i] = head
+        end
+    end
+end
+local added, forever = {}, {}
+local at = expires ~= '0' and string.format('%.0f', tonumber(expires) - 1)
+for i = 3, count do
+    local member, value, head = argv[2 * i - 3], argv[2 * i - 2], heads[i]
+    if at then
+        call('SET', keys[i], value, 'PXAT', at)
+        call('ZADD', keys[2], expires, member)
+    else
+        call('SET', keys[i], value)
+        if not head or sub(head, 29, 36) ~= NEVER then
+            forever[#forever + 1] = member
+        end
+    end
+    if not head then
+        added[#added + 1] = 0
+        added[#added + 1] = member
+    elseif sub(head, 45, 48) ~= INLINE then
+        call('UNLINK', argv[2] .. sub(head, 5, 20))
+    end
+end
+if #added > 0 then
+    call('ZADD', keys[1], unpack(added))
+end
+if #forever > 0 and call('EXISTS', keys[2]) == 1 then
+    call('ZREM', keys[2], unpack(forever))
+end
+if at then
+    sweep(keys[1], keys[2])
+end
+return 1
+"""
+)
+
+DELETE = Script(
+    _COMMON
+    + """
+-- KEYS: index, expiring, blobs; ARGV: expect, prefix of chunks, then a member for each
+local count = 0
+for i = 3, #KEYS do
+    local head, member = head_of(KEYS[i]), ARGV[i]
+    if not head then
+        head = ''
+    elseif conflict(head, ARGV[1]) then
+        return string.sub(head, 5, 20)
+    elseif head ~= '' then
+        redis.call('UNLINK', KEYS[i])
+        drop_chunks(head, ARGV[2])
+        count = count + 1
+    end
+    redis.call('ZREM', KEYS[1], member)
+    if head == '' or string.sub(head, 29, 36) ~= NEVER then
+        redis.call('ZREM', KEYS[2], member)
+    end
+end
+return count
+"""
+)
+
+HEADS = Script(
+    _COMMON
+    + """
+-- KEYS: index, expiring, blobs; ARGV: the last byte wanted, then a member for each
+local heads = {}
+for i = 3, #KEYS do
+    local head = head_of(KEYS[i]) or ''
+    if head ~= '' then
+        head = redis.call('GETRANGE', KEYS[i], 0, ARGV[1])
+    else
+        redis.call('ZREM', KEYS[1], ARGV[i - 1])
+        redis.call('ZREM', KEYS[2], ARGV[i - 1])
+    end
+    heads[#heads + 1] = head
+end
+return heads
+"""
+)
+
+RANGE = Script(
+    _COMMON
+    + """
+-- KEYS: blob; ARGV: start, stop or ''. Returns the head and what the range holds, if it is inline.
+local head = head_of(KEYS[1])
+if not head or head == '' then
+    return false
+end
+local a, b, c, d, e, f, g, h = string.byte(head, 37, 44)
+local size = ((((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f) * 256 + g) * 256 + h
+local high, low = string.byte(head, 49, 50)
+local finish = 50 + high * 256 + low
+if finish > 50 then
+    head = redis.call('GETRANGE', KEYS[1], 0, finish - 1)
+end
+if string.sub(head, 45, 48) ~= INLINE then
+    return {head, ''}
+end
+local start, stop = tonumber(ARGV[1]), size
+if ARGV[2] ~= '' then
+    stop = tonumber(ARGV[2])
+end
+if start < 0 then
+    start = start + size
+end
+if stop < 0 then
+    stop = stop + size
+end
+if stop > size then
+    stop = size
+end
+if start < 0 or stop <= start then
+    return {head, ''}
+end
+return {head, redis.call('GETRANGE', KEYS[1], string.format('%.0f', finish + start),
+    string.format('%.0f', finish + stop - 1))}
+"""
+)
+
+CHUNK = Script(
+    """
+-- KEYS: chunks; ARGV: number, bytes, milliseconds until they go unless they are published
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+)
+
+PART = Script(
+    """
+-- KEYS: chunks; ARGV: number, first byte and last, counted from 1
+local chunk = redis.call('HGET', KEYS[1], ARGV[1])
+return chunk and string.sub(chunk, tonumber(ARGV[2]), tonumber(ARGV[3]))
+"""
+)
+
+COPY_CHUNK = Script(
+    """
+-- KEYS: chunks of the source, chunks of the target; ARGV: number, milliseconds as in CHUNK
+local chunk = redis.call('HGET', KEYS[1], ARGV[1])
+if not chunk then
+    return 0
+end
+redis.call('HSET', KEYS[2], ARGV[1], chunk)
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return 1
+"""
+)
+
+COPY = Script(
+    _COMMON
+    + """
+-- KEYS: source, target, index, expiring
+-- ARGV: member, expect, ETag, modified (8 bytes), prefix of chunks
+-- Returns the new head; or the source's, if its bytes are in chunks; or false; or {the ETag in the way}.
+local source, target = head_of(KEYS[1]), head_of(KEYS[2])
+if not target then
+    return -1
+end
+if not source or source == '' then
+    return false
+end
+local high, low = string.byte(source, 49, 50)
+if string.sub(source, 45, 48) ~= INLINE then
+    return redis.call('GETRANGE', KEYS[1], 0, 49 + high * 256 + low)
+end
+if target ~= '' and string.sub(target, 5, 20) == ARGV[3] then
+    return redis.call('GETRANGE', KEYS[2], 0, 49 + high * 256 + low)
+end
+if conflict(target, ARGV[2]) then
+    return {string.sub(target, 5, 20)}
+end
+local value = redis.call('GET', KEYS[1])
+value = 'hdl1' .. ARGV[3] .. ARGV[4] .. string.sub(value, 29)
+local expires = '0'
+if string.sub(source, 29, 36) == NEVER then
+    redis.call('SET', KEYS[2], value)
+else
+    expires = string.format('%.0f', struct.unpack('>I8', source, 29))
+    redis.call('SET', KEYS[2], value, 'PXAT', string.format('%.0f', tonumber(expires) - 1))
+end
+note(KEYS[3], KEYS[4], ARGV[1], target, expires)
+drop_chunks(target, ARGV[5])
+return string.sub(value, 1, 50 + high * 256 + low)
+"""
+)
+
+MOVE = Script(
+    _COMMON
+    + """
+-- KEYS: source, target, index, expiring; ARGV: member of the source, of the target, expect, prefix of chunks
+-- Returns the head, which moves as it is; or false; or {the ETag in the way}.
+local source, target = head_of(KEYS[1]), head_of(KEYS[2])
+if not target then
+    return -1
+end
+if not source or source == '' then
+    return false
+end
+if conflict(target, ARGV[3]) then
+    return {string.sub(target, 5, 20)}
+end
+local expires = '0'
+if string.sub(source, 29, 36) ~= NEVER then
+    expires = string.format('%.0f', struct.unpack('>I8', source, 29))
+end
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+note(KEYS[3], KEYS[4], ARGV[2], target, expires)
+drop_chunks(target, ARGV[4])
+local high, low = string.byte(source, 49, 50)
+return redis.call('GETRANGE', KEYS[2], 0, 49 + high * 256 + low)
+"""
+)
