@@ -15,8 +15,8 @@ help: ## List the chores.
 demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes ./demo-output.
 	@$(BIN)/python demo/demo.py
 
-test: lint programs ## Lint, then run every test: units, conformance, doctests, documentation, demo.
-	$(BIN)/python -m pytest -n 2
+test: lint programs $(VENV)/.azurite ## Lint, then run every test: units, conformance, doctests, documentation, demo.
+	PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev ## ruff and pyright --strict.
 	$(BIN)/ruff check
@@ -55,12 +55,21 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group bench
 	@touch $@ $(VENV)/.cli
 
-# The tests ask other programs what they think of archives and of compressed blobs.
+# The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
+PROGRAMS = zip unzip zstd lz4 git redis-server openssl
 programs:
-	@{ command -v zip && command -v unzip && command -v zstd && command -v lz4; } >/dev/null \
-		|| { [ "$$(id -u)" = 0 ] && apt-get update \
-			&& apt-get install -y --no-install-recommends zip unzip zstd lz4; } \
-		|| { echo "the tests need these; as root: apt-get install zip unzip zstd lz4" >&2; exit 1; }
+	@( for program in $(PROGRAMS); do command -v $$program || exit 1; done ) >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(PROGRAMS); } \
+		|| { echo "the tests need these; as root: apt-get install $(PROGRAMS)" >&2; exit 1; }
+
+# Azure's own server for tests, from npm.
+AZURITE = $(abspath $(VENV))/npm/node_modules/.bin
+$(VENV)/.azurite: $(VENV)/.made
+	@command -v npm >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends npm; } \
+		|| { echo "the tests need npm; as root: apt-get install npm" >&2; exit 1; }
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/npm azurite
+	@touch $@
 
 # What a sync is measured against; it is measured without them too.
 copiers:

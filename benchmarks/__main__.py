@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks [--quick] [--only memory,files,sqlite,zip,layers,sync] [--out DIR]`."""
+"""The command: `python -m benchmarks [--quick] [--only PARTS] [--out DIR]`; `--help` names the parts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import holdall
-from benchmarks import bare, imports, layers, machine, ours, picture, report, rounds, streams, syncing
+from benchmarks import (
+    bare,
+    git,
+    imports,
+    layers,
+    machine,
+    ours,
+    picture,
+    report,
+    rounds,
+    streams,
+    syncing,
+    valkey,
+)
 from benchmarks.contenders import (
     FILES,
+    GIT,
     LAYERS,
     MEDIA,
     MEMORY,
@@ -24,6 +38,7 @@ from benchmarks.contenders import (
     PARTS,
     SQLITE,
     SYNC,
+    VALKEY,
     ZIP,
     Contender,
     Field,
@@ -58,9 +73,13 @@ class Scale:
     layer_rounds: int = 9
     synced: int = 20_000
     sync_rounds: int = 5
+    commits: int = 1000
+    commit_rounds: int = 5
+    calls: int = 2000
+    call_rounds: int = 9
 
 
-QUICK = Scale(100, 2, 50, 1, 3, 1, 100, 2, 1, 4, 1, 2000, 2, 20_000, 2000, 3, 50, 2, 300, 1)
+QUICK = Scale(100, 2, 50, 1, 3, 1, 100, 2, 1, 4, 1, 2000, 2, 20_000, 2000, 3, 50, 2, 300, 1, 50, 1, 20, 2)
 
 
 class Run:
@@ -105,6 +124,10 @@ class Run:
             self.layers()
         if SYNC in self.parts:
             self.syncs()
+        if GIT in self.parts:
+            self.git()
+        if VALKEY in self.parts:
+            self.valkey()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -252,6 +275,20 @@ class Run:
             table = self.table("resume", SYNC, place, title, "files", columns)
             syncing.resume(table, folder, scale.synced)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def git(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        title = f"A repository of git, {scale.commits:,} commits of 1 KiB, {place}"
+        table = self.table("git", GIT, place, title, "a second", git.COLUMNS)
+        git.commits(table, self.folder(place), scale.commits, scale.commit_rounds)
+
+    def valkey(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        title = "Valkey or Redis on loopback, 1 KiB"
+        table = self.table("valkey", VALKEY, "loopback", title, "us a call", valkey.COLUMNS)
+        title = "Valkey or Redis on loopback, 1,000 blobs of 1 KiB at once"
+        many = self.table("valkey many", VALKEY, "loopback", title, "us a blob", valkey.MANY_COLUMNS)
+        valkey.calls(table, many, self.folder(place), scale.calls, scale.call_rounds)
 
 
 def _parts(text: str) -> list[str]:

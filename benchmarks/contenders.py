@@ -11,8 +11,8 @@ MIB = 1 << 20
 
 FILES, SQLITE, MEMORY, ZIP = "files", "sqlite", "memory", "zip"
 MEDIA = (MEMORY, FILES, SQLITE, ZIP)
-LAYERS, SYNC = "layers", "sync"
-PARTS = (*MEDIA, LAYERS, SYNC)
+LAYERS, SYNC, GIT, VALKEY = "layers", "sync", "git", "valkey"
+PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY)
 """What a run may be limited to."""
 
 HOLDALL, BARE, PEER = "holdall", "bare", "peer"

@@ -115,6 +115,9 @@ def markdown(
         "hits": "Layers",
         "sync": "Sync",
         "resume": "Sync",
+        "git": "Git",
+        "valkey": "Valkey",
+        "valkey many": "Valkey",
         "import": "Import",
     }
     heading = ""

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.contenders import FILES, LAYERS, MEMORY, PEER, SQLITE, SYNC, Contender
+from benchmarks import git, valkey
+from benchmarks.contenders import (
+    FILES,
+    GIT,
+    LAYERS,
+    MEMORY,
+    PEER,
+    SQLITE,
+    SYNC,
+    VALKEY,
+    Contender,
+)
 from benchmarks.layers import BASE, BRIEF
 from benchmarks.rounds import SMALL
 from benchmarks.syncing import COLUMNS, HOLDALL, MODIFIED
@@ -64,6 +75,8 @@ class Verdict:
         self.layers()
         self.hits()
         self.syncs()
+        self.git()
+        self.valkey()
         return self.lines
 
     def memory(self) -> None:
@@ -190,3 +203,33 @@ class Verdict:
             share = table.median(HOLDALL, "copied again, % of all") if table else None
             shown = None if share is None else f"{share:.2f} %"
             self.add(f"a killed sync run again, {place}", "< 1 % copied again", shown, (share or 0) < 1)
+
+    def git(self) -> None:
+        table = next((table for table in self.tables if table.medium == GIT), None)
+
+        def times(column: str, other: str) -> float | None:
+            return table.ratio(git.HOLDALL, column, other) if table else None
+
+        more = times(git.COMMITS, git.GIT)
+        shown = None if more is None else f"{more:.1f}x"
+        self.add("GitStore: commits a second", ">= 4x git add and git commit", shown, (more or 0) >= 4)
+        reads = times(git.CURRENT, git.FILES)
+        shown = None if reads is None else f"{1 / reads:.2f}x"
+        self.add("GitStore: a read of what is there", "<= 1.6x bare files", shown, (reads or 0) >= 1 / 1.6)
+        old = table.median(git.HOLDALL, git.OLD) if table else None
+        shown = None if old is None else f"{old:,.0f}"
+        self.add("GitStore: reads of old revisions", ">= 2,000 a second", shown, (old or 0) >= 2000)
+
+    def valkey(self) -> None:
+        single, many = (
+            next((table for table in self.tables if table.section == section), None)
+            for section in (VALKEY, f"{VALKEY} many")
+        )
+        for column in valkey.COLUMNS:
+            ratio = single.ratio(valkey.OURS, column) if single else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            self.add(f"ValkeyStore: {column}", "<= 1x bare redis-py with hiredis", shown, (ratio or 9) <= 1)
+        for column in valkey.MANY_COLUMNS:
+            ratio = many.ratio(valkey.OURS, column) if many else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            self.add(f"ValkeyStore: {column} of 1,000", "<= 1.3x a bare pipeline", shown, (ratio or 9) <= 1.3)

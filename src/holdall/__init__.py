@@ -16,6 +16,23 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from holdall.aio.store import AsyncStore as AsyncStore
+    from holdall.blobs import AudioBlob as AudioBlob
+    from holdall.blobs import AudioData as AudioData
+    from holdall.blobs import BytesBlob as BytesBlob
+    from holdall.blobs import ImageBlob as ImageBlob
+    from holdall.blobs import JsonDictBlob as JsonDictBlob
+    from holdall.blobs import JsonModelBlob as JsonModelBlob
+    from holdall.blobs import StrBlob as StrBlob
+    from holdall.blobs import VideoBlob as VideoBlob
+    from holdall.blobs import YamlDictBlob as YamlDictBlob
+    from holdall.dicts import BlobDict as BlobDict
+    from holdall.dicts import GitBlobDict as GitBlobDict
+    from holdall.dicts import InMemoryBlobDict as InMemoryBlobDict
+    from holdall.dicts import LocalPath as LocalPath
+    from holdall.dicts import MultiReplicaBlobDict as MultiReplicaBlobDict
+    from holdall.dicts import PathBlobDict as PathBlobDict
+    from holdall.dicts import ValkeyBlobDict as ValkeyBlobDict
+    from holdall.dicts import VulkeyBlobDict as VulkeyBlobDict
     from holdall.errors import BlobExistsError as BlobExistsError
     from holdall.errors import BlobNotFoundError as BlobNotFoundError
     from holdall.errors import ConcurrencyError as ConcurrencyError
@@ -61,10 +78,15 @@ if TYPE_CHECKING:
     from holdall.store import Info as Info
     from holdall.store import Store as Store
     from holdall.stores.filesystem import FilesystemStore as FilesystemStore
+    from holdall.stores.git import GitRevision as GitRevision
+    from holdall.stores.git import GitStore as GitStore
+    from holdall.stores.git import Revision as Revision
     from holdall.stores.hashdir import HashdirStore as HashdirStore
     from holdall.stores.memory import DictStore as DictStore
     from holdall.stores.memory import MemoryStore as MemoryStore
+    from holdall.stores.path import PathStore as PathStore
     from holdall.stores.sqlite import SqliteStore as SqliteStore
+    from holdall.stores.valkey import ValkeyStore as ValkeyStore
     from holdall.stores.zip import ZipStore as ZipStore
     from holdall.transfer import Action as Action
     from holdall.transfer import Difference as Difference
@@ -81,6 +103,27 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "aio.store": ("AsyncStore",),
+    "blobs": (
+        "AudioBlob",
+        "AudioData",
+        "BytesBlob",
+        "ImageBlob",
+        "JsonDictBlob",
+        "JsonModelBlob",
+        "StrBlob",
+        "VideoBlob",
+        "YamlDictBlob",
+    ),
+    "dicts": (
+        "BlobDict",
+        "GitBlobDict",
+        "InMemoryBlobDict",
+        "LocalPath",
+        "MultiReplicaBlobDict",
+        "PathBlobDict",
+        "ValkeyBlobDict",
+        "VulkeyBlobDict",
+    ),
     "errors": (
         "BlobExistsError",
         "BlobNotFoundError",
@@ -117,9 +160,12 @@ _MODULES = {
     "layers.traced": ("TracedStore",),
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "Store"),
     "stores.filesystem": ("FilesystemStore",),
+    "stores.git": ("GitRevision", "GitStore", "Revision"),
     "stores.hashdir": ("HashdirStore",),
     "stores.memory": ("DictStore", "MemoryStore"),
+    "stores.path": ("PathStore",),
     "stores.sqlite": ("SqliteStore",),
+    "stores.valkey": ("ValkeyStore",),
     "stores.zip": ("ZipStore",),
     "transfer": (
         "Action",

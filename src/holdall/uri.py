@@ -37,6 +37,11 @@ _BUILT_IN: Mapping[str, str] = {
     "hashdir": "holdall.stores.hashdir:HashdirStore",
     "sqlite": "holdall.stores.sqlite:SqliteStore",
     "zip": "holdall.stores.zip:ZipStore",
+    "git+file": "holdall.stores.git:GitStore",
+    "valkey": "holdall.stores.valkey:ValkeyStore",
+    "redis": "holdall.stores.valkey:ValkeyStore",
+    "rediss": "holdall.stores.valkey:open_tls",
+    "valkeys": "holdall.stores.valkey:open_tls",
 }
 
 Opener = Callable[..., Store]

@@ -1,0 +1,313 @@
+"""What is special to a store in the folder of a pathlib-like object."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import os
+import pickle
+import signal
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from azure.core.exceptions import ResourceExistsError
+from cloudpathlib import AzureBlobClient, AzureBlobPath, S3Client, S3Path
+from tests.servers.azurite import azurite
+from tests.servers.moto import CREDENTIALS, moto
+from upath import UPath
+
+from holdall.blobs import JsonDictBlob, StrBlob
+from holdall.dicts import LocalPath, PathBlobDict
+from holdall.errors import (
+    InvalidArgumentError,
+    InvalidKeyError,
+    ReadOnlyError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
+from holdall.store import Store
+from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.memory import MemoryStore
+from holdall.stores.path import PathStore
+from holdall.testing import StoreSuite
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def patch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """What the clouds share: processes that the kit forks by the hundred inherit what takes a second to
+    import, and no client has a temporary folder of its own."""
+    early = tmp_path_factory.mktemp("early")
+    (early / "sitecustomize.py").write_text("import boto3.s3.transfer, cloudpathlib")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(early)
+        patch.setenv("CLOUDPATHLIB_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def s3(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that the default client of cloudpathlib uses, here and in the processes that tests start."""
+    with moto() as url:
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": url}.items():
+            patch.setenv(name, value)
+        patch.setattr(S3Client, "_default_client", None)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def azure(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    with azurite() as connection:
+        patch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+        patch.setattr(AzureBlobClient, "_default_client", None)
+        yield
+
+
+def container(place: Path) -> str:
+    """A container for each folder."""
+    name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
+    with contextlib.suppress(ResourceExistsError):
+        AzureBlobClient.get_default_client().service_client.create_container(name)
+    return name
+
+
+def bucket(place: Path) -> str:
+    """A bucket for each folder."""
+    name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
+    request = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{name}", method="PUT")
+    with urllib.request.urlopen(request):
+        return name
+
+
+class TestMemory(StoreSuite):
+    persistent = False
+
+    def make(self, place: Path) -> Store:
+        return PathStore(UPath(f"memory://{place}"))
+
+
+@pytest.mark.usefixtures("s3")
+class TestS3(StoreSuite):
+    def make(self, place: Path) -> Store:
+        return PathStore(S3Path(f"s3://{bucket(place)}"))
+
+
+@pytest.mark.usefixtures("azure")
+class TestAzure(StoreSuite):
+    def make(self, place: Path) -> Store:
+        return PathStore(AzureBlobPath(f"az://{container(place)}"))
+
+
+# --- which store it is ---
+
+
+@pytest.mark.parametrize("kind", [str, Path, LocalPath, UPath, lambda path: UPath(f"file://{path}")])
+def test_a_local_folder_is_a_filesystem_store(tmp_path: Path, kind: Callable[[Path], Any]) -> None:
+    with PathStore(kind(tmp_path)) as store:
+        assert type(store) is FilesystemStore
+        store["a/b"] = b"1"
+        assert (tmp_path / "a" / "b").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"x", "s3://bucket/folder", MemoryStore()])
+def test_what_is_no_folder(wrong: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        PathStore(wrong)
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_cloud_without_a_bucket() -> None:
+    with pytest.raises(InvalidArgumentError, match="no bucket"):
+        PathStore(S3Path("s3://"))
+
+
+def test_what_can_not_be_replaced_whole_is_only_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("in/a/b.txt", b"0123456789")
+        archive.writestr("in/c", b"")
+    with PathStore(UPath("zip://in", fo=str(tmp_path / "x.zip"))) as store:
+        assert list(store) == ["a/b.txt", "c"]
+        assert store["a/b.txt"] == b"0123456789"
+        assert store.get_range("a/b.txt", 2, -2) == b"234567"
+        assert store.info("c").size == 0
+        assert store.get("in/c") is None
+        calls: list[Callable[[], object]] = [
+            lambda: store.put("d", b""),
+            lambda: store.delete("c"),
+            store.clear,
+        ]
+        for call in calls:
+            with pytest.raises(ReadOnlyError, match="zip:// is only read"):
+                call()
+
+
+# --- the cloud ---
+
+
+@pytest.fixture
+def client(s3: str) -> Any:
+    return boto3.client("s3", endpoint_url=s3)
+
+
+@pytest.fixture
+def name(s3: str, tmp_path: Path) -> str:
+    return bucket(tmp_path)
+
+
+def test_a_folder_of_a_bucket(client: Any, name: str) -> None:
+    for key in ("in", "in/", "in/a", "in/b//c", "in/d/", "in.txt", "other/a"):
+        client.put_object(Bucket=name, Key=key, Body=b"old")
+    with PathStore(S3Path(f"s3://{name}/in/")) as store:
+        assert list(store) == ["a"]
+        store["é/ü"] = b"new"
+        assert client.get_object(Bucket=name, Key="in/é/ü")["Body"].read() == b"new"
+        store.clear()
+        left = [each["Key"] for each in client.list_objects_v2(Bucket=name)["Contents"]]
+        assert left == ["in", "in.txt", "in/", "in/b//c", "in/d/", "other/a"]
+        store["x" * 1021] = b""
+        with pytest.raises(InvalidKeyError, match="with its folder"):
+            store["x" * 1022] = b""
+
+
+def test_a_body_that_fails_leaves_no_upload(client: Any, name: str) -> None:
+    def body() -> Iterator[bytes]:
+        for _ in range(12):
+            yield b"x" * MIB
+        raise KeyboardInterrupt
+
+    with PathStore(S3Path(f"s3://{name}")) as store:
+        store["a"] = b"old"
+        with pytest.raises(KeyboardInterrupt):
+            store.put("a", body())
+        assert store["a"] == b"old"
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=name)
+
+
+def test_a_large_blob_is_uploaded_in_parts(client: Any, name: str) -> None:
+    with PathStore(S3Path(f"s3://{name}")) as store:
+        info = store.put("a", iter([bytes([number]) * MIB for number in range(12)]))
+        assert (info.size, info.etag[-2:]) == (12 * MIB, "-3")
+        assert info == store.info("a")
+        assert store.get_range("a", 11 * MIB - 1, 11 * MIB + 1) == b"\n\v"
+
+
+def test_no_local_copy_is_kept_or_read(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = S3Path(f"s3://{name}/in", client=S3Client(local_cache_dir=tmp_path / "cache"))
+    with PathStore(path) as store:
+        store["a"] = b"1"
+        (path / "a").write_bytes(b"2")
+        assert store["a"] == b"2"
+        store["a"] = b"3"
+        S3Path(f"s3://{name}/in/a").write_bytes(b"4")
+        assert store["a"] == b"4"
+        store.put("big", iter([b"x" * MIB] * 9))
+        assert sum(map(len, store.chunks("big"))) == 9 * MIB
+        (path / "a").clear_cache()
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert files == []
+
+
+def test_the_media_type_is_told_to_the_cloud(client: Any, name: str) -> None:
+    with PathStore(S3Path(f"s3://{name}")) as store:
+        store.put_many({"a.png": b"", "b.txt.gz": b"", "c": b""})
+    assert client.head_object(Bucket=name, Key="a.png")["ContentType"] == "image/png"
+    assert "ContentEncoding" not in client.head_object(Bucket=name, Key="b.txt.gz")
+
+
+def test_errors_say_what_to_do(s3: str, name: str) -> None:
+    store = PathStore(S3Path("s3://no-such-bucket-here"))
+    calls: list[Callable[[], object]] = [lambda: store["a"], lambda: store.put("a", b""), lambda: list(store)]
+    for call in calls:
+        with pytest.raises(StoreUnavailableError, match="there is no bucket 'no-such-bucket-here'"):
+            call()
+    away = PathStore(S3Path(f"s3://{name}", client=S3Client(endpoint_url="http://127.0.0.1:9")))
+    for call in (lambda: away["a"], lambda: away.put("a", b""), lambda: list(away), lambda: away.delete("a")):
+        with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:9"):
+            call()
+
+
+def test_a_client_of_its_own_does_not_travel(s3: str, name: str) -> None:
+    with PathStore(S3Path(f"s3://{name}", client=S3Client(endpoint_url=s3))) as store:
+        store["a"] = b"1"
+        with pytest.raises(UnsupportedOperation, match="set_as_default_client"):
+            pickle.dumps(store)
+
+
+def test_a_forked_child_has_connections_of_its_own(name: str) -> None:
+    with PathStore(S3Path(f"s3://{name}")) as store:
+        store["a"] = b"parent"
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.alarm(60)
+                for number in range(20):
+                    store[f"child/{number}"] = store["a"]
+                code = 0
+            finally:
+                os._exit(code)
+        for number in range(20):
+            store[f"parent/{number}"] = store["a"]
+        assert os.waitpid(pid, 0)[1] == 0
+        assert len(store) == 41
+
+
+def test_a_read_that_is_dropped_closes_its_connection(name: str) -> None:
+    with PathStore(S3Path(f"s3://{name}")) as store:
+        store["a"] = b"x" * 3 * MIB
+        for _ in range(3):
+            store.chunks("a")
+            next(store.chunks("a"))
+        gc.collect()
+        assert len(store["a"]) == 3 * MIB
+
+
+def test_a_blob_dict_in_the_cloud(client: Any, name: str) -> None:
+    client.put_object(Bucket=name, Key="beside", Body=b"")
+    with PathBlobDict(S3Path(f"s3://{name}/in"), ttl=3600) as d:
+        d.create()
+        d.update({"a.txt": StrBlob("one"), "b/c.json": JsonDictBlob({"x": 1})})
+        assert d["a.txt"].as_bytes() == b"one"
+        assert type(d["b/c.json"]) is JsonDictBlob
+        assert list(d.search("**/*.json")) == ["b/c.json"]
+        d.delete()
+        assert not d
+        d.delete()
+    with PathBlobDict(S3Path(f"s3://{name}")) as whole:
+        assert list(whole) == ["beside"]
+        with pytest.raises(InvalidArgumentError, match="no folder"):
+            whole.delete()
+
+
+# --- Azure ---
+
+
+@pytest.mark.usefixtures("azure")
+def test_azure_names_that_others_gave(tmp_path: Path) -> None:
+    box = container(tmp_path)
+    service = AzureBlobClient.get_default_client().service_client
+    for blob in ("in/plain.txt", "in/a\uff0eb", "in/c\uff0e", "in/d\uff3ce"):
+        service.get_blob_client(box, blob).upload_blob(blob.encode())
+    with PathStore(AzureBlobPath(f"az://{box}/in")) as store:
+        # A spelling that nobody here would have chosen is no blob; it would be another's.
+        assert list(store) == ["c.", "d\\e", "plain.txt"]
+        assert store["c."] == "in/c\uff0e".encode()
+        store["n.tar.gz"] = b"no archive"
+        assert store["n.tar.gz"] == b"no archive"
+
+
+@pytest.mark.usefixtures("azure")
+def test_a_container_that_is_not_there() -> None:
+    store = PathStore(AzureBlobPath("az://nowhere"))
+    for call in (lambda: store.put("a", b""), lambda: list(store)):
+        with pytest.raises(StoreUnavailableError, match="there is no bucket 'nowhere'"):
+            call()
