@@ -24,15 +24,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from PIL import Image
+from tests.servers.valkey import ValkeyServer
 
 import holdall
-from holdall import Can, FilesystemStore, HashdirStore, MemoryStore, SqliteStore, Store, ZipStore, config
+from holdall import (
+    Can,
+    FilesystemStore,
+    GitStore,
+    HashdirStore,
+    MemoryStore,
+    SqliteStore,
+    Store,
+    ValkeyStore,
+    ZipStore,
+    config,
+)
 from holdall.layers.layer import Layer
 from holdall.stores.spelling import spell
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-STORES: list[type[Store]] = [MemoryStore, FilesystemStore, HashdirStore, SqliteStore, ZipStore]
+STORES: list[type[Store]] = [
+    *(MemoryStore, FilesystemStore, HashdirStore, SqliteStore, ZipStore, GitStore, ValkeyStore),
+]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -76,10 +91,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+VALKEY = "localhost:6379"
+
+
+@pytest.fixture
+def valkey() -> Iterator[str]:
+    """Where the server is that the pages find at its usual port."""
+    with ValkeyServer() as server:
+        yield f"127.0.0.1:{server.port}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_runs(page: Path, folder: Path) -> None:
+def test_every_block_runs(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     found = list(blocks(page))
+    if any(VALKEY in block.text and block.language != "text" for block in found):
+        there = request.getfixturevalue("valkey")
+        found = [block._replace(text=block.text.replace(VALKEY, there)) for block in found]
     assert found, f"{page.name} has no code"
     for block in found:
         where = f"{page.name}:{block.line + 1}"
@@ -95,6 +123,10 @@ def test_every_block_runs(page: Path, folder: Path) -> None:
             check_console(block, folder, where)
         else:
             assert block.language == "text", f"{where}: nobody runs {block.language or 'a bare block'}"
+    if page.name == "blobs.md":
+        # What the page shows is what it draws.
+        with Image.open(page.parent / "sunset.png") as shown:
+            assert shown.tobytes() == namespace["picture"].tobytes()
 
 
 def check_session(block: Block, namespace: dict[str, Any], where: str) -> None:
@@ -206,7 +238,8 @@ TRANSFERS = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_s
 @pytest.mark.parametrize(
     ("name", "page"),
     [(name, "caching.md" if name == "CachingStore" else "composing.md") for name in LAYERS]
-    + [(name, "backup-and-sync.md") for name in TRANSFERS],
+    + [(name, "backup-and-sync.md") for name in TRANSFERS]
+    + [("GitStore", "git.md"), ("ValkeyStore", "valkey.md")],
 )
 def test_every_option_is_told_of(name: str, page: str) -> None:
     text = (ROOT / "docs" / page).read_text()

@@ -1,6 +1,6 @@
 """Python values as bytes, each in the format made for its type."""
 
-from holdall.values.registry import Serializers, register, serializers
+from holdall.values.registry import Serializers, joined, register, serializers
 from holdall.values.serializer import Buffer, Serializer
 
-__all__ = ["Buffer", "Serializer", "Serializers", "register", "serializers"]
+__all__ = ["Buffer", "Serializer", "Serializers", "joined", "register", "serializers"]
