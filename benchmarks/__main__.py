@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import holdall
 from benchmarks import (
     bare,
+    dicts,
     git,
     imports,
     layers,
@@ -29,6 +30,7 @@ from benchmarks import (
     valkey,
 )
 from benchmarks.contenders import (
+    DICTS,
     FILES,
     GIT,
     LAYERS,
@@ -128,6 +130,8 @@ class Run:
             self.git()
         if VALKEY in self.parts:
             self.valkey()
+        if DICTS in self.parts:
+            self.dicts()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -289,6 +293,12 @@ class Run:
         title = "Valkey or Redis on loopback, 1,000 blobs of 1 KiB at once"
         many = self.table("valkey many", VALKEY, "loopback", title, "us a blob", valkey.MANY_COLUMNS)
         valkey.calls(table, many, self.folder(place), scale.calls, scale.call_rounds)
+
+    def dicts(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        title = f"Blob dicts, a blob of 1 KiB, {place}"
+        table = self.table("dicts", DICTS, place, title, "us a call", dicts.COLUMNS)
+        dicts.dicts(table, self.folder(place), scale.calls, 3)
 
 
 def _parts(text: str) -> list[str]:

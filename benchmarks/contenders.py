@@ -11,8 +11,8 @@ MIB = 1 << 20
 
 FILES, SQLITE, MEMORY, ZIP = "files", "sqlite", "memory", "zip"
 MEDIA = (MEMORY, FILES, SQLITE, ZIP)
-LAYERS, SYNC, GIT, VALKEY = "layers", "sync", "git", "valkey"
-PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY)
+LAYERS, SYNC, GIT, VALKEY, DICTS = "layers", "sync", "git", "valkey", "dicts"
+PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY, DICTS)
 """What a run may be limited to."""
 
 HOLDALL, BARE, PEER = "holdall", "bare", "peer"

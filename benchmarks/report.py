@@ -118,6 +118,7 @@ def markdown(
         "git": "Git",
         "valkey": "Valkey",
         "valkey many": "Valkey",
+        "dicts": "Blob dicts",
         "import": "Import",
     }
     heading = ""
