@@ -1,0 +1,327 @@
+"""A dict whose values are typed blobs, over any store."""
+
+# A dict asks its store for what a blob is and its bytes in one call, which is a primitive.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final, Self, TypeVar, cast, overload
+
+from holdall.blobs import BytesBlob
+from holdall.blobs import blob_class as class_for
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidDataError,
+    StoreError,
+)
+from holdall.layers.compressed import CompressedStore
+from holdall.layers.expiring import ExpiringStore
+from holdall.store import ABSENT, ANY, Can, Info, Store, _joined
+
+T = TypeVar("T")
+
+
+class _Missing(Enum):
+    MISSING = "missing"
+
+
+_MISSING: Final = _Missing.MISSING
+
+
+class BlobDict(MutableMapping[str, BytesBlob]):
+    """A dict from keys to typed blobs, kept in a store.
+
+    Which class a blob comes back as, its media type says: that of what was put, in a store that keeps it (one
+    that `can` ATTRIBUTES), else the one that the end of its key stands for. `image/*` is an `ImageBlob`,
+    `audio/*` an `AudioBlob`, `video/*` a `VideoBlob`, JSON a `JsonDictBlob`, YAML a `YamlDictBlob`, other
+    text a `StrBlob`, and everything else a `BytesBlob`.
+
+    A key is a str, as in any store. Two dicts are equal only if they are one: to compare what is in them
+    would read every blob.
+
+    Args:
+        store: Where the blobs are. It stays open when the dict is closed.
+        compression: Whether the blobs are compressed: True for Zstandard, or the codec of a
+            `CompressedStore`, which then reads no blob that was put without it.
+        ttl: How long a blob lives, in seconds or as a timedelta: as an `ExpiringStore` has it, by its age
+            where the store keeps no expiry. None is for ever.
+        blob_class: What blobs have to be to be put, and what one is whose media type says nothing narrower.
+        blob_class_args: Keyword arguments for the making of `blob_class`.
+
+    >>> from holdall import MemoryStore
+    >>> from holdall.blobs import StrBlob
+    >>> d = BlobDict(MemoryStore())
+    >>> d["notes/today.txt"] = StrBlob("all is well")
+    >>> d["notes/today.txt"].as_str(), len(d), d.get("other")
+    ('all is well', 1, None)
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        compression: bool | str = False,
+        ttl: float | timedelta | None = None,
+        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(cast(object, store)).__name__
+            raise InvalidArgumentError(f"a blob dict goes over a store, not over a {kind}")
+        kind = cast(object, blob_class)
+        if not isinstance(kind, type) or not issubclass(kind, BytesBlob):
+            raise InvalidArgumentError(f"blob_class is a class of blobs, not {blob_class!r}")
+        self._owned: Store | None = None
+        if ttl is not None:
+            store = ExpiringStore(store, ttl)
+        if compression:
+            store = CompressedStore(store, "zstd" if compression is True else compression)
+        self._store = store
+        self._blob_class = blob_class
+        self._blob_class_args = dict(blob_class_args or {})
+
+    @property
+    def store(self) -> Store:
+        """The store of the blobs, with its layers; its keys are those of the dict, and its values bytes."""
+        return self._store
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._store!r})"
+
+    def close(self) -> None:
+        """Close the store, if this dict opened it."""
+        if self._owned is not None:
+            self._owned.close()
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- blobs and bytes ------------------------------------------------------------------------------
+
+    def _class_of(self, key: str, media_type: str | None) -> type[BytesBlob]:
+        kind = class_for(key, media_type)
+        return kind if issubclass(kind, self._blob_class) else self._blob_class
+
+    def _wrap(self, key: str, data: bytes, media_type: str | None) -> BytesBlob:
+        kind = self._class_of(key, media_type)
+        arguments = self._blob_class_args if kind is self._blob_class else {}
+        return BytesBlob(data).as_blob(kind, arguments)
+
+    def _checked_blob(self, key: str, blob: object) -> BytesBlob:
+        if not isinstance(blob, BytesBlob):
+            raise InvalidDataError(
+                f"a blob dict takes blobs, not {type(blob).__name__}; wrap it, as in StrBlob('text')", key=key
+            )
+        if not isinstance(blob, self._blob_class):
+            raise InvalidDataError(
+                f"this dict takes a {self._blob_class.__name__}, not a {type(blob).__name__}", key=key
+            )
+        return blob
+
+    def _media_type_of(self, blob: BytesBlob) -> str | None:
+        # Of bytes that could be anything, the key tells more.
+        known = Can.ATTRIBUTES in self._store.can and type(blob) is not BytesBlob
+        return blob.media_type if known else None
+
+    def _fetch(self, key: str) -> BytesBlob | None:
+        store = self._store
+        if Can.ATTRIBUTES not in store.can:
+            data = store.get(key)
+            return None if data is None else self._wrap(key, data, None)
+        found = self._read(key)
+        return None if found is None else self._wrap(key, found[1], found[0].content_type)
+
+    def _read(self, key: str) -> tuple[Info, bytes] | None:
+        """What a blob is and its bytes, of one version."""
+        store = self._store
+        key = store._checked(key)
+        try:
+            return _whole(store, key)
+        except BlobNotFoundError:
+            return None
+        except StoreError as error:
+            error.key = key
+            raise
+
+    # --- the mapping ----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __bool__(self) -> bool:
+        return bool(self._store)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._store
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
+
+    def __getitem__(self, key: str, /) -> BytesBlob:
+        blob = self._fetch(key)
+        if blob is None:
+            raise BlobNotFoundError(key=key)
+        return blob
+
+    @overload
+    def get(self, key: str, /) -> BytesBlob | None: ...
+    @overload
+    def get(self, key: str, /, default: BytesBlob) -> BytesBlob: ...
+    @overload
+    def get(self, key: str, /, default: T) -> BytesBlob | T: ...
+    def get(self, key: str, /, default: Any = None) -> Any:
+        """The blob, or the default where there is none."""
+        blob = self._fetch(key)
+        return default if blob is None else blob
+
+    def __setitem__(self, key: str, blob: BytesBlob, /) -> None:
+        blob = self._checked_blob(key, blob)
+        self._store.put(key, blob.as_bytes(), content_type=self._media_type_of(blob))
+
+    def __delitem__(self, key: str, /) -> None:
+        del self._store[key]
+
+    @overload
+    def pop(self, key: str, /) -> BytesBlob: ...
+    @overload
+    def pop(self, key: str, /, default: BytesBlob) -> BytesBlob: ...
+    @overload
+    def pop(self, key: str, /, default: T) -> BytesBlob | T: ...
+    def pop(self, key: str, /, default: Any = _MISSING) -> Any:
+        """The blob, which is deleted: of many callers at once one gets it (where the store can SWAP).
+
+        Raises:
+            BlobNotFoundError: There is none, and no default.
+        """
+        blob = self._take(key)
+        if blob is None:
+            if default is _MISSING:
+                raise BlobNotFoundError(key=key)
+            return default
+        return blob
+
+    def _take(self, key: str) -> BytesBlob | None:
+        store = self._store
+        if Can.ATTRIBUTES not in store.can:
+            data = store.pop(key, None)
+            return None if data is None else self._wrap(key, data, None)
+        while (found := self._read(key)) is not None:
+            info, data = found
+            try:
+                store.delete(key, expect=info.etag if Can.SWAP in store.can else ANY)
+            except ConcurrencyError:
+                continue
+            return self._wrap(key, data, info.content_type)
+        return None
+
+    def popitem(self) -> tuple[str, BytesBlob]:
+        """The first key and its blob, which is deleted.
+
+        Raises:
+            BlobNotFoundError: The dict is empty.
+        """
+        while (key := next(iter(self), None)) is not None:
+            blob = self._take(key)
+            if blob is not None:
+                return key, blob
+        raise BlobNotFoundError("the dict is empty")
+
+    def setdefault(self, key: str, default: BytesBlob, /) -> BytesBlob:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The blob; where there is none, the default is put first, atomically if the store can CREATE."""
+        blob = self._checked_blob(key, default)
+        while (found := self._fetch(key)) is None:
+            expect = ABSENT if Can.CREATE in self._store.can else ANY
+            try:
+                self._store.put(key, blob.as_bytes(), expect=expect, content_type=self._media_type_of(blob))
+            except BlobExistsError:
+                continue
+            return blob
+        return found
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, other: Mapping[str, BytesBlob] | Iterable[tuple[str, BytesBlob]] = (), /, **more: BytesBlob
+    ) -> None:
+        """Put many blobs, as `dict.update` takes them: in one round trip, transaction or commit where the
+        store has one."""
+        blobs = {**dict(other), **more}
+        checked = {key: self._checked_blob(key, blob) for key, blob in blobs.items()}
+        kinds: dict[str | None, dict[str, bytes]] = {}
+        for key, blob in checked.items():
+            kinds.setdefault(self._media_type_of(blob), {})[key] = blob.as_bytes()
+        for media_type, items in kinds.items():
+            self._store.put_many(items, content_type=media_type)
+
+    def clear(self) -> None:
+        """Delete every blob of this dict, and nothing else in the folder, repository or server."""
+        self._store.clear()
+
+    def values(self) -> ValuesView[BytesBlob]:
+        """A view of the blobs, read one by one as it is iterated."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, BytesBlob]:
+        """A view of keys with their blobs, read one by one as it is iterated."""
+        return _Items(self)
+
+    def search(self, filter_body: str | None = None) -> Iterator[str]:
+        """The keys that match a glob, lazily, in order.
+
+        Args:
+            filter_body: The glob: `*` and `?` within a segment, `**` for any number of segments, `[abc]`.
+                None matches all.
+
+        >>> from holdall import InMemoryBlobDict
+        >>> from holdall.blobs import StrBlob
+        >>> d = InMemoryBlobDict({"a.txt": StrBlob(""), "b/c.txt": StrBlob(""), "d.png": StrBlob("")})
+        >>> list(d.search("**/*.txt"))
+        ['a.txt', 'b/c.txt']
+        """
+        return self._store.iterate_keys(glob=filter_body)
+
+
+class _Values(ValuesView[BytesBlob]):
+    """The blobs; one that goes while they are listed is left out."""
+
+    _mapping: BlobDict
+
+    def __iter__(self) -> Iterator[BytesBlob]:
+        return (blob for _, blob in _pairs(self._mapping))
+
+
+class _Items(ItemsView[str, BytesBlob]):
+    _mapping: BlobDict
+
+    def __iter__(self) -> Iterator[tuple[str, BytesBlob]]:
+        return _pairs(self._mapping)
+
+
+def _pairs(blobs: BlobDict) -> Iterator[tuple[str, BytesBlob]]:
+    for key in blobs:
+        blob = blobs.get(key)
+        if blob is not None:
+            yield key, blob
+
+
+def _whole(store: Store, key: str) -> tuple[Info, bytes]:
+    info, pieces = store._read(key, 0, None)
+    return info, _joined(pieces)

@@ -1,0 +1,130 @@
+"""Blobs in a work tree of git, with their versions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from holdall.blobs import BytesBlob
+from holdall.dicts.base import BlobDict
+from holdall.errors import BlobNotFoundError, InvalidArgumentError
+from holdall.layers.compressed import CompressedStore
+from holdall.store import Store
+
+if TYPE_CHECKING:
+    from holdall.stores.git import Revision
+
+Version: TypeAlias = str | int | datetime | timedelta
+"""Which version of a blob in git: a revision, a number, a moment, or how long ago."""
+
+
+class GitBlobDict(BlobDict):
+    """A blob dict in a work tree of git; every put and delete is a commit.
+
+    A key may be a pair whose second part says which version of the blob: a revision as git spells it (a str,
+    such as `HEAD~2`, a tag or a hash), an int that counts the blob's own versions as a sequence is indexed (0
+    is the first, -1 the last), a datetime (the last version before it), or a timedelta (that long ago).
+
+    Args:
+        path: The folder of the work tree; None is the current one. What is no repository yet becomes one with
+            the first put.
+        user_name: The author's name; None is as git is configured.
+        user_email: The author's address, which goes with the name.
+        use_remote: Whether it syncs with the remote.
+        use_remote_frequence: How old what is read from the remote may be, in seconds or as a timedelta.
+        compression: As in `BlobDict`.
+        blob_class: As in `BlobDict`.
+        blob_class_args: As in `BlobDict`.
+
+    >>> import tempfile
+    >>> from holdall.blobs import StrBlob
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with GitBlobDict(folder, user_name="Ada", user_email="ada@example.org") as d:
+    ...         d["plan.txt"] = StrBlob("first")
+    ...         d["plan.txt"] = StrBlob("second")
+    ...         d["plan.txt"].as_str(), d["plan.txt", "HEAD~1"].as_str(), d["plan.txt", 0].as_str()
+    ('second', 'first', 'first')
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        user_name: str | None = None,
+        user_email: str | None = None,
+        use_remote: bool = False,
+        use_remote_frequence: float | timedelta = 60.0,
+        compression: bool | str = False,
+        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        from holdall.stores.git import GitStore
+
+        if (user_name is None) != (user_email is None):
+            raise InvalidArgumentError("user_name and user_email go together; leave out both, or neither")
+        author = None if user_name is None else f"{user_name} <{user_email}>"
+        interval = use_remote_frequence
+        seconds = interval.total_seconds() if isinstance(interval, timedelta) else interval
+        place = "." if path is None else path
+        git = GitStore(place, author=author, remote=use_remote, pull_interval=seconds)
+        super().__init__(git, compression=compression, blob_class=blob_class, blob_class_args=blob_class_args)
+        self._owned = self._git = git
+
+    def create(self) -> None:
+        """The repository is made when the dict is; it is there."""
+
+    def __getitem__(self, key: str | tuple[str, Version], /) -> BytesBlob:
+        if not isinstance(key, tuple):
+            return super().__getitem__(key)
+        blob = self._version(*key)
+        if blob is None:
+            raise BlobNotFoundError(f"no such version: {key[1]!r}", key=key[0])
+        return blob
+
+    def get(self, key: str | tuple[str, Version], /, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The blob, or that version of it, or the default where there is none."""
+        if not isinstance(key, tuple):
+            return super().get(key, default)
+        blob = self._version(*key)
+        return default if blob is None else blob
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, tuple):
+            return super().__contains__(key)
+        return self._version(*cast("tuple[str, Version]", key)) is not None
+
+    def _version(self, key: str, version: Version) -> BytesBlob | None:
+        commit = self._commit(key, version)
+        if commit is None:
+            return None
+        # What was put with this dict's layers is read through them.
+        store: Store = self._git.at(commit)
+        if isinstance(self._store, CompressedStore):
+            store = CompressedStore(store)
+        data = store.get(key)
+        return None if data is None else self._wrap(key, data, None)
+
+    def _commit(self, key: str, version: Version) -> str | None:
+        """The commit that a version means."""
+        if isinstance(version, str):
+            return version
+        history = self._git.history(key)
+        if isinstance(version, int) and not isinstance(version, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            # The history begins with the newest.
+            index = -1 - version
+            return history[index].commit if -len(history) <= index < len(history) else None
+        if isinstance(version, timedelta):
+            version = datetime.now(UTC) - version
+        if not isinstance(version, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(
+                f"a version is a str, an int, a datetime or a timedelta, not {type(version).__name__}",
+                key=key,
+            )
+        moment = version.astimezone(UTC)
+        return next((each.commit for each in history if each.modified < moment), None)
+
+    def history(self, key: str) -> list[Revision]:
+        """The commits that changed a key, the newest first: who, when and what."""
+        return self._git.history(key)

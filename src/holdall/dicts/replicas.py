@@ -1,0 +1,244 @@
+"""The same blobs in several blob dicts."""
+
+# A dict of replicas does with them, and with the fanout over their stores, what a dict does with itself.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, TypeVar, cast, overload
+
+from holdall.blobs import BytesBlob
+from holdall.dicts.base import _MISSING, BlobDict, _whole
+from holdall.errors import BlobNotFoundError, ConcurrencyError, InvalidArgumentError, StoreError
+from holdall.layers.fanout import FanoutStore
+from holdall.layers.replicas import state
+from holdall.store import ABSENT, Attributes, Can, Info, Store
+
+T = TypeVar("T")
+
+_FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
+
+
+class MultiReplicaBlobDict(BlobDict):
+    """Several blob dicts with the same blobs, as one: a put goes to all, a read asks one after the other.
+
+    The rules are those of `FanoutStore`, which does the work: the first replica decides, what it lacks or
+    fails to tell is asked of the next, a put has to reach all of them (else `PartialWriteError` says which
+    failed), and listing is the merged union of all.
+
+    A blob that a later replica has and earlier ones lack is put there by the read that finds it, if they can
+    CREATE and SWAP; a replica that fails to take it is logged. Where another process deletes the blob at that
+    very moment, it may be found for as long as one call more.
+
+    A replica that only this process sees, such as an `InMemoryBlobDict`, doesn't learn what other processes
+    put into the others: give it a ttl, or use a `CachingStore`, which asks its origin.
+
+    Args:
+        replica_dicts: The dicts by their names, in the order in which they are asked. No two may share a
+            place. They stay open when this one is closed.
+        fill: Whether reads fill the replicas that come before the one that had the blob.
+        write: How many must take a put, as in `FanoutStore`: `all`, or a number.
+        timeout: Seconds after which a call of a replica counts as failed; None waits.
+
+    >>> from holdall import InMemoryBlobDict
+    >>> from holdall.blobs import StrBlob
+    >>> cache, origin = InMemoryBlobDict(ttl=60), InMemoryBlobDict()
+    >>> d = MultiReplicaBlobDict({"cache": cache, "origin": origin})
+    >>> origin["a.txt"] = StrBlob("found")
+    >>> "a.txt" in cache, d["a.txt"].as_str(), "a.txt" in cache
+    (False, 'found', True)
+    """
+
+    def __init__(
+        self,
+        replica_dicts: Mapping[str, BlobDict],
+        *,
+        fill: bool = True,
+        write: Literal["all"] | int = "all",
+        timeout: float | None = None,
+    ) -> None:
+        for each in replica_dicts.values():
+            if not isinstance(each, BlobDict):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidArgumentError(
+                    f"a replica is a blob dict, not a {type(cast(object, each)).__name__}"
+                )
+        self._replicas = dict(replica_dicts)
+        self._fanout = FanoutStore(
+            {name: each.store for name, each in self._replicas.items()}, write=write, timeout=timeout
+        )
+        super().__init__(self._fanout)
+        self._fill = fill
+
+    @property
+    def replicas(self) -> Mapping[str, BlobDict]:
+        """The dicts by their names, in order."""
+        return dict(self._replicas)
+
+    def close(self) -> None:
+        """Free what this dict holds; its replicas stay open."""
+        self._fanout.close()
+
+    def _chosen(self, names: Iterable[str] | None) -> dict[str, BlobDict]:
+        """The replicas of these names, in their order."""
+        if names is None:
+            return self._replicas
+        wanted = {names} if isinstance(names, str) else set(names)
+        if unknown := wanted - self._replicas.keys():
+            raise InvalidArgumentError(
+                f"there is no replica {', '.join(sorted(map(repr, unknown)))}; there are "
+                f"{', '.join(map(repr, self._replicas))}"
+            )
+        return {name: each for name, each in self._replicas.items() if name in wanted}
+
+    def _checked_blob(self, key: str, blob: object) -> BytesBlob:
+        checked = super()._checked_blob(key, blob)
+        for each in self._replicas.values():
+            each._checked_blob(key, blob)
+        return checked
+
+    # --- reading and filling --------------------------------------------------------------------------
+
+    def _fetch(self, key: str) -> BytesBlob | None:
+        fanout = self._fanout
+        key = fanout._checked(key)
+        try:
+            name, (info, data) = fanout._ask(key, "read", partial(_whole, key=key))
+        except BlobNotFoundError:
+            return None
+        except StoreError as error:
+            error.key = key
+            raise
+        if self._fill and name != next(iter(self._replicas)):
+            self._fill_before(key, name, info, data)
+        return self._replicas[name]._wrap(key, data, info.content_type)
+
+    def _fill_before(self, key: str, source: str, info: Info, data: bytes) -> None:
+        """Put what one replica had into those before it that have nothing."""
+        origin = self._replicas[source].store
+        with self._fanout._turn(key):
+            for name, each in self._replicas.items():
+                if name == source:
+                    return
+                behind = name in self._fanout.behind().get(key, ())
+                if behind or not _holds(each.store, info):
+                    continue
+                try:
+                    self._fanout._call(name, partial(_fill, each.store, origin, key, info, data))
+                except (StoreError, OSError) as error:
+                    self._fanout._failed("take", key, name, error)
+
+    def _take(self, key: str) -> BytesBlob | None:
+        # What only a later replica has is filled first, so that the first one can decide who takes it.
+        return None if self._fetch(key) is None else super()._take(key)
+
+    # --- calls of some replicas, by name --------------------------------------------------------------
+
+    @overload
+    def get(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> BytesBlob | None: ...
+    @overload
+    def get(
+        self, key: str, /, default: BytesBlob, *, replica_names: Iterable[str] | None = None
+    ) -> BytesBlob: ...
+    @overload
+    def get(
+        self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None
+    ) -> BytesBlob | T: ...
+    def get(self, key: str, /, default: Any = None, *, replica_names: Iterable[str] | None = None) -> Any:
+        """The blob, or the default where there is none.
+
+        Args:
+            key: Which.
+            default: What to give where there is none.
+            replica_names: Which replicas to ask, in their order, and no others; nothing is filled then.
+        """
+        if replica_names is None:
+            return super().get(key, default)
+        for each in self._chosen(replica_names).values():
+            blob = each._fetch(key)
+            if blob is not None:
+                return blob
+        return default
+
+    def contains(self, key: str, *, replica_names: Iterable[str] | None = None) -> bool:
+        """Whether there is a blob, in any of these replicas."""
+        if replica_names is None:
+            return key in self
+        return any(key in each for each in self._chosen(replica_names).values())
+
+    def len(self, *, replica_name: str | None = None) -> int:
+        """How many blobs there are, in all replicas together or in one."""
+        return len(self) if replica_name is None else len(self._one(replica_name))
+
+    def iter(self, *, replica_name: str | None = None) -> Iterator[str]:
+        """The keys, of all replicas together or of one."""
+        return iter(self) if replica_name is None else iter(self._one(replica_name))
+
+    def _one(self, name: str) -> BlobDict:
+        return self._chosen((name,))[name]
+
+    def put(self, key: str, blob: BytesBlob, *, replica_names: Iterable[str] | None = None) -> None:
+        """Put a blob, into all replicas or some; those left out keep what they have."""
+        if replica_names is None:
+            super().__setitem__(key, blob)
+            return
+        for each in self._chosen(replica_names).values():
+            each[key] = blob
+
+    def __setitem__(
+        self, key: str, blob: BytesBlob, /, *, replica_names: Iterable[str] | None = None
+    ) -> None:
+        self.put(key, blob, replica_names=replica_names)
+
+    @overload
+    def pop(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> BytesBlob: ...
+    @overload
+    def pop(
+        self, key: str, /, default: BytesBlob, *, replica_names: Iterable[str] | None = None
+    ) -> BytesBlob: ...
+    @overload
+    def pop(
+        self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None
+    ) -> BytesBlob | T: ...
+    def pop(self, key: str, /, default: Any = _MISSING, *, replica_names: Iterable[str] | None = None) -> Any:
+        """The blob, which is deleted from all replicas, or from some.
+
+        Raises:
+            BlobNotFoundError: None of them has it, and there is no default.
+        """
+        if replica_names is None:
+            return super().pop(key, default)
+        popped = [each.pop(key, None) for each in self._chosen(replica_names).values()]
+        blob = next((blob for blob in popped if blob is not None), None)
+        if blob is None and default is _MISSING:
+            raise BlobNotFoundError(key=key)
+        return default if blob is None else blob
+
+    def clear(self, *, replica_names: Iterable[str] | None = None) -> None:
+        """Delete every blob of all replicas, or of some."""
+        if replica_names is None:
+            super().clear()
+            return
+        for each in self._chosen(replica_names).values():
+            each.clear()
+
+
+def _holds(store: Store, info: Info) -> bool:
+    """Whether a store can be filled with a blob, and keep what is kept with it."""
+    return _FILLABLE in store.can and (info.expires is None or Can.EXPIRE in store.can)
+
+
+def _fill(store: Store, origin: Store, key: str, info: Info, data: bytes) -> None:
+    # Whoever deleted it meanwhile may have found this replica empty already.
+    if state(origin, key) != info.etag:
+        return
+    kept = info.content_type if Can.ATTRIBUTES in store.can else None
+    try:
+        filled = store._write(key, (data,), ABSENT, Attributes(kept, info.expires))
+    except ConcurrencyError:
+        return
+    if state(origin, key) != info.etag:
+        with suppress(ConcurrencyError):
+            store._delete(key, filled.etag)
