@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -269,7 +270,7 @@ def test_nobody_to_commit_is_a_clear_error(tmp_path: Path, home: Path) -> None:
     with GitStore(tmp_path, author="Ann <a@example.org>") as store:
         store["a"] = b"1"
         check(tmp_path)
-    for wrong in ("Ann", "<a@b>", "A\n <a@b>", "Ann <a@b> x", 3):
+    for wrong in ("Ann", "<a@b>", "A<n <a@b>", "A> <a@b>", "A\n <a@b>", "Ann <a@b> x", 3):
         with pytest.raises(InvalidArgumentError):
             GitStore(tmp_path, author=wrong)  # type: ignore[arg-type]
 
@@ -533,9 +534,80 @@ def test_what_is_no_repository_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below", bare / "x"):
         with pytest.raises(StoreUnavailableError):
             GitStore(place)
+    git(bare, "init", "-q", "--bare", "y.git")
+    for place in (bare / "y.git", bare / "x" / ".git"):
+        before = sorted(os.listdir(place))
+        with pytest.raises(StoreUnavailableError, match="bare"):
+            GitStore(place)
+        assert sorted(os.listdir(place)) == before
     for wrong in (3, "", b"x", "a\0b"):
         with pytest.raises(InvalidArgumentError):
             GitStore(wrong)  # type: ignore[arg-type]
+
+
+def test_wrong_options_are_refused(tmp_path: Path) -> None:
+    for options in (
+        *({"timeout": "5"}, {"timeout": 0}, {"timeout": float("inf")}, {"timeout": float("nan")}),
+        *({"pull_interval": "x"}, {"pull_interval": -1}, {"remote": 5}, {"push": "x"}),
+    ):
+        with pytest.raises(InvalidArgumentError):
+            GitStore(tmp_path, **options)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="limit"):
+        GitStore(tmp_path).history(limit=-1)
+
+
+def test_a_repository_in_the_work_tree_is_left_alone(tmp_path: Path) -> None:
+    outer, inner = GitStore(tmp_path), GitStore(tmp_path / "inner")
+    inner["a"] = b"1"
+    with pytest.raises(KeyConflictError, match="repository of its own"):
+        outer["inner/deep/b"] = b"2"
+    outer["c"] = b"3"
+    assert (list(outer), list(inner)) == (["c"], ["a"])
+    check(tmp_path / "inner")
+    check(tmp_path, "?? inner/\n")
+
+
+def test_a_repository_that_only_others_may_write_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GitStore(tmp_path)["a/b"] = b"1"
+    shutil.rmtree(tmp_path / ".git" / "holdall")
+    makedirs = os.makedirs
+
+    def refused(path: str, *rest: object, **more: object) -> None:
+        if str(path).endswith(".git/holdall"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        makedirs(path, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "makedirs", refused)
+    store = GitStore(tmp_path)
+    assert (store["a/b"], list(store), store.at("HEAD")["a/b"]) == (b"1", ["a/b"], b"1")
+    for call in (lambda: store.put("c", b"2"), lambda: store.delete("a/b")):
+        with pytest.raises(StoreUnavailableError, match="no permission"):
+            call()
+    check(tmp_path)
+
+
+def test_a_program_git_that_cannot_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = GitStore(tmp_path / "tree")
+    store["a"] = b"1"
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(StoreUnavailableError, match="not installed"):
+        store.history()
+    (tmp_path / "bin" / "git").write_bytes(b"no program")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    with pytest.raises(StoreUnavailableError, match="can't be run"):
+        store.history()
+
+
+def test_a_history_in_another_encoding(tmp_path: Path, home: Path) -> None:
+    with (home / ".gitconfig").open("a") as file:
+        file.write("[i18n]\ncommitEncoding = latin1\nlogOutputEncoding = latin1\n")
+    store = GitStore(tmp_path)
+    store["ü"] = b"1"
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", b"by hand: \xfc".decode("utf-8", "surrogateescape"))
+    assert [revision.message for revision in store.history()] == ["by hand: ü", "Add ü"]
 
 
 def test_writers_and_a_person_lose_nothing(tmp_path: Path) -> None:
@@ -572,6 +644,25 @@ def test_writers_and_a_person_lose_nothing(tmp_path: Path) -> None:
 
 def _full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_locks_of_a_writer_killed_before_it_began_are_given_back_by_opening(tmp_path: Path) -> None:
+    GitStore(tmp_path)["a"] = b"1"
+    killed = (
+        "import os, sys\n"
+        "from holdall.stores.git import GitStore\n"
+        "from holdall.stores.git.repository import Repository\n"
+        "Repository._write_journal = lambda *_: os.kill(os.getpid(), 9)\n"
+        "GitStore(sys.argv[1])['b'] = b'2'\n"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False).returncode == -9
+    left = [tmp_path / ".git/index.lock", tmp_path / ".git/refs/heads/main.lock"]
+    assert all(lock.exists() for lock in left)
+    with GitStore(tmp_path) as store:
+        assert not any(lock.exists() for lock in left)
+        git(tmp_path, "commit", "-q", "--allow-empty", "-m", "by hand")
+        assert list(store) == ["a"]
+    check(tmp_path)
 
 
 @pytest.mark.parametrize("step", ["_write_index", "_set_ref"])

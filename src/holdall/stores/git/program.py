@@ -127,8 +127,14 @@ def _started(
             env=environment(**more),
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise StoreUnavailableError("the program git is not installed, or not on the PATH") from error
+    except OSError as error:
+        raise _not_run(error) from error
+
+
+def _not_run(error: OSError) -> StoreUnavailableError:
+    if isinstance(error, FileNotFoundError):
+        return StoreUnavailableError("the program git is not installed, or not on the PATH")
+    return StoreUnavailableError(f"the program git can't be run: {error.strerror}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -228,5 +234,5 @@ def _piped(folder: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
             env=environment(),
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise StoreUnavailableError("the program git is not installed, or not on the PATH") from error
+    except OSError as error:
+        raise _not_run(error) from error

@@ -7,6 +7,7 @@ says if any of it can be seen, and else forgets it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -95,6 +96,11 @@ class Repository:
         self._author = author
         self.durable = durable
         if not os.path.lexists(f"{folder}/.git"):
+            if _is_bare(folder):
+                raise StoreUnavailableError(
+                    f"{folder!r} has no work tree: it is a bare repository, or the inside of one; open a "
+                    "clone of it, with remote=True to keep up with it"
+                )
             self._make()
         said = self.git.run(
             "rev-parse",
@@ -124,15 +130,21 @@ class Repository:
         if self._config.get("extensions.refstorage", "files") != "files":
             raise UnsupportedOperation("this repository keeps its refs in another form than files")
         self.fold = self._config.get("core.ignorecase") == "true"
-        os.makedirs(self.own, exist_ok=True)
+        try:
+            os.makedirs(self.own, exist_ok=True)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            return  # it can be read at least
         if os.stat(self.own).st_dev != os.stat(folder).st_dev:
             raise StoreUnavailableError(
                 "the work tree and its .git are on two file systems; no file moves between"
             )
         self._sweep()
-        if self.pending():
+        if (self.pending() or self._is_locked()) and os.access(self.own, os.W_OK):
             with self.locked():
-                pass
+                if self._is_locked():
+                    self._unlock_all(self.head().ref)
 
     def _make(self) -> None:
         try:
@@ -202,7 +214,7 @@ class Repository:
                         raise StoreUnavailableError(
                             "git doesn't know who commits: give author='Name <mail>', or run "
                             f"`git config --global user.name ...` and `user.email ...` "
-                            f"({said.splitlines()[-1:]})"
+                            f"({' '.join(said.splitlines()[-1:])})"
                         )
                     people.append(person)
                 self._identity = people[0], people[1]
@@ -360,8 +372,11 @@ class Repository:
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 raise failed(error, "write") from error
-            os.makedirs(self.own, exist_ok=True)
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                os.makedirs(self.own, exist_ok=True)
+                fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except OSError as refused:
+                raise failed(refused, "write") from refused
         try:
             try:
                 pieces = iter(body)
@@ -444,6 +459,7 @@ class Repository:
             parents = () if parent is None else ("-p", parent.hex())
             name, _, mail = author.partition(" <")
             said = self.git.run(
+                *("-c", "i18n.commitEncoding=UTF-8"),
                 *("commit-tree", "-S", tree.hex(), *parents),
                 data=message.encode(),
                 GIT_AUTHOR_NAME=name,
@@ -569,6 +585,8 @@ class Repository:
         if any(name.startswith(os.fsdecode(other) + "/") for other in gone):
             return
         self._make_folder(where[: where.rindex("/")])
+        if index.find(path) < 0:
+            self._check_inside(name)
         try:
             found = os.lstat(where)
         except FileNotFoundError:
@@ -606,6 +624,15 @@ class Repository:
                     f"{path!r} is a file, and a work tree can't hold both it and blobs below"
                 )
 
+    def _check_inside(self, name: str) -> None:
+        """Refuse a path in another repository, of which git would track nothing here."""
+        end = name.find("/")
+        while end > 0:
+            folder = f"{self.top}/{name[:end]}"
+            if os.path.lexists(f"{folder}/.git"):
+                raise KeyConflictError(f"{folder!r} is a repository of its own: open a GitStore there")
+            end = name.find("/", end + 1)
+
     def _tidy(self, folder: str) -> None:
         while len(folder) > len(self.top):
             try:
@@ -618,6 +645,17 @@ class Repository:
 
     def _lock_index(self) -> None:
         _lock(f"{self.own}/index.new", f"{self.private}/index.lock")
+
+    def _is_locked(self) -> bool:
+        """Whether a lock of git's is one of ours: somebody commits, or was killed at it."""
+        return _is_ours(f"{self.own}/index.new", f"{self.private}/index.lock") or _is_ours(
+            f"{self.own}/ref.lock", self._ref_path(self.head().ref) + ".lock"
+        )
+
+    def _unlock_all(self, ref: str) -> None:
+        """Give back the locks of a killed writer. Ours is held."""
+        _unlock(f"{self.own}/index.new", f"{self.private}/index.lock")
+        _unlock(f"{self.own}/ref.lock", self._ref_path(ref) + ".lock", keep=True)
 
     def _write_index(self, index: Index) -> None:
         draft = f"{self.own}/index.new"
@@ -768,8 +806,7 @@ class Repository:
                 draft = Draft(name, bytes.fromhex(oid), bytes.fromhex(raw), size, stamp, inode)
                 seen |= _is_placed(f"{self.top}/{path}", draft)
             changes.append(Change(path, draft, mode))
-        _unlock(f"{self.own}/index.new", f"{self.private}/index.lock")
-        _unlock(f"{self.own}/ref.lock", self._ref_path(ref) + ".lock", keep=True)
+        self._unlock_all(ref)
         if not seen:
             self._forget()
             for change in changes:
@@ -848,8 +885,6 @@ def failed(error: OSError, what: str) -> StoreError:
     """The error of the contract for one of the system."""
     if isinstance(error, StoreError):
         return error
-    import errno
-
     text = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreUnavailableError("the disk is full, or a quota is; the old blob stays")
@@ -916,6 +951,13 @@ def _is_regular(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
+
+
+def _is_bare(folder: str) -> bool:
+    """Whether a folder is a repository itself, as git sees it."""
+    return os.path.lexists(f"{folder}/HEAD") and all(
+        os.path.isdir(f"{folder}/{name}") for name in ("objects", "refs")
+    )
 
 
 def _is_placed(path: str, draft: Draft) -> bool:

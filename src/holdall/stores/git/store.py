@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 _GUESS = 1 << 16
 _GC = 1000
+_LONGEST = 2_000_000
+"""Seconds; the system waits for 24 days at most."""
 
 
 class GitStore(Store):
@@ -97,10 +99,12 @@ class GitStore(Store):
             raise InvalidArgumentError(f"an author is 'Name <mail>', not {author!r}")
         if push not in ("background", "now", None):
             raise InvalidArgumentError(f"push is 'background', 'now' or None, not {push!r}")
-        if pull_interval is not None and not pull_interval >= 0:
+        if not isinstance(remote, bool | str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"remote is the name of one, True or False, not {remote!r}")
+        if pull_interval is not None and not _is_time(pull_interval, least=0.0):
             raise InvalidArgumentError("pull_interval is seconds, 0 or more, or None")
-        if not timeout > 0:
-            raise InvalidArgumentError("a timeout is more than zero seconds")
+        if not _is_time(timeout) or timeout > _LONGEST:
+            raise InvalidArgumentError(f"a timeout is more than zero seconds, and at most {_LONGEST:,}")
         self._given = os.path.abspath(os.path.expanduser(given))
         self._author, self._durable, self._timeout = author, durable, timeout
         self._remote_given, self._pull_interval, self._push = remote, pull_interval, push
@@ -518,8 +522,18 @@ class GitStore(Store):
         Args:
             key: Which.
             limit: How many at most.
+
+        Raises:
+            InvalidArgumentError: The limit is below 0.
         """
-        arguments = ["log", "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00"]
+        if limit is not None and limit < 0:
+            raise InvalidArgumentError(f"a limit is 0 or more, not {limit}")
+        arguments = [
+            "log",
+            "--encoding=UTF-8",
+            "--no-show-signature",
+            "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00",
+        ]
         if limit is not None:
             arguments.append(f"--max-count={limit}")
         repository = self._repository
@@ -615,11 +629,15 @@ def _message(said: Sequence[str]) -> str:
     return f"{head} blobs\n\n" + "\n".join(shown)
 
 
+def _is_time(seconds: object, least: float = 5e-324) -> bool:
+    return isinstance(seconds, int | float) and seconds >= least
+
+
 def _is_person(author: object) -> bool:
     if not isinstance(author, str) or any(char in author for char in "\n\0"):
         return False
     name, opening, mail = author.partition("<")
-    return bool(name.strip() and opening and mail.endswith(">") and mail.count(">") == 1)
+    return bool(name.strip() and opening and mail.endswith(">") and not set("<>") & {*name, *mail[:-1]})
 
 
 class _Pieces(Iterator[bytes]):
