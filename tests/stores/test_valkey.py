@@ -415,6 +415,8 @@ def test_what_is_no_server() -> None:
     for options in (
         *({"prefix": ""}, {"prefix": "{}"}, {"prefix": b"a"}, {"timeout": 0}, {"timeout": "1"}),
         *({"timeout": -1}, {"timeout": True}, {"tls_ca": "ca.pem"}),
+        *({"timeout": float("inf")}, {"timeout": 1e12}, {"prefix": "\ud800"}),
+        *({"password": 5}, {"password": "\ud800"}),
     ):
         with pytest.raises(InvalidArgumentError):
             wrong("valkey://localhost", **options)

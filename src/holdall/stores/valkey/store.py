@@ -52,6 +52,8 @@ _SHARDS = 64
 """How many parts a store in a cluster has, each of which lies on one server."""
 _GUARD = 15 * 60
 """Seconds after which the chunks of a writer that is gone are gone too."""
+_LONGEST = 2_000_000
+"""Seconds; a socket waits for 24 days at most."""
 _TRIES = 20
 """How often a read begins again because the blob was replaced meanwhile."""
 
@@ -132,8 +134,12 @@ class ValkeyStore(Store):
     ) -> None:
         if not isinstance(prefix, str) or not prefix or "{}" in prefix:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError("a prefix of ValkeyStore is a str such as 'app:', without '{}'")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError("a timeout is more than zero seconds")
+        if not _is_text(prefix):
+            raise InvalidArgumentError("a prefix of ValkeyStore has no lone surrogates")
+        if password is not None and not _is_text(password):
+            raise InvalidArgumentError("a password is a str that UTF-8 can spell")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"a timeout is more than zero seconds, and at most {_LONGEST:,}")
         self._prefix = prefix
         self._timeout = timeout
         self._client: Any = None
@@ -808,6 +814,16 @@ def _check(attributes: Attributes) -> None:
     kind = attributes.content_type
     if kind is not None and len(kind.encode("utf-8", "surrogatepass")) > LONGEST:
         raise InvalidArgumentError(f"a content_type in ValkeyStore has at most {LONGEST} UTF-8 bytes")
+
+
+def _is_text(given: object) -> bool:
+    if not isinstance(given, str):
+        return False
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _condition(expect: Expect) -> bytes:
