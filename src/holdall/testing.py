@@ -3037,6 +3037,7 @@ class StoreSuite:
             return
         rng = random.Random()
         known: dict[str, str | None] = {}
+        late: dict[str, str | None] = {}
         acknowledged = interrupted = 0
         begun = time.monotonic()
         with _Workers(store, place.parent) as workers:
@@ -3049,6 +3050,7 @@ class StoreSuite:
                 for word in words:
                     if word == "done":
                         known |= pending
+                        late = {key: digest for key, digest in late.items() if key not in pending}
                         pending = {}
                         acknowledged += 1
                     else:
@@ -3056,9 +3058,9 @@ class StoreSuite:
                 interrupted += bool(pending)
                 if number % 2:
                     with self._handle(place) as fresh:
-                        _within(functools.partial(_check_after_kill, fresh, known, pending))
+                        _within(functools.partial(_check_after_kill, fresh, known, pending, late))
                 else:
-                    _within(functools.partial(_check_after_kill, other, known, pending))
+                    _within(functools.partial(_check_after_kill, other, known, pending, late))
                 store["alive"] = b"%d" % number
                 known["alive"] = _digest(b"%d" % number)
         assert acknowledged > 0
@@ -3572,22 +3574,37 @@ def _persists(store: Store, place: Path) -> bool:
         return False
 
 
-def _check_after_kill(store: Store, known: dict[str, str | None], pending: dict[str, str | None]) -> None:
-    """Check every blob that was acknowledged by its digest, and make what the last writer left known."""
-    infos = {info.key: info for info in store.list()}
+def _check_after_kill(
+    store: Store, known: dict[str, str | None], pending: dict[str, str | None], late: dict[str, str | None]
+) -> None:
+    """Check every blob that was acknowledged by its digest, and make what the last writer left known.
+
+    A server may yet carry out what a writer asked of it just before the kill: `late` is what the writer
+    before this one asked for and nobody has seen; it becomes what this one did.
+    """
+    looks = 0
+    while True:
+        looks += 1
+        infos = {info.key: info for info in store.list()}
+        held = {key: data for key in {*infos, *known, *pending} if (data := store.get(key)) is not None}
+        sizes = {key: info.size for key, info in infos.items()}
+        differ = sizes.items() ^ {key: len(data) for key, data in held.items()}.items()
+        if not differ or looks == 10 or not {key for key, _ in differ} <= {*pending, *late}:
+            break
     assert list(infos) == sorted(infos)
-    held = {key: data for key in {*infos, *known, *pending} if (data := store.get(key)) is not None}
     assert infos.keys() == held.keys(), "a killed writer left something that listing shows, and get doesn't"
     for key, data in held.items():
         assert infos[key].size == len(data)
     for key in {*held, *known, *pending}:
         found = _digest(held[key]) if key in held else None
-        allowed = {known.get(key), pending[key]} if key in pending else {known.get(key)}
+        allowed = {known.get(key), *(asked[key] for asked in (pending, late) if key in asked)}
         assert found in allowed, f"{key!r} is neither what was acknowledged nor what was under way"
     if len(pending) == 2 and None in pending.values():
         # A move: the target is whole before the source goes.
         target, source = sorted(pending, key=lambda key: pending[key] is None)
         if pending[target] is not None:
             assert source in held or _digest(held[target]) == pending[target], "a move lost the blob"
-    for key in pending:
+    for key in {*pending, *late}:
         known[key] = _digest(held[key]) if key in held else None
+    late.clear()
+    late |= {key: digest for key, digest in pending.items() if known[key] != digest}
