@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
+from os.path import splitext
+from typing import TYPE_CHECKING
+
 from holdall.blobs.audio import AudioBlob
 from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.image import ImageBlob
@@ -9,6 +13,9 @@ from holdall.blobs.json import JsonDictBlob
 from holdall.blobs.text import StrBlob
 from holdall.blobs.video import VideoBlob
 from holdall.blobs.yaml import YamlDictBlob
+
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
 
 __all__ = ["blob_class"]
 
@@ -67,15 +74,24 @@ def blob_class(key: str, media_type: str | None = None) -> type[BytesBlob]:
 
 
 def _guessed(key: str) -> str:
-    from mimetypes import MimeTypes
+    name, last = splitext(key.rpartition("/")[2])
+    if not last:
+        return ""
+    return _BY_SUFFIX.get(last.lower()) or _by_suffixes(splitext(name)[1], last)
 
-    name = key.rpartition("/")[2]
-    dot = name.rfind(".")
-    found = _BY_SUFFIX.get(name[dot:].lower()) if dot > 0 else None
-    if found is not None:
-        return found
+
+@lru_cache(512)
+def _by_suffixes(first: str, last: str) -> str:
+    """What the last two suffixes of a name tell: the first one counts where the last one is an encoding."""
     # What is compressed has the type of what it holds, by this guess; but its bytes are something else.
     # As a path, not as a URL, in which ';', '?' and '#' would mean something.
-    # And of what Python knows only: what a machine knows beside that would differ from one to another.
-    kind, encoding = MimeTypes().guess_type("/" + name.replace(":", "_"), strict=False)
+    kind, encoding = _types().guess_type(f"/x{first}{last}".replace(":", "_"), strict=False)
     return kind if kind is not None and encoding is None else ""
+
+
+@cache
+def _types() -> MimeTypes:
+    """What Python knows only: what a machine knows beside that would differ from one to another."""
+    from mimetypes import MimeTypes
+
+    return MimeTypes()
