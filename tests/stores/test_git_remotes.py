@@ -1,6 +1,8 @@
 """A store of git and its remotes: by path, by `git daemon`, over HTTP; alone, beside others, and offline."""
 
+import contextlib
 import os
+import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.servers.git import daemon, http
+from tests.servers.proxy import Proxy
 
 from holdall import ConcurrencyError, InvalidArgumentError, StoreUnavailableError
 from holdall.stores.git import GitStore
@@ -257,6 +260,94 @@ def test_a_remote_that_hangs_is_given_up(tmp_path: Path) -> None:
                 one.sync()
             assert time.monotonic() - begun < 20
             assert one["a"] == b"1"
+
+
+@pytest.mark.parametrize("server", [daemon, http])
+def test_a_network_that_fails_now_and_then(tmp_path: Path, bare: Path, server: object) -> None:
+    """Whatever the wire does to a fetch or a push, what was acknowledged is kept, and arrives."""
+    rng = random.Random(11)
+    with server(bare.parent) as address, contextlib.ExitStack() as stack:  # type: ignore[operator]
+        proxy = stack.enter_context(contextlib.closing(Proxy(int(address.rpartition(":")[2]))))
+        url = f"{address.rpartition(':')[0]}:{proxy.port}/repository.git"
+        stores = [stack.enter_context(opened(tmp_path / name, url, timeout=20)) for name in ("one", "two")]
+        stores[0]["shared"] = b"0"
+        stores[1].sync()
+        proxy.delay = 0.01
+        cuts = 0
+
+        def cut(way: str, data: bytes) -> bool:
+            nonlocal cuts
+            cuts += (failed := rng.random() < 0.15)
+            return failed
+
+        proxy.cut = cut
+        acknowledged: dict[str, bytes] = {"shared": b"0"}
+
+        def write(store: GitStore, name: str) -> None:
+            for number in range(12):
+                key, data = f"{name}/{number % 5}", rng.randbytes(rng.choice((10, 200_000)))
+                store[key] = data
+                acknowledged[key] = data
+                assert store[key] == data
+                if number % 4 == 3:
+                    with contextlib.suppress(StoreUnavailableError):
+                        store.sync()
+
+        race(lambda: write(stores[0], "a"), lambda: write(stores[1], "b"))
+        assert cuts > 10
+        proxy.cut = lambda way, data: False
+        for store in (*stores, *stores):
+            store.sync()
+        for store in stores:
+            assert dict(store.items()) == acknowledged
+        there = stores[0].at("refs/remotes/origin/main")
+        assert {key: there[key] for key in acknowledged} == acknowledged
+        assert len(git(bare, "log", "--format=%s", "main").splitlines()) == 25
+    git(bare, "fsck", "--strict")
+    for name in ("one", "two"):
+        check(tmp_path / name)
+
+
+def test_a_server_that_is_killed_while_it_is_asked(tmp_path: Path, bare: Path) -> None:
+    """A push that the server may or may not have taken is looked at, and done once."""
+    with contextlib.ExitStack() as stack:
+        running = contextlib.ExitStack()
+        address = running.enter_context(daemon(bare.parent))
+        port = int(address.rpartition(":")[2])
+        one = stack.enter_context(opened(tmp_path / "one", f"{address}/repository.git"))
+        one["first"] = b"0"
+        for number in range(6):
+            with contextlib.closing(Proxy(port)) as proxy:
+                git(
+                    tmp_path / "one",
+                    "remote",
+                    "set-url",
+                    "origin",
+                    f"git://127.0.0.1:{proxy.port}/repository.git",
+                )
+                sent = 0
+
+                def cut(way: str, data: bytes, last: int = number) -> bool:
+                    nonlocal sent
+                    sent += 1
+                    if sent <= last + 1:
+                        return False
+                    running.close()
+                    return True
+
+                proxy.cut = cut
+                one[f"k/{number}"] = b"%d" % number
+                with contextlib.suppress(StoreUnavailableError):
+                    one.sync()
+                proxy.cut = lambda way, data: False
+                running.close()
+                running.enter_context(daemon(bare.parent, port))
+                one.sync()
+                assert git(bare, "show", f"main:k/{number}") == str(number)
+        running.close()
+        assert len(git(bare, "log", "--format=%s", "main").splitlines()) == 7
+    git(bare, "fsck", "--strict")
+    check(tmp_path / "one")
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -8,17 +8,16 @@ import multiprocessing
 import os
 import pickle
 import random
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
+from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyServer, free_port, valkey_cluster
 
 from holdall.errors import (
@@ -35,77 +34,6 @@ from holdall.stores.valkey import ValkeyStore, link, open_tls
 from holdall.testing import race
 
 MIB = 1 << 20
-
-
-class Proxy:
-    """A wire between a store and its server that can be cut and slowed.
-
-    Attributes:
-        cut: Told of every run of bytes, and which way it goes; True cuts the connection instead.
-        delay: Seconds that each answer waits.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.cut: Callable[[str, bytes], bool] = lambda way, data: False
-        self.delay = 0.0
-        self.connections = 0
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._threads: list[threading.Thread] = []
-        self._start(self._accept)
-
-    @property
-    def url(self) -> str:
-        return f"valkey://127.0.0.1:{self.port}"
-
-    def _start(self, task: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=task, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                client.close()
-                continue
-            self.connections += 1
-            self._pairs.append((client, server))
-            self._start(self._pass, client, server, "request")
-            self._start(self._pass, server, client, "reply")
-
-    def _pass(self, source: socket.socket, sink: socket.socket, way: str) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                if way == "reply" and self.delay:
-                    time.sleep(self.delay)
-                if self.cut(way, data):
-                    break
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for pair in self._pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-        for pair in self._pairs:
-            for end in pair:
-                end.close()
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +57,7 @@ def proxy(server: ValkeyServer, raw: redis.Redis) -> Iterator[Proxy]:
 
 @pytest.fixture
 def store(proxy: Proxy) -> Iterator[ValkeyStore]:
-    with ValkeyStore(proxy.url) as store:
+    with ValkeyStore(f"valkey://127.0.0.1:{proxy.port}") as store:
         yield store
 
 
@@ -368,7 +296,7 @@ def test_a_network_that_fails_now_and_then(proxy: Proxy, server: ValkeyServer) -
 
     def work(seed: int) -> None:
         own = random.Random(seed)
-        with ValkeyStore(proxy.url, timeout=20) as store:
+        with ValkeyStore(f"valkey://127.0.0.1:{proxy.port}", timeout=20) as store:
             for _ in range(120):
                 key = f"{own.randrange(5)}"
                 try:
@@ -407,7 +335,7 @@ def test_a_counter_over_a_network_that_fails(proxy: Proxy, server: ValkeyServer)
     unsure = [0]
 
     def count() -> None:
-        with ValkeyStore(proxy.url, timeout=20) as store:
+        with ValkeyStore(f"valkey://127.0.0.1:{proxy.port}", timeout=20) as store:
             for _ in range(60):
                 try:
                     store.modify("count", lambda old: b"%d" % (int(old) + 1), default=b"0")
@@ -444,7 +372,7 @@ def test_a_server_that_does_not_answer_in_time(server: ValkeyServer, raw: redis.
 def test_late_answers_are_not_mixed_up(proxy: Proxy, server: ValkeyServer, raw: redis.Redis) -> None:
     with ValkeyStore(server.url) as direct:
         direct.put_many({f"{number}": b"%d" % number for number in range(20)})
-    with ValkeyStore(proxy.url, timeout=0.1) as store:
+    with ValkeyStore(f"valkey://127.0.0.1:{proxy.port}", timeout=0.1) as store:
         late = 0
         for number in range(20):
             proxy.delay = 0.3 if number % 5 == 0 else 0.0
