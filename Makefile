@@ -56,11 +56,12 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.cli
 
 # The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
-PROGRAMS = zip unzip zstd lz4 git redis-server openssl
+PROGRAMS = zip unzip zstd lz4 git redis-server openssl radosgw ceph-mon ceph-osd ceph
+PACKAGES = $(PROGRAMS:ceph=ceph-common)
 programs:
 	@( for program in $(PROGRAMS); do command -v $$program || exit 1; done ) >/dev/null \
-		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(PROGRAMS); } \
-		|| { echo "the tests need these; as root: apt-get install $(PROGRAMS)" >&2; exit 1; }
+		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(PACKAGES); } \
+		|| { echo "the tests need these; as root: apt-get install $(PACKAGES)" >&2; exit 1; }
 
 # Azure's own server for tests, from npm.
 AZURITE = $(abspath $(VENV))/npm/node_modules/.bin

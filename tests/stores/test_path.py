@@ -9,9 +9,9 @@ import os
 import pickle
 import signal
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 from azure.core.exceptions import ResourceExistsError
 from cloudpathlib import AzureBlobClient, AzureBlobPath, S3Client, S3Path
 from tests.servers.azurite import azurite
-from tests.servers.moto import CREDENTIALS, moto
+from tests.servers.ceph import CREDENTIALS, ceph
 from upath import UPath
 
 from holdall.blobs import JsonDictBlob, StrBlob
@@ -56,7 +56,7 @@ def patch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPat
 @pytest.fixture(scope="module")
 def s3(patch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that the default client of cloudpathlib uses, here and in the processes that tests start."""
-    with moto() as url:
+    with ceph() as url:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": url}.items():
             patch.setenv(name, value)
         patch.setattr(S3Client, "_default_client", None)
@@ -71,6 +71,7 @@ def azure(patch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@cache
 def container(place: Path) -> str:
     """A container for each folder."""
     name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
@@ -79,12 +80,12 @@ def container(place: Path) -> str:
     return name
 
 
+@cache
 def bucket(place: Path) -> str:
     """A bucket for each folder."""
     name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
-    request = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/{name}", method="PUT")
-    with urllib.request.urlopen(request):
-        return name
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
 
 
 class TestMemory(StoreSuite):
@@ -94,14 +95,20 @@ class TestMemory(StoreSuite):
         return PathStore(UPath(f"memory://{place}"))
 
 
-@pytest.mark.usefixtures("s3")
 class TestS3(StoreSuite):
+    @pytest.fixture(autouse=True)
+    def _server(self, s3: object) -> None:
+        """There is one."""
+
     def make(self, place: Path) -> Store:
         return PathStore(S3Path(f"s3://{bucket(place)}"))
 
 
-@pytest.mark.usefixtures("azure")
 class TestAzure(StoreSuite):
+    @pytest.fixture(autouse=True)
+    def _server(self, azure: object) -> None:
+        """There is one."""
+
     def make(self, place: Path) -> Store:
         return PathStore(AzureBlobPath(f"az://{container(place)}"))
 

@@ -1,0 +1,171 @@
+"""A store in an `AzureBlobPath`."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from holdall.errors import BlobNotFoundError, IntegrityError
+from holdall.ranges import CHUNK, span
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece
+from holdall.stores.path.cloud import PART, _Cloud, is_text
+from holdall.stores.path.failures import _ChangedError
+from holdall.stores.path.stream import Stream
+
+__all__ = ["_Azure"]
+
+
+class _Azure(_Cloud):
+    """Azure takes a backslash for a slash, may drop a dot at the end of a segment, and lists in XML, which
+    lacks two characters: those have other spellings, which are also rclone's where that has one."""
+
+    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._opening = threading.Lock()
+        self._process = os.getpid()
+        self._service: Any = self._client.service_client
+
+    def _clients(self) -> Any:
+        """What makes clients, whose connections are of this process: they don't live through a fork."""
+        if self._process == os.getpid():
+            return self._service
+        from azure.storage.blob import BlobServiceClient
+
+        with self._opening:
+            if self._process != os.getpid():
+                given = self._client.service_client
+                self._service = BlobServiceClient(given.url, credential=given.credential)
+                self._process = os.getpid()
+        return self._service
+
+    def _close(self) -> None:
+        if self._service is not self._client.service_client:
+            self._service.close()
+
+    def _spelled(self, key: str) -> str:
+        return _AWKWARD.sub(lambda found: _SPELLINGS.get(found[0], _QUOTE + found[0]), key)
+
+    def _key_of(self, name: str) -> str | None:
+        if not name.startswith(self._root):
+            return None
+        rest = name[len(self._root) :]
+        key = _SPELLED.sub(lambda found: _MEANINGS.get(found[0], found[0][1:]), rest)
+        # Another spelling of the same key would be another blob.
+        return super()._key_of(self._root + key) if self._spelled(key) == rest else None
+
+    def _blob(self, key: str) -> Any:
+        return self._clients().get_blob_client(self._bucket, self._root + self._spelled(key))
+
+    def _info(self, key: str) -> Info:
+        found = self._call("read", self._blob(key).get_blob_properties)
+        if found.metadata.get("hdi_isfolder"):
+            raise BlobNotFoundError(key=key)
+        return _azure_info(key, found.size, found)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        while True:
+            info = self._info(key)
+            low, high = span(start, stop, info.size)
+            try:
+                return info, self._version(key, info, low, high)
+            except _ChangedError:
+                # What failed keeps this frame alive for a while, which is why it holds no file.
+                continue
+
+    def _version(self, key: str, info: Info, low: int, high: int) -> Iterator[Piece]:
+        """Some bytes of the version that an info tells of."""
+        blob = self._blob(key)
+        file = tempfile.SpooledTemporaryFile(PART, prefix="holdall-")  # noqa: SIM115
+        try:
+            for at in range(low, high, CHUNK):
+                part = partial(blob.download_blob, at, min(CHUNK, high - at), **_unchanged(info))
+                file.write(self._call("read", lambda: part().readall()))  # noqa: B023
+            if file.tell() != high - low:
+                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return Stream(partial(file.read, CHUNK), file.close)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        from azure.storage.blob import ContentSettings
+
+        blob = self._blob(key)
+        kind: Any = self._kind("content_type", key)
+        options = {"content_settings": ContentSettings(**kind)}
+        with tempfile.SpooledTemporaryFile(PART, prefix="holdall-") as file:
+            for piece in body:
+                file.write(piece)
+            size = file.tell()
+            file.seek(0)
+            if size <= PART:
+                put = partial(blob.upload_blob, file.read(), overwrite=True, **options)
+                return _azure_info(key, size, self._call("write", put))
+            while True:
+                try:
+                    return _azure_info(key, size, self._call("write", lambda: _staged(blob, file, options)))
+                except _ChangedError:
+                    # Another upload was done first, and took the blocks of this one away.
+                    file.seek(0)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        try:
+            self._call("delete", self._blob(key).delete_blob)
+        except BlobNotFoundError:
+            return False
+        return True
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        folder = prefix[: prefix.rfind("/") + 1] if is_text(prefix) else ""
+        box = self._clients().get_container_client(self._bucket)
+        begins = self._root + self._spelled(folder)
+        listed = self._call(
+            "list", lambda: list(box.list_blobs(name_starts_with=begins, include=["metadata"]))
+        )
+        infos: dict[str, Info] = {}
+        for found in listed:
+            key = self._key_of(found.name)
+            is_folder = found.metadata and found.metadata.get("hdi_isfolder")
+            if key is not None and key.startswith(prefix) and key > after and not is_folder:
+                infos[key] = _azure_info(key, found.size, found)
+        for key in sorted(infos):
+            yield infos[key]
+
+
+def _azure_info(key: str, size: int, found: Any) -> Info:
+    return Info(key, size, found["etag"].strip('"'), found["last_modified"])
+
+
+def _unchanged(info: Info) -> dict[str, Any]:
+    from azure.core import MatchConditions
+
+    return {"etag": f'"{info.etag}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def _staged(blob: Any, file: Any, options: dict[str, Any]) -> Any:
+    """Upload a file in blocks, which are a blob once their list is committed."""
+    from azure.storage.blob import BlobBlock
+
+    # The names of a blob's blocks have one length, and fifty thousand are all that Azure takes. Its library
+    # holds each block several times.
+    upload, blocks = os.urandom(8).hex(), list[Any]()
+    while piece := file.read(CHUNK if len(blocks) < 10_000 else 8 * CHUNK):
+        name = f"{upload}-{len(blocks):06}"
+        blob.stage_block(name, piece)
+        blocks.append(BlobBlock(name))
+    return blob.commit_block_list(blocks, **options)
+
+
+_QUOTE = "\u201b"
+_SPELLINGS = {"\\": "\uff3c", ".": "\uff0e", "\ufffe": f"{_QUOTE}e", "\uffff": f"{_QUOTE}f"}
+_MEANINGS = {spelling: meaning for meaning, spelling in _SPELLINGS.items()}
+_AWKWARD = re.compile(r"[\\\ufffe\uffff\uff3c\uff0e\u201b]|\.(?=/|\Z)")
+_SPELLED = re.compile(r"\u201b.|[\uff3c\uff0e]", re.DOTALL)

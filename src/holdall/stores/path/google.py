@@ -1,0 +1,167 @@
+"""A store in a `GSPath`, by google-cloud-storage."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from holdall.errors import BlobNotFoundError, IntegrityError, StoreUnavailableError
+from holdall.ranges import CHUNK, span
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece
+from holdall.stores.path.cloud import PART, _Cloud, is_text
+from holdall.stores.path.stream import Stream
+
+__all__ = ["_Google"]
+
+T = TypeVar("T")
+
+_LISTED = "items(name,size,generation,updated),nextPageToken"
+"""What a listing is to tell, which is much less than it would."""
+
+# In which process a client was first met.
+_homes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+class _Google(_Cloud):
+    """Google Cloud Storage, by the client of the path's client. A blob's ETag is its generation, of which
+    there is a new one at every put, and by which a version is read."""
+
+    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.COPY
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._given = self._client.client
+        self._home = _homes.setdefault(self._given, os.getpid())
+        self._opening = threading.Lock()
+        self._process = 0
+        self._own: Any = None
+        # The timeout and the retries that cloudpathlib's client was given, if any.
+        self._options: dict[str, Any] = getattr(self._client, "blob_kwargs", {})
+
+    def _close(self) -> None:
+        if self._process == os.getpid():
+            self._own.close()
+
+    def _google(self) -> Any:
+        """Google's client in this process: connections don't live through a fork."""
+        if self._home == os.getpid():
+            return self._given
+        with self._opening:
+            if self._process != os.getpid():
+                given = self._given
+                self._own = type(given)(
+                    project=given.project,
+                    credentials=given._credentials,
+                    client_info=given._initial_client_info,
+                    client_options=given._initial_client_options or {"api_endpoint": given.api_endpoint},
+                )
+                self._process = os.getpid()
+        return self._own
+
+    def _call(self, what: str, function: Callable[[], T]) -> T:
+        try:
+            return super()._call(what, function)
+        except BlobNotFoundError as error:
+            # Only a bucket can be missing where one writes or lists, and else the message says so.
+            if what in ("write", "list") or "bucket does not exist" in str(error.__cause__):
+                raise StoreUnavailableError(f"there is no bucket {self._bucket!r}; make it first") from error
+            raise
+        except StoreUnavailableError as error:
+            if type(error.__cause__).__name__ == "DataCorruption":
+                raise IntegrityError(str(error.__cause__)) from error
+            raise
+
+    def _blob(self, key: str, **options: Any) -> Any:
+        return self._google().bucket(self._bucket).blob(self._root + key, **options)
+
+    def _info(self, key: str) -> Info:
+        blob = self._blob(key)
+        self._call("read", lambda: blob.reload(**self._options))
+        return _google_info(key, blob)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        while True:
+            info = self._info(key)
+            low, high = span(start, stop, info.size)
+            if low == high:
+                return info, iter(())
+            try:
+                return info, self._version(key, info, low, high)
+            except BlobNotFoundError:
+                # This version was replaced or deleted meanwhile. What failed keeps this frame alive for a
+                # while, which is why it holds no file.
+                continue
+
+    def _version(self, key: str, info: Info, low: int, high: int) -> Iterator[Piece]:
+        """Some bytes of the version that an info tells of: a reader that waits holds up no connection."""
+        blob = self._blob(key, generation=int(info.etag))
+        part = {} if high - low == info.size else {"start": low, "end": high - 1}
+        file = tempfile.SpooledTemporaryFile(PART, prefix="holdall-")  # noqa: SIM115
+        try:
+            # What was put with an encoding is read as it lies.
+            get = partial(blob.download_to_file, file, raw_download=True, **part, **self._options)
+            self._call("read", get)
+            if file.tell() != high - low:
+                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return Stream(partial(file.read, CHUNK), file.close)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        with tempfile.SpooledTemporaryFile(PART, prefix="holdall-") as file:
+            for piece in body:
+                file.write(piece)
+            size = file.tell()
+            is_small = size <= PART
+            blob = self._blob(key, chunk_size=None if is_small else PART)
+            # A body of no known size is uploaded in chunks, and seen once all of them are there.
+            put = partial(blob.upload_from_file, file, rewind=True, size=size if is_small else None)
+            self._call("write", partial(put, **self._kind("content_type", key), **self._options))
+        return _google_info(key, blob)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        options = {name: value for name, value in self._options.items() if name != "retry"}
+        try:
+            # It isn't repeated: the second time it would say that there was nothing.
+            self._call("delete", partial(self._blob(key).delete, retry=None, **options))
+        except BlobNotFoundError:
+            return False
+        return True
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        if not is_text(prefix):
+            return
+        listed: Iterator[Any] = iter(
+            self._google().list_blobs(
+                self._bucket,
+                prefix=self._root + prefix,
+                start_offset=self._root + after if after else None,
+                fields=_LISTED,
+                **self._options,
+            )
+        )
+        while (found := self._call("list", lambda: next(listed, None))) is not None:
+            key = self._key_of(found.name)
+            if key is not None and key > after:
+                yield _google_info(key, found)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        origin, blob = self._blob(source), self._blob(target)
+        # A large blob is copied in several requests, and seen after the last.
+        token = None
+        while True:
+            rewrite = partial(blob.rewrite, origin, token=token, **self._options)
+            token = self._call("copy", rewrite)[0]
+            if token is None:
+                return _google_info(target, blob)
+
+
+def _google_info(key: str, blob: Any) -> Info:
+    return Info(key, blob.size, str(blob.generation), blob.updated)

@@ -1,0 +1,122 @@
+"""The store in the folder of a path, and which kind of store that is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any, cast
+
+from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.keys import MAX_KEY_BYTES, check_key
+from holdall.store import ANY, Can, Expect, Info, Store
+from holdall.stores.filesystem import FilesystemStore
+
+_log = logging.getLogger("holdall")
+
+
+class PathStore(Store):
+    """A store in the folder of a pathlib-like object; keys are paths relative to it.
+
+    The path says which kind it is, as `pathlib.Path()` is a `PosixPath` or a `WindowsPath`:
+
+    - a str, a `pathlib.Path` or a local `UPath`: a `FilesystemStore`, with all that it can;
+    - a `CloudPath` of cloudpathlib, on S3 and what speaks the same (Cloudflare R2), Azure or Google Cloud
+      Storage: an upload is seen whole or not at all. cloudpathlib's folder of local copies is not used,
+      so that every read asks the cloud;
+    - a `UPath` of universal-pathlib in memory or in an object storage, without fsspec's caches of listings.
+      What lies under another protocol is read-only, since its files can't be replaced whole or not at all.
+      A key that its file system would read as another, such as `a?versionId=1`, raises `InvalidKeyError`.
+
+    Neither library compares and swaps: `can` has no CREATE and no SWAP, except for local folders. Of several
+    processes that delete a blob at the same moment, more than one may be told that it was there.
+
+    The name of the folder counts as part of a key: together they have at most 1,024 UTF-8 bytes.
+
+    Args:
+        path: The folder. It needn't exist; a bucket must.
+
+    Raises:
+        InvalidArgumentError: It is none of these, or names no bucket.
+
+    >>> from upath import UPath
+    >>> store = PathStore(UPath("memory://reports"))
+    >>> store["2026/may.txt"] = b"all is well"
+    >>> UPath("memory://reports/2026/may.txt").read_text()
+    'all is well'
+    """
+
+    can = Can.WRITE | Can.DELETE | Can.LIST
+
+    _root: str = ""
+    """What the names of all blobs begin with in the medium."""
+
+    def __new__(cls, path: Any) -> Any:
+        if cls is not PathStore:
+            return super().__new__(cls)
+        kind = _kind_of(path)
+        return FilesystemStore(path) if kind is None else object.__new__(kind)
+
+    def __init__(self, path: Any) -> None:
+        self._path = path
+
+    def _settings(self) -> dict[str, object]:
+        return {"path": self._path}
+
+    def __repr__(self) -> str:
+        return f"PathStore({self._path!r})"
+
+    def _checked(self, key: object) -> str:
+        key = super()._checked(key)
+        if self._root and len((self._root + key).encode()) > MAX_KEY_BYTES:
+            raise InvalidKeyError(
+                f"with its folder {self._root!r} it has more than {MAX_KEY_BYTES} UTF-8 bytes", key=key
+            )
+        return key
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        moved = self._copy(source, target, expect)
+        self._delete(source, ANY)
+        return moved
+
+    def _key_of(self, name: str) -> str | None:
+        """The key of what lies in the medium; None for what isn't here or can't be a key."""
+        if not name.startswith(self._root):
+            return None
+        try:
+            return check_key(name[len(self._root) :])
+        except InvalidKeyError as error:
+            _log.debug("%r is no blob: %s", name, error)
+            return None
+
+
+def _kind_of(path: Any) -> type[PathStore] | None:
+    """Which store is over a path; None for a local folder. A path of a library that was never imported can't
+    have been given."""
+    cloud: Any = sys.modules.get("cloudpathlib")
+    if cloud is not None and isinstance(path, cloud.CloudPath):
+        from holdall.stores.path.azure import _Azure
+        from holdall.stores.path.google import _Google
+        from holdall.stores.path.s3 import _S3
+
+        kinds: dict[str, type[PathStore]] = {"s3://": _S3, "az://": _Azure, "gs://": _Google}
+        kind = kinds.get(path.cloud_prefix)
+        if kind is None:
+            raise InvalidArgumentError(
+                f"a {type(path).__name__} is no folder of blobs; S3, Azure and Google Cloud Storage are"
+            )
+        return kind
+    universal: Any = sys.modules.get("upath")
+    if universal is not None and isinstance(path, universal.UPath) and not hasattr(path, "__fspath__"):
+        from holdall.stores.path.universal import _Fsspec
+
+        return _Fsspec
+    if isinstance(path, str | os.PathLike):
+        if isinstance(path, str) and "://" in path:
+            raise InvalidArgumentError(
+                f"{path!r} is a URI; give CloudPath({path!r}) or UPath({path!r}), or use Store.from_uri"
+            )
+        return None
+    raise InvalidArgumentError(
+        f"a path is a str, a Path, a CloudPath or a UPath, not {type(cast(object, path)).__name__}"
+    )

@@ -1,0 +1,14 @@
+"""Turns of the threads that delete one key."""
+
+from __future__ import annotations
+
+import threading
+
+# Deleting says whether there was a blob, which no object storage tells: of the threads that delete one key of
+# this process, one at a time looks.
+_turns = [threading.Lock() for _ in range(64)]
+
+
+def turn(key: str) -> threading.Lock:
+    """The lock of those who delete a key."""
+    return _turns[hash(key) % len(_turns)]
