@@ -1399,7 +1399,8 @@ _ROLES: Mapping[str, Callable[[Store, int, Say], None]] = {
 # --- the suite ----------------------------------------------------------------------------------------
 
 
-_KILLING = 60.0
+_KILLING = 20.0
+"""Seconds after which a quarter of the kills is enough."""
 
 
 class StoreSuite:

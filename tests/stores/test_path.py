@@ -84,7 +84,7 @@ def container(place: Path) -> str:
 def bucket(place: Path) -> str:
     """A bucket for each folder."""
     name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
-    boto3.client("s3").create_bucket(Bucket=name)
+    S3Client.get_default_client().client.create_bucket(Bucket=name)
     return name
 
 
@@ -230,7 +230,8 @@ def test_the_media_type_is_told_to_the_cloud(client: Any, name: str) -> None:
     assert "ContentEncoding" not in client.head_object(Bucket=name, Key="b.txt.gz")
 
 
-def test_errors_say_what_to_do(s3: str, name: str) -> None:
+def test_errors_say_what_to_do(s3: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     store = PathStore(S3Path("s3://no-such-bucket-here"))
     calls: list[Callable[[], object]] = [lambda: store["a"], lambda: store.put("a", b""), lambda: list(store)]
     for call in calls:

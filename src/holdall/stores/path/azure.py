@@ -7,6 +7,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -65,11 +66,12 @@ class _Azure(_Cloud):
 
     def _info(self, key: str) -> Info:
         found = self._call("read", self._blob(key).get_blob_properties)
-        if found.metadata.get("hdi_isfolder"):
-            raise BlobNotFoundError(key=key)
-        return _azure_info(key, found.size, found)
+        return _told(key, found.size, found)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if (start, stop) == (0, None):
+            with suppress(_ChangedError):
+                return self._whole(key)
         while True:
             info = self._info(key)
             low, high = span(start, stop, info.size)
@@ -79,12 +81,22 @@ class _Azure(_Cloud):
                 # What failed keeps this frame alive for a while, which is why it holds no file.
                 continue
 
-    def _version(self, key: str, info: Info, low: int, high: int) -> Iterator[Piece]:
-        """Some bytes of the version that an info tells of."""
+    def _whole(self, key: str) -> tuple[Info, Iterator[Piece]]:
+        """A blob by one request, if it is small; the first byte of an empty one can't be asked for."""
         blob = self._blob(key)
-        file = tempfile.SpooledTemporaryFile(PART, prefix="holdall-")  # noqa: SIM115
+        first = self._call("read", lambda: blob.download_blob(0, CHUNK))
+        size = int(first.properties.content_range.rpartition("/")[2])
+        info = _told(key, size, first.properties)
+        data: bytes = self._call("read", first.readall)
+        return info, iter([data]) if len(data) == size else self._version(key, info, 0, size, data)
+
+    def _version(self, key: str, info: Info, low: int, high: int, first: bytes = b"") -> Iterator[Piece]:
+        """Some bytes of the version that an info tells of, the first of which may be known."""
+        blob = self._blob(key)
+        file = tempfile.SpooledTemporaryFile(CHUNK, prefix="holdall-")  # noqa: SIM115
         try:
-            for at in range(low, high, CHUNK):
+            file.write(first)
+            for at in range(low + len(first), high, CHUNK):
                 part = partial(blob.download_blob, at, min(CHUNK, high - at), **_unchanged(info))
                 file.write(self._call("read", lambda: part().readall()))  # noqa: B023
             if file.tell() != high - low:
@@ -124,9 +136,13 @@ class _Azure(_Cloud):
         return True
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        folder = prefix[: prefix.rfind("/") + 1] if is_text(prefix) else ""
+        if not is_text(prefix):
+            return
+        # How a segment is spelled hangs on how it ends; and the answer, in XML, repeats what was asked for.
+        known = _CONTROL.split(prefix, maxsplit=1)[0]
+        end = known.rfind("/") + 1
+        begins = self._root + self._spelled(known[:end]) + _UNSURE.split(known[end:], maxsplit=1)[0]
         box = self._clients().get_container_client(self._bucket)
-        begins = self._root + self._spelled(folder)
         listed = self._call(
             "list", lambda: list(box.list_blobs(name_starts_with=begins, include=["metadata"]))
         )
@@ -142,6 +158,13 @@ class _Azure(_Cloud):
 
 def _azure_info(key: str, size: int, found: Any) -> Info:
     return Info(key, size, found["etag"].strip('"'), found["last_modified"])
+
+
+def _told(key: str, size: int, found: Any) -> Info:
+    """What a blob is; in an account with folders each of those is a blob, too."""
+    if found.metadata.get("hdi_isfolder"):
+        raise BlobNotFoundError(key=key)
+    return _azure_info(key, size, found)
 
 
 def _unchanged(info: Info) -> dict[str, Any]:
@@ -168,4 +191,6 @@ _QUOTE = "\u201b"
 _SPELLINGS = {"\\": "\uff3c", ".": "\uff0e", "\ufffe": f"{_QUOTE}e", "\uffff": f"{_QUOTE}f"}
 _MEANINGS = {spelling: meaning for meaning, spelling in _SPELLINGS.items()}
 _AWKWARD = re.compile(r"[\\\ufffe\uffff\uff3c\uff0e\u201b]|\.(?=/|\Z)")
+_UNSURE = re.compile(r"[\\\ufffe\uffff\uff3c\uff0e\u201b.]")
+_CONTROL = re.compile("[\0-\x1f]")
 _SPELLED = re.compile(r"\u201b.|[\uff3c\uff0e]", re.DOTALL)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import MAX_KEY_BYTES
@@ -27,6 +28,18 @@ __all__ = ["_S3"]
 _LARGEST_COPY = 5 << 30
 """The largest object that S3 copies in one request."""
 
+# A boto3 client for each of cloudpathlib's, and the process that made it.
+_clients: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
+_opening = [threading.Lock()]
+
+
+def _reopen() -> None:
+    """A thread of the parent may have held the lock when it forked."""
+    _opening[0] = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_reopen)
+
 
 class _S3(_Cloud):
     """S3 and what speaks the same, by the boto3 session of the path's client."""
@@ -36,36 +49,34 @@ class _S3(_Cloud):
     def __init__(self, path: Any) -> None:
         super().__init__(path)
         self._bucket = path.bucket
-        self._opening = threading.Lock()
-        self._process = 0
-        self._own: Any = None
-
-    def _close(self) -> None:
-        if self._process == os.getpid():
-            self._own.close()
 
     def _boto3(self) -> Any:
-        """A boto3 client of this store and this process: connections don't live through a fork."""
-        if self._process == os.getpid():
-            return self._own
+        """A boto3 client of this process, one for all stores of the path's client: it takes long to make one,
+        and connections don't live through a fork."""
+        process, found = _clients.get(self._client, (0, None))
+        return found if process == os.getpid() else self._new_boto3()
+
+    def _new_boto3(self) -> Any:
         from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 
-        with self._opening:
-            if self._process != os.getpid():
-                meta = self._client.client.meta
-                # The checksums that boto3 adds unasked are refused by others who speak S3.
-                config = meta.config.merge(
-                    Config(
-                        max_pool_connections=64,
-                        request_checksum_calculation="when_required",
-                        response_checksum_validation="when_required",
-                    )
+        with _opening[0]:
+            process, found = _clients.get(self._client, (0, None))
+            if process == os.getpid():
+                return found
+            meta = self._client.client.meta
+            # The checksums that boto3 adds unasked are refused by others who speak S3.
+            config = meta.config.merge(
+                Config(
+                    max_pool_connections=64,
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
                 )
-                self._own = self._client.sess.client(
-                    "s3", endpoint_url=meta.endpoint_url, region_name=meta.region_name, config=config
-                )
-                self._process = os.getpid()
-        return self._own
+            )
+            made = self._client.sess.client(
+                "s3", endpoint_url=meta.endpoint_url, region_name=meta.region_name, config=config
+            )
+            _clients[self._client] = os.getpid(), made
+            return made
 
     def _ask(self, what: str, operation: str, **parameters: Any) -> Any:
         client = self._boto3()
