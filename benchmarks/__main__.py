@@ -363,6 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
         time.monotonic() - begin,
         command,
         options.quick,
+        set(options.only) == set(PARTS),
         drawn,
     )
     path = os.path.join(options.out, "RESULTS.md")

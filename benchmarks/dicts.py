@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -57,6 +58,10 @@ def dicts(table: Table, folder: str, count: int, rounds: int) -> None:
     table.notes.append(
         "blob-dict writes in place, and starts git for each commit; a put of it is whole in Valkey only"
     )
+    if sys.version_info < (3, 12):
+        table.notes.append(
+            "blob-dict needs Python 3.12: RESULTS-blob-dict.md was measured there, by `--only dicts`"
+        )
     with valkey.server(folder) as port:
         for number in range(rounds):
             for kind in KINDS:

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-PEERS = ("diskcache", "zict", "obstore", "fsspec", "anystore", "minimalkv", "opendal")
+PEERS = ("blob-dict", "diskcache", "zict", "obstore", "fsspec", "anystore", "minimalkv", "opendal")
 
 
 def processor() -> str:

@@ -79,6 +79,7 @@ def markdown(
     seconds: float,
     command: str,
     quick: bool,
+    whole: bool,
     picture: str | None,
 ) -> str:
     verdict = Verdict(tables, classes)
@@ -94,8 +95,11 @@ def markdown(
     out += ["## What must be reached", ""]
     signs = {True: "yes", False: "**no**", None: ""}
     rows = [["", "goal", "measured", "reached"]]
-    rows += [[line.what, line.goal, line.measured, signs[line.reached]] for line in lines]
+    shown = lines if whole else [line for line in lines if line.reached is not None]
+    rows += [[line.what, line.goal, line.measured, signs[line.reached]] for line in shown]
     out += [*_grid(rows), ""]
+    if not whole:
+        out += ["This run measured a part only; the other goals are not listed.", ""]
     if verdict.weaker:
         out += ["Faster, but promising less:", "", *(f"- {text}" for text in verdict.weaker), ""]
     if picture:
