@@ -129,6 +129,15 @@ def test_base64_comes_back(data: bytes) -> None:
     assert BytesBlob.from_b64_str(base64.encodebytes(data).decode()) == data
 
 
+@every
+def test_what_is_no_text_or_no_bytes_is_refused(kind: type[BytesBlob]) -> None:
+    for wrong in (None, 5, ["aGk="]):
+        with pytest.raises(InvalidDataError):
+            kind.from_b64_str(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidDataError):
+        kind.from_bytes("text", compression=True)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("text", ["a", "a===", "ab=c", "\xff\xff", "abc!", "äöü="])
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(SerializationError, match="base64"):
@@ -208,13 +217,16 @@ def test_a_file_is_found_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.
 def test_a_missing_file_or_folder_is_named_as_open_does(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         BytesBlob.load(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         BytesBlob(b"").dump(tmp_path / "missing" / "file")
+    assert caught.value.filename == str(tmp_path / "missing" / "file")
     with pytest.raises(IsADirectoryError):
         BytesBlob(b"").dump(tmp_path)
-    for wrong in (None, 3, b"name"):
+    for wrong in (None, 3, b"name", "a\0b"):
         with pytest.raises(InvalidArgumentError):
             BytesBlob(b"").dump(wrong)
+        with pytest.raises(InvalidArgumentError):
+            BytesBlob.load(wrong)
     assert not [*tmp_path.iterdir()]
 
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,13 @@ def test_a_repr_of_video_starts_no_program(film: VideoBlob, monkeypatch: pytest.
     assert repr(VideoBlob(film.as_bytes()[:60])) == "VideoBlob(MP4, 60 bytes)"
     assert repr(VideoBlob(b"what")) == "VideoBlob(unknown format, 4 bytes)"
     assert VideoBlob(b"....ftypisom") != film
+
+
+def test_a_repr_of_damaged_video_takes_no_time() -> None:
+    damaged = VideoBlob(b"\0\0\0\x08ftypisom" + b"\0\0\0\x08free" * 5_000_000)
+    start = time.perf_counter()
+    assert repr(damaged) == "VideoBlob(MP4, 40,000,012 bytes)"
+    assert time.perf_counter() - start < 1
 
 
 def test_a_suffix_decides_the_format_of_video(film: VideoBlob, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,30 @@ def test_a_model_that_json_cannot_hold_is_refused() -> None:
 
     with pytest.raises(SerializationError, match="Raw"):
         JsonModelBlob(Raw(data=b"\xff"))
+
+
+class Dated(BaseModel):
+    born: date
+    tags: set[str] = set()
+
+
+class DatedStruct(msgspec.Struct):
+    born: date
+    tags: set[str] = set()
+
+
+@pytest.mark.parametrize("kind", [Dated, DatedStruct])
+def test_a_dict_of_fields_is_read_as_the_model(kind: Any) -> None:
+    fields = {"born": date(1815, 12, 10), "tags": {"a"}}
+    blob = JsonModelBlob(fields, model_class=kind)
+    assert blob.as_model() == kind(**fields)
+    assert blob.as_dict() == {"born": "1815-12-10", "tags": ["a"]}
+    with pytest.raises(SerializationError, match="model_class"):
+        JsonModelBlob(fields)
+    with pytest.raises(SerializationError, match=kind.__name__):
+        JsonModelBlob({"born": {1}}, model_class=kind)
+    assert JsonModelBlob({"born": "1815-12-10"}).as_model(kind).born == date(1815, 12, 10)
+    assert JsonModelBlob({"text": "$holdall"}).as_dict() == {"text": "$holdall"}
 
 
 def test_media_types() -> None:

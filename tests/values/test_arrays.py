@@ -271,6 +271,37 @@ for _ in range(400):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_a_damaged_shape_of_a_frame_of_others_takes_no_memory() -> None:
+    data = blosc2.asarray(np.linspace(0, 1, 3000).reshape(30, 100)).to_cframe()
+    shape = data.index(b"\x92\xd3" + (30).to_bytes(8, "big"))
+    tracemalloc.start()
+    try:
+        # Each byte of the two lengths but the last, which says something else that is possible.
+        for at in (*range(shape + 2, shape + 10), *range(shape + 11, shape + 18)):
+            changed = bytearray(data)
+            changed[at] ^= 0x7F
+            with pytest.raises(SerializationError, match="b2nd"):
+                EACH[0].decode(changed)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: blosc2.asarray(np.arange(77).reshape(7, 11), chunks=(3, 5), blocks=(2, 2)),
+        lambda: blosc2.asarray(np.zeros((0, 3))),
+        lambda: blosc2.full((500, 33), 3.5, dtype="f4"),
+        lambda: blosc2.linspace(0, 1, 5000, shape=(50, 100)),
+    ],
+    ids=["odd", "empty", "full", "line"],
+)
+def test_frames_of_others_are_read_whatever_their_chunks(made: Any) -> None:
+    held = made()
+    check(held[()], EACH[0].decode(held.to_cframe()))
+
+
 def test_a_few_bytes_do_not_claim_endless_memory() -> None:
     head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,)}\n"
     data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
@@ -297,7 +328,13 @@ from holdall.values.registry import joined
 kind, name = sys.argv[1:]
 count = (64 << 20) // 8
 noise = np.random.default_rng(0).standard_normal
-make = {"line": lambda n: np.arange(n, dtype="f8") // 3, "noise": noise}[kind]
+line = lambda n: np.arange(n, dtype="f8") // 3
+make = {
+    "line": line,
+    "noise": noise,
+    "fortran": lambda n: np.asfortranarray(line(n).reshape(256, -1)),
+    "strided": lambda n: line(2 * n)[::2],
+}[kind]
 def peak():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) << 10
@@ -318,6 +355,8 @@ print(peak() - before, array.nbytes)
     [
         ("line", "chosen", 1.0),
         ("noise", "chosen", 0.1),
+        ("fortran", "chosen", 0.2),
+        ("strided", "chosen", 0.2),
         ("line", "npy.zst", 0.2),
         ("noise", "npy", 0.1),
     ],

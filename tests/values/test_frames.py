@@ -87,6 +87,8 @@ def pandas_frames() -> dict[str, pd.DataFrame]:
         "columns of two levels": pd.DataFrame(
             np.eye(2), columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["u", None])
         ),
+        "columns of days": pd.DataFrame(np.eye(3), columns=pd.date_range("2026-01-01", periods=3)),
+        "columns named by a number": pd.DataFrame({"a": [1]}).rename_axis(columns=3),
         "arrow types": pd.DataFrame({"a": pd.array([1, 2], "int64[pyarrow]")}),
     }
 
@@ -101,7 +103,8 @@ def test_a_pandas_frame_comes_back_the_same(name: str) -> None:
     assert type(back) is pd.DataFrame
     assert_frame_equal(frame, back, check_exact=True)
     assert back.attrs == frame.attrs
-    assert getattr(back.index, "freq", None) == getattr(frame.index, "freq", None)
+    for one, other in ((back.index, frame.index), (back.columns, frame.columns)):
+        assert getattr(one, "freq", None) == getattr(other, "freq", None)
 
 
 def bad_frames() -> dict[str, tuple[pd.DataFrame, str]]:
@@ -116,10 +119,19 @@ def bad_frames() -> dict[str, tuple[pd.DataFrame, str]]:
         "tuples": (pd.DataFrame({"t": [(1, 2)]}), "t"),
         "lists": (pd.DataFrame({"l": [[1, 2]]}), "l"),
         "sets": (pd.DataFrame({"l": [{1}]}), "l"),
+        "ints in dicts": (pd.DataFrame({"d": [{"a": 1}, {"a": None}]}), "d"),
+        "no name": (pd.DataFrame({None: [1]}), "names such as None"),
+        "a tuple as a name": (_with_columns([("a", "b")]), "names such as ('a', 'b')"),
+        "an index named by a number": (pd.DataFrame({"a": [1]}).rename_axis(3), "name 3 of its index"),
+        "an index of tuples": (_with_columns([("a", "b")]).T.rename(columns=str), "its index"),
         "names of two types": (pd.DataFrame({1: [1], "a": [2]}), "several types"),
         "attrs": (_with_attrs(), "JSON"),
         "None and NaN": (pd.DataFrame({"n": pd.Series(["a", None, np.nan], dtype=object)}), "n"),
     }
+
+
+def _with_columns(names: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame([[1] * len(names)], columns=pd.Index(names, tupleize_cols=False))
 
 
 def _with_attrs() -> pd.DataFrame:
@@ -201,6 +213,35 @@ def test_a_polars_frame_of_objects_is_refused() -> None:
         serializer.encode(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
 
 
+FORK = """
+import os, sys
+import pandas as pd
+import polars as pl
+from holdall import UnsupportedOperation
+from holdall.values.frames import ParquetSerializer
+serializer = ParquetSerializer()
+frame = pl.DataFrame({"a": [1, 2, 3], "s": ["x", "y", "z"], "t": ["x", "y", "z"]})
+other = pd.DataFrame({"a": [1]})
+data = b"".join(serializer.encode(frame))
+child = os.fork()
+if not child:
+    refused = 0
+    for call in (lambda: serializer.encode(frame), lambda: serializer.decode(data)):
+        try:
+            call()
+        except UnsupportedOperation as error:
+            refused += "spawn" in str(error)
+    back = serializer.decode(b"".join(serializer.encode(other)))
+    os._exit(0 if refused == 2 and back.equals(other) else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status) or not serializer.decode(data).equals(frame))
+"""
+
+
+def test_a_forked_process_whose_parent_used_polars_gets_an_error_and_no_hang() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)
+
+
 def test_arrow_tables_and_batches_come_back() -> None:
     table = pa.table(
         {"a": pa.array([1, None], pa.int16()), "s": ["x", "y"], "d": pa.array(["a", "b"]).dictionary_encode()}
@@ -217,11 +258,43 @@ def test_arrow_tables_and_batches_come_back() -> None:
         serializer.encode(pa.table([[1], [2]], names=["a", "a"]))
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([["a"], None]),
+        pa.array([["a"], None], pa.large_list(pa.string())),
+        pa.array([[1, 2], None], pa.list_(pa.int8(), 2)),
+        pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int32())),
+        pa.array([[["a"], []], None]),
+        pa.array([{"x": [1], "t": 5}, None], pa.struct({"x": pa.list_(pa.int8()), "t": pa.timestamp("s")})),
+        pa.array([1, None], pa.time32("s")),
+        pa.array([date(2020, 1, 1), None], pa.date64()),
+        pa.array(["a", None]).dictionary_encode().cast(pa.dictionary(pa.int8(), pa.large_string())),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_nested_and_rare_types_of_arrow_come_back(column: Any) -> None:
+    for table in (
+        pa.table({"c": column, "s": pa.array([1, 2], pa.timestamp("s", "UTC"))}),
+        pa.table({"c": column}).slice(0, 0),
+    ):
+        back = again(table)
+        assert back.schema.equals(table.schema, check_metadata=True)
+        assert back.to_pylist() == table.to_pylist()
+
+
 class Stream:
     """A frame of a library that nobody knows."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return pa.table({"a": [1, 2]}).__arrow_c_stream__(requested_schema)
+
+
+class Broken:
+    """A frame that can't be given."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        raise RuntimeError("the connection is closed")
 
 
 class OwnFrame(pd.DataFrame):
@@ -230,6 +303,8 @@ class OwnFrame(pd.DataFrame):
 
 def test_what_speaks_arrow_comes_back_as_a_table() -> None:
     assert again(Stream()).equals(pa.table({"a": [1, 2]}))
+    with pytest.raises(SerializationError, match="the connection is closed"):
+        serializer.encode(Broken())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """JSON: plain values stay plain, others come back equal and of their type, and nothing else is read."""
 
+import io
 import json
 import math
+import struct
 import subprocess
 import sys
 from collections import Counter, OrderedDict, namedtuple
@@ -159,6 +161,8 @@ def test_damaged_json_gives_a_value_or_a_serialization_error(value: object, data
 
 class Colour(Enum):
     RED = "red"
+    MARK = "$holdall"
+    MANY = (1, [2])
 
 
 class Level(IntEnum):
@@ -169,6 +173,11 @@ class Level(IntEnum):
 class Point:
     x: int
     tags: set[str]
+
+
+@dataclass(frozen=True)
+class Place:
+    x: int
 
 
 class User(pydantic.BaseModel):
@@ -216,6 +225,9 @@ Named = namedtuple("Named", "x y")
         ({"$holdall": 1}, {"$holdall": 1}),
         ({"$ref": "#/a", "$date": 1}, {"$ref": "#/a", "$date": 1}),
         ({(): frozenset({frozenset({1})})}, {(): frozenset({frozenset({1})})}),
+        ({Colour.MARK: "tuple", "value": [1]}, {"$holdall": "tuple", "value": [1]}),
+        ({Colour.MARK: 1}, {"$holdall": 1}),
+        ({Colour.RED, Level.HIGH, np.int64(4)}, {"red", 3, 4}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -268,6 +280,48 @@ def test_a_set_has_the_same_bytes_in_every_process() -> None:
 def test_what_it_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(SerializationError, match="JSON"):
         encoded(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {Colour.RED: 1, "red": 2},
+        {Colour.RED, "red"},
+        {frozenset({Colour.RED}), frozenset({"red"})},
+        {Colour.MANY: 1},
+        {Colour.MANY},
+        {Place(1)},
+        {Place(1): "here"},
+        {(Place(1), 2): "here"},
+    ],
+    ids=["key", "member", "inner", "list", "list member", "record", "record key", "record in a key"],
+)
+def test_no_key_or_member_is_lost_to_another(value: object) -> None:
+    with pytest.raises(SerializationError, match="as many keys"):
+        encoded({"deep": [value]})
+
+
+def test_each_nan_stays_one_of_its_own() -> None:
+    two = float("nan"), float("nan")
+    assert len(again(set(two))) == 2
+    assert sorted(again(dict(zip(two, (1, 2), strict=True))).values()) == [1, 2]
+
+
+@pytest.mark.parametrize("unit", ["ns", "s", "Y"])
+def test_a_unit_of_numpy_is_not_lost_in_silence(unit: Any) -> None:
+    with pytest.raises(SerializationError, match="timedelta64"):
+        encoded([np.timedelta64(5, unit)])
+
+
+def test_a_time_zone_without_a_name_is_refused() -> None:
+    # The shortest file of a zone: one type of local time (RFC 8536).
+    content = struct.pack(">4s16x6llbb", b"TZif", 0, 0, 0, 0, 1, 4, 0, 0, 0) + b"UTC\0"
+    for name in (None, "of my own"):
+        zone = ZoneInfo.from_file(io.BytesIO(content), key=name)
+        with pytest.raises(SerializationError, match="name of a time zone"):
+            encoded(datetime(2026, 1, 1, tzinfo=zone))
+    with pytest.raises(SerializationError, match="No time zone found with key Nowhere/City"):
+        serializer.decode(b'{"$holdall": "datetime", "value": "2026-01-01T00:00:00+01:00[Nowhere/City]"}')
 
 
 def test_nanoseconds_are_not_lost_in_silence() -> None:

@@ -205,6 +205,57 @@ def test_a_transparent_color_is_kept(mode: str, transparency: Any) -> None:
     assert back.convert("RGBA").getextrema()[3] == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("mode", "transparency"),
+    [("1", 0), ("L", 9), ("RGB", (1, 2, 3)), ("P", 3), ("P", b"\xff\xff\xff\0"), ("P", None)],
+    ids=["1", "L", "RGB", "palette, one", "palette, each", "palette of RGBA"],
+)
+@pytest.mark.parametrize("name", ["PNG", "TIFF", "WEBP", "GIF"])
+def test_no_format_loses_which_colors_are_transparent(name: str, mode: str, transparency: Any) -> None:
+    image = Image.new(mode, (4, 4), 3 if mode == "P" else transparency)
+    image.putpixel((1, 1), (9, 9, 9) if mode == "RGB" else 1)
+    if transparency is None:
+        image.putpalette([90, 80, 70, 255] * 3 + [5, 6, 7, 0], "RGBA")
+    elif mode == "P":
+        image.putpalette(bytes(range(256)) * 3)
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    try:
+        wanted = image.convert("RGBA").getchannel("A")
+        back = ImageSerializer().decode(joined(ImageSerializer(name).encode(image)))
+    except SerializationError as error:
+        pytest.fail(str(error))
+    assert back.convert("RGBA").getchannel("A").tobytes() == wanted.tobytes()
+    assert (wanted.getextrema() == (0, 255)) or mode == "1"
+
+
+def test_a_transparent_color_without_a_place_is_refused() -> None:
+    image = Image.new("I;16", (4, 4), 5)
+    image.info["transparency"] = 5
+    with pytest.raises(SerializationError, match="transparent color"):
+        ImageSerializer("TIFF").encode(image)
+    assert ImageSerializer().decode(joined(ImageSerializer().encode(image))).info["transparency"] == 5
+
+
+@pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP"])
+def test_exif_goes_from_each_format_to_each(source: str, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(stream, source, exif=exif)
+    photo = Image.open(io.BytesIO(stream.getvalue()))
+    back = ImageSerializer().decode(joined(ImageSerializer(name).encode(photo)))
+    assert back.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("source", ["GIF", "PNG", "WEBP"])
+def test_an_animation_becomes_the_pages_of_a_tiff(source: str) -> None:
+    image = Image.open(io.BytesIO(animation(source)))
+    back = ImageSerializer().decode(joined(ImageSerializer("TIFF").encode(image)))
+    assert frames_of(back) == frames_of(image)
+
+
 def test_profile_and_exif_are_kept() -> None:
     from PIL import ImageCms
 
@@ -567,6 +618,49 @@ def test_damaged_sound_is_an_error_of_ours(seed: int) -> None:
             refused_or_read(AudioSerializer(), damaged(data, chance), name)
 
 
+def test_a_wav_that_was_cut_off_is_refused() -> None:
+    data = joined(AudioSerializer().encode(AudioData(np.arange(1000, dtype="int16"), 8000)))
+    for size in (len(data) - 1, len(data) - 1000, 44):
+        with pytest.raises(SerializationError, match="this WAV was cut off"):
+            AudioSerializer().decode(data[:size])
+    # As ffmpeg and sox write it to a pipe.
+    for claimed in (0xFFFFFFFF, 0x7FFFF000):
+        piped = data[:40] + claimed.to_bytes(4, "little") + data[44:]
+        assert len(AudioSerializer().decode(piped).data) == 1000
+    assert len(AudioSerializer().decode(data + b"LIST\4\0\0\0INFO").data) == 1000
+
+
+@pytest.mark.parametrize("name", ["FLAC", "MP3"])
+@pytest.mark.parametrize("shape", [(0,), (0, 2)], ids=str)
+def test_sound_without_a_frame_is_refused_by_what_would_not_read_it(name: str, shape: Any) -> None:
+    with pytest.raises(SerializationError, match=f"{name} can't hold sound without"):
+        AudioSerializer(name).encode(AudioData(np.zeros(shape, "int16"), 8000))
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(200_001, 1), (2**31 - 1, 2), (44_100, 256), (44_100, 1000)])
+def test_what_would_end_the_process_is_refused(rate: int, channels: int) -> None:
+    script = f"""
+import numpy as np
+from holdall import AudioData, SerializationError
+from holdall.values.audio import AudioSerializer
+try:
+    AudioSerializer("OGG").encode(AudioData(np.zeros((10, {channels}), "float32"), {rate}))
+except SerializationError as error:
+    assert "OGG" in str(error)
+else:
+    raise AssertionError("not refused")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "samples", [[[1.0], [2.0, 3.0]], np.ma.MaskedArray([1.0], mask=[True])], ids=["ragged", "masked"]
+)
+def test_samples_that_are_none_are_refused(samples: Any) -> None:
+    with pytest.raises(SerializationError, match="audio format"):
+        AudioSerializer().encode(AudioData(samples, 8000))
+
+
 def test_a_flac_that_was_cut_off_is_refused() -> None:
     noise = AudioData(np.random.default_rng(3).integers(-9000, 9000, 40_000).astype("int16"), 44_100)
     data = joined(AudioSerializer("FLAC").encode(noise))
@@ -637,6 +731,36 @@ def test_a_clip_comes_back_with_its_sound(videos: dict[str, bytes], name: str) -
             assert abs(frame.astype(int) - expected).mean() < 16
         samples = clip.audio.to_soundarray(np.arange(0, 0.5, 1 / 22_050), fps=22_050)
         assert abs(abs(np.fft.rfft(samples[:, 0])).argmax() * 22_050 / len(samples) - 440) < 5
+
+
+@traceless
+@pytest.mark.parametrize("start", [0, 0.3, 0.5])
+def test_the_last_picture_is_shown_for_as_long_as_sound_lasts(start: float) -> None:
+    def frame(t: float) -> Any:
+        return np.full((16, 16, 3), 40 + 40 * round(t * 10), "uint8")
+
+    sound = AudioArrayClip(np.full((24_000, 2), 0.1), fps=48_000)
+    film = VideoClip(frame, duration=0.5).with_fps(10).with_audio(sound)
+    with VideoSerializer().decode(joined(VideoSerializer("WEBM").encode(film))) as clip:
+        assert clip.duration > 0.5
+        # A warning here would be an error. No picture of 0.5 s is in the file; that of 0.4 s is shown.
+        assert abs(clip.get_frame(min(start, 0.4)).mean() - 40 - 400 * min(start, 0.4)) < 12
+        assert abs(clip.get_frame(0.5).mean() - 200) < 12
+
+
+@traceless
+@pytest.mark.parametrize("endless", [float("nan"), float("inf")])
+def test_a_clip_without_an_end_or_a_rate_is_refused(endless: float) -> None:
+    still = VideoClip(lambda t: np.zeros((4, 4, 3), "uint8"), duration=1).with_fps(5)
+    tone = AudioClip(lambda t: 0 * t, duration=1, fps=8000)
+    for clip, serializer in (
+        (still.with_duration(endless), VideoSerializer()),
+        (still.with_fps(endless), VideoSerializer("WEBM")),
+        (tone.with_duration(endless), AudioSerializer()),
+        (tone.with_fps(endless), AudioSerializer()),
+    ):
+        with pytest.raises(SerializationError, match=r"this clip has|a clip of"):
+            joined(serializer.encode(clip))
 
 
 @traceless

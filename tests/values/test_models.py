@@ -1,5 +1,6 @@
 """Models come back by their class, and as a dict without it."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -53,6 +54,52 @@ class Open(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow")
 
 
+class Pet(pydantic.BaseModel):
+    name: str
+
+
+class Dog(Pet):
+    breed: str = "mixed"
+
+
+@dataclass
+class Leash:
+    meters: float
+
+
+@dataclass
+class Rope(Leash):
+    colour: str = "red"
+
+
+class House(pydantic.BaseModel):
+    pet: Pet | None = None
+    pets: dict[str, list[Pet]] = {}
+    leash: Leash | None = None
+    guest: Dog | Pet | None = None
+    any: Any = None
+
+
+class Touchy(pydantic.BaseModel):
+    value: int
+
+    @pydantic.field_serializer("value")
+    def written(self, value: int) -> int:
+        return {1: 10}[value]
+
+    @pydantic.field_validator("value")
+    @classmethod
+    def read(cls, value: int) -> int:
+        return {1: 1, 2: 2}[value]
+
+
+class Jumpy(msgspec.Struct):
+    value: int
+
+    def __post_init__(self) -> None:
+        {1: 1}[self.value]
+
+
 class Point(msgspec.Struct):
     x: float
     when: datetime | None = None
@@ -93,6 +140,40 @@ def test_a_model_that_its_json_does_not_hold_is_refused(model: pydantic.BaseMode
     with pytest.raises(SerializationError, match="not give it back") as caught:
         pydantics.encode(model)
     assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        House(pet=Dog(name="Rex", breed="collie")),
+        House(pets={"all": [Pet(name="Tom"), Dog(name="Rex")]}),
+        House(leash=Rope(2.0)),
+        House(any=Pet(name="Tom")),
+        House.model_construct(pet={"name": "Tom"}),
+        Pet.model_construct(name=5),
+    ],
+    ids=repr,
+)
+def test_what_a_subclass_adds_is_not_lost_in_silence(model: pydantic.BaseModel) -> None:
+    with pytest.raises(SerializationError, match="not give it back: "):
+        pydantics.encode(model)
+
+
+def test_a_subclass_that_the_field_names_comes_back() -> None:
+    house = House(guest=Dog(name="Rex", breed="collie"), pet=Pet(name="Tom"), leash=Leash(1.5))
+    assert pydantics.decode_as(b"".join(pydantics.encode(house)), House) == house
+
+
+def test_what_the_code_of_a_model_raises_is_the_cause() -> None:
+    for model in (Touchy(value=1), Touchy(value=2)):
+        with pytest.raises(SerializationError, match="not give it back"):
+            pydantics.encode(model)
+    with pytest.raises(SerializationError, match="Touchy") as caught:
+        pydantics.decode_as(b'{"value": 3}', Touchy)
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(SerializationError, match="Jumpy") as caught:
+        structs.decode_as(b'{"value": 3}', Jumpy)
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 @pytest.mark.parametrize("struct", [Point(1.5, datetime(2026, 1, 1)), Tagged("a"), Tagged()], ids=repr)

@@ -100,3 +100,8 @@ def test_bad_arguments_are_refused_and_the_key_is_not_shown() -> None:
         with pytest.raises(InvalidArgumentError):
             PickleSerializer(**arguments)  # type: ignore[arg-type]
     assert "kkk" not in repr(signed)
+
+
+def test_a_key_that_would_sign_nothing_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="signs nothing"):
+        PickleSerializer(b"k" * 16, mode="trust")

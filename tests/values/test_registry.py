@@ -142,6 +142,34 @@ def test_half_a_serializer_is_refused(own: Serializers) -> None:
             own.register(half)  # type: ignore[arg-type]
 
 
+def test_what_would_claim_the_wrong_values_is_refused(own: Serializers) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"is a class; .* FractionSerializer\(\)"):
+        own.register(FractionSerializer)  # type: ignore[arg-type]
+    for extensions in (".fraction", ("fraction",), (".FRACTION",), (1,)):
+        each = FractionSerializer()
+        each.extensions = extensions  # type: ignore[assignment]
+        with pytest.raises(InvalidArgumentError, match="extensions"):
+            own.register(each)
+    each = FractionSerializer()
+    each.name = None  # type: ignore[assignment]
+    with pytest.raises(InvalidArgumentError, match="name"):
+        own.register(each)
+    assert [each.name for each in own] == [each.name for each in serializers]
+
+
+def test_one_that_fails_when_it_is_asked_is_named(own: Serializers) -> None:
+    class Failing(FractionSerializer):
+        name = "failing"
+
+        def accepts(self, value: Any) -> bool:
+            return bool(1 / 0)
+
+    own.register(Failing())
+    with pytest.raises(SerializationError, match=r"'failing' fails .* builtins\.int: ZeroDivisionError"):
+        own.for_value(1)
+    assert own.named("json").name == "json"
+
+
 def test_registering_from_many_threads_loses_none() -> None:
     own = Serializers([JsonSerializer()])
     start = threading.Barrier(8)
@@ -174,19 +202,26 @@ assert serializers.for_value([1]).name == "json"
         register(object())  # type: ignore[arg-type]
 
 
+def package(folder: Path, name: str, code: str, *entries: str) -> None:
+    """An installed package with entry points."""
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[holdall.serializers]\n" + "\n".join(entries))
+
+
 def test_a_package_joins_by_an_entry_point(tmp_path: Path) -> None:
-    (tmp_path / "halves.py").write_text(
+    package(
+        tmp_path,
+        "halves",
         "class Half:\n    name, media_type, extensions = 'half', 'application/x-half', ('.half',)\n"
         "    def accepts(self, value): return value == 0.5\n"
         "    def encode(self, value): return (b'1/2',)\n"
         "    def decode(self, data): return 0.5\n"
-        "other = Half()\nother.name = 'other'\n"
-    )
-    info = tmp_path / "halves-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: halves\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[holdall.serializers]\nhalf = halves:Half\nother = halves:other\n"
+        "other = Half()\nother.name = 'other'\n",
+        "half = halves:Half",
+        "other = halves:other",
     )
     code = """
 from holdall.values import serializers
@@ -196,6 +231,73 @@ assert serializers.for_value(0.25).name == "json"
 assert serializers.for_key("a.half").decode(b"") == 0.5
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(tmp_path)})
+
+
+OWN = """
+from holdall.values import register, serializers
+class Own:
+    extensions = ()
+    def __init__(self, name):
+        self.name, self.media_type = name, "application/x-" + name
+    def accepts(self, value): return True
+    def encode(self, value): return (b"",)
+    def decode(self, data): return 0.5
+"""
+
+
+def test_a_package_that_registers_more_as_it_is_imported_loses_none(tmp_path: Path) -> None:
+    code = OWN + "assert serializers.named('json')\nregister(Own('second'))\nfirst = Own('first')\n"
+    package(tmp_path, "more", code, "first = more:first")
+    code = """
+from holdall.values import serializers
+assert [each.name for each in serializers][:3] == ["first", "second", "bytes"]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(tmp_path)})
+
+
+def test_one_of_a_package_takes_the_place_of_a_built_in_one(tmp_path: Path) -> None:
+    package(tmp_path, "signing", OWN + "pickles = Own('pickle')\n", "pickle = signing:pickles")
+    code = """
+from holdall.values import serializers
+names = [each.name for each in serializers]
+assert names[-1] == "pickle" and len(set(names)) == len(names)
+assert serializers.for_value({"a": 1}).name == "json"
+assert serializers.for_value(object()).decode(b"") == 0.5
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("", "no attribute 'one'"),
+        ("one = 5", "no serializer"),
+        ("class one:\n    def __init__(self): raise RuntimeError('no licence')", "no licence"),
+    ],
+    ids=["import", "name", "kind", "call"],
+)
+def test_a_package_that_fails_is_named_and_left_out(tmp_path: Path, code: str, says: str) -> None:
+    package(tmp_path, "broken", code, "one = broken:one")
+    code = """
+import warnings
+from holdall.values import serializers
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert serializers.for_value({"a": 1}).name == "json"
+    assert serializers.for_value(b"").name == "bytes"
+[warning] = caught
+print(warning.category.__name__, warning.message)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.startswith("RuntimeWarning the serializer broken:one of broken can't be used")
+    assert says in result.stdout
 
 
 OPTIONAL = "numpy blosc2 pandas polars pyarrow yaml pydantic msgspec safetensors torch PIL soundfile moviepy"

@@ -178,3 +178,23 @@ for value in (cycle, deep):
     raise SystemExit("it was written")
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_aliases_that_stand_for_billions_are_refused() -> None:
+    lines = ["a0: &a0 [" + ", ".join("x" * 10) + "]"]
+    lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 10)]
+    with pytest.raises(SerializationError, match="aliases"):
+        serializer.decode("\n".join(lines).encode())
+    few = serializer.decode("\n".join(lines[:4]).encode())
+    assert few["a3"][9][9] == [["x"] * 10] * 10
+    assert serializer.decode(b"a: &a [1]\nb: {<<: {c: 2}, d: *a}") == {"a": [1], "b": {"c": 2, "d": [1]}}
+    itself = serializer.decode(b"&a [1, *a]")
+    assert itself[1] is itself
+
+
+def test_a_number_of_a_million_digits_is_refused_and_a_text_of_them_is_not() -> None:
+    digits = "1" + ":1" * 1_000_000
+    with pytest.raises(SerializationError, match="too long"):
+        serializer.decode(f"a: {digits}".encode())
+    assert serializer.decode(f"a: '{digits}'".encode()) == {"a": digits}
+    assert serializer.decode(b"1:30") == 90

@@ -52,9 +52,12 @@ class BytesBlob:
 
         Raises:
             SerializationError: They aren't.
+            InvalidDataError: They are no bytes.
             MissingDependencyError: There is no Zstandard.
         """
         if compression:
+            if not isinstance(b, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidDataError(f"what is compressed is bytes, not {type(b).__name__}")
             from holdall.blobs.zstd import decompressed
 
             b = decompressed(b)
@@ -66,7 +69,10 @@ class BytesBlob:
 
         Raises:
             SerializationError: It is no base64.
+            InvalidDataError: It is no text.
         """
+        if not isinstance(s, (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidDataError(f"base64 is a str or bytes, not {type(s).__name__}")
         try:
             return cls(
                 b64decode("".join(s.split()) if isinstance(s, str) else b"".join(s.split()), validate=True)

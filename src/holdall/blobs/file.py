@@ -15,6 +15,8 @@ __all__ = ["load", "save", "suffix_of"]
 def _local(path: Any) -> str | None:
     """A path of the file system; None is of something else that reads and writes."""
     if isinstance(path, (str, PurePath)):
+        if "\0" in str(path):
+            raise InvalidArgumentError(f"no file has a NUL in its name: {str(path)!r}")
         return os.path.expanduser(path)
     if hasattr(path, "read_bytes") and hasattr(path, "write_bytes"):
         return None
@@ -62,7 +64,12 @@ def save(path: Any, data: bytes) -> None:
         pass
     draft = os.path.join(os.path.dirname(target), f".holdall-{os.urandom(8).hex()}.new")
     # Not by tempfile, which would make the file private.
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(draft, flags, 0o666)
+    except OSError as error:
+        # Of the name that the caller knows, not of the draft.
+        raise OSError(error.errno, error.strerror, local) from error
     try:
         with open(fd, "wb") as file:
             if mode is not None:

@@ -9,10 +9,11 @@ from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.file import load, suffix_of
 from holdall.blobs.text import StrBlob
 from holdall.errors import InvalidArgumentError, SerializationError
-from holdall.values.json import JsonSerializer
+from holdall.values.json import MARK, JsonSerializer, plain
 from holdall.values.models import MsgspecSerializer, PydanticSerializer
-from holdall.values.packages import instance
+from holdall.values.packages import instance, needed
 from holdall.values.registry import joined
+from holdall.values.same import same
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -97,15 +98,40 @@ def _serializer_of(model_class: type[Any]) -> PydanticSerializer | MsgspecSerial
     return PydanticSerializer(model_class) if pydantic else MsgspecSerializer(model_class)
 
 
+def _of_fields(fields: dict[str, Any], model_class: type[Any] | None) -> bytes:
+    """The JSON of a model whose fields are in a dict."""
+    data = joined(_JSON.encode(fields))
+    # The mark of what plain JSON lacks means nothing to a model.
+    if MARK.encode() not in data or same(plain(data), fields):
+        return data
+    if model_class is None:
+        raise SerializationError(
+            "these fields are not all plain JSON: give the model, or its class as model_class, which says "
+            "how they are written"
+        )
+    chosen = _checked(model_class)
+    try:
+        if hasattr(chosen, "model_validate"):
+            model = chosen.model_validate(fields)
+        else:
+            model = needed("msgspec", "msgspec", "a msgspec model").convert(fields, chosen)
+    # A validator may raise anything.
+    except Exception as error:
+        raise SerializationError(f"these are no fields of a {chosen.__qualname__}: {error}") from error
+    return joined(_serializer_of(chosen).encode(model))
+
+
 class JsonModelBlob(StrBlob):
     """A Pydantic model, or a msgspec Struct, kept as JSON.
 
     Args:
-        blob: The model, a dict of its fields, or its JSON, which is not looked at before `as_model`.
+        blob: The model, a dict of its fields, or its JSON, which is not looked at before `as_model`. A dict
+            of what plain JSON lacks, such as a date, needs the class, which says how it is written.
         model_class: What `as_model` makes of it. None is the class of the model given.
 
     Raises:
-        SerializationError: The model can't be JSON, or its JSON would not give it back.
+        SerializationError: The model can't be JSON, or its JSON would not give it back, or the fields are not
+            those of the model.
         InvalidArgumentError: `model_class` isn't a class of models.
 
     >>> from pydantic import BaseModel
@@ -131,7 +157,7 @@ class JsonModelBlob(StrBlob):
             super().__init__(joined(_serializer_of(kind).encode(blob)))
             model_class = model_class or kind
         elif isinstance(blob, dict):
-            super().__init__(joined(_JSON.encode(blob)))
+            super().__init__(_of_fields(cast("dict[str, Any]", blob), model_class))
         else:
             super().__init__(cast(Any, blob))
         self._model_class: type[Any] | None = None if model_class is None else _checked(model_class)

@@ -17,6 +17,10 @@ from holdall.values.video import VIDEO, VideoSerializer, open_video, video_forma
 __all__ = ["VideoBlob", "drop_source"]
 
 
+_BOXES = 1_000
+"""How many parts of an MP4 a repr looks at: damaged, it may have one each eight bytes."""
+
+
 class VideoBlob(MediaBlob):
     """Video. Bytes are kept as given: MP4, WebM, and what else `VideoSerializer` reads.
 
@@ -97,7 +101,9 @@ def _duration(data: bytes) -> float | None:
     """What the head of an MP4 says that it lasts, in seconds; see ISO/IEC 14496-12, "Movie Header Box"."""
     start, end = 0, len(data)
     # Boxes hold boxes: this looks at the sizes of the outer ones, and into the one of the movie.
-    while start + 16 <= end:
+    for _ in range(_BOXES):
+        if start + 16 > end:
+            return None
         size, kind = struct.unpack_from(">I4s", data, start)
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, start + 8)

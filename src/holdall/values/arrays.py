@@ -9,7 +9,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, product
 from typing import Any, Final, cast
 
 from holdall.errors import MissingDependencyError, SerializationError, UntrustedDataError
@@ -91,11 +91,17 @@ class ArraySerializer:
         blosc2 = needed("blosc2", "arrays", "the b2nd format")
         numpy = _numpy()
         # In one piece from the start: what is compressed is copied once, not twice.
-        made = blosc2.asarray(
-            numpy.require(value, requirements="C"),
-            contiguous=True,
-            cparams={"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]},
-        )
+        options: dict[str, Any] = {
+            "contiguous": True,
+            "cparams": {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]},
+        }
+        if value.flags.c_contiguous:
+            made = blosc2.asarray(numpy.asarray(value), **options)
+        else:
+            # A chunk at a time, so that there is never a copy of all of it in another order.
+            made = blosc2.empty(value.shape, value.dtype, **options)
+            for part in _chunks(value.shape, made.chunks):
+                made[part] = numpy.ascontiguousarray(value[part])
         frame: bytes = made.to_cframe()
         return frame, _TRAILER.pack(_TRAILER_MAGIC, zlib.crc32(frame), len(frame) & 0xFFFFFFFF)
 
@@ -108,12 +114,20 @@ class ArraySerializer:
             dtype = held.dtype
             if dtype.hasobject:
                 raise UntrustedDataError("this b2nd array holds Python objects, which are not read")
+            _check_shape(held)
             made = numpy.empty(held.shape, dtype)
             if made.nbytes:
                 made[...] = held[()]
         except (RuntimeError, ValueError, TypeError, MemoryError, LookupError, SyntaxError) as error:
             raise SerializationError(f"this is no b2nd array: {error}") from error
         return made
+
+
+def _chunks(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """The parts of an array that are chunks of it."""
+    starts = [range(0, side, step) for side, step in zip(shape, chunk, strict=True)]
+    for corner in product(*starts):
+        yield tuple(slice(at, at + step) for at, step in zip(corner, chunk, strict=True))
 
 
 def _blosc_holds(array: Any) -> bool:
@@ -140,6 +154,25 @@ def _shrinks(array: Any) -> bool:
         if 2 * len(zlib.compress(shuffled, 1)) > len(shuffled):
             return False
     return True
+
+
+def _check_shape(held: Any) -> None:
+    """Refuse a frame whose shape, chunks and blocks don't fit its size: Blosc2 would fill the memory with
+    what a damaged shape claims before it looked for the chunks."""
+    chunks = math.prod(
+        -(-side // chunk) if chunk else 0 for side, chunk in zip(held.shape, held.chunks, strict=True)
+    )
+    # A chunk is filled up to whole blocks.
+    items = math.prod(
+        -(-chunk // block) * block if block else 0
+        for chunk, block in zip(held.chunks, held.blocks, strict=True)
+    )
+    whole = held.schunk
+    size = items * held.dtype.itemsize
+    if math.prod(held.shape) and (
+        whole.nchunks != chunks or whole.chunksize != size or whole.nbytes != chunks * size
+    ):
+        raise ValueError("its shape doesn't fit its size")
 
 
 def _frame_of(view: memoryview) -> bytes:

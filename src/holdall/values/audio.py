@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -64,6 +65,12 @@ _READ_AS: Final = {
 }
 _BLOCK: Final = 1 << 16
 """Frames written at once: libsndfile keeps a whole write of Vorbis on its stack."""
+_ENDLESS: Final = 0x7F000000
+_CHUNKS: Final = 1_000
+"""How many chunks of a WAV are looked at before its samples."""
+_VORBIS_RATE: Final = 200_000
+_VORBIS_CHANNELS: Final = 255
+"""The most that libvorbis encodes: libsndfile ends the process if it refuses."""
 _RENDERED: Final = 2_000
 """Frames rendered at once, as MoviePy does itself."""
 _RATE: Final = 44_100
@@ -94,6 +101,9 @@ class AudioSerializer:
     one dimension. A format that is asked for by its name keeps what it can: FLAC has 16 bits for int16 and 24
     for all others, which come back as int32; OGG (Vorbis) and MP3 lose what isn't heard, and come back as
     float32. Of 24 bits the int32 that is read holds them in its upper three bytes, as SoundFile does.
+
+    A WAV or a FLAC that was cut off is refused; an OGG or an MP3, which don't say how long they are, give
+    what is there.
 
     Args:
         format: One of WAV, FLAC, OGG and MP3. None is WAV.
@@ -136,6 +146,7 @@ class AudioSerializer:
 
     def decode(self, data: Buffer) -> AudioData:
         soundfile = needed("soundfile", "audio", "sound")
+        _check_length(memoryview(data))
         try:
             with soundfile.SoundFile(BytesIO(data)) as file:
                 return AudioData(_samples(file, len(data)), file.samplerate)
@@ -148,6 +159,26 @@ class AudioSerializer:
                 f"these bytes begin as {begun}" if begun else f"expected {', '.join(AUDIO)} or the like"
             )
             raise SerializationError(f"this is no sound that can be read: {expected}: {error}") from error
+
+
+def _check_length(view: memoryview) -> None:
+    """Refuse a WAV that was cut off, of which libsndfile gives what is left."""
+    if bytes(view[:4]) != b"RIFF" or audio_format(view) != "WAV":
+        return
+    at = 12
+    for _ in range(_CHUNKS):
+        if at + 8 > len(view):
+            return
+        name, size = struct.unpack_from("<4sI", view, at)
+        at += 8
+        if name == b"data":
+            break
+        at += size + size % 2
+    else:
+        return
+    # Who writes to a pipe doesn't know the length, and claims one that is as good as endless.
+    if size < _ENDLESS and at + size > len(view):
+        raise SerializationError(f"this WAV was cut off: it has {len(view) - at} of {size} bytes of samples")
 
 
 def _samples(file: Any, size: int) -> Any:
@@ -170,7 +201,12 @@ def _samples(file: Any, size: int) -> Any:
 def _checked(value: AudioData) -> tuple[Any, int]:
     """The samples, contiguous and little-endian, and the rate."""
     np = needed("numpy", "audio", "sound")
-    samples = np.asarray(value.data)
+    try:
+        samples = np.asarray(value.data)
+    except (ValueError, TypeError) as error:
+        raise SerializationError(f"the audio format takes an array of samples: {error}") from error
+    if instance(value.data, "numpy.ma", "MaskedArray"):
+        raise SerializationError("the audio format has no mask; give the samples as array.filled(0)")
     if not samples.size and samples.dtype == object:
         raise SerializationError("the audio format takes an array of samples, and these are none")
     kind = samples.dtype.newbyteorder("<")
@@ -231,6 +267,13 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
     if name == "FLAC":
         subtype = "PCM_16" if samples.dtype.name == "int16" else "PCM_24"
     channels = 1 if samples.ndim == 1 else samples.shape[1]
+    if not len(samples) and name != "OGG":
+        raise SerializationError(f"{name} can't hold sound without a single frame; WAV can")
+    if name == "OGG" and (rate > _VORBIS_RATE or channels > _VORBIS_CHANNELS):
+        raise SerializationError(
+            f"OGG can't hold {channels} channels at {rate} Hz: it has at most {_VORBIS_CHANNELS} channels, "
+            f"and {_VORBIS_RATE:,} Hz"
+        )
     stream = BytesIO()
     try:
         with soundfile.SoundFile(stream, "w", rate, channels, subtype, format=name) as file:
@@ -245,9 +288,12 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
 
 def rendered(clip: Any) -> tuple[int, int, Iterator[Any]]:
     """A MoviePy audio clip as its rate, its number of channels, and blocks of float32, a row a frame."""
-    rate = round(getattr(clip, "fps", None) or _RATE)
-    if clip.duration is None:
+    if clip.duration is None or not math.isfinite(clip.duration):
         raise SerializationError("this clip has no end; give it one: with_duration(seconds)")
+    rate = getattr(clip, "fps", None) or _RATE
+    if not math.isfinite(rate) or rate < 1:
+        raise SerializationError(f"this clip has {rate} frames a second; give it others: with_fps(44100)")
+    rate = round(rate)
     # A clip of n frames has the duration n / rate, which times the rate may come out below n.
     count = int(clip.duration * rate + 1e-3)
     channels: int = clip.nchannels

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import suppress
+from glob import glob
 from typing import Any, Final, cast
 
-from holdall.errors import MissingDependencyError, SerializationError
+from holdall.errors import SerializationError, UnsupportedOperation
 from holdall.values.json import JsonSerializer
 from holdall.values.packages import instance, needed, present
 from holdall.values.serializer import Buffer
@@ -31,7 +36,11 @@ class ParquetSerializer:
 
     What is written is read back and compared before any of it is given away, so that a frame that Parquet
     would change is refused, by the name of the column: duplicate names, complex numbers, mixed types in one
-    column, sparse columns.
+    column, sparse columns. Decimals in a column of objects come back equal, with as many digits as the
+    longest of them has.
+
+    polars doesn't work in a process that was forked from one that used it, and would wait forever: that
+    raises `UnsupportedOperation`.
 
     See https://parquet.apache.org/docs/file-format/
     """
@@ -50,10 +59,14 @@ class ParquetSerializer:
                 f"Parquet holds data frames, not {type(value).__module__}.{type(value).__qualname__}"
             )
         arrow = _arrow()
+        if kind == "polars":
+            _check_threads()
         try:
             table, says = _table(arrow, kind, value)
             says["seconds"] = _in_seconds(arrow, table.schema)
             says["dictionaries"] = _dictionaries(arrow, table)
+            if kind not in ("pandas", "polars") and not _schema_stays(arrow, table):
+                says["schema"] = b64encode(table.schema.serialize()).decode("ascii")
             metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
             metadata[_OURS] = json.dumps(says).encode()
             sink = arrow.BufferOutputStream()
@@ -66,8 +79,6 @@ class ParquetSerializer:
             data = memoryview(sink.getvalue())
             back = self.decode(data)
         except (arrow.ArrowException, SerializationError, *_FAULTS) as error:
-            if isinstance(error, MissingDependencyError):
-                raise
             raise SerializationError(f"Parquet can't hold this frame: {_one_line(error)}") from error
         changed = _difference(kind, value if kind != "arrow" else table, back)
         if changed is not None:
@@ -82,8 +93,6 @@ class ParquetSerializer:
                 arrow.BufferReader(arrow.py_buffer(data)), page_checksum_verification=True, use_threads=True
             )
             return _frame(table)
-        except MissingDependencyError:
-            raise
         except (arrow.ArrowException, *_FAULTS) as error:
             raise SerializationError(f"this is no Parquet file: {_one_line(error)}") from error
 
@@ -97,10 +106,44 @@ _FAULTS: Final = (
     ArithmeticError,
     OSError,
     MemoryError,
-    NotImplementedError,
     AssertionError,
-    RecursionError,
+    RuntimeError,
 )
+
+
+_is_of_polars = re.compile(r"polars-[0-9]+\n?").fullmatch
+_ran = _lost = False
+
+
+def _before_fork() -> None:
+    global _ran
+    _ran = "polars" in sys.modules and any(map(_is_of_polars, _threads()))
+
+
+def _after_fork() -> None:
+    global _lost
+    _lost = _lost or _ran
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _threads() -> Iterator[str]:
+    """The names of the threads of this process, where the system tells them, as Linux does."""
+    for path in glob("/proc/self/task/*/comm"):
+        # A thread may have ended meanwhile.
+        with suppress(OSError), open(path, errors="replace") as file:
+            yield file.read()
+
+
+def _check_threads() -> None:
+    """Refuse work for which polars would wait forever: its threads were the parent's."""
+    if _lost:
+        raise UnsupportedOperation(
+            "polars doesn't work in a process that was forked from one that used it: start this process by "
+            "'spawn' or 'forkserver', see multiprocessing.set_start_method"
+        )
 
 
 def _arrow() -> Any:
@@ -142,6 +185,16 @@ def _in_seconds(arrow: Any, schema: Any) -> list[int]:
         for at, field in enumerate(schema)
         if arrow.types.is_timestamp(field.type) and field.type.unit == "s"
     ]
+
+
+def _schema_stays(arrow: Any, table: Any) -> bool:
+    """Whether Parquet gives back the schema of a table as it was: it has no times in whole seconds, and its
+    own names for the items of lists."""
+    sink = arrow.BufferOutputStream()
+    parquet = needed("pyarrow.parquet", "frames", "Parquet")
+    parquet.write_table(table.slice(0, 0), sink)
+    back = parquet.read_schema(arrow.BufferReader(sink.getvalue()))
+    return bool(table.schema.equals(back, check_metadata=True))
 
 
 def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
@@ -207,6 +260,11 @@ def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
     _check_names(frame.columns)
     if len(set(map(type, frame.columns))) > 1:
         raise ValueError("the names of its columns are of several types")
+    if frame.columns.inferred_type == "mixed" and not isinstance(frame.columns, pandas.MultiIndex):
+        raise ValueError(f"its columns have names such as {frame.columns[0]!r}; give them names of str")
+    for name in frame.index.names:
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"the name {name!r} of its index is no str")
     for name, dtype in frame.dtypes.items():
         if isinstance(dtype, pandas.SparseDtype):
             raise ValueError(f"the column {name!r} is sparse; give it as sparse.to_dense()")
@@ -219,9 +277,9 @@ def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
         # As pyarrow would write them, it fails at what plain JSON doesn't hold.
         frame = frame.copy(deep=False)
         frame.attrs = {}
-    freq = getattr(frame.index, "freq", None)
-    if freq is not None and isinstance(frame.index, (pandas.DatetimeIndex, pandas.TimedeltaIndex)):
-        says["freq"] = freq.freqstr
+    for what, index in (("freq", frame.index), ("freq of columns", frame.columns)):
+        if isinstance(index, (pandas.DatetimeIndex, pandas.TimedeltaIndex)) and index.freq is not None:
+            says[what] = index.freqstr
     if isinstance(frame.columns, pandas.RangeIndex):
         says["columns"] = [frame.columns.start, frame.columns.stop, frame.columns.step]
     return arrow.Table.from_pandas(frame), says
@@ -243,11 +301,16 @@ def _frame(table: Any) -> Any:
         table = table.set_column(at, field, table.column(at).cast(field.type))
     for at, stream in said.get("dictionaries", {}).items():
         table = _with_categories(_arrow(), table, int(at), stream)
+    if "schema" in said:
+        ipc = needed("pyarrow.ipc", "frames", "Parquet")
+        table = table.cast(ipc.read_schema(_arrow().py_buffer(b64decode(said["schema"]))))
     if kind == "pandas":
         needed("pandas", "frames", "a pandas frame")
         frame = table.to_pandas()
         if "freq" in said:
             frame.index.freq = said["freq"]
+        if "freq of columns" in said:
+            frame.columns.freq = said["freq of columns"]
         if "columns" in said:
             frame.columns = sys.modules["pandas"].RangeIndex(*said["columns"], name=frame.columns.name)
         if "attrs" in said:
@@ -255,6 +318,7 @@ def _frame(table: Any) -> Any:
         return frame
     if kind == "polars":
         polars = needed("polars", "frames", "a polars frame")
+        _check_threads()
         try:
             return polars.from_arrow(table)
         except (polars.exceptions.PanicException, polars.exceptions.PolarsError) as error:
@@ -280,6 +344,8 @@ def _difference(kind: str, frame: Any, back: Any) -> str | None:
             return f"the type of {name!r}: {frame.schema.field(name)} to {back.schema.field(name)}"
     if not frame.schema.equals(back.schema, check_metadata=True):
         return "the metadata of its schema"
+    if frame.num_rows != back.num_rows:
+        return "the number of its rows, which it has without columns"
     for name in frame.schema.names:
         if not _equal_columns(frame.column(name), back.column(name)):
             return f"the values of {name!r}"
@@ -291,23 +357,40 @@ def _equal_columns(one: Any, other: Any) -> bool:
     return bool(one.equals(other)) or repr(one.to_pylist()) == repr(other.to_pylist())
 
 
+def _of_one_type(one: Any, other: Any) -> bool:
+    """Whether two objects that are equal are of the same types, all the way down."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        left, right = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
+        return list(left) == list(right) and all(map(_of_one_type, left.values(), right.values()))
+    if isinstance(one, (list, tuple)):
+        return all(map(_of_one_type, cast("list[Any]", one), cast("list[Any]", other)))
+    if instance(one, "numpy", "ndarray"):
+        return one.dtype == other.dtype and (
+            one.dtype != object or all(map(_of_one_type, one.flat, other.flat))
+        )
+    return True
+
+
 def _difference_of_pandas(frame: Any, back: Any) -> str | None:
     testing = needed("pandas.testing", "frames", "a pandas frame")
     for what, one, other in (("index", frame.index, back.index), ("columns", frame.columns, back.columns)):
-        try:
-            testing.assert_index_equal(one, other, exact=True, check_exact=True)
-        except AssertionError as error:
-            return f"its {what}: {_one_line(error)}"
         if getattr(one, "freq", None) != getattr(other, "freq", None):
             return f"the freq of its {what}"
+        try:
+            testing.assert_index_equal(one, other, exact=True, check_exact=True)
+        except _FAULTS as error:
+            # Beside AssertionError, what objects raise that can't be compared.
+            return f"its {what}: {_one_line(error)}"
     for name in frame.columns:
         one, other = frame[name], back[name]
         try:
             testing.assert_series_equal(one, other, check_exact=True, check_freq=False)
-        except AssertionError as error:
+        except _FAULTS as error:
             return f"the column {name!r}: {_one_line(error)}"
         # Equal is not enough where types may be mixed: True is 1, None is NaN, a list is an array.
-        if one.dtype == object and list(map(type, one)) != list(map(type, other)):
+        if one.dtype == object and not all(map(_of_one_type, one, other)):
             return f"the column {name!r}: the types of its objects"
     if frame.attrs != back.attrs:
         return "its attrs"

@@ -58,7 +58,14 @@ _CONVERTED: Final = {
 }
 """What a format that was asked for takes beside its own modes, and as what; "" is RGB or RGBA."""
 
-_HINT: Final = {"La": "LA", "RGBa": "RGBA", "I;16L": "I;16", "I;16N": "I;16"}
+_CHANNEL: Final = {
+    "TIFF": {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"},
+    "WEBP": {"1": "RGBA", "L": "RGBA", "RGB": "RGBA"},
+    "GIF": {"P": "RGBA"},
+}
+"""As what a format takes a mode some of whose colors are transparent."""
+
+_HINT: Final = {"La": "LA", "RGBa": "RGBA", "I;16L": "I;16", "I;16N": "I;16", "I;16B": "I;16"}
 
 
 def image_format(data: Buffer) -> str | None:
@@ -90,13 +97,14 @@ class ImageSerializer:
 
     PNG takes the modes 1, L, LA, P, RGB, RGBA and I;16, TIFF takes I, F, CMYK, LAB and PA. YCbCr is kept
     as RGB, RGBX without its unused channel, and I;16B as I;16. Transparency and color profile are kept, and
-    the Exif data where the format has a place for it. Other modes (HSV, La, RGBa) are refused. An animation
+    the Exif data in PNG, JPEG and WebP. Other modes (HSV, La, RGBa) are refused. An animation
     (GIF, WebP, APNG) becomes an animated PNG with all its frames, where frames that are alike become one
     that lasts as long; the pages of a TIFF stay pages.
 
     A format that is asked for by its name takes what it can: JPEG loses detail, has no transparency (images
-    with it are refused) and holds one picture (animations are refused); GIF has 256 colors a frame; WebP is
-    written lossless.
+    with it are refused) and holds one picture (animations are refused); GIF has 256 colors a frame,
+    each opaque or not; WebP is written lossless; TIFF has the frames of an animation as pages, without their
+    times.
 
     What is read back is a loaded image. Of an animation the first frame is loaded; the others are decoded as
     `seek` comes to them.
@@ -152,8 +160,10 @@ class ImageSerializer:
             )
         info: dict[Any, Any] = image.info
         options: dict[str, Any] = _OPTIONS.get(form.name, {}).copy()
-        if form.name in ("PNG", "JPEG", "WEBP") and isinstance(info.get("exif"), bytes):
-            options["exif"] = info["exif"]
+        exif = info.get("exif")
+        if form.name in ("PNG", "JPEG", "WEBP") and isinstance(exif, bytes):
+            # A WebP has it without the head, without which nobody finds it in a JPEG.
+            options["exif"] = exif if exif.startswith(_EXIF) else _EXIF + exif
         if form.name in ("JPEG", "WEBP", "TIFF") and info.get("icc_profile"):
             options["icc_profile"] = info["icc_profile"]
         stream = BytesIO()
@@ -162,8 +172,12 @@ class ImageSerializer:
             return stream.getvalue()
         at = image.tell()
         try:
-            if form.name == "TIFF":
+            if form.name == "TIFF" and image.format == "TIFF":
                 image.save(stream, form.name, save_all=True, **options)
+            elif form.name == "TIFF":
+                frames = _Frames(image)
+                first = frames.at(0)
+                first.save(stream, form.name, save_all=True, append_images=list(frames), **options)
             else:
                 _animate(image, stream, form.name, options)
         finally:
@@ -186,6 +200,8 @@ class ImageSerializer:
         return found
 
 
+_EXIF: Final = b"Exif\0\0"
+"""The head of Exif data (CIPA DC-008, section 4.7.2)."""
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True, "exact": True},
@@ -209,6 +225,16 @@ def _fitting(image: Any, form: ImageFormat) -> Any:
             f"JPEG has no transparency, which this {mode} image has; "
             "convert it with convert('RGB'), or take PNG or WEBP"
         )
+    if clear and "a" not in mode.lower():
+        # What says how opaque its colors are has a place in PNG, and in GIF if it is one color.
+        channel = _CHANNEL.get(form.name, {}).get(mode)
+        if channel and not (form.name == "GIF" and isinstance(image.info.get("transparency"), int)):
+            return image.convert(channel)
+        if form.name == "TIFF" and channel is None:
+            raise SerializationError(
+                f"TIFF can't hold the transparent color of this {mode} image; take PNG, or remove it: "
+                "del image.info['transparency']"
+            )
     if mode in form.modes:
         return image
     if mode in ("YCbCr", "RGBX"):

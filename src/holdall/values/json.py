@@ -33,6 +33,10 @@ _CONTAINERS: Final = frozenset((dict, list))
 _PLAIN: Final = _LEAVES | _CONTAINERS
 _AS_IT_IS: Final = frozenset((str, bool, type(None)))
 _ONLY_STR: Final = {str}
+_STEADY: Final = frozenset(
+    (str, int, float, bool, type(None), complex, bytes, datetime, date, time, timedelta, UUID, Decimal)
+)
+"""What comes back equal and of the same hash, so that no two of them become one."""
 _BIG: Final = 8_192
 """The bits of an int from which on it is marked: Python reads no decimal number of over 4,300 digits."""
 
@@ -67,7 +71,8 @@ class JsonSerializer:
     within a value, as a dict of its fields; a NumPy number as the Python number that it equals; an instance
     of a subclass, such as a named tuple, as its base class; a time zone that isn't a `ZoneInfo` as a fixed
     offset.
-    Anything else is refused, and so is what contains itself or is nested deeper than 200 levels.
+    Anything else is refused, and so is what contains itself or is nested deeper than 200 levels, and a set or
+    a dict of which two members or keys would become one by that change, or would be a dict.
 
     Nothing that is read can name a class or a function to call. `NaN` and `Infinity`, which Python's own
     `json` writes, are read too.
@@ -201,6 +206,7 @@ def _container(value: Any, above: set[int]) -> Any:
         return _mark("tuple", [_marked(each, above) for each in cast("tuple[Any, ...]", value)])
     if isinstance(value, (set, frozenset)):
         members = [_marked(each, above) for each in cast("set[Any]", value)]
+        _check_distinct(cast("set[Any]", value), members)
         # In one order, since the order of a set differs from process to process.
         members.sort(key=_dumps)
         return _mark("set" if isinstance(value, set) else "frozenset", members)
@@ -218,10 +224,36 @@ def _marked_dict(members: Mapping[Any, Any], above: set[int]) -> Any:
         return {
             key: each if type(each) in _AS_IT_IS else _marked(each, above) for key, each in members.items()
         }
-    items = [(_marked(key, above), _marked(value, above)) for key, value in members.items()]
-    if MARK in members or not all(isinstance(key, str) for key, _ in items):
-        return _mark("dict", [[key, value] for key, value in items])
-    return dict(items)
+    keys = [_marked(key, above) for key in members]
+    _check_distinct(members, keys)
+    values = [_marked(value, above) for value in members.values()]
+    if MARK in keys or not all(isinstance(key, str) for key in keys):
+        return _mark("dict", [[key, value] for key, value in zip(keys, values, strict=True)])
+    return dict(zip(keys, values, strict=True))
+
+
+def _check_distinct(members: Iterable[Any], written: list[Any]) -> None:
+    """Refuse keys of a dict, or members of a set, that would not come back as so many."""
+    if all(map(_is_steady, members)):
+        return
+    try:
+        if len(set(_loaded(_dumps(written).encode(), _unmarked))) == len(written):
+            return
+    except TypeError:
+        # One of them can't be a key, such as the dict that a dataclass becomes.
+        pass
+    except SerializationError as error:
+        if not isinstance(error.__cause__, TypeError):
+            raise
+    raise SerializationError(
+        "JSON would not give back as many keys of a dict or members of a set: it keeps a member of an Enum "
+        "as its value and a dataclass as a dict; turn them into str or numbers first"
+    )
+
+
+def _is_steady(value: Any) -> bool:
+    kind = cast("type[Any]", type(value))
+    return kind in _STEADY or (kind in (tuple, frozenset) and all(map(_is_steady, value)))
 
 
 def _fields(value: Any) -> Mapping[str, Any] | None:
@@ -260,7 +292,8 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, PurePath):
         kind = "windowspath" if isinstance(value, PureWindowsPath) else "posixpath"
         return _mark("path" if isinstance(value, Path) else kind, str(value))
-    if instance(value, "numpy", "number", "bool_"):
+    # NumPy takes a timedelta64 for a number, and its unit would be lost.
+    if instance(value, "numpy", "number", "bool_") and not instance(value, "numpy", "timedelta64"):
         item = value.item()
         if type(item) in (int, float, bool, complex):
             return _marked(item, set())
@@ -272,9 +305,11 @@ def _moment(value: date | time) -> Any:
         zone = value.tzinfo
         text = value.isoformat()
         if isinstance(zone, ZoneInfo):
-            if zone.key is None:  # pyright: ignore[reportUnnecessaryComparison]
-                raise SerializationError("JSON can't hold a time of a ZoneInfo that has no key")
             text += f"[{zone.key}]"
+            if zone.key is None or _zoned(text) is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise SerializationError(
+                    "JSON can't hold a time of a ZoneInfo that has no name of a time zone"
+                )
         return _exact("datetime" if isinstance(value, datetime) else "time", value, text)
     return _exact("date", value, value.isoformat())
 
@@ -316,7 +351,9 @@ def _unmarked(members: dict[str, Any]) -> Any:
     try:
         return read(members["value"])
     except (ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
-        raise SerializationError(f"this JSON has a marker of {kind} with a wrong value") from error
+        raise SerializationError(
+            f"this JSON has a marker of {kind} with a wrong value: {str(error)[:100]}"
+        ) from error
 
 
 def _str(value: Any) -> str:
@@ -338,7 +375,10 @@ def _int_of(value: Any) -> int:
 
 
 def _float_of(value: Any) -> float:
-    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[_str(value)]
+    if value not in ("nan", "inf", "-inf"):
+        raise ValueError("not a float that JSON lacks")
+    # Each NaN is one of its own, as it was: those of a set, and keys, stay apart.
+    return float(value)
 
 
 def _complex_of(value: Any) -> complex:

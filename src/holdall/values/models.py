@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
 from holdall.errors import SerializationError
@@ -17,7 +18,9 @@ class PydanticSerializer:
     """A Pydantic model as the JSON that it describes itself.
 
     What is written is read back at once and compared, so that a model that its JSON doesn't hold is refused,
-    such as one with a `SecretStr`, or with a validator that changes its own result.
+    such as one with a `SecretStr`, with a validator that changes its own result, or with a model of a
+    subclass where a field names the base (annotate it as the subclass or a union). By Pydantic's rules,
+    fields with `exclude=True` and private attributes are not kept, and a time zone is kept as its offset.
 
     Args:
         model: The class to read; without one `decode` gives a dict.
@@ -47,20 +50,21 @@ class PydanticSerializer:
         if not self.accepts(value):
             raise SerializationError(f"this holds Pydantic models, not {type(value).__name__}")
         kind = cast("Any", type(value))
-        wanted = value.model_dump(round_trip=True)
         failure: Exception | None = None
         # A model may be read by its aliases, by its names, or by both.
         for by_alias in (True, False):
             try:
-                text: bytes = value.model_dump_json(round_trip=True, by_alias=by_alias).encode()
+                wanted = value.model_dump(round_trip=True, warnings=False)
+                text: bytes = value.model_dump_json(
+                    round_trip=True, by_alias=by_alias, warnings=False
+                ).encode()
                 back = kind.model_validate_json(text)
-                if same(wanted, back.model_dump(round_trip=True)):
+                if same(wanted, back.model_dump(round_trip=True, warnings=False)) and _alike(value, back):
                     return (text,)
-            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            # The serializers and validators of a model raise what they like; it is the cause.
+            except Exception as error:  # noqa: BLE001
                 failure = error
-        raise SerializationError(
-            f"the JSON of this {type(value).__qualname__} would not give it back"
-        ) from failure
+        raise _not_back(value, failure) from failure
 
     def decode(self, data: Buffer) -> Any:
         return plain(data) if self._model is None else self.decode_as(data, self._model)
@@ -81,9 +85,47 @@ class PydanticSerializer:
             if isinstance(model, type) and issubclass(model, pydantic.BaseModel):
                 return model.model_validate_json(held)  # pyright: ignore
             return pydantic.TypeAdapter(model).validate_json(held)
-        except (ValueError, RecursionError) as error:
+        # A validator may raise anything, of which Pydantic takes ValueError and AssertionError only.
+        except Exception as error:
             name = getattr(model, "__qualname__", repr(model))
             raise SerializationError(f"this is no JSON of a {name}: {error}") from error
+
+
+def _alike(one: object, other: object) -> bool:
+    """Whether the models and dataclasses in two values are of the same classes, all the way down: of a
+    subclass, Pydantic writes only what the class that a field names has."""
+    names = _names(one)
+    if names is not None or _names(other) is not None:
+        return type(one) is type(other) and all(
+            _alike(getattr(one, name, None), getattr(other, name, None)) for name in names or ()
+        )
+    if isinstance(one, dict) and isinstance(other, dict):
+        left, right = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
+        return all(map(_alike, left.values(), right.values()))
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return all(map(_alike, cast("list[Any]", one), cast("list[Any]", other)))
+    return True
+
+
+def _names(value: object) -> list[str] | None:
+    """The fields of a model or a dataclass that are written; None of what is none."""
+    kind = cast("Any", type(value))
+    if instance(value, "pydantic", "BaseModel"):
+        fields = [name for name, field in kind.model_fields.items() if not field.exclude]
+        return [*fields, *(cast("Any", value).__pydantic_extra__ or ())]
+    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+
+
+def _not_back(value: Any, failure: Exception | None) -> SerializationError:
+    if failure is None:
+        why = "a value in it would be another, or of another type"
+    elif hasattr(failure, "errors"):
+        # The text of a ValidationError shows the values, which may be secrets.
+        said = cast("Any", failure).errors(include_input=False, include_url=False, include_context=False)
+        why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in said[:3])
+    else:
+        why = " ".join(str(failure).split())[:200]
+    return SerializationError(f"the JSON of this {type(value).__qualname__} would not give it back: {why}")
 
 
 class MsgspecSerializer:
@@ -124,11 +166,10 @@ class MsgspecSerializer:
             back = msgspec.json.decode(text, type=type(value))
             if back == value and type(back) is type(value):
                 return (text,)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        # What `__post_init__` and `__eq__` raise is the cause.
+        except Exception as error:  # noqa: BLE001
             failure = error
-        raise SerializationError(
-            f"the JSON of this {type(value).__qualname__} would not give it back"
-        ) from failure
+        raise _not_back(value, failure) from failure
 
     def decode(self, data: Buffer) -> Any:
         return plain(data) if self._model is None else self.decode_as(data, self._model)
@@ -146,7 +187,7 @@ class MsgspecSerializer:
         msgspec = needed("msgspec", "msgspec", "a msgspec model")
         try:
             return msgspec.json.decode(bytes(data), type=model)
-        except (ValueError, RecursionError) as error:
-            # Of msgspec's own errors, each is a ValueError.
+        # Of msgspec's own errors, each is a ValueError; `__post_init__` may raise anything.
+        except Exception as error:
             name = getattr(model, "__qualname__", repr(model))
             raise SerializationError(f"this is no JSON of a {name}: {error}") from error

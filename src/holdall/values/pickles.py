@@ -38,7 +38,8 @@ class PickleSerializer:
             both.
 
     Raises:
-        InvalidArgumentError: The key is no bytes, or too short; no mode is called so.
+        InvalidArgumentError: The key is no bytes, or too short, or the mode would not use it; no mode is
+            called so.
 
     >>> serializer = PickleSerializer(b"a key of at least 16 bytes")
     >>> serializer.decode(b"".join(serializer.encode(range(3))))
@@ -55,6 +56,10 @@ class PickleSerializer:
         if key is not None and (not isinstance(key, bytes) or len(key) < _SHORTEST):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(
                 f"key is at least {_SHORTEST} bytes, as secrets.token_bytes(32) gives them"
+            )
+        if key is not None and mode == "trust":
+            raise InvalidArgumentError(
+                "mode='trust' signs nothing, so it takes no key; leave one of them out"
             )
         self._key = key
         self._mode: Mode = mode

@@ -38,7 +38,7 @@ class BytesSerializer:
 
 
 class TextSerializer:
-    """A str as UTF-8, without a byte order mark.
+    """A str as UTF-8, without a byte order mark. One of a subclass, such as a `StrEnum`, comes back as a str.
 
     >>> TextSerializer().encode("zwölf")
     (b'zw\\xc3\\xb6lf',)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
@@ -55,22 +56,11 @@ class Serializers:
         """Add one; it is asked before all others. One of the same name it replaces, in its place.
 
         Raises:
-            InvalidArgumentError: It lacks a part of the protocol.
+            InvalidArgumentError: It lacks a part of the protocol, or is a class.
         """
-        if not isinstance(serializer, Serializer):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(
-                f"{serializer!r} is no serializer: that has name, media_type, extensions, accepts, encode, "
-                "decode"
-            )
+        _check(serializer)
         with self._lock:
-            members = tuple(self)
-            if any(each.name == serializer.name for each in members):
-                # In its place, so that a PickleSerializer with a key, which accepts anything, stays the last.
-                self._members = tuple(
-                    serializer if each.name == serializer.name else each for each in members
-                )
-            else:
-                self._members = (serializer, *members)
+            self._members = _with(serializer, tuple(self))
 
     def __iter__(self) -> Iterator[Serializer]:
         return iter(self._members)
@@ -82,11 +72,18 @@ class Serializers:
         """The first that accepts a value.
 
         Raises:
-            SerializationError: None does.
+            SerializationError: None does, or one fails as it is asked.
         """
         for each in self:
-            if each.accepts(value):
-                return each
+            try:
+                if each.accepts(value):
+                    return each
+            # Those of other packages may raise anything; which it was is what helps.
+            except Exception as error:
+                raise SerializationError(
+                    f"the serializer {each.name!r} fails when it is asked whether it accepts a "
+                    f"{type(value).__module__}.{type(value).__qualname__}: {error!r}"
+                ) from error
         raise SerializationError(
             f"no serializer accepts a {type(value).__module__}.{type(value).__qualname__}; "
             "register one, such as PickleSerializer(key=...), or give the value as bytes"
@@ -107,7 +104,7 @@ class Serializers:
     def for_media_type(self, media_type: str) -> Serializer | None:
         """The one of a media type, whose parameters and case don't matter."""
         wanted = media_type.partition(";")[0].strip().lower()
-        return next((each for each in self if each.media_type == wanted), None)
+        return next((each for each in self if each.media_type.lower() == wanted), None)
 
     def for_key(self, key: str) -> Serializer | None:
         """The one whose extension a key ends with; of several the longest decides."""
@@ -118,6 +115,37 @@ class Serializers:
                 if len(extension) > length and name.endswith(extension) and name != extension:
                     best, length = each, len(extension)
         return best
+
+
+def _check(serializer: object) -> None:
+    """Refuse what lacks a part of the protocol."""
+    if isinstance(serializer, type):
+        raise InvalidArgumentError(
+            f"{serializer!r} is a class; register an instance of it: {serializer.__name__}()"
+        )
+    if not isinstance(serializer, Serializer):
+        raise InvalidArgumentError(
+            f"{serializer!r} is no serializer: that has name, media_type, extensions, accepts, encode, decode"
+        )
+    extensions: Any = serializer.extensions
+    # A str is a sequence of str too: of ".point", each key that ends with "t" would be one.
+    if isinstance(extensions, str) or not all(
+        isinstance(each, str) and each.startswith(".") and each == each.lower() for each in extensions
+    ):
+        raise InvalidArgumentError(
+            f"the extensions of {serializer!r} are a tuple of ends of names, with the dot and in lower case, "
+            f"such as ('.point',), not {extensions!r}"
+        )
+    if not isinstance(serializer.name, str) or not isinstance(serializer.media_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgumentError(f"the name and the media_type of {serializer!r} are str")
+
+
+def _with(serializer: Serializer, members: tuple[Serializer, ...]) -> tuple[Serializer, ...]:
+    """The members and another one, which is the first, or takes the place of the one of its name."""
+    if any(each.name == serializer.name for each in members):
+        # In its place, so that a PickleSerializer with a key, which accepts anything, stays the last.
+        return tuple(serializer if each.name == serializer.name else each for each in members)
+    return (serializer, *members)
 
 
 def joined(pieces: Iterable[Buffer]) -> bytes:
@@ -133,25 +161,48 @@ def joined(pieces: Iterable[Buffer]) -> bytes:
 class _Default(Serializers):
     """The built-in ones, and those of other packages: found when they are first needed."""
 
+    _complete = False
+
     def __iter__(self) -> Iterator[Serializer]:
         with self._lock:
             if not self._members:
-                self._members = tuple(self._found())
+                self._members = tuple(self._built_in())
+            if not self._complete:
+                # Set first: a module that brings one may ask for others, or register them, as it is imported.
+                self._complete = True
+                for each in self._brought():
+                    self._members = _with(each, self._members)
         return iter(self._members)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     @staticmethod
-    def _found() -> Iterator[Serializer]:
-        from importlib.metadata import entry_points
-
-        for entry in entry_points(group=ENTRY_POINTS):
-            loaded = entry.load()
-            yield loaded() if isinstance(loaded, type) else loaded
+    def _built_in() -> Iterator[Serializer]:
         for each in _BUILT_IN:
             module, _, name = each.partition(":")
             yield getattr(import_module(f"holdall.values.{module}"), name)()
+
+    @staticmethod
+    def _brought() -> Iterator[Serializer]:
+        from importlib.metadata import entry_points
+
+        # The last is put first.
+        for entry in reversed(entry_points(group=ENTRY_POINTS)):
+            try:
+                loaded = entry.load()
+                made = loaded() if isinstance(loaded, type) else loaded
+                _check(made)
+            # What one package does wrong must not keep users from all other formats.
+            except Exception as error:  # noqa: BLE001
+                package = entry.dist.name if entry.dist is not None else "an unknown package"
+                warnings.warn(
+                    f"the serializer {entry.value} of {package} can't be used, so it is left out: {error!r}",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            else:
+                yield made
 
 
 serializers: Serializers = _Default()

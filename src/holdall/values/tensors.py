@@ -19,6 +19,9 @@ _LENGTH: Final = struct.Struct("<Q")
 _HEADER_LIMIT: Final = 100_000_000
 """As long a header as the safetensors library reads."""
 
+_DIMENSIONS: Final = 64
+"""As many as NumPy and torch have; to multiply millions of them would take minutes."""
+
 # The name of each type in the format, in NumPy (None: it has none), and in torch.
 _TYPES: Final = (
     ("BOOL", "bool", "bool", 1),
@@ -226,7 +229,8 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         raise _bad(f"{name!r} is of a type that isn't known here: {str(kind)[:20]}")
     if (
         not isinstance(shape, list)
-        or any(type(each) is not int or each < 0 for each in numbers)
+        or len(numbers) > _DIMENSIONS + 2
+        or any(type(each) is not int or not 0 <= each < 1 << 63 for each in numbers)
         or stop < start
     ):
         raise _bad(f"its header says nonsense of {name!r}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 import weakref
 from collections.abc import Iterator
 from functools import cache, partial
@@ -16,6 +18,8 @@ __all__ = ["VIDEO", "VideoFormat", "VideoSerializer", "open_sound", "open_video"
 
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 1 << 14
+_LONGER: Final = 0.1
+"""How much longer than its pictures a video lasts for its sound, in seconds."""
 _ALPHA: Final = b"\x53\xc0\x81\x01"
 """The element AlphaMode of Matroska (RFC 9559), saying yes; it stands before the frames."""
 
@@ -193,6 +197,11 @@ def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
         raise SerializationError("this clip has no rate of frames; give it one: with_fps(24)")
     if not clip.duration:
         raise SerializationError("this clip has no duration; give it one: with_duration(seconds)")
+    if not math.isfinite(rate) or not math.isfinite(clip.duration):
+        raise SerializationError(
+            f"a clip of {clip.duration} seconds with {rate} frames a second can't be rendered; give it "
+            "others: with_duration(seconds), with_fps(24)"
+        )
     if getattr(clip, "is_mask", False):
         clip = clip.to_RGB()
     try:
@@ -378,7 +387,10 @@ def _clip_classes() -> tuple[Any, Any]:
         depth: int
         size: Any
         pos: int
+        n_frames: int
+        fps: float
         last_read: Any
+        read_at: int
 
         def __init__(self, path: str, held: object, clear: bool) -> None:
             self.held = held
@@ -388,16 +400,26 @@ def _clip_classes() -> tuple[Any, Any]:
 
         def read_frame(self) -> Any:
             self.proc.stderr.close()
-            if hasattr(self, "last_read"):
-                return pictures.FFMPEG_VideoReader.read_frame(self)
-            # Of the first frame, MoviePy would warn before it raises.
             width, height = self.size
             data = self.proc.stdout.read(self.depth * width * height)
-            if len(data) != self.depth * width * height:
+            if len(data) == self.depth * width * height:
+                self.last_read = np.frombuffer(data, "uint8").reshape(height, width, self.depth)
+                self.read_at = self.pos
+            elif not hasattr(self, "last_read"):
                 raise OSError("no frame can be decoded")
+            # Sound may last a little longer than the pictures, of which the last one is shown until its end.
+            elif max(self.n_frames - self.pos, self.pos - self.read_at) > 1 + _LONGER * self.fps:
+                warnings.warn(
+                    f"this video has no frame {self.pos} of {self.n_frames}; an earlier one is shown",
+                    stacklevel=2,
+                )
             self.pos += 1
-            self.last_read = np.frombuffer(data, "uint8").reshape(height, width, self.depth)
             return self.last_read
+
+        def skip_frames(self, n: int = 1) -> None:
+            # Each is kept, since it may turn out to be the last.
+            for _ in range(n):
+                self.read_frame()
 
         def get_frame(self, t: Any) -> Any:
             self.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
@@ -19,6 +20,11 @@ _FAULTS: Final = (ValueError, TypeError, LookupError, AttributeError, Arithmetic
 
 
 _MERGED: Final = 10_000
+_DIGITS: Final = 4_300
+"""The length of a number to the base of 60, such as 1:30, from which on PyYAML would take minutes."""
+_of_sixty = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?").fullmatch
+_REPEATED: Final = 10_000_000
+"""How many values the aliases of a document may stand for: a few hundred bytes could say billions."""
 
 
 class YamlSerializer:
@@ -26,7 +32,7 @@ class YamlSerializer:
 
     What is written is read back at once and compared, so that what YAML would change is refused: a tuple, a
     Decimal, a datetime with seconds in its offset. Dicts, lists, sets, str, int, float, bool, None, bytes,
-    datetime and date come back as they were.
+    datetime and date come back as they were; of a time zone its offset, not its name.
 
     >>> serializer = YamlSerializer()
     >>> print(serializer.encode({"name": "Ada", "tags": ["a", "b"]})[0].decode(), end="")
@@ -53,9 +59,7 @@ class YamlSerializer:
             back = _loaded(yaml, text)
             if same(value, back):
                 return (text,)
-        except SerializationError:
-            raise
-        except (yaml.YAMLError, *_FAULTS) as error:
+        except (yaml.YAMLError, SerializationError, *_FAULTS) as error:
             raise SerializationError(f"YAML can't hold this {type(value).__name__}: {error}") from error
         raise SerializationError(
             f"YAML would change this {type(value).__name__}; it holds dict, list, set, str, numbers, bytes, "
@@ -73,7 +77,7 @@ def _yaml() -> Any:
 def _loaded(yaml: Any, text: bytes) -> Any:
     loader = _loader()
     try:
-        _check_depth(yaml.parse(text, Loader=loader), yaml)
+        _check_size(yaml.parse(text, Loader=loader), yaml)
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, *_FAULTS) as error:
         raise SerializationError(f"this is no YAML: {error}") from error
@@ -100,13 +104,32 @@ def _loader() -> Any:
     return type("_Loader", (base,), {"flatten_mapping": flatten_mapping})
 
 
-def _check_depth(events: Iterator[Any], yaml: Any) -> None:
-    """Refuse what is nested so deep that the parser's own recursion would end the process."""
-    depth = 0
+def _check_size(events: Iterator[Any], yaml: Any) -> None:
+    """Refuse what is nested so deep that the parser's own recursion would end the process, and aliases that
+    repeat aliases again and again, of which whoever goes over all of it would never come to an end."""
+    # The sizes of what has an anchor, and of the collections that are open, each with its anchor.
+    anchored: dict[str, int] = {}
+    above: list[tuple[str | None, int]] = []
+    size = repeated = 0
     for event in events:
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEPTH:
+        if isinstance(event, yaml.AliasEvent):
+            size += anchored.get(event.anchor, 1)
+            repeated += anchored.get(event.anchor, 1)
+            if repeated > _REPEATED:
+                raise SerializationError(f"the aliases of this YAML repeat more than {_REPEATED:,} values")
+        elif isinstance(event, yaml.CollectionStartEvent):
+            above.append((event.anchor, size))
+            if len(above) > DEPTH:
                 raise SerializationError(f"this YAML is nested deeper than {DEPTH} levels")
+            size = 1
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            anchor, before = above.pop()
+            if anchor is not None:
+                anchored[anchor] = size
+            size += before
+        elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > _DIGITS and event.implicit[0] and _of_sixty(event.value):
+                raise SerializationError("this YAML has a number that is too long to be read")
+            size += 1
+            if event.anchor is not None:
+                anchored[event.anchor] = 1
