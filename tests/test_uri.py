@@ -207,7 +207,7 @@ def test_third_parties_come_in_by_entry_point(tmp_path: Path) -> None:
     info = tmp_path / "third-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[holdall.stores]\nthird = third:ThirdStore\n")
+    (info / "entry_points.txt").write_text("[holdall.stores]\nthird = third:ThirdStore\ngone = third:Gone\n")
     code = (
         "import holdall\n"
         "from holdall.uri import schemes\n"
@@ -216,6 +216,9 @@ def test_third_parties_come_in_by_entry_point(tmp_path: Path) -> None:
         "assert type(store).__name__ == 'ThirdStore' and store['key'] == b'blue'\n"
         "try:\n    holdall.Store.from_uri('third://key?colour=blue')\n"
         "except holdall.InvalidArgumentError as error:\n    assert 'color' in str(error)\n"
+        "else:\n    raise AssertionError\n"
+        "try:\n    holdall.Store.from_uri('gone://key')\n"
+        "except holdall.InvalidArgumentError as error:\n    assert 'third:Gone' in str(error)\n"
         "else:\n    raise AssertionError\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

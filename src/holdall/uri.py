@@ -42,6 +42,7 @@ _BUILT_IN: Mapping[str, str] = {
     "redis": "holdall.stores.valkey:ValkeyStore",
     "rediss": "holdall.stores.valkey:open_tls",
     "valkeys": "holdall.stores.valkey:open_tls",
+    "unix": "holdall.stores.valkey:open_socket",
 }
 
 Opener = Callable[..., Store]
@@ -271,7 +272,12 @@ def _opener(scheme: str) -> Opener:
         raise InvalidArgumentError(
             f"nobody knows the scheme {scheme!r}; known are a path and {', '.join(schemes())}"
         )
-    return found.load()
+    try:
+        return found.load()
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"{found.value!r}, the entry point of a package for {scheme!r}, can't be loaded: {error!r}"
+        ) from error
 
 
 def _built_in(scheme: str) -> Opener:

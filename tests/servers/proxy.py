@@ -20,6 +20,8 @@ class Proxy:
         port: Where this does.
         cut: Told of every run of bytes, and which way it goes; True cuts the connection instead.
         delay: Seconds that each answer waits.
+        hold: Told of every run of bytes to the server; they wait for the event that it gives, if it does,
+            and reach the server even if the client has gone by then.
     """
 
     def __init__(self, port: int) -> None:
@@ -28,6 +30,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.cut: Callable[[str, bytes], bool] = lambda way, data: False
         self.delay = 0.0
+        self.hold: Callable[[bytes], threading.Event | None] = lambda data: None
         self.connections = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
@@ -59,6 +62,9 @@ class Proxy:
             while data := source.recv(65_536):
                 if way == "reply" and self.delay:
                     time.sleep(self.delay)
+                event = self.hold(data) if way == "request" else None
+                if event is not None:
+                    event.wait(60)
                 if self.cut(way, data):
                     break
                 sink.sendall(data)

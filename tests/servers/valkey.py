@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,8 +53,8 @@ class ValkeyServer:
         self.options = [
             *("--bind", "127.0.0.1", "--dir", self._folder.name, "--save", ""),
             *("--logfile", f"{self._folder.name}/log", "--daemonize", "no"),
+            *("--repl-diskless-sync-delay", "0"),
             *(_DURABLE if durable else ("--appendonly", "no")),
-            *options,
         ]
         if tls is None:
             self.options += ["--port", str(self.port)]
@@ -69,6 +69,7 @@ class ValkeyServer:
                 "--tls-auth-clients",
                 "no",
             ]
+        self.options += options
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -81,7 +82,7 @@ class ValkeyServer:
         path = Path(self._folder.name, "log")
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
         before = len(self.log)
         self._process = subprocess.Popen(
             [program(), *self.options],
@@ -89,6 +90,8 @@ class ValkeyServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        if not wait:
+            return
         deadline = time.monotonic() + _DEADLINE
         while "Ready to accept connections" not in self.log[before:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -125,34 +128,62 @@ class ValkeyServer:
 
 
 @contextlib.contextmanager
-def valkey_cluster(size: int = 3) -> Iterator[list[ValkeyServer]]:
-    """Servers that share the slots among them."""
+def valkey_cluster(
+    size: int = 3, replicas: bool = False, node_timeout: int = 5000
+) -> Iterator[list[ValkeyServer]]:
+    """Servers that share the slots among them.
+
+    Args:
+        size: How many.
+        replicas: Whether each has a replica; these follow in the list, in the same order.
+        node_timeout: Milliseconds after which the others take one for dead.
+    """
     import redis
 
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(ValkeyServer("--cluster-enabled", "yes", "--cluster-node-timeout", "5000"))
-            for _ in range(size)
-        ]
+        options = "--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout)
+        total = 2 * size if replicas else size
+        servers = [stack.enter_context(ValkeyServer(*options)) for _ in range(total)]
         clients: list[Any] = [
             stack.enter_context(redis.Redis(host="127.0.0.1", port=server.port, protocol=2))
             for server in servers
         ]
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            low, high = 16384 * number // size, 16384 * (number + 1) // size - 1
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
-        for server in servers[1:]:
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
-        deadline = time.monotonic() + _DEADLINE
+            if number < size:
+                low, high = 16384 * number // size, 16384 * (number + 1) // size - 1
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
+        for number, client in enumerate(clients):
+            for server in servers[number + 1 :]:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
         for client in clients:
-            while b"cluster_state:ok" not in _raw(client) or b"cluster_known_nodes:%d" % size not in _raw(
-                client
-            ):
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"the cluster doesn't come up: {_raw(client)!r}")
-                time.sleep(0.05)
+            _wait(lambda client=client: b"cluster_known_nodes:%d" % total in _raw(client))
+        for primary, client in zip(clients, clients[size:], strict=False):
+            name = primary.execute_command("CLUSTER", "MYID").decode()
+            _wait(lambda client=client, name=name: _replicates(client, name))
+            _wait(lambda client=client: client.info("replication").get("master_link_status") == "up")
+        for client in clients:
+            _wait(lambda client=client: b"cluster_state:ok" in _raw(client))
         yield servers
+
+
+def _wait(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _DEADLINE
+    while not ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the cluster doesn't come up")
+        time.sleep(0.05)
+
+
+def _replicates(client: Any, primary: str) -> bool:
+    import redis
+
+    try:
+        client.execute_command("CLUSTER", "REPLICATE", primary)
+    except redis.ResponseError:
+        # It doesn't know yet that the other one is a primary.
+        return False
+    return True
 
 
 def _raw(client: Any) -> bytes:

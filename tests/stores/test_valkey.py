@@ -9,6 +9,7 @@ import pickle
 import random
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_it_keeps_to_its_prefix(server: ValkeyServer, raw: redis.Redis) -> None:
     assert sorted(raw.keys()) == [b"app:foreign", b"foreign"]
     for store in stores:
         store.close()
+
+
+def test_a_prefix_that_another_one_begins_with(server: ValkeyServer, raw: redis.Redis) -> None:
+    with ValkeyStore(server.url, prefix="a") as short, ValkeyStore(server.url, prefix="a:b") as long:
+        for store in (short, long):
+            store.put_many({"x": b"", ":b": b"", "b:x": b"", "large": bytes(5 * MIB)})
+        short.clear()
+        assert len(long) == 4
+        assert len(long["large"]) == 5 * MIB
+        short["x"] = b"short"
+        long.clear()
+        assert list(short) == ["x"]
 
 
 def test_a_foreign_value_under_the_name_of_a_blob_is_neither_read_nor_overwritten(
@@ -328,6 +341,34 @@ def test_ranges_of_a_large_blob(store: ValkeyStore, raw: redis.Redis) -> None:
     assert raw.info("stats")["total_net_output_bytes"] < 20_000, "a range costs more than its bytes"
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview], ids=lambda kind: kind.__name__)
+def test_a_large_blob_is_held_once(store: ValkeyStore, kind: Any) -> None:
+    data = kind(bytes(64 * MIB))
+    store["warm"] = b""
+    tracemalloc.start()
+    try:
+        store["key"] = data
+        assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+    finally:
+        tracemalloc.stop()
+    assert store.info("key").size == 64 * MIB
+    del data
+    tracemalloc.start()
+    try:
+        assert len(store["key"]) == 64 * MIB
+        assert tracemalloc.get_traced_memory()[1] < 90 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_blobs_of_unknown_size_come_in_several_replies(store: ValkeyStore, raw: redis.Redis) -> None:
+    blobs = {f"{number:03}": bytes(300_000) for number in range(400)}
+    store.put_many(blobs)
+    raw.config_resetstat()
+    assert store.get_many([*blobs, "absent", *blobs]) == blobs
+    assert raw.info("commandstats")["cmdstat_mget"]["calls"] > 5
+
+
 def test_large_blobs_that_are_replaced_while_they_are_read(server: ValkeyServer, store: ValkeyStore) -> None:
     blobs = [bytes([number]) * (9 * MIB + number) for number in range(4)]
     store["key"] = blobs[0]
@@ -484,12 +525,7 @@ def test_a_cluster_spreads_its_blobs(cluster: list[ValkeyServer]) -> None:
                 assert raw.keys("spread:*") == []
 
 
-def test_a_cluster_that_was_not_asked_for(cluster: list[ValkeyServer], server: ValkeyServer) -> None:
-    with (
-        ValkeyStore(cluster[0].url, prefix="plain:") as store,
-        pytest.raises(StoreUnavailableError, match="cluster=True"),
-    ):
-        store["key"] = b"x"
+def test_a_server_that_is_in_no_cluster(server: ValkeyServer) -> None:
     with (
         ValkeyStore(server.url, cluster=True) as store,
         pytest.raises(StoreUnavailableError, match="leave cluster= out"),

@@ -8,12 +8,15 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -23,14 +26,17 @@ from tests.servers.valkey import ValkeyServer, free_port, valkey_cluster
 from holdall.errors import (
     BlobExistsError,
     ConcurrencyError,
+    IntegrityError,
+    InvalidArgumentError,
+    KeyConflictError,
     MissingDependencyError,
     ReadOnlyError,
     StoreClosedError,
     StoreError,
     StoreUnavailableError,
 )
-from holdall.store import ABSENT
-from holdall.stores.valkey import ValkeyStore, link, open_tls
+from holdall.store import ABSENT, Store
+from holdall.stores.valkey import ValkeyStore, link, open_tls, scripts
 from holdall.testing import race
 
 MIB = 1 << 20
@@ -59,6 +65,10 @@ def proxy(server: ValkeyServer, raw: redis.Redis) -> Iterator[Proxy]:
 def store(proxy: Proxy) -> Iterator[ValkeyStore]:
     with ValkeyStore(f"valkey://127.0.0.1:{proxy.port}") as store:
         yield store
+
+
+def proxy_url(proxy: Proxy) -> str:
+    return f"valkey://127.0.0.1:{proxy.port}"
 
 
 def once(way: str, holds: bytes = b"") -> Callable[[str, bytes], bool]:
@@ -284,6 +294,103 @@ def test_a_request_that_is_cut_short(proxy: Proxy, store: ValkeyStore) -> None:
             assert store["key"] == data
 
 
+@pytest.mark.parametrize("conditional", [False, True], ids=["plain", "conditional"])
+def test_a_large_blob_that_is_stored_while_its_answers_are_lost(
+    proxy: Proxy, server: ValkeyServer, store: ValkeyStore, conditional: bool
+) -> None:
+    """A put that fails may have been carried out: the blob is whole, then or before."""
+    with ValkeyStore(server.url) as direct:
+        direct["other"] = bytes(9 * MIB)
+        before = direct.put("key", b"before")
+        lost = [0]
+        sent = threading.Event()
+
+        def cut(way: str, data: bytes) -> bool:
+            if way == "request":
+                # What publishes the blob has its head.
+                if b"hdl1" in data:
+                    sent.set()
+                return False
+            if not sent.is_set() or lost[0] == 2 or b"NOSCRIPT" in data:
+                return False
+            lost[0] += 1
+            sent.clear()
+            return True
+
+        proxy.cut = cut
+        with pytest.raises(StoreUnavailableError, match="nobody can tell"):
+            store.put("key", bytes(9 * MIB), **({"expect": before.etag} if conditional else {}))
+        assert lost[0] == 2
+        assert direct["key"] == bytes(9 * MIB)
+
+
+def test_a_request_that_comes_late_is_never_told_to_be_done(
+    proxy: Proxy, server: ValkeyServer, raw: redis.Redis
+) -> None:
+    """A network may keep a request, and carry it to the server when its client has long gone on: a second one
+    that was acknowledged in its place would let it undo what others put meanwhile."""
+    with ValkeyStore(server.url) as direct, ValkeyStore(proxy_url(proxy), timeout=0.3) as store:
+        direct.put_many({"key": b"0", "source": b"s"})
+        direct.delete("none")
+        direct.copy("source", "copied")
+        direct.move("copied", "moved")
+        direct.put("key", b"1")
+        etag = direct.info("key").etag
+        for call in (
+            lambda: store.put("key", b"late"),
+            lambda: store.put("key", b"late", expect=etag),
+            lambda: store.put("new", b"late", expect=ABSENT),
+            lambda: store.put("key", iter([b"late", b""])),
+            lambda: store.put_many({"key": b"late"}),
+            lambda: store.delete("key"),
+            lambda: store.delete_many(["key"]),
+            lambda: store.copy("source", "key"),
+            lambda: store.move("source", "key"),
+        ):
+            assert store.exists("key")
+            held, released = threading.Event(), threading.Event()
+
+            def hold(data: bytes, held: threading.Event = held, released: threading.Event = released) -> Any:
+                if b"EVALSHA" not in data or held.is_set():
+                    return None
+                held.set()
+                return released
+
+            proxy.hold = hold
+            with pytest.raises(StoreUnavailableError, match="nobody can tell"):
+                call()
+            assert held.is_set()
+            released.set()
+            proxy.hold = lambda data: None
+            store.put_many({"key": b"1", "source": b"s"})
+
+
+def test_a_chunk_that_comes_twice_does_not_let_the_blob_expire(
+    server: ValkeyServer, raw: redis.Redis
+) -> None:
+    with ValkeyStore(server.url) as store:
+        info = store.put("key", bytes(9 * MIB))
+        long = store.put("long", bytes(9 * MIB), ttl=100_000)
+        for etag, lives in ((info.etag, -1), (long.etag, 99_000)):
+            name = f"holdall:c:{etag}"
+            raw.execute_command("EVAL", scripts.CHUNK.source, 1, name, "0", bytes(MIB), "900000")
+            assert (raw.ttl(name) == -1) if lives == -1 else (raw.ttl(name) > lives)
+
+
+def test_a_connection_that_lay_idle_is_not_trusted(
+    proxy: Proxy, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall forgets a connection, and tells neither end."""
+    with ValkeyStore(proxy_url(proxy), timeout=60) as store:
+        store["key"] = b"x"
+        proxy.hold = lambda data: threading.Event() if proxy.connections == 1 else None
+        monkeypatch.setattr(link, "_STALE", 0.0)
+        monkeypatch.setattr(link, "_CHECKED", 0.0)
+        begun = time.monotonic()
+        store["key"] = b"y"
+        assert time.monotonic() - begun < 30
+
+
 def test_a_network_that_fails_now_and_then(proxy: Proxy, server: ValkeyServer) -> None:
     rng, lock = random.Random(5), threading.Lock()
 
@@ -432,6 +539,14 @@ def test_tls(tmp_path: Path) -> None:
             assert store.put("key", b"new", expect=ABSENT).size == 3
         with open_tls(f":s3cret@localhost:{server.port}", tls_ca=authority) as store:
             assert store["key"] == b"new"
+        other = tmp_path / "other"
+        other.mkdir()
+        for untrusted in (
+            ValkeyStore(url, timeout=5),
+            ValkeyStore(url, tls_ca=certificates(other)[2], timeout=5),
+        ):
+            with untrusted, pytest.raises(StoreUnavailableError, match="tls_ca="):
+                untrusted.get("key")
         for wrong in (
             ValkeyStore(url, timeout=5),
             ValkeyStore(f"valkey://:s3cret@127.0.0.1:{server.port}", timeout=5),
@@ -440,6 +555,122 @@ def test_tls(tmp_path: Path) -> None:
                 wrong.get("key")
             assert f"127.0.0.1:{server.port}" in str(caught.value)
             assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_asks_for_certificates(tmp_path: Path) -> None:
+    certificate, key, authority = certificates(tmp_path)
+    with ValkeyServer("--tls-auth-clients", "yes", tls=(certificate, key, authority)) as server:
+        url = f"rediss://127.0.0.1:{server.port}"
+        options = {"tls_ca": authority, "tls_certificate": certificate, "tls_key": key}
+        with ValkeyStore(url, **options) as store:
+            store["key"] = b"x"
+            with pickle.loads(pickle.dumps(store)) as again:
+                assert again["key"] == b"x"
+        query = "&".join(f"{name}={quote(value)}" for name, value in options.items())
+        with Store.from_uri(f"{url}?{query}") as store:
+            assert store["key"] == b"x"
+        with ValkeyStore(url, tls_ca=authority, timeout=5) as store, pytest.raises(StoreUnavailableError):
+            store.get("key")
+    encrypted = tmp_path / "encrypted.pem"
+    subprocess.run(
+        ["openssl", "rsa", "-in", key, "-aes128", "-passout", "pass:s3cret", "-out", str(encrypted)],
+        check=True,
+        capture_output=True,
+    )
+    for wrong in (
+        {"tls_ca": f"{tmp_path}/absent.pem"},
+        {"tls_ca": key},
+        {"tls_ca": str(tmp_path)},
+        {"tls_certificate": authority, "tls_key": key},
+        {"tls_certificate": certificate, "tls_key": str(encrypted)},
+        {"tls_key": key},
+    ):
+        with pytest.raises(InvalidArgumentError, match="tls_"):
+            ValkeyStore(url, **wrong)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("-set", "-zadd", "-unlink", "-zrem", "-eval -evalsha", "-getrange", "-pexpire", "+@read -@write"),
+        "resetkeys ~holdall:b:* ~holdall:keys ~holdall:expiring",
+    ],
+)
+def test_a_user_who_may_do_only_some_of_it(server: ValkeyServer, raw: redis.Redis, rule: str) -> None:
+    """A call fails with nothing changed, or does the whole."""
+    raw.execute_command(f"ACL SETUSER some on >pass ~* +@all {rule}")
+    large = bytes(5 * MIB)
+    with (
+        ValkeyStore(server.url) as all_of_it,
+        ValkeyStore(server.url.replace("//", "//some:pass@")) as store,
+    ):
+        calls: list[tuple[Callable[[], object], dict[str, bytes | None]]] = [
+            (lambda: store.put("new", b"x"), {"new": b"x"}),
+            (lambda: store.put("new", b"x", ttl=60), {"new": b"x"}),
+            (lambda: store.put("small", b"x"), {"small": b"x"}),
+            (lambda: store.put("large", b"x"), {"large": b"x"}),
+            (lambda: store.put("small", large), {"small": large}),
+            (lambda: store.put("brief", b"x"), {"brief": b"x"}),
+            (lambda: store.put_many({"new": b"x", "large": b"x"}), {"new": b"x", "large": b"x"}),
+            (lambda: store.copy("small", "large"), {"large": b"before"}),
+            (lambda: store.move("small", "large"), {"large": b"before", "small": None}),
+            (lambda: store.delete("small"), {"small": None}),
+            (lambda: store.delete("large"), {"large": None}),
+        ]
+        for call, changes in calls:
+            all_of_it.clear()
+            before = {"small": b"before", "large": large, "brief": b"brief"}
+            all_of_it.put_many(before)
+            all_of_it.put("brief", b"brief", ttl=600)
+            after = {key: value for key, value in {**before, **changes}.items() if value is not None}
+            told = ""
+            try:
+                call()
+                expected = after
+            except StoreUnavailableError as error:
+                told = str(error)
+                expected = before
+            assert "ACL" in told or expected is after
+            assert dict(all_of_it.items()) == expected
+        all_of_it.clear()
+        if rule not in ("-eval -evalsha", "-getrange"):
+            all_of_it["gone"] = b"x"
+            raw.delete("holdall:b:gone")
+            assert list(store) == []
+    raw.execute_command("ACL DELUSER some")
+
+
+def test_the_documented_rights_are_enough() -> None:
+    page = Path(__file__).parents[2] / "docs" / "valkey.md"
+    listed = re.findall(r"\+[a-z|]+", page.read_text().partition("## What a user of the server may do")[2])
+    assert len(listed) > 20
+    readable = listed[: listed.index("+set")]
+    with ValkeyServer() as server:
+        at = server.url.removeprefix("valkey://")
+        with redis.Redis(port=server.port) as raw:
+            raw.execute_command("ACL", "SETUSER", "app", "on", ">pass", "~app:*", *listed)
+            raw.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~app:*", *readable)
+            large = os.urandom(5 * MIB)
+            with ValkeyStore(f"valkey://app:pass@{at}", prefix="app:") as store:
+                info = store.put("a", b"0123", ttl=60)
+                store.put("a", b"4567", expect=info.etag, content_type="x" * 300)
+                store.put_many({"b": b"1", "c": b"2"}, ttl=60)
+                store["large"] = large
+                store.copy("large", "copied")
+                store.move("copied", "moved")
+                store["moved"] = b""
+                assert store.delete("b") is True
+                assert store.delete_many(["c"]) == 1
+                with ValkeyStore(f"valkey://reader:pass@{at}", prefix="app:") as reader:
+                    assert list(reader) == ["a", "large", "moved"]
+                    assert [info.size for info in reader.list()] == [4, 5 * MIB, 0]
+                    assert reader.get_many(["a"]) == {"a": b"4567"}
+                    assert reader.get_range("large", 10, 20) == large[10:20]
+                    assert reader["large"] == large
+                    with pytest.raises(StoreUnavailableError, match="ACL"):
+                        reader["a"] = b""
+                store.clear()
+            assert raw.keys() == []
 
 
 def test_passwords() -> None:
@@ -510,6 +741,126 @@ def test_a_replica() -> None:
             reader["key"] = b"y"
         assert list(reader) == ["key"]
         assert reader.get_range("key", 0) == b"x"
+        # What is gone leaves the list of keys, where it may be written to.
+        with redis.Redis(port=primary.port) as raw:
+            raw.delete("holdall:b:key")
+            assert raw.wait(1, 60_000) == 1
+        assert list(reader) == []
+        assert len(reader) == 0
+
+
+def test_a_server_that_evicts_keys(server: ValkeyServer) -> None:
+    """Any of them may go: a blob is there whole, or not, or its loss is told."""
+    options = "--maxmemory", "24mb", "--maxmemory-policy", "allkeys-random"
+    with ValkeyServer(*options) as server, ValkeyStore(server.url) as store:
+        dropped = 0
+        for number in range(40):
+            key = f"{number % 20}"
+            data = key.encode() * (5 * MIB if number % 5 == 0 else 50_000)
+            with contextlib.suppress(StoreUnavailableError):
+                store.put(key, data)
+            for other in range(20):
+                try:
+                    found = store.get(f"{other}")
+                except IntegrityError:
+                    dropped += 1
+                    store.delete(f"{other}")
+                    continue
+                assert found is None or set(found) == set(f"{other}".encode())
+        with redis.Redis(port=server.port) as raw:
+            assert raw.info("stats")["evicted_keys"] > 0
+            # The list of keys is one of them; what is put again is listed again.
+            raw.config_set("maxmemory", 0)
+            raw.delete("holdall:keys")
+        for number in range(20):
+            store.put(f"{number}", b"again")
+        assert len(store) == 20
+        with redis.Redis(port=server.port) as raw:
+            raw.delete("holdall:keys")
+        store.put_many({f"{number}": b"again" for number in range(20)})
+        assert len(store) == 20
+
+
+def test_a_list_of_keys_that_is_another_programs(server: ValkeyServer, raw: redis.Redis) -> None:
+    for spoil in (
+        lambda: raw.set("holdall:keys", "theirs"),
+        lambda: raw.sadd("holdall:keys", "theirs"),
+        lambda: raw.zadd("holdall:keys", {b"\xff\xfe": 0}),
+    ):
+        raw.flushall()
+        spoil()
+        with ValkeyStore(server.url) as store:
+            for call in (lambda: list(store), lambda: list(store.list()), store.clear):
+                with pytest.raises(KeyConflictError, match="another prefix"):
+                    call()
+    raw.flushall()
+    for name in ("holdall:keys", "holdall:expiring"):
+        raw.set(name, "theirs")
+        with ValkeyStore(server.url) as store:
+            for put in (
+                lambda: store.put("key", b"x", ttl=60),
+                lambda: store.put_many({"key": b"x"}, ttl=60),
+                lambda: store.put("key", bytes(5 * MIB), ttl=60),
+            ):
+                with pytest.raises(KeyConflictError, match="another prefix"):
+                    put()
+                assert store.get("key") is None
+        raw.delete(name)
+
+
+def test_a_server_that_is_busy_or_paused(server: ValkeyServer, raw: redis.Redis) -> None:
+    told: list[str] = []
+    with ValkeyStore(server.url, timeout=20) as store:
+        store["key"] = b"x"
+        raw.config_set("busy-reply-threshold", 20)
+
+        def loop() -> None:
+            with redis.Redis(port=server.port, socket_timeout=60) as client, contextlib.suppress(Exception):
+                client.eval("while true do end", 0)
+
+        def ask() -> None:
+            deadline = time.monotonic() + 30
+            try:
+                while not told:
+                    try:
+                        store.get("key")
+                    except StoreUnavailableError as error:
+                        told.append(str(error))
+                    assert time.monotonic() < deadline
+            finally:
+                raw.script_kill()
+
+        race(loop, ask)
+        assert "another program's script" in told[0]
+        assert store["key"] == b"x"
+        raw.execute_command("CLIENT PAUSE 60000 WRITE")
+        with ValkeyStore(server.url, timeout=0.2) as hasty:
+            assert hasty["key"] == b"x"
+            with pytest.raises(StoreUnavailableError, match="timeout="):
+                hasty.put("key", b"y")
+        raw.execute_command("CLIENT UNPAUSE")
+        assert store["key"] == b"x", "a put whose client gave up was carried out"
+
+
+def test_a_server_that_loads_its_data() -> None:
+    options = "--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"
+    with ValkeyServer(*options) as server, ValkeyStore(server.url) as store:
+        store.put_many({f"{number}": bytes(1000) for number in range(400)})
+        with redis.Redis(port=server.port) as raw:
+            raw.save()
+        server.kill()
+        server.start(wait=False)
+        told = ""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert store["0"] == bytes(1000)
+                break
+            except StoreUnavailableError as error:
+                told += str(error)
+            assert time.monotonic() < deadline
+        assert "still loading" in told
+        assert len(store) == 400
 
 
 def test_scripts_that_the_server_forgot(server: ValkeyServer, raw: redis.Redis) -> None:

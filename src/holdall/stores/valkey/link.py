@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import binascii
+import enum
 import os
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 from holdall.errors import (
     MissingDependencyError,
@@ -20,8 +22,10 @@ from holdall.errors import (
 from holdall.stores.valkey.scripts import Script
 
 __all__ = [
+    "Again",
     "Cluster",
     "Drivers",
+    "LateError",
     "Link",
     "LostError",
     "NoScriptError",
@@ -41,10 +45,30 @@ Packed: TypeAlias = "list[bytes | memoryview]"
 _LARGE = 16_384
 _CHECKED = 1.0
 """Seconds after which a connection that lay idle is looked at before it is used."""
+_STALE = 60.0
+"""Seconds after which it isn't used any more: a firewall may have dropped it, and tell neither end."""
 
 
 class LostError(StoreUnavailableError):
     """The connection was lost after the request was sent: nobody can tell whether it was carried out."""
+
+
+class LateError(LostError):
+    """No answer came in time: the request may still be carried out, after whatever is asked next."""
+
+
+class Again(enum.Enum):
+    """Whether a request may be sent again when no answer came."""
+
+    ALWAYS = enum.auto()
+    """It does no harm whenever it is carried out, as a read."""
+    LOST = enum.auto()
+    """When the connection was lost, since the same put twice is one. Not when the answer is late: the first
+    request may wait somewhere, and be carried out over what somebody puts meanwhile."""
+    NEVER = enum.auto()
+
+    def after(self, lost: LostError) -> bool:
+        return self is Again.ALWAYS or (self is Again.LOST and not isinstance(lost, LateError))
 
 
 class Drivers(Protocol):
@@ -163,11 +187,12 @@ class _Server:
                 connection, used = self._idle.pop()
             except IndexError:
                 return self._new()
-            if not look and time.monotonic() - used < _CHECKED:
+            idle = time.monotonic() - used
+            if not look and idle < _CHECKED:
                 return connection
             try:
                 # Nothing was asked, so that there is nothing to read but the end.
-                if not connection.can_read(0):
+                if idle < _STALE and not connection.can_read(0):
                     return connection
             except (*self._lost, self._late):
                 pass
@@ -184,13 +209,25 @@ class _Server:
             raise
         return connection
 
-    def _unreachable(self, error: BaseException) -> StoreUnavailableError:
-        if isinstance(error, self._refused | self._replied):
-            return cast(StoreUnavailableError, told(error, self.name))
+    def _unreachable(self, error: BaseException) -> StoreError:
+        if isinstance(error, (self._refused, self._replied)) or _kind(error) in _REPLIES:
+            return told(error, self.name)
+        # The client library raises its own error from that of the socket.
+        cause = error.__context__ or error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return StoreUnavailableError(
+                f"the certificate of the server at {self.name} can't be trusted ({cause.verify_message}); "
+                "tls_ca= names the authority that signed it"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return StoreUnavailableError(
+                f"TLS with the server at {self.name} fails ({cause.reason}); does it speak TLS at this port, "
+                "and does it ask for a certificate (tls_certificate=)?"
+            )
         if isinstance(error, self._late):
             return StoreUnavailableError(
-                f"the server at {self.name} doesn't answer; is it up, and is the network? "
-                "timeout= says how long to wait"
+                f"the server at {self.name} doesn't answer; is it up, is the network, and do both ends agree "
+                "on TLS (rediss://)? timeout= says how long to wait"
             )
         return StoreUnavailableError(
             f"no server can be reached at {self.name}; is it up, are host and port right, "
@@ -217,10 +254,10 @@ class _Server:
                     replies.append(error.with_traceback(None))
         except BaseException as error:
             self._end(connection)
-            if isinstance(error, self._refused) or type(error).__name__ in _REPLIES:
+            if isinstance(error, self._refused) or _kind(error) in _REPLIES:
                 raise told(error, self.name) from error
             if isinstance(error, self._late):
-                raise LostError(f"the server at {self.name} didn't answer in time (timeout=)") from error
+                raise LateError(f"the server at {self.name} didn't answer in time (timeout=)") from error
             if isinstance(error, self._lost):
                 raise LostError(f"the connection to {self.name} was lost in mid-call") from error
             raise
@@ -233,6 +270,7 @@ class _Server:
 
 _REPLIES: dict[str, str] = {
     "BusyLoadingError": "is still loading its data; try again soon",
+    "BusyError": "waits for another program's script to end; try again soon (SCRIPT KILL ends it)",
     "AuthenticationError": "asks for another password or user; give it as user:password@ or password=",
     "AuthenticationWrongNumberOfArgsError": "takes no user names; give a password only",
     "NoPermissionError": "doesn't let this user do it; see its ACL",
@@ -247,18 +285,39 @@ _REPLIES: dict[str, str] = {
 }
 
 
+# What the client libraries have no class of error for: all but the newest redis-py know those of a cluster in
+# a connection of a cluster's client only.
+_CODES: dict[str, str] = {
+    "MOVED": "MovedError",
+    "ASK": "AskError",
+    "TRYAGAIN": "TryAgainError",
+    "CLUSTERDOWN": "ClusterDownError",
+    "CROSSSLOT": "ClusterCrossSlotError",
+    "MASTERDOWN": "MasterDownError",
+}
+_WORDS: dict[str, str] = {
+    "max number of clients": "MaxClientsError",
+    "unauthenticated": "AuthenticationError",
+    "can't run this command": "NoPermissionError",
+    "can't access at least one of the keys": "NoPermissionError",
+    "access a non local key": "TryAgainError",
+    "is busy running a": "BusyError",
+}
+
+
+def _kind(error: BaseException) -> str:
+    text, kind = str(error), type(error).__name__
+    if kind != "ResponseError" and kind in _REPLIES:
+        return kind
+    code = _CODES.get(text.partition(" ")[0])
+    return code or next((kind for words, kind in _WORDS.items() if words in text), kind)
+
+
 def told(error: BaseException, name: str) -> StoreError:
     """What a reply that is an error means."""
-    kind = type(error).__name__
+    kind, text = _kind(error), str(error)
     if kind == "ReadOnlyError":
         return ReadOnlyError(f"the server at {name} is a replica, which takes no writes")
-    text = str(error)
-    if kind == "ConnectionError" and "max number of clients" in text:
-        kind = "MaxClientsError"
-    if "CROSSSLOT" in text:
-        kind = "ClusterCrossSlotError"
-    if "unauthenticated" in text:
-        kind = "AuthenticationError"
     if "cluster support disabled" in text:
         return StoreUnavailableError(f"the server at {name} is in no cluster; leave cluster= out")
     return StoreUnavailableError(f"the server at {name} {_REPLIES.get(kind, f'replied: {text}')}")
@@ -267,7 +326,7 @@ def told(error: BaseException, name: str) -> StoreError:
 class Link:
     """What a store asks, wherever its shards are."""
 
-    def ask(self, shard: int, request: Packed, again: bool = True) -> Any:
+    def ask(self, shard: int, request: Packed, again: Again = Again.ALWAYS) -> Any:
         """The reply to one request.
 
         Args:
@@ -280,7 +339,7 @@ class Link:
         """
         raise NotImplementedError
 
-    def ask_many(self, requests: Sequence[tuple[int, Packed]], again: bool = True) -> list[Any]:
+    def ask_many(self, requests: Sequence[tuple[int, Packed]], again: Again = Again.ALWAYS) -> list[Any]:
         """The reply to each of several requests, of which none waits for another."""
         raise NotImplementedError
 
@@ -288,7 +347,12 @@ class Link:
         raise NotImplementedError
 
     def run(
-        self, shard: int, script: Script, keys: Sequence[bytes], arguments: Sequence[Part], again: bool = True
+        self,
+        shard: int,
+        script: Script,
+        keys: Sequence[bytes],
+        arguments: Sequence[Part],
+        again: Again = Again.ALWAYS,
     ) -> Any:
         """What a script returns."""
         count = b"%d" % len(keys)
@@ -298,7 +362,10 @@ class Link:
             return self.ask(shard, packed(b"EVAL", script.source, count, *keys, *arguments), again)
 
     def run_many(
-        self, script: Script, calls: Sequence[tuple[int, Sequence[bytes], Sequence[Part]]], again: bool = True
+        self,
+        script: Script,
+        calls: Sequence[tuple[int, Sequence[bytes], Sequence[Part]]],
+        again: Again = Again.ALWAYS,
     ) -> list[Any]:
         """What a script returns for each of several shards."""
         if len(calls) == 1:
@@ -327,27 +394,23 @@ class Single(Link):
     def close(self) -> None:
         self._server.close()
 
-    def ask(self, shard: int, request: Packed, again: bool = True) -> Any:
-        server = self._server
-        try:
-            reply = server.exchange((request,), 1, not again)[0]
-        except LostError:
-            server.drop()
-            if not again:
-                raise
-            reply = server.exchange((request,), 1, False)[0]
+    def ask(self, shard: int, request: Packed, again: Again = Again.ALWAYS) -> Any:
+        reply = self._exchange((request,), again)[0]
         return self._checked(reply) if isinstance(reply, Exception) else reply
 
-    def ask_many(self, requests: Sequence[tuple[int, Packed]], again: bool = True) -> list[Any]:
-        server, each = self._server, [request for _, request in requests]
-        try:
-            replies = server.exchange(each, len(each), not again)
-        except LostError:
-            server.drop()
-            if not again:
-                raise
-            replies = server.exchange(each, len(each), False)
+    def ask_many(self, requests: Sequence[tuple[int, Packed]], again: Again = Again.ALWAYS) -> list[Any]:
+        replies = self._exchange([request for _, request in requests], again)
         return [self._listed(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+    def _exchange(self, requests: Sequence[Packed], again: Again) -> list[Any]:
+        server = self._server
+        try:
+            return server.exchange(requests, len(requests), again is Again.NEVER)
+        except LostError as lost:
+            server.drop()
+            if not again.after(lost):
+                raise
+        return server.exchange(requests, len(requests), False)
 
     def _listed(self, reply: Exception) -> Any:
         if type(reply).__name__ == "NoScriptError":
@@ -371,6 +434,7 @@ class Cluster(Link):
         drivers: The exceptions of the client library.
         slots: The slot of each shard.
         timeout: How many seconds a cluster that is being rearranged is waited for.
+        remap: From the address that a server tells to the one that leads there from here.
     """
 
     def __init__(
@@ -380,7 +444,9 @@ class Cluster(Link):
         drivers: Drivers,
         slots: Sequence[int],
         timeout: float,
+        remap: Callable[[str, int], tuple[str, int]] | None = None,
     ) -> None:
+        self._remap = remap
         self._connect, self._seeds, self._drivers = connect, list(seeds), drivers
         self._slots, self._timeout = slots, timeout
         self._servers: dict[tuple[str, int], _Server] = {}
@@ -401,11 +467,20 @@ class Cluster(Link):
             server = self._servers.setdefault((host, port), made)
         return server
 
-    def _find(self) -> list[_Server]:
-        """Ask who serves which slots."""
+    def _at(self, host: str, port: int, teller: _Server) -> _Server:
+        """The server at an address that another one tells."""
+        if host in ("", "?"):
+            # Its own host, as it is reached from here.
+            host = teller.name.rpartition(":")[0]
+        elif self._remap is not None:
+            host, port = self._remap(host, port)
+        return self._server(host, port)
+
+    def _find(self, silent: _Server | None = None) -> list[_Server]:
+        """Ask who serves which slots; the one that just failed is asked last."""
         failed: StoreError | None = None
-        for host, port in dict.fromkeys([*self._servers, *self._seeds]):
-            server = self._server(host, port)
+        known = [self._server(*address) for address in dict.fromkeys([*self._servers, *self._seeds])]
+        for server in sorted(known, key=lambda server: server is silent):
             try:
                 reply = server.exchange((packed(b"CLUSTER", b"SLOTS"),), 1, True)[0]
                 if isinstance(reply, Exception):
@@ -417,10 +492,10 @@ class Cluster(Link):
                 continue
             shards: list[_Server | None] = [None] * len(self._slots)
             for low, high, primary, *_ in reply:
-                address = (primary[0] or b"").decode()
+                there = self._at((primary[0] or b"").decode(), primary[1], server)
                 for shard, slot in enumerate(self._slots):
                     if low <= slot <= high:
-                        shards[shard] = self._server(host if address in ("", "?") else address, primary[1])
+                        shards[shard] = there
             found = [server for server in shards if server is not None]
             if len(found) == len(self._slots):
                 self._map = found
@@ -429,50 +504,58 @@ class Cluster(Link):
         assert failed is not None
         raise failed
 
-    def ask(self, shard: int, request: Packed, again: bool = True) -> Any:
+    def ask(self, shard: int, request: Packed, again: Again = Again.ALWAYS) -> Any:
+        return self._ask(shard, request, again, None)
+
+    def _ask(self, shard: int, request: Packed, again: Again, silent: _Server | None) -> Any:
+        """As `ask`; `silent` is the server that gave no answer to the same request."""
         deadline, pause = time.monotonic() + self._timeout, 0.02
-        asked: _Server | None = None
-        looked = False
+        # Where a server said that the slot is, and whether it is on its way there still.
+        moved: _Server | None = None
+        asking = False
+        hops = 0
         while True:
-            server = asked or (self._map or self._find())[shard]
+            server = moved or (self._map or self._find(silent))[shard]
+            requests = (packed(b"ASKING"), request) if asking else (request,)
+            moved, asking = None, False
             try:
-                if asked is None:
-                    reply = server.exchange((request,), 1, not again)[0]
-                else:
-                    reply = server.exchange((packed(b"ASKING"), request), 2, not again)[1]
-            except LostError:
+                reply = server.exchange(requests, len(requests), again is Again.NEVER)[-1]
+            except LostError as lost:
                 server.drop()
                 self._map = []
-                if not again or looked:
+                if silent is not None or not again.after(lost):
                     raise
-                looked, asked = True, None
+                silent = server
                 continue
             except StoreClosedError:
                 raise
             except StoreUnavailableError:
                 # Nothing was sent: a replica may have taken its place.
                 self._map = []
-                if time.monotonic() > deadline or (looked and pause > 0.1):
+                if time.monotonic() > deadline or (silent is not None and pause > 0.1):
                     raise
-                looked, asked = True, None
+                silent = server
                 time.sleep(pause)
                 pause *= 2
                 continue
             if not isinstance(reply, Exception):
                 return reply
-            kind, asked = type(reply).__name__, None
-            if kind == "MovedError":
-                self._map = []
-            elif kind == "AskError":
-                at = cast(Any, reply)
-                asked = self._server(at.host, at.port)
-                continue
+            kind = _kind(reply)
+            if kind in ("MovedError", "AskError"):
+                # "slot host:port", with or without the code before it.
+                host, _, port = str(reply).rpartition(" ")[2].rpartition(":")
+                moved, asking = self._at(host, int(port), server), kind == "AskError"
+                if kind == "MovedError":
+                    self._map = []
             elif kind not in ("TryAgainError", "ClusterDownError"):
                 return self._checked(reply, server)
             if time.monotonic() > deadline:
-                raise told(reply, server.name) from reply
-            time.sleep(pause)
-            pause = min(2 * pause, 0.5)
+                state = _REPLIES["ClusterDownError" if kind == "ClusterDownError" else "TryAgainError"]
+                raise StoreUnavailableError(f"the server at {server.name} {state}") from reply
+            hops += 1
+            if moved is None or hops > 2:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.1)
 
     def _checked(self, reply: Exception, server: _Server) -> Any:
         if type(reply).__name__ == "NoScriptError":
@@ -481,31 +564,32 @@ class Cluster(Link):
             return None
         raise told(reply, server.name) from reply
 
-    def ask_many(self, requests: Sequence[tuple[int, Packed]], again: bool = True) -> list[Any]:
-        if not again:
-            return [self._one(shard, request, again) for shard, request in requests]
+    def ask_many(self, requests: Sequence[tuple[int, Packed]], again: Again = Again.ALWAYS) -> list[Any]:
         found = self._map or self._find()
         groups: dict[_Server, list[int]] = {}
         for index, (shard, _) in enumerate(requests):
             groups.setdefault(found[shard], []).append(index)
         replies: list[Any] = [None] * len(requests)
         for server, indexes in groups.items():
+            each = [requests[index][1] for index in indexes]
             try:
-                told_all = server.exchange([requests[index][1] for index in indexes], len(indexes), False)
+                told_all = server.exchange(each, len(each), again is Again.NEVER)
             except StoreClosedError:
                 raise
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
                 server.drop()
                 self._map = []
-                told_all = [self._one(*requests[index], True) for index in indexes]
+                if isinstance(error, LostError) and not again.after(error):
+                    raise
+                told_all = [self._one(*requests[index], again, server) for index in indexes]
             for index, reply in zip(indexes, told_all, strict=True):
                 if isinstance(reply, Exception) and not isinstance(reply, NoScriptError):
-                    reply = self._one(*requests[index], True)
+                    reply = self._one(*requests[index], again, None)
                 replies[index] = reply
         return replies
 
-    def _one(self, shard: int, request: Packed, again: bool) -> Any:
+    def _one(self, shard: int, request: Packed, again: Again, silent: _Server | None) -> Any:
         try:
-            return self.ask(shard, request, again)
+            return self._ask(shard, request, again, silent)
         except NoScriptError as error:
             return error

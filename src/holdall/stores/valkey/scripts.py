@@ -42,18 +42,29 @@ class Script:
 # 0, which the server keeps in the order of bytes; the second one scores the keys that expire by when they do.
 # A key of the second one that lies in the past has thus expired, and leaves both.
 _COMMON = """
-local function head_of(name)
-    local head = redis.pcall('GETRANGE', name, 0, 49)
-    if type(head) == 'table' or (head ~= '' and string.sub(head, 1, 4) ~= 'hdl1') then
-        return nil
+local function head_of(name, last)
+    local head = redis.pcall('GETRANGE', name, 0, last or 49)
+    if type(head) == 'table' then
+        if string.find(head.err, 'WRONGTYPE', 1, true) then
+            return nil
+        end
+        error(head.err)
     end
-    return head
+    return (head == '' or string.sub(head, 1, 4) == 'hdl1') and head or nil
 end
 local NEVER = '\\0\\0\\0\\0\\0\\0\\0\\0'
 local INLINE = '\\0\\0\\0\\0'
-local function drop_chunks(head, chunks)
-    if head ~= '' and string.sub(head, 45, 48) ~= INLINE then
-        redis.call('UNLINK', chunks .. string.sub(head, 5, 20))
+local function chunks_of(head, chunks)
+    if head == '' or string.sub(head, 45, 48) == INLINE then
+        return nil
+    end
+    -- Where a slot is on its way to another server, this fails before anything is changed.
+    redis.call('EXISTS', chunks .. string.sub(head, 5, 20))
+    return chunks .. string.sub(head, 5, 20)
+end
+local function drop(chunks)
+    if chunks then
+        redis.pcall('UNLINK', chunks)
     end
 end
 local function conflict(head, expect)
@@ -87,7 +98,11 @@ end
 # The server takes a moment for past once its clock is beyond it, holdall once it is reached: hence 1 ms less.
 # What a script returns: 1, or the ETag that was in the way ('' for none), or FOREIGN or LOST.
 
-# These two are written out: they run for every put. What is there is in the index already.
+# A script that fails half-way stays half done. So what may be refused (by an ACL, or since another program's
+# value has the name) comes first, in an order in which a rest does no harm: a key in the index without a blob
+# is left out by listings, and leaves it. What is left to do once the blob is written or gone is tried only.
+
+# These two are written out: they run for every put.
 
 PUT = Script(
     """
@@ -113,25 +128,17 @@ if expect == '-' then
 elseif expect ~= '' and (head == '' or etag ~= sub(expect, 2)) then
     return etag
 end
-local chunks = KEYS[4]
-if chunks then
-    if call('HLEN', chunks) ~= tonumber(ARGV[6]) then
-        return -2
-    end
-    if expires == '0' then
-        call('PERSIST', chunks)
-    else
-        call('PEXPIREAT', chunks, string.format('%.0f', tonumber(expires) - 1))
-    end
+local chunks, old = KEYS[4], nil
+if chunks and call('HLEN', chunks) ~= tonumber(ARGV[6]) then
+    return -2
 end
-if expires == '0' then
-    call('SET', name, value)
-else
-    call('SET', name, value, 'PXAT', string.format('%.0f', tonumber(expires) - 1))
+if head ~= '' and sub(head, 45, 48) ~= '\\0\\0\\0\\0' then
+    old = ARGV[5] .. etag
+    -- Where a slot is on its way to another server, this fails before anything is changed.
+    call('EXISTS', old)
 end
-if head == '' then
-    call('ZADD', KEYS[1], 0, member)
-end
+-- Also of a blob that was there: a server that evicts keys may have dropped the index.
+call('ZADD', KEYS[1], 0, member)
 if expires ~= '0' then
     call('ZADD', KEYS[2], expires, member)
     local now = call('TIME')
@@ -144,8 +151,20 @@ if expires ~= '0' then
 elseif head == '' or sub(head, 29, 36) ~= '\\0\\0\\0\\0\\0\\0\\0\\0' then
     call('ZREM', KEYS[2], member)
 end
-if head ~= '' and sub(head, 45, 48) ~= '\\0\\0\\0\\0' then
-    call('UNLINK', ARGV[5] .. etag)
+if expires == '0' then
+    if chunks then
+        call('PERSIST', chunks)
+    end
+    call('SET', name, value)
+else
+    local at = string.format('%.0f', tonumber(expires) - 1)
+    if chunks then
+        call('PEXPIREAT', chunks, at)
+    end
+    call('SET', name, value, 'PXAT', at)
+end
+if old then
+    redis.pcall('UNLINK', old)
 end
 return 1
 """
@@ -156,7 +175,7 @@ PUT_MANY = Script(
     + """
 -- KEYS: index, expiring, blobs; ARGV: expires, prefix of chunks, then a member and a value for each
 local call, sub, keys, argv = redis.call, string.sub, KEYS, ARGV
-local expires, heads, count = argv[1], {}, #keys
+local expires, heads, old, count = argv[1], {}, {}, #keys
 if call('EXISTS', unpack(keys, 3)) > 0 then
     for i = 3, count do
         local head = call('GETRANGE', keys[i], 0, 49)
@@ -165,37 +184,40 @@ if call('EXISTS', unpack(keys, 3)) > 0 then
                 return -1
             end
             heads[i] = head
+            old[#old + 1] = chunks_of(head, argv[2])
         end
     end
 end
 local added, forever = {}, {}
-local at = expires ~= '0' and string.format('%.0f', tonumber(expires) - 1)
 for i = 3, count do
-    local member, value, head = argv[2 * i - 3], argv[2 * i - 2], heads[i]
-    if at then
-        call('SET', keys[i], value, 'PXAT', at)
-        call('ZADD', keys[2], expires, member)
-    else
-        call('SET', keys[i], value)
-        if not head or sub(head, 29, 36) ~= NEVER then
-            forever[#forever + 1] = member
-        end
-    end
-    if not head then
-        added[#added + 1] = 0
-        added[#added + 1] = member
-    elseif sub(head, 45, 48) ~= INLINE then
-        call('UNLINK', argv[2] .. sub(head, 5, 20))
+    local member, head = argv[2 * i - 3], heads[i]
+    added[#added + 1] = 0
+    added[#added + 1] = member
+    if not head or sub(head, 29, 36) ~= NEVER then
+        forever[#forever + 1] = member
     end
 end
-if #added > 0 then
-    call('ZADD', keys[1], unpack(added))
-end
-if #forever > 0 and call('EXISTS', keys[2]) == 1 then
-    call('ZREM', keys[2], unpack(forever))
-end
-if at then
+call('ZADD', keys[1], unpack(added))
+if expires == '0' then
+    if #forever > 0 and call('EXISTS', keys[2]) == 1 then
+        call('ZREM', keys[2], unpack(forever))
+    end
+    for i = 3, count do
+        call('SET', keys[i], argv[2 * i - 2])
+    end
+else
+    for i = 2, #added, 2 do
+        added[i - 1] = expires
+    end
+    call('ZADD', keys[2], unpack(added))
     sweep(keys[1], keys[2])
+    local at = string.format('%.0f', tonumber(expires) - 1)
+    for i = 3, count do
+        call('SET', keys[i], argv[2 * i - 2], 'PXAT', at)
+    end
+end
+for i = 1, #old do
+    drop(old[i])
 end
 return 1
 """
@@ -213,13 +235,14 @@ for i = 3, #KEYS do
     elseif conflict(head, ARGV[1]) then
         return string.sub(head, 5, 20)
     elseif head ~= '' then
+        local chunks = chunks_of(head, ARGV[2])
         redis.call('UNLINK', KEYS[i])
-        drop_chunks(head, ARGV[2])
+        drop(chunks)
         count = count + 1
     end
-    redis.call('ZREM', KEYS[1], member)
+    redis.pcall('ZREM', KEYS[1], member)
     if head == '' or string.sub(head, 29, 36) ~= NEVER then
-        redis.call('ZREM', KEYS[2], member)
+        redis.pcall('ZREM', KEYS[2], member)
     end
 end
 return count
@@ -232,12 +255,11 @@ HEADS = Script(
 -- KEYS: index, expiring, blobs; ARGV: the last byte wanted, then a member for each
 local heads = {}
 for i = 3, #KEYS do
-    local head = head_of(KEYS[i]) or ''
-    if head ~= '' then
-        head = redis.call('GETRANGE', KEYS[i], 0, ARGV[1])
-    else
-        redis.call('ZREM', KEYS[1], ARGV[i - 1])
-        redis.call('ZREM', KEYS[2], ARGV[i - 1])
+    local head = head_of(KEYS[i], ARGV[1]) or ''
+    if head == '' then
+        -- A replica, or a user who may only read, leaves them there.
+        redis.pcall('ZREM', KEYS[1], ARGV[i - 1])
+        redis.pcall('ZREM', KEYS[2], ARGV[i - 1])
     end
     heads[#heads + 1] = head
 end
@@ -287,8 +309,11 @@ return {head, redis.call('GETRANGE', KEYS[1], string.format('%.0f', finish + sta
 CHUNK = Script(
     """
 -- KEYS: chunks; ARGV: number, bytes, milliseconds until they go unless they are published
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+-- The same request may come again, and late: what is published by then must not go.
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
 return 1
 """
 )
@@ -308,8 +333,10 @@ local chunk = redis.call('HGET', KEYS[1], ARGV[1])
 if not chunk then
     return 0
 end
-redis.call('HSET', KEYS[2], ARGV[1], chunk)
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
+    redis.call('HSET', KEYS[2], ARGV[1], chunk)
+    redis.call('PEXPIRE', KEYS[2], ARGV[2])
+end
 return 1
 """
 )
@@ -339,15 +366,16 @@ if conflict(target, ARGV[2]) then
 end
 local value = redis.call('GET', KEYS[1])
 value = 'hdl1' .. ARGV[3] .. ARGV[4] .. string.sub(value, 29)
-local expires = '0'
+local chunks, expires = chunks_of(target, ARGV[5]), '0'
 if string.sub(source, 29, 36) == NEVER then
+    note(KEYS[3], KEYS[4], ARGV[1], target, expires)
     redis.call('SET', KEYS[2], value)
 else
     expires = string.format('%.0f', struct.unpack('>I8', source, 29))
+    note(KEYS[3], KEYS[4], ARGV[1], target, expires)
     redis.call('SET', KEYS[2], value, 'PXAT', string.format('%.0f', tonumber(expires) - 1))
 end
-note(KEYS[3], KEYS[4], ARGV[1], target, expires)
-drop_chunks(target, ARGV[5])
+drop(chunks)
 return string.sub(value, 1, 50 + high * 256 + low)
 """
 )
@@ -367,15 +395,15 @@ end
 if conflict(target, ARGV[3]) then
     return {string.sub(target, 5, 20)}
 end
-local expires = '0'
+local chunks, expires = chunks_of(target, ARGV[4]), '0'
 if string.sub(source, 29, 36) ~= NEVER then
     expires = string.format('%.0f', struct.unpack('>I8', source, 29))
 end
-redis.call('RENAME', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
 note(KEYS[3], KEYS[4], ARGV[2], target, expires)
-drop_chunks(target, ARGV[4])
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.pcall('ZREM', KEYS[3], ARGV[1])
+redis.pcall('ZREM', KEYS[4], ARGV[1])
+drop(chunks)
 local high, low = string.byte(source, 49, 50)
 return redis.call('GETRANGE', KEYS[2], 0, 49 + high * 256 + low)
 """

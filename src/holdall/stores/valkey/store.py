@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from random import SystemRandom
 from typing import Any, NamedTuple, TypeVar, overload
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zlib import crc32
 
 from holdall.errors import (
@@ -27,7 +27,9 @@ from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Inf
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.head import FIXED, GLANCE, LONGEST, Head, fixed, is_plain, milliseconds, parse
 from holdall.stores.valkey.link import (
+    Again,
     Cluster,
+    LateError,
     Link,
     LostError,
     NoScriptError,
@@ -39,7 +41,7 @@ from holdall.stores.valkey.link import (
 )
 from holdall.stores.valkey.scripts import FOREIGN
 
-__all__ = ["ValkeyStore", "open_tls"]
+__all__ = ["ValkeyStore", "open_socket", "open_tls"]
 
 T = TypeVar("T")
 
@@ -48,6 +50,8 @@ _WHOLE = 4 * CHUNK
 _SMALL = 16_384
 _BATCH = 1000
 """How many keys a script is given at once."""
+_PAGE = 500
+"""How many keys of a server are listed at once: it does nothing else meanwhile."""
 _SHARDS = 64
 """How many parts a store in a cluster has, each of which lies on one server."""
 _GUARD = 15 * 60
@@ -57,7 +61,7 @@ _LONGEST = 2_000_000
 _TRIES = 20
 """How often a read begins again because the blob was replaced meanwhile."""
 
-_PLAIN, _TLS = ("valkey", "redis"), ("valkeys", "rediss")
+_PLAIN, _TLS, _SOCKET = ("valkey", "redis"), ("valkeys", "rediss"), "unix"
 
 
 class _ReplacedError(ConcurrencyError):
@@ -71,9 +75,14 @@ class _Address(NamedTuple):
     database: int
     username: str | None
     password: str | None
+    path: str | None = None
+    """Of a socket on this host, instead of host and port."""
 
     def url(self) -> str:
         user = f"{quote(self.username, safe='')}@" if self.username else ""
+        if self.path is not None:
+            database = f"?db={self.database}" if self.database else ""
+            return f"{_SOCKET}://{user}{quote(self.path)}{database}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         database = f"/{self.database}" if self.database else ""
         return f"{'rediss' if self.tls else 'valkey'}://{user}{host}:{self.port}{database}"
@@ -84,12 +93,14 @@ class ValkeyStore(Store):
 
     Args:
         server: `valkey://user:password@host:port/database`, or `redis://`; `rediss://` or `valkeys://` for
-            TLS. Or a client of redis-py or valkey-py, also a cluster's: the store opens connections of its
-            own with the client's settings, and leaves the client open.
+            TLS; `unix:///path/to/socket?db=0`. Or a client of redis-py or valkey-py, also a cluster's or a
+            Sentinel's `master_for`: the store opens connections of its own with the client's settings, and
+            leaves the client open.
         prefix: What the names of all that it keeps in the server begin with. Nothing else is touched.
         password: Instead of the one in the URL.
         cluster: Whether the server belongs to a cluster, of which it then tells the others.
-        timeout: How many seconds to wait for a connection, and for an answer.
+        timeout: How many seconds to wait for a connection, and for an answer; of a client that is passed in,
+            its own timeouts come first.
         tls_ca: A file of certificates to trust (PEM) instead of the system's.
         tls_certificate: This client's certificate (PEM), for a server that asks for one.
         tls_key: Its key (PEM).
@@ -117,7 +128,7 @@ class ValkeyStore(Store):
         | Can.BULK
         | Can.ATTRIBUTES
     )
-    schemes = ("valkey", "redis", "rediss")
+    schemes = (*_PLAIN, *_TLS, _SOCKET)
     _secrets = frozenset({"password"})
 
     def __init__(
@@ -151,16 +162,18 @@ class ValkeyStore(Store):
                 address = address._replace(password=password)
             if not address.tls and any(tls.values()):
                 raise InvalidArgumentError("certificates are for TLS: begin the URL with rediss://")
-            if cluster and address.database:
-                raise InvalidArgumentError("a cluster has no databases but 0")
+            if cluster and (address.database or address.path):
+                raise InvalidArgumentError("a cluster is found by host and port, and has no databases but 0")
+            if any(tls.values()):
+                _check_files(tls_ca, tls_certificate, tls_key)
             self._address: _Address | None = address
-            self._cluster = cluster
+            self._cluster, remap = cluster, None
             connect, seeds, drivers = _own(address, timeout, tls)
         else:
             if password is not None or any(tls.values()):
                 raise InvalidArgumentError("a client that is passed in has its own password and certificates")
             self._address, self._client = None, server
-            connect, seeds, drivers, self._cluster = _injected(server)
+            connect, seeds, drivers, self._cluster, remap = _injected(server, timeout)
             if cluster and not self._cluster:
                 raise InvalidArgumentError("for a cluster pass a RedisCluster or ValkeyCluster in")
         base = prefix.encode()
@@ -171,7 +184,7 @@ class ValkeyStore(Store):
         self._indexes = [(base + tag + b"keys", base + tag + b"expiring") for tag in tags]
         if self._cluster:
             slots = [slot_of(index) for index, _ in self._indexes]
-            self._link: Link = Cluster(connect, seeds, drivers, slots, timeout)
+            self._link: Link = Cluster(connect, seeds, drivers, slots, timeout, remap)
             self.can = type(self).can & ~Can.COPY
         else:
             host, port = seeds[0]
@@ -194,12 +207,13 @@ class ValkeyStore(Store):
         location: str,
         *,
         prefix: str = "holdall:",
+        db: int | None = None,
         password: str | None = None,
         cluster: bool = False,
         timeout: float = 30.0,
     ) -> ValkeyStore:
         return cls(
-            _url("valkey", location), prefix=prefix, password=password, cluster=cluster, timeout=timeout
+            _url("valkey", location, db), prefix=prefix, password=password, cluster=cluster, timeout=timeout
         )
 
     def _settings(self) -> dict[str, object]:
@@ -257,7 +271,7 @@ class ValkeyStore(Store):
                 return default
             if not head.chunk:
                 return value[head.end :]
-            return self._again(lambda: b"".join(self._read(key, 0, None)[1]))
+            return self._again(lambda: super(ValkeyStore, self).get(key, default))
         except BlobNotFoundError:
             return default
         except StoreError as error:
@@ -366,26 +380,28 @@ class ValkeyStore(Store):
         try:
             for piece in body:
                 size += len(piece)
-                pieces.append(piece if type(piece) is bytes else bytes(piece))
+                pieces.append(piece)
                 if size - sent * CHUNK > _WHOLE or (sent and size - sent * CHUNK >= CHUNK):
                     sent, pieces = self._send(shard, chunks, pieces, sent)
+                elif type(piece) is not bytes:
+                    # The caller's buffer is good until the next piece is asked for.
+                    pieces[-1] = bytes(piece)
             if sent and pieces:
                 self._send(shard, chunks, pieces, sent, all_of_it=True)
-            count_of = -(-size // CHUNK) if sent else 0
-            head = Head(
-                etag,
-                time.time_ns() // 1000,
-                expires,
-                size,
-                CHUNK if sent else 0,
-                attributes.content_type,
-            )
-            value = [head.packed(), *([] if sent else pieces)]
-            self._put(key, place, value, expect, expires, chunks if sent else None, count_of)
+        except LostError:
+            # The server is away; the chunks go by themselves.
+            raise
         except BaseException:
-            if sent:
+            # The first of them may be there before `sent` says so.
+            if size > _WHOLE:
                 self._forget(shard, chunks)
             raise
+        count_of = -(-size // CHUNK) if sent else 0
+        head = Head(
+            etag, time.time_ns() // 1000, expires, size, CHUNK if sent else 0, attributes.content_type
+        )
+        value = [head.packed(), *([] if sent else pieces)]
+        self._put(key, place, value, expect, expires, chunks if sent else None, count_of)
         return head.info(key)
 
     def _write_small(self, key: str, data: bytes) -> Info | None:
@@ -398,10 +414,12 @@ class ValkeyStore(Store):
             *(len(head) + len(data), head, data, end),
         )
         try:
-            if self._link.ask(shard, [request]) != 1:
+            if self._link.ask(shard, [request], Again.LOST) != 1:
                 return None
         except NoScriptError:
             return None
+        except LostError as lost:
+            raise _open(lost) from lost
         return Info(key, len(data), etag, modified / 1_000_000)
 
     def _send(
@@ -428,9 +446,10 @@ class ValkeyStore(Store):
 
     def _send_one(self, shard: int, chunks: bytes, number: int, pieces: list[Piece]) -> None:
         arguments: tuple[Part, ...] = b"%d" % number, pieces, b"%d" % (_GUARD * 1000)
-        self._link.run(shard, scripts.CHUNK, (chunks,), arguments)
+        self._link.run(shard, scripts.CHUNK, (chunks,), arguments, Again.LOST)
 
     def _forget(self, shard: int, chunks: bytes) -> None:
+        """Drop chunks that are not published, and surely won't be."""
         try:
             self._link.ask(shard, packed(b"UNLINK", chunks))
         except StoreError:
@@ -453,13 +472,14 @@ class ValkeyStore(Store):
             *(member, value, _condition(expect), b"%d" % expires),
             *(self._chunks[shard], b"%d" % count_of),
         )
+        again = Again.LOST if expect is ANY else Again.NEVER
         lost: LostError | None = None
         while True:
             try:
-                reply = self._link.run(shard, scripts.PUT, keys, arguments, expect is ANY)
+                reply = self._link.run(shard, scripts.PUT, keys, arguments, again)
             except LostError as error:
-                if expect is ANY or lost is not None:
-                    raise
+                if expect is ANY or lost is not None or isinstance(error, LateError):
+                    raise _open(error) from error
                 # The script knows its own ETag again, if the first request was carried out.
                 lost = error
                 continue
@@ -470,9 +490,12 @@ class ValkeyStore(Store):
                     f"{lost.message}, and the blob isn't what was expected: nobody can tell whether this put "
                     "was stored before somebody else's; read it again"
                 ) from lost
+            if chunks is not None:
+                # After an error instead of a reply they may be published; if not, they go by themselves.
+                self._forget(shard, chunks)
             self._refuse(reply, expect, key)
 
-    def _refuse(self, reply: Any, expect: Expect, key: str) -> None:
+    def _refuse(self, reply: Any, expect: Expect, key: str | None) -> None:
         if type(reply) is bytes:
             actual = reply.decode() or None
             if expect is ABSENT:
@@ -480,8 +503,8 @@ class ValkeyStore(Store):
             raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
         if reply is None or reply == FOREIGN:
             raise KeyConflictError(
-                f"another program keeps a value in the server under the name of this blob; choose another "
-                f"prefix than {self._prefix!r}",
+                f"another program keeps a value in the server under the name of this blob, or of the list of "
+                f"keys; choose another prefix than {self._prefix!r}",
                 key=key,
             )
         raise StoreUnavailableError(
@@ -492,7 +515,9 @@ class ValkeyStore(Store):
         shard, member, name = self._place(key)
         arguments = _condition(expect), self._chunks[shard], member
         keys = *self._indexes[shard], name
-        reply = self._sure(lambda: self._link.run(shard, scripts.DELETE, keys, arguments, False), _deleted)
+        reply = self._sure(
+            lambda: self._link.run(shard, scripts.DELETE, keys, arguments, Again.NEVER), _deleted
+        )
         if isinstance(reply, bytes):
             self._refuse(reply, expect, key)
         if expect is not ANY and not reply:
@@ -504,6 +529,9 @@ class ValkeyStore(Store):
         second answer leaves open what the first one was."""
         try:
             return call()
+        except LateError as late:
+            # It may wait somewhere, and a second one would tell nothing of it.
+            raise _open(late) from late
         except LostError as lost:
             reply = call()
             if not is_sure(reply):
@@ -545,7 +573,11 @@ class ValkeyStore(Store):
                 (shard, packed(b"ZRANGEBYLEX", index, *tail))
                 for shard, (index, _) in enumerate(self._indexes)
             ]
-            replies: list[list[bytes]] = [reply or [] for reply in self._link.ask_many(asked)]
+            replies: list[list[bytes]] = []
+            for reply in self._link.ask_many(asked):
+                if reply is None:
+                    self._refuse(FOREIGN, ANY, None)
+                replies.append(reply or [])
             # What lies past the last one of a shard that has more may not be told yet.
             bounds = [members[-1] for members in replies if len(members) == limit]
             bound = min(bounds, default=None)
@@ -556,21 +588,30 @@ class ValkeyStore(Store):
             if bound is None:
                 return
             cursor = b"(" + bound
-            page = min(page * 4, _BATCH * self._shards)
+            page = min(page * 4, _PAGE * self._shards)
 
     def _heads(self, members: list[bytes], length: int) -> Iterator[tuple[str, Head]]:
         """What is known of the blobs of a page, without those that expired; they leave the index."""
-        keys = [member.decode() for member in members]
+        keys = self._decoded(members)
         replies = self._grouped(
             keys,
             lambda _, members: (b"%d" % (length - 1), *members),
             scripts.HEADS,
             lambda reply: reply or [],
+            Again.ALWAYS,
         )
         for key in keys:
             head = parse(replies.get(key, b""))
             if head is not None:
                 yield key, head
+
+    def _decoded(self, members: list[bytes]) -> list[str]:
+        try:
+            return [member.decode() for member in members]
+        except UnicodeDecodeError:
+            # No key of ours.
+            self._refuse(FOREIGN, ANY, None)
+            raise
 
     def _grouped(
         self,
@@ -578,6 +619,7 @@ class ValkeyStore(Store):
         arguments: Callable[[int, list[bytes]], Sequence[bytes]],
         script: scripts.Script,
         replied: Callable[[Any], Iterable[Any]],
+        again: Again = Again.LOST,
     ) -> dict[str, Any]:
         """What a script tells of each of many keys, shard by shard."""
         groups: dict[int, tuple[list[str], list[bytes], list[bytes]]] = {}
@@ -594,7 +636,8 @@ class ValkeyStore(Store):
         if not calls:
             return {}
         found: dict[str, Any] = {}
-        for (own, _, _), reply in zip(groups.values(), self._link.run_many(script, calls), strict=True):
+        replies = self._link.run_many(script, calls, again)
+        for (own, _, _), reply in zip(groups.values(), replies, strict=True):
             found.update(zip(own, replied(reply), strict=False))
         return found
 
@@ -602,7 +645,8 @@ class ValkeyStore(Store):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         distinct = iter(dict.fromkeys(keys))
-        size = _BATCH
+        # Of the first ones nobody knows how large they are.
+        size = _BATCH // 4
         while batch := list(islice(distinct, size)):
             total = 0
             for key, value in self._got(batch):
@@ -693,7 +737,10 @@ class ValkeyStore(Store):
                 self._refuse(FOREIGN, ANY, next(iter(batch)))
             return ()
 
-        self._grouped(batch, arguments, scripts.PUT_MANY, replied)
+        try:
+            self._grouped(batch, arguments, scripts.PUT_MANY, replied)
+        except LostError as lost:
+            raise _open(lost) from lost
         for info, _ in batch.values():
             yield info
 
@@ -710,14 +757,14 @@ class ValkeyStore(Store):
                 named = *self._indexes[shard], *(name for _, _, name in names)
 
                 def call(shard: int = shard, named: Any = named, arguments: Any = arguments) -> Any:
-                    return self._link.run(shard, scripts.DELETE, named, arguments, False)
+                    return self._link.run(shard, scripts.DELETE, named, arguments, Again.NEVER)
 
                 total += self._sure(call, lambda reply, own=own: reply == len(own))
         return total
 
     def _clear(self) -> None:
         for page in self._pages("", ""):
-            keys = [member.decode() for member in page]
+            keys = self._decoded(page)
             self._grouped(
                 keys,
                 lambda shard, members: (b"", self._chunks[shard], *members),
@@ -739,7 +786,7 @@ class ValkeyStore(Store):
         arguments = member, _condition(expect), etag.encode(), modified.to_bytes(8, "big"), self._chunks[0]
         keys = origin, name, *self._indexes[0]
         reply = self._sure(
-            lambda: self._link.run(0, scripts.COPY, keys, arguments, False),
+            lambda: self._link.run(0, scripts.COPY, keys, arguments, Again.NEVER),
             lambda reply: isinstance(reply, bytes),
         )
         if reply is None:
@@ -753,12 +800,14 @@ class ValkeyStore(Store):
         try:
             for index in range(number):
                 part = b"%d" % index, b"%d" % (_GUARD * 1000)
-                if not self._link.run(0, scripts.COPY_CHUNK, (chunks, own), part):
+                if not self._link.run(0, scripts.COPY_CHUNK, (chunks, own), part, Again.LOST):
                     raise self._torn(0, source, origin, head)
-            self._put(target, place, [new.packed()], expect, head.expires, own, number)
+        except LostError:
+            raise
         except BaseException:
             self._forget(0, own)
             raise
+        self._put(target, place, [new.packed()], expect, head.expires, own, number)
         return new.info(target)
 
     def _taken(self, reply: Any, expect: Expect, target: str) -> Head:
@@ -777,7 +826,7 @@ class ValkeyStore(Store):
         keys = origin, name, *self._indexes[0]
         arguments = old, new, _condition(expect), self._chunks[0]
         reply = self._sure(
-            lambda: self._link.run(0, scripts.MOVE, keys, arguments, False),
+            lambda: self._link.run(0, scripts.MOVE, keys, arguments, Again.NEVER),
             lambda reply: isinstance(reply, bytes),
         )
         if reply is None:
@@ -790,6 +839,7 @@ def open_tls(
     location: str,
     *,
     prefix: str = "holdall:",
+    db: int | None = None,
     password: str | None = None,
     cluster: bool = False,
     timeout: float = 30.0,
@@ -799,7 +849,7 @@ def open_tls(
 ) -> ValkeyStore:
     """The store that a URI of the scheme `rediss` names: as `valkey`, over TLS."""
     return ValkeyStore(
-        _url("rediss", location),
+        _url("rediss", location, db),
         prefix=prefix,
         password=password,
         cluster=cluster,
@@ -808,6 +858,18 @@ def open_tls(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
     )
+
+
+def open_socket(
+    location: str,
+    *,
+    prefix: str = "holdall:",
+    db: int | None = None,
+    password: str | None = None,
+    timeout: float = 30.0,
+) -> ValkeyStore:
+    """The store that a URI of the scheme `unix` names: as `valkey`, by a socket on this host."""
+    return ValkeyStore(_url(_SOCKET, location, db), prefix=prefix, password=password, timeout=timeout)
 
 
 def _check(attributes: Attributes) -> None:
@@ -834,6 +896,10 @@ def _condition(expect: Expect) -> bytes:
     return b"=" + str(expect).encode("utf-8", "surrogatepass")
 
 
+def _open(lost: LostError) -> StoreUnavailableError:
+    return StoreUnavailableError(f"{lost.message}: nobody can tell whether it is done; look again")
+
+
 def _deleted(reply: Any) -> bool:
     return isinstance(reply, int) and reply > 0
 
@@ -853,11 +919,19 @@ def _sliced(value: bytes, start: int) -> Iterator[Piece]:
         yield view[at : at + CHUNK]
 
 
-def _url(scheme: str, location: str) -> str:
-    """A URL again, of what was decoded: the host follows the last '@', since none can be in it."""
-    userinfo, at, host = location.rpartition("@")
+def _url(scheme: str, location: str, db: int | None = None) -> str:
+    """A URL again, of what was decoded: the host follows the last '@', since none can be in it; the path of a
+    socket follows the first '@/'."""
+    if scheme != _SOCKET:
+        userinfo, at, rest = location.rpartition("@")
+    elif location.startswith("/"):
+        userinfo, at, rest = "", "", quote(location)
+    else:
+        userinfo, at, path = location.partition("@/")
+        at, rest = at[:1], quote(at[1:] + path)
     user, colon, password = userinfo.partition(":")
-    return f"{scheme}://{quote(user, safe='')}{colon}{quote(password, safe='')}{at}{host}"
+    query = "" if db is None else f"?db={db}"
+    return f"{scheme}://{quote(user, safe='')}{colon}{quote(password, safe='')}{at}{rest}{query}"
 
 
 def _parsed(url: str) -> _Address:
@@ -871,22 +945,61 @@ def _parsed(url: str) -> _Address:
         raise InvalidArgumentError(
             "the URL of a server is valkey://user:password@host:port/database"
         ) from None
-    if scheme not in (*_PLAIN, *_TLS):
+    known = (*_PLAIN, *_TLS, _SOCKET)
+    if scheme not in known:
         raise InvalidArgumentError(
-            f"the URL of a server begins with {', '.join(f'{name}://' for name in (*_PLAIN, *_TLS))}"
+            f"the URL of a server begins with {', '.join(f'{name}://' for name in known)}"
         )
-    database = parts.path.strip("/")
-    if database and not (database.isascii() and database.isdigit()):
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    if parts.fragment or [name for name, _ in options] not in ([], ["db"]):
         raise InvalidArgumentError(
-            f"what follows the host is the number of a database, as in {scheme}://localhost:6379/0"
+            "of its options the URL of a ValkeyStore takes 'db' only, and the others are keywords; "
+            "Store.from_uri takes them in the URL. A '#' or '?' in a password is written %23 or %3F"
         )
-    if parts.query or parts.fragment:
-        raise InvalidArgumentError(
-            "ValkeyStore takes its options as keywords; Store.from_uri takes them in the URL"
-        )
+    # The number of a database may be in the path, as in redis-py, or behind it.
+    numbers = [text for _, text in options]
+    if scheme != _SOCKET and parts.path.strip("/"):
+        numbers.append(parts.path.strip("/"))
+    for text in numbers:
+        if not (text.isascii() and text.isdigit()):
+            raise InvalidArgumentError(
+                f"what follows the host is the number of a database, as in {scheme}://localhost:6379/0"
+            )
+    if len({int(text) for text in numbers}) > 1:
+        raise InvalidArgumentError("the URL of a server names two databases")
+    database = int(numbers[0]) if numbers else 0
+    if port == 0:
+        raise InvalidArgumentError("a server has no port 0")
     username = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
-    return _Address(scheme in _TLS, host or "localhost", port or 6379, int(database or 0), username, password)
+    if scheme == _SOCKET:
+        if host or port or not parts.path.strip("/"):
+            raise InvalidArgumentError("the URL of a socket is unix:///path/to/socket?db=0")
+        return _Address(False, "localhost", 0, database, username, password, unquote(parts.path))
+    return _Address(scheme in _TLS, host or "localhost", port or 6379, database, username, password)
+
+
+def _check_files(authority: str | None, certificate: str | None, key: str | None) -> None:
+    """Read the files of TLS as each connection will."""
+    if key is not None and certificate is None:
+        raise InvalidArgumentError("tls_key is the key of tls_certificate; give both")
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if authority is not None:
+            context.load_verify_locations(authority)
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(f"tls_ca={authority!r} has no certificates (PEM): {error}") from error
+    try:
+        if certificate is not None:
+            # Without a password OpenSSL would ask for it at the terminal.
+            context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"tls_certificate={certificate!r} and tls_key={key!r} hold no certificate and its key "
+            f"(PEM, without a password): {error}"
+        ) from error
 
 
 def _own(
@@ -911,6 +1024,14 @@ def _own(
             "ssl_certfile": tls["tls_certificate"],
             "ssl_keyfile": tls["tls_key"],
         }
+    if address.path is not None:
+        del options["socket_keepalive"]
+        options["path"] = address.path
+
+        def connect_here(host: str, port: int) -> Any:
+            return library.UnixDomainSocketConnection(**options)
+
+        return connect_here, [(address.path, 0)], library.exceptions
     kind = library.SSLConnection if address.tls else library.Connection
 
     def connect(host: str, port: int) -> Any:
@@ -919,26 +1040,40 @@ def _own(
     return connect, [(address.host, address.port)], library.exceptions
 
 
-def _injected(client: Any) -> tuple[Callable[[str, int], Any], list[tuple[str, int]], Any, bool]:
-    """The same of a client that was passed in, and whether it is a cluster's."""
+def _injected(
+    client: Any, timeout: float
+) -> tuple[
+    Callable[[str, int], Any],
+    list[tuple[str, int]],
+    Any,
+    bool,
+    Callable[[str, int], tuple[str, int]] | None,
+]:
+    """The same of a client that was passed in, whether it is a cluster's, and how it maps addresses."""
+    modules = [kind.__module__ for kind in type(client).__mro__]
     package = next(
-        (
-            root
-            for root in (kind.__module__.partition(".")[0] for kind in type(client).__mro__)
-            if root in ("redis", "valkey")
-        ),
-        None,
+        (root for root in (name.partition(".")[0] for name in modules) if root in ("redis", "valkey")), None
     )
     nodes, pool = getattr(client, "nodes_manager", None), getattr(client, "connection_pool", None)
-    if package is None or (nodes is None and pool is None) or ".asyncio" in type(client).__module__:
+    if (
+        package is None
+        or (nodes is None and pool is None)
+        or any(name.startswith(f"{package}.asyncio") for name in modules)
+    ):
+        hint = "; of a Sentinel pass master_for(...)" if "sentinel" in type(client).__module__ else ""
         raise InvalidArgumentError(
             "a server is a URL, or a synchronous client of redis-py or valkey-py, "
-            f"not {type(client).__name__}"
+            f"not {type(client).__name__}{hint}"
         )
     library = driver(package)
+
+    def patient(settings: dict[str, Any]) -> dict[str, Any]:
+        # A client without a timeout would wait for a dead server for ever.
+        return settings if settings.get("socket_timeout") else {**settings, "socket_timeout": timeout}
+
     if nodes is not None:
         seeds = [(node.host, node.port) for node in client.get_nodes()]
-        settings = dict(client.get_connection_kwargs())
+        settings = patient(client.get_connection_kwargs())
         single = library.Redis if package == "redis" else library.Valkey
         pools: dict[tuple[str, int], Any] = {}
 
@@ -948,16 +1083,14 @@ def _injected(client: Any) -> tuple[Callable[[str, int], Any], list[tuple[str, i
                 made = pools[host, port] = single(host=host, port=port, **settings).connection_pool
             return made.connection_class(**made.connection_kwargs)
 
-        return connect_to, seeds, library.exceptions, True
+        return connect_to, seeds, library.exceptions, True, nodes.remap_host_port
     assert pool is not None
-    at, kind = pool.connection_kwargs, pool.connection_class
+    kind = pool.connection_class
 
     def connect(host: str, port: int) -> Any:
-        return kind(**at)
+        return kind(**patient(pool.connection_kwargs))
 
-    return (
-        connect,
-        [(at.get("host") or at.get("path") or "localhost", at.get("port", 0))],
-        library.exceptions,
-        False,
-    )
+    at = pool.connection_kwargs
+    name = getattr(pool, "service_name", None) or at.get("host") or at.get("path") or "localhost"
+    seeds = [(name, 0 if hasattr(pool, "service_name") or at.get("path") else at.get("port", 6379))]
+    return connect, seeds, library.exceptions, False, None
