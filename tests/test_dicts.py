@@ -43,6 +43,7 @@ from holdall.errors import (
     InvalidDataError,
     InvalidKeyError,
     PartialWriteError,
+    ReadOnlyError,
     StoreUnavailableError,
 )
 from holdall.layers.prefix import PrefixStore
@@ -167,6 +168,15 @@ def test_only_blobs_are_put(d: BlobDict) -> None:
     assert not d
 
 
+def test_an_update_with_one_bad_key_puts_nothing(d: BlobDict) -> None:
+    """Each media type is a call of its own, and all keys are checked before the first."""
+    for bad in ("../b", "", 5):
+        blobs: Any = {"a": StrBlob("x"), bad: JsonDictBlob({}), "c": BytesBlob(b"")}
+        with pytest.raises(InvalidKeyError):
+            d.update(blobs)
+        assert list(d) == []
+
+
 def test_equality_is_identity(d: BlobDict) -> None:
     assert d == d
     assert d != InMemoryBlobDict()
@@ -179,6 +189,73 @@ def test_search_is_by_glob(d: BlobDict) -> None:
     assert list(d.search("*.txt")) == ["a.txt"]
     assert list(d.search("**/*.txt")) == ["a.txt", "b/c.txt", "b/e/f.txt"]
     assert list(d.search("b/*")) == ["b/c.txt", "b/d.png"]
+
+
+PROGRAM = """
+def use(d, BytesBlob, StrBlob):
+    assert len(d) == 0
+    d["a.txt"] = StrBlob("one")
+    d["folder/b.bin"] = BytesBlob(b"two")
+    assert len(d) == 2
+    assert "a.txt" in d and "folder/b.bin" in d and "c" not in d
+    assert d.get("a.txt", None).as_bytes() == b"one"
+    assert d.get("c") is None and d.get("c", default=5) == 5
+    assert d["folder/b.bin"].as_bytes() == b"two"
+    assert sorted(key for key in d) == ["a.txt", "folder/b.bin"]
+    assert d.pop("a.txt", None).as_bytes() == b"one" and d.pop("a.txt", 7) == 7
+    for call in (lambda: d["a.txt"], lambda: d.pop("a.txt"), lambda: d.__delitem__("a.txt")):
+        try:
+            call()
+        except KeyError:
+            continue
+        raise AssertionError
+    del d["folder/b.bin"]
+    assert not list(d)
+"""
+
+
+def test_a_program_for_blob_dict_needs_another_import_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ValkeyServer() as server:
+        made = f"""
+from datetime import timedelta
+from pathlib import Path
+from holdall import BytesBlob, StrBlob
+from holdall import GitBlobDict, InMemoryBlobDict, LocalPath, MultiReplicaBlobDict, PathBlobDict
+from holdall import ValkeyBlobDict, VulkeyBlobDict
+
+use(InMemoryBlobDict(), BytesBlob, StrBlob)
+use(InMemoryBlobDict(ttl=timedelta(hours=1)), BytesBlob, StrBlob)
+use(PathBlobDict(Path("plain")), BytesBlob, StrBlob)
+path = PathBlobDict(LocalPath("local"), compression=True, ttl=timedelta(days=1), blob_class=BytesBlob)
+path.create()
+use(path, BytesBlob, StrBlob)
+path.delete()
+git = GitBlobDict(LocalPath("git"), user_name="Ada", user_email="ada@example.org")
+git.create()
+use(git, BytesBlob, StrBlob)
+git["a"] = BytesBlob(b"1")
+git["a"] = BytesBlob(b"2")
+assert (git["a", "HEAD~1"], git["a", 0], git["a", -1]) == (b"1", b"1", b"2")
+server = dict(host="127.0.0.1", port={server.port})
+use(ValkeyBlobDict(ttl=timedelta(hours=1), client_kwargs=server), BytesBlob, StrBlob)
+use(VulkeyBlobDict(client_kwargs=server), BytesBlob, StrBlob)
+replicas = MultiReplicaBlobDict({{"cache": InMemoryBlobDict(), "origin": PathBlobDict(LocalPath("origin"))}})
+use(replicas, BytesBlob, StrBlob)
+"""
+        exec(PROGRAM + made, {})
+
+
+def test_the_hierarchy_of_blobs() -> None:
+    below = {
+        BytesBlob: {StrBlob, JsonDictBlob, JsonModelBlob, YamlDictBlob, AudioBlob, ImageBlob, VideoBlob},
+        StrBlob: {JsonDictBlob, JsonModelBlob, YamlDictBlob},
+    }
+    kinds = below[BytesBlob] | {BytesBlob}
+    for kind in kinds:
+        assert {each for each in kinds if issubclass(each, kind)} == {kind} | below.get(kind, set())
 
 
 # --- which class a blob is ---
@@ -309,6 +386,43 @@ def test_create_and_delete(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
     assert d["a"] == BytesBlob(b"2")
 
 
+def test_a_folder_that_is_a_link_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a").write_text("1")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    d = PathBlobDict(tmp_path / "link")
+    with pytest.raises(StoreUnavailableError, match="can't be deleted"):
+        d.delete()
+    assert d["a"] == BytesBlob(b"1")
+
+
+def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    d = PathBlobDict(tmp_path / "in" / "folder")
+    (tmp_path / "in").write_text("a file")
+    with pytest.raises(StoreUnavailableError, match="can't be made"):
+        d.create()
+
+
+def test_a_closed_dict_makes_and_deletes_no_folder(tmp_path: Path) -> None:
+    with PathBlobDict(tmp_path / "a") as d:
+        d.create()
+    for call in (d.create, d.delete):
+        with pytest.raises(StoreUnavailableError, match="closed"):
+            call()
+    assert (tmp_path / "a").is_dir()
+
+
+def test_a_medium_that_is_only_read_keeps_its_folder(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("in/a", b"1")
+    d = PathBlobDict(UPath("zip://in/deep", fo=str(tmp_path / "x.zip")))
+    for call in (d.create, d.delete):
+        with pytest.raises(ReadOnlyError):
+            call()
+
+
 def test_no_root_is_deleted() -> None:
     with pytest.raises(InvalidArgumentError, match="no folder"):
         PathBlobDict("/").delete()
@@ -360,6 +474,19 @@ def test_a_file_expires_by_its_age(tmp_path: Path) -> None:
     assert plain["new.txt"] == BytesBlob(b"new")
     d["new.txt"] = StrBlob("renewed")
     assert list(d) == ["new.txt"]
+
+
+@pytest.mark.parametrize("compression", [False, True])
+def test_a_purge_deletes_what_has_expired(tmp_path: Path, compression: bool) -> None:
+    import os
+
+    d = PathBlobDict(tmp_path, ttl=60, compression=compression)
+    d.update({"old": BytesBlob(b"1"), "new": BytesBlob(b"2")})
+    os.utime(tmp_path / "old", (0, 0))
+    assert (d.purge(), d.purge()) == (1, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert PathBlobDict(tmp_path).purge() == 0
+    assert InMemoryBlobDict(ttl=60).purge() == 0
 
 
 def test_memory_expires(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,6 +708,55 @@ def test_calls_of_some_replicas_by_name(cache: BlobDict, origin: BlobDict) -> No
     assert list(d.replicas) == ["cache", "origin"]
 
 
+def test_replicas_by_name_that_refuse_a_blob_or_a_key(cache: BlobDict, tmp_path: Path) -> None:
+    texts = PathBlobDict(tmp_path, blob_class=StrBlob)
+    d = MultiReplicaBlobDict({"cache": cache, "texts": texts})
+    names = {"cache", "texts"}
+    with pytest.raises(TypeError, match="takes a StrBlob"):
+        d.put("a", BytesBlob(b"1"), replica_names=names)
+    for bad in ("../a", ""):
+        with pytest.raises(InvalidKeyError):
+            d.put(bad, StrBlob("1"), replica_names=names)
+    wrong: Any = 5
+    with pytest.raises(InvalidArgumentError, match="set of names"):
+        d.get("a", replica_names=wrong)
+    assert (len(cache), len(texts)) == (0, 0)
+    assert d.get("a", "none", replica_names=()) == "none"
+    with pytest.raises(KeyError):
+        d.pop("a", replica_names=())
+
+
+def test_replicas_by_name_of_which_one_is_away(cache: BlobDict, caplog: pytest.LogCaptureFixture) -> None:
+    store = Broken(MemoryStore())
+    middle = InMemoryBlobDict()
+    d = MultiReplicaBlobDict({"near": cache, "middle": middle, "far": BlobDict(store)})
+    d["a"] = BytesBlob(b"1")
+    store.away = True
+    with pytest.raises(PartialWriteError) as caught:
+        d.put("b", BytesBlob(b"2"), replica_names=["far", "near", "middle"])
+    assert (list(caught.value.failures), caught.value.written) == (["far"], ("near", "middle"))
+    assert caught.value.key == "b"
+    # What can't be deleted everywhere is still in the first one: nothing is lost with the error.
+    with pytest.raises(PartialWriteError):
+        d.pop("a", replica_names=["near", "far"])
+    assert cache["a"] == BytesBlob(b"1")
+    # One that is away doesn't hide what another one has.
+    d2 = MultiReplicaBlobDict({"far": BlobDict(store), "near": cache})
+    assert d2.get("b", replica_names=["far", "near"]) == BytesBlob(b"2")
+    assert d2.contains("b", replica_names=["far", "near"])
+    assert "'far' failed to answer" in caplog.text
+    with pytest.raises(StoreUnavailableError):
+        d2.get("absent", replica_names=["far", "near"])
+    with pytest.raises(StoreUnavailableError):
+        d2.pop("b", replica_names=["far", "near"])
+    assert "b" in cache
+    with pytest.raises(StoreUnavailableError):
+        d.put("c", BytesBlob(b""), replica_names={"far"})
+    with pytest.raises(PartialWriteError):
+        d.clear(replica_names=["far", "near"])
+    assert (len(cache), len(middle)) == (0, 2)
+
+
 def test_a_replica_that_is_away(cache: BlobDict, caplog: pytest.LogCaptureFixture) -> None:
     store = Broken(MemoryStore())
     d = MultiReplicaBlobDict({"near": BlobDict(store), "far": cache})
@@ -670,6 +846,15 @@ def test_versions_of_a_blob(tmp_path: Path, compression: bool | str) -> None:
             d["a.txt", "no-such-revision"]
         with pytest.raises(InvalidArgumentError):
             d["a.txt", 1.5]  # type: ignore[index]
+        for no_pair in (("a.txt",), ("a.txt", "HEAD", "x")):
+            calls: list[Callable[[Any], object]] = [d.get, d.__contains__, d.__getitem__]
+            for call in calls:
+                with pytest.raises(InvalidKeyError, match="pair"):
+                    call(no_pair)
+        # Moments that no calendar has are before the first version, or after the last.
+        assert d.get(("a.txt", timedelta.max)) is None
+        assert d.get(("a.txt", datetime.min)) is None
+        assert d["a.txt", timedelta.min] == d["a.txt", datetime.max] == StrBlob("three")
         messages = [revision.message for revision in d.history("a.txt")]
         assert messages == ["Update a.txt", "Update a.txt", "Add a.txt"]
         assert {revision.author for revision in d.history("a.txt")} == {"Ada"}

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _DEADLINE = 90.0
+_UNREADY = "problem getting command descriptions from mon"
 _PROGRAMS = ("monmaptool", "ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin")
 
 CREDENTIALS = {
@@ -87,9 +88,15 @@ def ceph() -> Iterator[str]:
 
         def run(program: str, *arguments: str) -> None:
             command = [program, "-c", str(folder / "ceph.conf"), *arguments]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{' '.join(command)} failed: {done.stderr or done.stdout}")
+            end = time.monotonic() + _DEADLINE
+            while True:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE, check=False)
+                if not done.returncode:
+                    return
+                # A monitor that has just begun may refuse whoever asks it.
+                if _UNREADY not in done.stderr or time.monotonic() > end:
+                    raise RuntimeError(f"{' '.join(command)} failed: {done.stderr or done.stdout}")
+                time.sleep(0.2)
 
         def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((folder / f"{program}.log").open("wb"))

@@ -9,18 +9,22 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from azure.core.exceptions import ResourceExistsError
-from cloudpathlib import AzureBlobClient, AzureBlobPath, S3Client, S3Path
+from cloudpathlib import AzureBlobClient, AzureBlobPath, CloudPath, S3Client, S3Path
 from tests.servers.azurite import azurite
 from tests.servers.ceph import CREDENTIALS, ceph
+from tests.servers.proxy import Proxy
 from upath import UPath
 
 from holdall.blobs import JsonDictBlob, StrBlob
@@ -64,11 +68,11 @@ def s3(patch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def azure(patch: pytest.MonkeyPatch) -> Iterator[None]:
+def azure(patch: pytest.MonkeyPatch) -> Iterator[str]:
     with azurite() as connection:
         patch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
         patch.setattr(AzureBlobClient, "_default_client", None)
-        yield
+        yield connection
 
 
 @cache
@@ -111,6 +115,105 @@ class TestAzure(StoreSuite):
 
     def make(self, place: Path) -> Store:
         return PathStore(AzureBlobPath(f"az://{container(place)}"))
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods of all requests that this process makes."""
+    made: list[str] = []
+    ask = HTTPConnection.putrequest
+
+    def told(connection: HTTPConnection, method: str, *arguments: Any, **options: Any) -> None:
+        made.append(method)
+        ask(connection, method, *arguments, **options)
+
+    monkeypatch.setattr(HTTPConnection, "putrequest", told)
+    return made
+
+
+# --- both clouds ---
+
+
+@pytest.fixture(params=["s3", "azure"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> CloudPath:
+    """A folder of a bucket that is empty."""
+    request.getfixturevalue(request.param)
+    if request.param == "s3":
+        return S3Path(f"s3://{bucket(tmp_path)}/in")
+    return AzureBlobPath(f"az://{container(tmp_path)}/in")
+
+
+def test_a_small_read_is_one_request(folder: CloudPath, requests: list[str]) -> None:
+    with PathStore(folder) as store:
+        store["a"] = b"0123456789"
+        reads: list[tuple[Callable[[], object], object]] = [
+            (lambda: store["a"], b"0123456789"),
+            (lambda: store.get_range("a", 2, 5), b"234"),
+            (lambda: store.get_range("a", 7), b"789"),
+            (lambda: store.get_range("a", 0, 10**30), b"0123456789"),
+            (lambda: store.get("absent"), None),
+        ]
+        for read, expected in reads:
+            requests.clear()
+            assert read() == expected
+            assert requests == ["GET"]
+        infos = [store._read("a", *part)[0] for part in ((0, None), (2, 5), (-3, None), (7, None))]
+        assert infos == [store.info("a")] * 4
+        for part in ((-11, None), (-11, 5)):
+            with pytest.raises(InvalidArgumentError, match="before the first of 10 bytes"):
+                store.get_range("a", *part)
+        assert store.get_range("a", 10, 12) == store.get_range("a", 10**30) == b""
+
+
+def test_many_at_once(folder: CloudPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ten are under way at once: each waits for nine others.
+    together = threading.Barrier(10, timeout=30)
+    with PathStore(folder) as store:
+        for meeting in ("_write", "_read", "_delete"):
+            act = getattr(store, meeting)
+
+            def met(*arguments: Any, act: Any = act) -> Any:
+                together.wait()
+                return act(*arguments)
+
+            monkeypatch.setattr(store, meeting, met)
+        blobs = {str(number): b"%d" % number for number in range(20)}
+        assert list(store.put_many(blobs)) == list(blobs)
+        assert store.get_many(blobs) == blobs
+        assert store.delete_many(blobs) == 20
+
+
+def test_many_of_which_some_are_large(folder: CloudPath) -> None:
+    blobs = {str(number): bytes([number]) * (MIB * (number % 3)) for number in range(12)}
+    with PathStore(folder) as store:
+        assert [info.size for info in store.put_many(blobs).values()] == list(map(len, blobs.values()))
+        assert store.get_many([*blobs, "absent"]) == blobs
+
+
+def test_many_into_a_bucket_that_is_not_there(folder: CloudPath) -> None:
+    nowhere = type(folder)(f"{folder.cloud_prefix}no-such-bucket-here")
+    with PathStore(nowhere) as store:
+        for call in (
+            lambda: store.put_many({"a": b"", "b": b""}),
+            lambda: store.get_many(["a", "b"]),
+        ):
+            with pytest.raises(StoreUnavailableError, match="no bucket") as caught:
+                call()
+            assert caught.value.key == "a"
+            assert "'b'" in str(caught.value)
+
+
+def test_a_folder_goes_with_all_that_is_in_it(folder: CloudPath) -> None:
+    with PathStore(folder.parent) as top:
+        beside = ["in", "in.txt", "inner/a"]
+        top.put_many(dict.fromkeys([*beside, "in/a", *(f"in/b/{number}" for number in range(1010))], b""))
+        d = PathBlobDict(folder)
+        assert len(d) == 1011
+        d.delete()
+        assert list(top) == beside
+        d.delete()
+    with pytest.raises(StoreUnavailableError, match="no bucket"):
+        PathBlobDict(type(folder)(f"{folder.cloud_prefix}no-such-bucket-here/in")).delete()
 
 
 # --- which store it is ---
@@ -243,6 +346,56 @@ def test_errors_say_what_to_do(s3: str, name: str, monkeypatch: pytest.MonkeyPat
             call()
 
 
+def test_s3_that_does_not_answer_is_not_waited_for(s3: str) -> None:
+    from botocore.config import Config
+
+    def timeout(client: S3Client) -> float:
+        store: Any = PathStore(S3Path("s3://bucket", client=client))
+        return store._boto3().meta.config.connect_timeout
+
+    assert timeout(S3Client(endpoint_url=s3)) == 5
+    patient = boto3.session.Session()
+    patient._session.set_default_client_config(Config(connect_timeout=33))  # type: ignore[attr-defined]
+    assert timeout(S3Client(boto3_session=patient, endpoint_url=s3)) == 33
+
+
+@pytest.mark.parametrize("cuts", [1, 3, 100])
+def test_a_read_that_breaks_off_goes_on_with_the_same_version(s3: str, name: str, cuts: int) -> None:
+    data = os.urandom(MIB) * 9
+    with contextlib.closing(Proxy(int(s3.rpartition(":")[2]))) as proxy:
+        client = S3Client(endpoint_url=f"http://127.0.0.1:{proxy.port}")
+        with (
+            PathStore(S3Path(f"s3://{name}", client=client)) as store,
+            PathStore(S3Path(f"s3://{name}")) as other,
+        ):
+            other["a"] = data
+            left, seen = [cuts], [0]
+
+            def cut(way: str, passed: bytes) -> bool:
+                seen[0] += len(passed)
+                if way == "reply" and left[0] and seen[0] > 2 * MIB:
+                    left[0], seen[0] = left[0] - 1, 0
+                    return True
+                return False
+
+            proxy.cut = cut
+            if cuts == 100:
+                with pytest.raises(StoreUnavailableError, match="can't read"):
+                    store.get("a")
+                return
+            assert store["a"] == data
+            assert left == [0]
+            left[0], seen[0] = 1, 0
+            assert store.get_range("a", 5, -5) == data[5:-5]
+            # Another version is never the rest of this one.
+            left[0], seen[0] = 1, 0
+            chunks = store.chunks("a")
+            assert next(chunks) == data[:MIB]
+            other["a"] = data[::-1]
+            with pytest.raises(StoreUnavailableError, match="can't read"):
+                list(chunks)
+
+
 def test_a_client_of_its_own_does_not_travel(s3: str, name: str) -> None:
     with PathStore(S3Path(f"s3://{name}", client=S3Client(endpoint_url=s3))) as store:
         store["a"] = b"1"
@@ -311,6 +464,69 @@ def test_azure_names_that_others_gave(tmp_path: Path) -> None:
         assert store["c."] == "in/c\uff0e".encode()
         store["n.tar.gz"] = b"no archive"
         assert store["n.tar.gz"] == b"no archive"
+
+
+def test_a_delete_whose_answer_is_lost_is_not_told_as_done_by_nobody(
+    azure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    port = int(azure.rpartition(":")[2].partition("/")[0])
+    with contextlib.closing(Proxy(port)) as proxy:
+        client = AzureBlobClient(connection_string=azure.replace(f":{port}/", f":{proxy.port}/"))
+        with PathStore(AzureBlobPath(f"az://{container(tmp_path)}", client=client)) as store:
+            store["a"] = b"1"
+            proxy.cut = lambda way, data: way == "reply"
+            with pytest.raises(StoreUnavailableError, match="can't delete"):
+                store.delete("a")
+            proxy.cut = lambda way, data: False
+            assert "a" not in store
+
+
+@pytest.mark.usefixtures("azure")
+def test_what_azure_refuses_for_good_is_not_tried_for_ever(tmp_path: Path) -> None:
+    box = container(tmp_path)
+    with PathStore(AzureBlobPath(f"az://{box}")) as store:
+        store["a"] = b"old"
+        blob = AzureBlobClient.get_default_client().service_client.get_blob_client(box, "a")
+        lease = blob.acquire_lease()
+        calls: list[Callable[[], object]] = [
+            lambda: store.put("a", b"new"),
+            lambda: store.put("a", iter([b"x" * MIB] * 6)),
+            lambda: store.delete("a"),
+            lambda: store.put_many({"a": b"new", "b": b""}),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError, match=r"'a': .* lease"):
+                call()
+        lease.release()
+        assert store["a"] == b"old"
+        blob.set_standard_blob_tier("Archive")
+        for call in (lambda: store["a"], lambda: store.get_range("a", -1)):
+            with pytest.raises(StoreUnavailableError, match="archived"):
+                call()
+
+
+def test_azure_that_is_away_is_told_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    client = AzureBlobClient(
+        connection_string="DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;"
+        "BlobEndpoint=http://127.0.0.1:9/a;"
+    )
+    store = PathStore(AzureBlobPath("az://box", client=client))
+    calls: list[Callable[[], object]] = [
+        lambda: store["a"],
+        lambda: store.info("a"),
+        lambda: store.put("a", b""),
+        lambda: store.put("a", iter([b"x" * MIB] * 6)),
+        lambda: list(store),
+        lambda: store.delete("a"),
+    ]
+    for call in calls:
+        waits.clear()
+        with pytest.raises(StoreUnavailableError, match="port=9"):
+            call()
+        assert sum(waits) < 30
 
 
 @pytest.mark.usefixtures("azure")

@@ -7,8 +7,11 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +156,122 @@ def test_a_read_that_meets_a_new_version_is_of_one(
         met.clear()
         monkeypatch.setattr(storage.Blob, "upload_from_string", lambda *_: box.blob("a").delete())
         assert store.get("a") is None
+
+
+def test_a_read_is_one_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[str] = []
+    ask = HTTPConnection.putrequest
+
+    def told(connection: HTTPConnection, method: str, url: str, **options: Any) -> None:
+        # Google's library asks once in the background what kind of bucket it is.
+        if "/o/" in url:
+            requests.append(method)
+        ask(connection, method, url, **options)
+
+    with PathStore(GSPath(f"gs://{name}")) as store:
+        store["a"] = b"0123456789"
+        store["empty"] = b""
+        store["big"] = b"x" * 6 * MIB
+        monkeypatch.setattr(HTTPConnection, "putrequest", told)
+        reads: list[tuple[Callable[[], object], object]] = [
+            (lambda: store["a"], b"0123456789"),
+            (lambda: store["empty"], b""),
+            (lambda: len(store["big"]), 6 * MIB),
+            (lambda: store.get_range("a", 2, 5), b"234"),
+            (lambda: store.get_range("a", 7), b"789"),
+            (lambda: store.get_range("a", 0, 10**30), b"0123456789"),
+        ]
+        for read, expected in reads:
+            requests.clear()
+            assert read() == expected
+            assert requests == ["GET"]
+        infos = [store._read("a", *part)[0] for part in ((0, None), (2, 5), (-3, None), (7, None))]
+        assert infos == [store.info("a")] * 4 == [next(store.list("a"))] * 4
+        assert store.get_range("empty", 0, 5) == store.get_range("a", 10, 12) == b""
+        assert store.get("absent") is None
+
+
+def test_an_answer_without_what_a_blob_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's library may come to keep the headers to itself."""
+    from holdall.stores.path import google as module
+
+    monkeypatch.setattr(module, "_answering", lambda: storage.Blob)
+    monkeypatch.setattr(storage.Blob, "answer", {}, raising=False)
+    with PathStore(GSPath(f"gs://{name}")) as store:
+        store["a"] = b"0123456789"
+        assert (store["a"], store.get_range("a", 2, 5)) == (b"0123456789", b"234")
+
+
+def test_many_at_once(name: str) -> None:
+    together = threading.Barrier(10, timeout=30)
+    with PathStore(GSPath(f"gs://{name}")) as store:
+
+        def meeting(act: Callable[..., Any]) -> Callable[..., Any]:
+            def met(*arguments: Any) -> Any:
+                # Ten are under way at once: each waits for nine others.
+                together.wait()
+                return act(*arguments)
+
+            return met
+
+        inner: Any = store
+        for call in ("_write", "_read", "_delete"):
+            setattr(inner, call, meeting(getattr(store, call)))
+        blobs = {str(number): b"%d" % number for number in range(20)}
+        assert list(store.put_many(blobs)) == list(blobs)
+        assert store.get_many(blobs) == blobs
+        assert store.delete_many(blobs) == 20
+
+
+def test_many_of_which_some_are_large(name: str) -> None:
+    blobs = {str(number): bytes([number]) * (MIB * (number % 3)) for number in range(12)}
+    with PathStore(GSPath(f"gs://{name}")) as store:
+        assert [info.size for info in store.put_many(blobs).values()] == list(map(len, blobs.values()))
+        assert store.get_many([*blobs, "absent"]) == blobs
+    with (
+        PathStore(GSPath("gs://no-such-bucket-here")) as nowhere,
+        pytest.raises(StoreUnavailableError, match="no bucket") as caught,
+    ):
+        nowhere.put_many({"a": b"", "b": b""})
+    assert caught.value.key == "a"
+    assert "'b'" in str(caught.value)
+
+
+def test_a_folder_goes_with_all_that_is_in_it(box: Any, name: str) -> None:
+    beside = ["in", "in.txt", "inner/a"]
+    for key in (*beside, "in/", "in/b//c"):
+        box.blob(key).upload_from_string(b"")
+    with PathBlobDict(GSPath(f"gs://{name}/in")) as d:
+        d.store.put_many({f"{number}": b"" for number in range(100)})
+        d.delete()
+        assert [each.name for each in box.list_blobs()] == beside
+        d.delete()
+    with pytest.raises(StoreUnavailableError, match="no bucket"):
+        PathBlobDict(GSPath("gs://no-such-bucket-here/in")).delete()
+
+
+def test_who_is_away_is_given_up_soon(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    from holdall.stores.path import google as module
+
+    assert module._PATIENCE <= 10
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    client = storage.Client(
+        "testing", AnonymousCredentials(), client_options={"api_endpoint": "http://127.0.0.1:9"}
+    )
+    store = PathStore(GSPath(f"gs://{name}", client=GSClient(storage_client=client)))
+    calls: list[Callable[[], object]] = [
+        lambda: store["a"],
+        lambda: store.put("a", b""),
+        lambda: store.put("a", iter([b"x" * MIB] * 6)),
+        lambda: list(store),
+        lambda: store.delete("a"),
+    ]
+    for call in calls:
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="port=9"):
+            call()
+        # The library waits for a second or two, and then tries again.
+        assert time.monotonic() - begun < 30
 
 
 def test_of_those_who_delete_one_is_told(name: str) -> None:

@@ -17,6 +17,7 @@ from tests.servers.ceph import CREDENTIALS, ceph
 from tests.servers.google import environment, google, make_bucket
 from upath import UPath
 
+from holdall.dicts import PathBlobDict
 from holdall.errors import InvalidKeyError, StoreUnavailableError
 from holdall.store import Can
 from holdall.stores.path import PathStore
@@ -86,7 +87,7 @@ def store(folder: UPath) -> Iterator[PathStore]:
 
 
 def test_what_a_store_does(store: PathStore) -> None:
-    assert store.can == Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE
+    assert store.can == Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.BULK
     assert list(store) == []
     info = store.put("a/b.txt", b"0123456789")
     store.update({"a.txt": b"", "a/c/d": b"x" * 70_000, "z": b"last"})
@@ -108,6 +109,28 @@ def test_what_a_store_does(store: PathStore) -> None:
     assert "a" not in store
     store.clear()
     assert not store
+
+
+def test_a_folder_goes_with_all_that_is_in_it(folder: UPath, store: PathStore) -> None:
+    with PathStore(folder.parent) as top:
+        beside = ["in", "in.txt", "inner/a"]
+        top.put_many(dict.fromkeys([*beside, "in/a", *(f"in/b/{number}" for number in range(30))], b""))
+        # What fsspec has listed before says nothing of what is there now.
+        list(folder.parent.iterdir())
+        store["late"] = b""
+        assert len(store) == 32
+        d = PathBlobDict(folder)
+        d.delete()
+        assert list(top) == beside
+        d.delete()
+        assert list(top) == beside
+
+
+def test_many_at_once(store: PathStore) -> None:
+    blobs = {str(number): bytes([number]) * (MIB * (number % 3)) for number in range(12)}
+    assert [info.size for info in store.put_many(blobs).values()] == list(map(len, blobs.values()))
+    assert store.get_many([*blobs, "absent"]) == blobs
+    assert store.delete_many([*blobs, "absent"]) == 12
 
 
 def test_a_large_blob_streams(store: PathStore) -> None:

@@ -15,6 +15,7 @@ from collections.abc import (
 )
 from datetime import timedelta
 from enum import Enum
+from functools import cached_property
 from typing import Any, Final, Self, TypeVar, cast, overload
 
 from holdall.blobs import BytesBlob
@@ -85,8 +86,9 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         if not isinstance(kind, type) or not issubclass(kind, BytesBlob):
             raise InvalidArgumentError(f"blob_class is a class of blobs, not {blob_class!r}")
         self._owned: Store | None = None
+        self._expiring: ExpiringStore | None = None
         if ttl is not None:
-            store = ExpiringStore(store, ttl)
+            store = self._expiring = ExpiringStore(store, ttl)
         if compression:
             store = CompressedStore(store, "zstd" if compression is True else compression)
         self._store = store
@@ -122,7 +124,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
     def _wrap(self, key: str, data: bytes, media_type: str | None) -> BytesBlob:
         kind = self._class_of(key, media_type)
         arguments = self._blob_class_args if kind is self._blob_class else {}
-        return BytesBlob(data).as_blob(kind, arguments)
+        return kind(data, **arguments)
 
     def _checked_blob(self, key: str, blob: object) -> BytesBlob:
         if not isinstance(blob, BytesBlob):
@@ -135,14 +137,18 @@ class BlobDict(MutableMapping[str, BytesBlob]):
             )
         return blob
 
+    @cached_property
+    def _keeps_types(self) -> bool:
+        """Whether the store keeps media types; to ask it at every call takes as long as a put in memory."""
+        return Can.ATTRIBUTES in self._store.can
+
     def _media_type_of(self, blob: BytesBlob) -> str | None:
         # Of bytes that could be anything, the key tells more.
-        known = Can.ATTRIBUTES in self._store.can and type(blob) is not BytesBlob
-        return blob.media_type if known else None
+        return None if type(blob) is BytesBlob or not self._keeps_types else blob.media_type
 
     def _fetch(self, key: str) -> BytesBlob | None:
         store = self._store
-        if Can.ATTRIBUTES not in store.can:
+        if not self._keeps_types:
             data = store.get(key)
             return None if data is None else self._wrap(key, data, None)
         found = self._read(key)
@@ -222,7 +228,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
 
     def _take(self, key: str) -> BytesBlob | None:
         store = self._store
-        if Can.ATTRIBUTES not in store.can:
+        if not self._keeps_types:
             data = store.pop(key, None)
             return None if data is None else self._wrap(key, data, None)
         while (found := self._read(key)) is not None:
@@ -264,7 +270,8 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         """Put many blobs, as `dict.update` takes them: in one round trip, transaction or commit where the
         store has one."""
         blobs = {**dict(other), **more}
-        checked = {key: self._checked_blob(key, blob) for key, blob in blobs.items()}
+        # All of them before the first is put, since each media type is a call of its own.
+        checked = {self._store._checked(key): self._checked_blob(key, blob) for key, blob in blobs.items()}
         kinds: dict[str | None, dict[str, bytes]] = {}
         for key, blob in checked.items():
             kinds.setdefault(self._media_type_of(blob), {})[key] = blob.as_bytes()
@@ -274,6 +281,19 @@ class BlobDict(MutableMapping[str, BytesBlob]):
     def clear(self) -> None:
         """Delete every blob of this dict, and nothing else in the folder, repository or server."""
         self._store.clear()
+
+    def purge(self) -> int:
+        """Delete what has outlived this dict's ttl; how many blobs that were. Where the store keeps expiries,
+        there is nothing to do: it deletes what has expired itself.
+
+        Raises:
+            UnsupportedOperation: The store can't delete by ETag, so that a purge could take what is new.
+
+        >>> from holdall import InMemoryBlobDict
+        >>> InMemoryBlobDict(ttl=60).purge()
+        0
+        """
+        return 0 if self._expiring is None else self._expiring.purge()
 
     def values(self) -> ValuesView[BytesBlob]:
         """A view of the blobs, read one by one as it is iterated."""

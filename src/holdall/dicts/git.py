@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from holdall.blobs import BytesBlob
 from holdall.dicts.base import BlobDict
-from holdall.errors import BlobNotFoundError, InvalidArgumentError
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError
 from holdall.layers.compressed import CompressedStore
 from holdall.store import Store
 
@@ -28,8 +28,7 @@ class GitBlobDict(BlobDict):
     is the first, -1 the last), a datetime (the last version before it), or a timedelta (that long ago).
 
     Args:
-        path: The folder of the work tree; None is the current one. What is no repository yet becomes one with
-            the first put.
+        path: The folder of the work tree; None is the current one. What is no repository yet becomes one.
         user_name: The author's name; None is as git is configured.
         user_email: The author's address, which goes with the name.
         use_remote: Whether it syncs with the remote.
@@ -78,7 +77,7 @@ class GitBlobDict(BlobDict):
     def __getitem__(self, key: str | tuple[str, Version], /) -> BytesBlob:
         if not isinstance(key, tuple):
             return super().__getitem__(key)
-        blob = self._version(*key)
+        blob = self._version(key)
         if blob is None:
             raise BlobNotFoundError(f"no such version: {key[1]!r}", key=key[0])
         return blob
@@ -87,15 +86,18 @@ class GitBlobDict(BlobDict):
         """The blob, or that version of it, or the default where there is none."""
         if not isinstance(key, tuple):
             return super().get(key, default)
-        blob = self._version(*key)
+        blob = self._version(key)
         return default if blob is None else blob
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, tuple):
             return super().__contains__(key)
-        return self._version(*cast("tuple[str, Version]", key)) is not None
+        return self._version(cast("tuple[str, Version]", key)) is not None
 
-    def _version(self, key: str, version: Version) -> BytesBlob | None:
+    def _version(self, pair: tuple[str, Version]) -> BytesBlob | None:
+        if len(pair) != 2:
+            raise InvalidKeyError(f"a key and its version are a pair, not {len(pair)} values")
+        key, version = pair
         commit = self._commit(key, version)
         if commit is None:
             return None
@@ -116,15 +118,34 @@ class GitBlobDict(BlobDict):
             index = -1 - version
             return history[index].commit if -len(history) <= index < len(history) else None
         if isinstance(version, timedelta):
-            version = datetime.now(UTC) - version
+            version = _ago(version)
         if not isinstance(version, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(
                 f"a version is a str, an int, a datetime or a timedelta, not {type(version).__name__}",
                 key=key,
             )
-        moment = version.astimezone(UTC)
+        moment = _in_utc(version)
         return next((each.commit for each in history if each.modified < moment), None)
 
     def history(self, key: str) -> list[Revision]:
         """The commits that changed a key, the newest first: who, when and what."""
         return self._git.history(key)
+
+
+def _ago(span: timedelta) -> datetime:
+    try:
+        return datetime.now(UTC) - span
+    except OverflowError:
+        return _FIRST if span > timedelta(0) else _LAST
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        # It is within a day of the first or the last moment that there is.
+        return _FIRST if moment.year == 1 else _LAST
+
+
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)

@@ -1,5 +1,8 @@
 """Blobs in a folder, of the disk or of a cloud."""
 
+# The folder itself is its store's to delete.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
@@ -12,8 +15,9 @@ from typing import Any
 
 from holdall.blobs import BytesBlob
 from holdall.dicts.base import BlobDict
-from holdall.errors import InvalidArgumentError
-from holdall.store import Store
+from holdall.errors import InvalidArgumentError, StoreUnavailableError
+from holdall.store import Can, Store
+from holdall.stores.path import PathStore
 
 
 class LocalPath(type(Path())):
@@ -64,8 +68,6 @@ class PathBlobDict(BlobDict):
         blob_class: type[BytesBlob] = BytesBlob,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
-        from holdall.stores.path import PathStore
-
         path = "." if path is None else path
         if isinstance(path, str):
             path = LocalPath(path) if "://" not in path else path
@@ -73,7 +75,7 @@ class PathBlobDict(BlobDict):
         super().__init__(
             store, compression=compression, ttl=ttl, blob_class=blob_class, blob_class_args=blob_class_args
         )
-        self._owned = store
+        self._owned = self._folder = store
         self._path: Any = path.expanduser().absolute() if isinstance(path, Path) else path
 
     @property
@@ -82,28 +84,38 @@ class PathBlobDict(BlobDict):
         return self._path
 
     def create(self) -> None:
-        """Make the folder, where there is none."""
-        self._path.mkdir(parents=True, exist_ok=True)
+        """Make the folder, where there is none.
+
+        Raises:
+            StoreUnavailableError: It can't be made.
+        """
+        self._folder._need(Can.WRITE, "make its folder")
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except Exception as error:
+            raise StoreUnavailableError(f"{str(self._path)!r} can't be made: {error}") from error
 
     def delete(self) -> None:
         """Delete the folder with everything in it, also what this dict doesn't list.
 
         Raises:
             InvalidArgumentError: It is a whole file system or bucket; `clear` deletes the blobs.
+            StoreUnavailableError: Something in it can't be deleted, or the folder is a link to one.
         """
         path = self._path
         if _is_root(path):
             raise InvalidArgumentError(f"{str(path)!r} is no folder; clear() deletes the blobs in it")
-        if not path.exists():
+        self._folder._need(Can.DELETE, "delete its folder")
+        if isinstance(self._folder, PathStore):
+            self._folder._delete_folder()
             return
-        # Somebody else may delete it at the same time.
-        with suppress(FileNotFoundError, NotADirectoryError):
-            if isinstance(path, Path):
-                shutil.rmtree(os.fspath(path))
-            elif hasattr(path, "rmtree"):
-                path.rmtree()
-            else:
-                path.rmdir(recursive=True)
+        try:
+            while os.path.lexists(path):
+                # Somebody else may delete it at the same time.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+        except OSError as error:
+            raise StoreUnavailableError(f"{str(path)!r} can't be deleted: {error}") from error
 
 
 def _is_root(path: Any) -> bool:

@@ -5,19 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
 from holdall.blobs import BytesBlob
 from holdall.dicts.base import _MISSING, BlobDict, _whole
-from holdall.errors import BlobNotFoundError, ConcurrencyError, InvalidArgumentError, StoreError
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    PartialWriteError,
+    StoreError,
+)
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.replicas import state
 from holdall.store import ABSENT, Attributes, Can, Info, Store
 
 T = TypeVar("T")
+_log = logging.getLogger("holdall")
 
 _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 
@@ -85,6 +93,10 @@ class MultiReplicaBlobDict(BlobDict):
         """The replicas of these names, in their order."""
         if names is None:
             return self._replicas
+        if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(
+                f"replica_names is a set of names, not a {type(cast(object, names)).__name__}"
+            )
         wanted = {names} if isinstance(names, str) else set(names)
         if unknown := wanted - self._replicas.keys():
             raise InvalidArgumentError(
@@ -156,17 +168,32 @@ class MultiReplicaBlobDict(BlobDict):
         """
         if replica_names is None:
             return super().get(key, default)
-        for each in self._chosen(replica_names).values():
-            blob = each._fetch(key)
-            if blob is not None:
-                return blob
-        return default
+        blob = self._asked(self._chosen(replica_names), lambda each: each._fetch(key))
+        return default if blob is None else blob
+
+    def _asked(self, chosen: Mapping[str, BlobDict], ask: Callable[[BlobDict], T]) -> T | None:
+        """What the first of these gives that has something; where none has, an error of one of them."""
+        failure: StoreError | None = None
+        for name, each in chosen.items():
+            try:
+                found = ask(each)
+            except InvalidArgumentError:
+                raise
+            except StoreError as error:
+                _log.warning("replica %r failed to answer: %s", name, error)
+                failure = failure or error
+                continue
+            if found is not None and found is not False:
+                return found
+        if failure is not None:
+            raise failure
+        return None
 
     def contains(self, key: str, *, replica_names: Iterable[str] | None = None) -> bool:
         """Whether there is a blob, in any of these replicas."""
         if replica_names is None:
             return key in self
-        return any(key in each for each in self._chosen(replica_names).values())
+        return bool(self._asked(self._chosen(replica_names), lambda each: key in each))
 
     def len(self, *, replica_name: str | None = None) -> int:
         """How many blobs there are, in all replicas together or in one."""
@@ -180,12 +207,19 @@ class MultiReplicaBlobDict(BlobDict):
         return self._chosen((name,))[name]
 
     def put(self, key: str, blob: BytesBlob, *, replica_names: Iterable[str] | None = None) -> None:
-        """Put a blob, into all replicas or some; those left out keep what they have."""
+        """Put a blob, into all replicas or some; those left out keep what they have.
+
+        Raises:
+            PartialWriteError: Some of them failed; its `failures` tells why, and its `written` who didn't.
+        """
         if replica_names is None:
             super().__setitem__(key, blob)
             return
-        for each in self._chosen(replica_names).values():
-            each[key] = blob
+        chosen = self._chosen(replica_names)
+        for each in chosen.values():
+            each._checked_blob(key, blob)
+            each.store._checked(key)
+        self._in_each(chosen, "take", key, lambda each: each.__setitem__(key, blob))
 
     def __setitem__(
         self, key: str, blob: BytesBlob, /, *, replica_names: Iterable[str] | None = None
@@ -207,22 +241,64 @@ class MultiReplicaBlobDict(BlobDict):
 
         Raises:
             BlobNotFoundError: None of them has it, and there is no default.
+            PartialWriteError: Some of them failed; the first one still has it, if it had.
         """
         if replica_names is None:
             return super().pop(key, default)
-        popped = [each.pop(key, None) for each in self._chosen(replica_names).values()]
+        chosen = self._chosen(replica_names)
+        first, *others = list(chosen) or [None]
+        if others and first is not None:
+            # The first one tells that it can be asked before anything goes, and loses its blob last.
+            chosen[first]._fetch(key)
+        rest = {name: each for name, each in chosen.items() if name != first}
+        popped = self._in_each(rest, "delete", key, lambda each: each.pop(key, None), is_all=False)
+        if first is not None:
+            popped.insert(0, chosen[first].pop(key, None))
         blob = next((blob for blob in popped if blob is not None), None)
         if blob is None and default is _MISSING:
             raise BlobNotFoundError(key=key)
         return default if blob is None else blob
 
     def clear(self, *, replica_names: Iterable[str] | None = None) -> None:
-        """Delete every blob of all replicas, or of some."""
+        """Delete every blob of all replicas, or of some.
+
+        Raises:
+            PartialWriteError: Some of them failed.
+        """
         if replica_names is None:
             super().clear()
             return
-        for each in self._chosen(replica_names).values():
-            each.clear()
+        self._in_each(self._chosen(replica_names), "clear", None, lambda each: each.clear())
+
+    def _in_each(
+        self,
+        chosen: Mapping[str, BlobDict],
+        what: str,
+        key: str | None,
+        act: Callable[[BlobDict], T],
+        *,
+        is_all: bool = True,
+    ) -> list[T]:
+        """Do something with each of these, whoever else of them fails; what each gave. They may not be all
+        that the call is for."""
+        given: dict[str, T] = {}
+        failures: dict[str, Exception] = {}
+        for name, each in chosen.items():
+            try:
+                given[name] = act(each)
+            except StoreError as error:
+                failures[name] = error
+        if failures and len(chosen) == 1 and is_all:
+            raise next(iter(failures.values()))
+        if failures:
+            raise PartialWriteError(
+                f"these replicas failed to {what}: "
+                + "; ".join(f"{name!r}: {error}" for name, error in failures.items()),
+                key=key,
+                failures=failures,
+                written=tuple(given),
+            )
+        return list(given.values())
 
 
 def _holds(store: Store, info: Info) -> bool:

@@ -18,17 +18,20 @@ from holdall.stores.path.cloud import PART, _Cloud, is_text
 from holdall.stores.path.failures import _ChangedError
 from holdall.stores.path.stream import Stream
 
-__all__ = ["_Azure"]
+__all__ = ["_Azure", "default_retries"]
 
 
 class _Azure(_Cloud):
     """Azure takes a backslash for a slash, may drop a dot at the end of a segment, and lists in XML, which
     lacks two characters: those have other spellings, which are also rclone's where that has one."""
 
-    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE
+    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.BULK
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
+        # What is tried again.
+        hurry = default_retries(self._client.service_client) is not None
+        self._options: dict[str, Any] = {"retry_connect": 1, "retry_read": 1} if hurry else {}
         self._opening = threading.Lock()
         self._process = os.getpid()
         self._service: Any = self._client.service_client
@@ -65,13 +68,14 @@ class _Azure(_Cloud):
         return self._clients().get_blob_client(self._bucket, self._root + self._spelled(key))
 
     def _info(self, key: str) -> Info:
-        found = self._call("read", self._blob(key).get_blob_properties)
+        found = self._call("read", partial(self._blob(key).get_blob_properties, **self._options))
         return _told(key, found.size, found)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        if (start, stop) == (0, None):
+        if 0 <= start < _FAR and (stop is None or start < stop):
+            # What is past the end, or empty, is refused.
             with suppress(_ChangedError):
-                return self._whole(key)
+                return self._begun(key, start, stop)
         while True:
             info = self._info(key)
             low, high = span(start, stop, info.size)
@@ -81,14 +85,18 @@ class _Azure(_Cloud):
                 # What failed keeps this frame alive for a while, which is why it holds no file.
                 continue
 
-    def _whole(self, key: str) -> tuple[Info, Iterator[Piece]]:
-        """A blob by one request, if it is small; the first byte of an empty one can't be asked for."""
+    def _begun(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        """A part by one request, if it is small."""
         blob = self._blob(key)
-        first = self._call("read", lambda: blob.download_blob(0, CHUNK))
+        length = CHUNK if stop is None else min(CHUNK, stop - start)
+        first = self._call("read", partial(blob.download_blob, start, length, **self._options))
         size = int(first.properties.content_range.rpartition("/")[2])
         info = _told(key, size, first.properties)
+        high = span(start, stop, size)[1]
         data: bytes = self._call("read", first.readall)
-        return info, iter([data]) if len(data) == size else self._version(key, info, 0, size, data)
+        if len(data) == high - start:
+            return info, iter([data])
+        return info, self._version(key, info, start, high, data)
 
     def _version(self, key: str, info: Info, low: int, high: int, first: bytes = b"") -> Iterator[Piece]:
         """Some bytes of the version that an info tells of, the first of which may be known."""
@@ -97,7 +105,9 @@ class _Azure(_Cloud):
         try:
             file.write(first)
             for at in range(low + len(first), high, CHUNK):
-                part = partial(blob.download_blob, at, min(CHUNK, high - at), **_unchanged(info))
+                part = partial(
+                    blob.download_blob, at, min(CHUNK, high - at), **_unchanged(info), **self._options
+                )
                 file.write(self._call("read", lambda: part().readall()))  # noqa: B023
             if file.tell() != high - low:
                 raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
@@ -112,7 +122,7 @@ class _Azure(_Cloud):
 
         blob = self._blob(key)
         kind: Any = self._kind("content_type", key)
-        options = {"content_settings": ContentSettings(**kind)}
+        options = {"content_settings": ContentSettings(**kind), **self._options}
         with tempfile.SpooledTemporaryFile(PART, prefix="holdall-") as file:
             for piece in body:
                 file.write(piece)
@@ -123,17 +133,40 @@ class _Azure(_Cloud):
                 return _azure_info(key, size, self._call("write", put))
             while True:
                 try:
-                    return _azure_info(key, size, self._call("write", lambda: _staged(blob, file, options)))
+                    return _azure_info(
+                        key, size, self._call("write", lambda: _staged(blob, file, options, self._options))
+                    )
                 except _ChangedError:
                     # Another upload was done first, and took the blocks of this one away.
                     file.seek(0)
 
     def _delete(self, key: str, expect: Expect) -> bool:
+        # It isn't repeated where an answer is lost: the second time it would say that there was nothing.
+        return self._removed(self._root + self._spelled(key), {**self._options, "retry_read": 0})
+
+    def _removed(self, name: str, options: dict[str, Any]) -> bool:
+        blob = self._clients().get_blob_client(self._bucket, name)
         try:
-            self._call("delete", self._blob(key).delete_blob)
+            self._call("delete", partial(blob.delete_blob, **options))
         except BlobNotFoundError:
             return False
         return True
+
+    def _remove(self, name: str) -> None:
+        self._removed(name, self._options)
+
+    def _delete_folder(self) -> None:
+        listed = self._listed(self._root)
+        self._remove_all(found.name for found in listed if not _is_folder(found))
+        # In an account with folders each of those goes once it is empty.
+        for found in reversed(listed):
+            if _is_folder(found):
+                self._remove(found.name)
+
+    def _listed(self, begins: str) -> list[Any]:
+        box = self._clients().get_container_client(self._bucket)
+        pages = partial(box.list_blobs, name_starts_with=begins, include=["metadata"], **self._options)
+        return self._call("list", lambda: list(pages()))
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         if not is_text(prefix):
@@ -142,27 +175,34 @@ class _Azure(_Cloud):
         known = _CONTROL.split(prefix, maxsplit=1)[0]
         end = known.rfind("/") + 1
         begins = self._root + self._spelled(known[:end]) + _UNSURE.split(known[end:], maxsplit=1)[0]
-        box = self._clients().get_container_client(self._bucket)
-        listed = self._call(
-            "list", lambda: list(box.list_blobs(name_starts_with=begins, include=["metadata"]))
-        )
         infos: dict[str, Info] = {}
-        for found in listed:
+        for found in self._listed(begins):
             key = self._key_of(found.name)
-            is_folder = found.metadata and found.metadata.get("hdi_isfolder")
-            if key is not None and key.startswith(prefix) and key > after and not is_folder:
+            if key is not None and key.startswith(prefix) and key > after and not _is_folder(found):
                 infos[key] = _azure_info(key, found.size, found)
         for key in sorted(infos):
             yield infos[key]
+
+
+def default_retries(service: Any) -> Any | None:
+    """What a client of Azure tries again, if nobody said so; it then waits for 80 seconds before it says that
+    nobody answers."""
+    policy: Any = getattr(getattr(service, "_config", None), "retry_policy", None)
+    is_default = getattr(policy, "initial_backoff", None) == 15 and policy.connect_retries == 3
+    return policy if is_default else None
 
 
 def _azure_info(key: str, size: int, found: Any) -> Info:
     return Info(key, size, found["etag"].strip('"'), found["last_modified"])
 
 
+def _is_folder(found: Any) -> bool:
+    return bool(found.metadata and found.metadata.get("hdi_isfolder"))
+
+
 def _told(key: str, size: int, found: Any) -> Info:
     """What a blob is; in an account with folders each of those is a blob, too."""
-    if found.metadata.get("hdi_isfolder"):
+    if _is_folder(found):
         raise BlobNotFoundError(key=key)
     return _azure_info(key, size, found)
 
@@ -173,7 +213,7 @@ def _unchanged(info: Info) -> dict[str, Any]:
     return {"etag": f'"{info.etag}"', "match_condition": MatchConditions.IfNotModified}
 
 
-def _staged(blob: Any, file: Any, options: dict[str, Any]) -> Any:
+def _staged(blob: Any, file: Any, options: dict[str, Any], each: dict[str, Any]) -> Any:
     """Upload a file in blocks, which are a blob once their list is committed."""
     from azure.storage.blob import BlobBlock
 
@@ -182,11 +222,13 @@ def _staged(blob: Any, file: Any, options: dict[str, Any]) -> Any:
     upload, blocks = os.urandom(8).hex(), list[Any]()
     while piece := file.read(CHUNK if len(blocks) < 10_000 else 8 * CHUNK):
         name = f"{upload}-{len(blocks):06}"
-        blob.stage_block(name, piece)
+        blob.stage_block(name, piece, **each)
         blocks.append(BlobBlock(name))
     return blob.commit_block_list(blocks, **options)
 
 
+_FAR = 1 << 53
+"""No blob is so large, and any server can read the number."""
 _QUOTE = "\u201b"
 _SPELLINGS = {"\\": "\uff3c", ".": "\uff0e", "\ufffe": f"{_QUOTE}e", "\uffff": f"{_QUOTE}f"}
 _MEANINGS = {spelling: meaning for meaning, spelling in _SPELLINGS.items()}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 from holdall.ranges import CHUNK
+from holdall.stores.path.abreast import Job, abreast
 from holdall.stores.path.failures import failed
 from holdall.stores.path.store import PathStore
 
@@ -45,6 +47,14 @@ class _Cloud(PathStore):
             return function()
         except Exception as error:
             raise failed(error, what, self._bucket) from error
+
+    def _remove_all(self, names: Iterable[str]) -> None:
+        for _ in abreast(Job(name, 0, partial(self._remove, name)) for name in names):
+            pass
+
+    def _remove(self, name: str) -> None:
+        """Delete what has a name, if it is there."""
+        raise NotImplementedError
 
     def _kind(self, name: str, key: str) -> dict[str, str]:
         """The media type of what is put, as an argument of this name."""

@@ -24,12 +24,14 @@ def failed(error: Exception, what: str, place: str) -> Exception:
         code = str(told.get("Error", {}).get("Code"))
     else:
         status = getattr(error, "status_code", None) or getattr(error, "code", None)
-        code = str(getattr(error, "error_code", "") or "")
+        known: Any = getattr(error, "error_code", None) or ""
+        code = str(getattr(known, "value", known))
     if code in ("NoSuchBucket", "ContainerNotFound"):
         return StoreUnavailableError(f"there is no bucket {place!r}; make it first")
     if status == 404 or isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
-    if status in (409, 412, 416) or code == "InvalidBlockList":
+    # Azure answers with 412 also where somebody holds a lease, which no second attempt changes.
+    if (status in (412, 416) and not code.startswith("Lease")) or code == "InvalidBlockList":
         return _ChangedError(f"{place!r} refused to {what}: {error}")
     if status in (401, 403) or "Credentials" in type(error).__name__:
         return StoreUnavailableError(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,6 +18,7 @@ from holdall.errors import BlobNotFoundError, IntegrityError, StoreUnavailableEr
 from holdall.ranges import CHUNK, span
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
 from holdall.stores.path.cloud import PART, _Cloud, is_text
+from holdall.stores.path.failures import _ChangedError
 from holdall.stores.path.stream import Stream
 
 __all__ = ["_Google"]
@@ -23,6 +28,14 @@ T = TypeVar("T")
 _LISTED = "items(name,size,generation,updated),nextPageToken"
 """What a listing is to tell, which is much less than it would."""
 
+_FAR = 1 << 53
+"""No blob is so large, and any server can read the number."""
+
+_TIMEOUT = (10, 60)
+"""Seconds to connect in, and to wait in for an answer."""
+_PATIENCE = 10.0
+"""Seconds after which whoever doesn't answer isn't tried again."""
+
 # In which process a client was first met.
 _homes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
@@ -31,7 +44,7 @@ class _Google(_Cloud):
     """Google Cloud Storage, by the client of the path's client. A blob's ETag is its generation, of which
     there is a new one at every put, and by which a version is read."""
 
-    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.COPY
+    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.COPY | Can.BULK
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -40,8 +53,11 @@ class _Google(_Cloud):
         self._opening = threading.Lock()
         self._process = 0
         self._own: Any = None
-        # The timeout and the retries that cloudpathlib's client was given, if any.
-        self._options: dict[str, Any] = getattr(self._client, "blob_kwargs", {})
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """How long to wait, and what to try again: as cloudpathlib's client was given, if it was."""
+        return {"timeout": _TIMEOUT, "retry": _patience(), **getattr(self._client, "blob_kwargs", {})}
 
     def _close(self) -> None:
         if self._process == os.getpid():
@@ -85,6 +101,13 @@ class _Google(_Cloud):
         return _google_info(key, blob)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if 0 <= start < _FAR and (stop is None or start < stop):
+            # What is past the end is refused, and so is an empty part; and that there is no bucket, only the
+            # other way tells.
+            with suppress(_ChangedError, BlobNotFoundError):
+                found = self._asked(key, start, stop)
+                if found is not None:
+                    return found
         while True:
             info = self._info(key)
             low, high = span(start, stop, info.size)
@@ -96,6 +119,29 @@ class _Google(_Cloud):
                 # This version was replaced or deleted meanwhile. What failed keeps this frame alive for a
                 # while, which is why it holds no file.
                 continue
+
+    def _asked(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]] | None:
+        """A blob, or a part of it, by one request; None if the answer doesn't tell what it is."""
+        blob = _answering()(self._root + key, bucket=self._google().bucket(self._bucket))
+        part: dict[str, int] = {"start": start} if start else {}
+        if stop is not None:
+            part |= {"start": start, "end": min(stop, _FAR) - 1}
+        file = tempfile.SpooledTemporaryFile(PART, prefix="holdall-")  # noqa: SIM115
+        try:
+            get = partial(blob.download_to_file, file, raw_download=True, **part, **self._options)
+            self._call("read", get)
+            info = _answered(key, blob.answer, None if part else file.tell())
+            if info is None:
+                file.close()
+                return None
+            low, high = span(start, stop, info.size)
+            if file.tell() != high - low:
+                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return info, Stream(partial(file.read, CHUNK), file.close)
 
     def _version(self, key: str, info: Info, low: int, high: int) -> Iterator[Piece]:
         """Some bytes of the version that an info tells of: a reader that waits holds up no connection."""
@@ -127,10 +173,13 @@ class _Google(_Cloud):
         return _google_info(key, blob)
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        options = {name: value for name, value in self._options.items() if name != "retry"}
+        # It isn't repeated: the second time it would say that there was nothing.
+        return self._removed(self._root + key, {**self._options, "retry": None})
+
+    def _removed(self, name: str, options: dict[str, Any]) -> bool:
+        blob = self._google().bucket(self._bucket).blob(name)
         try:
-            # It isn't repeated: the second time it would say that there was nothing.
-            self._call("delete", partial(self._blob(key).delete, retry=None, **options))
+            self._call("delete", partial(blob.delete, **options))
         except BlobNotFoundError:
             return False
         return True
@@ -138,19 +187,26 @@ class _Google(_Cloud):
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         if not is_text(prefix):
             return
-        listed: Iterator[Any] = iter(
-            self._google().list_blobs(
-                self._bucket,
-                prefix=self._root + prefix,
-                start_offset=self._root + after if after else None,
-                fields=_LISTED,
-                **self._options,
-            )
-        )
-        while (found := self._call("list", lambda: next(listed, None))) is not None:
+        for found in self._listed(prefix, self._root + after if after else None):
             key = self._key_of(found.name)
             if key is not None and key > after:
                 yield _google_info(key, found)
+
+    def _listed(self, prefix: str, offset: str | None) -> Iterator[Any]:
+        begins = self._root + prefix
+        listed: Iterator[Any] = iter(
+            self._google().list_blobs(
+                self._bucket, prefix=begins, start_offset=offset, fields=_LISTED, **self._options
+            )
+        )
+        while (found := self._call("list", lambda: next(listed, None))) is not None:
+            yield found
+
+    def _delete_folder(self) -> None:
+        self._remove_all(found.name for found in self._listed("", None))
+
+    def _remove(self, name: str) -> None:
+        self._removed(name, self._options)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         origin, blob = self._blob(source), self._blob(target)
@@ -164,4 +220,52 @@ class _Google(_Cloud):
 
 
 def _google_info(key: str, blob: Any) -> Info:
-    return Info(key, blob.size, str(blob.generation), blob.updated)
+    # The answer to a download tells no parts of seconds.
+    return Info(key, blob.size, str(blob.generation), blob.updated.replace(microsecond=0))
+
+
+def _patience() -> Any:
+    """What Google's library tries again, except that where nobody answers it is told soon, and not after two
+    minutes."""
+    from google.cloud.storage.retry import DEFAULT_RETRY  # pyright: ignore[reportMissingTypeStubs]
+    from requests import ConnectionError as NoAnswerError
+
+    retry: Any = DEFAULT_RETRY
+    first: list[float] = []
+
+    def is_worth_it(error: Exception) -> bool:
+        if isinstance(error, NoAnswerError):
+            first.append(time.monotonic())
+            if first[-1] - first[0] > _PATIENCE:
+                return False
+        return retry._predicate(error)
+
+    return retry.with_predicate(is_worth_it)
+
+
+@cache
+def _answering() -> Any:
+    """Google's class of blobs, but that it keeps the headers of what it downloads."""
+    from google.cloud import storage  # pyright: ignore[reportMissingTypeStubs]
+
+    base: Any = storage.Blob
+
+    class Answering(base):
+        answer: Mapping[str, str] = MappingProxyType({})
+
+        def _extract_headers_from_download(self, response: Any) -> None:
+            super()._extract_headers_from_download(response)  # pyright: ignore[reportUnknownMemberType]
+            self.answer = response.headers
+
+    return Answering
+
+
+def _answered(key: str, headers: Mapping[str, str], size: int | None) -> Info | None:
+    """What the headers of a download tell of a blob whose size may be known."""
+    generation, modified = headers.get("X-Goog-Generation"), headers.get("Last-Modified")
+    total = headers.get("Content-Range", "").rpartition("/")[2]
+    if total.isdecimal():
+        size = int(total)
+    if generation is None or modified is None or size is None:
+        return None
+    return Info(key, size, generation, parsedate_to_datetime(modified))

@@ -1,5 +1,8 @@
 """A store in an `S3Path`, by boto3."""
 
+# The bytes of an answer are a class of their own, which asks for the rest by the store's calls.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import io
@@ -14,7 +17,7 @@ from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from holdall.errors import BlobNotFoundError, StoreError
+from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
 from holdall.ranges import CHUNK, span
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
@@ -27,6 +30,9 @@ __all__ = ["_S3"]
 
 _LARGEST_COPY = 5 << 30
 """The largest object that S3 copies in one request."""
+
+_FAR = 1 << 53
+"""No object is so large, and any server can read the number."""
 
 # A boto3 client for each of cloudpathlib's, and the process that made it.
 _clients: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
@@ -44,7 +50,7 @@ os.register_at_fork(after_in_child=_reopen)
 class _S3(_Cloud):
     """S3 and what speaks the same, by the boto3 session of the path's client."""
 
-    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.COPY
+    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.COPY | Can.BULK
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -64,10 +70,13 @@ class _S3(_Cloud):
             if process == os.getpid():
                 return found
             meta = self._client.client.meta
+            given = meta.config.connect_timeout
             # The checksums that boto3 adds unasked are refused by others who speak S3.
             config = meta.config.merge(
                 Config(
                     max_pool_connections=64,
+                    # Of five attempts, which are the default as these 60 seconds are, each takes so long.
+                    connect_timeout=5 if given == 60 else given,
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
@@ -92,7 +101,16 @@ class _S3(_Cloud):
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if (start, stop) == (0, None):
             found = self._ask("read", "get_object", **self._named(key))
-            return _s3_info(key, found), self._pieces(found)
+            return _s3_info(key, found), self._pieces(key, found, 0)
+        if (part := _range(start, stop)) is not None:
+            # What is past the end, or empty, is refused.
+            with suppress(_ChangedError):
+                found = self._ask("read", "get_object", **self._named(key), Range=part)
+                size = found.get("ContentRange", "").rpartition("/")[2]
+                if size.isdecimal() and -int(size) <= start:
+                    low = span(start, stop, int(size))[0]
+                    return _s3_info(key, {**found, "ContentLength": int(size)}), self._pieces(key, found, low)
+                found["Body"].close()
         while True:
             info = self._info(key)
             low, high = span(start, stop, info.size)
@@ -103,11 +121,11 @@ class _S3(_Cloud):
                 found = self._ask("read", "get_object", **self._named(key), **part)
             except _ChangedError:
                 continue
-            return info, self._pieces(found)
+            return info, self._pieces(key, found, low)
 
-    def _pieces(self, found: Any) -> Iterator[Piece]:
-        body = found["Body"]
-        pieces = Stream(lambda: self._call("read", lambda: body.read(CHUNK)), body.close)
+    def _pieces(self, key: str, found: Any, low: int) -> Iterator[Piece]:
+        body = _Body(self, key, found, low)
+        pieces = Stream(body.read, body.close)
         if found["ContentLength"] > CHUNK:
             return pieces
         return iter([b"".join(pieces)])
@@ -160,7 +178,7 @@ class _S3(_Cloud):
                 self._info(key)
             except BlobNotFoundError:
                 return False
-            self._ask("delete", "delete_object", Key=self._root + key, **self._client.boto3_list_extra_args)
+            self._remove(self._root + key)
             return True
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
@@ -170,15 +188,25 @@ class _S3(_Cloud):
         if after:
             # No name is longer than this, and what sorts between is left out below.
             extra["StartAfter"] = _shortened(self._root + after)
+        for found in self._listed(extra):
+            key = self._key_of(found["Key"])
+            if key is not None and key.startswith(prefix) and key > after:
+                yield _s3_info(key, {**found, "ContentLength": found["Size"]})
+
+    def _listed(self, extra: dict[str, Any]) -> Iterator[dict[str, Any]]:
         while True:
             page = self._ask("list", "list_objects_v2", **extra)
-            for found in page.get("Contents", ()):
-                key = self._key_of(found["Key"])
-                if key is not None and key.startswith(prefix) and key > after:
-                    yield _s3_info(key, {**found, "ContentLength": found["Size"]})
+            yield from page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return
             extra["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _delete_folder(self) -> None:
+        listed = self._listed({"Prefix": self._root, **self._client.boto3_list_extra_args})
+        self._remove_all(found["Key"] for found in listed)
+
+    def _remove(self, name: str) -> None:
+        self._ask("delete", "delete_object", Key=name, **self._client.boto3_list_extra_args)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if self._info(source).size > _LARGEST_COPY:
@@ -189,11 +217,56 @@ class _S3(_Cloud):
         return self._told(target, 0, {**done, "ETag": done["CopyObjectResult"]["ETag"]})
 
 
+class _Body:
+    """The bytes of an answer. Where the connection breaks off, the rest is asked for, of the same version."""
+
+    def __init__(self, store: _S3, key: str, found: Any, low: int) -> None:
+        self._store, self._key, self._etag = store, key, found["ETag"]
+        self._body: Any = found["Body"]
+        self._low, self._high = low, low + found["ContentLength"]
+        self._attempts = 4
+
+    def read(self) -> bytes:
+        while True:
+            try:
+                piece: bytes = self._store._call("read", lambda: self._body.read(CHUNK))
+            except StoreUnavailableError as error:
+                self._attempts -= 1
+                if not self._attempts or self._low == self._high:
+                    raise
+                self._go_on(error)
+            else:
+                self._low += len(piece)
+                return piece
+
+    def _go_on(self, error: StoreUnavailableError) -> None:
+        self._body.close()
+        part = {"Range": f"bytes={self._low}-{self._high - 1}", "IfMatch": self._etag}
+        try:
+            found = self._store._ask("read", "get_object", **self._store._named(self._key), **part)
+        except (_ChangedError, BlobNotFoundError):
+            # It was replaced or deleted meanwhile.
+            raise error from None
+        self._body = found["Body"]
+
+    def close(self) -> None:
+        self._body.close()
+
+
 def _s3_info(key: str, found: Any) -> Info:
     # A listing tells parts of seconds where a server knows them, and a request for one object never does.
     return Info(
         key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"].replace(microsecond=0)
     )
+
+
+def _range(start: int, stop: int | None) -> str | None:
+    """A range as a request can ask for it (RFC 9110, section 14.1.2) where nobody knows the size."""
+    if stop is None and abs(start) < _FAR:
+        return f"bytes={start}-" if start >= 0 else f"bytes={start}"
+    if stop is not None and 0 <= start < min(stop, _FAR):
+        return f"bytes={start}-{min(stop, _FAR) - 1}"
+    return None
 
 
 def _parts(body: Body) -> Iterator[tuple[io.BytesIO, int]]:

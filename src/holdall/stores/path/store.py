@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError
 from holdall.keys import MAX_KEY_BYTES, check_key
-from holdall.store import ANY, Can, Expect, Info, Store
+from holdall.ranges import CHUNK
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Store
 from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.path.abreast import Job, abreast
 
 _log = logging.getLogger("holdall")
 
@@ -27,6 +31,8 @@ class PathStore(Store):
     - a `UPath` of universal-pathlib in memory or in an object storage, without fsspec's caches of listings.
       What lies under another protocol is read-only, since its files can't be replaced whole or not at all.
       A key that its file system would read as another, such as `a?versionId=1`, raises `InvalidKeyError`.
+
+    Calls of many keys at once make ten requests at a time, and hold about 16 MiB.
 
     Neither library compares and swaps: `can` has no CREATE and no SWAP, except for local folders. Of several
     processes that delete a blob at the same moment, more than one may be told that it was there.
@@ -78,6 +84,49 @@ class PathStore(Store):
         moved = self._copy(source, target, expect)
         self._delete(source, ANY)
         return moved
+
+    def _delete_folder(self) -> None:
+        """Delete all that lies in the folder, also what is no blob here; not what lies beside it."""
+        raise NotImplementedError
+
+    # --- many at once: where requests take time, several are under way ---
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        if Can.BULK not in self.can:
+            yield from super()._get_many(keys)
+            return
+        for key, data in abreast(Job(key, CHUNK, partial(self._get_small, key)) for key in keys):
+            if data is not None:
+                found: bytes | None = data if isinstance(data, bytes) else self.get(key)
+                if found is not None:
+                    yield key, found
+
+    def _get_small(self, key: str) -> tuple[str, bytes | Info | None]:
+        """The bytes; of a large blob only what it is, since several of them may be more than memory holds."""
+        try:
+            info, pieces = self._read(key, 0, CHUNK)
+            data = b"".join(pieces)
+        except BlobNotFoundError:
+            return key, None
+        return key, data if len(data) == info.size else info
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        if Can.BULK not in self.can:
+            return super()._put_many(items, attributes)
+        return abreast(self._put_job(key, body, attributes) for key, body in items)
+
+    def _put_job(self, key: str, body: Body, attributes: Attributes) -> Job[Info]:
+        if not isinstance(body, tuple):
+            # A stream may take long, and may use this store: the earlier ones come first.
+            return Job(key, 0, partial(self._write, key, body, ANY, attributes), alone=True)
+        # The caller's buffer is good until the next item is asked for.
+        body = tuple([bytes(piece) for piece in body])
+        return Job(key, sum(map(len, body)), partial(self._write, key, body, ANY, attributes))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        if Can.BULK not in self.can:
+            return super()._delete_many(keys)
+        return sum(abreast(Job(key, 0, partial(self._delete, key, ANY)) for key in keys))
 
     def _key_of(self, name: str) -> str | None:
         """The key of what lies in the medium; None for what isn't here or can't be a key."""

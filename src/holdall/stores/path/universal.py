@@ -8,6 +8,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -23,6 +24,8 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK, span
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
+from holdall.stores.path.abreast import Job, abreast
+from holdall.stores.path.azure import default_retries
 from holdall.stores.path.cloud import is_text
 from holdall.stores.path.failures import _ChangedError, failed
 from holdall.stores.path.store import PathStore
@@ -63,13 +66,18 @@ class _Fsspec(PathStore):
         self._root = f"{folder}/" if folder else ""
         self.can = Can.LIST | Can.RANGE
         if self._protocol in _WHOLE:
-            self.can |= Can.WRITE | Can.DELETE
+            self.can |= Can.WRITE | Can.DELETE | (Can(0) if self._in_memory else Can.BULK)
         self._process = os.getpid()
         options = {**self._given.storage_options, "use_listings_cache": False, "skip_instance_cache": True}
         # What lies in memory may belong to the one file system that was given.
         self._fs: Any = (
             self._given if self._in_memory else type(self._given)(*self._given.storage_args, **options)
         )
+
+        if self._protocol in _AZURE:
+            policy = default_retries(getattr(self._fs, "service_client", None))
+            if policy is not None and self._fs is not self._given:
+                policy.connect_retries = 1
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._in_memory:
@@ -219,6 +227,25 @@ class _Fsspec(PathStore):
             except BlobNotFoundError:
                 return False
             return True
+
+    def _delete_folder(self) -> None:
+        with suppress(BlobNotFoundError):
+            if self._in_memory:
+                self._call("delete", lambda: self._fs.rm(self._folder, recursive=True))
+                return
+            inside = f"{self._folder.strip('/')}/"
+            names = [str(name).lstrip("/") for name in self._call("list", self._all)]
+            for _ in abreast(Job(n, 0, partial(self._remove, n)) for n in names if n.startswith(inside)):
+                pass
+
+    def _all(self) -> list[Any]:
+        if self._protocol not in _AZURE:
+            return self._fs.find(self._folder)
+        return self._fs.find(self._folder.strip("/").partition("/")[0], prefix=self._root)
+
+    def _remove(self, name: str) -> None:
+        with suppress(BlobNotFoundError):
+            self._call("delete", lambda: self._fs.rm_file(name))
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return self._found(prefix, after) if self._protocol in _AZURE else self._walk("", prefix, after)

@@ -1,0 +1,103 @@
+"""Calls of a cloud, several at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from holdall.errors import StoreError
+from holdall.ranges import CHUNK
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+__all__ = ["Job", "abreast"]
+
+T = TypeVar("T")
+
+AT_ONCE = 10
+"""How many calls are under way: as many connections as the clouds' libraries keep."""
+_HELD = 16 * CHUNK
+"""How much they may hold in memory together; one alone may hold more."""
+
+
+class Job(NamedTuple, Generic[T]):
+    """A call for one key."""
+
+    key: str
+    size: int
+    """How many bytes it holds."""
+    call: Callable[[], T]
+    alone: bool = False
+    """Whether it is called by the thread that asks, once all earlier ones are done."""
+
+
+def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
+    """The results of jobs, in order. Two of one key are done one after the other.
+
+    Once one has failed no other is begun. Those under way are waited for, and give their results; then the
+    first error is raised, whose key is its job's, and whose message names the other keys that failed.
+
+    >>> list(abreast(Job(key, 1, key.upper) for key in "abc"))
+    ['A', 'B', 'C']
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    begun: deque[tuple[Job[T], Future[T]]] = deque()
+    held = 0
+    # At its end all threads are waited for, also when whoever iterates stops half-way.
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdall-path") as pool:
+        try:
+            for job in jobs:
+                while begun and (
+                    job.alone
+                    or len(begun) == AT_ONCE
+                    or held + job.size > _HELD
+                    or any(job.key == earlier.key for earlier, _ in begun)
+                ):
+                    held -= begun[0][0].size
+                    yield _first(begun)
+                begun.append((job, _here(job) if job.alone else _begin(pool, job)))
+                held += job.size
+            while begun:
+                yield _first(begun)
+        except Exception as error:
+            failed: list[str] = []
+            for job, future in begun:
+                if future.exception() is None:
+                    yield future.result()
+                else:
+                    failed.append(job.key)
+            if failed and isinstance(error, StoreError):
+                error.message += f" (and so did {', '.join(map(repr, failed))})"
+            raise
+
+
+def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:
+    job, future = begun.popleft()
+    try:
+        return future.result()
+    except StoreError as error:
+        error.key = job.key
+        raise
+
+
+def _begin(pool: Executor, job: Job[T]) -> Future[T]:
+    try:
+        return pool.submit(copy_context().run, job.call)
+    except RuntimeError:
+        # The interpreter is about to end, and lets no thread begin.
+        return _here(job)
+
+
+def _here(job: Job[T]) -> Future[T]:
+    from concurrent.futures import Future
+
+    future: Future[T] = Future()
+    try:
+        future.set_result(job.call())
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
+    return future
