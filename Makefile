@@ -56,8 +56,8 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.cli
 
 # The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
-PROGRAMS = zip unzip zstd lz4 git redis-server openssl radosgw ceph-mon ceph-osd ceph
-PACKAGES = $(PROGRAMS:ceph=ceph-common)
+PROGRAMS = zip unzip zstd lz4 git ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph
+PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common))
 programs:
 	@( for program in $(PROGRAMS); do command -v $$program || exit 1; done ) >/dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(PACKAGES); } \

@@ -1,6 +1,8 @@
 """What is special to git: commits, history, revisions, other people's work, hooks, rules, kills."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import pickle
 import random
@@ -10,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +24,7 @@ from holdall import (
     BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
+    Info,
     InvalidArgumentError,
     InvalidKeyError,
     KeyConflictError,
@@ -28,7 +33,9 @@ from holdall import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.stores.git import GitStore
+from holdall.store import Piece
+from holdall.stores.git import GitRevision, GitStore
+from holdall.stores.git.names import is_allowed
 from holdall.stores.git.repository import Repository
 from holdall.testing import StoreSuite, race
 
@@ -69,6 +76,64 @@ def check(folder: Path, status: str = "") -> None:
         ["git", "-C", folder, "fsck", "--strict"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, "error" in done.stderr) == (0, False), done.stderr
+
+
+class Newest(Store):
+    """The last commit, looked up for each call, so that what is put meanwhile is seen.
+
+    Args:
+        path: The work tree.
+    """
+
+    can = GitRevision.can
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._git = GitStore(path, author="Ann <ann@example.org>")
+        tree = subprocess.run(
+            ["git", "-C", path, "mktree"], input=b"", capture_output=True, check=True
+        ).stdout
+        person = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+        self._empty = git(Path(path), *person, "commit-tree", tree.decode().strip(), "-m", "nothing").strip()
+
+    def _settings(self) -> dict[str, object]:
+        return {"path": self._path}
+
+    def _at(self) -> GitRevision:
+        try:
+            return self._git.at("HEAD")
+        except InvalidArgumentError:
+            return self._git.at(self._empty)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if self._closed:
+            raise self._closed_error()
+        return self._at().get(key, default)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        return self._at()._read(key, start, stop)
+
+    def _info(self, key: str) -> Info:
+        return self._at()._info(key)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return self._at()._scan(prefix, after)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._at()._keys(prefix, after)
+
+    def _close(self) -> None:
+        self._git.close()
+
+
+class TestGitRevision(StoreSuite):
+    same_infos = False
+
+    def make(self, place: Path) -> Store:
+        return Newest(str(place / "store"))
+
+    def fill(self, place: Path) -> Store:
+        return GitStore(place / "store")
 
 
 def test_every_change_is_a_commit(tmp_path: Path) -> None:
@@ -217,7 +282,7 @@ def test_the_past_can_be_read(tmp_path: Path) -> None:
         past["c"]
     with pytest.raises(UnsupportedOperation):
         past["c"] = b""
-    for wrong in ("nothing", "", "--help", "v1\nHEAD", "HEAD:a"):
+    for wrong in ("nothing", "", "--help", "--output=x", "v1\nHEAD", "HEAD:a", "HEAD~1..HEAD", "\ud800"):
         with pytest.raises(InvalidArgumentError):
             store.at(wrong)
     git(tmp_path, "gc", "--quiet")
@@ -243,6 +308,9 @@ def test_history_tells_who_when_and_what(tmp_path: Path) -> None:
     assert store.at(oldest.commit)["a"] == b"1"
     assert [revision.message for revision in store.history(limit=2)] == ["Update a", "Add b"]
     assert store.history("absent") == []
+    store.move("a", "c")
+    git(tmp_path, "config", "log.follow", "true")
+    assert [revision.message for revision in store.history("c")] == ["Move a to c"]
 
 
 def test_revert_is_a_commit_too(tmp_path: Path) -> None:
@@ -548,7 +616,7 @@ def test_what_is_no_repository_is_refused(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
     for options in (
         *({"timeout": "5"}, {"timeout": 0}, {"timeout": float("inf")}, {"timeout": float("nan")}),
-        *({"pull_interval": "x"}, {"pull_interval": -1}, {"remote": 5}, {"push": "x"}),
+        *({"pull_interval": "x"}, {"pull_interval": -1}, {"remote": 5}, {"remote": ""}, {"push": "x"}),
     ):
         with pytest.raises(InvalidArgumentError):
             GitStore(tmp_path, **options)  # type: ignore[arg-type]
@@ -642,6 +710,311 @@ def test_writers_and_a_person_lose_nothing(tmp_path: Path) -> None:
     check(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(".gitmodules", "a/.GITMODULES", "gitmod~1", "gi7eba~1/x", ".gitm\u200codules", ".gitmodules/x"),
+        *(".gitattributes/x", "a/.GitAttributes/x/y", "gitatt~2/x", ".gitignore/x", ".gitmodules.bak"),
+    ],
+    ids=ascii,
+)
+def test_what_git_would_not_have_in_its_own_files_is_escaped(tmp_path: Path, key: str) -> None:
+    store = GitStore(tmp_path)
+    store[key] = b'[submodule "x"]\n\turl = -u\n\tpath = x\n'
+    check(tmp_path)
+    with GitStore(tmp_path) as fresh:
+        assert list(fresh) == [key]
+        assert fresh[key] == fresh.at("HEAD")[key] == store[key]
+
+
+def test_modules_that_git_wrote_are_a_blob(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store["a"] = b"1"
+    (tmp_path / ".gitmodules").write_bytes(b"# none\n")
+    git(tmp_path, "add", ".gitmodules")
+    git(tmp_path, "commit", "-qm", "by hand")
+    assert store[".gitmodules"] == store.at("HEAD")[".gitmodules"] == b"# none\n"
+    store[".gitmodules"] = b"# still none\n"
+    assert (tmp_path / ".gitmodules").read_bytes() == b"# still none\n"
+    check(tmp_path)
+
+
+def test_paths_that_no_work_tree_may_have() -> None:
+    refused = ["", "/x", "a//b", ".", "..", "a/../b", ".git", "a/.GIT/x", "git~1", ".git. /x", ".g\u200cit/x"]
+    refused += ["a\\.git\\x", ".git::$INDEX_ALLOCATION/x"]
+    allowed = [".gitignore", "a.git/x", "git~2", ".github/x", "...", "x\\"]
+    assert [path for path in refused + allowed if is_allowed(path.encode())] == allowed
+
+
+def test_a_link_where_a_blob_was_leads_nowhere(tmp_path: Path) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    (outside / "empty" / "folder").mkdir(parents=True)
+    (outside / "x").write_bytes(b"precious")
+    store = GitStore(tree)
+    store.put_many({"d/x": b"1", "e": b"2", "f": b"3"})
+    (tree / "d" / "x").unlink()
+    (tree / "d").rmdir()
+    (tree / "d").symlink_to(outside)
+    (tree / "e").unlink()
+    (tree / "e").symlink_to("f")
+    assert not store.delete("d/x")
+    assert not store.delete("e")
+    assert (outside / "x").read_bytes() == b"precious"
+    assert (tree / "e").is_symlink()
+    (tree / "k").mkdir()
+    (tree / "k" / "link").symlink_to(outside)
+    with pytest.raises(KeyConflictError):
+        store["k"] = b"1"
+    assert (outside / "empty" / "folder").is_dir()
+    store.clear()
+    assert sorted(os.listdir(tree)) == [".git", "d", "e", "k"]
+    assert (outside / "x").read_bytes() == b"precious"
+
+
+def test_a_blob_that_a_person_deleted_can_be_deleted(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store.put_many({"d/x": b"1", "e": b"2"})
+    (tmp_path / "d" / "x").unlink()
+    assert not store.delete("d/x")
+    check(tmp_path)
+    assert list(store.at("HEAD")) == ["e"]
+
+
+def test_what_is_ignored_is_so_whatever_was_tracked_before(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store["kept.log"] = b"1"
+    store[".gitignore"] = b"*.log\n"
+    with pytest.raises(InvalidKeyError, match="ignore"):
+        store["other.log"] = b"1"
+    del store["kept.log"]
+    with pytest.raises(InvalidKeyError, match="ignore"):
+        store["kept.log"] = b"2"
+    check(tmp_path)
+
+
+def test_a_hook_that_empties_the_message_refuses_the_commit(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store["a"] = b"1"
+    hook = tmp_path / ".git" / "hooks" / "commit-msg"
+    hook.write_text('#!/bin/sh\n: > "$1"\n')
+    hook.chmod(0o755)
+    # What a person is writing in an editor meanwhile.
+    edited = tmp_path / ".git" / "COMMIT_EDITMSG"
+    edited.write_text("a long story")
+    with pytest.raises(UnsupportedOperation, match="message"):
+        store["b"] = b"1"
+    assert edited.read_text() == "a long story"
+    assert list(store) == ["a"]
+    check(tmp_path)
+
+
+@pytest.mark.parametrize("wanted", ["true", "yes", None])
+def test_commits_are_signed_where_git_is_told_to(tmp_path: Path, wanted: str | None) -> None:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+    subprocess.run(command, check=True, timeout=60)
+    tree = tmp_path / "tree"
+    store = GitStore(tree, author="Bob <bob@example.org>")
+    git(tree, "config", "gpg.format", "ssh")
+    git(tree, "config", "user.signingkey", str(tmp_path / "key"))
+    if wanted is None:
+        with (tree / ".git" / "config").open("a") as file:
+            file.write("[commit]\n\tgpgsign\n")
+    else:
+        git(tree, "config", "commit.gpgsign", wanted)
+    store["ü"] = b"1"
+    said = git(tree, "cat-file", "commit", "HEAD")
+    assert "BEGIN SSH SIGNATURE" in said
+    assert said.splitlines()[1].startswith("author Bob <bob@example.org> ")
+    assert store.history()[0].message == "Add ü"
+    git(tree, "config", "user.signingkey", str(tmp_path / "nowhere"))
+    with pytest.raises(StoreUnavailableError, match="sign"):
+        store["b"] = b"1"
+    assert list(store) == ["ü"]
+    check(tree)
+
+
+def test_a_damaged_repository_is_not_taken_for_the_one_above(tmp_path: Path) -> None:
+    with GitStore(tmp_path) as outer:
+        outer["a"] = b"1"
+    inner = tmp_path / "inner"
+    (inner / ".git").mkdir(parents=True)
+    with pytest.raises(StoreUnavailableError, match="no work tree"):
+        GitStore(inner)
+    assert os.listdir(inner) == [".git"]
+    check(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\u2028\x85", "-x", " 'q' \"", "\udc80"], ids=ascii)
+def test_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    with GitStore(tmp_path / name) as store:
+        store["a/b"] = b"1"
+        assert store["a/b"] == store.at("HEAD")["a/b"] == b"1"
+    git(tmp_path / name, "worktree", "add", "-q", "-b", "other", str(tmp_path / "linked"))
+    with GitStore(tmp_path / "linked") as linked:
+        linked["c"] = b"2"
+        assert list(linked) == ["a/b", "c"]
+    check(tmp_path / name)
+
+
+def test_a_child_is_not_held_by_what_its_parent_was_doing(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store["a"] = b"1"
+    assert store.at("HEAD")["a"] == b"1"
+    ready, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._locked(), store._repository.objects._check._lock:
+            ready.set()
+            go.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait(60)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(StoreUnavailableError):
+            store["child"] = b"2"
+            code = 0 if store.at("HEAD")["a"] == b"1" else 2
+        os._exit(code)
+    go.set()
+    thread.join()
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    assert list(store) == ["a", "child"]
+    check(tmp_path)
+
+
+def test_reads_beside_a_checkout_see_whole_blobs(tmp_path: Path) -> None:
+    """A blob that is on both branches is there all the while, and is one of the two."""
+    store = GitStore(tmp_path)
+    both = {f"k/{number}": b"1" * 20_000 for number in range(40)}
+    store.put_many(both)
+    git(tmp_path, "branch", "other")
+    store.put_many(dict.fromkeys(both, b"2" * 20_000))
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for key in both:
+                data = store[key]
+                assert data in (b"1" * 20_000, b"2" * 20_000), len(data)
+            assert list(store) == sorted(both)
+
+    def switch() -> None:
+        try:
+            for name in ("other", "main") * 10:
+                git(tmp_path, "switch", "-q", name)
+        finally:
+            done.set()
+
+    race(read, switch)
+    check(tmp_path)
+
+
+def test_a_person_who_takes_the_lock_keeps_writers_away(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store["a"] = b"1"
+    git(tmp_path, "branch", "other")
+    store["a"] = b"2"
+    put = threading.Thread(target=lambda: store.put("b", b"3"))
+    with (tmp_path / ".git" / "holdall" / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        put.start()
+        git(tmp_path, "switch", "-q", "other")
+        git(tmp_path, "merge", "-q", "main")
+        assert "b" not in store
+    put.join()
+    assert dict(store.items()) == {"a": b"2", "b": b"3"}
+    check(tmp_path)
+
+
+@pytest.mark.parametrize("handle", ["same", "new"])
+def test_a_git_that_is_overtaken_takes_nothing_out_of_the_index(tmp_path: Path, handle: str) -> None:
+    """`git commit` reads the index, lets others change it, locks it, and writes what it has read."""
+    store = GitStore(tmp_path)
+    store.put_many({"changed": b"1", "deleted": b"1", "deep/kept": b"1", "staged": b"1", "edited": b"1"})
+    (tmp_path / "staged").write_bytes(b"2")
+    git(tmp_path, "add", "staged")
+    git(tmp_path, "write-tree")
+    index = tmp_path / ".git" / "index"
+    read = index.read_bytes()
+    assert b"TREE" in read
+    store["changed"] = b"2"
+    store["new/x"] = b"1"
+    del store["deleted"]
+    store["edited"] = b"2"
+    (tmp_path / "edited").write_bytes(b"a person's")
+    index.with_name("index.lock").write_bytes(read)
+    index.with_name("index.lock").rename(index)
+    with GitStore(tmp_path) as fresh:
+        asked = fresh if handle == "new" else store
+        assert "new/x" in asked
+        assert "deleted" not in asked
+        assert list(asked) == ["changed", "deep/kept", "edited", "new/x", "staged"]
+        asked["new/x"] = b"2"
+        assert (asked["changed"], asked["edited"]) == (b"2", b"a person's")
+    check(tmp_path, "MM edited\nM  staged\n")
+
+
+def test_what_a_person_does_meanwhile_costs_no_blob(tmp_path: Path) -> None:
+    """Commands of git by chance, beside two writers: those that fail because a writer was faster leave all
+    as it was, and what was acknowledged is there."""
+    rng = random.Random()
+    stores = [GitStore(tmp_path), GitStore(tmp_path)]
+    stores[0]["counter"] = b"0"
+    acknowledged: dict[str, bytes] = {}
+    done = threading.Event()
+
+    def write(store: GitStore, name: str) -> None:
+        number = 0
+        while not done.is_set() or number < 20:
+            key, data = f"{name}/{number % 7}", os.urandom(number % 3000)
+            if number % 5 == 4:
+                store.delete(key)
+                acknowledged.pop(key, None)
+            elif number % 5 == 3:
+                store.put_many({key: data, f"{name}/more": data})
+                acknowledged.update({key: data, f"{name}/more": data})
+            else:
+                store[key] = data
+                acknowledged[key] = data
+            store.modify("counter", lambda old: b"%d" % (int(old) + 1))
+            number += 1
+            counts[name] = number
+
+    def person() -> None:
+        commands = [
+            *(["gc", "-q"], ["status"], ["pack-refs", "--all"], ["repack", "-adq"], ["add", "."]),
+            *(["commit", "-qam", "by hand"], ["commit", "-q", "--amend", "--no-edit"], ["branch", "-f", "b"]),
+            *(["reflog", "expire", "--all"], ["worktree", "prune"], ["diff", "--stat"], ["fsck"]),
+        ]
+        try:
+            for number in range(40):
+                name = f"hand-{number}"
+                (tmp_path / name).write_bytes(b"by hand")
+                for command in (rng.choice(commands), ["add", name], ["commit", "-qm", name]):
+                    git(tmp_path, *command, good=False)
+        finally:
+            done.set()
+
+    counts: dict[str, int] = {}
+    race(lambda: write(stores[0], "one"), lambda: write(stores[1], "two"), person)
+    found = {key: data for key, data in stores[0].items() if key.startswith(("one/", "two/"))}
+    assert found == acknowledged
+    assert stores[1]["counter"] == b"%d" % sum(counts.values())
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "the rest")
+    assert {f"hand-{number}" for number in range(40)} <= set(stores[0])
+    check(tmp_path)
+
+
 def _full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -697,7 +1070,13 @@ def test_what_fails_before_the_first_file_is_forgotten(
         fresh["b"] = b"3"
     assert dict(store.items()) == {"a": b"1", "b": b"3"}
     check(tmp_path)
-    assert sorted(os.listdir(tmp_path / ".git/holdall")) == ["journal", "lock", "ref", "ref.lock"]
+    assert sorted(os.listdir(tmp_path / ".git/holdall")) == [
+        "head.lock",
+        "journal",
+        "lock",
+        "ref",
+        "ref.lock",
+    ]
 
 
 def test_a_file_that_a_person_wrote_after_a_crash_is_kept(

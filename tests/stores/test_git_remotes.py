@@ -3,17 +3,19 @@
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.servers.git import daemon, http
 from tests.servers.proxy import Proxy
 
 from holdall import ConcurrencyError, InvalidArgumentError, StoreUnavailableError
-from holdall.stores.git import GitStore
+from holdall.stores.git import GitStore, remote
 from holdall.testing import race
 
 
@@ -156,6 +158,27 @@ def test_the_same_change_on_both_sides_is_no_conflict(tmp_path: Path, bare: Path
         assert one["key"] == b"next"
 
 
+@pytest.mark.parametrize("prefer", ["ours", "theirs"])
+def test_what_was_changed_back_here_undoes_nothing_there(tmp_path: Path, bare: Path, prefer: str) -> None:
+    with (
+        opened(tmp_path / "one", str(bare)) as one,
+        opened(tmp_path / "two", str(bare), pull_interval=None, push=None) as two,
+    ):
+        one["key"] = b"0"
+        two.sync()
+        two["key"] = b"changed"
+        two["key"] = b"0"
+        two["other"] = b"1"
+        one["key"] = b"theirs"
+        with pytest.raises(ConcurrencyError, match="'key'"):
+            two.sync()
+        assert one["key"] == b"theirs"
+        two.sync(prefer=prefer)
+        expected = {"key": b"0" if prefer == "ours" else b"theirs", "other": b"1"}
+        assert dict(one.items()) == dict(two.items()) == expected
+        check(tmp_path / "two")
+
+
 def test_a_blob_here_and_a_folder_there_is_a_conflict(tmp_path: Path, bare: Path) -> None:
     with (
         opened(tmp_path / "one", str(bare)) as one,
@@ -233,6 +256,282 @@ def test_what_a_person_edits_is_not_pulled_over(tmp_path: Path, bare: Path) -> N
         git(tmp_path / "two", "checkout", "-q", "a")
         assert two["a"] == b"2"
         check(tmp_path / "two")
+
+
+def outside(folder: Path) -> list[Path]:
+    """The files that are in no repository."""
+    found = (path for path in folder.rglob("*") if "served" not in path.parts and ".git" not in path.parts)
+    return sorted(found)
+
+
+def tree_of(folder: Path, *entries: tuple[bytes, bytes, str]) -> str:
+    """The name of a tree that git itself would not make."""
+    raw = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in entries)
+    command = ["git", "-C", folder, "hash-object", "-w", "-t", "tree", "--literally", "--stdin"]
+    return subprocess.run(command, input=raw, capture_output=True, check=True).stdout.decode().strip()
+
+
+@pytest.mark.parametrize(
+    "name", [".git", ".GIT", "git~1", "..", "../escaped", "/tmp", ".g\u200cit"], ids=ascii
+)
+def test_a_remote_that_means_harm_writes_nowhere_else(tmp_path: Path, bare: Path, name: str) -> None:
+    with opened(tmp_path / "one", str(bare)) as one:
+        one["a"] = b"1"
+    hook = git(bare, "rev-parse", "main:a").strip()
+    inner = tree_of(bare, (b"100755", b"post-commit", hook))
+    folder = tree_of(bare, (b"40000", b"hooks", inner))
+    entry = (b"100644", hook) if "/" in name else (b"40000", folder)
+    root = tree_of(
+        bare, *sorted([(entry[0], name.encode(), entry[1]), (b"100644", b"a", hook)], key=lambda e: e[1])
+    )
+    evil = git(
+        bare, "-c", "user.name=E", "-c", "user.email=e@x", "commit-tree", root, "-p", "main", "-m", "evil"
+    )
+    git(bare, "update-ref", "refs/heads/main", evil.strip())
+    before = outside(tmp_path)
+    with opened(tmp_path / "one", str(bare)) as one:
+        assert one["a"] == b"1"
+        with pytest.raises(StoreUnavailableError, match="no work tree may have"):
+            one.sync()
+        assert list(one) == ["a"]
+    assert outside(tmp_path) == before
+    assert not (tmp_path / "one" / ".git" / "hooks" / "post-commit").exists()
+    assert git(tmp_path / "one", "status", "--porcelain") == ""
+
+
+def test_a_file_in_the_way_of_a_pull_stops_no_read(tmp_path: Path, bare: Path) -> None:
+    with opened(tmp_path / "one", str(bare)) as one, opened(tmp_path / "two", str(bare)) as two:
+        one["a"] = b"1"
+        assert two["a"] == b"1"
+        (tmp_path / "two" / "b").write_bytes(b"mine")
+        one["b"] = b"theirs"
+        assert two["a"] == b"1"
+        with pytest.raises(StoreUnavailableError, match=r"'b'.*no room here.*doesn't track"):
+            two.sync()
+        assert (tmp_path / "two" / "b").read_bytes() == b"mine"
+        (tmp_path / "two" / "b").unlink()
+        assert two["b"] == b"theirs"
+        check(tmp_path / "two")
+
+
+def test_what_a_person_merged_brings_nothing_old_back(tmp_path: Path, bare: Path) -> None:
+    with (
+        opened(tmp_path / "one", str(bare)) as one,
+        opened(tmp_path / "two", str(bare), pull_interval=None, push=None) as two,
+    ):
+        one["key"] = b"0"
+        two.sync()
+        two["mine"] = b"1"
+        one["key"] = b"1"
+        git(tmp_path / "two", "pull", "-q", "--no-rebase", "--no-edit", "origin", "main")
+        one["key"] = b"2"
+        two.sync()
+        assert dict(two.items()) == dict(one.items()) == {"key": b"2", "mine": b"1"}
+        # A clash after a merge is one all the same.
+        git(tmp_path / "two", "commit", "-q", "--allow-empty", "-m", "nothing")
+        git(tmp_path / "two", "merge", "-q", "--no-ff", "--allow-unrelated-histories", "HEAD~1")
+        two["key"] = b"ours"
+        git(tmp_path / "two", "switch", "-qc", "topic")
+        two["topic"] = b"1"
+        git(tmp_path / "two", "switch", "-q", "main")
+        git(tmp_path / "two", "merge", "-q", "--no-ff", "-m", "merged", "topic")
+        one["key"] = b"theirs"
+        with pytest.raises(ConcurrencyError, match="'key'"):
+            two.sync()
+        two.sync(prefer="ours")
+        assert dict(two.items()) == dict(one.items()) == {"key": b"ours", "mine": b"1", "topic": b"1"}
+        check(tmp_path / "two")
+
+
+def test_every_commit_of_a_person_stays_in_the_history(tmp_path: Path, bare: Path) -> None:
+    with (
+        opened(tmp_path / "one", str(bare)) as one,
+        opened(tmp_path / "two", str(bare), pull_interval=None, push=None) as two,
+    ):
+        one["a"] = b"0"
+        two.sync()
+        git(tmp_path / "two", "commit", "-q", "--allow-empty", "-m", "a mark")
+        two["b"] = b"1"
+        one["a"] = b"1"
+        two.sync()
+        assert [revision.message for revision in one.history()] == ["Add b", "a mark", "Update a", "Add a"]
+        git(tmp_path / "two", "switch", "-qc", "topic")
+        two["t1"] = two["t2"] = b"1"
+        git(tmp_path / "two", "switch", "-q", "main")
+        git(tmp_path / "two", "merge", "-q", "--no-ff", "-m", "the topic", "topic")
+        one["a"] = b"2"
+        two.sync()
+        told = {revision.message for revision in one.history()}
+        assert {"Add t1", "Add t2", "the topic", "Update a"} <= told
+        assert one["t2"] == b"1"
+        check(tmp_path / "two")
+
+
+def test_a_branch_that_a_person_switches_to_while_it_is_fetched(
+    tmp_path: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path / "one", str(bare)) as one:
+        one["a"] = b"0"
+    with opened(tmp_path / "two", str(bare), pull_interval=None, push=None) as two:
+        two.sync()
+        git(tmp_path / "two", "branch", "other")
+        with opened(tmp_path / "one", str(bare)) as one:
+            one["a"] = b"1"
+        call = two._repository.git.call
+
+        def switching(*arguments: str, **more: Any) -> Any:
+            told = call(*arguments, **more)
+            if arguments[0] == "fetch":
+                monkeypatch.undo()
+                git(tmp_path / "two", "switch", "-q", "other")
+            return told
+
+        monkeypatch.setattr(two._repository.git, "call", switching)
+        two.sync()
+        assert two["a"] == b"0"
+        assert two.at("main")["a"] == b"0"
+        check(tmp_path / "two")
+
+
+def test_commits_that_wait_are_sent_by_the_next_process(tmp_path: Path, bare: Path) -> None:
+    away = bare.with_name("away.git")
+    bare.rename(away)
+    with opened(tmp_path / "one", str(bare), push="background", pull_interval=None) as one:
+        one["a"] = b"1"
+    away.rename(bare)
+    assert git(bare, "for-each-ref") == ""
+    opened(tmp_path / "one", str(bare), push=None, pull_interval=None).close()
+    assert git(bare, "for-each-ref") == ""
+    # Neither a put nor a read: what waits is sent since it waits.
+    opened(tmp_path / "one", str(bare), push="background", pull_interval=None).close()
+    assert git(bare, "log", "--format=%s", "main") == "Add a\n"
+    git(tmp_path / "one", "commit", "-q", "--allow-empty", "-m", "a person's")
+    opened(tmp_path / "one", str(bare), push="background", pull_interval=None).close()
+    assert git(bare, "log", "--format=%s", "main") == "Add a\n"
+
+
+def test_a_push_that_failed_is_tried_again(
+    tmp_path: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_AGAIN", 0.05)
+    away = bare.with_name("away.git")
+    bare.rename(away)
+    with opened(tmp_path / "one", str(bare), push="background", pull_interval=None) as one:
+        one["a"] = b"1"
+        away.rename(bare)
+        deadline = time.monotonic() + 60
+        while not git(bare, "for-each-ref"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_branch_that_was_pushed_by_force(tmp_path: Path, bare: Path) -> None:
+    """What was taken back there is still here, and nothing of ours is lost by it."""
+    with (
+        opened(tmp_path / "one", str(bare), pull_interval=None) as one,
+        opened(tmp_path / "two", str(bare), pull_interval=None, push=None) as two,
+    ):
+        one["a"] = one["b"] = b"0"
+        two.sync()
+        two["mine"] = b"1"
+        git(tmp_path / "one", "reset", "-q", "--hard", "HEAD~1")
+        git(tmp_path / "one", "commit", "-q", "--allow-empty", "-m", "another history")
+        git(tmp_path / "one", "push", "-qf", "origin", "main")
+        two.sync()
+        one.sync()
+        assert dict(one.items()) == dict(two.items()) == {"a": b"0", "b": b"0", "mine": b"1"}
+        # Of no common origin at all.
+        with opened(tmp_path / "three", str(bare), pull_interval=None, push=None) as three:
+            three["c"] = b"1"
+            three.sync()
+            assert list(three) == ["a", "b", "c", "mine"]
+        for name in ("one", "two", "three"):
+            check(tmp_path / name)
+
+
+def test_a_remote_whose_branch_has_another_name(tmp_path: Path, bare: Path) -> None:
+    git(bare, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    with opened(tmp_path / "one", str(bare)) as one:
+        one["a"] = b"1"
+    assert git(bare, "for-each-ref", "--format=%(refname)") == "refs/heads/main\n"
+
+
+def test_a_shallow_clone(tmp_path: Path, bare: Path) -> None:
+    with opened(tmp_path / "one", str(bare)) as one:
+        for key in "abcd":
+            one[key] = b"0"
+        git(tmp_path, "clone", "-q", "--depth=1", f"file://{bare}", "two")
+        with opened(tmp_path / "two", str(bare)) as two:
+            two["e"] = b"1"
+            del one["a"]
+            two["f"] = b"1"
+            assert list(two) == list(one) == ["b", "c", "d", "e", "f"]
+            git(tmp_path / "one", "reset", "-q", "--hard", "HEAD~5")
+            git(tmp_path / "one", "commit", "-q", "--allow-empty", "-m", "another history")
+            git(tmp_path / "one", "push", "-qf", "origin", "main")
+            with pytest.raises(StoreUnavailableError, match="unshallow"):
+                two.sync()
+            assert list(two) == ["b", "c", "d", "e", "f"]
+
+
+def test_what_is_made_again_is_signed_again(tmp_path: Path, bare: Path) -> None:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+    subprocess.run(command, check=True, timeout=60)
+    with (
+        opened(tmp_path / "one", str(bare), pull_interval=None) as one,
+        opened(tmp_path / "two", str(bare), pull_interval=None, push=None, author="Bób <b@x>") as two,
+    ):
+        for setting in ("gpg.format=ssh", f"user.signingkey={tmp_path / 'key'}", "commit.gpgsign=true"):
+            git(tmp_path / "two", "config", *setting.split("=", 1))
+        one["a"] = b"0"
+        two.sync()
+        one["a"] = b"1"
+        two["b"] = b"1"
+        was = git(tmp_path / "two", "log", "-1", "--format=%an %ae %at %ct %s")
+        two.sync()
+        assert git(tmp_path / "two", "log", "-1", "--format=%an %ae %at %ct %s") == was
+        assert "BEGIN SSH SIGNATURE" in git(tmp_path / "two", "cat-file", "commit", "HEAD")
+        assert [revision.message for revision in two.history()] == ["Add b", "Update a", "Add a"]
+
+
+def test_a_merge_under_way_is_not_pulled_into(tmp_path: Path, bare: Path) -> None:
+    with opened(tmp_path / "one", str(bare)) as one, opened(tmp_path / "two", str(bare)) as two:
+        one["a"] = b"0"
+        assert two["a"] == b"0"
+        git(tmp_path / "two", "switch", "-qc", "topic")
+        git(tmp_path / "two", "commit", "-q", "--allow-empty", "-m", "topic")
+        git(tmp_path / "two", "switch", "-q", "main")
+        git(tmp_path / "two", "merge", "-q", "--no-ff", "--no-commit", "topic")
+        one["a"] = b"1"
+        assert two["a"] == b"0"
+        with pytest.raises(StoreUnavailableError, match="under way"):
+            two.sync()
+        git(tmp_path / "two", "commit", "-qm", "merged")
+        assert two["a"] == b"1"
+        check(tmp_path / "two")
+
+
+def test_a_child_syncs_though_its_parent_was_at_it(tmp_path: Path, bare: Path) -> None:
+    with opened(tmp_path / "one", str(bare), push=None) as one:
+        one["a"] = b"1"
+        assert one._remote is not None
+        with one._remote._syncing:
+            child = os.fork()
+            if child == 0:
+                code = 1
+                with contextlib.suppress(StoreUnavailableError):
+                    one.sync()
+                    code = 0
+                os._exit(code)
+            deadline = time.monotonic() + 60
+            while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+                if time.monotonic() > deadline:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    pytest.fail("the child hangs")
+                time.sleep(0.01)
+        assert os.waitstatus_to_exitcode(ended[1]) == 0
+    assert git(bare, "show", "main:a") == "1"
 
 
 def test_a_branch_protected_by_a_hook_is_told(tmp_path: Path, bare: Path) -> None:

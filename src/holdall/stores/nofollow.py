@@ -66,16 +66,18 @@ def _native() -> Callable[[str, int], int] | None:
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
     call.restype = ctypes.c_long
-    size = ctypes.sizeof(_How)
+    # Made once, since ctypes takes its time to make what a call is given.
+    number, here = ctypes.c_long(_OPENAT2), ctypes.c_int(_AT_FDCWD)
+    size = ctypes.c_size_t(ctypes.sizeof(_How))
     hows = {
         READ: _How(READ, 0, _RESOLVE_NO_SYMLINKS),
         NEW: _How(NEW, 0o666, _RESOLVE_NO_SYMLINKS),
     }
-    addresses = {flags: ctypes.addressof(how) for flags, how in hows.items()}
+    addresses = {flags: ctypes.c_void_p(ctypes.addressof(how)) for flags, how in hows.items()}
     get_errno = ctypes.get_errno
 
     def open_at_once(path: str, flags: int, _alive: object = hows) -> int:
-        fd = call(_OPENAT2, _AT_FDCWD, path.encode("utf-8", "surrogateescape"), addresses[flags], size)
+        fd = call(number, here, path.encode("utf-8", "surrogateescape"), addresses[flags], size)
         return fd if fd >= 0 else -get_errno()
 
     # A kernel before 5.6, or a sandbox, refuses the call itself.

@@ -54,6 +54,7 @@ class Index:
         entries: dict[str, Entry],
         extended: bool = False,
         unmerged: bool = False,
+        by_git: bool = False,
     ) -> None:
         self.signature = signature
         """Of the file that it was read from: time, inode, size."""
@@ -65,6 +66,8 @@ class Index:
         self.extended = extended
         """Whether an entry may have more flags than version 2 knows."""
         self.unmerged = unmerged
+        self.by_git = by_git
+        """Whether git wrote it, which adds extensions."""
         self._keys: list[str] | None = None
         self._converts: bool | None = None
 
@@ -86,6 +89,14 @@ class Index:
         """The place of a path's entry, or -1."""
         place = bisect_left(self.paths, path)
         return place if place < len(self.paths) and self.paths[place] == path else -1
+
+    def mode_and_oid(self, path: bytes, width: int) -> tuple[bytes, bytes] | None:
+        """What a tree would have of a path; None where it isn't tracked."""
+        place = self.find(path)
+        if place < 0:
+            return None
+        raw = self.raws[place]
+        return b"%o" % int.from_bytes(raw[24:28], "big"), raw[40 : 40 + width]
 
     def below(self, path: bytes) -> bool:
         """Whether entries lie below a path."""
@@ -241,6 +252,7 @@ def read_index(path: str, algorithm: str, fold: bool) -> Index:
         raise StoreUnavailableError(
             "the index of the repository is damaged; `git reset` makes a new one"
         ) from error
+    by_git = at + 8 <= len(content) - width
     while at + 8 <= len(content) - width:
         name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "big")
         if not name[:1].isupper():
@@ -251,7 +263,7 @@ def read_index(path: str, algorithm: str, fold: bool) -> Index:
             )
         at += 8 + length
     signature = found.st_mtime_ns, found.st_ino, found.st_size
-    return Index(signature, paths, raws, entries, extended, unmerged)
+    return Index(signature, paths, raws, entries, extended, unmerged, by_git)
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:

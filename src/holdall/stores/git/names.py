@@ -2,7 +2,8 @@
 that no name is one that git keeps for itself.
 
 A segment that some system takes for `.git` (in capitals, `git~1` on NTFS, with code points that HFS+ ignores)
-has its first character escaped.
+has its first character escaped; so has one that is taken for `.gitmodules`, in which git wants no other bytes
+than its own, and for a folder `.gitattributes`, where it wants a file.
 """
 
 from __future__ import annotations
@@ -13,17 +14,40 @@ from holdall.errors import InvalidKeyError
 from holdall.keys import check_key
 from holdall.stores.spelling import is_plain, read_names, spell_segment, spellable
 
-__all__ = ["key_of", "path_of"]
+__all__ = ["is_allowed", "key_of", "path_of"]
 
 # The code points that HFS+ leaves out of account, as git's own utf8.c lists them.
 _ignored = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]").sub
-_own = re.compile(r"(?:\.git|git~\d+)(?:[ .:].*)?", re.IGNORECASE | re.DOTALL).fullmatch
+_flags = re.IGNORECASE | re.DOTALL
+_own = re.compile(r"(?:\.git|git~\d+)(?:[ .:].*)?", _flags).fullmatch
+# What `git fsck` takes for these files, by their short names on NTFS too.
+_modules = re.compile(
+    r"(?:\.gitmodules|gitmod~[1-4]|(?=.{8}\Z)g?i?7?e?b?a?~[1-9]\d*)[ .]*(?::.*)?", _flags
+).fullmatch
+_attributes = re.compile(
+    r"(?:\.gitattributes|gitatt~[1-4]|(?=.{8}\Z)g?i?7?d?2?9?~[1-9]\d*)[ .]*(?::.*)?", _flags
+).fullmatch
+# What git refuses to check out: see `verify_path` in its read-cache.c.
+_refused = re.compile(r"(?:\.git|git~1)[ .]*(?::.*)?", _flags).fullmatch
 
 
-def _names(segment: str, fold: bool) -> list[str]:
+def is_allowed(path: bytes) -> bool:
+    """Whether a path in a tree may be a file of a work tree. Who made the tree may have meant harm.
+
+    >>> is_allowed(b"a/.gitignore"), is_allowed(b".git/hooks/x"), is_allowed(b"../x"), is_allowed(b"/x")
+    (True, False, False, False)
+    """
+    text = path.decode(errors="surrogateescape")
+    if any(name in ("", ".", "..") for name in text.split("/")):
+        return False
+    return not any(map(_refused, _ignored("", text).replace("\\", "/").split("/")))
+
+
+def _names(segment: str, fold: bool, last: bool) -> list[str]:
     names = spell_segment(segment, fold)
-    first = names[0]
-    if _own(_ignored("", first)):
+    first = _ignored("", names[0])
+    if _own(first) or _modules(first) or (not last and _attributes(first)):
+        first = names[0]
         names[0] = "".join([f"%{byte:02X}" for byte in first[0].encode()]) + first[1:]
     return names
 
@@ -36,7 +60,10 @@ def path_of(key: str, fold: bool = False) -> str:
     """
     if len(key) < 256 and not fold and is_plain(key):
         return key
-    path = "/".join(["/".join(_names(segment, fold)) for segment in key.split("/")])
+    segments = key.split("/")
+    last = len(segments) - 1
+    names = [_names(segment, fold, number == last) for number, segment in enumerate(segments)]
+    path = "/".join(["/".join(each) for each in names])
     if len(path.encode()) > 3500:
         raise InvalidKeyError("the path of its file is too long for git", key=key)
     return path
@@ -62,7 +89,7 @@ def key_of(path: bytes, fold: bool = False) -> str | None:
         if name.endswith("%~") and number < len(parts) - 1 and parts[number + 1].startswith("~"):
             continue
         segment = read_names(names)
-        if not spellable(segment) or _names(segment, fold) != names:
+        if not spellable(segment) or _names(segment, fold, number == len(parts) - 1) != names:
             if not all(spellable(each) for each in names):
                 return None
             segments += names

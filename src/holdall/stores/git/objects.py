@@ -11,6 +11,7 @@ import os
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import count
 from typing import BinaryIO, TypeVar
 
@@ -167,12 +168,16 @@ class Objects:
         """The commit that a revision names; None if it names none."""
         if not revision or any(char in revision for char in "\n\0") or revision.startswith("-"):
             return None
+        try:
+            question = f"{revision}^{{commit}}\n".encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return None
 
         def answer(source: BinaryIO) -> bytes | None:
             words = source.readline().split()
             return bytes.fromhex(words[0].decode()) if len(words) == 3 and words[1] == b"commit" else None
 
-        return self._check.ask(revision.encode() + b"^{commit}\n", answer)
+        return self._check.ask(question, answer)
 
     def root(self, commit: bytes) -> bytes:
         """The tree of a commit."""
@@ -264,11 +269,13 @@ class Objects:
         # Names that begin so are swept by git, should a kill leave one.
         temporary = f"{folder}/tmp_obj_{os.getpid():x}_{next(_names)}_{os.urandom(3).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            fd = os.open(temporary, flags, 0o444)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            fd = os.open(temporary, flags, 0o444)
+        while True:
+            try:
+                fd = os.open(temporary, flags, 0o444)
+                break
+            except FileNotFoundError:
+                # It was never there, or `git gc` has just removed it, as it does with empty ones.
+                os.makedirs(folder, exist_ok=True)
         try:
             try:
                 for piece in pieces:
@@ -281,7 +288,8 @@ class Objects:
                 os.close(fd)
             os.rename(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
             raise
         if self._durable:
             sync_folder(folder)

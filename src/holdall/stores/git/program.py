@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, TypeVar, cast
@@ -43,6 +44,8 @@ _LOCAL = (
 def environment(**more: str) -> dict[str, str]:
     """The environment that git is run in: no other repository's, English, no question to a terminal."""
     found = {name: value for name, value in os.environ.items() if name not in _LOCAL}
+    # Git's own switch says nothing to Git Credential Manager, which opens windows.
+    found.setdefault("GCM_INTERACTIVE", "never")
     found.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_EDITOR=":", GIT_OPTIONAL_LOCKS="0", **more)
     return found
 
@@ -53,11 +56,14 @@ class Git:
     Args:
         folder: The work tree.
         timeout: How many seconds a command may take that touches the network; others get five minutes.
+        durable: Whether what a command writes is on the disk when it ends.
     """
 
-    def __init__(self, folder: str, timeout: float = 60.0) -> None:
+    def __init__(self, folder: str, timeout: float, durable: bool) -> None:
         self.folder = folder
         self.timeout = timeout
+        # By itself git leaves loose objects to the system.
+        self._options = ("-c", "core.fsync=all") if durable else ()
 
     def run(
         self,
@@ -91,7 +97,7 @@ class Git:
         given = data if data is None or isinstance(data, bytes) else None
         source = subprocess.DEVNULL if data is None else subprocess.PIPE if isinstance(data, bytes) else data
         # In a session of its own, so that the helpers that git starts can be ended with it.
-        with _started(self.folder, arguments, source, subprocess.PIPE, **more) as process:
+        with _started(self.folder, (*self._options, *arguments), source, subprocess.PIPE, **more) as process:
             try:
                 printed, said = process.communicate(given, self.timeout if network else 300.0)
             except subprocess.TimeoutExpired:
@@ -145,6 +151,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             return  # it ended by itself
 
 
+_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pipe in list(_pipes):
+        pipe.begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Pipe:
     """A git that is kept running and asked one thing after another: a thread at a time, a process each.
 
@@ -156,10 +173,17 @@ class Pipe:
     def __init__(self, folder: str, *arguments: str) -> None:
         self._folder = folder
         self._arguments = arguments
-        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
         self._state: object = None
+        self.begin()
+        _pipes.add(self)
+
+    def begin(self) -> None:
+        """Begin without a program; one that runs is the parent's, before a fork."""
+        self._lock = threading.Lock()
+        process, self._process = self._process, None
+        if process is not None:
+            process.returncode = 0
 
     def ask(self, question: bytes, answer: Callable[[BinaryIO], T], state: object = None) -> T:
         """Send a line, and let a function read what comes back.
@@ -173,11 +197,6 @@ class Pipe:
             StoreUnavailableError: The program ended.
         """
         with self._lock:
-            if self._owner != os.getpid():
-                # A fork: the one that runs is the parent's.
-                if self._process is not None:
-                    self._process.returncode = 0
-                self._process, self._owner = None, os.getpid()
             if self._process is not None and (self._process.poll() is not None or state != self._state):
                 self._stop()
             if self._process is None:
@@ -200,7 +219,7 @@ class Pipe:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
+        if process is not None:
             process.kill()
             for end in (process.stdin, process.stdout):
                 if end is not None:
@@ -216,12 +235,8 @@ class Pipe:
             self._stop()
 
     def __del__(self) -> None:
-        process = getattr(self, "_process", None)
-        if process is not None:
-            if self._owner == os.getpid():
-                self._stop()
-            else:
-                process.returncode = 0
+        if getattr(self, "_process", None) is not None:
+            self._stop()
 
 
 def _piped(folder: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:

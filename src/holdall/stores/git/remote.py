@@ -1,7 +1,8 @@
 """Keeping up with a remote: fetch, take over, push; what can't be sent waits, and nothing is lost.
 
 What is new on both sides becomes one line of history: our commits are made again on top of theirs, as a
-rebase does, without touching a file that is the same on both. Keys that changed on both sides stop that.
+rebase does, without touching a file that is the same on both. Where a person has merged meanwhile, it becomes
+a merge. Keys that changed on both sides stop that.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreError, StoreUnavailableError
+from holdall.errors import (
+    ConcurrencyError,
+    InvalidArgumentError,
+    KeyConflictError,
+    StoreError,
+    StoreUnavailableError,
+)
 from holdall.ranges import CHUNK
-from holdall.stores.git.names import key_of
+from holdall.stores.git.names import is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.repository import Change, Draft, Head, Moved
 
@@ -29,7 +37,20 @@ __all__ = ["Remote"]
 _log = logging.getLogger("holdall")
 
 _TRIES = 8
+_AGAIN, _LATER = 15.0, 600.0
+"""Seconds until commits that could not be sent are tried again: at first, and at most."""
 _Entry = tuple[bytes, bytes]
+
+_all: weakref.WeakSet[Remote] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """The thread that pushes is the parent's, and its locks may be held for ever here."""
+    for remote in list(_all):
+        remote.begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Remote:
@@ -57,17 +78,24 @@ class Remote:
         self._push = push
         self._locked = locked
         self._pulled = -float("inf")
+        self.begin()
+        code, _, _ = repository.git.call("remote", "get-url", "--", name)
+        if code:
+            raise InvalidArgumentError(
+                f"the repository has no remote {name!r}: run `git remote add {name} URL`"
+            )
+        _all.add(self)
+        self._waiting = f"{repository.own}/unpushed"
+        if push == "background" and os.path.exists(self._waiting):
+            self.after_write()  # an earlier process could not send it
+
+    def begin(self) -> None:
+        """Begin with no thread, and with locks that nobody holds."""
         self._syncing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Condition()
         self._asked = self._done = 0
         self._ending = False
-        self._owner = os.getpid()
-        code, _, _ = repository.git.call("remote", "get-url", name)
-        if code:
-            raise InvalidArgumentError(
-                f"the repository has no remote {name!r}: run `git remote add {name} URL`"
-            )
 
     # --- when -----------------------------------------------------------------------------------------
 
@@ -82,7 +110,7 @@ class Remote:
                 return
             try:
                 self._pull(None)
-            except (StoreUnavailableError, ConcurrencyError) as error:
+            except StoreError as error:
                 # The store goes on with what it has, and tries again later; `sync` tells.
                 _log.warning("the remote %r can't be pulled: %s", self._name, error)
             finally:
@@ -92,6 +120,9 @@ class Remote:
 
     def after_write(self) -> None:
         """Send what is new here, now or soon."""
+        if self._push is not None:
+            # So that another process sends it, should this one not come to it.
+            os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
         if self._push == "now":
             try:
                 self.sync(None)
@@ -99,25 +130,27 @@ class Remote:
                 _log.warning("the commits wait, since the remote %r can't be reached: %s", self._name, error)
         elif self._push == "background":
             with self._wake:
-                if self._owner != os.getpid():
-                    self._owner, self._thread = os.getpid(), None
                 self._asked += 1
-                if self._thread is None:
+                if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._work, name="holdall-push", daemon=True)
                     self._thread.start()
                 self._wake.notify_all()
 
     def _work(self) -> None:
+        pause: float | None = None
         while True:
             with self._wake:
                 while self._asked == self._done and not self._ending:
-                    self._wake.wait()
-                if self._asked == self._done:
+                    if not self._wake.wait(pause):
+                        break  # what could not be sent may be by now
+                if self._ending and self._asked == self._done:
                     return
                 until = self._asked
             try:
                 self.sync(None)
+                pause = None
             except StoreError as error:
+                pause = _AGAIN if pause is None else min(2 * pause, _LATER)
                 _log.warning("the commits for %r wait: %s", self._name, error)
             with self._wake:
                 self._done = until
@@ -126,7 +159,7 @@ class Remote:
     def close(self) -> None:
         """Let the push end that is under way or due."""
         thread = self._thread
-        if thread is not None and self._owner == os.getpid():
+        if thread is not None:
             with self._wake:
                 self._ending = True
                 self._wake.notify_all()
@@ -160,9 +193,11 @@ class Remote:
                 if code == 0:
                     # A push by URL or by an old git leaves the tracking ref; the next fetch sets it.
                     break
-                rejected = b"[rejected]" in printed or b"fetch first" in printed or b"lock" in printed
+                # A line of `--porcelain` for the ref: `!`, from and to, and why not.
+                why = b"".join(line.split(b"\t")[-1] for line in printed.splitlines() if line[:1] == b"!")
+                rejected = b"[rejected]" in why or b"fetch first" in why or b"lock" in why
                 rejected = rejected or "cannot lock ref" in said or "failed to update ref" in said
-                if not rejected or b"hook declined" in printed:
+                if not rejected or b"hook declined" in why:
                     told_by_git = said or printed.decode(errors="replace").strip()
                     raise StoreUnavailableError(f"git push to {self._name!r}: {told_by_git}")
                 # Somebody was faster: again, on top of what they sent.
@@ -172,6 +207,16 @@ class Remote:
                     f"{self._name!r} took commits of others {_TRIES} times meanwhile; what is here waits"
                 )
             self._pulled = time.monotonic()
+            self._sent(f"refs/heads/{branch}", head)
+
+    def _sent(self, ref: str, commit: bytes | None) -> None:
+        try:
+            os.unlink(self._waiting)
+        except FileNotFoundError:
+            return
+        # A commit that came after the push, and before this, waits.
+        if self._repository.ref(ref) != commit:
+            os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
     def _pull(self, prefer: str | None) -> None:
         repository = self._repository
@@ -191,29 +236,60 @@ class Remote:
         while True:
             try:
                 with self._locked():
-                    self._take_over(theirs, tracking, prefer)
+                    self._take_over(branch, theirs, prefer)
                 return
             except Moved:
-                continue
+                if self._branch() != branch:
+                    # A person has switched to another one since the fetch.
+                    self._pull(prefer)
+                    return
 
-    def _take_over(self, theirs: bytes, tracking: str, prefer: str | None) -> None:
+    def _bases(self, ours: bytes, theirs: bytes) -> list[bytes]:
+        """The last commits that both sides have."""
+        repository = self._repository
+        code, printed, _ = repository.git.call("merge-base", "--all", ours.hex(), theirs.hex())
+        if code and os.path.exists(f"{repository.shared}/shallow"):
+            raise StoreUnavailableError(
+                f"this clone is too shallow to see what it has in common with {self._name!r}: "
+                f"run `git fetch --unshallow {self._name}`"
+            )
+        return [] if code else [bytes.fromhex(name.decode()) for name in printed.split()]
+
+    def _take_over(self, branch: str, theirs: bytes, prefer: str | None) -> None:
         """Let the branch be what is there, and what is new here on top. The lock is held."""
         repository, objects = self._repository, self._repository.objects
+        tracking = self._tracking(branch)
         head = repository.head()
+        if head.ref != f"refs/heads/{branch}":
+            raise Moved
         if head.commit == theirs:
             return
-        base: bytes | None = None
-        if head.commit is not None:
-            code, printed, _ = repository.git.call("merge-base", head.commit.hex(), theirs.hex())
-            base = bytes.fromhex(printed.split()[0].decode()) if code == 0 else None
-            if base == theirs:
-                return
-        root = None if base is None else objects.root(base)
+        bases = [] if head.commit is None else self._bases(head.commit, theirs)
+        if theirs in bases:
+            return
+        repository.check_idle()
         ours_root = None if head.commit is None else objects.root(head.commit)
-        there = {path: now for path, _, now in objects.differ(root, objects.root(theirs))}
         tip = theirs
-        if head.commit is not None and head.commit != base:
-            here = {path: now for path, _, now in objects.differ(root, ours_root)}
+        if head.commit is not None and head.commit not in bases:
+            # Branches that were merged both ways have several bases: what changed since any of them counts.
+            here: dict[bytes, _Entry | None] = {}
+            there: dict[bytes, _Entry | None] = {}
+            for root in [objects.root(base) for base in bases] or [None]:
+                here.update((path, now) for path, _, now in objects.differ(root, ours_root))
+                there.update((path, now) for path, _, now in objects.differ(root, objects.root(theirs)))
+            since = [f"^{base.hex()}" for base in bases]
+            printed = repository.git.run(
+                "rev-list", "--reverse", "--topo-order", "--parents", head.commit.hex(), *since
+            )
+            lines = [[bytes.fromhex(name) for name in line.split()] for line in printed.decode().splitlines()]
+            merges = any(len(line) > 2 for line in lines)
+            if not merges and ours_root is not None:
+                # What was changed and changed back counts too: made again, it would undo what they did.
+                for commit, *parents in lines:
+                    before = objects.root(parents[0]) if parents else None
+                    for path, _, _ in objects.differ(before, objects.root(commit)):
+                        if path not in here:
+                            here[path] = objects.find(ours_root, path)
             clashing = _clashes(here, there)
             if clashing and prefer is None:
                 keys = [key_of(path, repository.fold) or os.fsdecode(path) for path in sorted(clashing)]
@@ -228,43 +304,43 @@ class Remote:
                 # What loses stays under a ref of its own.
                 name = f"refs/holdall/replaced/{head.commit.hex()}"
                 repository.git.run("update-ref", name, head.commit.hex())
-            tip = self._replayed(head.commit, base, theirs, clashing if prefer == "theirs" else set())
+            left_out = clashing if prefer == "theirs" else set[bytes]()
+            if merges:
+                # To make a merge again could bring back what they have changed since.
+                tip = self._merged(head.commit, theirs, here, left_out, branch)
+            else:
+                tip = self._replayed([line[0] for line in lines], theirs, left_out)
         self._check_out(head, tip, ours_root)
 
-    def _replayed(self, ours: bytes, base: bytes | None, onto: bytes, left_out: set[bytes]) -> bytes:
-        """Our commits since the base, made again on top of another."""
+    def _merged(
+        self,
+        ours: bytes,
+        theirs: bytes,
+        here: Mapping[bytes, _Entry | None],
+        left_out: set[bytes],
+        branch: str,
+    ) -> bytes:
+        """A commit of what both sides have changed, which keeps all of their commits."""
         repository, objects = self._repository, self._repository.objects
-        since = () if base is None else (f"^{base.hex()}",)
-        printed = repository.git.run(
-            "rev-list", "--reverse", "--topo-order", "--first-parent", ours.hex(), *since
-        )
-        _, committer = repository.identity()
-        for name in printed.split():
-            commit = bytes.fromhex(name.decode())
+        changes = {path: now for path, now in here.items() if not _is_among(path, left_out)}
+        tree = objects.graft(objects.root(theirs), changes) or objects.write(b"tree", b"")
+        return repository.make_commit(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
+
+    def _replayed(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
+        """Commits of ours, each with one parent or none, made again on top of another."""
+        repository, objects = self._repository, self._repository.objects
+        for commit in ours:
             content = objects.read(commit)
             header, _, message = content.partition(b"\n\n")
             lines = header.split(b"\n")
             parents = [bytes.fromhex(line[7:].decode()) for line in lines if line.startswith(b"parent ")]
             before = objects.root(parents[0]) if parents else None
-            changes = {
-                path: now
-                for path, _, now in objects.differ(before, objects.root(commit))
-                if not any(path == other or path.startswith(other + b"/") for other in left_out)
-            }
+            made_here = {path: now for path, _, now in objects.differ(before, objects.root(commit))}
+            changes = {path: now for path, now in made_here.items() if not _is_among(path, left_out)}
             tree = objects.graft(objects.root(onto), changes) or objects.write(b"tree", b"")
-            if tree == objects.root(onto):
+            if made_here and tree == objects.root(onto):
                 continue  # they have it already
-            author = next(line for line in lines if line.startswith(b"author "))
-            moment = next(line for line in lines if line.startswith(b"committer ")).rsplit(b" ", 2)[1:]
-            kept = [line for line in lines if line.startswith(b"encoding ")]
-            made = [
-                b"tree " + tree.hex().encode(),
-                b"parent " + onto.hex().encode(),
-                author,
-                b"committer " + committer.encode() + b" " + b" ".join(moment),
-                *kept,
-            ]
-            onto = objects.write(b"commit", b"\n".join(made) + b"\n\n" + message)
+            onto = repository.remake_commit(tree, onto, lines, message)
         return onto
 
     def _check_out(self, head: Head, tip: bytes, before: bytes | None) -> None:
@@ -284,6 +360,11 @@ class Remote:
                             "run `git pull --rebase`"
                         )
                 name = os.fsdecode(path)
+                if now is not None and not is_allowed(path):
+                    raise StoreUnavailableError(
+                        f"{self._name!r} has a file {name!r}, a name that no work tree may have: "
+                        "nothing is taken over from it"
+                    )
                 if path in dirty:
                     raise StoreUnavailableError(
                         f"{name!r} has changes that nobody committed, and {self._name!r} has a newer one: "
@@ -297,6 +378,10 @@ class Remote:
                 drafts.append(draft)
                 changes.append(Change(name, draft._replace(oid=now[1]), int(now[0], 8)))
             repository.land(head, tip, changes, f"pull: {self._name}")
+        except KeyConflictError as error:
+            raise StoreUnavailableError(
+                f"{self._name!r} has {error.key!r}, for which there is no room here: {error.message}"
+            ) from error
         finally:
             for draft in drafts:
                 repository.drop(draft)
@@ -311,6 +396,15 @@ class Remote:
             yield from repository.objects.stream(oid)
         else:
             yield repository.objects.read(oid)
+
+
+def _is_among(path: bytes, others: set[bytes]) -> bool:
+    end = len(path)
+    while end > 0:
+        if path[:end] in others:
+            return True
+        end = path.rfind(b"/", 0, end)
+    return False
 
 
 def _clashes(here: Mapping[bytes, _Entry | None], there: Mapping[bytes, _Entry | None]) -> set[bytes]:

@@ -16,7 +16,7 @@ import stat
 import time
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import BinaryIO, NamedTuple
 
@@ -31,16 +31,20 @@ from holdall.ranges import CHUNK
 from holdall.store import Body
 from holdall.stores.git.exchange import exchange
 from holdall.stores.git.index import EMPTY, Index, read_index
+from holdall.stores.git.locks import Busy, alone, give_back, is_ours, take
 from holdall.stores.git.names import key_of
 from holdall.stores.git.objects import Objects, sync_folder
 from holdall.stores.git.program import Git, Pipe
+from holdall.stores.nofollow import READ, has_link, open_file
 
 __all__ = ["Change", "Draft", "Head", "Moved", "Repository"]
 
 _log = logging.getLogger("holdall")
 
-_WAIT = 10.0
+_PATIENCE = 1.0
 _STALE = 3600.0
+_LATELY = 5.0
+"""Seconds that a git may take from reading the index to writing it."""
 _FILE = 0o100644
 _BUSY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
 _names = count()
@@ -92,7 +96,7 @@ class Repository:
 
     def __init__(self, folder: str, author: str | None, durable: bool, timeout: float) -> None:
         self.top = folder
-        self.git = Git(folder, timeout)
+        self.git = Git(folder, timeout, durable)
         self._author = author
         self.durable = durable
         if not os.path.lexists(f"{folder}/.git"):
@@ -104,44 +108,56 @@ class Repository:
             self._make()
         said = self.git.run(
             "rev-parse",
-            "--absolute-git-dir",
-            "--git-common-dir",
             "--is-inside-work-tree",
             "--show-object-format",
+            "--show-prefix",
+            "--absolute-git-dir",
         )
-        private, shared, inside, algorithm = os.fsdecode(said).splitlines()
-        if inside != "true":
+        # The path comes last, since it may hold the end of a line.
+        inside, algorithm, prefix, private = os.fsdecode(said)[:-1].split("\n", 3)
+        if inside != "true" or prefix:
+            # A damaged .git is passed over by git for that of a folder above.
             raise StoreUnavailableError(f"{folder!r} is no work tree of git")
         self.private = private
-        self.shared = os.path.normpath(os.path.join(folder, shared))
+        # As gitrepository-layout(5) says it of linked work trees.
+        self.shared = os.path.normpath(os.path.join(private, _text(f"{private}/commondir")))
         self.objects = Objects(self.git, f"{self.shared}/objects", algorithm, durable)
         self.algorithm = algorithm
         self.own = f"{private}/holdall"
-        self._index_path = f"{private}/index"
+        self.index_path = f"{private}/index"
         self._journal = f"{self.own}/journal"
-        self._index: Index = EMPTY
+        self.latest: Index = EMPTY
+        """The index as it was read or written last; `index` looks for a newer one."""
         self._config: dict[str, str] = {}
         self._config_state: object = None
         self._identity: tuple[str, str] | None = None
-        self._ignores = Pipe(folder, "check-ignore", "--stdin", "-z", "--verbose", "--non-matching")
+        # Without the index, which it would read but once.
+        self._ignores = Pipe(
+            folder, *("check-ignore", "--no-index"), *("--stdin", "-z", "--verbose", "--non-matching")
+        )
         self._packed: tuple[object, dict[str, bytes]] = (None, {})
         self._after: list[Callable[[], object]] = []
+        self._outwaited: object = None
+        self._mended: object = None
+        self._given_up: object = None
         self.learn()
         if self._config.get("extensions.refstorage", "files") != "files":
             raise UnsupportedOperation("this repository keeps its refs in another form than files")
-        self.fold = self._config.get("core.ignorecase") == "true"
+        self.fold = self._is_on("core.ignorecase")
         try:
             os.makedirs(self.own, exist_ok=True)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
+            self._writable = False
             return  # it can be read at least
         if os.stat(self.own).st_dev != os.stat(folder).st_dev:
             raise StoreUnavailableError(
                 "the work tree and its .git are on two file systems; no file moves between"
             )
+        self._writable = os.access(self.own, os.W_OK)
         self._sweep()
-        if (self.pending() or self._is_locked()) and os.access(self.own, os.W_OK):
+        if (self.pending() or self._is_locked()) and self._writable:
             with self.locked():
                 if self._is_locked():
                     self._unlock_all(self.head().ref)
@@ -170,8 +186,12 @@ class Repository:
         home = os.path.expanduser("~")
         above = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
         named = os.environ.get("GIT_CONFIG_GLOBAL")
+        places = (named or f"{home}/.gitconfig", f"{above}/git/config", "/etc/gitconfig")
         state = (
-            *[_signature(path) for path in (f"{self.shared}/config", named or f"{home}/.gitconfig")],
+            *[
+                _signature(path)
+                for path in (f"{self.shared}/config", f"{self.private}/config.worktree", *places)
+            ],
             *[
                 os.environ.get(f"GIT_{who}_{what}")
                 for who in ("AUTHOR", "COMMITTER")
@@ -182,17 +202,21 @@ class Repository:
             return
         config: dict[str, str] = {}
         for line in os.fsdecode(self.git.run("config", "--list", "-z", "--includes")).split("\0"):
-            name, _, value = line.partition("\n")
-            config[name] = value
+            name, given, value = line.partition("\n")
+            # A name alone says yes.
+            config[name] = value if given else "true"
         self._config, self._identity, self._config_state = config, None, state
         excludes, attributes = config.get("core.excludesfile"), config.get("core.attributesfile")
         self._excluding = os.path.expanduser(excludes or f"{above}/git/ignore")
         self._attributing = os.path.expanduser(attributes or f"{above}/git/attributes")
         self.converting = (
-            config.get("core.autocrlf", "false").lower() not in ("false", "no", "0", "")
+            self._is_on("core.autocrlf")
             or os.path.exists(self._attributing)
             or os.path.exists("/etc/gitattributes")
         )
+
+    def _is_on(self, name: str, default: str = "false") -> bool:
+        return self._config.get(name, default).lower() not in ("false", "no", "off", "0", "")
 
     def identity(self) -> tuple[str, str]:
         """Who writes and who commits.
@@ -248,7 +272,7 @@ class Repository:
 
     def converts(self, path: str) -> bool:
         """Whether git would keep other bytes of a file than those in it."""
-        if not self.converting and not self._index.has_attributes and not _signature(self._info_attributes):
+        if not self.converting and not self.latest.has_attributes and not _signature(self._info_attributes):
             places = [f"{self.top}/.gitattributes"]
             end = path.find("/")
             while end > 0:
@@ -260,9 +284,8 @@ class Repository:
         values = dict(zip(printed.split(b"\0")[1::3], printed.split(b"\0")[2::3], strict=False))
         if values.get(b"text") == b"unset":
             values.pop(b"eol", None)
-        automatic = self._config.get("core.autocrlf", "false").lower() not in ("false", "no", "0", "")
         return any(value not in (b"unspecified", b"unset") for value in values.values()) or (
-            automatic and values.get(b"text") != b"unset"
+            self._is_on("core.autocrlf") and values.get(b"text") != b"unset"
         )
 
     @property
@@ -281,13 +304,13 @@ class Repository:
     def index(self) -> Index:
         """What git tracks now."""
         try:
-            found = os.stat(self._index_path)
+            found = os.stat(self.index_path)
         except FileNotFoundError:
             return EMPTY
-        index = self._index
+        index = self.latest
         if index.signature == (found.st_mtime_ns, found.st_ino, found.st_size):
             return index
-        index = self._index = read_index(self._index_path, self.algorithm, self.fold)
+        index = self.latest = read_index(self.index_path, self.algorithm, self.fold)
         return index
 
     def pending(self) -> bool:
@@ -300,6 +323,10 @@ class Repository:
             return os.read(fd, 1) == b"+"
         finally:
             os.close(fd)
+
+    def is_suspect(self) -> bool:
+        """Whether the index that was read last is git's, and was not compared yet with what was committed."""
+        return self.latest.by_git and self._writable and self.latest.signature != self._mended
 
     def head(self) -> Head:
         """The branch that is checked out, and its last commit."""
@@ -339,9 +366,26 @@ class Repository:
 
     # --- changing it ----------------------------------------------------------------------------------
 
+    def compare(self) -> None:
+        """Look whether the index has what was committed, unless somebody holds the lock for long."""
+        if self.latest.signature == self._given_up:
+            return
+        try:
+            with self.locked(_PATIENCE):
+                return
+        except Busy:
+            self._given_up = self.latest.signature
+
     @contextmanager
-    def locked(self) -> Generator[None]:
-        """Keep all others of holdall away, once what a killed one left is finished."""
+    def locked(self, patience: float | None = None) -> Generator[None]:
+        """Keep all others of holdall away, once what a killed one left is finished.
+
+        Args:
+            patience: How many seconds it waits for the lock; None is as long as it takes.
+
+        Raises:
+            Busy: It took longer.
+        """
         try:
             if not os.path.isdir(self.own):
                 os.makedirs(self.own, exist_ok=True)
@@ -350,17 +394,18 @@ class Repository:
             raise failed(error, "lock the repository") from error
         after: list[Callable[[], object]] = []
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if self.pending():
-                self._recover()
-            self._after = after
-            yield
+            with alone(fd, patience):
+                if self.pending():
+                    self._recover()
+                self.index()
+                if self.is_suspect():
+                    self._mend()
+                self._after = after
+                yield
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
             raise failed(error, "write") from error
-        finally:
-            os.close(fd)
         for act in after:
             act()
 
@@ -447,31 +492,71 @@ class Repository:
         self.land(head, made, changes, f"commit: {message.splitlines()[0]}")
         return made
 
-    def _commit_object(self, tree: bytes, parent: bytes | None, message: str) -> bytes:
-        author, committer = self.identity()
-        for name in _BUSY:
-            if os.path.exists(f"{self.private}/{name}"):
-                raise StoreUnavailableError(
-                    f"a merge or the like is under way in this work tree ({name}): finish it first"
-                )
-        message = self._asked(tree, message)
-        if self._config.get("commit.gpgsign", "false").lower() in ("true", "yes", "1", "on"):
-            parents = () if parent is None else ("-p", parent.hex())
-            name, _, mail = author.partition(" <")
-            said = self.git.run(
-                *("-c", "i18n.commitEncoding=UTF-8"),
-                *("commit-tree", "-S", tree.hex(), *parents),
-                data=message.encode(),
-                GIT_AUTHOR_NAME=name,
-                GIT_AUTHOR_EMAIL=mail[:-1],
+    def check_idle(self) -> None:
+        """Refuse to go on where a person is in the middle of something that moves the branch.
+
+        Raises:
+            StoreUnavailableError: A merge, a rebase or the like is under way.
+        """
+        name = self._under_way()
+        if name is not None:
+            raise StoreUnavailableError(
+                f"a merge or the like is under way in this work tree ({name}): finish it first"
             )
-            return bytes.fromhex(said.strip().decode())
+
+    def _under_way(self) -> str | None:
+        return next((name for name in _BUSY if os.path.exists(f"{self.private}/{name}")), None)
+
+    def _commit_object(self, tree: bytes, parent: bytes | None, message: str) -> bytes:
+        self.identity()
+        self.check_idle()
+        return self.make_commit(tree, [] if parent is None else [parent], self._asked(tree, message))
+
+    def make_commit(self, tree: bytes, parents: Sequence[bytes], message: str) -> bytes:
+        """Write a commit, of now, and signed where the configuration says so."""
+        author, committer = self.identity()
         now = _now()
-        lines = [f"tree {tree.hex()}"]
-        if parent is not None:
-            lines.append(f"parent {parent.hex()}")
-        lines += [f"author {author} {now}", f"committer {committer} {now}", "", message.rstrip("\n") + "\n"]
-        return self.objects.write(b"commit", "\n".join(lines).encode())
+        header = [f"tree {tree.hex()}", *[f"parent {parent.hex()}" for parent in parents]]
+        header += [f"author {author} {now}", f"committer {committer} {now}"]
+        return self._write_commit([line.encode() for line in header], (message.rstrip("\n") + "\n").encode())
+
+    def remake_commit(self, tree: bytes, parent: bytes, header: Sequence[bytes], message: bytes) -> bytes:
+        """Write a commit as another one was, by its header and message, with another tree and parent."""
+        _, committer = self.identity()
+        author = next(line for line in header if line.startswith(b"author "))
+        moment = next(line for line in header if line.startswith(b"committer ")).rsplit(b" ", 2)[1:]
+        made = [
+            b"tree " + tree.hex().encode(),
+            b"parent " + parent.hex().encode(),
+            author,
+            b" ".join((b"committer", committer.encode(), *moment)),
+            *[line for line in header if line.startswith(b"encoding ")],
+        ]
+        return self._write_commit(made, message)
+
+    def _write_commit(self, header: Sequence[bytes], message: bytes) -> bytes:
+        if not self._is_on("commit.gpgsign"):
+            return self.objects.write(b"commit", b"\n".join(header) + b"\n\n" + message)
+        # As `git commit-tree` is told what a header says.
+        arguments: list[str] = []
+        encoding = "UTF-8"
+        people: dict[str, str] = {}
+        for line in header:
+            name, _, value = os.fsdecode(line).partition(" ")
+            if name in ("author", "committer"):
+                person, _, rest = value.partition(" <")
+                mail, _, moment = rest.rpartition("> ")
+                for what, said in (("NAME", person), ("EMAIL", mail), ("DATE", f"@{moment}")):
+                    people[f"GIT_{name.upper()}_{what}"] = said
+            elif name == "encoding":
+                encoding = value
+            else:
+                arguments += ["-p", value] if name == "parent" else [value]
+        command = ("-c", f"i18n.commitEncoding={encoding}", "commit-tree", "-S", *arguments)
+        code, made, told = self.git.call(*command, data=message, network=False, **people)
+        if code:
+            raise StoreUnavailableError(f"git can't sign the commit (commit.gpgsign): {told}")
+        return bytes.fromhex(made.strip().decode())
 
     def _asked(self, tree: bytes, message: str) -> str:
         """The message that the hooks of a commit leave, if they let it pass."""
@@ -480,7 +565,8 @@ class Repository:
         asked = [name for name in ("pre-commit", "prepare-commit-msg", "commit-msg") if self._hook(name)]
         if not asked:
             return message
-        index, text = f"{self.own}/hook-index", f"{self.private}/COMMIT_EDITMSG"
+        # Not `COMMIT_EDITMSG`, which a person may have open.
+        index, text = f"{self.own}/hook-index", f"{self.own}/hook-message"
         self.git.run("read-tree", tree.hex(), GIT_INDEX_FILE=index)
         with open(text, "w", encoding="utf-8") as file:
             file.write(message + "\n")
@@ -495,10 +581,14 @@ class Repository:
                     raise UnsupportedOperation(
                         f"the hook {name} of the repository refuses the commit: {told}"
                     )
+            with open(text, encoding="utf-8", errors="replace") as file:
+                message = file.read()
         finally:
             os.unlink(index)
-        with open(text, encoding="utf-8", errors="replace") as file:
-            return file.read()
+            os.unlink(text)
+        if not message.strip():
+            raise UnsupportedOperation("the hooks of the repository leave no commit message")
+        return message
 
     def land(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
         """Let files, branch and index be what a commit says. The lock is held.
@@ -511,23 +601,27 @@ class Repository:
         """
         index = self.index()
         gone = {os.fsencode(change.path): None for change in changes if change.draft is None}
-        for change in changes:
-            if change.draft is not None:
-                try:
-                    self._make_room(index, os.fsencode(change.path), gone)
-                except KeyConflictError as error:
-                    # The path, which the store knows the key of.
-                    error.key = change.path
-                    raise
         self._lock_index()
         try:
-            if self.index().signature != index.signature:
+            if self.index().signature != index.signature or self.is_suspect():
                 raise Moved
-            with self._ref_locked(head, made):
+            for change in changes:
+                if change.draft is not None:
+                    try:
+                        self._make_room(index, os.fsencode(change.path), gone)
+                    except KeyConflictError as error:
+                        # The path, which the store knows the key of.
+                        error.key = change.path
+                        raise
+            by_git = made is None or self._hook("reference-transaction")
+            with nullcontext() if by_git else self._ref_locked(head.ref):
+                # The old value is checked while git can't change it, as `git update-ref` does.
+                if self.head() != head:
+                    raise Moved
                 self._write_journal(head, made, changes, told)
                 self._move(head, made, changes, told)
         finally:
-            _unlock(f"{self.own}/index.new", f"{self.private}/index.lock")
+            give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
 
     def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
         """What is left to do once the journal is written and all locks are held; it can be done again."""
@@ -546,6 +640,8 @@ class Repository:
             folder = path[: path.rindex("/")]
             if change.draft is None:
                 entries[os.fsencode(change.path)] = None
+                if len(folder) > len(self.top) and has_link(folder, len(self.top) + 1):
+                    continue  # the blob went with its folder, and what is there is no part of the work tree
                 try:
                     os.unlink(path)
                 except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -643,19 +739,33 @@ class Repository:
 
     # --- git's locks ----------------------------------------------------------------------------------
 
+    def wait_for_git(self) -> bool:
+        """Wait until no other git is changing the work tree, a second at most for each; whether one was."""
+        lock = f"{self.private}/index.lock"
+        waited = False
+        deadline = time.monotonic() + _PATIENCE
+        while (found := _signature(lock)) is not None and found != self._outwaited:
+            if time.monotonic() > deadline:
+                # A person may be writing a commit message, or a killed git left it.
+                self._outwaited = found
+                return False
+            time.sleep(0.0005)
+            waited = True
+        return waited
+
     def _lock_index(self) -> None:
-        _lock(f"{self.own}/index.new", f"{self.private}/index.lock")
+        take(f"{self.own}/index.new", f"{self.private}/index.lock")
 
     def _is_locked(self) -> bool:
         """Whether a lock of git's is one of ours: somebody commits, or was killed at it."""
-        return _is_ours(f"{self.own}/index.new", f"{self.private}/index.lock") or _is_ours(
-            f"{self.own}/ref.lock", self._ref_path(self.head().ref) + ".lock"
-        )
+        locks = [(f"{self.own}/index.new", f"{self.private}/index.lock"), *self._ref_locks(self.head().ref)]
+        return any(is_ours(draft, lock) for draft, lock in locks)
 
     def _unlock_all(self, ref: str) -> None:
         """Give back the locks of a killed writer. Ours is held."""
-        _unlock(f"{self.own}/index.new", f"{self.private}/index.lock")
-        _unlock(f"{self.own}/ref.lock", self._ref_path(ref) + ".lock", keep=True)
+        give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
+        for draft, lock in self._ref_locks(ref):
+            give_back(draft, lock, keep=True)
 
     def _write_index(self, index: Index) -> None:
         draft = f"{self.own}/index.new"
@@ -670,33 +780,30 @@ class Repository:
             found = os.fstat(fd)
         finally:
             os.close(fd)
-        os.rename(f"{self.private}/index.lock", self._index_path)
+        os.rename(f"{self.private}/index.lock", self.index_path)
         os.unlink(draft)
         index.signature = found.st_mtime_ns, found.st_ino, found.st_size
-        self._index = index
+        self.latest = index
         if self.durable:
             sync_folder(self.private)
 
     def _ref_path(self, ref: str) -> str:
         return f"{self.private}/HEAD" if ref == "HEAD" else f"{self.shared}/{ref}"
 
+    def _ref_locks(self, ref: str) -> list[tuple[str, str]]:
+        """The locks that git takes to move a branch that is checked out, each by a file of ours."""
+        locks = [(f"{self.own}/head.lock", f"{self.private}/HEAD.lock")]
+        return locks if ref == "HEAD" else [*locks, (f"{self.own}/ref.lock", f"{self.shared}/{ref}.lock")]
+
     @contextmanager
-    def _ref_locked(self, head: Head, made: bytes | None) -> Generator[None]:
-        if made is None or self._hook("reference-transaction"):
-            if self.head() != head:
-                raise Moved
-            yield
-            return
-        lock = self._ref_path(head.ref) + ".lock"
-        draft = f"{self.own}/ref.lock"
-        _lock(draft, lock, keep=True)
+    def _ref_locked(self, ref: str) -> Generator[None]:
         try:
-            # The old value is checked while git can't change it, as `git update-ref` does.
-            if self.head() != head:
-                raise Moved
+            for draft, lock in self._ref_locks(ref):
+                take(draft, lock, keep=True)
             yield
         finally:
-            _unlock(draft, lock, keep=True)
+            for draft, lock in self._ref_locks(ref):
+                give_back(draft, lock, keep=True)
 
     def _set_ref(self, head: Head, made: bytes, told: str) -> None:
         path = self._ref_path(head.ref)
@@ -711,7 +818,7 @@ class Repository:
                 os.fsync(fd)
         finally:
             os.close(fd)
-        if self._config.get("core.logallrefupdates", "true").lower() not in ("false", "no", "0", "off"):
+        if self._is_on("core.logallrefupdates", "true"):
             old = head.commit.hex() if head.commit else "0" * (2 * self.objects.width)
             line = f"{old} {made.hex()} {self._mover()} {_now()}\t{told}\n".encode()
             logs = {f"{self.private}/logs/HEAD"}
@@ -834,15 +941,81 @@ class Repository:
             if made is None or made == now:
                 self._move(head, None, changes, told)
             else:
-                lock = self._ref_path(ref) + ".lock"
-                _lock(f"{self.own}/ref.lock", lock, keep=True)
-                try:
+                with self._ref_locked(ref):
                     self._move(head, made, changes, told)
-                finally:
-                    _unlock(f"{self.own}/ref.lock", lock, keep=True)
         finally:
-            _unlock(f"{self.own}/index.new", f"{self.private}/index.lock")
+            give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
         _log.info("a change that a killed writer had begun is finished: %s", told)
+
+    def _mend(self) -> None:
+        """Put back into the index what a `git commit` took out which read it before our change and wrote it
+        after that: git reads the index before it locks it, and finds out too late that the branch moved.
+        """
+        index = self.latest
+        head = self.head()
+        if index.signature is None or index.unmerged or self._under_way():
+            self._mended = index.signature
+            return
+        entries: dict[bytes, tuple[int, bytes, os.stat_result] | None] = {}
+        for path, (was, now) in self._lately(head.commit, index.signature[0] / 1e9 - _LATELY).items():
+            found = index.mode_and_oid(path, self.objects.width)
+            if found == now or found not in was:
+                continue
+            if now is None:
+                if not os.path.lexists(f"{self.top}/{os.fsdecode(path)}"):
+                    entries[path] = None
+            elif (place := self._as_committed(os.fsdecode(path), now)) is not None:
+                entries[path] = int(now[0], 8), now[1], place
+        if not entries:
+            self._mended = index.signature
+            return
+        self._lock_index()
+        try:
+            if self.index() is not index or self.head() != head:
+                return  # the next call looks again
+            self._write_index(index.changed(entries, self.fold))
+        finally:
+            give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
+        _log.info("a git that was overtaken had undone %d changes in the index; they are back", len(entries))
+
+    def _lately(
+        self, commit: bytes | None, since: float
+    ) -> dict[bytes, tuple[list[tuple[bytes, bytes] | None], tuple[bytes, bytes] | None]]:
+        """The paths that the last commits changed: what each had there before, and has now."""
+        changed: dict[bytes, tuple[list[tuple[bytes, bytes] | None], tuple[bytes, bytes] | None]] = {}
+        try:
+            while commit is not None:
+                header = self.objects.read(commit).partition(b"\n\n")[0].split(b"\n")
+                moment = next(line for line in header if line.startswith(b"committer ")).split()[-2]
+                if int(moment) < since:
+                    break
+                parents = [bytes.fromhex(line[7:].decode()) for line in header if line.startswith(b"parent ")]
+                parent = parents[0] if parents else None
+                before = None if parent is None else self.objects.root(parent)
+                for path, was, now in self.objects.differ(before, self.objects.root(commit)):
+                    changed.setdefault(path, ([], now))[0].append(was)
+                commit = parent
+        except StoreUnavailableError as error:
+            _log.debug("the history ends, as in a shallow clone: %s", error)
+        return changed
+
+    def _as_committed(self, path: str, entry: tuple[bytes, bytes]) -> os.stat_result | None:
+        """A file of the work tree, if it is what a commit has there."""
+        fd = open_file(f"{self.top}/{path}", READ)
+        if fd < 0:
+            return None
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or not entry[0].startswith(b"100"):
+                return None
+            oid = self.objects.hash_file(fd, found.st_size)
+            if oid != entry[1] and self.converts(path):
+                with open(fd, "rb", closefd=False) as file:
+                    said = self.git.run("hash-object", "--stdin", f"--path={path}", data=file)
+                oid = bytes.fromhex(said.strip().decode())
+            return found if oid == entry[1] else None
+        finally:
+            os.close(fd)
 
     def _found_again(self, change: Change) -> Change | None:
         """A change whose draft is there, though it was dropped; None if the file is somebody's by now."""
@@ -897,55 +1070,6 @@ def failed(error: OSError, what: str) -> StoreError:
     return StoreUnavailableError(f"the file system can't {what}: {text}")
 
 
-def _lock(draft: str, lock: str, keep: bool = False) -> None:
-    """Take one of git's locks, by a link to a file of ours, so that one that we left is known."""
-    if not keep:
-        try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            _unlock(draft, lock)
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        os.close(fd)
-    deadline = time.monotonic() + _WAIT
-    pause = 0.0005
-    while True:
-        try:
-            os.link(draft, lock)
-            return
-        except FileNotFoundError:
-            os.makedirs(lock[: lock.rindex("/")], exist_ok=True)
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-        except FileExistsError:
-            if keep and _is_ours(draft, lock):
-                return  # the holder of the other lock was killed
-            if time.monotonic() > deadline:
-                if not keep:
-                    os.unlink(draft)
-                raise StoreUnavailableError(
-                    f"another git holds {lock!r}; if none runs, one was killed: remove that file"
-                ) from None
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
-
-
-def _unlock(draft: str, lock: str, keep: bool = False) -> None:
-    """Give back a lock that is ours, and only then."""
-    if _is_ours(draft, lock):
-        os.unlink(lock)
-    if not keep:
-        try:
-            os.unlink(draft)
-        except FileNotFoundError:
-            return
-
-
-def _is_ours(draft: str, lock: str) -> bool:
-    try:
-        return os.path.samestat(os.lstat(draft), os.lstat(lock))
-    except FileNotFoundError:
-        return False
-
-
 def _is_regular(path: str) -> bool:
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
@@ -969,6 +1093,8 @@ def _is_placed(path: str, draft: Draft) -> bool:
 
 
 def _remove_empty(folder: str) -> None:
+    if os.path.islink(folder):
+        raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", folder)
     for name in os.listdir(folder):
         _remove_empty(f"{folder}/{name}")
     os.rmdir(folder)

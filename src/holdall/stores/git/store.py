@@ -28,7 +28,7 @@ from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
 from holdall.stores.nofollow import READ, has_link, open_file
 
 if TYPE_CHECKING:
-    from holdall.stores.git.index import Entry
+    from holdall.stores.git.index import Entry, Index
     from holdall.stores.git.remote import Remote
 
 __all__ = ["GitStore"]
@@ -36,6 +36,7 @@ __all__ = ["GitStore"]
 T = TypeVar("T")
 
 _GUESS = 1 << 16
+_SMALL = 1 << 20
 _GC = 1000
 _LONGEST = 2_000_000
 """Seconds; the system waits for 24 days at most."""
@@ -101,6 +102,8 @@ class GitStore(Store):
             raise InvalidArgumentError(f"push is 'background', 'now' or None, not {push!r}")
         if not isinstance(remote, bool | str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"remote is the name of one, True or False, not {remote!r}")
+        if remote == "":
+            raise InvalidArgumentError("remote is the name of one; an empty one is none")
         if pull_interval is not None and not _is_time(pull_interval, least=0.0):
             raise InvalidArgumentError("pull_interval is seconds, 0 or more, or None")
         if not _is_time(timeout) or timeout > _LONGEST:
@@ -113,7 +116,9 @@ class GitStore(Store):
         except OSError as error:
             raise failed(error, "open the repository") from error
         self._base = self._repository.top + "/"
-        self._commits = 0
+        self._index_path = self._repository.index_path
+        # Where it begins is by chance, so that many short processes tidy up now and then too.
+        self._commits = int.from_bytes(os.urandom(2), "little") % _GC
         self._known: dict[bytes, Known] = {}
         self._local = threading.local()
         self._remote: Remote | None = None
@@ -166,24 +171,41 @@ class GitStore(Store):
     @overload
     def get(self, key: str, default: T) -> bytes | T: ...
     def get(self, key: str, default: Any = None) -> Any:
+        data = self._whole(key)
+        return super().get(key, default) if data is None else data
+
+    def __getitem__(self, key: str) -> bytes:
+        data = self._whole(key)
+        return super().__getitem__(key) if data is None else data
+
+    def _whole(self, key: str) -> bytes | None:
+        """The bytes of a blob that is small and as git knows it, the quick way; None tells nothing."""
         if self._closed:
             raise self._closed_error()
         if self._remote is not None:
             self._remote.before_read()
         # What is in the index is a valid key, and its file holds a whole blob: nothing else is looked at.
-        entry = self._repository.index().entries.get(key) if type(key) is str else None
-        if entry is not None:
-            fd = open_file(self._base + entry.path, READ)
-            if fd >= 0:
-                try:
-                    data = os.read(fd, _GUESS)
-                    if 0 < len(data) < _GUESS:
-                        return data
-                except OSError:
-                    data = b""  # what it is, the long way tells
-                finally:
-                    os.close(fd)
-        return super().get(key, default)
+        index = self._repository.latest
+        try:
+            found = os.stat(self._index_path)
+        except OSError:
+            return None
+        if index.signature != (found.st_mtime_ns, found.st_ino, found.st_size):
+            index = self._repository.index()
+        entry = index.entries.get(key) if type(key) is str else None
+        if entry is None or not 0 < (size := entry.size) < _SMALL:
+            return None
+        fd = open_file(self._base + entry.path, READ)
+        if fd < 0:
+            return None
+        try:
+            data = os.read(fd, size + 1)
+        except OSError:
+            return None  # what it is, the long way tells
+        finally:
+            os.close(fd)
+        # A file of another length is one that a person edits, or that git is writing.
+        return data if len(data) == size else None
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         fd, info = self._opened(key)
@@ -246,7 +268,7 @@ class GitStore(Store):
         """The open file of a blob; -1 where a sparse checkout leaves it out."""
         self._fresh()
         repository = self._repository
-        entry = repository.index().entries.get(key)
+        entry = self._index().entries.get(key)
         if entry is not None:
             fd = open_file(self._base + entry.path, READ)
             if fd >= 0:
@@ -262,6 +284,14 @@ class GitStore(Store):
         with self._locked():
             return self._dirty(key)
 
+    def _index(self) -> Index:
+        repository = self._repository
+        index = repository.index()
+        if repository.is_suspect() and not getattr(self._local, "locked", False):
+            repository.compare()
+            index = repository.index()
+        return index
+
     @contextmanager
     def _locked(self) -> Generator[None]:
         with self._repository.locked():
@@ -272,19 +302,24 @@ class GitStore(Store):
                 self._local.locked = False
 
     def _dirty(self, key: str) -> tuple[int, Info]:
-        entry = self._repository.index().entries.get(key)
-        if entry is None:
-            raise BlobNotFoundError(key=key)
-        fd = open_file(self._base + entry.path, READ)
-        if fd < 0:
+        while True:
+            entry = self._repository.index().entries.get(key)
+            if entry is None:
+                raise BlobNotFoundError(key=key)
+            fd = open_file(self._base + entry.path, READ)
+            found = os.fstat(fd) if fd >= 0 else None
+            if found is not None and entry.is_clean(found) and stat.S_ISREG(found.st_mode):
+                return fd, self._described(key, entry, found)
+            # A checkout may be half-way through it.
+            waited = not entry.skip and self._repository.wait_for_git()
+            if found is not None and stat.S_ISREG(found.st_mode) and not waited:
+                return fd, self._described(key, entry, found)
+            if fd >= 0:
+                os.close(fd)
             if entry.skip:
                 return -1, self.at("HEAD")._info(key)  # pyright: ignore[reportPrivateUsage]
-            raise BlobNotFoundError(key=key)
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
-            raise BlobNotFoundError(key=key)
-        return fd, self._described(key, entry, found)
+            if not waited:
+                raise BlobNotFoundError(key=key)
 
     @staticmethod
     def _described(key: str, entry: Entry, found: os.stat_result) -> Info:
@@ -303,7 +338,7 @@ class GitStore(Store):
             with self._locked():
                 index = repository.index()
         else:
-            index = repository.index()
+            index = self._index()
         keys = index.keys
         place = max(bisect_left(keys, prefix), bisect_right(keys, after))
         while place < len(keys) and (key := keys[place]).startswith(prefix):
@@ -313,6 +348,8 @@ class GitStore(Store):
                 yield key, entry, found
             elif entry.skip:
                 yield key, entry, os.stat(self._base)
+            elif repository.wait_for_git() and (found := self._stat(entry)) is not None:
+                yield key, entry, found
             place += 1
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
@@ -421,7 +458,7 @@ class GitStore(Store):
         index = repository.index()
         changes: list[Change] = []
         said: list[str] = []
-        told: list[tuple[str, Info | None]] = []
+        told: list[Info] = []
         for key, draft, expect in steps:
             entry = index.entries.get(key)
             now = None if entry is None else self._now(key)
@@ -432,21 +469,22 @@ class GitStore(Store):
             if now is not None and isinstance(expect, str) and now.etag != expect:
                 raise ConcurrencyError(key=key, expected=expect, actual=now.etag)
             if draft is None:
-                if entry is not None:
+                # What a person has put in its place, such as a link, is not the blob.
+                if entry is not None and (now is not None or not os.path.lexists(self._base + entry.path)):
                     changes.append(Change(entry.path, None, entry.mode))
                     said.append(f"Delete {key}")
                 if now is not None:
-                    told.append((key, now))
+                    told.append(now)
                 continue
             path = path_of(key, repository.fold) if entry is None else entry.path
             if entry is None and index.find(os.fsencode(path)) >= 0:
                 raise KeyConflictError("git tracks a link, a submodule or an unfinished merge there", key=key)
             if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
-                told.append((key, now))
+                told.append(now)
                 continue
             changes.append(Change(path, draft, 0o100644 if entry is None else entry.mode))
             said.append(f"{'Add' if entry is None else 'Update'} {key}")
-            told.append((key, None))
+            told.append(Info(key, draft.size, f"{draft.oid.hex()}-{draft.stamp:x}", draft.stamp / 1e9))
         made = None
         if changes:
             try:
@@ -455,14 +493,7 @@ class GitStore(Store):
                 if error.key is not None:
                     error.key = key_of(os.fsencode(error.key), repository.fold)
                 raise
-        done = [self._put_info(key) if info is None else info for key, info in told]
-        return done, made
-
-    def _put_info(self, key: str) -> Info:
-        fd, info = self._dirty(key)
-        if fd >= 0:
-            os.close(fd)
-        return info
+        return told, made
 
     def _now(self, key: str) -> Info | None:
         try:
@@ -506,6 +537,7 @@ class GitStore(Store):
             raise self._closed_error()
         if not isinstance(revision, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"a revision is a str, not {type(revision).__name__}")
+        self._fresh()
         commit = self._repository.objects.resolve(revision)
         if commit is None:
             raise InvalidArgumentError(f"{revision!r} names no commit of {self._repository.top!r}")
@@ -532,18 +564,20 @@ class GitStore(Store):
             "log",
             "--encoding=UTF-8",
             "--no-show-signature",
+            "--no-follow",
             "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00",
         ]
         if limit is not None:
             arguments.append(f"--max-count={limit}")
         repository = self._repository
+        if self._closed:
+            raise self._closed_error()
+        self._fresh()
         if key is not None:
             key = self._checked(key)
             entry = repository.index().entries.get(key)
             path = path_of(key, repository.fold) if entry is None else entry.path
             arguments += ["--", f":(top,literal){path}"]
-        elif self._closed:
-            raise self._closed_error()
         if repository.head().commit is None:
             return []
         return list(read_log(repository.git.run(*arguments)))
