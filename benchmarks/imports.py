@@ -6,7 +6,9 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 
+from benchmarks.machine import installed
 from benchmarks.table import Table
 
 LINES = {
@@ -27,10 +29,11 @@ def _spent() -> float:
 def imports(table: Table, rounds: int) -> Table:
     table.names = list(LINES)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for number in range(-1, rounds):
-        for name, line in LINES.items():
-            before = _spent()
-            subprocess.run([sys.executable, "-c", line], check=True, cwd=root)
-            if number >= 0:
-                table.add(name, "ms", (_spent() - before) * 1e3)
+    with tempfile.TemporaryDirectory() as compiled:
+        for number in range(-1, rounds):
+            for name, line in LINES.items():
+                before = _spent()
+                subprocess.run([sys.executable, "-c", line], check=True, cwd=root, env=installed(compiled))
+                if number >= 0:
+                    table.add(name, "ms", (_spent() - before) * 1e3)
     return table

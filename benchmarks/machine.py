@@ -52,3 +52,10 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def installed(folder: str) -> dict[str, str]:
+    """The environment of Python programs whose modules are compiled, as an installer leaves them: here in a
+    folder, by the first that runs."""
+    kept = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": folder}

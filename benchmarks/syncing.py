@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from benchmarks.machine import installed
 from benchmarks.table import Table
 
 HOLDALL, JOURNAL = "holdall sync", "holdall sync --journal"
@@ -53,9 +54,10 @@ def fill(folder: str, count: int, number: int = 0) -> None:
             file.write(os.urandom(1016) + number.to_bytes(8, "big"))
 
 
-def _timed(command: list[str]) -> float:
+def _timed(command: list[str], folder: str) -> float:
+    environment = {**installed(f"{folder}/compiled"), "HOLDALL_CONFIG": ""}
     begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HOLDALL_CONFIG": ""})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     spent = time.perf_counter() - begin
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-200:]}")
@@ -74,17 +76,22 @@ def syncs(table: Table, folder: str, count: int, rounds: int) -> None:
         *(f"{name.split()[0]} is not installed" for name in (RCLONE, RSYNC) if name not in names),
     ]
     source = f"{folder}/source"
+    fill(source, 3000)
+    for _ in range(2):
+        # Compiles the modules, those of a second process too.
+        _timed(commands[HOLDALL](source, f"{folder}/few"), folder)
+    shutil.rmtree(f"{folder}/few")
     fill(source, count)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             target = f"{folder}/target"
             os.makedirs(target)
             command = commands[name](source, target)
-            table.add(name, COLUMNS[0], _timed(command))
+            table.add(name, COLUMNS[0], _timed(command, folder))
             # The files that rsync and rclone compare by time must not be of this very second.
-            table.add(name, COLUMNS[1], _timed(command))
+            table.add(name, COLUMNS[1], _timed(command, folder))
             fill(source, count, number * len(names) + names.index(name) + 1)
-            table.add(name, COLUMNS[2], _timed(command))
+            table.add(name, COLUMNS[2], _timed(command, folder))
             shutil.rmtree(target)
             if os.path.exists(f"{folder}/journal.db"):
                 os.unlink(f"{folder}/journal.db")
@@ -103,7 +110,7 @@ def resume(table: Table, folder: str, count: int) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = _stamps(target)
-    _timed(command)
+    _timed(command, folder)
     after = _stamps(target)
     again = sum(path in after and after[path] != stamp for path, stamp in before.items())
     table.names = [HOLDALL]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -504,3 +505,38 @@ def test_a_file_is_moved_only_to_where_nothing_is(move: Callable[[str, str], int
     assert move(old, str(tmp_path / "nowhere/new")) == -errno.ENOENT
     assert move(str(tmp_path / "nothing"), str(tmp_path / "other")) == -errno.ENOENT
     assert (Path(old).read_bytes(), Path(new).read_bytes()) == (b"2", b"1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda store: store.put("a", b"new"), id="bytes"),
+        pytest.param(lambda store: store.put("a", iter([b"n", b"ew"])), id="pieces"),
+        pytest.param(lambda store: store.open("a", "wb"), id="file"),
+        pytest.param(lambda store: store.copy("other", "a"), id="copy"),
+    ],
+)
+def test_an_interrupt_as_its_file_is_made_leaves_no_file(
+    change: Callable[[FilesystemStore], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = FilesystemStore(tmp_path)
+    store["a"] = store["other"] = b"old"
+
+    def interrupted(call: Callable[..., int]) -> Callable[..., int]:
+        def made(path: Any, flags: int, *args: Any, **options: Any) -> int:
+            fd = call(path, flags, *args, **options)
+            if flags & os.O_CREAT and ".new-" in path:
+                # As Ctrl-C does that comes while the system makes it: the number never gets to the caller.
+                os.close(fd)
+                raise KeyboardInterrupt
+            return fd
+
+        return made
+
+    monkeypatch.setattr(filesystem, "open_file", interrupted(filesystem.open_file))
+    monkeypatch.setattr(os, "open", interrupted(os.open))
+    with pytest.raises(KeyboardInterrupt):
+        change(store)
+    monkeypatch.undo()
+    assert sorted(os.listdir(tmp_path)) == ["a", "other"]
+    assert store["a"] == b"old"

@@ -353,8 +353,10 @@ class FilesystemStore(Store):
         finally:
             if fd >= 0:
                 os.close(fd)
-                if name:
-                    os.unlink(name, dir_fd=folder)
+            if name:
+                # An interrupt may come just as the file is made, before its number is known here, or just as
+                # it got its new name.
+                _remove(name, folder)
         return super().put(key, data)
 
     put.__doc__ = Store.put.__doc__
@@ -362,6 +364,7 @@ class FilesystemStore(Store):
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         draft = _Draft(self, self._target(key))
         try:
+            draft.begin()
             for piece in body:
                 draft.add(piece)
             return draft.publish(key, expect)
@@ -417,6 +420,7 @@ class FilesystemStore(Store):
         try:
             draft = _Draft(self, self._target(target))
             try:
+                draft.begin()
                 draft.clone(fd, found.st_size)
                 return draft.publish(target, expect)
             except BaseException as error:
@@ -608,6 +612,23 @@ class FilesystemStore(Store):
             if stat.S_ISREG(found.st_mode):
                 yield describe(key, found)
 
+    def _middle(self, prefix: str, after: str) -> str | None:
+        start = self._start(prefix)
+        while start is not None:
+            above, folder = start
+            files, folders, odd = self._listed(folder)
+            names = sorted([*files, *folders])
+            seen = after[len(above) :] if after.startswith(above) else ""
+            left = names[bisect_right(names, seen) :]
+            if len(left) > 1:
+                return above + left[len(left) // 2]
+            # The folder that is being listed, or the only one.
+            inner = next((name for name in folders if seen.startswith(name)), left[0] if left else "")
+            if inner[-1:] != "/":
+                return None
+            start = above + inner, folder + odd.get(inner, inner)
+        return None
+
     def _start(self, prefix: str) -> tuple[str, str] | None:
         """The deepest folder that all keys of a prefix lie in: as a part of the key, and as a path."""
         above = prefix[: prefix.rfind("/") + 1]
@@ -771,6 +792,12 @@ class _Draft:
         self.size = 0
         self._pieces = 0
         self._temporary = f"{path[: path.rfind('/')]}/{_draft_name}{next(_names)}"
+        self._fd = -1
+        self._begun = False
+
+    def begin(self) -> None:
+        """Make it. Whatever comes of that, it is to be dropped or published."""
+        self._begun = True
         self._fd = self._create()
 
     def _create(self) -> int:
@@ -850,6 +877,7 @@ class _Draft:
             finally:
                 fcntl.flock(latch, fcntl.LOCK_UN)
         self._fd = -1
+        self._begun = False
         os.close(fd)
         if store._durable:  # pyright: ignore[reportPrivateUsage]
             _sync_folder(path.rpartition("/")[0])
@@ -859,10 +887,19 @@ class _Draft:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            try:
-                os.unlink(self._temporary)
-            except FileNotFoundError:
-                pass  # it had its new name already
+        if self._begun:
+            self._begun = False
+            _remove(self._temporary)
+
+
+def _remove(temporary: str, folder: int | None = None) -> None:
+    """Take a temporary file away, if it is there."""
+    try:
+        os.unlink(temporary, dir_fd=folder)
+    except FileNotFoundError:
+        pass  # it was not made, or has its new name already
+    except OSError as error:
+        _log.debug("%r is left to be swept: %s", temporary, error)
 
 
 class _Writer(BlobWriter):
@@ -871,6 +908,11 @@ class _Writer(BlobWriter):
     def __init__(self, store: FilesystemStore, key: str, expect: Expect) -> None:
         self._done = True
         self._draft = _Draft(store, store._target(key))  # pyright: ignore[reportPrivateUsage]
+        try:
+            self._draft.begin()
+        except BaseException:
+            self._draft.drop()
+            raise
         self._done = False
         self._key = key
         self._expect: Expect = expect

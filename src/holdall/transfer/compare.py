@@ -131,7 +131,13 @@ def _by_size(source: Info, target: Info) -> bool | None:
 
 
 def _by_time(source: Info, target: Info) -> bool | None:
-    return source.size == target.size and target.modified >= source.modified
+    if source.size != target.size:
+        return False
+    one, other = source._modified, target._modified
+    if type(one) is float and type(other) is float:
+        # Seconds as most stores give them: no datetime need be made of each.
+        return other >= one
+    return target.modified >= source.modified
 
 
 def _by_etag(source: Info, target: Info) -> bool | None:

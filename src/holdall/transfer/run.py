@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
@@ -26,6 +26,7 @@ from holdall.errors import (
 )
 from holdall.store import Can, Info, Store
 from holdall.transfer.compare import Compare, Difference, Selection, judge, pairs
+from holdall.transfer.fork import Fork, can_fork
 from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
 from holdall.transfer.options import Progress
 from holdall.transfer.place import identity, refuse_overlap
@@ -87,6 +88,7 @@ class Job:
         self._target = target
         self._selection = Selection(prefix, glob, where)
         self._judge = judge(compare)
+        self._compare = compare
         self._known = compare == "auto"
         self._rules = Rules(bool(verify), kind == "move", compare == "auto")
         self._jobs = jobs
@@ -210,35 +212,88 @@ class Job:
         """List both stores side by side, from where a killed run stopped, and record what is to be done."""
         cursor: str = journal.fact("cursor") or ""
         counts: dict[str, int] = {"equal": 0, "selected": 0, "deletes": 0, **(journal.fact("counts") or {})}
-        steps: list[tuple[int, int, str, int, str | None, str | None]] = []
-        key, found = cursor, 0
+        found = 0
+        page = _Page(cursor)
+        for page in self._planned(cursor, known):
+            if self._stop.is_set():
+                raise Stopped
+            counts["equal"] += page.equal
+            counts["selected"] += page.selected
+            counts["deletes"] += page.deletes
+            if page.steps or journal.kept:
+                journal.add(page.steps, cursor=page.key, counts=counts)
+                found += len(page.steps)
+                if found >= _PAGE:
+                    self._call_help(resumed=False)
+        journal.add((), cursor=page.key, counts=counts)
+
+    def _planned(self, cursor: str, known: Journal | None) -> Iterator[_Page]:
+        """What is to be done, page by page. Where that is little of much, another process looks at half."""
+        pages = self._pages(cursor, known)
+        first = next(pages, None)
+        if first is None:
+            return
+        yield first
+        middle = None
+        if (
+            self._shares
+            and len(first.steps) < _PAGE // 2
+            and first.listed == _PAGE
+            and self._selection.where is None
+            and not callable(self._compare)
+            and not (self._known and known is not None and known.kept)
+            and can_fork()
+        ):
+            middle = self._source._middle(self._selection.prefix, first.key)
+        if middle is None or middle <= first.key:
+            yield from pages
+            return
+        try:
+            other = Fork(lambda: self._pages(middle, None), self._stop)
+        except OSError as error:
+            _log.warning("the listing stays in one process, since no other could be started: %r", error)
+            yield from pages
+            return
+        pages.close()
+        with other:
+            yield from self._pages(first.key, None, middle)
+            last = middle
+            for page in other:
+                yield page
+                last = page.key
+        if not other.whole:
+            _log.warning("the listing goes on in one process, since the other one ended early")
+            yield from self._pages(last, None)
+
+    def _pages(self, cursor: str, known: Journal | None, until: str = "") -> Generator[_Page, None, None]:
+        """What is to be done for the keys past one, and up to another."""
         move, sync = self._kind == "move", self._kind == "sync"
-        for listed, (kind, key, one, other) in enumerate(self._decided(cursor, known), 1):
+        page = _Page(cursor)
+        for kind, key, one, other in self._decided(cursor, known):
+            if until and key > until:
+                break
+            page.listed += 1
+            page.key = key
             if other is not None:
-                counts["selected"] += 1
+                page.selected += 1
             if kind is None:
-                counts["equal"] += 1
+                page.equal += 1
                 if move:
                     kind = Kind.REMOVE
             elif kind is Kind.DELETE:
                 if not sync:
                     kind = None
                 else:
-                    counts["deletes"] += 1
+                    page.deletes += 1
             if kind is not None:
                 size = (one or cast(Info, other)).size
                 etags = None if one is None else one.etag, None if other is None else other.etag
-                steps.append((0, kind.value, key, size, *etags))
-            if listed % _PAGE == 0:
-                if self._stop.is_set():
-                    raise Stopped
-                if steps or journal.kept:
-                    journal.add(steps, cursor=key, counts=counts)
-                    found += len(steps)
-                    steps.clear()
-                    if found >= _PAGE:
-                        self._call_help(resumed=False)
-        journal.add(steps, cursor=key, counts=counts)
+                page.steps.append((0, kind.value, key, size, *etags))
+            if page.listed == _PAGE:
+                yield page
+                page = _Page(key)
+        if page.listed:
+            yield page
 
     def _decided(
         self, cursor: str, known: Journal | None
@@ -391,6 +446,17 @@ class Job:
                 if hasattr(future, "cancel"):
                     future.cancel()
             raise
+
+
+class _Page:
+    """A part of a plan: what is to be done for some keys, the last of which it names."""
+
+    __slots__ = ("deletes", "equal", "key", "listed", "selected", "steps")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.listed = self.equal = self.selected = self.deletes = 0
+        self.steps: list[tuple[int, int, str, int, str | None, str | None]] = []
 
 
 class _Run:
