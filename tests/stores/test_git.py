@@ -963,6 +963,33 @@ def test_a_git_that_is_overtaken_takes_nothing_out_of_the_index(tmp_path: Path, 
     check(tmp_path, "MM edited\nM  staged\n")
 
 
+@pytest.mark.parametrize("handle", ["same", "new"])
+def test_a_git_that_is_overtaken_and_commits_that_costs_no_blob(tmp_path: Path, handle: str) -> None:
+    """The next `git commit` takes the index that the one before wrote back for what is meant."""
+    store = GitStore(tmp_path)
+    store.put_many({"changed": b"1", "deleted": b"1"})
+    index = tmp_path / ".git" / "index"
+    read = index.read_bytes()
+    store["changed"] = b"2"
+    store["new/x"] = store["new/y"] = b"1"
+    del store["deleted"]
+    index.with_name("index.lock").write_bytes(read)
+    index.with_name("index.lock").rename(index)
+    (tmp_path / "hand").write_bytes(b"1")
+    git(tmp_path, "add", "hand")
+    git(tmp_path, "commit", "-qm", "by hand")
+    assert git(tmp_path, "ls-tree", "-r", "--name-only", "HEAD").split() == ["changed", "deleted", "hand"]
+    with GitStore(tmp_path) as fresh:
+        asked = fresh if handle == "new" else store
+        assert dict(asked.items()) == {"changed": b"2", "hand": b"1", "new/x": b"1", "new/y": b"1"}
+        asked["new/x"] = b"2"
+        assert asked["new/x"] == b"2"
+        assert "deleted" not in asked
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "the rest")
+    check(tmp_path)
+
+
 def test_what_a_person_does_meanwhile_costs_no_blob(tmp_path: Path) -> None:
     """Commands of git by chance, beside two writers: those that fail because a writer was faster leave all
     as it was, and what was acknowledged is there."""

@@ -85,7 +85,8 @@ def copy_store(
         executor: A `concurrent.futures.Executor`, or whatever has its `submit`, such as a client of Dask:
             the plan is cut in shards that are run there. The stores go there by pickle. Or `"process"`:
             between two folders with a thousand blobs and more to do, and two processors or more, a second
-            process does a part of it; anywhere else, or if it can't, this one does it all.
+            process does a part of it, or compares a half where there is less to do; anywhere else, or if
+            it can't, this one does it all.
 
     Raises:
         InvalidArgumentError: An argument is wrong, source and target overlap, or the journal belongs to

@@ -959,6 +959,11 @@ class Repository:
         entries: dict[bytes, tuple[int, bytes, os.stat_result] | None] = {}
         for path, (was, now) in self._lately(head.commit, index.signature[0] / 1e9 - _LATELY).items():
             found = index.mode_and_oid(path, self.objects.width)
+            if found is now is None and (last := was[0]) is not None:
+                # A second `git commit` may have committed that, and left the file behind.
+                if (place := self._as_committed(os.fsdecode(path), last)) is not None:
+                    entries[path] = int(last[0], 8), last[1], place
+                continue
             if found == now or found not in was:
                 continue
             if now is None:

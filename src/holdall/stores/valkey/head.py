@@ -8,7 +8,18 @@ from typing import NamedTuple
 
 from holdall.store import Info
 
-__all__ = ["FIXED", "GLANCE", "LONGEST", "MAGIC", "Head", "fixed", "is_plain", "milliseconds", "parse"]
+__all__ = [
+    "FIXED",
+    "GLANCE",
+    "LONGEST",
+    "MAGIC",
+    "Head",
+    "extra_of",
+    "fixed",
+    "is_plain",
+    "milliseconds",
+    "parse",
+]
 
 # Magic, ETag, modified (microseconds), expires (milliseconds, 0 for never), size, bytes in a chunk (0 for a
 # blob whose bytes follow), length of the content type that comes next. The scripts know these places.
@@ -43,7 +54,7 @@ class Head(NamedTuple):
     """Where the head ends."""
 
     def packed(self) -> bytes:
-        kind = b"" if self.content_type is None else b"=" + self.content_type.encode("utf-8", "surrogatepass")
+        kind = extra_of(self.content_type)
         fixed = _FIXED.pack(
             MAGIC, self.etag.encode(), self.modified, self.expires, self.size, self.chunk, len(kind)
         )
@@ -74,6 +85,11 @@ def parse(data: bytes) -> Head | None:
     except UnicodeDecodeError:
         return None
     return Head(etag.decode("ascii", "replace"), modified, expires, size, chunk, kind, end)
+
+
+def extra_of(content_type: str | None) -> bytes:
+    """A content type, if any, as it stands behind the head."""
+    return b"" if content_type is None else b"=" + content_type.encode("utf-8", "surrogatepass")
 
 
 def fixed(etag: str, modified: int, size: int, expires: int = 0, kind: bytes = b"") -> bytes:

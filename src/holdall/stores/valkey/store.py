@@ -25,7 +25,17 @@ from holdall.errors import (
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.valkey import scripts
-from holdall.stores.valkey.head import FIXED, GLANCE, LONGEST, Head, fixed, is_plain, milliseconds, parse
+from holdall.stores.valkey.head import (
+    FIXED,
+    GLANCE,
+    LONGEST,
+    Head,
+    extra_of,
+    fixed,
+    is_plain,
+    milliseconds,
+    parse,
+)
 from holdall.stores.valkey.link import (
     Again,
     Cluster,
@@ -195,7 +205,7 @@ class ValkeyStore(Store):
                 packed(b"EVALSHA", scripts.PUT.digest, b"3", *index, *[b""] * 7)[0][
                     : -7 * len(b"$0\r\n\r\n")
                 ],
-                b"\r\n$0\r\n\r\n$1\r\n0\r\n$%d\r\n%b\r\n$1\r\n0\r\n" % (len(chunks), chunks),
+                b"\r\n$%d\r\n%b\r\n$1\r\n0\r\n" % (len(chunks), chunks),
             )
             for index, chunks in zip(self._indexes, self._chunks, strict=True)
         ]
@@ -365,10 +375,10 @@ class ValkeyStore(Store):
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         if attributes is not PLAIN:
             _check(attributes)
-        elif expect is ANY and isinstance(body, tuple) and len(body) == 1:
+        if expect is ANY and isinstance(body, tuple) and len(body) == 1:
             data = body[0]
             if type(data) is bytes and len(data) < _SMALL:
-                info = self._write_small(key, data)
+                info = self._write_small(key, data, attributes)
                 if info is not None:
                     return info
         shard, _, _ = place = self._place(key)
@@ -404,14 +414,16 @@ class ValkeyStore(Store):
         self._put(key, place, value, expect, expires, chunks if sent else None, count_of)
         return head.info(key)
 
-    def _write_small(self, key: str, data: bytes) -> Info | None:
+    def _write_small(self, key: str, data: bytes, attributes: Attributes) -> Info | None:
         """What `_write` does, faster, of what is mostly put; None where it is to be put again."""
         shard, member, name = self._place(key)
         etag, modified = self._new_etag(), time.time_ns() // 1000
-        head, (begin, end) = fixed(etag, modified, len(data)), self._requests[shard]
-        request = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b%b" % (
+        expires, kind = milliseconds(attributes.expires), attributes.content_type
+        head, at = fixed(etag, modified, len(data), expires, extra_of(kind)), b"%d" % expires
+        begin, end = self._requests[shard]
+        request = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b\r\n$0\r\n\r\n$%d\r\n%b%b" % (
             *(begin, len(name), name, len(member), member),
-            *(len(head) + len(data), head, data, end),
+            *(len(head) + len(data), head, data, len(at), at, end),
         )
         try:
             if self._link.ask(shard, [request], Again.LOST) != 1:
@@ -420,7 +432,8 @@ class ValkeyStore(Store):
             return None
         except LostError as lost:
             raise _open(lost) from lost
-        return Info(key, len(data), etag, modified / 1_000_000)
+        until = expires / 1000 if expires else None
+        return Info(key, len(data), etag, modified / 1_000_000, kind, until)
 
     def _send(
         self, shard: int, chunks: bytes, pieces: list[Piece], sent: int, all_of_it: bool = False
@@ -690,7 +703,7 @@ class ValkeyStore(Store):
         _check(attributes)
         expires = milliseconds(attributes.expires)
         kind = attributes.content_type
-        extra = b"" if kind is None else b"=" + kind.encode("utf-8", "surrogatepass")
+        extra = extra_of(kind)
         until = expires / 1000 if expires else None
         modified = time.time_ns() // 1000
         batch: dict[str, tuple[Info, bytes]] = {}
