@@ -30,8 +30,8 @@ class Noted(run.Fork):
 run.Fork = Noted
 if kind == "dies":
     pages = run.Job._pages
-    def some(self, *args):
-        for number, page in enumerate(pages(self, *args)):
+    def some(self, *args, **options):
+        for number, page in enumerate(pages(self, *args, **options)):
             if os.getpid() != here and number == 1:
                 os._exit(9)
             yield page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -39,9 +40,29 @@ def main(args: Sequence[str] | None = None) -> int:
         if own:
             # What was imported stays: the collector needn't look at it again and again.
             gc.freeze()
-        return run(args)
+        code = run(args)
     except KeyboardInterrupt:
-        return 130
+        code = 130
+    if own:
+        _end(code)
+    return code
+
+
+def _end(code: int) -> None:
+    """End the process at once, if nothing of it is left to wait for: to take the interpreter down, module by
+    module, costs as much as a thousand blobs."""
+    import atexit
+    import threading
+
+    if threading.active_count() > 1 or sys.warnoptions or sys.flags.dev_mode:
+        return
+    try:
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # the interpreter tells what it thinks of that
+    os._exit(code)
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

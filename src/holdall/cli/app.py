@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 import typer.main
 
 import holdall
-from holdall.cli import reading, removing, survey, transferring, writing
 from holdall.cli.completion import rejoin_bash_words
 from holdall.cli.errors import INTERRUPTED, USAGE, OutputError, describe, exit_code, warn
 from holdall.cli.options import StoreOption
 from holdall.cli.output import Output, flush
 from holdall.cli.startup import Command, Group
 
-__all__ = ["app", "run"]
+__all__ = ["run"]
 
 _COMPLETE = "_HOLDALL_COMPLETE"
 
-app = typer.Typer(
-    name="holdall",
-    cls=Group,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_COMMANDS = {
+    "keys": "reading",
+    "get": "reading",
+    "put": "writing",
+    "cat": "reading",
+    "rm": "removing",
+    "cp": "writing",
+    "mv": "writing",
+    "sync": "transferring",
+    "mirror": "transferring",
+    "diff": "transferring",
+    "verify": "transferring",
+    "info": "reading",
+    "exists": "reading",
+    "du": "survey",
+    "tree": "survey",
+}
+"""The module of each, in the order of the help."""
 
 
 def _version(wanted: bool) -> None:
@@ -71,34 +82,29 @@ def _help(function: Callable[..., Any]) -> str:
     return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
 
-app.callback(invoke_without_command=True, help=_help(root))(root)
-
-for _command in (
-    reading.keys,
-    reading.get,
-    writing.put,
-    reading.cat,
-    removing.rm,
-    writing.cp,
-    writing.mv,
-    transferring.sync,
-    transferring.mirror,
-    transferring.diff,
-    transferring.verify,
-    reading.info,
-    reading.exists,
-    survey.du,
-    survey.tree,
-):
-    app.command(_command.__name__, cls=Command, help=_help(_command))(_command)
+def _app(names: Iterable[str]) -> typer.Typer:
+    app = typer.Typer(
+        name="holdall",
+        cls=Group,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True, help=_help(root))(root)
+    for name in names:
+        command = getattr(import_module(f"holdall.cli.{_COMMANDS[name]}"), name)
+        app.command(name, cls=Command, help=_help(command))(command)
+    return app
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command; its exit code. Errors are told in one line, or raised if HOLDALL_DEBUG is set."""
     if os.environ.get(_COMPLETE) == "complete_bash":
         rejoin_bash_words()
+    # To put all together takes longer than most commands do.
+    names = args[:1] if args and args[0] in _COMMANDS and _COMPLETE not in os.environ else _COMMANDS
     try:
-        result: object = typer.main.get_command(app).main(
+        result: object = typer.main.get_command(_app(names)).main(
             list(args), prog_name="holdall", complete_var=_COMPLETE, standalone_mode=False
         )
         flush()

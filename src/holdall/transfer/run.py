@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
@@ -36,6 +35,8 @@ from holdall.transfer.spread import JOBS, Stopped, spread
 from holdall.transfer.work import SMALL, Outcome, Status, Worker, portable
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from holdall.transfer.helper import Helper
 
 __all__ = ["Job", "differences", "run_shard", "stopping"]
@@ -43,6 +44,7 @@ __all__ = ["Job", "differences", "run_shard", "stopping"]
 _log = logging.getLogger("holdall.transfer")
 
 _PAGE = 1000
+_FIRST = 250
 _SECONDS = 0.25
 _FEW = 16
 _SAMPLES = 32
@@ -229,7 +231,7 @@ class Job:
 
     def _planned(self, cursor: str, known: Journal | None) -> Iterator[_Page]:
         """What is to be done, page by page. Where that is little of much, another process looks at half."""
-        pages = self._pages(cursor, known)
+        pages = self._pages(cursor, known, full=_FIRST)
         first = next(pages, None)
         if first is None:
             return
@@ -237,8 +239,8 @@ class Job:
         middle = None
         if (
             self._shares
-            and len(first.steps) < _PAGE // 2
-            and first.listed == _PAGE
+            and len(first.steps) < _FIRST // 2
+            and first.listed == _FIRST
             and self._selection.where is None
             and not callable(self._compare)
             and not (self._known and known is not None and known.kept)
@@ -265,8 +267,10 @@ class Job:
             _log.warning("the listing goes on in one process, since the other one ended early")
             yield from self._pages(last, None)
 
-    def _pages(self, cursor: str, known: Journal | None, until: str = "") -> Generator[_Page, None, None]:
-        """What is to be done for the keys past one, and up to another."""
+    def _pages(
+        self, cursor: str, known: Journal | None, until: str = "", full: int = _PAGE
+    ) -> Generator[_Page, None, None]:
+        """What is to be done for the keys past one, and up to another; `full` is the first page's length."""
         move, sync = self._kind == "move", self._kind == "sync"
         page = _Page(cursor)
         for kind, key, one, other in self._decided(cursor, known):
@@ -289,9 +293,9 @@ class Job:
                 size = (one or cast(Info, other)).size
                 etags = None if one is None else one.etag, None if other is None else other.etag
                 page.steps.append((0, kind.value, key, size, *etags))
-            if page.listed == _PAGE:
+            if page.listed == full:
                 yield page
-                page = _Page(key)
+                page, full = _Page(key), _PAGE
         if page.listed:
             yield page
 
@@ -699,6 +703,8 @@ def _differences(
                 waited += time.perf_counter() - begun - (time.thread_time() - used)
                 asked += 1
                 if jobs != 1 and (jobs is not None or (asked >= 4 and waited / asked > 0.002)):
+                    from concurrent.futures import ThreadPoolExecutor
+
                     pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
                 if different is not None:
                     yield different

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdall.errors import (
     BlobNotFoundError,
@@ -22,6 +21,9 @@ from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.transfer.plan import Kind, Rules, Step
 from holdall.transfer.spread import Stopped
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = ["SMALL", "Outcome", "Status", "Worker", "portable"]
 
@@ -208,7 +210,7 @@ class Worker:
         raise IntegrityError("the target gives back other bytes than were written to it; check its medium")
 
     def _digest(self, pieces: Iterator[Piece]) -> bytes:
-        digest = hashlib.blake2b()
+        digest = _hash("blake2b")
         for piece in pieces:
             if self._stop.is_set():
                 raise Stopped
@@ -394,7 +396,7 @@ class Worker:
         for last in (False, True):
             info, pieces = store._read(key, 0, None)
             known, algorithm = store._digest(key, "sha256"), "sha256"
-            digest = None if known is None else hashlib.new(algorithm)
+            digest = None if known is None else _hash(algorithm)
             size = 0
             for piece in pieces:
                 if self._stop.is_set():
@@ -412,13 +414,20 @@ class Worker:
         raise IntegrityError("the bytes have another digest than was recorded for them")
 
 
+def _hash(algorithm: str) -> hashlib._Hash:
+    # Its import takes as long as to look at a thousand blobs, of which most runs read none.
+    import hashlib
+
+    return hashlib.new(algorithm)
+
+
 class _Stream:
     """The pieces of a blob on their way, counted and digested."""
 
     def __init__(self, pieces: Iterator[Piece], size: int, digested: bool, stop: threading.Event) -> None:
         self._pieces = pieces
         self._size = size
-        self._digest = hashlib.blake2b() if digested else None
+        self._digest = _hash("blake2b") if digested else None
         self._stop = stop
 
     def __iter__(self) -> Iterator[Piece]:

@@ -36,6 +36,8 @@ __all__ = ["GitStore"]
 T = TypeVar("T")
 
 _GUESS = 1 << 16
+# A place in a stat_result is found sooner than a name.
+_INODE, _SIZE = stat.ST_INO, stat.ST_SIZE
 _SMALL = 1 << 20
 _GC = 1000
 _LONGEST = 2_000_000
@@ -190,12 +192,15 @@ class GitStore(Store):
             found = os.stat(self._index_path)
         except OSError:
             return None
-        if index.signature != (found.st_mtime_ns, found.st_ino, found.st_size):
+        if index.signature != (found.st_mtime_ns, found[_INODE], found[_SIZE]):
             index = self._repository.index()
-        entry = index.entries.get(key) if type(key) is str else None
-        if entry is None or not 0 < (size := entry.size) < _SMALL:
+        try:
+            path, _, _, _, _, size, _ = index.entries[key]
+        except (KeyError, TypeError):
             return None
-        fd = open_file(self._base + entry.path, READ)
+        if not 0 < size < _SMALL:
+            return None
+        fd = open_file(self._base + path, READ)
         if fd < 0:
             return None
         try:
