@@ -64,6 +64,14 @@ def holdall(tmp_path: Path) -> Holdall:
     return Holdall(str(tmp_path / "store"), tmp_path)
 
 
+@pytest.fixture
+def usual(tmp_path: Path) -> Holdall:
+    """As `holdall`, but that the interpreter isn't asked to watch for warnings."""
+    made = Holdall(str(tmp_path / "store"), tmp_path)
+    del made.env["PYTHONWARNINGS"]
+    return made
+
+
 URIS = {
     "file": "{}/store",
     "hashdir": "hashdir://{}/store",
