@@ -108,6 +108,11 @@ class Journal:
         with self._lock:
             self._connection.close()
 
+    def __del__(self) -> None:
+        # A plan holds one for as long as somebody looks at it.
+        if hasattr(self, "_connection"):
+            self._connection.close()
+
     # --- facts ---
 
     def fact(self, name: str) -> Any:

@@ -231,21 +231,20 @@ class Job:
 
     def _planned(self, cursor: str, known: Journal | None) -> Iterator[_Page]:
         """What is to be done, page by page. Where that is little of much, another process looks at half."""
-        pages = self._pages(cursor, known, full=_FIRST)
+        splits = (
+            self._shares
+            and self._selection.where is None
+            and not callable(self._compare)
+            and not (self._known and known is not None and known.kept)
+            and can_fork()
+        )
+        pages = self._pages(cursor, known, full=_FIRST if splits else _PAGE)
         first = next(pages, None)
         if first is None:
             return
         yield first
         middle = None
-        if (
-            self._shares
-            and len(first.steps) < _FIRST // 2
-            and first.listed == _FIRST
-            and self._selection.where is None
-            and not callable(self._compare)
-            and not (self._known and known is not None and known.kept)
-            and can_fork()
-        ):
+        if splits and first.listed == _FIRST and len(first.steps) < _FIRST // 2:
             middle = self._source._middle(self._selection.prefix, first.key)
         if middle is None or middle <= first.key:
             yield from pages
