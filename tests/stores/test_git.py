@@ -34,7 +34,7 @@ from holdall import (
     UnsupportedOperation,
 )
 from holdall.store import Piece
-from holdall.stores.git import GitRevision, GitStore
+from holdall.stores.git import GitRevision, GitStore, repository
 from holdall.stores.git.names import is_allowed
 from holdall.stores.git.repository import Repository
 from holdall.testing import StoreSuite, race
@@ -988,6 +988,28 @@ def test_a_git_that_is_overtaken_and_commits_that_costs_no_blob(tmp_path: Path, 
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "the rest")
     check(tmp_path)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_a_person_takes_out_of_the_index_stays_out(
+    tmp_path: Path, committed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = GitStore(tmp_path)
+    with monkeypatch.context() as patch:
+        # So long ago that no git can still hold the index of before.
+        patch.setattr(repository, "_now", lambda: f"{int(time.time()) - 60} +0000")
+        store.put_many({"kept": b"1", "secret": b"2"})
+    git(tmp_path, "rm", "-q", "--cached", "secret")
+    if committed:
+        git(tmp_path, "commit", "-qm", "by hand")
+    for asked in (store, GitStore(tmp_path)):
+        assert list(asked) == ["kept"]
+        with pytest.raises(KeyConflictError):
+            asked["secret"] = b"3"
+        asked["kept"] = os.urandom(8)
+        assert "secret" not in asked
+    assert (tmp_path / "secret").read_bytes() == b"2"
+    assert "secret" not in git(tmp_path, "ls-files").split()
 
 
 def test_what_a_person_does_meanwhile_costs_no_blob(tmp_path: Path) -> None:

@@ -959,8 +959,8 @@ class Repository:
         entries: dict[bytes, tuple[int, bytes, os.stat_result] | None] = {}
         for path, (was, now) in self._lately(head.commit, index.signature[0] / 1e9 - _LATELY).items():
             found = index.mode_and_oid(path, self.objects.width)
-            if found is now is None and (last := was[0]) is not None:
-                # A second `git commit` may have committed that, and left the file behind.
+            if found is None and now is None and len(was) > 1 and (last := was[0]) is not None:
+                # A second `git commit` may have committed that, just after our put, and left the file behind.
                 if (place := self._as_committed(os.fsdecode(path), last)) is not None:
                     entries[path] = int(last[0], 8), last[1], place
                 continue
