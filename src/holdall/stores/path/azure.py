@@ -9,14 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
-from holdall.errors import BlobNotFoundError, IntegrityError
+from holdall.errors import BlobNotFoundError
 from holdall.ranges import CHUNK, span
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
 from holdall.stores.path.cloud import PART, _Cloud, is_text
 from holdall.stores.path.failures import _ChangedError
-from holdall.stores.path.stream import Stream
+from holdall.stores.path.stream import fetched
 
 __all__ = ["_Azure", "default_retries"]
 
@@ -101,21 +101,17 @@ class _Azure(_Cloud):
     def _version(self, key: str, info: Info, low: int, high: int, first: bytes = b"") -> Iterator[Piece]:
         """Some bytes of the version that an info tells of, the first of which may be known."""
         blob = self._blob(key)
-        file = tempfile.SpooledTemporaryFile(CHUNK, prefix="holdall-")  # noqa: SIM115
-        try:
+
+        def fetch(file: IO[bytes]) -> int:
             file.write(first)
             for at in range(low + len(first), high, CHUNK):
                 part = partial(
                     blob.download_blob, at, min(CHUNK, high - at), **_unchanged(info), **self._options
                 )
-                file.write(self._call("read", lambda: part().readall()))  # noqa: B023
-            if file.tell() != high - low:
-                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return Stream(partial(file.read, CHUNK), file.close)
+                file.write(self._call("read", lambda: part().readall()))  # noqa: B023 - called at once
+            return high - low
+
+        return fetched(key, CHUNK, fetch)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         from azure.storage.blob import ContentSettings

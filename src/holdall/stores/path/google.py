@@ -11,15 +11,15 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreUnavailableError
-from holdall.ranges import CHUNK, span
+from holdall.ranges import span
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
 from holdall.stores.path.cloud import PART, _Cloud, is_text
 from holdall.stores.path.failures import _ChangedError
-from holdall.stores.path.stream import Stream
+from holdall.stores.path.stream import fetched
 
 __all__ = ["_Google"]
 
@@ -126,39 +126,35 @@ class _Google(_Cloud):
         part: dict[str, int] = {"start": start} if start else {}
         if stop is not None:
             part |= {"start": start, "end": min(stop, _FAR) - 1}
-        file = tempfile.SpooledTemporaryFile(PART, prefix="holdall-")  # noqa: SIM115
-        try:
-            get = partial(blob.download_to_file, file, raw_download=True, **part, **self._options)
-            self._call("read", get)
+        told: list[Info] = []
+
+        def fetch(file: IO[bytes]) -> int:
+            self._download(blob, file, part)
             info = _answered(key, blob.answer, None if part else file.tell())
             if info is None:
-                file.close()
-                return None
+                return file.tell()
+            told.append(info)
             low, high = span(start, stop, info.size)
-            if file.tell() != high - low:
-                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return info, Stream(partial(file.read, CHUNK), file.close)
+            return high - low
+
+        pieces = fetched(key, PART, fetch)
+        return (told[0], pieces) if told else None
+
+    def _download(self, blob: Any, file: IO[bytes], part: Mapping[str, int]) -> None:
+        # What was put with an encoding is read as it lies.
+        get = partial(blob.download_to_file, file, raw_download=True, **part, **self._options)
+        self._call("read", get)
 
     def _version(self, key: str, info: Info, low: int, high: int) -> Iterator[Piece]:
         """Some bytes of the version that an info tells of: a reader that waits holds up no connection."""
         blob = self._blob(key, generation=int(info.etag))
         part = {} if high - low == info.size else {"start": low, "end": high - 1}
-        file = tempfile.SpooledTemporaryFile(PART, prefix="holdall-")  # noqa: SIM115
-        try:
-            # What was put with an encoding is read as it lies.
-            get = partial(blob.download_to_file, file, raw_download=True, **part, **self._options)
-            self._call("read", get)
-            if file.tell() != high - low:
-                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return Stream(partial(file.read, CHUNK), file.close)
+
+        def fetch(file: IO[bytes]) -> int:
+            self._download(blob, file, part)
+            return high - low
+
+        return fetched(key, PART, fetch)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         with tempfile.SpooledTemporaryFile(PART, prefix="holdall-") as file:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO
+
+from holdall.errors import IntegrityError
+from holdall.ranges import CHUNK
 
 
 class Stream(Iterator[bytes]):
@@ -33,3 +39,26 @@ class Stream(Iterator[bytes]):
 
     def __del__(self) -> None:
         self.close()
+
+
+def fetched(key: str, kept: int, fetch: Callable[[IO[bytes]], int]) -> Stream:
+    """Bytes that are all fetched before the first is given: a reader that waits holds up no connection.
+
+    Args:
+        key: Whose bytes they are.
+        kept: How many bytes stay in memory; more go to a temporary file.
+        fetch: Writes them to a file, and tells how many they are.
+
+    Raises:
+        IntegrityError: More or fewer came.
+    """
+    file = tempfile.SpooledTemporaryFile(kept, prefix="holdall-")  # noqa: SIM115 - the stream closes it
+    try:
+        expected = fetch(file)
+        if file.tell() != expected:
+            raise IntegrityError(f"{file.tell()} bytes came of {expected}", key=key)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return Stream(partial(file.read, CHUNK), file.close)

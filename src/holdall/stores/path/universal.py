@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
 from holdall.errors import (
     BlobNotFoundError,
-    IntegrityError,
     InvalidKeyError,
     KeyConflictError,
     ReadOnlyError,
@@ -29,7 +28,7 @@ from holdall.stores.path.azure import default_retries
 from holdall.stores.path.cloud import is_text
 from holdall.stores.path.failures import _ChangedError, failed
 from holdall.stores.path.store import PathStore
-from holdall.stores.path.stream import Stream
+from holdall.stores.path.stream import fetched
 from holdall.stores.path.turns import turn
 
 __all__ = ["_Fsspec"]
@@ -170,15 +169,15 @@ class _Fsspec(PathStore):
     def _version(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Ranges of two blobs never make one: all that is read is of the version that the info tells of."""
         name = self._name(key)
-        file = tempfile.SpooledTemporaryFile(CHUNK, prefix="holdall-")  # noqa: SIM115
-        try:
-            if self._protocol in _S3:
-                # An ETag here may be one of the bytes alone, and come back; this asks for it with each range.
-                opened: Any = self._call("read", lambda: self._fs.open(name, "rb", cache_type="none"))
-                info = self._told(key, opened.details)
-            else:
-                opened, info = None, self._info(key)
-            low, high = span(start, stop, info.size)
+        if self._protocol in _S3:
+            # An ETag here may be one of the bytes alone, and come back; this asks for it with each range.
+            opened: Any = self._call("read", lambda: self._fs.open(name, "rb", cache_type="none"))
+            info = self._told(key, opened.details)
+        else:
+            opened, info = None, self._info(key)
+        low, high = span(start, stop, info.size)
+
+        def fetch(file: IO[bytes]) -> int:
             for at in range(low, high, CHUNK):
                 end = min(at + CHUNK, high)
                 if opened is None:
@@ -188,13 +187,9 @@ class _Fsspec(PathStore):
                 file.write(self._call("read", get))
             if opened is None and low < high and self._info(key).etag != info.etag:
                 raise _ChangedError(f"{key!r} was replaced while it was read")
-            if file.tell() != high - low:
-                raise IntegrityError(f"{file.tell()} bytes came of {high - low}", key=key)
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return info, Stream(partial(file.read, CHUNK), file.close)
+            return high - low
+
+        return info, fetched(key, CHUNK, fetch)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         name = self._name(key)
