@@ -255,8 +255,8 @@ class Job:
             _log.warning("the listing stays in one process, since no other could be started: %r", error)
             yield from pages
             return
-        pages.close()
         with other:
+            pages.close()
             yield from self._pages(first.key, None, middle)
             last = middle
             for page in other:
