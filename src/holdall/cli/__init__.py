@@ -54,9 +54,11 @@ def _end(code: int) -> None:
     import atexit
     import threading
 
+    # Threads are waited for; and who asks for warnings wants to be told what was left open.
     if threading.active_count() > 1 or sys.warnoptions or sys.flags.dev_mode:
         return
     try:
+        # As multiprocessing ends its processes: there is no public name for it.
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         sys.stdout.flush()
         sys.stderr.flush()

@@ -69,7 +69,7 @@ def _flock(fd: int, patience: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise Busy from None
-            time.sleep(0.002)
+            time.sleep(0.002)  # flock(2) waits for ever, or not at all
 
 
 def take(draft: str, lock: str, keep: bool = False) -> None:

@@ -749,7 +749,7 @@ class Repository:
                 # A person may be writing a commit message, or a killed git left it.
                 self._outwaited = found
                 return False
-            time.sleep(0.0005)
+            time.sleep(0.0005)  # a lock of git's is a file, whose end nobody tells
             waited = True
         return waited
 
