@@ -1399,10 +1399,6 @@ _ROLES: Mapping[str, Callable[[Store, int, Say], None]] = {
 # --- the suite ----------------------------------------------------------------------------------------
 
 
-_KILLING = 20.0
-"""Seconds after which a quarter of the kills is enough."""
-
-
 class StoreSuite:
     """A store's whole test: subclass it, name the class `Test...`, and say how a store is made.
 
@@ -1419,8 +1415,7 @@ class StoreSuite:
     """Whether another process sees the blobs."""
 
     kills: ClassVar[int] = 200
-    """How many writing processes are killed, of a store that is persistent. On a medium where that takes more
-    than a minute, a quarter of them are enough."""
+    """How many writing processes are killed, of a store that is persistent."""
 
     longest: ClassVar[int] = MAX_KEY_BYTES
     """The longest key in UTF-8 bytes: a layer that makes keys longer below leaves less room."""
@@ -3040,11 +3035,8 @@ class StoreSuite:
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
         acknowledged = interrupted = 0
-        begun = time.monotonic()
         with _Workers(store, place.parent) as workers:
             for number in range(self.kills):
-                if number >= self.kills // 4 and time.monotonic() - begun > _KILLING:
-                    break
                 moment = rng.random() * 0.03
                 words = workers.run("write", [number], kill=moment, opened=number % 4 != 0)[0]
                 pending: dict[str, str | None] = {}
