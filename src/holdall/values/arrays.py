@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 import struct
 import sys
@@ -12,7 +13,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, product
 from typing import Any, Final, cast
 
-from holdall.errors import MissingDependencyError, SerializationError, UntrustedDataError
+from holdall.errors import (
+    MissingDependencyError,
+    SerializationError,
+    StoreUnavailableError,
+    UntrustedDataError,
+)
 from holdall.ranges import CHUNK
 from holdall.values.packages import needed, present
 from holdall.values.serializer import Buffer
@@ -59,6 +65,8 @@ def _checked(value: Any, what: str, masked: bool) -> None:
 _TRAILER: Final = struct.Struct(">8sII")
 _TRAILER_MAGIC: Final = b"hldb2nd1"
 _SAMPLE: Final = 4_096
+_IN_MEMORY: Final = 4 << 20
+"""Bytes of an array of which a copy or two don't matter."""
 
 
 class ArraySerializer:
@@ -81,29 +89,18 @@ class ArraySerializer:
     def accepts(self, value: Any) -> bool:
         return _is_array(value) and _blosc_holds(value) and present("blosc2") and _shrinks(value)
 
-    def encode(self, value: Any) -> tuple[Buffer, ...]:
+    def encode(self, value: Any) -> Iterable[Buffer]:
         _checked(value, "the b2nd format", masked=False)
         if not _blosc_holds(value):
             raise SerializationError(
                 f"the b2nd format can't hold an array of {value.dtype} with {value.ndim} dimensions; "
                 "NpySerializer can"
             )
-        blosc2 = needed("blosc2", "arrays", "the b2nd format")
-        numpy = _numpy()
-        # In one piece from the start: what is compressed is copied once, not twice.
-        options: dict[str, Any] = {
-            "contiguous": True,
-            "cparams": {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]},
-        }
-        if value.flags.c_contiguous:
-            made = blosc2.asarray(numpy.asarray(value), **options)
-        else:
-            # A chunk at a time, so that there is never a copy of all of it in another order.
-            made = blosc2.empty(value.shape, value.dtype, **options)
-            for part in _chunks(value.shape, made.chunks):
-                made[part] = numpy.ascontiguousarray(value[part])
-        frame: bytes = made.to_cframe()
-        return frame, _TRAILER.pack(_TRAILER_MAGIC, zlib.crc32(frame), len(frame) & 0xFFFFFFFF)
+        needed("blosc2", "arrays", "the b2nd format")
+        if value.nbytes > _IN_MEMORY:
+            return _filed(value)
+        frame: bytes = _compact(value).to_cframe()
+        return frame, _trailer(zlib.crc32(frame), len(frame))
 
     def decode(self, data: Buffer) -> Any:
         blosc2 = needed("blosc2", "arrays", "the b2nd format")
@@ -121,6 +118,49 @@ class ArraySerializer:
         except (RuntimeError, ValueError, TypeError, MemoryError, LookupError, SyntaxError) as error:
             raise SerializationError(f"this is no b2nd array: {error}") from error
         return made
+
+
+def _compact(array: Any, **options: Any) -> Any:
+    """An array of Blosc2's that holds the same; its file is named by the option `urlpath`."""
+    blosc2 = needed("blosc2", "arrays", "the b2nd format")
+    # In one piece from the start: what is compressed is copied once, not twice.
+    options |= {
+        "contiguous": True,
+        "cparams": {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]},
+    }
+    if array.flags.c_contiguous:
+        return blosc2.asarray(_numpy().asarray(array), **options)
+    # A chunk at a time, so that there is never a copy of all of it in another order.
+    made = blosc2.empty(array.shape, array.dtype, **options)
+    for part in _chunks(array.shape, made.chunks):
+        made[part] = _numpy().ascontiguousarray(array[part])
+    return made
+
+
+def _filed(array: Any) -> Iterator[bytes]:
+    """A frame by way of a temporary file: in memory, Blosc2 has it twice, and an array whose samples shrink
+    may yet take all its room."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="holdall-", ignore_cleanup_errors=True) as folder:
+            path = os.path.join(folder, "array")
+            _compact(array, urlpath=path)
+            file = open(path, "rb")  # noqa: SIM115 - it is read below, when no name is left of it
+    except (OSError, RuntimeError) as error:
+        raise StoreUnavailableError(
+            f"an array needs a temporary file in {tempfile.gettempdir()}: {error}"
+        ) from error
+    check = size = 0
+    with file:
+        while piece := file.read(CHUNK):
+            check, size = zlib.crc32(piece, check), size + len(piece)
+            yield piece
+    yield _trailer(check, size)
+
+
+def _trailer(check: int, size: int) -> bytes:
+    return _TRAILER.pack(_TRAILER_MAGIC, check, size & 0xFFFFFFFF)
 
 
 def _chunks(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
