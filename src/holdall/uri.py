@@ -274,7 +274,7 @@ def _opener(scheme: str) -> Opener:
         )
     try:
         return found.load()
-    except Exception as error:
+    except Exception as error:  # another's package may raise anything
         raise InvalidArgumentError(
             f"{found.value!r}, the entry point of a package for {scheme!r}, can't be loaded: {error!r}"
         ) from error

@@ -92,7 +92,7 @@ class PathBlobDict(BlobDict):
         self._folder._need(Can.WRITE, "make its folder")
         try:
             self._path.mkdir(parents=True, exist_ok=True)
-        except Exception as error:
+        except Exception as error:  # each cloud's client raises its own
             raise StoreUnavailableError(f"{str(self._path)!r} can't be made: {error}") from error
 
     def delete(self) -> None:
