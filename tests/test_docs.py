@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
+from tests.packages import install
 from tests.servers.valkey import ValkeyServer
 
 import holdall
@@ -114,7 +115,8 @@ def test_every_block_runs(page: Path, folder: Path, request: pytest.FixtureReque
         if block.title is not None:
             (folder / block.title).write_text(block.text)
             if block.title == "pyproject.toml":
-                install(block.text, folder)
+                project = tomllib.loads(block.text)["project"]
+                install(folder, project["name"], project["version"], project["entry-points"])
         elif block.language == "python" and block.text.lstrip().startswith(">>>"):
             check_session(block, namespace, where)
         elif block.language == "python":
@@ -166,20 +168,6 @@ def check_console(block: Block, folder: Path, where: str) -> None:
         assert doctest.OutputChecker().check_output(expected, got, FLAGS), (
             f"{where}: $ {command}\nexpected:\n{expected}\ngot:\n{run.stdout}"
         )
-
-
-def install(text: str, folder: Path) -> None:
-    """Make known what pip would, of a package in this folder."""
-    project = tomllib.loads(text)["project"]
-    metadata = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines: list[str] = []
-    for group, entries in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()), ""]
-    (metadata / "entry_points.txt").write_text("\n".join(lines))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.packages import install
 
 import holdall
 from holdall import (
@@ -204,10 +205,8 @@ def test_third_parties_come_in_by_entry_point(tmp_path: Path) -> None:
         "    def _from_uri(cls, location, *, color: str = 'red'):\n"
         "        return cls({location: color.encode()})\n"
     )
-    info = tmp_path / "third-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[holdall.stores]\nthird = third:ThirdStore\ngone = third:Gone\n")
+    entries = {"third": "third:ThirdStore", "gone": "third:Gone"}
+    install(tmp_path, "third", "1.0", {"holdall.stores": entries})
     code = (
         "import holdall\n"
         "from holdall.uri import schemes\n"

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.packages import install
+
 
 def test_all_of_it_is_written_first(usual: Any, tmp_path: Path) -> None:
     data = os.urandom(5 << 20)
@@ -47,10 +49,7 @@ def test_what_is_to_be_done_at_the_end_of_the_process_is(usual: Any, tmp_path: P
         "        atexit.register(open, 'was-here', 'w')\n"
         "        return cls({'a': b'1'})\n"
     )
-    info = tmp_path / "late-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[holdall.stores]\nlate = late:LateStore\n")
+    install(tmp_path, "late", "1.0", {"holdall.stores": {"late": "late:LateStore"}})
     usual.env["PYTHONPATH"] = str(tmp_path)
     assert usual("keys", uri="late://x") == b"a\n"
     assert (tmp_path / "was-here").exists()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import forked, succeeds
 
 from holdall import (
     ABSENT,
@@ -1453,14 +1454,13 @@ def test_a_fork_inherits_no_lock(tmp_path: Path) -> None:
     thread.start()
     while not store._shelf.flights:
         time.sleep(0.001)
-    child = os.fork()
-    if not child:
-        try:
-            os._exit(0 if store["a"] == b"1" else 1)
-        finally:
-            os._exit(2)
+
+    def work() -> None:
+        assert store["a"] == b"1"
+
+    child = forked(work)
     thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    succeeds(child)
 
 
 def test_a_store_is_no_cache_of_its_own() -> None:

@@ -1,6 +1,5 @@
 """What is special to git: commits, history, revisions, other people's work, hooks, rules, kills."""
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import forked, succeeds
 
 from holdall import (
     ABSENT,
@@ -870,23 +870,15 @@ def test_a_child_is_not_held_by_what_its_parent_was_doing(tmp_path: Path) -> Non
     thread = threading.Thread(target=hold)
     thread.start()
     ready.wait(60)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with contextlib.suppress(StoreUnavailableError):
-            store["child"] = b"2"
-            code = 0 if store.at("HEAD")["a"] == b"1" else 2
-        os._exit(code)
+
+    def work() -> None:
+        store["child"] = b"2"
+        assert store.at("HEAD")["a"] == b"1"
+
+    child = forked(work)
     go.set()
     thread.join()
-    deadline = time.monotonic() + 60
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            pytest.fail("the child hangs")
-        time.sleep(0.01)
-    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    succeeds(child)
     assert list(store) == ["a", "child"]
     check(tmp_path)
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import forked, succeeds
 from tests.servers.git import daemon, http
 from tests.servers.proxy import Proxy
 
@@ -516,21 +516,7 @@ def test_a_child_syncs_though_its_parent_was_at_it(tmp_path: Path, bare: Path) -
         one["a"] = b"1"
         assert one._remote is not None
         with one._remote._syncing:
-            child = os.fork()
-            if child == 0:
-                code = 1
-                with contextlib.suppress(StoreUnavailableError):
-                    one.sync()
-                    code = 0
-                os._exit(code)
-            deadline = time.monotonic() + 60
-            while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-                if time.monotonic() > deadline:
-                    os.kill(child, signal.SIGKILL)
-                    os.waitpid(child, 0)
-                    pytest.fail("the child hangs")
-                time.sleep(0.01)
-        assert os.waitstatus_to_exitcode(ended[1]) == 0
+            succeeds(forked(one.sync))
     assert git(bare, "show", "main:a") == "1"
 
 

@@ -7,7 +7,6 @@ import gc
 import hashlib
 import os
 import pickle
-import signal
 import tempfile
 import threading
 import time
@@ -22,6 +21,7 @@ import boto3
 import pytest
 from azure.core.exceptions import ResourceExistsError
 from cloudpathlib import AzureBlobClient, AzureBlobPath, CloudPath, S3Client, S3Path
+from tests.forks import forked, succeeds
 from tests.servers.azurite import azurite
 from tests.servers.ceph import CREDENTIALS, ceph
 from tests.servers.proxy import Proxy
@@ -406,19 +406,15 @@ def test_a_client_of_its_own_does_not_travel(s3: str, name: str) -> None:
 def test_a_forked_child_has_connections_of_its_own(name: str) -> None:
     with PathStore(S3Path(f"s3://{name}")) as store:
         store["a"] = b"parent"
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                signal.alarm(60)
-                for number in range(20):
-                    store[f"child/{number}"] = store["a"]
-                code = 0
-            finally:
-                os._exit(code)
+
+        def work() -> None:
+            for number in range(20):
+                store[f"child/{number}"] = store["a"]
+
+        child = forked(work)
         for number in range(20):
             store[f"parent/{number}"] = store["a"]
-        assert os.waitpid(pid, 0)[1] == 0
+        succeeds(child)
         assert len(store) == 41
 
 

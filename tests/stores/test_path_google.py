@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from cloudpathlib import GSClient, GSPath
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from tests.forks import forked, succeeds
 from tests.servers.google import environment, google, make_bucket
 
 from holdall.blobs import JsonDictBlob, StrBlob
@@ -387,21 +387,16 @@ def test_a_forked_child_has_connections_of_its_own(name: str, reopened: bool) ->
     path = GSPath(f"gs://{name}")
     with PathStore(path) as store:
         store["a"] = b"parent"
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                signal.alarm(60)
-                child = PathStore(path) if reopened else store
+
+        def work() -> None:
+            with PathStore(path) if reopened else store as opened:
                 for number in range(20):
-                    child[f"child/{number}"] = child["a"]
-                child.close()
-                code = 0
-            finally:
-                os._exit(code)
+                    opened[f"child/{number}"] = opened["a"]
+
+        child = forked(work)
         for number in range(20):
             store[f"parent/{number}"] = store["a"]
-        assert os.waitpid(pid, 0)[1] == 0
+        succeeds(child)
         assert len(store) == 41
 
 

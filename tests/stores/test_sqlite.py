@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import pickle
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.forks import forked, succeeds
 
 from holdall.errors import (
     ConcurrencyError,
@@ -63,23 +63,6 @@ def chunks(path: Path) -> int:
 
 def stages(path: Path) -> int:
     return rows(path, "holdall_v1_stages")
-
-
-def forked(function: Callable[[], object]) -> None:
-    """Run it in a child of a fork, which must end well within a minute."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(60)
-            function()
-            code = 0
-        except BaseException as error:  # noqa: BLE001
-            print(repr(error), file=sys.stderr, flush=True)
-        finally:
-            os._exit(code)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 # --- the file ---
@@ -237,7 +220,7 @@ def as_nobody(function: Callable[[], object]) -> None:
             os.setuid(65534)
         function()
 
-    forked(run)
+    succeeds(forked(run))
 
 
 def test_without_permission_to_write() -> None:
@@ -526,7 +509,7 @@ def test_after_a_fork_both_go_on(store: SqliteStore, path: Path) -> None:
 
     try:
         for _ in range(5):
-            forked(child)
+            succeeds(forked(child))
     finally:
         stop.set()
         for thread in threads:
@@ -541,14 +524,14 @@ def test_a_stream_replaced_after_a_fork_is_told(store: SqliteStore) -> None:
     store["large"] = b"1" * 5 * MIB
     stream = store.chunks("large")
     next(stream)
-    forked(lambda: store.put("large", b"2" * 5 * MIB))
+    succeeds(forked(lambda: store.put("large", b"2" * 5 * MIB)))
     with pytest.raises(ConcurrencyError, match="replaced"):
         list(stream)
 
 
 def test_a_child_makes_other_etags(store: SqliteStore) -> None:
     store["key"] = b"0"
-    forked(lambda: store.put("child", b"c"))
+    succeeds(forked(lambda: store.put("child", b"c")))
     assert store.put("parent", b"p").etag != store.info("child").etag
 
 
@@ -556,24 +539,20 @@ def test_a_fork_leaves_the_log_to_its_writers(store: SqliteStore, path: Path) ->
     """A child whose connections took the parent's locks for its own would lose its log to the parent."""
     store["key"] = b"0"
     ready, go = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(60)
-            store["child"] = b"1"
-            os.write(ready[1], b"x")
-            os.read(go[0], 1)
-            store["child"] = b"2"
-            code = 0
-        finally:
-            os._exit(code)
+
+    def work() -> None:
+        store["child"] = b"1"
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        store["child"] = b"2"
+
+    child = forked(work)
     os.read(ready[0], 1)
     store["parent"] = b"1"
     store.close()
     assert (path.parent / "blobs.db-wal").exists()
     os.write(go[1], b"x")
-    assert os.waitpid(pid, 0)[1] == 0
+    succeeds(child)
     for end in (*ready, *go):
         os.close(end)
     with SqliteStore(path) as again:

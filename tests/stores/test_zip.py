@@ -12,9 +12,11 @@ import sys
 import threading
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.forks import forked, succeeds
 
 from holdall.errors import (
     BlobExistsError,
@@ -575,22 +577,18 @@ def test_processes_create_each_blob_once(path: Path) -> None:
 def test_after_a_fork_both_write(path: Path) -> None:
     store = ZipStore(path)
     store["count"] = b"0"
-    children: list[int] = []
-    for child in range(3):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                for number in range(50):
-                    store.modify("count", lambda old: b"%d" % (int(old) + 1))
-                    store[f"{child}/{number}"] = b"x"
-                store.close()
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(pid)
+
+    def work(child: int) -> None:
+        for number in range(50):
+            store.modify("count", lambda old: b"%d" % (int(old) + 1))
+            store[f"{child}/{number}"] = b"x"
+        store.close()
+
+    children = [forked(partial(work, child)) for child in range(3)]
     for _ in range(50):
         store.modify("count", lambda old: b"%d" % (int(old) + 1))
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    for child in children:
+        succeeds(child)
     assert store["count"] == b"200"
     assert len(store) == 151
     store.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.packages import install
 
 from holdall import InvalidArgumentError, MissingDependencyError, SerializationError
 from holdall.values import Serializer, Serializers, register, serializers
@@ -202,13 +203,10 @@ assert serializers.for_value([1]).name == "json"
         register(object())  # type: ignore[arg-type]
 
 
-def package(folder: Path, name: str, code: str, *entries: str) -> None:
+def package(folder: Path, name: str, code: str, **entries: str) -> None:
     """An installed package with entry points."""
     (folder / f"{name}.py").write_text(code)
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[holdall.serializers]\n" + "\n".join(entries))
+    install(folder, name, "1.0", {"holdall.serializers": entries})
 
 
 def test_a_package_joins_by_an_entry_point(tmp_path: Path) -> None:
@@ -220,8 +218,8 @@ def test_a_package_joins_by_an_entry_point(tmp_path: Path) -> None:
         "    def encode(self, value): return (b'1/2',)\n"
         "    def decode(self, data): return 0.5\n"
         "other = Half()\nother.name = 'other'\n",
-        "half = halves:Half",
-        "other = halves:other",
+        half="halves:Half",
+        other="halves:other",
     )
     code = """
 from holdall.values import serializers
@@ -247,7 +245,7 @@ class Own:
 
 def test_a_package_that_registers_more_as_it_is_imported_loses_none(tmp_path: Path) -> None:
     code = OWN + "assert serializers.named('json')\nregister(Own('second'))\nfirst = Own('first')\n"
-    package(tmp_path, "more", code, "first = more:first")
+    package(tmp_path, "more", code, first="more:first")
     code = """
 from holdall.values import serializers
 assert [each.name for each in serializers][:3] == ["first", "second", "bytes"]
@@ -256,7 +254,7 @@ assert [each.name for each in serializers][:3] == ["first", "second", "bytes"]
 
 
 def test_one_of_a_package_takes_the_place_of_a_built_in_one(tmp_path: Path) -> None:
-    package(tmp_path, "signing", OWN + "pickles = Own('pickle')\n", "pickle = signing:pickles")
+    package(tmp_path, "signing", OWN + "pickles = Own('pickle')\n", pickle="signing:pickles")
     code = """
 from holdall.values import serializers
 names = [each.name for each in serializers]
@@ -278,7 +276,7 @@ assert serializers.for_value(object()).decode(b"") == 0.5
     ids=["import", "name", "kind", "call"],
 )
 def test_a_package_that_fails_is_named_and_left_out(tmp_path: Path, code: str, says: str) -> None:
-    package(tmp_path, "broken", code, "one = broken:one")
+    package(tmp_path, "broken", code, one="broken:one")
     code = """
 import warnings
 from holdall.values import serializers
