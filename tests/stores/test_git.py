@@ -34,8 +34,9 @@ from holdall import (
     UnsupportedOperation,
 )
 from holdall.store import Piece
-from holdall.stores.git import GitRevision, GitStore, repository
+from holdall.stores.git import GitRevision, GitStore, commits
 from holdall.stores.git.names import is_allowed
+from holdall.stores.git.refs import Refs
 from holdall.stores.git.repository import Repository
 from holdall.testing import StoreSuite, race
 
@@ -989,7 +990,7 @@ def test_what_a_person_takes_out_of_the_index_stays_out(
     store = GitStore(tmp_path)
     with monkeypatch.context() as patch:
         # So long ago that no git can still hold the index of before.
-        patch.setattr(repository, "_now", lambda: f"{int(time.time()) - 60} +0000")
+        patch.setattr(commits, "now", lambda: f"{int(time.time()) - 60} +0000")
         store.put_many({"kept": b"1", "secret": b"2"})
     git(tmp_path, "rm", "-q", "--cached", "secret")
     if committed:
@@ -1065,8 +1066,8 @@ def test_the_locks_of_a_writer_killed_before_it_began_are_given_back_by_opening(
     killed = (
         "import os, sys\n"
         "from holdall.stores.git import GitStore\n"
-        "from holdall.stores.git.repository import Repository\n"
-        "Repository._write_journal = lambda *_: os.kill(os.getpid(), 9)\n"
+        "from holdall.stores.git.journal import Journal\n"
+        "Journal.write = lambda *_: os.kill(os.getpid(), 9)\n"
         "GitStore(sys.argv[1])['b'] = b'2'\n"
     )
     assert subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False).returncode == -9
@@ -1079,15 +1080,17 @@ def test_the_locks_of_a_writer_killed_before_it_began_are_given_back_by_opening(
     check(tmp_path)
 
 
-@pytest.mark.parametrize("step", ["_write_index", "_set_ref"])
+@pytest.mark.parametrize(
+    ("part", "step"), [(Repository, "_write_index"), (Refs, "move")], ids=["index", "branch"]
+)
 def test_what_fails_half_way_is_finished_by_the_next_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: type, step: str
 ) -> None:
     store = GitStore(tmp_path)
     store.put_many({"a": b"1", "b": b"1", "c": b"1"})
     for call in (lambda: store.put_many({"a": b"2", "new/x": b"2"}), lambda: store.delete("b")):
         with monkeypatch.context() as broken:
-            broken.setattr(Repository, step, _full)
+            broken.setattr(part, step, _full)
             with pytest.raises(StoreUnavailableError, match="full"):
                 call()
         assert not (tmp_path / ".git/index.lock").exists()

@@ -25,7 +25,9 @@ from holdall.errors import (
 from holdall.ranges import CHUNK
 from holdall.stores.git.names import is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
-from holdall.stores.git.repository import Change, Draft, Head, Moved
+from holdall.stores.git.refs import Head
+from holdall.stores.git.repository import Moved
+from holdall.stores.git.worktree import Change, Draft
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -168,7 +170,7 @@ class Remote:
     # --- what -----------------------------------------------------------------------------------------
 
     def _branch(self) -> str:
-        ref = self._repository.head().ref
+        ref = self._repository.refs.head().ref
         if not ref.startswith("refs/heads/"):
             raise StoreUnavailableError(
                 "no branch is checked out, so none can be pushed: `git switch` to one"
@@ -184,8 +186,8 @@ class Remote:
             for number in range(_TRIES):
                 self._pull(prefer)
                 branch = self._branch()
-                head = self._repository.ref(f"refs/heads/{branch}")
-                if head is None or head == self._repository.ref(self._tracking(branch)):
+                head = self._repository.refs.ref(f"refs/heads/{branch}")
+                if head is None or head == self._repository.refs.ref(self._tracking(branch)):
                     break
                 code, printed, said = self._repository.git.call(
                     *("push", "--porcelain", self._name, f"{head.hex()}:refs/heads/{branch}"), network=True
@@ -215,7 +217,7 @@ class Remote:
         except FileNotFoundError:
             return
         # A commit that came after the push, and before this, waits.
-        if self._repository.ref(ref) != commit:
+        if self._repository.refs.ref(ref) != commit:
             os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
     def _pull(self, prefer: str | None) -> None:
@@ -230,7 +232,7 @@ class Remote:
             if "couldn't find remote ref" in said:
                 return  # it is new there
             raise StoreUnavailableError(f"git fetch from {self._name!r}: {said}")
-        theirs = repository.ref(tracking)
+        theirs = repository.refs.ref(tracking)
         if theirs is None:
             return
         while True:
@@ -259,7 +261,7 @@ class Remote:
         """Let the branch be what is there, and what is new here on top. The lock is held."""
         repository, objects = self._repository, self._repository.objects
         tracking = self._tracking(branch)
-        head = repository.head()
+        head = repository.refs.head()
         if head.ref != f"refs/heads/{branch}":
             raise Moved
         if head.commit == theirs:
@@ -324,7 +326,7 @@ class Remote:
         repository, objects = self._repository, self._repository.objects
         changes = {path: now for path, now in here.items() if not _is_among(path, left_out)}
         tree = objects.graft(objects.root(theirs), changes) or objects.write(b"tree", b"")
-        return repository.make_commit(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
+        return repository.commits.make(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
 
     def _replayed(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
         """Commits of ours, each with one parent or none, made again on top of another."""
@@ -340,7 +342,7 @@ class Remote:
             tree = objects.graft(objects.root(onto), changes) or objects.write(b"tree", b"")
             if made_here and tree == objects.root(onto):
                 continue  # they have it already
-            onto = repository.remake_commit(tree, onto, lines, message)
+            onto = repository.commits.remake(tree, onto, lines, message)
         return onto
 
     def _check_out(self, head: Head, tip: bytes, before: bytes | None) -> None:

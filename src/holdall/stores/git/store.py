@@ -21,10 +21,12 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.stores.git.files import failed
 from holdall.stores.git.names import key_of, path_of
 from holdall.stores.git.program import Git
-from holdall.stores.git.repository import Change, Draft, Moved, Repository, failed
+from holdall.stores.git.repository import Moved, Repository
 from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
+from holdall.stores.git.worktree import Change, Draft
 from holdall.stores.nofollow import READ, has_link, open_file
 
 if TYPE_CHECKING:
@@ -424,10 +426,10 @@ class GitStore(Store):
                 self._repository.drop(draft)
 
     def _draft(self, key: str, body: Body) -> Draft:
-        self._repository.learn()
+        self._repository.configuration.learn()
         entry = self._repository.index().entries.get(key)
         path = path_of(key, self._repository.fold) if entry is None else entry.path
-        if entry is None and self._repository.is_ignored(path):
+        if entry is None and self._repository.configuration.is_ignored(path):
             raise InvalidKeyError(
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
                 "`git add --force` it"
@@ -439,7 +441,7 @@ class GitStore(Store):
     ) -> list[Info]:
         """Put and delete, in one commit; what was put, and for what was deleted what it was."""
         repository = self._repository
-        repository.learn()
+        repository.configuration.learn()
         while True:
             try:
                 with self._locked():
@@ -521,7 +523,7 @@ class GitStore(Store):
             with open(self._base + entry.path, "rb") as file:
                 if repository.objects.hash_file(file.fileno(), found.st_size) != draft.raw:
                     return False
-        head = repository.head().commit
+        head = repository.refs.head().commit
         if head is None:
             return False
         objects = repository.objects
@@ -583,7 +585,7 @@ class GitStore(Store):
             entry = repository.index().entries.get(key)
             path = path_of(key, repository.fold) if entry is None else entry.path
             arguments += ["--", f":(top,literal){path}"]
-        if repository.head().commit is None:
+        if repository.refs.head().commit is None:
             return []
         return list(read_log(repository.git.run(*arguments)))
 

@@ -1,0 +1,186 @@
+"""What a repository is told: git's configuration, rules of what is ignored and converted, and hooks."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+from holdall.errors import StoreUnavailableError
+from holdall.stores.git.files import signature, text
+from holdall.stores.git.program import Git, Pipe
+
+__all__ = ["Configuration"]
+
+_CONVERTING = ("text", "crlf", "eol", "filter", "ident", "working-tree-encoding")
+
+
+class Configuration:
+    """What git does as its user wants it.
+
+    Args:
+        git: The program.
+        top: The work tree.
+        private: The folder of git that is the work tree's own.
+        shared: The one that it shares with linked work trees.
+        author: Such as `Ann <ann@example.org>`; None for whom the configuration says.
+    """
+
+    def __init__(self, git: Git, top: str, private: str, shared: str, author: str | None) -> None:
+        self._git, self._top, self._private, self._shared = git, top, private, shared
+        self._author = author
+        self._values: dict[str, str] = {}
+        self._state: object = None
+        self._identity: tuple[str, str] | None = None
+        # Without the index, which it would read but once.
+        self._ignores = Pipe(
+            top, *("check-ignore", "--no-index"), *("--stdin", "-z", "--verbose", "--non-matching")
+        )
+        self.learn()
+
+    def close(self) -> None:
+        self._ignores.close()
+
+    def learn(self) -> None:
+        """Read git's configuration, if it isn't the one that was read before."""
+        home = os.path.expanduser("~")
+        above = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+        named = os.environ.get("GIT_CONFIG_GLOBAL")
+        places = (named or f"{home}/.gitconfig", f"{above}/git/config", "/etc/gitconfig")
+        state = (
+            *[
+                signature(path)
+                for path in (f"{self._shared}/config", f"{self._private}/config.worktree", *places)
+            ],
+            *[
+                os.environ.get(f"GIT_{who}_{what}")
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            ],
+        )
+        if state == self._state:
+            return
+        config: dict[str, str] = {}
+        for line in os.fsdecode(self._git.run("config", "--list", "-z", "--includes")).split("\0"):
+            name, given, value = line.partition("\n")
+            # A name alone says yes.
+            config[name] = value if given else "true"
+        self._values, self._identity, self._state = config, None, state
+        excludes, attributes = config.get("core.excludesfile"), config.get("core.attributesfile")
+        self._excluding = os.path.expanduser(excludes or f"{above}/git/ignore")
+        self._attributing = os.path.expanduser(attributes or f"{above}/git/attributes")
+        self._converting = (
+            self.is_on("core.autocrlf")
+            or os.path.exists(self._attributing)
+            or os.path.exists("/etc/gitattributes")
+        )
+
+    def is_on(self, name: str, default: bool = False) -> bool:
+        """Whether a setting says yes."""
+        said = self._values.get(name)
+        return default if said is None else said.lower() not in ("false", "no", "off", "0", "")
+
+    def get(self, name: str) -> str | None:
+        """What a setting says, whose name is in lower case."""
+        return self._values.get(name)
+
+    def identity(self) -> tuple[str, str]:
+        """Who writes and who commits.
+
+        Raises:
+            StoreUnavailableError: Nobody has said.
+        """
+        if self._identity is None:
+            if self._author is not None:
+                name, _, mail = self._author.partition("<")
+                author = f"{name.strip()} <{mail.rstrip('> ')}>"
+                code, committer, _ = self._who("COMMITTER")
+                self._identity = author, committer if code == 0 else author
+            else:
+                people: list[str] = []
+                for who in ("AUTHOR", "COMMITTER"):
+                    code, person, said = self._who(who)
+                    if code:
+                        raise StoreUnavailableError(
+                            "git doesn't know who commits: give author='Name <mail>', or run "
+                            f"`git config --global user.name ...` and `user.email ...` "
+                            f"({' '.join(said.splitlines()[-1:])})"
+                        )
+                    people.append(person)
+                self._identity = people[0], people[1]
+        return self._identity
+
+    def mover(self) -> str:
+        """Who the reflog says moved the branch: to take over others' commits, nobody has to be known."""
+        try:
+            return self.identity()[1]
+        except StoreUnavailableError:
+            return "unknown <>"
+
+    def _who(self, who: str) -> tuple[int, str, str]:
+        code, printed, said = self._git.call("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT")
+        return code, printed.decode(errors="replace").rpartition("> ")[0] + ">", said
+
+    def is_ignored(self, path: str) -> bool:
+        """Whether git would refuse to add a path that it doesn't track."""
+        # Usually no rule is there at all, and nobody has to be asked.
+        places = [f"{self._shared}/info/exclude", self._excluding, f"{self._top}/.gitignore"]
+        end = path.find("/")
+        while end > 0:
+            places.append(f"{self._top}/{path[:end]}/.gitignore")
+            end = path.find("/", end + 1)
+        state = [signature(place) for place in places]
+        if not any(state) or (not any(state[1:]) and not _says_anything(places[0])):
+            return False
+        # Relative to the folder that git runs in, and said to be that by `./` where it looks like magic.
+        said = self._ignores.ask(os.fsencode(path) + b"\0", lambda source: _fields(source, 4), tuple(state))
+        return bool(said[2]) and not said[2].startswith(b"!")
+
+    def converts(self, path: str, tracked: bool) -> bool:
+        """Whether git would keep other bytes of a file than those in it.
+
+        Args:
+            path: The file.
+            tracked: Whether git tracks a file of attributes.
+        """
+        if not self._converting and not tracked and not signature(f"{self._shared}/info/attributes"):
+            places = [f"{self._top}/.gitattributes"]
+            end = path.find("/")
+            while end > 0:
+                places.append(f"{self._top}/{path[:end]}/.gitattributes")
+                end = path.find("/", end + 1)
+            if not any(map(os.path.exists, places)):
+                return False
+        printed = self._git.run("check-attr", "--stdin", "-z", *_CONVERTING, data=os.fsencode(path) + b"\0")
+        values = dict(zip(printed.split(b"\0")[1::3], printed.split(b"\0")[2::3], strict=False))
+        if values.get(b"text") == b"unset":
+            values.pop(b"eol", None)
+        return any(value not in (b"unspecified", b"unset") for value in values.values()) or (
+            self.is_on("core.autocrlf") and values.get(b"text") != b"unset"
+        )
+
+    def hook(self, name: str) -> bool:
+        """Whether there is a hook of that name."""
+        folder = self._values.get("core.hookspath")
+        path = f"{self._shared}/hooks/{name}"
+        if folder:
+            path = os.path.join(self._top, os.path.expanduser(folder), name)
+        return os.access(path, os.X_OK)
+
+
+def _says_anything(path: str) -> bool:
+    return any(line.strip() and not line.startswith("#") for line in text(path).splitlines())
+
+
+def _fields(source: BinaryIO, number: int) -> list[bytes]:
+    fields: list[bytes] = []
+    field = bytearray()
+    while len(fields) < number:
+        byte = source.read(1)
+        if not byte:
+            raise EOFError
+        if byte == b"\0":
+            fields.append(bytes(field))
+            field.clear()
+        else:
+            field += byte
+    return fields

@@ -1,0 +1,167 @@
+"""The branches and other refs of a repository, as files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from holdall.stores.git.commits import now
+from holdall.stores.git.configuration import Configuration
+from holdall.stores.git.exchange import exchange
+from holdall.stores.git.files import signature, text, write
+from holdall.stores.git.locks import give_back, is_ours, take
+from holdall.stores.git.objects import sync_folder
+
+__all__ = ["Head", "Refs"]
+
+
+class Head(NamedTuple):
+    """Where a commit goes."""
+
+    ref: str
+    """The branch, such as `refs/heads/main`, or `HEAD` where none is checked out."""
+    commit: bytes | None
+
+
+class Refs:
+    """What refs name, and how the one that is checked out is moved.
+
+    Args:
+        configuration: Of the repository.
+        private: The folder of git that is the work tree's own.
+        shared: The one that it shares with linked work trees.
+        own: That of holdall, where drafts and locks lie.
+        durable: Whether a move is on the disk when it is done.
+    """
+
+    def __init__(
+        self, configuration: Configuration, private: str, shared: str, own: str, durable: bool
+    ) -> None:
+        self._configuration = configuration
+        self._private, self._shared, self._own = private, shared, own
+        self._durable = durable
+        self._packed: tuple[object, dict[str, bytes]] = (None, {})
+
+    def head(self) -> Head:
+        """The branch that is checked out, and its last commit."""
+        said = text(f"{self._private}/HEAD")
+        if said.startswith("ref: "):
+            ref = said[5:].strip()
+            return Head(ref, self.ref(ref))
+        return Head("HEAD", bytes.fromhex(said))
+
+    def ref(self, name: str) -> bytes | None:
+        """What a ref names."""
+        for _ in range(3):
+            # One that is packed meanwhile is there, and then here.
+            said = text(f"{self._shared}/{name}")
+            if said.startswith("ref: "):
+                return self.ref(said[5:].strip())
+            if said:
+                return bytes.fromhex(said)
+            found = self._packed_refs().get(name)
+            if found is not None:
+                return found
+        return None
+
+    def _packed_refs(self) -> dict[str, bytes]:
+        path = f"{self._shared}/packed-refs"
+        state = signature(path)
+        if state is None:
+            return {}
+        if self._packed[0] != state:
+            refs: dict[str, bytes] = {}
+            for line in text(path).splitlines():
+                if line[:1] not in ("#", "^", ""):
+                    oid, _, name = line.partition(" ")
+                    refs[name] = bytes.fromhex(oid)
+            self._packed = state, refs
+        return self._packed[1]
+
+    def ref_or_head(self, name: str) -> bytes | None:
+        """What a ref names, or HEAD itself."""
+        return self.head().commit if name == "HEAD" else self.ref(name)
+
+    def _path(self, ref: str) -> str:
+        return f"{self._private}/HEAD" if ref == "HEAD" else f"{self._shared}/{ref}"
+
+    def _locks(self, ref: str) -> list[tuple[str, str]]:
+        """The locks that git takes to move a branch that is checked out, each by a file of ours."""
+        locks = [(f"{self._own}/head.lock", f"{self._private}/HEAD.lock")]
+        return locks if ref == "HEAD" else [*locks, (f"{self._own}/ref.lock", f"{self._shared}/{ref}.lock")]
+
+    @contextmanager
+    def locked(self, ref: str) -> Generator[None]:
+        """Keep git away from a branch that is checked out."""
+        try:
+            for draft, lock in self._locks(ref):
+                take(draft, lock, keep=True)
+            yield
+        finally:
+            for draft, lock in self._locks(ref):
+                give_back(draft, lock, keep=True)
+
+    def is_locked(self) -> bool:
+        """Whether a lock on the branch that is checked out is ours, of a writer who may have been killed."""
+        return any(is_ours(draft, lock) for draft, lock in self._locks(self.head().ref))
+
+    def unlock(self, ref: str) -> None:
+        """Give back the locks of a killed writer."""
+        for draft, lock in self._locks(ref):
+            give_back(draft, lock, keep=True)
+
+    def move(self, head: Head, made: bytes, told: str) -> None:
+        """Let a branch name another commit. It is locked.
+
+        Args:
+            head: The branch, and what it names now.
+            made: What it will name.
+            told: For the reflog.
+        """
+        path = self._path(head.ref)
+        # The file that was the branch before the last commit becomes the branch again: no file is made.
+        spare = f"{self._own}/ref"
+        value = made.hex().encode() + b"\n"
+        fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            write(fd, value)
+            os.ftruncate(fd, len(value))
+            if self._durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        if self._configuration.is_on("core.logallrefupdates", default=True):
+            old = head.commit.hex() if head.commit else "0" * (2 * len(made))
+            line = f"{old} {made.hex()} {self._configuration.mover()} {now()}\t{told}\n".encode()
+            logs = {f"{self._private}/logs/HEAD"}
+            if head.ref != "HEAD":
+                logs.add(f"{self._shared}/logs/{head.ref}")
+            for log in logs:
+                try:
+                    _append(log, line)
+                except FileNotFoundError:
+                    os.makedirs(log[: log.rindex("/")], exist_ok=True)
+                    _append(log, line)
+        if not _is_regular(path) or not exchange(spare, path):
+            os.rename(spare, path)
+        if self._durable:
+            sync_folder(path[: path.rindex("/")])
+            sync_folder(self._own)
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _append(path: str, line: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, line)
+    finally:
+        os.close(fd)
