@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean programs copiers
+.PHONY: help demo test torch lint bench clean programs copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -17,6 +17,9 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 
 test: lint programs $(VENV)/.azurite ## Lint, then run every test: units, conformance, doctests, documentation, demo.
 	PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest -n 2
+
+torch: $(VENV)/.torch ## Run the tests that need PyTorch, which takes some gigabytes.
+	$(BIN)/python -m pytest tests/values/with_torch.py
 
 lint: $(VENV)/.dev ## ruff and pyright --strict.
 	$(BIN)/ruff check
@@ -50,6 +53,10 @@ $(VENV)/.cli: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all,testing]' --group dev
 	@touch $@ $(VENV)/.cli
+
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[torch]'
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group bench

@@ -145,9 +145,14 @@ def _of_tensor(name: str, tensor: Any) -> _Tensor:
         raise SerializationError(
             f"safetensors can't hold {name!r}, a {tensor.layout} tensor of {tensor.dtype}"
         )
-    held = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    if tensor.is_meta:
+        raise SerializationError(f"{name!r} is on the device `meta`, and so has no numbers to keep")
+    held = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    if held.stride(0) != 1:
+        # One item is contiguous whatever its stride, but isn't seen as bytes with it.
+        held = held.clone(memory_format=torch.contiguous_format)
     # NumPy has no bfloat16; bytes are the same to both.
-    return _Tensor(found, tuple(tensor.shape), memoryview(held.reshape(-1).view(torch.uint8).numpy()))
+    return _Tensor(found, tuple(tensor.shape), memoryview(held.view(torch.uint8).numpy()))
 
 
 def _written(tensors: dict[str, _Tensor], kind: str) -> Iterator[Buffer]:
