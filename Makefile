@@ -63,7 +63,7 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.cli
 
 # The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
-PROGRAMS = zip unzip zstd lz4 git ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph
+PROGRAMS = zip unzip zstd lz4 git git-lfs ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph
 PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common))
 programs:
 	@( for program in $(PROGRAMS); do command -v $$program || exit 1; done ) >/dev/null \

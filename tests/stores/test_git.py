@@ -25,6 +25,7 @@ from holdall import (
     BlobNotFoundError,
     ConcurrencyError,
     Info,
+    IntegrityError,
     InvalidArgumentError,
     InvalidKeyError,
     KeyConflictError,
@@ -469,6 +470,26 @@ def test_line_ends_and_filters_do_as_in_git(tmp_path: Path, by: str) -> None:
     store.revert("b.up", "HEAD~1")
     assert store["b.up"] == b"quiet"
     check(tmp_path)
+
+
+def test_a_blob_that_git_can_not_read_any_more_is_told(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    data = random.Random(1).randbytes(3 << 20)
+    store.put_many({"large": data, "small": b"1"})
+    past = store.at("HEAD")
+    for key in ("large", "small"):
+        oid = git(tmp_path, "rev-parse", f"HEAD:{key}").strip()
+        path = tmp_path / ".git" / "objects" / oid[:2] / oid[2:]
+        packed = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(packed[:-1])
+        for read in (lambda: past[key], lambda: b"".join(past.chunks(key)), lambda: past.get(key)):  # noqa: B023
+            with pytest.raises((StoreUnavailableError, IntegrityError)):
+                read()
+        path.unlink()
+        with pytest.raises((StoreUnavailableError, IntegrityError)):
+            past[key]
+    assert (store["large"], store["small"]) == (data, b"1")
 
 
 def test_hooks_are_asked(tmp_path: Path) -> None:

@@ -641,3 +641,85 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     for wrong in ({"push": "soon"}, {"pull_interval": -1}, {"timeout": 0}):
         with pytest.raises(InvalidArgumentError):
             GitStore(tmp_path / "one", **wrong)  # type: ignore[arg-type]
+
+
+def test_git_lfs_keeps_every_byte_here_and_there(tmp_path: Path, bare: Path) -> None:
+    """It takes the size of the file that a put replaces for that of the new one."""
+    with (
+        opened(tmp_path / "one", str(bare)) as one,
+        opened(tmp_path / "two", str(bare)) as two,
+    ):
+        for tree in (tmp_path / "one", tmp_path / "two"):
+            git(tree, "lfs", "install", "--local")
+        one[".gitattributes"] = b"*.bin filter=lfs diff=lfs merge=lfs -text\n"
+        rng = random.Random(3)
+        versions = [rng.randbytes(size) for size in (5_000, 800, 300_000, 0, 1_024, 3_000_000, 1)]
+        for data in versions:
+            one["x/a.bin"] = data
+            assert one["x/a.bin"] == two["x/a.bin"] == data
+            check(tmp_path / "one")
+            check(tmp_path / "two")
+        for data, revision in zip(reversed(versions), two.history("x/a.bin"), strict=True):
+            two.revert("x/a.bin", revision.commit)
+            assert one["x/a.bin"] == two["x/a.bin"] == data
+        check(tmp_path / "one")
+        assert b"git-lfs" in one.at("HEAD")["x/a.bin"]
+        assert git(tmp_path / "one", "lfs", "fsck") == "Git LFS fsck OK\n"
+    git(tmp_path, "clone", "-q", "-c", "filter.lfs.process=git-lfs filter-process", str(bare), "three")
+    assert (tmp_path / "three" / "x" / "a.bin").read_bytes() == versions[0]
+
+
+def test_attributes_that_come_with_a_file_say_how_it_looks(tmp_path: Path, bare: Path) -> None:
+    person = tmp_path / "person"
+    git(tmp_path, "clone", "-q", str(bare), str(person))
+
+    def push(**files: str | None) -> None:
+        for name, said in files.items():
+            path = person / {"attributes": ".gitattributes", "inner": "d/.gitattributes"}.get(
+                name, f"d/{name}"
+            )
+            path.parent.mkdir(exist_ok=True)
+            if said is None:
+                path.unlink()
+            else:
+                path.write_bytes(said.encode())
+        git(person, "add", "--all")
+        git(person, "commit", "-qm", "by hand")
+        git(person, "push", "-q", "origin", "HEAD:main")
+        git(person, "rm", "-rq", "--cached", ".")
+        git(person, "reset", "-q", "--hard")
+
+    with opened(tmp_path / "one", str(bare)) as one:
+        push(attributes="* eol=crlf\n", a="1\n")
+        assert one["d/a"] == (person / "d/a").read_bytes() == b"1\r\n"
+        push(inner="a -text\n", a="2\n", b="2\n")
+        assert one["d/a"] == (person / "d/a").read_bytes() == b"2\n"
+        assert one["d/b"] == (person / "d/b").read_bytes() == b"2\r\n"
+        push(inner=None, a="3\n")
+        assert one["d/a"] == (person / "d/a").read_bytes() == b"3\r\n"
+        push(attributes=None, a="4\n")
+        assert one["d/a"] == (person / "d/a").read_bytes() == b"4\n"
+        push(attributes="[attr]windows text eol=crlf\n", inner="a windows\n", a="5\n")
+        assert one["d/a"] == (person / "d/a").read_bytes() == b"5\r\n"
+        check(tmp_path / "one")
+
+
+def test_a_filter_that_fails_loses_nothing(tmp_path: Path, bare: Path) -> None:
+    """As the one of Git LFS does when its server is away."""
+    with opened(tmp_path / "one", str(bare)) as one, opened(tmp_path / "two", str(bare)) as two:
+        for number in range(3):
+            one.put_many({".gitattributes": b"*.up filter=up\n", "a.up": b"%d" % number, "b": b"%d" % number})
+        assert two["a.up"] == b"2"
+        git(tmp_path / "two", "config", "filter.up.clean", "cat")
+        git(tmp_path / "two", "config", "filter.up.smudge", "echo -n half; exit 1")
+        git(tmp_path / "two", "config", "filter.up.required", "true")
+        with pytest.raises(StoreUnavailableError, match="smudge filter"):
+            two.revert("a.up", "HEAD~1")
+        one.put_many({"a.up": b"3", "b": b"3"})
+        with pytest.raises(StoreUnavailableError, match="smudge filter"):
+            two.sync()
+        assert (two["a.up"], two["b"]) == (b"2", b"2")
+        check(tmp_path / "two")
+        git(tmp_path / "two", "config", "filter.up.required", "false")
+        two.sync()
+        assert (two["a.up"], two["b"]) == (b"3", b"3")

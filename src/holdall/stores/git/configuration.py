@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 from holdall.errors import StoreUnavailableError
@@ -142,7 +143,7 @@ class Configuration:
             path: The file.
             tracked: Whether git tracks a file of attributes.
         """
-        if not self._converting and not tracked and not signature(f"{self._shared}/info/attributes"):
+        if not tracked and not self.converts_elsewhere():
             places = [f"{self._top}/.gitattributes"]
             end = path.find("/")
             while end > 0:
@@ -150,12 +151,35 @@ class Configuration:
                 end = path.find("/", end + 1)
             if not any(map(os.path.exists, places)):
                 return False
-        printed = self._git.run("check-attr", "--stdin", "-z", *_CONVERTING, data=os.fsencode(path) + b"\0")
-        values = dict(zip(printed.split(b"\0")[1::3], printed.split(b"\0")[2::3], strict=False))
-        if values.get(b"text") == b"unset":
-            values.pop(b"eol", None)
-        return any(value not in (b"unspecified", b"unset") for value in values.values()) or (
-            self.is_on("core.autocrlf") and values.get(b"text") != b"unset"
+        return bool(self.converted(self._git, [path]))
+
+    def converts_elsewhere(self) -> bool:
+        """Whether anything but the files of attributes in a work tree may say that git converts files."""
+        return self._converting or signature(f"{self._shared}/info/attributes") is not None
+
+    def converted(self, git: Git, paths: Iterable[str]) -> set[str]:
+        """The files of which git would keep other bytes than those in them.
+
+        Args:
+            git: In a folder where the files of attributes lie.
+            paths: The files.
+        """
+        asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        printed = git.run("check-attr", "--stdin", "-z", *_CONVERTING, data=asked).split(b"\0")
+        found: dict[bytes, dict[bytes, bytes]] = {}
+        for path, name, value in zip(printed[0::3], printed[1::3], printed[2::3], strict=False):
+            found.setdefault(path, {})[name] = value
+        return {os.fsdecode(path) for path, values in found.items() if self._convert(values)}
+
+    def _convert(self, values: Mapping[bytes, bytes]) -> bool:
+        """Whether a file with these attributes is another one in the work tree than in the repository."""
+        kind = values.get(b"text")
+        if kind != b"unset" and self.is_on("core.autocrlf"):
+            return True
+        return any(
+            value not in (b"unspecified", b"unset")
+            for name, value in values.items()
+            if name != b"eol" or kind != b"unset"
         )
 
     def hook(self, name: str) -> bool:

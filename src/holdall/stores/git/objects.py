@@ -141,7 +141,8 @@ class Objects:
         def answer(source: BinaryIO) -> bytes:
             size = _size(source.readline(), oid)
             content = source.read(size)
-            source.read(1)
+            if len(content) != size or not source.read(1):
+                raise EOFError
             return content
 
         return self._batch.ask(oid.hex().encode() + b"\n", answer)
@@ -160,9 +161,7 @@ class Objects:
 
     def stream(self, oid: bytes) -> Iterator[bytes]:
         """The bytes of a blob, in pieces."""
-        with self._git.streaming("cat-file", "blob", oid.hex()) as source:
-            while piece := source.read(CHUNK):
-                yield piece
+        return self._git.streaming("cat-file", "blob", oid.hex())
 
     def resolve(self, revision: str) -> bytes | None:
         """The commit that a revision names; None if it names none."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from typing import BinaryIO, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, BinaryIO, TypeVar, cast
 
 from holdall.errors import StoreUnavailableError
+from holdall.ranges import CHUNK
 
 __all__ = ["Git", "Pipe", "environment"]
 
@@ -57,11 +58,13 @@ class Git:
         folder: The work tree.
         timeout: How many seconds a command may take that touches the network; others get five minutes.
         durable: Whether what a command writes is on the disk when it ends.
+        variables: For its environment.
     """
 
-    def __init__(self, folder: str, timeout: float, durable: bool) -> None:
+    def __init__(self, folder: str, timeout: float, durable: bool, **variables: str) -> None:
         self.folder = folder
         self.timeout = timeout
+        self._variables = variables
         # By itself git leaves loose objects to the system.
         self._options = ("-c", "core.fsync=all") if durable else ()
 
@@ -97,7 +100,9 @@ class Git:
         given = data if data is None or isinstance(data, bytes) else None
         source = subprocess.DEVNULL if data is None else subprocess.PIPE if isinstance(data, bytes) else data
         # In a session of its own, so that the helpers that git starts can be ended with it.
-        with _started(self.folder, (*self._options, *arguments), source, subprocess.PIPE, **more) as process:
+        with _started(
+            self.folder, (*self._options, *arguments), source, subprocess.PIPE, **{**self._variables, **more}
+        ) as process:
             try:
                 printed, said = process.communicate(given, self.timeout if network else 300.0)
             except subprocess.TimeoutExpired:
@@ -111,18 +116,31 @@ class Git:
                 raise
         return process.returncode, printed, said.decode(errors="replace").strip()
 
-    @contextmanager
-    def streaming(self, *arguments: str, data: BinaryIO | None = None) -> Generator[BinaryIO]:
-        """What a command prints, as a file."""
-        with _started(self.folder, arguments, data or subprocess.DEVNULL, subprocess.DEVNULL) as process:
+    def streaming(self, *arguments: str) -> Iterator[bytes]:
+        """What a command prints, in pieces.
+
+        Raises:
+            StoreUnavailableError: It failed, as shows when all that it printed was given.
+        """
+        with (
+            tempfile.TemporaryFile() as errors,
+            _started(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables) as process,
+        ):
+            source = cast(BinaryIO, process.stdout)
             try:
-                yield cast(BinaryIO, process.stdout)
+                while piece := source.read(CHUNK):
+                    yield piece
+                code = process.wait()
             finally:
                 _end(process)
+            if code:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip()
+                raise StoreUnavailableError(f"git {arguments[0]}: {said or f'ended with {code}'}")
 
 
 def _started(
-    folder: str, arguments: Sequence[str], source: int | BinaryIO, errors: int, **more: str
+    folder: str, arguments: Sequence[str], source: int | BinaryIO, errors: int | IO[bytes], **more: str
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(

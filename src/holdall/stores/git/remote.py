@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from holdall.errors import (
@@ -22,7 +22,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from holdall.ranges import CHUNK
+from holdall.stores.git.checkout import checked_out
 from holdall.stores.git.names import is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
@@ -352,6 +352,7 @@ class Remote:
         status = repository.git.run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
         dirty = {line[3:] for line in status.split(b"\0")}
         changes: list[Change] = []
+        files: dict[str, tuple[bytes, bytes]] = {}
         drafts: list[Draft] = []
         try:
             for path, was, now in objects.differ(before, objects.root(tip)):
@@ -375,10 +376,12 @@ class Remote:
                 if now is None:
                     changes.append(Change(name, None))
                     continue
-                pieces = self._checked_out(name, now[1])
-                draft = repository.draft(pieces, name)
-                drafts.append(draft)
-                changes.append(Change(name, draft._replace(oid=now[1]), int(now[0], 8)))
+                files[name] = now
+            with checked_out(repository, objects.root(tip), files) as contents:
+                for name, (mode, oid) in files.items():
+                    draft = repository.draft(contents(name, oid), name, oid)
+                    drafts.append(draft)
+                    changes.append(Change(name, draft, int(mode, 8)))
             repository.land(head, tip, changes, f"pull: {self._name}")
         except KeyConflictError as error:
             raise StoreUnavailableError(
@@ -387,17 +390,6 @@ class Remote:
         finally:
             for draft in drafts:
                 repository.drop(draft)
-
-    def _checked_out(self, name: str, oid: bytes) -> Iterator[bytes]:
-        repository = self._repository
-        if repository.converts(name):
-            with repository.git.streaming("cat-file", "--filters", f"--path={name}", oid.hex()) as source:
-                while piece := source.read(CHUNK):
-                    yield piece
-        elif repository.objects.size(oid) > CHUNK:
-            yield from repository.objects.stream(oid)
-        else:
-            yield repository.objects.read(oid)
 
 
 def _is_among(path: bytes, others: set[bytes]) -> bool:

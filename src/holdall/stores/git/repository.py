@@ -11,6 +11,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -46,6 +47,9 @@ _STALE = 3600.0
 _LATELY = 5.0
 """Seconds that a git may take from reading the index to writing it."""
 _BUSY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
+_POINTER = 1024
+"""Bytes; a pointer of Git LFS has fewer (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
+_pointer = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?s:.*\n)?size ([0-9]+)\n").match
 _names = count()
 
 
@@ -210,8 +214,14 @@ class Repository:
         for act in after:
             act()
 
-    def draft(self, body: Body, path: str) -> Draft:
-        """The pieces of a body as a file, and as a blob that git keeps."""
+    def draft(self, body: Body, path: str, oid: bytes | None = None) -> Draft:
+        """The pieces of a body as a file, and as a blob that git keeps.
+
+        Args:
+            body: The pieces.
+            path: Where the file will lie.
+            oid: The blob, where that is known.
+        """
         name = f"{self.own}/draft-{os.getpid():x}-{next(_names):x}-{os.urandom(4).hex()}"
         try:
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -242,11 +252,8 @@ class Repository:
                     raw = self.objects.write(b"blob", data)
                 else:
                     raw = self.objects.write_file(fd, size)
-                oid = raw
-                if self.converts(path):
-                    with open(name, "rb") as file:
-                        said = self.git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
-                    oid = bytes.fromhex(said.strip().decode())
+                if oid is None:
+                    oid = self._converted(name, path, size) if self.converts(path) else raw
                 stamp = new_stamp()
                 os.utime(fd, ns=(stamp, stamp))
                 if self.durable:
@@ -259,6 +266,18 @@ class Repository:
             if isinstance(error, OSError) and not isinstance(error, StoreError):
                 raise failed(error, "write") from error
             raise
+
+    def _converted(self, draft: str, path: str, size: int) -> bytes:
+        """The blob that git makes of a draft by the attributes of its path."""
+        with open(draft, "rb") as file:
+            said = self.git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
+        oid = bytes.fromhex(said.strip().decode())
+        told = _pointer(self.objects.read(oid)) if self.objects.size(oid) < _POINTER else None
+        if told and int(told[1]) != size:
+            # Git LFS goes by the size of the file that lies at the path, which this one has yet to replace.
+            with open(draft, "rb") as file:
+                oid = self.objects.write(b"blob", self.git.run("lfs", "clean", data=file))
+        return oid
 
     def drop(self, draft: Draft) -> None:
         """Forget a draft that isn't needed, if it has not moved to its place."""

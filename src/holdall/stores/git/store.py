@@ -23,7 +23,6 @@ from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.git.files import failed
 from holdall.stores.git.names import key_of, path_of
-from holdall.stores.git.program import Git
 from holdall.stores.git.repository import Moved, Repository
 from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
 from holdall.stores.git.worktree import Change, Draft
@@ -621,13 +620,7 @@ class GitStore(Store):
         if not self._repository.converts(path):
             return past._read(key, 0, None)[1]  # pyright: ignore[reportPrivateUsage]
         oid = past._blob(key)  # pyright: ignore[reportPrivateUsage]
-        return self._smudged(path, oid)
-
-    def _smudged(self, path: str, oid: bytes) -> Iterator[Piece]:
-        git: Git = self._repository.git
-        with git.streaming("cat-file", "--filters", f"--path={path}", oid.hex()) as source:
-            while piece := source.read(CHUNK):
-                yield piece
+        return self._repository.git.streaming("cat-file", "--filters", f"--path={path}", oid.hex())
 
     # --- remotes --------------------------------------------------------------------------------------
 

@@ -1,0 +1,73 @@
+"""The files of a commit as they look in a work tree."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from holdall.ranges import CHUNK
+from holdall.stores.git.program import Git
+
+if TYPE_CHECKING:
+    from holdall.stores.git.repository import Repository
+
+__all__ = ["checked_out"]
+
+_ATTRIBUTES = ".gitattributes"
+
+
+@contextmanager
+def checked_out(
+    repository: Repository, root: bytes, paths: Collection[str]
+) -> Generator[Callable[[str, bytes], Iterator[bytes]]]:
+    """What gives the pieces of a file by its path and its blob, as the attributes of its own commit want it:
+    those in the work tree may be of another one.
+
+    Args:
+        repository: Of all of it.
+        root: The tree of the commit.
+        paths: The files.
+    """
+    objects, index = repository.objects, repository.index()
+    attributes: dict[str, bytes | None] = {}
+    is_other = False
+    for name in {path[: end + 1] + _ATTRIBUTES for path in paths for end in _ends(path)}:
+        found = objects.find(root, os.fsencode(name))
+        attributes[name] = found[1] if found is not None and found[0].startswith(b"100") else None
+        is_other |= found != index.mode_and_oid(os.fsencode(name), objects.width)
+    with tempfile.TemporaryDirectory(prefix="holdall-") as place:
+        git = repository.git
+        if is_other:
+            # A work tree that holds the files of attributes alone, and an index of nothing.
+            for name, oid in attributes.items():
+                if oid is not None:
+                    os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
+                    with open(f"{place}/{name}", "wb") as file:
+                        file.write(objects.read(oid))
+            places = {"GIT_DIR": repository.private, "GIT_WORK_TREE": place}
+            git = Git(place, git.timeout, durable=False, GIT_INDEX_FILE=f"{place}/none", **places)
+        converted: set[str] = set()
+        if any(attributes.values()) or repository.configuration.converts_elsewhere():
+            converted = repository.configuration.converted(git, paths)
+
+        def contents(path: str, oid: bytes) -> Iterator[bytes]:
+            if path in converted:
+                yield from git.streaming("cat-file", "--filters", f"--path={path}", oid.hex())
+            elif objects.size(oid) > CHUNK:
+                yield from objects.stream(oid)
+            else:
+                yield objects.read(oid)
+
+        yield contents
+
+
+def _ends(path: str) -> Iterator[int]:
+    """Where the names of the folders of a path end; -1 is that of the work tree."""
+    yield -1
+    end = path.find("/")
+    while end > 0:
+        yield end
+        end = path.find("/", end + 1)
