@@ -19,7 +19,7 @@ test: lint programs $(VENV)/.azurite ## Lint, then run every test: units, confor
 	PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest -n 2
 
 torch: $(VENV)/.torch ## Run the tests that need PyTorch, which takes some gigabytes.
-	$(BIN)/python -m pytest tests/values/with_torch.py
+	$(BIN)/python -m pytest tests_torch
 
 lint: $(VENV)/.dev ## ruff and pyright --strict.
 	$(BIN)/ruff check

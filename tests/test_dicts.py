@@ -816,6 +816,17 @@ def git(folder: Path, **options: Any) -> GitBlobDict:
     return GitBlobDict(folder, user_name="Ada", user_email="ada@example.org", **options)
 
 
+def test_a_deletion_is_no_version_of_a_blob(tmp_path: Path) -> None:
+    with git(tmp_path) as d:
+        d["a.txt"] = StrBlob("one")
+        d["a.txt"] = StrBlob("two")
+        del d["a.txt"]
+        assert [d["a.txt", number].as_str() for number in (0, 1, -1, -2)] == ["one", "two", "two", "one"]
+        assert ("a.txt", 2) not in d
+        d["a.txt"] = StrBlob("three")
+        assert [d["a.txt", number].as_str() for number in (2, -1, -3)] == ["three", "three", "one"]
+
+
 @pytest.mark.parametrize("compression", [False, "gzip"])
 def test_versions_of_a_blob(tmp_path: Path, compression: bool | str) -> None:
     with git(tmp_path, compression=compression) as d:

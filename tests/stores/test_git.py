@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -490,6 +491,52 @@ def test_a_blob_that_git_can_not_read_any_more_is_told(tmp_path: Path) -> None:
         with pytest.raises((StoreUnavailableError, IntegrityError)):
             past[key]
     assert (store["large"], store["small"]) == (data, b"1")
+
+
+@pytest.mark.parametrize("keys", [("x", "x/y"), ("q/r/s", "q/r"), ("a/b", "a/b/c/d")], ids="+".join)
+def test_a_blob_and_one_below_it_in_one_commit_are_refused(tmp_path: Path, keys: tuple[str, str]) -> None:
+    store = GitStore(tmp_path)
+    store["old"] = b"1"
+    with pytest.raises(KeyConflictError) as caught:
+        store.put_many({"beside": b"1", **dict.fromkeys(keys, b"2")})
+    assert caught.value.key == max(keys)
+    for handle in (store, GitStore(tmp_path)):
+        assert dict(handle.items()) == {"old": b"1"}
+        handle["old"] = b"1"
+    check(tmp_path)
+    assert subjects(tmp_path) == ["Add old"]
+
+
+def test_a_folder_that_may_not_be_written_to_stops_the_whole_commit() -> None:
+    """Half of a commit would wait for ever for the other half."""
+
+    def work() -> None:
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        os.umask(0o022)
+        os.environ["HOME"] = str(folder)
+        store = GitStore(folder / "tree", author="Ann <ann@example.org>")
+        store.put_many({"locked/old": b"0", "b": b"1"})
+        os.chmod(folder / "tree" / "locked", 0o555)
+        for change in (
+            lambda: store.put_many({"a": b"1", "locked/x": b"2"}),
+            lambda: store.delete_many(["b", "locked/old"]),
+            lambda: store.move("b", "locked/b"),
+        ):
+            with pytest.raises(StoreUnavailableError, match="permission"):
+                change()
+            assert dict(store.items()) == {"locked/old": b"0", "b": b"1"}
+        store["b"] = b"2"
+        os.chmod(folder / "tree" / "locked", 0o755)
+        assert dict(store.items()) == {"locked/old": b"0", "b": b"2"}
+        check(folder / "tree")
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        succeeds(forked(work))
 
 
 def test_hooks_are_asked(tmp_path: Path) -> None:

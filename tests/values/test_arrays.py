@@ -392,6 +392,15 @@ def test_a_large_array_leaves_no_temporary_file(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_system_without_a_folder_for_temporary_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_folder() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", no_folder)
+    with pytest.raises(StoreUnavailableError, match="TMPDIR"):
+        encoded(ArraySerializer(), np.zeros(1 << 20))
+
+
 def test_a_full_disk_is_told_before_any_piece_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,6 +248,22 @@ def test_a_time_zone_comes_back_by_its_name_even_in_the_hour_that_comes_twice() 
         assert read.fold == fold
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 10, 25, 2, 30, fold=1),
+        time(2, 30, fold=1),
+        time(2, 30, tzinfo=UTC, fold=1),
+        time(2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+    ],
+    ids=repr,
+)
+def test_the_second_of_two_equal_hours_comes_back_as_that(moment: datetime | time) -> None:
+    for value in (moment, moment.replace(fold=0)):
+        read = again(value)
+        assert (read, read.fold, read.tzinfo) == (value, value.fold, value.tzinfo)
+
+
 def test_a_set_has_the_same_bytes_in_every_process() -> None:
     code = (
         "from holdall.values.json import JsonSerializer\n"

@@ -256,6 +256,32 @@ def test_an_animation_becomes_the_pages_of_a_tiff(source: str) -> None:
     assert frames_of(back) == frames_of(image)
 
 
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP"])
+def test_exif_that_was_changed_is_kept_as_changed(name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:02 03:04:05"
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(stream, "JPEG", exif=exif)
+    turned = Image.open(io.BytesIO(stream.getvalue())).rotate(-90, expand=True)
+    turned.getexif()[0x0112] = 1
+    back = ImageSerializer().decode(joined(ImageSerializer(name).encode(turned)))
+    assert back.getexif()[0x0112] == 1
+    assert back.getexif().get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
+    photo = Image.open(io.BytesIO(stream.getvalue()))
+    photo.getexif().get_ifd(0x8769)[0x9003] = "2026:02:03 04:05:06"
+    back = ImageSerializer().decode(joined(ImageSerializer(name).encode(photo)))
+    assert back.getexif().get_ifd(0x8769)[0x9003] == "2026:02:03 04:05:06"
+    assert back.getexif()[0x0112] == 6
+
+
+def test_damaged_exif_is_kept_as_it_is() -> None:
+    image = Image.new("RGB", (8, 4))
+    image.info["exif"] = b"Exif\0\0MM nothing of that kind"
+    data = joined(ImageSerializer("PNG").encode(image))
+    assert b"MM nothing of that kind" in data
+
+
 def test_profile_and_exif_are_kept() -> None:
     from PIL import ImageCms
 
@@ -1021,3 +1047,21 @@ def members(group: int) -> list[str]:
         if fields[2] == str(group) and fields[0] != "Z":
             found.append(each.parent.name)
     return found
+
+
+@pytest.mark.parametrize("name", ["MP3", "OGG", "FLAC"])
+@pytest.mark.parametrize("sample", [float("nan"), float("inf"), -1e30, 1e6], ids=str)
+def test_samples_that_are_no_sound_are_refused(name: str, sample: float) -> None:
+    """The library of MP3 would end the process."""
+    for samples in (np.array([0.0, sample]), np.array([[0.0, 0.1], [sample, 0.1]], "f4")):
+        with pytest.raises(SerializationError, match="no numbers"):
+            AudioSerializer(name).encode(AudioData(samples, 8000))
+        back = AudioSerializer().decode(joined(AudioSerializer("WAV").encode(AudioData(samples, 8000))))
+        assert back.data.tobytes() == samples.tobytes()
+
+
+def test_sound_that_is_too_loud_is_still_sound() -> None:
+    samples = np.sin(np.arange(8000) / 10) * 5_000
+    for name in ("MP3", "OGG", "FLAC"):
+        back = AudioSerializer().decode(joined(AudioSerializer(name).encode(AudioData(samples, 8000))))
+        assert len(back.data) >= 8000

@@ -1,5 +1,6 @@
 """Models come back by their class, and as a dict without it."""
 
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -80,6 +81,40 @@ class House(pydantic.BaseModel):
     any: Any = None
 
 
+class Stamp(pydantic.BaseModel):
+    when: datetime
+    share: float = 0
+
+    @pydantic.field_serializer("when")
+    def written(self, value: datetime) -> str:
+        return value.strftime("%Y-%m-%d")
+
+
+class Half(pydantic.BaseModel):
+    a: int = 1
+    b: int = 2
+
+    @pydantic.model_serializer
+    def written(self) -> dict[str, int]:
+        return {"a": self.a}
+
+
+class Spot(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+    x: int
+
+
+class Mark(Spot):
+    y: int = 0
+
+
+class Chart(pydantic.BaseModel):
+    spots: frozenset[Spot] = frozenset()
+    path: deque[Spot] = deque()
+    names: dict[Spot, str] = {}
+    scale: float = 1
+
+
 class Touchy(pydantic.BaseModel):
     value: int
 
@@ -151,12 +186,30 @@ def test_a_model_that_its_json_does_not_hold_is_refused(model: pydantic.BaseMode
         House(any=Pet(name="Tom")),
         House.model_construct(pet={"name": "Tom"}),
         Pet.model_construct(name=5),
+        Stamp(when=datetime(2026, 1, 2, 3)),
+        Half(b=5),
+        Chart(spots=frozenset([Mark(x=1, y=2)])),
+        Chart(path=deque([Mark(x=1)])),
     ],
     ids=repr,
 )
-def test_what_a_subclass_adds_is_not_lost_in_silence(model: pydantic.BaseModel) -> None:
+def test_what_is_not_written_is_not_lost_in_silence(model: pydantic.BaseModel) -> None:
     with pytest.raises(SerializationError, match="not give it back: "):
         pydantics.encode(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Stamp(when=datetime(2026, 1, 2)),
+        Half(a=5),
+        Chart(),
+        Chart(spots=frozenset([Spot(x=1), Spot(x=2)]), path=deque([Spot(x=3)]), scale=2.5),
+    ],
+    ids=["Stamp", "Half", "defaults", "Chart"],
+)
+def test_what_is_written_in_a_way_of_its_own_comes_back(model: pydantic.BaseModel) -> None:
+    assert pydantics.decode_as(b"".join(pydantics.encode(model)), type(model)) == model
 
 
 def test_a_subclass_that_the_field_names_comes_back() -> None:

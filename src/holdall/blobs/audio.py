@@ -97,11 +97,13 @@ class AudioBlob(MediaBlob):
         """A MoviePy `AudioArrayClip`, in memory: no file is needed for it, and nothing has to be closed.
 
         Raises:
-            SerializationError: The bytes are no sound.
+            SerializationError: The bytes are no sound, or one without a frame.
             MissingDependencyError: `pip install 'holdall[audio,video]'`.
         """
         clips = needed("moviepy.audio.AudioClip", "video", "an audio clip")
         samples, rate = self.as_audio_data()
+        if not len(samples):
+            raise SerializationError("there is no frame in this sound, and MoviePy makes no clip of none")
         if samples.dtype.kind == "i":
             samples = samples / float(1 << (8 * samples.dtype.itemsize - 1))
         # MoviePy wants two columns: its clips of one fail on single frames or come out with two.

@@ -60,7 +60,7 @@ class BytesBlob:
                 raise InvalidDataError(f"what is compressed is bytes, not {type(b).__name__}")
             from holdall.blobs.zstd import decompressed
 
-            b = decompressed(b)
+            b = decompressed(bytes(b))
         return cls(b)
 
     @classmethod

@@ -18,11 +18,16 @@ def _local(path: Any) -> str | None:
         if "\0" in str(path):
             raise InvalidArgumentError(f"no file has a NUL in its name: {str(path)!r}")
         return os.path.expanduser(path)
-    if hasattr(path, "read_bytes") and hasattr(path, "write_bytes"):
+    if hasattr(path, "read_bytes") or hasattr(path, "write_bytes"):
         return None
     if isinstance(path, os.PathLike):
         return os.path.expanduser(os.fsdecode(path))  # pyright: ignore[reportUnknownArgumentType]
     raise InvalidArgumentError(f"a file is named by a str or a path, not by {type(path).__name__}")
+
+
+def _check(path: Any, method: str) -> None:
+    if not hasattr(path, method):
+        raise InvalidArgumentError(f"a {type(path).__name__} has no {method}")
 
 
 def suffix_of(path: Any) -> str:
@@ -32,13 +37,14 @@ def suffix_of(path: Any) -> str:
     '.jpg'
     """
     local = _local(path)
-    return (PurePath(local).suffix if local is not None else str(path.suffix)).lower()
+    return (PurePath(local).suffix if local is not None else str(getattr(path, "suffix", ""))).lower()
 
 
 def load(path: Any) -> bytes:
     """What a file holds."""
     local = _local(path)
     if local is None:
+        _check(path, "read_bytes")
         return path.read_bytes()
     return Path(local).read_bytes()
 
@@ -47,6 +53,7 @@ def save(path: Any, data: bytes) -> None:
     """Write a file: a reader sees the old or all of the new, and an error leaves the old."""
     local = _local(path)
     if local is None:
+        _check(path, "write_bytes")
         path.write_bytes(data)
         return
     # What a link leads to is replaced, not the link.

@@ -114,7 +114,8 @@ class GitBlobDict(BlobDict):
             return version
         history = self._git.history(key)
         if isinstance(version, int) and not isinstance(version, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            # The history begins with the newest.
+            # The history begins with the newest; a commit that deleted the blob is no version of it.
+            history = [each for each in history if key in self._git.at(each.commit)]
             index = -1 - version
             return history[index].commit if -len(history) <= index < len(history) else None
         if isinstance(version, timedelta):

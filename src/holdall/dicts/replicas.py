@@ -68,6 +68,10 @@ class MultiReplicaBlobDict(BlobDict):
         write: Literal["all"] | int = "all",
         timeout: float | None = None,
     ) -> None:
+        if not isinstance(replica_dicts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(
+                f"replicas are a dict by name, not a {type(cast(object, replica_dicts)).__name__}"
+            )
         for each in replica_dicts.values():
             if not isinstance(each, BlobDict):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidArgumentError(

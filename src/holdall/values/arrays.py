@@ -149,7 +149,7 @@ def _filed(array: Any) -> Iterator[bytes]:
             file = open(path, "rb")  # noqa: SIM115 - it is read below, when no name is left of it
     except (OSError, RuntimeError) as error:
         raise StoreUnavailableError(
-            f"an array needs a temporary file in {tempfile.gettempdir()}: {error}"
+            f"an array of more than 4 MiB needs a temporary file (set TMPDIR to a folder for it): {error}"
         ) from error
     check = size = 0
     with file:

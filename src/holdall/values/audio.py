@@ -74,6 +74,8 @@ _VORBIS_CHANNELS: Final = 255
 _RENDERED: Final = 2_000
 """Frames rendered at once, as MoviePy does itself."""
 _RATE: Final = 44_100
+_LOUDEST: Final = 1e4
+"""Full scale is 1."""
 
 
 def audio_format(data: Buffer) -> str | None:
@@ -273,6 +275,11 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
         raise SerializationError(
             f"OGG can't hold {channels} channels at {rate} Hz: it has at most {_VORBIS_CHANNELS} channels, "
             f"and {_VORBIS_RATE:,} Hz"
+        )
+    # libmp3lame ends the process for such; Vorbis gives silence for all of it.
+    if samples.dtype.kind == "f" and len(samples) and not abs(samples).max() < _LOUDEST:
+        raise SerializationError(
+            f"{name} can't hold samples that are no numbers, or far outside of -1 to 1; WAV can"
         )
     stream = BytesIO()
     try:

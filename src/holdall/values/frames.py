@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from holdall.errors import SerializationError, UnsupportedOperation
 from holdall.values.json import JsonSerializer
 from holdall.values.packages import instance, needed, present
+from holdall.values.same import same
 from holdall.values.serializer import Buffer
 
 __all__ = ["ParquetSerializer"]
@@ -392,6 +393,6 @@ def _difference_of_pandas(frame: Any, back: Any) -> str | None:
         # Equal is not enough where types may be mixed: True is 1, None is NaN, a list is an array.
         if one.dtype == object and not all(map(_of_one_type, one, other)):
             return f"the column {name!r}: the types of its objects"
-    if frame.attrs != back.attrs:
+    if not same(frame.attrs, back.attrs):
         return "its attrs"
     return None if frame.flags.allows_duplicate_labels == back.flags.allows_duplicate_labels else "its flags"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import struct
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any, Final, NamedTuple
@@ -11,6 +13,11 @@ from holdall.values.packages import instance, needed
 from holdall.values.serializer import Buffer
 
 __all__ = ["IMAGES", "ImageFormat", "ImageSerializer", "image_format"]
+
+_log = logging.getLogger("holdall")
+
+_EXIF_PARTS: Final = (0x8769, 0x8825)
+"""Of the camera, and of the place."""
 
 
 class ImageFormat(NamedTuple):
@@ -162,6 +169,7 @@ class ImageSerializer:
         options: dict[str, Any] = _OPTIONS.get(form.name, {}).copy()
         exif = info.get("exif")
         if form.name in ("PNG", "JPEG", "WEBP") and isinstance(exif, bytes):
+            exif = _changed_exif(image, exif) or exif
             # A WebP has it without the head, without which nobody finds it in a JPEG.
             options["exif"] = exif if exif.startswith(_EXIF) else _EXIF + exif
         if form.name in ("JPEG", "WEBP", "TIFF") and info.get("icc_profile"):
@@ -207,6 +215,19 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {"compression": "tiff_adobe_deflate"},
 }
+
+
+def _changed_exif(image: Any, given: bytes) -> bytes | None:
+    """The Exif data of an image, if it was changed since it was opened, by `getexif()[...] = ...`."""
+    was = needed("PIL.Image", "images", "a picture").Exif()
+    try:
+        was.load(given)
+        now = image.getexif()
+        same = all(dict(was.get_ifd(part)) == dict(now.get_ifd(part)) for part in _EXIF_PARTS)
+        return None if same and dict(was) == dict(now) else now.tobytes()
+    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error) as error:
+        _log.debug("the Exif data of an image can't be read, and is kept as it is: %s", error)
+        return None
 
 
 def _exact(image: Any, moving: bool) -> str:

@@ -25,6 +25,8 @@ __all__ = ["DEPTH", "MARK", "JsonSerializer", "plain"]
 MARK: Final = "$holdall"
 """The key of an object that stands for something else."""
 
+_FOLD: Final = "[_fold=1]"
+
 DEPTH: Final = 200
 """How deep lists and dicts may be nested, so that what is written here can be read on any stack."""
 
@@ -66,6 +68,8 @@ class JsonSerializer:
     | `complex` | the real and the imaginary part |
     | `int` | hexadecimal, where it has more than 8,192 bits |
     | `dict` | a list of pairs, where a key isn't a str, or is `$holdall` itself |
+
+    A naive `datetime`, and any `time`, whose `fold` is 1 ends with `[_fold=1]`.
 
     What changes: a member of an Enum comes back as its value; a dataclass, or a Pydantic or msgspec model
     within a value, as a dict of its fields; a NumPy number as the Python number that it equals; an instance
@@ -310,6 +314,8 @@ def _moment(value: date | time) -> Any:
                 raise SerializationError(
                     "JSON can't hold a time of a ZoneInfo that has no name of a time zone"
                 )
+        if value.fold and (zone is None or not isinstance(value, datetime)):
+            text += _FOLD  # of an hour that comes twice the second, which no offset tells
         return _exact("datetime" if isinstance(value, datetime) else "time", value, text)
     return _exact("date", value, value.isoformat())
 
@@ -399,18 +405,19 @@ def _bytearray_of(value: Any) -> bytearray:
 _zoned = re.compile(r"([^\[\]]+)(?:\[([A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*)\])?").fullmatch
 
 
-def _zone_of(text: Any) -> tuple[str, ZoneInfo | None]:
-    match = _zoned(_str(text))
+def _zone_of(text: Any) -> tuple[str, ZoneInfo | None, int]:
+    said = _str(text)
+    match = _zoned(said.removesuffix(_FOLD))
     if match is None:
         raise ValueError("not a time")
-    return match[1], None if match[2] is None else ZoneInfo(match[2])
+    return match[1], None if match[2] is None else ZoneInfo(match[2]), int(said.endswith(_FOLD))
 
 
 def _datetime_of(value: Any) -> datetime:
-    text, zone = _zone_of(value)
+    text, zone, second = _zone_of(value)
     moment = datetime.fromisoformat(text)
     if zone is None:
-        return moment
+        return moment.replace(fold=second)
     # An hour that comes twice is told by its offset.
     for fold in (0, 1):
         local = moment.replace(tzinfo=zone, fold=fold)
@@ -421,9 +428,9 @@ def _datetime_of(value: Any) -> datetime:
 
 
 def _time_of(value: Any) -> time:
-    text, zone = _zone_of(value)
+    text, zone, second = _zone_of(value)
     read = time.fromisoformat(text)
-    return read if zone is None else read.replace(tzinfo=zone)
+    return read.replace(tzinfo=zone or read.tzinfo, fold=second)
 
 
 def _timedelta_of(value: Any) -> timedelta:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, time
 from typing import Any, cast
 
 __all__ = ["same"]
@@ -27,4 +28,6 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         first, second = cast("Sequence[Any]", one), cast("Sequence[Any]", other)
         return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(one, (datetime, time)) and one.tzinfo is None and one.fold != other.fold:
+        return False
     return bool(one == other) or (one != one and other != other)

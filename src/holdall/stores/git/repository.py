@@ -293,6 +293,7 @@ class Repository:
             KeyConflictError: Something is in the way.
             Moved: Somebody else moved the branch or the index.
         """
+        _check_apart(changes)
         head = self.refs.head()
         before = None if head.commit is None else self.objects.root(head.commit)
         after = self._grafted(before, changes)
@@ -358,6 +359,11 @@ class Repository:
                         # The path, which the store knows the key of.
                         error.key = change.path
                         raise
+            if len(changes) > 1:
+                # Half of a commit that the other half can't follow could never be finished.
+                for folder in {f"{self.top}/{change.path}".rpartition("/")[0] for change in changes}:
+                    if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
+                        raise PermissionError(errno.EACCES, "Permission denied", folder)
             by_git = made is None or self.configuration.hook("reference-transaction")
             with nullcontext() if by_git else self.refs.locked(head.ref):
                 # The old value is checked while git can't change it, as `git update-ref` does.
@@ -608,6 +614,19 @@ class Repository:
                 _log.debug("%r is not swept: %s", path, error)
             finally:
                 os.close(fd)
+
+
+def _check_apart(changes: Sequence[Change]) -> None:
+    """Refuse files of one commit that would have to be folders of others in it."""
+    put = {change.path for change in changes if change.draft is not None}
+    for path in put:
+        end = path.find("/")
+        while end > 0:
+            if path[:end] in put:
+                raise KeyConflictError(
+                    f"{path[:end]!r} is put with it, and a work tree can't hold blobs below a blob", key=path
+                )
+            end = path.find("/", end + 1)
 
 
 def _is_bare(folder: str) -> bool:
