@@ -263,6 +263,36 @@ def test_a_cache_with_options(write: Write) -> None:
         assert store["a"] == b"1"
 
 
+def test_a_file_with_a_key_lies_beside_the_one_that_names_it(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(
+        "[stores.vault]\nuri = './vault'\nencrypt = 'file:vault.key'\n"
+        "[stores.both]\nuri = './both'\n"
+        "encrypt = { keys = { now = 'file:vault.key' }, names = 'file:vault.key' }\n"
+    )
+    monkeypatch.setenv("HOLDALL_CONFIG", str(path))
+    (path.parent / "vault.key").write_text(bytes(range(32)).hex())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "vault.key").write_text(bytes(range(1, 33)).hex())
+    for name in ("vault", "both"):
+        for folder in (elsewhere, path.parent, tmp_path):
+            monkeypatch.chdir(folder)
+            with Store.from_uri(f"{name}:") as store:
+                store[folder.name] = b"1"
+        with Store.from_uri(f"{name}:") as store:
+            assert len(store) == 3
+            assert set(store.values()) == {b"1"}
+
+
+def test_stores_in_memory_may_be_caches_of_each_other(write: Write) -> None:
+    write("[stores.tmp]\nuri = 'memory://'\ncache = { uri = 'memory://' }\n")
+    with Store.from_uri("tmp:") as store:
+        store["a"] = b"1"
+        assert store["a"] == b"1"
+
+
 def test_keys_of_encryption_are_rotated(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLD_KEY", KEY)
     monkeypatch.setenv("NEW_KEY", base64.b64encode(bytes(range(1, 33))).decode())

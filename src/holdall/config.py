@@ -514,11 +514,21 @@ class _Building:
             return self._cache(section)
         else:
             options = self._options(section, key)
+        if key == "encrypt":
+            options |= {name: self._located(options[name]) for name in ("key", "names") if name in options}
         if key == "trace":
             # As the file calls it, so that spans of two stacks can be told apart.
             options.setdefault("name", section.name)
         kind = _imported(section, key)
         return lambda store: self._over(section, key, options, kind, store)
+
+    def _located(self, key: object) -> object:
+        """A key of `encrypt`: where it is a file, relative to this one, as all paths here."""
+        if isinstance(key, dict):
+            return {name: self._located(each) for name, each in cast("dict[str, object]", key).items()}
+        if isinstance(key, str) and key.startswith("file:") and len(key) > len("file:"):
+            return "file:" + os.path.join(self._folder, os.path.expanduser(key[len("file:") :]))
+        return key
 
     def _options(self, section: _Section, key: str) -> dict[str, object]:
         kind, bare = _imported(section, key), _LAYERS[key][2]
@@ -542,7 +552,7 @@ class _Building:
             if key not in place:
                 raise place.fault("a cache has a uri: where it is kept")
             options = _arguments(place, kind, 2, (key,))
-        if "uri" in section and place.text(key) == section.text("uri"):
+        if "uri" in section and place.text(key) == section.text("uri") != "memory://":
             raise place.fault("a store can't be its own cache", key)
         return lambda store: self._over(section, "cache", options, kind, store, self._from_uri(place, key))
 

@@ -30,8 +30,10 @@ from holdall import (
     Info,
     IntegrityError,
     InvalidArgumentError,
+    InvalidKeyError,
     MemoryStore,
     PartialWriteError,
+    RoutedStore,
     SqliteStore,
     Store,
     StoreError,
@@ -1461,6 +1463,57 @@ def test_a_fork_inherits_no_lock(tmp_path: Path) -> None:
     child = forked(work)
     thread.join()
     succeeds(child)
+
+
+def test_two_that_sync_one_key_know_what_the_other_sent() -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Cache(MemoryStore):
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Any:
+            if key.startswith("sent-") and threading.current_thread().name == "slow":
+                reached.set()
+                go_on.wait(60)
+            return super()._write(key, body, expect, attributes)
+
+    # So large that no copy of it stays after a sync.
+    blobs = [bytes([number]) * 200_000 for number in range(4)]
+    source, cache = MemoryStore({"k": blobs[0]}), Cache()
+    one, two = back(source, cache), back(source, cache)
+    assert two["k"] == blobs[0]
+    one["k"] = blobs[1]
+    slow = threading.Thread(target=two.sync, name="slow")
+    slow.start()
+    reached.wait(60)
+    assert one.sync().uploaded == ("k",)
+    one["k"] = blobs[2]
+    assert one.sync().uploaded == ("k",)
+    go_on.set()
+    slow.join()
+    two["k"] = blobs[3]
+    assert two.sync().uploaded == ("k",)
+    assert source["k"] == blobs[3]
+
+
+def test_a_folder_where_a_blob_was_is_written_back_in_one_sync(tmp_path: Path) -> None:
+    source = FilesystemStore(tmp_path / "source")
+    source.put_many({f"a{number}": b"old" for number in range(20)})
+    with back(source, SqliteStore(tmp_path / "cache.db")) as store:
+        for number in range(20):
+            del store[f"a{number}"]
+            store[f"a{number}/b"] = b"new"
+    assert list(source) == sorted(f"a{number}/b" for number in range(20))
+
+
+def test_a_key_for_which_the_source_has_no_room_is_refused() -> None:
+    medium = MemoryStore()
+    for store in (
+        CachingStore(medium / "logs", MemoryStore()),
+        back(medium / "logs", MemoryStore()),
+        RoutedStore({"": medium / "logs"}),
+    ):
+        with pytest.raises(InvalidKeyError):
+            store["k" * 1024] = b"1"
+    assert not medium
 
 
 def test_a_store_is_no_cache_of_its_own() -> None:

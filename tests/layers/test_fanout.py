@@ -19,8 +19,13 @@ from holdall import (
     ABSENT,
     BlobExistsError,
     BlobNotFoundError,
+    CacheMode,
+    CachingStore,
     Can,
+    ChecksumStore,
+    CompressedStore,
     ConcurrencyError,
+    EncryptedStore,
     FilesystemStore,
     IntegrityError,
     InvalidArgumentError,
@@ -464,7 +469,8 @@ def test_the_first_replica_decides_conditions(inline: bool) -> None:
     assert not second
 
 
-def test_the_etag_of_another_replica_never_matches_the_first() -> None:
+def test_the_etag_of_another_replica_never_matches_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "_SPARED", 0.0)
     first, second = Faulty(), MemoryStore()
     store = FanoutStore([first, second])
     store["a"] = b"1"
@@ -479,6 +485,71 @@ def test_the_etag_of_another_replica_never_matches_the_first() -> None:
             call()
         assert caught.value.actual == store.info("a").etag
     assert store["a"] == b"1"
+
+
+class BadSector(Transparent):
+    """A disk that can't read the first KiB of any blob."""
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if 0 <= start < 1024:
+            raise StoreUnavailableError("EIO")
+        return super()._read(key, start, stop)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [CompressedStore, lambda store: EncryptedStore(store, bytes(32)), ChecksumStore],
+    ids=["compressed", "encrypted", "checksum"],
+)
+def test_layers_over_replicas_of_which_one_reads_in_part(layer: Callable[[Store], Store]) -> None:
+    """The parts of a blob are read of one version, and so of one replica."""
+    data = random.Random(5).randbytes(3_000_000)
+    plain = FanoutStore([BadSector(MemoryStore()), MemoryStore()])
+    store = layer(plain)
+    store["a"] = plain["b"] = data
+    assert store["a"] == data
+    assert store.get_range("a", 2_000_000) == data[2_000_000:]
+    with plain.open("b") as file:
+        assert file.read(10) == data[:10]
+        file.seek(2_000_000)
+        assert file.read() == data[2_000_000:]
+
+
+def test_a_first_replica_whose_bytes_rot_is_told() -> None:
+    disk = MemoryStore()
+    store = FanoutStore({"near": ChecksumStore(disk), "far": ChecksumStore(MemoryStore())})
+    for change in (
+        lambda: store.modify("n", lambda old: old + b"!"),
+        lambda: store.pop("n"),
+        lambda: store.move("n", "m"),
+        lambda: CachingStore(store, MemoryStore(), CacheMode.WRITE_BACK).modify("n", lambda old: old),
+    ):
+        store["n"] = b"1"
+        disk["n"] = b"R" + disk["n"][1:]
+        assert store["n"] == b"1"
+        try:
+            change()
+        except IntegrityError:
+            assert store["n"] == b"1"
+    store["n"] = b"1"
+    disk["n"] = b"R" + disk["n"][1:]
+    [found] = store.verify()
+    assert list(found.failures) == ["near"]
+    assert isinstance(found.failures["near"], IntegrityError)
+    assert list(store.repair().failures) == ["n"]
+    store["n"] = b"2"
+    assert not list(store.verify())
+
+
+def test_a_delete_whose_answer_was_lost_is_none_of_nothing() -> None:
+    class Lost(Transparent):
+        def _delete(self, key: str, expect: Expect) -> bool:
+            super()._delete(key, expect)
+            raise StoreUnavailableError("nobody answers")
+
+    store = FanoutStore([MemoryStore(), Lost(MemoryStore({"k": b"1"}))], write=1)
+    assert store.delete("k") is True
+    assert "k" not in store
 
 
 def test_layers_of_layers_keep_their_etags_apart() -> None:

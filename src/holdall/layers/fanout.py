@@ -15,7 +15,7 @@ from functools import cached_property, partial, reduce
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from holdall.digests import digest
+from holdall.digests import hasher
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
@@ -51,6 +51,10 @@ _NOTHING = ""
 """No version: no ETag is empty."""
 _SHORT = 1 << 16
 """Up to how many bytes a body is written to one replica after the other, where that is faster."""
+_REMEMBERED = 1 << 12
+"""Of how many keys it is remembered which replicas failed to give them."""
+_SPARED = 10.0
+"""For how many seconds."""
 _ROUNDS = 1000
 """How often a writer looks whether the replicas agree, before it takes two of them for one."""
 
@@ -137,6 +141,9 @@ class FanoutStore(Layer):
         self._asking, self._changing = Pace(), Pace(short=True)
         # For each key and replica that is behind, what those hold that are not; ANY for whatever they hold.
         self._marks: dict[str, dict[str, dict[str, Expect | None]]] = {}
+        # For a key the replicas that failed to give it: asked last, so that many reads of one blob, such as
+        # of its end and then of its frames, find one version and not two in turn.
+        self._poor: dict[str, tuple[frozenset[str], float]] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -332,10 +339,24 @@ class FanoutStore(Layer):
         marks = self._marks.get(key)
         return [name for name in self._names if marks is None or name not in marks]
 
+    def _note_poor(self, key: str, name: str) -> None:
+        with self._mutex:
+            if len(self._poor) >= _REMEMBERED and key not in self._poor:
+                self._poor.clear()
+            self._poor[key] = self._spared(key) | {name}, time.monotonic() + _SPARED
+
+    def _spared(self, key: str) -> frozenset[str]:
+        """The replicas that failed to give a key a moment ago."""
+        names, until = self._poor.get(key, (frozenset[str](), 0.0))
+        return names if names and time.monotonic() < until else frozenset()
+
     def _ask(self, key: str, what: str, function: Callable[[Store], T]) -> tuple[str, T]:
         """What the first replica gives that has the blob, and its name."""
         missing, failures = False, dict[str, Exception]()
-        for name in self._current(key):
+        names = self._current(key)
+        if self._poor and (spared := self._spared(key)):
+            names.sort(key=spared.__contains__)
+        for name in names:
             try:
                 return name, self._call(name, partial(function, self._stores[name]))
             except BlobNotFoundError:
@@ -345,6 +366,7 @@ class FanoutStore(Layer):
             except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody answers
                 self._failed(what, key, name, error)
                 failures[name] = error
+                self._note_poor(key, name)
         # Where a quorum will do, what was acknowledged is on one of those that answered.
         known = missing and len(failures) < self._need_written < len(self._names)
         if failures and not known:
@@ -377,6 +399,7 @@ class FanoutStore(Layer):
                     raise IntegrityError(f"replica {name!r} gave {given} bytes of {high - low}", key=key)
             except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody can go on
                 self._failed("read on", key, name, error)
+                self._note_poor(key, name)
                 name, pieces = self._resumed(key, name, info, tried, low, high, given, seal, error)
                 continue
             given += len(piece)
@@ -646,7 +669,11 @@ class FanoutStore(Layer):
             self._conclude(key, held, failures, "delete")
             if isinstance(own, str) and self._first in current and lost is None:
                 return outcomes[self._first] is True
-            return any(outcomes[name] is True for name in current)
+            # One that failed to answer had it, and it is gone for whoever asks here.
+            return any(
+                outcomes[name] is True or (name in failures and isinstance(states[name], str))
+                for name in current
+            )
 
     def _settle(
         self, key: str, arbiter: str, held: dict[str, str | None], version: str | None
@@ -712,6 +739,9 @@ class FanoutStore(Layer):
         """Acknowledge a change that enough replicas took, and remember who is behind; else raise."""
         if len(held) < self._need_written:
             raise self._partial(key, held, failures, what)
+        if key in self._poor:
+            with self._mutex:
+                self._poor.pop(key, None)
         for name, error in failures.items():
             self._failed(what, key, name, error)
         if failures:
@@ -767,6 +797,13 @@ class FanoutStore(Layer):
         name, _, etag = expect[1:].partition("@")
         if name in self._others:
             self._fill_arbiter(key, name, etag)
+            # What the arbiter has and can't give would be read elsewhere and refused here for ever.
+            try:
+                self._call(self._first, partial(_digested, key, self._stores[self._first]))
+            except Exception as error:
+                raise _typed(self._first, error) from error
+            with self._mutex:
+                self._poor.pop(key, None)
         raise ConcurrencyError(key=key, expected=expect, actual=self._state(key, self._first))
 
     def _need_arbiter(self, key: str, expect: Expect) -> None:
@@ -1082,10 +1119,18 @@ def _one(iterator: Iterator[T]) -> Iterator[T]:
 
 
 def _digested(key: str, store: Store) -> tuple[Info, str] | None:
+    """The digest of what is read: one that is recorded with a blob stays when its bytes rot."""
     try:
-        return digest(store, key)
+        info, pieces = store._read(key, 0, None)
     except BlobNotFoundError:
         return None
+    made, size = hasher(), 0
+    for piece in pieces:
+        made.update(piece)
+        size += len(piece)
+    if size != info.size:
+        raise IntegrityError(f"the store gave {size} bytes of a blob of {info.size}", key=key)
+    return info, made.hexdigest()
 
 
 def _opened(

@@ -81,6 +81,7 @@ class RoutedStore(Layer):
                 self._globs.append((index, route.matches))
         self._tables = list(tables.items())
         self._total = any(route.text == "" for route in self._routes)
+        self._narrow = any(type(store)._checked is not Store._checked for store in stores.values())
 
     def _settings(self) -> dict[str, object]:
         return {"routes": {route.text: route.store for route in self._routes}}
@@ -123,8 +124,9 @@ class RoutedStore(Layer):
 
     def _checked(self, key: object) -> str:
         key = super()._checked(key)
-        if not self._total and self._route(key) == len(self._routes):
-            raise self._lost(key)
+        if self._narrow or not self._total:
+            # The store that takes it may have room for shorter keys only.
+            self._of(key)._checked(key)
         return key
 
     def _grouped(self, items: Iterable[T], key_of: Callable[[T], str]) -> list[tuple[Store, list[T]]]:

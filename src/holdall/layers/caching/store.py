@@ -266,6 +266,12 @@ class CachingStore(Layer):
                 failures=failures,
             )
 
+    def _checked(self, key: object) -> str:
+        if self._closed:
+            raise self._closed_error()
+        # The source knows what it has room for.
+        return self._source._checked(key)
+
     # --- the primitives, by mode ---
 
     @overload

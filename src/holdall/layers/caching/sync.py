@@ -10,8 +10,15 @@ from functools import partial
 from hashlib import blake2b
 from typing import Literal, TypeAlias
 
-from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError, SyncConflictError
-from holdall.layers.caching.back import Back, Record
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    IntegrityError,
+    KeyConflictError,
+    StoreError,
+    SyncConflictError,
+)
+from holdall.layers.caching.back import Back, Record, dirty_name
 from holdall.layers.caching.entry import (
     DIRTY,
     HOLD,
@@ -103,15 +110,16 @@ def synchronise(back: Back, conflicts: Conflicts, jobs: int) -> SyncReport:
     outcome = _Outcome()
     names = [info.key for info in back.cache._scan(DIRTY, "") if _is_name(info.key, DIRTY)]  # pyright: ignore[reportPrivateUsage]
     tasks = [partial(_settle, back, name, conflicts == "overwrite", outcome) for name in names]
-    if jobs == 1 or len(tasks) < 2 or (back.cache.inline and back.source.inline):
-        for task in tasks:
-            task()
-    else:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(jobs, len(tasks)), "holdall-sync") as pool:
-            for _ in pool.map(_call, tasks):
-                pass
+    _all(tasks, jobs, back)
+    refused = [key for key, error in outcome.failures.items() if isinstance(error, KeyConflictError)]
+    if refused:
+        # What was in the way of a medium of folders may have been deleted since, by this very sync.
+        again = [
+            partial(_settle, back, dirty_name(key), conflicts == "overwrite", outcome) for key in refused
+        ]
+        for key in refused:
+            del outcome.failures[key]
+        _all(again, jobs, back)
     _sweep(back)
     report = outcome.report()
     if report.conflicts and conflicts == "raise":
@@ -123,6 +131,18 @@ def synchronise(back: Back, conflicts: Conflicts, jobs: int) -> SyncReport:
         error.conflicts, error.report = report.conflicts, report
         raise error
     return report
+
+
+def _all(tasks: list[Callable[[], None]], jobs: int, back: Back) -> None:
+    if jobs == 1 or len(tasks) < 2 or (back.cache.inline and back.source.inline):
+        for task in tasks:
+            task()
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(jobs, len(tasks)), "holdall-sync") as pool:
+        for _ in pool.map(_call, tasks):
+            pass
 
 
 def _call(task: Callable[[], None]) -> None:
@@ -319,19 +339,29 @@ class _Upload:
 
     # --- what was sent ---
 
-    def _notes(self, but: bytes = b"") -> list[bytes]:
+    def _noted_now(self, but: bytes) -> tuple[Expect, list[bytes]]:
         opened = open_entry(self._back.cache, self._sent, self._key, 0, None, ranges=False)
-        data = b"" if opened is None else opened.data or b""
+        if opened is None:
+            return ABSENT, []
+        data = opened.data or b""
         each = [data[at : at + _SIZE] for at in range(0, len(data), _SIZE)]
-        return [digest for digest in each if digest != but]
+        return opened.etag, [digest for digest in each if digest != but]
+
+    def _notes(self, but: bytes = b"") -> list[bytes]:
+        return self._noted_now(but)[1]
 
     def _note(self, digest: bytes) -> None:
-        try:
-            before = self._notes(but=digest)
-        except IntegrityError:
-            before = list[bytes]()
-        self._beside = bool(before)
-        self._noted = self._write_note([*before, digest][-_REMEMBERED:], ANY)
+        while True:
+            try:
+                etag, before = self._noted_now(digest)
+            except IntegrityError:
+                etag, before = ANY, list[bytes]()
+            self._beside = bool(before)
+            try:
+                self._noted = self._write_note([*before, digest][-_REMEMBERED:], etag)
+                return
+            except ConcurrencyError:
+                continue
 
     def _note_last(self, digest: bytes) -> None:
         """What was sent earlier is forgotten: whoever brings that to the source again is somebody else."""
