@@ -26,6 +26,14 @@ def forked(task: Callable[[], object]) -> int:
         os._exit(code)
 
 
+def become_nobody() -> None:
+    """Give up the rights of root, for whom the modes of files mean nothing."""
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
 def succeeds(pid: int) -> None:
     """Wait for a child, whose task must have raised nothing."""
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.servers.valkey import ValkeyServer
 
 from holdall.errors import (
     BlobExistsError,
@@ -39,15 +40,18 @@ from holdall.errors import (
 from holdall.keys import matcher
 from holdall.layers.checksum import ChecksumStore
 from holdall.layers.encrypted import EncryptedStore
+from holdall.layers.expiring import ExpiringStore
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.notifying import NotifyingStore
 from holdall.layers.readonly import ReadOnlyStore
 from holdall.layers.traced import TracedStore
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.git import GitStore
 from holdall.stores.hashdir import HashdirStore
 from holdall.stores.memory import MemoryStore
 from holdall.stores.sqlite import SqliteStore
+from holdall.stores.valkey import ValkeyStore
 from holdall.stores.zip import ZipStore
 from holdall.testing import Counting, Flaky, Limited, Slow
 from holdall.transfer import (
@@ -504,6 +508,81 @@ def test_layers_over_parts_of_one_store_may_be_moved() -> None:
     assert list(store) == ["archive/logs/a"]
     assert move_store(store / "archive", TracedStore(store) / "back").ok
     assert list(store) == ["back/logs/a"]
+
+
+INSIDE: dict[str, Callable[[Path], Store]] = {
+    "sqlite": lambda place: SqliteStore(place / "x.db"),
+    "zip": lambda place: ZipStore(place / "d" / "x.zip"),
+    "hashdir": lambda place: HashdirStore(place),
+    "git": lambda place: GitStore(place, author="Ann <ann@example.org>"),
+    "a layer": lambda place: TracedStore(SqliteStore(place / "x.db")),
+    "a folder": lambda place: FilesystemStore(place / "d"),
+}
+
+
+@pytest.mark.parametrize("name", list(INSIDE))
+def test_a_source_in_the_folder_of_the_target_is_not_deleted(name: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with INSIDE[name](tmp_path) as source:
+        source.put_many({"a": b"1", "b": b"2"})
+        for call in (
+            lambda: sync_stores(source, FilesystemStore(tmp_path), max_delete=1.0),
+            lambda: move_store(source, FilesystemStore(tmp_path), prefix="" if name != "git" else "a"),
+        ):
+            if name in ("sqlite", "zip", "a layer") and call.__code__.co_names[0] == "move_store":
+                continue  # nothing of the source's is deleted but what was copied
+            with pytest.raises(InvalidArgumentError):
+                call()
+        assert dict(source.items()) == {"a": b"1", "b": b"2"}
+
+
+def test_two_views_of_one_server_are_one() -> None:
+    with ValkeyServer() as server:
+        url = f"{server.url}/0"
+        one = ValkeyStore(url, prefix="n:")
+        one.put_many({"a": b"1", "x/b": b"2"})
+        for other in (ValkeyStore(url, prefix="n:", timeout=5), ValkeyStore(url, prefix="n:x/")):
+            with pytest.raises(InvalidArgumentError, match="same store"):
+                move_store(one, other)
+            with pytest.raises(InvalidArgumentError, match="same store"):
+                sync_stores(one, other)
+        assert dict(one.items()) == {"a": b"1", "x/b": b"2"}
+        assert move_store(one, ValkeyStore(url, prefix="m:")).ok
+        assert not one
+
+
+def test_a_move_takes_no_digest_for_the_bytes(tmp_path: Path) -> None:
+    medium = MemoryStore()
+    source, target = ChecksumStore(MemoryStore()), ChecksumStore(medium)
+    source["k"] = target["k"] = b"hello" * 10
+    medium["k"] = medium["k"].replace(b"hello", b"jello", 1)
+    report = move_store(source, target)
+    assert source.get("k", b"") == b"hello" * 10 or target["k"] == b"hello" * 10
+    assert not report.deleted or target["k"] == b"hello" * 10
+
+
+def test_shards_keep_a_blob_whose_new_name_could_not_be_copied() -> None:
+    source = Faulty(MemoryStore({**{f"a{n}": b"%d" % n for n in range(8)}, "new": b"precious"}), read="new")
+    target = MemoryStore({"zold": b"precious"})
+    reports = [shard() for shard in sync_stores(source, target, dry_run=True).shards(10)]
+    assert {key for report in reports for key in report.failures} == {"new", "zold"}
+    assert target["zold"] == b"precious"
+
+
+def test_a_renewed_ttl_is_taken_over() -> None:
+    source, target = MemoryStore(), MemoryStore()
+    source.put("session", b"x", ttl=60)
+    sync_stores(source, target)
+    assert sync_stores(source, target).skipped == 1
+    for ttl in (3600, None):
+        source.put("session", b"x", ttl=ttl)
+        assert sync_stores(source, target).copied == 1
+        assert sync_stores(source, target).skipped == 1
+        one, other = source.info("session").expires, target.info("session").expires
+        assert one is other is None or abs((one - other).total_seconds()) < 2
+    short = ExpiringStore(MemoryStore(), ttl=60)
+    sync_stores(source, short)
+    assert sync_stores(source, short).skipped == 1
 
 
 def test_parts_of_one_store_that_do_not_overlap(tmp_path: Path) -> None:

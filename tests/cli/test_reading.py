@@ -181,3 +181,22 @@ def test_a_full_disk_is_an_error_even_for_the_last_byte(holdall):
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 4
     assert errors == b"holdall: can't write to standard output: no space left on device\n"
+
+
+def test_a_descriptor_is_written_to_and_not_replaced(anywhere, tmp_path):
+    anywhere("put", "a", "1")
+    path = tmp_path / "both.txt"
+    with path.open("wb") as file:
+        file.write(b"first ")
+        file.flush()
+        process = anywhere.start("get", "a", "-o", "/dev/stdout", stdout=file)
+        assert process.wait() == 0
+    with path.open("ab") as file:
+        file.write(b" last")
+    assert path.read_bytes() == b"first 1 last"
+    reader, writer = os.pipe()
+    process = anywhere.start("get", "a", "-o", f"/dev/fd/{writer}", pass_fds=(writer,))
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b"1"
+    assert process.wait() == 0

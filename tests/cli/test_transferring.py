@@ -436,3 +436,28 @@ def test_a_wrong_configuration_is_one_line_that_names_file_and_key(command, tmp_
     file.write_text("[stores")
     assert f"{file} is no TOML" in command.error("keys", "-s", "models", code=2)
     command("keys", "-s", "./models")
+
+
+# --- sources that aren't there ---
+
+
+def test_a_source_that_is_not_there_is_refused(command, tmp_path):
+    (tmp_path / "photos").symlink_to("/nowhere/disk")
+    (tmp_path / "holdall.toml").write_text(
+        "[stores.cached]\nuri = './missing'\ncache = 'memory://'\n"
+        "[stores.replicas]\nreplicas = { a = './missing', b = './missing2' }\n"
+        "[stores.one]\nreplicas = { a = './missing', b = './there' }\n"
+    )
+    fill(tmp_path / "there", BLOBS)
+    fill(tmp_path / "copy", BLOBS)
+    for place in ("./photos", "./missing", "git+file://typo", "cached:", "replicas:"):
+        for words in (
+            ("mirror", place, "./copy", "--max-delete", "10"),
+            ("sync", place, "./copy"),
+            ("verify", place),
+        ):
+            assert "there is nothing at" in command.error(*words, code=4)
+    assert content("./copy", tmp_path) == BLOBS
+    assert not (tmp_path / "typo").exists()
+    assert not (tmp_path / "missing").exists()
+    command("sync", "one:", "./copy", "-q")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import become_nobody, forked, succeeds
 
 from holdall import (
     ABSENT,
@@ -540,3 +541,40 @@ def test_an_interrupt_as_its_file_is_made_leaves_no_file(
     monkeypatch.undo()
     assert sorted(os.listdir(tmp_path)) == ["a", "other"]
     assert store["a"] == b"old"
+
+
+def test_a_folder_that_may_not_be_searched_is_told() -> None:
+    """A copy of the rest would look like one of all."""
+
+    def work() -> None:
+        become_nobody()
+        store = FilesystemStore(folder / "store")
+        store.put_many({"a": b"0", "d/e/f": b"1", "d/g": b"2"})
+        (folder / "store" / "d").chmod(0o600)
+        calls: list[Callable[[], object]] = [
+            *(lambda: list(store.list()), lambda: list(store.children("d/")), lambda: store.info("d/e/f")),
+            *(lambda: store.get("d/e/f"), lambda: "d/e/f" in store, lambda: store.put("d/e/f", b"2")),
+            *(lambda: store.put("d/e/f", iter([b"2"])), lambda: store.delete("d/e/f")),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError):
+                call()
+        (folder / "store" / "d").chmod(0o700)
+        assert dict(store.items()) == {"a": b"0", "d/e/f": b"1", "d/g": b"2"}
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        succeeds(forked(work))
+
+
+def test_a_file_whose_name_is_no_key_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"1"
+    for name in (b"r\xe9sum\xe9", b"two\nlines"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    for _ in range(2):
+        assert list(store) == ["a"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    assert all("left out" in each for each in told)

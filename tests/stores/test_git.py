@@ -12,13 +12,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.forks import forked, succeeds
+from tests.forks import become_nobody, forked, succeeds
 
 from holdall import (
     ABSENT,
@@ -511,10 +511,7 @@ def test_a_folder_that_may_not_be_written_to_stops_the_whole_commit() -> None:
     """Half of a commit would wait for ever for the other half."""
 
     def work() -> None:
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+        become_nobody()
         os.umask(0o022)
         os.environ["HOME"] = str(folder)
         store = GitStore(folder / "tree", author="Ann <ann@example.org>")
@@ -532,6 +529,36 @@ def test_a_folder_that_may_not_be_written_to_stops_the_whole_commit() -> None:
         os.chmod(folder / "tree" / "locked", 0o755)
         assert dict(store.items()) == {"locked/old": b"0", "b": b"2"}
         check(folder / "tree")
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        succeeds(forked(work))
+
+
+def test_a_blob_that_may_not_be_looked_at_is_not_absent() -> None:
+    """A mirror would delete it from the backup."""
+
+    def work() -> None:
+        become_nobody()
+        os.environ["HOME"] = str(folder)
+        store = GitStore(folder / "tree", author="Ann <ann@example.org>")
+        store.put_many({"a": b"0", "d/e/f": b"1", "d/g": b"2"})
+        (folder / "tree" / "a").chmod(0o000)
+        (folder / "tree" / "d").chmod(0o600)
+        for key in ("a", "d/g", "d/e/f"):
+            calls: list[Callable[[], object]] = [
+                *(lambda: store[key], lambda: store.get(key), lambda: store.info(key)),  # noqa: B023
+                lambda: store.open(key).read(),  # noqa: B023
+            ]
+            for call in calls[: 2 if key == "a" else 4]:
+                with pytest.raises(StoreUnavailableError, match="permission"):
+                    call()
+        with pytest.raises(StoreUnavailableError, match="permission"):
+            list(store)
+        (folder / "tree" / "d").chmod(0o700)
+        (folder / "tree" / "a").chmod(0o600)
+        assert dict(store.items()) == {"a": b"0", "d/e/f": b"1", "d/g": b"2"}
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

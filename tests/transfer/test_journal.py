@@ -231,6 +231,25 @@ def test_a_source_that_is_empty_since_the_listing_was_stopped_empties_no_target(
     assert len(target) == 5000
 
 
+def test_a_target_that_was_wiped_since_the_listing_was_stopped_is_filled_anew(tmp_path: Path) -> None:
+    blobs = {f"{index:05}": b"" for index in range(5000)}
+    source, target = MemoryStore(blobs), MemoryStore(blobs)
+
+    def where(info: Info) -> bool:
+        if info.key == "04000" and len(target):
+            raise Stop
+        return True
+
+    for act in (sync_stores, copy_store):
+        target.update(blobs)
+        journal = tmp_path / act.__name__
+        with pytest.raises(Stop):
+            act(source, target, journal=journal, where=where)
+        target.clear()
+        assert act(source, target, journal=journal, where=where).copied == 5000
+        assert dict(target) == blobs
+
+
 def test_who_goes_on_may_allow_less(tmp_path: Path) -> None:
     source = MemoryStore({f"{index:03}": b"%d" % index for index in range(200)})
     target = MemoryStore({f"old{index}": b"" for index in range(5)})

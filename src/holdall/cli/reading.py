@@ -122,6 +122,10 @@ def get(
 def _to_file(source: Store, key: str, name: str) -> None:
     from tempfile import mkstemp
 
+    if (number := _descriptor(name)) is not None:
+        with open(number, "wb", closefd=False) as device:
+            device.writelines(source.chunks(key))
+        return
     # The file behind a symbolic link is replaced, not the link.
     path = os.path.realpath(name)
     if os.path.isdir(path):
@@ -152,6 +156,13 @@ def _to_file(source: Store, key: str, name: str) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+def _descriptor(name: str) -> int | None:
+    """The descriptor of this process that a name stands for, as /dev/stdout and a shell's >(command) do."""
+    name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(name, name)
+    folder, _, number = name.rpartition("/")
+    return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
 
 
 def _plain_mode() -> int:

@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import unquote
 
 import typer
 
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import DIFFERENT, UNAVAILABLE, UsageFault, describe, warn
-from holdall.cli.options import Json, opened_at
+from holdall.cli.options import Json, address, opened_at
 from holdall.cli.output import Output, amount, as_json, dumps, human
 from holdall.cli.progress import Meter
 from holdall.errors import DeleteRefusedError, StoreError, StoreUnavailableError, UnsupportedOperation
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Layer
 from holdall.store import Info, Store
 
 if TYPE_CHECKING:
@@ -268,12 +269,11 @@ def transfer(
     _check_compare(wishes.compare)
     output = Output()
     with (
-        opened_at(source) as first,
+        _read_from(source) as first,
         opened_at(target) as second,
         Meter(name, blobs=True) as meter,
         _failures_told(meter),
     ):
-        _check_there(first, source)
         meter.soon()
         try:
             result = act(
@@ -358,8 +358,7 @@ def _verify(
 
     _check_places(context, "verify", place)
     output = Output()
-    with opened_at(place) as store, Meter("verify", blobs=True) as meter, _failures_told(meter):
-        _check_there(store, place)
+    with _read_from(place) as store, Meter("verify", blobs=True) as meter, _failures_told(meter):
         meter.soon()
         report = verify_store(store, prefix=prefix, glob=glob, jobs=jobs, progress=meter.reached)
         meter.hide()
@@ -387,8 +386,7 @@ def _differences(
     _check_compare(compare)
     output = Output()
     compared = different = failed = 0
-    with opened_at(source) as first, opened_at(target) as second, Meter(name, blobs=True) as meter:
-        _check_there(first, source)
+    with _read_from(source) as first, opened_at(target) as second, Meter(name, blobs=True) as meter:
 
         def seen(_: Info) -> bool:
             nonlocal compared
@@ -468,14 +466,37 @@ def _check_compare(compare: str) -> None:
         raise UsageFault(f"--compare is one of {', '.join(_WAYS)}, not {compare!r}")
 
 
-def _check_there(store: Store, place: str) -> None:
-    """Refuse to read from a folder or a file that isn't there.
+@contextmanager
+def _read_from(place: str) -> Generator[Store]:
+    """The store at a place, unless that is a folder or a file that isn't there.
 
-    Python takes it for a store without blobs, which it is. In a crontab it is a path that was mistyped or
+    Python takes such for a store without blobs, which it is. In a crontab it is a path that was mistyped or
     moved, and a backup that does nothing must not look like one that had nothing to do.
     """
-    while isinstance(store, Transparent):
-        store = store._store  # pyright: ignore[reportPrivateUsage]
+    scheme, _, location = address(place).partition("://")
+    # To open it makes a repository.
+    if scheme.lower() == "git+file":
+        _check_path(os.path.expanduser(unquote(location.partition("?")[0])), place)
+    with opened_at(place) as store:
+        _check_there(store, place)
+        yield store
+
+
+def _check_there(store: Store, place: str) -> None:
+    if isinstance(store, Layer):
+        from holdall.layers.caching import CachingStore
+
+        below = store._below  # pyright: ignore[reportPrivateUsage]
+        if isinstance(store, CachingStore):
+            below = below[:1]
+        for number, each in enumerate(below):
+            try:
+                _check_there(each, place)
+                return  # one of several replicas is enough
+            except StoreUnavailableError:
+                if number + 1 == len(below):
+                    raise
+        return
     # Elsewhere a path may be another host's.
     if not type(store).__module__.startswith("holdall.stores."):
         return
@@ -483,8 +504,23 @@ def _check_there(store: Store, place: str) -> None:
         path = store._settings().get("path")  # pyright: ignore[reportPrivateUsage]
     except UnsupportedOperation:
         return
-    if isinstance(path, str) and not os.path.lexists(path):
+    if isinstance(path, str):
+        _check_path(path, place)
+
+
+def _check_path(path: str, place: str) -> None:
+    if not _exists(path):
         raise StoreUnavailableError(f"there is nothing at {path!r}, where {place} is to be read")
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)  # through links: one to a disk that isn't mounted leads nowhere
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # the store says it better
+    return True
 
 
 def _check_places(context: typer.Context, name: str, *places: str) -> None:

@@ -128,7 +128,10 @@ def _input(file: str | None, *, asked: bool) -> BinaryIO:
 
 
 def _chunks(source: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: source.read(CHUNK), b"")
+    while piece := source.read(CHUNK):
+        yield piece
+        if len(piece) < CHUNK:
+            return  # a terminal would have to be told twice that this was all
 
 
 def _size(source: BinaryIO) -> int | None:

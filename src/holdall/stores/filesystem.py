@@ -45,6 +45,8 @@ _log = logging.getLogger("holdall")
 # A first read of this size takes most blobs whole, without asking for their size before.
 _GUESS = 1 << 16
 _STALE = 3600.0
+_TOLD = 1000
+"""Of how many files a store says that they are no blobs."""
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 _open_latches: set[int] = set()
@@ -142,6 +144,7 @@ class FilesystemStore(Store):
         self._flat = False
         """Whether plain keys are known to be spelled as themselves."""
         self._local = threading.local()
+        self._left_out: set[str] = set()
         self._base = os.path.realpath(self._given).rstrip("/") + "/"
         try:
             found = os.stat(self._base[:-1] or "/")
@@ -201,9 +204,9 @@ class FilesystemStore(Store):
     def _stat(self, path: str) -> os.stat_result | None:
         """What stat(2) says of the blob at a path; None if there is none."""
         folder = path.rfind("/")
-        if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
-            return None
         try:
+            if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
+                return None
             found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -327,8 +330,11 @@ class FilesystemStore(Store):
             path = self._base + key
         else:
             path = self._path(key)
-            if has_link(path[: path.rfind("/")], len(self._base)):
-                return super().put(key, data)
+            try:
+                if has_link(path[: path.rfind("/")], len(self._base)):
+                    return super().put(key, data)
+            except OSError:
+                return super().put(key, data)  # which tells what is wrong
         if latch.generation != _generation:
             return super().put(key, data)
         folder = latch.fd
@@ -577,8 +583,10 @@ class FilesystemStore(Store):
             for name in run.names:
                 try:
                     found = os.lstat(run.folder + run.odd.get(name, name))
-                except OSError:
+                except (FileNotFoundError, NotADirectoryError):
                     continue  # deleted since its folder was read
+                except OSError as error:
+                    raise _failed(error, "list") from error
                 if stat.S_ISREG(found.st_mode):
                     yield describe(run.above + name, found)
 
@@ -607,8 +615,10 @@ class FilesystemStore(Store):
                 continue
             try:
                 found = os.lstat(path)
-            except OSError:
-                continue
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # deleted since its folder was read
+            except OSError as error:
+                raise _failed(error, "list") from error
             if stat.S_ISREG(found.st_mode):
                 yield describe(key, found)
 
@@ -716,11 +726,17 @@ class FilesystemStore(Store):
             return
         segment = segment_of([name], bool(self._fold))
         if segment is None:
-            _log.debug("%r is no blob: its name can't be a key", folder + name)
+            self._leave_out(folder + name)
         elif is_folder:
             yield segment + "/", name + "/"
         else:
             yield segment, name
+
+    def _leave_out(self, path: str) -> None:
+        """Say once of a file that it is none of the blobs: a backup should not lack it in silence."""
+        if path not in self._left_out and len(self._left_out) < _TOLD:
+            self._left_out.add(path)
+            _log.warning("%r is no blob and is left out: its name can't be a key", path)
 
     def _long(self, folder: str, names: list[str]) -> Iterator[tuple[str, str]]:
         """What goes on in a folder because its name is too long for one."""

@@ -244,8 +244,8 @@ class Journal:
         try:
             with self._lock:
                 run = self._connection.execute
-                run("BEGIN IMMEDIATE")
                 try:
+                    run("BEGIN IMMEDIATE")
                     for sql, rows in statements:
                         if rows:
                             self._connection.executemany(sql, rows)

@@ -58,7 +58,13 @@ def _named(value: object) -> object:
 
 
 def refuse_overlap(
-    source: Store, target: Store, selection: Selection, journal: str | None, *, deep: bool = False
+    source: Store,
+    target: Store,
+    selection: Selection,
+    journal: str | None,
+    *,
+    deep: bool = False,
+    deletes: bool = False,
 ) -> None:
     """Refuse a transfer whose writes would be among what it reads, where that can be seen.
 
@@ -90,6 +96,9 @@ def refuse_overlap(
             )
     if source_root == _FILES and (file := _path(target)):
         _refuse_inside(source_path, file, selection, "the target", "the source")
+    if deletes and target_root == _FILES:
+        for file in _places(source):
+            _refuse_inside(target_path, file, selection, "the source", "the target")
     if journal is not None:
         for root, path, name in (
             (source_root, source_path, "the source"),
@@ -100,8 +109,11 @@ def refuse_overlap(
 
 
 def _refuse_inside(folder: str, file: str, selection: Selection, what: str, where: str) -> None:
+    meant, held = folder + selection.prefix, file + "/"
     for name in (file, f"{file}-wal"):
-        if name.startswith(folder) and selection.selects(name[len(folder) :]):
+        if (name.startswith(folder) and selection.selects(name[len(folder) :])) or (
+            os.path.isdir(file) and (meant.startswith(held) or held.startswith(meant))
+        ):
             raise InvalidArgumentError(
                 f"{what} ({file!r}) is a file in the folder of {where}, and would be one of its blobs; "
                 "put it elsewhere"
@@ -124,6 +136,13 @@ def _region(store: Store, tail: str = "") -> tuple[object, str]:
         except OSError:
             return path, tail
         return (found.st_dev, found.st_ino), tail
+    # One server, whatever it is asked with; its keys begin with the prefix.
+    try:
+        settings = store._settings()
+    except UnsupportedOperation:
+        settings = {}
+    if isinstance(server := settings.get("server"), str):
+        return ("server", server.rpartition("@")[2]), f"{settings.get('prefix', '')}{tail}"
     return identity(store), tail
 
 
@@ -151,6 +170,24 @@ def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
     tail = store._place(tail)
     for below in store._below:
         yield from _leaves(below, tail)
+
+
+def _places(store: Store) -> Iterator[str]:
+    """The files and folders that hold a store, below all layers."""
+    if isinstance(store, Layer):
+        for below in store._below:
+            yield from _places(below)
+    elif (path := _path(store)) is not None:
+        yield path
+
+
+def has_ttl_of_its_own(store: Store) -> bool:
+    """Whether a layer decides when blobs expire, and not who puts them."""
+    if not isinstance(store, Layer):
+        return False
+    from holdall.layers.expiring import ExpiringStore
+
+    return isinstance(store, ExpiringStore) or any(map(has_ttl_of_its_own, store._below))
 
 
 def _path(store: Store) -> str | None:

@@ -175,12 +175,16 @@ class Plan:
         total = sum(_weight(step) for step in self._journal.steps())
         shards: list[list[Step]] = [[]]
         done = 0
+        # A delete is kept back if a copy of its size failed, which only its own shard knows.
+        deleted = {step.size for step in self._journal.steps(Kind.DELETE) if step.size}
+        homes: dict[int, int] = {}
         for step in self._journal.steps():
             weight = _weight(step)
             # A step goes to the part in which its middle lies.
             if shards[-1] and done + weight / 2 >= total * len(shards) / count and len(shards) < count:
                 shards.append([])
-            shards[-1].append(step)
+            last = len(shards) - 1
+            shards[homes.setdefault(step.size, last) if step.size in deleted else last].append(step)
             done += weight
         return [Shard(self.source, self.target, self._rules, steps) for steps in shards if steps]
 

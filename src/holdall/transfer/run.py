@@ -28,7 +28,7 @@ from holdall.transfer.compare import Compare, Difference, Selection, judge, pair
 from holdall.transfer.fork import Fork, can_fork
 from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
 from holdall.transfer.options import Progress
-from holdall.transfer.place import identity, refuse_overlap
+from holdall.transfer.place import has_ttl_of_its_own, identity, refuse_overlap
 from holdall.transfer.plan import Kind, Plan, Rules, Shard, Step
 from holdall.transfer.report import Report
 from holdall.transfer.spread import JOBS, Stopped, spread
@@ -123,7 +123,9 @@ class Job:
             target._need(Can.DELETE, "delete, which a sync does; give delete=False to copy only")
         if kind == "move":
             source._need(Can.DELETE, "delete, which a move does")
-        refuse_overlap(source, target, self._selection, self._journal, deep=kind == "move")
+        refuse_overlap(
+            source, target, self._selection, self._journal, deep=kind == "move", deletes=kind != "copy"
+        )
 
     def limit(self, max_delete: float) -> None:
         """How much may be deleted: a float is a share, an int a count."""
@@ -147,7 +149,7 @@ class Job:
                 journal.restart({})
                 resumed = False
             if not resumed:
-                if self._kind == "sync" and not self._began(journal.fact("cursor")):
+                if self._kind != "verify" and not self._began(journal):
                     journal.restart({})
                 self._list(journal, journal)
             # A run that goes on may have been allowed less than the one that was killed.
@@ -312,6 +314,11 @@ class Job:
         if self._known and known is not None and known.kept:
             equal = known.pairs(self._selection.prefix, cursor)
         known_key, *etags = next(equal, _NONE)
+        expires = (
+            self._compare in ("auto", "content")
+            and Can.EXPIRE in self._source.can & self._target.can
+            and not has_ttl_of_its_own(self._target)
+        )
         for one, other in pairs(self._source, self._target, self._selection, cursor):
             if one is None:
                 yield Kind.DELETE, cast(Info, other).key, None, other
@@ -326,6 +333,8 @@ class Job:
                     known_key, *etags = next(equal, _NONE)
                 if known_key == key and etags == [one.etag, other.etag]:
                     verdict = True
+            if expires and not _expire_alike(one, other):
+                verdict = False
             yield (Kind.COMPARE if verdict is None else None if verdict else Kind.COPY), key, one, other
 
     def _guard(self, journal: Journal) -> None:
@@ -344,11 +353,17 @@ class Job:
             selected=selected,
         )
 
-    def _began(self, cursor: str) -> bool:
+    def _began(self, journal: Journal) -> bool:
         """Whether the source still has anything of what a killed run listed: one that is empty since then,
         such as a disk that isn't mounted, would seem to lack the rest only, little enough to be deleted."""
-        first = next(self._selection.scan(self._source, ""), None) if cursor else None
-        return not cursor or (first is not None and first.key <= cursor)
+        cursor = journal.fact("cursor")
+        if not cursor:
+            return True
+        stores = [self._source] if self._kind == "sync" else []
+        if journal.fact("counts")["selected"] and Can.LIST in self._target.can:
+            stores.append(self._target)
+        firsts = [next(self._selection.scan(store, ""), None) for store in stores]
+        return all(first is not None and first.key <= cursor for first in firsts)
 
     def _kept(self, journal: Journal) -> bool:
         """Whether the target still holds what a killed run put there: some of it is looked for."""
@@ -565,6 +580,13 @@ def _withheld(step: Step, failed: dict[int, str]) -> Outcome | None:
         key=step.key,
     )
     return Outcome(step, Status.FAILED, error=error)
+
+
+def _expire_alike(one: Info, other: Info) -> bool:
+    """Whether two blobs expire at the same moment, or never: what was copied does a little later."""
+    if one.expires is None or other.expires is None:
+        return one.expires is other.expires
+    return abs((one.expires - other.expires).total_seconds()) < 2
 
 
 def _units(steps: Iterator[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:

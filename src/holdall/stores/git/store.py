@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -262,12 +263,14 @@ class GitStore(Store):
     def _stat(self, entry: Entry) -> os.stat_result | None:
         path = self._base + entry.path
         folder = path.rfind("/")
-        if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
-            return None
         try:
+            if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
+                return None
             found = os.lstat(path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise failed(error, "read") from error
         return found if stat.S_ISREG(found.st_mode) else None
 
     def _opened(self, key: str) -> tuple[int, Info]:
@@ -314,6 +317,8 @@ class GitStore(Store):
                 raise BlobNotFoundError(key=key)
             fd = open_file(self._base + entry.path, READ)
             found = os.fstat(fd) if fd >= 0 else None
+            if fd < 0 and -fd not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise failed(OSError(-fd, os.strerror(-fd)), "read")
             if found is not None and entry.is_clean(found) and stat.S_ISREG(found.st_mode):
                 return fd, self._described(key, entry, found)
             # A checkout may be half-way through it.
