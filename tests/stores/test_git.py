@@ -566,6 +566,21 @@ def test_a_blob_that_may_not_be_looked_at_is_not_absent() -> None:
         succeeds(forked(work))
 
 
+def test_attributes_that_are_put_with_a_file_say_what_git_keeps_of_it(tmp_path: Path) -> None:
+    store = GitStore(tmp_path)
+    store.put_many({"d/.gitattributes": b"b -text\n", "a": b"0\r\n", "d/b": b"0\r\n"})
+    assert store.at("HEAD")["a"] == b"0\r\n"
+    blobs = {".gitattributes": b"* text eol=crlf\n", "a": b"1\r\n", "d/a": b"1\r\n", "d/b": b"1\r\n"}
+    store.put_many(blobs)
+    check(tmp_path)
+    past = store.at("HEAD")
+    assert (past["a"], past["d/a"], past["d/b"]) == (b"1\n", b"1\n", b"1\r\n")
+    assert {key: store[key] for key in blobs} == blobs
+    store.put_many({"d/.gitattributes": b"", "d/b": b"2\r\n"})
+    check(tmp_path)
+    assert store.at("HEAD")["d/b"] == b"2\n"
+
+
 def test_hooks_are_asked(tmp_path: Path) -> None:
     store = GitStore(tmp_path)
     store["a"] = b"1"

@@ -1,10 +1,11 @@
-"""The files of a commit as they look in a work tree."""
+"""Files and the attributes that come with them, which the work tree doesn't have yet."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ from holdall.stores.git.program import Git
 
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
+    from holdall.stores.git.worktree import Draft
 
-__all__ = ["checked_out"]
+__all__ = ["checked_out", "converted_together"]
 
 _ATTRIBUTES = ".gitattributes"
 
@@ -41,14 +43,12 @@ def checked_out(
     with tempfile.TemporaryDirectory(prefix="holdall-") as place:
         git = repository.git
         if is_other:
-            # A work tree that holds the files of attributes alone, and an index of nothing.
             for name, oid in attributes.items():
                 if oid is not None:
                     os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
                     with open(f"{place}/{name}", "wb") as file:
                         file.write(objects.read(oid))
-            places = {"GIT_DIR": repository.private, "GIT_WORK_TREE": place}
-            git = Git(place, git.timeout, durable=False, GIT_INDEX_FILE=f"{place}/none", **places)
+            git = _with_attributes(repository, place)
         converted: set[str] = set()
         if any(attributes.values()) or repository.configuration.converts_elsewhere():
             converted = repository.configuration.converted(git, paths)
@@ -62,6 +62,35 @@ def checked_out(
                 yield objects.read(oid)
 
         yield contents
+
+
+def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> dict[str, Draft]:
+    """Drafts as the files of attributes among them want them.
+
+    Args:
+        repository: Where they will be.
+        drafts: By their paths.
+    """
+    with tempfile.TemporaryDirectory(prefix="holdall-") as place:
+        for name in {path[: end + 1] + _ATTRIBUTES for path in drafts for end in _ends(path)}:
+            source = drafts[name].path if name in drafts else f"{repository.top}/{name}"
+            if os.path.isfile(source):
+                os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
+                shutil.copyfile(source, f"{place}/{name}")
+        git = _with_attributes(repository, place)
+        converted = repository.configuration.converted(git, drafts)
+        return {
+            path: draft._replace(
+                oid=repository.convert(draft.path, path, draft.size, git) if path in converted else draft.raw
+            )
+            for path, draft in drafts.items()
+        }
+
+
+def _with_attributes(repository: Repository, place: str) -> Git:
+    """A git whose work tree holds files of attributes alone, and whose index nothing."""
+    places = {"GIT_DIR": repository.private, "GIT_WORK_TREE": place}
+    return Git(place, repository.git.timeout, durable=False, GIT_INDEX_FILE=f"{place}/none", **places)
 
 
 def _ends(path: str) -> Iterator[int]:

@@ -253,7 +253,7 @@ class Repository:
                 else:
                     raw = self.objects.write_file(fd, size)
                 if oid is None:
-                    oid = self._converted(name, path, size) if self.converts(path) else raw
+                    oid = self.convert(name, path, size, self.git) if self.converts(path) else raw
                 stamp = new_stamp()
                 os.utime(fd, ns=(stamp, stamp))
                 if self.durable:
@@ -267,10 +267,17 @@ class Repository:
                 raise failed(error, "write") from error
             raise
 
-    def _converted(self, draft: str, path: str, size: int) -> bytes:
-        """The blob that git makes of a draft by the attributes of its path."""
+    def convert(self, draft: str, path: str, size: int, git: Git) -> bytes:
+        """The blob that a git makes of a draft by the attributes of its path.
+
+        Args:
+            draft: The draft's own path.
+            path: Where it will lie.
+            size: Of the draft, in bytes.
+            git: In the folder with the attributes.
+        """
         with open(draft, "rb") as file:
-            said = self.git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
+            said = git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
         oid = bytes.fromhex(said.strip().decode())
         told = _pointer(self.objects.read(oid)) if self.objects.size(oid) < _POINTER else None
         if told and int(told[1]) != size:

@@ -22,6 +22,7 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.stores.git.checkout import converted_together
 from holdall.stores.git.files import failed
 from holdall.stores.git.names import key_of, path_of
 from holdall.stores.git.repository import Moved, Repository
@@ -399,6 +400,13 @@ class GitStore(Store):
                     self._repository.drop(drafts[key])
                 drafts[key] = draft
                 order.append(key)
+            if any(key.endswith(".gitattributes") for key in drafts):
+                paths = {key: self._path_of(key) for key in drafts}
+                try:
+                    made = converted_together(self._repository, {paths[key]: drafts[key] for key in drafts})
+                except OSError as error:
+                    raise failed(error, "write") from error
+                drafts = {key: made[path] for key, path in paths.items()}
             infos = self._commit([(key, draft, ANY) for key, draft in drafts.items()]) if drafts else []
         finally:
             for draft in drafts.values():
@@ -429,10 +437,13 @@ class GitStore(Store):
             finally:
                 self._repository.drop(draft)
 
+    def _path_of(self, key: str) -> str:
+        entry = self._repository.index().entries.get(key)
+        return path_of(key, self._repository.fold) if entry is None else entry.path
+
     def _draft(self, key: str, body: Body) -> Draft:
         self._repository.configuration.learn()
-        entry = self._repository.index().entries.get(key)
-        path = path_of(key, self._repository.fold) if entry is None else entry.path
+        entry, path = self._repository.index().entries.get(key), self._path_of(key)
         if entry is None and self._repository.configuration.is_ignored(path):
             raise InvalidKeyError(
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
