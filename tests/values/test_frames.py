@@ -213,6 +213,22 @@ def test_a_polars_frame_of_objects_is_refused() -> None:
         serializer.encode(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
 
 
+def test_a_small_frame_starts_no_thread_of_arrow() -> None:
+    """A process that ends just after these began may be aborted."""
+    code = """
+import os
+import pandas as pd
+from holdall.values.frames import ParquetSerializer
+import pyarrow.parquet
+frame = pd.DataFrame({"a": [1, 2], "s": ["x", "y"]}, index=[3, 4])
+before = len(os.listdir("/proc/self/task"))
+serializer = ParquetSerializer()
+assert serializer.decode(b"".join(serializer.encode(frame))).equals(frame)
+assert len(os.listdir("/proc/self/task")) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 FORK = """
 import os, sys
 import pandas as pd

@@ -90,13 +90,17 @@ class ParquetSerializer:
         arrow = _arrow()
         parquet = needed("pyarrow.parquet", "frames", "Parquet")
         try:
-            table = parquet.read_table(
-                arrow.BufferReader(arrow.py_buffer(data)), page_checksum_verification=True, use_threads=True
-            )
+            source = arrow.BufferReader(arrow.py_buffer(data))
+            with parquet.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file:
+                table = file.read(use_threads=len(data) > _LARGE)
             return _frame(table)
         except (arrow.ArrowException, *_FAULTS) as error:
             raise SerializationError(f"this is no Parquet file: {_one_line(error)}") from error
 
+
+_LARGE: Final = 16 << 20
+"""Bytes from which on threads of Arrow help: a process that ends just after it used them may be aborted, see
+https://github.com/apache/arrow/issues/34314."""
 
 # What pyarrow, pandas and polars raise of their own is one of these too.
 _FAULTS: Final = (
@@ -307,7 +311,7 @@ def _frame(table: Any) -> Any:
         table = table.cast(ipc.read_schema(_arrow().py_buffer(b64decode(said["schema"]))))
     if kind == "pandas":
         needed("pandas", "frames", "a pandas frame")
-        frame = table.to_pandas()
+        frame = table.to_pandas(use_threads=table.nbytes > _LARGE)
         if "freq" in said:
             frame.index.freq = said["freq"]
         if "freq of columns" in said:
