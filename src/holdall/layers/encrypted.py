@@ -338,7 +338,15 @@ class EncryptedStore(Transparent):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         plain = {self._below_key(key): key for key in keys}
-        for below, stored in self._store._get_many(plain):
+        found = self._store._get_many(plain)
+        while True:
+            try:
+                below, stored = next(found)
+            except StopIteration:
+                return
+            except StoreError as error:
+                error.key = plain.get(error.key or "", error.key)
+                raise
             key = plain[below]
             yield key, bytes(gathered(self._stream(key, len(stored), iter((stored,)))))
 
