@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -556,3 +556,16 @@ def test_threads_share_a_store() -> None:
             assert store.get_range(key, size // 2) == DATA[size // 2 : size]
 
     race(*(partial(work, f"{number}") for number in range(6)))
+
+
+def test_an_error_below_many_keys_names_the_key() -> None:
+    class Away(MemoryStore):
+        def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+            for key in keys:
+                raise StoreUnavailableError("nobody answers", key=key)
+            yield "", b""
+
+    store = EncryptedStore(Away(), bytes(32), names=bytes(32))
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.get_many(["a/secret"])
+    assert caught.value.key == "a/secret"
