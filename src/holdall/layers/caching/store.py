@@ -16,7 +16,7 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
-from holdall.keys import check_prefix
+from holdall.keys import check_key, check_prefix
 from holdall.layers.caching.back import Back
 from holdall.layers.caching.shelf import CacheStats, Shelf, clean_name
 from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
@@ -107,6 +107,7 @@ class CachingStore(Layer):
         _check_count("jobs", jobs)
         self._max_bytes, self._sync_on_close, self._jobs = max_bytes, bool(sync_on_close), jobs
         self._source, self._cache = store, cache
+        self._narrow = type(store)._checked is not Store._checked
         self._check_cache()
         self._shelf = Shelf(cache, max_bytes)
         self._back: Back | None = None
@@ -269,8 +270,8 @@ class CachingStore(Layer):
     def _checked(self, key: object) -> str:
         if self._closed:
             raise self._closed_error()
-        # The source knows what it has room for.
-        return self._source._checked(key)
+        # Some sources have room for less than others.
+        return self._source._checked(key) if self._narrow else check_key(key)
 
     # --- the primitives, by mode ---
 
