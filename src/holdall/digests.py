@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, MissingDependencyError
 from holdall.store import Info, Store
 
-__all__ = ["Hash", "digest", "hasher"]
+__all__ = ["Hash", "digest", "hasher", "read_digest"]
 
 
 class Hash(Protocol):
@@ -72,7 +72,7 @@ def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str
     >>> info.size, sha256[:8]
     (3, 'ba7816bf')
     """
-    made = hasher(algorithm)
+    hasher(algorithm)  # a name that nobody knows is refused before the store is asked
     try:
         known = store._digest(key, algorithm)
         if known is not None:
@@ -80,10 +80,30 @@ def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str
             before = store._info(key)
             if store._digest(key, algorithm) == known and store._info(key).etag == before.etag:
                 return before, known
-        info, pieces = store._read(key, 0, None)
+        return read_digest(store, key, algorithm)
     except BlobNotFoundError as error:
         error.key = key
         raise
+
+
+def read_digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str]:
+    """The digest of what a store gives, whatever it has recorded: that stays when the bytes rot.
+
+    Args:
+        store: Where.
+        key: Which; it was checked, as for a primitive.
+        algorithm: As `hasher` takes it.
+
+    Raises:
+        BlobNotFoundError: No blob has this key.
+        IntegrityError: The store gave fewer or more bytes than it said there are.
+
+    >>> from holdall import MemoryStore
+    >>> read_digest(MemoryStore({"a": b"abc"}), "a")[1][:8]
+    'ba7816bf'
+    """
+    made = hasher(algorithm)
+    info, pieces = store._read(key, 0, None)
     size = 0
     for piece in pieces:
         made.update(piece)

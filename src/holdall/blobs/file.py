@@ -27,7 +27,9 @@ def _local(path: Any) -> str | None:
 
 def _check(path: Any, method: str) -> None:
     if not hasattr(path, method):
-        raise InvalidArgumentError(f"a {type(path).__name__} has no {method}")
+        raise InvalidArgumentError(
+            f"a {type(path).__name__} has no {method}; give a path that has it, or a str"
+        )
 
 
 def suffix_of(path: Any) -> str:

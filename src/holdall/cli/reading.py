@@ -15,7 +15,7 @@ from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
 from holdall.cli.options import Json, Key, Keys, StoreOption, opened
 from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
 from holdall.cli.progress import Meter
-from holdall.errors import BlobNotFoundError
+from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
 from holdall.store import Can, Info, Store
 
@@ -111,7 +111,7 @@ def get(
     if to == "":
         raise UsageFault("--output needs the name of a file")
     with opened(context, store) as source:
-        if to is None or to == "-":
+        if to is None or to == "-" or _descriptor(to) == 1:
             output = Output()
             for chunk in source.chunks(key):
                 output.write(chunk)
@@ -123,8 +123,15 @@ def _to_file(source: Store, key: str, name: str) -> None:
     from tempfile import mkstemp
 
     if (number := _descriptor(name)) is not None:
-        with open(number, "wb", closefd=False) as device:
-            device.writelines(source.chunks(key))
+        try:
+            with open(number, "wb", closefd=False) as device:
+                device.writelines(source.chunks(key))
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise UsageFault(
+                f"can't write {name!r}: {describe(OSError(error.errno, error.strerror))}"
+            ) from error
         return
     # The file behind a symbolic link is replaced, not the link.
     path = os.path.realpath(name)

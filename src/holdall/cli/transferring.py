@@ -492,7 +492,7 @@ def _check_there(store: Store, place: str) -> None:
         for number, each in enumerate(below):
             try:
                 _check_there(each, place)
-                return  # one of several replicas is enough
+                return  # one of several replicas is enough; and nothing may have been put along a route yet
             except StoreUnavailableError:
                 if number + 1 == len(below):
                     raise
@@ -510,7 +510,10 @@ def _check_there(store: Store, place: str) -> None:
 
 def _check_path(path: str, place: str) -> None:
     if not _exists(path):
-        raise StoreUnavailableError(f"there is nothing at {path!r}, where {place} is to be read")
+        raise StoreUnavailableError(
+            f"there is nothing at {path!r}, where {place} is to be read; look at the path, and whether its "
+            "disk is mounted"
+        )
 
 
 def _exists(path: str) -> bool:
@@ -519,7 +522,7 @@ def _exists(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        pass  # the store says it better
+        return True  # it is there, and the store says what is wrong with it
     return True
 
 

@@ -15,7 +15,7 @@ from functools import cached_property, partial, reduce
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from holdall.digests import hasher
+from holdall.digests import read_digest
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
@@ -800,7 +800,7 @@ class FanoutStore(Layer):
             # What the arbiter has and can't give would be read elsewhere and refused here for ever.
             try:
                 self._call(self._first, partial(_digested, key, self._stores[self._first]))
-            except Exception as error:
+            except Exception as error:  # a replica may be anybody's store
                 raise _typed(self._first, error) from error
             with self._mutex:
                 self._poor.pop(key, None)
@@ -1119,18 +1119,10 @@ def _one(iterator: Iterator[T]) -> Iterator[T]:
 
 
 def _digested(key: str, store: Store) -> tuple[Info, str] | None:
-    """The digest of what is read: one that is recorded with a blob stays when its bytes rot."""
     try:
-        info, pieces = store._read(key, 0, None)
+        return read_digest(store, key)
     except BlobNotFoundError:
         return None
-    made, size = hasher(), 0
-    for piece in pieces:
-        made.update(piece)
-        size += len(piece)
-    if size != info.size:
-        raise IntegrityError(f"the store gave {size} bytes of a blob of {info.size}", key=key)
-    return info, made.hexdigest()
 
 
 def _opened(

@@ -115,7 +115,7 @@ def _refuse_inside(folder: str, file: str, selection: Selection, what: str, wher
             os.path.isdir(file) and (meant.startswith(held) or held.startswith(meant))
         ):
             raise InvalidArgumentError(
-                f"{what} ({file!r}) is a file in the folder of {where}, and would be one of its blobs; "
+                f"{what} ({file!r}) lies in the folder of {where}, and would be among its blobs; "
                 "put it elsewhere"
             )
 

@@ -354,8 +354,9 @@ class Job:
         )
 
     def _began(self, journal: Journal) -> bool:
-        """Whether the source still has anything of what a killed run listed: one that is empty since then,
-        such as a disk that isn't mounted, would seem to lack the rest only, little enough to be deleted."""
+        """Whether the stores still have anything of what a killed run listed. A source that is empty since
+        then, such as a disk that isn't mounted, would seem to lack the rest only, little enough to be
+        deleted; a target that was emptied would not get back what was equal."""
         cursor = journal.fact("cursor")
         if not cursor:
             return True
