@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 
 def forked(task: Callable[[], object]) -> int:
@@ -26,12 +28,25 @@ def forked(task: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def become_nobody() -> None:
-    """Give up the rights of root, for whom the modes of files mean nothing."""
-    if os.getuid() == 0:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+def succeeds_as_nobody(task: Callable[[Path], object]) -> None:
+    """Carry out a task in a child without the rights of root, for whom the modes of files mean nothing.
+
+    Args:
+        task: It is given a folder of its own, which is its home, too.
+    """
+
+    def work() -> None:
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        os.umask(0o022)
+        os.environ["HOME"] = name
+        task(Path(name))
+
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        succeeds(forked(work))
 
 
 def succeeds(pid: int) -> None:

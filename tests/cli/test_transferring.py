@@ -260,7 +260,7 @@ def test_another_transfer_has_another_journal(command, tmp_path):
     (tmp_path / "notes").write_text("no journal" * 1000)
     assert "is no journal" in command.error("sync", "s", "t", "--journal", "notes", code=2)
     assert (tmp_path / "notes").read_text() == "no journal" * 1000
-    assert "would be one of its blobs" in command.error("sync", "s", "t", "--journal", "s/j", code=2)
+    assert "would be among its blobs" in command.error("sync", "s", "t", "--journal", "s/j", code=2)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

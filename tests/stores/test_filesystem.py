@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.forks import become_nobody, forked, succeeds
+from tests.forks import succeeds_as_nobody
 
 from holdall import (
     ABSENT,
@@ -546,8 +546,7 @@ def test_an_interrupt_as_its_file_is_made_leaves_no_file(
 def test_a_folder_that_may_not_be_searched_is_told() -> None:
     """A copy of the rest would look like one of all."""
 
-    def work() -> None:
-        become_nobody()
+    def work(folder: Path) -> None:
         store = FilesystemStore(folder / "store")
         store.put_many({"a": b"0", "d/e/f": b"1", "d/g": b"2"})
         (folder / "store" / "d").chmod(0o600)
@@ -562,10 +561,7 @@ def test_a_folder_that_may_not_be_searched_is_told() -> None:
         (folder / "store" / "d").chmod(0o700)
         assert dict(store.items()) == {"a": b"0", "d/e/f": b"1", "d/g": b"2"}
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)
-        succeeds(forked(work))
+    succeeds_as_nobody(work)
 
 
 def test_a_file_whose_name_is_no_key_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

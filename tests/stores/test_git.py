@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.forks import become_nobody, forked, succeeds
+from tests.forks import forked, succeeds, succeeds_as_nobody
 
 from holdall import (
     ABSENT,
@@ -510,10 +509,7 @@ def test_a_blob_and_one_below_it_in_one_commit_are_refused(tmp_path: Path, keys:
 def test_a_folder_that_may_not_be_written_to_stops_the_whole_commit() -> None:
     """Half of a commit would wait for ever for the other half."""
 
-    def work() -> None:
-        become_nobody()
-        os.umask(0o022)
-        os.environ["HOME"] = str(folder)
+    def work(folder: Path) -> None:
         store = GitStore(folder / "tree", author="Ann <ann@example.org>")
         store.put_many({"locked/old": b"0", "b": b"1"})
         os.chmod(folder / "tree" / "locked", 0o555)
@@ -530,18 +526,13 @@ def test_a_folder_that_may_not_be_written_to_stops_the_whole_commit() -> None:
         assert dict(store.items()) == {"locked/old": b"0", "b": b"2"}
         check(folder / "tree")
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)
-        succeeds(forked(work))
+    succeeds_as_nobody(work)
 
 
 def test_a_blob_that_may_not_be_looked_at_is_not_absent() -> None:
     """A mirror would delete it from the backup."""
 
-    def work() -> None:
-        become_nobody()
-        os.environ["HOME"] = str(folder)
+    def work(folder: Path) -> None:
         store = GitStore(folder / "tree", author="Ann <ann@example.org>")
         store.put_many({"a": b"0", "d/e/f": b"1", "d/g": b"2"})
         (folder / "tree" / "a").chmod(0o000)
@@ -560,10 +551,7 @@ def test_a_blob_that_may_not_be_looked_at_is_not_absent() -> None:
         (folder / "tree" / "a").chmod(0o600)
         assert dict(store.items()) == {"a": b"0", "d/e/f": b"1", "d/g": b"2"}
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)
-        succeeds(forked(work))
+    succeeds_as_nobody(work)
 
 
 def test_attributes_that_are_put_with_a_file_say_what_git_keeps_of_it(tmp_path: Path) -> None:

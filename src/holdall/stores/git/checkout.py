@@ -74,7 +74,8 @@ def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> d
     with tempfile.TemporaryDirectory(prefix="holdall-") as place:
         for name in {path[: end + 1] + _ATTRIBUTES for path in drafts for end in _ends(path)}:
             source = drafts[name].path if name in drafts else f"{repository.top}/{name}"
-            if os.path.isfile(source):
+            # A link says nothing to git here, wherever it leads.
+            if os.path.isfile(source) and not os.path.islink(source):
                 os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
                 shutil.copyfile(source, f"{place}/{name}")
         git = _with_attributes(repository, place)
