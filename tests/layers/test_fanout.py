@@ -1116,35 +1116,46 @@ def test_repair_tells_what_it_could_not_mend() -> None:
 def test_repair_streams() -> None:
     import tracemalloc
 
-    pieces = random.Random(4).randbytes(MIB) * 32
-    store = FanoutStore([MemoryStore({"a": pieces}), Discarding()])
+    piece = random.Random(4).randbytes(MIB)
+    thin = Thin(piece)
+    store = FanoutStore([MemoryStore({"a": piece * 32}), thin])
     tracemalloc.start()
-    store.repair(prefix="a")
+    report = store.repair(prefix="a")
     assert tracemalloc.get_traced_memory()[1] < 5 * MIB
     tracemalloc.stop()
-    assert store.replicas["1"].info("a").size == 32 * MIB
+    assert report.mended == {"a": {"1": "copied"}}
+    assert not report.failures
+    assert thin.info("a").size == 32 * MIB
+    assert not list(store.verify())
 
 
-class Discarding(Transparent):
-    """A replica that keeps the size and the digest of what it is given."""
+def test_repair_tells_of_a_replica_that_keeps_something_else() -> None:
+    thin = Thin(b"what was not given")
+    store = FanoutStore([MemoryStore({"a": b"12", "b": b""}), thin])
+    report = store.repair()
+    assert isinstance(report.failures["a"]["1"], IntegrityError)
+    assert report.mended["b"] == {"1": "copied"}
 
-    def __init__(self) -> None:
+
+class Thin(Transparent):
+    """A replica that keeps the size of what it is given, and gives a piece again and again instead."""
+
+    def __init__(self, piece: bytes) -> None:
         super().__init__(MemoryStore())
-        self.digest = ""
+        self.piece = piece
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        made, size = hashlib.sha256(), 0
-        for piece in body:
-            made.update(piece)
-            size += len(piece)
-        self.digest = made.hexdigest()
-        return super()._write(key, (b"",), expect, attributes).replace(size=size)
+        size = sum(len(piece) for piece in body)
+        return super()._write(key, (b"%d" % size,), expect, attributes).replace(size=size)
 
     def _info(self, key: str) -> Info:
-        return super()._info(key).replace(size=32 * MIB)
+        info, pieces = super()._read(key, 0, None)
+        return info.replace(size=int(b"".join(pieces)))
 
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        return self.digest or None
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        assert (start, stop) == (0, None)
+        info = self._info(key)
+        return info, (self.piece[: info.size - at] for at in range(0, info.size, len(self.piece)))
 
 
 # --- races ---

@@ -57,6 +57,7 @@ _SPARED = 10.0
 """For how many seconds."""
 _ROUNDS = 1000
 """How often a writer looks whether the replicas agree, before it takes two of them for one."""
+_NEVER = "the replicas never agree; do two of them share one medium?"
 
 
 class FanoutStore(Layer):
@@ -728,7 +729,7 @@ class FanoutStore(Layer):
                     failures[name] = error
                     others.remove(name)
         else:
-            raise StoreUnavailableError("the replicas never agree; do two of them share one medium?", key=key)
+            raise StoreUnavailableError(_NEVER, key=key)
         for name in failures:
             held.pop(name, None)
         return failures
@@ -937,6 +938,8 @@ class FanoutStore(Layer):
                         with suppress(ConcurrencyError):
                             if self._follow(key, name, witnesses, report):
                                 break
+                    else:
+                        raise StoreUnavailableError(_NEVER, key=key)
                 except Exception as error:  # noqa: BLE001 - it is told in the report
                     report.failures.setdefault(key, {})[name] = error
                     continue
@@ -972,6 +975,7 @@ class FanoutStore(Layer):
 
     def _equalize(self, key: str, rule: Rule, report: Repair) -> None:
         with self._turn(key):
+            given: dict[str, tuple[str | None, str | None]] = {}
             for _ in range(_ROUNDS):
                 found = self._digests(key)
                 failures = {name: each for name, each in found.items() if isinstance(each, Exception)}
@@ -989,17 +993,21 @@ class FanoutStore(Layer):
                 if digests[right] is None:
                     stale.reverse()
                 for name in stale:
-                    before = known[name]
+                    etag = (before := known[name]) and before[0].etag
                     try:
-                        copied, _ = self._replace(key, right, name, before and before[0].etag)
+                        if given.get(name) == (version, etag):
+                            raise IntegrityError("it was copied here, and reads as something else", key=key)
+                        given[name] = self._replace(key, right, name, etag)
                     except ConcurrencyError:
                         break
                     except Exception as error:  # noqa: BLE001 - it is told in the report
                         report.failures.setdefault(key, {})[name] = error
                         return
-                    report.note(key, name, "deleted" if copied is None else "copied")
-                    if copied != version:
+                    report.note(key, name, "deleted" if given[name][0] is None else "copied")
+                    if given[name][0] != version:
                         break
+            else:
+                report.failures.setdefault(key, {})[self._first] = StoreUnavailableError(_NEVER, key=key)
 
 
 class _Watched(Store):
