@@ -3056,7 +3056,7 @@ class StoreSuite:
         with _Workers(store, place.parent) as workers:
             workers.warm()
             for number in range(self.kills):
-                moment = rng.random() * 0.03
+                moment = rng.random() * 0.02
                 words = workers.run("write", [number], kill=moment, opened=number % 4 != 0)[0]
                 pending: dict[str, str | None] = {}
                 for word in words:
