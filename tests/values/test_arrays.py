@@ -135,6 +135,7 @@ def test_masked_arrays_keep_their_mask_and_what_is_under_it(serializer: Any) -> 
     for array in (
         np.ma.MaskedArray([1, 2, 3], mask=[0, 1, 0], fill_value=7),
         np.ma.MaskedArray([1.5, 2.5]),
+        np.ma.MaskedArray([1, 2], mask=[1, 0], hard_mask=True),
         np.ma.MaskedArray([[1, 2]], mask=[[True, True]]),
         np.ma.MaskedArray(structured, mask=[(0, 1), (1, 0)]),
         np.ma.MaskedArray(np.array(3), mask=True),
@@ -148,6 +149,7 @@ def test_masked_arrays_keep_their_mask_and_what_is_under_it(serializer: Any) -> 
         assert np.array_equal(np.ma.getmaskarray(back), np.ma.getmaskarray(array))
         assert (np.ma.getmask(back) is np.ma.nomask) == (np.ma.getmask(array) is np.ma.nomask)
         assert back.fill_value == array.fill_value
+        assert back.hardmask == array.hardmask
 
 
 def test_what_blosc2_would_change_goes_elsewhere() -> None:

@@ -243,7 +243,7 @@ class PlainNpySerializer:
     """A NumPy array in NumPy's own format, `.npy`: a header, then its memory, uncopied.
 
     Type, shape and memory order are kept, of every array but of objects. A masked array is written as three
-    arrays one after the other: its data, its mask, its fill value.
+    arrays one after the other: its data, its mask, its fill value; if the mask is hard, `True` is a fourth.
 
     See https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
@@ -312,10 +312,9 @@ def _parts(value: Any) -> list[Any]:
     numpy = _numpy()
     if type(value) is not numpy.ma.MaskedArray:
         return [value]
-    return [
-        numpy.asarray(part)
-        for part in (value.data, numpy.ma.getmask(value), numpy.asarray(value.fill_value, value.dtype))
-    ]
+    fill = numpy.asarray(value.fill_value, value.dtype)
+    hard = (True,) if value.hardmask else ()
+    return [numpy.asarray(part) for part in (value.data, numpy.ma.getmask(value), fill, *hard)]
 
 
 def _head(array: Any) -> bytes:
@@ -464,13 +463,15 @@ def _read_from(source: _Held | _Inflated) -> Any:
         return data
     mask = _read_array(source, _completed(source, more, 8))
     fill = _read_array(source, _exactly(source, 8))
-    if len(source.read(1)):
+    more = source.read(8)
+    hard = _read_array(source, _completed(source, more, 8)) if more else numpy.asarray(False)
+    if hard.shape != () or hard.dtype != bool or len(source.read(1)):
         raise SerializationError("more follows the end of this npy array")
     try:
         whole = numpy.ma.nomask if mask.shape == () and data.shape != () and not mask else mask
         if whole is not numpy.ma.nomask and mask.shape != data.shape:
             raise ValueError("the mask has another shape")
-        return numpy.ma.MaskedArray(data, mask=whole, fill_value=fill[()])
+        return numpy.ma.MaskedArray(data, mask=whole, fill_value=fill[()], hard_mask=bool(hard))
     except (ValueError, TypeError) as error:
         raise SerializationError(f"this npy array has a wrong mask: {error}") from error
 
