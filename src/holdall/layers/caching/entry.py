@@ -75,7 +75,9 @@ _MAGIC = b"hdc1"
 # expires (or NEVER) and of when it was fetched, the size of the body, and a random token.
 _FIXED = struct.Struct("<4sBBHHHqqqq8s")
 _CRC = struct.Struct("<I")
-_unpack, _unpack_crc, _KEY = _FIXED.unpack_from, _CRC.unpack_from, _FIXED.size
+_RESIDUE = 0x2144DF1C
+"""The CRC-32 of whatever ends with its own, the lowest byte first."""
+_unpack, _KEY = _FIXED.unpack_from, _FIXED.size
 NEVER = -(1 << 63)
 """When something expires that doesn't."""
 FIELD = 1 << 14
@@ -222,11 +224,7 @@ def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
         if magic != _MAGIC or kind != ENTRY or keys != len(key) or not data.startswith(key, _KEY):
             return None
         at = _KEY + keys + etags + kinds + 4
-        if (
-            len(data) - at != size + 4
-            or size > FRAME
-            or crc32(data[:-4]) != _unpack_crc(data, len(data) - 4)[0]
-        ):
+        if len(data) - at != size + 4 or size > FRAME or crc32(data) != _RESIDUE:
             return None
     except struct.error:
         return None
