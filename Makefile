@@ -16,7 +16,9 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 	@$(BIN)/python demo/demo.py
 
 test: lint programs $(VENV)/.azurite ## Lint, then run every test: units, conformance, doctests, documentation, demo.
-	PATH="$(AZURITE):$$PATH" TMPDIR=$(TESTED_IN) $(BIN)/python -m pytest -n 2
+	@folder=$$(mktemp -d -p $(TESTED_IN) holdall.XXXXXX) && chmod 755 "$$folder" \
+		&& echo "the tests' files are in $$folder, which goes if they pass" \
+		&& PATH="$(AZURITE):$$PATH" TMPDIR=$$folder $(BIN)/python -m pytest -n 2 && rm -rf "$$folder"
 
 # A disk doubles the time that tests take, so that their files lie in memory where it has room for them.
 TESTED_IN ?= $(or $(TMPDIR),$(shell df --output=avail /dev/shm 2>/dev/null | awk '$$1 + 0 > 8e6 {print "/dev/shm"}'),/tmp)
