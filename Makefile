@@ -18,12 +18,12 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 test: lint programs $(VENV)/.azurite ## Lint, then run every test: units, conformance, doctests, documentation, demo.
 	@folder=$$(mktemp -d -p $(TESTED_IN) holdall.XXXXXX) && chmod 755 "$$folder" \
 		&& echo "the tests' files are in $$folder, which goes if they pass" \
-		&& PATH="$(AZURITE):$$PATH" TMPDIR=$$folder $(BIN)/python -m pytest -n 2 && rm -rf "$$folder"
+		&& env -u PYTHONDONTWRITEBYTECODE PATH="$(AZURITE):$$PATH" TMPDIR="$$folder" $(BIN)/python -m pytest -n 2 \
+		&& rm -rf "$$folder"
 
-# A disk doubles the time that tests take, so that their files lie in memory where it has room for them.
+# Tests take half as long again where their files lie on a disk, so they lie in memory if it has room for them;
+# and a thousand processes start in them, which should find their modules compiled.
 TESTED_IN ?= $(or $(TMPDIR),$(shell df --output=avail /dev/shm 2>/dev/null | awk '$$1 + 0 > 8e6 {print "/dev/shm"}'),/tmp)
-# A thousand processes start in the tests, which find their modules compiled.
-unexport PYTHONDONTWRITEBYTECODE
 
 torch: $(VENV)/.torch ## Run the tests that need PyTorch, which takes some gigabytes.
 	$(BIN)/python -m pytest tests_torch
