@@ -87,16 +87,7 @@ def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str
 
 
 def read_digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str]:
-    """The digest of what a store gives, whatever it has recorded: that stays when the bytes rot.
-
-    Args:
-        store: Where.
-        key: Which; it was checked, as for a primitive.
-        algorithm: As `hasher` takes it.
-
-    Raises:
-        BlobNotFoundError: No blob has this key.
-        IntegrityError: The store gave fewer or more bytes than it said there are.
+    """As `digest`, of what the store gives, whatever it has recorded: that stays when the bytes rot.
 
     >>> from holdall import MemoryStore
     >>> read_digest(MemoryStore({"a": b"abc"}), "a")[1][:8]

@@ -338,17 +338,13 @@ class EncryptedStore(Transparent):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         plain = {self._below_key(key): key for key in keys}
-        found = self._store._get_many(plain)
-        while True:
-            try:
-                below, stored = next(found)
-            except StopIteration:
-                return
-            except StoreError as error:
-                error.key = plain.get(error.key or "", error.key)
-                raise
-            key = plain[below]
-            yield key, bytes(gathered(self._stream(key, len(stored), iter((stored,)))))
+        try:
+            for below, stored in self._store._get_many(plain):
+                key = plain[below]
+                yield key, bytes(gathered(self._stream(key, len(stored), iter((stored,)))))
+        except StoreError as error:
+            error.key = plain.get(error.key or "", error.key)
+            raise
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         return None

@@ -996,7 +996,9 @@ class FanoutStore(Layer):
                     etag = (before := known[name]) and before[0].etag
                     try:
                         if given.get(name) == (version, etag):
-                            raise IntegrityError("it was copied here, and reads as something else", key=key)
+                            raise IntegrityError(
+                                "it was copied here, and reads as something else; check the medium", key=key
+                            )
                         given[name] = self._replace(key, right, name, etag)
                     except ConcurrencyError:
                         break
