@@ -165,13 +165,20 @@ def test_info_of_the_store(holdall):
 
 def test_a_reader_that_goes_away_ends_it_silently(holdall):
     holdall("put", "big", stdin=bytes(4 << 20))
-    for command in (["get", "big"], ["cat", "big", "big"]):
+    for command in (["get", "big"], ["get", "big", "-o", "/dev/stdout"], ["cat", "big", "big"]):
         process = holdall.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b""
         process.stderr.close()
         assert process.wait(60) == 128 + signal.SIGPIPE
+
+
+def test_a_descriptor_that_is_not_open_is_an_error(holdall):
+    holdall("put", "k", "v")
+    assert holdall.error("get", "k", "-o", "/dev/fd/99", code=2) == (
+        "can't write '/dev/fd/99': bad file descriptor"
+    )
 
 
 def test_a_full_disk_is_an_error_even_for_the_last_byte(holdall):
