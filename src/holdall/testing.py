@@ -1195,7 +1195,9 @@ class _Workers:
 
     def warm(self) -> None:
         """Import what a worker imports before it writes, so that each begins sooner."""
-        self._modules = self.run("warm", [0])[0][0]
+        own, self._modules = self._modules, self.run("warm", [0])[0][0]
+        self.run("warm", [])
+        self._modules = own
 
     def run(
         self, role: str, seeds: Iterable[int], *, kill: float | None = None, opened: bool = True
