@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from holdall.store import Attributes as Attributes
     from holdall.store import Can as Can
     from holdall.store import Info as Info
+    from holdall.store import LeftOut as LeftOut
     from holdall.store import Store as Store
     from holdall.stores.filesystem import FilesystemStore as FilesystemStore
     from holdall.stores.git import GitRevision as GitRevision
@@ -158,7 +159,7 @@ _MODULES = {
     "layers.readonly": ("ReadOnlyStore",),
     "layers.routed": ("RoutedStore",),
     "layers.traced": ("TracedStore",),
-    "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "Store"),
+    "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "LeftOut", "Store"),
     "stores.filesystem": ("FilesystemStore",),
     "stores.git": ("GitRevision", "GitStore", "Revision"),
     "stores.hashdir": ("HashdirStore",),

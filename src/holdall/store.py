@@ -64,6 +64,7 @@ __all__ = [
     "Data",
     "Expect",
     "Info",
+    "LeftOut",
     "Piece",
     "Store",
     "pairs_of",
@@ -256,6 +257,19 @@ PLAIN: Final = Attributes()
 """No attributes."""
 
 
+class LeftOut(NamedTuple):
+    """Something in a store's place that a listing of blobs leaves out, since it can't be a blob.
+
+    >>> LeftOut("latest", "symbolic link").kind
+    'symbolic link'
+    """
+
+    path: str
+    """Where it is, spelled as its key would be; it needn't be a valid key."""
+    kind: str
+    """What it is, in words: `symbolic link`, `named pipe`, `name that can't be a key`."""
+
+
 class _Missing(enum.Enum):
     MISSING = "missing"
 
@@ -271,9 +285,9 @@ class Store(MutableMapping[str, bytes]):
     `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are
     checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
 
-    A backend that can do better than a fallback overrides a hook: `_keys`, `_children`, `_get_many`,
-    `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`, `_digest`, `_clear`,
-    `_close`.
+    A backend that can do better than a fallback overrides a hook: `_survey`, `_keys`, `_children`,
+    `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`,
+    `_digest`, `_clear`, `_close`.
 
     >>> from holdall import MemoryStore
     >>> store = MemoryStore()
@@ -360,6 +374,14 @@ class Store(MutableMapping[str, bytes]):
         raise NotImplementedError
 
     # --- hooks, each with a fallback ------------------------------------------------------------------
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        """What `_scan` yields, and between it what `_scan` leaves out, each in the place of its path.
+
+        A store whose medium can hold what isn't a blob overrides this, and makes `_scan` of it. A transfer
+        lists by this call, so that nothing is silently absent.
+        """
+        return self._scan(prefix, after)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return (info.key for info in self._scan(prefix, after))
@@ -832,6 +854,20 @@ class Store(MutableMapping[str, bytes]):
         if matches is not None:
             keys = (key for key in keys if matches(key))
         return self._alive(keys)
+
+    def left_out(self, prefix: str = "") -> Iterator[LeftOut]:
+        """Yield what a listing of this prefix leaves out: links, pipes, names that can't be keys.
+
+        Args:
+            prefix: Any str, its characters literal, as in `list`.
+
+        >>> from holdall import MemoryStore
+        >>> list(MemoryStore({"a": b""}).left_out())
+        []
+        """
+        self._need(Can.LIST, "list")
+        found = self._alive(self._survey(check_prefix(prefix), ""))
+        return (entry for entry in found if isinstance(entry, LeftOut))
 
     def _middle(self, prefix: str, after: str) -> str | None:
         """Some string that parts the keys of a prefix past another in about two halves, if it costs next to

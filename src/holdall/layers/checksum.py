@@ -162,8 +162,8 @@ class ChecksumStore(Transparent):
     def _info(self, key: str) -> Info:
         return self._plain(self._store._info(key))
 
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return map(self._plain, self._store._scan(prefix, after))
+    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
+        return map(self._plain, listing)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return self._store._keys(prefix, after)

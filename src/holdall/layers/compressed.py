@@ -164,8 +164,8 @@ class CompressedStore(Transparent):
         except IntegrityError:
             return info
 
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return filter(None, map(self._listed, self._store._scan(prefix, after)))
+    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
+        return filter(None, map(self._listed, listing))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return self._store._keys(prefix, after)

@@ -238,8 +238,7 @@ class ExpiringStore(Transparent):
             raise BlobNotFoundError(key=key)
         return self._dated(info)
 
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        listing = self._store._scan(prefix, after)
+    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
         if self._native:
             return listing
         return (self._dated(info) for info in listing if not self._expired(info))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from heapq import merge
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["Layer", "Transparent"]
 
@@ -61,6 +62,10 @@ def _reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
     return layer
 
 
+def _place_of(entry: Info | LeftOut) -> str:
+    return entry.path if isinstance(entry, LeftOut) else entry.key
+
+
 class Transparent(Layer):
     """A layer over one store, which passes on each primitive; a subclass changes those it is for.
 
@@ -109,7 +114,33 @@ class Transparent(Layer):
         return self._store._info(key)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return self._store._scan(prefix, after)
+        return self._adapt_listing(self._store._scan(prefix, after))
+
+    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
+        """What this layer makes of a listing of the store below: a subclass overrides it to change one."""
+        return listing
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        if type(self)._scan is not Transparent._scan:
+            # A layer that lists in a way of its own: what is left out below is listed beside it.
+            below = self._store._survey(prefix, after)
+            left_out = (entry for entry in below if isinstance(entry, LeftOut))
+            yield from merge(self._scan(prefix, after), left_out, key=_place_of)
+            return
+        waiting: list[LeftOut] = []
+
+        def blobs() -> Iterator[Info]:
+            for entry in self._store._survey(prefix, after):
+                if isinstance(entry, LeftOut):
+                    waiting.append(entry)
+                else:
+                    yield entry
+
+        for info in self._adapt_listing(blobs()):
+            yield from waiting
+            waiting.clear()
+            yield info
+        yield from waiting
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         return self._store._digest(key, algorithm)

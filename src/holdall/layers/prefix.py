@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar
 from holdall.errors import InvalidKeyError, StoreError
 from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["PrefixStore"]
 
@@ -123,6 +123,15 @@ class PrefixStore(Transparent):
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         found = self._store._scan(self._prefix + prefix, after and self._prefix + after)
         return self._each(found, self._named)
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        found = self._store._survey(self._prefix + prefix, after and self._prefix + after)
+        return self._each(found, self._surveyed)
+
+    def _surveyed(self, entry: Info | LeftOut) -> Info | LeftOut:
+        if isinstance(entry, LeftOut):
+            return LeftOut(entry.path[self._cut :], entry.kind)
+        return self._named(entry)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         found = self._store._keys(self._prefix + prefix, after and self._prefix + after)
