@@ -1,5 +1,6 @@
 """Arrays come back equal, of their type and shape, from any format; damage never ends the process."""
 
+import hashlib
 import io
 import random
 import resource
@@ -22,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 
 from holdall import SerializationError, StoreUnavailableError, UntrustedDataError
 from holdall.values import serializers
-from holdall.values.arrays import ArraySerializer, NpySerializer, PlainNpySerializer
+from holdall.values.arrays import ArraySerializer, NpySerializer, PlainNpySerializer, partition
 
 EACH = [ArraySerializer(), NpySerializer(), PlainNpySerializer()]
 NPY = EACH[1:]
@@ -437,3 +438,61 @@ def test_npy_gives_the_memory_itself(kind: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+GOLDEN: list[tuple[Any, str]] = [
+    (np.arange(1 << 20, dtype="f8"), "7877ce5316843f8a"),
+    (np.arange(3_000_000, dtype="f4").reshape(1000, 3, 1000), "131b975c083b2e03"),
+    (np.asfortranarray(np.arange(1 << 20, dtype="<i8").reshape(16, -1)), "3a9179becb9422b0"),
+    (np.arange(3_000_000)[::-2], "5aa5604162457d95"),
+    (np.arange(24).reshape(2, 3, 4).astype(">i4"), "fd4a945196f7c29a"),
+    (np.zeros((0, 3_000_000_000), "i2"), "db8c8ba19a1c5248"),
+    (np.array(3.0), "4bfa85a4b91f456e"),
+    (np.arange(1000).astype("M8[s]"), "b499974db6df052b"),
+    (np.full((7, 100), "holdall"), "35f7ad5d0048b899"),
+    (np.ones((2, 1, 3, 1, 5, 1, 7, 1), "?"), "2158f87dea858a01"),
+]
+
+
+@pytest.mark.parametrize(
+    "cpu",
+    [
+        {},
+        {"l1_data_cache_size": 32 << 10, "l2_cache_size": 2 << 20, "l3_cache_size": 480 << 20, "count": 96},
+        {"l1_data_cache_size": 32 << 10, "l2_cache_size": 256 << 10, "l3_cache_size": 1 << 20, "count": 2},
+    ],
+    ids=["unknown", "server", "laptop"],
+)
+def test_an_array_has_the_same_bytes_on_every_machine(cpu: dict[str, int], monkeypatch: Any) -> None:
+    monkeypatch.setattr(blosc2, "cpu_info", cpu)
+    before = blosc2.set_nthreads(cpu.get("count", 1))
+    try:
+        made = [hashlib.sha256(encoded(EACH[0], array)).hexdigest()[:16] for array, _ in GOLDEN]
+    finally:
+        blosc2.set_nthreads(before)
+    # Written by Blosc2 4.5.1 and 4.14.1, which compress alike.
+    assert made == [digest for _, digest in GOLDEN]
+
+
+@pytest.mark.parametrize(
+    ("shape", "item"),
+    [((10**9,), 8), ((10**5, 10**5), 1), ((3, 10**9, 2), 4), ((0, 3 * 10**9), 2), ((5,) * 8, 255), ((), 16)],
+)
+def test_the_pieces_of_an_array_follow_from_its_shape_alone(shape: tuple[int, ...], item: int) -> None:
+    chunks = partition(shape, (4 << 20) // item)
+    assert len(chunks) == len(shape)
+    assert np.prod(chunks, dtype=object) * item <= 4 << 20
+    assert all(1 <= chunk <= max(side, 1) for chunk, side in zip(chunks, shape, strict=True))
+    blocks = partition(chunks, (256 << 10) // item)
+    assert all(block <= chunk for block, chunk in zip(blocks, chunks, strict=True))
+
+
+def test_what_no_format_of_arrays_holds_is_named_with_its_place() -> None:
+    with pytest.raises(SerializationError, match=r"a dict with a numpy.ndarray at \['labels'\]; register"):
+        serializers.for_value({"labels": np.array(["cat"]), "epoch": 7})
+    with pytest.raises(SerializationError, match=r"at \[0\]\['x'\]"):
+        serializers.for_value([{"x": np.zeros(1)}])
+    deep = [[{"x": [np.zeros(1)]}] for _ in range(2000)]
+    with pytest.raises(SerializationError, match=r"numpy.ndarray \(at \[0\]\[0\]\['x'\]\[0\]\); convert"):
+        encoded(serializers.named("json"), deep)
+    assert serializers.for_value({"x": np.zeros(3)}).name == "safetensors"

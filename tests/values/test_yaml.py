@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -198,3 +199,17 @@ def test_a_number_of_a_million_digits_is_refused_and_a_text_of_them_is_not() -> 
         serializer.decode(f"a: {digits}".encode())
     assert serializer.decode(f"a: '{digits}'".encode()) == {"a": digits}
     assert serializer.decode(b"1:30") == 90
+
+
+def test_what_yaml_would_change_is_refused_by_its_place() -> None:
+    for value, words in (
+        ({"a": [1, (2,)]}, r"\['a'\]\[1\] would come back as a list, not as a tuple"),
+        ({"a": {"b": object()}}, r"an object at \['a'\]\['b'\]"),
+        ({"at": time(9, tzinfo=ZoneInfo("Europe/Berlin"))}, r"a datetime.time at \['at'\]"),
+    ):
+        with pytest.raises(SerializationError, match=words):
+            YamlSerializer().encode(value)
+    for fold in (0, 1):
+        at = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
+        back = YamlSerializer().decode(YamlSerializer().encode({"at": at})[0])
+        assert back["at"].astimezone(UTC) == at.astimezone(UTC)

@@ -9,11 +9,11 @@ from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.file import load, suffix_of
 from holdall.blobs.text import StrBlob
 from holdall.errors import InvalidArgumentError, SerializationError
-from holdall.values.json import MARK, JsonSerializer, plain
+from holdall.values.json import JsonSerializer, plain, plain_json
 from holdall.values.models import MsgspecSerializer, PydanticSerializer
 from holdall.values.packages import instance, needed
 from holdall.values.registry import joined
-from holdall.values.same import same
+from holdall.values.same import type_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,7 +27,8 @@ M = TypeVar("M")
 
 
 class JsonDictBlob(StrBlob):
-    """A dict, kept as JSON. What plain JSON lacks, such as a datetime or a set, `JsonSerializer` tells of.
+    """A dict, kept as JSON. `JsonSerializer` lists what it keeps besides plain JSON, such as a datetime or a
+    set.
 
     `load` and `dump` take YAML too, where a file's name ends so.
 
@@ -55,11 +56,11 @@ class JsonDictBlob(StrBlob):
         """The dict.
 
         Raises:
-            SerializationError: The bytes are no JSON, or no object of JSON.
+            SerializationError: The bytes aren't JSON, or aren't a JSON object.
         """
         value = _JSON.decode(self._bytes)
         if not isinstance(value, dict):
-            raise SerializationError(f"this JSON is a {type(value).__name__}, and a dict was expected")
+            raise SerializationError(f"expected a JSON object, got {type_name(value)}")
         return cast("dict[str, Any]", value)
 
     @classmethod
@@ -89,7 +90,7 @@ def _checked(model_class: Any) -> type[Any]:
         ):
             return cast("type[Any]", model_class)
     raise InvalidArgumentError(
-        f"a model's class is a subclass of pydantic.BaseModel or of msgspec.Struct, not {model_class!r}"
+        f"expected a class of models, of pydantic.BaseModel or msgspec.Struct, got {model_class!r}"
     )
 
 
@@ -100,14 +101,14 @@ def _serializer_of(model_class: type[Any]) -> PydanticSerializer | MsgspecSerial
 
 def _of_fields(fields: dict[str, Any], model_class: type[Any] | None) -> bytes:
     """The JSON of a model whose fields are in a dict."""
-    data = joined(_JSON.encode(fields))
-    # The mark of what plain JSON lacks means nothing to a model.
-    if MARK.encode() not in data or same(plain(data), fields):
+    # In the JSON of a model nothing is a marker: `$holdall` is a name like any other.
+    data = plain_json(fields)
+    if data is not None:
         return data
     if model_class is None:
         raise SerializationError(
-            "these fields are not all plain JSON: give the model, or its class as model_class, which says "
-            "how they are written"
+            "these fields aren't all plain JSON: give the model itself, or its class as model_class, "
+            "which says how they are written"
         )
     chosen = _checked(model_class)
     try:
@@ -117,7 +118,7 @@ def _of_fields(fields: dict[str, Any], model_class: type[Any] | None) -> bytes:
             model = needed("msgspec", "msgspec", "a msgspec model").convert(fields, chosen)
     # A validator may raise anything.
     except Exception as error:
-        raise SerializationError(f"these are no fields of a {chosen.__qualname__}: {error}") from error
+        raise SerializationError(f"these aren't the fields of a {chosen.__qualname__}: {error}") from error
     return joined(_serializer_of(chosen).encode(model))
 
 
@@ -179,18 +180,24 @@ class JsonModelBlob(StrBlob):
             model_class: Its class, where the blob doesn't know it or another is wanted.
 
         Raises:
-            SerializationError: The bytes are no JSON, or not of this model.
+            SerializationError: The bytes aren't JSON, or don't fit this model.
             InvalidArgumentError: There is no class.
         """
         chosen = self._model_class if model_class is None else _checked(model_class)
         if chosen is None:
-            raise InvalidArgumentError("these are bytes of an unknown model: give its class to as_model")
+            raise InvalidArgumentError(
+                "this blob doesn't know the class of its model: give it, as_model(User)"
+            )
         return _serializer_of(chosen).decode(self._bytes)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them, not validated.
+        """The fields as JSON has them, not validated: a date is a str. Fields that weren't set are
+        absent.
 
         Raises:
-            SerializationError: The bytes are no JSON, or no object of JSON.
+            SerializationError: The bytes aren't JSON, or aren't a JSON object.
         """
-        return JsonDictBlob(self._bytes).as_dict()
+        value = plain(self._bytes)
+        if not isinstance(value, dict):
+            raise SerializationError(f"expected a JSON object, got {type_name(value)}")
+        return cast("dict[str, Any]", value)

@@ -67,10 +67,18 @@ _TRAILER_MAGIC: Final = b"hldb2nd1"
 _SAMPLE: Final = 4_096
 _IN_MEMORY: Final = 4 << 20
 """Bytes of an array of which a copy or two don't matter."""
+_CHUNK: Final = 4 << 20
+"""The most bytes that are compressed at once. With this and the next another, arrays get other bytes."""
+_BLOCK_OF_CHUNK: Final = 1 << 18
+"""The most bytes of a block, which is the least that Blosc2 decompresses: it fits into any core's cache."""
 
 
 class ArraySerializer:
     """A NumPy array as a Blosc2 NDArray, compressed: `.b2nd`, a contiguous frame that `blosc2.open` reads.
+
+    Equal arrays have equal bytes on every machine: the shapes of chunks (4 MiB) and blocks (256 KiB) follow
+    from the shape and the item size alone. Only the environment variables of C-Blosc2 (`BLOSC_CLEVEL` and
+    the like) change that.
 
     Behind the frame, where Blosc2 doesn't look, stands its CRC-32, since Blosc2 itself would take a changed
     bit for a number. Frames without it are read too.
@@ -99,7 +107,13 @@ class ArraySerializer:
         needed("blosc2", "arrays", "the b2nd format")
         if value.nbytes > _IN_MEMORY:
             return _filed(value)
-        frame: bytes = _compact(value).to_cframe()
+        try:
+            frame: bytes = _compact(value).to_cframe()
+        except (RuntimeError, ValueError, OverflowError) as error:
+            raise SerializationError(
+                f"Blosc2 can't compress this array of {value.dtype} and shape {value.shape}: {error}; "
+                "NpySerializer can"
+            ) from error
         return frame, _trailer(zlib.crc32(frame), len(frame))
 
     def decode(self, data: Buffer) -> Any:
@@ -121,20 +135,61 @@ class ArraySerializer:
 
 
 def _compact(array: Any, **options: Any) -> Any:
-    """An array of Blosc2's that holds the same; its file is named by the option `urlpath`."""
+    """An array of Blosc2's that holds the same; its file is named by the option `urlpath`.
+
+    Nothing is left to Blosc2's defaults, which it takes from the caches and the cores of the machine, so that
+    an array has the same bytes everywhere. One thread, since several put the blocks of a chunk in the order
+    in which they finish.
+    """
     blosc2 = needed("blosc2", "arrays", "the b2nd format")
-    # In one piece from the start: what is compressed is copied once, not twice.
+    numpy = _numpy()
+    item: int = array.dtype.itemsize
+    chunks = partition(array.shape, _CHUNK // item)
+    blocks = partition(chunks, _BLOCK_OF_CHUNK // item)
     options |= {
+        # In one piece from the start: what is compressed is copied once, not twice.
         "contiguous": True,
-        "cparams": {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]},
+        "chunks": chunks,
+        "blocks": blocks,
+        "cparams": {
+            "codec": blosc2.Codec.ZSTD,
+            "clevel": 1,
+            "filters": [blosc2.Filter.SHUFFLE],
+            "filters_meta": [0],
+            "splitmode": blosc2.SplitMode.AUTO_SPLIT,
+            "use_dict": False,
+            "nthreads": 1,
+        },
+        "dparams": {"nthreads": 1},
     }
-    if array.flags.c_contiguous:
-        return blosc2.asarray(_numpy().asarray(array), **options)
-    # A chunk at a time, so that there is never a copy of all of it in another order.
+    if array.nbytes <= _IN_MEMORY:
+        return blosc2.asarray(numpy.ascontiguousarray(array).reshape(array.shape), **options)
+    # A chunk at a time, so that there is never a copy of all of it.
     made = blosc2.empty(array.shape, array.dtype, **options)
-    for part in _chunks(array.shape, made.chunks):
-        made[part] = _numpy().ascontiguousarray(array[part])
+    for part in _chunks(array.shape, chunks):
+        piece = numpy.ascontiguousarray(array[part])
+        # With its shapes given, since Blosc2 would ask for caches that not every machine reports.
+        made[part] = blosc2.SimpleProxy(piece, chunks=piece.shape, blocks=piece.shape)
     return made
+
+
+def partition(shape: tuple[int, ...], room: int) -> tuple[int, ...]:
+    """The shape of the pieces that an array is cut into: at most `room` items each, whole rows where they
+    fit, and all of about one size.
+
+    >>> partition((1000, 3, 1000), 1 << 20)
+    (334, 3, 1000)
+    >>> partition((0, 3_000_000_000), 1 << 20)
+    (1, 1048219)
+    """
+    sides: list[int] = []
+    for side in reversed(shape):
+        most = max(1, min(side, room))
+        # The fewest pieces, and then the same share for each: the last one is filled up with zeros.
+        share = max(1, -(-side // max(1, -(-side // most))))
+        sides.append(share)
+        room //= share
+    return tuple(reversed(sides))
 
 
 def _filed(array: Any) -> Iterator[bytes]:

@@ -8,19 +8,21 @@ import math
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from holdall.errors import SerializationError
-from holdall.values.packages import instance
+from holdall.values.packages import instance, of_class
+from holdall.values.same import place_of, same, type_name
 from holdall.values.serializer import Buffer
 
-__all__ = ["DEPTH", "MARK", "JsonSerializer", "plain"]
+__all__ = ["DEPTH", "MARK", "JsonSerializer", "plain", "plain_json"]
 
 MARK: Final = "$holdall"
 """The key of an object that stands for something else."""
@@ -93,17 +95,20 @@ class JsonSerializer:
     extensions: tuple[str, ...] = (".json",)
 
     def accepts(self, value: Any) -> bool:
-        return (
-            isinstance(value, _JSON_TYPES)
-            or (dataclasses.is_dataclass(value) and not isinstance(value, type))
-            or instance(value, "numpy", "number", "bool_")
-        )
+        return unheld(value) is None
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         try:
             return (_text(value).encode("utf-8"),)
+        except _UnheldError as error:
+            place = place_of(value, error.culprit)
+            raise SerializationError(
+                f"JSON can't hold {error}{place and f' (at {place})'}; {_WAYS}"
+            ) from error.__cause__
         except UnicodeEncodeError as error:
-            raise SerializationError("JSON can't hold a str with a lone surrogate") from error
+            raise SerializationError(
+                "JSON can't hold a str with a lone surrogate; encode it with errors='surrogatepass' to bytes"
+            ) from error
         except RecursionError as error:
             raise _too_deep() from error
 
@@ -120,6 +125,70 @@ def plain(data: Buffer) -> Any:
         SerializationError: It isn't JSON.
     """
     return _loaded(bytes(data), None)
+
+
+def plain_json(value: Any) -> bytes | None:
+    """A value as JSON in which nothing is a marker; None if plain JSON can't hold it as it is."""
+    try:
+        data = _dumps(value).encode("utf-8")
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return data if same(plain(data), value) else None
+
+
+_LOOKED_AT: Final = 1_000
+"""How many lists, dicts and sets of a value are looked at before it is written."""
+_WAYS: Final = (
+    "convert it to a str, number, list or dict, keep it under a key of its own, or register "
+    "PickleSerializer(key=...)"
+)
+
+
+class _UnheldError(Exception):
+    """A value within a value that JSON can't hold."""
+
+    def __init__(self, culprit: object, what: str) -> None:
+        super().__init__(what)
+        self.culprit = culprit
+
+
+def unheld(value: Any) -> str | None:
+    """What a value is or holds that JSON can't hold, such as `a dict with a numpy.ndarray at ['x']`; None if
+    there is nothing of that kind in its first lists, dicts and sets. So a dict of arrays is left to another
+    serializer, before anything of it is written."""
+    if (
+        not _is_held(cast("type[Any]", type(value)))
+        or instance(value, "pydantic", "BaseModel")
+        or instance(value, "msgspec", "Struct")
+    ):
+        return type_name(value)
+    stack: list[Any] = [value] if isinstance(value, _HOLDERS) else []
+    looked = 0
+    while stack and looked < _LOOKED_AT:
+        held = stack.pop()
+        looked += 1
+        kind = cast("type[Any]", type(held))
+        members: list[Any] = [*held, *held.values()] if issubclass(kind, dict) else list(held)
+        kinds = cast("set[type[Any]]", set(map(type, members)))
+        if not all(map(_is_held, kinds)):
+            culprit = next(each for each in members if not _is_held(cast("type[Any]", type(each))))
+            return f"{type_name(held)} with {type_name(culprit)} at {place_of(value, culprit)}"
+        if not kinds <= _STEADY:
+            stack += islice((each for each in members if issubclass(type(each), _HOLDERS)), _LOOKED_AT)
+    return None
+
+
+_HOLDERS: Final = (dict, list, tuple, set, frozenset)
+
+
+def _is_held(kind: type[Any]) -> bool:
+    return (
+        issubclass(kind, _JSON_TYPES)
+        or dataclasses.is_dataclass(kind)
+        or of_class(kind, "numpy", "number", "bool_")
+        or of_class(kind, "pydantic", "BaseModel")
+        or of_class(kind, "msgspec", "Struct")
+    )
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -216,10 +285,7 @@ def _container(value: Any, above: set[int]) -> Any:
         return _mark("set" if isinstance(value, set) else "frozenset", members)
     fields = _fields(value)
     if fields is None:
-        raise SerializationError(
-            f"JSON can't hold a {type(value).__module__}.{type(value).__qualname__}; turn it into a str, "
-            "number, list or dict first"
-        )
+        raise _UnheldError(value, type_name(value))
     return _marked_dict(fields, above)
 
 
@@ -249,9 +315,11 @@ def _check_distinct(members: Iterable[Any], written: list[Any]) -> None:
     except SerializationError as error:
         if not isinstance(error.__cause__, TypeError):
             raise
-    raise SerializationError(
-        "JSON would not give back as many keys of a dict or members of a set: it keeps a member of an Enum "
-        "as its value and a dataclass as a dict; turn them into str or numbers first"
+    kind = "dict whose keys" if isinstance(members, Mapping) else "set whose members"
+    raise _UnheldError(
+        cast("object", members),
+        f"a {kind} would become fewer, since a member of an Enum is kept as its value and a dataclass as "
+        "a dict",
     )
 
 
@@ -311,9 +379,7 @@ def _moment(value: date | time) -> Any:
         if isinstance(zone, ZoneInfo):
             text += f"[{zone.key}]"
             if zone.key is None or _zoned(text) is None:  # pyright: ignore[reportUnnecessaryComparison]
-                raise SerializationError(
-                    "JSON can't hold a time of a ZoneInfo that has no name of a time zone"
-                )
+                raise _UnheldError(value, "a time with a ZoneInfo that has no key")
         if value.fold and (zone is None or not isinstance(value, datetime)):
             text += _FOLD  # of an hour that comes twice the second, which no offset tells
         return _exact("datetime" if isinstance(value, datetime) else "time", value, text)
@@ -328,9 +394,7 @@ def _exact(kind: str, value: Any, written: Any) -> dict[str, Any]:
         except (ValueError, TypeError, OverflowError):
             same = False
         if not same:
-            raise SerializationError(
-                f"JSON can't hold this {type(value).__module__}.{type(value).__qualname__} without loss"
-            )
+            raise _UnheldError(value, f"this {type_name(value).partition(' ')[2]} without loss")
     return _mark(kind, written)
 
 
@@ -341,9 +405,9 @@ def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
     try:
         return json.loads(str(data, "utf-8-sig"), object_hook=hook)
     except RecursionError as error:
-        raise SerializationError("this JSON is nested too deep to be read") from error
+        raise SerializationError("this JSON is nested too deeply to be read") from error
     except ValueError as error:
-        raise SerializationError(f"this is no JSON: {error}") from error
+        raise SerializationError(f"this isn't JSON: {error}") from error
 
 
 def _unmarked(members: dict[str, Any]) -> Any:
@@ -413,9 +477,21 @@ def _zone_of(text: Any) -> tuple[str, ZoneInfo | None, int]:
     return match[1], None if match[2] is None else ZoneInfo(match[2]), int(said.endswith(_FOLD))
 
 
+_below_a_second = re.compile(r"(.*)([+-])00:00:00(\.[0-9]{6})", re.DOTALL).fullmatch
+_T = TypeVar("_T", datetime, time)
+
+
+def _of_iso(kind: type[_T], text: str) -> _T:
+    # Python reads an offset of less than a second as UTC.
+    if (match := _below_a_second(text)) is not None:
+        offset = timedelta(microseconds=int(match[2] + match[3][1:]))
+        return kind.fromisoformat(match[1]).replace(tzinfo=timezone(offset))
+    return kind.fromisoformat(text)
+
+
 def _datetime_of(value: Any) -> datetime:
     text, zone, second = _zone_of(value)
-    moment = datetime.fromisoformat(text)
+    moment = _of_iso(datetime, text)
     if zone is None:
         return moment.replace(fold=second)
     # An hour that comes twice is told by its offset.
@@ -429,7 +505,7 @@ def _datetime_of(value: Any) -> datetime:
 
 def _time_of(value: Any) -> time:
     text, zone, second = _zone_of(value)
-    read = time.fromisoformat(text)
+    read = _of_iso(time, text)
     return read.replace(tzinfo=zone or read.tzinfo, fold=second)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import deque
+from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, cast
 
 from holdall.errors import SerializationError
 from holdall.values.json import plain
 from holdall.values.packages import instance, needed
+from holdall.values.same import children, difference, same, type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["MsgspecSerializer", "PydanticSerializer"]
@@ -17,10 +18,18 @@ __all__ = ["MsgspecSerializer", "PydanticSerializer"]
 class PydanticSerializer:
     """A Pydantic model as the JSON that it describes itself.
 
-    What is written is read back at once and compared, so that a model that its JSON doesn't hold is refused,
-    such as one with a `SecretStr`, with a validator that changes its own result, or with a model of a
-    subclass where a field names the base (annotate it as the subclass or a union). By Pydantic's rules,
-    fields with `exclude=True` and private attributes are not kept, and a time zone is kept as its offset.
+    What is written is read back at once and compared, field by field with its types, so that a model that
+    its JSON doesn't hold is refused: one with a `SecretStr`, with a member of an enum in a field of type
+    `Any`, with a validator that changes its own result, or with a model of a subclass where a field names the
+    base (annotate it as the subclass or a union).
+
+    Fields that weren't set aren't written, so that `model_fields_set` comes back too, and a field that wasn't
+    set comes back with the default of the class that reads it. To keep a default itself, set the field. A
+    default that was changed in place, as by `append`, or that a factory made is written, and its field counts
+    as set afterwards.
+
+    By Pydantic's rules, fields with `exclude=True` and private attributes are not kept, and a time zone is
+    kept as its offset.
 
     Args:
         model: The class to read; without one `decode` gives a dict.
@@ -48,22 +57,21 @@ class PydanticSerializer:
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         needed("pydantic", "pydantic", "a Pydantic model")
         if not self.accepts(value):
-            raise SerializationError(f"this holds Pydantic models, not {type(value).__name__}")
+            raise SerializationError(f"expected a Pydantic model, got {type_name(value)}")
         kind = cast("Any", type(value))
-        failure: Exception | None = None
-        # A model may be read by its aliases, by its names, or by both.
-        for by_alias in (True, False):
+        failure: Exception | str | None = None
+        for wanted, options in _ways(value):
             try:
-                text: bytes = value.model_dump_json(
-                    round_trip=True, by_alias=by_alias, warnings=False
-                ).encode()
-                back = kind.model_validate_json(text)
-                if _alike(value, back):
+                text: bytes = wanted.model_dump_json(round_trip=True, warnings=False, **options).encode()
+                changed = difference(wanted, kind.model_validate_json(text))
+                if changed is None:
                     return (text,)
+                # The first way is the usual one, so that what it changes is what the user can mend.
+                failure = failure or changed
             # The serializers and validators of a model raise what they like; it is the cause.
             except Exception as error:  # noqa: BLE001
-                failure = error
-        raise _not_back(value, failure) from failure
+                failure = failure or error
+        raise _not_back(value, failure) from (failure if isinstance(failure, Exception) else None)
 
     def decode(self, data: Buffer) -> Any:
         return plain(data) if self._model is None else self.decode_as(data, self._model)
@@ -87,59 +95,62 @@ class PydanticSerializer:
         # A validator may raise anything, of which Pydantic takes ValueError and AssertionError only.
         except Exception as error:
             name = getattr(model, "__qualname__", repr(model))
-            raise SerializationError(f"this is no JSON of a {name}: {error}") from error
+            raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
 
 
-def _alike(one: object, other: object) -> bool:
-    """Whether two values are equal and of the same classes, all the way down. What a model writes of itself
-    may be less: its serializers leave out what they like, and of a subclass it writes what the class has that
-    a field names."""
-    names = _names(one)
-    if names is not None or _names(other) is not None:
-        return type(one) is type(other) and all(
-            _alike(getattr(one, name, None), getattr(other, name, None)) for name in names or ()
-        )
-    # `score: float = 0` holds an int, since defaults are not validated.
-    if type(one) is int and type(other) is float:
-        return one == other
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        left, right = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
-        return len(left) == len(right) and all(
-            map(_alike, (*left, *left.values()), (*right, *right.values()))
-        )
-    if isinstance(one, (list, tuple, deque)):
-        first, second = cast("list[Any]", one), cast("list[Any]", other)
-        return len(first) == len(second) and all(map(_alike, first, second))
-    return bool(one == other) or (one != one and other != other)
+def _ways(value: Any) -> Iterator[tuple[Any, dict[str, bool]]]:
+    """The model to write and how, from the best way to the last one."""
+    # A model may be read by its aliases, by its names, or by both.
+    for by_alias in (True, False):
+        yield value, {"by_alias": by_alias, "exclude_unset": True}
+    changed = _with_changes_set(value)
+    for by_alias in (True, False):
+        yield changed, {"by_alias": by_alias, "exclude_unset": True}
+    # Where the serializers of a model don't know what is set.
+    for by_alias in (True, False):
+        yield value, {"by_alias": by_alias}
 
 
-def _names(value: object) -> list[str] | None:
-    """The fields of a model or a dataclass that are written; None of what is none."""
-    kind = cast("Any", type(value))
-    if instance(value, "pydantic", "BaseModel"):
-        fields = [name for name, field in kind.model_fields.items() if not field.exclude]
-        return [*fields, *(cast("Any", value).__pydantic_extra__ or ())]
-    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+def _with_changes_set(value: Any) -> Any:
+    """A copy in which all that a reader's defaults wouldn't give counts as set, in all its models: what was
+    appended to a list that is a default, and defaults that a factory makes anew each time."""
+    made = deepcopy(value)
+    stack, seen = [made], {id(made)}
+    while stack:
+        held = stack.pop()
+        if instance(held, "pydantic", "BaseModel"):
+            kind = cast("Any", type(held))
+            held.__pydantic_fields_set__.update(
+                name
+                for name, field in kind.model_fields.items()
+                if field.default_factory is not None or not same(getattr(held, name, None), field.default)
+            )
+        for child in children(held):
+            if id(child) not in seen:
+                seen.add(id(child))
+                stack.append(child)
+    return made
 
 
-def _not_back(value: Any, failure: Exception | None) -> SerializationError:
-    if failure is None:
-        why = "a value in it would be another, or of another type"
-    elif hasattr(failure, "errors"):
+def _not_back(value: Any, failure: Exception | str | None) -> SerializationError:
+    if hasattr(failure, "errors"):
         # The text of a ValidationError shows the values, which may be secrets.
         said = cast("Any", failure).errors(include_input=False, include_url=False, include_context=False)
         why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in said[:3])
     else:
-        why = " ".join(str(failure).split())[:200]
-    return SerializationError(f"the JSON of this {type(value).__qualname__} would not give it back: {why}")
+        why = " ".join(str(failure).split())[:300]
+    return SerializationError(
+        f"the JSON of this {type(value).__qualname__} would not give it back: {why}; convert that value, or "
+        "annotate its field with the type that it has"
+    )
 
 
 class MsgspecSerializer:
     """A `msgspec.Struct` as JSON.
 
-    What is written is read back at once and compared, so that what JSON doesn't hold is refused, such as NaN.
+    What is written is read back at once and compared, field by field with its types, so that what JSON
+    doesn't hold is refused: a NaN, an int in a field of type float, a member of an enum in an untyped dict. A
+    time zone is kept as its offset.
 
     Args:
         model: The class to read; without one `decode` gives a dict.
@@ -167,17 +178,17 @@ class MsgspecSerializer:
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         msgspec = needed("msgspec", "msgspec", "a msgspec model")
         if not self.accepts(value):
-            raise SerializationError(f"this holds msgspec models, not {type(value).__name__}")
-        failure: Exception | None = None
+            raise SerializationError(f"expected a msgspec Struct, got {type_name(value)}")
         try:
             text: bytes = msgspec.json.encode(value)
             back = msgspec.json.decode(text, type=type(value))
-            if back == value and type(back) is type(value):
-                return (text,)
-        # What `__post_init__` and `__eq__` raise is the cause.
-        except Exception as error:  # noqa: BLE001
-            failure = error
-        raise _not_back(value, failure) from failure
+        # What `__post_init__` raises is the cause.
+        except Exception as error:
+            raise _not_back(value, error) from error
+        changed = difference(value, back)
+        if changed is not None:
+            raise _not_back(value, changed)
+        return (text,)
 
     def decode(self, data: Buffer) -> Any:
         return plain(data) if self._model is None else self.decode_as(data, self._model)
@@ -198,4 +209,4 @@ class MsgspecSerializer:
         # Of msgspec's own errors, each is a ValueError; `__post_init__` may raise anything.
         except Exception as error:
             name = getattr(model, "__qualname__", repr(model))
-            raise SerializationError(f"this is no JSON of a {name}: {error}") from error
+            raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error

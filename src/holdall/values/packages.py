@@ -9,7 +9,7 @@ from typing import Any
 
 from holdall.errors import MissingDependencyError
 
-__all__ = ["instance", "needed", "present"]
+__all__ = ["instance", "needed", "of_class", "present"]
 
 
 def needed(module: str, extra: str, what: str) -> Any:
@@ -39,10 +39,15 @@ def instance(value: object, module: str, *names: str) -> bool:
     >>> instance(decimal.Decimal(1), "decimal", "Decimal"), instance(1, "numpy", "ndarray")
     (True, False)
     """
+    return of_class(type(value), module, *names)
+
+
+def of_class(kind: type[Any], module: str, *names: str) -> bool:
+    """Whether a class is one that a module has, or a subclass; the module isn't imported for this."""
     found = sys.modules.get(module)
-    # A module that another thread is just importing has not all of its names yet, and no instances either.
+    # A module that another thread is just importing lacks some of its names yet, and has no instances either.
     kinds = tuple(each for each in (getattr(found, name, None) for name in names) if isinstance(each, type))
-    return isinstance(value, kinds)
+    return issubclass(kind, kinds)
 
 
 def present(module: str) -> bool:

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import Any
 
 from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.values.json import unheld
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer, Serializer
 
 __all__ = ["ENTRY_POINTS", "Serializers", "joined", "register", "serializers"]
@@ -85,8 +87,8 @@ class Serializers:
                     f"{type(value).__module__}.{type(value).__qualname__}: {error!r}"
                 ) from error
         raise SerializationError(
-            f"no serializer accepts a {type(value).__module__}.{type(value).__qualname__}; "
-            "register one, such as PickleSerializer(key=...), or give the value as bytes"
+            f"no serializer accepts {unheld(value) or type_name(value)}; register one, such as "
+            "PickleSerializer(key=...), convert the value, or give it as bytes"
         )
 
     def named(self, name: str) -> Serializer:

@@ -88,7 +88,11 @@ class SafetensorsSerializer:
         if not isinstance(value, dict) or not value or not {"numpy", "torch"} & sys.modules.keys():
             return False
         return all(
-            isinstance(name, str) and (_is_array(each) or instance(each, "torch", "Tensor"))
+            isinstance(name, str)
+            and (
+                (_is_array(each) and each.dtype.name in _OF_NUMPY and each.dtype.metadata is None)
+                or instance(each, "torch", "Tensor")
+            )
             for name, each in cast("dict[Any, Any]", value).items()
         )
 
@@ -132,7 +136,10 @@ def _of_array(name: str, array: Any) -> _Tensor:
     numpy = needed("numpy", "arrays", "safetensors")
     found = _OF_NUMPY.get(array.dtype.name)
     if found is None:
-        raise SerializationError(f"safetensors can't hold {name!r}, an array of {array.dtype}")
+        raise SerializationError(
+            f"safetensors can't hold {name!r}, an array of {array.dtype}: it holds bool, integers, floats "
+            "and complex64; convert it with astype, or keep it under a key of its own"
+        )
     shape = array.shape
     little = numpy.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return _Tensor(found, shape, memoryview(little.reshape(-1).view("u1")))

@@ -8,14 +8,14 @@ from functools import cache
 from typing import Any, Final
 
 from holdall.errors import SerializationError
-from holdall.values.json import DEPTH
+from holdall.values.json import DEPTH, unheld
 from holdall.values.packages import needed
-from holdall.values.same import same
+from holdall.values.same import difference, place_of, type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["YamlSerializer"]
 
-# What PyYAML raises for documents that are no YAML, or whose tags fit no value.
+# What PyYAML raises for documents that aren't YAML, or whose tags fit no value.
 _FAULTS: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -47,7 +47,7 @@ class YamlSerializer:
     extensions: tuple[str, ...] = (".yaml", ".yml")
 
     def accepts(self, value: Any) -> bool:
-        return isinstance(value, (dict, list, set, str, int, float, type(None), bytes))
+        return isinstance(value, (dict, list, set, str, int, float, type(None), bytes)) and not unheld(value)
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         yaml = _yaml()
@@ -57,17 +57,25 @@ class YamlSerializer:
                 value, Dumper=dumper, encoding="utf-8", allow_unicode=True, sort_keys=False, width=100
             )
             back = _loaded(yaml, text)
-            if same(value, back):
-                return (text,)
+            changed = difference(value, back)
         except (yaml.YAMLError, SerializationError, *_FAULTS) as error:
-            raise SerializationError(f"YAML can't hold this {type(value).__name__}: {error}") from error
-        raise SerializationError(
-            f"YAML would change this {type(value).__name__}; it holds dict, list, set, str, numbers, bytes, "
-            "dates"
-        )
+            raise SerializationError(f"YAML can't hold {type_name(value)}: {_why(value, error)}") from error
+        if changed is not None:
+            raise SerializationError(
+                f"YAML can't hold this value: {changed}. It holds dict, list, set, str, int, float, bool, "
+                "None, bytes, datetime and date: convert that value first, or use JSON, which holds more"
+            )
+        return (text,)
 
     def decode(self, data: Buffer) -> Any:
         return _loaded(_yaml(), bytes(data))
+
+
+def _why(value: Any, error: BaseException) -> str:
+    # A RepresenterError says what it can't represent; where that lies is said here.
+    if len(error.args) == 2 and (place := place_of(value, error.args[1])):
+        return f"it has {type_name(error.args[1])} at {place}; convert that first"
+    return " ".join(str(error).split())[:300]
 
 
 def _yaml() -> Any:
@@ -80,7 +88,7 @@ def _loaded(yaml: Any, text: bytes) -> Any:
         _check_size(yaml.parse(text, Loader=loader), yaml)
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, *_FAULTS) as error:
-        raise SerializationError(f"this is no YAML: {error}") from error
+        raise SerializationError(f"this isn't YAML: {error}") from error
 
 
 @cache
@@ -106,7 +114,7 @@ def _loader() -> Any:
 
 def _check_size(events: Iterator[Any], yaml: Any) -> None:
     """Refuse what is nested so deep that the parser's own recursion would end the process, and aliases that
-    repeat aliases again and again, of which whoever goes over all of it would never come to an end."""
+    repeat aliases again and again: a program that goes over all of it would not come to an end."""
     # The sizes of what has an anchor, and of the collections that are open, each with its anchor.
     anchored: dict[str, int] = {}
     above: list[tuple[str | None, int]] = []
