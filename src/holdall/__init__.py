@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from holdall.errors import TransferError as TransferError
     from holdall.errors import UnsupportedOperation as UnsupportedOperation
     from holdall.errors import UntrustedDataError as UntrustedDataError
+    from holdall.errors import WrongKeyError as WrongKeyError
     from holdall.layers.caching import CacheMode as CacheMode
     from holdall.layers.caching import CacheStats as CacheStats
     from holdall.layers.caching import CachingStore as CachingStore
@@ -146,6 +147,7 @@ _MODULES = {
         "TransferError",
         "UnsupportedOperation",
         "UntrustedDataError",
+        "WrongKeyError",
     ),
     "layers.caching": ("CacheMode", "CacheStats", "CachingStore", "SyncReport"),
     "layers.checksum": ("ChecksumStore",),

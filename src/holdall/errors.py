@@ -26,6 +26,7 @@ __all__ = [
     "TransferError",
     "UnsupportedOperation",
     "UntrustedDataError",
+    "WrongKeyError",
 ]
 
 
@@ -130,6 +131,10 @@ class ReadOnlyError(UnsupportedOperation):
 
 class IntegrityError(StoreError):
     """The stored bytes aren't what was written."""
+
+
+class WrongKeyError(IntegrityError):
+    """A store was encrypted with another key than the one that was given. Nothing was read or changed."""
 
 
 class SerializationError(StoreError):

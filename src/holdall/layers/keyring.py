@@ -1,0 +1,153 @@
+"""The keys that an encrypted store was given: which encrypts, which read, and what may be shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.layers.keynames import KeyNames
+from holdall.layers.sealing import Binding, BlobKey
+from holdall.masterkeys import (
+    Hidden,
+    Key,
+    are_references,
+    check_key_names,
+    hidden,
+    hidden_keys,
+    master_key,
+    shown,
+)
+
+__all__ = ["KeyRing"]
+
+
+class KeyRing:
+    """Keys by their names and fingerprints.
+
+    Args:
+        key: As `EncryptedStore` takes it.
+        current: The same.
+        names: The same.
+        context: The same.
+        retired: The same.
+        fingerprint: The same.
+    """
+
+    # What a repr shows where the constructor raised.
+    _given: str | Hidden | dict[str, str | Hidden] = Hidden(None)
+    _asked: str | None = None
+    _names_given: str | Hidden | None = None
+    _retired: tuple[str, ...] = ()
+    _fingerprint: str | None = None
+    context: str = ""
+
+    def __init__(
+        self,
+        key: Key | Mapping[str, Key],
+        current: object,
+        names: Key | None,
+        context: object,
+        retired: object,
+        fingerprint: str | None,
+    ) -> None:
+        many = isinstance(key, Mapping)
+        keys: Any = hidden_keys(key) if many else {"default": hidden(key)}
+        # So that no traceback from here on shows a key, where it was given as bytes or in a wrong place.
+        key = cast(Any, Hidden(None))
+        names = cast(Any, None if names is None else hidden(names))
+        current = current if current is None or current in keys else Hidden(current)
+        check_key_names(keys)
+        self._given = keys if many else keys["default"]
+        self._names_given = cast("str | Hidden | None", names)
+        self._choose(keys, current)
+        self._retire(keys, retired)
+        self.context = _checked_context(context)
+        self._fingerprint = fingerprint
+        self._open(keys)
+
+    def _choose(self, keys: dict[str, str | Hidden], current: object) -> None:
+        if current is None and len(keys) == 1:
+            self._current_name = next(iter(keys))
+        elif isinstance(current, str):
+            self._current_name = self._asked = current
+        else:
+            # Not what was given, which may be a key by mistake.
+            known = ", ".join(map(repr, keys))
+            raise InvalidArgumentError(f"current must be the name of one of the keys: {known}")
+        if self._names_given is not None and "names" in keys:
+            raise InvalidArgumentError("with names= no other key can be called 'names'; rename that one")
+
+    def _retire(self, keys: dict[str, str | Hidden], retired: object) -> None:
+        if isinstance(retired, str) or not isinstance(retired, Collection):
+            raise InvalidArgumentError("retired must be a list of names of keys")
+        self._retired = tuple(cast("Collection[str]", retired))
+        others = [name for name in keys if name != self._current_name]
+        if not set(self._retired) <= set(others):
+            known = ", ".join(map(repr, others)) or "there are none"
+            raise InvalidArgumentError(f"retired must name keys other than the current one: {known}")
+
+    def _open(self, keys: dict[str, str | Hidden]) -> None:
+        binding = Binding(self.context)
+        self.all: dict[bytes, BlobKey] = {}
+        """Every key by its fingerprint, those too that only `rotate` reads with."""
+        for name, given in keys.items():
+            expected = self._fingerprint if name == self._current_name else None
+            opened = BlobKey(master_key(name, given, "blobs", expected), binding)
+            twin = self.all.setdefault(opened.id, opened)
+            if twin is not opened:
+                raise InvalidArgumentError(
+                    f"{twin.name!r} and {name!r} are the same key; leave one of them out"
+                )
+            if name == self._current_name:
+                self.current = opened
+        self.reading = {id_: key for id_, key in self.all.items() if key.name not in self._retired}
+        """Those that ordinary calls read with."""
+        self.names: KeyNames | None = None
+        if self._names_given is not None:
+            self.names = KeyNames(master_key("names", self._names_given, "names"), binding)
+
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each key by its name."""
+        found = {key.name: key.id.hex() for key in self.all.values()}
+        return found if self.names is None else {**found, "names": self.names.id.hex()}
+
+    def settings(self) -> dict[str, object]:
+        """The arguments that make this again."""
+        keys = list(self._given.values()) if isinstance(self._given, dict) else [self._given]
+        if not are_references(*keys, self._names_given):
+            raise UnsupportedOperation(
+                "an EncryptedStore that holds keys as bytes isn't pickled, since they would go with it; "
+                "give references, 'env:NAME' or 'file:PATH', instead"
+            )
+        return {
+            "key": self._given,
+            "current": self._asked,
+            "names": self._names_given,
+            "context": self.context,
+            "retired": self._retired,
+            "fingerprint": self._fingerprint,
+        }
+
+    def __repr__(self) -> str:
+        if isinstance(self._given, dict):
+            text = ", ".join([f"{name!r}: {shown(value)}" for name, value in self._given.items()])
+            text = f"key={{{text}}}"
+        else:
+            text = f"key={shown(self._given)}"
+        if self._asked is not None:
+            text += f", current={self._asked!r}"
+        if self._names_given is not None:
+            text += f", names={shown(self._names_given)}"
+        more = {"context": self.context, "retired": self._retired, "fingerprint": self._fingerprint}
+        return text + "".join([f", {name}={value!r}" for name, value in more.items() if value])
+
+
+def _checked_context(context: object) -> str:
+    try:
+        if isinstance(context, str):
+            context.encode()
+            return context
+    except UnicodeEncodeError:
+        pass
+    raise InvalidArgumentError("context must be a str that names this store, such as 'prod/tenant-7'")
