@@ -456,7 +456,7 @@ VIEWS: dict[str, Callable[[Path], tuple[Store, Store]]] = {
     "a replica": lambda place: (FanoutStore([store := MemoryStore(), MemoryStore()]), store),
     "a prefix of a layer": lambda place: (TracedStore(store := MemoryStore()) / "a", store / "a"),
     "encrypted names": lambda place: (
-        EncryptedStore(store := MemoryStore(), bytes(32), names=bytes(32)) / "a",
+        EncryptedStore(store := MemoryStore(), b"k" * 32, names=b"k" * 32) / "a",
         TracedStore(store) / "b",
     ),
     "another setting": lambda place: (

@@ -498,7 +498,7 @@ class BadSector(Transparent):
 
 @pytest.mark.parametrize(
     "layer",
-    [CompressedStore, lambda store: EncryptedStore(store, bytes(32)), ChecksumStore],
+    [CompressedStore, lambda store: EncryptedStore(store, b"k" * 32), ChecksumStore],
     ids=["compressed", "encrypted", "checksum"],
 )
 def test_layers_over_replicas_of_which_one_reads_in_part(layer: Callable[[Store], Store]) -> None:

@@ -75,8 +75,8 @@ LAYERS: dict[str, Callable[[Faulty], Store]] = {
     "compressed, zstd": lambda faulty: CompressedStore(faulty()),
     "compressed, lz4": lambda faulty: CompressedStore(faulty(), codec="lz4"),
     "compressed, gzip": lambda faulty: CompressedStore(faulty(), codec="gzip"),
-    "encrypted": lambda faulty: EncryptedStore(faulty(), bytes(32)),
-    "encrypted names": lambda faulty: EncryptedStore(faulty(), bytes(32), names=bytes(range(32))),
+    "encrypted": lambda faulty: EncryptedStore(faulty(), b"k" * 32),
+    "encrypted names": lambda faulty: EncryptedStore(faulty(), b"k" * 32, names=bytes(range(32))),
     # A cache finds by itself what its own store does to its entries.
     "caching": lambda faulty: CachingStore(faulty.checked(), faulty()),
     "caching, an hour": lambda faulty: CachingStore(faulty.checked(), faulty(), fresh=3600),

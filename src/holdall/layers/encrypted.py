@@ -344,7 +344,10 @@ class EncryptedStore(Transparent):
         return iter(found)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        if not self._check.readable:
+        if not after or not self._check.readable:
+            # Who lists may go on to delete or replace much: a store that was emptied since and encrypted with
+            # another key is noticed here.
+            self._check.forget()
             self._check.before_reading()
         if self._names is None:
             return self._adapt_listing(self._store._scan(prefix, after))
@@ -355,12 +358,11 @@ class EncryptedStore(Transparent):
         return (self._plain_info(info.key, info) for info in listing if info.key != place)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        # A transfer lists by this call, and may delete or replace much: a store that was emptied since, and
-        # encrypted with another key, is noticed here.
-        self._check.forget()
-        self._check.before_reading()
         if self._names is not None:
             return super()._survey(prefix, after)
+        if not after or not self._check.readable:
+            self._check.forget()
+            self._check.before_reading()
         place = self._check.place
         return (
             entry if isinstance(entry, LeftOut) else self._plain_info(entry.key, entry)

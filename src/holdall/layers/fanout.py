@@ -27,6 +27,7 @@ from holdall.errors import (
     StoreClosedError,
     StoreError,
     StoreUnavailableError,
+    WrongKeyError,
 )
 from holdall.keys import check_prefix
 from holdall.layers.layer import Layer
@@ -469,6 +470,9 @@ class FanoutStore(Layer):
                 for entry in self._call(name, lambda: list(_one(listings[name]))):
                     heads[name] = key_of(entry), entry
             except Exception as error:
+                if isinstance(error, WrongKeyError) and not everything:
+                    # Its settings are wrong, which no other replica makes up for.
+                    raise
                 self._failed("list", prefix, name, error)
                 failures[name] = error
                 if not everything and len(failures) >= self._need_written:

@@ -56,7 +56,8 @@ class KeyRing:
         # So that no traceback from here on shows a key, where it was given as bytes or in a wrong place.
         key = cast(Any, Hidden(None))
         names = cast(Any, None if names is None else hidden(names))
-        current = current if current is None or current in keys else Hidden(current)
+        if current is not None and not (isinstance(current, str) and current in keys):
+            current = Hidden(current)
         check_key_names(keys)
         self._given = keys if many else keys["default"]
         self._names_given = cast("str | Hidden | None", names)
