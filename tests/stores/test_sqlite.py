@@ -29,8 +29,9 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.store import ABSENT, Info, Store
-from holdall.stores import sqlite
+from holdall.stores import sqlite_connection
 from holdall.stores.sqlite import SqliteStore
+from holdall.stores.sqlite_file import file_system
 from holdall.testing import StoreSuite
 
 MIB = 1 << 20
@@ -131,7 +132,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="folder"):
         SqliteStore(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(StoreUnavailableError, match="ordinary"):
+    with pytest.raises(StoreUnavailableError, match="regular"):
         SqliteStore(tmp_path / "pipe")
     (tmp_path / "file").touch()
     with SqliteStore(tmp_path / "file" / "blobs.db") as store:
@@ -145,7 +146,7 @@ def test_a_file_of_something_else_is_kept(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with SqliteStore(path) as store:
         for call in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: list(store)):
-            with pytest.raises(StoreUnavailableError, match="no SQLite database"):
+            with pytest.raises(StoreUnavailableError, match="isn't a SQLite database"):
                 call()
     assert path.read_bytes() == content
 
@@ -204,14 +205,14 @@ def test_a_database_in_utf_16_is_refused(path: Path) -> None:
 def test_a_network_file_system_is_told(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlite, "_file_system", lambda path: "nfs4")
+    monkeypatch.setattr(sqlite_connection, "file_system", lambda path: "nfs4")
     with caplog.at_level(logging.WARNING, "holdall"):
         store["a"] = b"1"
     assert "nfs4" in caplog.text
 
 
 def test_the_file_system_is_known() -> None:
-    assert sqlite._file_system("/proc") == "proc"
+    assert file_system("/proc") == "proc"
 
 
 def as_nobody(function: Callable[[], object]) -> None:
@@ -248,8 +249,11 @@ def test_without_permission_to_write() -> None:
         os.chmod(folder, 0o555)
 
         def closed_folder() -> None:
-            with SqliteStore(path) as store, pytest.raises(StoreUnavailableError, match="permissions"):
-                store.get("a")
+            with SqliteStore(path) as store:
+                assert store["a"] == b"1"
+                assert list(store) == ["a"]
+                with pytest.raises(ReadOnlyError, match="permissions"):
+                    store["a"] = b"2"
             with SqliteStore(os.path.join(folder, "other.db")) as store:
                 assert store.get("a") is None
                 with pytest.raises(StoreUnavailableError, match="permissions"):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, count, islice, repeat
-from secrets import randbits
+from itertools import chain, islice, repeat
+from struct import Struct
 from typing import Any, NamedTuple, TypeVar, cast, overload
-from urllib.parse import quote
 from weakref import WeakSet, WeakValueDictionary
 
 from holdall.errors import (
@@ -23,11 +20,11 @@ from holdall.errors import (
     ConcurrencyError,
     IntegrityError,
     InvalidArgumentError,
-    ReadOnlyError,
+    InvalidKeyError,
     StoreError,
     StoreUnavailableError,
 )
-from holdall.keys import check_key, past
+from holdall.keys import MAX_KEY_BYTES, check_key, past
 from holdall.ranges import span
 from holdall.store import (
     ABSENT,
@@ -39,10 +36,13 @@ from holdall.store import (
     Data,
     Expect,
     Info,
+    LeftOut,
     Piece,
     Store,
     pairs_of,
 )
+from holdall.stores.sqlite_connection import Connection, closing, code_of, connect, translated
+from holdall.stores.sqlite_file import UnchangingFile, file_path
 
 __all__ = ["SqliteStore"]
 
@@ -58,60 +58,16 @@ _HELD = 16
 _SPOOL = 16 << 20
 """How many bytes of small streamed blobs `put_many` holds before it stages the next ones."""
 _PATIENCE = 60.0
-"""How long to wait for another writer, in seconds."""
+"""How long to wait for another writer by default, in seconds."""
 _ABANDONED = 24 * 3600
 """After how many seconds without a sign of life a write is given up whose process can't be looked at."""
 _IDLE = 4
 """How many connections are kept for streams to come."""
-_SMALLEST = 512
-"""The size of the smallest database: one page."""
 _BATCH = 1000
 _ROWS = 200
 """How many rows one statement puts."""
 _PARAMETERS = 500
 """How many keys one statement names; SQLite before 3.32 takes no more than 999 parameters."""
-
-# The version of the format is in the names, because `PRAGMA user_version` belongs to whoever owns the file.
-# `etag` and `modified` (microseconds) come first and `data` last, so that no listing reads the pages a long
-# blob overflows to. `size` is null where `length(data)` tells it, so that a plain put binds four values only.
-# An ordinary rowid table: `WITHOUT ROWID` costs twice as much at 1 KiB.
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS holdall_v1_blobs (
-        key TEXT NOT NULL UNIQUE,
-        etag INTEGER NOT NULL,
-        modified INTEGER NOT NULL,
-        size INTEGER,
-        expires INTEGER,
-        content_type TEXT,
-        stream INTEGER,
-        data BLOB
-    )""",
-    """CREATE INDEX IF NOT EXISTS holdall_v1_expires
-        ON holdall_v1_blobs (expires) WHERE expires IS NOT NULL""",
-    """CREATE INDEX IF NOT EXISTS holdall_v1_streams
-        ON holdall_v1_blobs (stream) WHERE stream IS NOT NULL""",
-    # The chunks of a stream never change once a blob refers to it, so that copies share them.
-    """CREATE TABLE IF NOT EXISTS holdall_v1_chunks (
-        stream INTEGER NOT NULL,
-        number INTEGER NOT NULL,
-        data BLOB NOT NULL,
-        PRIMARY KEY (stream, number)
-    )""",
-    # Streams that are still written, by whom, and when they last were.
-    """CREATE TABLE IF NOT EXISTS holdall_v1_stages (
-        stream INTEGER PRIMARY KEY,
-        owner TEXT NOT NULL,
-        beat INTEGER NOT NULL
-    )""",
-    """CREATE TRIGGER IF NOT EXISTS holdall_v1_replaced AFTER UPDATE OF stream ON holdall_v1_blobs
-        WHEN OLD.stream IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
-        BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
-    """CREATE TRIGGER IF NOT EXISTS holdall_v1_deleted AFTER DELETE ON holdall_v1_blobs
-        WHEN OLD.stream IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
-        BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
-)
 
 _COLUMNS = "key, etag, modified, size, expires, content_type, stream, data"
 _ALIVE = "(expires IS NULL OR expires > ?)"
@@ -155,43 +111,18 @@ _KEYS_ALIVE = f"""SELECT key FROM holdall_v1_blobs
     WHERE key {{}} ? AND key <= ? AND {_ALIVE} ORDER BY key LIMIT ?"""
 _KEYS = "SELECT key FROM holdall_v1_blobs WHERE key {} ? AND key <= ? ORDER BY key LIMIT ?"
 _FROM, _PAST = ">=", ">"
+_NOT_A_KEY = "name that can't be a key"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NOWHERE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs")
-"""File systems of other hosts, which share neither SQLite's locks nor its memory."""
+_WORD = Struct(">Q")
+_random: Callable[[int], bytes] = getattr(os, "getrandom", os.urandom)
 
 
-_closing = threading.RLock()
-"""Held while a connection is closed: of two that close at once neither is the last, which removes the log."""
+class _ThreadConnection:
+    """Closes a thread's connection when the thread ends; sqlite3 would keep it until garbage collection."""
 
-
-class _Connection(sqlite3.Connection):
-    """A connection that is closed when it is dropped, and that any thread may close between two statements:
-    it writes with the turn of the file's writers held, and reads with its own lock held."""
-
-    lock: threading.RLock
-    alive: bool = True
-
-    def shut(self) -> None:
-        self.alive = False
-        with _closing:
-            self.close()
-
-    def __del__(self) -> None:
-        try:
-            with _closing:
-                self.close()
-        except sqlite3.ProgrammingError:
-            # It was never opened.
-            pass
-
-
-class _Held:
-    """What closes a connection at the end of its thread, when that drops its locals: left to itself, a
-    connection lives on in a cycle with its own cache until it is collected."""
-
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def __del__(self) -> None:
@@ -217,24 +148,29 @@ def _before_fork() -> None:
     # A connection must never be carried into a child, and leaking it there would not do: SQLite keeps its
     # locks in tables of the process, and a connection that the child opens would take what the parent holds
     # for its own. So the parent has none at the moment of the fork; both open theirs anew at the next call.
-    _opening.acquire()
+    # Each lock is noted before it is taken, so that an interrupt between the two leaves none behind.
     _held.append(_opening)
+    _opening.acquire()
     stores = list(_stores)
     for writers in {store._writers for store in stores}:  # pyright: ignore[reportPrivateUsage]
-        writers.lock.acquire()
         _held.append(writers.lock)
+        writers.lock.acquire()
     for store in stores:
         for connection in list(store._connections):  # pyright: ignore[reportPrivateUsage]
             with connection.lock:
                 connection.shut()
         store._readers.clear()  # pyright: ignore[reportPrivateUsage]
-    _closing.acquire()
-    _held.append(_closing)
+    _held.append(closing)
+    closing.acquire()
 
 
 def _after_fork() -> None:
     while _held:
-        _held.pop().release()
+        try:
+            _held.pop().release()
+        except RuntimeError:
+            # An interrupt came before it was taken.
+            continue
 
 
 def _after_fork_in_child() -> None:
@@ -264,13 +200,15 @@ class SqliteStore(Store):
     Args:
         path: The file. The first write makes it, and its folder; reading makes nothing.
         durable: Whether what was put survives a loss of power, too (`PRAGMA synchronous=FULL`).
+        timeout: How long a call waits for another program that has the file locked, in seconds.
 
     Threads and processes of one host may share the file. It is kept in WAL mode: writers take turns, readers
     wait for nobody. A blob of more than 1 MiB is cut in chunks, so that blobs of any size are streamed in and
     out. The space of deleted blobs is used again; SQL's `VACUUM` gives it back to the disk.
 
     Raises:
-        StoreUnavailableError: The path is a folder, or no file at all.
+        StoreUnavailableError: A folder or a special file lies at the path.
+        InvalidArgumentError: The path can't be one, or the timeout isn't a number of seconds.
 
     >>> import os, tempfile
     >>> from holdall.stores.sqlite import SqliteStore
@@ -295,12 +233,17 @@ class SqliteStore(Store):
     )
     schemes = ("sqlite",)
 
-    def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        self._path = _file(path)
+    def __init__(
+        self, path: str | os.PathLike[str], *, durable: bool = False, timeout: float = _PATIENCE
+    ) -> None:
+        self._path = file_path(path)
         self._durable = durable
+        if not isinstance(timeout, int | float) or not 0 <= timeout < 1e9:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"timeout is a number of seconds from 0, such as 5, not {timeout!r}")
+        self._timeout = timeout
         self._local = threading.local()
-        self._connections: WeakSet[_Connection] = WeakSet()
-        self._readers: deque[_Connection] = deque()
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._readers: deque[Connection] = deque()
         self._renew()
         with _opening:
             self._writers = _writers.setdefault(os.path.realpath(self._path), _Writers())
@@ -308,16 +251,17 @@ class SqliteStore(Store):
             _stores.add(self)
 
     def _renew(self) -> None:
-        # Unique without asking anybody: 62 random bits, then counted up; a child of a fork begins elsewhere.
-        self._etags = count(randbits(62))
         self._swept = False
 
     def _settings(self) -> dict[str, object]:
-        return {"path": self._path, "durable": self._durable}
+        return {"path": self._path, "durable": self._durable, "timeout": self._timeout}
 
     def _close(self) -> None:
+        self._shut_all()
+
+    def _shut_all(self, but: Connection | None = None) -> None:
         with _opening:
-            connections = list(self._connections)
+            connections = [each for each in self._connections if each is not but]
         for connection in connections:
             with self._turn, connection.lock:
                 connection.shut()
@@ -340,11 +284,14 @@ class SqliteStore(Store):
             # SQLite would find the key '1' by the number 1.
             key = self._checked(key)
         try:
-            lock, execute = self._local.quick
+            lock, execute, _ = self._local.quick
             with lock:
                 row = execute(_GET, (key,)).fetchone()
         except (AttributeError, UnicodeEncodeError, sqlite3.Error):
             return super().get(key, default)
+        except BaseException:
+            self._drop_quick()
+            raise
         if row is None:
             self._checked(key)
             return default
@@ -374,15 +321,16 @@ class SqliteStore(Store):
             and len(data) <= _INLINE
         ):
             key = self._checked(key)
-            etag, modified = next(self._etags), time.time_ns() // 1000
+            etag, modified = _new_etag(), time.time_ns() // 1000
             try:
-                execute = self._local.quick[1]
+                _, execute, connection = self._local.quick
                 with self._turn:
-                    execute(_PUT, (key, etag, modified, data))
+                    if not connection.in_transaction:
+                        execute(_PUT, (key, etag, modified, data))
+                        if connection.file.seems_to_stand(modified):
+                            return Info(key, len(data), etag, modified / 1e6)
             except (AttributeError, sqlite3.Error):
                 pass
-            else:
-                return Info(key, len(data), etag, modified / 1e6)
         return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
 
     put.__doc__ = Store.put.__doc__
@@ -411,11 +359,14 @@ class SqliteStore(Store):
         if type(key) is not str:
             key = self._checked(key)
         try:
-            lock, execute = self._local.quick
+            lock, execute, _ = self._local.quick
             with lock:
                 row = execute(_EXISTS, (key,)).fetchone()
         except (AttributeError, UnicodeEncodeError, sqlite3.Error):
             return super().exists(key)
+        except BaseException:
+            self._drop_quick()
+            raise
         if row is None:
             self._checked(key)
             return False
@@ -444,27 +395,19 @@ class SqliteStore(Store):
 
     def _read_stream(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         # On a connection of its own, whose snapshot lasts as long as the iterator, while this thread writes.
-        while True:
-            reader = self._reader()
-            if reader is None:
+        pieces = _Chunks(self)
+        try:
+            row = pieces.begin(key)
+            if row is None:
                 raise BlobNotFoundError(key=key)
-            try:
-                with reader.lock:
-                    reader.execute("BEGIN")
-                    row = reader.execute(_READ, (key, _now())).fetchone()
-            except sqlite3.Error as error:
-                if reader.alive:
-                    reader.shut()
-                    raise self._translated(error) from error
-                continue
-            if row is None or row[5] is None:
-                self._release(reader)
-                if row is None:
-                    raise BlobNotFoundError(key=key)
+            if row[5] is None:
+                pieces.close()
                 return _inline(key, row, start, stop)
-            pieces = _Chunks(self, reader, row[5])
             pieces.at, pieces.stop = span(start, stop, row[2])
             return _info(key, row), pieces
+        except BaseException:
+            pieces.close()
+            raise
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         data = _whole(body)
@@ -472,8 +415,9 @@ class SqliteStore(Store):
             self._sweep_once()
             return self._publish(key, _Staged(len(data), data=data), expect, attributes)
         self._sweep_once()
-        staged = self._taken(body, _INLINE)
+        staged = _Staged(0)
         try:
+            self._take(staged, body, _INLINE)
             return self._publish(key, staged, expect, attributes)
         except BaseException:
             self._discard(staged)
@@ -495,16 +439,29 @@ class SqliteStore(Store):
         return _info(key, row)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        for rows in self._pages(_LISTED, prefix, after):
-            for row in rows:
-                yield _info(row[0], row[1:])
+        return (entry for entry in self._survey(prefix, after) if type(entry) is Info)
 
     # --- hooks ---
 
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        for rows in self._pages(_LISTED, prefix, after):
+            if _are_keys(rows):
+                for row in rows:
+                    yield _info(row[0], row[1:])
+            else:
+                for row in rows:
+                    yield _info(row[0], row[1:]) if _is_key(row[0]) else LeftOut(row[0], _NOT_A_KEY)
+        if not prefix:
+            # SQLite sorts bytes after all text; the text of a key that another program wrote as such.
+            for (key,) in self._all("SELECT key FROM holdall_v1_blobs WHERE key >= x''", ()):
+                yield LeftOut(key.decode("utf-8", "backslashreplace"), _NOT_A_KEY)
+
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         for rows in self._pages(_KEYS, prefix, after):
+            sound = _are_keys(rows)
             for row in rows:
-                yield row[0]
+                if sound or _is_key(row[0]):
+                    yield row[0]
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         after, limit = "", 16
@@ -517,7 +474,8 @@ class SqliteStore(Store):
                     yield folder
                     after, limit = past(folder), 4
                     break
-                yield _info(row[0], row[1:])
+                if _is_key(row[0]):
+                    yield _info(row[0], row[1:])
             else:
                 if len(rows) < limit:
                     return
@@ -550,8 +508,9 @@ class SqliteStore(Store):
                     taken.append((key, data))
                     continue
                 # What a stream gave is held until all is written; past a limit it is staged in the file.
-                staged = self._taken(body, min(_INLINE, room), flush=True)
+                staged = _Staged(0)
                 taken.append((key, staged))
+                self._take(staged, body, min(_INLINE, room), flush=True)
                 plain = False
                 if staged.data is not None:
                     room -= staged.size
@@ -567,10 +526,10 @@ class SqliteStore(Store):
     def _put_plain(self, taken: Sequence[tuple[str, Piece]]) -> Iterator[Info]:
         modified = _now()
         keys, pieces = zip(*taken, strict=True) if taken else ((), ())
-        rows = list(zip(keys, self._etags, repeat(modified), pieces))
+        rows = list(zip(keys, _new_etags(len(keys)), repeat(modified), pieces, strict=False))
         rest = len(rows) % _ROWS
 
-        def put(connection: _Connection) -> None:
+        def put(connection: Connection) -> None:
             connection.executemany(_PUT, rows[:rest])
             # Many rows a statement cost a third less than one each.
             for at in range(rest, len(rows), _ROWS):
@@ -587,7 +546,7 @@ class SqliteStore(Store):
         ]
         rows = [(key, self._row(staged, attributes, modified)) for key, staged in bodies]
 
-        def put(connection: _Connection) -> None:
+        def put(connection: Connection) -> None:
             for _, staged in bodies:
                 if staged.data is None:
                     self._unstage(connection, staged)
@@ -600,7 +559,7 @@ class SqliteStore(Store):
         listed = list(keys)
         batches = [listed[at : at + _PARAMETERS] for at in range(0, len(listed), _PARAMETERS)]
 
-        def delete(connection: _Connection) -> int:
+        def delete(connection: Connection) -> int:
             deleted = 0
             for batch in batches:
                 marks = ", ".join("?" * len(batch))
@@ -617,9 +576,9 @@ class SqliteStore(Store):
         return self._duplicate(source, target, expect, move=True)
 
     def _duplicate(self, source: str, target: str, expect: Expect, *, move: bool) -> Info:
-        etag, now = next(self._etags), _now()
+        etag, now = _new_etag(), _now()
 
-        def duplicate(connection: _Connection) -> Info | None:
+        def duplicate(connection: Connection) -> Info | None:
             if connection.execute(_INFO, (source, now)).fetchone() is None:
                 return None
             if expect is not ANY:
@@ -654,10 +613,10 @@ class SqliteStore(Store):
         else:
             sql, parameters = _SWAP, (key, *_stored(row), key, _number(expect), _now())
 
-        def put(connection: _Connection) -> bool:
+        def put(connection: Connection) -> bool:
             return connection.execute(sql, parameters).rowcount > 0
 
-        def put_stream(connection: _Connection) -> bool:
+        def put_stream(connection: Connection) -> bool:
             self._unstage(connection, staged)
             if not put(connection):
                 raise _mismatch(key, expect, connection.execute(_ETAG, (key, _now())).fetchone())
@@ -671,7 +630,7 @@ class SqliteStore(Store):
 
     def _row(self, staged: _Staged, attributes: Attributes, modified: int) -> _Row:
         expires = attributes.expires
-        etag = next(self._etags)
+        etag = _new_etag()
         if expires is not None and etag % 256 == 0:
             self._swept = False
         try:
@@ -688,35 +647,33 @@ class SqliteStore(Store):
             staged.data,
         )
 
-    def _taken(self, body: Body, inline: int, *, flush: bool = False) -> _Staged:
+    def _take(self, staged: _Staged, body: Body, inline: int, *, flush: bool = False) -> None:
         """Read a body: what is short is held, the rest staged in short transactions, so that a body may take
         its time, and use this store, without keeping anybody from writing.
 
         The last chunks are left for the transaction that publishes them, unless all are to be flushed.
         """
-        staged = _Staged(0)
-        try:
-            for chunk in _cut(body):
-                staged.held.append(chunk)
-                staged.size += len(chunk)
-                if len(staged.held) == _HELD:
-                    self._stage(staged)
-            if not staged.number and staged.size <= inline:
-                held, staged.held = staged.held, []
-                staged.data = bytes(held[0]) if len(held) == 1 else b"".join(held)
-            elif flush:
+        for chunk in _cut(body):
+            staged.held.append(chunk)
+            staged.size += len(chunk)
+            if len(staged.held) == _HELD:
                 self._stage(staged)
-        except BaseException:
-            self._discard(staged)
-            raise
-        return staged
+        if not staged.begun and staged.size <= inline:
+            held, staged.held = staged.held, []
+            staged.data = bytes(held[0]) if len(held) == 1 else b"".join(held)
+        elif flush:
+            self._stage(staged)
 
     def _stage(self, staged: _Staged) -> None:
-        if not staged.number:
+        begun = staged.begun
+        if not begun:
             self._sweep()
+            _staged[staged.stream] = staged
+            # Before the first chunk is written, so that an interrupt finds it to be taken back.
+            staged.begun = True
 
-        def write(connection: _Connection) -> None:
-            if staged.number:
+        def write(connection: Connection) -> None:
+            if begun:
                 self._still(
                     connection, staged, "UPDATE holdall_v1_stages SET beat = ? WHERE stream = ?", _now()
                 )
@@ -729,29 +686,30 @@ class SqliteStore(Store):
         staged.number += len(staged.held)
         staged.held = []
 
-    def _unstage(self, connection: _Connection, staged: _Staged) -> None:
-        if staged.number:
+    def _unstage(self, connection: Connection, staged: _Staged) -> None:
+        if staged.begun:
             self._still(connection, staged, "DELETE FROM holdall_v1_stages WHERE stream = ?")
         self._add(connection, staged)
 
-    def _still(self, connection: _Connection, staged: _Staged, sql: str, *more: object) -> None:
+    def _still(self, connection: Connection, staged: _Staged, sql: str, *more: object) -> None:
         if not connection.execute(sql, (*more, staged.stream)).rowcount:
             raise StoreUnavailableError(
-                "the write stood still for so long that what it had written was swept away; put it again"
+                "the first part of this write is gone: it stood still for so long that it was swept away, or "
+                "the file was replaced; put it again"
             )
 
-    def _add(self, connection: _Connection, staged: _Staged) -> None:
+    def _add(self, connection: Connection, staged: _Staged) -> None:
         connection.executemany(
             "INSERT INTO holdall_v1_chunks (stream, number, data) VALUES (?, ?, ?)",
             [(staged.stream, staged.number + index, chunk) for index, chunk in enumerate(staged.held)],
         )
 
     def _discard(self, staged: _Staged) -> None:
-        if staged.number:
+        if staged.begun:
             try:
                 self._transaction(lambda connection: _drop(connection, staged.stream), None)
             except StoreError:
-                # The error that led here is the one to tell; a later sweep takes what is left.
+                # The error that led here is the one to report; a later sweep takes what is left.
                 return
 
     def _sweep_once(self) -> None:
@@ -763,14 +721,15 @@ class SqliteStore(Store):
         """Delete what expired, and what writers left behind who are gone."""
         try:
             for stream, owner, beat in self._all("SELECT stream, owner, beat FROM holdall_v1_stages", ()):
-                if not _lives(owner, beat):
+                mine = owner == _owner()
+                if stream not in _staged if mine else not _lives(owner, beat):
                     self._transaction(lambda connection, stream=stream: _drop(connection, stream), None)
             sql = """DELETE FROM holdall_v1_blobs WHERE rowid IN
                 (SELECT rowid FROM holdall_v1_blobs WHERE expires <= ? LIMIT ?)"""
             while self._all(_EXPIRED, (_now(),)):
                 self._run(lambda connection: connection.execute(sql, (_now(), _BATCH)), None, write=True)
         except StoreError:
-            # Whatever is wrong, the call that came to write will find it and say so.
+            # Whatever is wrong, the call that came to write finds it too, and reports it.
             return
 
     # --- listing ---
@@ -810,7 +769,7 @@ class SqliteStore(Store):
 
     def _run(
         self,
-        act: Callable[[_Connection], T],
+        act: Callable[[Connection], T],
         missing: T,
         *,
         write: bool = False,
@@ -818,54 +777,119 @@ class SqliteStore(Store):
     ) -> T:
         """What `act` gives on this thread's connection; `missing` where there is no table to act on.
 
-        It is called again if the connection was closed by a fork before it began, or the file was locked for
-        longer than SQLite waits by itself.
+        It is called again if the connection was closed by a fork before it began, if the file was locked, or
+        if the file at the path is another one by now.
         """
         deadline = 0.0
         while True:
-            connection = self._connection(create)
-            if connection is None:
-                return missing
+            connection = None
             try:
+                connection = self._connection(create)
+                if connection is None:
+                    return missing
                 with self._turn if write else connection.lock:
-                    return act(connection)
+                    if write:
+                        connection.settle()
+                    result = act(connection)
+                    if connection.file.stands() or (write and self._leave(connection)):
+                        return result
+                if not write:
+                    self._leave(connection)
             except sqlite3.Error as error:
-                if not connection.alive:
-                    continue
-                if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                    deadline = deadline or time.monotonic() + _PATIENCE
-                    if time.monotonic() < deadline:
-                        time.sleep(0.01)
-                        continue
-                raise self._translated(error) from error
+                deadline = self._wait(error, connection, deadline)
 
-    def _transaction(self, act: Callable[[_Connection], T], missing: T, *, create: bool = False) -> T:
-        def whole(connection: _Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = act(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself where the disk is full.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+    def _wait(self, error: sqlite3.Error, connection: Connection | None, deadline: float) -> float:
+        """Wait a little where trying again may help, until the deadline; raise what it means where not."""
+        if connection is not None and not connection.alive:
+            return deadline
+        if code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if connection is not None and error.sqlite_errorcode == sqlite3.SQLITE_BUSY_SNAPSHOT:
+                # An interrupt left a statement unfinished, which still reads an older version.
+                connection.shut()
+                return deadline
+            deadline = deadline or time.monotonic() + self._timeout
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                return deadline
+        raise self._error(error) from error
 
-        return self._run(whole, missing, write=True, create=create)
+    def _error(self, error: sqlite3.Error) -> StoreError:
+        return self._closed_error() if self._closed else translated(error, self._path, self._timeout)
 
-    def _connection(self, create: bool) -> _Connection | None:
-        connection: _Connection | None = getattr(self._local, "connection", None)
+    def _leave(self, connection: Connection) -> bool:
+        """Let go of a file that was replaced, deleted or cut, or whose log was removed, while it was open.
+        Whether what was written before is in the file at the path all the same.
+
+        The log goes into the file that it belongs to, wherever that is now: were it left, the next program
+        to open the file at the path would apply it to that one.
+
+        Raises:
+            StoreUnavailableError: Other programs have it open, too, so that the log can't be copied.
+            IntegrityError: The file was cut.
+        """
+        path, file = self._path, connection.file
+        with self._turn:
+            for store in list(_stores):
+                if store._writers is self._writers:
+                    store._shut_all(but=connection)
+            fixed = isinstance(file, UnchangingFile)
+            copied = fixed or not connection.alive or connection.copy_log()
+            replaced, cut = file.is_replaced(), file.is_cut()
+            if replaced and copied and not fixed:
+                file.unlink_log()
+            connection.shut()
+        if not copied:
+            what = f"{path} was replaced or deleted" if replaced else f"{path}-wal was deleted"
+            raise StoreUnavailableError(
+                f"{what} while it was open here and in other programs; this call may or may not have been "
+                f"done; end the other programs (fuser -v {path}), "
+                + (f"delete {path}-wal and {path}-shm, " if replaced else "")
+                + "then open it again"
+            )
+        if fixed or replaced:
+            return False
+        if cut and self._cut_short():
+            raise IntegrityError(f"{path} was cut short while it was open; restore a backup")
+        return True
+
+    def _cut_short(self) -> bool:
+        """Whether a file that became shorter is damaged; after a `VACUUM` it isn't."""
+        try:
+            fresh = self._opened(False)
+            if fresh is None:
+                return True
+            with fresh.lock:
+                sound = fresh.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+                fresh.shut()
+            return not sound
+        except sqlite3.DatabaseError:
+            return True
+
+    def _transaction(self, act: Callable[[Connection], T], missing: T, *, create: bool = False) -> T:
+        return self._run(lambda connection: connection.transaction(act), missing, write=True, create=create)
+
+    def _connection(self, create: bool) -> Connection | None:
+        local = self._local
+        connection: Connection | None = getattr(local, "connection", None)
         if connection is None or not connection.alive:
+            local.__dict__.pop("quick", None)
             connection = self._opened(create)
-            if connection is not None:
-                self._local.connection = connection
-                self._local.held = _Held(connection)
-                # A cursor that stays spares each fast call one of its own.
-                self._local.quick = connection.lock, connection.cursor().execute
+            if connection is None:
+                return None
+            local.connection = connection
+            local.held = _ThreadConnection(connection)
+        if not hasattr(local, "quick") and not isinstance(connection.file, UnchangingFile):
+            # A cursor that stays spares each fast call one of its own.
+            local.quick = connection.lock, connection.cursor().execute, connection
         return connection
 
-    def _reader(self) -> _Connection | None:
+    def _drop_quick(self) -> None:
+        """Finish a statement that an interrupt left unfinished: it would keep its snapshot."""
+        quick = self._local.__dict__.pop("quick", None)
+        if quick is not None:
+            quick[1].__self__.close()
+
+    def _reader(self) -> Connection | None:
         while True:
             try:
                 reader = self._readers.pop()
@@ -874,7 +898,7 @@ class SqliteStore(Store):
             if reader.alive:
                 return reader
 
-    def _release(self, reader: _Connection) -> None:
+    def _release(self, reader: Connection) -> None:
         """Take back a connection that a stream has done with."""
         try:
             with reader.lock:
@@ -887,193 +911,70 @@ class SqliteStore(Store):
                     reader.shut()
         except sqlite3.Error:
             reader.shut()
+        except BaseException:
+            reader.shut()
+            raise
 
-    def _opened(self, create: bool) -> _Connection | None:
+    def _opened(self, create: bool) -> Connection | None:
         """A new connection; None where there is no file, or no table in it, and none is to be made."""
         with _opening:
             if self._closed:
                 raise self._closed_error()
-            connection = None
-            try:
-                connection = self._dialled(create)
-                if connection is not None and self._prepared(connection, create):
-                    self._connections.add(connection)
-                    return connection
-            except sqlite3.Error as error:
-                if connection is not None:
-                    connection.shut()
-                raise self._translated(error) from error
-            except BaseException:
-                if connection is not None:
-                    connection.shut()
-                raise
+            connection = connect(self._path, create=create, durable=self._durable, timeout=self._timeout)
             if connection is not None:
-                connection.shut()
-            return None
-
-    def _dialled(self, create: bool) -> _Connection | None:
-        name = f"file:{quote(os.fsencode(self._path))}?mode={'rwc' if create else 'rw'}"
-        try:
-            size = _size(self._path)
-            missing = size is None
-            if missing and not create:
-                return None
-            if missing:
-                os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        except OSError as error:
-            kind = ReadOnlyError if error.errno == errno.EROFS else StoreUnavailableError
-            raise kind(f"{self._path} can't be reached: {error}") from error
-        if size and size < _SMALLEST:
-            # SQLite would take it for an empty database, and write over it.
-            raise self._no_database()
-        if not missing and _unchanging(self._path) and not _size(self._path + "-wal"):
-            # SQLite can't make its side files there, nor does it need them where nobody writes.
-            name = f"file:{quote(os.fsencode(self._path))}?immutable=1"
-        try:
-            connection = sqlite3.connect(
-                name,
-                timeout=_PATIENCE,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=_Connection,
-                uri=True,
-            )
-        except sqlite3.OperationalError:
-            if not create and _size(self._path) is None:
-                return None
-            raise
-        connection.lock = threading.RLock()
-        return connection
-
-    def _prepared(self, connection: _Connection, create: bool) -> bool:
-        """Whether the connection has found, or made, the tables."""
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-        # Some builds overwrite all that is deleted with zeros: 20 times the time of a large delete.
-        connection.execute("PRAGMA secure_delete = OFF").fetchall()
-        # For a file that is made now. Many blobs at once, and large ones, take three quarters of the time
-        # that they take with pages of 4 KiB, single small ones the same.
-        connection.execute("PRAGMA page_size = 8192")
-        # Four times the default: a put takes three quarters of the time, the log up to 16 MiB.
-        connection.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
-        # 8 MB. With the default of 2 MB a put among 5,000 blobs of 1 KiB takes a twentieth more time.
-        connection.execute("PRAGMA cache_size = -8000")
-        found = connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'holdall_v1_deleted'"
-        ).fetchone()
-        if found is None and not create:
-            return False
-        encoding = connection.execute("PRAGMA encoding").fetchone()[0]
-        if encoding != "UTF-8":
-            raise StoreUnavailableError(
-                f"{self._path} keeps its text as {encoding}, which sorts keys in another order; "
-                "use a database in UTF-8, SQLite's default"
-            )
-        if found is None:
-            self._log_if_remote()
-            self._make_tables(connection)
-        return True
-
-    def _make_tables(self, connection: _Connection) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            # SQLite doesn't wait by itself for the lock that a change of the journal needs.
-            try:
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-                continue
-            break
-        if mode != "wal":
-            connection.execute("ROLLBACK")
-            raise StoreUnavailableError(
-                f"the file system of {self._path} can't share memory between processes, which SQLite's "
-                "write-ahead log needs; use another disk"
-            )
-        try:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def _log_if_remote(self) -> None:
-        kind = _file_system(self._path)
-        if kind in _NOWHERE:
-            import logging
-
-            logging.getLogger("holdall").warning(
-                "%s is on a network file system (%s): SQLite's locks and its log work within one host only; "
-                "let no two hosts write there",
-                self._path,
-                kind,
-            )
-
-    def _no_database(self) -> StoreError:
-        return StoreUnavailableError(
-            f"{self._path} is no SQLite database, or a damaged one; give the path of another"
-        )
-
-    def _translated(self, error: sqlite3.Error) -> StoreError:
-        if self._closed:
-            return self._closed_error()
-        path, code = self._path, _code(error)
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY or (
-            code == sqlite3.SQLITE_CANTOPEN and _unchanging(os.path.dirname(path))
-        ):
-            return ReadOnlyError(f"{path} or its folder takes no writes ({error}); see their permissions")
-        if code == sqlite3.SQLITE_NOTADB:
-            return self._no_database()
-        if code == sqlite3.SQLITE_CORRUPT:
-            return IntegrityError(
-                f"the database {path} is damaged ({error}); restore a backup, "
-                f"or save what is left with: sqlite3 {path} .recover"
-            )
-        if code == sqlite3.SQLITE_FULL:
-            return StoreUnavailableError(f"the disk of {path} is full; nothing was changed")
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            # The extended codes of READONLY are of a reader that may not make what the log needs.
-            return StoreUnavailableError(
-                f"{path} can't be opened ({error}); see the permissions of the file and its folder, "
-                "in which SQLite keeps two side files"
-            )
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return StoreUnavailableError(
-                f"another program has kept {path} locked for more than {_PATIENCE:.0f} seconds"
-            )
-        if code == sqlite3.SQLITE_TOOBIG:
-            return StoreUnavailableError(f"SQLite takes no value as large as this ({error})")
-        return StoreUnavailableError(f"SQLite can't use {path}: {error}")
+                self._connections.add(connection)
+            return connection
 
 
 class _Staged:
     """What was read of a body: all as `data`, or chunks, of which the first `number` are in the file."""
 
-    __slots__ = ("data", "held", "number", "size", "stream")
+    __slots__ = ("__weakref__", "begun", "data", "held", "number", "size", "stream")
 
     def __init__(self, size: int, *, data: Piece | None = None) -> None:
         self.size = size
+        self.begun = False
         self.data = data
         self.held: list[Piece] = []
         self.number = 0
-        self.stream = 0 if data is not None else randbits(62)
+        self.stream = 0 if data is not None else _new_etag()
+
+
+_staged: WeakValueDictionary[int, _Staged] = WeakValueDictionary()
+"""What this process is writing, by its stream: a stage of this process that isn't here was left behind by an
+interrupt."""
 
 
 class _Chunks(Iterator[Piece]):
     """The bytes of one stream from `at` to `stop`, on a connection that keeps its snapshot.
 
-    No generator, because one that was never started runs no `finally` when it is dropped.
+    It isn't a generator, because one that was never started runs no `finally` when it is dropped.
     """
 
-    def __init__(self, store: SqliteStore, reader: _Connection, stream: int) -> None:
+    _reader: Connection | None = None
+
+    def __init__(self, store: SqliteStore) -> None:
         self._store = store
-        self._reader: _Connection | None = reader
-        self._stream = stream
+        self._stream = 0
         self.at = self.stop = 0
+
+    def begin(self, key: str) -> tuple[Any, ...] | None:
+        """Take a connection and a snapshot; the blob's row in it."""
+        store, deadline = self._store, 0.0
+        while True:
+            try:
+                self._reader = store._reader()  # pyright: ignore[reportPrivateUsage]
+                if self._reader is None:
+                    return None
+                with self._reader.lock:
+                    self._reader.execute("BEGIN")
+                    row = self._reader.execute(_READ, (key, _now())).fetchone()
+                if row is not None:
+                    self._stream = row[5]
+                return row
+            except sqlite3.Error as error:
+                deadline = store._wait(error, self._reader, deadline)  # pyright: ignore[reportPrivateUsage]
+                self.close()
 
     def __next__(self) -> Piece:
         if self.at >= self.stop:
@@ -1086,7 +987,7 @@ class _Chunks(Iterator[Piece]):
         else:
             row = self._row(_PART, (offset + 1, length, self._stream, number))
         if len(row[0]) != length:
-            raise IntegrityError("a chunk of this blob is shorter than it was written")
+            raise IntegrityError("a chunk of this blob is shorter than it was written; restore a backup")
         self.at += length
         return row[0]
 
@@ -1099,25 +1000,32 @@ class _Chunks(Iterator[Piece]):
                     row = reader.execute(sql, parameters).fetchone()
             except sqlite3.Error as error:
                 if reader.alive:
-                    raise store._translated(error) from error  # pyright: ignore[reportPrivateUsage]
+                    raise store._error(error) from error  # pyright: ignore[reportPrivateUsage]
                 # A fork closed it, and its snapshot is gone; but the chunks of a stream never change.
                 self._reader = self._resumed()
                 resumed = True
                 continue
+            if isinstance(reader.file, UnchangingFile) and not reader.file.stands():
+                break
             if row is not None:
                 return row
             if resumed:
                 break
-            raise IntegrityError("a chunk of this blob is missing")
-        raise ConcurrencyError("the blob was replaced after a fork, while it was read; read it again")
+            raise IntegrityError("a chunk of this blob is missing; restore a backup")
+        raise ConcurrencyError(
+            "the blob was replaced after a fork, or the file was replaced, while it was read; read it again"
+        )
 
-    def _resumed(self) -> _Connection | None:
-        reader = self._store._reader()  # pyright: ignore[reportPrivateUsage]
-        if reader is not None:
-            with reader.lock:
-                if reader.alive:
-                    reader.execute("BEGIN")
-        return reader
+    def _resumed(self) -> Connection | None:
+        try:
+            reader = self._store._reader()  # pyright: ignore[reportPrivateUsage]
+            if reader is not None:
+                with reader.lock:
+                    if reader.alive:
+                        reader.execute("BEGIN")
+            return reader
+        except sqlite3.Error as error:
+            raise self._store._error(error) from error  # pyright: ignore[reportPrivateUsage]
 
     def close(self) -> None:
         """Give the connection back."""
@@ -1127,28 +1035,6 @@ class _Chunks(Iterator[Piece]):
 
     def __del__(self) -> None:
         self.close()
-
-
-def _file(path: object) -> str:
-    """The absolute path of what may become a database."""
-    try:
-        name = os.fsdecode(cast("str", path))
-    except TypeError:
-        raise InvalidArgumentError(f"a path is a str or a path, not {type(path).__name__}") from None
-    if name == ":memory:":
-        raise InvalidArgumentError("':memory:' is no file; use MemoryStore or memory://")
-    if not name or "\0" in name:
-        raise InvalidArgumentError("a SqliteStore needs the path of a file, such as 'blobs.db'")
-    name = os.path.abspath(name)
-    try:
-        mode = os.stat(name).st_mode
-    except OSError:
-        return name
-    if stat.S_ISDIR(mode):
-        raise StoreUnavailableError(f"{name} is a folder; give the path of a file in it, such as blobs.db")
-    if not stat.S_ISREG(mode):
-        raise StoreUnavailableError(f"{name} is no ordinary file")
-    return name
 
 
 def _whole(body: Body) -> Piece | None:
@@ -1178,6 +1064,27 @@ def _cut(body: Body) -> Iterator[Piece]:
                 held.clear()
     if held:
         yield bytes(held)
+
+
+def _are_keys(rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether all rows begin with what is surely a key: one look at many is cheaper than one at each."""
+    text = "/".join([row[0] for row in rows])
+    return (
+        text.isprintable()
+        and "//" not in text
+        and "/." not in text
+        and not text.startswith((".", "/"))
+        and not text.endswith("/")
+        and max([len(row[0]) for row in rows], default=0) <= MAX_KEY_BYTES // 4
+    )
+
+
+def _is_key(text: str) -> bool:
+    try:
+        check_key(text)
+    except InvalidKeyError:
+        return False
+    return True
 
 
 def _now() -> int:
@@ -1216,8 +1123,18 @@ def _stored(row: _Row) -> tuple[Any, ...]:
     return row if row.stream is not None else row._replace(size=None)  # pyright: ignore[reportArgumentType]
 
 
+def _new_etag() -> int:
+    """62 bits fresh from the system: numbers of a generator in the process would come again after a clone of
+    the machine."""
+    return int.from_bytes(_random(8), "big") >> 2
+
+
+def _new_etags(number: int) -> Iterator[int]:
+    return (word >> 2 for (word,) in _WORD.iter_unpack(os.urandom(8 * number)))
+
+
 def _number(etag: Expect) -> int:
-    """The number behind an ETag; one that no blob has for what none of ours was made of."""
+    """The integer an ETag was made of, or -1 if this store never gave it."""
     try:
         number = int(cast(str, etag), 16)
     except ValueError:
@@ -1232,45 +1149,10 @@ def _mismatch(key: str, expect: Expect, row: Sequence[Any] | None) -> Concurrenc
     return ConcurrencyError(key=key, expected=str(expect), actual=actual)
 
 
-def _drop(connection: _Connection, stream: int) -> None:
-    connection.execute("DELETE FROM holdall_v1_chunks WHERE stream = ?", (stream,))
-    connection.execute("DELETE FROM holdall_v1_stages WHERE stream = ?", (stream,))
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary code; sqlite3's own complaints have none."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _size(path: str) -> int | None:
-    """The size of a file, or None where there is none; an error where one can't know."""
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return None
-
-
-def _unchanging(path: str) -> bool:
-    """Whether the file system is mounted for reading only."""
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
-
-
-def _file_system(path: str) -> str:
-    """The kind of the file system, as Linux tells it; empty where nobody does."""
-    try:
-        device = os.stat(path).st_dev
-        wanted = f"{os.major(device)}:{os.minor(device)}"
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                fields = line.split()
-                if fields[2] == wanted:
-                    return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        pass
-    return ""
+def _drop(connection: Connection, stream: int) -> None:
+    # Only of a write that isn't published: an interrupt may have come right after it was.
+    if connection.execute("DELETE FROM holdall_v1_stages WHERE stream = ?", (stream,)).rowcount:
+        connection.execute("DELETE FROM holdall_v1_chunks WHERE stream = ?", (stream,))
 
 
 def _owner() -> str:

@@ -1,0 +1,326 @@
+"""Connections to one SQLite file: how they are opened, what they owe, what their errors mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import quote
+
+from holdall.errors import IntegrityError, ReadOnlyError, StoreError, StoreUnavailableError
+from holdall.stores.sqlite_file import (
+    OpenFile,
+    UnchangingFile,
+    file_size,
+    file_system,
+    is_writable,
+    lock_holders,
+)
+
+__all__ = ["Connection", "closing", "code_of", "connect", "translated"]
+
+T = TypeVar("T")
+
+_STEP = 0.1
+"""How long SQLite waits for a lock by itself, in seconds: nothing can interrupt it meanwhile."""
+_SMALLEST = 512
+"""The size of the smallest database: one page."""
+_NOWHERE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs")
+"""File systems of other hosts, which share neither SQLite's locks nor its memory."""
+
+# The version of the format is in the names, because `PRAGMA user_version` belongs to whoever owns the file.
+# `etag` and `modified` (microseconds) come first and `data` last, so that no listing reads the pages a long
+# blob overflows to. `size` is null where `length(data)` tells it, so that a plain put binds four values only.
+# An ordinary rowid table: `WITHOUT ROWID` costs twice as much at 1 KiB.
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS holdall_v1_blobs (
+        key TEXT NOT NULL UNIQUE,
+        etag INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        size INTEGER,
+        expires INTEGER,
+        content_type TEXT,
+        stream INTEGER,
+        data BLOB
+    )""",
+    """CREATE INDEX IF NOT EXISTS holdall_v1_expires
+        ON holdall_v1_blobs (expires) WHERE expires IS NOT NULL""",
+    """CREATE INDEX IF NOT EXISTS holdall_v1_streams
+        ON holdall_v1_blobs (stream) WHERE stream IS NOT NULL""",
+    # The chunks of a stream never change once a blob refers to it, so that copies share them.
+    """CREATE TABLE IF NOT EXISTS holdall_v1_chunks (
+        stream INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (stream, number)
+    )""",
+    # Streams that are still written, by whom, and when they last were.
+    """CREATE TABLE IF NOT EXISTS holdall_v1_stages (
+        stream INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL,
+        beat INTEGER NOT NULL
+    )""",
+    """CREATE TRIGGER IF NOT EXISTS holdall_v1_replaced AFTER UPDATE OF stream ON holdall_v1_blobs
+        WHEN OLD.stream IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
+        BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
+    """CREATE TRIGGER IF NOT EXISTS holdall_v1_deleted AFTER DELETE ON holdall_v1_blobs
+        WHEN OLD.stream IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
+        BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
+)
+
+
+closing = threading.RLock()
+"""Held while a connection is closed: of two that close at once neither is the last, which removes the log."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection that is closed when it is dropped, and that any thread may close between two statements:
+    it writes with the turn of the file's writers held, and reads with its own lock held."""
+
+    alive: bool = True
+    file: OpenFile
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # pyright: ignore[reportArgumentType]
+        self.lock = threading.RLock()
+        self._within = threading.Lock()
+
+    def transaction(self, act: Callable[[Connection], T]) -> T:
+        """Call `act` in a transaction.
+
+        Both contexts are of C, which an interrupt can't come between: an interrupt before `BEGIN` finds
+        nothing to undo, one after it leads through `__exit__`, and one after `COMMIT` changes nothing. With
+        `try` and `except`, a second Ctrl-C during the first one's `ROLLBACK` would leave the transaction open
+        for later puts to join.
+        """
+        with self._within, self:
+            self.execute("BEGIN IMMEDIATE")
+            return act(self)
+
+    def settle(self) -> None:
+        """Let no write join a transaction of another call.
+
+        Raises:
+            StoreUnavailableError: A signal handler, or a finalizer, writes in the midst of a transaction.
+        """
+        if self._within.locked():
+            raise StoreUnavailableError(
+                "the store was called by a signal handler or a finalizer while the same thread was writing "
+                "to it; let the handler set a flag, and write later"
+            )
+        if self.in_transaction:
+            self.rollback()
+
+    def copy_log(self) -> bool:
+        """Copy the log into the file, whatever its name is now; whether all of it could be copied."""
+        try:
+            return self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        except sqlite3.Error:
+            return False
+
+    def shut(self) -> None:
+        self.alive = False
+        with closing:
+            self.close()
+
+    def __del__(self) -> None:
+        try:
+            with closing:
+                self.close()
+        except sqlite3.ProgrammingError:
+            # It was never opened.
+            pass
+
+
+def connect(path: str, *, create: bool, durable: bool, timeout: float) -> Connection | None:
+    """A new connection; None where there is no file, or no table in it, and none is to be made."""
+    while True:
+        try:
+            before = os.stat(path).st_ino
+        except FileNotFoundError:
+            if not create:
+                return None
+            before = None
+        except OSError as error:
+            raise StoreUnavailableError(f"{path} can't be reached: {error}") from error
+        connection = None
+        try:
+            connection, fixed = _dial(path, create)
+            if not _prepare(connection, path, create=create, durable=durable, timeout=timeout):
+                connection.shut()
+                return None
+            connection.file = UnchangingFile(path) if fixed else OpenFile(path)
+            if os.stat(path).st_ino == before:
+                return connection
+        except FileNotFoundError:
+            pass
+        except BaseException as error:
+            if connection is not None:
+                connection.shut()
+            if isinstance(error, sqlite3.OperationalError) and not create and file_size(path) is None:
+                return None
+            raise
+        # It was made just now, or replaced or deleted meanwhile: what is open may not be what is there.
+        if connection is not None:
+            connection.shut()
+
+
+def _dial(path: str, create: bool) -> tuple[Connection, bool]:
+    """A connection, and whether it takes no locks."""
+    try:
+        size = file_size(path)
+        if size is None and create:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        kind = ReadOnlyError if error.errno == errno.EROFS else StoreUnavailableError
+        raise kind(f"{path} can't be reached: {error}") from error
+    if size and size < _SMALLEST:
+        # SQLite would take it for an empty database, and write over it.
+        raise _not_a_database(path)
+    # Without permission to make its two side files SQLite can't lock the file, nor does it need to where
+    # nobody writes.
+    real = os.path.realpath(path)
+    fixed = bool(size) and not is_writable(os.path.dirname(real)) and not file_size(f"{real}-wal")
+    mode = "immutable=1" if fixed else "mode=rwc" if create else "mode=rw"
+    connection = sqlite3.connect(
+        f"file:{quote(os.fsencode(path))}?{mode}",
+        timeout=_STEP,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
+        uri=True,
+    )
+    return connection, fixed
+
+
+def _prepare(connection: Connection, path: str, *, create: bool, durable: bool, timeout: float) -> bool:
+    """Whether the connection has found, or made, the tables."""
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    # Some builds overwrite all that is deleted with zeros: 20 times the time of a large delete.
+    connection.execute("PRAGMA secure_delete = OFF").fetchall()
+    # For a file that is made now. Many blobs at once, and large ones, take three quarters of the time
+    # that they take with pages of 4 KiB, single small ones the same.
+    connection.execute("PRAGMA page_size = 8192")
+    # Four times the default: a put takes three quarters of the time, the log up to 16 MiB.
+    connection.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
+    # 8 MB. With the default of 2 MB a put among 5,000 blobs of 1 KiB takes a twentieth more time.
+    connection.execute("PRAGMA cache_size = -8000")
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB 'holdall_v*'").fetchall()
+    names = {name for (name,) in rows}
+    newer = sorted(name for name in names if not name.startswith("holdall_v1_"))
+    if newer:
+        raise StoreUnavailableError(
+            f"{path} was made by a newer version of holdall (it has {newer[0]!r}, this version knows "
+            "holdall_v1); upgrade holdall"
+        )
+    found = "holdall_v1_deleted" in names
+    if not found and not create:
+        return False
+    encoding = connection.execute("PRAGMA encoding").fetchone()[0]
+    if encoding != "UTF-8":
+        raise StoreUnavailableError(
+            f"{path} keeps its text as {encoding}, which sorts keys in another order; "
+            "use a database in UTF-8, SQLite's default"
+        )
+    if not found:
+        _make_tables(connection, path, timeout)
+    return True
+
+
+def _make_tables(connection: Connection, path: str, timeout: float) -> None:
+    kind = file_system(path)
+    if kind in _NOWHERE:
+        import logging
+
+        logging.getLogger("holdall").warning(
+            "%s is on a network file system (%s): SQLite's locks and its log work within one host only; "
+            "never write to it from two hosts",
+            path,
+            kind,
+        )
+
+    def make(connection: Connection) -> None:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise StoreUnavailableError(
+                    f"the file system of {path} can't share memory between processes, which SQLite's "
+                    "write-ahead log needs; use another disk"
+                )
+            connection.transaction(make)
+        except sqlite3.OperationalError as error:
+            # SQLite doesn't wait by itself for the lock that a change of the journal needs.
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _not_a_database(path: str) -> StoreError:
+    return StoreUnavailableError(
+        f"{path} isn't a SQLite database, or it is damaged; give the path of a database, or of a new file"
+    )
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """The primary code; sqlite3's own complaints have none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def translated(error: sqlite3.Error, path: str, timeout: float) -> StoreError:
+    """What an error of SQLite means to the user of a store."""
+    code = code_of(error)
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY or (
+        code == sqlite3.SQLITE_CANTOPEN and _is_read_only_mount(os.path.dirname(path))
+    ):
+        return ReadOnlyError(
+            f"{path} or its folder can't be written to ({error}); check the permissions of both"
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return _not_a_database(path)
+    if code == sqlite3.SQLITE_CORRUPT:
+        return IntegrityError(
+            f"the database {path} is damaged ({error}); restore a backup, "
+            f"or save what is left with: sqlite3 {path} .recover"
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreUnavailableError(f"the disk of {path} is full; nothing was changed; free some space")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        # The extended codes of READONLY are of a reader that may not make what the log needs.
+        return StoreUnavailableError(
+            f"{path} can't be opened ({error}); check the permissions of the file and of its folder, "
+            "where SQLite keeps two side files, and the number of open files (ulimit -n)"
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        pids = lock_holders(path)
+        who = f"process {', '.join(map(str, pids))}" if pids else "another program"
+        return StoreUnavailableError(
+            f"{who} has kept {path} locked for more than {timeout:g} seconds, as a shell with an open "
+            f"transaction does; end it, or wait longer with timeout= (fuser -v {path} shows who has it open)"
+        )
+    if code == sqlite3.SQLITE_TOOBIG:
+        return StoreUnavailableError(f"SQLite doesn't take a value as large as this ({error})")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreUnavailableError(
+            f"the disk of {path} reports an error ({error}); the change may or may not have been made"
+        )
+    return StoreUnavailableError(f"SQLite can't use {path}: {error}")
+
+
+def _is_read_only_mount(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
