@@ -21,8 +21,9 @@ from holdall.errors import (
     StoreError,
 )
 from holdall.layers.fanout import FanoutStore
+from holdall.layers.marks import new_mark
 from holdall.layers.replicas import state
-from holdall.store import ABSENT, Attributes, Can, Info, Store
+from holdall.store import ABSENT, PLAIN, Attributes, Can, Info, Store
 
 T = TypeVar("T")
 _log = logging.getLogger("holdall")
@@ -38,8 +39,8 @@ class MultiReplicaBlobDict(BlobDict):
     failed), and listing is the merged union of all.
 
     A blob that a later replica has and earlier ones lack is put there by the read that finds it, if they can
-    CREATE and SWAP; a replica that fails to take it is logged. Where another process deletes the blob at that
-    very moment, it may be found for as long as one call more.
+    CREATE and SWAP; a replica that fails to take it is logged. A blob that another process deletes at that
+    very moment stays deleted, even if this process is killed in between.
 
     A replica that only this process sees, such as an `InMemoryBlobDict`, doesn't learn what other processes
     put into the others: give it a ttl, or use a `CachingStore`, which asks its origin.
@@ -143,7 +144,7 @@ class MultiReplicaBlobDict(BlobDict):
                     continue
                 try:
                     self._fanout._call(name, partial(_fill, each.store, origin, key, info, data))
-                except (StoreError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - it is logged; the blob itself was read
                     self._fanout._failed("take", key, name, error)
 
     def _take(self, key: str) -> BytesBlob | None:
@@ -311,14 +312,21 @@ def _holds(store: Store, info: Info) -> bool:
 
 
 def _fill(store: Store, origin: Store, key: str, info: Info, data: bytes) -> None:
-    # Whoever deleted it meanwhile may have found this replica empty already.
-    if state(origin, key) != info.etag:
-        return
-    kept = info.content_type if Can.ATTRIBUTES in store.can else None
+    # As in `replicas.replace`: the mark is there before the origin is asked again, so that a delete by
+    # anybody either takes the mark away, or is seen here.
     try:
-        filled = store._write(key, (data,), ABSENT, Attributes(kept, info.expires))
+        mark = store._write(key, (new_mark(),), ABSENT, PLAIN).etag
     except ConcurrencyError:
         return
-    if state(origin, key) != info.etag:
-        with suppress(ConcurrencyError):
-            store._delete(key, filled.etag)
+    try:
+        if state(origin, key) == info.etag:
+            kept = info.content_type if Can.ATTRIBUTES in store.can else None
+            store._write(key, (data,), mark, Attributes(kept, info.expires))
+        else:
+            store._delete(key, mark)
+    except ConcurrencyError:
+        return
+    except BaseException:
+        with suppress(StoreError):
+            store._delete(key, mark)
+        raise

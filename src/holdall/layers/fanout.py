@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import zlib
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial, reduce
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from holdall.digests import read_digest
 from holdall.errors import (
@@ -30,15 +29,15 @@ from holdall.errors import (
     WrongKeyError,
 )
 from holdall.keys import check_prefix
-from holdall.layers.layer import Layer
+from holdall.layers.forks import begin_anew
+from holdall.layers.layer import Layer, place_of
+from holdall.layers.marks import SIZE, Mark, is_mark, is_none
 from holdall.layers.replicas import Repair, ReplicaDifference, Rule, leader, replace, state
 from holdall.layers.tee import Tee
-from holdall.layers.workers import Pace, Workers
+from holdall.layers.turns import Turns
+from holdall.layers.workers import Call, Pace, Workers
 from holdall.ranges import cut, span
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["FanoutStore"]
 
@@ -147,11 +146,12 @@ class FanoutStore(Layer):
         # of its end and then of its frames, find one version and not two in turn.
         self._poor: dict[str, tuple[frozenset[str], float]] = {}
         self._begin()
+        begin_anew(self, FanoutStore._begin)
 
     def _begin(self) -> None:
-        self._process = os.getpid()
+        # Also in the child of a fork: threads stay in the parent, and what they held would be held for ever.
         self._mutex = threading.Lock()
-        self._key_locks: dict[str, tuple[threading.RLock, list[int]]] = {}
+        self._turns = Turns()
         # Each replica has threads of its own, since some media keep a connection for each thread.
         self._workers = {name: Workers() for name in self._names}
 
@@ -199,30 +199,20 @@ class FanoutStore(Layer):
 
     # --- calls of the replicas ------------------------------------------------------------------------
 
-    def _after_fork(self) -> None:
-        # Threads stay in the parent, and what they held would be held here for ever.
-        if self._process != os.getpid():
-            self._begin()
+    def _turn(self, key: str) -> threading.RLock:
+        """One thread of this handle at a time publishes a key. Nobody's body is read meanwhile."""
+        return self._turns.of(key)
 
-    def _turn(self, key: str) -> _Turn:
-        """One of this handle at a time publishes a key. Nobody's body is read meanwhile."""
-        self._after_fork()
-        return _Turn(self._mutex, self._key_locks, key)
-
-    def _submit(self, name: str, function: Callable[[], T]) -> Future[T]:
-        self._after_fork()
+    def _submit(self, name: str, function: Callable[[], T]) -> Call[T]:
         return self._workers[name].submit(function)
 
-    def _awaited(self, future: Future[T], began: float | None = None) -> T:
+    def _awaited(self, call: Call[T], began: float | None = None) -> T:
         left = self._timeout
         if left is not None and began is not None:
             left = max(0.0, began + left - time.monotonic())
-        try:
-            return future.result(left)
-        except TimeoutError:
-            if future.done():
-                return future.result()
-            raise TimeoutError(f"no answer within {self._timeout:g} s") from None
+        if not call.wait(left):
+            raise TimeoutError(f"no answer within {self._timeout:g} s")
+        return call.result()
 
     def _call(self, name: str, function: Callable[[], T]) -> T:
         return function() if self._timeout is None else self._awaited(self._submit(name, function))
@@ -235,13 +225,20 @@ class FanoutStore(Layer):
         names, began = tuple(names), time.monotonic()
         results: dict[str, T | Exception] = {}
         at_once = names if self._timeout is not None else () if here or self._direct else names[1:]
-        futures = {name: self._submit(name, partial(function, name)) for name in at_once}
-        for name in names:
-            try:
-                future = futures.get(name)
-                results[name] = function(name) if future is None else self._awaited(future, began)
-            except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
-                results[name] = error
+        calls = {name: Call(partial(function, name)) for name in at_once}
+        try:
+            for name, call in calls.items():
+                self._workers[name].begin(call)
+            for name in names:
+                try:
+                    there = calls.get(name)
+                    results[name] = function(name) if there is None else self._awaited(there, began)
+                except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                    results[name] = error
+        except BaseException:
+            # What goes on behind an interrupted call could undo what is done next.
+            self._wait(calls.values())
+            raise
         return results
 
     def _states(self, key: str, names: Sequence[str]) -> dict[str, str | Exception | None]:
@@ -310,11 +307,11 @@ class FanoutStore(Layer):
             return replace(key, *stores, found)
         beats = [time.monotonic()]
         watched = _Watched(stores[0], beats)
-        future = self._submit(target, lambda: replace(key, watched, stores[1], found))
+        call = self._submit(target, lambda: replace(key, watched, stores[1], found))
         while True:
             seen = beats[0]
             with suppress(TimeoutError):
-                return self._awaited(future)
+                return self._awaited(call)
             if beats[0] == seen:
                 raise TimeoutError(f"no progress within {self._timeout:g} s")
 
@@ -360,7 +357,11 @@ class FanoutStore(Layer):
             names.sort(key=spared.__contains__)
         for name in names:
             try:
-                return name, self._call(name, partial(function, self._stores[name]))
+                result = self._call(name, partial(function, self._stores[name]))
+                info = result if isinstance(result, Info) else cast("tuple[Info]", result)[0]
+                if info.size != SIZE or not self._call(name, partial(is_mark, self._stores[name], key)):
+                    return name, result
+                missing = True
             except BlobNotFoundError:
                 missing = True
             except InvalidArgumentError:
@@ -442,11 +443,13 @@ class FanoutStore(Layer):
         raise StoreUnavailableError(f"replica {name!r} broke off: {cause}", key=key) from cause
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        listing = self._merged(prefix, lambda store: store._scan(prefix, after), lambda info: info.key)
+        listing = self._merged(prefix, lambda store: store._scan(prefix, after), place_of)
         return (self._shown(name, info) for name, info in listing)
 
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return (key for _, key in self._merged(prefix, lambda store: store._keys(prefix, after), str))
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        # What is a blob in one replica is one, even if another has, say, a link in its place.
+        listing = self._merged(prefix, lambda store: store._survey(prefix, after), place_of)
+        return (each if isinstance(each, LeftOut) else self._shown(name, each) for name, each in listing)
 
     def _merged(
         self,
@@ -483,13 +486,30 @@ class FanoutStore(Layer):
         while heads:
             key = min(key for key, _ in heads.values())
             behind = () if everything else self._marks.get(key, ())
-            holders = [name for name, head in heads.items() if head[0] == key]
-            holders.sort(key=self._names.index)
-            found = next(((name, heads[name][1]) for name in holders if name not in behind), None)
+            holders = [name for name in self._names if name in heads and heads[name][0] == key]
+            holders.sort(key=lambda name: isinstance(heads[name][1], LeftOut))
+            found = next(
+                (
+                    (name, heads[name][1])
+                    for name in holders
+                    if name not in behind and not self._hides(name, heads[name][1])
+                ),
+                None,
+            )
             if found is not None:
                 yield found
             for name in holders:
                 advance(name)
+
+    def _hides(self, name: str, entry: object) -> bool:
+        """Whether a listing of a replica shows a mark, which is no blob."""
+        if not isinstance(entry, Info) or entry.size != SIZE:
+            return False
+        try:
+            return self._call(name, partial(is_mark, self._stores[name], entry.key))
+        except Exception as error:  # noqa: BLE001 - it is logged; a blob is listed that can't be read
+            self._failed("read", entry.key, name, error)
+            return False
 
     # --- writing --------------------------------------------------------------------------------------
 
@@ -497,6 +517,24 @@ class FanoutStore(Layer):
         expect = self._own_etag(key, expect)
         if expect is ABSENT:
             self._none_elsewhere(key)
+        try:
+            return self._publish(key, body, expect, attributes)
+        except BlobExistsError:
+            # A mark is no blob.
+            if not self._unmark(key, self._first) or not isinstance(body, tuple):
+                raise
+        return self._publish(key, body, expect, attributes)
+
+    def _unmark(self, key: str, name: str) -> bool:
+        """Remove a mark from a replica; whether one was there."""
+        found = self._state(key, name)
+        if not isinstance(found, Mark):
+            return False
+        with suppress(ConcurrencyError):
+            self._call(name, partial(self._stores[name]._delete, key, found))
+        return True
+
+    def _publish(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         try:
             if self._direct:
                 return self._write_here(key, body, expect, attributes)
@@ -548,15 +586,17 @@ class FanoutStore(Layer):
 
         def outcome(name: str) -> Info | Exception:
             try:
-                return self._awaited(futures[name])
+                return self._awaited(calls[name])
             except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
                 if isinstance(error, TimeoutError):
                     tee.fail(error, name)
                 given_up = tee.error(name)
                 return given_up if isinstance(given_up, Exception) else error
 
-        futures = {name: self._submit(name, partial(run, name)) for name in self._names}
+        calls = {name: Call(partial(run, name)) for name in self._names}
         try:
+            for name, call in calls.items():
+                self._workers[name].begin(call)
             # The caller's one buffer stays as it is until this returns; one of many is filled again.
             kept = isinstance(body, tuple) and self._timeout is None
             for piece in body:
@@ -575,19 +615,21 @@ class FanoutStore(Layer):
         except BaseException as error:
             # Whoever still waits for more, or for the end, is never to see it.
             tee.fail(error, *self._names)
-            self._wait(futures.values())
+            self._wait(calls.values())
             raise
 
-    def _wait(self, futures: Iterable[Future[Any]]) -> None:
-        from concurrent.futures import wait
-
-        wait(list(futures), self._timeout)
+    def _wait(self, calls: Iterable[Call[Any]]) -> None:
+        """Wait for calls that were handed to threads, but none that hangs."""
+        began = time.monotonic()
+        for call in calls:
+            if call.begun:
+                call.wait(self._timeout and max(0.0, began + self._timeout - time.monotonic()))
 
     def _absent(self, key: str, expect: Expect) -> bool:
         """Whether a put of a new key can be taken back: stores of one kind all have room for it, or none."""
         self._need_arbiter(key, expect)
         if expect is ANY and self._mixed:
-            return self._states(key, (self._first,))[self._first] is None
+            return is_none(self._states(key, (self._first,))[self._first])
         return expect is ABSENT
 
     def _written(self, key: str, outcomes: dict[str, Info | Exception], absent: bool) -> Info:
@@ -672,6 +714,7 @@ class FanoutStore(Layer):
                 failures |= self._settle(key, next(iter(held)), held, None)
             current = self._current(key)
             self._conclude(key, held, failures, "delete")
+            current = [name for name in current if not isinstance(states[name], Mark)]
             if isinstance(own, str) and self._first in current and lost is None:
                 return outcomes[self._first] is True
             # One that failed to answer had it, and it is gone for whoever asks here.
@@ -712,6 +755,11 @@ class FanoutStore(Layer):
                 # It took the write, and doesn't tell whether it is still there.
                 failures[arbiter] = now
                 break
+            if isinstance(now, Mark):
+                # It isn't there any more, and is about to be copied back from what is left of it elsewhere.
+                with suppress(ConcurrencyError):
+                    self._stores[arbiter]._delete(key, now)
+                continue
             stale: dict[str, str | None] = {}
             for name in tuple(others):
                 found = states[name]
@@ -758,7 +806,6 @@ class FanoutStore(Layer):
 
     def _doubt(self, key: str) -> None:
         """After a change that failed, nobody knows what the replicas hold; one that was behind still is."""
-        self._after_fork()
         with self._mutex:
             marks = self._marks.get(key, {})
             for name in marks:
@@ -820,9 +867,9 @@ class FanoutStore(Layer):
         """What readers find in another replica is there, even where the arbiter lacks it."""
         others = [name for name in self._current(key) if name != self._first]
         for name, found in self._states(key, others).items():
-            if isinstance(found, str):
+            if isinstance(found, str) and not is_none(found):
                 own = self._state(key, self._first)
-                etag = _etag(name, found) if own is None else _etag(None, own)
+                etag = _etag(name, found) if own is None or is_none(own) else _etag(None, own)
                 raise BlobExistsError(key=key, actual=etag)
 
     def _fill_arbiter(self, key: str, name: str, etag: str) -> None:
@@ -830,10 +877,10 @@ class FanoutStore(Layer):
 
         Such a blob may also be one that somebody is just writing or deleting, and that is left alone."""
         deadline = time.monotonic() + _GRACE
-        while self._state(key, self._first) is None and self._state(key, name) == etag:
+        while is_none(own := self._state(key, self._first)) and self._state(key, name) == etag:
             if time.monotonic() > deadline:
                 try:
-                    self._replace(key, name, self._first, None)
+                    self._replace(key, name, self._first, own)
                 except ConcurrencyError:
                     return
                 except Exception as error:
@@ -850,7 +897,6 @@ class FanoutStore(Layer):
         >>> FanoutStore([MemoryStore(), MemoryStore()]).behind()
         {}
         """
-        self._after_fork()
         with self._mutex:
             return {key: list(marks) for key, marks in sorted(self._marks.items())}
 
@@ -892,6 +938,7 @@ class FanoutStore(Layer):
         found = self._digests(key)
         failures = {name: each for name, each in found.items() if isinstance(each, Exception)}
         known = {name: each for name, each in found.items() if not isinstance(each, Exception)}
+        known = {name: _blob(each) for name, each in known.items()}
         digests = {name: each and each[1] for name, each in known.items()}
         if not failures and len(set(digests.values())) == 1:
             return "", None
@@ -958,7 +1005,7 @@ class FanoutStore(Layer):
         for witness, etag in witnesses.items():
             own = self._call(name, partial(_digested, key, self._stores[name]))
             try:
-                right = self._call(witness, partial(_digested, key, self._stores[witness]))
+                right = _blob(self._call(witness, partial(_digested, key, self._stores[witness])))
             except Exception as error:  # noqa: BLE001 - another witness may answer
                 failure = error
                 continue
@@ -987,12 +1034,16 @@ class FanoutStore(Layer):
                     report.failures[key] = failures
                     return
                 known = {name: each for name, each in found.items() if not isinstance(each, Exception)}
-                digests = {name: each and each[1] for name, each in known.items()}
+                blobs = {name: _blob(each) for name, each in known.items()}
+                digests = {name: each and each[1] for name, each in blobs.items()}
                 if len(set(digests.values())) == 1:
+                    # Nobody has a blob; a mark that a killed repair left goes.
+                    for name in (name for name, each in known.items() if each is not None and each[1] == ""):
+                        self._unmark(key, name)
                     return
-                right = leader(rule, key, {name: each and each[0] for name, each in known.items()})
+                right = leader(rule, key, {name: each and each[0] for name, each in blobs.items()})
                 stale = [name for name in self._names if digests[name] != digests[right]]
-                chosen = known[right]
+                chosen = blobs[right]
                 version = chosen and chosen[0].etag
                 if digests[right] is None:
                     stale.reverse()
@@ -1026,44 +1077,13 @@ class _Watched(Store):
         info, pieces = self._store._read(key, start, stop)
         return info, self._beating(pieces)
 
+    def _info(self, key: str) -> Info:
+        return self._store._info(key)
+
     def _beating(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         for piece in pieces:
             self._beats[0] = time.monotonic()
             yield piece
-
-
-class _Turn:
-    """A lock of one key, which is there only while somebody holds it or waits for it."""
-
-    __slots__ = ("_key", "_lock", "_locks", "_mutex", "_waiting")
-
-    def __init__(
-        self, mutex: threading.Lock, locks: dict[str, tuple[threading.RLock, list[int]]], key: str
-    ) -> None:
-        self._mutex, self._locks, self._key = mutex, locks, key
-
-    def __enter__(self) -> None:
-        with self._mutex:
-            found = self._locks.get(self._key)
-            if found is None:
-                found = self._locks[self._key] = threading.RLock(), [0]
-            self._lock, self._waiting = found
-            self._waiting[0] += 1
-        try:
-            self._lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-        self._leave()
-
-    def _leave(self) -> None:
-        with self._mutex:
-            self._waiting[0] -= 1
-            if not self._waiting[0]:
-                self._locks.pop(self._key, None)
 
 
 def _kind(store: Store) -> tuple[object, ...]:
@@ -1132,11 +1152,22 @@ def _one(iterator: Iterator[T]) -> Iterator[T]:
         return
 
 
+_NO_DIGEST = ""
+"""Of a mark."""
+
+
 def _digested(key: str, store: Store) -> tuple[Info, str] | None:
+    """A blob's digest, or a mark's; None where there is neither."""
     try:
-        return read_digest(store, key)
+        info, digest = read_digest(store, key)
     except BlobNotFoundError:
         return None
+    return (info, _NO_DIGEST) if info.size == SIZE and is_mark(store, key) else (info, digest)
+
+
+def _blob(found: tuple[Info, str] | None) -> tuple[Info, str] | None:
+    """What was found, if it is a blob."""
+    return None if found is None or found[1] == _NO_DIGEST else found
 
 
 def _opened(

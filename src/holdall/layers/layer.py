@@ -11,7 +11,7 @@ from typing import Any, cast
 from holdall.errors import InvalidArgumentError
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
-__all__ = ["Layer", "Transparent"]
+__all__ = ["Layer", "Transparent", "place_of"]
 
 
 class Layer(Store):
@@ -62,7 +62,8 @@ def _reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
     return layer
 
 
-def _place_of(entry: Info | LeftOut) -> str:
+def place_of(entry: Info | LeftOut) -> str:
+    """Where an entry of a survey belongs in the order of keys."""
     return entry.path if isinstance(entry, LeftOut) else entry.key
 
 
@@ -125,7 +126,7 @@ class Transparent(Layer):
             # A layer that lists in a way of its own: what is left out below is listed beside it.
             below = self._store._survey(prefix, after)
             left_out = (entry for entry in below if isinstance(entry, LeftOut))
-            yield from merge(self._scan(prefix, after), left_out, key=_place_of)
+            yield from merge(self._scan(prefix, after), left_out, key=place_of)
             return
         waiting: list[LeftOut] = []
 

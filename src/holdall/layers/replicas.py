@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from holdall.errors import BlobNotFoundError, InvalidArgumentError
-from holdall.store import ABSENT, ANY, Attributes, Can, Expect, Info, Store
+from holdall.errors import BlobNotFoundError, ConcurrencyError, InvalidArgumentError, StoreError
+from holdall.layers.marks import SIZE, etag_of, is_mark, new_mark
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store
 
 __all__ = ["Repair", "ReplicaDifference", "Rule", "leader", "replace", "state"]
 
@@ -48,15 +50,19 @@ class Repair:
 
 
 def state(store: Store, key: str) -> str | None:
-    """The ETag of a blob, None where there is none."""
+    """The ETag of a blob, None where there is none; a `Mark` where there is a mark only."""
     try:
-        return store._info(key).etag
+        info = store._info(key)
     except BlobNotFoundError:
         return None
+    return info.etag if info.size != SIZE else etag_of(store, info, key)
 
 
 def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
     """Make one replica of a key like another, if it still is as it was found.
+
+    Where the target had no blob, a mark is put there first (see `marks`), so that a delete in the meantime
+    is noticed, whenever this process is killed.
 
     Args:
         key: Which.
@@ -70,8 +76,27 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
     Raises:
         ConcurrencyError: The target has changed since.
     """
+    if found is not None or (Can.CREATE | Can.SWAP) not in target.can:
+        return _replaced(key, source, target, found)
+    if state(source, key) is None:
+        return None, None
+    mark = target._write(key, (new_mark(),), ABSENT, PLAIN).etag
+    try:
+        return _replaced(key, source, target, mark)
+    except ConcurrencyError:
+        # Somebody has put something in its place.
+        raise
+    except BaseException:
+        with suppress(StoreError):
+            target._delete(key, mark)
+        raise
+
+
+def _replaced(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
     try:
         info, pieces = source._read(key, 0, None)
+        if info.size == SIZE and is_mark(source, key):
+            raise BlobNotFoundError(key=key)
     except BlobNotFoundError:
         if found is not None:
             target._delete(key, found if Can.SWAP in target.can else ANY)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 from holdall.store import Piece
 
 __all__ = ["Tee"]
 
 _AHEAD = 2
-"""How many pieces the fastest reader is ahead of the slowest, at most."""
+"""How many pieces a reader may have before it, at most."""
+
+_Message: TypeAlias = "Piece | BaseException | None"
+"""A piece, why there is no more, or None for the end."""
 
 
 class Tee:
@@ -31,85 +34,75 @@ class Tee:
     (True, None, [b'1'])
     """
 
+    # Queues only, and no lock or condition: an interrupt of the writer can leave none of them held.
+
     def __init__(self, readers: Iterable[str], timeout: float | None = None) -> None:
-        self._changed = threading.Condition()
-        self._pieces: deque[Piece] = deque()
-        self._dropped = 0
-        self._positions = dict.fromkeys(readers, 0)
-        self._open: set[str] = set()
+        self._inboxes: dict[str, SimpleQueue[_Message]] = {name: SimpleQueue() for name in readers}
+        self._reports: SimpleQueue[tuple[str, bool]] = SimpleQueue()
+        """Who is done with a piece, and whether with reading."""
+        self._ahead = dict.fromkeys(self._inboxes, 0)
+        """How many pieces those that still read have before them, as far as the writer knows."""
         self._errors: dict[str, BaseException] = {}
         self._timeout = timeout
 
     def reader(self, name: str) -> Iterator[Piece]:
         """The body, as this reader sees it."""
-        position = 0
+        inbox = self._inboxes[name]
         while True:
-            with self._changed:
-                if name in self._positions:
-                    self._positions[name] = position
-                    self._trim()
-                while name not in self._errors and position >= self._dropped + len(self._pieces):
-                    if name in self._open:
-                        return
-                    self._changed.wait()
-                if name in self._errors:
-                    raise self._errors[name]
-                piece = self._pieces[position - self._dropped]
+            piece = inbox.get()
+            if piece is None:
+                return
+            if isinstance(piece, BaseException):
+                raise piece
             yield piece
             del piece
-            position += 1
+            self._reports.put((name, False))
 
     def feed(self, piece: Piece) -> bool:
         """Hand on a piece, once there is room; False when nobody reads any more."""
-        with self._changed:
-            began, before = time.monotonic(), dict(self._positions)
-            while self._positions and len(self._pieces) >= _AHEAD:
-                if self._timeout is None:
-                    self._changed.wait()
-                    continue
-                self._changed.wait(max(0.0, began + self._timeout - time.monotonic()))
-                if time.monotonic() >= began + self._timeout:
-                    for name, position in before.items():
-                        if self._positions.get(name) == position == self._dropped:
-                            self._give_up(name, TimeoutError(f"no progress within {self._timeout:g} s"))
-                    began, before = time.monotonic(), dict(self._positions)
-            if not self._positions:
-                return False
-            self._pieces.append(piece)
-            self._changed.notify_all()
-            return True
+        while not self._reports.empty():
+            self._heard(*self._reports.get())
+        began, moved = time.monotonic(), set[str]()
+        while slow := [name for name, count in self._ahead.items() if count >= _AHEAD]:
+            left = None if self._timeout is None else max(0.0, began + self._timeout - time.monotonic())
+            try:
+                name, done = self._reports.get(timeout=left)
+            except Empty:
+                for name in slow:
+                    if name not in moved:
+                        self.fail(TimeoutError(f"no progress within {self._timeout:g} s"), name)
+                began = time.monotonic()
+                moved.clear()
+                continue
+            moved.add(name)
+            self._heard(name, done)
+        for name in self._ahead:
+            self._ahead[name] += 1
+            self._inboxes[name].put(piece)
+        return bool(self._ahead)
+
+    def _heard(self, name: str, done: bool) -> None:
+        if done:
+            self._ahead.pop(name, None)
+        elif name in self._ahead:
+            self._ahead[name] -= 1
 
     def open(self, *readers: str) -> None:
         """Let these see the end."""
-        with self._changed:
-            self._open.update(readers)
-            self._changed.notify_all()
+        for name in readers:
+            self._inboxes[name].put(None)
 
     def fail(self, error: BaseException, *readers: str) -> None:
         """Raise this where these read on."""
-        with self._changed:
-            for name in readers:
-                self._give_up(name, error)
+        for name in readers:
+            self._errors.setdefault(name, error)
+            self._inboxes[name].put(error)
+            self._ahead.pop(name, None)
 
     def gone(self, reader: str) -> None:
-        """This one reads no more."""
-        with self._changed:
-            self._positions.pop(reader, None)
-            self._trim()
+        """This one reads no more; it says so itself."""
+        self._reports.put((reader, True))
 
     def error(self, reader: str) -> BaseException | None:
         """Why this one was given up, if it was."""
-        with self._changed:
-            return self._errors.get(reader)
-
-    def _give_up(self, reader: str, error: BaseException) -> None:
-        self._errors.setdefault(reader, error)
-        self._positions.pop(reader, None)
-        self._trim()
-
-    def _trim(self) -> None:
-        low = min(self._positions.values(), default=self._dropped + len(self._pieces))
-        while self._dropped < low:
-            self._pieces.popleft()
-            self._dropped += 1
-        self._changed.notify_all()
+        return self._errors.get(reader)

@@ -6,22 +6,69 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-__all__ = ["Pace", "Workers"]
+__all__ = ["Call", "Pace", "Workers"]
 
 T = TypeVar("T")
 
-_Job: TypeAlias = tuple["Future[Any]", Context, Callable[[], Any]]
 _IDLE = 10.0
 """Seconds after which a thread that nobody needs ends."""
 _SHORT = 0.0003
 """Seconds: to hand a call to a thread and to wait for it takes about so long where others are busy."""
 _LOOKS = 5
 _AGAIN = 1000
+
+
+class Call(Generic[T]):
+    """A call that another thread makes, for one thread to wait for.
+
+    Args:
+        function: What to call.
+    """
+
+    # Not a `Future`: an interrupt in one of its methods can leave its lock held, and the other thread hangs.
+
+    __slots__ = ("_error", "_function", "_over", "_result", "_signal", "begun")
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self.begun = False
+        """Whether it was handed to a thread."""
+        self._function: Callable[[], T] | None = function
+        self._over = False
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def run(self, context: Context) -> None:
+        """Make the call. What it gives is kept, also where it raises."""
+        function, self._function = self._function, None
+        assert function is not None
+        try:
+            self._result = context.run(function)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self._error = error
+
+    def end(self) -> None:
+        """Let whoever waits go on."""
+        self._over = True
+        self._signal.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is over, for at most so many seconds; whether it is."""
+        # Once acquired, the signal stays so: `_over` was set before.
+        return self._over or self._signal.acquire(timeout=-1 if timeout is None else timeout) or self._over
+
+    def result(self) -> T:
+        """What it returned; raises what it raised. Waits until it is over."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._result)
+
+
+_Job: TypeAlias = tuple[Call[Any], Context]
 
 
 class Workers:
@@ -38,18 +85,23 @@ class Workers:
         self._idle: list[SimpleQueue[_Job | None]] = []
         self._closed = False
 
-    def submit(self, function: Callable[[], T]) -> Future[T]:
+    def submit(self, function: Callable[[], T]) -> Call[T]:
         """Begin a call, in the context of this one."""
-        from concurrent.futures import Future
+        call = Call(function)
+        self.begin(call)
+        return call
 
-        future: Future[T] = Future()
+    def begin(self, call: Call[Any]) -> None:
+        """The same, of a call that its maker holds already, and can wait for if he is interrupted here."""
+        job = call, copy_context()
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
             inbox = SimpleQueue[_Job | None]()
             threading.Thread(target=self._work, args=(inbox,), name="holdall-replica", daemon=True).start()
-        inbox.put((future, copy_context(), function))
-        return future
+        # No interrupt comes between these two.
+        call.begun = True
+        inbox.put(job)
 
     def close(self) -> None:
         """Let the threads end, each once its call is done."""
@@ -72,23 +124,16 @@ class Workers:
                 continue
             if job is None:
                 return
-            future, context, function = job
-            result, error = None, None
-            try:
-                result = context.run(function)
-            except BaseException as caught:  # noqa: BLE001 - it is raised where the result is asked for
-                error = caught
-            del job, context, function
+            call, context = job
+            call.run(context)
+            del job, context
             with self._lock:
                 closed = self._closed
                 if not closed:
                     # Before the result is known, so that whoever waits for it finds this thread idle.
                     self._idle.append(inbox)
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-            del future, result, error
+            call.end()
+            del call
             if closed:
                 return
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import count
 from typing import NamedTuple
-from weakref import WeakSet
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
 from holdall.layers.caching.entry import (
@@ -27,6 +26,7 @@ from holdall.layers.caching.entry import (
     size_of,
 )
 from holdall.layers.caching.recency import Recency
+from holdall.layers.forks import begin_anew
 from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Info, Piece, Store
 
 __all__ = ["SIZES", "CacheStats", "Shelf", "clean_name"]
@@ -65,10 +65,6 @@ def clean_name(key: str) -> str:
     return CLEAN + digest_of(key)
 
 
-# Locks that another thread held at a fork are held for ever in the child.
-_shelves: WeakSet[Shelf] = WeakSet()
-
-
 class Shelf:
     """Entries in a cache, none of whose failures reaches a reader.
 
@@ -94,7 +90,7 @@ class Shelf:
         self._hits, self._cached, self._fetched = 0, 0, 0
         self.sizes: list[int] = []
         """Of the hits that were not added up yet: appending to a list needs no lock."""
-        _shelves.add(self)
+        begin_anew(self, Shelf.after_fork)
 
     def after_fork(self) -> None:
         """Nobody else of this process is here any more."""
@@ -317,8 +313,12 @@ class Shelf:
             self.recency.set(name, info.size)
         return info.etag
 
-    def unmark(self, name: str, mark: str) -> None:
-        """Take back that the source is written. Where others came between, what they left is in doubt."""
+    def unmark(self, name: str, mark: str | None) -> None:
+        """Take back that the source is written. Where others came between, or where an interrupt left open
+        whether the mark was put, what is there is in doubt."""
+        if mark is None:
+            self.drop(name)
+            return
         try:
             self.remove(name, mark)
         except ConcurrencyError:
@@ -355,35 +355,21 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class Flight:
-    """A fetch that others wait for.
+    """A fetch, and those who wait for it.
 
     Attributes:
-        done: Set when it is over.
+        turn: Held by the one who fetches.
+        over: Whether that was done.
         alone: Whether those who waited had better fetch for themselves, each at once.
     """
 
-    __slots__ = ("alone", "done")
+    __slots__ = ("alone", "over", "turn")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
-        self.alone = False
+        self.turn = threading.Lock()
+        self.over = self.alone = False
 
 
 def _so_far(counter: count[int]) -> int:
     # How often it was counted, without counting: `count(5)`.
     return int(repr(counter)[6:-1])
-
-
-def _forked() -> None:
-    for shelf in list(_shelves):
-        shelf.after_fork()
-
-
-def _register() -> None:
-    import os
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forked)
-
-
-_register()

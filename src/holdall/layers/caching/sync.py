@@ -201,7 +201,7 @@ class _Upload:
         """Do it."""
         shelf, name, key = self._back.shelf, clean_name(self._key), self._key
         base, digest = self._head.base, b"" if self._puts else _DELETED
-        mark = ""
+        mark, marked = "", False
         try:
             for _ in range(_ATTEMPTS):
                 expect = base
@@ -215,6 +215,7 @@ class _Upload:
                     self._note(digest)
                 # In place of the copy: none is right until the source was written, nor one that another
                 # sync leaves meanwhile.
+                marked = True
                 mark = mark or shelf.mark(name, key)
                 # Before the source is written or read: until then nothing newer can be there.
                 now = micros()
@@ -236,7 +237,7 @@ class _Upload:
                 if info is not None and self._data is not None:
                     copy = head_of(info, now)
                     if shelf.put(name, copy, self._data, len(self._data), mark) is not None:
-                        mark = ""
+                        marked = False
                 self._back.saw(key, None if info is None else info.etag)
                 if self._settled(ABSENT if info is None else info.etag):
                     self._note_last(digest)
@@ -246,8 +247,8 @@ class _Upload:
         except _Changed:
             return
         finally:
-            if mark:
-                shelf.unmark(name, mark)
+            if marked:
+                shelf.unmark(name, mark or None)
 
     # --- the source ---
 

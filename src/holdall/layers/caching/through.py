@@ -246,21 +246,18 @@ class Through(Transparent):
                 return self._passed(key, start, stop)
         elif known is not None and not shelf.fits(known.size):
             return self._passed(key, start, stop)
-        with shelf.lock:
-            flight = shelf.flights.get(name)
-            leads = flight is None
-            if flight is None:
-                flight = shelf.flights[name] = Flight()
-        if not leads:
-            flight.done.wait()
-            return self._passed(key, start, stop) if flight.alone else None
-        try:
-            return self._fetched(key, name, start, stop, flight)
-        finally:
-            with shelf.lock:
+        # The steps of a lock and not of an event: an interrupt between any two leaves nobody waiting.
+        flight = shelf.flights.setdefault(name, Flight())
+        with flight.turn:
+            if flight.over:
                 if shelf.flights.get(name) is flight:
-                    del shelf.flights[name]
-            flight.done.set()
+                    shelf.flights.pop(name, None)
+                return self._passed(key, start, stop) if flight.alone else None
+            try:
+                return self._fetched(key, name, start, stop, flight)
+            finally:
+                flight.over = True
+                shelf.flights.pop(name, None)
 
     def _passed(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Straight from the source."""
@@ -376,10 +373,11 @@ class Through(Transparent):
             if data is not None and shelf.fits(len(data)):
                 shelf.put(name, head_of(info, now), data, len(data), ANY)
             return info
-        # The note takes the old copy's place before the source is touched: if that fails, nothing was done.
-        mark = shelf.mark(name, key)
+        mark: str | None = None
         kept = False
         try:
+            # It takes the old copy's place before the source is touched: if that fails, nothing was done.
+            mark = shelf.mark(name, key)
             info = self._store._write(key, body, expect, attributes)
             if data is not None and shelf.fits(len(data)):
                 kept = shelf.put(name, head_of(info, now), data, len(data), mark) is not None
@@ -397,11 +395,11 @@ class Through(Transparent):
 
     def _changing(self, keys: Iterable[str], change: Callable[[], T]) -> T:
         """Change the source with no copy of these keys standing."""
-        marks: dict[str, str] = {}
+        marks: dict[str, str | None] = {}
         try:
             if not self.asks:
                 for key in keys:
-                    name = clean_name(key)
+                    marks[name := clean_name(key)] = None
                     marks[name] = self._shelf.mark(name, key)
             return change()
         finally:

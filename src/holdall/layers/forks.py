@@ -1,0 +1,40 @@
+"""What layers begin anew in the child of a fork: locks that other threads held, and the threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import ref
+
+__all__ = ["begin_anew"]
+
+T = TypeVar("T")
+
+# A `WeakKeyDictionary` would remove what is gone in callbacks, which swallow an interrupt.
+_known: list[tuple[ref[Any], Callable[[Any], None]]] = []
+_lock = threading.Lock()
+_FEW = 64
+
+
+def begin_anew(owner: T, begin: Callable[[T], None]) -> None:
+    """Call a function with its owner in each child of a fork, for as long as the owner lives."""
+    with _lock:
+        if len(_known) >= _FEW and (len(_known) & (len(_known) - 1)) == 0:
+            # At each power of two those that are gone are forgotten.
+            _known[:] = [known for known in _known if known[0]() is not None]
+        _known.append((ref(owner), begin))
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for known, begin in _known:
+        owner = known()
+        if owner is not None:
+            begin(owner)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

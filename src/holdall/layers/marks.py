@@ -1,0 +1,65 @@
+"""A mark where a blob is about to be copied into a replica, so that a delete in the meantime is noticed."""
+
+# A helper of layers, which call primitives.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from os import urandom
+
+from holdall.errors import BlobNotFoundError
+from holdall.store import Info, Store
+
+__all__ = ["SIZE", "Mark", "etag_of", "is_mark", "is_none", "new_mark"]
+
+# A copy into a replica that lacks the blob can't be a compare-and-swap: "absent" has no ETag. Without a mark:
+#
+#   mender:   reads `old` from the arbiter, and sees that replica b lacks it
+#   deleter:  deletes it from b (nothing there) and from the arbiter, looks again at all: acknowledged
+#   mender:   writes `old` to b, which is still absent; killed here, it brings a deleted blob back
+#
+# So the mender first creates a mark in b, then reads the arbiter, then replaces the mark by its ETag:
+#
+#   - The deleter looked at b after the mark was created: it removes the mark (or the copy), and the mender's
+#     swap fails.
+#   - The deleter looked at b before: then its delete of the arbiter was done before the mark was created, the
+#     mender finds the arbiter empty, and takes the mark back. Killed here, it leaves a mark, which everybody
+#     takes for no blob, and the next `repair` or write replaces.
+#
+# The same holds with the roles of arbiter and replica exchanged. A record of intent under another name can't
+# do this: no store changes two names in one step.
+
+_BEGIN = b"holdall: a blob is being copied here (3f9d0c6be7a1)\n"
+_NONCE = 16
+SIZE = len(_BEGIN) + _NONCE
+"""How many bytes a mark has."""
+
+
+class Mark(str):
+    """The ETag of a mark, which is no ETag of a blob."""
+
+    __slots__ = ()
+
+
+def new_mark() -> bytes:
+    """The bytes of a mark; no two are equal, so that no ETag is the same either."""
+    return _BEGIN + urandom(_NONCE)
+
+
+def is_mark(store: Store, key: str) -> bool:
+    """Whether a replica has a mark instead of a blob; asked only where the size is that of a mark."""
+    try:
+        info, pieces = store._read(key, 0, None)
+    except BlobNotFoundError:
+        return False
+    return info.size == SIZE and b"".join(pieces).startswith(_BEGIN)
+
+
+def is_none(found: object) -> bool:
+    """Whether an ETag, as `replicas.state` gives it, stands for no blob."""
+    return found is None or isinstance(found, Mark)
+
+
+def etag_of(store: Store, info: Info, key: str) -> str:
+    """The ETag in an info: a `Mark` if it is that of a mark."""
+    return Mark(info.etag) if info.size == SIZE and is_mark(store, key) else info.etag

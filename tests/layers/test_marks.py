@@ -1,0 +1,189 @@
+"""A repair or a fill that is killed, at any moment, undoes nothing that was acknowledged meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import pytest
+
+from holdall import ABSENT, FanoutStore, InMemoryBlobDict, MemoryStore, Store
+from holdall.blobs import BytesBlob
+from holdall.dicts import MultiReplicaBlobDict
+from holdall.layers.layer import Transparent
+from holdall.layers.marks import new_mark
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece
+
+
+class Killed(BaseException):
+    """What a mender raises from the moment on when it was killed."""
+
+
+class Steps:
+    """Counts what a mender does; at one step others come between, and at a later one it is killed."""
+
+    def __init__(self, others_at: int, killed_at: int, others: Callable[[], None]) -> None:
+        self.others_at, self.killed_at, self.others = others_at, killed_at, others
+        self.count = 0
+
+    def step(self) -> None:
+        self.count += 1
+        if self.count == self.others_at:
+            self.others()
+        if self.count >= self.killed_at:
+            raise Killed
+
+
+class Watched(Transparent):
+    """A replica as the mender sees it: a step before and after each call, and after a body was read."""
+
+    inline = True
+
+    def __init__(self, store: Store, steps: Steps) -> None:
+        super().__init__(store)
+        self.steps = steps
+
+    @property
+    def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._store.can & ~(Can.COPY | Can.BULK | Can.SIGN)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        self.steps.step()
+        found = super()._read(key, start, stop)
+        self.steps.step()
+        return found
+
+    def _info(self, key: str) -> Info:
+        self.steps.step()
+        return super()._info(key)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        self.steps.step()
+        body = tuple(body)
+        self.steps.step()
+        info = super()._write(key, body, expect, attributes)
+        self.steps.step()
+        return info
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        self.steps.step()
+        gone = super()._delete(key, expect)
+        self.steps.step()
+        return gone
+
+
+class Case(NamedTuple):
+    holders: tuple[int, ...]
+    """Which of three replicas have the blob before."""
+    mend: Callable[[list[Store]], object]
+    others: Callable[[FanoutStore], object]
+    expected: bytes | None
+
+
+def fill(stores: list[Store]) -> object:
+    dicts = {str(number): InMemoryBlobDict() for number in range(len(stores))}
+    for each, store in zip(dicts.values(), stores, strict=True):
+        each._store = store
+    return MultiReplicaBlobDict(dicts).get("k")
+
+
+def repair(stores: list[Store]) -> object:
+    return FanoutStore(stores).repair()
+
+
+def put(store: FanoutStore) -> object:
+    return store.put("k", b"newer")
+
+
+def delete(store: FanoutStore) -> object:
+    return store.delete("k")
+
+
+def recreate(store: FanoutStore) -> object:
+    store.delete("k")
+    return store.put("k", b"newer", expect=ABSENT)
+
+
+CASES = [
+    Case(holders, mend, others, expected)
+    for holders in ((0,), (1,), (0, 2), (1, 2))
+    for mend in (repair, fill)
+    for others, expected in ((delete, None), (put, b"newer"), (recreate, b"newer"))
+]
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.holders}-{case.mend.__name__}-{case.others.__name__}"
+)
+def test_a_killed_mender_undoes_nothing(case: Case) -> None:
+    for others_at in range(1, 60):
+        for killed_at in range(others_at, 60):
+            replicas: list[Store] = [MemoryStore() for _ in range(3)]
+            for number in case.holders:
+                replicas[number]["k"] = b"old"
+
+            def others(replicas: list[Store] = replicas) -> None:
+                case.others(FanoutStore(replicas))
+
+            steps = Steps(others_at, killed_at, others)
+            with suppress(Killed):
+                case.mend([Watched(store, steps) for store in replicas])
+            if steps.count < others_at:
+                # It has not so many steps.
+                return
+            later = FanoutStore(replicas)
+            at = f"others at {others_at}, killed at {killed_at}"
+            keys = [] if case.expected is None else ["k"]
+            assert (list(later), [info.key for info in later.list()]) == (keys, keys), at
+            assert later.get("k") == case.expected, at
+            assert later.repair(), at
+            assert [store.get("k") for store in replicas] == [case.expected] * 3, at
+            if steps.count < killed_at:
+                break
+    raise AssertionError("a mender takes fewer steps than that")
+
+
+def test_a_mark_that_a_kill_left_is_no_blob() -> None:
+    first, second = MemoryStore(), MemoryStore()
+    for marked in (first, second):
+        marked["k"] = new_mark()
+        store = FanoutStore([first, second])
+        assert ("k" in store, store.get("k"), list(store), store.delete("k")) == (False, None, [], False)
+        marked["k"] = new_mark()
+        assert store.setdefault("k", b"1") == b"1"
+        assert first["k"] == second["k"] == b"1"
+        assert store.delete("k")
+        marked["k"] = new_mark()
+        assert store.modify("k", lambda old: old + b"2", default=b"1").size == 2
+        assert store.pop("k") == b"12"
+        marked["k"] = new_mark()
+        assert store.repair()
+        assert "k" not in marked
+
+
+def test_a_mark_in_the_first_replica_hides_nothing_of_the_others() -> None:
+    first, second = MemoryStore({"k": new_mark()}), MemoryStore({"k": b"1"})
+    store = FanoutStore([first, second])
+    assert (store["k"], list(store), store.info("k").size) == (b"1", ["k"], 1)
+    assert store.modify("k", lambda old: old + b"2").size == 2
+    assert first["k"] == second["k"] == b"12"
+    first["k"] = new_mark()
+    assert [difference.key for difference in store.verify()] == ["k"]
+    assert store.repair().mended == {"k": {"0": "copied"}}
+    assert first["k"] == b"12"
+
+
+def test_a_blob_of_the_size_of_a_mark_is_a_blob() -> None:
+    data = bytes(len(new_mark()))
+    store = FanoutStore([MemoryStore({"k": data}), MemoryStore()])
+    assert (store["k"], list(store), store.info("k").size) == (data, ["k"], len(data))
+    assert store.repair().mended == {"k": {"1": "copied"}}
+    assert store.delete("k")
+
+
+def test_a_dict_tells_no_mark_from_a_blob() -> None:
+    replicas = {"a": InMemoryBlobDict(), "b": InMemoryBlobDict()}
+    replicas["a"].store["k"] = new_mark()
+    replicas["b"]["k"] = BytesBlob(b"1")
+    assert MultiReplicaBlobDict(replicas)["k"].as_bytes() == b"1"
