@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -10,14 +9,18 @@ from typing import Any, Final, NamedTuple
 
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.packages import instance, needed
+from holdall.values.picture import (
+    extras_of,
+    options_for,
+    plays_of,
+    refuse_loss,
+    refuse_other_frames,
+    resolution_of,
+    same_pixels,
+)
 from holdall.values.serializer import Buffer
 
 __all__ = ["IMAGES", "ImageFormat", "ImageSerializer", "image_format"]
-
-_log = logging.getLogger("holdall")
-
-_EXIF_PARTS: Final = (0x8769, 0x8825)
-"""Of the camera, and of the place."""
 
 
 class ImageFormat(NamedTuple):
@@ -147,8 +150,11 @@ class ImageSerializer:
         image = needed("PIL.Image", "images", "a picture")
         if not isinstance(value, image.Image):
             raise SerializationError(f"the image format takes a Pillow image, not {type(value).__name__}")
+        _check_size(image, value)
         try:
-            return (self._saved(value),)
+            form = IMAGES[self.format or _exact(value)]
+            data = _saved(value, form)
+            _check_back(value, form, self.decode(data))
         except SerializationError:
             raise
         # A plugin raises whatever its arithmetic or the file behind a lazy image makes it raise.
@@ -156,41 +162,7 @@ class ImageSerializer:
             raise SerializationError(
                 f"Pillow can't write this image of mode {value.mode}, {value.width}x{value.height}: {error}"
             ) from error
-
-    def _saved(self, image: Any) -> bytes:
-        moving = image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") and getattr(image, "n_frames", 1) > 1
-        form = IMAGES[self.format or _exact(image, moving)]
-        if moving and not form.frames:
-            raise SerializationError(
-                f"{form.name} holds one picture, and this image has {image.n_frames}; "
-                "seek to the one you want and give its copy()"
-            )
-        info: dict[Any, Any] = image.info
-        options: dict[str, Any] = _OPTIONS.get(form.name, {}).copy()
-        exif = info.get("exif")
-        if form.name in ("PNG", "JPEG", "WEBP") and isinstance(exif, bytes):
-            exif = _changed_exif(image, exif) or exif
-            # A WebP has it without the head, without which nobody finds it in a JPEG.
-            options["exif"] = exif if exif.startswith(_EXIF) else _EXIF + exif
-        if form.name in ("JPEG", "WEBP", "TIFF") and info.get("icc_profile"):
-            options["icc_profile"] = info["icc_profile"]
-        stream = BytesIO()
-        if not moving:
-            _fitting(image, form).save(stream, form.name, **options)
-            return stream.getvalue()
-        at = image.tell()
-        try:
-            if form.name == "TIFF" and image.format == "TIFF":
-                image.save(stream, form.name, save_all=True, **options)
-            elif form.name == "TIFF":
-                frames = _Frames(image)
-                first = frames.at(0)
-                first.save(stream, form.name, save_all=True, append_images=list(frames), **options)
-            else:
-                _animate(image, stream, form.name, options)
-        finally:
-            image.seek(at)
-        return stream.getvalue()
+        return (data,)
 
     def decode(self, data: Buffer) -> Any:
         image = needed("PIL.Image", "images", "a picture")
@@ -198,42 +170,154 @@ class ImageSerializer:
         try:
             found = image.open(BytesIO(data), formats=[name for name in _READ if name in image.OPEN])
             found.load()
+            _complete(found)
         # Decoders raise whatever the bytes make them stumble over; all of it means the same.
         except Exception as error:
             begun = image_format(data)
             expected = (
                 f"these bytes begin as {begun}" if begun else f"expected {', '.join(IMAGES)} or the like"
             )
-            raise SerializationError(f"this is no image that can be read: {expected}: {error}") from error
+            raise SerializationError(f"this isn't an image that can be read: {expected}: {error}") from error
         return found
 
 
-_EXIF: Final = b"Exif\0\0"
-"""The head of Exif data (CIPA DC-008, section 4.7.2)."""
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {"compression": "tiff_adobe_deflate"},
 }
+_PNG_PROFILE: Final = 1 << 20
+"""The longest color profile, in bytes, that Pillow reads from a PNG."""
 
 
-def _changed_exif(image: Any, given: bytes) -> bytes | None:
-    """The Exif data of an image, if it was changed since it was opened, by `getexif()[...] = ...`."""
-    was = needed("PIL.Image", "images", "a picture").Exif()
+def _check_size(pillow: Any, image: Any) -> None:
+    """Refuse what Pillow would not read back, as it may be an attack."""
+    limit = pillow.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > 2 * limit:
+        raise SerializationError(
+            f"this image of {image.width}x{image.height} pixels could be written, but not read: Pillow reads "
+            f"up to {2 * limit:,} pixels. Cut it into parts, keep the file's own bytes, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS, here and where it is read"
+        )
+
+
+def _complete(image: Any) -> None:
+    """Show the resolution as it is in the file, which Pillow doesn't."""
+    if image.format == "TIFF" and 282 not in image.tag_v2:
+        # It says 1 dpi where a TIFF says nothing.
+        image.info.pop("dpi", None)
+    elif image.format == "WEBP" and "exif" in image.info and "dpi" not in image.info:
+        try:
+            exif = image.getexif()
+            scale = 2.54 if exif.get(296) == 3 else 1
+            dpi = resolution_of((exif.get(282, 0) * scale, exif.get(283, 0) * scale))
+        except (SyntaxError, ValueError, LookupError, TypeError, OSError, ArithmeticError, struct.error):
+            dpi = None
+        if dpi is not None:
+            image.info["dpi"] = dpi
+
+
+def _is_moving(image: Any) -> bool:
+    return getattr(image, "n_frames", 1) > 1
+
+
+def _saved(image: Any, form: ImageFormat) -> bytes:
+    moving = _is_moving(image)
+    if moving and (not form.frames or image.format not in _MOVING):
+        raise SerializationError(
+            f"{form.name} would keep one picture of this {image.format}, which has {image.n_frames}: keep "
+            "the bytes of the file, or seek to the one you want and give its copy()"
+        )
+    stream = BytesIO()
+    if not moving:
+        image.load()
+        _fitting(image, form).save(stream, form.name, **_options(image, form))
+        return stream.getvalue()
+    at = image.tell()
     try:
-        was.load(given)
-        now = image.getexif()
-        same = all(dict(was.get_ifd(part)) == dict(now.get_ifd(part)) for part in _EXIF_PARTS)
-        return None if same and dict(was) == dict(now) else now.tobytes()
-    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error) as error:
-        _log.debug("the Exif data of an image can't be read, and is kept as it is: %s", error)
-        return None
+        # All frames are seen from here, and what the file says of all of them.
+        image.seek(0)
+        options = _options(image, form)
+        if form.name == "TIFF" and image.format == "TIFF":
+            image.save(stream, form.name, save_all=True, **options)
+        elif form.name == "TIFF":
+            frames = _Frames(image)
+            first = frames.at(0)
+            first.save(stream, form.name, save_all=True, append_images=list(frames), **options)
+        else:
+            _animate(image, stream, form.name, options)
+    finally:
+        image.seek(at)
+    return stream.getvalue()
 
 
-def _exact(image: Any, moving: bool) -> str:
+def _options(image: Any, form: ImageFormat) -> dict[str, Any]:
+    return _OPTIONS.get(form.name, {}) | options_for(form.name, extras_of(image))
+
+
+_MOVING: Final = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
+"""The formats of which all frames are kept."""
+
+
+def _check_back(image: Any, form: ImageFormat, back: Any) -> None:
+    """Refuse an image that its bytes wouldn't give back, but for what the format changes by its nature."""
+    moving = _is_moving(image)
+    at = image.tell() if moving else 0
+    try:
+        if moving and form.name == "TIFF":
+            _check_pages(image, back)
+        elif moving:
+            # The colors of a GIF were chosen anew.
+            refuse_other_frames(form.name, image, back, exact=form.name != "GIF")
+        else:
+            _check_still(_fitting(image, form), form, back)
+        if moving:
+            image.seek(0)
+            back.seek(0)
+        refuse_loss(form.name, extras_of(image), back)
+    finally:
+        if moving:
+            image.seek(at)
+
+
+def _check_still(given: Any, form: ImageFormat, back: Any) -> None:
+    if given.size != back.size:
+        raise SerializationError(
+            f"{form.name} would turn this image by its Exif orientation: give it upright, as "
+            "PIL.ImageOps.exif_transpose(image)"
+        )
+    # A GIF of many colors, and a JPEG, are what they can be.
+    if form.name == "JPEG" or (form.name == "GIF" and given.mode in ("RGB", "RGBA")):
+        return
+    modes = (given.mode, "I;16" if given.mode == "I;16B" else given.mode)
+    if form.name in ("PNG", "TIFF") and back.mode not in modes:
+        raise SerializationError(f"{form.name} would give back the mode {back.mode}, not {given.mode}")
+    if not same_pixels(given, back):
+        raise SerializationError(
+            f"{form.name} would change the pixels of this image of mode {given.mode}; choose another format"
+        )
+
+
+def _check_pages(image: Any, back: Any) -> None:
+    if image.n_frames != getattr(back, "n_frames", 1):
+        raise SerializationError(f"TIFF would keep {getattr(back, 'n_frames', 1)} of {image.n_frames} pages")
+    for number in range(image.n_frames):
+        image.seek(number)
+        back.seek(number)
+        if not same_pixels(image, back):
+            raise SerializationError(
+                f"TIFF would change page {number}; give each page as an image of its own"
+            )
+        if image.format == "TIFF":
+            refuse_loss("TIFF", extras_of(image), back)
+
+
+def _exact(image: Any) -> str:
     """The format that keeps all of an image."""
-    if moving:
+    if _is_moving(image):
         return "TIFF" if image.format == "TIFF" else "PNG"
+    if len(image.info.get("icc_profile") or b"") > _PNG_PROFILE and image.mode in IMAGES["TIFF"].modes:
+        return "TIFF"
     return "TIFF" if image.mode not in IMAGES["PNG"].modes and image.mode in IMAGES["TIFF"].modes else "PNG"
 
 
@@ -285,7 +369,7 @@ class _Frames:
         self._image.seek(number)
         frame = self._image.convert("RGBA")
         # A WebP tells a frame's time no sooner than it is decoded.
-        self.durations[number] = round(self._image.info.get("duration", 0))
+        self.durations[number] = round(self._image.info.get("duration") or 0)
         self.clear = self.clear or frame.getextrema()[3][0] < 255
         # What it says of its own format would mean something else in another.
         frame.info = {}
@@ -295,15 +379,32 @@ class _Frames:
 def _animate(image: Any, stream: BytesIO, name: str, options: dict[str, Any]) -> None:
     frames = _Frames(image)
     first = frames.at(0)
-    # A GIF that says nothing of a loop is shown once.
-    options["loop"] = image.info.get("loop", 1 if image.format == "GIF" else 0)
+    default = bool(image.info.get("default_image"))
+    if default and name != "PNG":
+        raise SerializationError(
+            f"{name} has no place for the picture that this animation shows to programs without animations "
+            "(default_image), which PNG can keep; choose PNG"
+        )
+    plays = plays_of(image)
+    # A GIF that says nothing of it is shown once.
+    if name != "GIF" or plays != 1:
+        options["loop"] = plays
     for _ in frames:
         # Their times have to be known before the first of them is written.
         pass
+    durations = frames.durations[1:] if default else frames.durations
+    if default:
+        options["default_image"] = True
     if name == "GIF":
+        odd = next((lasts for lasts in durations if lasts % 10), None)
+        if odd is not None:
+            raise SerializationError(
+                f"GIF has times in steps of 10 ms, and frame {durations.index(odd)} lasts {odd} ms, which "
+                "PNG and WEBP can keep; choose one of these"
+            )
         # What moves away from a transparent place leaves nothing there.
         options["disposal"] = 2
-    first.save(stream, name, save_all=True, append_images=frames, duration=frames.durations, **options)
+    first.save(stream, name, save_all=True, append_images=frames, duration=durations, **options)
     if name == "WEBP" and frames.clear:
         # Where the parts that change are opaque, libwebp forgets that the rest is not: the flag "Alpha" of
         # the chunk VP8X (RFC 9649, section 2.7).
