@@ -3,10 +3,13 @@
 import asyncio
 import contextvars
 import hashlib
+import inspect
+import re
 import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, get_overloads
 
 import pytest
 
@@ -308,3 +311,91 @@ def test_more_streams_than_threads():
 
     run(main())
     assert dict(store.items()) == {f"{n}": b"%d" % n * 5 for n in range(150)}
+
+
+# --- the same face ---
+
+COROUTINES = {
+    name for name, member in vars(Store).items() if inspect.isfunction(member) and not name.startswith("_")
+}
+
+
+def parameters(function):
+    """Names, kinds, defaults and types; an async store takes all data of a store, and async iterables."""
+    return [
+        (each.name, each.kind, each.default, str(each.annotation).replace("AsyncData", "Data"))
+        for each in inspect.signature(function).parameters.values()
+    ]
+
+
+def plain(returned: str) -> str:
+    """The return type of an async call as that of the call of a store."""
+    returned = re.sub(r"^AsyncIterator\[(.*)\]$", r"Iterator[\1]", returned)
+    opened = {"_Opening[bytes]": "BinaryIO", "_Opening[str]": "TextIO", "_Opening[Any]": "IO[Any]"}
+    views = {"KeysView[str]": "Iterator[str]", "ValuesView[bytes]": "Iterator[bytes]"}
+    views["ItemsView[str, bytes]"] = "Iterator[tuple[str, bytes]]"
+    return opened.get(returned, views.get(returned, returned))
+
+
+@pytest.mark.parametrize("name", sorted(COROUTINES))
+def test_each_call_has_the_signature_and_the_types_of_the_store(name: str) -> None:
+    ours, theirs = getattr(AsyncStore, name), getattr(Store, name)
+    assert ours.__doc__
+    assert parameters(ours) == parameters(theirs)
+    pairs = [(ours, theirs)]
+    if get_overloads(theirs):
+        pairs = list(zip(get_overloads(ours), get_overloads(theirs), strict=True))
+    for async_call, call in pairs:
+        assert parameters(async_call) == parameters(call)
+        returned = inspect.signature(async_call).return_annotation
+        assert plain(returned) == plain(inspect.signature(call).return_annotation)
+        if not returned.startswith(("AsyncIterator", "_Opening")):
+            assert inspect.iscoroutinefunction(async_call)
+
+
+def test_what_can_not_be_awaited_says_what_to_write_at_once() -> None:
+    store = MemoryStore({"a": b"1"})
+    aio: Any = store.aio
+
+    def assign() -> None:
+        aio["a"] = b"2"
+
+    def delete() -> None:
+        del aio["a"]
+
+    def enter() -> None:
+        with aio:
+            pass
+
+    for call, hint in (
+        (lambda: "a" in aio, "await store.exists(key)"),
+        (lambda: list(aio), "async for key in store"),
+        (lambda: bool(aio), "await store.len()"),
+        (lambda: len(aio), "await store.len()"),
+        (assign, "await store.put(key, data)"),
+        (delete, "await store.delete(key)"),
+        (enter, "async with store"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(hint)):
+            call()
+    assert dict(store.items()) == {"a": b"1"}
+
+
+def test_defaults_are_passed_on_by_name_and_by_place() -> None:
+    async def main() -> None:
+        aio = MemoryStore().aio
+        assert await aio.pop("a", default=None) is None
+        assert await aio.pop("a", b"d") == b"d"
+        with pytest.raises(KeyError):
+            await aio.pop("a")
+        assert (await aio.modify("a", bytes.upper, default=b"x")).size == 1
+        assert await aio["a"] == b"X"
+        assert [each async for each in aio.left_out()] == []
+        with pytest.raises(TypeError, match="copy_store"):
+            await aio.copy()
+
+    run(main())
+
+
+def test_a_dropped_lookup_warns_of_nothing() -> None:
+    MemoryStore().aio["never awaited"]

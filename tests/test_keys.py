@@ -184,12 +184,8 @@ def test_stars_do_not_take_for_ever():
 
 
 @given(st.integers(-30, 30), st.one_of(st.none(), st.integers(-30, 30)), st.integers(0, 20))
-def test_a_span_is_a_slice_that_begins_in_the_blob(start: int, stop: int | None, size: int):
+def test_a_span_is_a_slice(start: int, stop: int | None, size: int):
     data = bytes(range(size))
-    if start < -size or (stop is not None and stop < -size):
-        with pytest.raises(InvalidArgumentError):
-            span(start, stop, size)
-        return
     low, high = span(start, stop, size)
     assert 0 <= low <= high <= size
     assert data[low:high] == data[start:stop]

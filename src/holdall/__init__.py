@@ -9,10 +9,14 @@ b'hello'
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# As Python's logging asks of libraries: nothing is printed unless the program sets logging up.
+logging.getLogger("holdall").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from holdall.aio.store import AsyncStore as AsyncStore
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from holdall.errors import InvalidArgumentError as InvalidArgumentError
     from holdall.errors import InvalidDataError as InvalidDataError
     from holdall.errors import InvalidKeyError as InvalidKeyError
+    from holdall.errors import InvalidKeyTypeError as InvalidKeyTypeError
+    from holdall.errors import InvalidTypeError as InvalidTypeError
     from holdall.errors import KeyConflictError as KeyConflictError
     from holdall.errors import MissingDependencyError as MissingDependencyError
     from holdall.errors import PartialWriteError as PartialWriteError
@@ -135,6 +141,8 @@ _MODULES = {
         "InvalidArgumentError",
         "InvalidDataError",
         "InvalidKeyError",
+        "InvalidKeyTypeError",
+        "InvalidTypeError",
         "KeyConflictError",
         "MissingDependencyError",
         "PartialWriteError",
@@ -200,4 +208,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return list(__all__)

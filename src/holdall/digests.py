@@ -39,10 +39,10 @@ def hasher(algorithm: str = "sha256") -> Hash:
     if algorithm == "blake3":
         try:
             from blake3 import blake3  # pyright: ignore
-        except ImportError as error:
+        except ImportError:
             raise MissingDependencyError(
                 "BLAKE3 needs a package: pip install 'holdall[blake3]'; or use sha256"
-            ) from error
+            ) from None
         return blake3()  # pyright: ignore
     try:
         made = hashlib.new(algorithm, usedforsecurity=False)

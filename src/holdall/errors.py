@@ -14,6 +14,8 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidDataError",
     "InvalidKeyError",
+    "InvalidKeyTypeError",
+    "InvalidTypeError",
     "KeyConflictError",
     "MissingDependencyError",
     "PartialWriteError",
@@ -38,28 +40,46 @@ class StoreError(Exception):
         key: The key it happened to. `Store` fills it in when a backend leaves it out, so that an error
             always names the key that the caller used.
 
-    >>> str(StoreError("the disk is full", key="a/b"))
-    "'a/b': the disk is full"
+    >>> error = StoreError("the disk is full", key="a/b")
+    >>> str(error), error.args
+    ("'a/b': the disk is full", ('the disk is full', 'a/b'))
+    >>> error
+    StoreError('the disk is full', key='a/b')
     """
-
-    key: str | None
 
     def __init__(self, message: str = "", *, key: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.key = key
 
+    @property
+    def key(self) -> str | None:
+        """The key it happened to, as the caller spelled it; None where it is about no key."""
+        return self._key
+
+    @key.setter
+    def key(self, key: str | None) -> None:
+        self._key = key
+        self.args = (self.message,) if key is None else (self.message, key)
+        if isinstance(self, OSError):
+            self.filename = key
+
     def __str__(self) -> str:
         return self.message if self.key is None else f"{self.key!r}: {self.message}"
 
+    def __repr__(self) -> str:
+        key = "" if self.key is None else f", key={self.key!r}"
+        return f"{type(self).__name__}({self.message!r}{key})"
+
     def __reduce__(self) -> tuple[object, ...]:
-        # The default of OSError and KeyError would rebuild from `args` and lose the key.
-        return (_rebuild, (type(self), self.message, self.__dict__))
+        # The default of OSError and KeyError would rebuild from `args`, and lose the other attributes.
+        return (_rebuild, (type(self), self.message, self.key, self.__dict__))
 
 
-def _rebuild(kind: type[StoreError], message: str, state: dict[str, object]) -> StoreError:
+def _rebuild(kind: type[StoreError], message: str, key: str | None, state: dict[str, object]) -> StoreError:
     error = kind(message)
     error.__dict__.update(state)
+    error.key = key
     return error
 
 
@@ -71,25 +91,39 @@ class BlobNotFoundError(StoreError, KeyError, FileNotFoundError):
 
     def __init__(self, message: str = "no such blob", *, key: str | None = None) -> None:
         super().__init__(message, key=key)
-        self.errno, self.strerror, self.filename = errno.ENOENT, message, key
+        self.errno, self.strerror = errno.ENOENT, message
 
 
 class ConcurrencyError(StoreError):
     """What is there now isn't what `expect` said: read it again, then decide.
 
-    Attributes:
+    Args:
+        message: What went wrong. Without it, the message says what is there now.
+        key: As in `StoreError`.
         expected: The ETag that the caller gave, or None where the blob had to be absent.
-        actual: The ETag found, or None where nothing was there or the medium did not say.
+        actual: The ETag found, or None where nothing is there.
+
+    >>> str(ConcurrencyError(key="a", expected="1f", actual="20"))
+    "'a': it changed since it was read; the ETag there now is 20, not 1f"
+    >>> str(ConcurrencyError(key="a", expected="1f"))
+    "'a': it was deleted since it was read; nothing is there now"
     """
 
     def __init__(
         self,
-        message: str = "somebody changed it since it was read",
+        message: str = "",
         *,
         key: str | None = None,
         expected: str | None = None,
         actual: str | None = None,
     ) -> None:
+        if not message:
+            message = "it changed since it was read"
+            if actual is not None:
+                message += f"; the ETag there now is {actual}"
+                message += "" if expected is None else f", not {expected}"
+            elif expected is not None:
+                message = "it was deleted since it was read; nothing is there now"
         super().__init__(message, key=key)
         self.expected = expected
         self.actual = actual
@@ -100,21 +134,32 @@ class BlobExistsError(ConcurrencyError, FileExistsError):
 
     def __init__(
         self,
-        message: str = "a blob is already there",
+        message: str = "",
         *,
         key: str | None = None,
         actual: str | None = None,
     ) -> None:
+        if not message:
+            message = "a blob is already there"
+            message += "" if actual is None else f"; the ETag there now is {actual}"
         super().__init__(message, key=key, actual=actual)
-        self.errno, self.strerror, self.filename = errno.EEXIST, message, key
+        self.errno, self.strerror = errno.EEXIST, self.message
 
 
 class InvalidArgumentError(StoreError, ValueError):
     """An argument can't be right in any store: a range, a time to live, a mode, a URI, an option."""
 
 
+class InvalidTypeError(InvalidArgumentError, TypeError):
+    """An argument has a type that this call never takes."""
+
+
 class InvalidKeyError(InvalidArgumentError):
     """This can't be a key; the message says which rule it breaks."""
+
+
+class InvalidKeyTypeError(InvalidKeyError, InvalidTypeError):
+    """A key that isn't a str."""
 
 
 class KeyConflictError(StoreError):
@@ -122,11 +167,15 @@ class KeyConflictError(StoreError):
 
 
 class UnsupportedOperation(StoreError):
-    """The medium can't keep the promise that this call makes; `store.can` tells beforehand."""
+    """The medium can't keep the promise that this call makes; `store.can` says so beforehand."""
 
 
-class ReadOnlyError(UnsupportedOperation):
+class ReadOnlyError(UnsupportedOperation, PermissionError):
     """The store, or the medium under it, takes no writes."""
+
+    def __init__(self, message: str = "", *, key: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.errno, self.strerror = errno.EROFS, message
 
 
 class IntegrityError(StoreError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
 
 __all__ = ["MAX_KEY_BYTES", "check_key", "check_prefix", "glob_prefix", "matcher", "past"]
 
@@ -25,7 +26,7 @@ def check_key(key: object) -> str:
     nor `.` or `..`, without control characters (Unicode's category Cc, NUL among them) or lone surrogates.
 
     Raises:
-        InvalidKeyError: It isn't; the message says why.
+        InvalidKeyError: It isn't; the message says why. For what isn't a str it is a `TypeError` too.
 
     >>> check_key("run-7/weights")
     'run-7/weights'
@@ -49,7 +50,17 @@ def check_key(key: object) -> str:
         raise InvalidKeyError(_fault(key), key=key)
     if isinstance(key, str):
         return check_key(str.__str__(key))
-    raise InvalidKeyError(f"a key is a str, not {type(key).__name__}")
+    raise InvalidKeyTypeError(f"a key is a str, not {type(key).__name__}{_hint(key)}")
+
+
+def _hint(key: object) -> str:
+    if isinstance(key, os.PathLike):
+        return "; write path.as_posix()"
+    if isinstance(key, bytes | bytearray | memoryview):
+        return "; decode it, and mind the order: put(key, data)"
+    if callable(key) or hasattr(key, "read"):
+        return "; the key is the first argument"
+    return ""
 
 
 def _fault(key: str) -> str:
@@ -77,7 +88,7 @@ def check_prefix(prefix: object) -> str:
         return ""
     if isinstance(prefix, str):
         return str.__str__(prefix)
-    raise InvalidArgumentError(f"a prefix is a str, not {type(prefix).__name__}")
+    raise InvalidTypeError(f"a prefix is a str, not {type(prefix).__name__}")
 
 
 def past(prefix: str) -> str:
@@ -108,7 +119,7 @@ def matcher(glob: str) -> Callable[[str], object]:
     [True, True, False]
     """
     if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgumentError(f"a glob is a str, not {type(glob).__name__}")
+        raise InvalidTypeError(f"a glob is a str, not {type(glob).__name__}")
     *above, last = _groups(glob)
     # What stands between two `**` is matched where it comes first, once and for all: as good as any other
     # place, and what keeps the time linear.

@@ -1,10 +1,10 @@
-"""What a range of a blob is: a Python slice that must not reach before the first byte."""
+"""What a range of a blob is: a Python slice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from holdall.errors import InvalidArgumentError
+from holdall.errors import InvalidTypeError
 
 __all__ = ["CHUNK", "check_range", "cut", "span"]
 
@@ -16,28 +16,17 @@ def check_range(start: object, stop: object) -> None:
     """Refuse ends that no slice takes."""
     for end in (start, 0 if stop is None else stop):
         if not isinstance(end, int) or isinstance(end, bool):
-            raise InvalidArgumentError(f"a range has ends of int, not {type(end).__name__}")
+            raise InvalidTypeError(f"the ends of a range are int, not {type(end).__name__}")
 
 
 def span(start: int, stop: int | None, size: int) -> tuple[int, int]:
     """The first byte and the byte past the last, clamped as a slice of `size` bytes clamps.
 
-    Raises:
-        InvalidArgumentError: A negative end reaches before the first byte.
-
-    >>> span(-4, None, 10), span(3, 99, 10), span(8, 2, 10)
-    ((6, 10), (3, 10), (8, 8))
+    >>> span(-4, None, 10), span(3, 99, 10), span(8, 2, 10), span(-99, 2, 10)
+    ((6, 10), (3, 10), (8, 8), (0, 2))
     """
-    if start < 0:
-        start += size
-    if stop is None:
-        stop = size
-    elif stop < 0:
-        stop += size
-    if start < 0 or stop < 0:
-        raise InvalidArgumentError(f"the range reaches before the first of {size} bytes")
-    start = min(start, size)
-    return start, max(start, min(stop, size))
+    start, stop, _ = slice(start, stop).indices(size)
+    return start, max(start, stop)
 
 
 def cut(pieces: Iterable[bytes | memoryview], start: int, stop: int) -> Iterator[memoryview]:

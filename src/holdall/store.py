@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import enum
 import io
 from collections.abc import (
+    AsyncIterable,
     Callable,
     ItemsView,
     Iterable,
@@ -12,10 +14,11 @@ from collections.abc import (
     KeysView,
     Mapping,
     MutableMapping,
+    Set,
     ValuesView,
 )
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from math import isfinite
 from typing import (
     IO,
@@ -26,6 +29,8 @@ from typing import (
     Final,
     Literal,
     NamedTuple,
+    NoReturn,
+    Protocol,
     Self,
     TextIO,
     TypeAlias,
@@ -40,6 +45,8 @@ from holdall.errors import (
     ConcurrencyError,
     InvalidArgumentError,
     InvalidDataError,
+    InvalidKeyError,
+    InvalidTypeError,
     StoreClosedError,
     StoreError,
     UnsupportedOperation,
@@ -64,9 +71,11 @@ __all__ = [
     "Data",
     "Expect",
     "Info",
+    "Items",
     "LeftOut",
     "Piece",
     "Store",
+    "holds_item",
     "pairs_of",
 ]
 
@@ -96,6 +105,18 @@ Body: TypeAlias = Iterable[Piece]
 """What a backend is given to write: pieces, to be read once, in order."""
 Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
 """What a caller may put: any buffer, a binary file, or an iterable of buffers."""
+
+
+class HasKeys(Protocol):
+    """What `dict.update` takes beside mappings and pairs: `keys()` and `[]`."""
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, key: Any, /) -> Data: ...
+
+
+Items: TypeAlias = "Mapping[str, Data] | HasKeys | Iterable[tuple[str, Data]]"
+"""What `put_many` and `update` take."""
 
 
 class Can(enum.Flag):
@@ -216,7 +237,7 @@ class Info:
         made._content_type = changes.pop("content_type", self._content_type)
         made._expires = changes.pop("expires", self._expires)
         if changes:
-            raise TypeError(f"an Info has no {', '.join(changes)}")
+            raise InvalidTypeError(f"an Info has no field {', '.join(changes)}")
         return made
 
     def _fields(self) -> tuple[str, int, str, datetime, str | None, datetime | None]:
@@ -498,7 +519,8 @@ class Store(MutableMapping[str, bytes]):
             self._check_expect(expect)
         if content_type is not None:
             if not isinstance(content_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgumentError("a content_type is a str, such as 'text/plain'")
+                kind = type(cast(object, content_type)).__name__
+                raise InvalidTypeError(f"a content_type is a str such as 'text/plain', not {kind}")
             self._need(Can.ATTRIBUTES, "keep a content_type")
         if ttl is None:
             return Attributes(content_type)
@@ -515,7 +537,8 @@ class Store(MutableMapping[str, bytes]):
         elif isinstance(expect, str):
             self._need(Can.SWAP, "compare and swap (expect=etag)")
         elif expect is not ANY:
-            raise InvalidArgumentError(f"expect is ANY, ABSENT or an ETag (a str), not {expect!r}")
+            hint = "; pass its .etag" if isinstance(expect, Info) else ""
+            raise InvalidTypeError(f"expect is ANY, ABSENT or an ETag (a str), not {expect!r}{hint}")
 
     # --- the mapping ----------------------------------------------------------------------------------
 
@@ -533,7 +556,11 @@ class Store(MutableMapping[str, bytes]):
             raise BlobNotFoundError(key=key)
 
     def __contains__(self, key: object) -> bool:
-        return self.exists(cast(str, key))
+        try:
+            return self.exists(cast(str, key))
+        except InvalidKeyError:
+            # As in a dict, what can't be a key isn't there.
+            return False
 
     def __iter__(self) -> Iterator[str]:
         return self.iterate_keys()
@@ -574,17 +601,17 @@ class Store(MutableMapping[str, bytes]):
             raise
 
     def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
-        """The bytes from `start` to before `stop`, as a slice gives them: past the end there are none,
-        and negative ends count from the end.
+        """The bytes from `start` to before `stop`, as a slice gives them: negative ends count from the end,
+        and ends outside the blob are clamped.
 
         Raises:
             BlobNotFoundError: No blob has this key.
-            InvalidArgumentError: An end is no int, or a negative one reaches before the first byte.
+            InvalidTypeError: An end isn't an int.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"a": b"0123456789"})
-        >>> store.get_range("a", 2, 5), store.get_range("a", -3)
-        (b'234', b'789')
+        >>> store.get_range("a", 2, 5), store.get_range("a", -3), store.get_range("a", -99, 2)
+        (b'234', b'789', b'01')
         """
         key = self._checked(key)
         check_range(start, stop)
@@ -607,7 +634,7 @@ class Store(MutableMapping[str, bytes]):
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
     ) -> Info:
-        """Store bytes under a key, whole or not at all, and tell what was written.
+        """Store bytes under a key, whole or not at all, and return what was written.
 
         Args:
             key: Where.
@@ -658,7 +685,7 @@ class Store(MutableMapping[str, bytes]):
         key = self._checked(key)
         self._need(Can.DELETE, "delete")
         if expect is ABSENT:
-            raise InvalidArgumentError("delete takes an ETag or ANY as expect; ABSENT is there already")
+            raise InvalidArgumentError("delete takes ANY or an ETag as expect, not ABSENT")
         if expect is not ANY:
             self._check_expect(expect)
         try:
@@ -728,6 +755,7 @@ class Store(MutableMapping[str, bytes]):
         b'first'
         """
         key = self._checked(key)
+        pieces = _body(default, key)
         body: bytes | None = None
         while True:
             found = self.get(key, _MISSING)
@@ -735,7 +763,7 @@ class Store(MutableMapping[str, bytes]):
                 return found
             if body is None:
                 # A stream can be read once, and the race may need it twice.
-                body = default if isinstance(default, bytes) else _joined(iter(_body(default)))
+                body = _joined(iter(pieces))
             try:
                 self.put(key, body, expect=ABSENT if Can.CREATE in self.can else ANY)
                 return body
@@ -743,13 +771,17 @@ class Store(MutableMapping[str, bytes]):
                 continue
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, other: Mapping[str, Data] | Iterable[tuple[str, Data]] = (), /, **more: Data
+        self, other: Items = (), /, **more: Data
     ) -> None:
-        """Put many blobs, as `dict.update` takes them."""
-        if other != () or not more:
-            self.put_many(other)
-        if more:
-            self.put_many(more)
+        """Put many blobs, given as to `dict.update`; see `put_many`.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore()
+        >>> store.update([("a", b"1")], b=b"2")
+        >>> list(store)
+        ['a', 'b']
+        """
+        self.put_many(chain(pairs_of(other), more.items()) if more else other)
 
     def clear(self) -> None:
         """Delete every blob of this store, and nothing else in the medium."""
@@ -899,14 +931,12 @@ class Store(MutableMapping[str, bytes]):
         >>> MemoryStore({"a": b"1"}).get_many(["a", "b"])
         {'a': b'1'}
         """
-        if isinstance(keys, str):
-            raise InvalidArgumentError("get_many takes many keys; use get for one")
-        checked = [self._checked(key) for key in keys]
+        checked = [self._checked(key) for key in _many(keys, "get")]
         return dict(self._get_many(checked))
 
     def put_many(
         self,
-        items: Mapping[str, Data] | Iterable[tuple[str, Data]],
+        items: Items,
         *,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
@@ -916,7 +946,7 @@ class Store(MutableMapping[str, bytes]):
         Every key and the type of every value are checked before the first is written.
 
         Args:
-            items: A mapping, or pairs of key and data.
+            items: A mapping, any object with `keys()` and `[]`, or an iterable of pairs of key and data.
             ttl: As in `put`, for each.
             content_type: As in `put`, for each.
 
@@ -936,16 +966,14 @@ class Store(MutableMapping[str, bytes]):
         return {info.key: info for info in self._put_many(checked, attributes)}
 
     def delete_many(self, keys: Iterable[str]) -> int:
-        """Delete many blobs; how many were there.
+        """Delete many blobs; return the number of those that were there.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore({"a": b"", "b": b""}).delete_many(["a", "b", "c"])
         2
         """
-        if isinstance(keys, str):
-            raise InvalidArgumentError("delete_many takes many keys; use delete for one")
         self._need(Can.DELETE, "delete")
-        return self._delete_many(dict.fromkeys(self._checked(key) for key in keys))
+        return self._delete_many(dict.fromkeys(self._checked(key) for key in _many(keys, "delete")))
 
     @overload
     def open(
@@ -998,12 +1026,14 @@ class Store(MutableMapping[str, bytes]):
         """The blob as a file object, streamed.
 
         A file that is written is seen whole when it is closed, and not at all if the body of its `with`
-        raises or it is dropped unclosed. A file that is read keeps to the blob it opened.
+        raises or it is dropped unclosed. A file that is read gives the bytes of the blob that was opened. A
+        store that can't go on with them, once the blob is replaced or deleted, raises `ConcurrencyError` or
+        `BlobNotFoundError` at the next read.
 
         Args:
             key: Which.
-            mode: `r` reads, `w` writes, `x` creates (with `expect=ABSENT`); `b` for bytes (the default
-                is `rb`), else text.
+            mode: `r` reads, `w` writes, `x` creates (as `expect=ABSENT`, and refused now if a blob is
+                there); `b` for bytes (the default is `rb`), otherwise text.
             encoding: As in the builtin `open`, for text; UTF-8 by default.
             errors: As in the builtin `open`.
             newline: As in the builtin `open`.
@@ -1013,6 +1043,8 @@ class Store(MutableMapping[str, bytes]):
 
         Raises:
             BlobNotFoundError: No blob has this key, and it is to be read.
+            BlobExistsError: The mode is `x`, and there is a blob.
+            InvalidArgumentError: The mode, or an option of the text, isn't one.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore()
@@ -1022,7 +1054,7 @@ class Store(MutableMapping[str, bytes]):
         b'a,b'
         """
         key = self._checked(key)
-        action = _action(mode, encoding, errors, newline)
+        action = _action(key, mode, encoding, errors, newline)
         if action == "r":
             if (expect, ttl, content_type) != (ANY, None, None):
                 raise InvalidArgumentError("expect, ttl and content_type are for files that are written")
@@ -1034,7 +1066,10 @@ class Store(MutableMapping[str, bytes]):
             if action == "r":
                 file = self._open_read(key)
             else:
-                file = self._open_write(key, expect, self._conditions(expect, ttl, content_type))
+                attributes = self._conditions(expect, ttl, content_type)
+                if action == "x":
+                    self._refuse_present(key)
+                file = self._open_write(key, expect, attributes)
                 file.key = key  # pyright: ignore[reportAttributeAccessIssue]
         except StoreError as error:
             error.key = key
@@ -1044,6 +1079,13 @@ class Store(MutableMapping[str, bytes]):
         from holdall.files import TextFile
 
         return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
+
+    def _refuse_present(self, key: str) -> None:
+        try:
+            info = self._info(key)
+        except BlobNotFoundError:
+            return
+        raise BlobExistsError(actual=info.etag)
 
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """The blob's bytes in chunks of `size` bytes, the last one shorter.
@@ -1056,8 +1098,10 @@ class Store(MutableMapping[str, bytes]):
         [b'ab', b'cd', b'e']
         """
         key = self._checked(key)
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError("a chunk has a size of at least one byte")
+        if not isinstance(size, int) or isinstance(size, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(f"the size of a chunk is an int, not {type(cast(object, size)).__name__}")
+        if size < 1:
+            raise InvalidArgumentError(f"the size of a chunk is at least one byte, not {size}")
         try:
             pieces = self._read(key, 0, None)[1]
         except StoreError as error:
@@ -1086,9 +1130,16 @@ class Store(MutableMapping[str, bytes]):
         b'1'
         """
         key = self._checked(key)
+        if not callable(function):
+            raise InvalidTypeError(
+                f"modify calls a function, and was given {type(function).__name__}", key=key
+            )
         self._need(Can.SWAP, "modify")
         if default is not _MISSING:
             self._need(Can.CREATE, "modify with a default")
+            if _flat(default) is None:
+                kind = type(cast(object, default)).__name__
+                raise InvalidDataError(f"the default of modify is bytes, not {kind}", key=key)
         while True:
             try:
                 info, pieces = self._read(key, 0, None)
@@ -1108,13 +1159,17 @@ class Store(MutableMapping[str, bytes]):
                 error.key = key
                 raise
 
-    def copy(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
+    @overload
+    def copy(self, source: str, target: str, *, expect: Expect = ANY) -> Info: ...
+    @overload
+    def copy(self, source: str = "") -> NoReturn: ...
+    def copy(self, source: str = "", target: str | _Missing = _MISSING, *, expect: Expect = ANY) -> Info:
         """Copy a blob, with its attributes, inside the medium where it can.
 
         Args:
             source: From which key.
-            target: To which.
-            expect: What must be at the target, as in `put`.
+            target: To which. It is required; without it the error says how to copy all blobs.
+            expect: What must be at the target, as in `put`. There is no condition on the source.
 
         Raises:
             BlobNotFoundError: There is no source.
@@ -1124,6 +1179,11 @@ class Store(MutableMapping[str, bytes]):
         >>> store.copy("a", "b").size, sorted(store)
         (1, ['a', 'b'])
         """
+        if target is _MISSING:
+            raise InvalidTypeError(
+                "copy(source, target) copies one blob; dict(store.items()) gives all as a dict, and "
+                "copy_store(store, other) copies them to another store"
+            )
         return self._transfer(self._copy, source, target, expect)
 
     def move(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
@@ -1133,7 +1193,7 @@ class Store(MutableMapping[str, bytes]):
         Args:
             source: From which key.
             target: To which.
-            expect: What must be at the target, as in `put`.
+            expect: What must be at the target, as in `put`. There is no condition on the source.
 
         Raises:
             BlobNotFoundError: There is no source.
@@ -1176,6 +1236,9 @@ class Store(MutableMapping[str, bytes]):
             UnsupportedOperation: The medium has no such URLs.
         """
         key = self._checked(key)
+        if not isinstance(method, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(cast(object, method)).__name__
+            raise InvalidTypeError(f"a method is a str such as 'GET', not {kind}", key=key)
         self._need(Can.SIGN, "sign URLs")
         return self._sign(key, method, _seconds(expires, "expires"))
 
@@ -1226,7 +1289,8 @@ class Store(MutableMapping[str, bytes]):
     def __repr__(self) -> str:
         try:
             settings = self._settings()
-        except UnsupportedOperation:
+        except (UnsupportedOperation, AttributeError):
+            # A debugger shows stores whose constructor failed, or hasn't ended.
             return f"{type(self).__name__}(...)"
         from inspect import signature
 
@@ -1273,6 +1337,25 @@ class _Items(ItemsView[str, bytes]):
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         return _pairs(self._mapping)
 
+    def __contains__(self, item: object) -> bool:
+        return holds_item(self._mapping, item)
+
+
+def holds_item(mapping: Mapping[str, Any], item: object) -> bool:
+    """Whether a mapping has a pair, which may be anything: what can't be one isn't there, as in a dict.
+
+    >>> holds_item({"a": 1}, ("a", 1)), holds_item({"a": 1}, 5)
+    (True, False)
+    """
+    if not isinstance(item, tuple) or len(cast("tuple[object, ...]", item)) != 2:
+        return False
+    key, value = cast("tuple[str, object]", item)
+    try:
+        found = mapping.get(key, _MISSING)
+    except InvalidKeyError:
+        return False
+    return found is not _MISSING and bool(found == value)
+
 
 def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
     for key in store.iterate_keys():
@@ -1282,17 +1365,53 @@ def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
 
 
 def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
-    """What `put_many` was given, pair by pair; `InvalidArgumentError` for what is no pair."""
+    """What `put_many` was given, pair by pair, as `dict.update` takes it.
+
+    Raises:
+        InvalidTypeError: This gives no pairs.
+        InvalidArgumentError: What should be a pair has another length.
+
+    >>> list(pairs_of({"a": 1})), list(pairs_of([["b", 2]]))
+    ([('a', 1)], [('b', 2)])
+    """
     if isinstance(items, Mapping):
-        items = cast("Mapping[str, Any]", items).items()
+        yield from cast("Mapping[str, Any]", items).items()
+        return
+    if hasattr(items, "keys") and hasattr(items, "__getitem__"):
+        # The protocol of dict.update, which dbm and many clients have without being a Mapping.
+        duck = cast(HasKeys, items)
+        keys = cast(object, duck.keys())
+        if not isinstance(keys, Iterable):
+            raise InvalidTypeError(f"the keys() of {type(items).__name__} returned {type(keys).__name__}")
+        for key in cast("Iterable[str]", keys):
+            yield key, duck[key]
+        return
     if not isinstance(items, Iterable):
         kind = type(items).__name__
-        raise InvalidArgumentError(f"put_many takes a mapping or pairs of key and data, not {kind}")
+        raise InvalidTypeError(f"expected a mapping or pairs of key and data, not {kind}")
     for pair in cast("Iterable[object]", items):
-        if not isinstance(pair, tuple | list) or len(cast("list[object]", pair)) != 2:
+        yield _pair_of(pair)
+
+
+def _pair_of(pair: object) -> tuple[str, Any]:
+    if type(pair) is not tuple:
+        if not isinstance(pair, Iterable) or isinstance(
+            pair, str | bytes | bytearray | memoryview | Mapping | Set
+        ):
             kind = type(cast(object, pair)).__name__
-            raise InvalidArgumentError(f"put_many takes pairs of key and data, and was given one {kind}")
-        yield cast("tuple[str, Any]", pair)
+            raise InvalidTypeError(f"expected a mapping or pairs of key and data, and got one {kind}")
+        pair = tuple(cast("Iterable[object]", pair))
+    if len(cast("tuple[object, ...]", pair)) != 2:
+        length = len(cast("tuple[object, ...]", pair))
+        raise InvalidArgumentError(f"expected pairs of key and data, and got one of length {length}")
+    return cast("tuple[str, Any]", pair)
+
+
+def _many(keys: object, call: str) -> Iterable[str]:
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        kind = type(cast(object, keys)).__name__
+        raise InvalidTypeError(f"{call}_many takes an iterable of keys, not {kind}; {call}(key) is for one")
+    return cast("Iterable[str]", keys)
 
 
 def _selection(prefix: str | None, glob: str | None) -> tuple[str, str, Callable[[str], object] | None]:
@@ -1309,7 +1428,7 @@ def _selection(prefix: str | None, glob: str | None) -> tuple[str, str, Callable
     return prefix, past(prefix), matches
 
 
-def _action(mode: object, *text: object) -> str:
+def _action(key: str, mode: object, encoding: str | None, errors: str | None, newline: str | None) -> str:
     letters = set(mode) if isinstance(mode, str) else set[str]()
     action = letters & {"r", "w", "x"}
     if (
@@ -1319,12 +1438,28 @@ def _action(mode: object, *text: object) -> str:
         or len(letters) != len(mode)
         or {"b", "t"} <= letters
     ):
-        raise InvalidArgumentError(
-            f"mode is one of 'r', 'w', 'x' with 'b' or 't', not {mode!r}; "
-            "a blob is replaced, not updated in place"
-        )
-    if "b" in letters and any(option is not None for option in text):
-        raise InvalidArgumentError("encoding, errors and newline are for text; leave out the 'b' of the mode")
+        kind = InvalidArgumentError if isinstance(mode, str) else InvalidTypeError
+        message = f"a mode is 'r', 'w' or 'x', with 'b' or 't', not {mode!r}"
+        if letters & {"a", "+"} and not letters - set("rwxabt+"):
+            message += "; a blob is replaced, not changed in place"
+        if isinstance(mode, str) and set(key) <= set("rwxbt"):
+            message += f"; did you mean open({mode!r}, {key!r})?"
+        raise kind(message, key=key)
+    if "b" in letters:
+        if (encoding, errors, newline) != (None, None, None):
+            raise InvalidArgumentError(
+                "encoding, errors and newline are for text; leave out the 'b' of the mode", key=key
+            )
+    elif (encoding, errors, newline) != (None, None, None):
+        try:
+            # What Python refuses is refused before anything is opened.
+            io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, newline=newline)
+            if errors is not None:
+                codecs.lookup_error(errors)
+        except TypeError as error:
+            raise InvalidTypeError(f"can't open text with these options: {error}", key=key) from None
+        except (ValueError, LookupError) as error:
+            raise InvalidArgumentError(f"can't open text with these options: {error}", key=key) from None
     return action.pop()
 
 
@@ -1332,7 +1467,7 @@ def _seconds(value: object, what: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidArgumentError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
+        raise InvalidTypeError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
     if not isfinite(value) or value <= 0:
         raise InvalidArgumentError(f"{what} is more than zero seconds, not {value}")
     return value
@@ -1384,20 +1519,28 @@ def _flat(data: Any) -> Piece | None:
     return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
 
 
-def _body(data: Any) -> Body:
+def _body(data: Any, key: str | None = None) -> Body:
     """The pieces of whatever a caller may put."""
     flat = _flat(data)
     if flat is not None:
         return (flat,)
     if isinstance(data, io.TextIOBase):
-        raise InvalidDataError("this file is open for text; open it in binary mode ('rb')")
+        raise InvalidDataError("this file is open for text; open it in binary mode ('rb')", key=key)
     if isinstance(data, str):
-        raise InvalidDataError("a str is no bytes; encode it, as in text.encode()")
+        raise InvalidDataError("data are bytes, not a str; encode it, as in text.encode()", key=key)
     if hasattr(data, "read"):
         return _file_pieces(data)
     if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
         kind = type(cast(object, data)).__name__
-        raise InvalidDataError(f"a store takes bytes, a binary file or an iterable of buffers, not {kind}")
+        hint = "; store.aio takes an async iterable" if isinstance(data, AsyncIterable) else ""
+        raise InvalidDataError(
+            f"data are bytes, a binary file or an iterable of buffers, not {kind}{hint}", key=key
+        )
+    if isinstance(data, list | tuple):
+        # All of it is there already, so that it is checked before anything is written.
+        for each in cast("list[object]", data):
+            if _flat(each) is None:
+                raise InvalidDataError(f"the iterable yielded {type(each).__name__}, not a buffer", key=key)
     return _iterable_pieces(cast("Iterable[object]", data))
 
 
@@ -1405,7 +1548,7 @@ def _file_pieces(file: Any) -> Iterator[Piece]:
     while True:
         piece = _flat(file.read(CHUNK))
         if piece is None:
-            raise InvalidDataError("the file gave no bytes; open it in binary mode ('rb')")
+            raise InvalidDataError("the file's read() returned no bytes; open it in binary mode ('rb')")
         if not len(piece):
             return
         yield piece
@@ -1415,7 +1558,7 @@ def _iterable_pieces(data: Iterable[object]) -> Iterator[Piece]:
     for buffer in data:
         piece = _flat(buffer)
         if piece is None:
-            raise InvalidDataError(f"the iterable gave {type(buffer).__name__}, not a buffer")
+            raise InvalidDataError(f"the iterable yielded {type(buffer).__name__}, not a buffer")
         # A caller's huge buffer passes in chunks, so that no medium copies it whole.
         for offset in range(0, len(piece), 4 * CHUNK):
             yield piece[offset : offset + 4 * CHUNK]

@@ -79,10 +79,10 @@ try:
     import pytest
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
-except ImportError as error:
+except ImportError:
     raise MissingDependencyError(
         "the conformance kit needs pytest and hypothesis: pip install 'holdall[testing]'"
-    ) from error
+    ) from None
 
 __all__ = [
     "BAD_KEYS",
@@ -1864,12 +1864,7 @@ class StoreSuite:
             st.one_of(st.none(), st.integers(-12, 12), st.integers(-3 * _MIB, 3 * _MIB), st.just(1 << 70)),
         )
         def check(key: str, start: int, stop: int | None) -> None:
-            size = len(blobs[key])
-            if start < -size or (stop is not None and stop < -size):
-                with pytest.raises(InvalidArgumentError):
-                    store.get_range(key, start, stop)
-            else:
-                assert store.get_range(key, start, stop) == blobs[key][start:stop]
+            assert store.get_range(key, start, stop) == blobs[key][start:stop]
 
         check()
         assert store.get_range("ten", 1 << 70) == b""
@@ -1889,12 +1884,13 @@ class StoreSuite:
             (None,),
             (True,),
             (0, False),
-            (-11,),
-            (0, -11),
         ):
-            with pytest.raises(InvalidArgumentError):
+            with pytest.raises(InvalidArgumentError) as caught:
                 wrong.get_range("key", *ends)
-        assert store.get_range("key", -10) == b"0123456789"
+            assert isinstance(caught.value, TypeError)
+        assert store.get_range("key", -11) == store.get_range("key", -10) == b"0123456789"
+        assert store.get_range("key", -11, 2) == b"01"
+        assert store.get_range("key", 0, -11) == b""
 
     def test_chunks(self, store: Store) -> None:
         wrong: Any = store
@@ -2730,11 +2726,10 @@ class StoreSuite:
                     wrong.get,
                     wrong.__getitem__,
                     wrong.__delitem__,
-                    wrong.__contains__,
                     wrong.exists,
                     wrong.info,
                 ),
-                *(wrong.delete, wrong.pop, wrong.open, wrong.chunks, wrong.keys().__contains__),
+                *(wrong.delete, wrong.pop, wrong.open, wrong.chunks),
                 lambda bad: wrong.get(bad, b"default"),
                 lambda bad: wrong.pop(bad, b"default"),
                 lambda bad: wrong.__setitem__(bad, b"x"),
@@ -2759,6 +2754,8 @@ class StoreSuite:
                 with pytest.raises(InvalidKeyError) as caught:
                     call(bad)
                 assert isinstance(caught.value, ValueError)
+            assert bad not in wrong
+            assert bad not in wrong.keys()  # noqa: SIM118
             if tested is not store:
                 # It may say first that it can't do this at all.
                 for call in (tested.put, tested.__setitem__, tested.setdefault):
@@ -3487,7 +3484,7 @@ class StoreSuite:
                 for name in ("get", "delete", "exists", "info", "pop", "setdefault", "open")
             ),
             ("get_range", ("absent", 0), {}),
-            ("get_range", ("key", -99), {}),
+            ("get_range", ("key", "1"), {}),
             ("put", ("key", "text"), {}),
             ("put", ("key", 1), {}),
             ("put", ("a//b", b"x"), {}),

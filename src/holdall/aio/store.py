@@ -1,25 +1,44 @@
 """The calls of a store as coroutines, each run whole on a worker thread."""
 
+# An async store has the arguments of the store's calls, and so their defaults.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from itertools import islice
-from typing import IO, Any, Self, TypeAlias, TypeVar, cast
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    AnyStr,
+    Generic,
+    Literal,
+    NoReturn,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from holdall.ranges import CHUNK
-from holdall.store import ANY, Can, Data, Expect, Info, Store
+from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, Items, LeftOut, Store, _Missing
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["AsyncFile", "AsyncStore"]
 
 T = TypeVar("T")
 
-AsyncData: TypeAlias = "Data | AsyncIterable[bytes]"
+AsyncData: TypeAlias = "Data | AsyncIterable[Buffer]"
 """What may be put: all that a store takes, and an async iterable of buffers."""
 
 _WORKERS = 64
@@ -48,6 +67,10 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 class AsyncStore:
     """A store whose calls are coroutines and async iterators, with the same names, arguments and errors.
+
+    What Python can't await is a call by name: `await store.exists(key)` in place of `key in store`, `await
+    store.len()` in place of `len(store)`, `await store.put(key, data)` in place of `store[key] = data`. These
+    operators raise a `TypeError` that says so.
 
     Each call runs the whole stack on one of 64 shared worker threads; a store that touches neither disk nor
     network runs inline. A cancelled `await` leaves the blob as it was or as it was to be, never torn: what
@@ -93,13 +116,49 @@ class AsyncStore:
         """
         return await self._run(lambda: call(*args, **options))
 
+    @overload
+    async def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    async def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    async def get(self, key: str, default: T) -> bytes | T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """As `Store.get`."""
         return await self._run(lambda: self._store.get(key, default))
 
-    def __getitem__(self, key: str) -> _Awaitable:
+    def __getitem__(self, key: str) -> Awaitable[bytes]:
         """`await store[key]`, as `Store.__getitem__`."""
         return _Awaitable(lambda: self._run(lambda: self._store[key]))
+
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, which then report each use. Without __contains__ and __iter__ Python
+        # would ask __getitem__ for 0, 1, 2, ..., and never end.
+
+        def __contains__(self, key: object) -> NoReturn:
+            raise TypeError("`in` can't be awaited; write: await store.exists(key)")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("an async store is iterated by: async for key in store")
+
+        def __len__(self) -> NoReturn:
+            raise TypeError("len() can't be awaited; write: await store.len()")
+
+        def __bool__(self) -> NoReturn:
+            raise TypeError(
+                "an async store can't be tested by `if`; write: await store.len() > 0, or `store is not None`"
+            )
+
+        def __setitem__(self, key: object, value: object) -> NoReturn:
+            raise TypeError("an assignment can't be awaited; write: await store.put(key, data)")
+
+        def __delitem__(self, key: object) -> NoReturn:
+            raise TypeError("`del` can't be awaited; write: await store.delete(key)")
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("an async store is closed by: async with store")
+
+        def __exit__(self, *_: object) -> None:
+            """Never called: `with` fails at its begin."""
 
     async def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
         """As `Store.get_range`."""
@@ -127,9 +186,15 @@ class AsyncStore:
         """As `Store.delete`."""
         return await self._run(lambda: self._store.delete(key, expect=expect))
 
-    async def pop(self, key: str, *default: Any) -> Any:
+    @overload
+    async def pop(self, key: str) -> bytes: ...
+    @overload
+    async def pop(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    async def pop(self, key: str, default: T) -> bytes | T: ...
+    async def pop(self, key: str, default: Any = _MISSING) -> Any:
         """As `Store.pop`."""
-        return await self._run(lambda: self._store.pop(key, *default))
+        return await self._run(lambda: self._store.pop(key, default))
 
     async def popitem(self) -> tuple[str, bytes]:
         """As `Store.popitem`."""
@@ -139,9 +204,7 @@ class AsyncStore:
         """As `Store.setdefault`."""
         return await self._run(lambda: self._store.setdefault(key, default))
 
-    async def update(
-        self, other: Mapping[str, Data] | Iterable[tuple[str, Data]] = (), /, **more: Data
-    ) -> None:
+    async def update(self, other: Items = (), /, **more: Data) -> None:
         """As `Store.update`."""
         await self._run(lambda: self._store.update(other, **more))
 
@@ -158,7 +221,7 @@ class AsyncStore:
         return await self._run(lambda: self._store.info(key))
 
     async def len(self) -> int:
-        """How many blobs there are."""
+        """The number of blobs, as `len(store)`."""
         return await self._run(lambda: len(self._store))
 
     def list(self, prefix: str = "", *, glob: str | None = None) -> AsyncIterator[Info]:
@@ -170,6 +233,10 @@ class AsyncStore:
     ) -> AsyncIterator[str]:
         """As `Store.iterate_keys`."""
         return self._iterate(lambda: self._store.iterate_keys(prefix, exclude_prefix, glob))
+
+    def left_out(self, prefix: str = "") -> AsyncIterator[LeftOut]:
+        """As `Store.left_out`."""
+        return self._iterate(lambda: self._store.left_out(prefix))
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self.iterate_keys()
@@ -196,7 +263,7 @@ class AsyncStore:
 
     async def put_many(
         self,
-        items: Mapping[str, Data] | Iterable[tuple[str, Data]],
+        items: Items,
         *,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
@@ -212,17 +279,82 @@ class AsyncStore:
         """As `Store.chunks`."""
         return self._iterate(lambda: self._store.chunks(key, size), 1)
 
-    def open(self, key: str, mode: str = "rb", **options: Any) -> _Opening:
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: Literal["rb", "wb", "xb", "br", "bw", "bx"] = "rb",
+        *,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> _Opening[bytes]: ...
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: Literal["r", "w", "x", "rt", "wt", "xt"],
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> _Opening[str]: ...
+    @overload
+    def open(
+        self,
+        key: str,
+        mode: str,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> _Opening[Any]: ...
+    def open(
+        self,
+        key: str,
+        mode: str = "rb",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        expect: Expect = ANY,
+        ttl: float | timedelta | None = None,
+        content_type: str | None = None,
+    ) -> _Opening[Any]:
         """As `Store.open`: `async with store.open(key) as file: await file.read()`."""
-        return _Opening(self, lambda: self._store.open(key, mode, **options))
+        begin: Callable[[], IO[Any]] = lambda: self._store.open(  # noqa: E731
+            key,
+            mode,
+            encoding=encoding,
+            errors=errors,
+            newline=newline,
+            expect=expect,
+            ttl=ttl,
+            content_type=content_type,
+        )
+        return _Opening(self, begin)
 
-    async def modify(self, key: str, function: Callable[[bytes], Data], *default: bytes) -> Info:
+    async def modify(
+        self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING
+    ) -> Info:
         """As `Store.modify`; the function is a plain one and runs on the worker thread."""
-        return await self._run(lambda: self._store.modify(key, function, *default))
+        return await self._run(lambda: self._store.modify(key, function, default))
 
-    async def copy(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
+    @overload
+    async def copy(self, source: str, target: str, *, expect: Expect = ANY) -> Info: ...
+    @overload
+    async def copy(self, source: str = "") -> NoReturn: ...
+    async def copy(
+        self, source: str = "", target: str | _Missing = _MISSING, *, expect: Expect = ANY
+    ) -> Info:
         """As `Store.copy`."""
-        return await self._run(lambda: self._store.copy(source, target, expect=expect))
+        return await self._run(lambda: self._store.copy(source, cast(str, target), expect=expect))
 
     async def move(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
         """As `Store.move`."""
@@ -244,7 +376,7 @@ class AsyncStore:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncStore({self._store!r})"
+        return f"AsyncStore({repr(self._store) if hasattr(self, '_store') else '...'})"
 
     async def _iterate(self, begin: Callable[[], Iterator[T]], batch: int = _BATCH) -> AsyncIterator[T]:
         # A hop to a thread costs more than an entry, so that listings come in batches.
@@ -260,17 +392,17 @@ async def on_thread(function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_workers(), run, function)
 
 
-async def _bridged(source: AsyncIterable[bytes], put: Callable[[Data], T]) -> T:
+async def _bridged(source: AsyncIterable[Buffer], put: Callable[[Data], T]) -> T:
     """Put an async iterable from a thread: one piece at a time is asked of the loop."""
     loop = asyncio.get_running_loop()
     iterator = aiter(source)
     cancelled = threading.Event()
-    asked: list[Future[bytes | None]] = []
+    asked: list[Future[Buffer | None]] = []
 
-    async def next_piece() -> bytes | None:
+    async def next_piece() -> Buffer | None:
         return await anext(iterator, None)
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[Buffer]:
         while True:
             asked[:] = [asyncio.run_coroutine_threadsafe(next_piece(), loop)]
             if cancelled.is_set():
@@ -298,71 +430,73 @@ async def _bridged(source: AsyncIterable[bytes], put: Callable[[Data], T]) -> T:
             await close()
 
 
-class _Awaitable:
-    def __init__(self, begin: Callable[[], Any]) -> None:
+class _Awaitable(Awaitable[T]):
+    """Begins when it is awaited, so that one that is dropped has done nothing and warns of nothing."""
+
+    def __init__(self, begin: Callable[[], Awaitable[T]]) -> None:
         self._begin = begin
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, Any, T]:
         return self._begin().__await__()
 
 
-class AsyncFile:
+class AsyncFile(Generic[AnyStr]):
     """A file over a blob, whose calls are coroutines."""
 
-    def __init__(self, owner: AsyncStore, file: IO[Any]) -> None:
+    def __init__(self, owner: AsyncStore, file: IO[AnyStr]) -> None:
         self._owner = owner
         self._file = file
 
-    async def read(self, size: int = -1) -> Any:
+    async def read(self, size: int = -1) -> AnyStr:
         """Up to `size` bytes or characters; all by default."""
-        return await self._owner._run(lambda: self._file.read(size))  # pyright: ignore[reportPrivateUsage]
+        return await self._owner._run(lambda: self._file.read(size))
 
-    async def readline(self) -> Any:
+    async def readline(self) -> AnyStr:
         """One line."""
-        return await self._owner._run(self._file.readline)  # pyright: ignore[reportPrivateUsage]
+        return await self._owner._run(self._file.readline)
 
-    async def write(self, data: Any) -> int:
+    async def write(self, data: AnyStr) -> int:
         """Write bytes or text; seen when the file is closed."""
-        return await self._owner._run(lambda: self._file.write(data))  # pyright: ignore[reportPrivateUsage]
+        return await self._owner._run(lambda: self._file.write(data))
 
     async def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a position, as `io.IOBase.seek`."""
-        return await self._owner._run(lambda: self._file.seek(offset, whence))  # pyright: ignore[reportPrivateUsage]
+        return await self._owner._run(lambda: self._file.seek(offset, whence))
 
     def tell(self) -> int:
         """The position."""
         return self._file.tell()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self._owner._iterate(lambda: iter(self._file))  # pyright: ignore[reportPrivateUsage]
+    def __aiter__(self) -> AsyncIterator[AnyStr]:
+        return self._owner._iterate(lambda: iter(self._file))
 
     async def close(self) -> None:
         """Close; what was written is seen whole from now on."""
-        await self._owner._run(self._file.close)  # pyright: ignore[reportPrivateUsage]
+        await self._owner._run(self._file.close)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._owner._run(lambda: self._file.__exit__(*error))  # pyright: ignore[reportPrivateUsage]
+        await self._owner._run(lambda: self._file.__exit__(*error))
 
 
-class _Opening:
-    """What `open` gives: to be awaited, or entered by `async with`."""
+class _Opening(Generic[AnyStr]):
+    """What `open` returns: to be awaited, or entered by `async with`."""
 
-    def __init__(self, owner: AsyncStore, begin: Callable[[], IO[Any]]) -> None:
+    def __init__(self, owner: AsyncStore, begin: Callable[[], IO[AnyStr]]) -> None:
         self._owner = owner
         self._begin = begin
-        self._file: AsyncFile | None = None
+        self._file: AsyncFile[AnyStr] | None = None
 
-    async def _open(self) -> AsyncFile:
-        self._file = AsyncFile(self._owner, await self._owner._run(self._begin))  # pyright: ignore[reportPrivateUsage]
+    async def _open(self) -> AsyncFile[AnyStr]:
+        self._file = AsyncFile(self._owner, await self._owner._run(self._begin))
         return self._file
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, Any, AsyncFile[AnyStr]]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> AsyncFile:
+    async def __aenter__(self) -> AsyncFile[AnyStr]:
         return await self._open()
 
     async def __aexit__(self, *error: Any) -> None:

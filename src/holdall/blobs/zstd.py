@@ -17,10 +17,10 @@ def _module() -> Any:
         pass
     try:
         return import_module("backports.zstd")
-    except ImportError as error:
+    except ImportError:
         raise MissingDependencyError(
             "Zstandard needs a package that isn't installed: pip install 'holdall[zstd]'"
-        ) from error
+        ) from None
 
 
 def compressed(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import typer
 
 from holdall.cli.completion import complete_key, complete_store
 from holdall.cli.errors import UsageFault, describe, warn
-from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
+from holdall.errors import StoreError
 from holdall.store import ABSENT, ANY, Expect, Store
 from holdall.uri import from_uri, is_store_name, reference
 
@@ -81,12 +81,7 @@ def expectation(if_absent: bool, if_match: str | None) -> Expect:
 def opened(context: typer.Context, uri: str | None) -> Generator[Store]:
     """The store that the command line names, closed whatever happens; a failing close is an error too."""
     with opened_at(_named(context, uri)) as store:
-        try:
-            yield store
-        except ConcurrencyError as error:
-            if error.key is not None:
-                error.message += _now(store, error)
-            raise
+        yield store
 
 
 @contextmanager
@@ -148,15 +143,3 @@ def _named(context: typer.Context, uri: str | None) -> str:
             "which store? Give --store URI (such as ./data or sqlite:///file.db) or set HOLDALL_URI"
         )
     return uri
-
-
-def _now(store: Store, error: ConcurrencyError) -> str:
-    etag = error.actual
-    if etag is None:
-        try:
-            etag = store.info(error.key or "").etag
-        except BlobNotFoundError:
-            return "; nothing is there now"
-        except StoreError:
-            return ""
-    return f"; the ETag there now is {etag}"

@@ -101,7 +101,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         return self._store
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._store!r})"
+        return f"{type(self).__name__}({repr(self._store) if hasattr(self, '_store') else '...'})"
 
     def close(self) -> None:
         """Close the store, if this dict opened it."""

@@ -292,10 +292,10 @@ def _hasher(algorithm: str) -> Callable[[], _Hash]:
         return hashlib.sha256
     try:
         from blake3 import blake3
-    except ImportError as error:
+    except ImportError:
         raise MissingDependencyError(
             "BLAKE3 needs a package that isn't installed: pip install 'holdall[blake3]'"
-        ) from error
+        ) from None
     return cast("Callable[[], _Hash]", blake3)
 
 

@@ -107,10 +107,10 @@ class Codec:
 def _needed(module: str, extra: str, name: str) -> Any:
     try:
         return import_module(module)
-    except ImportError as error:
+    except ImportError:
         raise MissingDependencyError(
             f"{name} needs a package that isn't installed: pip install 'holdall[{extra}]'"
-        ) from error
+        ) from None
 
 
 # --- Zstandard: RFC 8878, and the seekable format of its authors --------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, cast
 
-from holdall.errors import IntegrityError, InvalidArgumentError, StoreError
+from holdall.errors import IntegrityError, StoreError
 from holdall.files import BlobWriter
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import Body, Can, Info, Piece, Store
@@ -173,18 +173,8 @@ def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Inf
 
 def read_tail(store: Store, key: str, count: int) -> tuple[Info, bytes]:
     """The last `count` bytes of a blob below, or all of a shorter one."""
-    try:
-        info, pieces = read_part(store, key, -count, None)
-        return info, bytes(gathered(pieces))
-    except InvalidArgumentError:
-        # It is shorter, unless it has grown since.
-        info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
-        tail = bytearray()
-        for piece in pieces:
-            tail += piece
-            if len(tail) > CHUNK:
-                del tail[:-count]
-        return info, bytes(tail[-count:])
+    info, pieces = read_part(store, key, -count, None)
+    return info, bytes(gathered(pieces))
 
 
 def regrouped(

@@ -409,10 +409,10 @@ class _Telemetry:
                 description="How long calls of a store took.",
                 explicit_bucket_boundaries_advisory=_BUCKETS,
             )
-        except TypeError as error:
+        except TypeError:
             raise MissingDependencyError(
                 "a TracedStore needs opentelemetry-api 1.30 or later: pip install --upgrade 'holdall[trace]'"
-            ) from error
+            ) from None
         self.errors = meter.create_counter(
             "holdall.errors", unit="{error}", description="Calls of a store that failed; a miss is none."
         )

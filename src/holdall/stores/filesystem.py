@@ -1120,6 +1120,9 @@ def describe(key: str, found: os.stat_result) -> Info:
 
 def _failed(error: OSError, what: str, key: str | None = None) -> StoreError:
     """The error of the contract for one of the system."""
+    if isinstance(error, StoreError):
+        # Some of ours are errors of the system too.
+        return error
     code = error.errno or 0
     text = error.strerror or str(error)
     if code == errno.EROFS:

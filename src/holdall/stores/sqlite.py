@@ -36,6 +36,7 @@ from holdall.store import (
     Data,
     Expect,
     Info,
+    Items,
     LeftOut,
     Piece,
     Store,
@@ -337,7 +338,7 @@ class SqliteStore(Store):
 
     def put_many(
         self,
-        items: Mapping[str, Data] | Iterable[tuple[str, Data]],
+        items: Items,
         *,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,

@@ -251,12 +251,14 @@ class ZipStore(Store):
     _fold_size = 4 << 20
     """A journal smaller than this isn't folded before `close`."""
 
+    # Until it is made whole there is nothing to free.
+    _closed = True
+
     def __init__(
         self, path: str | os.PathLike[str], *, durable: bool = False, compression: str | None = None
     ) -> None:
         self._lock_fd = -1
         self._dirty = False
-        self._closed = True
         given = os.fspath(path)
         if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError("a zip store needs the path of its archive, a str")
@@ -1198,6 +1200,8 @@ class ZipStore(Store):
         )
 
     def _failure(self, error: OSError, key: str | None = None) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
         if error.errno == errno.EROFS:
             return ReadOnlyError(f"{self._path} is on a read-only file system", key=key)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -25,11 +25,11 @@ def needed(module: str, extra: str, what: str) -> Any:
     """
     try:
         return import_module(module)
-    except ImportError as error:
+    except ImportError:
         package = module.partition(".")[0]
         raise MissingDependencyError(
             f"{what} needs {package}, which can't be imported: pip install 'holdall[{extra}]'"
-        ) from error
+        ) from None
 
 
 def instance(value: object, module: str, *names: str) -> bool:

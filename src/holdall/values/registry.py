@@ -190,7 +190,7 @@ class _Default(Serializers):
         from importlib.metadata import entry_points
 
         # The last is put first.
-        for entry in reversed(entry_points(group=ENTRY_POINTS)):
+        for entry in reversed(tuple(entry_points(group=ENTRY_POINTS))):
             try:
                 loaded = entry.load()
                 made = loaded() if isinstance(loaded, type) else loaded

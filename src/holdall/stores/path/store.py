@@ -70,7 +70,7 @@ class PathStore(Store):
         return {"path": self._path}
 
     def __repr__(self) -> str:
-        return f"PathStore({self._path!r})"
+        return f"PathStore({repr(self._path) if hasattr(self, '_path') else '...'})"
 
     def _checked(self, key: object) -> str:
         key = super()._checked(key)

@@ -290,7 +290,7 @@ if ARGV[2] ~= '' then
     stop = tonumber(ARGV[2])
 end
 if start < 0 then
-    start = start + size
+    start = math.max(start + size, 0)
 end
 if stop < 0 then
     stop = stop + size
@@ -298,7 +298,7 @@ end
 if stop > size then
     stop = size
 end
-if start < 0 or stop <= start then
+if stop <= start then
     return {head, ''}
 end
 return {head, redis.call('GETRANGE', KEYS[1], string.format('%.0f', finish + start),
