@@ -126,9 +126,11 @@ def test_an_absent_key(d: BlobDict) -> None:
 
 def test_what_is_no_key(d: BlobDict) -> None:
     for bad in ("../a", "a//b", "", "/a"):
-        for call in (d.get, d.__getitem__, d.__delitem__, d.pop, d.__contains__):
+        for call in (d.get, d.__getitem__, d.__delitem__, d.pop):
             with pytest.raises(InvalidKeyError):
                 call(bad)  # type: ignore[operator]
+        assert bad not in d
+        assert (bad, BytesBlob(b"")) not in d.items()
         with pytest.raises(InvalidKeyError):
             d[bad] = BytesBlob(b"")
     assert not d
@@ -858,7 +860,7 @@ def test_versions_of_a_blob(tmp_path: Path, compression: bool | str) -> None:
         with pytest.raises(InvalidArgumentError):
             d["a.txt", 1.5]  # type: ignore[index]
         for no_pair in (("a.txt",), ("a.txt", "HEAD", "x")):
-            calls: list[Callable[[Any], object]] = [d.get, d.__contains__, d.__getitem__]
+            calls: list[Callable[[Any], object]] = [d.get, d.__getitem__]
             for call in calls:
                 with pytest.raises(InvalidKeyError, match="pair"):
                     call(no_pair)

@@ -30,7 +30,7 @@ from holdall.errors import (
 )
 from holdall.layers.compressed import CompressedStore
 from holdall.layers.expiring import ExpiringStore
-from holdall.store import ABSENT, ANY, Can, Info, Store, _joined
+from holdall.store import ABSENT, ANY, Can, Info, Store, _joined, holds_item, pairs_of
 
 T = TypeVar("T")
 
@@ -269,7 +269,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
     ) -> None:
         """Put many blobs, as `dict.update` takes them: in one round trip, transaction or commit where the
         store has one."""
-        blobs = {**dict(other), **more}
+        blobs = {**dict(pairs_of(other)), **more}
         # All of them before the first is put, since each media type is a call of its own.
         checked = {self._store._checked(key): self._checked_blob(key, blob) for key, blob in blobs.items()}
         kinds: dict[str | None, dict[str, bytes]] = {}
@@ -333,6 +333,9 @@ class _Items(ItemsView[str, BytesBlob]):
 
     def __iter__(self) -> Iterator[tuple[str, BytesBlob]]:
         return _pairs(self._mapping)
+
+    def __contains__(self, item: object) -> bool:
+        return holds_item(self._mapping, item)
 
 
 def _pairs(blobs: BlobDict) -> Iterator[tuple[str, BytesBlob]]:

@@ -92,7 +92,10 @@ class GitBlobDict(BlobDict):
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, tuple):
             return super().__contains__(key)
-        return self._version(cast("tuple[str, Version]", key)) is not None
+        try:
+            return self._version(cast("tuple[str, Version]", key)) is not None
+        except InvalidKeyError:
+            return False
 
     def _version(self, pair: tuple[str, Version]) -> BytesBlob | None:
         if len(pair) != 2:
