@@ -268,10 +268,10 @@ class _Ciphers:
         try:
             aead: Any = import_module("cryptography.hazmat.primitives.ciphers.aead")
             exceptions: Any = import_module("cryptography.exceptions")
-        except ImportError as error:
+        except ImportError:
             raise MissingDependencyError(
                 "encryption needs a package that isn't installed: pip install 'holdall[encrypt]'"
-            ) from error
+            ) from None
         self.AESGCM: Any = aead.AESGCM
         self.AESSIV: Any = aead.AESSIV
         self.InvalidTag: type[Exception] = exceptions.InvalidTag
