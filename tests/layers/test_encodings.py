@@ -122,7 +122,9 @@ def test_changed_bytes_are_never_given_out(layer: str) -> None:
                     )
         with suppress(IntegrityError):
             assert store.info("key").key == "key"
-        assert [info.key for info in store.list()] == ["key"]
+        with suppress(IntegrityError):
+            assert [info.key for info in store.list()] == ["key"]
+        assert list(store.iterate_keys()) == ["key"]
         assert "key" in store
 
     check()

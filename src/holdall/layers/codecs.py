@@ -17,12 +17,23 @@ from typing import Any, Final, NamedTuple
 from holdall.errors import InvalidArgumentError, MissingDependencyError
 from holdall.store import Piece
 
-__all__ = ["CODECS", "ENTRY", "FRAME", "TAIL", "Codec", "Damaged", "Footer", "chosen", "codec_of"]
+__all__ = [
+    "CODECS",
+    "ENTRY",
+    "FRAME",
+    "TAIL",
+    "Codec",
+    "Damaged",
+    "Footer",
+    "begins_as_ours",
+    "chosen",
+    "codec_of",
+]
 
 FRAME: Final = 1 << 18
 """How many plain bytes a frame holds, but for the last; part of the format."""
 TAIL: Final = 64
-"""So many bytes at the end of a blob tell its codec and its plain size."""
+"""How many bytes at the end of a blob its codec and its plain size are read from."""
 
 _SAMPLES: Final = 4
 _SAMPLE: Final = 4096
@@ -58,6 +69,8 @@ class Codec:
     """A compression format."""
 
     name: str
+    starts: tuple[bytes, ...]
+    """How what it writes begins."""
     levels: tuple[int, int, int]
     """The lowest level, the default, the highest."""
     cheap: int
@@ -126,14 +139,23 @@ _CHECKED: Final = 0x80
 """The descriptor of a seek table whose entries have checksums."""
 
 
+_SKIPPED: Final = struct.pack("<II", 0x184D2A50, 0)
+"""A frame that holds nothing."""
+
+
 class _Zstd(Codec):
     """A frame's checksum is the lower half of the XXH64 of its content, and so is the seek table's, so that
     one is copied from the other.
+
+    The format keeps no checksum of the seek table. So the last entry of ours is that of an empty frame, and
+    its checksum is the CRC-32 of what stands around it at the end of the table: the entry before it and the
+    footer, from which the size of the blob follows.
 
     See zstd's contrib/seekable_format/zstd_seekable_compression_format.md.
     """
 
     name = "zstd"
+    starts = (b"\x28\xb5\x2f\xfd", _SKIPPED[:4])
     levels = (1, 3, 22)
     cheap, quick, flat = 3, 1, 1
 
@@ -178,10 +200,13 @@ class _Zstd(Codec):
     def index(self, entries: bytes, size: int) -> bytes:
         count = len(entries) // ENTRY.size
         footer = Footer(size, count, 0)
-        table = bytearray(_TABLE_HEAD.pack(_SKIPPABLE, count * _TABLE_ENTRY.size + _TABLE_FOOT.size))
+        length = (count + 1) * _TABLE_ENTRY.size + _TABLE_FOOT.size
+        table = bytearray(_SKIPPED + _TABLE_HEAD.pack(_SKIPPABLE, length))
         for number, (taken, check) in enumerate(ENTRY.iter_unpack(entries)):
             table += _TABLE_ENTRY.pack(taken, footer.plain(number), check)
-        return bytes(table) + _TABLE_FOOT.pack(count, _CHECKED, _SEEKABLE)
+        foot = _TABLE_FOOT.pack(count + 1, _CHECKED, _SEEKABLE)
+        seal = _seal(bytes(table[-_TABLE_ENTRY.size :]) if count else b"", foot)
+        return bytes(table) + _TABLE_ENTRY.pack(len(_SKIPPED), 0, seal) + foot
 
     def footer(self, tail: bytes) -> Footer | None:
         if len(tail) < _TABLE_HEAD.size + _TABLE_FOOT.size:
@@ -189,28 +214,39 @@ class _Zstd(Codec):
         count, descriptor, magic = _TABLE_FOOT.unpack(tail[-_TABLE_FOOT.size :])
         if magic != _SEEKABLE:
             return None
-        index = _TABLE_HEAD.size + count * _TABLE_ENTRY.size + _TABLE_FOOT.size
         if descriptor != _CHECKED:
             raise Damaged("its seek table has no checksums")
-        if not count:
-            return Footer(0, 0, index)
-        if len(tail) < _TABLE_ENTRY.size + _TABLE_FOOT.size:
-            raise Damaged("its seek table was cut off")
-        _, last, _ = _TABLE_ENTRY.unpack(tail[-_TABLE_ENTRY.size - _TABLE_FOOT.size : -_TABLE_FOOT.size])
-        if not 0 < last <= FRAME:
-            raise Damaged("the last frame of its seek table is longer than any that is written here")
-        return Footer(FRAME * (count - 1) + last, count, index)
+        # The entry of the last frame, if there is one, and the seal.
+        taken = min(count, 2) * _TABLE_ENTRY.size
+        if not count or len(tail) < taken + _TABLE_FOOT.size:
+            raise Damaged("its index has changed, or was cut off")
+        known = tail[-taken - _TABLE_FOOT.size : -_TABLE_FOOT.size]
+        *last, seal = _TABLE_ENTRY.iter_unpack(known)
+        expected = _seal(known[: -_TABLE_ENTRY.size], tail[-_TABLE_FOOT.size :])
+        plain = last[0][1] if last else 0
+        if seal != (len(_SKIPPED), 0, expected) or (last and not 0 < plain <= FRAME):
+            raise Damaged("its index has changed, or wasn't written here")
+        index = len(_SKIPPED) + _TABLE_HEAD.size + count * _TABLE_ENTRY.size + _TABLE_FOOT.size
+        return Footer(FRAME * max(0, count - 2) + plain, count - 1, index)
 
     def entries(self, footer: Footer, index: bytes) -> bytes:
-        if _TABLE_HEAD.unpack(index[: _TABLE_HEAD.size]) != (_SKIPPABLE, len(index) - _TABLE_HEAD.size):
+        if not index.startswith(_SKIPPED):
+            raise Damaged("its index has changed")
+        table = memoryview(index)[len(_SKIPPED) :]
+        if _TABLE_HEAD.unpack(table[: _TABLE_HEAD.size]) != (_SKIPPABLE, len(table) - _TABLE_HEAD.size):
             raise Damaged("its seek table has another length")
         entries = bytearray()
-        table = memoryview(index)[_TABLE_HEAD.size : -_TABLE_FOOT.size]
+        table = table[_TABLE_HEAD.size :][: footer.frames * _TABLE_ENTRY.size]
         for number, (taken, plain, check) in enumerate(_TABLE_ENTRY.iter_unpack(table)):
             if plain != footer.plain(number):
                 raise Damaged("its seek table has frames of another length than are written here")
             entries += ENTRY.pack(taken, check)
         return bytes(entries)
+
+
+def _seal(last: bytes, foot: bytes) -> bytes:
+    """The checksum of the end of a seek table: of its last frame's entry and its footer."""
+    return struct.pack("<I", zlib.crc32(last + foot))
 
 
 # --- what the two others share: an index of our own ---------------------------------------------------
@@ -249,6 +285,7 @@ class _Lz4(Codec):
     """See lz4's doc/lz4_Frame_format.md."""
 
     name = "lz4"
+    starts = (b"\x04\x22\x4d\x18", struct.pack("<I", _SKIPPABLE))
     levels = (0, 0, 12)
     cheap, quick, flat = 2, 0, 0
 
@@ -308,6 +345,7 @@ def _empty_member(content: bytes) -> bytes:
 
 class _Gzip(Codec):
     name = "gzip"
+    starts = (b"\x1f\x8b\x08",)
     levels = (1, 6, 9)
     cheap, quick, flat = 0, 1, 0
 
@@ -383,6 +421,11 @@ def codec_of(tail: bytes) -> tuple[Codec, Footer] | None:
         if footer is not None:
             return codec, footer
     return None
+
+
+def begins_as_ours(head: bytes) -> bool:
+    """Whether the first bytes of a blob are such as a codec writes."""
+    return any(head.startswith(codec.starts) for codec in CODECS.values())
 
 
 def chosen(name: object, level: object) -> tuple[Codec, int]:

@@ -8,7 +8,18 @@ from itertools import islice
 from typing import BinaryIO, Final, cast
 
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreError
-from holdall.layers.codecs import CODECS, ENTRY, FRAME, TAIL, Codec, Damaged, Footer, chosen, codec_of
+from holdall.layers.codecs import (
+    CODECS,
+    ENTRY,
+    FRAME,
+    TAIL,
+    Codec,
+    Damaged,
+    Footer,
+    begins_as_ours,
+    chosen,
+    codec_of,
+)
 from holdall.layers.frames import (
     EncodingWriter,
     Framing,
@@ -43,7 +54,8 @@ class CompressedStore(Transparent):
 
     `Info.size` is the plain size, which is kept at the end of the blob: `info` and each entry of `list` read
     64 bytes below, where the store below can't RANGE the whole blob. `exists`, `iterate_keys` and `delete`
-    read nothing. What isn't ours is listed with its size below, and can be deleted.
+    read nothing. What was put below without this layer is listed with its size below, and can be deleted; a
+    damaged blob ends a listing with `IntegrityError`, so that no wrong size is returned.
 
     What doesn't shrink costs little: it is tried on samples and then kept nearly as it is.
 
@@ -157,12 +169,28 @@ class CompressedStore(Transparent):
         return info.replace(size=_recognized(key, tail)[1].size)
 
     def _listed(self, info: Info) -> Info | None:
+        """An entry of a listing, with its plain size; None if it was deleted meanwhile.
+
+        An error below, or a blob of ours that was changed, ends the listing: another size in its place would
+        be taken for the blob's. What was put there without this layer is listed as it is.
+        """
+        key = info.key
         try:
-            return self._info(info.key)
+            found, tail = read_tail(self._store, key, TAIL)
+            if self._is_foreign(key, tail):
+                return info
         except BlobNotFoundError:
             return None
-        except IntegrityError:
-            return info
+        return found.replace(size=_recognized(key, tail)[1].size)
+
+    def _is_foreign(self, key: str, tail: bytes) -> bool:
+        """Whether neither end of a blob is such as is written here."""
+        try:
+            if codec_of(tail) is not None:
+                return False
+        except Damaged:
+            return False
+        return not begins_as_ours(bytes(gathered(read_part(self._store, key, 0, 4)[1])))
 
     def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
         return filter(None, map(self._listed, listing))
@@ -223,12 +251,13 @@ class CompressedStore(Transparent):
         before = self._info(source)
         info = (self._store._move if move else self._store._copy)(source, target, expect)
         try:
-            found = self._info(target)
-            if found.etag == info.etag:
-                return found
-        except (BlobNotFoundError, IntegrityError):
-            # Another writer has replaced or deleted it already.
-            pass
+            found, tail = read_tail(self._store, target, TAIL)
+        except BlobNotFoundError:
+            # Another writer has deleted it already.
+            return info.replace(size=before.size)
+        if found.etag == info.etag:
+            return info.replace(size=_recognized(target, tail)[1].size)
+        # Another writer has replaced it already.
         return info.replace(size=before.size)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
@@ -267,8 +296,8 @@ def _recognized(key: str, tail: bytes) -> tuple[Codec, Footer]:
         raise _damaged(key, str(error)) from error
     if recognized is None:
         raise IntegrityError(
-            f"it doesn't end in the index of a blob compressed here ({', '.join(CODECS)}): it was cut off, "
-            "or was put without a CompressedStore",
+            f"it doesn't end in the index of a blob compressed here ({', '.join(CODECS)}): it was cut off or "
+            "changed, or was put without a CompressedStore; delete it, or put it again",
             key=key,
         )
     return recognized
