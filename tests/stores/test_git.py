@@ -67,6 +67,12 @@ def git(folder: Path, *arguments: str, good: bool = True) -> str:
     return done.stdout
 
 
+def made(folder: Path, **options: Any) -> GitStore:
+    """A store in a repository that is there already."""
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    return GitStore(folder, **options)
+
+
 def subjects(folder: Path) -> list[str]:
     return git(folder, "log", "--format=%s").splitlines()
 
@@ -91,6 +97,8 @@ class Newest(Store):
 
     def __init__(self, path: str) -> None:
         self._path = path
+        # `git mktree` needs a repository; of two processes that make it at once each is right.
+        subprocess.run(["git", "init", "-q", path], check=not os.path.isdir(f"{path}/.git"))
         self._git = GitStore(path, author="Ann <ann@example.org>")
         tree = subprocess.run(
             ["git", "-C", path, "mktree"], input=b"", capture_output=True, check=True
@@ -202,7 +210,7 @@ def test_put_many_is_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_keys_that_git_keeps_for_itself_are_escaped(tmp_path: Path) -> None:
-    store = GitStore(tmp_path)
+    store = made(tmp_path)
     keys = [
         ".git",
         "a/.GIT/config",
@@ -400,7 +408,7 @@ def test_a_swap_sees_what_a_person_did(tmp_path: Path) -> None:
 def test_links_are_no_blobs(tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(b"secret")
     tree = tmp_path / "tree"
-    store = GitStore(tree)
+    store = made(tree)
     (tree / "link").symlink_to("../outside")
     (tree / "folder").symlink_to("..")
     git(tree, "add", ".")
@@ -448,7 +456,7 @@ def test_what_git_ignores_is_refused(tmp_path: Path, home: Path) -> None:
 
 @pytest.mark.parametrize("by", ["attributes", "autocrlf"])
 def test_line_ends_and_filters_do_as_in_git(tmp_path: Path, by: str) -> None:
-    store = GitStore(tmp_path)
+    store = made(tmp_path)
     if by == "attributes":
         store[".gitattributes"] = b"*.txt text\n*.up filter=up\n"
     else:
@@ -622,7 +630,7 @@ def test_a_merge_that_is_not_finished_stops_commits(tmp_path: Path) -> None:
 
 
 def test_a_lock_of_another_git_is_waited_for(tmp_path: Path) -> None:
-    store = GitStore(tmp_path)
+    store = made(tmp_path)
     lock = tmp_path / ".git" / "index.lock"
     lock.touch()
     timer = threading.Timer(0.2, lock.unlink)
@@ -724,7 +732,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_repository_in_the_work_tree_is_left_alone(tmp_path: Path) -> None:
-    outer, inner = GitStore(tmp_path), GitStore(tmp_path / "inner")
+    outer, inner = GitStore(tmp_path), GitStore(tmp_path / "inner", init=True)
     inner["a"] = b"1"
     with pytest.raises(KeyConflictError, match="repository of its own"):
         outer["inner/deep/b"] = b"2"
@@ -760,7 +768,7 @@ def test_a_program_git_that_cannot_be_run(tmp_path: Path, monkeypatch: pytest.Mo
     store["a"] = b"1"
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(StoreUnavailableError, match="not installed"):
+    with pytest.raises(StoreUnavailableError, match="isn't installed"):
         store.history()
     (tmp_path / "bin" / "git").write_bytes(b"no program")
     (tmp_path / "bin" / "git").chmod(0o755)
@@ -912,7 +920,7 @@ def test_commits_are_signed_where_git_is_told_to(tmp_path: Path, wanted: str | N
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
     subprocess.run(command, check=True, timeout=60)
     tree = tmp_path / "tree"
-    store = GitStore(tree, author="Bob <bob@example.org>")
+    store = made(tree, author="Bob <bob@example.org>")
     git(tree, "config", "gpg.format", "ssh")
     git(tree, "config", "user.signingkey", str(tmp_path / "key"))
     if wanted is None:
@@ -936,10 +944,11 @@ def test_a_damaged_repository_is_not_taken_for_the_one_above(tmp_path: Path) -> 
     with GitStore(tmp_path) as outer:
         outer["a"] = b"1"
     inner = tmp_path / "inner"
-    (inner / ".git").mkdir(parents=True)
-    with pytest.raises(StoreUnavailableError, match="no work tree"):
-        GitStore(inner)
-    assert os.listdir(inner) == [".git"]
+    (inner / ".git/objects/00").mkdir(parents=True)
+    (inner / ".git/objects/00/1").touch()
+    with pytest.raises(StoreUnavailableError, match="isn't a work tree"):
+        GitStore(inner, init=True)
+    assert os.listdir(inner / ".git") == ["objects"]
     check(tmp_path)
 
 
@@ -962,9 +971,12 @@ def test_a_child_is_not_held_by_what_its_parent_was_doing(tmp_path: Path) -> Non
     ready, go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._locked(), store._repository.objects._check._lock:
-            ready.set()
-            go.wait(60)
+        def wait() -> None:
+            with store._repository.objects._check._lock:
+                ready.set()
+                go.wait(60)
+
+        store._locked(wait)
 
     thread = threading.Thread(target=hold)
     thread.start()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
+from functools import wraps
 from itertools import count
+from typing import ParamSpec, TypeVar
 
 from holdall.errors import (
     InvalidKeyError,
@@ -15,13 +18,16 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 
-__all__ = ["failed", "new_stamp", "signature", "text", "write"]
+__all__ = ["failed", "new_stamp", "signature", "text", "typed", "write"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _ticks = count(int.from_bytes(os.urandom(2), "little"))
 
 
 def text(path: str) -> str:
-    """What a file says, without the end of its line; nothing where there is none."""
+    """What a file says, without the end of its line; an empty text where there is no file."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().strip()
@@ -53,16 +59,55 @@ def new_stamp() -> int:
     return (time.time_ns() & ~1023) | (next(_ticks) & 1023)
 
 
-def failed(error: OSError, what: str) -> StoreError:
-    """The error of the contract for one of the system."""
+def failed(error: OSError, what: str, maybe: bool = False) -> StoreError:
+    """The error of the contract for one of the system.
+
+    Args:
+        error: What the system said.
+        what: What it can't do.
+        maybe: Whether the change was begun, so that the next call finishes it.
+    """
     if isinstance(error, StoreError):
         return error
+    state = (
+        "; the change was begun and may be visible: the next call finishes it"
+        if maybe
+        else "; nothing was changed"
+        if what == "write"
+        else ""
+    )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreUnavailableError("the disk is full, or a quota is; the old blob stays")
+        return StoreUnavailableError(f"the disk is full, or a quota is used up{state}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreUnavailableError(f"no permission to {what}: look at the owner and mode of the repository")
+        return StoreUnavailableError(
+            f"no permission to {what}: look at the owner and the mode of the repository{state}"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StoreUnavailableError(f"too many open files: close some, or raise `ulimit -n`{state}")
     if error.errno == errno.ENAMETOOLONG:
         return InvalidKeyError("the path of its file is too long for the system")
     if error.errno in (errno.ENOTDIR, errno.EISDIR):
         return KeyConflictError("a work tree can't hold both a blob and blobs below it")
-    return StoreUnavailableError(f"the file system can't {what}: {error.strerror or error}")
+    return StoreUnavailableError(f"the file system can't {what}: {error.strerror or error}{state}")
+
+
+def typed(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Turn what the system raises in a call into an error of the contract.
+
+    Args:
+        what: What the call does, in one word.
+    """
+
+    def wrap(call: Callable[P, T]) -> Callable[P, T]:
+        @wraps(call)
+        def typed_call(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return call(*args, **kwargs)
+            except OSError as error:
+                if isinstance(error, StoreError):
+                    raise
+                raise failed(error, what) from error
+
+        return typed_call
+
+    return wrap

@@ -10,13 +10,14 @@ import hashlib
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from holdall.errors import KeyConflictError, StoreUnavailableError, UnsupportedOperation
+from holdall.errors import IntegrityError, KeyConflictError, UnsupportedOperation
+from holdall.store import LeftOut
 from holdall.stores.git.names import key_of, path_of
 
-__all__ = ["EMPTY", "Entry", "Index", "read_index"]
+__all__ = ["DOUBLE", "EMPTY", "LINK", "UNSPELLABLE", "Entry", "Index", "kind_of", "read_index"]
 
 _EXTENDED = 0x4000
 
@@ -33,6 +34,8 @@ class Entry(NamedTuple):
     size: int
     skip: bool = False
     """Whether git leaves it out of the work tree (a sparse checkout)."""
+    unmerged: bool = False
+    """Whether a merge, a rebase, a stash or the like left it in conflict: git has several versions of it."""
 
     def is_clean(self, found: os.stat_result) -> bool:
         """Whether a file is the one that git knows."""
@@ -55,6 +58,7 @@ class Index:
         extended: bool = False,
         unmerged: bool = False,
         by_git: bool = False,
+        left: Sequence[LeftOut] = (),
     ) -> None:
         self.signature = signature
         """Of the file that it was read from: time, inode, size."""
@@ -68,6 +72,8 @@ class Index:
         self.unmerged = unmerged
         self.by_git = by_git
         """Whether git wrote it, which adds extensions."""
+        self.left = left
+        """What git tracks that can't be a blob, in the order of the paths."""
         self._keys: list[str] | None = None
         self._converts: bool | None = None
 
@@ -125,7 +131,7 @@ class Index:
                 raws.insert(place, raw)
             if key is not None and entry.mode != 0o120000:
                 entries[key] = entry
-        made = Index(None, paths, raws, entries, self.extended, self.unmerged)
+        made = Index(None, paths, raws, entries, self.extended, self.unmerged, left=self.left)
         if not any(path.endswith(b".gitattributes") for path in changes):
             made._converts = self._converts
         return made
@@ -182,12 +188,36 @@ def _packed(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[
 
 EMPTY = Index(None, [], [], {})
 
+_DAMAGED = (
+    "the index of the repository is damaged ({}): move the file away and run `git reset`, which makes a new "
+    "one of the last commit"
+)
+LINK, MODULE, UNSPELLABLE, DOUBLE = (
+    "symbolic link",
+    "submodule",
+    "name that can't be a key",
+    "second spelling of a key",
+)
+_KINDS = {0o120000: LINK, 0o160000: MODULE}
+
+
+def kind_of(mode: int, key: str | None) -> str | None:
+    """Why what git tracks can't be a blob; None if it can be one.
+
+    Args:
+        mode: As git keeps it.
+        key: The key of its path, if it can be one.
+    """
+    if mode & 0o170000 != 0o100000:
+        return _KINDS.get(mode & 0o170000, f"entry of mode {mode:o}")
+    return UNSPELLABLE if key is None else None
+
 
 def read_index(path: str, algorithm: str, fold: bool) -> Index:
     """The index in a file; empty if there is none.
 
     Raises:
-        StoreUnavailableError: The file is damaged.
+        IntegrityError: The file is damaged.
         UnsupportedOperation: It is of a kind that only git reads.
     """
     try:
@@ -198,62 +228,92 @@ def read_index(path: str, algorithm: str, fold: bool) -> Index:
         return EMPTY
     width = 20 + _wide(algorithm)
     if len(content) < 12 + width or content[:4] != b"DIRC":
-        raise StoreUnavailableError("the index of the repository is damaged; `git reset` makes a new one")
-    version, count = struct.unpack_from(">II", content, 4)
+        raise IntegrityError(_DAMAGED.format("it doesn't begin as one"))
+    # With index.skipHash git writes zeros.
+    end = len(content) - width
+    if any(content[end:]) and hashlib.new(algorithm, content[:end]).digest() != content[end:]:
+        raise IntegrityError(_DAMAGED.format("its checksum is another one"))
+    version = int.from_bytes(content[4:8], "big")
     if version not in (2, 3, 4):
         raise UnsupportedOperation(f"the index is of version {version}, which only git reads")
+    try:
+        at, made = _entries(content, width, fold)
+        by_git = _check_extensions(content, at, end)
+    except (struct.error, ValueError, IndexError) as error:
+        raise IntegrityError(_DAMAGED.format(error)) from error
+    made.by_git = by_git
+    made.signature = found.st_mtime_ns, found.st_ino, found.st_size
+    return made
+
+
+def _entries(content: bytes, width: int, fold: bool) -> tuple[int, Index]:
+    """The entries of an index, and where they end."""
+    version, count = struct.unpack_from(">II", content, 4)
     head = struct.Struct(f">10I{width}sH")
     paths: list[bytes] = []
     raws: list[bytes] = []
     entries: dict[str, Entry] = {}
+    left: list[LeftOut] = []
     at, before = 12, b""
     unmerged = extended = False
-    try:
-        for _ in range(count):
-            begin = at
-            _, _, seconds, nanoseconds, _, inode, mode, _, _, size, oid, flags = head.unpack_from(content, at)
-            at += head.size
-            more = 0
-            if flags & _EXTENDED:
-                extended = True
-                more = int.from_bytes(content[at : at + 2], "big")
-                at += 2
-            if version == 4:
-                strip, at = _varint(content, at)
-                end = content.index(b"\0", at)
-                name = before[: len(before) - strip] + content[at:end]
-                at = end + 1
-                raw = content[begin : begin + head.size + (2 if flags & _EXTENDED else 0)] + name
-                raw += b"\0" * (8 - len(raw) % 8)
-            else:
-                length = flags & 0xFFF
-                end = at + length if length < 0xFFF else content.index(b"\0", at)
-                name = content[at:end]
-                at = begin + ((end - begin) // 8 + 1) * 8
-                raw = content[begin:at]
-            before = name
-            paths.append(name)
-            raws.append(raw)
-            if flags & 0x3000:
-                unmerged = True
-                continue
-            if mode & 0o170000 != 0o100000:
-                continue
-            key = key_of(name, fold)
-            if key is None:
-                continue
+    for _ in range(count):
+        begin = at
+        _, _, seconds, nanoseconds, _, inode, mode, _, _, size, oid, flags = head.unpack_from(content, at)
+        at += head.size
+        more = 0
+        if flags & _EXTENDED and version >= 3:
+            more = int.from_bytes(content[at : at + 2], "big")
+            at += 2
+            extended = True
+        if version == 4:
+            # A name says how much of the end of the one before it goes, and what comes instead.
+            cut, at = _varint(content, at)
+            end = content.index(b"\0", at)
+            name = before[: len(before) - cut] + content[at:end]
+            at = end + 1
+            raw = content[begin : begin + head.size + (2 if flags & _EXTENDED else 0)] + name
+            raw += b"\0" * (8 - len(raw) % 8)
+        else:
+            length = flags & 0xFFF
+            end = at + length if length < 0xFFF else content.index(b"\0", at)
+            name = content[at:end]
+            at = begin + ((end - begin) // 8 + 1) * 8
+            raw = content[begin:at]
+        again = name == before
+        before = name
+        paths.append(name)
+        raws.append(raw)
+        in_conflict = bool(flags & 0x3000)
+        unmerged |= in_conflict
+        key = key_of(name, fold)
+        kind = kind_of(mode, key)
+        if kind is not None or key is None:
+            if not again:
+                left.append(LeftOut(key or os.fsdecode(name), kind or UNSPELLABLE))
+            continue
+        if key in entries and entries[key].path != os.fsdecode(name):
             # The spelling of our own hides a literal one.
-            if key in entries and path_of(key, fold).encode() != name:
+            ours = path_of(key, fold).encode() == name
+            left.append(LeftOut(entries[key].path if ours else os.fsdecode(name), DOUBLE))
+            if not ours:
                 continue
-            moment = seconds * 1_000_000_000 + nanoseconds
-            skip = bool(more & 0x4000)
-            entries[key] = Entry(os.fsdecode(name), oid, mode, moment, inode, size, skip)
-    except (struct.error, ValueError, IndexError) as error:
-        raise StoreUnavailableError(
-            "the index of the repository is damaged; `git reset` makes a new one"
-        ) from error
-    by_git = at + 8 <= len(content) - width
-    while at + 8 <= len(content) - width:
+        if in_conflict:
+            # Its file is read as one that a person edits is: no time is that of a clean one.
+            entries[key] = Entry(os.fsdecode(name), oid, mode, -1, -1, -1, unmerged=True)
+            continue
+        moment = seconds * 1_000_000_000 + nanoseconds
+        skip = bool(more & 0x4000)
+        entries[key] = Entry(os.fsdecode(name), oid, mode, moment, inode, size, skip)
+    if at > len(content):
+        raise ValueError("it ends within an entry")
+    left.sort()
+    return at, Index(None, paths, raws, entries, extended, unmerged, left=left)
+
+
+def _check_extensions(content: bytes, at: int, end: int) -> bool:
+    """Refuse an index with an extension that changes what the entries say; whether it has any."""
+    by_git = at + 8 <= end
+    while at + 8 <= end:
         name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "big")
         if not name[:1].isupper():
             raise UnsupportedOperation(
@@ -262,8 +322,7 @@ def read_index(path: str, algorithm: str, fold: bool) -> Index:
                 "`git update-index --no-split-index` or `git sparse-checkout disable`"
             )
         at += 8 + length
-    signature = found.st_mtime_ns, found.st_ino, found.st_size
-    return Index(signature, paths, raws, entries, extended, unmerged, by_git)
+    return by_git
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:

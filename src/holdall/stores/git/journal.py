@@ -1,8 +1,9 @@
-"""The journal: what a change is about to do, for whoever finds that its writer was killed."""
+"""The journal: what a change is about to do, for the next one if its writer is killed."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import zlib
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from typing import NamedTuple
 
 from holdall.stores.git.objects import sync_folder
 from holdall.stores.git.refs import Head
-from holdall.stores.git.worktree import Change, Draft, is_placed
+from holdall.stores.git.worktree import Change, Draft, WorkTree
 
 __all__ = ["Journal", "Record"]
+
+_log = logging.getLogger("holdall")
 
 
 class Record(NamedTuple):
@@ -35,40 +38,41 @@ class Journal:
 
     Args:
         folder: The folder of holdall in the repository.
-        top: The work tree.
+        tree: The work tree.
         durable: Whether it is on the disk when it is written.
+        mode: The permissions of a new one.
     """
 
-    def __init__(self, folder: str, top: str, durable: bool) -> None:
-        self._folder, self._top, self._durable = folder, top, durable
+    def __init__(self, folder: str, tree: WorkTree, durable: bool, mode: int) -> None:
+        self._folder, self._tree, self._durable, self._mode = folder, tree, durable, mode
         self._path = f"{folder}/journal"
 
     def pending(self) -> bool:
         """Whether a change is under way, or was when its writer was killed."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
+        except (FileNotFoundError, PermissionError):
+            return False  # another user's: that user's next call finishes what it says
         try:
             return os.read(fd, 1) == b"+"
         finally:
             os.close(fd)
 
     def write(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
-        """Say what is about to be done; see `Record`."""
+        """Write what is about to be done; see `Record`."""
         files: list[list[object]] = []
         for path, draft, mode in changes:
             if draft is None:
-                files.append([path, None, os.path.lexists(f"{self._top}/{path}"), mode])
+                files.append([path, None, self._tree.look(path) is not None, mode])
             else:
-                fields = [draft.path, draft.oid.hex(), draft.raw.hex(), draft.size, draft.stamp, draft.inode]
-                files.append([path, fields, False, mode])
+                name, oid, raw, *rest = draft
+                files.append([path, [name, oid.hex(), raw.hex(), *rest], False, mode])
         old = None if head.commit is None else head.commit.hex()
         said = [head.ref, old, None if made is None else made.hex(), told, files]
         content = json.dumps(said).encode(errors="surrogateescape")
         # Written in place, since a new file costs more than all else here. The first byte says that the rest
         # is there, and comes last.
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
         try:
             os.pwrite(fd, b"-%08x%08x" % (len(content), zlib.crc32(content)), 0)
             done = 0
@@ -85,41 +89,49 @@ class Journal:
             sync_folder(self._folder)
 
     def read(self) -> Record | None:
-        """What was begun; None for nothing."""
+        """What was begun; None for nothing, or where it can't be read."""
         content = self._content()
         if content is None:
             return None
+        try:
+            return self._record(content)
+        except (ValueError, TypeError) as error:
+            # As after a power failure. What was done of it is in the work tree, where `git status` shows it.
+            _log.warning(
+                "the journal %r is damaged, so that what a killed writer had begun isn't finished: look at "
+                "`git status` (%s)",
+                self._path,
+                error,
+            )
+            return None
+
+    def _record(self, content: bytes) -> Record:
+        size, check = int(content[1:9], 16), int(content[9:17], 16)
+        content = content[17 : 17 + size]
+        if len(content) != size or zlib.crc32(content) != check:
+            raise ValueError("its checksum is another one")
         ref, before, after, told, files = json.loads(content.decode(errors="surrogateescape"))
         seen = False
         changes: list[Change] = []
         for path, fields, was, mode in files:
             draft = None
             if fields is None:
-                seen |= was and not os.path.lexists(f"{self._top}/{path}")
+                seen |= was and self._tree.look(path) is None
             else:
-                name, oid, raw, size, stamp, inode = fields
-                draft = Draft(name, bytes.fromhex(oid), bytes.fromhex(raw), size, stamp, inode)
-                seen |= is_placed(f"{self._top}/{path}", draft)
+                name, oid, raw, *rest = fields
+                draft = Draft(name, bytes.fromhex(oid), bytes.fromhex(raw), *rest)
+                seen |= self._tree.is_placed(path, draft)
             changes.append(Change(path, draft, mode))
         old, made = (None if each is None else bytes.fromhex(each) for each in (before, after))
         return Record(Head(ref, old), made, told, changes, seen)
 
     def _content(self) -> bytes | None:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            with open(self._path, "rb") as file:
+                content = file.read()
         except FileNotFoundError:
             return None
-        try:
-            if os.read(fd, 1) != b"+":
-                return None
-            with open(fd, "rb", closefd=False) as file:
-                size, check = int(file.read(8), 16), int(file.read(8), 16)
-                content = file.read(size)
-        except ValueError:
-            return None
-        finally:
-            os.close(fd)
-        return content if zlib.crc32(content) == check else None
+        return content if content[:1] == b"+" else None
 
     def forget(self) -> None:
         """Say that nothing is under way."""

@@ -2,29 +2,37 @@
 
 A lock of git's is taken by a link to a file of ours, so that one that a killed process left is known as ours.
 A living git's is never taken from it.
+
+No interrupt (Ctrl-C, a signal, a cancelled thread) leaves a lock behind. A function is given to be called
+under the lock, since an interrupt that comes as a context manager of Python exits would end the exit before
+it has done anything. The lock of flock(2) is a file object: its exit is one call of C, which an interrupt
+comes before or after, never into.
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
 
 __all__ = ["Busy", "alone", "give_back", "is_ours", "take"]
 
+T = TypeVar("T")
+
 _WAIT = 10.0
-_held: set[int] = set()
-"""The locks of this process, by descriptor."""
+_held: set[io.FileIO] = set()
+"""The locks of this process."""
 
 
 def _after_fork() -> None:
     """A lock belongs to an open file, which parent and child would share."""
-    for fd in _held:
-        os.close(fd)
+    for file in _held:
+        file.close()
     _held.clear()
 
 
@@ -32,39 +40,40 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Busy(Exception):
-    """Somebody holds the lock for long."""
+    """Another process holds the lock for long."""
 
 
-@contextmanager
-def alone(fd: int, patience: float | None) -> Generator[None]:
-    """Hold the lock of an open file, which is closed afterwards.
+def alone(file: io.FileIO, patience: float | None, act: Callable[[], T]) -> T:
+    """Call a function while this process holds the lock of a file, which is closed afterwards.
 
     Args:
-        fd: The file.
+        file: The file.
         patience: How many seconds it waits; None is as long as it takes.
+        act: The function.
 
     Raises:
         Busy: It took longer.
     """
-    _held.add(fd)
-    try:
-        if patience is None:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        else:
-            _flock(fd, patience)
-        yield
-    finally:
-        _held.discard(fd)
-        # A child that was forked just now may have it open too.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+    with file:
+        try:
+            _held.add(file)
+            if patience is None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            else:
+                _flock(file, patience)
+            return act()
+        finally:
+            # A child that was forked just now may have it open too, so that closing it isn't enough.
+            if not file.closed:
+                fcntl.flock(file, fcntl.LOCK_UN)
+            _held.discard(file)
 
 
-def _flock(fd: int, patience: float) -> None:
+def _flock(file: io.FileIO, patience: float) -> None:
     deadline = time.monotonic() + patience
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -73,7 +82,7 @@ def _flock(fd: int, patience: float) -> None:
 
 
 def take(draft: str, lock: str, keep: bool = False) -> None:
-    """Take one of git's locks.
+    """Take one of git's locks. The caller gives it back whatever happens, an interrupt in here included.
 
     Args:
         draft: The file of ours to link to.
@@ -103,17 +112,22 @@ def take(draft: str, lock: str, keep: bool = False) -> None:
             if keep and is_ours(draft, lock):
                 return  # the holder of the other lock was killed
             if time.monotonic() > deadline:
-                if not keep:
-                    os.unlink(draft)
                 raise StoreUnavailableError(
-                    f"another git holds {lock!r}; if none runs, one was killed: remove that file"
+                    f"another git has held the lock {lock!r} for {_WAIT:g} seconds. Git never removes the "
+                    "lock of a git that was killed: if no git is running there, delete that file"
                 ) from None
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
 
 def give_back(draft: str, lock: str, keep: bool = False) -> None:
-    """Give back a lock that is ours, and only then."""
+    """Give back a lock if it is ours; it may be called again.
+
+    Args:
+        draft: The file of ours that it is linked to.
+        lock: The path of the lock.
+        keep: Whether the file of ours is kept for the next time.
+    """
     if is_ours(draft, lock):
         os.unlink(lock)
     if not keep:

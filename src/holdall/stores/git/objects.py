@@ -10,12 +10,12 @@ import hashlib
 import os
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import BinaryIO, TypeVar
 
-from holdall.errors import IntegrityError, StoreUnavailableError
+from holdall.errors import IntegrityError
 from holdall.ranges import CHUNK
 from holdall.stores.git.program import Git, Pipe
 
@@ -48,9 +48,12 @@ class Tree:
             space = content.index(b" ", at)
             end = content.index(b"\0", space)
             name = content[space + 1 : end]
+            int(content[at:space], 8)
             keys.append(name + b"/" if content[at:space] == FOLDER else name)
             raws.append(content[at : end + 1 + width])
             at = end + 1 + width
+        if at > len(content):
+            raise ValueError("it ends within an entry")
         return cls(keys, raws)
 
     def copy(self) -> Tree:
@@ -131,12 +134,13 @@ class Objects:
 
     def read(self, oid: bytes) -> bytes:
         """The bytes of an object that is known to be small."""
-        try:
+        with _checking(oid):
             loose = self._loose(oid)
-        except zlib.error as error:
-            raise IntegrityError(f"the object {oid.hex()} is damaged; see `git fsck`") from error
-        if loose is not None:
-            return loose[loose.index(b"\0") + 1 :]
+            if loose is not None:
+                start = loose.index(b"\0")
+                if int(loose[:start].split(b" ")[1]) != len(loose) - start - 1:
+                    raise ValueError("its size is another one")
+                return loose[start + 1 :]
 
         def answer(source: BinaryIO) -> bytes:
             size = _size(source.readline(), oid)
@@ -154,10 +158,11 @@ class Objects:
         except OSError:
             return self._check.ask(oid.hex().encode() + b"\n", lambda source: _size(source.readline(), oid))
         try:
-            start = zlib.decompressobj().decompress(os.read(fd, 256), 64)
+            with _checking(oid):
+                start = zlib.decompressobj().decompress(os.read(fd, 256), 64)
+                return int(start[start.index(b" ") + 1 : start.index(b"\0")])
         finally:
             os.close(fd)
-        return int(start[start.index(b" ") + 1 : start.index(b"\0")])
 
     def stream(self, oid: bytes) -> Iterator[bytes]:
         """The bytes of a blob, in pieces."""
@@ -183,7 +188,10 @@ class Objects:
         found = self._roots.get(commit)
         if found is None:
             content = self.read(commit)
-            found = bytes.fromhex(content[5 : content.index(b"\n")].decode())
+            with _checking(commit):
+                found = bytes.fromhex(content[5 : content.index(b"\n")].decode())
+                if not content.startswith(b"tree ") or len(found) != self.width:
+                    raise ValueError("it isn't a commit")
             self._remember(self._roots, commit, found)
         return found
 
@@ -191,7 +199,9 @@ class Objects:
         """A tree, which the caller leaves as it is."""
         found = self._trees.get(oid)
         if found is None:
-            found = Tree.read(self.read(oid), self.width)
+            content = self.read(oid)
+            with _checking(oid):
+                found = Tree.read(content, self.width)
             self._remember(self._trees, oid, found)
         return found
 
@@ -352,6 +362,18 @@ class Objects:
             yield key, mode, inner
 
 
+@contextmanager
+def _checking(oid: bytes) -> Generator[None]:
+    """Tell an object that can't be read from any other error."""
+    try:
+        yield
+    except (zlib.error, ValueError, IndexError) as error:
+        raise IntegrityError(
+            f"the object {oid.hex()} of the repository is damaged: `git fsck` lists such objects; get it "
+            "from another clone"
+        ) from error
+
+
 def sync_folder(folder: str) -> None:
     """Have the names in a folder on the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -366,7 +388,10 @@ def _size(line: bytes, oid: bytes) -> int:
     if len(words) != 3:
         if not line:
             raise EOFError
-        raise StoreUnavailableError(f"the repository lacks the object {oid.hex()}; see `git fsck`")
+        raise IntegrityError(
+            f"the repository lacks the object {oid.hex()}: `git fsck` lists what is missing; get it from "
+            "another clone"
+        )
     return int(words[2])
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, BinaryIO, TypeVar, cast
 
 from holdall.errors import StoreUnavailableError
 from holdall.ranges import CHUNK
+from holdall.stores.git.files import failed
 
 __all__ = ["Git", "Pipe", "environment"]
 
@@ -81,7 +84,7 @@ class Git:
         Args:
             arguments: After `git`.
             data: Its standard input.
-            good: The exit codes that are no error.
+            good: The exit codes that aren't errors.
             network: Whether it may wait for another host.
             more: Variables for its environment.
 
@@ -90,7 +93,7 @@ class Git:
         """
         code, printed, said = self.call(*arguments, data=data, network=network, **more)
         if code not in good:
-            raise StoreUnavailableError(f"git {arguments[0]}: {said or f'ended with {code}'}")
+            raise StoreUnavailableError(f"git {arguments[0]}: {said or _ended(code)}")
         return printed
 
     def call(
@@ -99,21 +102,18 @@ class Git:
         """The exit code of a command, what it prints, and what it says on standard error."""
         given = data if data is None or isinstance(data, bytes) else None
         source = subprocess.DEVNULL if data is None else subprocess.PIPE if isinstance(data, bytes) else data
-        # In a session of its own, so that the helpers that git starts can be ended with it.
-        with _started(
-            self.folder, (*self._options, *arguments), source, subprocess.PIPE, **{**self._variables, **more}
-        ) as process:
-            try:
-                printed, said = process.communicate(given, self.timeout if network else 300.0)
-            except subprocess.TimeoutExpired:
-                _end(process)
-                process.communicate()
-                raise StoreUnavailableError(
-                    f"git {arguments[0]} took longer than {self.timeout:g} seconds and was ended"
-                ) from None
-            except BaseException:
-                _end(process)
-                raise
+        variables = {**self._variables, **more}
+        process = _start(self.folder, (*self._options, *arguments), source, subprocess.PIPE, **variables)
+        try:
+            printed, said = process.communicate(given, self.timeout if network else 300.0)
+        except subprocess.TimeoutExpired:
+            raise StoreUnavailableError(
+                f"git {arguments[0]} took longer than {self.timeout:g} seconds and was ended"
+            ) from None
+        except OSError as error:
+            raise failed(error, f"run git {arguments[0]}") from error
+        finally:
+            _end(process)
         return process.returncode, printed, said.decode(errors="replace").strip()
 
     def streaming(self, *arguments: str) -> Iterator[bytes]:
@@ -122,27 +122,37 @@ class Git:
         Raises:
             StoreUnavailableError: It failed, as shows when all that it printed was given.
         """
-        with (
-            tempfile.TemporaryFile() as errors,
-            _started(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables) as process,
-        ):
-            source = cast(BinaryIO, process.stdout)
-            try:
-                while piece := source.read(CHUNK):
-                    yield piece
-                code = process.wait()
-            finally:
-                _end(process)
-            if code:
-                errors.seek(0)
-                said = errors.read().decode(errors="replace").strip()
-                raise StoreUnavailableError(f"git {arguments[0]}: {said or f'ended with {code}'}")
+        try:
+            with tempfile.TemporaryFile() as errors:
+                process = _start(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables)
+                try:
+                    source = cast(BinaryIO, process.stdout)
+                    while piece := source.read(CHUNK):
+                        yield piece
+                    code = process.wait()
+                finally:
+                    _end(process)
+                if code:
+                    errors.seek(0)
+                    said = errors.read().decode(errors="replace").strip()
+                    raise StoreUnavailableError(f"git {arguments[0]}: {said or _ended(code)}")
+        except OSError as error:
+            raise failed(error, f"run git {arguments[0]}") from error
 
 
-def _started(
+def _ended(code: int) -> str:
+    return f"it was killed by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+
+
+def _start(
     folder: str, arguments: Sequence[str], source: int | BinaryIO, errors: int | IO[bytes], **more: str
 ) -> subprocess.Popen[bytes]:
-    try:
+    """Start git. No interrupt loses a program that runs already: a signal reaches Python's main thread alone,
+    and as soon as the system has started a program, before anyone knows of it; so another thread starts it.
+    """
+
+    def start() -> subprocess.Popen[bytes]:
+        # In a session of its own, so that the helpers that git starts can be ended with it.
         return subprocess.Popen(
             ["git", "-C", folder, *arguments],
             stdin=source,
@@ -151,22 +161,67 @@ def _started(
             env=environment(**more),
             start_new_session=True,
         )
+
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            return start()
+        return _in_a_thread(start)
+    except FileNotFoundError as error:
+        if error.filename != "git":
+            raise StoreUnavailableError(f"the program git can't be run: {error}") from error
+        raise StoreUnavailableError("the program git isn't installed, or isn't on the PATH") from error
     except OSError as error:
-        raise _not_run(error) from error
+        reason = error.strerror or str(error)
+        raise StoreUnavailableError(f"the program git can't be run: {reason}") from error
 
 
-def _not_run(error: OSError) -> StoreUnavailableError:
-    if isinstance(error, FileNotFoundError):
-        return StoreUnavailableError("the program git is not installed, or not on the PATH")
-    return StoreUnavailableError(f"the program git can't be run: {error.strerror}")
+def _in_a_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    made: list[subprocess.Popen[bytes] | BaseException] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def work() -> None:
+        try:
+            made.append(start())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+            made.append(error)
+        finally:
+            done.release()
+
+    try:
+        try:
+            _thread.start_new_thread(work, ())
+        except RuntimeError:
+            return start()  # no thread can be started, as when the interpreter ends
+        done.acquire()
+        process = made[0]
+    except OSError:
+        raise
+    except BaseException:
+        while not made:
+            time.sleep(0.0005)  # the thread runs, and starts a program in a few milliseconds
+        if isinstance(made[0], subprocess.Popen):
+            _end(made[0])
+        raise
+    if isinstance(process, BaseException):
+        raise process
+    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program, and what it started, if it still runs, and forget its pipes."""
     if process.poll() is None:
         try:
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # it ended by itself
+        except (ProcessLookupError, PermissionError):
+            process.kill()  # its session isn't there yet, or not any more
+    for end in (process.stdin, process.stdout, process.stderr):
+        if end is not None:
+            try:
+                end.close()
+            except OSError:
+                continue  # what was not sent yet has nobody to read it
+    process.wait()
 
 
 _pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
@@ -219,7 +274,7 @@ class Pipe:
                 self._stop()
             if self._process is None:
                 self._state = state
-                self._process = _piped(self._folder, self._arguments)
+                self._process = _start(self._folder, self._arguments, subprocess.PIPE, subprocess.DEVNULL)
             try:
                 sink, source = self._process.stdin, self._process.stdout
                 assert sink is not None
@@ -229,7 +284,10 @@ class Pipe:
                 return answer(cast(BinaryIO, source))
             except (OSError, EOFError) as error:
                 self._stop()
-                raise StoreUnavailableError(f"git {self._arguments[0]} ended unexpectedly") from error
+                raise StoreUnavailableError(
+                    f"git {self._arguments[0]} ended before it had answered: `git fsck` shows whether the "
+                    "repository is damaged"
+                ) from error
             except BaseException:
                 # What is left of an answer would be taken for the next one.
                 self._stop()
@@ -238,14 +296,7 @@ class Pipe:
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            for end in (process.stdin, process.stdout):
-                if end is not None:
-                    try:
-                        end.close()
-                    except OSError:
-                        continue  # what was not sent yet has nobody to read it
-            process.wait()
+            _end(process)
 
     def close(self) -> None:
         """End the program."""
@@ -255,17 +306,3 @@ class Pipe:
     def __del__(self) -> None:
         if getattr(self, "_process", None) is not None:
             self._stop()
-
-
-def _piped(folder: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            ["git", "-C", folder, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise _not_run(error) from error

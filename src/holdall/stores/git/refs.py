@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
+from holdall.errors import IntegrityError
 from holdall.stores.git.commits import now
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.exchange import exchange
@@ -16,6 +16,11 @@ from holdall.stores.git.locks import give_back, is_ours, take
 from holdall.stores.git.objects import sync_folder
 
 __all__ = ["Head", "Refs"]
+
+T = TypeVar("T")
+
+_DEEP = 5
+"""How many symbolic refs git follows, one to another."""
 
 
 class Head(NamedTuple):
@@ -46,22 +51,33 @@ class Refs:
         self._packed: tuple[object, dict[str, bytes]] = (None, {})
 
     def head(self) -> Head:
-        """The branch that is checked out, and its last commit."""
+        """The branch that is checked out, and its last commit.
+
+        Raises:
+            IntegrityError: HEAD or the branch is damaged.
+        """
         said = text(f"{self._private}/HEAD")
         if said.startswith("ref: "):
             ref = said[5:].strip()
             return Head(ref, self.ref(ref))
-        return Head("HEAD", bytes.fromhex(said))
+        return Head("HEAD", _oid("HEAD", said))
 
-    def ref(self, name: str) -> bytes | None:
-        """What a ref names."""
+    def ref(self, name: str, depth: int = 0) -> bytes | None:
+        """What a ref names; None where there is no such ref.
+
+        Raises:
+            IntegrityError: It is damaged.
+        """
+        if not name.startswith("refs/") or ".." in name or depth > _DEEP:
+            raise IntegrityError(_DAMAGED.format(name))
         for _ in range(3):
             # One that is packed meanwhile is there, and then here.
-            said = text(f"{self._shared}/{name}")
+            path = f"{self._shared}/{name}"
+            said = text(path)
             if said.startswith("ref: "):
-                return self.ref(said[5:].strip())
-            if said:
-                return bytes.fromhex(said)
+                return self.ref(said[5:].strip(), depth + 1)
+            if said or _is_regular(path):
+                return _oid(name, said)
             found = self._packed_refs().get(name)
             if found is not None:
                 return found
@@ -77,7 +93,7 @@ class Refs:
             for line in text(path).splitlines():
                 if line[:1] not in ("#", "^", ""):
                     oid, _, name = line.partition(" ")
-                    refs[name] = bytes.fromhex(oid)
+                    refs[name] = _oid("packed-refs", oid)
             self._packed = state, refs
         return self._packed[1]
 
@@ -93,16 +109,18 @@ class Refs:
         locks = [(f"{self._own}/head.lock", f"{self._private}/HEAD.lock")]
         return locks if ref == "HEAD" else [*locks, (f"{self._own}/ref.lock", f"{self._shared}/{ref}.lock")]
 
-    @contextmanager
-    def locked(self, ref: str) -> Generator[None]:
-        """Keep git away from a branch that is checked out."""
+    def locked(self, ref: str, act: Callable[[], T]) -> T:
+        """Call a function while git is kept away from a branch that is checked out."""
         try:
             for draft, lock in self._locks(ref):
                 take(draft, lock, keep=True)
-            yield
+            return act()
         finally:
-            for draft, lock in self._locks(ref):
-                give_back(draft, lock, keep=True)
+            try:
+                self.unlock(ref)
+            except BaseException:
+                self.unlock(ref)  # an interrupt may have come before any of it was done
+                raise
 
     def is_locked(self) -> bool:
         """Whether a lock on the branch that is checked out is ours, of a writer who may have been killed."""
@@ -152,10 +170,23 @@ class Refs:
             sync_folder(self._own)
 
 
+_DAMAGED = "the ref {} of the repository is damaged: `git fsck` and `git reflog` show what it should name"
+
+
+def _oid(name: str, said: str) -> bytes:
+    try:
+        oid = bytes.fromhex(said)
+    except ValueError:
+        oid = b""
+    if len(oid) not in (20, 32):
+        raise IntegrityError(_DAMAGED.format(name))
+    return oid
+
+
 def _is_regular(path: str) -> bool:
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

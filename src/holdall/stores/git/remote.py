@@ -30,8 +30,6 @@ from holdall.stores.git.repository import Moved
 from holdall.stores.git.worktree import Change, Draft
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from holdall.stores.git.repository import Repository
 
 __all__ = ["Remote"]
@@ -63,7 +61,7 @@ class Remote:
         name: The remote's.
         interval: After how many seconds a read fetches; None for never.
         push: `background`, `now` or None.
-        locked: Locks the repository, as the store does.
+        locked: Calls a function under the lock of the repository, as the store does.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class Remote:
         name: str,
         interval: float | None,
         push: str | None,
-        locked: Callable[[], AbstractContextManager[None]],
+        locked: Callable[[Callable[[], None]], None],
     ) -> None:
         self._repository = repository
         self._name = name
@@ -237,8 +235,7 @@ class Remote:
             return
         while True:
             try:
-                with self._locked():
-                    self._take_over(branch, theirs, prefer)
+                self._locked(lambda: self._take_over(branch, theirs, prefer))
                 return
             except Moved:
                 if self._branch() != branch:

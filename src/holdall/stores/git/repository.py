@@ -1,24 +1,27 @@
 """A repository with a work tree, in which files, index and branch change together or not at all.
 
 A change is written down in a journal (`.git/holdall/journal`), then done: files, branch, index, each by a
-rename under git's own locks. Whoever finds a journal when nobody holds `.git/holdall/lock` finishes what it
-says if any of it can be seen, and else forgets it.
+rename under git's own locks. The next process that holds `.git/holdall/lock` and finds a journal finishes
+what it says if any of it can be seen, and else forgets it.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import logging
 import os
 import re
+import shlex
 import stat
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import TypeVar
 
 from holdall.errors import (
+    IntegrityError,
     KeyConflictError,
     StoreError,
     StoreUnavailableError,
@@ -35,8 +38,8 @@ from holdall.stores.git.names import key_of
 from holdall.stores.git.objects import Objects, sync_folder
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
-from holdall.stores.git.worktree import Change, Draft, WorkTree, is_placed, remove_empty
-from holdall.stores.nofollow import READ, has_link, open_file
+from holdall.stores.git.worktree import Change, Draft, WorkTree
+from holdall.stores.nofollow import READ, open_file
 
 __all__ = ["Moved", "Repository"]
 
@@ -51,14 +54,15 @@ _POINTER = 1024
 """Bytes; a pointer of Git LFS has fewer (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
 _pointer = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?s:.*\n)?size ([0-9]+)\n").match
 _names = count()
+T = TypeVar("T")
 
 
 class Moved(Exception):
-    """Somebody else moved the branch or the index meanwhile: begin again."""
+    """Another program moved the branch or the index meanwhile: begin again."""
 
 
 class Repository:
-    """A repository, found or made.
+    """A repository that is there.
 
     Args:
         folder: The work tree.
@@ -71,25 +75,28 @@ class Repository:
         self.top = folder
         self.git = Git(folder, timeout, durable)
         self.durable = durable
-        if not os.path.lexists(f"{folder}/.git"):
-            if _is_bare(folder):
-                raise StoreUnavailableError(
-                    f"{folder!r} has no work tree: it is a bare repository, or the inside of one; open a "
-                    "clone of it, with remote=True to keep up with it"
-                )
-            self._make()
-        said = self.git.run(
-            "rev-parse",
-            "--is-inside-work-tree",
-            "--show-object-format",
-            "--show-prefix",
-            "--absolute-git-dir",
-        )
+        try:
+            said = self.git.run(
+                "rev-parse",
+                "--is-inside-work-tree",
+                "--show-object-format",
+                "--show-prefix",
+                "--absolute-git-dir",
+            )
+        except StoreUnavailableError as error:
+            if "dubious ownership" not in error.message:
+                raise
+            raise StoreUnavailableError(
+                f"the repository {folder!r} belongs to another user, so that git doesn't use it: if you "
+                f"trust what is in it, run `git config --global --add safe.directory {shlex.quote(folder)}`"
+            ) from error
         # The path comes last, since it may hold the end of a line.
         inside, algorithm, prefix, private = os.fsdecode(said)[:-1].split("\n", 3)
         if inside != "true" or prefix:
             # A damaged .git is passed over by git for that of a folder above.
-            raise StoreUnavailableError(f"{folder!r} is no work tree of git")
+            raise StoreUnavailableError(
+                f"{folder!r} isn't a work tree of git: its .git is damaged, or belongs to another work tree"
+            )
         self.private = private
         # As gitrepository-layout(5) says it of linked work trees.
         self.shared = os.path.normpath(os.path.join(private, text(f"{private}/commondir")))
@@ -100,8 +107,12 @@ class Repository:
         self.configuration = Configuration(self.git, folder, private, self.shared, author)
         self.refs = Refs(self.configuration, private, self.shared, self.own, durable)
         self.commits = Commits(self.configuration, self.git, self.objects, self.own)
-        self._journal = Journal(self.own, folder, durable)
-        self._tree = WorkTree(folder)
+        self.tree = WorkTree(folder)
+        there = os.stat(private)
+        # A folder that others may write to is one that people share: they finish each other's changes.
+        mode = 0o600 | (there.st_mode & 0o022) | (there.st_mode & 0o022) << 1
+        self._journal = Journal(self.own, self.tree, durable, mode)
+        self._identity = there.st_dev, there.st_ino
         self.pending = self._journal.pending
         self.latest: Index = EMPTY
         """The index as it was read or written last; `index` looks for a newer one."""
@@ -126,22 +137,11 @@ class Repository:
         self._writable = os.access(self.own, os.W_OK)
         self._sweep()
         if (self.pending() or self._is_locked()) and self._writable:
-            with self.locked():
-                if self._is_locked():
-                    self._unlock_all(self.refs.head().ref)
+            self.locked(self._unlock_killed)
 
-    def _make(self) -> None:
-        try:
-            os.makedirs(self.top, exist_ok=True)
-        except OSError as error:
-            raise StoreUnavailableError(f"no folder can be made at {self.top!r}: {error.strerror}") from error
-        fd = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if not os.path.lexists(f"{self.top}/.git"):
-                self.git.run("init", "--quiet")
-        finally:
-            os.close(fd)
+    def _unlock_killed(self) -> None:
+        if self._is_locked():
+            self._unlock_all(self.refs.head().ref)
 
     def close(self) -> None:
         self.objects.close()
@@ -150,16 +150,37 @@ class Repository:
     # --- what is there --------------------------------------------------------------------------------
 
     def index(self) -> Index:
-        """What git tracks now."""
-        try:
-            found = os.stat(self.index_path)
-        except FileNotFoundError:
-            return EMPTY
-        index = self.latest
-        if index.signature == (found.st_mtime_ns, found.st_ino, found.st_size):
+        """What git tracks now.
+
+        Raises:
+            IntegrityError: There is no index, or it is damaged.
+        """
+        while True:
+            try:
+                found = os.stat(self.index_path)
+            except FileNotFoundError:
+                if self.pending() or self.refs.head().commit is None:
+                    return EMPTY
+                # Unless the first commit came just now, what was committed would seem to be deleted.
+                if os.path.exists(self.index_path):
+                    continue
+                raise IntegrityError(
+                    "the repository has commits and no index: `git reset` makes one, and `git checkout .` "
+                    "brings the files"
+                ) from None
+            index = self.latest
+            if index.signature == (found.st_mtime_ns, found.st_ino, found.st_size):
+                return index
+            index = self.latest = read_index(self.index_path, self.algorithm, self.fold)
             return index
-        index = self.latest = read_index(self.index_path, self.algorithm, self.fold)
-        return index
+
+    def learn(self) -> None:
+        """Read git's configuration, if it is another one by now."""
+        try:
+            self.configuration.learn()
+        except StoreUnavailableError:
+            self._check_same()
+            raise
 
     def converts(self, path: str) -> bool:
         """Whether git would keep other bytes of a file than those in it."""
@@ -172,47 +193,66 @@ class Repository:
     # --- changing it ----------------------------------------------------------------------------------
 
     def compare(self) -> None:
-        """Look whether the index has what was committed, unless somebody holds the lock for long."""
+        """Look whether the index has what was committed, unless another process holds the lock for long."""
         if self.latest.signature == self._given_up:
             return
         try:
-            with self.locked(_PATIENCE):
-                return
+            self.locked(lambda: None, _PATIENCE)
         except Busy:
             self._given_up = self.latest.signature
 
-    @contextmanager
-    def locked(self, patience: float | None = None) -> Generator[None]:
-        """Keep all others of holdall away, once what a killed one left is finished.
+    def locked(self, act: Callable[[], T], patience: float | None = None) -> T:
+        """Call a function while all others of holdall are kept away, once what a killed one left is finished.
 
         Args:
+            act: The function.
             patience: How many seconds it waits for the lock; None is as long as it takes.
 
         Raises:
             Busy: It took longer.
+            StoreUnavailableError: The repository isn't there any more.
         """
-        try:
-            if not os.path.isdir(self.own):
-                os.makedirs(self.own, exist_ok=True)
-            fd = os.open(f"{self.own}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise failed(error, "lock the repository") from error
         after: list[Callable[[], object]] = []
+
+        def work() -> T:
+            self._check_same()
+            if self.pending():
+                self._recover()
+            self.index()
+            if self.is_suspect():
+                self._mend()
+            self._after = after
+            return act()
+
         try:
-            with alone(fd, patience):
-                if self.pending():
-                    self._recover()
-                self.index()
-                if self.is_suspect():
-                    self._mend()
-                self._after = after
-                yield
+            result = alone(self._lock_file(), patience, work)
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
             raise failed(error, "write") from error
-        for act in after:
-            act()
+        for action in after:
+            action()
+        return result
+
+    def _lock_file(self) -> io.FileIO:
+        self._check_same()
+        try:
+            return io.FileIO(f"{self.own}/lock", "ab")
+        except FileNotFoundError:
+            os.makedirs(self.own, exist_ok=True)
+            return io.FileIO(f"{self.own}/lock", "ab")
+
+    def _check_same(self) -> None:
+        """Refuse to go on in a repository that was removed, or that another one was put in place of."""
+        try:
+            found = os.stat(self.private)
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            what = "was removed" if found is None else "isn't the one that it was"
+            raise StoreUnavailableError(
+                f"the repository {self.private!r} {what} when this store was opened: open the store again"
+            )
 
     def draft(self, body: Body, path: str, oid: bytes | None = None) -> Draft:
         """The pieces of a body as a file, and as a blob that git keeps.
@@ -224,15 +264,10 @@ class Repository:
         """
         name = f"{self.own}/draft-{os.getpid():x}-{next(_names):x}-{os.urandom(4).hex()}"
         try:
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            there = self.tree.look(path)
+            fd, bits = self._begin_draft(name, there)
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                raise failed(error, "write") from error
-            try:
-                os.makedirs(self.own, exist_ok=True)
-                fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            except OSError as refused:
-                raise failed(refused, "write") from refused
+            raise failed(error, "write") from error
         try:
             try:
                 pieces = iter(body)
@@ -258,7 +293,7 @@ class Repository:
                 os.utime(fd, ns=(stamp, stamp))
                 if self.durable:
                     os.fsync(fd)
-                return Draft(name, oid, raw, size, stamp, os.fstat(fd).st_ino)
+                return Draft(name, oid, raw, size, stamp, os.fstat(fd).st_ino, bits)
             finally:
                 os.close(fd)
         except BaseException as error:
@@ -266,6 +301,28 @@ class Repository:
             if isinstance(error, OSError) and not isinstance(error, StoreError):
                 raise failed(error, "write") from error
             raise
+
+    def _begin_draft(self, name: str, there: os.stat_result | None) -> tuple[int, int]:
+        """A new file that only this user can read, and the permissions that it will have in its place."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        is_new = there is None or not stat.S_ISREG(there.st_mode)
+        # What replaces nothing gets what the process gives to new files, as only a new file shows.
+        mode = 0o666 if is_new else 0o600
+        try:
+            fd = os.open(name, flags, mode)
+        except FileNotFoundError:
+            self._check_same()
+            os.makedirs(self.own, exist_ok=True)
+            fd = os.open(name, flags, mode)
+        if there is not None and not is_new:
+            return fd, stat.S_IMODE(there.st_mode) & 0o777
+        try:
+            bits = stat.S_IMODE(os.fstat(fd).st_mode)
+            os.fchmod(fd, 0o600)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, bits
 
     def convert(self, draft: str, path: str, size: int, git: Git) -> bytes:
         """The blob that a git makes of a draft by the attributes of its path.
@@ -353,33 +410,61 @@ class Repository:
             told: For the reflog.
         """
         index = self.index()
-        gone = {os.fsencode(change.path): None for change in changes if change.draft is None}
-        self._lock_index()
         try:
-            if self.index().signature != index.signature or self.is_suspect():
+            self._index_locked(lambda: self._land(index, head, made, changes, told))
+        except BaseException as error:
+            # Whatever came in between, an interrupt included: no change is left half-done.
+            if not self.pending() or not self._settle(error):
+                raise
+
+    def _land(
+        self, index: Index, head: Head, made: bytes | None, changes: Sequence[Change], told: str
+    ) -> None:
+        if self.index().signature != index.signature or self.is_suspect():
+            raise Moved
+        gone = {os.fsencode(change.path): None for change in changes if change.draft is None}
+        for change in changes:
+            if change.draft is not None:
+                try:
+                    self.tree.make_room(index, os.fsencode(change.path), gone)
+                except KeyConflictError as error:
+                    # The path, which the store knows the key of.
+                    error.key = change.path
+                    raise
+        if len(changes) > 1:
+            # Half of a commit that the other half can't follow could never be finished.
+            for folder in {f"{self.top}/{change.path}".rpartition("/")[0] for change in changes}:
+                if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+        def write() -> None:
+            # The old value is checked while git can't change it, as `git update-ref` does.
+            if self.refs.head() != head:
                 raise Moved
-            for change in changes:
-                if change.draft is not None:
-                    try:
-                        self._tree.make_room(index, os.fsencode(change.path), gone)
-                    except KeyConflictError as error:
-                        # The path, which the store knows the key of.
-                        error.key = change.path
-                        raise
-            if len(changes) > 1:
-                # Half of a commit that the other half can't follow could never be finished.
-                for folder in {f"{self.top}/{change.path}".rpartition("/")[0] for change in changes}:
-                    if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
-                        raise PermissionError(errno.EACCES, "Permission denied", folder)
-            by_git = made is None or self.configuration.hook("reference-transaction")
-            with nullcontext() if by_git else self.refs.locked(head.ref):
-                # The old value is checked while git can't change it, as `git update-ref` does.
-                if self.refs.head() != head:
-                    raise Moved
-                self._journal.write(head, made, changes, told)
-                self._move(head, made, changes, told)
-        finally:
-            give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
+            self._journal.write(head, made, changes, told)
+            self._move(head, made, changes, told)
+
+        if made is None or self.configuration.hook("reference-transaction"):
+            write()  # git itself takes the lock of the branch
+        else:
+            self.refs.locked(head.ref, write)
+
+    def _settle(self, error: BaseException) -> bool:
+        """Finish or forget a change that an error stopped half-way; whether it is done, so that the error is
+        none. What can't be finished now is finished by the next call.
+        """
+        try:
+            done = self._recover()
+        except (OSError, StoreError) as again:
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise failed(error, "write", maybe=True) from again
+            if isinstance(error, StoreError):
+                error.message += "; the change was begun and may be visible: the next call finishes it"
+            return False
+        if done and isinstance(error, Exception):
+            _log.warning("a change was finished at the second try: %s", error)
+            return True
+        return False
 
     def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
         """What is left to do once the journal is written and all locks are held; it can be done again."""
@@ -391,40 +476,19 @@ class Repository:
             except StoreError:
                 self._journal.forget()
                 raise
-        folders: set[str] = set()
         entries: dict[bytes, tuple[int, bytes, os.stat_result] | None] = {}
         for change in sorted(changes, key=lambda change: change.draft is not None):
-            path = f"{self.top}/{change.path}"
-            folder = path[: path.rindex("/")]
             if change.draft is None:
+                self.tree.remove(change.path)
                 entries[os.fsencode(change.path)] = None
-                if len(folder) > len(self.top) and has_link(folder, len(self.top) + 1):
-                    continue  # the blob went with its folder, and what is there is no part of the work tree
-                try:
-                    os.unlink(path)
-                except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                    continue
-                self._tree.tidy(folder)
             else:
-                draft = change.draft
-                if not is_placed(path, draft):
-                    try:
-                        os.rename(draft.path, path)
-                    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                        self._tree.make_folder(folder)
-                        if os.path.isdir(path):
-                            remove_empty(path)
-                        os.rename(draft.path, path)
-                    if change.mode & 0o111:
-                        os.chmod(path, 0o755)
-                entries[os.fsencode(change.path)] = change.mode, draft.oid, os.lstat(path)
-            folders.add(folder)
+                place = self.tree.place(change, change.draft)
+                entries[os.fsencode(change.path)] = change.mode, change.draft.oid, place
         if made is not None and not by_git and self.refs.ref_or_head(head.ref) != made:
             self.refs.move(head, made, told)
         if self.durable:
-            for folder in folders:
-                if os.path.isdir(folder):
-                    sync_folder(folder)
+            for folder in {change.path.rpartition("/")[0] for change in changes}:
+                self.tree.sync(folder)
         self._write_index(self.index().changed(entries, self.fold))
         self._journal.forget()
 
@@ -444,8 +508,18 @@ class Repository:
             waited = True
         return waited
 
-    def _lock_index(self) -> None:
-        take(f"{self.own}/index.new", f"{self.private}/index.lock")
+    def _index_locked(self, act: Callable[[], T]) -> T:
+        """Call a function while git is kept away from the index."""
+        draft, lock = f"{self.own}/index.new", f"{self.private}/index.lock"
+        try:
+            take(draft, lock)
+            return act()
+        finally:
+            try:
+                give_back(draft, lock)
+            except BaseException:
+                give_back(draft, lock)  # an interrupt may have come before any of it was done
+                raise
 
     def _is_locked(self) -> bool:
         """Whether a lock of git's is one of ours: somebody commits, or was killed at it."""
@@ -478,11 +552,13 @@ class Repository:
 
     # --- the journal ----------------------------------------------------------------------------------
 
-    def _recover(self) -> None:
-        """Finish what a killed writer had begun, if any of it can be seen, or forget it."""
+    def _recover(self) -> bool:
+        """Finish what a killed writer began if any of it is visible, else forget it; whether it is done."""
         record = self._journal.read()
         if record is None:
-            return
+            self._unlock_all(self.refs.head().ref)
+            self._journal.forget()
+            return False
         (ref, old), made, told, changes, seen = record
         now = self.refs.ref_or_head(ref)
         seen |= made is not None and now == made
@@ -493,26 +569,24 @@ class Repository:
                 if change.draft is not None:
                     self.drop(change.draft)
             _log.info("a change that a killed writer had not begun is forgotten: %s", told)
-            return
+            return False
         changes = [change for change in map(self._found_again, changes) if change is not None]
-        self._lock_index()
-        try:
-            head = Head(ref, now)
-            if made is not None and now not in (old, made):
-                # Somebody committed since: this comes on top of that.
+
+        def finish() -> None:
+            after = made
+            if after is not None and now not in (old, after):
+                # Another program committed since: this comes on top of that.
                 root = None if now is None else self.objects.root(now)
-                tree = self._grafted(root, changes)
-                made = self._commit_object(
-                    tree or self.objects.write(b"tree", b""), now, told.partition(": ")[2]
-                )
-            if made is None or made == now:
-                self._move(head, None, changes, told)
+                tree = self._grafted(root, changes) or self.objects.write(b"tree", b"")
+                after = self._commit_object(tree, now, told.partition(": ")[2])
+            if after is None or after == now:
+                self._move(Head(ref, now), None, changes, told)
             else:
-                with self.refs.locked(ref):
-                    self._move(head, made, changes, told)
-        finally:
-            give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
+                self.refs.locked(ref, lambda: self._move(Head(ref, now), after, changes, told))
+
+        self._index_locked(finish)
         _log.info("a change that a killed writer had begun is finished: %s", told)
+        return True
 
     def _mend(self) -> None:
         """Put back into the index what a `git commit` took out which read it before our change and wrote it
@@ -534,21 +608,21 @@ class Repository:
             if found == now or found not in was:
                 continue
             if now is None:
-                if not os.path.lexists(f"{self.top}/{os.fsdecode(path)}"):
+                if self.tree.look(os.fsdecode(path)) is None:
                     entries[path] = None
             elif (place := self._as_committed(os.fsdecode(path), now)) is not None:
                 entries[path] = int(now[0], 8), now[1], place
         if not entries:
             self._mended = index.signature
             return
-        self._lock_index()
-        try:
-            if self.index() is not index or self.refs.head() != head:
-                return  # the next call looks again
-            self._write_index(index.changed(entries, self.fold))
-        finally:
-            give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
-        _log.info("a git that was overtaken had undone %d changes in the index; they are back", len(entries))
+
+        def write() -> None:
+            # If it is another one by now, the next call looks again.
+            if self.index() is index and self.refs.head() == head:
+                self._write_index(index.changed(entries, self.fold))
+                _log.info("a git that was overtaken had undone %d changes in the index", len(entries))
+
+        self._index_locked(write)
 
     def _lately(
         self, commit: bytes | None, since: float
@@ -567,7 +641,7 @@ class Repository:
                 for path, was, now in self.objects.differ(before, self.objects.root(commit)):
                     changed.setdefault(path, ([], now))[0].append(was)
                 commit = parent
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, IntegrityError) as error:
             _log.debug("the history ends, as in a shallow clone: %s", error)
         return changed
 
@@ -591,16 +665,16 @@ class Repository:
 
     def _found_again(self, change: Change) -> Change | None:
         """A change whose draft is there, though it was dropped; None if the file is somebody's by now."""
-        draft, path = change.draft, f"{self.top}/{change.path}"
-        if draft is None or is_placed(path, draft) or os.path.lexists(draft.path):
+        draft = change.draft
+        place = self.tree.look(change.path)
+        if draft is None or self.tree.is_placed(change.path, draft) or os.path.lexists(draft.path):
             return change
-        if os.path.lexists(path):
-            place = os.lstat(path)
+        if place is not None:
             key = key_of(os.fsencode(change.path), self.fold)
             entry = None if key is None else self.index().entries.get(key)
             if entry is None or not entry.is_clean(place):
                 return None
-        return change._replace(draft=self.draft(self.objects.stream(draft.raw), change.path))
+        return change._replace(draft=self.draft(self.objects.stream(draft.raw), change.path, draft.oid))
 
     def _sweep(self) -> None:
         """Remove the drafts of writers that were killed long ago."""
@@ -634,10 +708,3 @@ def _check_apart(changes: Sequence[Change]) -> None:
                     f"{path[:end]!r} is put with it, and a work tree can't hold blobs below a blob", key=path
                 )
             end = path.find("/", end + 1)
-
-
-def _is_bare(folder: str) -> bool:
-    """Whether a folder is a repository itself, as git sees it."""
-    return os.path.lexists(f"{folder}/HEAD") and all(
-        os.path.isdir(f"{folder}/{name}") for name in ("objects", "refs")
-    )

@@ -6,12 +6,16 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Can, Info, Piece, Store
+from holdall.store import Can, Info, LeftOut, Piece, Store
+from holdall.stores.git.files import typed
+from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
 from holdall.stores.git.names import key_of, path_of
 
 if TYPE_CHECKING:
@@ -32,6 +36,17 @@ class Revision(NamedTuple):
     message: str
 
 
+class Everything(NamedTuple):
+    """What a commit holds."""
+
+    keys: list[str]
+    """Sorted."""
+    blobs: dict[str, bytes]
+    """By key."""
+    left: list[LeftOut]
+    """What can't be a blob, sorted."""
+
+
 class Known:
     """What was found out of a commit, which never changes."""
 
@@ -39,7 +54,7 @@ class Known:
         self.commit = commit
         self.root = root
         self.when: float | None = None
-        self.everything: tuple[list[str], dict[str, bytes]] | None = None
+        self.everything: Everything | None = None
 
 
 class GitRevision(Store):
@@ -65,9 +80,10 @@ class GitRevision(Store):
         if _known is None:
             commit = self._objects.resolve(revision)
             if commit is None:
-                raise InvalidArgumentError(f"{revision!r} names no commit of {self._repository.top!r}")
+                raise InvalidArgumentError(f"{revision!r} doesn't name a commit of {self._repository.top!r}")
             _known = Known(commit, self._objects.root(commit))
         self._known = _known
+        self._left = store._left  # pyright: ignore[reportPrivateUsage]
 
     @property
     def commit(self) -> str:
@@ -88,18 +104,27 @@ class GitRevision(Store):
             self._known.when = float(content[at + 1 : content.index(b"\n", at + 1)].split()[-2])
         return self._known.when
 
-    def _everything(self) -> tuple[list[str], dict[str, bytes]]:
-        """The keys, sorted, and the blob of each."""
+    def _everything(self) -> Everything:
         self._check_open()
         if self._known.everything is None:
             blobs: dict[str, bytes] = {}
+            paths: dict[str, bytes] = {}
+            left: list[LeftOut] = []
             fold = self._repository.fold
             for mode, path, oid in self._objects.walk(self._known.root):
-                key = key_of(path, fold) if mode[:3] == b"100" else None
-                # The spelling of our own hides a literal one.
-                if key is not None and (key not in blobs or os.fsencode(path_of(key, fold)) == path):
-                    blobs[key] = oid
-            self._known.everything = sorted(blobs), blobs
+                key = key_of(path, fold)
+                kind = kind_of(int(mode, 8), key)
+                if kind is None and key in blobs:
+                    # The spelling of our own hides a literal one.
+                    is_ours = os.fsencode(path_of(key, fold)) == path
+                    left.append(LeftOut(os.fsdecode(paths[key] if is_ours else path), DOUBLE))
+                    if not is_ours:
+                        continue
+                if kind is not None or key is None:
+                    left.append(LeftOut(key or os.fsdecode(path), kind or UNSPELLABLE))
+                    continue
+                blobs[key], paths[key] = oid, path
+            self._known.everything = Everything(sorted(blobs), blobs, sorted(left))
         return self._known.everything
 
     def _blob(self, key: str) -> bytes:
@@ -109,10 +134,11 @@ class GitRevision(Store):
         if found is not None and found[0][:3] == b"100":
             return found[1]
         # Another program may have spelled it in another way.
-        if path == key or (oid := self._everything()[1].get(key)) is None:
+        if path == key or (oid := self._everything().blobs.get(key)) is None:
             raise BlobNotFoundError(key=key)
         return oid
 
+    @typed("read")
     def get(self, key: str, default: Any = None) -> Any:
         if self._closed:
             raise self._closed_error()
@@ -125,6 +151,7 @@ class GitRevision(Store):
             return b"".join(self._objects.stream(oid))
         return self._objects.read(oid)
 
+    @typed("read")
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         oid = self._blob(key)
         info = self._described(key, oid)
@@ -134,22 +161,34 @@ class GitRevision(Store):
         pieces = self._objects.stream(oid)
         return info, pieces if (start, stop) == (0, info.size) else cut(pieces, start, stop)
 
+    @typed("read")
     def _info(self, key: str) -> Info:
         return self._described(key, self._blob(key))
 
     def _described(self, key: str, oid: bytes) -> Info:
         return Info(key, self._objects.size(oid), oid.hex(), self._modified())
 
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        blobs = self._everything()[1]
-        return (self._described(key, blobs[key]) for key in self._keys(prefix, after))
+    @typed("list")
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        everything = self._everything()
+        left = [each for each in everything.left if each.path.startswith(prefix) and each.path > after]
+        for each in left:
+            self._left.warn(each)
+        infos = (self._described(key, everything.blobs[key]) for key in self._keys(prefix, after))
+        return merge(infos, left, key=_place) if left else infos
 
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return (each for each in self._survey(prefix, after) if isinstance(each, Info))
+
+    @typed("list")
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        keys = self._everything()[0]
+        keys = self._everything().keys
         place = max(bisect_left(keys, prefix), bisect_right(keys, after))
-        while place < len(keys) and keys[place].startswith(prefix):
-            yield keys[place]
-            place += 1
+        return takewhile(lambda key: key.startswith(prefix), islice(keys, place, None))
+
+
+def _place(entry: Info | LeftOut) -> str:
+    return entry.path if isinstance(entry, LeftOut) else entry.key
 
 
 def read_log(printed: bytes) -> Iterator[Revision]:
@@ -157,5 +196,13 @@ def read_log(printed: bytes) -> Iterator[Revision]:
     fields = printed.decode(errors="replace").split("\0")
     for at in range(0, len(fields) - 5, 5):
         commit, author, email, seconds, message = fields[at : at + 5]
-        moment = datetime.fromtimestamp(int(seconds), UTC)
+        moment = _moment(int(seconds))
         yield Revision(commit.strip(), author, email, moment, message.strip())
+
+
+def _moment(seconds: int) -> datetime:
+    """A time, or the nearest one that Python has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return (datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC)

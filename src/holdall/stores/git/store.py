@@ -6,9 +6,7 @@ import errno
 import os
 import stat
 import threading
-from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
 from holdall.errors import (
@@ -19,16 +17,20 @@ from holdall.errors import (
     InvalidKeyError,
     KeyConflictError,
     StoreError,
+    StoreUnavailableError,
 )
 from holdall.ranges import CHUNK, span
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.git.checkout import converted_together
-from holdall.stores.git.files import failed
+from holdall.stores.git.creation import check_place, is_made, make
+from holdall.stores.git.files import failed, typed
+from holdall.stores.git.listing import Left, Listed, survey
 from holdall.stores.git.names import key_of, path_of
+from holdall.stores.git.program import Git
 from holdall.stores.git.repository import Moved, Repository
 from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
 from holdall.stores.git.worktree import Change, Draft
-from holdall.stores.nofollow import READ, has_link, open_file
+from holdall.stores.nofollow import READ, open_file
 
 if TYPE_CHECKING:
     from holdall.stores.git.index import Entry, Index
@@ -42,6 +44,8 @@ _GUESS = 1 << 16
 # A place in a stat_result is found sooner than a name.
 _INODE, _SIZE = stat.ST_INO, stat.ST_SIZE
 _SMALL = 1 << 20
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""What opening a file says where none is, but at most a folder, a link or a socket."""
 _GC = 1000
 _LONGEST = 2_000_000
 """Seconds; the system waits for 24 days at most."""
@@ -61,8 +65,10 @@ class GitStore(Store):
     commit, and take git's own locks, so that people may use git in the same work tree.
 
     Args:
-        path: The work tree. Where no repository is, one is made.
-        author: Who writes, such as `Ann <ann@example.org>`; by default whom git's configuration names.
+        path: The work tree. Where no repository is, the first put makes one; until then the store is empty.
+        author: Who writes, such as `Ann <ann@example.org>`; by default the person that git's configuration
+            names.
+        init: Whether a repository may be made inside the work tree of another one.
         durable: Whether a commit is on the disk when it is acknowledged (fsync).
         remote: A remote of the repository to keep up with, by its name; True is `origin`.
         pull_interval: After how many seconds a read fetches first; 0 is always, None never.
@@ -94,6 +100,7 @@ class GitStore(Store):
         pull_interval: float | None = 60.0,
         push: str | None = "background",
         timeout: float = 60.0,
+        init: bool = False,
     ) -> None:
         try:
             given = os.fspath(path)
@@ -116,22 +123,25 @@ class GitStore(Store):
         self._given = os.path.abspath(os.path.expanduser(given))
         self._author, self._durable, self._timeout = author, durable, timeout
         self._remote_given, self._pull_interval, self._push = remote, pull_interval, push
-        try:
-            self._repository = Repository(os.path.realpath(self._given), author, durable, timeout)
-        except OSError as error:
-            raise failed(error, "open the repository") from error
-        self._base = self._repository.top + "/"
-        self._index_path = self._repository.index_path
+        self._init = init
+        self._top = os.path.realpath(self._given)
+        self._base = self._top + "/"
         # Where it begins is by chance, so that many short processes tidy up now and then too.
         self._commits = int.from_bytes(os.urandom(2), "little") % _GC
         self._known: dict[bytes, Known] = {}
         self._local = threading.local()
+        self._left = Left(self._top)
         self._remote: Remote | None = None
-        if remote:
-            from holdall.stores.git.remote import Remote
-
-            name = "origin" if remote is True else remote
-            self._remote = Remote(self._repository, name, pull_interval, push, self._locked)
+        self._opening = threading.Lock()
+        self._opened_repository: Repository | None = None
+        self._index_path = ""
+        if self._found() is None:
+            check_place(self._top, init)
+            if remote:
+                raise InvalidArgumentError(
+                    f"{given!r} isn't a repository, and so has no remote: run `git clone`, or `git init` and "
+                    "`git remote add`"
+                )
 
     @classmethod
     def _from_uri(
@@ -144,6 +154,7 @@ class GitStore(Store):
         pull_interval: float = 60.0,
         push: str | None = "background",
         timeout: float = 60.0,
+        init: bool = False,
     ) -> GitStore:
         named = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         return cls(
@@ -154,6 +165,7 @@ class GitStore(Store):
             pull_interval=pull_interval,
             push=None if push in ("none", "") else push,
             timeout=timeout,
+            init=init,
         )
 
     def _settings(self) -> dict[str, object]:
@@ -165,7 +177,47 @@ class GitStore(Store):
             "pull_interval": self._pull_interval,
             "push": self._push,
             "timeout": self._timeout,
+            "init": self._init,
         }
+
+    # --- the repository -------------------------------------------------------------------------------
+
+    @typed("open the repository")
+    def _found(self) -> Repository | None:
+        """The repository, if there is one by now."""
+        if self._opened_repository is None and is_made(self._top):
+            with self._opening:
+                if self._opened_repository is None:
+                    self._open()
+        return self._opened_repository
+
+    def _open(self) -> None:
+        repository = Repository(self._top, self._author, self._durable, self._timeout)
+        if self._remote_given:
+            from holdall.stores.git.remote import Remote
+
+            name = "origin" if self._remote_given is True else self._remote_given
+            self._remote = Remote(repository, name, self._pull_interval, self._push, self._locked)
+        self._index_path = repository.index_path
+        self._opened_repository = repository
+
+    @property
+    def _repository(self) -> Repository:
+        """The repository; what asks for it is done only where there is one."""
+        repository = self._found()
+        if repository is None:
+            raise BlobNotFoundError
+        return repository
+
+    @typed("make a repository")
+    def _made(self) -> Repository:
+        """The repository, which is made if there is none."""
+        repository = self._found()
+        if repository is None:
+            check_place(self._top, self._init)
+            make(self._top, Git("/", self._timeout, self._durable), self._durable)
+            repository = self._repository
+        return repository
 
     # --- reading --------------------------------------------------------------------------------------
 
@@ -184,21 +236,24 @@ class GitStore(Store):
         return super().__getitem__(key) if data is None else data
 
     def _whole(self, key: str) -> bytes | None:
-        """The bytes of a blob that is small and as git knows it, the quick way; None tells nothing."""
+        """The bytes of a blob that is small and as git knows it, the quick way; None says nothing of it."""
         if self._closed:
             raise self._closed_error()
         if self._remote is not None:
             self._remote.before_read()
         # What is in the index is a valid key, and its file holds a whole blob: nothing else is looked at.
-        index = self._repository.latest
+        repository = self._opened_repository
+        if repository is None:
+            return None
+        index = repository.latest
         try:
             found = os.stat(self._index_path)
+            if index.signature != (found.st_mtime_ns, found[_INODE], found[_SIZE]):
+                index = repository.index()
         except OSError:
             return None
-        if index.signature != (found.st_mtime_ns, found[_INODE], found[_SIZE]):
-            index = self._repository.index()
         try:
-            path, _, _, _, _, size, _ = index.entries[key]
+            path, _, _, _, _, size, _, _ = index.entries[key]
         except (KeyError, TypeError):
             return None
         if not 0 < size < _SMALL:
@@ -209,12 +264,13 @@ class GitStore(Store):
         try:
             data = os.read(fd, size + 1)
         except OSError:
-            return None  # what it is, the long way tells
+            return None  # the long way reports it
         finally:
             os.close(fd)
         # A file of another length is one that a person edits, or that git is writing.
         return data if len(data) == size else None
 
+    @typed("read")
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         fd, info = self._opened(key)
         try:
@@ -227,16 +283,16 @@ class GitStore(Store):
                 fd = -1
                 return info, pieces
             return info, iter((os.pread(fd, stop - start, start),))
-        except OSError as error:
-            raise failed(error, "read") from error
         finally:
             if fd >= 0:
                 os.close(fd)
 
+    @typed("read")
     def _open_read(self, key: str) -> BinaryIO:
         fd, _ = self._opened(key)
         return super()._open_read(key) if fd < 0 else open(fd, "rb", buffering=_GUESS)
 
+    @typed("read")
     def _info(self, key: str) -> Info:
         self._fresh()
         entry = self._repository.index().entries.get(key)
@@ -249,10 +305,14 @@ class GitStore(Store):
             os.close(fd)
         return info
 
+    @typed("read")
     def exists(self, key: str) -> bool:
         key = self._checked(key)
         self._fresh()
-        entry = self._repository.index().entries.get(key)
+        repository = self._found()
+        if repository is None:
+            return False
+        entry = repository.index().entries.get(key)
         if entry is not None and self._stat(entry) is not None:
             return True
         return super().exists(key)
@@ -262,17 +322,8 @@ class GitStore(Store):
             self._remote.before_read()
 
     def _stat(self, entry: Entry) -> os.stat_result | None:
-        path = self._base + entry.path
-        folder = path.rfind("/")
-        try:
-            if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
-                return None
-            found = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise failed(error, "read") from error
-        return found if stat.S_ISREG(found.st_mode) else None
+        found = self._repository.tree.look(entry.path)
+        return found if found is not None and stat.S_ISREG(found.st_mode) else None
 
     def _opened(self, key: str) -> tuple[int, Info]:
         """The open file of a blob; -1 where a sparse checkout leaves it out."""
@@ -288,11 +339,8 @@ class GitStore(Store):
                 os.close(fd)
         elif not repository.pending():
             raise BlobNotFoundError(key=key)
-        # Somebody is at it, was killed at it, or has edited the file: the lock tells which.
-        if getattr(self._local, "locked", False):
-            return self._dirty(key)
-        with self._locked():
-            return self._dirty(key)
+        # A writer is at it or was killed at it, or a person edits the file: the lock shows which.
+        return self._locked(lambda: self._dirty(key))
 
     def _index(self) -> Index:
         repository = self._repository
@@ -302,14 +350,19 @@ class GitStore(Store):
             index = repository.index()
         return index
 
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        with self._repository.locked():
+    def _locked(self, act: Callable[[], T]) -> T:
+        """Call a function under the lock, which this thread may hold already."""
+        if getattr(self._local, "locked", False):
+            return act()
+
+        def work() -> T:
             self._local.locked = True
             try:
-                yield
+                return act()
             finally:
                 self._local.locked = False
+
+        return self._repository.locked(work)
 
     def _dirty(self, key: str) -> tuple[int, Info]:
         while True:
@@ -318,7 +371,7 @@ class GitStore(Store):
                 raise BlobNotFoundError(key=key)
             fd = open_file(self._base + entry.path, READ)
             found = os.fstat(fd) if fd >= 0 else None
-            if fd < 0 and -fd not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if fd < 0 and -fd not in _ABSENT:
                 raise failed(OSError(-fd, os.strerror(-fd)), "read")
             if found is not None and entry.is_clean(found) and stat.S_ISREG(found.st_mode):
                 return fd, self._described(key, entry, found)
@@ -330,8 +383,15 @@ class GitStore(Store):
                 os.close(fd)
             if entry.skip:
                 return -1, self.at("HEAD")._info(key)  # pyright: ignore[reportPrivateUsage]
-            if not waited:
-                raise BlobNotFoundError(key=key)
+            if waited:
+                continue
+            if entry.unmerged:
+                raise StoreUnavailableError(
+                    "a merge or the like has a conflict there and left no file: resolve it, and `git add` or "
+                    "`git rm` it",
+                    key=key,
+                )
+            raise BlobNotFoundError(key=key)
 
     @staticmethod
     def _described(key: str, entry: Entry, found: os.stat_result) -> Info:
@@ -343,39 +403,46 @@ class GitStore(Store):
 
     # --- listing --------------------------------------------------------------------------------------
 
-    def _listed(self, prefix: str, after: str) -> Iterator[tuple[str, Entry, os.stat_result]]:
+    def _listed(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
         self._fresh()
-        repository = self._repository
-        if repository.pending():
-            with self._locked():
-                index = repository.index()
-        else:
-            index = self._index()
-        keys = index.keys
-        place = max(bisect_left(keys, prefix), bisect_right(keys, after))
-        while place < len(keys) and (key := keys[place]).startswith(prefix):
-            entry = index.entries[key]
-            found = self._stat(entry)
-            if found is not None:
-                yield key, entry, found
-            elif entry.skip:
-                yield key, entry, os.stat(self._base)
-            elif repository.wait_for_git() and (found := self._stat(entry)) is not None:
-                yield key, entry, found
-            place += 1
+        repository = self._found()
+        none = True
+        if repository is not None:
+            index = self._locked(repository.index) if repository.pending() else self._index()
+            for each in survey(repository, index, prefix, after, self._left):
+                none = False
+                yield each
+        if none and not after:
+            self._left.warn_of_untracked(None if repository is None else repository.git, prefix)
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        try:
+            for each in self._listed(prefix, after):
+                if isinstance(each, LeftOut):
+                    yield each
+                    continue
+                key, entry, found = each
+                if found is not None and entry.is_clean(found):
+                    yield self._described(key, entry, found)
+                    continue
+                try:
+                    info = self._info(key)
+                except BlobNotFoundError:
+                    continue  # deleted meanwhile
+                yield info
+        except OSError as error:
+            raise failed(error, "list") from error
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        for key, entry, found in self._listed(prefix, after):
-            if entry.is_clean(found):
-                yield self._described(key, entry, found)
-                continue
-            try:
-                yield self._info(key)
-            except BlobNotFoundError:
-                continue  # deleted meanwhile
+        return (each for each in self._survey(prefix, after) if isinstance(each, Info))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return (key for key, _, _ in self._listed(prefix, after))
+        try:
+            for each in self._listed(prefix, after):
+                if not isinstance(each, LeftOut):
+                    yield each[0]
+        except OSError as error:
+            raise failed(error, "list") from error
 
     # --- writing --------------------------------------------------------------------------------------
 
@@ -423,6 +490,7 @@ class GitStore(Store):
     def _clear(self) -> None:
         self._delete_many(list(self._keys("", "")))
 
+    @typed("write")
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         while True:
             info, pieces = self._read(source, 0, None)
@@ -441,26 +509,34 @@ class GitStore(Store):
         entry = self._repository.index().entries.get(key)
         return path_of(key, self._repository.fold) if entry is None else entry.path
 
+    @typed("write")
     def _draft(self, key: str, body: Body) -> Draft:
-        self._repository.configuration.learn()
-        entry, path = self._repository.index().entries.get(key), self._path_of(key)
-        if entry is None and self._repository.configuration.is_ignored(path):
+        repository = self._made()
+        repository.learn()
+        entry, path = repository.index().entries.get(key), self._path_of(key)
+        if entry is None and repository.configuration.is_ignored(path):
             raise InvalidKeyError(
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
                 "`git add --force` it"
             )
-        return self._repository.draft(body, path)
+        return repository.draft(body, path)
 
+    @typed("write")
     def _commit(
         self, steps: Sequence[tuple[str, Draft | None, Expect]], message: str | None = None
     ) -> list[Info]:
         """Put and delete, in one commit; what was put, and for what was deleted what it was."""
-        repository = self._repository
-        repository.configuration.learn()
+        repository = self._found()
+        if repository is None:
+            # Nothing is there to be deleted; what is put has made the repository.
+            for key, _, expect in steps:
+                if isinstance(expect, str):
+                    raise ConcurrencyError(key=key, expected=expect)
+            return []
+        repository.learn()
         while True:
             try:
-                with self._locked():
-                    infos, made = self._try(steps, message)
+                infos, made = self._locked(lambda: self._try(steps, message))
                 break
             except Moved:
                 continue
@@ -483,6 +559,11 @@ class GitStore(Store):
         told: list[Info] = []
         for key, draft, expect in steps:
             entry = index.entries.get(key)
+            if entry is not None and entry.unmerged:
+                raise KeyConflictError(
+                    "a merge or the like has a conflict there: resolve it, and `git add` or `git rm` it",
+                    key=key,
+                )
             now = None if entry is None else self._now(key)
             if now is None and expect is not ANY and expect is not ABSENT:
                 raise ConcurrencyError(key=key, expected=expect)
@@ -500,7 +581,7 @@ class GitStore(Store):
                 continue
             path = path_of(key, repository.fold) if entry is None else entry.path
             if entry is None and index.find(os.fsencode(path)) >= 0:
-                raise KeyConflictError("git tracks a link, a submodule or an unfinished merge there", key=key)
+                raise KeyConflictError("git tracks a symbolic link or a submodule there", key=key)
             if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
                 told.append(now)
                 continue
@@ -535,9 +616,14 @@ class GitStore(Store):
         if found is None or not entry.is_clean(found) or found.st_size != draft.size:
             return False
         if draft.raw != draft.oid:
-            with open(self._base + entry.path, "rb") as file:
-                if repository.objects.hash_file(file.fileno(), found.st_size) != draft.raw:
+            fd = open_file(self._base + entry.path, READ)
+            if fd < 0:
+                return False
+            try:
+                if repository.objects.hash_file(fd, found.st_size) != draft.raw:
                     return False
+            finally:
+                os.close(fd)
         head = repository.refs.head().commit
         if head is None:
             return False
@@ -546,6 +632,7 @@ class GitStore(Store):
 
     # --- the past -------------------------------------------------------------------------------------
 
+    @typed("read")
     def at(self, revision: str) -> GitRevision:
         """The store as it was at a revision, to be read.
 
@@ -560,16 +647,18 @@ class GitStore(Store):
         if not isinstance(revision, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"a revision is a str, not {type(revision).__name__}")
         self._fresh()
-        commit = self._repository.objects.resolve(revision)
-        if commit is None:
-            raise InvalidArgumentError(f"{revision!r} names no commit of {self._repository.top!r}")
+        repository = self._found()
+        commit = None if repository is None else repository.objects.resolve(revision)
+        if repository is None or commit is None:
+            raise InvalidArgumentError(f"{revision!r} doesn't name a commit of {self._top!r}")
         known = self._known.get(commit)
         if known is None:
             if len(self._known) >= 16:
                 self._known.clear()
-            known = self._known[commit] = Known(commit, self._repository.objects.root(commit))
+            known = self._known[commit] = Known(commit, repository.objects.root(commit))
         return GitRevision(self, revision, _known=known)
 
+    @typed("read")
     def history(self, key: str | None = None, *, limit: int | None = None) -> list[Revision]:
         """The commits that changed a key, the newest first; without a key, all of them.
 
@@ -591,12 +680,15 @@ class GitStore(Store):
         ]
         if limit is not None:
             arguments.append(f"--max-count={limit}")
-        repository = self._repository
         if self._closed:
             raise self._closed_error()
-        self._fresh()
         if key is not None:
             key = self._checked(key)
+        self._fresh()
+        repository = self._found()
+        if repository is None:
+            return []
+        if key is not None:
             entry = repository.index().entries.get(key)
             path = path_of(key, repository.fold) if entry is None else entry.path
             arguments += ["--", f":(top,literal){path}"]
@@ -604,6 +696,7 @@ class GitStore(Store):
             return []
         return list(read_log(repository.git.run(*arguments)))
 
+    @typed("write")
     def revert(self, key: str, revision: str) -> Info | None:
         """Let a key be what it was at a revision, by a new commit; None where it was absent.
 
@@ -640,6 +733,7 @@ class GitStore(Store):
 
     # --- remotes --------------------------------------------------------------------------------------
 
+    @typed("sync")
     def sync(self, *, prefer: str | None = None) -> None:
         """Fetch, take over what is new there, and push what is new here.
 
@@ -665,7 +759,8 @@ class GitStore(Store):
             if self._remote is not None:
                 self._remote.close()
         finally:
-            self._repository.close()
+            if self._opened_repository is not None:
+                self._opened_repository.close()
 
 
 def _message(said: Sequence[str]) -> str:

@@ -1,19 +1,28 @@
-"""The files of a work tree, and what is to become of them."""
+"""The files of a work tree, and what is to become of them.
+
+Every folder on the way to a file is opened by itself, and none through a symbolic link; what is looked at,
+moved or removed is a name in the open folder. So a folder that becomes a link meanwhile leads nothing out.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from holdall.errors import KeyConflictError
 from holdall.stores.git.index import Index
 
-__all__ = ["Change", "Draft", "WorkTree", "is_placed", "remove_empty"]
+__all__ = ["Change", "Draft", "WorkTree"]
 
 _FILE = 0o100644
+_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Where the system has it, a folder whose names may not be listed can be gone through all the same.
+_PASSED = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What the system says where nothing is, or where a file or a link is in place of a folder."""
 
 
 class Draft(NamedTuple):
@@ -27,6 +36,8 @@ class Draft(NamedTuple):
     size: int
     stamp: int
     inode: int
+    bits: int = 0o644
+    """The permissions that its file will have."""
 
 
 class Change(NamedTuple):
@@ -38,7 +49,7 @@ class Change(NamedTuple):
 
 
 class WorkTree:
-    """Makes room for files in a work tree.
+    """Looks at the files of a work tree, and changes them.
 
     Args:
         top: The folder.
@@ -46,6 +57,88 @@ class WorkTree:
 
     def __init__(self, top: str) -> None:
         self._top = top
+
+    # --- folders --------------------------------------------------------------------------------------
+
+    def open_folder(self, path: str, make: bool = False) -> int:
+        """Open a folder, for `dir_fd`; the caller closes it.
+
+        Args:
+            path: In the work tree; empty for the work tree itself.
+            make: Whether it is made where it isn't there.
+
+        Raises:
+            OSError: It isn't there, or a file or a symbolic link is in the way.
+            KeyConflictError: The same, if it is to be made.
+        """
+        fd = os.open(self._top, _PASSED)
+        try:
+            done = 0
+            for name in path.split("/") if path else ():
+                done += len(name) + 1
+                below = self._enter(fd, name, path[: done - 1], make)
+                fd, above = below, fd
+                os.close(above)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _enter(self, fd: int, name: str, path: str, make: bool) -> int:
+        while True:
+            try:
+                return os.open(name, _PASSED, dir_fd=fd)
+            except FileNotFoundError:
+                if not make:
+                    raise
+            except OSError as error:
+                if not make or error.errno not in _ABSENT:
+                    raise
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISLNK(found.st_mode):
+                    raise KeyConflictError(
+                        f"{path!r} is a symbolic link, and links aren't followed"
+                    ) from error
+                raise KeyConflictError(
+                    f"{path!r} is a file, and a work tree can't hold both it and blobs below it"
+                ) from error
+            try:
+                os.mkdir(name, dir_fd=fd)
+            except FileExistsError:
+                continue  # another process was faster
+
+    def look(self, path: str) -> os.stat_result | None:
+        """What lies at a path; None for nothing."""
+        if "/" not in path:
+            return _look(f"{self._top}/{path}", None)
+        folder, _, name = path.rpartition("/")
+        return self.look_many(folder, (name,))[0]
+
+    def look_many(self, folder: str, names: Sequence[str]) -> list[os.stat_result | None]:
+        """What lies at some names in a folder; None for nothing."""
+        try:
+            fd = self.open_folder(folder)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return [None] * len(names)
+            raise
+        try:
+            return [_look(name, fd) for name in names]
+        finally:
+            os.close(fd)
+
+    def is_linked(self, path: str) -> bool:
+        """Whether a path, or a folder on the way to it, is a symbolic link."""
+        end = path.find("/")
+        while end > 0:
+            found = self.look(path[:end])
+            if found is None or not stat.S_ISDIR(found.st_mode):
+                return found is not None and stat.S_ISLNK(found.st_mode)
+            end = path.find("/", end + 1)
+        found = self.look(path)
+        return found is not None and stat.S_ISLNK(found.st_mode)
+
+    # --- room -----------------------------------------------------------------------------------------
 
     def make_room(self, index: Index, path: bytes, gone: Mapping[bytes, object]) -> None:
         """Make the folder of a file.
@@ -59,86 +152,147 @@ class WorkTree:
             KeyConflictError: Something is in the way that git doesn't track, or that is no file.
         """
         index.check_room(path, gone)
-        name = os.fsdecode(path)
-        where = f"{self._top}/{name}"
-        if any(name.startswith(os.fsdecode(other) + "/") for other in gone):
+        text = os.fsdecode(path)
+        if any(text.startswith(os.fsdecode(other) + "/") for other in gone):
             return
-        self.make_folder(where[: where.rindex("/")])
-        if index.find(path) < 0:
-            self._check_inside(name)
+        folder, _, name = text.rpartition("/")
+        fd = self.open_folder(folder, make=True)
         try:
-            found = os.lstat(where)
-        except FileNotFoundError:
-            return
-        if stat.S_ISDIR(found.st_mode):
-            if any(other.startswith(path + b"/") for other in gone):
+            if index.find(path) < 0:
+                self._check_inside(text)
+            found = _look(name, fd)
+            if found is None:
                 return
-            try:
-                remove_empty(where)
-            except OSError:
-                raise KeyConflictError(f"{name!r} is a folder with files that git doesn't track") from None
-        elif not stat.S_ISREG(found.st_mode):
-            raise KeyConflictError(f"{name!r} is a symbolic link or the like, which is not replaced")
-        elif index.find(path) < 0:
-            raise KeyConflictError(
-                f"{name!r} is a file that git doesn't track: `git add` it, or move it away"
-            )
-
-    def make_folder(self, folder: str) -> None:
-        """Make a folder of the work tree, and those above it, none through a symbolic link."""
-        path = self._top
-        for name in folder[len(self._top) + 1 :].split("/"):
-            if not name:
-                continue
-            path = f"{path}/{name}"
-            try:
-                found = os.lstat(path)
-            except FileNotFoundError:
-                os.mkdir(path)
-                continue
-            if stat.S_ISLNK(found.st_mode):
-                raise KeyConflictError(f"{path!r} is a symbolic link, and links are not followed")
-            if not stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(found.st_mode):
+                if any(other.startswith(path + b"/") for other in gone):
+                    return
+                try:
+                    _remove_empty(name, fd)
+                except OSError:
+                    raise KeyConflictError(
+                        f"{text!r} is a folder with files that git doesn't track: move it away"
+                    ) from None
+            elif not stat.S_ISREG(found.st_mode):
                 raise KeyConflictError(
-                    f"{path!r} is a file, and a work tree can't hold both it and blobs below"
+                    f"{text!r} is a symbolic link or a special file, which isn't replaced: move it away"
                 )
+            elif index.find(path) < 0:
+                raise KeyConflictError(
+                    f"{text!r} is a file that git doesn't track: `git add` it, or move it away"
+                )
+        finally:
+            os.close(fd)
 
-    def _check_inside(self, name: str) -> None:
+    def _check_inside(self, path: str) -> None:
         """Refuse a path in another repository, of which git would track nothing here."""
-        end = name.find("/")
+        end = path.find("/")
         while end > 0:
-            folder = f"{self._top}/{name[:end]}"
-            if os.path.lexists(f"{folder}/.git"):
-                raise KeyConflictError(f"{folder!r} is a repository of its own: open a GitStore there")
-            end = name.find("/", end + 1)
+            if os.path.lexists(f"{self._top}/{path[:end]}/.git"):
+                raise KeyConflictError(f"{path[:end]!r} is a repository of its own: open a GitStore there")
+            end = path.find("/", end + 1)
 
-    def tidy(self, folder: str) -> None:
-        """Remove a folder, and those above it, while they are empty."""
-        while len(folder) > len(self._top):
+    # --- files ----------------------------------------------------------------------------------------
+
+    def place(self, change: Change, draft: Draft) -> os.stat_result:
+        """Move a draft to its place, with the permissions of the file that was there; what lies there then.
+        It may be there already.
+        """
+        folder, _, name = change.path.rpartition("/")
+        fd = self.open_folder(folder, make=True)
+        try:
+            there = _look(name, fd)
+            if there is not None and _is_draft(there, draft):
+                return there
+            bits = draft.bits | (draft.bits & 0o444) >> 2 if change.mode & 0o111 else draft.bits
+            if there is not None and stat.S_ISREG(there.st_mode):
+                bits = stat.S_IMODE(there.st_mode) & 0o777
+                if change.mode & 0o111 and not bits & 0o111:
+                    bits |= (bits & 0o444) >> 2
+            os.chmod(draft.path, bits)
             try:
-                os.rmdir(folder)
+                os.rename(draft.path, name, dst_dir_fd=fd)
+            except IsADirectoryError:
+                _remove_empty(name, fd)
+                os.rename(draft.path, name, dst_dir_fd=fd)
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        finally:
+            os.close(fd)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, and the folders that it leaves empty. It may be gone already, with its folder."""
+        folder, _, name = path.rpartition("/")
+        try:
+            fd = self.open_folder(folder)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return  # what is in the way is no part of the work tree
+            raise
+        try:
+            os.unlink(name, dir_fd=fd)
+        except (FileNotFoundError, IsADirectoryError):
+            return
+        finally:
+            os.close(fd)
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            try:
+                fd = self.open_folder(folder)
             except OSError:
                 return
-            folder = folder[: folder.rindex("/")]
+            try:
+                os.rmdir(name, dir_fd=fd)
+            except OSError:
+                return
+            finally:
+                os.close(fd)
+
+    def is_placed(self, path: str, draft: Draft) -> bool:
+        """Whether a draft has moved to a place."""
+        found = self.look(path)
+        return found is not None and _is_draft(found, draft)
+
+    def sync(self, folder: str) -> None:
+        """Have the names in a folder on the disk."""
+        try:
+            fd = self.open_folder(folder)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return  # it went with its last blob
+            raise
+        try:
+            # What was opened to be gone through can't be synced.
+            listed = os.open(".", _LISTED, dir_fd=fd)
+            try:
+                os.fsync(listed)
+            finally:
+                os.close(listed)
+        finally:
+            os.close(fd)
 
 
-def is_placed(path: str, draft: Draft) -> bool:
-    """Whether a draft has moved to a place."""
+def _look(name: str, fd: int | None) -> os.stat_result | None:
     try:
-        found = os.lstat(path)
-    except OSError:
-        return False
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+
+
+def _is_draft(found: os.stat_result, draft: Draft) -> bool:
     return found.st_ino == draft.inode and found.st_mtime_ns == draft.stamp
 
 
-def remove_empty(folder: str) -> None:
+def _remove_empty(name: str, above: int) -> None:
     """Remove a folder in which there are no files.
 
     Raises:
         OSError: There are, or it is a link.
     """
-    if os.path.islink(folder):
-        raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", folder)
-    for name in os.listdir(folder):
-        remove_empty(f"{folder}/{name}")
-    os.rmdir(folder)
+    fd = os.open(name, _LISTED, dir_fd=above)
+    try:
+        for inner in os.listdir(fd):
+            _remove_empty(inner, fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=above)

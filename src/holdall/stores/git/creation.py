@@ -1,0 +1,141 @@
+"""Where a repository is, and how a new one is made: under another name, and moved to its place whole."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+
+from holdall.errors import StoreUnavailableError
+from holdall.stores.git.program import Git
+from holdall.stores.spelling import PRIVATE
+
+__all__ = ["check_place", "is_made", "make"]
+
+_log = logging.getLogger("holdall")
+
+_NEW = f"{PRIVATE}init-"
+"""How the folders begin in which a repository is made."""
+
+
+def is_made(folder: str) -> bool:
+    """Whether a folder is a work tree of git, as far as its names say.
+
+    What `git init` has begun, and was killed at, doesn't count: it has no HEAD, or neither objects nor refs.
+    """
+    place = f"{folder}/.git"
+    try:
+        found = os.stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return os.path.islink(place)  # one that leads nowhere is git's to speak of
+    if not stat.S_ISDIR(found.st_mode):
+        return True  # a file that says where the repository is
+    return _is_repository(place) or not _is_begun(place)
+
+
+def _is_repository(folder: str) -> bool:
+    """Whether a folder is a repository itself, as git sees it."""
+    return os.path.lexists(f"{folder}/HEAD") and all(
+        os.path.isdir(f"{folder}/{name}") for name in ("objects", "refs")
+    )
+
+
+def _is_begun(folder: str) -> bool:
+    """Whether a folder holds only what `git init` makes first: no object, no ref, no index."""
+    for name in ("index", "packed-refs", "logs", "worktrees", "modules", "shallow", "commondir", "holdall"):
+        if os.path.lexists(f"{folder}/{name}"):
+            return False
+    return not any(files for name in ("objects", "refs") for _, _, files in os.walk(f"{folder}/{name}"))
+
+
+def check_place(folder: str, inside: bool) -> None:
+    """Refuse a folder that isn't a work tree and in which no repository should be made.
+
+    Args:
+        folder: An absolute path.
+        inside: Whether it may lie in the work tree of another repository.
+
+    Raises:
+        StoreUnavailableError: It can't be made there.
+    """
+    if _is_repository(folder):
+        raise StoreUnavailableError(
+            f"{folder!r} lacks a work tree: it is a bare repository, or the inside of one; open a clone of "
+            "it, with remote=True to keep up with it"
+        )
+    for above in _above(folder):
+        if os.path.lexists(above) and not os.path.isdir(above):
+            raise StoreUnavailableError(f"{above!r} is a file, and no repository can be made at {folder!r}")
+    if inside:
+        return
+    for above in _above(folder):
+        if above != folder and (
+            (os.path.lexists(f"{above}/.git") and is_made(above)) or _is_repository(above)
+        ):
+            raise StoreUnavailableError(
+                f"{folder!r} isn't a repository, and lies in {above!r}, which is one: open a GitStore there, "
+                f"with a prefix for this folder, or make a repository in the other by init=True"
+            )
+
+
+def _above(folder: str) -> Iterator[str]:
+    """A folder, and those above it."""
+    while True:
+        yield folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return
+        folder = parent
+
+
+def make(folder: str, git: Git, durable: bool) -> None:
+    """Make a repository, unless another process is faster; both find the same one then.
+
+    Args:
+        folder: The work tree; its folder is made as well.
+        git: Runs git.
+        durable: Whether it is on the disk when this returns.
+
+    Raises:
+        StoreUnavailableError: It can't be made; nothing of it is left.
+        OSError: The same.
+    """
+    is_new = not os.path.lexists(folder)
+    os.makedirs(folder, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if is_made(folder):
+            return
+        # Whoever made these had the lock, and was killed.
+        for name in os.listdir(folder):
+            if name.startswith(_NEW):
+                shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+        if os.path.lexists(f"{folder}/.git"):
+            _log.info("a `git init` in %r was ended half-way, and is finished", folder)
+            git.run("init", "--quiet", "--", folder)
+            return
+        place = f"{folder}/{_NEW}{os.urandom(4).hex()}"
+        os.mkdir(place, 0o700)
+        git.run("init", "--quiet", "--", place)
+        os.rename(f"{place}/.git", f"{folder}/.git")
+        if durable:
+            os.fsync(fd)
+    except BaseException:
+        if is_new and os.path.isdir(folder) and not is_made(folder):
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                os.rmdir(folder)
+            except OSError as error:
+                _log.debug("%r stays: %s", folder, error)
+        raise
+    finally:
+        try:
+            if place:
+                shutil.rmtree(place, ignore_errors=True)
+        finally:
+            os.close(fd)

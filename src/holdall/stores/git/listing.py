@@ -1,0 +1,150 @@
+"""Listing a work tree: what git tracks, beside what lies in the files' places."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from heapq import merge
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias
+
+from holdall.store import LeftOut
+from holdall.stores.git.index import LINK
+from holdall.stores.git.program import Git
+
+if TYPE_CHECKING:
+    from holdall.stores.git.index import Entry, Index
+    from holdall.stores.git.repository import Repository
+
+__all__ = ["Left", "Listed", "survey"]
+
+_log = logging.getLogger("holdall")
+
+_BATCH = 64
+_MANY = 10_000
+Listed: TypeAlias = "tuple[str, Entry, os.stat_result | None]"
+"""A key, what git tracks there, and what lies there; None where a sparse checkout leaves it out."""
+
+_KINDS = {
+    stat.S_IFLNK: LINK,
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFDIR: "folder where git tracks a file",
+}
+
+
+def survey(
+    repository: Repository, index: Index, prefix: str, after: str, left: Left
+) -> Iterator[Listed | LeftOut]:
+    """The blobs of a work tree, and what is left out of a listing, in the order of the keys.
+
+    Args:
+        repository: The repository.
+        index: What git tracks.
+        prefix: How the keys begin.
+        after: The last key that isn't to be listed.
+        left: Warns of what is left out.
+    """
+    found = _each(repository, index, prefix, after)
+    others = [
+        each for each in index.left if each.path.startswith(prefix) and (not after or each.path > after)
+    ]
+    if others:
+        found = merge(found, others, key=_place)
+    for each in found:
+        if isinstance(each, LeftOut):
+            left.warn(each)
+        yield each
+
+
+def _place(each: Listed | LeftOut) -> str:
+    return each[0]
+
+
+def _each(repository: Repository, index: Index, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
+    keys = index.keys
+    place = max(bisect_left(keys, prefix), bisect_right(keys, after))
+    while place < len(keys):
+        batch = [key for key in keys[place : place + _BATCH] if key.startswith(prefix)]
+        if not batch:
+            return
+        place += _BATCH
+        entries = [index.entries[key] for key in batch]
+        looked: list[os.stat_result | None] = []
+        for folder, inner in groupby(entries, lambda entry: entry.path.rpartition("/")[0]):
+            names = [entry.path[len(folder) + 1 if folder else 0 :] for entry in inner]
+            looked += repository.tree.look_many(folder, names)
+        for key, entry, found in zip(batch, entries, looked, strict=True):
+            if found is None and not entry.skip and repository.wait_for_git():
+                found = repository.tree.look(entry.path)
+            if found is not None and stat.S_ISREG(found.st_mode):
+                yield key, entry, found
+            elif found is not None:
+                yield LeftOut(key, _KINDS.get(stat.S_IFMT(found.st_mode), "device"))
+            elif entry.skip:
+                yield key, entry, None
+            elif entry.unmerged:
+                yield LeftOut(key, "conflict that isn't resolved")
+            elif repository.tree.is_linked(entry.path):
+                yield LeftOut(key, LINK)
+
+
+class Left:
+    """Warns of what listings leave out, once for each kind.
+
+    Args:
+        top: The work tree.
+    """
+
+    def __init__(self, top: str) -> None:
+        self._top = top
+        self._kinds: set[str] = set()
+
+    def warn(self, left: LeftOut) -> None:
+        """Warn of something, if it is the first of its kind."""
+        if left.kind not in self._kinds:
+            self._kinds.add(left.kind)
+            _log.warning(
+                "%s: %r isn't listed, since it can't be a blob: it is a %s (each kind is warned of once)",
+                self._top,
+                left.path,
+                left.kind,
+            )
+
+    def warn_of_untracked(self, git: Git | None, prefix: str) -> None:
+        """Warn, once, if nothing is listed though there are files that git doesn't track.
+
+        Args:
+            git: Runs git in the work tree; None where there is no repository.
+            prefix: How the keys would begin.
+        """
+        if "untracked" in self._kinds:
+            return
+        folder = f"{self._top}/{prefix.rpartition('/')[0]}"
+        count = _count_files(folder, 1 if git else _MANY)
+        if not count:
+            return
+        self._kinds.add("untracked")
+        if git is not None:
+            code, printed, _ = git.call(
+                "ls-files", "--others", "--exclude-standard", "-z", "--", f":(literal){folder}"
+            )
+            count = printed.count(b"\0") if code == 0 else 0
+        if count:
+            how = "git doesn't track: `git add` makes blobs of them" if git else "aren't in a git repository"
+            _log.warning("%s: nothing is listed, but %d files are there that %s", self._top, count, how)
+
+
+def _count_files(folder: str, most: int) -> int:
+    """How many files are in a folder and below, but for those of git; it counts up to a number."""
+    count = 0
+    for _, folders, names in os.walk(folder):
+        if ".git" in folders:
+            folders.remove(".git")
+        count += len(names)
+        if count >= most:
+            return most
+    return count
