@@ -28,7 +28,8 @@ class GitBlobDict(BlobDict):
     is the first, -1 the last), a datetime (the last version before it), or a timedelta (that long ago).
 
     Args:
-        path: The folder of the work tree; None is the current one. What is no repository yet becomes one.
+        path: The folder of the work tree; None is the current one. Where no repository is, the first put makes
+            one.
         user_name: The author's name; None is as git is configured.
         user_email: The author's address, which goes with the name.
         use_remote: Whether it syncs with the remote.
@@ -72,7 +73,8 @@ class GitBlobDict(BlobDict):
         self._owned = self._git = git
 
     def create(self) -> None:
-        """The repository is made when the dict is; it is there."""
+        """Make the repository, if it isn't there."""
+        self._git._made()  # pyright: ignore[reportPrivateUsage]
 
     def __getitem__(self, key: str | tuple[str, Version], /) -> BytesBlob:
         if not isinstance(key, tuple):
