@@ -28,8 +28,8 @@ class GitBlobDict(BlobDict):
     is the first, -1 the last), a datetime (the last version before it), or a timedelta (that long ago).
 
     Args:
-        path: The folder of the work tree; None is the current one. Where no repository is, the first put makes
-            one.
+        path: The folder of the work tree; None is the current one. Where no repository is, the first put
+            makes one.
         user_name: The author's name; None is as git is configured.
         user_email: The author's address, which goes with the name.
         use_remote: Whether it syncs with the remote.
