@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
@@ -62,9 +61,8 @@ class NotifyingStore(Transparent):
     def __init__(self, store: Store, *callbacks: Callback) -> None:
         super().__init__(store)
         self._given = callbacks
-        # Replaced, never changed, so that it can be walked while others subscribe.
-        self._subscriptions = tuple([_Subscription(callback) for callback in callbacks])
-        self._lock = threading.Lock()
+        # In order. Each change of it, and a copy to be walked, is one step for all threads.
+        self._subscriptions = dict.fromkeys([_Subscription(callback) for callback in callbacks])
 
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "callbacks": self._given}
@@ -94,18 +92,16 @@ class NotifyingStore(Transparent):
         ['a']
         """
         subscription = _Subscription(callback)
-        with self._lock:
-            self._subscriptions += (subscription,)
+        self._subscriptions[subscription] = None
 
         def unsubscribe() -> None:
-            with self._lock:
-                self._subscriptions = tuple([one for one in self._subscriptions if one is not subscription])
+            self._subscriptions.pop(subscription, None)
 
         return unsubscribe
 
     def _tell(self, kind: Literal["put", "delete"], key: str, info: Info | None = None) -> None:
         change = Change(kind, key, info)
-        for subscription in self._subscriptions:
+        for subscription in tuple(self._subscriptions):
             try:
                 subscription.callback(change)
             except Exception:  # noqa: BLE001 - the change is made, whatever they do

@@ -9,16 +9,18 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError, UnsupportedOperation
+from holdall.errors import ConcurrencyError, InvalidArgumentError, InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key, glob_prefix, matcher, past
-from holdall.layers.layer import Layer
+from holdall.layers.layer import Layer, place_of
 from holdall.store import (
+    ANY,
     PLAIN,
     Attributes,
     Body,
     Can,
     Expect,
     Info,
+    LeftOut,
     Piece,
     Store,
     _named,  # pyright: ignore[reportPrivateUsage]
@@ -48,9 +50,12 @@ class RoutedStore(Layer):
     Listings merge those of the stores in order, and ask only stores that can hold what is asked for. What a
     store holds beside the keys that are routed to it is neither shown nor touched.
 
-    It can what all of the stores can. A copy from one store to another is streamed, so that COPY is there
-    only where all routes lead to one store. Many at once go to store after store: each store's part is as
-    atomic as the store makes it, the whole is not.
+    It can do what all of the stores can. A copy from one store to another is streamed, so that COPY is there
+    only where all routes lead to one store. A move from one store to another is a copy and then a delete:
+    killed in between, it leaves both. A blob keeps its time to live where both stores keep one with each
+    blob; one that only the other can't keep is refused. Where a layer (`ExpiringStore`) counts the age, the
+    blob lives by the rule of the store that it goes to. Many at once go to store after store: each store's
+    part is as atomic as the store makes it, the whole is not.
 
     Args:
         routes: Routes with their stores, in order. One store may have several routes.
@@ -162,6 +167,12 @@ class RoutedStore(Layer):
 
     # --- listing ---
 
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        store = self._only(prefix)
+        if store is not None:
+            return store._survey(prefix, after)
+        return self._merged(prefix, lambda store, part: store._survey(part, after), after, place_of)
+
     def _candidates(self, prefix: str) -> tuple[list[_Route], bool]:
         """The routes that keys of this prefix may take, and whether each of these keys has one."""
         candidates: list[_Route] = []
@@ -257,16 +268,41 @@ class RoutedStore(Layer):
         return sum(store._delete_many(part) for store, part in self._grouped(keys, str))
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        store = self._of(source)
-        if self._of(target) is store:
+        store, other = self._of(source), self._of(target)
+        if other is store:
             return store._copy(source, target, expect)
-        return super()._copy(source, target, expect)
+        return self._copied(store, other, source, target, expect)[1]
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
-        store = self._of(source)
-        if self._of(target) is store:
+        store, other = self._of(source), self._of(target)
+        if other is store:
             return store._move(source, target, expect)
-        return super()._move(source, target, expect)
+        while True:
+            etag, moved = self._copied(store, other, source, target, expect)
+            try:
+                # The other stores may be unable to compare; this one is asked by what it can itself.
+                store._delete(source, etag if Can.SWAP in store.can else ANY)
+                return moved
+            except ConcurrencyError as error:
+                # It changed meanwhile: the newer bytes are the ones to move, over what was just written.
+                if error.actual is None and not store.exists(source):
+                    return moved
+                expect = moved.etag if Can.SWAP in other.can else ANY
+
+    def _copied(
+        self, store: Store, other: Store, source: str, target: str, expect: Expect
+    ) -> tuple[str, Info]:
+        """The ETag of what was copied from one store to another, and what was written."""
+        info, pieces = store._read(source, 0, None)
+        # Where a layer tells when blobs expire, by their age, that isn't kept with the blob: in the other
+        # store it lives by the rule of that one. The same holds for a content type that a store only guesses.
+        expires = info.expires if Can.EXPIRE in store.can else None
+        kind = info.content_type
+        if Can.ATTRIBUTES not in store.can and Can.ATTRIBUTES not in other.can:
+            kind = None
+        attributes = Attributes(kind, expires)
+        _check_kept(other, attributes)
+        return info.etag, other._write(target, pieces, expect, attributes)
 
     def _open_read(self, key: str) -> BinaryIO:
         return self._of(key)._open_read(key)
@@ -291,9 +327,15 @@ class RoutedStore(Layer):
 def _check_kept(store: Store, attributes: Attributes) -> None:
     """Refuse to copy a blob from another store to one that can't keep what is kept with it."""
     if attributes.expires is not None and Can.EXPIRE not in store.can:
-        raise UnsupportedOperation(f"{_named(store)} can't let a blob expire, as the one to be written does")
+        raise UnsupportedOperation(
+            f"{_named(store)}, where this key is routed to, can't let a blob expire, as the one to be written "
+            "does; put its bytes there without a ttl"
+        )
     if attributes.content_type is not None and Can.ATTRIBUTES not in store.can:
-        raise UnsupportedOperation(f"{_named(store)} can't keep the content_type of the blob to be written")
+        raise UnsupportedOperation(
+            f"{_named(store)}, where this key is routed to, can't keep the content_type of the blob to be "
+            "written; put its bytes there without one"
+        )
 
 
 def _checked_routes(routes: object) -> list[_Route]:

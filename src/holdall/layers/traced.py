@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeAlias, TypeV
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, MissingDependencyError, StoreError
 from holdall.files import BlobWriter
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -109,6 +109,10 @@ class TracedStore(Transparent):
             return call.over(self._store._scan(prefix, after), counted=True)
 
     # --- hooks ---
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        with self._call("list", prefix=prefix) as call:
+            return call.over(self._store._survey(prefix, after), counted=True)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         with self._call("list", prefix=prefix) as call:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from os import urandom
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, TypeVar
 
 from holdall.errors import (
     BlobExistsError,
@@ -16,6 +16,7 @@ from holdall.errors import (
     ConcurrencyError,
     IntegrityError,
     InvalidArgumentError,
+    WrongKeyError,
 )
 from holdall.keys import past
 from holdall.layers.caching.entry import (
@@ -38,11 +39,13 @@ from holdall.layers.caching.entry import (
 )
 from holdall.layers.caching.shelf import Shelf, clean_name
 from holdall.layers.caching.through import Through, gathered
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Transparent, place_of
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["Back", "Record", "dirty_name"]
+
+E = TypeVar("E", bound=Info | LeftOut)
 
 _SPOOL = 8 * CHUNK
 _SEEN = 1 << 16
@@ -126,6 +129,8 @@ class Back(Transparent):
             return None
         try:
             return open_entry(self.cache, name, key, start, stop, ranges=self.shelf.ranges)
+        except WrongKeyError:
+            raise
         except IntegrityError:
             raise _lost(key, name) from None
 
@@ -230,6 +235,9 @@ class Back(Transparent):
         # The records first: what a sync takes away after that is at the source before that is listed.
         return self._merged(self._changed(), self.source._scan, prefix, after)
 
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        return self._merged(self._changed(), self.source._survey, prefix, after)
+
     def _changed(self) -> dict[str, Info | None]:
         """What records say of their keys; None for what is deleted."""
         return {
@@ -241,21 +249,22 @@ class Back(Transparent):
     def _merged(
         self,
         changed: dict[str, Info | None],
-        scan: Callable[[str, str], Iterator[Info]],
+        scan: Callable[[str, str], Iterator[E]],
         prefix: str,
         after: str,
-    ) -> Iterator[Info]:
+    ) -> Iterator[E | Info]:
         ours = iter(sorted(key for key in changed if key.startswith(prefix) and key > after))
         key = next(ours, None)
-        for info in scan(prefix, after):
-            while key is not None and key < info.key:
+        for entry in scan(prefix, after):
+            place = place_of(entry)
+            while key is not None and key < place:
                 mine = changed[key]
                 if mine is not None:
                     yield mine
                 key = next(ours, None)
             # A key of ours is told by its record, whatever the source has.
-            if info.key not in changed:
-                yield info
+            if isinstance(entry, LeftOut) or place not in changed:
+                yield entry
         while key is not None:
             mine = changed[key]
             if mine is not None:
@@ -353,6 +362,9 @@ class Back(Transparent):
         while True:
             try:
                 opened = self.opened(name, key, 0, 0)
+            except WrongKeyError:
+                # It isn't damaged: whoever has the key can read it.
+                raise
             except IntegrityError:
                 if ask:
                     raise

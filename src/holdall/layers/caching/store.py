@@ -6,7 +6,6 @@ import enum
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import cached_property
-from math import isfinite
 from typing import Any, Literal, TypeVar, overload
 
 from holdall.errors import (
@@ -18,15 +17,19 @@ from holdall.errors import (
 )
 from holdall.keys import check_key, check_prefix
 from holdall.layers.caching.back import Back
+from holdall.layers.caching.checks import refuse_records, refuse_same_place, refuse_swapped
 from holdall.layers.caching.shelf import CacheStats, Shelf, clean_name
 from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
 from holdall.layers.caching.through import Through
 from holdall.layers.layer import Layer
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["CacheMode", "CachingStore"]
 
 T = TypeVar("T")
+
+_LONGEST = 10**11
+"""Seconds: three thousand years."""
 
 
 class CacheMode(enum.Enum):
@@ -61,6 +64,9 @@ class CachingStore(Layer):
     when it is uploaded.
 
     A cache belongs to one source. To share one store among several, give each a folder: `cache / "photos"`.
+    While a write-back handle has recorded a change that isn't at the source yet, no other mode opens the
+    cache, and a write-through handle that is open already refuses to change that blob
+    (`StoreUnavailableError`): call `sync` first.
 
     Args:
         store: The source.
@@ -76,7 +82,9 @@ class CachingStore(Layer):
         jobs: How many blobs a sync uploads at once.
 
     Raises:
-        InvalidArgumentError: An argument can't be right.
+        InvalidArgumentError: An argument can't be right; the cache is the same place as the source, or lies
+            inside it; source and cache seem to be swapped, since the cache holds blobs that no cache wrote
+            and the source is empty; or the cache has changes that wait for a sync in another mode.
         UnsupportedOperation: The cache can't do what this needs: WRITE and DELETE always, LIST for a bound
             or write-back, CREATE and SWAP for write-back and all but `fresh="etag"`.
 
@@ -99,8 +107,7 @@ class CachingStore(Layer):
         jobs: int = 8,
     ) -> None:
         super().__init__(store, cache)
-        if store is cache:
-            raise InvalidArgumentError("the cache is another store than the one it caches")
+        refuse_same_place(store, cache)
         self._mode = _mode(mode)
         self._fresh = _freshness(fresh)
         _check_count("max_bytes", max_bytes)
@@ -109,6 +116,9 @@ class CachingStore(Layer):
         self._source, self._cache = store, cache
         self._narrow = type(store)._checked is not Store._checked
         self._check_cache()
+        refuse_swapped(store, cache)
+        if self._mode is not CacheMode.WRITE_BACK:
+            refuse_records(cache)
         self._shelf = Shelf(cache, max_bytes)
         self._back: Back | None = None
         self._how: Store = store
@@ -306,6 +316,9 @@ class CachingStore(Layer):
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return self._how._scan(prefix, after)
 
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        return self._how._survey(prefix, after)
+
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return self._how._keys(prefix, after)
 
@@ -347,9 +360,11 @@ def _freshness(fresh: object) -> float | Literal["etag", "immutable"]:
         return fresh
     if isinstance(fresh, timedelta):
         fresh = fresh.total_seconds()
-    if isinstance(fresh, bool) or not isinstance(fresh, int | float) or not isfinite(fresh) or fresh <= 0:
+    # A longer one is past all clocks, and an int may be too large for a float.
+    if isinstance(fresh, bool) or not isinstance(fresh, int | float) or not 0 < fresh <= _LONGEST:
         raise InvalidArgumentError(
-            f"fresh is 'etag', 'immutable', or the greatest age in seconds or as a timedelta, not {fresh!r}"
+            "fresh must be 'etag', 'immutable', or a positive number of seconds (or a timedelta) of at most "
+            f"{_LONGEST:,} seconds, not {fresh!r:.50}"
         )
     return float(fresh)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -281,8 +281,14 @@ class _Upload:
         self._data = opened.data
         kept = stored_info(opened.head, opened.size)
         attributes = Attributes(kept.content_type, kept.expires)
-        pieces = opened.pieces if opened.data is None else (opened.data,)
+        pieces = self._unchanged(opened.pieces if opened.data is None else (opened.data,))
         return source._write(key, pieces, expect, attributes), opened.size  # pyright: ignore[reportPrivateUsage]
+
+    def _unchanged(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """A body that fails at its end if the record was replaced or removed meanwhile: what was deleted and
+        synced by another handle since is not brought back."""
+        yield from pieces
+        self._check_record()
 
     def _bound(self, expect: Expect, flag: Can) -> Expect:
         """What the source is told to expect; looked at just before where it can't compare."""

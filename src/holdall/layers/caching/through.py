@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Literal, TypeVar, cast
 
 from holdall.errors import BlobNotFoundError, StoreError
+from holdall.layers.caching.checks import refuse_pending
 from holdall.layers.caching.entry import (
     CLEAN,
     FRAME,
@@ -363,9 +364,10 @@ class Through(Transparent):
     # --- writing ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        shelf, name = self._shelf, clean_name(key)
+        refuse_pending(shelf.cache, key)
         # What is short is kept; what is streamed is fetched when it is read.
         data, body = gathered(body)
-        shelf, name = self._shelf, clean_name(key)
         # Before the source is written: until then nothing newer can be there.
         now = micros()
         if self.asks:
@@ -387,6 +389,7 @@ class Through(Transparent):
                 shelf.unmark(name, mark)
 
     def _delete(self, key: str, expect: Expect) -> bool:
+        refuse_pending(self._shelf.cache, key)
         if self.asks:
             gone = self._store._delete(key, expect)
             self._forget(key, clean_name(key))
@@ -407,9 +410,12 @@ class Through(Transparent):
                 self._shelf.unmark(name, mark)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        refuse_pending(self._shelf.cache, target)
         return self._changing([target], lambda: self._store._copy(source, target, expect))
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
+        for key in (source, target):
+            refuse_pending(self._shelf.cache, key)
         return self._changing([source, target], lambda: self._store._move(source, target, expect))
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
@@ -417,15 +423,22 @@ class Through(Transparent):
             yield from super()._put_many(items, attributes)
             return
         if self.asks:
-            # Nothing has to be done first: the items pass one by one.
-            yield from self._store._put_many(items, attributes)
+            # The items pass one by one.
+            yield from self._store._put_many(self._unpending(items), attributes)
             return
-        pairs = list(items)
+        pairs = list(self._unpending(items))
         keys = [key for key, _ in pairs]
         yield from self._changing(keys, lambda: list(self._store._put_many(pairs, attributes)))
 
+    def _unpending(self, items: Iterable[tuple[str, Body]]) -> Iterator[tuple[str, Body]]:
+        for item in items:
+            refuse_pending(self._shelf.cache, item[0])
+            yield item
+
     def _delete_many(self, keys: Iterable[str]) -> int:
         keys = list(keys)
+        for key in keys:
+            refuse_pending(self._shelf.cache, key)
         return self._changing(keys, lambda: self._store._delete_many(keys))
 
     def _clear(self) -> None:

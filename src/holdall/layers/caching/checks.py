@@ -1,0 +1,142 @@
+"""What is looked at when a cache is opened: that it is another place than its source, and what it holds."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+
+from holdall.errors import InvalidArgumentError, StoreError, StoreUnavailableError
+from holdall.layers.caching.entry import CLEAN, DIRTY, HOLD, SENT, digest_of, open_entry
+from holdall.layers.layer import Layer
+from holdall.store import Can, Store
+
+__all__ = ["refuse_pending", "refuse_records", "refuse_same_place", "refuse_swapped"]
+
+_is_ours = re.compile(
+    rf"({CLEAN}|{DIRTY}|{SENT})[0-9a-f]{{40}}|recency-[0-9a-f]{{16}}-[0-9a-f]{{8}}|holdall\.encryption.*"
+).fullmatch
+_LOOKED_AT = 100
+
+
+def refuse_same_place(source: Store, cache: Store) -> None:
+    """Refuse a cache that is the source, or lies among its blobs, where that can be seen.
+
+    Raises:
+        InvalidArgumentError: It does.
+    """
+    sources = list(_regions(source, ""))
+    for medium, name in _regions(cache, ""):
+        for other, root in sources:
+            if medium == other and name.startswith(root):
+                raise InvalidArgumentError(
+                    "the cache is the same place as the source, or lies inside it, so that its entries would "
+                    "be listed as blobs of the source; give the cache a store, a file or a folder of its own"
+                )
+
+
+def _regions(store: Store, tail: str) -> Iterator[tuple[object, str]]:
+    """The media below all layers, and what names begin with in each."""
+    if isinstance(store, Layer):
+        tail = store._place(tail)
+        for below in store._below:
+            yield from _regions(below, tail)
+        return
+    try:
+        settings = store._settings()
+    except StoreError:
+        settings = {}
+    path, server = settings.get("path"), settings.get("server")
+    if isinstance(path, str):
+        # A file may have many names, and lie in the folder of another store.
+        real = os.path.realpath(path)
+        if Can.LIST in store.can and os.path.isdir(real):
+            yield "files", f"{real.rstrip('/')}/{tail}"
+        else:
+            yield "files", real
+            with suppress(OSError):
+                found = os.stat(real)
+                yield (found.st_dev, found.st_ino), tail
+    elif isinstance(server, str):
+        yield ("server", server.rpartition("@")[2]), f"{settings.get('prefix', '')}{tail}"
+    else:
+        try:
+            yield (type(store), repr(store.__reduce__()[1])), tail
+        except StoreError:
+            yield id(store), tail
+
+
+def refuse_swapped(source: Store, cache: Store) -> None:
+    """Refuse a source and a cache that were given in the wrong order, where that can be seen.
+
+    Raises:
+        InvalidArgumentError: The cache holds nothing but blobs that no cache wrote, and the source is empty,
+            or holds what a cache wrote.
+    """
+    if Can.LIST not in cache.can & source.can:
+        return
+    try:
+        keys = list(islice(cache._keys("", ""), 1))
+        if not keys or _is_ours(keys[0]):
+            return
+        if any(map(_is_ours, islice(cache._keys("", ""), _LOOKED_AT))):
+            return
+        first = next(source._keys("", ""), None)
+        entry = next(source._keys(CLEAN, ""), "")
+    except StoreError:
+        # It is asked again, and raises, when it is needed.
+        return
+    if first is None or _is_ours(entry):
+        raise InvalidArgumentError(
+            f"the second store is the cache, and holds blobs that no cache wrote, such as {keys[0]!r}; the "
+            f"first one is the source, and {'is empty' if first is None else 'holds entries of a cache'}. If "
+            "they aren't swapped, give the cache a folder of its own: cache / 'cache'"
+        )
+
+
+def refuse_records(cache: Store) -> None:
+    """Refuse to open a cache without write-back that holds what isn't at the source yet.
+
+    Raises:
+        InvalidArgumentError: There is something.
+    """
+    if Can.LIST not in cache.can:
+        return
+    try:
+        waits = any(_waits(cache, name) for name in cache._keys(DIRTY, "") if _is_ours(name))
+    except StoreError:
+        return
+    if waits:
+        raise InvalidArgumentError(
+            "this cache holds changes that a write-back handle recorded and that aren't at the source yet; "
+            "open it with mode='write-back' and call sync() first"
+        )
+
+
+def refuse_pending(cache: Store, key: str) -> None:
+    """Refuse to change a blob at the source of which a change is recorded and not at the source yet.
+
+    Raises:
+        StoreUnavailableError: One is.
+    """
+    name = DIRTY + digest_of(key)
+    try:
+        waits = cache.exists(name) and _waits(cache, name)
+    except StoreError:
+        # A cache that fails is done without.
+        return
+    if waits:
+        raise StoreUnavailableError(
+            "a write-back handle on this cache recorded a change of this blob that isn't at the source yet; "
+            "call sync() on that handle first",
+            key=key,
+        )
+
+
+def _waits(cache: Store, name: str) -> bool:
+    opened = open_entry(cache, name, None, 0, 0, ranges=Can.RANGE in cache.can)
+    return opened is not None and opened.head.kind != HOLD
