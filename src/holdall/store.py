@@ -19,7 +19,6 @@ from collections.abc import (
 )
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
-from math import isfinite
 from typing import (
     IO,
     TYPE_CHECKING,
@@ -297,6 +296,7 @@ class _Missing(enum.Enum):
 
 _MISSING: Final = _Missing.MISSING
 _BATCH: Final = 1000
+_FOREVER: Final = 10**12
 
 
 class Store(MutableMapping[str, bytes]):
@@ -1468,9 +1468,12 @@ def _seconds(value: object, what: str) -> float:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidTypeError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
-    if not isfinite(value) or value <= 0:
-        raise InvalidArgumentError(f"{what} is more than zero seconds, not {value}")
-    return value
+    # An int may be too large for a float, and for a message.
+    if not 0 < value <= _FOREVER:
+        raise InvalidArgumentError(
+            f"{what} is from more than zero to {_FOREVER:,} seconds, not {value!r:.40}"
+        )
+    return float(value)
 
 
 def _joined(pieces: Iterator[Piece]) -> bytes:

@@ -8,19 +8,29 @@ from pathlib import Path
 import pytest
 
 from holdall import (
+    ABSENT,
+    BlobExistsError,
     BlobNotFoundError,
     Can,
+    ConcurrencyError,
+    ExpiringStore,
+    FanoutStore,
     FilesystemStore,
     Info,
     InvalidArgumentError,
     InvalidKeyError,
     MemoryStore,
+    NotifyingStore,
+    ReadOnlyStore,
     SqliteStore,
     Store,
     StoreUnavailableError,
+    TracedStore,
     UnsupportedOperation,
 )
+from holdall.layers.layer import Transparent, place_of
 from holdall.layers.routed import RoutedStore
+from holdall.store import Attributes, Body, Expect, LeftOut
 from holdall.testing import Counting, Flaky, Limited, StoreSuite
 
 
@@ -88,7 +98,6 @@ def test_a_key_without_a_route_is_refused_before_anything_is_touched() -> None:
     for call in (
         lambda: store.put("other", body()),
         lambda: store.get("other"),
-        lambda: "other" in store,
         lambda: store.delete("other"),
         lambda: store.put_many({"logs/b": b"1", "other": b"2"}),
         lambda: store.get_many(["logs/a", "other"]),
@@ -103,6 +112,7 @@ def test_a_key_without_a_route_is_refused_before_anything_is_touched() -> None:
             InvalidKeyError, match=r"no route takes this key; the routes are 'logs/', '\*\.txt'"
         ):
             call()
+    assert "other" not in store
     assert below.calls == before
     store["a.txt"] = b"2"
     assert list(store) == ["a.txt", "logs/a"]
@@ -359,3 +369,107 @@ def test_every_acknowledged_change_holds_over_stores_that_fail() -> None:
             for name, value in touched.items():
                 possible[name] = {value}
     assert failed > 500
+
+
+# --- moves from one store to another ---
+
+
+class Dying(Transparent):
+    """A store whose deletes never happen: the process was killed before."""
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        raise StoreUnavailableError("killed")
+
+
+def test_a_move_that_is_killed_between_copy_and_delete_leaves_both() -> None:
+    source, target = MemoryStore({"a/x": b"1"}), MemoryStore()
+    with pytest.raises(StoreUnavailableError):
+        RoutedStore({"a/": Dying(source), "": target}).move("a/x", "x")
+    assert (source["a/x"], target["x"]) == (b"1", b"1")
+    RoutedStore({"a/": source, "": target}).move("a/x", "x")
+    assert (list(source), target["x"]) == ([], b"1")
+
+
+@pytest.mark.parametrize("expiring", ["source", "target", "both"])
+def test_a_move_where_a_layer_counts_the_age(tmp_path: Path, expiring: str) -> None:
+    one: Store = FilesystemStore(tmp_path / "one")
+    other: Store = FilesystemStore(tmp_path / "other")
+    if expiring in ("source", "both"):
+        one = ExpiringStore(one, 3600)
+    if expiring in ("target", "both"):
+        other = ExpiringStore(other, 7200)
+    store = RoutedStore({"keep/": other, "": one})
+    store["x"] = b"1"
+    assert store.copy("x", "keep/y").size == 1
+    moved = store.move("x", "keep/x")
+    assert (moved.expires is not None) == (expiring != "source")
+    assert list(store) == ["keep/x", "keep/y"]
+    assert store.move("keep/x", "x", expect=ABSENT).size == 1
+
+
+def test_a_time_to_live_that_the_other_store_cant_keep_is_refused(tmp_path: Path) -> None:
+    sessions, files = MemoryStore(), FilesystemStore(tmp_path)
+    sessions.put("x", b"1", ttl=3600)
+    store = RoutedStore({"keep/": files, "": sessions})
+    for call in (store.copy, store.move):
+        with pytest.raises(UnsupportedOperation, match="expire"):
+            call("x", "keep/x")
+    assert (list(files), sessions["x"]) == ([], b"1")
+    sessions.put("y", b"2")
+    assert store.move("y", "keep/y").size == 1
+
+
+def test_a_move_to_another_store_keeps_its_conditions() -> None:
+    one, other = MemoryStore({"a/x": b"1"}), MemoryStore({"x": b"old"})
+    store = RoutedStore({"a/": one, "": other})
+    with pytest.raises(BlobExistsError):
+        store.move("a/x", "x", expect=ABSENT)
+    with pytest.raises(ConcurrencyError):
+        store.move("a/x", "x", expect="another")
+    assert (one["a/x"], other["x"]) == (b"1", b"old")
+    for source in ("a/none", "none"):
+        for target in ("x", "a/x", source):
+            with pytest.raises(BlobNotFoundError):
+                store.move(source, target)
+    assert store.move("a/x", "a/x").size == 1
+    with pytest.raises(BlobExistsError):
+        store.move("a/x", "a/x", expect=ABSENT)
+    assert store.move("a/x", "x", expect=store.info("x").etag).size == 1
+    assert (list(one), other["x"]) == ([], b"1")
+
+
+def test_a_move_takes_what_was_written_meanwhile() -> None:
+    one, other = MemoryStore({"a/x": b"1"}), MemoryStore()
+
+    class Late(Transparent):
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            info = super()._write(key, body, expect, attributes)
+            if one["a/x"] == b"1":
+                one["a/x"] = b"2"
+            return info
+
+    # A third store that can't compare says nothing of these two.
+    class Blind(Transparent):
+        can = MemoryStore.can & ~(Can.SWAP | Can.CREATE)  # pyright: ignore[reportAssignmentType]
+
+    store = RoutedStore({"a/": one, "b/": Blind(MemoryStore()), "": Late(other)})
+    assert store.move("a/x", "x").size == 1
+    assert (list(one), other["x"]) == ([], b"2")
+
+
+def test_what_a_store_leaves_out_is_handed_on_by_its_route() -> None:
+    class WithLinks(Transparent):
+        def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+            found: list[Info | LeftOut] = [
+                LeftOut(f"{folder}link", "symbolic link") for folder in ("a/", "b/", "")
+            ]
+            found = [each for each in found if place_of(each).startswith(prefix) and place_of(each) > after]
+            return iter(sorted([*found, *self._store._scan(prefix, after)], key=place_of))
+
+    store = RoutedStore({"a/": WithLinks(MemoryStore({"a/x": b""})), "": WithLinks(MemoryStore())})
+    assert [each.path for each in store.left_out()] == ["a/link", "b/link", "link"]
+    assert [each.path for each in store.left_out("a/")] == ["a/link"]
+    for layer in (ReadOnlyStore, NotifyingStore, TracedStore, lambda each: ExpiringStore(each, 60)):
+        assert [each.path for each in layer(store).left_out()] == ["a/link", "b/link", "link"]
+    replicas = FanoutStore([WithLinks(MemoryStore({"x": b"1"})), MemoryStore({"link": b"1"})])
+    assert [each.path for each in replicas.left_out()] == ["a/link", "b/link"]

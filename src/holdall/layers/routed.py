@@ -328,8 +328,8 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
     """Refuse to copy a blob from another store to one that can't keep what is kept with it."""
     if attributes.expires is not None and Can.EXPIRE not in store.can:
         raise UnsupportedOperation(
-            f"{_named(store)}, where this key is routed to, can't let a blob expire, as the one to be written "
-            "does; put its bytes there without a ttl"
+            f"{_named(store)}, where this key is routed to, can't let a blob expire, and this one has a "
+            "ttl; put its bytes there without one"
         )
     if attributes.content_type is not None and Can.ATTRIBUTES not in store.can:
         raise UnsupportedOperation(
