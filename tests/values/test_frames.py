@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from pandas.testing import assert_frame_equal
 from holdall import SerializationError
 from holdall.values import serializers
 from holdall.values.frames import ParquetSerializer
+from holdall.values.registry import joined
 
 serializer = ParquetSerializer()
 
@@ -120,7 +122,7 @@ def bad_frames() -> dict[str, tuple[pd.DataFrame, str]]:
         "lists": (pd.DataFrame({"l": [[1, 2]]}), "l"),
         "sets": (pd.DataFrame({"l": [{1}]}), "l"),
         "ints in dicts": (pd.DataFrame({"d": [{"a": 1}, {"a": None}]}), "d"),
-        "no name": (pd.DataFrame({None: [1]}), "names such as None"),
+        "no name": (pd.DataFrame({None: [1]}), "a name of its columns is missing: None"),
         "a tuple as a name": (_with_columns([("a", "b")]), "names such as ('a', 'b')"),
         "an index named by a number": (pd.DataFrame({"a": [1]}).rename_axis(3), "name 3 of its index"),
         "an index of tuples": (_with_columns([("a", "b")]).T.rename(columns=str), "its index"),
@@ -219,6 +221,7 @@ def test_a_small_frame_starts_no_thread_of_arrow() -> None:
 import os
 import pandas as pd
 from holdall.values.frames import ParquetSerializer
+from holdall.values.registry import joined
 import pyarrow.parquet
 frame = pd.DataFrame({"a": [1, 2], "s": ["x", "y"]}, index=[3, 4])
 before = len(os.listdir("/proc/self/task"))
@@ -235,6 +238,7 @@ import pandas as pd
 import polars as pl
 from holdall import UnsupportedOperation
 from holdall.values.frames import ParquetSerializer
+from holdall.values.registry import joined
 serializer = ParquetSerializer()
 frame = pl.DataFrame({"a": [1, 2, 3], "s": ["x", "y", "z"], "t": ["x", "y", "z"]})
 other = pd.DataFrame({"a": [1]})
@@ -361,6 +365,7 @@ import pandas as pd
 import polars as pl
 from holdall import SerializationError
 from holdall.values.frames import ParquetSerializer
+from holdall.values.registry import joined
 serializer = ParquetSerializer()
 frame = pd.DataFrame({"a": range(300), "b": [str(n) for n in range(300)]})
 other = pl.DataFrame({"e": pl.Series(["x", "y"] * 20, dtype=pl.Enum(["x", "y"])), "l": [[1], [2, 3]] * 20})
@@ -388,3 +393,92 @@ def test_a_changed_page_is_seen() -> None:
         changed[dice.randrange(1000, len(data) - 8000)] ^= 1 << dice.randrange(8)
         with pytest.raises(SerializationError, match="Parquet"):
             serializer.decode(changed)
+
+
+ORDERS = pd.DataFrame({"n": [1, 2], "state": pd.Categorical(["open", "paid"]), "text": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ORDERS[ORDERS.n > 5],
+        ORDERS.set_index("state").iloc[:0],
+        ORDERS.set_index(["n", "state"]).iloc[:0],
+        pd.DataFrame({"a": pd.Categorical([], categories=["b", "a"], ordered=True)}),
+        pd.DataFrame({"a": pd.Categorical([], categories=[3, 1])}),
+        pd.DataFrame({"a": pd.Categorical([], categories=pd.to_datetime(["2020", "2021"]))}),
+        pd.DataFrame({"a": pd.Categorical([None, None], categories=["b", "a"])}),
+        pd.DataFrame(
+            {
+                "when": pd.Series([], dtype="datetime64[ns, Europe/Berlin]"),
+                "month": pd.Series([], dtype="period[M]"),
+                "between": pd.Series([], dtype="interval[int64]"),
+                "lasts": pd.Series([], dtype="timedelta64[s]"),
+                "text": pd.Series([], dtype="string"),
+                "any": pd.Series([], dtype=object),
+            }
+        ),
+        pl.DataFrame(schema={"a": pl.Enum(["x"]), "b": pl.Categorical, "c": pl.List(pl.Int8), "d": pl.Null}),
+        pa.table({"a": pa.array(["x", None]).dictionary_encode()}).slice(0, 0),
+    ],
+    ids=range(10),
+)
+def test_a_frame_without_rows_keeps_its_types(frame: Any) -> None:
+    serializer = ParquetSerializer()
+    back = serializer.decode(joined(serializer.encode(frame)))
+    assert type(back) is type(frame)
+    if isinstance(frame, pd.DataFrame):
+        pd.testing.assert_frame_equal(back, frame)
+    else:
+        assert back.schema == frame.schema
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (
+            ORDERS.assign(age=pd.cut(ORDERS.n, [0, 1, 9])),
+            r"column 'age' has categories of interval.*rename_categories\(str\)",
+        ),
+        (pd.crosstab(ORDERS.state, ORDERS.state.rename("x")), r"type CategoricalIndex; .*columns.map\(str\)"),
+        (
+            ORDERS.assign(tags=[["a"], ["b"]]),
+            "column 'tags', row 0: it would come back as a numpy.ndarray, not as a list",
+        ),
+        (
+            ORDERS.assign(tags=[{"a": 1}, {"b": 1}]),
+            "column 'tags', row 0: .* members, not 1; write such values as text",
+        ),
+        (ORDERS.assign(mixed=[1, "x"]), "column 'mixed' of this frame .convert it first"),
+        (ORDERS.assign(mixed=pd.Series([1, True], dtype=object)), "column 'mixed'"),
+        (
+            ORDERS.assign(any=pd.Series([1, 2], dtype=object)),
+            "'any' would come back as dtype.'int64'.*astype",
+        ),
+        (
+            ORDERS.assign(at=pd.Series([time(9, tzinfo=ZoneInfo("Europe/Berlin"))] * 2, dtype=object)),
+            "column 'at', row 0: it would come back without its time zone",
+        ),
+        (
+            pd.DataFrame({"n": [1]}, index=pd.date_range("2026", periods=1, freq=pd.DateOffset(days=2))),
+            "freq <DateOffset: days=2> of its index .* frame.index.freq = None",
+        ),
+        (pd.DataFrame([[1]], columns=pd.period_range("2026", periods=1, freq="M")), "type PeriodIndex"),
+        (pd.DataFrame([[1]], columns=pd.interval_range(0, 1)), "type IntervalIndex"),
+        (
+            pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1.5), ("b", float("nan"))])),
+            r"a name of its columns is missing: \('b', nan\)",
+        ),
+        (pd.DataFrame([[1, 2]], columns=[True, False]), "are bools"),
+        (pl.DataFrame({"ok": [1], "big": pl.Series([1], dtype=pl.Int128)}), "the column 'big' of this frame"),
+        (
+            pa.table({"ok": [1], "runs": pa.RunEndEncodedArray.from_arrays([1], [1])}),
+            "the column 'runs' of this frame",
+        ),
+    ],
+    ids=range(15),
+)
+def test_the_column_and_the_way_out_are_named(frame: Any, words: str) -> None:
+    with pytest.raises(SerializationError, match=words) as caught:
+        ParquetSerializer().encode(frame)
+    assert "this isn't a Parquet file" not in str(caught.value)

@@ -13,9 +13,9 @@ from glob import glob
 from typing import Any, Final, cast
 
 from holdall.errors import SerializationError, UnsupportedOperation
+from holdall.values.columns import UnfitError, check_names, check_pandas, difference_of
 from holdall.values.json import JsonSerializer
 from holdall.values.packages import instance, needed, present
-from holdall.values.same import same
 from holdall.values.serializer import Buffer
 
 __all__ = ["ParquetSerializer"]
@@ -63,39 +63,69 @@ class ParquetSerializer:
         if kind == "polars":
             _check_threads()
         try:
-            table, says = _table(arrow, kind, value)
-            says["seconds"] = _in_seconds(arrow, table.schema)
-            says["dictionaries"] = _dictionaries(arrow, table)
-            if kind not in ("pandas", "polars") and not _schema_stays(arrow, table):
-                says["schema"] = b64encode(table.schema.serialize()).decode("ascii")
-            metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
-            metadata[_OURS] = json.dumps(says).encode()
-            sink = arrow.BufferOutputStream()
-            needed("pyarrow.parquet", "frames", "Parquet").write_table(
-                table.replace_schema_metadata(metadata),
-                sink,
-                compression="zstd",
-                write_page_checksum=True,
-            )
-            data = memoryview(sink.getvalue())
-            back = self.decode(data)
+            data, back, table = _written(arrow, kind, value)
+        except UnfitError as error:
+            raise SerializationError(f"Parquet can't hold this frame: {error}") from error
         except (arrow.ArrowException, SerializationError, *_FAULTS) as error:
-            raise SerializationError(f"Parquet can't hold this frame: {_one_line(error)}") from error
-        changed = _difference(kind, value if kind != "arrow" else table, back)
+            raise SerializationError(
+                f"Parquet can't hold {_culprit(arrow, kind, value)}: {_one_line(error)}"
+            ) from error
+        changed = difference_of(kind, value if kind != "arrow" else table, back)
         if changed is not None:
             raise SerializationError(f"Parquet would change this frame: {changed}")
         return (data,)
 
     def decode(self, data: Buffer) -> Any:
         arrow = _arrow()
-        parquet = needed("pyarrow.parquet", "frames", "Parquet")
         try:
-            source = arrow.BufferReader(arrow.py_buffer(data))
-            with parquet.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file:
-                table = file.read(use_threads=len(data) > _LARGE)
-            return _frame(table)
+            return _read(arrow, data)
         except (arrow.ArrowException, *_FAULTS) as error:
-            raise SerializationError(f"this is no Parquet file: {_one_line(error)}") from error
+            raise SerializationError(f"this isn't a Parquet file: {_one_line(error)}") from error
+
+
+def _written(arrow: Any, kind: str, value: Any) -> tuple[memoryview, Any, Any]:
+    """A frame as a file, as what that file gives back, and as the Arrow table in between."""
+    table, says = _table(arrow, kind, value)
+    says["seconds"] = _in_seconds(arrow, table.schema)
+    says["dictionaries"] = _dictionaries(arrow, table)
+    if kind not in ("pandas", "polars") and not _schema_stays(arrow, table):
+        says["schema"] = b64encode(table.schema.serialize()).decode("ascii")
+    metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
+    metadata[_OURS] = json.dumps(says).encode()
+    sink = arrow.BufferOutputStream()
+    needed("pyarrow.parquet", "frames", "Parquet").write_table(
+        table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True
+    )
+    data = memoryview(sink.getvalue())
+    return data, _read(arrow, data), table
+
+
+def _read(arrow: Any, data: Buffer) -> Any:
+    parquet = needed("pyarrow.parquet", "frames", "Parquet")
+    source = arrow.BufferReader(arrow.py_buffer(data))
+    with parquet.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file:
+        table = file.read(use_threads=len(data) > _LARGE)
+    return _frame(table)
+
+
+def _culprit(arrow: Any, kind: str, value: Any) -> str:
+    """The column that can't be written alone either."""
+    if kind == "pandas":
+        columns = ((name, lambda name=name: value[[name]].reset_index(drop=True)) for name in value.columns)
+    elif kind == "polars":
+        columns = ((name, lambda name=name: value.select(name)) for name in value.columns)
+    elif kind == "arrow":
+        return "this frame"  # of which nobody knows whether it can be read twice
+    else:
+        table = value if kind == "table" else arrow.Table.from_batches([value])
+        columns = ((name, lambda name=name: table.select([name])) for name in table.column_names)
+        kind = "table"
+    for name, alone in columns:
+        try:
+            _written(arrow, kind, alone())
+        except (arrow.ArrowException, SerializationError, *_FAULTS):
+            return f"the column {name!r} of this frame (convert it first, or leave it out)"
+    return "this frame"
 
 
 _LARGE: Final = 16 << 20
@@ -156,7 +186,8 @@ def _arrow() -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    # Those of pyarrow have several parts, which say the column too.
+    return " ".join("; ".join(map(str, error.args)).split())[:300]
 
 
 def _kind(value: object) -> str | None:
@@ -206,7 +237,8 @@ def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
     """The categories of columns whose categories are no text, which Parquet reads back as plain columns: each
     as an Arrow stream, in base64."""
     made: dict[str, str] = {}
-    text = (arrow.string(), arrow.large_string())
+    # Those of text come back by themselves, where a row has one.
+    text = (arrow.string(), arrow.large_string()) if table.num_rows else ()
     for at, field in enumerate(table.schema):
         kind = field.type
         if not arrow.types.is_dictionary(kind) or kind.value_type in text:
@@ -248,36 +280,19 @@ def _table(arrow: Any, kind: str, value: Any) -> tuple[Any, dict[str, Any]]:
         table = arrow.Table.from_batches([value])
     else:
         table = arrow.table(value)
-    _check_names(table.column_names)
+    check_names(table.column_names)
     return table, {"frame": kind}
-
-
-def _check_names(names: Any) -> None:
-    seen: set[Any] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"the column {name!r} is there twice")
-        seen.add(name)
 
 
 def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
     pandas = needed("pandas", "frames", "a pandas frame")
-    _check_names(frame.columns)
-    if len(set(map(type, frame.columns))) > 1:
-        raise ValueError("the names of its columns are of several types")
-    if frame.columns.inferred_type == "mixed" and not isinstance(frame.columns, pandas.MultiIndex):
-        raise ValueError(f"its columns have names such as {frame.columns[0]!r}; give them names of str")
-    for name in frame.index.names:
-        if name is not None and not isinstance(name, str):
-            raise ValueError(f"the name {name!r} of its index is no str")
-    for name, dtype in frame.dtypes.items():
-        if isinstance(dtype, pandas.SparseDtype):
-            raise ValueError(f"the column {name!r} is sparse; give it as sparse.to_dense()")
-        if getattr(dtype, "kind", "") == "c":
-            raise ValueError(f"the column {name!r} holds complex numbers")
+    check_pandas(frame)
     says: dict[str, Any] = {"frame": "pandas"}
     if frame.attrs:
-        (attrs,) = _json.encode(dict(frame.attrs))
+        try:
+            (attrs,) = _json.encode(dict(frame.attrs))
+        except SerializationError as error:
+            raise UnfitError(f"its attrs: {error}") from error
         says["attrs"] = str(attrs, "utf-8")
         # As pyarrow would write them, it fails at what plain JSON doesn't hold.
         frame = frame.copy(deep=False)
@@ -333,70 +348,3 @@ def _frame(table: Any) -> Any:
         batches = table.combine_chunks().to_batches()
         return batches[0] if batches else _arrow().RecordBatch.from_pylist([], schema=table.schema)
     return table
-
-
-def _difference(kind: str, frame: Any, back: Any) -> str | None:
-    """What isn't as it was; None if all is."""
-    if kind == "pandas":
-        return _difference_of_pandas(frame, back)
-    if kind == "polars":
-        if frame.schema != back.schema:
-            changed = [name for name, dtype in frame.schema.items() if back.schema.get(name) != dtype]
-            return f"the type of {', '.join(map(repr, changed)) or 'its columns'}"
-        return None if frame.equals(back, null_equal=True) else "its values"
-    for name in frame.schema.names:
-        if frame.schema.field(name) != back.schema.field(name):
-            return f"the type of {name!r}: {frame.schema.field(name)} to {back.schema.field(name)}"
-    if not frame.schema.equals(back.schema, check_metadata=True):
-        return "the metadata of its schema"
-    if frame.num_rows != back.num_rows:
-        return "the number of its rows, which it has without columns"
-    for name in frame.schema.names:
-        if not _equal_columns(frame.column(name), back.column(name)):
-            return f"the values of {name!r}"
-    return None
-
-
-def _equal_columns(one: Any, other: Any) -> bool:
-    # Arrow takes no NaN for equal to another; in text they are.
-    return bool(one.equals(other)) or repr(one.to_pylist()) == repr(other.to_pylist())
-
-
-def _of_one_type(one: Any, other: Any) -> bool:
-    """Whether two objects that are equal are of the same types, all the way down."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        left, right = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
-        return list(left) == list(right) and all(map(_of_one_type, left.values(), right.values()))
-    if isinstance(one, (list, tuple)):
-        return all(map(_of_one_type, cast("list[Any]", one), cast("list[Any]", other)))
-    if instance(one, "numpy", "ndarray"):
-        return one.dtype == other.dtype and (
-            one.dtype != object or all(map(_of_one_type, one.flat, other.flat))
-        )
-    return True
-
-
-def _difference_of_pandas(frame: Any, back: Any) -> str | None:
-    testing = needed("pandas.testing", "frames", "a pandas frame")
-    for what, one, other in (("index", frame.index, back.index), ("columns", frame.columns, back.columns)):
-        if getattr(one, "freq", None) != getattr(other, "freq", None):
-            return f"the freq of its {what}"
-        try:
-            testing.assert_index_equal(one, other, exact=True, check_exact=True)
-        except _FAULTS as error:
-            # Beside AssertionError, what objects raise that can't be compared.
-            return f"its {what}: {_one_line(error)}"
-    for name in frame.columns:
-        one, other = frame[name], back[name]
-        try:
-            testing.assert_series_equal(one, other, check_exact=True, check_freq=False)
-        except _FAULTS as error:
-            return f"the column {name!r}: {_one_line(error)}"
-        # Equal is not enough where types may be mixed: True is 1, None is NaN, a list is an array.
-        if one.dtype == object and not all(map(_of_one_type, one, other)):
-            return f"the column {name!r}: the types of its objects"
-    if not same(frame.attrs, back.attrs):
-        return "its attrs"
-    return None if frame.flags.allows_duplicate_labels == back.flags.allows_duplicate_labels else "its flags"
