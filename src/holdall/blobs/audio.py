@@ -12,7 +12,7 @@ from holdall.blobs.file import save, suffix_of
 from holdall.blobs.media import MediaBlob, encoded
 from holdall.blobs.video import drop_source
 from holdall.errors import SerializationError
-from holdall.values.audio import AUDIO, AudioData, AudioSerializer, audio_format
+from holdall.values.audio import AUDIO, AudioData, AudioSerializer, audio_format, whole_wav
 from holdall.values.packages import needed
 from holdall.values.video import open_sound
 
@@ -126,7 +126,7 @@ class AudioBlob(MediaBlob):
         try:
             soundfile = needed("soundfile", "audio", "sound")
             # Its head only; no sample is decoded.
-            with soundfile.SoundFile(BytesIO(self._bytes)) as file:
+            with soundfile.SoundFile(BytesIO(whole_wav(self._bytes))) as file:
                 channels = {1: "mono", 2: "stereo"}.get(file.channels, f"{file.channels} channels")
                 return (
                     f"{self.format}, {file.frames / file.samplerate:.2f} s, {channels}, {file.samplerate} Hz"

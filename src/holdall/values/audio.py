@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["AUDIO", "AudioData", "AudioFormat", "AudioSerializer", "audio_format", "rendered"]
+__all__ = ["AUDIO", "AudioData", "AudioFormat", "AudioSerializer", "audio_format", "rendered", "whole_wav"]
 
 
 class AudioData(NamedTuple):
@@ -100,12 +100,13 @@ class AudioSerializer:
     """Sound, exact: samples as WAV in their own type, and MoviePy's audio clips as WAV of 32-bit floats.
 
     The samples are int16, int32, float32 or float64, which come back as they were; one channel comes back as
-    one dimension. A format that is asked for by its name keeps what it can: FLAC has 16 bits for int16 and 24
-    for all others, which come back as int32; OGG (Vorbis) and MP3 lose what isn't heard, and come back as
-    float32. Of 24 bits the int32 that is read holds them in its upper three bytes, as SoundFile does.
+    one dimension. A format that is asked for by its name keeps what it can: FLAC is exact for int16 and for
+    int32 of 24 bits, those in the upper three bytes, as SoundFile reads them, and refuses all others; OGG
+    (Vorbis) and MP3 lose what isn't heard, and come back as float32.
 
     A WAV or a FLAC that was cut off is refused; an OGG or an MP3, which don't say how long they are, give
-    what is there.
+    what is there. A WAV whose length is 0, since its recorder was killed, or endless, since it was written to
+    a pipe, gives the samples that are there.
 
     Args:
         format: One of WAV, FLAC, OGG and MP3. None is WAV.
@@ -148,7 +149,7 @@ class AudioSerializer:
 
     def decode(self, data: Buffer) -> AudioData:
         soundfile = needed("soundfile", "audio", "sound")
-        _check_length(memoryview(data))
+        data = whole_wav(data)
         try:
             with soundfile.SoundFile(BytesIO(data)) as file:
                 return AudioData(_samples(file, len(data)), file.samplerate)
@@ -160,27 +161,77 @@ class AudioSerializer:
             expected = (
                 f"these bytes begin as {begun}" if begun else f"expected {', '.join(AUDIO)} or the like"
             )
-            raise SerializationError(f"this is no sound that can be read: {expected}: {error}") from error
+            raise SerializationError(
+                f"this isn't sound that can be read: {expected}: {_said(error)}"
+            ) from error
 
 
-def _check_length(view: memoryview) -> None:
-    """Refuse a WAV that was cut off, of which libsndfile gives what is left."""
-    if bytes(view[:4]) != b"RIFF" or audio_format(view) != "WAV":
-        return
-    at = 12
+def whole_wav(data: Buffer) -> Buffer:
+    """The bytes of a WAV with the length that its samples have, where its writer never came to write it: the
+    length is 0 in a file whose recorder was killed. What else isn't a WAV, or needs nothing, is given back.
+
+    Raises:
+        SerializationError: It was cut off.
+    """
+    view = memoryview(data)
+    if audio_format(view) != "WAV":
+        return data
+    found = _samples_of(view)
+    if found is None:
+        return data
+    at, size, frame = found
+    there = len(view) - at
+    # A program that writes to a pipe doesn't know the length, and claims one that is as good as endless.
+    if size < _ENDLESS and size > there:
+        raise SerializationError(
+            f"this WAV was cut off: expected {size} bytes of samples, got {there}; if that is all there is, "
+            "set its length"
+        )
+    if size or not there or _are_chunks(view[at:]):
+        return data
+    if bytes(view[:4]) != b"RIFF":
+        raise SerializationError(f"this WAV says that it has no samples, and {there} bytes follow its header")
+    kept = there - there % frame
+    head = bytearray(view[:at])
+    struct.pack_into("<I", head, 4, min(at + kept - 8, (1 << 32) - 1))
+    struct.pack_into("<I", head, at - 4, min(kept, (1 << 32) - 1))
+    return b"".join((head, view[at : at + kept]))
+
+
+def _samples_of(view: memoryview) -> tuple[int, int, int] | None:
+    """Where the samples of a WAV begin, how many bytes they are said to be, and the bytes of a frame."""
+    at, frame, long_size = 12, 1, None
     for _ in range(_CHUNKS):
         if at + 8 > len(view):
-            return
+            return None
         name, size = struct.unpack_from("<4sI", view, at)
         at += 8
         if name == b"data":
-            break
+            # What is longer than 4 GiB says so in a chunk of its own (EBU Tech 3306).
+            return at, long_size if long_size is not None and size == 0xFFFFFFFF else size, frame
+        if name == b"fmt " and at + 14 <= len(view):
+            (frame,) = struct.unpack_from("<H", view, at + 12)
+            frame = frame or 1
+        elif name == b"ds64" and at + 16 <= len(view):
+            (long_size,) = struct.unpack_from("<Q", view, at + 8)
         at += size + size % 2
-    else:
-        return
-    # Who writes to a pipe doesn't know the length, and claims one that is as good as endless.
-    if size < _ENDLESS and at + size > len(view):
-        raise SerializationError(f"this WAV was cut off: it has {len(view) - at} of {size} bytes of samples")
+    return None
+
+
+def _are_chunks(view: memoryview) -> bool:
+    """Whether bytes are chunks of a WAV from begin to end, such as those that say who made it."""
+    at = 0
+    for _ in range(_CHUNKS):
+        if at >= len(view):
+            return True
+        if at + 8 > len(view) or not all(32 <= each < 127 for each in view[at : at + 4]):
+            return False
+        (size,) = struct.unpack_from("<I", view, at + 4)
+        at += 8 + size + size % 2
+        # The last one may lack the byte that makes its length even.
+        if at > len(view) + 1:
+            return False
+    return False
 
 
 def _samples(file: Any, size: int) -> Any:
@@ -210,7 +261,7 @@ def _checked(value: AudioData) -> tuple[Any, int]:
     if instance(value.data, "numpy.ma", "MaskedArray"):
         raise SerializationError("the audio format has no mask; give the samples as array.filled(0)")
     if not samples.size and samples.dtype == object:
-        raise SerializationError("the audio format takes an array of samples, and these are none")
+        raise SerializationError("the audio format takes an array of samples, got an empty list")
     kind = samples.dtype.newbyteorder("<")
     if kind.name not in _DTYPES:
         raise SerializationError(
@@ -265,9 +316,16 @@ def _pace(rate: int, width: int, channels: int) -> tuple[int, int]:
 
 def _encoded(samples: Any, rate: int, name: str) -> bytes:
     soundfile = needed("soundfile", "audio", "sound")
+    np = needed("numpy", "audio", "sound")
     subtype = None
     if name == "FLAC":
         subtype = "PCM_16" if samples.dtype.name == "int16" else "PCM_24"
+        if samples.dtype.kind == "f" or (samples.dtype.name == "int32" and np.any(samples & 0xFF)):
+            raise SerializationError(
+                f"FLAC has 16 bits for int16 and 24 for int32, and would round these {samples.dtype.name} "
+                "samples: choose WAV, which keeps them, or convert them first, as samples & ~0xFF or with "
+                "astype('int16')"
+            )
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     if not len(samples) and name != "OGG":
         raise SerializationError(f"{name} can't hold sound without a single frame; WAV can")
@@ -279,7 +337,7 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
     # libmp3lame ends the process for such; Vorbis gives silence for all of it.
     if samples.dtype.kind == "f" and len(samples) and not abs(samples).max() < _LOUDEST:
         raise SerializationError(
-            f"{name} can't hold samples that are no numbers, or far outside of -1 to 1; WAV can"
+            f"{name} can't hold samples that aren't numbers, or are far outside of -1 to 1; WAV can"
         )
     stream = BytesIO()
     try:
@@ -288,9 +346,18 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
                 file.write(samples[start : start + _BLOCK])
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise SerializationError(
-            f"{name} can't hold {channels} channels of {samples.dtype.name} at {rate} Hz: {error}"
+            f"{name} can't hold {channels} channels of {samples.dtype.name} at {rate} Hz: {_said(error)}; "
+            "WAV can"
         ) from error
-    return stream.getvalue()
+    data = stream.getvalue()
+    if name == "FLAC" and AudioSerializer().decode(data).data.tobytes() != samples.tobytes():
+        raise SerializationError("FLAC would change these samples; WAV keeps them")
+    return data
+
+
+def _said(error: BaseException) -> str:
+    """What a driver says, without the file object that it names."""
+    return str(getattr(error, "error_string", error))
 
 
 def rendered(clip: Any) -> tuple[int, int, Iterator[Any]]:
