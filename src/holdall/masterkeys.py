@@ -74,9 +74,11 @@ class Keyed:
         self._inner = hashlib.sha256(padded.translate(_INNER))
         self._outer = hashlib.sha256(padded.translate(_OUTER))
 
-    def __call__(self, message: bytes) -> bytes:
+    def __call__(self, message: bytes, more: bytes | bytearray | memoryview = b"") -> bytes:
         inner = self._inner.copy()
         inner.update(message)
+        if more:
+            inner.update(more)
         outer = self._outer.copy()
         outer.update(inner.digest())
         return outer.digest()

@@ -130,7 +130,7 @@ def test_a_registered_serializer_is_asked_first(own: Serializers) -> None:
 
 def test_one_of_the_same_name_is_replaced_in_its_place(own: Serializers) -> None:
     names = [each.name for each in own]
-    pickles = PickleSerializer(b"k" * 16)
+    pickles = PickleSerializer(b"k" * 32)
     own.register(pickles)
     assert [each.name for each in own] == names
     assert own.for_value({"a": 1}).name == "json"
@@ -194,7 +194,7 @@ def test_register_changes_what_everybody_uses() -> None:
     code = """
 from holdall.values import register, serializers
 from holdall.values.pickles import PickleSerializer
-register(PickleSerializer(b"k" * 16))
+register(PickleSerializer(b"k" * 32))
 assert serializers.for_value(object()).name == "pickle"
 assert serializers.for_value([1]).name == "json"
 """

@@ -3,45 +3,75 @@
 from __future__ import annotations
 
 import hmac
+import os
 import pickle
-from collections.abc import Iterable
-from typing import Any, Final, Literal, get_args
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, cast, get_args
 
-from holdall.errors import InvalidArgumentError, SerializationError, UntrustedDataError
+from holdall.errors import (
+    InvalidArgumentError,
+    SerializationError,
+    UnsupportedOperation,
+    UntrustedDataError,
+)
+from holdall.masterkeys import (
+    Hidden,
+    Key,
+    Keyed,
+    are_references,
+    check_key_names,
+    hidden,
+    hidden_keys,
+    master_key,
+    shown,
+)
 from holdall.values.serializer import Buffer
 
 __all__ = ["Mode", "PickleSerializer"]
 
 Mode = Literal["signed", "trust", "never"]
 
-_MAGIC: Final = b"hldpick1"
-_LABEL: Final = b"holdall pickle 1\0"
-_SIGNATURE: Final = 32
-_SHORTEST: Final = 16
+_MAGIC: Final = b"hldpick2"
+_LABEL: Final = b"holdall pickle 2\0"
+_KEY_LABEL: Final = b"holdall pickle key 2\0"
+_ID: Final = 8
+_TAG: Final = 32
+_LENGTH: Final = struct.Struct(">Q")
+_HEAD: Final = len(_MAGIC) + _ID
 
 
 class PickleSerializer:
-    """Any value that `pickle` takes. To read a pickle is to run it, so that none is read that anybody else
-    could have written.
+    """Any value that `pickle` takes. To read a pickle is to run it, so none is read that anybody else could
+    have written.
 
-    A signed pickle is 8 bytes `hldpick1`, the pickle (protocol 5), and the HMAC-SHA256 (RFC 2104) of
-    `holdall pickle 1`, a NUL and the pickle. The signature says who wrote the value, not under which key of
-    a store: who can write there can put one signed value in the place of another.
+    A signed pickle is 8 bytes `hldpick2`, the fingerprint of the key (8 bytes), the pickle (protocol 5), and
+    a tag of 32 bytes: the HMAC-SHA256 (RFC 2104) of `holdall pickle 2`, a NUL, the fingerprint, the context
+    and the pickle, each of the last two after its length as 64 bits, big-endian. The key of the tag is
+    derived from the master key by HKDF-SHA256 (RFC 5869).
+
+    The signature says who wrote a value. It also says where the value belongs if the serializer is `bound`
+    to a store and a blob's key: then one signed value can't be put in the place of another. It doesn't say
+    when: an older pickle of the same place is read as well. And everybody who holds the key
+    can run code at everybody who reads with it.
 
     A pickle has no canonical form: equal values may have different bytes.
 
     Args:
-        key: At least 16 bytes that only the writers and readers know, kept outside of the store, such as
-            `secrets.token_bytes(32)` gives.
-        mode: `signed` reads only what is signed with the key, and refuses all without one; `trust` writes
-            and reads bare pickles, and must be true of everybody who can write to the store; `never` refuses
-            both.
+        key: 32 bytes that only the writers and readers know, as `generate_key` makes them, or a reference to
+            them, `env:NAME` or `file:PATH`, in base64 or hexadecimal; or a mapping of names to such, where
+            older keys are kept to read what they signed. Only references go with a pickle of the serializer.
+        current: The name of the key that signs; not needed for one key.
+        mode: `signed` reads only what is signed with one of the keys, and refuses all without one; `trust`
+            writes and reads bare pickles, and must be true of everybody who can write to the store; `never`
+            refuses both.
+        context: What signatures are bound to; see `bound`. Empty, only what was signed unbound is read.
 
     Raises:
-        InvalidArgumentError: The key is no bytes, or too short, or the mode would not use it; no mode is
-            called so.
+        InvalidArgumentError: A key isn't one, or can't be found, or the mode doesn't use it; there is no such
+            mode.
 
-    >>> serializer = PickleSerializer(b"a key of at least 16 bytes")
+    >>> serializer = PickleSerializer(PickleSerializer.generate_key())
     >>> serializer.decode(b"".join(serializer.encode(range(3))))
     range(0, 3)
     """
@@ -50,27 +80,119 @@ class PickleSerializer:
     media_type = "application/x-python-pickle"
     extensions: tuple[str, ...] = (".pickle", ".pkl")
 
-    def __init__(self, key: bytes | None = None, mode: Mode = "signed") -> None:
+    # What a repr shows where the constructor raised.
+    _given: str | Hidden | dict[str, str | Hidden] | None = None
+    _asked: str | None = None
+    _mode: Mode = "signed"
+    _context: bytes = b""
+
+    def __init__(
+        self,
+        key: Key | Mapping[str, Key] | None = None,
+        mode: Mode = "signed",
+        *,
+        current: str | None = None,
+        context: bytes = b"",
+    ) -> None:
+        many = isinstance(key, Mapping)
+        keys: Any = {} if key is None else hidden_keys(key) if many else {"default": hidden(key)}
+        given = None if key is None else keys if many else keys["default"]
+        # So that no traceback from here on shows a key.
+        key = None
+        if current is not None and not (isinstance(current, str) and current in keys):  # pyright: ignore[reportUnnecessaryIsInstance]
+            current = cast(Any, Hidden(current))
         if mode not in get_args(Mode):
-            raise InvalidArgumentError(f"mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
-        if key is not None and (not isinstance(key, bytes) or len(key) < _SHORTEST):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(
-                f"key is at least {_SHORTEST} bytes, as secrets.token_bytes(32) gives them"
-            )
-        if key is not None and mode == "trust":
+            raise InvalidArgumentError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+        if given is not None and mode == "trust":
             raise InvalidArgumentError(
                 "mode='trust' signs nothing, so it takes no key; leave one of them out"
             )
-        self._key = key
-        self._mode: Mode = mode
+        if not isinstance(context, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError("context must be bytes; bound(store, blob_key) makes it of two names")
+        self._given, self._mode, self._context = given, mode, context
+        self._keys: dict[bytes, tuple[str, Keyed]] = {}
+        self._current: bytes | None = None
+        if given is not None:
+            self._open(keys, current)
+
+    def _open(self, keys: dict[str, str | Hidden], current: object) -> None:
+        check_key_names(cast("Mapping[object, object]", keys))
+        if current is None and len(keys) == 1:
+            signing = next(iter(keys))
+        elif isinstance(current, str):
+            signing = self._asked = current
+        else:
+            known = ", ".join(map(repr, keys))
+            raise InvalidArgumentError(f"current must be the name of one of the keys: {known}")
+        for name, given in keys.items():
+            master = master_key(name, given, "pickles")
+            if master.id in self._keys:
+                twin = self._keys[master.id][0]
+                raise InvalidArgumentError(f"{twin!r} and {name!r} are the same key; leave one of them out")
+            self._keys[master.id] = name, Keyed(master.derived(_KEY_LABEL, 32))
+            if name == signing:
+                self._current = master.id
+
+    @staticmethod
+    def generate_key() -> bytes:
+        """A new key: 32 bytes of the system's randomness.
+
+        >>> len(PickleSerializer.generate_key())
+        32
+        """
+        return os.urandom(32)
+
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each key by its name. They are public, and tell nothing of a key."""
+        return {name: id_.hex() for id_, (name, _) in self._keys.items()}
+
+    def bound(self, store: str, blob_key: str) -> PickleSerializer:
+        """A serializer whose signatures hold for one blob of one store only.
+
+        A pickle that it signed has to be signed again when it is copied or moved to another key.
+
+        Args:
+            store: What the store is called by everybody who reads and writes it.
+            blob_key: The blob's key.
+
+        >>> serializer = PickleSerializer(PickleSerializer.generate_key())
+        >>> pickled = b"".join(serializer.bound("prod", "role").encode("guest"))
+        >>> serializer.bound("prod", "role").decode(pickled)
+        'guest'
+        >>> serializer.bound("prod", "name").decode(pickled)
+        Traceback (most recent call last):
+        holdall.errors.UntrustedDataError: this pickle was changed, or is from another place, ...
+        """
+        made = PickleSerializer.__new__(PickleSerializer)
+        made.__dict__.update(self.__dict__)
+        made._context = b"".join(
+            [_LENGTH.pack(len(part)) + part for part in map(_encoded, (store, blob_key))]
+        )
+        return made
 
     def __repr__(self) -> str:
-        # Never the key itself.
-        key = "" if self._key is None else "key=..., "
-        return f"PickleSerializer({key}mode={self._mode!r})"
+        # Never a key itself.
+        text = ""
+        if isinstance(self._given, dict):
+            keys = ", ".join([f"{name!r}: {shown(value)}" for name, value in self._given.items()])
+            text = f"key={{{keys}}}, "
+        elif self._given is not None:
+            text = f"key={shown(self._given)}, "
+        current = "" if self._asked is None else f", current={self._asked!r}"
+        context = f", context={self._context!r}" if self._context else ""
+        return f"PickleSerializer({text}mode={self._mode!r}{current}{context})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        keys = list(self._given.values()) if isinstance(self._given, dict) else [self._given]
+        if not are_references(*keys):
+            raise UnsupportedOperation(
+                "a PickleSerializer that holds keys as bytes isn't pickled, since they would go with it; "
+                "give references, 'env:NAME' or 'file:PATH', instead"
+            )
+        return _reopen, (self._given, self._mode, self._asked, self._context)
 
     def accepts(self, value: Any) -> bool:
-        return self._mode == "trust" or (self._mode == "signed" and self._key is not None)
+        return self._mode == "trust" or (self._mode == "signed" and self._current is not None)
 
     def encode(self, value: Any) -> Iterable[Buffer]:
         self._check_allowed("written")
@@ -78,44 +200,68 @@ class PickleSerializer:
             pickled = pickle.dumps(value, protocol=5)
         except Exception as error:
             raise SerializationError(f"this {type(value).__qualname__} can't be pickled: {error}") from error
-        if self._mode == "trust":
+        if self._mode == "trust" or self._current is None:
             return (pickled,)
-        return _MAGIC, pickled, self._signature(pickled)
+        return _MAGIC + self._current, pickled, self._tag(self._current, pickled)
 
     def decode(self, data: Buffer) -> Any:
         self._check_allowed("read")
-        view = memoryview(data)
-        if self._mode == "signed":
-            view = self._verified(view)
+        # A copy first, unless it is bytes: what is checked is what is unpickled, even if somebody who shares
+        # the memory changes it meanwhile.
+        data = bytes(data)
+        pickled = self._verified(data) if self._mode == "signed" else data
         try:
-            return pickle.loads(view)
+            return pickle.loads(pickled)
         except Exception as error:
-            raise SerializationError(f"this is no pickle that can be read here: {error!r}") from error
+            raise SerializationError(f"this isn't a pickle that can be read here: {error!r}") from error
 
     def _check_allowed(self, done: str) -> None:
         if self._mode == "never":
-            raise UntrustedDataError(f"pickles are not {done} here, since the mode is 'never'")
-        if self._mode == "signed" and self._key is None:
+            raise UntrustedDataError(f"pickles aren't {done} here, since the mode is 'never'")
+        if self._mode == "signed" and self._current is None:
             raise UntrustedDataError(
                 f"no pickle is {done} without a key to sign it: give PickleSerializer(key=...), or "
                 "mode='trust' if nobody else can write where it is kept"
             )
 
-    def _verified(self, view: memoryview) -> memoryview:
-        """The pickle, whose signature was right. Not one byte of it was unpickled before."""
-        if len(view) < len(_MAGIC) + _SIGNATURE or bytes(view[: len(_MAGIC)]) != _MAGIC:
+    def _verified(self, data: bytes) -> memoryview:
+        """The pickle, whose tag was right. Not one byte of it was unpickled before."""
+        if len(data) < _HEAD + _TAG or not data.startswith(_MAGIC):
             raise UntrustedDataError(
                 "this isn't signed, so it isn't unpickled; if nobody else can write where it is kept, "
                 "read it with PickleSerializer(mode='trust')"
             )
-        pickled = view[len(_MAGIC) : -_SIGNATURE]
-        if not hmac.compare_digest(self._signature(pickled), bytes(view[-_SIGNATURE:])):
+        id_ = data[len(_MAGIC) : _HEAD]
+        if id_ not in self._keys:
+            known = ", ".join(f"{name!r} = {each}" for name, each in self.fingerprints().items())
             raise UntrustedDataError(
-                "this pickle was signed with another key or has changed, so it isn't unpickled"
+                f"this pickle was signed with another key, {id_.hex()}, which isn't among those given, "
+                f"{known}; so it isn't unpickled"
+            )
+        pickled = memoryview(data)[_HEAD:-_TAG]
+        if not hmac.compare_digest(self._tag(id_, pickled), data[-_TAG:]):
+            raise UntrustedDataError(
+                "this pickle was changed, or is from another place, so it isn't unpickled"
             )
         return pickled
 
-    def _signature(self, pickled: Buffer) -> bytes:
-        made = hmac.new(self._key or b"", _LABEL, "sha256")
-        made.update(pickled)
-        return made.digest()
+    def _tag(self, id_: bytes, pickled: Buffer) -> bytes:
+        head = _LABEL + id_ + _LENGTH.pack(len(self._context)) + self._context + _LENGTH.pack(len(pickled))
+        return self._keys[id_][1](head, pickled)
+
+
+def _encoded(name: object) -> bytes:
+    try:
+        if isinstance(name, str):
+            return name.encode()
+    except UnicodeEncodeError:
+        pass
+    raise InvalidArgumentError(
+        "a pickle is bound to two strings, what the store is called and the blob's key"
+    )
+
+
+def _reopen(
+    key: Key | Mapping[str, Key] | None, mode: Mode, current: str | None, context: bytes
+) -> PickleSerializer:
+    return PickleSerializer(key, mode, current=current, context=context)
