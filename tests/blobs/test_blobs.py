@@ -29,7 +29,11 @@ from holdall.blobs import (
     YamlDictBlob,
     blob_class,
 )
+from holdall.blobs.kinds import ENDINGS
 from holdall.errors import InvalidArgumentError, InvalidDataError, SerializationError
+from holdall.values.audio import AUDIO
+from holdall.values.images import IMAGES
+from holdall.values.video import VIDEO
 
 KINDS: list[type[BytesBlob]] = [
     BytesBlob,
@@ -342,6 +346,19 @@ def test_other_paths_read_and_write_themselves() -> None:
         ("table.csv", StrBlob),
         ("drawing.svg", StrBlob),
         ("settings.toml", StrBlob),
+        ("app.log", StrBlob),
+        ("setup.cfg", StrBlob),
+        ("php.ini", StrBlob),
+        ("index.rst", StrBlob),
+        ("rows.jsonl", StrBlob),
+        ("rows.ndjson", StrBlob),
+        ("tsconfig.jsonc", StrBlob),
+        ("query.sql", StrBlob),
+        ("map.geojson", JsonDictBlob),
+        ("work.ipynb", JsonDictBlob),
+        ("song.m4a", AudioBlob),
+        ("song.opus", AudioBlob),
+        ("film.mkv", VideoBlob),
         ("data.json", JsonDictBlob),
         ("data.yaml", YamlDictBlob),
         ("data.YML", YamlDictBlob),
@@ -387,6 +404,17 @@ def test_a_key_tells_its_type(key: str, kind: type[BytesBlob]) -> None:
 )
 def test_a_media_type_decides_before_the_key(media_type: str, kind: type[BytesBlob]) -> None:
     assert blob_class("photo.jpg", media_type) is kind
+
+
+def test_the_page_lists_the_endings_that_the_code_knows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "blobs.md").read_text()
+    for kind, endings in ENDINGS.items():
+        assert f"| `{kind.__name__}` | {' '.join(f'`{each}`' for each in endings.split())} |" in page, kind
+    # What a format is written as is read as it again.
+    for kind, formats in ((ImageBlob, IMAGES), (AudioBlob, AUDIO), (VideoBlob, VIDEO)):
+        assert {end for form in formats.values() for end in form.extensions} <= set(ENDINGS[kind].split())
+    listed = " ".join(ENDINGS.values()).split()
+    assert len(listed) == len(set(listed))
 
 
 def test_the_blobs_import_nothing_optional() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
 from os.path import splitext
-from typing import TYPE_CHECKING
 
 from holdall.blobs.audio import AudioBlob
 from holdall.blobs.bytes import BytesBlob
@@ -14,10 +12,7 @@ from holdall.blobs.text import StrBlob
 from holdall.blobs.video import VideoBlob
 from holdall.blobs.yaml import YamlDictBlob
 
-if TYPE_CHECKING:
-    from mimetypes import MimeTypes
-
-__all__ = ["blob_class"]
+__all__ = ["ENDINGS", "blob_class"]
 
 _BY_MEDIA_TYPE: dict[str, type[BytesBlob]] = {
     "application/json": JsonDictBlob,
@@ -30,6 +25,9 @@ _BY_MEDIA_TYPE: dict[str, type[BytesBlob]] = {
     "application/x-sh": StrBlob,
     "application/x-tex": StrBlob,
     "application/toml": StrBlob,
+    "application/jsonl": StrBlob,
+    "application/x-ndjson": StrBlob,
+    "application/sql": StrBlob,
     "image/svg+xml": StrBlob,
 }
 _BY_TYPE: dict[str, type[BytesBlob]] = {
@@ -38,23 +36,32 @@ _BY_TYPE: dict[str, type[BytesBlob]] = {
     "audio": AudioBlob,
     "video": VideoBlob,
 }
-_BY_SUFFIX = {
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".toml": "application/toml",
-    ".md": "text/markdown",
-    ".webp": "image/webp",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".ogv": "video/ogg",
-    ".webm": "video/webm",
-    ".m4v": "video/mp4",
+ENDINGS: dict[type[BytesBlob], str] = {
+    StrBlob: (
+        ".txt .text .log .md .markdown .rst .adoc .org .tex .bib .html .htm .xml .xsl .svg .css .js .mjs "
+        ".csv .tsv .jsonl .ndjson .jsonc .json5 .toml .ini .cfg .conf .env .properties .diff .patch .srt "
+        ".vtt .vcf .ics .m3u .m3u8 .py .pyi .sh .bash .zsh .bat .ps1 .sql .r .jl .lua .pl .rb .php .go .rs "
+        ".java .kt .swift .c .h .cc .cpp .hpp .cs .scala .tf .dot .graphql .proto"
+    ),
+    JsonDictBlob: ".json .geojson .topojson .jsonld .ipynb .webmanifest .har",
+    YamlDictBlob: ".yaml .yml",
+    ImageBlob: (
+        ".png .apng .jpg .jpeg .jpe .jfif .webp .gif .tiff .tif .bmp .dib .avif .ico .jp2 .ppm .pgm .pbm "
+        ".pnm .tga .qoi"
+    ),
+    AudioBlob: (
+        ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .m4a .aac .aif .aiff .aifc .au .snd .wma .mid .midi"
+    ),
+    VideoBlob: ".mp4 .m4v .webm .mkv .mov .avi .mpg .mpeg .ogv .3gp .3g2 .wmv .flv",
 }
+"""The ends of names that say which type of blob a key has, whatever the version of Python knows of them."""
+
+_BY_ENDING = {ending: kind for kind, endings in ENDINGS.items() for ending in endings.split()}
 
 
 def blob_class(key: str, media_type: str | None = None) -> type[BytesBlob]:
-    """The type of blob for a key, by its media type, which the end of the key tells where it isn't given.
+    """The type of blob for a key, by its media type, or where that isn't given by the end of the key. What
+    neither tells is a `BytesBlob`.
 
     Args:
         key: A key, or the name of a file.
@@ -62,36 +69,13 @@ def blob_class(key: str, media_type: str | None = None) -> type[BytesBlob]:
 
     >>> blob_class("photos/oma.jpg").__name__, blob_class("x", "text/plain; charset=utf-8").__name__
     ('ImageBlob', 'StrBlob')
-    >>> blob_class("data.bin").__name__
-    'BytesBlob'
+    >>> blob_class("app.log").__name__, blob_class("data.bin").__name__
+    ('StrBlob', 'BytesBlob')
     """
     if media_type is None:
-        media_type = _guessed(key)
+        # What is compressed, such as `data.json.gz`, holds other bytes than its first ending says.
+        return _BY_ENDING.get(splitext(key.rpartition("/")[2])[1].lower(), BytesBlob)
     kind = media_type.partition(";")[0].strip().lower()
     if kind.endswith("+json"):
         return JsonDictBlob
     return _BY_MEDIA_TYPE.get(kind) or _BY_TYPE.get(kind.partition("/")[0]) or BytesBlob
-
-
-def _guessed(key: str) -> str:
-    name, last = splitext(key.rpartition("/")[2])
-    if not last:
-        return ""
-    return _BY_SUFFIX.get(last.lower()) or _by_suffixes(splitext(name)[1], last)
-
-
-@lru_cache(512)
-def _by_suffixes(first: str, last: str) -> str:
-    """What the last two suffixes of a name tell: the first one counts where the last one is an encoding."""
-    # What is compressed has the type of what it holds, by this guess; but its bytes are something else.
-    # As a path, not as a URL, in which ';', '?' and '#' would mean something.
-    kind, encoding = _types().guess_type(f"/x{first}{last}".replace(":", "_"), strict=False)
-    return kind if kind is not None and encoding is None else ""
-
-
-@cache
-def _types() -> MimeTypes:
-    """What Python knows only: what a machine knows beside that would differ from one to another."""
-    from mimetypes import MimeTypes
-
-    return MimeTypes()
