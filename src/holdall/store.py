@@ -333,6 +333,10 @@ class Store(MutableMapping[str, bytes]):
     _secrets: ClassVar[frozenset[str]] = frozenset()
     """The settings whose values no repr shows."""
 
+    _tidies: bool = True
+    """Whether this handle may finish at its close what a killed process left; below a `ReadOnlyStore` that
+    owns it, it may not."""
+
     _closed: bool = False
 
     # --- the primitives -------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.store import ABSENT, Can, Store
-from holdall.stores import zip as module
+from holdall.stores import zip_archive as module
 from holdall.stores.zip import ZipStore
 from holdall.testing import StoreSuite
 
@@ -169,8 +169,7 @@ def test_foreign_members_are_read_and_kept(path: Path) -> None:
         assert store["packed"] == b"y" * 10_000
         assert store["streamed"] == b"with a data descriptor"
         before = store.info("packed")
-        with pytest.raises(UnsupportedOperation, match="method 12"):
-            store["bzip2"]
+        assert store["bzip2"] == b"y" * 1000
         store["changed"] = b"new"
         del store["deleted"]
         store.flush()
@@ -371,7 +370,7 @@ def test_a_torn_record_is_as_if_never_written(path: Path) -> None:
     archive = path.read_bytes()
     keeper.close()
     for length in range(start, len(whole)):
-        for tail in (b"", bytes(20), b"\xff" * 200):
+        for tail in (b"", bytes(1024)):
             path.write_bytes(archive)
             journal(path).write_bytes(whole[:length] + tail)
             with ZipStore(path) as store:
@@ -394,7 +393,7 @@ def test_a_batch_counts_whole_or_not_at_all(path: Path) -> None:
             path.write_bytes(archive)
             journal(path).write_bytes(whole[: random.randrange(len(whole))])
             assert contents(path) == {"a": b"1"}
-            journal(path).unlink()
+            journal(path).unlink(missing_ok=True)
         path.write_bytes(archive)
 
 
@@ -603,7 +602,7 @@ def test_a_link_to_the_archive_stays_a_link(path: Path, tmp_path: Path) -> None:
     path.chmod(0o640)
     with ZipStore(link) as one, ZipStore(path) as two:
         one["b"] = b"2"
-        assert journal(path).stat().st_mode & 0o777 == 0o640
+        assert journal(path).stat().st_mode & 0o777 == 0o600
         assert two["b"] == b"2"
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o640

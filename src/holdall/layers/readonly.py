@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from holdall.errors import ReadOnlyError
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Layer, Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, Store
 
 __all__ = ["ReadOnlyStore"]
@@ -36,6 +36,14 @@ class ReadOnlyStore(Transparent):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._reachable = store._reachable
+
+    def _own(self, *stores: Store) -> None:
+        super()._own(*stores)
+        below = list(stores)
+        while below:
+            store = below.pop()
+            store._tidies = False
+            below += store._owned if isinstance(store, Layer) else ()
 
     @cached_property
     def can(self) -> Can:
