@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import BaseModel
 from tests.servers.valkey import ValkeyServer
 from upath import UPath
@@ -44,12 +46,14 @@ from holdall.errors import (
     InvalidKeyError,
     PartialWriteError,
     ReadOnlyError,
+    StoreError,
     StoreUnavailableError,
 )
 from holdall.layers.prefix import PrefixStore
 from holdall.store import Can
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.memory import MemoryStore
+from holdall.stores.path import PathStore
 from holdall.stores.sqlite import SqliteStore
 from holdall.testing import Counting, Limited, race
 
@@ -315,7 +319,7 @@ def test_a_blob_class(tmp_path: Path) -> None:
     d["b.json"] = JsonDictBlob({"x": 1})
     d["c.png"] = StrBlob("no picture")
     assert [type(blob) for blob in d.values()] == [StrBlob, JsonDictBlob, StrBlob]
-    with pytest.raises(TypeError, match="takes a StrBlob, not a BytesBlob"):
+    with pytest.raises(TypeError, match="takes StrBlob, not BytesBlob"):
         d["d"] = BytesBlob(b"")
     assert "d" not in d
 
@@ -714,7 +718,7 @@ def test_replicas_by_name_that_refuse_a_blob_or_a_key(cache: BlobDict, tmp_path:
     texts = PathBlobDict(tmp_path, blob_class=StrBlob)
     d = MultiReplicaBlobDict({"cache": cache, "texts": texts})
     names = {"cache", "texts"}
-    with pytest.raises(TypeError, match="takes a StrBlob"):
+    with pytest.raises(TypeError, match="takes StrBlob"):
         d.put("a", BytesBlob(b"1"), replica_names=names)
     for bad in ("../a", ""):
         with pytest.raises(InvalidKeyError):
@@ -941,3 +945,75 @@ def test_a_cache_in_valkey_before_a_folder(server: ValkeyServer, tmp_path: Path)
         assert d.pop("a.txt") == StrBlob("2")
         assert not d
         d.close()
+
+
+# --- what a dict user writes ---
+
+
+class Duck:
+    """All that `dict.update` asks for."""
+
+    def keys(self) -> list[str]:
+        return ["duck"]
+
+    def __getitem__(self, key: str) -> BytesBlob:
+        return StrBlob(key)
+
+
+def test_update_takes_what_a_dict_takes(d: BlobDict) -> None:
+    d.update(Duck())  # type: ignore[arg-type]
+    d.update([["pair", StrBlob("1")]], more=StrBlob("2"))  # type: ignore[list-item]
+    assert {key: blob.as_bytes() for key, blob in d.items()} == {"duck": b"duck", "pair": b"1", "more": b"2"}
+    for wrong in (5, None, "text", [5], ["ab"], b"ab"):
+        with pytest.raises(StoreError) as caught:
+            d.update(wrong)  # type: ignore[arg-type]
+        assert isinstance(caught.value, TypeError)
+    assert d.keys() & {"duck", 5, "", "a//b"} == {"duck"}
+    assert ("duck", StrBlob("duck")) in d.items()
+    assert 5 not in d.items()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code"),
+    [
+        ("a.json", {"x": 1}, "JsonDictBlob({...})"),
+        ("a", {"x": 1}, "JsonDictBlob({...})"),
+        ("a.yml", {"x": 1}, "YamlDictBlob({...})"),
+        ("a.json", "text", "StrBlob('...')"),
+        ("a.txt", b"text", "StrBlob(b'...')"),
+        ("a.bin", bytearray(b""), "BytesBlob(b'...')"),
+        ("a.png", b"", "ImageBlob(b'...')"),
+        ("a.png", Path("a.png"), "ImageBlob(path.read_bytes())"),
+        ("a.png", Image.new("L", (1, 1)), "ImageBlob(picture)"),
+        ("a.json", Point(x=1), "JsonModelBlob(model)"),
+        ("a.wav", ([0.0], 8000), "AudioBlob(sound)"),
+        ("a", 5, "StrBlob('...')"),
+        ("a", None, "StrBlob('...')"),
+    ],
+)
+def test_what_is_no_blob_is_told_the_class_that_fits(key: str, value: object, code: str) -> None:
+    d = InMemoryBlobDict()
+    for call in (d.__setitem__, d.setdefault, lambda key, value: d.update({key: value})):
+        with pytest.raises(InvalidDataError, match=re.escape(f"not {type(value).__name__}; write {code}")):
+            call(key, value)  # type: ignore[arg-type]
+    with pytest.raises(InvalidDataError, match=re.escape("write StrBlob(")):
+        InMemoryBlobDict(blob_class=StrBlob).setdefault("a.bin", b"")  # type: ignore[type-var]
+    assert not d
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/x", "gs://b", Path("s3://bucket/x"), LocalPath("gs://b/c"), "s3:/b"]
+)
+def test_a_path_that_is_a_uri_makes_no_folder(
+    place: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for make in (PathBlobDict, PathStore):
+        if make is PathStore and place == "s3:/b":
+            continue
+        with pytest.raises(InvalidArgumentError, match="URI"):
+            make(place)
+    assert list(tmp_path.iterdir()) == []
+    # By its absolute path such a folder is a folder.
+    PathBlobDict(tmp_path / "s3:" / "b")["a"] = BytesBlob(b"")
+    assert (tmp_path / "s3:" / "b" / "a").exists()

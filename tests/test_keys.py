@@ -1,9 +1,12 @@
 """Keys, prefixes, globs, ranges and errors, without a store."""
 
+import copy
 import pickle
 import re
+import subprocess
+import sys
 from fnmatch import translate
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -228,6 +231,16 @@ def test_every_error_names_its_key_and_survives_a_pickle(kind: type[StoreError])
     assert type(again) is kind
     assert (again.message, again.key, str(again)) == (error.message, error.key, str(error))
     assert vars(again) == vars(error)
+    for same in (error, again, copy.copy(error), copy.deepcopy(error)):
+        assert same.args == ("what to do", "a/'b'")
+        assert repr(same) == f"""{kind.__name__}('what to do', key="a/'b'")"""
+        assert getattr(same, "filename", "a/'b'") == "a/'b'"
+    # A store fills the key in later.
+    error.key = "other"
+    assert error.args == ("what to do", "other")
+    assert eval(repr(error), {kind.__name__: kind}).key == "other"
+    assert kind("what to do").args == ("what to do",)
+    assert repr(kind("what to do")) == f"{kind.__name__}('what to do')"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +249,10 @@ def test_every_error_names_its_key_and_survives_a_pickle(kind: type[StoreError])
         (errors.BlobNotFoundError, (KeyError, FileNotFoundError)),
         (errors.BlobExistsError, (errors.ConcurrencyError, FileExistsError)),
         (errors.InvalidKeyError, (errors.InvalidArgumentError, ValueError)),
+        (errors.InvalidTypeError, (errors.InvalidArgumentError, TypeError)),
+        (errors.InvalidKeyTypeError, (errors.InvalidKeyError, TypeError)),
         (errors.InvalidDataError, (errors.SerializationError, TypeError)),
+        (errors.ReadOnlyError, (errors.UnsupportedOperation, PermissionError)),
         (errors.StoreClosedError, (errors.StoreUnavailableError, ValueError)),
         (errors.MissingDependencyError, (ImportError,)),
     ],
@@ -256,6 +272,49 @@ def test_errors_keep_what_they_carry():
     assert errors.PartialWriteError().failures == {}
     missing = errors.BlobNotFoundError(key="k")
     assert (missing.filename, missing.strerror) == ("k", "no such blob")
+
+
+def test_an_error_names_its_key_in_args_and_repr_wherever_it_comes_from(tmp_path: Path):
+    store = holdall.FilesystemStore(tmp_path)
+    for call, kind in (
+        (lambda: store["absent"], errors.BlobNotFoundError),
+        (lambda: store.put("absent", b"", expect="1"), errors.ConcurrencyError),
+        (lambda: store.put("absent", 5), errors.InvalidDataError),
+        (lambda: holdall.ReadOnlyStore(store).put("absent", b""), errors.ReadOnlyError),
+    ):
+        with pytest.raises(kind) as caught:
+            call()
+        assert caught.value.args[1] == caught.value.key == "absent"
+        assert repr(caught.value).endswith(", key='absent')")
+        assert str(caught.value) == f"'absent': {caught.value.message}"
+
+
+def test_a_missing_package_hides_no_import_behind_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "lz4.frame", None)
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    for call in (
+        lambda: holdall.CompressedStore(holdall.MemoryStore(), "lz4").put("a", b""),
+        lambda: holdall.ChecksumStore(holdall.MemoryStore(), "blake3").put("a", b""),
+    ):
+        with pytest.raises(ImportError, match="pip install") as caught:
+            call()
+        assert isinstance(caught.value, errors.MissingDependencyError)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+
+def test_the_front_door_shows_public_names_only():
+    assert dir(holdall) == sorted(holdall.__all__)
+    assert not [name for name in dir(holdall) if name.startswith("_") and name != "__version__"]
+    names: dict[str, object] = {}
+    exec("from holdall import *", names)
+    assert names.keys() - {"__builtins__"} == set(holdall.__all__)
+
+
+def test_nothing_is_logged_unless_the_program_asks():
+    code = "import holdall, logging; logging.getLogger('holdall.x').warning('heard')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("", "")
 
 
 def test_every_error_is_at_the_front_door():

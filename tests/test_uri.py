@@ -196,6 +196,40 @@ def test_a_registered_scheme_has_its_functions_options() -> None:
         register("no scheme", opener)
 
 
+def test_a_built_in_scheme_is_replaced_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdall import uri
+
+    monkeypatch.setattr(uri, "_registered", {})
+    for scheme in ("sqlite", "SQLite", "file", "git+file"):
+        with pytest.raises(InvalidArgumentError, match="replace=True"):
+            register(scheme, watched)
+    register("sqlite", lambda location: MemoryStore({"mine": b""}), replace=True)
+    assert list(Store.from_uri("sqlite:///x.db")) == ["mine"]
+    for wrong in ((5, watched), ("mine", 5), ("mine", None)):
+        with pytest.raises(TypeError):
+            register(*wrong)  # type: ignore[arg-type]
+
+
+def test_a_subclass_has_the_options_of_its_own_constructor() -> None:
+    class Level(MemoryStore):
+        def __init__(self, place: str = "", *, level: int = 0, note="none") -> None:
+            super().__init__()
+            self.given = place, level, note
+
+    class Same(MemoryStore):
+        """Opened as a memory store is."""
+
+    register("level", Level)
+    register("same", Same)
+    store = Store.from_uri("level://x?level=5&note=7")
+    assert isinstance(store, Level)
+    # Without an annotation an option is text.
+    assert store.given == ("x", 5, "7")
+    same = Store.from_uri("same://pad")
+    assert isinstance(same, Same)
+    assert repr(same) == "Same(name='pad')"
+
+
 def test_third_parties_come_in_by_entry_point(tmp_path: Path) -> None:
     (tmp_path / "third.py").write_text(
         "import holdall\n"

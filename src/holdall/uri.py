@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError
 from holdall.keys import check_key
 from holdall.store import Store
 
@@ -68,23 +68,33 @@ class Reference(NamedTuple):
     query: str | None
 
 
-def register(scheme: str, opener: Opener) -> None:
+def register(scheme: str, opener: Opener, *, replace: bool = False) -> None:
     """Make `scheme://` known in this process; a package does it by the entry point group `holdall.stores`.
 
     Args:
         scheme: Letters, digits, `+`, `.` and `-` (RFC 3986, section 3.1).
         opener: A `Store` class or a function. It is called with what stands after `scheme://` and before
-            `?`, percent-decoded, and with the options as keywords; its keyword parameters with annotations
-            of bool, int, float or str are the options that a URI may give. If its first parameter is called
-            `path`, a location in `holdall.toml` is relative to that file.
+            `?`, percent-decoded, and with the options as keywords. Its keyword-only parameters are the
+            options that a URI may give: a bool, int, float or str as annotated, or text if not annotated.
+            If its first parameter is called `path`, a location in `holdall.toml` is relative to that file.
+        replace: Whether it may replace a built-in scheme.
+
+    Raises:
+        InvalidArgumentError: This can't be a scheme, or it is built in.
 
     >>> from holdall import MemoryStore, Store
     >>> register("scratch", lambda location: MemoryStore(name=location))
     >>> Store.from_uri("scratch://pad")
     MemoryStore(name='pad')
     """
+    if not isinstance(scheme, str) or not callable(opener):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidTypeError("register takes a scheme (a str) and a Store class or a function")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.\-]*", scheme):
-        raise InvalidArgumentError(f"{scheme!r} is no URI scheme")
+        raise InvalidArgumentError(
+            f"{scheme!r} can't be a URI scheme: expected letters, digits, '+', '.', '-'"
+        )
+    if scheme.lower() in _BUILT_IN and not replace:
+        raise InvalidArgumentError(f"{scheme}:// is built in; choose another scheme, or pass replace=True")
     _registered[scheme.lower()] = opener
 
 
@@ -110,7 +120,7 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     try:
         uri = os.fspath(uri)
     except TypeError:
-        raise InvalidArgumentError(f"a URI is a str, not {type(uri).__name__}") from None
+        raise InvalidTypeError(f"a URI is a str, not {type(uri).__name__}") from None
     if not isinstance(uri, str) or not uri:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArgumentError("a URI is a str such as './data' or 'sqlite:///file.db'")
     match = _uri(uri)
@@ -143,7 +153,7 @@ def known_options(uri: str) -> dict[str, object]:
     """The names of the options that a URI or a path can be given, each with its type."""
     match = _uri(uri)
     opener = _built_in("file") if match is None else _opener(match[1].lower())
-    own = _options(getattr(opener, "_from_uri", opener))
+    own = _options(_maker(opener))
     return {**own, **{name: hint for name, hint in _LAYERS.items() if name not in own}}
 
 
@@ -299,7 +309,7 @@ def _open(
     options: Mapping[str, Any],
     base: str | None,
 ) -> Store:
-    make = getattr(opener, "_from_uri", opener)
+    make = _maker(opener)
     own = _options(make)
     known = {**_LAYERS, **own}
     for name in (*query, *options):
@@ -316,6 +326,16 @@ def _open(
     if base is not None and location and _is_path(make):
         location = os.path.join(base, os.path.expanduser(location))
     return layered(make(location, **given), **layers)
+
+
+def _maker(opener: Opener) -> Callable[..., Store]:
+    """What takes the location: a class's `_from_uri`, unless a subclass has a constructor of its own."""
+    for kind in opener.__mro__ if isinstance(opener, type) else ():
+        if "_from_uri" in vars(kind):
+            break
+        if "__init__" in vars(kind):
+            return opener
+    return getattr(opener, "_from_uri", opener)
 
 
 def _once(query: Mapping[str, str], options: Mapping[str, Any]) -> None:

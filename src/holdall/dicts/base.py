@@ -16,23 +16,37 @@ from collections.abc import (
 from datetime import timedelta
 from enum import Enum
 from functools import cached_property
-from typing import Any, Final, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, cast, overload
 
 from holdall.blobs import BytesBlob
 from holdall.blobs import blob_class as class_for
+from holdall.dicts.hints import fitting
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
-    InvalidArgumentError,
     InvalidDataError,
+    InvalidTypeError,
     StoreError,
 )
 from holdall.layers.compressed import CompressedStore
 from holdall.layers.expiring import ExpiringStore
 from holdall.store import ABSENT, ANY, Can, Info, Store, _joined, holds_item, pairs_of
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T")
+    B = TypeVar("B", bound=BytesBlob, default=BytesBlob)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    # Defaults of type variables are for type checkers here: Python has them from 3.13 on.
+    B = TypeVar("B", bound=BytesBlob)
+
+BYTES_BLOB: Any = BytesBlob
+"""The default of `blob_class`, for any class of blobs."""
 
 
 class _Missing(Enum):
@@ -42,8 +56,11 @@ class _Missing(Enum):
 _MISSING: Final = _Missing.MISSING
 
 
-class BlobDict(MutableMapping[str, BytesBlob]):
+class BlobDict(MutableMapping[str, B]):
     """A dict from keys to typed blobs, kept in a store.
+
+    For type checkers it is generic in the class of its blobs, which `blob_class` gives: a
+    `BlobDict(store, blob_class=StrBlob)` is a `BlobDict[StrBlob]`, and without it a `BlobDict[BytesBlob]`.
 
     Which class a blob comes back as, its media type says: that of what was put, in a store that keeps it (one
     that `can` ATTRIBUTES), else the one that the end of its key stands for. `image/*` is an `ImageBlob`,
@@ -76,15 +93,15 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         *,
         compression: bool | str = False,
         ttl: float | timedelta | None = None,
-        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class: type[B] = BYTES_BLOB,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
             kind = type(cast(object, store)).__name__
-            raise InvalidArgumentError(f"a blob dict goes over a store, not over a {kind}")
+            raise InvalidTypeError(f"a blob dict goes over a store, not over {kind}")
         kind = cast(object, blob_class)
         if not isinstance(kind, type) or not issubclass(kind, BytesBlob):
-            raise InvalidArgumentError(f"blob_class is a class of blobs, not {blob_class!r}")
+            raise InvalidTypeError(f"blob_class is a class of blobs such as StrBlob, not {blob_class!r}")
         self._owned: Store | None = None
         self._expiring: ExpiringStore | None = None
         if ttl is not None:
@@ -117,23 +134,23 @@ class BlobDict(MutableMapping[str, BytesBlob]):
 
     # --- blobs and bytes ------------------------------------------------------------------------------
 
-    def _class_of(self, key: str, media_type: str | None) -> type[BytesBlob]:
+    def _class_of(self, key: str, media_type: str | None) -> type[B]:
         kind = class_for(key, media_type)
         return kind if issubclass(kind, self._blob_class) else self._blob_class
 
-    def _wrap(self, key: str, data: bytes, media_type: str | None) -> BytesBlob:
+    def _wrap(self, key: str, data: bytes, media_type: str | None) -> B:
         kind = self._class_of(key, media_type)
         arguments = self._blob_class_args if kind is self._blob_class else {}
         return kind(data, **arguments)
 
-    def _checked_blob(self, key: str, blob: object) -> BytesBlob:
+    def _checked_blob(self, key: str, blob: object) -> B:
         if not isinstance(blob, BytesBlob):
-            raise InvalidDataError(
-                f"a blob dict takes blobs, not {type(blob).__name__}; wrap it, as in StrBlob('text')", key=key
-            )
+            kind, code = type(blob).__name__, fitting(key, blob, self._blob_class)
+            raise InvalidDataError(f"a blob dict takes blobs, not {kind}; write {code}", key=key)
         if not isinstance(blob, self._blob_class):
             raise InvalidDataError(
-                f"this dict takes a {self._blob_class.__name__}, not a {type(blob).__name__}", key=key
+                f"this dict takes {self._blob_class.__name__}, not {type(blob).__name__}",
+                key=key,
             )
         return blob
 
@@ -146,7 +163,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         # Of bytes that could be anything, the key tells more.
         return None if type(blob) is BytesBlob or not self._keeps_types else blob.media_type
 
-    def _fetch(self, key: str) -> BytesBlob | None:
+    def _fetch(self, key: str) -> B | None:
         store = self._store
         if not self._keeps_types:
             data = store.get(key)
@@ -183,24 +200,24 @@ class BlobDict(MutableMapping[str, BytesBlob]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
-    def __getitem__(self, key: str, /) -> BytesBlob:
+    def __getitem__(self, key: str, /) -> B:
         blob = self._fetch(key)
         if blob is None:
             raise BlobNotFoundError(key=key)
         return blob
 
     @overload
-    def get(self, key: str, /) -> BytesBlob | None: ...
+    def get(self, key: str, /) -> B | None: ...
     @overload
-    def get(self, key: str, /, default: BytesBlob) -> BytesBlob: ...
+    def get(self, key: str, /, default: B) -> B: ...
     @overload
-    def get(self, key: str, /, default: T) -> BytesBlob | T: ...
+    def get(self, key: str, /, default: T) -> B | T: ...
     def get(self, key: str, /, default: Any = None) -> Any:
         """The blob, or the default where there is none."""
         blob = self._fetch(key)
         return default if blob is None else blob
 
-    def __setitem__(self, key: str, blob: BytesBlob, /) -> None:
+    def __setitem__(self, key: str, blob: B, /) -> None:
         blob = self._checked_blob(key, blob)
         self._store.put(key, blob.as_bytes(), content_type=self._media_type_of(blob))
 
@@ -208,11 +225,11 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         del self._store[key]
 
     @overload
-    def pop(self, key: str, /) -> BytesBlob: ...
+    def pop(self, key: str, /) -> B: ...
     @overload
-    def pop(self, key: str, /, default: BytesBlob) -> BytesBlob: ...
+    def pop(self, key: str, /, default: B) -> B: ...
     @overload
-    def pop(self, key: str, /, default: T) -> BytesBlob | T: ...
+    def pop(self, key: str, /, default: T) -> B | T: ...
     def pop(self, key: str, /, default: Any = _MISSING) -> Any:
         """The blob, which is deleted: of many callers at once one gets it (where the store can SWAP).
 
@@ -226,7 +243,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
             return default
         return blob
 
-    def _take(self, key: str) -> BytesBlob | None:
+    def _take(self, key: str) -> B | None:
         store = self._store
         if not self._keeps_types:
             data = store.pop(key, None)
@@ -240,7 +257,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
             return self._wrap(key, data, info.content_type)
         return None
 
-    def popitem(self) -> tuple[str, BytesBlob]:
+    def popitem(self) -> tuple[str, B]:
         """The first key and its blob, which is deleted.
 
         Raises:
@@ -252,7 +269,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
                 return key, blob
         raise BlobNotFoundError("the dict is empty")
 
-    def setdefault(self, key: str, default: BytesBlob, /) -> BytesBlob:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def setdefault(self, key: str, default: B, /) -> B:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The blob; where there is none, the default is put first, atomically if the store can CREATE."""
         blob = self._checked_blob(key, default)
         while (found := self._fetch(key)) is None:
@@ -265,7 +282,7 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         return found
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, other: Mapping[str, BytesBlob] | Iterable[tuple[str, BytesBlob]] = (), /, **more: BytesBlob
+        self, other: Mapping[str, B] | Iterable[tuple[str, B]] = (), /, **more: B
     ) -> None:
         """Put many blobs, as `dict.update` takes them: in one round trip, transaction or commit where the
         store has one."""
@@ -295,11 +312,11 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         """
         return 0 if self._expiring is None else self._expiring.purge()
 
-    def values(self) -> ValuesView[BytesBlob]:
+    def values(self) -> ValuesView[B]:
         """A view of the blobs, read one by one as it is iterated."""
         return _Values(self)
 
-    def items(self) -> ItemsView[str, BytesBlob]:
+    def items(self) -> ItemsView[str, B]:
         """A view of keys with their blobs, read one by one as it is iterated."""
         return _Items(self)
 
@@ -319,26 +336,26 @@ class BlobDict(MutableMapping[str, BytesBlob]):
         return self._store.iterate_keys(glob=filter_body)
 
 
-class _Values(ValuesView[BytesBlob]):
+class _Values(ValuesView[B]):
     """The blobs; one that goes while they are listed is left out."""
 
-    _mapping: BlobDict
+    _mapping: BlobDict[B]
 
-    def __iter__(self) -> Iterator[BytesBlob]:
+    def __iter__(self) -> Iterator[B]:
         return (blob for _, blob in _pairs(self._mapping))
 
 
-class _Items(ItemsView[str, BytesBlob]):
-    _mapping: BlobDict
+class _Items(ItemsView[str, B]):
+    _mapping: BlobDict[B]
 
-    def __iter__(self) -> Iterator[tuple[str, BytesBlob]]:
+    def __iter__(self) -> Iterator[tuple[str, B]]:
         return _pairs(self._mapping)
 
     def __contains__(self, item: object) -> bool:
         return holds_item(self._mapping, item)
 
 
-def _pairs(blobs: BlobDict) -> Iterator[tuple[str, BytesBlob]]:
+def _pairs(blobs: BlobDict[B]) -> Iterator[tuple[str, B]]:
     for key in blobs:
         blob = blobs.get(key)
         if blob is not None:

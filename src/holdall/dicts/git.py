@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from holdall.blobs import BytesBlob
-from holdall.dicts.base import BlobDict
+from holdall.dicts.base import BYTES_BLOB, B, BlobDict
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError
 from holdall.layers.compressed import CompressedStore
 from holdall.store import Store
@@ -20,7 +19,7 @@ Version: TypeAlias = str | int | datetime | timedelta
 """Which version of a blob in git: a revision, a number, a moment, or how long ago."""
 
 
-class GitBlobDict(BlobDict):
+class GitBlobDict(BlobDict[B]):
     """A blob dict in a work tree of git; every put and delete is a commit.
 
     A key may be a pair whose second part says which version of the blob: a revision as git spells it (a str,
@@ -57,7 +56,7 @@ class GitBlobDict(BlobDict):
         use_remote: bool = False,
         use_remote_frequence: float | timedelta = 60.0,
         compression: bool | str = False,
-        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class: type[B] = BYTES_BLOB,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         from holdall.stores.git import GitStore
@@ -76,7 +75,7 @@ class GitBlobDict(BlobDict):
         """Make the repository, if it isn't there."""
         self._git._made()  # pyright: ignore[reportPrivateUsage]
 
-    def __getitem__(self, key: str | tuple[str, Version], /) -> BytesBlob:
+    def __getitem__(self, key: str | tuple[str, Version], /) -> B:
         if not isinstance(key, tuple):
             return super().__getitem__(key)
         blob = self._version(key)
@@ -99,7 +98,7 @@ class GitBlobDict(BlobDict):
         except InvalidKeyError:
             return False
 
-    def _version(self, pair: tuple[str, Version]) -> BytesBlob | None:
+    def _version(self, pair: tuple[str, Version]) -> B | None:
         if len(pair) != 2:
             raise InvalidKeyError(f"a key and its version are a pair, not {len(pair)} values")
         key, version = pair

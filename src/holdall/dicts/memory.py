@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from holdall.blobs import BytesBlob
-from holdall.dicts.base import BlobDict
+from holdall.dicts.base import BYTES_BLOB, B, BlobDict
 
 
-class InMemoryBlobDict(BlobDict):
+class InMemoryBlobDict(BlobDict[B]):
     """A blob dict in the memory of this process.
 
     Args:
@@ -28,10 +27,10 @@ class InMemoryBlobDict(BlobDict):
 
     def __init__(
         self,
-        data_dict: Mapping[str, BytesBlob] | None = None,
+        data_dict: Mapping[str, B] | None = None,
         *,
         ttl: float | timedelta | None = None,
-        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class: type[B] = BYTES_BLOB,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         from holdall.stores.memory import MemoryStore

@@ -13,8 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from holdall.blobs import BytesBlob
-from holdall.dicts.base import BlobDict
+from holdall.dicts.base import BYTES_BLOB, B, BlobDict
 from holdall.errors import InvalidArgumentError, StoreUnavailableError
 from holdall.store import Can, Store
 from holdall.stores.path import PathStore
@@ -36,7 +35,7 @@ class LocalPath(type(Path())):
         shutil.rmtree(self)
 
 
-class PathBlobDict(BlobDict):
+class PathBlobDict(BlobDict[B]):
     """A blob dict in a folder; keys are paths relative to it.
 
     A folder of the disk is kept by a `FilesystemStore`, one of a cloud, or of any file system that fsspec
@@ -65,7 +64,7 @@ class PathBlobDict(BlobDict):
         *,
         compression: bool | str = False,
         ttl: float | timedelta | None = None,
-        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class: type[B] = BYTES_BLOB,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         path = "." if path is None else path

@@ -11,8 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
-from holdall.blobs import BytesBlob
-from holdall.dicts.base import _MISSING, BlobDict, _whole
+from holdall.dicts.base import _MISSING, B, BlobDict, _whole
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -31,7 +30,7 @@ _log = logging.getLogger("holdall")
 _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 
 
-class MultiReplicaBlobDict(BlobDict):
+class MultiReplicaBlobDict(BlobDict[B]):
     """Several blob dicts with the same blobs, as one: a put goes to all, a read asks one after the other.
 
     The rules are those of `FanoutStore`, which does the work: the first replica decides, what it lacks or
@@ -63,7 +62,7 @@ class MultiReplicaBlobDict(BlobDict):
 
     def __init__(
         self,
-        replica_dicts: Mapping[str, BlobDict],
+        replica_dicts: Mapping[str, BlobDict[B]],
         *,
         fill: bool = True,
         write: Literal["all"] | int = "all",
@@ -86,7 +85,7 @@ class MultiReplicaBlobDict(BlobDict):
         self._fill = fill
 
     @property
-    def replicas(self) -> Mapping[str, BlobDict]:
+    def replicas(self) -> Mapping[str, BlobDict[B]]:
         """The dicts by their names, in order."""
         return dict(self._replicas)
 
@@ -94,7 +93,7 @@ class MultiReplicaBlobDict(BlobDict):
         """Free what this dict holds; its replicas stay open."""
         self._fanout.close()
 
-    def _chosen(self, names: Iterable[str] | None) -> dict[str, BlobDict]:
+    def _chosen(self, names: Iterable[str] | None) -> dict[str, BlobDict[B]]:
         """The replicas of these names, in their order."""
         if names is None:
             return self._replicas
@@ -110,7 +109,7 @@ class MultiReplicaBlobDict(BlobDict):
             )
         return {name: each for name, each in self._replicas.items() if name in wanted}
 
-    def _checked_blob(self, key: str, blob: object) -> BytesBlob:
+    def _checked_blob(self, key: str, blob: object) -> B:
         checked = super()._checked_blob(key, blob)
         for each in self._replicas.values():
             each._checked_blob(key, blob)
@@ -118,7 +117,7 @@ class MultiReplicaBlobDict(BlobDict):
 
     # --- reading and filling --------------------------------------------------------------------------
 
-    def _fetch(self, key: str) -> BytesBlob | None:
+    def _fetch(self, key: str) -> B | None:
         fanout = self._fanout
         key = fanout._checked(key)
         try:
@@ -147,22 +146,18 @@ class MultiReplicaBlobDict(BlobDict):
                 except Exception as error:  # noqa: BLE001 - it is logged; the blob itself was read
                     self._fanout._failed("take", key, name, error)
 
-    def _take(self, key: str) -> BytesBlob | None:
+    def _take(self, key: str) -> B | None:
         # What only a later replica has is filled first, so that the first one can decide who takes it.
         return None if self._fetch(key) is None else super()._take(key)
 
     # --- calls of some replicas, by name --------------------------------------------------------------
 
     @overload
-    def get(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> BytesBlob | None: ...
+    def get(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> B | None: ...
     @overload
-    def get(
-        self, key: str, /, default: BytesBlob, *, replica_names: Iterable[str] | None = None
-    ) -> BytesBlob: ...
+    def get(self, key: str, /, default: B, *, replica_names: Iterable[str] | None = None) -> B: ...
     @overload
-    def get(
-        self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None
-    ) -> BytesBlob | T: ...
+    def get(self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None) -> B | T: ...
     def get(self, key: str, /, default: Any = None, *, replica_names: Iterable[str] | None = None) -> Any:
         """The blob, or the default where there is none.
 
@@ -176,7 +171,7 @@ class MultiReplicaBlobDict(BlobDict):
         blob = self._asked(self._chosen(replica_names), lambda each: each._fetch(key))
         return default if blob is None else blob
 
-    def _asked(self, chosen: Mapping[str, BlobDict], ask: Callable[[BlobDict], T]) -> T | None:
+    def _asked(self, chosen: Mapping[str, BlobDict[B]], ask: Callable[[BlobDict[B]], T]) -> T | None:
         """What the first of these gives that has something; where none has, an error of one of them."""
         failure: StoreError | None = None
         for name, each in chosen.items():
@@ -208,10 +203,10 @@ class MultiReplicaBlobDict(BlobDict):
         """The keys, of all replicas together or of one."""
         return iter(self) if replica_name is None else iter(self._one(replica_name))
 
-    def _one(self, name: str) -> BlobDict:
+    def _one(self, name: str) -> BlobDict[B]:
         return self._chosen((name,))[name]
 
-    def put(self, key: str, blob: BytesBlob, *, replica_names: Iterable[str] | None = None) -> None:
+    def put(self, key: str, blob: B, *, replica_names: Iterable[str] | None = None) -> None:
         """Put a blob, into all replicas or some; those left out keep what they have.
 
         Raises:
@@ -226,21 +221,15 @@ class MultiReplicaBlobDict(BlobDict):
             each.store._checked(key)
         self._in_each(chosen, "take", key, lambda each: each.__setitem__(key, blob))
 
-    def __setitem__(
-        self, key: str, blob: BytesBlob, /, *, replica_names: Iterable[str] | None = None
-    ) -> None:
+    def __setitem__(self, key: str, blob: B, /, *, replica_names: Iterable[str] | None = None) -> None:
         self.put(key, blob, replica_names=replica_names)
 
     @overload
-    def pop(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> BytesBlob: ...
+    def pop(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> B: ...
     @overload
-    def pop(
-        self, key: str, /, default: BytesBlob, *, replica_names: Iterable[str] | None = None
-    ) -> BytesBlob: ...
+    def pop(self, key: str, /, default: B, *, replica_names: Iterable[str] | None = None) -> B: ...
     @overload
-    def pop(
-        self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None
-    ) -> BytesBlob | T: ...
+    def pop(self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None) -> B | T: ...
     def pop(self, key: str, /, default: Any = _MISSING, *, replica_names: Iterable[str] | None = None) -> Any:
         """The blob, which is deleted from all replicas, or from some.
 
@@ -277,10 +266,10 @@ class MultiReplicaBlobDict(BlobDict):
 
     def _in_each(
         self,
-        chosen: Mapping[str, BlobDict],
+        chosen: Mapping[str, BlobDict[B]],
         what: str,
         key: str | None,
-        act: Callable[[BlobDict], T],
+        act: Callable[[BlobDict[B]], T],
         *,
         is_all: bool = True,
     ) -> list[T]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
-from holdall.blobs import BytesBlob, StrBlob
-from holdall.dicts.base import BlobDict
+from holdall.blobs import StrBlob
+from holdall.dicts.base import BYTES_BLOB, B, BlobDict
 from holdall.errors import MissingDependencyError
 
 
-class ValkeyBlobDict(BlobDict):
+class ValkeyBlobDict(BlobDict[B]):
     """A blob dict in Valkey or Redis, beside whatever else the server holds.
 
     Args:
@@ -38,15 +38,15 @@ class ValkeyBlobDict(BlobDict):
         str_blob_only: bool = False,
         client_kwargs: Mapping[str, Any] | None = None,
         compression: bool | str = False,
-        blob_class: type[BytesBlob] = BytesBlob,
+        blob_class: type[B] = BYTES_BLOB,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         from holdall.stores.valkey import ValkeyStore
 
         if client_kwargs is not None:
             server = _client(client_kwargs)
-        if str_blob_only and blob_class is BytesBlob:
-            blob_class = StrBlob
+        if str_blob_only and blob_class is BYTES_BLOB:
+            blob_class = cast(Any, StrBlob)
         store = ValkeyStore(server, prefix=prefix)
         super().__init__(
             store, compression=compression, ttl=ttl, blob_class=blob_class, blob_class_args=blob_class_args

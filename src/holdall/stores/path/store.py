@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
-from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError, InvalidTypeError
 from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.ranges import CHUNK
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Store
@@ -17,6 +19,8 @@ from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.path.abreast import Job, abreast
 
 _log = logging.getLogger("holdall")
+
+_uri_in_a_path = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/").match
 
 
 class PathStore(Store):
@@ -165,7 +169,12 @@ def _kind_of(path: Any) -> type[PathStore] | None:
             raise InvalidArgumentError(
                 f"{path!r} is a URI; give CloudPath({path!r}) or UPath({path!r}), or use Store.from_uri"
             )
+        # pathlib makes one slash of two, and a new folder named `s3:` would take what was meant for a bucket.
+        if isinstance(path, Path) and _uri_in_a_path(str(path)) and not hasattr(path, "protocol"):
+            raise InvalidArgumentError(
+                f"{str(path)!r} was a URI before pathlib.Path took it; give a CloudPath or a UPath, or for a "
+                "folder with such a name its absolute path"
+            )
         return None
-    raise InvalidArgumentError(
-        f"a path is a str, a Path, a CloudPath or a UPath, not {type(cast(object, path)).__name__}"
-    )
+    kind = type(cast(object, path)).__name__
+    raise InvalidTypeError(f"a path is a str, a Path, a CloudPath or a UPath, not {kind}")
