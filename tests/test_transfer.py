@@ -561,12 +561,34 @@ def test_a_move_takes_no_digest_for_the_bytes(tmp_path: Path) -> None:
     assert not report.deleted or target["k"] == b"hello" * 10
 
 
-def test_shards_keep_a_blob_whose_new_name_could_not_be_copied() -> None:
+def test_shards_delete_nothing_unless_all_copies_are_there() -> None:
     source = Faulty(MemoryStore({**{f"a{n}": b"%d" % n for n in range(8)}, "new": b"precious"}), read="new")
     target = MemoryStore({"zold": b"precious"})
     reports = [shard() for shard in sync_stores(source, target, dry_run=True).shards(10)]
-    assert {key for report in reports for key in report.failures} == {"new", "zold"}
+    assert {key for report in reports for key in report.failures} == {"new"}
+    assert sum(report.withheld for report in reports) == 1
     assert target["zold"] == b"precious"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shards_of_a_move_delete_what_was_copied(count: int) -> None:
+    blobs = {f"a{n}": b"%d" % n for n in range(8)}
+    source, target = MemoryStore(blobs), MemoryStore({"a0": b"0", "a1": b"x", "mine": b""})
+    shards = move_store(source, target, dry_run=True).shards(count)
+    for number, shard in enumerate(shards, start=1):
+        assert len(source) == 8
+        report = shard()
+        assert report.ok
+        assert report.deleted == (8 if number == len(shards) else 0)
+    assert (dict(source), dict(target)) == ({}, blobs | {"mine": b""})
+
+
+def test_a_shard_whose_copy_takes_the_place_of_a_delete(tmp_path: Path) -> None:
+    source = MemoryStore({"a/b": b"1", "c": b"2", "d": b"3"})
+    target = filled(FilesystemStore(tmp_path), {"a": b"old", "d/e": b"old"})
+    for shard in sync_stores(source, target, dry_run=True).shards(4):
+        assert shard().ok
+    assert dict(target.items()) == dict(source)
 
 
 def test_a_renewed_ttl_is_taken_over() -> None:
@@ -630,18 +652,23 @@ def test_what_fails_is_named_and_the_rest_is_done(jobs: int | None, caplog: pyte
     target = Faulty(MemoryStore({"old1": b"", "old2": b""}), write="7", delete="old1")
     with caplog.at_level(logging.WARNING, "holdall.transfer"):
         report = sync_stores(source, target, jobs=jobs, max_delete=1.0)
-    assert sorted(report.failures) == ["3", "7", "old1"]
+    assert sorted(report.failures) == ["3", "7"]
     assert all(isinstance(error, StoreUnavailableError) for error in report.failures.values())
     assert report.failures["3"].key == "3"  # type: ignore[attr-defined]
-    assert (report.copied, report.deleted, report.failed, report.ok) == (18, 1, 3, False)
-    assert len(caplog.records) == 3
-    with pytest.raises(TransferError, match=r"3 of 22 failed: '.*no") as caught:
+    assert (report.copied, report.deleted, report.withheld, report.ok) == (18, 0, 2, False)
+    assert "withheld: 2 to be deleted" in str(report)
+    assert len(caplog.records) == 2
+    with pytest.raises(TransferError, match=r"2 of 20 failed: '.*no") as caught:
         report.raise_for_failures()
     assert caught.value.failures == report.failures
     source.faults.update(read="")
-    target.faults.update(write="", delete="")
+    target.faults.update(write="")
     report = sync_stores(source, target, jobs=jobs)
-    assert (report.copied, report.deleted, report.skipped, report.ok) == (2, 1, 18, True)
+    assert (report.copied, report.deleted, report.skipped, report.withheld) == (2, 0, 18, 1)
+    assert list(report.failures) == ["old1"]
+    target.faults.update(delete="")
+    report = sync_stores(source, target, jobs=jobs)
+    assert (report.copied, report.deleted, report.skipped, report.ok) == (0, 2, 20, True)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "zip"])
@@ -755,7 +782,7 @@ def test_a_corrupt_copy_is_found(tmp_path: Path) -> None:
         assert copy_store(source, target, compare="size").ok
         assert copy_store(source, kind(MemoryStore()), verify=False).ok
         moved = move_store(MemoryStore(dict(source)), kind(MemoryStore()))
-        assert (moved.failed, moved.deleted) == (3, 2)
+        assert (moved.failed, moved.deleted, moved.withheld) == (3, 0, 2)
 
 
 def test_every_blob_is_read_by_verify() -> None:
@@ -810,12 +837,16 @@ def test_what_somebody_else_wrote_meanwhile_stays(kind: str, stores: Callable[[s
             store.put(key, b"theirs")
 
     report = sync_stores(source, Meddled(below, meddle), max_delete=1.0)
-    assert sorted(report.conflicts) == ["changed", "created", "old", "old2"]
+    assert sorted(report.conflicts) == ["changed", "created"]
     assert all("somebody changed" in str(error) for error in report.failures.values())
     assert not isinstance(report.failures["created"], BlobExistsError)
-    assert {key for key, data in below.items() if data == b"theirs"} == {"changed", "created", "old", "old2"}
+    assert {key for key, data in below.items() if data == b"theirs"} == {"changed", "created"}
     assert below["fine"] == below["same"] == b"source"
-    assert (report.copied, report.skipped, report.deleted) == (1, 1, 0)
+    assert (report.copied, report.skipped, report.deleted, report.withheld) == (1, 1, 0, 2)
+    copy_store(source, below)
+    report = sync_stores(source, Meddled(below, meddle), max_delete=1.0)
+    assert (report.conflicts, report.deleted, report.withheld, below["old"]) == (["old"], 0, 1, b"theirs")
+    assert "somebody changed" in str(report.failures["old"])
     assert sync_stores(source, below, max_delete=1.0).ok
     assert dict(below.items()) == dict(source)
 
@@ -866,8 +897,8 @@ def test_what_changes_at_the_source_while_it_is_moved_stays(lost: Can) -> None:
 
     target = MemoryStore()
     report = move_store(Limited(below, ~lost), Meddled(target, meddle))
-    assert report.conflicts == ["a"]
-    assert (dict(below), dict(target)) == ({"a": b"newer"}, {"a": b"1", "b": b"2"})
+    assert (report.conflicts, report.withheld) == (["a"], 1)
+    assert (dict(below), dict(target)) == ({"a": b"newer", "b": b"2"}, {"a": b"1", "b": b"2"})
     assert move_store(below, target).ok
     assert (dict(below), dict(target)) == ({}, {"a": b"newer", "b": b"2"})
 
@@ -901,32 +932,32 @@ def test_what_the_source_has_is_not_deleted_though_it_was_not_listed() -> None:
     blobs = {"a": b"1", "b": b"2", "c": b"3"}
     target = MemoryStore({**blobs, "old": b""})
     report = sync_stores(Forgetful(MemoryStore(blobs)), target)
-    assert report.conflicts == ["b"]
-    assert dict(target) == blobs
+    assert (report.conflicts, report.deleted, report.withheld) == (["b"], 0, 1)
+    assert dict(target) == {**blobs, "old": b""}
 
 
 @pytest.mark.parametrize("executor", [False, True])
-def test_the_last_copy_of_what_could_not_be_read_is_kept(executor: bool) -> None:
+def test_nothing_is_deleted_after_a_failure(executor: bool) -> None:
     # Renamed at the source, and then unreadable there: the target has the only copy left, by the old name.
     source = Faulty(MemoryStore({"new": b"a novel", "x": b"1", "y": b""}), read="new")
     target = MemoryStore({"old": b"a novel", "older": b"a longer novel", "z": b""})
     with ThreadPoolExecutor(1) as pool:
         report = sync_stores(source, target, max_delete=1.0, executor=pool if executor else None)
-    assert sorted(report.failures) == ["new", "old"]
-    assert "'new' could not be copied" in str(report.failures["old"])
-    assert dict(target) == {"old": b"a novel", "x": b"1", "y": b""}
+    assert (list(report.failures), report.deleted, report.withheld) == (["new"], 0, 3)
+    assert dict(target) == {"old": b"a novel", "older": b"a longer novel", "x": b"1", "y": b"", "z": b""}
     source.faults.update(read="")
     assert sync_stores(source, target, max_delete=1.0).ok
     assert dict(target) == {"new": b"a novel", "x": b"1", "y": b""}
 
 
-def test_a_shard_keeps_the_last_copy_too() -> None:
+def test_a_shard_deletes_nothing_after_a_failure() -> None:
     source = MemoryStore({"new": b"a novel"})
     target = MemoryStore({"old": b"a novel", "older": b"a longer novel"})
     (shard,) = sync_stores(source, target, dry_run=True).shards(1)
     del source["new"]
-    assert sorted(shard().failures) == ["new", "old"]
-    assert list(target) == ["old"]
+    report = shard()
+    assert (list(report.failures), report.withheld) == (["new"], 2)
+    assert list(target) == ["old", "older"]
 
 
 def test_what_goes_from_the_source_meanwhile_is_named() -> None:
@@ -998,11 +1029,14 @@ def test_a_plan_pickles_and_is_cut_in_shards(tmp_path: Path) -> None:
     for count in (1, 3, 7, 1000):
         shards = plan.shards(count)
         assert len(shards) <= count
-        assert [action for shard in shards for action in shard] == list(plan)
+        assert sorted(action for shard in shards for action in shard) == sorted(plan)
     shards = again.shards(4)
     assert len(shards) == 4
+    # The last one deletes, and not before the others are done.
+    early = pickle.loads(pickle.dumps(shards[-1]))()
+    assert (early.failed, early.deleted, early.withheld, "old" in target) == (1, 0, 1, True)
     report = Report()
-    for shard in reversed(shards):
+    for shard in [*reversed(shards[:-1]), shards[-1]]:
         report.merge(pickle.loads(pickle.dumps(shard))())
     assert dict(target.items()) == dict(source.items())
     assert (report.copied, report.deleted, report.bytes) == (plan.copies, plan.deletes, plan.bytes)
@@ -1079,10 +1113,17 @@ def test_a_worker_that_dies_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     assert dict(target.items()) == blobs
 
 
-def test_stores_that_do_not_pickle_are_failures_not_a_hang() -> None:
+def test_stores_that_do_not_pickle_are_refused(tmp_path: Path) -> None:
+    files = FilesystemStore(tmp_path)
+    files["a"] = b"1"
     with ProcessPoolExecutor(1) as executor:
-        report = copy_store(MemoryStore({"a": b"1"}), MemoryStore(), executor=executor)
-    assert list(report.failures) == ["a"]
+        for source, target in (
+            (MemoryStore({"a": b"1"}), files),
+            (files, MemoryStore()),
+            (files, EncryptedStore(SqliteStore(tmp_path / "s.db"), b"k" * 32)),
+        ):
+            with pytest.raises(InvalidArgumentError, match="other processes can open"):
+                copy_store(source, target, executor=executor)
 
 
 # --- threads ---
@@ -1130,15 +1171,20 @@ def test_fast_stores_stay_on_the_calling_thread(tmp_path: Path) -> None:
 def test_ten_thousand_blobs_through_stores_that_fail(jobs: int | None, tmp_path: Path) -> None:
     blobs = {f"{index:05}": b"%d" % (index % 7) for index in range(10_000)}
     here, there = MemoryStore(blobs), MemoryStore({f"{index:05}": b"4" for index in range(5000, 10_000)})
-    # Of another size than what may fail to be copied, so that nothing is kept for its sake.
     there.update({f"{index:05}": b"44" for index in range(10_000, 12_000)})
     there.update({f"x{index}": b"" for index in range(100)})
 
     class Listing(Flaky):
-        """Fails in all but its listing."""
+        """Fails in reads and writes."""
 
         def _scan(self, prefix: str, after: str) -> Iterator[Info]:
             return self._store._scan(prefix, after)
+
+        def _info(self, key: str) -> Info:
+            return self._store._info(key)
+
+        def _delete(self, key: str, expect: Expect) -> bool:
+            return self._store._delete(key, expect)
 
     source, target = Listing(here, 0.05, 1), Listing(there, 0.05, 2)
     journal = tmp_path / "j"
@@ -1149,8 +1195,9 @@ def test_ten_thousand_blobs_through_stores_that_fail(jobs: int | None, tmp_path:
         report = sync_stores(source, target, journal=journal, jobs=jobs, max_delete=1.0)
         runs += 1
         for key in blobs.keys() | before.keys():
-            if key not in report.failures:
+            if key in blobs and key not in report.failures:
                 assert there.get(key) == blobs.get(key), key
+        assert report.deleted == (0 if report.failures else 2100)
         assert report.failed < missing / 2
         missing = max(report.failed, 2)
         if report.ok:
@@ -1182,10 +1229,16 @@ def test_a_blob_that_cant_be_read_ends_no_comparison() -> None:
         assert isinstance(found[0].error, IntegrityError)
 
 
-def test_a_store_that_other_processes_cant_open_fails_by_name(tmp_path: Path) -> None:
-    target = FilesystemStore(tmp_path / "target")
-    with ProcessPoolExecutor(1) as executor:
-        report = copy_store(MemoryStore({"a": b"1", "b": b"2"}), target, executor=executor)
-    assert set(report.failures) == {"a", "b"}
-    assert all("lives in the process that made it" in str(error) for error in report.failures.values())
-    assert list(target) == []
+def test_a_place_that_stays_taken_is_one_failure_and_deletes_nothing(tmp_path: Path) -> None:
+    source = MemoryStore({"a/b": b"1", "c/d": b"2", "e": b"3"})
+    target = filled(FilesystemStore(tmp_path), {"a": b"old", "c": b"mine", "z": b"old"})
+    source["c"] = b"mine"
+    with pytest.MonkeyPatch.context() as patch:
+        calls: list[str] = []
+        write = target._write
+        patch.setattr(target, "_write", lambda key, *rest: (calls.append(key), write(key, *rest))[1])
+        report = sync_stores(source, target, max_delete=1.0)
+    assert report.conflicts == ["c/d", "a/b"]
+    assert calls.count("c/d") == 2
+    assert (report.deleted, report.withheld) == (0, 2)
+    assert isinstance(report.failures["a/b"], KeyConflictError)

@@ -119,6 +119,8 @@ def test_the_report_for_programs(command, tmp_path):
         "checked": 0,
         "resumed": 0,
         "failed": 0,
+        "withheld": 0,
+        "left_out": {},
         "bytes": 3,
         "failures": {},
     }
@@ -258,7 +260,7 @@ def test_another_transfer_has_another_journal(command, tmp_path):
     assert (tmp_path / "my.journal").exists()
     assert "other stores" in command.error("sync", "s", "elsewhere", "--journal", "my.journal", code=2)
     (tmp_path / "notes").write_text("no journal" * 1000)
-    assert "is no journal" in command.error("sync", "s", "t", "--journal", "notes", code=2)
+    assert "a journal of holdall" in command.error("sync", "s", "t", "--journal", "notes", code=2)
     assert (tmp_path / "notes").read_text() == "no journal" * 1000
     assert "would be among its blobs" in command.error("sync", "s", "t", "--journal", "s/j", code=2)
 

@@ -16,7 +16,7 @@ import pytest
 
 from holdall.errors import DeleteRefusedError, InvalidArgumentError, StoreUnavailableError
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Expect, Info, Store
+from holdall.store import Attributes, Body, Expect, Info, Piece, Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.memory import MemoryStore
 from holdall.stores.sqlite import SqliteStore
@@ -82,7 +82,7 @@ def test_other_comparisons_and_selections_of_the_same_stores(tmp_path: Path) -> 
     source, target = FilesystemStore(tmp_path / "source"), FilesystemStore(tmp_path / "target")
     source.update({"a/1": b"1", "b/1": b"2"})
     copy_store(source, target, journal=tmp_path / "j", prefix="a/")
-    report, asked, _ = counted(sync_stores, source, target, tmp_path / "j")
+    report, asked, _ = counted(copy_store, source, target, tmp_path / "j")
     assert (report.copied, report.skipped, asked["_read"]) == (1, 1, 1)
     assert counted(copy_store, source, target, tmp_path / "j", prefix="b/")[1]["_read"] == 0
     assert counted(copy_store, source, target, tmp_path / "j", compare="content")[1]["_read"] == 2
@@ -131,17 +131,78 @@ def test_what_was_stopped_goes_on(act: Callable[..., Report], jobs: int | None, 
     report, asked, answered = counted(
         act, source, target, tmp_path / "j", jobs=jobs, progress=lambda done, *_: told.append(done)
     )
-    assert asked["_scan"] == answered["_scan"] == 0
+    # It finishes the old plan, and then lists once for what has changed since.
+    assert asked["_scan"] == answered["_scan"] == 1
     assert report.resumed >= 100
     assert told == list(range(report.resumed + 1, (301 if act is sync_stores else 300) + 1))
+    assert report.ok
+    assert report.copied + report.resumed + report.skipped == 300
     assert asked["_read"] <= 300 - report.resumed
     expected = blobs if act is sync_stores else blobs | {"old": b""}
     assert dict(target.items()) == expected
     assert dict(source.items()) == ({} if act is move_store else blobs)
 
 
-def test_listing_goes_on_from_the_last_key_that_was_planned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("act", [copy_store, sync_stores, move_store])
+def test_what_changed_since_a_run_was_stopped_is_taken_over(
+    act: Callable[..., Report], tmp_path: Path
+) -> None:
+    blobs = {f"{index:03}": b"%d" % index for index in range(300)}
+    source, target = FilesystemStore(tmp_path / "source"), FilesystemStore(tmp_path / "target")
+    source.update(blobs)
+    with pytest.raises(Stop):
+        act(source, target, journal=tmp_path / "j", progress=stop_at(100))
+    changes = {"000": b"changed after it was copied", "299": b"changed before", "999": b"new"}
+    source.update(changes)
+    del source["001"], source["298"]
+    report = act(source, target, journal=tmp_path / "j")
+    assert report.ok, report.failures
+    expected = {**blobs, **changes}
+    for key in ("001", "298"):
+        del expected[key]
+    if act is sync_stores:
+        assert dict(target.items()) == expected
+        assert dict(source.items()) == expected
+    else:
+        assert {key: target[key] for key in expected} == expected
+        assert (act is move_store) == (len(source) == 0)
+
+
+def test_a_resumed_run_deletes_nothing_after_a_failure(tmp_path: Path) -> None:
     class Failing(FilesystemStore):
+        broken = True
+
+        def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+            if key == "040" and self.broken:
+                raise StoreUnavailableError("gone")
+            return super()._read(key, start, stop)
+
+    for act in (sync_stores, move_store):
+        source = Failing(tmp_path / f"source {act.__name__}")
+        target = FilesystemStore(tmp_path / f"target {act.__name__}")
+        journal = tmp_path / act.__name__
+        allowed: dict[str, Any] = {"max_delete": 1} if act is sync_stores else {}
+        source.broken = False
+        source.update({f"{index:03}": b"%d" % index for index in range(50)})
+        target["old"] = b""
+        with pytest.raises(Stop):
+            act(source, target, journal=journal, progress=stop_at(20), **allowed)
+        held = dict(source.items()) if act is sync_stores else {}
+        source.broken = True
+        report = act(source, target, journal=journal, **allowed)
+        assert (list(report.failures), report.deleted) == (["040"], 0)
+        assert report.withheld == (1 if act is sync_stores else 49)
+        assert "old" in target
+        assert len(source) == 50
+        source.broken = False
+        report = act(source, target, journal=journal, **allowed)
+        assert report.ok
+        assert dict(source.items()) == held
+        assert ("old" in target) == (act is move_store)
+
+
+def test_a_listing_that_was_stopped_is_begun_again(tmp_path: Path) -> None:
+    class Failing(MemoryStore):
         stop: str | None = None
         begun: ClassVar[list[str]] = []
 
@@ -152,15 +213,17 @@ def test_listing_goes_on_from_the_last_key_that_was_planned(tmp_path: Path) -> N
                     raise StoreUnavailableError("gone")
                 yield info
 
-    source, target = Failing(tmp_path / "source"), FilesystemStore(tmp_path / "target")
+    source, target = Failing(), MemoryStore()
     source.update({f"{index:04}": b"" for index in range(1500)})
     source.stop = "1300"
     with pytest.raises(StoreUnavailableError):
         copy_store(source, target, journal=tmp_path / "j")
     assert not target
     source.stop = None
-    assert copy_store(source, target, journal=tmp_path / "j").copied == 1500
-    assert source.begun == ["", "0999"]
+    # Otherwise what came in the meantime to the part that was listed would be missing.
+    source["0000 new"] = b""
+    assert copy_store(source, target, journal=tmp_path / "j").copied == 1501
+    assert source.begun == ["", ""]
 
 
 def test_what_failed_before_it_was_stopped_is_tried_again(tmp_path: Path) -> None:
@@ -199,7 +262,7 @@ def test_a_target_that_was_wiped_meanwhile_is_filled_anew(tmp_path: Path) -> Non
     _stopped_at_half(source, target, tmp_path / "j")
     target.clear()
     report = sync_stores(source, target, journal=tmp_path / "j")
-    assert (report.copied, report.resumed, report.ok) == (200, 0, True)
+    assert (report.copied, report.ok) == (200, True)
     assert dict(target) == dict(source)
 
 
@@ -209,7 +272,7 @@ def test_what_came_to_the_source_meanwhile_is_not_deleted(tmp_path: Path) -> Non
     _stopped_at_half(source, target, tmp_path / "j", max_delete=1.0)
     source["again"] = b"2"
     report = sync_stores(source, target, journal=tmp_path / "j", max_delete=1.0)
-    assert (list(report.failures), report.deleted) == (["again"], 1)
+    assert (report.ok, report.deleted) == (True, 1)
     assert dict(target) == dict(source)
 
 
@@ -275,7 +338,43 @@ def test_the_journal_of_other_stores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="kind"):
         sync_stores(source, other, journal=tmp_path / "k")
     assert copy_store(source, other, journal=tmp_path / "k", verify=False, jobs=2).ok
-    assert sync_stores(source, other, journal=tmp_path / "k", prefix="a").ok
+    # What is known to be equal serves another selection, but a transfer of another kind has its own journal.
+    assert copy_store(source, other, journal=tmp_path / "k", exclude="b").ok
+    for act in (sync_stores, move_store):
+        with pytest.raises(InvalidArgumentError, match="another kind"):
+            act(source, other, journal=tmp_path / "k")
+
+
+def test_what_is_excluded_belongs_to_a_stopped_run(tmp_path: Path) -> None:
+    source, target = MemoryStore({"a": b"1", "b": b"2", "c": b"3"}), MemoryStore()
+    with pytest.raises(Stop):
+        copy_store(source, target, journal=tmp_path / "j", exclude=["c"], progress=stop_at(1))
+    for exclude in (None, "b", ["c", "b"]):
+        with pytest.raises(InvalidArgumentError, match="exclude"):
+            copy_store(source, target, journal=tmp_path / "j", exclude=exclude)
+    assert copy_store(source, target, journal=tmp_path / "j", exclude="c").ok
+    assert dict(target) == {"a": b"1", "b": b"2"}
+
+
+def test_a_journal_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    source, target, journal = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore(), tmp_path / "j"
+    modes: dict[str, int] = {}
+
+    def progress(done: int, total: int, size: int, key: str) -> None:
+        modes.update({path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()})
+
+    before = os.umask(0)
+    try:
+        copy_store(source, target, journal=journal, progress=progress)
+        assert modes == {"j": 0o600, "j-wal": 0o600}
+        # One that an earlier version made is closed to others.
+        journal.chmod(0o644)
+        source["c"] = b"3"
+        modes.clear()
+        copy_store(source, target, journal=journal, progress=progress)
+        assert modes == {"j": 0o600, "j-wal": 0o600}
+    finally:
+        os.umask(before)
 
 
 def test_what_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -287,7 +386,7 @@ def test_what_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
     connection.close()
     for name in ("text", "blobs", "new"):
         before = (tmp_path / name).read_bytes()
-        with pytest.raises(InvalidArgumentError, match="no journal"):
+        with pytest.raises(InvalidArgumentError, match="journal of holdall"):
             copy_store(MemoryStore(), MemoryStore(), journal=tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
     for path in (tmp_path, tmp_path / "missing" / "j"):
@@ -360,11 +459,11 @@ def test_two_runs_on_one_journal(tmp_path: Path) -> None:
         done_there = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "j")], capture_output=True, text=True
         )
-        assert "StoreUnavailableError: another run uses the journal" in done_there.stderr
+        assert "StoreUnavailableError: another run is using the journal" in done_there.stderr
 
     assert copy_store(source, target, journal=tmp_path / "j", progress=progress).copied == 2
     assert len(refused) == 2
-    assert "another run uses the journal" in str(refused[0])
+    assert "another run is using the journal" in str(refused[0])
     assert copy_store(source, target, journal=tmp_path / "j").skipped == 2
 
 

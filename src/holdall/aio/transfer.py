@@ -13,7 +13,7 @@ from holdall import transfer
 from holdall.aio.store import AsyncStore, on_thread
 from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
-from holdall.transfer.compare import Compare
+from holdall.transfer.compare import Compare, Globs
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
 from holdall.transfer.run import stopping
 
@@ -29,8 +29,8 @@ _BATCH = 64
 async def copy_store(
     source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[Options]
 ) -> Report | Plan:
-    """As `holdall.transfer.copy_store`, on a worker thread, from which `progress` is called too. A cancelled
-    `await` stops it between two blobs, or two pieces of one; with a journal it can be taken up again.
+    """As `holdall.transfer.copy_store`, on a worker thread, which calls `progress` too. A cancelled `await`
+    stops it between two blobs, or two pieces of one; with a journal the next run finishes it.
 
     >>> import asyncio
     >>> from holdall import MemoryStore
@@ -72,7 +72,8 @@ async def verify_store(
     store: AnyStore,
     *,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -86,7 +87,13 @@ async def verify_store(
     """
     return await _run(
         lambda: transfer.verify_store(
-            _plain(store), prefix=prefix, glob=glob, where=where, jobs=jobs, progress=progress
+            _plain(store),
+            prefix=prefix,
+            glob=glob,
+            exclude=exclude,
+            where=where,
+            jobs=jobs,
+            progress=progress,
         )
     )
 
@@ -96,7 +103,8 @@ async def diff_stores(
     target: AnyStore,
     *,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     compare: Compare = "auto",
     jobs: int | None = None,
@@ -111,7 +119,14 @@ async def diff_stores(
     ['a']
     """
     found = transfer.diff_stores(
-        _plain(source), _plain(target), prefix=prefix, glob=glob, where=where, compare=compare, jobs=jobs
+        _plain(source),
+        _plain(target),
+        prefix=prefix,
+        glob=glob,
+        exclude=exclude,
+        where=where,
+        compare=compare,
+        jobs=jobs,
     )
     while batch := await on_thread(lambda: list(islice(found, _BATCH))):
         for difference in batch:
@@ -135,7 +150,7 @@ async def _run(function: Callable[[], T]) -> T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        # It ends before this does, so that whoever takes it up finds the journal free.
+        # It ends before this does, so that the next run finds the journal free.
         stop.set()
         await asyncio.wait([running])
         if not running.cancelled():

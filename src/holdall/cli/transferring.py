@@ -401,7 +401,7 @@ def _differences(
             if each.error is not None:
                 failed += 1
                 warn(describe(each.error))
-            else:
+            elif each.kind != "left out":
                 different += 1
             if json or not (quiet or each.error):
                 output.line(_difference_as_json(each) if json else _difference(each))
@@ -417,6 +417,9 @@ def _differences(
 
 
 def _difference(each: Difference) -> str:
+    if each.kind == "left out":
+        # A name that can't be a key may not be printable either.
+        return f"! {each.key if each.key.isprintable() else ascii(each.key)}  (left out; {each.left_out})"
     if each.source is not None and each.target is not None:
         before, after = human(each.target.size), human(each.source.size)
         return f"~ {each.key}  ({after})" if before == after else f"~ {each.key}  ({before} -> {after})"
@@ -429,6 +432,8 @@ def _difference_as_json(each: Difference) -> str:
     source = None if each.source is None else as_json(each.source)
     target = None if each.target is None else as_json(each.target)
     told: dict[str, object] = {"kind": each.kind, "key": each.key, "source": source, "target": target}
+    if each.left_out is not None:
+        told["left_out"] = each.left_out
     if each.error is not None:
         told["error"] = describe(each.error)
     return dumps(told)
@@ -452,7 +457,8 @@ def _print_report(report: Report, source: str, json: bool, quiet: bool, output: 
     from holdall.transfer import Report
 
     if json:
-        counts = ("copied", "skipped", "deleted", "checked", "resumed", "failed", "bytes", "seconds", "rate")
+        counts = ("copied", "skipped", "deleted", "checked", "resumed", "failed", "withheld", "left_out")
+        counts += ("bytes", "seconds", "rate")
         failures = {key: describe(error) for key, error in report.failures.items()}
         output.line(dumps({**{name: getattr(report, name) for name in counts}, "failures": failures}))
     elif not quiet:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Unpack, overload
 
 from holdall.store import Store
-from holdall.transfer.compare import Compare, Difference
+from holdall.transfer.compare import Compare, Difference, Globs, Selection
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
 from holdall.transfer.plan import Action, Plan, Shard
 from holdall.transfer.report import Report
@@ -25,7 +25,7 @@ __all__ = [
     "verify_store",
 ]
 
-# What works is imported when it is needed, so that a process that only helps starts sooner.
+# What does the work is imported when it is needed, so that a helping process starts sooner.
 
 
 @overload
@@ -45,54 +45,66 @@ def copy_store(
     target: Store,
     *,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     compare: Compare = "auto",
     verify: bool = True,
+    replace_unreadable: bool = False,
     jobs: int | None = None,
     dry_run: bool = False,
     journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
-    """Copy to the target what it lacks, or holds with other bytes. Nothing is deleted.
+    """Copy each blob that the target lacks or holds with different bytes. Nothing is deleted.
 
-    Everything is planned before anything is touched. A key that fails never stops the others: it is in the
-    report, and logged. What somebody else changes at the target after it was listed is not overwritten, where
-    the target `can` SWAP and CREATE: that is a failure that says so. Where it `can` BULK, small new blobs are
-    put together, which takes no condition: it is looked just before who came between.
+    Everything is planned before anything is touched. A key that fails doesn't stop the others: it is in the
+    report, and logged. What somebody else changes in the target after it was listed isn't overwritten if the
+    target `can` SWAP and CREATE; that key fails. If the target `can` BULK, small new blobs are written
+    together, without that condition: whether somebody else wrote them is looked up just before.
+
+    A blob of the target that can't be read, as one that is damaged or encrypted with another key, isn't
+    replaced: that key fails. So does a key at which the target holds something that isn't a blob, as a
+    symbolic link. What the source holds that isn't a blob is counted in the report, as `left_out`.
 
     Args:
-        source: From where; it must be able to LIST.
-        target: To where.
+        source: The store to read; it must be able to LIST.
+        target: The store to write.
         prefix: Only keys that start with this string.
-        glob: Only keys that match, as in `Store.list`.
-        where: Only blobs for which this is true; it is given the `Info` of the source, or of the target for
-            what only the target has.
-        compare: What makes two blobs of one key equal. `"auto"`: equal sizes, and digests that both stores
-            know, or else contents, both of which are read; a journal spares that for what it knows to be
-            equal. `"size"`; `"modified"` (equal sizes, and the target is not older); `"etag"`; `"content"`
-            (always read); or a function of both `Info`s that returns True for equal blobs.
+        glob: Only keys that match, as in `Store.list`; with several globs, keys that match one of them.
+        exclude: A glob or several: keys that match one, or lie in a folder that matches, are neither copied
+            nor deleted. `".git"` excludes a folder with all that is in it, `"**/*.tmp"` files in all folders.
+        where: Only blobs for which this function returns true. It is called with the `Info` of the source's
+            blob, or of the target's if only the target has the key.
+        compare: When two blobs with the same key are equal. `"auto"`: equal sizes, and equal digests if both
+            stores know them, otherwise equal contents, for which both blobs are read; with a journal only
+            those that changed. `"size"`; `"modified"` (equal sizes, and the target's isn't older); `"etag"`
+            (for two handles of one store; ETags of different stores are never equal); `"content"` (always
+            read); or a function of both `Info`s that returns True for equal blobs.
         verify: Whether each copy is read back from the target and compared.
-        jobs: How many threads. By default one, and 16 once blobs turn out to wait for several
+        replace_unreadable: Whether blobs of the target that can't be read are replaced.
+        jobs: The number of threads. By default one, and 16 once blobs turn out to wait for several
             milliseconds each, as over a network.
-        dry_run: Touch nothing and return the `Plan`. Contents are compared, where `compare` says so.
-        journal: The path of a file (SQLite) that records what was done: a run that was killed goes on from
-            there, without listing or copying again what is done; a later run compares no contents that it
-            knows to be equal.
+        dry_run: Touch nothing and return the `Plan`. Contents are compared if `compare` needs them.
+        journal: The path of a file (SQLite, readable by its owner only) that records what was done. A run
+            that was stopped is finished first, without copying again what was copied; then both stores are
+            listed again for what has changed since. A later run with the same journal compares no contents
+            that it knows to be equal.
         progress: Called after each action as `progress(done, total, bytes, key)`. What it raises stops
             the transfer.
-        executor: A `concurrent.futures.Executor`, or whatever has its `submit`, such as a client of Dask:
-            the plan is cut in shards that are run there. The stores go there by pickle. Or `"process"`:
-            between two folders with a thousand blobs and more to do, and two processors or more, a second
-            process does a part of it, or compares a half where there is less to do; anywhere else, or if
-            it can't, this one does it all.
+        executor: A `concurrent.futures.Executor`, or another object with its `submit`, such as a client of
+            Dask: copies are made there, in shards of the plan. The stores are sent there by pickle. Or
+            `"process"`: between two folders with a thousand blobs and more to do, and with two processors or
+            more, a second process does a part of it, or compares half of the listing; otherwise, or if no
+            process can be started, this one does it all.
 
     Raises:
-        InvalidArgumentError: An argument is wrong, source and target overlap, or the journal belongs to
-            another transfer.
+        InvalidArgumentError: An argument is wrong, source and target overlap, the stores can't be pickled
+            for the executor, or the journal belongs to another transfer.
         UnsupportedOperation: The source can't list, or the target can't be written.
-        StoreUnavailableError: A store can't be listed, or another run uses the journal now.
+        StoreUnavailableError: A store can't be listed, or another run is using the journal.
+        WrongKeyError: A store is encrypted with another key.
 
     >>> from holdall import MemoryStore
     >>> source, target = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"old", "c": b"3"})
@@ -103,7 +115,22 @@ def copy_store(
     """
     from holdall.transfer.run import Job
 
-    job = Job("copy", source, target, prefix, glob, where, compare, verify, jobs, journal, progress, executor)
+    job = Job(
+        "copy",
+        source,
+        target,
+        prefix=prefix,
+        glob=glob,
+        exclude=exclude,
+        where=where,
+        compare=compare,
+        verify=verify,
+        replace_unreadable=replace_unreadable,
+        jobs=jobs,
+        journal=journal,
+        progress=progress,
+        executor=executor,
+    )
     return job.plan() if dry_run else job.run()
 
 
@@ -126,43 +153,53 @@ def sync_stores(
     delete: bool = True,
     max_delete: float = 0.5,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     compare: Compare = "auto",
     verify: bool = True,
+    replace_unreadable: bool = False,
     jobs: int | None = None,
     dry_run: bool = False,
     journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
-    """Make the contents of the target those of the source: copy what it lacks or holds with other bytes,
-    then delete what the source has not. Keys that aren't selected stay as they are. Before each delete the
-    source is asked once more, and what is of the same size as a blob that could not be copied, which may be
-    that one by its old name, is kept; both are failures that say so.
+    """Make the target hold what the source holds: copy what it lacks or holds with different bytes, then
+    delete what the source lacks. Keys that aren't selected stay as they are.
+
+    Deletes come last, and only if nothing has failed: after any failure the remaining ones are counted in
+    `report.withheld` instead. The source is checked again before each. What lies in the target at or under a
+    path at which the source holds something that isn't a blob, as a symbolic link or a folder that can't be
+    read, isn't deleted.
 
     Args:
-        source: From where.
-        target: To where.
-        delete: Whether to delete what the source has not.
-        max_delete: How much may be deleted: a float is a share of the selected blobs of the target, from
-            0.0 to 1.0; an int is a count. More is refused before anything is touched.
-        prefix: As in `copy_store`, and so are the arguments that follow.
-        glob: Which keys.
-        where: Which blobs.
-        compare: What makes two blobs equal.
+        source: The store to read.
+        target: The store to change.
+        delete: Whether to delete what the source lacks.
+        max_delete: The most that may be deleted. A float is a share of the selected blobs of the target, from
+            0.0 to 1.0; an int is a number of blobs: `1` is one blob, `1.0` is all of them. If more would be
+            deleted, nothing is touched. Nor is it if the folder or file of the source isn't there at all.
+        prefix: As in `copy_store`, as are the arguments that follow.
+        glob: Only keys that match.
+        exclude: Keys that are neither copied nor deleted.
+        where: Only blobs for which this is true.
+        compare: When two blobs are equal.
         verify: Whether each copy is read back.
-        jobs: How many threads.
-        dry_run: Touch nothing and return the `Plan`; the guard is not asked.
+        replace_unreadable: Whether blobs of the target that can't be read are replaced.
+        jobs: The number of threads.
+        dry_run: Touch nothing and return the `Plan`; `max_delete` isn't checked.
         journal: The path of a file that records what was done.
         progress: Called as `progress(done, total, bytes, key)`.
-        executor: What runs the shards of the plan.
+        executor: What makes the copies.
 
     Raises:
-        DeleteRefusedError: More than `max_delete` would be deleted; nothing was touched.
+        DeleteRefusedError: More than `max_delete` would be deleted; nothing was touched. Only after a stopped
+            run was finished from its journal, copies may have been made.
         InvalidArgumentError: As in `copy_store`.
         UnsupportedOperation: As in `copy_store`, or the target can't delete.
         StoreUnavailableError: As in `copy_store`.
+        WrongKeyError: As in `copy_store`.
 
     >>> from holdall import MemoryStore
     >>> source, target = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"old", "c": b"3"})
@@ -173,7 +210,22 @@ def sync_stores(
     from holdall.transfer.run import Job
 
     kind = "sync" if delete else "copy"
-    job = Job(kind, source, target, prefix, glob, where, compare, verify, jobs, journal, progress, executor)
+    job = Job(
+        kind,
+        source,
+        target,
+        prefix=prefix,
+        glob=glob,
+        exclude=exclude,
+        where=where,
+        compare=compare,
+        verify=verify,
+        replace_unreadable=replace_unreadable,
+        jobs=jobs,
+        journal=journal,
+        progress=progress,
+        executor=executor,
+    )
     job.limit(max_delete)
     return job.plan() if dry_run else job.run()
 
@@ -195,39 +247,47 @@ def move_store(
     target: Store,
     *,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     compare: Compare = "auto",
     verify: bool = True,
+    replace_unreadable: bool = False,
     jobs: int | None = None,
     dry_run: bool = False,
     journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
-    """Copy as `copy_store` does, and delete from the source what the target then holds. A blob that changes
-    at the source while it is moved stays there, where the source `can` SWAP.
+    """Copy as `copy_store` does, then delete from the source what the target was found to hold.
+
+    Deletes come last, and only if nothing has failed: after any failure the remaining ones are counted in
+    `report.withheld` instead, and moving again finishes the rest. A blob that changes in the source while it
+    is moved stays there if the source `can` SWAP.
 
     Args:
-        source: From where.
-        target: To where.
-        prefix: As in `copy_store`, and so are the arguments that follow.
-        glob: Which keys.
-        where: Which blobs.
-        compare: What makes two blobs equal. What is equal is deleted from the source; what is called so
-            without a look at the contents is compared first, if `verify` is set, and stays if they differ.
-        verify: Whether each copy is read back before the source's blob goes.
-        jobs: How many threads.
+        source: The store to read, and to delete from.
+        target: The store to write.
+        prefix: As in `copy_store`, as are the arguments that follow.
+        glob: Only keys that match.
+        exclude: Keys that aren't moved.
+        where: Only blobs for which this is true.
+        compare: When two blobs are equal, so that the source's is deleted without being copied. With `verify`
+            their contents are compared first, and the source's stays if they differ.
+        verify: Whether each copy is read back before the source's blob is deleted.
+        replace_unreadable: Whether blobs of the target that can't be read are replaced.
+        jobs: The number of threads.
         dry_run: Touch nothing and return the `Plan`.
         journal: The path of a file that records what was done.
         progress: Called as `progress(done, total, bytes, key)`.
-        executor: What runs the shards of the plan.
+        executor: What makes the copies.
 
     Raises:
-        InvalidArgumentError: As in `copy_store`, or source and target hold their bytes in one store, below
-            layers or by other names, where that can be seen.
+        InvalidArgumentError: As in `copy_store`, or source and target keep their bytes in the same store,
+            under layers or other names, if that can be found out.
         UnsupportedOperation: As in `copy_store`, or the source can't delete.
         StoreUnavailableError: As in `copy_store`.
+        WrongKeyError: As in `copy_store`.
 
     >>> from holdall import MemoryStore
     >>> source, target = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore()
@@ -236,7 +296,22 @@ def move_store(
     """
     from holdall.transfer.run import Job
 
-    job = Job("move", source, target, prefix, glob, where, compare, verify, jobs, journal, progress, executor)
+    job = Job(
+        "move",
+        source,
+        target,
+        prefix=prefix,
+        glob=glob,
+        exclude=exclude,
+        where=where,
+        compare=compare,
+        verify=verify,
+        replace_unreadable=replace_unreadable,
+        jobs=jobs,
+        journal=journal,
+        progress=progress,
+        executor=executor,
+    )
     return job.plan() if dry_run else job.run()
 
 
@@ -245,60 +320,73 @@ def diff_stores(
     target: Store,
     *,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     compare: Compare = "auto",
     jobs: int | None = None,
 ) -> Iterator[Difference]:
-    """What differs between two stores, lazily, in key order. A blob that can't be read doesn't end it: its
-    key comes as a difference of the kind `failed`, with the error.
+    """Yield what differs between two stores, lazily, in key order.
+
+    A blob that can't be read doesn't end it: its key comes with the kind `failed` and the error. What a store
+    holds that isn't a blob comes with the kind `left out`.
 
     Args:
         source: One store.
         target: The other.
-        prefix: As in `copy_store`, and so are the arguments that follow.
-        glob: Which keys.
-        where: Which blobs.
-        compare: What makes two blobs equal.
-        jobs: How many threads compare contents.
+        prefix: As in `copy_store`, as are the arguments that follow.
+        glob: Only keys that match.
+        exclude: Keys that aren't compared.
+        where: Only blobs for which this is true.
+        compare: When two blobs are equal.
+        jobs: The number of threads that compare contents.
 
     Raises:
+        InvalidArgumentError: An argument is wrong.
         UnsupportedOperation: A store can't list.
         StoreUnavailableError: A store can't be listed.
+        WrongKeyError: A store is encrypted with another key.
 
     >>> from holdall import MemoryStore
     >>> one, other = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"old", "c": b"3"})
     >>> [(difference.kind, difference.key) for difference in diff_stores(one, other)]
     [('source', 'a'), ('differs', 'b'), ('target', 'c')]
     """
-    from holdall.transfer.run import differences
+    from holdall.transfer.diff import differences
+    from holdall.transfer.run import check_jobs, stop_event
 
-    return differences(source, target, prefix, glob, where, compare, jobs)
+    check_jobs(jobs)
+    selection = Selection(prefix, glob, where, exclude)
+    return differences(source, target, selection, compare, jobs, stop_event())
 
 
 def verify_store(
     store: Store,
     *,
     prefix: str = "",
-    glob: str | None = None,
+    glob: Globs = None,
+    exclude: Globs = None,
     where: Where | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Read every blob whole, and report each that can't be, has another size than the store says, or
-    another digest than the store recorded.
+    """Read every blob whole. Report each that can't be read, has another size than the store says, or another
+    digest than the store recorded; and count what isn't a blob, as `left_out`.
 
     Args:
-        store: Which.
-        prefix: As in `copy_store`, and so are the arguments that follow.
-        glob: Which keys.
-        where: Which blobs.
-        jobs: How many threads.
+        store: The store to read.
+        prefix: As in `copy_store`, as are the arguments that follow.
+        glob: Only keys that match.
+        exclude: Keys that aren't read.
+        where: Only blobs for which this is true.
+        jobs: The number of threads.
         progress: Called as `progress(done, total, bytes, key)`.
 
     Raises:
+        InvalidArgumentError: An argument is wrong.
         UnsupportedOperation: The store can't list.
         StoreUnavailableError: The store can't be listed.
+        WrongKeyError: The store is encrypted with another key.
 
     >>> from holdall import MemoryStore
     >>> print(verify_store(MemoryStore({"a": b"1234"})))
@@ -306,5 +394,15 @@ def verify_store(
     """
     from holdall.transfer.run import Job
 
-    job = Job("verify", store, store, prefix, glob, where, "auto", True, jobs, None, progress, None)
+    job = Job(
+        "verify",
+        store,
+        store,
+        prefix=prefix,
+        glob=glob,
+        exclude=exclude,
+        where=where,
+        jobs=jobs,
+        progress=progress,
+    )
     return job.run()

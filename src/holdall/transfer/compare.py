@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
-from holdall.store import Can, Info, Store, _selection
+from holdall.keys import matcher
+from holdall.store import Can, Info, LeftOut, Store, _selection
 
-__all__ = ["Compare", "Difference", "Judge", "Selection", "judge", "pairs"]
+__all__ = ["Compare", "Difference", "Globs", "Judge", "Noted", "Selection", "above", "judge", "pairs"]
+
+Globs: TypeAlias = str | Iterable[str] | None
+"""One glob of keys, or several."""
+Noted: TypeAlias = Callable[[bool, LeftOut], object]
+"""Called with what a listing leaves out, and whether the source's does."""
 
 Compare: TypeAlias = (
     Literal["auto", "size", "modified", "content", "etag"] | Callable[[Info, Info], object] | str
@@ -21,52 +27,156 @@ Judge: TypeAlias = Callable[[Info, Info], bool | None]
 
 
 class Difference(NamedTuple):
-    """A key whose blobs differ, or can't be compared."""
+    """A key whose blobs differ, or can't be compared, or a path that a store leaves out of its listing."""
 
-    kind: Literal["source", "target", "differs", "failed"]
-    """Which store alone has it; `differs`: both have one, with other bytes; or `failed`: that can't be told,
-    as one of them can't be read."""
+    kind: Literal["source", "target", "differs", "failed", "left out"]
+    """`source` or `target`: only that store has the key. `differs`: both have it, with different bytes.
+    `failed`: one of the two blobs can't be read. `left out`: what lies there isn't a blob, as a symbolic
+    link, or a blob lies at or under such a path; a transfer neither copies nor deletes it."""
     key: str
+    """The key; of what was left out its path, which needn't be a valid key."""
     source: Info | None
     target: Info | None
     error: Exception | None = None
     """Why it failed."""
+    left_out: str | None = None
+    """Which store left it out, and what it is: `source: symbolic link`."""
 
 
 class Selection:
-    """Which keys are meant: the same in both stores."""
+    """Which keys are meant: the same in both stores.
 
-    def __init__(self, prefix: str, glob: str | None, where: Callable[[Info], object] | None) -> None:
+    Args:
+        prefix: Only keys that start with it.
+        glob: Only keys that match one of these.
+        where: Only blobs for which it is true.
+        exclude: No keys that match one of these, nor keys in a folder that does.
+
+    Raises:
+        InvalidArgumentError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        glob: Globs,
+        where: Callable[[Info], object] | None,
+        exclude: Globs = None,
+    ) -> None:
         if where is not None and not callable(where):
             raise InvalidArgumentError(f"where is a function of an Info, not {where!r}")
-        self.prefix, self.start, self.matches = _selection(prefix, glob)
+        self.globs = _checked_globs("glob", glob)
+        self.excluded = _checked_globs("exclude", exclude)
+        matches: Callable[[str], object] | None = None
+        if glob is None or len(self.globs) == 1:
+            self.prefix, self.start, matches = _selection(prefix, self.globs[0] if self.globs else None)
+        else:
+            self.prefix, self.start, _ = _selection(prefix, None)
+            matches = _any_of(self.globs)
+        self.includes = matches
+        # As in rsync, a folder's name stands for all that is in it.
+        names = [name.rstrip("/") for name in self.excluded]
+        self.excludes = _any_of([*names, *(f"{name}/**" for name in names)]) if names else None
         self.where = where
 
     def selects(self, key: str) -> bool:
-        """Whether a key is meant, as far as it tells."""
-        return key.startswith(self.prefix) and (self.matches is None or bool(self.matches(key)))
+        """Whether a key is meant, as far as the key itself decides."""
+        return (
+            key.startswith(self.prefix)
+            and (self.includes is None or bool(self.includes(key)))
+            and (self.excludes is None or not self.excludes(key))
+        )
 
-    def scan(self, store: Store, after: str) -> Iterator[Info]:
-        """The blobs of a store whose keys are meant and sort past `after`."""
-        listing = store._alive(store._scan(self.prefix, max(after, self.start)))
-        matches = self.matches
+    def scan(self, store: Store, after: str, left: Callable[[LeftOut], object] = id) -> Iterator[Info]:
+        """The blobs of a store whose keys are meant and sort past `after`.
+
+        Args:
+            store: Which.
+            after: A key, or "" for all.
+            left: Called with each entry that the listing leaves out, unless it is excluded.
+        """
+        includes, excludes = self.includes, self.excludes
         last = ""
-        for info in listing:
+        if not after:
+            for entry in _left_out_above(store, self.prefix):
+                left(entry)
+        for info in store._alive(store._survey(self.prefix, max(after, self.start))):
+            if type(info) is LeftOut:
+                if excludes is None or not excludes(info.path.rstrip("/")):
+                    left(info)
+                continue
+            info = cast(Info, info)
             key = info.key
             if key <= last:
-                # Two lists can only be merged in order; else keys would seem to be missing, and be deleted.
+                # Two lists can only be merged in order; otherwise keys would seem to be missing, and their
+                # blobs would be deleted.
                 raise StoreError(f"{store!r} lists {key!r} past {last!r}, which is out of order")
             last = key
-            if matches is None or matches(key):
+            if (includes is None or includes(key)) and (excludes is None or not excludes(key)):
                 yield info
 
 
+def above(path: str) -> Iterator[str]:
+    """The folders that a path lies in, from the outermost, and the path itself.
+
+    >>> list(above("a/b/c"))
+    ['a', 'a/b', 'a/b/c']
+    """
+    slash = path.find("/")
+    while slash >= 0:
+        yield path[:slash]
+        slash = path.find("/", slash + 1)
+    yield path
+
+
+def _left_out_above(store: Store, prefix: str) -> Iterator[LeftOut]:
+    """What a store leaves out at a folder of the prefix: under a link no blob is listed at all."""
+    if type(store)._survey is Store._survey:
+        return
+    for folder in list(above(prefix))[:-1]:
+        for entry in store._survey(folder, ""):
+            path = entry.path if isinstance(entry, LeftOut) else entry.key
+            if isinstance(entry, LeftOut) and path.rstrip("/") == folder:
+                yield entry
+                return
+            # A folder may be listed where the keys in it sort, not where its name does.
+            if path > folder + "/":
+                break
+
+
+def _checked_globs(name: str, globs: Globs) -> list[str]:
+    if globs is None:
+        return []
+    try:
+        found = [globs] if isinstance(globs, str) else list(globs)
+    except TypeError:
+        found = [cast(str, globs)]
+    for glob in found:
+        if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"{name} is a glob or several, each a str, not {type(glob).__name__}")
+        if name == "exclude" and (not glob.strip("/") or glob.startswith("/")):
+            raise InvalidArgumentError(f"exclude is a glob of keys, which start without '/', not {glob!r}")
+    return found
+
+
+def _any_of(globs: list[str]) -> Callable[[str], object]:
+    tests = [matcher(glob) for glob in globs]
+    if len(tests) == 1:
+        return tests[0]
+    return lambda key: any(test(key) for test in tests)
+
+
+def _ignore(of_source: bool, entry: LeftOut) -> None:
+    pass
+
+
 def pairs(
-    source: Store, target: Store, selection: Selection, after: str = ""
+    source: Store, target: Store, selection: Selection, after: str = "", noted: Noted = _ignore
 ) -> Iterator[tuple[Info | None, Info | None]]:
-    """The blobs of both stores, side by side, in key order, lazily."""
+    """The blobs of both stores, side by side, in key order, lazily; `noted` is called with what is left
+    out."""
     where = selection.where
-    both = _merged(source, target, selection, after)
+    both = _merged(source, target, selection, after, noted)
     if where is None:
         return both
     # One of the two decides, so that a key is meant in both stores or in neither.
@@ -74,14 +184,14 @@ def pairs(
 
 
 def _merged(
-    source: Store, target: Store, selection: Selection, after: str
+    source: Store, target: Store, selection: Selection, after: str, noted: Noted
 ) -> Iterator[tuple[Info | None, Info | None]]:
-    sources = selection.scan(source, after)
+    sources = selection.scan(source, after, lambda entry: noted(True, entry))
     if Can.LIST not in target.can:
         for info in sources:
             yield info, _found(target, info.key)
         return
-    targets = selection.scan(target, after)
+    targets = selection.scan(target, after, lambda entry: noted(False, entry))
     one, other = next(sources, None), next(targets, None)
     while one is not None and other is not None:
         mine, yours = one.key, other.key

@@ -43,20 +43,16 @@ class Helper:
         target: To where.
         rules: How.
         stop: Ends all when it is set.
-        resumed: Whether some steps may have been done by a run that was killed.
     """
 
-    def __init__(
-        self, source: Store, target: Store, rules: Rules, stop: threading.Event, *, resumed: bool
-    ) -> None:
-        # What a process was at when it died may be done.
-        self._again = Worker(source, target, rules, stop, resumed=True)
+    def __init__(self, source: Store, target: Store, rules: Rules, stop: threading.Event) -> None:
+        self._again = Worker(source, target, rules, stop)
         self._stop = stop
         self._flying: deque[list[Step]] = deque()
         self._arrived: deque[bytes] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            order = pickle.dumps((source, target, rules, resumed))
+            order = pickle.dumps((source, target, rules))
             self._process = subprocess.Popen(
                 # -P: nothing is imported from the folder that happens to be the current one.
                 [sys.executable, "-P", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _PROGRAM, *sys.path],
@@ -174,10 +170,10 @@ def serve() -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, end)
-    source, target, rules, resumed = pickle.loads(_received(0))
+    source, target, rules = pickle.loads(_received(0))
     # What was imported stays: the collector needn't look at it again and again.
     gc.freeze()
-    worker = Worker(source, target, rules, stop, resumed=resumed)
+    worker = Worker(source, target, rules, stop)
     try:
         while True:
             steps = [Step(*fields) for fields in pickle.loads(_received(0))]

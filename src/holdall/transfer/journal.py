@@ -1,4 +1,4 @@
-"""What is to be done and what is done, in a database that a kill leaves whole."""
+"""What is to be done and what is done, in a database that survives a kill."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from contextlib import closing
 from typing import Any, Self
 
 from holdall.errors import InvalidArgumentError, StoreError, StoreUnavailableError
+from holdall.store import LeftOut
+from holdall.transfer.compare import above
 from holdall.transfer.plan import Kind, Step
 
 __all__ = ["DONE", "FAILED", "PENDING", "RETRY", "Journal"]
@@ -19,6 +21,7 @@ PENDING, DONE, FAILED, RETRY = 0, 1, 2, 3
 """The states of a step."""
 
 _PAGE = 500
+_opening = threading.Lock()
 _MARK = 0x68616C6A
 """SQLite's application_id of our files."""
 
@@ -30,6 +33,13 @@ CREATE TABLE step (
 );
 CREATE TABLE pair (key TEXT PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL) WITHOUT ROWID;
 """
+_LEFT_OUT = """
+CREATE TABLE IF NOT EXISTS left_out (
+    of_source INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (of_source, path)
+) WITHOUT ROWID
+"""
+_IN_THE_WAY = "CREATE INDEX IF NOT EXISTS in_the_way ON step (key) WHERE kind = 2"
+_EXAMPLES = 3
 
 
 class Journal:
@@ -49,21 +59,24 @@ class Journal:
         self._name: str = "" if path is None else os.path.abspath(os.fspath(path))
         # A plan may be walked by another thread than the one that made it.
         self._lock = threading.RLock()
-        try:
-            # Without a name SQLite holds a private database in memory, and in an unlinked file past 2 MiB.
-            self._connection = sqlite3.connect(
-                self._name, isolation_level=None, timeout=0, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-        try:
-            self._open()
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise self._failure(error) from error
-        except BaseException:
-            self._connection.close()
-            raise
+        with _opening:
+            if self.kept:
+                _create_private(self._name)
+            try:
+                # Without a name it is a private database in memory, and in an unlinked file past 2 MiB.
+                self._connection = sqlite3.connect(
+                    self._name, isolation_level=None, timeout=0, check_same_thread=False
+                )
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+            try:
+                self._open()
+            except sqlite3.Error as error:
+                self._connection.close()
+                raise self._failure(error) from error
+            except BaseException:
+                self._connection.close()
+                raise
 
     def _open(self) -> None:
         run = self._connection.execute
@@ -71,12 +84,15 @@ class Journal:
             run("PRAGMA journal_mode = OFF")
             run("PRAGMA synchronous = OFF")
             self._connection.executescript(_TABLES)
+            run(_LEFT_OUT)
             return
         # The lock is the system's, so that it goes with its holder, however that one ends.
         run("PRAGMA locking_mode = EXCLUSIVE")
         tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and run("PRAGMA application_id").fetchone()[0] != _MARK:
-            raise InvalidArgumentError(f"{self._name!r} is a database, but no journal; give another path")
+            raise InvalidArgumentError(
+                f"{self._name!r} is a database, but not a journal of holdall; give another path"
+            )
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("BEGIN EXCLUSIVE")
@@ -84,16 +100,22 @@ class Journal:
             for statement in _TABLES.split(";"):
                 run(statement)
             run(f"PRAGMA application_id = {_MARK}")
+        run(_LEFT_OUT)
         run("COMMIT")
+        # It holds keys, those of an encrypted store too, that others may not see. A journal of an earlier
+        # version may be readable by them.
+        for name in (self._name, f"{self._name}-wal"):
+            if os.path.exists(name) and os.stat(name).st_uid == os.geteuid():
+                os.chmod(name, 0o600)
 
     def _failure(self, error: sqlite3.Error) -> StoreError:
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return StoreUnavailableError(
-                f"another run uses the journal {self._name!r} now; wait for its end, or give another path"
+                f"another run is using the journal {self._name!r}; wait until it ends, or give another path"
             )
         if code == sqlite3.SQLITE_NOTADB:
-            return InvalidArgumentError(f"{self._name!r} is no journal; give another path")
+            return InvalidArgumentError(f"{self._name!r} isn't a journal of holdall; give another path")
         name = f"the journal {self._name!r}" if self._name else "the temporary journal"
         return StoreUnavailableError(f"{name} can't be used: {error}")
 
@@ -120,36 +142,46 @@ class Journal:
         rows = self._all("SELECT value FROM fact WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
-    def begin(self, transfer: object, options: dict[str, object]) -> str:
-        """Take up a run that was killed, or begin a new one; which phase it is in.
+    def begin(self, transfer: object, options: dict[str, object]) -> bool:
+        """Begin a run; whether it first finishes one that was stopped.
+
+        Args:
+            transfer: The identities of both stores.
+            options: What is asked for: the kind of transfer, the selection, the comparison.
 
         Raises:
-            InvalidArgumentError: The journal is of another transfer.
+            InvalidArgumentError: The journal belongs to another transfer.
         """
-        known, before, phase = self.fact("transfer"), self.fact("options"), self.fact("phase")
+        known, phase = self.fact("transfer"), self.fact("phase")
+        before: dict[str, object] = self.fact("options") or {}
         transfer, options = json.loads(json.dumps(transfer)), json.loads(json.dumps(options))
         if known is not None and known != transfer:
             raise InvalidArgumentError(
-                f"the journal {self._name!r} is of other stores: {known}; give another path, or delete it"
+                f"the journal {self._name!r} belongs to other stores: {known}; give another path, or delete "
+                "it"
             )
-        if phase in ("plan", "act"):
-            if before != options:
-                changed = [name for name in options if before.get(name) != options[name]]
-                raise InvalidArgumentError(
-                    f"the journal {self._name!r} holds a run that was stopped, with another "
-                    f"{' and '.join(changed)}; repeat that one to its end, or delete the journal"
-                )
-            if phase == "act":
-                # What failed is tried again.
-                self._do([("UPDATE step SET state = 0 WHERE state > 1", [()])])
-            return phase
+        if before and before["kind"] != options["kind"]:
+            raise InvalidArgumentError(
+                f"the journal {self._name!r} belongs to a transfer of another kind (it is of a "
+                f"{before['kind']}, this is a {options['kind']}); give another path, or delete it"
+            )
+        if phase in ("plan", "act") and before != options:
+            changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+            raise InvalidArgumentError(
+                f"the journal {self._name!r} records a run that was stopped, with a different "
+                f"{' and '.join(changed)}; finish that run with the same arguments, or delete the journal"
+            )
+        if phase == "act":
+            # What failed is tried again.
+            self._do([("UPDATE step SET state = 0 WHERE state > 1", [()])])
+            return True
         self.restart({"transfer": transfer, "options": options})
-        return "plan"
+        return False
 
     def restart(self, facts: dict[str, object]) -> None:
         """Forget the steps, not what is known to be equal."""
-        state: dict[str, object] = {**facts, "phase": "plan", "cursor": "", "counts": None}
-        self._do([("DELETE FROM step", [()]), (_FACT, _rows(state))])
+        state: dict[str, object] = {**facts, "phase": "plan", "counts": None}
+        self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(state))])
 
     def note(self, **facts: object) -> None:
         """Record facts."""
@@ -157,8 +189,8 @@ class Journal:
 
     def finish(self) -> None:
         """All is done: the next run begins anew."""
-        facts: dict[str, object] = {"phase": "done", "cursor": "", "counts": None}
-        self._do([("DELETE FROM step", [()]), (_FACT, _rows(facts))])
+        facts: dict[str, object] = {"phase": "done", "counts": None}
+        self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(facts))])
 
     # --- steps ---
 
@@ -179,22 +211,8 @@ class Journal:
             yield from map(Step._make, rows)
             last = rows[-1][0]
 
-    def samples(self, *kinds: int, count: int) -> list[str]:
-        """The keys of some of the steps that are done, from all over the plan."""
-        wanted = ", ".join(str(int(kind)) for kind in kinds)
-        done = f"FROM step WHERE state = {DONE} AND kind IN ({wanted})"
-        ((first, last),) = self._all(f"SELECT min(number), max(number) {done}", ())
-        if first is None:
-            return []
-        found: dict[str, None] = {}
-        for part in range(count):
-            number = first + (last - first) * part // max(1, count - 1)
-            sql = f"SELECT key {done} AND number >= ? ORDER BY number LIMIT 1"
-            found.update((key, None) for (key,) in self._all(sql, (number,)))
-        return list(found)
-
     def counts(self, state: int = PENDING) -> dict[int, tuple[int, int]]:
-        """For each kind how many steps are in a state, and of how many bytes."""
+        """The number of steps in a state and of their bytes, by kind."""
         rows = self._all("SELECT kind, count(*), sum(size) FROM step WHERE state = ? GROUP BY kind", (state,))
         return {kind.value: (0, 0) for kind in Kind} | {kind: (count, size) for kind, count, size in rows}
 
@@ -203,15 +221,67 @@ class Journal:
         states: Sequence[tuple[int, int]],
         known: Sequence[tuple[str, str, str]] = (),
         gone: Sequence[tuple[str]] = (),
+        proven: Sequence[tuple[str, str, int]] = (),
     ) -> None:
-        """Record states by number, pairs of ETags that belong to equal bytes, and keys that went."""
+        """Record states by number, pairs of ETags that belong to equal bytes, keys that were deleted, and
+        steps of a move that became deletes from the source."""
         self._do(
             [
+                ("UPDATE step SET kind = 5, state = 0, source = ?, target = ? WHERE number = ?", proven),
                 ("UPDATE step SET state = ? WHERE number = ?", states),
                 ("INSERT OR REPLACE INTO pair VALUES (?, ?, ?)", known),
                 ("DELETE FROM pair WHERE key = ?", gone),
             ]
         )
+
+    def drop_deletes(self, numbers: Sequence[tuple[int]]) -> None:
+        """Take deletes from the plan."""
+        if numbers:
+            counts = self.fact("counts")
+            counts["deletes"] -= len(numbers)
+            drop = ("DELETE FROM step WHERE number = ?", numbers)
+            self._do([drop, (_FACT, _rows({"counts": counts}))])
+
+    def is_in_the_way(self, key: str) -> bool:
+        """Whether a blob that is still to be deleted needs the place of a key's folder, or is in a folder in
+        the place of its blob."""
+        folders = list(above(key))[:-1]
+        self._all(_IN_THE_WAY, ())
+        sql = (
+            f"SELECT 1 FROM step WHERE kind = 2 AND state = {PENDING} "
+            f"AND (key IN ({', '.join('?' * len(folders))}) OR (key > ? AND key < ?)) LIMIT 1"
+        )
+        return bool(self._all(sql, (*folders, f"{key}/", f"{key}0")))
+
+    # --- what listings leave out ---
+
+    def note_left_out(self, entries: Iterable[tuple[bool, LeftOut]]) -> None:
+        """Record what listings left out, each with whether the source's did."""
+        rows = [(of_source, _as_bytes(path.rstrip("/")), kind) for of_source, (path, kind) in entries]
+        self._do([("INSERT OR IGNORE INTO left_out VALUES (?, ?, ?)", rows)])
+
+    def left_out(self, of_source: bool) -> dict[str, tuple[int, list[str]]]:
+        """For each kind of what one store left out, how many there are, and a few of their paths."""
+        kinds = self._all(
+            "SELECT kind, count(*) FROM left_out WHERE of_source = ? GROUP BY kind ORDER BY kind",
+            (of_source,),
+        )
+        sql = f"SELECT path FROM left_out WHERE of_source = ? AND kind = ? ORDER BY path LIMIT {_EXAMPLES}"
+        return {
+            kind: (count, [_as_path(path) for (path,) in self._all(sql, (of_source, kind))])
+            for kind, count in kinds
+        }
+
+    def find_left_out(self, of_source: bool, paths: Iterable[str]) -> tuple[str, str] | None:
+        """The path and the kind of the first of these that one store left out."""
+        named = ["", *paths]
+        wanted = ", ".join("?" * len(named))
+        where = f"of_source = ? AND path IN ({wanted})"
+        sql = f"SELECT path, kind FROM left_out WHERE {where} ORDER BY path LIMIT 1"
+        rows = self._all(sql, (of_source, *map(_as_bytes, named)))
+        return (_as_path(rows[0][0]), rows[0][1]) if rows else None
+
+    # --- equal blobs ---
 
     def resolve(self, kinds: Sequence[tuple[int, int]], equal: Sequence[tuple[int]]) -> None:
         """What comparing steps came to: another kind, or nothing to do."""
@@ -260,6 +330,29 @@ class Journal:
 
 _ADD = "INSERT INTO step (kind, key, size, source, target) VALUES (?, ?, ?, ?, ?)"
 _FACT = "INSERT OR REPLACE INTO fact VALUES (?, ?)"
+
+
+def _create_private(name: str) -> None:
+    """Create the file of a journal, unless it is there: SQLite would create it readable by all.
+
+    One that is there isn't opened: to close it would drop the locks that another run of this process holds on
+    it.
+    """
+    try:
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreUnavailableError(f"the journal {name!r} can't be used: {error.strerror}") from error
+
+
+def _as_bytes(path: str) -> bytes:
+    # A name that isn't UTF-8 has lone surrogates, which SQLite takes for no text.
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _as_path(path: bytes) -> str:
+    return path.decode("utf-8", "surrogatepass")
 
 
 def _rows(facts: dict[str, object]) -> list[tuple[str, str]]:

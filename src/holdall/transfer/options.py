@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypedDict
 
 from holdall.store import Info
-from holdall.transfer.compare import Compare
+from holdall.transfer.compare import Compare, Globs
 
 __all__ = ["Options", "Progress", "SyncOptions", "Where"]
 
@@ -19,10 +19,12 @@ class Options(TypedDict, total=False):
     """The keyword arguments of `copy_store` and `move_store`, but for `dry_run`, which decides the result."""
 
     prefix: str
-    glob: str | None
+    glob: Globs
+    exclude: Globs
     where: Where | None
     compare: Compare
     verify: bool
+    replace_unreadable: bool
     jobs: int | None
     journal: str | os.PathLike[str] | None
     progress: Progress | None

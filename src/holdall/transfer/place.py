@@ -17,7 +17,7 @@ from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.transfer.compare import Selection
 
-__all__ = ["identity", "refuse_overlap"]
+__all__ = ["has_ttl_of_its_own", "identity", "is_in_memory", "missing_place", "refuse_overlap"]
 
 _process = os.urandom(8).hex()
 _tokens: WeakKeyDictionary[Store, str] = WeakKeyDictionary()
@@ -181,8 +181,29 @@ def _places(store: Store) -> Iterator[str]:
         yield path
 
 
+def is_in_memory(store: Store) -> bool:
+    """Whether some of a store's bytes are in the memory of this process, where no other one reaches them."""
+    return any(map(is_in_memory, store._below)) if isinstance(store, Layer) else store.inline
+
+
+def missing_place(store: Store) -> str | None:
+    """The file or folder that holds a store, if there is nothing there: such a store seems to be empty."""
+    places = [os.path.realpath(folder) for folder in _folders(store)] + list(_places(store))
+    if not places or any(map(os.path.lexists, places)):
+        return None
+    return places[0]
+
+
+def _folders(store: Store) -> Iterator[str]:
+    if isinstance(store, Layer):
+        for below in store._below:
+            yield from _folders(below)
+    elif type(store) is FilesystemStore:
+        yield os.fspath(store._given)
+
+
 def has_ttl_of_its_own(store: Store) -> bool:
-    """Whether a layer decides when blobs expire, and not who puts them."""
+    """Whether a layer decides when blobs expire, not their writers."""
     if not isinstance(store, Layer):
         return False
     from holdall.layers.expiring import ExpiringStore

@@ -40,9 +40,11 @@ class Kind(enum.IntEnum):
     """Copy unless the contents are equal."""
     DELETE = 2
     REMOVE = 3
-    """Delete from the source: the target holds it."""
+    """Delete from the source, once its contents are found in the target."""
     CHECK = 4
     """Read it whole."""
+    GIVE_UP = 5
+    """Delete from the source: this transfer has proven that the target holds it."""
 
 
 class Step(NamedTuple):
@@ -63,18 +65,39 @@ class Rules(NamedTuple):
     move: bool = False
     digests: bool = True
     """Whether equal digests that both stores know make two blobs equal."""
+    replace_unreadable: bool = False
+    """Whether a blob of the target that can't be read is replaced."""
 
 
 class Shard:
     """A part of a plan, to be run anywhere: it pickles, its stores as their settings.
 
     It is called without arguments and returns a `Report`.
+
+    Args:
+        source: From where.
+        target: To where.
+        rules: How.
+        copies: What it copies.
+        deletes: What it deletes then, if nothing has failed; in a move what it copies, too. None if another
+            shard deletes.
+        awaited: Copies of other shards, without which nothing is deleted. A move deletes these, too.
     """
 
-    def __init__(self, source: Store, target: Store, rules: Rules, steps: list[Step]) -> None:
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        rules: Rules,
+        copies: list[Step],
+        deletes: list[Step] | None = None,
+        awaited: list[Step] | None = None,
+    ) -> None:
         self._stores: tuple[Store, Store] | bytes = source, target
-        self._rules = rules
-        self._steps = steps
+        self.rules = rules
+        self.copies = copies
+        self.deletes = deletes
+        self.awaited = awaited or []
 
     @property
     def source(self) -> Store:
@@ -91,36 +114,25 @@ class Shard:
             self._stores = cast("tuple[Store, Store]", pickle.loads(self._stores))
         return self._stores
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # A store that can't be opened over there is to raise in the call, where it can be told: while it
-        # arrives, it would take the worker down.
+    def __getstate__(self) -> dict[str, object]:
+        # A store that can't be opened over there is to raise in the call, where that can be reported: while
+        # it arrives, it would take the worker down.
         stores = self._stores if isinstance(self._stores, bytes) else pickle.dumps(self._stores)
-        return _arrived, (stores, self._rules, self._steps)
+        return {**self.__dict__, "_stores": stores}
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self.copies) + len(self.deletes or ())
 
     def __iter__(self) -> Iterator[Action]:
-        return map(action_of, self._steps)
+        return map(action_of, [*self.copies, *(self.deletes or ())])
 
     def __call__(self) -> Report:
-        from holdall.transfer.run import run_shard
+        from holdall.transfer.shard import run_shard
 
         return run_shard(self)[0]
 
-    @property
-    def work(self) -> tuple[Rules, list[Step]]:
-        """How to do what."""
-        return self._rules, self._steps
-
     def __repr__(self) -> str:
         return f"<Shard of {len(self)} actions, {self.source!r} to {self.target!r}>"
-
-
-def _arrived(stores: bytes, rules: Rules, steps: list[Step]) -> Shard:
-    shard = Shard.__new__(Shard)
-    shard.__dict__.update(_stores=stores, _rules=rules, _steps=steps)
-    return shard
 
 
 class Plan:
@@ -137,22 +149,37 @@ class Plan:
     ['a', 'b']
     """
 
-    def __init__(self, source: Store, target: Store, rules: Rules, journal: Journal, equal: int) -> None:
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        rules: Rules,
+        journal: Journal,
+        equal: int,
+        failures: dict[str, Exception],
+    ) -> None:
         self.source = source
         self.target = target
         self.equal = equal
-        """How many blobs are equal already."""
-        self.failures: dict[str, Exception] = {}
-        """For each key that could not be compared, why; it is in no action."""
+        """The number of blobs that are equal already."""
+        self.failures = failures
+        """For each key that can't be compared or copied, why; it is in no action."""
+        self.withheld = 0
+        """The number of deletes that aren't in the plan, since `failures` isn't empty."""
         self._rules = rules
         self._journal = journal
         counts = journal.counts()
+        if failures:
+            deletes = list(journal.steps(Kind.DELETE, Kind.REMOVE))
+            journal.resolve((), [(step.number,) for step in deletes])
+            self.withheld = len(deletes)
+            counts = journal.counts()
         self.copies: int = counts[Kind.COPY][0]
-        """How many blobs are to be copied."""
+        """The number of blobs to be copied."""
         self.deletes: int = counts[Kind.DELETE][0] + counts[Kind.REMOVE][0]
-        """How many blobs are to be deleted; a move deletes what it copies besides."""
+        """The number of blobs to be deleted, without those that a move copies and then deletes."""
         self.bytes: int = counts[Kind.COPY][1]
-        """How many bytes are to be copied."""
+        """The number of bytes to be copied."""
 
     def __len__(self) -> int:
         return self.copies + self.deletes
@@ -161,7 +188,15 @@ class Plan:
         return map(action_of, self._journal.steps())
 
     def shards(self, count: int) -> list[Shard]:
-        """The plan in at most `count` parts of about equal work, to be run anywhere, in any order.
+        """Cut the plan into at most `count` parts of about equal work, to be run anywhere, in any order. If
+        something is to be deleted, the last part does that, to be run after the others: it deletes nothing
+        unless all that they copy is in the target.
+
+        Args:
+            count: 1 or more.
+
+        Raises:
+            InvalidArgumentError: `count` isn't that.
 
         >>> from holdall import MemoryStore
         >>> from holdall.transfer import copy_store
@@ -171,22 +206,22 @@ class Plan:
         ([1, 1], 2)
         """
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"a plan is cut in one shard or more, not {count!r}")
-        total = sum(_weight(step) for step in self._journal.steps())
-        shards: list[list[Step]] = [[]]
-        done = 0
-        # A delete is kept back if a copy of its size failed, which only its own shard knows.
-        deleted = {step.size for step in self._journal.steps(Kind.DELETE) if step.size}
-        homes: dict[int, int] = {}
-        for step in self._journal.steps():
-            weight = _weight(step)
-            # A step goes to the part in which its middle lies.
-            if shards[-1] and done + weight / 2 >= total * len(shards) / count and len(shards) < count:
-                shards.append([])
-            last = len(shards) - 1
-            shards[homes.setdefault(step.size, last) if step.size in deleted else last].append(step)
-            done += weight
-        return [Shard(self.source, self.target, self._rules, steps) for steps in shards if steps]
+            raise InvalidArgumentError(f"count is the number of shards, 1 or more, not {count!r}")
+        copies = list(self._journal.steps(Kind.COPY))
+        deletes = list(self._journal.steps(Kind.DELETE, Kind.REMOVE))
+        if count == 1 or not (deletes or self._rules.move):
+            parts = _parted(copies, count)
+            return [self._shard(part, deletes) for part in parts or ([[]] if deletes else [])]
+        # What takes the place of a blob that is to be deleted is copied where that is deleted.
+        late = {step.number for step in copies if self._journal.is_in_the_way(step.key)}
+        early = [step for step in copies if step.number not in late]
+        last = self._shard([step for step in copies if step.number in late], deletes, early)
+        return [*map(self._shard, _parted(early, count - 1)), last]
+
+    def _shard(
+        self, copies: list[Step], deletes: list[Step] | None = None, awaited: list[Step] | None = None
+    ) -> Shard:
+        return Shard(self.source, self.target, self._rules, copies, deletes, awaited)
 
     def __repr__(self) -> str:
         return (
@@ -211,15 +246,28 @@ def _restored(
 
     journal = Journal(None)
     journal.add(steps)
-    plan = Plan(source, target, rules, journal, equal)
-    plan.failures = failures
-    return plan
+    return Plan(source, target, rules, journal, equal, failures)
 
 
 def action_of(step: Step) -> Action:
     """What a step is to a user."""
     kind = "copy" if step.kind in (Kind.COPY, Kind.COMPARE) else "delete"
     return Action(kind, step.key, step.size, step.source_etag, step.target_etag)
+
+
+def _parted(steps: list[Step], count: int) -> list[list[Step]]:
+    """Steps in at most `count` parts of about equal work."""
+    total = sum(map(_weight, steps))
+    parts: list[list[Step]] = [[]]
+    done = 0
+    for step in steps:
+        weight = _weight(step)
+        # A step goes to the part in which its middle lies.
+        if parts[-1] and done + weight / 2 >= total * len(parts) / count and len(parts) < count:
+            parts.append([])
+        parts[-1].append(step)
+        done += weight
+    return [part for part in parts if part]
 
 
 def _weight(step: Step) -> int:

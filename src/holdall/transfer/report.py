@@ -8,6 +8,8 @@ from holdall.errors import ConcurrencyError, KeyConflictError, TransferError
 
 __all__ = ["Report"]
 
+_EXAMPLES = 3
+
 
 @dataclass
 class Report:
@@ -20,8 +22,12 @@ class Report:
         checked: Blobs that `verify_store` read and found whole.
         bytes: Copied, or checked.
         seconds: How long it took.
-        resumed: Actions that an earlier run, which was killed, had done already; not counted above.
+        resumed: Actions that an earlier run, which was stopped, had done already; not counted above.
         failures: For each key that failed, why.
+        withheld: Deletes that weren't done, since something failed.
+        left_out: What the source holds that isn't a blob and wasn't copied: for each kind of it, as
+            `symbolic link`, how many there are. What the target holds at such a path or under it stays.
+        left_out_paths: For each kind a few of the paths.
 
     >>> report = Report(copied=2, bytes=3_000_000, seconds=1.5)
     >>> print(report)
@@ -38,10 +44,13 @@ class Report:
     seconds: float = 0.0
     resumed: int = 0
     failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    withheld: int = 0
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    left_out_paths: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     @property
     def failed(self) -> int:
-        """How many keys failed."""
+        """The number of keys that failed."""
         return len(self.failures)
 
     @property
@@ -56,7 +65,8 @@ class Report:
 
     @property
     def conflicts(self) -> list[str]:
-        """The keys that failed because somebody else changed the target, or holds what is in the way."""
+        """The keys that failed because somebody else changed the target's blob, or because something else is
+        in its place."""
         kinds = (ConcurrencyError, KeyConflictError)
         return [key for key, error in self.failures.items() if isinstance(error, kinds)]
 
@@ -86,6 +96,11 @@ class Report:
         self.resumed += other.resumed
         self.seconds = max(self.seconds, other.seconds)
         self.failures.update(other.failures)
+        self.withheld += other.withheld
+        for kind, count in other.left_out.items():
+            self.left_out[kind] = self.left_out.get(kind, 0) + count
+            paths = [*self.left_out_paths.get(kind, []), *other.left_out_paths.get(kind, [])]
+            self.left_out_paths[kind] = paths[:_EXAMPLES]
 
     def __add__(self, other: Report) -> Report:
         both = Report()
@@ -94,6 +109,16 @@ class Report:
         return both
 
     def __str__(self) -> str:
+        notes = [
+            f"left out: {count:,} ({kind}): {', '.join(map(repr, self.left_out_paths.get(kind, [])))}"
+            + (", ..." if count > len(self.left_out_paths.get(kind, [])) else "")
+            for kind, count in self.left_out.items()
+        ]
+        if self.withheld:
+            notes.append(f"withheld: {self.withheld:,} to be deleted, since something failed; run again")
+        return "\n".join([self._summary(), *notes])
+
+    def _summary(self) -> str:
         names = ("copied", "checked", "deleted", "skipped", "resumed", "failed")
         counts = [f"{getattr(self, name):,} {name}" for name in names if getattr(self, name)]
         took = f"{_bytes(self.bytes)} in {self.seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""A transfer from its plan to its report."""
+"""A transfer: its plan, its copies, its deletes and its report."""
 
 # pyright: reportPrivateUsage=false
 
@@ -7,39 +7,34 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
+import pickle
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from holdall.errors import (
-    BlobNotFoundError,
-    ConcurrencyError,
-    DeleteRefusedError,
-    InvalidArgumentError,
-    KeyConflictError,
-    StoreError,
-)
-from holdall.store import Can, Info, Store
-from holdall.transfer.compare import Compare, Difference, Selection, judge, pairs
+from holdall.errors import DeleteRefusedError, InvalidArgumentError, StoreError
+from holdall.store import Can, Info, LeftOut, Store
+from holdall.transfer.compare import Compare, Globs, Selection, judge, pairs
 from holdall.transfer.fork import Fork, can_fork
 from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
+from holdall.transfer.leftout import protect
 from holdall.transfer.options import Progress
-from holdall.transfer.place import has_ttl_of_its_own, identity, refuse_overlap
+from holdall.transfer.place import has_ttl_of_its_own, identity, is_in_memory, missing_place, refuse_overlap
 from holdall.transfer.plan import Kind, Plan, Rules, Shard, Step
 from holdall.transfer.report import Report
-from holdall.transfer.spread import JOBS, Stopped, spread
-from holdall.transfer.work import SMALL, Outcome, Status, Worker, portable
+from holdall.transfer.shard import run_shard, units_of
+from holdall.transfer.spread import Stopped, spread
+from holdall.transfer.work import Outcome, Status, Worker
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     from holdall.transfer.helper import Helper
 
-__all__ = ["Job", "differences", "run_shard", "stopping"]
+__all__ = ["Job", "check_jobs", "stop_event", "stopping"]
 
 _log = logging.getLogger("holdall.transfer")
 
@@ -47,11 +42,17 @@ _PAGE = 1000
 _FIRST = 250
 _SECONDS = 0.25
 _FEW = 16
-_SAMPLES = 32
 _NONE = ("", "", "")
+_COPIES = (Kind.COPY, Kind.COMPARE, Kind.CHECK)
+_DELETES = (Kind.DELETE, Kind.REMOVE, Kind.GIVE_UP)
 
 stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stopping", default=None)
 """An event that stops the transfers which are begun in this context."""
+
+
+def stop_event() -> threading.Event:
+    """The event that stops what is begun now."""
+    return stopping.get() or threading.Event()
 
 
 class Job:
@@ -62,37 +63,32 @@ class Job:
         kind: str,
         source: Store,
         target: Store,
-        prefix: str,
-        glob: str | None,
-        where: Callable[[Info], object] | None,
-        compare: Compare,
-        verify: bool,
-        jobs: int | None,
-        journal: str | os.PathLike[str] | None,
-        progress: Progress | None,
-        executor: Any,
+        *,
+        prefix: str = "",
+        glob: Globs = None,
+        exclude: Globs = None,
+        where: Callable[[Info], object] | None = None,
+        compare: Compare = "auto",
+        verify: bool = True,
+        replace_unreadable: bool = False,
+        jobs: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+        executor: Any = None,
     ) -> None:
         for store in (source, target):
             if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidArgumentError(f"a transfer is between two stores, not {type(store).__name__}")
-        _check_jobs(jobs)
-        if executor == "process":
-            if jobs is not None:
-                raise InvalidArgumentError(
-                    'jobs are threads of this process: give them, or executor="process"'
-                )
-        elif executor is not None and not hasattr(executor, "submit"):
-            raise InvalidArgumentError(
-                'an executor is "process", or has a submit, as those of concurrent.futures'
-            )
+        check_jobs(jobs)
+        _check_executor(executor, jobs, source, target)
         self._kind = kind
         self._source = source
         self._target = target
-        self._selection = Selection(prefix, glob, where)
+        self._selection = selection = Selection(prefix, glob, where, exclude)
         self._judge = judge(compare)
         self._compare = compare
         self._known = compare == "auto"
-        self._rules = Rules(bool(verify), kind == "move", compare == "auto")
+        self._rules = Rules(bool(verify), kind == "move", compare == "auto", bool(replace_unreadable))
         self._jobs = jobs
         self._journal = _checked_path(journal)
         self._progress = progress
@@ -106,14 +102,16 @@ class Job:
         )
         self._helper: Helper | None = None
         self._max_delete: float | None = None
-        self._stop = stopping.get() or threading.Event()
+        self._stop = stop_event()
         self._options: dict[str, object] = {
             "kind": kind,
             "prefix": prefix,
-            "glob": glob,
+            "glob": selection.globs[0] if len(selection.globs) == 1 else selection.globs or None,
             "where": None if where is None else _name(where),
             "compare": _name(compare) if callable(compare) else compare,
         }
+        if selection.excluded:
+            self._options["exclude"] = selection.excluded
         source._need(Can.LIST, "list, which a transfer begins with")
         if kind == "verify":
             return
@@ -123,43 +121,39 @@ class Job:
             target._need(Can.DELETE, "delete, which a sync does; give delete=False to copy only")
         if kind == "move":
             source._need(Can.DELETE, "delete, which a move does")
-        refuse_overlap(
-            source, target, self._selection, self._journal, deep=kind == "move", deletes=kind != "copy"
-        )
+        refuse_overlap(source, target, selection, self._journal, deep=kind == "move", deletes=kind != "copy")
 
     def limit(self, max_delete: float) -> None:
-        """How much may be deleted: a float is a share, an int a count."""
+        """Set how much may be deleted: a float is a share, an int a count."""
         fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
             raise InvalidArgumentError(
-                f"max_delete is a share from 0.0 to 1.0, or a count of blobs as an int, not {max_delete!r}"
+                f"max_delete is a share from 0.0 to 1.0 (a float) or a number of blobs (an int), not "
+                f"{max_delete!r}"
             )
         self._max_delete = max_delete
 
     def run(self) -> Report:
-        """Plan, then do it."""
+        """Plan, then do it. A run that was stopped is finished first; then both stores are listed again, so
+        that the target ends up as the source is listed in this run."""
         begun = time.perf_counter()
         with Journal(self._journal) as journal, ExitStack() as stack:
             stack.callback(self._part)
+            run = _Run(journal, self._progress, move=self._kind == "move")
             transfer = [identity(self._source), identity(self._target)]
-            phase = journal.begin(transfer, self._options)
-            resumed = phase == "act"
-            if resumed and not self._kept(journal):
-                _log.warning("the target has lost what an earlier run copied; both stores are listed anew")
+            finished = 0
+            if journal.begin(transfer, self._options):
+                # This run may have been allowed less than the one that was stopped.
+                self._guard(journal, "nothing was touched")
+                finished = self._finish(journal, run)
                 journal.restart({})
-                resumed = False
-            if not resumed:
-                if self._kind != "verify" and not self._began(journal):
-                    journal.restart({})
-                self._list(journal, journal)
-            # A run that goes on may have been allowed less than the one that was killed.
-            self._guard(journal)
-            if not resumed:
-                journal.note(phase="act")
-            run = _Run(journal, self._progress)
-            run.report.skipped = 0 if resumed else journal.fact("counts")["equal"]
-            run.report.resumed = run.done
-            self._act(journal, run, resumed)
+            self._list(journal, journal)
+            conflicts = protect(journal)
+            self._guard(journal, "nothing was deleted" if finished else "nothing was touched")
+            journal.note(phase="act")
+            run.start(journal.fact("counts")["equal"] - finished, len(conflicts))
+            run.take([Outcome(step, Status.FAILED, error=error) for step, error in conflicts])
+            self._act(journal, run)
             run.flush()
             journal.finish()
         run.report.seconds = time.perf_counter() - begun
@@ -178,13 +172,13 @@ class Job:
             if known is not None:
                 known.close()
         equal: int = journal.fact("counts")["equal"]
-        failures: dict[str, Exception] = {}
         kinds: list[tuple[int, int]] = []
         gone: list[tuple[int]] = []
+        failures: dict[str, Exception] = {step.key: error for step, error in protect(journal)}
 
-        def took(outcomes: list[Outcome]) -> None:
+        def take(outcomes: list[Outcome]) -> None:
             nonlocal equal
-            for step, status, *_, error in outcomes:
+            for step, status, _, _, _, error in outcomes:
                 if status == Status.DIFFERS:
                     kinds.append((Kind.COPY, step.number))
                 elif status == Status.SKIPPED and self._rules.move:
@@ -204,34 +198,32 @@ class Job:
             gone.clear()
 
         worker = Worker(self._source, self._target, self._rules, self._stop, dry=True)
-        self._spread(worker, ([step] for step in journal.steps(Kind.COMPARE)), took)
+        self._spread(worker, ([step] for step in journal.steps(Kind.COMPARE)), take)
         settle()
-        plan = Plan(self._source, self._target, self._rules, journal, equal)
-        plan.failures = failures
-        return plan
+        return Plan(self._source, self._target, self._rules, journal, equal, failures)
 
     # --- phase 1: the plan ---
 
     def _list(self, journal: Journal, known: Journal | None) -> None:
-        """List both stores side by side, from where a killed run stopped, and record what is to be done."""
-        cursor: str = journal.fact("cursor") or ""
-        counts: dict[str, int] = {"equal": 0, "selected": 0, "deletes": 0, **(journal.fact("counts") or {})}
+        """List both stores side by side, and record what is to be done."""
+        counts = {"equal": 0, "selected": 0, "deletes": 0}
         found = 0
-        page = _Page(cursor)
-        for page in self._planned(cursor, known):
+        for page in self._planned(known):
             if self._stop.is_set():
                 raise Stopped
             counts["equal"] += page.equal
             counts["selected"] += page.selected
             counts["deletes"] += page.deletes
-            if page.steps or journal.kept:
-                journal.add(page.steps, cursor=page.key, counts=counts)
+            if page.left_out:
+                journal.note_left_out(page.left_out)
+            if page.steps:
+                journal.add(page.steps)
                 found += len(page.steps)
                 if found >= _PAGE:
-                    self._call_help(resumed=False)
-        journal.add((), cursor=page.key, counts=counts)
+                    self._call_help()
+        journal.note(counts=counts)
 
-    def _planned(self, cursor: str, known: Journal | None) -> Iterator[_Page]:
+    def _planned(self, known: Journal | None) -> Iterator[_Page]:
         """What is to be done, page by page. Where that is little of much, another process looks at half."""
         splits = (
             self._shares
@@ -240,7 +232,7 @@ class Job:
             and not (self._known and known is not None and known.kept)
             and can_fork()
         )
-        pages = self._pages(cursor, known, full=_FIRST if splits else _PAGE)
+        pages = self._pages("", known, full=_FIRST if splits else _PAGE)
         first = next(pages, None)
         if first is None:
             return
@@ -273,8 +265,11 @@ class Job:
     ) -> Generator[_Page, None, None]:
         """What is to be done for the keys past one, and up to another; `full` is the first page's length."""
         move, sync = self._kind == "move", self._kind == "sync"
-        page = _Page(cursor)
-        for kind, key, one, other in self._decided(cursor, known):
+        left_out: list[tuple[bool, LeftOut]] = []
+        page = _Page(cursor, left_out)
+        for kind, key, one, other in self._decided(
+            cursor, known, lambda of_source, entry: left_out.append((of_source, entry))
+        ):
             if until and key > until:
                 break
             page.listed += 1
@@ -295,18 +290,20 @@ class Job:
                 etags = None if one is None else one.etag, None if other is None else other.etag
                 page.steps.append((0, kind.value, key, size, *etags))
             if page.listed == full:
-                yield page
-                page, full = _Page(key), _PAGE
-        if page.listed:
-            yield page
+                yield page.cut()
+                page, full = _Page(key, left_out), _PAGE
+            elif len(left_out) >= _PAGE:
+                yield _Page(page.key, left_out).cut()
+        if page.listed or left_out:
+            yield page.cut()
 
     def _decided(
-        self, cursor: str, known: Journal | None
+        self, cursor: str, known: Journal | None, noted: Callable[[bool, LeftOut], object]
     ) -> Iterator[tuple[Kind | None, str, Info | None, Info | None]]:
         """What is to be done for each key; None where both blobs are equal."""
         if self._kind == "verify":
             where = self._selection.where
-            for one in self._selection.scan(self._source, cursor):
+            for one in self._selection.scan(self._source, cursor, lambda entry: noted(True, entry)):
                 if where is None or where(one):
                     yield Kind.CHECK, one.key, one, None
             return
@@ -319,7 +316,7 @@ class Job:
             and Can.EXPIRE in self._source.can & self._target.can
             and not has_ttl_of_its_own(self._target)
         )
-        for one, other in pairs(self._source, self._target, self._selection, cursor):
+        for one, other in pairs(self._source, self._target, self._selection, cursor, noted):
             if one is None:
                 yield Kind.DELETE, cast(Info, other).key, None, other
                 continue
@@ -337,86 +334,106 @@ class Job:
                 verdict = False
             yield (Kind.COMPARE if verdict is None else None if verdict else Kind.COPY), key, one, other
 
-    def _guard(self, journal: Journal) -> None:
+    def _guard(self, journal: Journal, done: str) -> None:
         counts = journal.fact("counts")
         deletes, selected = counts["deletes"], counts["selected"]
-        limit = self._max_delete
-        if limit is None or not deletes or deletes <= (limit if isinstance(limit, int) else limit * selected):
+        if not deletes:
             return
-        # Whoever looks into it and tries again wants to have it listed again.
+        limit = self._max_delete
+        missing = missing_place(self._source)
+        if missing is None and (
+            limit is None or deletes <= (limit if isinstance(limit, int) else limit * selected)
+        ):
+            return
+        # It is listed anew once somebody has looked into it.
         journal.restart({})
+        if missing is not None:
+            raise DeleteRefusedError(
+                f"{deletes} of {selected} blobs of the target would be deleted, and there is nothing at "
+                f"{missing!r}, where the source is: {done}. Check the path, and whether its disk is mounted",
+                deletes=deletes,
+                selected=selected,
+            )
         allowed = f"{limit}" if isinstance(limit, int) else f"{limit:.0%} of them"
         raise DeleteRefusedError(
             f"{deletes} of {selected} blobs of the target would be deleted, and max_delete allows {allowed}: "
-            f"nothing was touched. If the source is as it should be, give max_delete={deletes} or 1.0",
+            f"{done}. If the source is as it should be, pass max_delete={deletes} or 1.0",
             deletes=deletes,
             selected=selected,
         )
 
-    def _began(self, journal: Journal) -> bool:
-        """Whether the stores still have anything of what a killed run listed. A source that is empty since
-        then, such as a disk that isn't mounted, would seem to lack the rest only, little enough to be
-        deleted; a target that was emptied would not get back what was equal."""
-        cursor = journal.fact("cursor")
-        if not cursor:
-            return True
-        stores = [self._source] if self._kind == "sync" else []
-        if journal.fact("counts")["selected"] and Can.LIST in self._target.can:
-            stores.append(self._target)
-        firsts = [next(self._selection.scan(store, ""), None) for store in stores]
-        return all(first is not None and first.key <= cursor for first in firsts)
-
-    def _kept(self, journal: Journal) -> bool:
-        """Whether the target still holds what a killed run put there: some of it is looked for."""
-        try:
-            for key in journal.samples(Kind.COPY, Kind.COMPARE, count=_SAMPLES):
-                self._target._info(key)
-        except BlobNotFoundError:
-            return False
-        return True
-
-    def _call_help(self, *, resumed: bool) -> None:
-        """Start the process that helps, if there is to be one: while this one lists on, it gets ready."""
+    def _call_help(self) -> None:
+        """Start the process that helps, if there is to be one: it gets ready while this one lists on."""
         if self._shares and self._helper is None:
             from holdall.transfer.helper import Helper
 
-            self._helper = Helper(self._source, self._target, self._rules, self._stop, resumed=resumed)
+            self._helper = Helper(self._source, self._target, self._rules, self._stop)
 
     def _part(self) -> None:
-        if self._helper is not None:
-            self._helper.close()
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.close()
 
     # --- phases 2 and 3: copies, then deletes ---
 
-    def _act(self, journal: Journal, run: _Run, resumed: bool) -> None:
-        copies = (Kind.COPY, Kind.COMPARE, Kind.CHECK)
+    def _finish(self, journal: Journal, run: _Run) -> int:
+        """Finish the copies of a run that was stopped, and what a move then deletes; how many blobs the
+        listing that follows will find equal for it. What fails is left to that listing, as are the deletes of
+        a sync."""
+        run.resume()
         try:
-            if run.total - run.done >= _PAGE:
-                self._call_help(resumed=resumed)
-            if self._helper is not None:
-                run.widen(2)
-            self._do(journal.steps(*copies), run, resumed, self._helper)
+            self._copy(journal, run)
+            if not run.failed:
+                self._delete(journal.steps(Kind.GIVE_UP), run)
+        finally:
+            self._part()
             run.flush()
-            deletes = run.withheld(journal.steps(Kind.DELETE, Kind.REMOVE))
-            self._do(deletes, run, resumed)
-            run.flush()
-            # What was in the way may be gone now.
-            worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed, final=True)
-            self._spread(worker, ([step] for step in journal.steps(state=RETRY)), run.took)
-        except BaseException:
-            run.flush()
-            raise
+        return run.finish()
 
-    def _do(self, steps: Iterator[Step], run: _Run, resumed: bool, helper: Helper | None = None) -> None:
+    def _act(self, journal: Journal, run: _Run) -> None:
+        try:
+            self._copy(journal, run)
+            # What is in the way may be deleted later, and otherwise stays there: that is a failure, known
+            # before anything is deleted.
+            hopeless = ([step] for step in journal.steps(state=RETRY) if not journal.is_in_the_way(step.key))
+            run.retrying = True
+            self._spread(self._worker(final=True), hopeless, run.take)
+            run.flush()
+            if run.failed:
+                counts = journal.counts()
+                run.withhold(sum(counts[kind][0] for kind in _DELETES))
+            else:
+                self._delete(journal.steps(*_DELETES), run)
+                run.flush()
+            # What was in the way may be gone now.
+            self._spread(self._worker(final=True), ([step] for step in journal.steps(state=RETRY)), run.take)
+        finally:
+            run.flush()
+
+    def _copy(self, journal: Journal, run: _Run) -> None:
+        if run.total - run.done >= _PAGE:
+            self._call_help()
+        if self._helper is not None:
+            run.widen(2)
+        steps = journal.steps(*_COPIES)
         if self._executor is not None and self._kind != "verify":
             self._submit(steps, run)
-            return
-        worker = Worker(self._source, self._target, self._rules, self._stop, resumed=resumed)
-        worker.bulk = worker.bulk and self._kind != "verify"
-        bulk = worker.bulk
-        # Without batches, a few at a time spare the threads the passing to and fro.
-        units = _units(steps, bulk, lambda: run.batch if bulk else min(run.batch, _FEW))
-        self._spread(worker, units, run.took, run.widen, helper)
+        else:
+            worker = self._worker()
+            bulk = worker.bulk = worker.bulk and self._kind != "verify"
+            # Without batches, a few at a time spare the threads the passing to and fro.
+            units = units_of(steps, bulk, lambda: run.batch if bulk else min(run.batch, _FEW))
+            self._spread(worker, units, run.take, run.widen, self._helper)
+        run.flush()
+
+    def _delete(self, steps: Iterator[Step], run: _Run) -> None:
+        """Delete, here, where the first failure is known at once and ends it."""
+        worker = self._worker()
+        units = units_of(steps, False, lambda: min(run.batch, _FEW))
+        self._spread(worker, units, run.take, run.widen)
+
+    def _worker(self, *, final: bool = False) -> Worker:
+        return Worker(self._source, self._target, self._rules, self._stop, final=final)
 
     def _spread(
         self,
@@ -443,18 +460,18 @@ class Job:
                 if isinstance(future, Exception):
                     raise future
                 outcomes: list[Outcome] = future.result()[1]
-            except Exception as error:  # noqa: BLE001 - a worker that died is told for each of its keys
+            except Exception as error:  # noqa: BLE001 - a worker that died fails each of its keys
                 outcomes = [
                     Outcome(step, Status.FAILED, error=_shard_error(error, step.key)) for step in part
                 ]
-            run.took(outcomes)
+            run.take(outcomes)
 
         try:
             while part := list(islice(steps, size)):
                 shard = Shard(self._source, self._target, self._rules, part)
                 try:
                     flying.append((part, executor.submit(run_shard, shard, False)))
-                except Exception as error:  # noqa: BLE001 - it is told for each of its keys
+                except Exception as error:  # noqa: BLE001 - it fails each of its keys
                     flying.append((part, error))
                 if len(flying) >= 2 * workers:
                     take()
@@ -470,84 +487,136 @@ class Job:
 class _Page:
     """A part of a plan: what is to be done for some keys, the last of which it names."""
 
-    __slots__ = ("deletes", "equal", "key", "listed", "selected", "steps")
+    __slots__ = ("deletes", "equal", "key", "left_out", "listed", "selected", "steps")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, left_out: list[tuple[bool, LeftOut]]) -> None:
         self.key = key
         self.listed = self.equal = self.selected = self.deletes = 0
         self.steps: list[tuple[int, int, str, int, str | None, str | None]] = []
+        self.left_out = left_out
+
+    def cut(self) -> _Page:
+        """This page, with what was left out so far."""
+        collected, self.left_out = self.left_out, self.left_out.copy()
+        collected.clear()
+        return self
 
 
 class _Run:
-    """What was done so far: counted, recorded and told."""
+    """What was done so far: counted, recorded and reported."""
 
-    def __init__(self, journal: Journal, progress: Progress | None) -> None:
+    def __init__(self, journal: Journal, progress: Progress | None, *, move: bool) -> None:
         self.report = Report()
-        self.done = sum(count for count, _ in journal.counts(DONE).values())
-        self.total = self.done + sum(count for count, _ in journal.counts().values())
+        self.done = self.total = 0
+        self.retrying = False
+        """Whether steps are done that were tried before, so that it matters which."""
+        self._move = move
+        self._journal = journal
+        self._progress = progress
+        self._finishing = False
+        self._states: list[tuple[int, int]] = []
+        self._pairs: list[tuple[str, str, str]] = []
+        self._gone: list[tuple[str]] = []
+        self._proven: list[tuple[str, str, int]] = []
+        self._failed = False
+        self._expect(0)
+
+    def resume(self) -> None:
+        """Take up a run that was stopped."""
+        self._finishing = True
+        done, pending = self._journal.counts(DONE), self._journal.counts()
+        # In a move, what was copied and is still to be deleted from the source counts as done.
+        self.report.resumed = self.done = sum(count for count, _ in done.values()) + pending[Kind.GIVE_UP][0]
+        self._expect(sum(pending[kind][0] for kind in _COPIES))
+
+    def finish(self) -> int:
+        """End what `resume` began; how many blobs it found or made equal."""
+        self._finishing = self._failed = False
+        counts = self._journal.counts(DONE)
+        return counts[Kind.COPY][0] + counts[Kind.COMPARE][0]
+
+    def start(self, equal: int, conflicts: int) -> None:
+        """Begin with a new plan, which lacks what can't be done."""
+        self.report.skipped += max(0, equal)
+        counts = self._journal.counts()
+        self._expect(conflicts + sum(count for count, _ in counts.values()))
+        for kind, (count, paths) in self._journal.left_out(True).items():
+            self.report.left_out[kind] = count
+            self.report.left_out_paths[kind] = paths
+
+    def _expect(self, pending: int) -> None:
+        self.total = self.done + pending
         # What a kill makes to be done again is a batch that was put, and marks that weren't written: small
         # parts of the whole.
         self.batch = max(4, min(256, self.total // 500))
         self.often = 2 * self.batch
-        self._journal = journal
-        self._progress = progress
-        self._states: list[tuple[int, int]] = []
-        self._pairs: list[tuple[str, str, str]] = []
-        self._gone: list[tuple[str]] = []
-        self._sizes: dict[int, str] = {}
         self._written = time.monotonic()
 
-    def took(self, outcomes: list[Outcome]) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether something failed, so that nothing more is to be deleted."""
+        return self._failed
+
+    def withhold(self, count: int) -> None:
+        """Count deletes that aren't done."""
+        self.report.withheld += count
+
+    def take(self, outcomes: list[Outcome]) -> None:
         """Take in what came of some steps."""
         report, kept, progress = self.report, self._journal.kept, self._progress
-        told: list[tuple[int, int, int, str]] = []
-        for step, status, size, source_etag, target_etag, removed, error in outcomes:
+        reached: list[tuple[int, int, int, str]] = []
+        for step, status, size, source_etag, target_etag, error in outcomes:
             state = DONE
             if status == Status.AGAIN:
                 self._states.append((RETRY, step.number))
+                continue
+            if status == Status.WITHHELD:
+                report.withheld += 1
                 continue
             if status == Status.COPIED:
                 report.copied += 1
                 report.bytes += size
             elif status == Status.SKIPPED:
-                # A blob that was equal when it was listed is counted there.
-                if step.kind != Kind.REMOVE:
-                    report.skipped += 1
+                report.skipped += 1
             elif status == Status.DELETED:
                 report.deleted += 1
             elif status == Status.CHECKED:
                 report.checked += 1
                 report.bytes += size
             else:
-                state = FAILED
                 assert error is not None
-                report.failures[step.key] = error
-                if _loses(step, error):
-                    self._sizes.setdefault(step.size, step.key)
-                _log.warning("%s", error if isinstance(error, StoreError) else f"{step.key!r}: {error!r}")
-            report.deleted += removed
-            self.done += 1
-            if kept:
+                self._fail(step, error)
+                if self._finishing:
+                    continue
+                state = FAILED
+            proven = source_etag is not None and target_etag is not None
+            if self._move and proven:
+                self._proven.append((cast(str, source_etag), cast(str, target_etag), step.number))
+            elif kept or self.retrying:
                 self._states.append((state, step.number))
-                if source_etag is not None and target_etag is not None and not removed:
-                    self._pairs.append((step.key, source_etag, target_etag))
-                elif step.kind == Kind.DELETE or removed:
-                    self._gone.append((step.key,))
-            if progress is not None:
-                told.append((self.done, self.total, report.bytes, step.key))
-        if len(self._states) >= self.often or (self._states and time.monotonic() - self._written > _SECONDS):
+            if kept and proven:
+                self._pairs.append((step.key, cast(str, source_etag), cast(str, target_etag)))
+            elif kept and status == Status.DELETED:
+                self._gone.append((step.key,))
+            if step.kind != Kind.GIVE_UP:
+                self.done += 1
+                if progress is not None:
+                    reached.append((self.done, self.total, report.bytes, step.key))
+        waiting = len(self._states) + len(self._proven)
+        if waiting >= self.often or (waiting and time.monotonic() - self._written > _SECONDS):
             self.flush()
         if progress is not None:
-            for each in told:
+            for each in reached:
                 progress(*each)
 
-    def withheld(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """The steps but for the deletes that would take the last copy of what could not be copied."""
-        for step in steps:
-            if step.kind == Kind.DELETE and (outcome := _withheld(step, self._sizes)) is not None:
-                self.took([outcome])
-            else:
-                yield step
+    def _fail(self, step: Step, error: Exception) -> None:
+        self._failed = True
+        if self._finishing:
+            # The listing that follows finds it again, unless somebody has mended or deleted it.
+            _log.debug("%r failed, and is tried again: %r", step.key, error)
+            return
+        self.report.failures[step.key] = error
+        _log.warning("%s", error if isinstance(error, StoreError) else f"{step.key!r}: {error!r}")
 
     def widen(self, jobs: int) -> None:
         """Share the batch among threads, each of which may hold one when the process is killed."""
@@ -555,32 +624,13 @@ class _Run:
 
     def flush(self) -> None:
         """Record what was done."""
-        if self._states:
-            self._journal.mark(self._states, self._pairs, self._gone)
+        if self._states or self._proven:
+            self._journal.mark(self._states, self._pairs, self._gone, self._proven)
             self._states.clear()
             self._pairs.clear()
             self._gone.clear()
+            self._proven.clear()
         self._written = time.monotonic()
-
-
-def _loses(step: Step, error: Exception) -> bool:
-    """Whether what could not be copied may be lost at the source, so that the target's is the last copy."""
-    mine = isinstance(error, ConcurrencyError | KeyConflictError)
-    return step.kind in (Kind.COPY, Kind.COMPARE) and not mine
-
-
-def _withheld(step: Step, failed: dict[int, str]) -> Outcome | None:
-    """A delete that isn't done, since a blob of the same size, which may be the same by a new name, could not
-    be copied: the target would hold it no more."""
-    key = failed.get(step.size) if step.size else None
-    if key is None:
-        return None
-    error = StoreError(
-        f"it was not deleted, since {key!r} could not be copied, which may be the same blob by a new name; "
-        "run again once that can be",
-        key=step.key,
-    )
-    return Outcome(step, Status.FAILED, error=error)
 
 
 def _expire_alike(one: Info, other: Info) -> bool:
@@ -590,169 +640,43 @@ def _expire_alike(one: Info, other: Info) -> bool:
     return abs((one.expires - other.expires).total_seconds()) < 2
 
 
-def _units(steps: Iterator[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:
-    """Small steps in groups; with `bulk` only copies to where nothing was, which are then put together."""
-    held: list[Step] = []
-    for count, step in enumerate(steps):
-        if step.size > SMALL or (bulk and (step.kind != Kind.COPY or step.target_etag is not None)):
-            yield [step]
-            continue
-        held.append(step)
-        # They grow slowly, so that stores which wait are known by the first few.
-        if len(held) >= min(batch(), max(1, count // 8)):
-            yield held
-            held = []
-    if held:
-        yield held
-
-
-def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
-    """Do what a shard says, here; what came of each step, too."""
-    begun = time.perf_counter()
-    rules, steps = shard.work
-    stop = threading.Event()
-    report = Report()
-    outcomes: list[Outcome] = []
-    again: list[Step] = []
-
-    def took(done: list[Outcome]) -> None:
-        for outcome in done:
-            if outcome.status == Status.AGAIN and final:
-                again.append(outcome.step)
-                continue
-            if outcome.error is not None:
-                outcome = outcome._replace(error=portable(outcome.error, outcome.step.key))
-            outcomes.append(outcome)
-
-    def do(some: Iterable[Step], last: bool) -> None:
-        worker = Worker(shard.source, shard.target, rules, stop, resumed=True, final=last)
-        units = _units(iter(some), worker.bulk, lambda: 64)
-        inline = shard.source.inline and shard.target.inline
-        spread(worker, units, took, jobs=None, inline=inline, stop=stop)
-
-    deletes = (Kind.DELETE, Kind.REMOVE)
-    do((step for step in steps if step.kind not in deletes), False)
-    failed = {
-        step.size: step.key for step, *_, error in outcomes if error is not None and _loses(step, error)
-    }
-    left: list[Step] = []
-    for step in steps:
-        if step.kind in deletes:
-            kept = _withheld(step, failed) if step.kind == Kind.DELETE else None
-            if kept is None:
-                left.append(step)
-            else:
-                took([kept])
-    do(left, False)
-    if again:
-        do(list(again), True)
-    for outcome in outcomes:
-        report.copied += outcome.status == Status.COPIED
-        report.skipped += outcome.status == Status.SKIPPED
-        report.deleted += (outcome.status == Status.DELETED) + outcome.removed
-        report.bytes += outcome.size
-        if outcome.error is not None:
-            report.failures[outcome.step.key] = outcome.error
-    report.seconds = time.perf_counter() - begun
-    return report, outcomes
-
-
 def _shard_error(error: Exception, key: str) -> StoreError:
     lost = StoreError(
-        f"the worker that was to do it died, or could not be reached ({type(error).__name__}: {error}); "
-        "it may be done or not: run again",
+        f"the worker that ran this shard died or couldn't be reached ({type(error).__name__}: {error}), so "
+        "the blob may be copied or not; run again",
         key=key,
     )
     lost.__cause__ = error
     return lost
 
 
-def differences(
-    source: Store,
-    target: Store,
-    prefix: str,
-    glob: str | None,
-    where: Callable[[Info], object] | None,
-    compare: Compare,
-    jobs: int | None,
-) -> Iterator[Difference]:
-    """What differs, in key order; arguments are checked at once."""
-    _check_jobs(jobs)
-    selection = Selection(prefix, glob, where)
-    decide = judge(compare)
-    for store in (source, target):
-        store._need(Can.LIST, "list, which a comparison needs")
-    stop = stopping.get() or threading.Event()
-    worker = Worker(source, target, Rules(digests=compare == "auto"), stop, dry=True)
-    inline = source.inline and target.inline
-    return _differences(pairs(source, target, selection), decide, worker, 1 if inline else jobs)
-
-
-def _differences(
-    both: Iterator[tuple[Info | None, Info | None]],
-    decide: Callable[[Info, Info], bool | None],
-    worker: Worker,
-    jobs: int | None,
-) -> Iterator[Difference]:
-    flying: deque[tuple[Difference, Future[Difference | None] | None]] = deque()
-    pool: ThreadPoolExecutor | None = None
-    waited, asked = 0.0, 0
-
-    def compared(difference: Difference) -> Difference | None:
-        one, other = cast(Info, difference.source), cast(Info, difference.target)
-        step = Step(0, Kind.COMPARE, difference.key, one.size, one.etag, other.etag)
-        outcome = worker([step])[0]
-        if outcome.error is not None:
-            return difference._replace(kind="failed", error=outcome.error)
-        return difference if outcome.status == Status.DIFFERS else None
-
-    try:
-        for one, other in both:
-            if one is None or other is None:
-                there = one or cast(Info, other)
-                found = Difference("target" if one is None else "source", there.key, one, other)
-                verdict: bool | None = False
-            else:
-                found = Difference("differs", one.key, one, other)
-                verdict = decide(one, other)
-            if verdict:
-                continue
-            if pool is None and verdict is None:
-                # Threads where calls wait, as in `spread`.
-                begun, used = time.perf_counter(), time.thread_time()
-                alone = jobs is None or jobs == 1
-                different = compared(found) if alone else None
-                waited += time.perf_counter() - begun - (time.thread_time() - used)
-                asked += 1
-                if jobs != 1 and (jobs is not None or (asked >= 4 and waited / asked > 0.002)):
-                    from concurrent.futures import ThreadPoolExecutor
-
-                    pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
-                if different is not None:
-                    yield different
-                if alone:
-                    continue
-            if pool is None:
-                yield found
-                continue
-            flying.append((found, None if verdict is not None else pool.submit(compared, found)))
-            while flying and (len(flying) > 4 * (jobs or JOBS) or _is_ready(flying[0][1])):
-                first, future = flying.popleft()
-                last = first if future is None else future.result()
-                if last is not None:
-                    yield last
-        while flying:
-            first, future = flying.popleft()
-            last = first if future is None else future.result()
-            if last is not None:
-                yield last
-    finally:
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _is_ready(future: Future[Difference | None] | None) -> bool:
-    return future is None or future.done()
+def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
+    if executor is None:
+        return
+    if executor == "process":
+        if jobs is not None:
+            raise InvalidArgumentError('jobs are threads of this process: pass them, or executor="process"')
+        return
+    if not hasattr(executor, "submit"):
+        raise InvalidArgumentError(
+            f'an executor is "process" or has a submit, as those of concurrent.futures, not {executor!r}'
+        )
+    threads = sys.modules.get("concurrent.futures.thread")
+    if threads is not None and type(executor) is threads.ThreadPoolExecutor:
+        return  # its shards stay in this process
+    for store in stores:
+        if is_in_memory(store):
+            raise InvalidArgumentError(
+                f"executor= sends the stores to other processes, and {store!r} is in the memory of this one; "
+                "leave executor= out, or use stores that other processes can open"
+            )
+        try:
+            pickle.dumps(store)
+        except Exception as error:
+            raise InvalidArgumentError(
+                f"executor= sends the stores to other processes by pickle, and {store!r} can't be pickled "
+                f"({error}); leave executor= out, or use stores that other processes can open"
+            ) from error
 
 
 def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
@@ -763,9 +687,9 @@ def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
     return os.path.abspath(os.path.expanduser(os.fspath(journal)))
 
 
-def _check_jobs(jobs: object) -> None:
+def check_jobs(jobs: object) -> None:
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-        raise InvalidArgumentError(f"jobs is a number of threads, at least 1, not {jobs!r}")
+        raise InvalidArgumentError(f"jobs is the number of threads, 1 or more, not {jobs!r}")
 
 
 def _processors() -> int:

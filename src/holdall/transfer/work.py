@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "Outcome", "Status", "Worker", "portable"]
 
 SMALL = 1 << 16
-"""A blob of up to so many bytes may go into a batch."""
+"""The largest blob that may go into a batch, in bytes."""
 
 _HELD = CHUNK
 
@@ -45,6 +45,8 @@ class Status:
     """Another blob is in the way, which may be deleted later."""
     DIFFERS = 6
     """Of a step that was only to be compared."""
+    WITHHELD = 7
+    """A delete that wasn't done, since something failed before."""
 
 
 class Outcome(NamedTuple):
@@ -56,8 +58,6 @@ class Outcome(NamedTuple):
     source_etag: str | None = None
     target_etag: str | None = None
     """With the other one: of a pair that was found to be of equal bytes."""
-    removed: bool = False
-    """Whether a move deleted it from the source."""
     error: Exception | None = None
 
 
@@ -69,10 +69,12 @@ class Worker:
         target: To where.
         rules: How.
         stop: Ends a long copy when it is set.
-        resumed: Whether some steps may have been done by a run that was killed.
         final: Whether nothing that is in the way will be deleted any more.
         dry: Whether to compare only.
     """
+
+    failed: bool = False
+    """Whether something failed. From then on nothing is deleted."""
 
     def __init__(
         self,
@@ -81,7 +83,6 @@ class Worker:
         rules: Rules,
         stop: threading.Event,
         *,
-        resumed: bool = False,
         final: bool = False,
         dry: bool = False,
     ) -> None:
@@ -89,7 +90,6 @@ class Worker:
         self._target = target
         self._rules = rules
         self._stop = stop
-        self._resumed = resumed
         self._final = final
         self._dry = dry
         self.bulk = Can.BULK in target.can
@@ -104,6 +104,7 @@ class Worker:
             Kind.DELETE: self._delete,
             Kind.REMOVE: self._remove,
             Kind.CHECK: self._check,
+            Kind.GIVE_UP: self._give_up,
         }
 
     def __call__(self, unit: list[Step]) -> list[Outcome]:
@@ -130,32 +131,37 @@ class Worker:
             return self._failed(step, error)
 
     def _failed(self, step: Step, error: Exception) -> Outcome:
+        self.failed = True
         if isinstance(error, StoreError):
             error.key = step.key
         return Outcome(step, Status.FAILED, error=_bare(error))
 
     # --- copying ---
 
-    def _copy(self, step: Step) -> Outcome:
+    def _copy(self, step: Step, *, checked: bool = False) -> Outcome:
         try:
             info, pieces = self._source._read(step.key, 0, None)
         except BlobNotFoundError:
             return self._vanished(step)
+        if not checked:
+            self._check_replaced(step)
         if info.size > _HELD:
             return self._put(step, info, None, pieces)
         return self._put(step, info, _whole(info, pieces, "the source"), pieces)
 
     def _vanished(self, step: Step) -> Outcome:
-        """A step whose source is gone: moved by the run that was killed, or deleted by somebody."""
-        if self._rules.move and self._resumed:
+        """A step whose source is gone: moved by a shard that ran before, or deleted by somebody."""
+        if self._rules.move:
             try:
                 found = self._target._info(step.key)
             except BlobNotFoundError:
                 pass
             else:
                 if found.etag != step.target_etag:
-                    return Outcome(step, Status.SKIPPED, removed=True)
-        raise BlobNotFoundError("it went from the source after it was listed; run again to take that over")
+                    return Outcome(step, Status.SKIPPED)
+        raise BlobNotFoundError(
+            "it was deleted from the source after it was listed; run again to bring the target up to date"
+        )
 
     def _put(self, step: Step, info: Info, data: bytes | None, pieces: Iterator[Piece]) -> Outcome:
         key, target = step.key, self._target
@@ -179,15 +185,46 @@ class Worker:
         except ConcurrencyError as error:
             # Written by a run that was killed, or by a call whose answer was lost, it is the same blob.
             found = self._equal(key, info, data)
-            if found is None:
-                raise ConcurrencyError(
-                    "somebody changed the target since it was listed, which stays; run again to replace it",
-                    expected=error.expected,
-                    actual=error.actual,
+            if found is not None:
+                return Outcome(step, Status.SKIPPED, 0, *found)
+            if expect is ABSENT and _is_absent(target, key):
+                raise KeyConflictError(
+                    "something that isn't a blob lies at this key in the target; move it away, then run again"
                 ) from None
-            return self._took_over(Outcome(step, Status.SKIPPED, 0, *found))
+            raise ConcurrencyError(
+                "somebody changed the target's blob after it was listed, so it isn't replaced; run again to "
+                "replace it",
+                expected=error.expected,
+                actual=error.actual,
+            ) from None
         etag = self._verified(key, written, data, stream) if self._rules.verify else written.etag
-        return self._took_over(Outcome(step, Status.COPIED, info.size, info.etag, etag))
+        return Outcome(step, Status.COPIED, info.size, info.etag, etag)
+
+    def _check_replaced(self, step: Step) -> None:
+        """Read the blob that is to be replaced: one that can't be read may be the only copy, written with
+        another key, say, and isn't replaced unasked."""
+        if step.target_etag is None or self._rules.replace_unreadable:
+            return
+        try:
+            self._drain(self._read_target(step.key)[1])
+        except BlobNotFoundError:
+            return
+        except _Unreadable as error:
+            raise error.kept() from error.error.__cause__
+
+    def _read_target(self, key: str) -> tuple[Info, Iterator[Piece]]:
+        """As `_read`; what fails is told apart from a failure of the source."""
+        try:
+            info, pieces = self._target._read(key, 0, None)
+        except BlobNotFoundError:
+            raise
+        except Exception as error:
+            raise _Unreadable(error) from error
+        return info, _readable(pieces)
+
+    def _drain(self, pieces: Iterator[Piece]) -> None:
+        for _ in pieces:
+            self._stopped()
 
     def _verified(self, key: str, written: Info, data: bytes | None, stream: _Stream | None) -> str:
         """The ETag of what the target gives back, which must be the bytes of the source."""
@@ -198,16 +235,16 @@ class Worker:
             else:
                 same = stream is not None and self._digest(pieces) == stream.digest
         except BlobNotFoundError:
-            raise IntegrityError("the target has lost it right after it was written") from None
+            raise IntegrityError("the target lost the blob right after it was written") from None
         if same:
             return found.etag
         if found.etag != written.etag:
             raise ConcurrencyError(
-                "somebody replaced it right after it was copied, and that stays; run again to replace it",
+                "somebody replaced the target's blob right after it was copied; run again to replace it",
                 expected=written.etag,
                 actual=found.etag,
             )
-        raise IntegrityError("the target gives back other bytes than were written to it; check its medium")
+        raise IntegrityError("the target returns other bytes than were written to it; check its medium")
 
     def _digest(self, pieces: Iterator[Piece]) -> bytes:
         digest = _hash("blake2b")
@@ -216,35 +253,6 @@ class Worker:
                 raise Stopped
             digest.update(piece)
         return digest.digest()
-
-    def _took_over(self, outcome: Outcome) -> Outcome:
-        """The target holds it; in a move, the source gives it up."""
-        if not self._rules.move:
-            return outcome
-        self._give_up(outcome.step.key, outcome.source_etag or "")
-        return outcome._replace(removed=True)
-
-    def _give_up(self, key: str, etag: str) -> None:
-        source = self._source
-        try:
-            if Can.SWAP in source.can:
-                source._delete(key, etag)
-                return
-            if (actual := source._info(key).etag) == etag:
-                source._delete(key, ANY)
-                return
-        except BlobNotFoundError:
-            return
-        except ConcurrencyError as error:
-            actual = error.actual
-            if actual is None and _is_absent(source, key):
-                return
-        raise ConcurrencyError(
-            "it changed at the source while it was moved: the target holds what it was, the source stays; "
-            "run again to move that too",
-            expected=etag,
-            actual=actual,
-        )
 
     # --- many small ones ---
 
@@ -276,23 +284,19 @@ class Worker:
                 for info in target._put_many([(key, (data,)) for key, (_, _, data) in held.items()], PLAIN)
             }
             found = dict(target._get_many(list(held))) if self._rules.verify else None
-        except Exception:  # noqa: BLE001 - each of them is tried, and tells its own error
+        except Exception:  # noqa: BLE001 - each of them is tried, and raises its own error
             return outcomes + [self._one(step, data, info) for step, info, data in held.values()]
         for key, (step, info, data) in held.items():
             if found is not None and found.get(key) != data:
                 outcomes.append(self._doubted(step, info, written[key], data))
                 continue
-            try:
-                done = Outcome(step, Status.COPIED, info.size, info.etag, written[key].etag)
-                outcomes.append(self._took_over(done))
-            except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
-                outcomes.append(self._failed(step, error))
+            outcomes.append(Outcome(step, Status.COPIED, info.size, info.etag, written[key].etag))
         return outcomes
 
     def _doubted(self, step: Step, info: Info, written: Info, data: bytes) -> Outcome:
         try:
             etag = self._verified(step.key, written, data, None)
-            return self._took_over(Outcome(step, Status.COPIED, info.size, info.etag, etag))
+            return Outcome(step, Status.COPIED, info.size, info.etag, etag)
         except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
             return self._failed(step, error)
 
@@ -308,59 +312,79 @@ class Worker:
                     continue
                 yours = target._digest(key, algorithm)
                 if yours == mine:
-                    return self._skipped(step, step.source_etag, step.target_etag)
+                    return Outcome(step, Status.SKIPPED, 0, step.source_etag, step.target_etag)
                 if yours is not None:
                     return Outcome(step, Status.DIFFERS) if self._dry else self._copy(step)
         try:
             info, pieces = source._read(key, 0, None)
         except BlobNotFoundError:
             return self._vanished(step)
-        if info.size > _HELD:
-            found = self._equal(key, info, None, pieces)
-            if found is not None:
-                return self._skipped(step, *found)
-            return Outcome(step, Status.DIFFERS) if self._dry else self._copy(step)
-        data = _whole(info, pieces, "the source")
-        found = self._equal(key, info, data)
+        data = _whole(info, pieces, "the source") if info.size <= _HELD else None
+        found = self._equal(key, info, data, pieces, replaces=self._rules.replace_unreadable)
         if found is not None:
-            return self._skipped(step, *found)
-        return Outcome(step, Status.DIFFERS) if self._dry else self._put(step, info, data, pieces)
-
-    def _skipped(self, step: Step, source_etag: str | None, target_etag: str | None) -> Outcome:
-        outcome = Outcome(step, Status.SKIPPED, 0, source_etag, target_etag)
-        return outcome if self._dry else self._took_over(outcome)
+            return Outcome(step, Status.SKIPPED, 0, *found)
+        if self._dry:
+            return Outcome(step, Status.DIFFERS)
+        # The target's blob was just read to its end.
+        return self._copy(step, checked=True) if data is None else self._put(step, info, data, pieces)
 
     def _equal(
-        self, key: str, info: Info, data: bytes | None, pieces: Iterator[Piece] | None = None
+        self,
+        key: str,
+        info: Info,
+        data: bytes | None,
+        pieces: Iterator[Piece] | None = None,
+        *,
+        replaces: bool | None = None,
     ) -> tuple[str, str] | None:
-        """The ETags of both blobs, if they are of equal bytes."""
+        """The ETags of both blobs, if they are of equal bytes. Otherwise the target's was read to its end.
+
+        Args:
+            key: Which.
+            info: Of the source's blob.
+            data: Its bytes, if they are at hand.
+            pieces: Otherwise where they come from; None to read them anew.
+            replaces: Whether a blob of the target that can't be read is to be replaced; None if it isn't
+                asked.
+        """
         try:
-            found, theirs = self._target._read(key, 0, None)
-        except BlobNotFoundError:
-            return None
-        if found.size != info.size:
-            return None
-        if data is not None:
-            return (info.etag, found.etag) if _joined(theirs) == data else None
-        if pieces is None:
-            info, pieces = self._source._read(key, 0, None)
-        mine, yours = _blocks(pieces), _blocks(theirs)
-        while True:
-            if self._stop.is_set():
-                raise Stopped
-            one, other = next(mine, b""), next(yours, b"")
-            if one != other:
+            found, theirs = self._read_target(key)
+            if found.size != info.size:
+                self._drain(theirs)
                 return None
-            if not one:
-                return info.etag, found.etag
+            if data is not None:
+                return (info.etag, found.etag) if _joined(theirs) == data else None
+            if pieces is None:
+                info, pieces = self._source._read(key, 0, None)
+            mine, yours = _blocks(pieces), _blocks(theirs)
+            while True:
+                self._stopped()
+                one, other = next(mine, b""), next(yours, b"")
+                if one != other:
+                    self._drain(yours)
+                    return None
+                if not one:
+                    return info.etag, found.etag
+        except BlobNotFoundError:
+            if pieces is not None and not _is_absent(self._target, key):
+                raise  # it is the source's that went
+            return None
+        except _Unreadable as error:
+            if replaces and isinstance(error.error, StoreError):
+                return None
+            found_error = error.error if replaces is None else error.kept()
+            raise found_error from error.error.__cause__
 
     # --- deleting ---
 
     def _delete(self, step: Step) -> Outcome:
+        if self.failed:
+            return Outcome(step, Status.WITHHELD)
         # The plan may be old, and a listing may have passed it over: only the source itself says it is gone.
         if not _is_absent(self._source, step.key):
             raise ConcurrencyError(
-                "the source has it now, and had not when it was listed, so that it stays; run again"
+                "the source has this blob now, but lacked it when it was listed, so the target's isn't "
+                "deleted; run again"
             )
         expect = step.target_etag if self._swaps and step.target_etag is not None else ANY
         try:
@@ -368,7 +392,8 @@ class Worker:
         except ConcurrencyError as error:
             if error.actual is not None or not _is_absent(self._target, step.key):
                 raise ConcurrencyError(
-                    "somebody changed the target since it was listed, and that stays; run again to delete it",
+                    "somebody changed the target's blob after it was listed, so it isn't deleted; run again "
+                    "to delete it",
                     expected=error.expected,
                     actual=error.actual,
                 ) from None
@@ -376,19 +401,49 @@ class Worker:
 
     def _remove(self, step: Step) -> Outcome:
         key = step.key
-        if self._target._info(key).etag != step.target_etag:
-            raise ConcurrencyError("somebody changed the target since it was listed; the source stays")
-        if self._rules.verify:
+        if self.failed:
+            return Outcome(step, Status.WITHHELD)
+        if step.target_etag is None or self._rules.verify:
             # What was called equal without a look at the bytes may be the only copy of them.
             info, pieces = self._source._read(key, 0, None)
             found = self._equal(key, info, None, pieces)
             if found is None:
                 raise IntegrityError(
-                    "the target holds other bytes, though compare= calls them equal; the source stays: give "
-                    "compare='content' to replace them, or verify=False to delete them all the same"
+                    "the target holds other bytes, though compare= calls them equal, so the source's blob "
+                    "isn't deleted: pass compare='content' to replace the target's, or verify=False to "
+                    "delete the source's unseen"
                 )
-        self._give_up(key, step.source_etag or "")
-        return Outcome(step, Status.SKIPPED, 0, removed=True)
+            step = step._replace(target_etag=step.target_etag or found[1])
+        return self._give_up(step)
+
+    def _give_up(self, step: Step) -> Outcome:
+        """Delete a blob from the source, if both stores hold what was compared or copied."""
+        key, source, etag = step.key, self._source, step.source_etag or ""
+        if self.failed:
+            return Outcome(step, Status.WITHHELD)
+        if self._target._info(key).etag != step.target_etag:
+            raise ConcurrencyError(
+                "somebody changed the target's blob, so the source's isn't deleted; run again"
+            )
+        try:
+            if Can.SWAP in source.can:
+                source._delete(key, etag)
+                return Outcome(step, Status.DELETED)
+            if (actual := source._info(key).etag) == etag:
+                source._delete(key, ANY)
+                return Outcome(step, Status.DELETED)
+        except BlobNotFoundError:
+            return Outcome(step, Status.DELETED)
+        except ConcurrencyError as error:
+            actual = error.actual
+            if actual is None and _is_absent(source, key):
+                return Outcome(step, Status.DELETED)
+        raise ConcurrencyError(
+            "the source's blob changed while it was moved, so it isn't deleted: the target holds what it was "
+            "before; run again to move the new one",
+            expected=etag,
+            actual=actual,
+        )
 
     # --- checking ---
 
@@ -406,13 +461,13 @@ class Worker:
                 if digest is not None:
                     digest.update(piece)
             if size != info.size:
-                raise IntegrityError(f"the store gives {size} bytes of a blob of {info.size}")
+                raise IntegrityError(f"the store returned {size} bytes of a blob of {info.size}")
             if digest is None or digest.hexdigest() == known:
                 return Outcome(step, Status.CHECKED, size)
             # The digest may be of another version than the bytes: the second time nobody came between.
             if last or store._info(key).etag == info.etag:
                 break
-        raise IntegrityError("the bytes have another digest than was recorded for them")
+        raise IntegrityError("the digest of the bytes isn't the one that was recorded for them")
 
 
 def _hash(algorithm: str) -> hashlib._Hash:
@@ -420,6 +475,32 @@ def _hash(algorithm: str) -> hashlib._Hash:
     import hashlib
 
     return hashlib.new(algorithm)
+
+
+class _Unreadable(Exception):
+    """A blob of the target can't be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def kept(self) -> Exception:
+        """The error of one that isn't replaced."""
+        if isinstance(self.error, StoreError):
+            self.error.message += (
+                "; the target's blob can't be read, so it isn't replaced: repair or delete it, or pass "
+                "replace_unreadable=True"
+            )
+        return self.error
+
+
+def _readable(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    try:
+        yield from pieces
+    except (BlobNotFoundError, ConcurrencyError):
+        raise
+    except Exception as error:
+        raise _Unreadable(error) from error
 
 
 class _Stream:
@@ -441,7 +522,7 @@ class _Stream:
                 self._digest.update(piece)
             yield piece
         if count != self._size:
-            raise IntegrityError(f"the source gave {count} bytes of a blob of {self._size}")
+            raise IntegrityError(f"the source returned {count} bytes of a blob of {self._size}")
 
     @property
     def digest(self) -> bytes | None:
@@ -451,7 +532,7 @@ class _Stream:
 def _whole(info: Info, pieces: Iterator[Piece], where: str) -> bytes:
     data = _joined(pieces)
     if len(data) != info.size:
-        raise IntegrityError(f"{where} gave {len(data)} bytes of a blob of {info.size}")
+        raise IntegrityError(f"{where} returned {len(data)} bytes of a blob of {info.size}")
     return data
 
 

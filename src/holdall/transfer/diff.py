@@ -1,0 +1,135 @@
+"""What differs between two stores, one key after the other."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
+
+from holdall.store import Can, Info, LeftOut, Store
+from holdall.transfer.compare import Compare, Difference, Selection, above, judge, pairs
+from holdall.transfer.plan import Kind, Rules, Step
+from holdall.transfer.spread import JOBS
+from holdall.transfer.work import Status, Worker
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+__all__ = ["differences"]
+
+
+def differences(
+    source: Store,
+    target: Store,
+    selection: Selection,
+    compare: Compare,
+    jobs: int | None,
+    stop: threading.Event,
+) -> Iterator[Difference]:
+    """What differs, in key order; arguments are checked at once."""
+    decide = judge(compare)
+    for store in (source, target):
+        store._need(Can.LIST, "list, which a comparison needs")
+    worker = Worker(source, target, Rules(digests=compare == "auto"), stop, dry=True)
+    inline = source.inline and target.inline
+    paired = _paired(source, target, selection)
+    return _differences(paired, decide, worker, 1 if inline else jobs)
+
+
+def _paired(source: Store, target: Store, selection: Selection) -> Iterator[Difference]:
+    """Each key that one of the stores has or leaves out; of a key that both have it isn't known yet whether
+    their blobs differ."""
+    left: dict[str, str] = {}
+    new: list[Difference] = []
+
+    def noted(of_source: bool, entry: LeftOut) -> None:
+        side = f"{'source' if of_source else 'target'}: {entry.kind}"
+        path = entry.path.rstrip("/")
+        known = left.get(path)
+        left[path] = side if known is None else f"{known}; {side}"
+        new.append(Difference("left out", entry.path, None, None, None, side))
+
+    for one, other in pairs(source, target, selection, noted=noted):
+        key = (one or cast(Info, other)).key
+        if new:
+            # The listings are read one entry ahead.
+            new.sort(key=lambda each: each.key)
+            while new and new[0].key <= key:
+                entry = new.pop(0)
+                if entry.key != key:
+                    yield entry
+        at = next((left[path] for path in above(key) if path in left), None) if left else None
+        if at is not None:
+            yield Difference("left out", key, one, other, None, at)
+        elif one is None or other is None:
+            yield Difference("target" if one is None else "source", key, one, other)
+        else:
+            yield Difference("differs", key, one, other)
+    yield from new
+
+
+def _differences(
+    found: Iterator[Difference],
+    decide: Callable[[Info, Info], bool | None],
+    worker: Worker,
+    jobs: int | None,
+) -> Iterator[Difference]:
+    flying: deque[tuple[Difference, Future[Difference | None] | None]] = deque()
+    pool: ThreadPoolExecutor | None = None
+    waited, asked = 0.0, 0
+
+    def compared(difference: Difference) -> Difference | None:
+        one, other = cast(Info, difference.source), cast(Info, difference.target)
+        step = Step(0, Kind.COMPARE, difference.key, one.size, one.etag, other.etag)
+        outcome = worker([step])[0]
+        if outcome.error is not None:
+            return difference._replace(kind="failed", error=outcome.error)
+        return difference if outcome.status == Status.DIFFERS else None
+
+    try:
+        for each in found:
+            verdict: bool | None = False
+            if each.kind == "differs":
+                verdict = decide(cast(Info, each.source), cast(Info, each.target))
+            if verdict:
+                continue
+            if pool is None and verdict is None:
+                # Threads where calls wait, as in `spread`.
+                begun, used = time.perf_counter(), time.thread_time()
+                alone = jobs is None or jobs == 1
+                different = compared(each) if alone else None
+                waited += time.perf_counter() - begun - (time.thread_time() - used)
+                asked += 1
+                if jobs != 1 and (jobs is not None or (asked >= 4 and waited / asked > 0.002)):
+                    from concurrent.futures import ThreadPoolExecutor
+
+                    pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
+                if different is not None:
+                    yield different
+                if alone:
+                    continue
+            if pool is None:
+                yield each
+                continue
+            flying.append((each, None if verdict is not None else pool.submit(compared, each)))
+            while flying and (len(flying) > 4 * (jobs or JOBS) or _is_ready(flying[0][1])):
+                first, future = flying.popleft()
+                last = first if future is None else future.result()
+                if last is not None:
+                    yield last
+        while flying:
+            first, future = flying.popleft()
+            last = first if future is None else future.result()
+            if last is not None:
+                yield last
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _is_ready(future: Future[Difference | None] | None) -> bool:
+    return future is None or future.done()

@@ -1,0 +1,53 @@
+"""What a listing leaves out protects what the other store holds at its path and under it."""
+
+from __future__ import annotations
+
+from holdall.errors import KeyConflictError, StoreError
+from holdall.transfer.compare import above
+from holdall.transfer.journal import Journal
+from holdall.transfer.plan import Kind, Step
+
+__all__ = ["protect"]
+
+_BATCH = 1000
+
+
+def protect(journal: Journal) -> list[tuple[Step, StoreError]]:
+    """Take from a plan each delete that isn't to be done, and each copy that can't be; of these why not.
+
+    It looks after the listing, so that it doesn't matter in which order a store lists what it leaves out.
+    """
+    failures: list[tuple[Step, StoreError]] = []
+    if not journal.left_out(True) and not journal.left_out(False):
+        return failures
+    deletes: list[tuple[int]] = []
+    for step in journal.steps(Kind.DELETE):
+        # The source may hold what its listing couldn't show: under a link, or in an unreadable folder.
+        if journal.find_left_out(True, above(step.key)) is not None:
+            deletes.append((step.number,))
+            if len(deletes) == _BATCH:
+                journal.drop_deletes(deletes)
+                deletes.clear()
+    journal.drop_deletes(deletes)
+    for step in journal.steps(Kind.COPY, Kind.COMPARE):
+        replaces = step.target_etag is not None
+        found = journal.find_left_out(replaces, above(step.key))
+        if found is not None:
+            failures.append((step, _conflict(step.key, replaces, *found)))
+    journal.resolve((), [(step.number,) for step, _ in failures])
+    return failures
+
+
+def _conflict(key: str, replaces: bool, path: str, kind: str) -> KeyConflictError:
+    where = "" if path == key else f" at {path!r}"
+    if replaces:
+        return KeyConflictError(
+            f"the source holds something{where} that isn't a blob ({kind}), so the target's isn't replaced; "
+            "move it away, then run again",
+            key=key,
+        )
+    return KeyConflictError(
+        f"the target holds something{where} that isn't a blob ({kind}), which isn't replaced; move it away, "
+        "then run again",
+        key=key,
+    )
