@@ -305,7 +305,8 @@ def translated(error: sqlite3.Error, path: str, timeout: float) -> StoreError:
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         pids = lock_holders(path)
-        who = f"process {', '.join(map(str, pids))}" if pids else "another program"
+        own = " (this one, by another connection)" if os.getpid() in pids else ""
+        who = f"process {', '.join(map(str, pids))}{own}" if pids else "another program"
         return StoreUnavailableError(
             f"{who} has kept {path} locked for more than {timeout:g} seconds, as a shell with an open "
             f"transaction does; end it, or wait longer with timeout= (fuser -v {path} shows who has it open)"

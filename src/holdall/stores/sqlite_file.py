@@ -214,7 +214,7 @@ def file_system(path: str) -> str:
 
 
 def lock_holders(path: str) -> list[int]:
-    """The other processes that hold a lock on a database for writing, as far as Linux reports them."""
+    """The processes that hold a lock on a database for writing, as far as Linux reports them."""
     real = os.path.realpath(path)
     inodes = {str(_inode(name)) for name in (real, f"{real}-shm")} - {"None"}
     found: set[int] = set()
@@ -226,7 +226,7 @@ def lock_holders(path: str) -> list[int]:
                     found.add(int(fields[4]))
     except (OSError, ValueError):
         return []
-    return sorted(pid for pid in found if pid > 0 and pid != os.getpid())
+    return sorted(pid for pid in found if pid > 0)
 
 
 def _inode(path: str) -> int | None:
