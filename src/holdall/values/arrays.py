@@ -21,9 +21,10 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 from holdall.values.packages import needed, present
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
-__all__ = ["ArraySerializer", "NpySerializer", "PlainNpySerializer"]
+__all__ = ["ArraySerializer", "NpySerializer", "PlainNpySerializer", "partition", "without_gaps"]
 
 _PLAIN_KINDS: Final = "biufcmMSU"
 _DIMENSIONS: Final = 8
@@ -50,13 +51,13 @@ def _checked(value: Any, what: str, masked: bool) -> None:
     """Refuse what isn't an array, or can't be kept as its memory."""
     if not _is_array(value, masked):
         raise SerializationError(
-            f"{what} holds NumPy arrays, not {type(value).__module__}.{type(value).__qualname__}; "
-            "an array of a subclass can be given as numpy.asarray(array)"
+            f"{what} holds NumPy arrays, got {type_name(value)}; give an array of a subclass as "
+            "numpy.asarray(array)"
         )
     if value.dtype.hasobject:
         raise SerializationError(
-            f"{what} can't hold an array of {value.dtype}, whose items are no plain memory: convert it "
-            "with astype, or use PickleSerializer with a key"
+            f"{what} can't hold an array of {value.dtype}, whose items are Python objects or lie elsewhere: "
+            "convert it with astype, or use PickleSerializer(key=...)"
         )
 
 
@@ -105,6 +106,7 @@ class ArraySerializer:
                 "NpySerializer can"
             )
         needed("blosc2", "arrays", "the b2nd format")
+        value = without_gaps(value)
         if value.nbytes > _IN_MEMORY:
             return _filed(value)
         try:
@@ -130,8 +132,52 @@ class ArraySerializer:
             if made.nbytes:
                 made[...] = held[()]
         except (RuntimeError, ValueError, TypeError, MemoryError, LookupError, SyntaxError) as error:
-            raise SerializationError(f"this is no b2nd array: {error}") from error
+            raise SerializationError(f"this isn't a b2nd array: {error}") from error
         return made
+
+
+def without_gaps(array: Any) -> Any:
+    """The array, of which the bytes that belong to no number are 0: they hold whatever lay in memory, so that
+    equal arrays would have other bytes, and what lay there would be written too."""
+    if not _has_gaps(array.dtype):
+        return array
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    # Not by zeros_like, which leaves the gaps as they are.
+    made = _numpy().zeros(array.shape, array.dtype, order="F" if fortran else "C")
+    _copy_numbers(array, made)
+    return made
+
+
+def _has_gaps(dtype: Any) -> bool:
+    if dtype.subdtype is not None:
+        return _has_gaps(dtype.subdtype[0])
+    if dtype.names is not None:
+        fields = [dtype[name] for name in dtype.names]
+        return sum(each.itemsize for each in fields) != dtype.itemsize or any(map(_has_gaps, fields))
+    # The 80 bits of x86, in 16 or 12 bytes.
+    return dtype.char in "gG" and _numpy().finfo(dtype).nmant == 63
+
+
+def _copy_numbers(source: Any, target: Any) -> None:
+    if source.dtype.names is not None:
+        for name in source.dtype.names:
+            _copy_numbers(source[name], target[name])
+        return
+    target[...] = source
+    if not _has_gaps(source.dtype):
+        return
+    item: int = source.dtype.itemsize
+    part = item // 2 if source.dtype.char == "G" else item
+    first = 0 if source.dtype.byteorder == ">" else _LONG_DOUBLE
+    starts = range(first, item, part)
+    names = [str(start) for start in starts]
+    gap = ("u1", part - _LONG_DOUBLE)
+    gaps = target.view({"names": names, "formats": [gap] * len(names), "offsets": starts, "itemsize": item})
+    for name in names:
+        gaps[name] = 0
+
+
+_LONG_DOUBLE: Final = 10
 
 
 def _compact(array: Any, **options: Any) -> Any:
@@ -281,7 +327,7 @@ def _frame_of(view: memoryview) -> bytes:
             return frame
     # Blosc2 trusts the length that stands in the head of a frame (README_CFRAME_FORMAT).
     if len(view) < 32 or bytes(view[2:9]) != b"b2frame" or struct.unpack(">Q", view[16:24])[0] != len(view):
-        raise SerializationError("this is no b2nd array, or it was cut off")
+        raise SerializationError("this isn't a b2nd array, or it was cut off")
     return bytes(view)
 
 
@@ -352,7 +398,7 @@ class NpySerializer(PlainNpySerializer):
         try:
             return _read_from(_Inflated(zstd, view))
         except zstd.ZstdError as error:
-            raise SerializationError(f"this is no npy array compressed with Zstandard: {error}") from error
+            raise SerializationError(f"this isn't an npy array compressed with Zstandard: {error}") from error
 
 
 def _zstd() -> Any:
@@ -366,10 +412,10 @@ def _parts(value: Any) -> list[Any]:
     """The arrays to write."""
     numpy = _numpy()
     if type(value) is not numpy.ma.MaskedArray:
-        return [value]
+        return [without_gaps(value)]
     fill = numpy.asarray(value.fill_value, value.dtype)
     hard = (True,) if value.hardmask else ()
-    return [numpy.asarray(part) for part in (value.data, numpy.ma.getmask(value), fill, *hard)]
+    return [without_gaps(numpy.asarray(part)) for part in (value.data, numpy.ma.getmask(value), fill, *hard)]
 
 
 def _head(array: Any) -> bytes:
@@ -395,7 +441,11 @@ def _head(array: Any) -> bytes:
     except UnicodeEncodeError:
         encoded, version = text.encode("utf-8"), 3
     if len(encoded) > _HEADER_LIMIT - 128:
-        raise SerializationError("the npy format can't hold an array with so many fields")
+        raise SerializationError(
+            f"the npy format can't hold an array of {len(dtype.names or ()):,} fields: its header would have "
+            f"{len(encoded):,} bytes, and NumPy reads up to {_HEADER_LIMIT:,}; "
+            "keep the fields as arrays of their own"
+        )
     length = struct.Struct("<H" if version == 1 else "<I")
     before = len(_MAGIC) + 2 + length.size
     # The data begins at a multiple of 64 bytes, so that it can be mapped.
@@ -550,7 +600,7 @@ def _read_array(source: _Held | _Inflated, magic: bytes) -> Any:
     numpy = _numpy()
     version = magic[6]
     if magic[:6] != _MAGIC or version not in (1, 2, 3):
-        raise SerializationError("this is no npy array")
+        raise SerializationError("this isn't an npy array")
     length = struct.Struct("<H" if version == 1 else "<I")
     (size,) = length.unpack(_exactly(source, length.size))
     if size > _HEADER_LIMIT:
@@ -570,7 +620,7 @@ def _read_array(source: _Held | _Inflated, magic: bytes) -> Any:
         flat = numpy.empty(count, dtype)
         made = flat.reshape(shape, order="F" if fortran else "C")
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, LookupError) as error:
-        raise SerializationError(f"this is no npy array: {str(error)[:200]}") from error
+        raise SerializationError(f"this isn't an npy array: {str(error)[:200]}") from error
     if left:
         memory = memoryview(flat.view("u1"))
         at = 0
@@ -587,14 +637,14 @@ def _parsed(header: bytes, encoding: str) -> tuple[tuple[int, ...], bool, Any]:
     npy = needed("numpy.lib.format", "arrays", "an array")
     found = ast.literal_eval(header.decode(encoding).strip())
     if not isinstance(found, dict) or found.keys() != {"descr", "fortran_order", "shape"}:
-        raise ValueError("its header says something else")
+        raise ValueError("its header isn't that of an array")
     members = cast("dict[str, Any]", found)
     shape, fortran, descr = members["shape"], members["fortran_order"], members["descr"]
     if not isinstance(shape, tuple) or not isinstance(fortran, bool):
-        raise ValueError("its header says something else")
+        raise ValueError("its header isn't that of an array")
     lengths = cast("tuple[Any, ...]", shape)
     if not all(type(each) is int and each >= 0 for each in lengths):
-        raise ValueError("its shape is none")
+        raise ValueError("its shape isn't a tuple of lengths")
     _check_descr(descr)
     return lengths, fortran, npy.descr_to_dtype(descr)
 
@@ -603,7 +653,7 @@ def _check_descr(descr: Any) -> None:
     """Refuse descriptions of a type that NumPy doesn't write."""
     if isinstance(descr, str):
         if not _known_type(descr):
-            raise ValueError("its type is none")
+            raise ValueError("its type isn't one of NumPy")
     elif isinstance(descr, tuple):
         base, _ = cast("tuple[Any, ...]", descr)
         _check_descr(base)
@@ -611,4 +661,4 @@ def _check_descr(descr: Any) -> None:
         for field in cast("list[Any]", descr):
             _check_descr(field[1] if len(field) == 2 else (field[1], field[2]))
     else:
-        raise TypeError("its type is none")
+        raise TypeError("its type isn't one of NumPy")

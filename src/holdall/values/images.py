@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.packages import instance, needed
 from holdall.values.picture import (
+    Extras,
     extras_of,
     options_for,
     plays_of,
@@ -106,15 +107,18 @@ class ImageSerializer:
     """Any Pillow image, its pixels exact: as PNG, or as TIFF where PNG doesn't hold the mode.
 
     PNG takes the modes 1, L, LA, P, RGB, RGBA and I;16, TIFF takes I, F, CMYK, LAB and PA. YCbCr is kept
-    as RGB, RGBX without its unused channel, and I;16B as I;16. Transparency and color profile are kept, and
-    the Exif data in PNG, JPEG and WebP. Other modes (HSV, La, RGBa) are refused. An animation
-    (GIF, WebP, APNG) becomes an animated PNG with all its frames, where frames that are alike become one
-    that lasts as long; the pages of a TIFF stay pages.
+    as RGB, RGBX without its unused channel, and I;16B as I;16. Other modes (HSV, La, RGBa) are refused. An
+    animation (GIF, WebP, APNG) becomes an animated PNG with all its frames, where frames that are alike
+    become one that lasts as long; the pages of a TIFF stay pages.
 
-    A format that is asked for by its name takes what it can: JPEG loses detail, has no transparency (images
-    with it are refused) and holds one picture (animations are refused); GIF has 256 colors a frame,
-    each opaque or not; WebP is written lossless; TIFF has the frames of an animation as pages, without their
-    times.
+    What is written is read back and compared before it is given away: pixels, frames and their times (to
+    whole milliseconds), how often an animation is shown and its default image, transparency, color profile,
+    Exif and XMP data, resolution, text and comments. What a format would lose is refused, with the formats
+    that keep it.
+
+    A format that is asked for by its name changes some things by its nature: JPEG loses detail; GIF has 256
+    colors a frame, each opaque or not; TIFF has the frames of an animation as pages, without their times.
+    WebP is written lossless.
 
     What is read back is a loaded image. Of an animation the first frame is loaded; the others are decoded as
     `seek` comes to them.
@@ -301,6 +305,7 @@ def _check_still(given: Any, form: ImageFormat, back: Any) -> None:
 def _check_pages(image: Any, back: Any) -> None:
     if image.n_frames != getattr(back, "n_frames", 1):
         raise SerializationError(f"TIFF would keep {getattr(back, 'n_frames', 1)} of {image.n_frames} pages")
+    first: Extras | None = None
     for number in range(image.n_frames):
         image.seek(number)
         back.seek(number)
@@ -308,8 +313,16 @@ def _check_pages(image: Any, back: Any) -> None:
             raise SerializationError(
                 f"TIFF would change page {number}; give each page as an image of its own"
             )
-        if image.format == "TIFF":
-            refuse_loss("TIFF", extras_of(image), back)
+        if image.format != "TIFF":
+            continue
+        found = extras_of(image)
+        first = first or found
+        for part, one, other in zip(Extras._fields, first, found, strict=True):
+            if one != other:
+                raise SerializationError(
+                    f"page {number} has another {part} than the first page, which would get lost; keep the "
+                    "bytes of the file, or give each page as an image of its own, its copy()"
+                )
 
 
 def _exact(image: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, cast
 
@@ -60,8 +60,9 @@ class PydanticSerializer:
             raise SerializationError(f"expected a Pydantic model, got {type_name(value)}")
         kind = cast("Any", type(value))
         failure: Exception | str | None = None
-        for wanted, options in _ways(value):
+        for make, options in _ways(value):
             try:
+                wanted = make()
                 text: bytes = wanted.model_dump_json(round_trip=True, warnings=False, **options).encode()
                 changed = difference(wanted, kind.model_validate_json(text))
                 if changed is None:
@@ -98,17 +99,16 @@ class PydanticSerializer:
             raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
 
 
-def _ways(value: Any) -> Iterator[tuple[Any, dict[str, bool]]]:
-    """The model to write and how, from the best way to the last one."""
+def _ways(value: Any) -> Iterator[tuple[Callable[[], Any], dict[str, bool]]]:
+    """How to make the model that is written, and how to write it, from the best way to the last one."""
     # A model may be read by its aliases, by its names, or by both.
     for by_alias in (True, False):
-        yield value, {"by_alias": by_alias, "exclude_unset": True}
-    changed = _with_changes_set(value)
+        yield lambda: value, {"by_alias": by_alias, "exclude_unset": True}
     for by_alias in (True, False):
-        yield changed, {"by_alias": by_alias, "exclude_unset": True}
+        yield lambda: _with_changes_set(value), {"by_alias": by_alias, "exclude_unset": True}
     # Where the serializers of a model don't know what is set.
     for by_alias in (True, False):
-        yield value, {"by_alias": by_alias}
+        yield lambda: value, {"by_alias": by_alias}
 
 
 def _with_changes_set(value: Any) -> Any:
