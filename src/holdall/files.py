@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from holdall.errors import ConcurrencyError, StoreError
+from holdall.errors import ConcurrencyError, StoreError, StoreUnavailableError
 from holdall.ranges import CHUNK
 
 if TYPE_CHECKING:
@@ -107,10 +107,13 @@ class BlobReader(io.RawIOBase):
 class BlobWriter(io.RawIOBase):
     """The base of files that are written: published by `close`, dropped by `discard`.
 
-    A subclass implements `write`, `_publish` and `_drop`.
+    A subclass implements `write`, `_publish` and `_drop`, which may be called twice, and sets `_broken` when
+    a write fails.
     """
 
     _done = False
+    _broken = False
+    """Whether a write failed, so that a part is missing."""
 
     key: str | None = None
     """The key that the caller opened, which errors name."""
@@ -127,23 +130,25 @@ class BlobWriter(io.RawIOBase):
     def discard(self) -> None:
         """Close without publishing."""
         if not self._done:
+            self._drop()
             self._done = True
-            try:
-                self._drop()
-            finally:
-                super().close()
+            super().close()
 
     def close(self) -> None:
         if self._done:
             return
-        self._done = True
+        # An interrupt at any step drops what isn't published.
         try:
+            if self._broken:
+                raise StoreUnavailableError("a write to this file failed, so that nothing is stored")
             self._publish()
-        except StoreError as error:
-            error.key = self.key or error.key
-            raise
-        finally:
+            self._done = True
             super().close()
+        except BaseException as error:
+            self.discard()
+            if isinstance(error, StoreError):
+                error.key = self.key or error.key
+            raise
 
     def __exit__(self, kind: object, *rest: object) -> None:
         if kind is None:
@@ -171,7 +176,15 @@ class SpooledWriter(BlobWriter):
         if self.closed:
             raise ValueError("I/O operation on closed file")
         view = memoryview(buffer).cast("B")
-        self._spool.write(view)
+        try:
+            self._spool.write(view)
+        except BaseException as error:
+            self._broken = True
+            if isinstance(error, OSError):
+                raise StoreUnavailableError(
+                    f"the temporary file can't be written ({error.strerror}): look at TMPDIR"
+                ) from error
+            raise
         return len(view)
 
     def tell(self) -> int:
@@ -187,7 +200,19 @@ class SpooledWriter(BlobWriter):
 
 
 class TextFile(io.TextIOWrapper):
-    """A text file over a blob, that discards what it wrote when its `with` raises."""
+    """A text file over a blob, that discards what it wrote when its `with` or a write raises."""
+
+    def close(self) -> None:
+        # The base would publish what it could write, though the rest can't be written.
+        discard = None if self.closed else getattr(self.buffer, "discard", None)
+        try:
+            if discard is not None:
+                self.flush()
+            super().close()
+        except BaseException:
+            if discard is not None:
+                discard()
+            raise
 
     def __exit__(self, kind: object, *rest: object) -> None:
         discard = getattr(self.buffer, "discard", None)
@@ -197,7 +222,11 @@ class TextFile(io.TextIOWrapper):
             self.close()
 
     def __del__(self) -> None:
-        discard = None if self.closed else getattr(self.buffer, "discard", None)
+        # What was never made has no buffer, and what was taken apart neither.
+        try:
+            discard = None if self.closed else getattr(self.buffer, "discard", None)
+        except ValueError:
+            return
         if discard is not None:
             warnings.warn(f"{self!r} was dropped unclosed and is not stored", ResourceWarning, stacklevel=2)
             discard()

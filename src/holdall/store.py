@@ -261,9 +261,14 @@ _FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
 
 
 def _utc(moment: datetime | float) -> datetime:
-    if isinstance(moment, datetime):
-        return moment.astimezone(UTC)
-    return datetime.fromtimestamp(moment, UTC)
+    # A file may carry any time of 64 bits: the nearest one that a datetime has.
+    try:
+        if isinstance(moment, datetime):
+            return moment.astimezone(UTC)
+        return datetime.fromtimestamp(moment, UTC)
+    except (OverflowError, ValueError, OSError):
+        early = moment.year < 5000 if isinstance(moment, datetime) else moment < 0
+        return (datetime.min if early else datetime.max).replace(tzinfo=UTC)
 
 
 class Attributes(NamedTuple):

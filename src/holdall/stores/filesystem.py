@@ -8,33 +8,47 @@ import io
 import logging
 import os
 import stat
-import threading
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast, overload
+from functools import partial
+from typing import Any, BinaryIO, TypeVar, cast, overload
 
 from holdall.errors import (
-    BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
+    DeleteRefusedError,
     InvalidArgumentError,
     InvalidKeyError,
-    KeyConflictError,
-    ReadOnlyError,
     StoreError,
     StoreUnavailableError,
-    UnsupportedOperation,
 )
 from holdall.files import BlobWriter
-from holdall.keys import check_key, past
+from holdall.keys import check_key
 from holdall.ranges import CHUNK, span
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Data, Expect, Info, Piece, Store
-from holdall.stores.nofollow import NEW, READ, has_link, move_new, open_file
-from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segment_of, spell, spell_segment
+from holdall.store import ANY, Attributes, Body, Can, Data, Expect, Info, LeftOut, Piece, Store
+from holdall.stores.drafts import Draft, compare, describe, remove
+from holdall.stores.listing import Listing, Run
+from holdall.stores.locks import FolderLock, release
+from holdall.stores.nofollow import (
+    FOLDER,
+    NEAR,
+    NEW,
+    READ,
+    close_all,
+    has_link,
+    open_below,
+    open_file,
+    open_into,
+)
+from holdall.stores.oserrors import GONE, translate
+from holdall.stores.places import Place, sync_folder, tidy
+from holdall.stores.root import Root
+from holdall.stores.spelling import is_plain, segment_of, spell_segment
+from holdall.stores.times import floor_of, new_stamp, raise_floor, ticks
 
 __all__ = ["FilesystemStore", "describe"]
 
@@ -44,50 +58,9 @@ _log = logging.getLogger("holdall")
 
 # A first read of this size takes most blobs whole, without asking for their size before.
 _GUESS = 1 << 16
-_STALE = 3600.0
-_TOLD = 1000
-"""Of how many files a store says that they are no blobs."""
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-
-_open_latches: set[int] = set()
-_ticks = count(int.from_bytes(os.urandom(2), "little"))
-_generation = 0
-_draft_name = f"{PRIVATE}{os.urandom(6).hex()}.new-"
-_names = count()
-
-
-def _after_fork() -> None:
-    """A lock belongs to an open file, which parent and child would share: the child opens its own."""
-    global _generation, _draft_name
-    _generation += 1
-    _draft_name = f"{PRIVATE}{os.urandom(6).hex()}.new-"
-    for latch in _open_latches:
-        os.close(latch)
-    _open_latches.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-class _Latch:
-    """The folder, opened by one thread to lock it."""
-
-    def __init__(self, path: str) -> None:
-        self.generation = _generation
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        _open_latches.add(self.fd)
-        self.draft = f"{_draft_name}{next(_names)}"
-        """The name of this thread's temporary file, for as long as a short put takes."""
-
-    def moved(self, path: str) -> bool:
-        """Whether the path is another folder by now, whose lock is another."""
-        return not os.path.samestat(os.fstat(self.fd), os.stat(path))
-
-    def __del__(self) -> None:
-        fd = getattr(self, "fd", -1)
-        if fd >= 0 and self.generation == _generation and fd in _open_latches:
-            _open_latches.discard(fd)
-            os.close(fd)
+# A short put isn't locked against sweepers, and so is to be short.
+_SHORT = 1 << 22
+_compare = compare
 
 
 class FilesystemStore(Store):
@@ -95,11 +68,14 @@ class FilesystemStore(Store):
 
     Plain relative paths are plain files that other programs can read, and a file that somebody drops into
     the folder is a blob. What some file system can't spell is escaped (see `holdall.stores.spelling`).
-    Symbolic links are not followed, and are no blobs. An empty folder is nothing.
+    What isn't a plain file (a symbolic link, a pipe, a socket, a device) isn't a blob: no call follows,
+    reads, replaces or removes it, and a put there is a `KeyConflictError`. An empty folder is nothing.
 
-    A put writes a temporary file beside its target and renames it. Puts and deletes lock the folder shared
-    for as long as that takes, compare-and-swap locks it alone, so that it holds among all processes that
-    write through holdall; other programs don't know of the lock. Locks are by flock(2).
+    A put writes a temporary file in the folder of its target and renames it. It keeps the permission bits of
+    the file that it replaces, and its owner and group where the system lets it; a new file follows the umask.
+    Puts and deletes lock the store's folder shared for as long as the rename takes, compare-and-swap locks it
+    alone, so that it holds among all processes that write through holdall; other programs don't know of the
+    lock. Locks are by flock(2); a writer waits 60 seconds for one at most.
 
     The ETag is the time of the last change, which holdall sets to the nanosecond, and the size.
 
@@ -131,21 +107,16 @@ class FilesystemStore(Store):
     """Whether a folder goes with its last blob."""
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        try:
-            given = os.fspath(path)
-        except TypeError:
-            raise InvalidArgumentError(f"a path is a str or a Path, not {type(path).__name__}") from None
-        if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"{given!r} is no path of a folder")
-        self._given = os.path.abspath(os.path.expanduser(given))
+        self._given = _absolute(path)
         self._durable = durable
-        self._slow = durable
-        """Whether no put goes the short way."""
+        self._slow = True
+        """Whether no put goes the short way: until it is known that times are kept to the nanosecond."""
         self._flat = False
         """Whether plain keys are known to be spelled as themselves."""
-        self._local = threading.local()
-        self._left_out: set[str] = set()
+        self._warned: Counter[str] = Counter()
         self._base = os.path.realpath(self._given).rstrip("/") + "/"
+        self._root = Root(self._base, durable)
+        self._local = self._root.local
         try:
             found = os.stat(self._base[:-1] or "/")
         except OSError as error:
@@ -204,38 +175,45 @@ class FilesystemStore(Store):
     def _stat(self, path: str) -> os.stat_result | None:
         """What stat(2) says of the blob at a path; None if there is none."""
         folder = path.rfind("/")
+        fds: list[int] = []
         try:
-            if folder >= len(self._base) and has_link(path[:folder], len(self._base)):
-                return None
-            found = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            if folder < len(self._base):
+                found = os.lstat(path)
+            else:
+                failed = open_into(fds, path[:folder], FOLDER)
+                if failed:
+                    raise OSError(-failed, os.strerror(-failed))
+                found = os.stat(path[folder + 1 :], dir_fd=fds[0], follow_symlinks=False)
         except OSError as error:
-            raise _failed(error, "read") from error
+            if error.errno in GONE:
+                return self._stat(path) if self._reroot(error.errno) else None
+            raise translate(error, "read") from error
+        finally:
+            close_all(fds)
         return found if stat.S_ISREG(found.st_mode) else None
 
-    def _opened(self, key: str) -> tuple[int, os.stat_result]:
-        fd = open_file(self._path(key), READ)
-        if fd < 0:
-            if -fd in _GONE:
-                if not self._reroot(-fd):
-                    raise BlobNotFoundError(key=key)
-                return self._opened(key)
-            raise _failed(OSError(-fd, os.strerror(-fd)), "read")
-        found = os.fstat(fd)
+    def _open_blob(self, fds: list[int], key: str) -> os.stat_result:
+        """Open a blob into a list."""
+        failed = open_into(fds, self._path(key), READ)
+        if failed:
+            if -failed not in (*GONE, errno.ENXIO):  # a socket can't be opened
+                raise translate(OSError(-failed, os.strerror(-failed)), "read")
+            if not self._reroot(-failed):
+                raise BlobNotFoundError(key=key)
+            return self._open_blob(fds, key)
+        found = os.fstat(fds[-1])
         if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
             raise BlobNotFoundError(key=key)
-        return fd, found
+        return found
 
-    def _reroot(self, code: int) -> bool:
+    def _reroot(self, code: int | None) -> bool:
         """Whether the folder itself is reached by other links than when the store was opened."""
-        if code != errno.ELOOP:
+        if code != errno.ELOOP or not has_link(self._base[:-1], 1):
             return False
         base = os.path.realpath(self._given).rstrip("/") + "/"
         if base == self._base:
             return False
-        self._base = base
+        self._base = self._root.base = base
         return True
 
     # --- reading --------------------------------------------------------------------------------------
@@ -252,21 +230,22 @@ class FilesystemStore(Store):
         path = self._path(key)
         fd = open_file(path, READ)
         if fd < 0:
-            if -fd not in _GONE:
-                raise _failed(OSError(-fd, os.strerror(-fd)), "read", key)
+            if -fd not in GONE and -fd != errno.ENXIO:
+                raise translate(OSError(-fd, os.strerror(-fd)), "read", key)
             return self.get(key, default) if self._reroot(-fd) else default
         try:
-            data = os.read(fd, _GUESS)
+            # Unlike read(2), this takes nothing from a pipe or a terminal.
+            data = os.pread(fd, _GUESS, 0)
             if not 0 < len(data) < _GUESS:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode):
                     return default
                 data = _whole(fd, found.st_size)
             return data
-        except IsADirectoryError:
-            return default
         except OSError as error:
-            raise _failed(error, "read", key) from error
+            if error.errno in (errno.EISDIR, errno.ESPIPE):
+                return default
+            raise translate(error, "read", key) from error
         finally:
             os.close(fd)
 
@@ -276,20 +255,21 @@ class FilesystemStore(Store):
         return self._stat(self._path(key)) is not None
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        fd, found = self._opened(key)
+        fds: list[int] = []
         try:
+            found = self._open_blob(fds, key)
             start, stop = span(start, stop, found.st_size)
             info = describe(key, found)
             if stop - start > CHUNK:
-                pieces = _Pieces(fd, start, stop)
-                fd = -1
-                return info, pieces
-            return info, iter((os.pread(fd, stop - start, start),))
-        except OSError as error:
-            raise _failed(error, "read") from error
-        finally:
-            if fd >= 0:
-                os.close(fd)
+                return info, _Pieces(fds, start, stop)
+            piece = os.pread(fds[0], stop - start, start)
+            close_all(fds)
+            return info, iter((piece,))
+        except BaseException as error:
+            close_all(fds)
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise translate(error, "read") from error
+            raise
 
     def _info(self, key: str) -> Info:
         found = self._stat(self._path(key))
@@ -298,8 +278,13 @@ class FilesystemStore(Store):
         return describe(key, found)
 
     def _open_read(self, key: str) -> BinaryIO:
-        fd, _ = self._opened(key)
-        return open(fd, "rb", buffering=_GUESS)
+        fds: list[int] = []
+        try:
+            self._open_blob(fds, key)
+            return open(fds.pop(), "rb", buffering=_GUESS)
+        except BaseException:
+            close_all(fds)
+            raise
 
     # --- writing --------------------------------------------------------------------------------------
 
@@ -320,248 +305,212 @@ class FilesystemStore(Store):
             or ttl is not None
             or content_type is not None
             or self._slow
+            or (size := len(data)) > _SHORT
         ):
             return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
-        try:
-            latch: _Latch = self._local.latch
-        except AttributeError:
+        lock: FolderLock | None = getattr(self._local, "lock", None)
+        if lock is None or lock.fd < 0:
             return super().put(key, data)
-        if type(key) is str and len(key) < 256 and is_plain(key) and self._flat and "/" not in key:
-            path = self._base + key
-        else:
-            path = self._path(key)
+        root = folder = lock.fd
+        create = lock.create
+        name = ""
+        near: list[int] = []
+        made: list[int] = []
+        try:
+            if type(key) is str and len(key) < 256 and is_plain(key) and self._flat and "/" not in key:
+                last = key
+            else:
+                above, _, last = self._path(key)[len(self._base) :].rpartition("/")
+                if above:
+                    if open_below(near, root, above, NEAR):
+                        return super().put(key, data)
+                    folder = near[0]
+                    create = partial(os.open, lock.draft, NEW, dir_fd=folder)
             try:
-                if has_link(path[: path.rfind("/")], len(self._base)):
+                old = os.stat(last, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                old, mode = None, 0o666
+            else:
+                if not stat.S_ISREG(old.st_mode) or old.st_uid != os.geteuid() or old.st_gid != os.getegid():
                     return super().put(key, data)
-            except OSError:
-                return super().put(key, data)  # which tells what is wrong
-        if latch.generation != _generation:
-            return super().put(key, data)
-        folder = latch.fd
-        name = latch.draft
-        fd = -1
-        try:
-            fd = os.open(name, NEW, 0o666, dir_fd=folder)
-            size = len(data)
+                mode = 0o600
+            name = lock.draft
+            made.extend(map(create, (mode,)))
+            fd = made[0]
             if os.write(fd, data) == size:
-                stamp = (time.time_ns() & ~1023) | (next(_ticks) & 1023)
+                stamp = (time.time_ns() & ~1023) | (next(ticks) & 1023)
                 os.utime(fd, ns=(stamp, stamp))
-                fcntl.flock(folder, fcntl.LOCK_SH)
-                try:
-                    # To its whole path, so that it is found there even if the folder was moved meanwhile.
-                    os.rename(name, path, src_dir_fd=folder)
-                    name = ""
-                finally:
-                    fcntl.flock(folder, fcntl.LOCK_UN)
+                if old is not None:
+                    os.fchmod(fd, old.st_mode & 0o777)
+                # Some network file systems say only now that it could not be written.
+                close_all(made)
+                fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                there = os.stat(self._base)
+                if (there.st_dev, there.st_ino) != lock.place:
+                    raise OSError(errno.ESTALE, "another folder is there by now")
+                os.rename(name, last, src_dir_fd=folder, dst_dir_fd=folder)
+                name = ""
+                fcntl.flock(root, fcntl.LOCK_UN)
                 return Info(key, size, stamp << 48 | size, stamp / 1e9)
-        except OSError as error:
+        except BaseException as error:
+            # Once more if it was unlocked: see `holdall.stores.locks`.
+            release(root)
+            if isinstance(error, StoreError) or not isinstance(error, OSError):
+                raise
             _log.debug("%r is put the long way: %s", key, error)
         finally:
-            if fd >= 0:
-                os.close(fd)
+            if made:
+                close_all(made)
             if name:
-                # An interrupt may come just as the file is made, before its number is known here, or just as
-                # it got its new name.
-                _remove(name, folder)
+                # An interrupt may come just as the file is made, or just as it got its new name.
+                remove(name, folder)
+            if near:
+                close_all(near)
         return super().put(key, data)
 
     put.__doc__ = Store.put.__doc__
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        draft = _Draft(self, self._target(key))
-        try:
-            draft.begin()
-            for piece in body:
-                draft.add(piece)
-            return draft.publish(key, expect)
-        except BaseException as error:
-            draft.drop()
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
-                raise _failed(error, "write") from error
-            raise
-
-    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        return cast(BinaryIO, _Writer(self, key, expect))
-
-    def _delete(self, key: str, expect: Expect) -> bool:
-        path = self._path(key)
-        try:
-            held: _Latch | None = getattr(self._local, "latch", None)
-            alive = expect is ANY and held is not None and held.generation == _generation
-            latch = held.fd if held is not None and alive else self._latch()
-        except FileNotFoundError:
-            if expect is not ANY:
-                raise ConcurrencyError(key=key, expected=str(expect)) from None
-            return False
-        except OSError as error:
-            raise _failed(error, "write") from error
-        try:
-            if expect is ANY:
-                _share(latch)
-            else:
-                _lock(latch)
-            try:
-                found = self._stat(path)
-                if expect is not ANY:
-                    _compare(found, expect)
-                if found is None:
-                    return False
-                os.unlink(path)
-            finally:
-                fcntl.flock(latch, fcntl.LOCK_UN)
-            if self._durable or len(path) > len(self._base) + len(key) or "/" in key:
-                self._tidy(path)
-        except FileNotFoundError as error:
-            if isinstance(error, StoreError):
-                raise
-            return False  # somebody was faster
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise _failed(error, "write") from error
-        return True
-
-    def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        fd, found = self._opened(source)
-        try:
-            draft = _Draft(self, self._target(target))
+        with self._changing():
+            draft = Draft(self._root, self._target(key))
             try:
                 draft.begin()
-                draft.clone(fd, found.st_size)
-                return draft.publish(target, expect)
-            except BaseException as error:
+                for piece in body:
+                    draft.add(piece)
+                info = draft.publish(key, expect, _compare)
+            except BaseException:
                 draft.drop()
-                if isinstance(error, OSError) and not isinstance(error, StoreError):
-                    raise _failed(error, "write") from error
                 raise
+        if self._slow and self._root.exact:
+            self._slow = self._durable or self._closed
+        return info
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        with self._changing():
+            return cast(BinaryIO, _Writer(self._root, self._target(key), key, expect))
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        path = self._path(key)[len(self._base) :]
+        alone = expect is not ANY or self._root.coarse is True
+        done = None
+        with self._changing():
+            try:
+                if not alone:
+                    done = self._root.locked(fcntl.LOCK_SH, partial(self._unlink, path, expect, False))
+                if done is None:
+                    done = self._root.locked(fcntl.LOCK_EX, partial(self._unlink, path, expect, True))
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if isinstance(error, StoreError):
+                    raise
+                # There is no such folder, or somebody was faster.
+                if expect is not ANY:
+                    raise ConcurrencyError(key=key, expected=str(expect)) from None
+                return False
+            if done and "/" in path:
+                root = self._root.open_root(make=False)
+                if self._durable:
+                    self._sync(root, path.rpartition("/")[0], "the blob is deleted")
+                if self._prunes:
+                    tidy(root, path)
+            elif done and self._durable:
+                sync_folder(self._root.open_root(make=False), "the blob is deleted")
+        return bool(done)
+
+    def _unlink(self, path: str, expect: Expect, alone: bool, root: int) -> bool | None:
+        """The step that deletes; None if other writers must be kept away for it."""
+        held: list[int] = []
+        try:
+            place = Place(held, root, path)
+            found = place.blob()
+            if expect is not ANY:
+                _compare(found, expect)
+            if found is None:
+                return False
+            if self._root.is_coarse(found):
+                if not alone:
+                    return None
+                raise_floor(root, found.st_mtime_ns)
+            os.unlink(place.name, dir_fd=place.folder)
+            return True
         finally:
-            os.close(fd)
+            close_all(held)
+
+    def _sync(self, root: int, folder: str, done: str) -> None:
+        """Sync a folder below the store's, if it is there."""
+        held: list[int] = []
+        try:
+            sync_folder(Place(held, root, f"{folder}/.").folder, done)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # tidied away, and what was in it with it
+        finally:
+            close_all(held)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        with self._changing():
+            fds: list[int] = []
+            try:
+                found = self._open_blob(fds, source)
+                draft = Draft(self._root, self._target(target))
+                try:
+                    draft.begin()
+                    draft.clone(fds[0], found)
+                    return draft.publish(target, expect, _compare)
+                except BaseException:
+                    draft.drop()
+                    raise
+            finally:
+                close_all(fds)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         with self._changing():
-            origin = self._path(source)
-            if self._stat(origin) is None:
+            origin = self._path(source)[len(self._base) :]
+            if self._stat(self._base + origin) is None:
                 raise BlobNotFoundError(key=source)
             path = self._target(target)
-            for _ in range(64):
-                folder = path.rpartition("/")[0]
-                self._make_folder(folder)
-                # Alone, since nobody may put to the source between the two steps of a link.
-                with self._locked():
-                    found = self._stat(origin)
-                    if found is None:
-                        raise BlobNotFoundError(key=source)
-                    there = self._stat(path)
-                    if expect is ABSENT and there is not None:
-                        raise BlobExistsError(key=target, actual=_etag(there))
-                    if expect is not ANY and expect is not ABSENT:
-                        _compare(there, expect)
-                    try:
-                        self._rename(origin, path)
-                    except FileNotFoundError:
-                        continue  # somebody tidied the folder away
-                    if self._durable:
-                        _sync_folder(folder)
-                        _sync_folder(origin.rpartition("/")[0])
-                self._tidy(origin)
-                return describe(target, found)
-            raise StoreUnavailableError("its folder is deleted as often as it is made")
+            # Alone, since nobody may put to the source between the look at it and the rename.
+            found = self._root.locked(fcntl.LOCK_EX, partial(self._rename, source, origin, path, expect))
+            root = self._root.open_root(make=False)
+            if self._durable:
+                self._sync(root, os.path.dirname(path) or ".", "the blob is moved")
+                self._sync(root, os.path.dirname(origin) or ".", "the blob is moved")
+            if self._prunes:
+                tidy(root, origin)
+        return describe(target, found)
+
+    def _rename(self, source: str, origin: str, path: str, expect: Expect, root: int) -> os.stat_result:
+        """The step that moves."""
+        held: list[int] = []
+        try:
+            try:
+                old = Place(held, root, origin)
+            except (FileNotFoundError, NotADirectoryError):
+                raise BlobNotFoundError(key=source) from None
+            found = old.blob()
+            if found is None:
+                raise BlobNotFoundError(key=source)
+            new = Place.make(held, root, path, durable=self._durable)
+            there = new.check_free()
+            if expect is not ANY:
+                _compare(there, expect)
+            if there is None:
+                new.make_room()
+            if self._root.is_coarse(found):
+                raise_floor(root, found.st_mtime_ns)
+                past = max(floor_of(root), 0 if there is None else there.st_mtime_ns, new_stamp())
+                past += 2_000_000_000
+                os.utime(old.name, ns=(past, past), dir_fd=old.folder, follow_symlinks=False)
+                found = old.blob() or found
+            os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
+            return found
+        finally:
+            close_all(held)
 
     def _target(self, key: str) -> str:
-        """The path of a key to write to."""
+        """The path of a key to write to, below the folder."""
         if self._fold is None:
-            self._learn()
-        return self._path(key)
-
-    def _learn(self) -> None:
-        """Find out, in a folder that was empty or not there, whether its disk is blind to case."""
-        probe = f"{self._base}{_draft_name}{next(_names)}"
-        with self._changing():
-            self._make_folder(self._base[:-1])
-            fd = open_file(probe, NEW)
-            if fd < 0:
-                raise OSError(-fd, os.strerror(-fd))
-            os.close(fd)
-            self._fold = os.path.lexists(self._base + probe[len(self._base) :].upper())
-            os.unlink(probe)
+            self._fold = self._root.probe()
             self._flat = not self._fold and not self._nests
-
-    def _rename(self, temporary: str, path: str) -> None:
-        """Replace the file at a path, or the empty folders there."""
-        try:
-            os.replace(temporary, path)
-        except IsADirectoryError:
-            try:
-                _remove_empty(path)
-            except OSError:
-                raise KeyConflictError(
-                    f"blobs lie below it: {path!r} is a folder, and a file system can't hold both"
-                ) from None
-            os.replace(temporary, path)
-
-    def _make_folder(self, folder: str) -> None:
-        """Make a folder and those above it, none of them through a symbolic link."""
-        if not os.path.isdir(self._base):
-            above = self._base[:-1]
-            made: list[str] = []
-            while self._durable and not os.path.isdir(above):
-                above = os.path.dirname(above)
-                made.append(above)
-            os.makedirs(self._base, exist_ok=True)
-            for above in made:
-                _sync_folder(above)
-        path = self._base[:-1]
-        for name in folder[len(self._base) :].split("/"):
-            if not name:
-                continue
-            above, path = path, f"{path}/{name}"
-            try:
-                found = os.lstat(path)
-            except FileNotFoundError:
-                try:
-                    os.mkdir(path)
-                except FileExistsError:
-                    pass
-                except FileNotFoundError:
-                    return  # tidied away meanwhile; the caller tries again
-                if self._durable:
-                    _sync_folder(above)
-                continue
-            if stat.S_ISLNK(found.st_mode):
-                raise KeyConflictError(f"{path!r} is a symbolic link, and links are not followed")
-            if not stat.S_ISDIR(found.st_mode):
-                raise KeyConflictError(
-                    f"{path!r} is a blob, and a file system can't hold both it and blobs below it"
-                )
-
-    def _tidy(self, path: str) -> None:
-        """Remove the folders that a file left empty."""
-        if self._durable:
-            _sync_folder(path.rpartition("/")[0])
-        if not self._prunes:
-            return
-        folder = path.rpartition("/")[0]
-        while len(folder) > len(self._base):
-            try:
-                os.rmdir(folder)
-            except OSError:
-                return
-            folder = folder.rpartition("/")[0]
-
-    def _latch(self) -> int:
-        latch: _Latch | None = getattr(self._local, "latch", None)
-        if latch is None or latch.generation != _generation or latch.moved(self._base):
-            latch = self._local.latch = _Latch(self._base)
-        return latch.fd
-
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        latch = self._latch()
-        _lock(latch)
-        try:
-            yield
-        finally:
-            fcntl.flock(latch, fcntl.LOCK_UN)
+        return self._path(key)[len(self._base) :]
 
     @contextmanager
     def _changing(self) -> Generator[None]:
@@ -570,63 +519,100 @@ class FilesystemStore(Store):
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise _failed(error, "write") from error
+            raise translate(error, "write") from error
+
+    def _clear(self) -> None:
+        if not self._nests:
+            for key in self._keys("", ""):
+                segments = key.split("/")
+                if ".git" in segments:
+                    at = "/".join(segments[: segments.index(".git") + 1])
+                    raise DeleteRefusedError(
+                        f"clear would delete a Git repository, {self._base + at!r}; nothing was deleted: "
+                        "delete the keys that you mean, as in "
+                        "store.delete_many(store.iterate_keys(exclude_prefix='.git')), or remove it first"
+                    )
+        super()._clear()
 
     def _close(self) -> None:
         self._slow = True
-        self._local = threading.local()
+        self._root.forget()
+        self._local = self._root.local
 
     # --- listing --------------------------------------------------------------------------------------
 
+    def _listing(self) -> Listing:
+        return Listing(self._base, bool(self._fold), self._path)
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        for step in self._listing().walk(prefix, after):
+            if isinstance(step, Run):
+                yield from step.infos()
+            else:
+                yield step
+
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        for run in self._walk(prefix, after):
-            for name in run.names:
-                try:
-                    found = os.lstat(run.folder + run.odd.get(name, name))
-                except (FileNotFoundError, NotADirectoryError):
-                    continue  # deleted since its folder was read
-                except OSError as error:
-                    raise _failed(error, "list") from error
-                if stat.S_ISREG(found.st_mode):
-                    yield describe(run.above + name, found)
+        left: Counter[str] = Counter()
+        try:
+            for entry in self._survey(prefix, after):
+                if isinstance(entry, Info):
+                    yield entry
+                else:
+                    left[entry.kind] += 1
+        finally:
+            self._warn(left)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        for run in self._walk(prefix, after):
-            if run.above:
-                above = run.above
-                yield from [above + name for name in run.names]
-            else:
-                yield from run.names
+        left: Counter[str] = Counter()
+        try:
+            for step in self._listing().walk(prefix, after):
+                if isinstance(step, LeftOut):
+                    left[step.kind] += 1
+                elif step.above:
+                    above = step.above
+                    yield from [above + name for name in step.names]
+                else:
+                    yield from step.names
+        finally:
+            self._warn(left)
+
+    def _warn(self, left: Counter[str]) -> None:
+        """Warn of what a listing left out, once for each kind unless there are more by now: a backup should
+        not lack it in silence."""
+        for kind, number in left.items():
+            if number > self._warned[kind]:
+                self._warned[kind] = number
+                _log.warning(
+                    "%r: left out %d of kind %r, which can't be blobs; store.left_out() lists them",
+                    self._given,
+                    number,
+                    kind,
+                )
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        start = self._start(prefix)
-        if start is None:
+        listing = self._listing()
+        start = listing.start(prefix)
+        if start is None or isinstance(start, LeftOut):
             return
         above, folder = start
-        listed = self._listed(folder)
-        for name in sorted([*listed.files, *listed.folders]):
+        files, folders, odd, _ = listing.read(folder)
+        for name in sorted([*files, *folders]):
             key = above + name
             if not key.startswith(prefix):
                 continue
-            path = folder + listed.odd.get(name, name)
-            if name[-1] == "/":
-                if next(self._below(key, path, ""), None) is not None:
-                    yield key
-                continue
-            try:
-                found = os.lstat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # deleted since its folder was read
-            except OSError as error:
-                raise _failed(error, "list") from error
-            if stat.S_ISREG(found.st_mode):
-                yield describe(key, found)
+            if name[-1] != "/":
+                for entry in Run(above, folder, [name], odd).infos():
+                    if isinstance(entry, Info):
+                        yield entry
+            elif any(isinstance(step, Run) for step in listing.below(key, folder + odd.get(name, name), "")):
+                yield key
 
     def _middle(self, prefix: str, after: str) -> str | None:
-        start = self._start(prefix)
-        while start is not None:
+        listing = self._listing()
+        start = listing.start(prefix)
+        while start is not None and not isinstance(start, LeftOut):
             above, folder = start
-            files, folders, odd = self._listed(folder)
+            files, folders, odd, _ = listing.read(folder)
             names = sorted([*files, *folders])
             seen = after[len(above) :] if after.startswith(above) else ""
             left = names[bisect_right(names, seen) :]
@@ -639,301 +625,24 @@ class FilesystemStore(Store):
             start = above + inner, folder + odd.get(inner, inner)
         return None
 
-    def _start(self, prefix: str) -> tuple[str, str] | None:
-        """The deepest folder that all keys of a prefix lie in: as a part of the key, and as a path."""
-        above = prefix[: prefix.rfind("/") + 1]
-        if not above:
-            return "", self._base
-        try:
-            path = self._path(above[:-1])
-        except InvalidKeyError:
-            return None
-        return None if has_link(path, len(self._base)) else (above, path + "/")
-
-    def _walk(self, prefix: str, after: str) -> Iterator[_Run]:
-        """The files in order of their keys, in runs that lie in one folder."""
-        start = self._start(prefix)
-        if start is None:
-            return iter(())
-        above, folder = start
-        return self._below(above, folder, after, prefix[len(above) :])
-
-    def _below(self, above: str, folder: str, after: str, rest: str = "") -> Iterator[_Run]:
-        files, folders, odd = self._listed(folder)
-        if rest:
-            files = _starting(files, rest)
-            folders = _starting(folders, rest)
-        if after:
-            if after.startswith(above):
-                seen = after[len(above) :]
-                files = files[bisect_right(files, seen) :]
-                folders = [name for name in folders if name > seen or seen.startswith(name)]
-            elif above < after:
-                return
-        done = 0
-        for name in folders:
-            turn = bisect_left(files, name)
-            if turn > done:
-                yield _Run(above, folder, files[done:turn], odd)
-                done = turn
-            yield from self._below(above + name, folder + odd.get(name, name), after)
-        if done < len(files):
-            yield _Run(above, folder, files[done:] if done else files, odd)
-
-    def _listed(self, folder: str) -> _Listed:
-        files: list[str] = []
-        folders: list[str] = []
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_file(follow_symlinks=False):
-                        files.append(entry.name)
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return _Listed([], [], {})
-        except OSError as error:
-            raise _failed(error, "list") from error
-        odd: dict[str, str] = {}
-        if not self._fold and are_plain(files) and are_plain(folders):
-            folders = [name + "/" for name in folders]
-        else:
-            plain = is_small if self._fold else is_plain
-            strange = [(name, False) for name in files if not plain(name)]
-            strange += [(name, True) for name in folders if not plain(name)]
-            files = [name for name in files if plain(name)]
-            folders = [name + "/" for name in folders if plain(name)]
-            for name, is_folder in strange:
-                for segment, path in self._odd(folder, name, is_folder):
-                    # The spelling of our own hides a literal one.
-                    if segment not in odd or spell(segment.rstrip("/"), bool(self._fold)) == path.rstrip("/"):
-                        odd[segment] = path
-            files += [segment for segment in odd if segment[-1] != "/"]
-            folders += [segment for segment in odd if segment[-1] == "/"]
-        # A file that is replaced while the folder is read may be read twice.
-        if len(set(files)) < len(files):
-            files = list(set(files))
-        files.sort()
-        folders = sorted(set(folders))
-        return _Listed(files, folders, odd)
-
-    def _odd(self, folder: str, name: str, is_folder: bool) -> Iterator[tuple[str, str]]:
-        if name.startswith(PRIVATE):
-            self._sweep(folder + name, is_folder)
-            return
-        if is_folder and name.endswith("%~") and (long := list(self._long(folder, [name]))):
-            yield from long
-            return
-        segment = segment_of([name], bool(self._fold))
-        if segment is None:
-            self._leave_out(folder + name)
-        elif is_folder:
-            yield segment + "/", name + "/"
-        else:
-            yield segment, name
-
-    def _leave_out(self, path: str) -> None:
-        """Say once of a file that it is none of the blobs: a backup should not lack it in silence."""
-        if path not in self._left_out and len(self._left_out) < _TOLD:
-            self._left_out.add(path)
-            _log.warning("%r is no blob and is left out: its name can't be a key", path)
-
-    def _long(self, folder: str, names: list[str]) -> Iterator[tuple[str, str]]:
-        """What goes on in a folder because its name is too long for one."""
-        inner = folder + "/".join(names)
-        try:
-            entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in os.scandir(inner))
-        except OSError:
-            return
-        for name, is_folder in entries:
-            chain = [*names, name]
-            if name.startswith(PRIVATE):
-                self._sweep(f"{inner}/{name}", is_folder)
-            elif is_folder and name.endswith("%~"):
-                yield from self._long(folder, chain)
-            else:
-                segment = segment_of(chain, bool(self._fold))
-                if segment is not None:
-                    end = "/" if is_folder else ""
-                    yield segment + end, "/".join(chain) + end
-
-    def _sweep(self, path: str, is_folder: bool) -> None:
-        """Remove the temporary file of a writer that was killed: one that is old, and that nobody holds."""
-        if is_folder or ".new-" not in path:
-            return
-        try:
-            if time.time() - os.lstat(path).st_mtime < _STALE:
-                return
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(path)
-            _log.info("swept %r, left by a writer that was killed", path)
-        except OSError as error:
-            _log.debug("%r is not swept: %s", path, error)
-        finally:
-            os.close(fd)
-
-
-class _Listed(NamedTuple):
-    """What a folder holds, as segments of keys."""
-
-    files: list[str]
-    """Sorted."""
-    folders: list[str]
-    """With a `/` each, sorted: so they sort among the files as the keys below them do."""
-    odd: dict[str, str]
-    """The relative paths of those that are not spelled as themselves."""
-
-
-class _Run(NamedTuple):
-    """Files in one folder whose keys follow one another."""
-
-    above: str
-    """What their keys begin with."""
-    folder: str
-    """What their paths begin with."""
-    names: list[str]
-    odd: dict[str, str]
-
-
-class _Draft:
-    """A temporary file beside its target."""
-
-    def __init__(self, store: FilesystemStore, path: str) -> None:
-        self._store = store
-        self._path = path
-        self.size = 0
-        self._pieces = 0
-        self._temporary = f"{path[: path.rfind('/')]}/{_draft_name}{next(_names)}"
-        self._fd = -1
-        self._begun = False
-
-    def begin(self) -> None:
-        """Make it. Whatever comes of that, it is to be dropped or published."""
-        self._begun = True
-        self._fd = self._create()
-
-    def _create(self) -> int:
-        for _ in range(64):
-            fd = open_file(self._temporary, NEW)
-            if fd >= 0:
-                return fd
-            if -fd == errno.ELOOP and self._store._reroot(-fd):  # pyright: ignore[reportPrivateUsage]
-                raise StoreUnavailableError("the store's folder was moved; try again")
-            if -fd not in _GONE:
-                raise _failed(OSError(-fd, os.strerror(-fd)), "write")
-            try:
-                self._store._make_folder(self._path.rpartition("/")[0])  # pyright: ignore[reportPrivateUsage]
-            except OSError as error:
-                if isinstance(error, StoreError):
-                    raise
-                raise _failed(error, "write") from error
-        raise StoreUnavailableError("its folder is deleted as often as it is made")
-
-    def add(self, piece: Piece) -> None:
-        self._pieces += 1
-        if self._pieces == 2:
-            # A stream may last: the lock tells sweepers that its writer lives.
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-        written = os.write(self._fd, piece)
-        self.size += written
-        while written < len(piece):
-            # The system takes at most 2 GiB at once, and a full disk takes a part.
-            piece = memoryview(piece)[written:]
-            written = os.write(self._fd, piece)
-            self.size += written
-
-    def clone(self, source: int, size: int) -> None:
-        """Take over another file's bytes, inside the file system where it can."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        while self.size < size:
-            try:
-                copied = os.copy_file_range(source, self._fd, size - self.size, self.size)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise
-                copied = 0
-            if not copied:
-                while piece := os.pread(source, CHUNK, self.size):
-                    self.add(piece)
-                return
-            self.size += copied
-
-    def publish(self, key: str, expect: Expect) -> Info:
-        store, fd, temporary, path = self._store, self._fd, self._temporary, self._path
-        # Two changes within one tick of the kernel's clock would else carry the same time, and so one ETag.
-        stamp = (time.time_ns() & ~1023) | (next(_ticks) & 1023)
-        os.utime(fd, ns=(stamp, stamp))
-        if store._durable:  # pyright: ignore[reportPrivateUsage]
-            os.fsync(fd)
-        latch = store._latch()  # pyright: ignore[reportPrivateUsage]
-        done = False
-        if expect is ANY or expect is ABSENT:
-            _share(latch)
-            try:
-                if expect is ANY:
-                    store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
-                    done = True
-                else:
-                    # Alone it is atomic; what is in its way is looked at while no other writer is there.
-                    done = move_new(temporary, path) == 0
-            finally:
-                fcntl.flock(latch, fcntl.LOCK_UN)
-        if not done:
-            _lock(latch)
-            try:
-                if expect is ABSENT:
-                    _create(store, temporary, path)
-                else:
-                    _compare(store._stat(path), expect)  # pyright: ignore[reportPrivateUsage]
-                    store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
-            finally:
-                fcntl.flock(latch, fcntl.LOCK_UN)
-        self._fd = -1
-        self._begun = False
-        os.close(fd)
-        if store._durable:  # pyright: ignore[reportPrivateUsage]
-            _sync_folder(path.rpartition("/")[0])
-        return Info(key, self.size, stamp << 48 | self.size, stamp / 1e9)
-
-    def drop(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if self._begun:
-            self._begun = False
-            _remove(self._temporary)
-
-
-def _remove(temporary: str, folder: int | None = None) -> None:
-    """Take a temporary file away, if it is there."""
-    try:
-        os.unlink(temporary, dir_fd=folder)
-    except FileNotFoundError:
-        pass  # it was not made, or has its new name already
-    except OSError as error:
-        _log.debug("%r is left to be swept: %s", temporary, error)
-
 
 class _Writer(BlobWriter):
     """A file whose bytes go to a draft."""
 
-    def __init__(self, store: FilesystemStore, key: str, expect: Expect) -> None:
-        self._done = True
-        self._draft = _Draft(store, store._target(key))  # pyright: ignore[reportPrivateUsage]
+    _done = True  # until the draft is there
+
+    def __init__(self, root: Root, path: str, key: str, expect: Expect) -> None:
+        self._held: list[Piece] = []
+        self._length = 0
+        self._key = key
+        self._expect: Expect = expect
+        self._draft = Draft(root, path)
         try:
             self._draft.begin()
+            self._done = False
         except BaseException:
             self._draft.drop()
             raise
-        self._done = False
-        self._key = key
-        self._expect: Expect = expect
-        self._held: list[Piece] = []
-        self._length = 0
 
     def write(self, buffer: Any, /) -> int:
         if self.closed:
@@ -950,25 +659,25 @@ class _Writer(BlobWriter):
 
     def flush(self) -> None:
         """Hand what was gathered to the temporary file."""
-        if self._held:
+        if self._held and not self.closed:
             piece = self._held[0] if len(self._held) == 1 else b"".join(self._held)
             self._held, self._length = [], 0
             try:
                 self._draft.add(piece)
-            except OSError as error:
-                raise _failed(error, "write", self._key) from error
+            except BaseException as error:
+                self._broken = True
+                if isinstance(error, OSError) and not isinstance(error, StoreError):
+                    raise translate(error, "write", self._key) from error
+                raise
 
     def _publish(self) -> None:
         try:
             self.flush()
-            self._draft.publish(self._key, self._expect)
-        except BaseException as error:
-            self._draft.drop()
+            self._draft.publish(self._key, self._expect, _compare)
+        except OSError as error:
             if isinstance(error, StoreError):
-                error.key = self._key
-            elif isinstance(error, OSError):
-                raise _failed(error, "write", self._key) from error
-            raise
+                raise
+            raise translate(error, "write", self._key) from error
 
     def _drop(self) -> None:
         self._held = []
@@ -978,18 +687,19 @@ class _Writer(BlobWriter):
 class _Pieces(Iterator[bytes]):
     """What is left of an open file, in chunks; it closes the file at the end, or when it is dropped."""
 
-    def __init__(self, fd: int, start: int, stop: int) -> None:
-        self._fd = fd
+    def __init__(self, fds: list[int], start: int, stop: int) -> None:
+        self._fds = fds
         self._position = start
         self._stop = stop
 
     def __next__(self) -> bytes:
-        if self._fd < 0:
+        if not self._fds:
             raise StopIteration
         try:
-            piece = os.pread(self._fd, min(CHUNK, self._stop - self._position), self._position)
+            size = min(CHUNK, self._stop - self._position)
+            piece = os.pread(self._fds[0], size, self._position)
         except OSError as error:
-            raise _failed(error, "read") from error
+            raise translate(error, "read") from error
         self._position += len(piece)
         if not piece or self._position >= self._stop:
             self.close()
@@ -999,84 +709,27 @@ class _Pieces(Iterator[bytes]):
 
     def close(self) -> None:
         """Close the file."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        close_all(self._fds)
 
     def __del__(self) -> None:
         self.close()
 
 
-def _starting(names: list[str], rest: str) -> list[str]:
-    return names[bisect_left(names, rest) : bisect_right(names, past(rest))]
-
-
-def _share(fd: int) -> None:
-    """Keep those away who compare and swap."""
+def _absolute(path: object) -> str:
+    """The absolute path of a folder."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
-    except OSError as error:
-        # Where nobody can lock, nobody can compare and swap either.
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL):
-            raise
-
-
-def _lock(fd: int) -> None:
-    """Keep all other writers away."""
+        given = os.fspath(cast("str", path))
+    except TypeError:
+        raise InvalidArgumentError(f"a path is a str or a Path, not {type(path).__name__}") from None
+    if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgumentError(f"expected the path of a folder, got {given!r}")
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError as error:
-        raise UnsupportedOperation(
-            f"this file system can't lock a folder ({error.strerror}), so no compare-and-swap"
-        ) from error
-
-
-def _create(store: FilesystemStore, temporary: str, path: str) -> None:
-    """Publish where nothing is: a link fails if another program was faster."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        found = store._stat(path)  # pyright: ignore[reportPrivateUsage]
-        if found is not None:
-            raise BlobExistsError(actual=_etag(found)) from None
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise BlobExistsError("a file or a link is already there") from None
-        store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
-        return
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # Without links, the lock still keeps every writer of holdall away.
-        found = store._stat(path)  # pyright: ignore[reportPrivateUsage]
-        if found is not None:
-            raise BlobExistsError(actual=_etag(found)) from None
-        store._rename(temporary, path)  # pyright: ignore[reportPrivateUsage]
-        return
-    os.unlink(temporary)
-
-
-def _compare(found: os.stat_result | None, expect: Expect) -> None:
-    actual = None if found is None else _etag(found)
-    if actual != expect:
-        raise ConcurrencyError(expected=str(expect), actual=actual)
-
-
-def _remove_empty(folder: str) -> None:
-    """Remove a folder that holds nothing but such folders."""
-    for name in os.listdir(folder):
-        _remove_empty(f"{folder}/{name}")
-    os.rmdir(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    try:
-        fd = os.open(folder or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # somebody took the last blob away, and the folder with it
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        os.fsencode(given)
+        return os.path.abspath(os.path.expanduser(given))
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"{given!r} holds characters that no path can have") from None
+    except FileNotFoundError as error:
+        raise StoreUnavailableError("the working folder was deleted; give an absolute path") from error
 
 
 def _blind(base: str) -> bool | None:
@@ -1106,35 +759,3 @@ def _whole(fd: int, size: int) -> bytes:
         buffer.write(data)
         data = os.pread(fd, 1 << 30, buffer.tell())
     return buffer.getvalue()
-
-
-def _etag(found: os.stat_result) -> str:
-    return f"{found.st_mtime_ns << 48 | found.st_size:x}"
-
-
-def describe(key: str, found: os.stat_result) -> Info:
-    """What stat(2) tells of a blob."""
-    stamp = found.st_mtime_ns
-    return Info(key, found.st_size, stamp << 48 | found.st_size, stamp / 1e9)
-
-
-def _failed(error: OSError, what: str, key: str | None = None) -> StoreError:
-    """The error of the contract for one of the system."""
-    if isinstance(error, StoreError):
-        # Some of ours are errors of the system too.
-        return error
-    code = error.errno or 0
-    text = error.strerror or str(error)
-    if code == errno.EROFS:
-        return ReadOnlyError("the file system is mounted read-only", key=key)
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        return StoreUnavailableError("the disk is full, or a quota is; the old blob stays", key=key)
-    if code in (errno.EACCES, errno.EPERM):
-        return StoreUnavailableError(
-            f"no permission to {what}: look at the owner and mode of the store's folder", key=key
-        )
-    if code == errno.ENAMETOOLONG:
-        return InvalidKeyError("the path of its file is too long for the system", key=key)
-    if code in (errno.ENOTDIR, errno.EISDIR):
-        return KeyConflictError("a file system can't hold both a blob and blobs below it", key=key)
-    return StoreUnavailableError(f"the file system can't {what}: {text}", key=key)

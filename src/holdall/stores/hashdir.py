@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError, StoreUnavailableError
+from holdall.errors import BlobExistsError, InvalidArgumentError, InvalidKeyError, StoreUnavailableError
 from holdall.keys import check_key
-from holdall.store import Info, Store
-from holdall.stores.filesystem import FilesystemStore, describe
+from holdall.store import ABSENT, Info, LeftOut, Store
+from holdall.stores.drafts import Draft, compare, describe, sweep
+from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.listing import open_folder, printable
+from holdall.stores.nofollow import LIST, close_all
+from holdall.stores.oserrors import kind_of, translate
 from holdall.stores.spelling import PRIVATE, read_names, spell_segment
 
 __all__ = ["HashdirStore"]
 
 _MARK = PRIVATE + "hashdir"
+_ELSEWHERE = "file that isn't where its key belongs"
 
 
 class HashdirStore(FilesystemStore):
@@ -79,16 +85,19 @@ class HashdirStore(FilesystemStore):
 
     def _target(self, key: str) -> str:
         path = super()._target(key)
-        if not self._marked:
-            with self._changing():
-                self._make_folder(self._base[:-1])
-                with self._locked():
-                    if not self._check_mark():
-                        temporary = f"{self._base}{_MARK}.new-mark"
-                        with open(temporary, "w") as file:
-                            file.write(f"{self._width} {self._depth}\n")
-                        os.replace(temporary, self._base + _MARK)
-            self._marked = True
+        if not self._marked and not self._check_mark():
+            draft = Draft(self._root, _MARK)
+            try:
+                draft.begin()
+                draft.add(f"{self._width} {self._depth}\n".encode())
+                draft.publish(_MARK, ABSENT, compare)
+            except BlobExistsError:
+                draft.drop()
+                self._check_mark()  # another process was faster
+            except BaseException:
+                draft.drop()
+                raise
+        self._marked = True
         return path
 
     def _path(self, key: str) -> str:
@@ -97,54 +106,88 @@ class HashdirStore(FilesystemStore):
         folders = "/".join([digest[start:stop] for start, stop in self._cuts])
         return f"{self._base}{folders}/{'/'.join(spell_segment(key, bool(self._fold)))}"
 
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        for key in self._keys(prefix, after):
-            found = self._stat(self._path(key))
-            if found is not None:
-                yield describe(key, found)
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        found, left = self._find()
+        keys = [key for key in found if key.startswith(prefix) and key > after]
+        strangers = [path for path in left if path.startswith(prefix) and path > after]
+        for name in sorted([*keys, *strangers]):
+            if name in left:
+                yield LeftOut(name, left[name])
+            if name in found:
+                what = self._stat(self._path(name))
+                if what is not None:
+                    yield describe(name, what)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        folders = [self._base]
-        for _ in range(self._depth):
-            folders = [
-                f"{folder}{name}/"
-                for folder in folders
-                for name, is_folder in self._names(folder)
-                if is_folder and len(name) == self._width
-            ]
-        keys = (key for folder in folders for key in self._keys_in(folder, []))
-        return iter(sorted({key for key in keys if key.startswith(prefix) and key > after}))
+        found, left = self._find()
+        self._warn(Counter(left.values()))
+        return iter(sorted(key for key in found if key.startswith(prefix) and key > after))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return Store._children(self, prefix)
 
-    def _keys_in(self, folder: str, chain: list[str]) -> Iterator[str]:
-        """The keys whose files lie in a folder; a file that lies where its key does not is none of ours."""
+    def _middle(self, prefix: str, after: str) -> str | None:
+        return None
+
+    def _find(self) -> tuple[set[str], dict[str, str]]:
+        """The keys of all blobs, and the kind of everything else by its path."""
+        left: dict[str, str] = {}
+        folders = [""]
+        for _ in range(self._depth):
+            inner: list[str] = []
+            for folder in folders:
+                for name, kind in self._names(folder):
+                    if kind == "folder" and len(name) == self._width:
+                        inner.append(f"{folder}{name}/")
+                    else:
+                        left[printable(folder + name)] = _ELSEWHERE if kind == "file" else kind
+            folders = inner
+        keys = {key for folder in folders for key in self._find_in(folder, [], left)}
+        return keys, left
+
+    def _find_in(self, folder: str, chain: list[str], left: dict[str, str]) -> Iterator[str]:
+        """The keys of the files in one folder; what isn't where its key belongs is left out."""
         inner = folder + "".join([name + "/" for name in chain])
-        for name, is_folder in self._names(inner):
-            if name.startswith(PRIVATE):
-                self._sweep(inner + name, is_folder)
-            elif is_folder:
-                if name.endswith("%~"):
-                    yield from self._keys_in(folder, [*chain, name])
+        for name, kind in self._names(inner):
+            if kind == "folder" and name.endswith("%~"):
+                yield from self._find_in(folder, [*chain, name], left)
+            elif kind != "file":
+                left[printable(inner + name)] = kind
             else:
                 key = read_names([*chain, name])
                 try:
-                    if self._path(key) == inner + name:
+                    if self._path(key) == self._base + inner + name:
                         yield key
+                        continue
                 except InvalidKeyError:
-                    continue
+                    pass  # which is why it lies where no key belongs
+                left[printable(inner + name)] = _ELSEWHERE
 
-    def _names(self, folder: str) -> list[tuple[str, bool]]:
-        """What lies in a folder, but for links and the like: each name, and whether it is a folder."""
+    def _names(self, folder: str) -> list[tuple[str, str]]:
+        """What lies in a folder: each name, and its kind. What dead writers left is swept."""
+        fds: list[int] = []
+        names: list[tuple[str, str]] = []
         try:
-            with os.scandir(folder) as entries:
-                return [
-                    (entry.name, entry.is_dir(follow_symlinks=False))
-                    for entry in entries
-                    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
-                ]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+            if not open_folder(fds, self._base + folder, LIST):
+                return []
+            with os.scandir(fds[0]) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if entry.is_file(follow_symlinks=False):
+                        if not name.startswith(PRIVATE):
+                            names.append((name, "file"))
+                        elif ".new-" in name:
+                            sweep(name, fds[0])
+                    elif entry.is_dir(follow_symlinks=False):
+                        names.append((name, "folder"))
+                    else:
+                        try:
+                            kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+                        except FileNotFoundError:
+                            continue  # deleted since its folder was read
+                        names.append((name, kind))
         except OSError as error:
-            raise StoreUnavailableError(f"{folder!r} can't be listed: {error.strerror}") from error
+            raise translate(error, f"list {self._base + folder!r}") from error
+        finally:
+            close_all(fds)
+        return names

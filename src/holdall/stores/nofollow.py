@@ -1,8 +1,11 @@
-"""Calls of the system that Python has not.
+"""Calls of the system that Python lacks.
 
 Files are opened without following any symbolic link on the way: Linux does it in one call, openat2(2) with
-RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is looked at first. A file is moved to where nothing is
-by renameat2(2) with RENAME_NOREPLACE, or by a second link.
+RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is opened in the one before. A file is moved to where
+nothing is by renameat2(2) with RENAME_NOREPLACE, or by a second link.
+
+A descriptor that the system returns is put into a list by the interpreter's own C code, with no step of
+Python between: an interrupt can't lose it, and whoever made the list closes what is in it.
 """
 
 from __future__ import annotations
@@ -13,18 +16,52 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 
-__all__ = ["NEW", "READ", "has_link", "link_and_unlink", "move_new", "open_by_steps", "open_file"]
+__all__ = [
+    "FOLDER",
+    "LIST",
+    "LIST_NEAR",
+    "NEAR",
+    "NEW",
+    "READ",
+    "close_all",
+    "has_link",
+    "link_and_unlink",
+    "move_new",
+    "open_below",
+    "open_below_by_steps",
+    "open_by_steps",
+    "open_file",
+    "open_into",
+    "open_into_by_steps",
+]
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """To read a file; it doesn't wait for the writer of a pipe."""
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 """To write a file that is not there."""
+LIST = READ | os.O_DIRECTORY
+"""To list a folder."""
+FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+"""To reach what lies in a folder, which needn't be readable."""
+NEAR = FOLDER | os.O_NONBLOCK
+"""The same, but through no mount point."""
+LIST_NEAR = LIST | os.O_NOCTTY
+"""To list a folder that is reached through no mount point."""
 
+_PLAIN = {NEAR: FOLDER, LIST_NEAR: LIST}
 _OPENAT2 = 437  # the same on every architecture
-_AT_FDCWD = -100
+_HERE = -100  # AT_FDCWD
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
 _RENAME_NOREPLACE = 0x01
+
+
+def close_all(fds: list[int]) -> None:
+    """Close descriptors and forget them. No interrupt comes between the two, so that none is closed twice."""
+    any(map(os.close, map(fds.pop, [-1] * len(fds))))
 
 
 def has_link(path: str, start: int) -> bool:
@@ -42,15 +79,38 @@ def has_link(path: str, start: int) -> bool:
         start = end + 1
 
 
-def open_by_steps(path: str, flags: int) -> int:
-    """Open a file whose path holds no symbolic link: its descriptor, or a negative errno."""
-    folder = path.rpartition("/")[0]
+def open_below_by_steps(fds: list[int], folder: int, path: str, flags: int) -> int:
+    """Open what lies below an open folder, and on no way through a link, into a list: 0, or a negative
+    errno."""
+    steps: list[int] = []
+    above = folder
+    *names, last = path.split("/")
     try:
-        if folder and has_link(folder, 1):
-            return -errno.ELOOP
-        return os.open(path, flags, 0o666)
+        for name in names:
+            steps.extend(map(partial(os.open, name, dir_fd=above), (FOLDER,)))
+            above = steps[-1]
+        fds.extend(map(partial(os.open, last, dir_fd=above), (_PLAIN.get(flags, flags),)))
+        if flags in _PLAIN and os.fstat(fds[-1]).st_dev != os.fstat(folder).st_dev:
+            close_all(fds)
+            return -errno.EXDEV
+        return 0
     except OSError as error:
         return -(error.errno or errno.EIO)
+    finally:
+        close_all(steps)
+
+
+def open_by_steps(path: str, flags: int) -> int:
+    """Open a file whose absolute path holds no symbolic link: its descriptor, or a negative errno."""
+    fds: list[int] = []
+    root = os.open("/", FOLDER)
+    try:
+        failed = open_below_by_steps(fds, root, path[1:] or ".", flags)
+    finally:
+        os.close(root)
+    if failed == -errno.ENOTDIR and has_link(path, 1):
+        return -errno.ELOOP
+    return failed or fds[0]
 
 
 class _How(ctypes.Structure):
@@ -59,50 +119,96 @@ class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def _native() -> Callable[[str, int], int] | None:
-    """`open_by_steps` in one system call, where the system has it."""
+def open_into_by_steps(fds: list[int], path: str, flags: int) -> int:
+    """`open_by_steps` into a list: 0, or a negative errno."""
+    fd = open_by_steps(path, flags)
+    if fd >= 0:
+        fds.append(fd)
+    return min(fd, 0)
+
+
+_Open = Callable[[str, int], int]
+_OpenInto = Callable[[list[int], str, int], int]
+_OpenBelow = Callable[[list[int], int, str, int], int]
+
+
+def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
+    """The three ways to open in one system call, where the system has it."""
     if sys.platform != "linux" or sys.getfilesystemencoding() != "utf-8":
         return None
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
     call.restype = ctypes.c_long
     # Made once, since ctypes takes its time to make what a call is given.
-    number, here = ctypes.c_long(_OPENAT2), ctypes.c_int(_AT_FDCWD)
+    number, here = ctypes.c_long(_OPENAT2), ctypes.c_int(_HERE)
     size = ctypes.c_size_t(ctypes.sizeof(_How))
-    hows = {
-        READ: _How(READ, 0, _RESOLVE_NO_SYMLINKS),
-        NEW: _How(NEW, 0o666, _RESOLVE_NO_SYMLINKS),
-    }
+    hows = {flags: _How(flags, 0, _RESOLVE_NO_SYMLINKS) for flags in (READ, LIST, FOLDER)}
+    hows[NEW] = _How(NEW, 0o666, _RESOLVE_NO_SYMLINKS)
     addresses = {flags: ctypes.c_void_p(ctypes.addressof(how)) for flags, how in hows.items()}
+    inside = _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH
+    hows_below = {
+        READ: _How(READ, 0, inside),
+        LIST: _How(LIST, 0, inside),
+        FOLDER: _How(FOLDER, 0, inside),
+    }
+    for near, flags in _PLAIN.items():
+        hows_below[near] = _How(flags, 0, inside | _RESOLVE_NO_XDEV)
+    addresses_below = {flags: ctypes.c_void_p(ctypes.addressof(how)) for flags, how in hows_below.items()}
     get_errno = ctypes.get_errno
 
     def open_at_once(path: str, flags: int, _alive: object = hows) -> int:
         fd = call(number, here, path.encode("utf-8", "surrogateescape"), addresses[flags], size)
         return fd if fd >= 0 else -get_errno()
 
+    def open_into_at_once(fds: list[int], path: str, flags: int) -> int:
+        before = len(fds)
+        name = path.encode("utf-8", "surrogateescape")
+        fds.extend(filter((-1).__lt__, map(call, (number,), (here,), (name,), (addresses[flags],), (size,))))
+        return 0 if len(fds) > before else -get_errno()
+
+    def open_below_at_once(
+        fds: list[int], folder: int, path: str, flags: int, _alive: object = hows_below
+    ) -> int:
+        before = len(fds)
+        name = path.encode("utf-8", "surrogateescape")
+        opened = map(call, (number,), (folder,), (name,), (addresses_below[flags],), (size,))
+        fds.extend(filter((-1).__lt__, opened))
+        return 0 if len(fds) > before else -get_errno()
+
     # A kernel before 5.6, or a sandbox, refuses the call itself.
     fd = open_at_once("/", READ)
     if fd < 0:
         return None
     os.close(fd)
-    return open_at_once
+    return open_at_once, open_into_at_once, open_below_at_once
 
 
-open_file: Callable[[str, int], int] = _native() or open_by_steps
+_calls = _native() or (open_by_steps, open_into_by_steps, open_below_by_steps)
+
+open_file: _Open = _calls[0]
 """Open a file whose absolute path holds no symbolic link: its descriptor, or a negative errno."""
 
+open_into: _OpenInto = _calls[1]
+"""The same into a list: 0, or a negative errno."""
 
-def link_and_unlink(old: str, new: str) -> int:
+open_below: _OpenBelow = _calls[2]
+"""Open what lies below an open folder, and on no way through a link, into a list: 0, or a negative errno."""
+
+
+def link_and_unlink(old: str, new: str, old_folder: int = _HERE, new_folder: int = _HERE) -> int:
     """Move a file to where nothing is, by a second link: 0, or a negative errno, and all is as it was."""
     try:
-        os.link(old, new)
+        os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
     except OSError as error:
         return -(error.errno or errno.EIO)
-    os.unlink(old)
+    os.unlink(old, dir_fd=old_folder)
     return 0
 
 
-def _native_move() -> Callable[[str, str], int] | None:
+_Move = Callable[[str, str, int, int], int]
+
+
+def _native_move() -> _Move | None:
     """`link_and_unlink` in one system call, where the system has it."""
     if sys.platform != "linux" or sys.getfilesystemencoding() != "utf-8":
         return None
@@ -113,16 +219,19 @@ def _native_move() -> Callable[[str, str], int] | None:
     call.restype = ctypes.c_int
     get_errno = ctypes.get_errno
 
-    def move_at_once(old: str, new: str) -> int:
+    def move_at_once(old: str, new: str, old_folder: int = _HERE, new_folder: int = _HERE) -> int:
         names = old.encode("utf-8", "surrogateescape"), new.encode("utf-8", "surrogateescape")
-        if not call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
+        if not call(old_folder, names[0], new_folder, names[1], _RENAME_NOREPLACE):
             return 0
         error = get_errno()
         # Some file systems and sandboxes know renames that replace only.
-        return link_and_unlink(old, new) if error in (errno.EINVAL, errno.ENOSYS, errno.EPERM) else -error
+        if error in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+            return link_and_unlink(old, new, old_folder, new_folder)
+        return -error
 
     return move_at_once
 
 
-move_new: Callable[[str, str], int] = _native_move() or link_and_unlink
-"""Move a file to where nothing is, atomically: 0, or a negative errno, which leaves all as it was."""
+move_new: _Move = _native_move() or link_and_unlink
+"""Move a file to where nothing is, atomically: 0, or a negative errno, which leaves all as it was. The paths
+are taken from two open folders."""

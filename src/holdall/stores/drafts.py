@@ -1,0 +1,329 @@
+"""A temporary file beside its target, which becomes the blob when it is whole.
+
+Its writer locks it as long as it is open. Whoever finds one that nobody locks may remove it, since its writer
+is dead, or has not begun: a writer looks, once it has the lock, whether its file is still there.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+from collections.abc import Callable
+from functools import partial
+
+from holdall.errors import BlobExistsError, ConcurrencyError, StoreUnavailableError
+from holdall.ranges import CHUNK
+from holdall.store import ABSENT, ANY, Expect, Info, Piece
+from holdall.stores.locks import CANNOT, draft_name, generation, take
+from holdall.stores.nofollow import NEW, close_all, move_new
+from holdall.stores.oserrors import conflict
+from holdall.stores.places import TRIES, Place, sync_folder
+from holdall.stores.root import Root
+from holdall.stores.times import floor_of
+
+__all__ = ["Draft", "compare", "describe", "etag_of", "keep_mode", "remove", "sweep"]
+
+Check = Callable[[os.stat_result | None, Expect], None]
+
+_log = logging.getLogger("holdall")
+
+
+def etag_of(found: os.stat_result) -> str:
+    """The ETag of a file: the time of its last change, and its size."""
+    return f"{found.st_mtime_ns << 48 | found.st_size:x}"
+
+
+def describe(key: str, found: os.stat_result) -> Info:
+    """What stat(2) says of a blob."""
+    stamp = found.st_mtime_ns
+    return Info(key, found.st_size, stamp << 48 | found.st_size, stamp / 1e9)
+
+
+def compare(found: os.stat_result | None, expect: Expect) -> None:
+    """Check what is there against what the caller expects.
+
+    Raises:
+        BlobExistsError: `expect` is `ABSENT`, and a blob is there.
+        ConcurrencyError: `expect` is another ETag.
+    """
+    actual = None if found is None else etag_of(found)
+    if expect is ABSENT:
+        if actual is not None:
+            raise BlobExistsError(actual=actual)
+    elif expect is not ANY and actual != expect:
+        raise ConcurrencyError(expected=str(expect), actual=actual)
+
+
+def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> int:
+    """Give a new file the permission bits of the one that it replaces, and its owner where it can.
+
+    Args:
+        fd: The new file.
+        now: Its bits.
+        found: The old file.
+        most: The bits that it may have at most.
+    """
+    mode = stat.S_IMODE(found.st_mode) & 0o777 & most
+    ours = os.fstat(fd)
+    if (ours.st_uid, ours.st_gid) != (found.st_uid, found.st_gid):
+        try:
+            os.fchown(fd, found.st_uid, found.st_gid)
+        except OSError:
+            try:
+                os.fchown(fd, -1, found.st_gid)
+            except OSError:
+                # Another group may do no more than everybody could.
+                mode = mode & 0o707 | (mode & 0o007) << 3 & mode
+    return set_mode(fd, now, mode)
+
+
+def set_mode(fd: int, now: int, mode: int) -> int:
+    """Change a file's permission bits, where the file system has any."""
+    if mode != now:
+        try:
+            os.fchmod(fd, mode)
+        except PermissionError as error:
+            _log.debug("this file system keeps no modes: %s", error)
+    return mode
+
+
+class Draft:
+    """A temporary file beside its target.
+
+    Args:
+        root: The store's folder.
+        path: The target's path below the store's folder.
+    """
+
+    def __init__(self, root: Root, path: str) -> None:
+        self.size = 0
+        self._root = root
+        self._path = path
+        self._fds: list[int] = []
+        """The file itself, while it is open."""
+        self._held: list[int] = []
+        """The folders that it was made and put in."""
+        self._place: Place | None = None
+        self._name = ""
+        self._mode = 0o600
+        self._new_mode = 0o600
+        self._most = 0o777
+        self._generation = generation()
+
+    @property
+    def _fd(self) -> int:
+        if not self._fds or self._generation != generation():
+            raise StoreUnavailableError("the file was begun in another process, or dropped; write it again")
+        return self._fds[0]
+
+    def begin(self) -> None:
+        """Make it. Whatever comes of that, it is to be dropped or published."""
+        for _ in range(TRIES):
+            root = self._root.open_root(make=True)
+            self._place = place = Place.make(
+                self._held, root, self._path, durable=self._root.durable, own=True
+            )
+            found = place.check_free()
+            self._name = draft_name()
+            # What replaces a private file is private from the first. A new file shows what the umask leaves.
+            mode = 0o666 if found is None else 0o600
+            try:
+                self._fds.extend(map(partial(os.open, self._name, NEW, dir_fd=place.folder), (mode,)))
+            except FileNotFoundError:
+                continue  # its folder was tidied away
+            fd = self._fds[0]
+            if found is None:
+                self._new_mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                set_mode(fd, self._new_mode, 0o600)
+            else:
+                self._new_mode = stat.S_IMODE(found.st_mode) & 0o777
+            try:
+                take(fd, fcntl.LOCK_EX, self._path)
+            except OSError as error:
+                if error.errno not in CANNOT:
+                    raise
+            if os.fstat(fd).st_nlink:
+                return
+            close_all(self._fds)  # it was swept before it was locked
+        raise StoreUnavailableError("its folder is deleted as often as it is made; try again")
+
+    def add(self, piece: Piece) -> None:
+        """Write a piece to its end."""
+        written = os.write(self._fd, piece)
+        self.size += written
+        while written < len(piece):
+            # The system takes at most 2 GiB at once, and a full disk takes a part.
+            piece = memoryview(piece)[written:]
+            written = os.write(self._fd, piece)
+            self.size += written
+
+    def clone(self, source: int, found: os.stat_result) -> None:
+        """Take over another file's bytes, inside the file system where it can, and let no more people read
+        them than could."""
+        mode = found.st_mode & 0o777
+        self._most = mode | 0o711
+        self._new_mode |= mode & 0o111 & self._new_mode >> 2
+        while self.size < found.st_size:
+            try:
+                copied = os.copy_file_range(source, self._fd, found.st_size - self.size, self.size)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+                copied = 0
+            if not copied:
+                while piece := os.pread(source, CHUNK, self.size):
+                    self.add(piece)
+                return
+            self.size += copied
+
+    def publish(self, key: str, expect: Expect, check: Check) -> Info:
+        """Put it where its blob belongs, if what is there is what `expect` says by `check`."""
+        fd, root, place = self._fd, self._root, self._place
+        assert place is not None
+        self._fit(place.blob())
+        stamp = root.note_times(fd)
+        if root.durable:
+            os.fsync(fd)
+        alone = root.coarse or not (expect is ANY or expect is ABSENT)
+        done = None
+        try:
+            if not alone:
+                done = root.locked(fcntl.LOCK_SH, partial(self._put_in_place, expect, check, stamp, False))
+            while done is None:
+                done = root.locked(fcntl.LOCK_EX, partial(self._put_in_place, expect, check, stamp, True))
+        except FileNotFoundError as error:
+            raise StoreUnavailableError(
+                "the store's folder was deleted or moved while the blob was written; nothing was stored: "
+                "try again"
+            ) from error
+        stamp, target = done
+        self._name = ""
+        try:
+            close_all(self._fds)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the blob is stored, but its file can't be closed ({error.strerror}): read it back"
+            ) from error
+        if root.durable:
+            sync_folder(target.folder, "the blob is stored")
+        close_all(self._held)
+        return Info(key, self.size, stamp << 48 | self.size, stamp / 1e9)
+
+    def _fit(self, found: os.stat_result | None) -> None:
+        """Take over the permission bits of what it replaces."""
+        if found is None:
+            self._mode = set_mode(self._fd, self._mode, self._new_mode & self._most)
+        else:
+            self._mode = keep_mode(self._fd, self._mode, found, self._most)
+
+    def _put_in_place(
+        self, expect: Expect, check: Check, stamp: int, alone: bool, root: int
+    ) -> tuple[int, Place] | None:
+        """The step that publishes; None if other writers must be kept away for it."""
+        source = self._place
+        assert source is not None
+        # Opened once more: if its folder was moved meanwhile, the blob goes where its key says.
+        target = Place.make(self._held, root, self._path, durable=self._root.durable)
+        found = target.look()
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            if not alone:
+                return None
+            target.make_room()
+            found = None
+        if alone and expect is not ANY:
+            check(found, expect)
+        self._fit(found)
+        if self._root.coarse:
+            stamp = self._stamp_past(root, stamp, found)
+        if expect is ABSENT:
+            failed = move_new(self._name, target.name, source.folder, target.folder)
+            if failed == -errno.EEXIST:
+                if not alone:
+                    return None
+                raise BlobExistsError
+            if failed == -errno.ENOENT:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if failed and not alone:
+                return None
+            if not failed:
+                return stamp, target
+            # Neither way is there; the lock still keeps away every writer of holdall.
+        try:
+            os.replace(self._name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
+        except FileNotFoundError:
+            if _is_there(self._name, source.folder):
+                return None  # it is the target's folder that was tidied away
+            raise
+        except OSError as error:
+            now = target.look()
+            if now is None or stat.S_ISREG(now.st_mode):
+                raise
+            raise conflict(self._path, now.st_mode) from error
+        return stamp, target
+
+    def _stamp_past(self, root: int, stamp: int, found: os.stat_result | None) -> int:
+        """Set a time past that of what is replaced, or of all that was deleted, on a file system whose times
+        don't tell two changes apart."""
+        past = floor_of(root) if found is None else found.st_mtime_ns
+        step = 1_000_000_000
+        while stamp <= past:
+            stamp = self._root.note_times(self._fd, past + step)
+            step *= 2
+        if self._root.durable:
+            os.fsync(self._fd)
+        return stamp
+
+    def drop(self) -> None:
+        """Take it away, unless it was published."""
+        if self._generation != generation():
+            close_all(self._fds + self._held)  # it is the parent's
+            self._fds, self._held = [], []
+            return
+        name, place = self._name, self._place
+        if name and place is not None:
+            remove(name, place.folder)
+        self._name = ""
+        close_all(self._fds)
+        close_all(self._held)
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove(name: str, folder: int) -> None:
+    """Take a temporary file away, if it is there."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass  # it was not made, or has its new name already
+    except OSError as error:
+        _log.debug("%r is left to be swept: %s", name, error)
+
+
+def sweep(name: str, folder: int) -> None:
+    """Remove the temporary file of a writer that is dead: one that nobody locks.
+
+    A short put doesn't lock its file. If that is swept, the put fails to rename it, and begins anew.
+    """
+    fds: list[int] = []
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fds.extend(map(partial(os.open, name, dir_fd=folder), (flags,)))
+        fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=folder)
+        _log.info("swept %r, which a writer left that was killed", name)
+        close_all(fds)
+    except OSError as error:
+        _log.debug("%r is not swept: %s", name, error)
+        close_all(fds)
+    except BaseException:
+        close_all(fds)
+        raise

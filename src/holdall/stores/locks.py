@@ -1,0 +1,175 @@
+"""Locks by flock(2), which no interrupt leaves behind.
+
+A lock belongs to an open file, so that each thread opens the folder for itself, and a forked child anew. What
+is locked is unlocked in the same `try` that locks it, and once more if anything is raised in there: an
+interrupt may come between any two steps of Python, and a second release does no harm. A `finally` or an
+`__exit__` alone would not do, since the interrupt may come as it begins.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import TypeVar
+from weakref import WeakSet
+
+from holdall.errors import StoreUnavailableError, UnsupportedOperation
+from holdall.stores.nofollow import NEW, close_all
+from holdall.stores.spelling import PRIVATE
+
+__all__ = ["CANNOT", "WAIT", "FolderLock", "FolderMoved", "draft_name", "generation", "release", "take"]
+
+T = TypeVar("T")
+
+WAIT = 60.0
+"""For how many seconds a writer waits for a lock."""
+
+CANNOT = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
+"""What flock fails with where a file system has no locks."""
+
+_generation = 0
+_drafts = f"{PRIVATE}{os.urandom(6).hex()}.new-"
+_numbers = count()
+
+
+def generation() -> int:
+    """The number of forks behind this process: a lock of another generation is the parent's."""
+    return _generation
+
+
+def draft_name() -> str:
+    """A name for a temporary file that no other process, thread or call has."""
+    return f"{_drafts}{next(_numbers)}"
+
+
+def take(fd: int, how: int, where: str) -> None:
+    """Lock an open file, and wait at most `WAIT` seconds for whoever holds it.
+
+    Raises:
+        StoreUnavailableError: Another program held it all the while.
+    """
+    deadline, pause = 0.0, 1e-4
+    while True:
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            now = time.monotonic()
+            if not deadline:
+                deadline = now + WAIT
+            elif now > deadline:
+                raise StoreUnavailableError(
+                    f"another program has held the lock of {where!r} for {WAIT:.0f} seconds; nothing was "
+                    "changed: find it with lslocks(8), end it, then try again"
+                ) from None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
+
+
+class FolderMoved(Exception):
+    """The path is another folder by now, whose lock is another."""
+
+
+class FolderLock:
+    """A thread's own descriptor of a store's folder, for flock.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        OSError: It can't be opened.
+    """
+
+    __slots__ = ("__weakref__", "_fds", "create", "draft", "fd", "place")
+
+    def __init__(self, path: str) -> None:
+        self.fd = -1
+        self._fds: list[int] = []
+        _all.add(self)
+        self._fds.extend(map(os.open, (path,), (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,)))
+        self.fd = self._fds[0]
+        found = os.fstat(self.fd)
+        self.place = found.st_dev, found.st_ino
+        self.draft = draft_name()
+        """The name of this thread's temporary file, for as long as a short put takes."""
+        self.create = partial(os.open, self.draft, NEW, dir_fd=self.fd)
+        """Make that file in the folder itself, with a mode, and open it."""
+
+    def moved(self, path: str) -> bool:
+        """Whether the path is another folder by now, or none."""
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        return (found.st_dev, found.st_ino) != self.place
+
+    def run(self, how: int, path: str, act: Callable[[int], T]) -> T:
+        """Call a function with the folder's descriptor while the folder is locked.
+
+        Args:
+            how: `LOCK_SH` keeps those away who compare and swap, `LOCK_EX` all writers.
+            path: Where the folder is.
+            act: What to do meanwhile.
+
+        Raises:
+            FolderMoved: Another folder is there by now; nothing was done.
+            StoreUnavailableError: Another program held the lock for too long; nothing was done.
+            UnsupportedOperation: The file system has no locks, and `how` is `LOCK_EX`.
+        """
+        try:
+            try:
+                take(self.fd, how, path)
+            except OSError as error:
+                if error.errno not in CANNOT:
+                    raise
+                # Where nobody can lock, nobody can compare and swap either.
+                if how == fcntl.LOCK_EX:
+                    raise UnsupportedOperation(
+                        f"this file system can't lock a folder ({error.strerror}), so it has no "
+                        "compare-and-swap"
+                    ) from error
+            if self.moved(path):
+                raise FolderMoved
+            result = act(self.fd)
+            release(self.fd)
+            return result
+        except BaseException:
+            release(self.fd)
+            raise
+
+    def close(self) -> None:
+        """Close the descriptor; it may be called twice."""
+        self.fd = -1
+        close_all(self._fds)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def release(fd: int) -> None:
+    """Unlock an open file, whether it is locked or not."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno not in CANNOT:
+            raise
+
+
+_all: WeakSet[FolderLock] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Parent and child would share an open file, and so its lock: the child opens its own."""
+    global _generation, _drafts
+    _generation += 1
+    _drafts = f"{PRIVATE}{os.urandom(6).hex()}.new-"
+    for lock in list(_all):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,83 @@
+"""The errors of the contract for those of the operating system."""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+from holdall.errors import (
+    InvalidKeyError,
+    KeyConflictError,
+    ReadOnlyError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+__all__ = ["GONE", "conflict", "kind_of", "translate"]
+
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What an open fails with where no blob can be: nothing is there, or a file or a link is in the path."""
+
+_KINDS = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFDIR: "folder",
+    stat.S_IFREG: "file",
+}
+
+
+def kind_of(mode: int) -> str:
+    """What a file of this mode is, in words.
+
+    >>> kind_of(0o120777), kind_of(0o010644)
+    ('symbolic link', 'named pipe')
+    """
+    return _KINDS.get(stat.S_IFMT(mode), "special file")
+
+
+def conflict(path: str, mode: int) -> KeyConflictError:
+    """The error for what lies at the path of a blob to write, or in the way to it."""
+    kind = kind_of(mode)
+    if stat.S_ISREG(mode):
+        return KeyConflictError(
+            f"{path!r} is a blob, and a folder can't hold both it and blobs below it; use another key"
+        )
+    if stat.S_ISDIR(mode):
+        return KeyConflictError(
+            f"{path!r} is a folder that isn't empty, and a folder can't hold both a blob and what lies "
+            "below it; use another key"
+        )
+    return KeyConflictError(
+        f"{path!r} is a {kind}, which a store neither follows nor replaces; move it away, or use another key"
+    )
+
+
+def translate(error: OSError, what: str, key: str | None = None) -> StoreError:
+    """The error of the contract for one of the system, which is returned if it is one already."""
+    if isinstance(error, StoreError):
+        return error
+    code = error.errno or 0
+    text = error.strerror or str(error)
+    if code == errno.EROFS:
+        return ReadOnlyError("the file system is mounted read-only", key=key)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return StoreUnavailableError(
+            "the disk or a quota is full; nothing was changed: free some space, then try again", key=key
+        )
+    if code in (errno.EACCES, errno.EPERM):
+        return StoreUnavailableError(
+            f"no permission to {what}: check the owner and the mode of the store's folder and of the file",
+            key=key,
+        )
+    if code in (errno.EMFILE, errno.ENFILE):
+        return StoreUnavailableError(
+            f"can't {what}: too many files are open; close some, or raise the limit (ulimit -n)", key=key
+        )
+    if code == errno.ENAMETOOLONG:
+        return InvalidKeyError("the path of its file is too long for the system", key=key)
+    if code in (errno.ENOTDIR, errno.EISDIR):
+        return KeyConflictError("a file system can't hold both a blob and blobs below it", key=key)
+    return StoreUnavailableError(f"the file system can't {what}: {text}", key=key)

@@ -1,0 +1,204 @@
+"""Where a key lies: its folder, opened without following any link, and a name in there.
+
+What is written, moved or removed is named by an open folder and one name (the `*at` calls of the system), so
+that no other program can lead it elsewhere by putting a link in the place of a folder meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import partial
+
+from holdall.errors import StoreError, StoreUnavailableError
+from holdall.stores.nofollow import FOLDER, LIST_NEAR, close_all, open_below
+from holdall.stores.oserrors import GONE, conflict
+
+__all__ = ["TRIES", "Place", "remove_empty", "sync_folder", "tidy"]
+
+TRIES = 64
+"""How often a folder that others remove is made again."""
+
+
+class Place:
+    """A name in an open folder.
+
+    Args:
+        held: What the folder is added to, if it is opened; the caller closes it. (An object that closed it
+            as it is dropped would swallow an interrupt that comes just then.)
+        root: The store's folder, open.
+        path: A path below it.
+        make: Whether folders on the way are made where there are none.
+        durable: Whether those are synced to the disk.
+        own: Whether the folder stays open when `root` is closed.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        KeyConflictError: A blob or a link is in the way, and `make` is set; else `NotADirectoryError`.
+    """
+
+    __slots__ = ("folder", "name", "path")
+
+    def __init__(
+        self,
+        held: list[int],
+        root: int,
+        path: str,
+        *,
+        make: bool = False,
+        durable: bool = False,
+        own: bool = False,
+    ) -> None:
+        self.path = path
+        above, _, self.name = path.rpartition("/")
+        self.folder = root
+        if above or own:
+            failed = open_below(held, root, above or ".", FOLDER)
+            if failed and make and -failed in GONE:
+                _make_folders(held, root, above, durable)
+            elif failed:
+                code = errno.ENOTDIR if failed == -errno.ELOOP else -failed
+                raise OSError(code, os.strerror(code))
+            self.folder = held[-1]
+
+    @classmethod
+    def make(cls, held: list[int], root: int, path: str, *, durable: bool, own: bool = False) -> Place:
+        """The same, in folders that are made where there are none, however often others remove them.
+
+        Raises:
+            KeyConflictError: A blob or a link is in the way.
+        """
+        for _ in range(TRIES):
+            try:
+                return cls(held, root, path, make=True, durable=durable, own=own)
+            except FileNotFoundError:
+                continue  # tidied away meanwhile
+        raise StoreUnavailableError("its folder is deleted as often as it is made; try again")
+
+    def look(self) -> os.stat_result | None:
+        """What is there, of whatever kind, a link itself; None for nothing."""
+        try:
+            return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def blob(self) -> os.stat_result | None:
+        """What is there, if it is a blob."""
+        found = self.look()
+        return found if found is not None and stat.S_ISREG(found.st_mode) else None
+
+    def check_free(self) -> os.stat_result | None:
+        """The blob that is there; None for nothing, or for empty folders.
+
+        Raises:
+            KeyConflictError: Something else is there.
+        """
+        found = self.look()
+        if found is None or stat.S_ISREG(found.st_mode):
+            return found
+        if not stat.S_ISDIR(found.st_mode) or not _is_empty(self.name, self.folder):
+            raise conflict(self.path, found.st_mode)
+        return None
+
+    def make_room(self) -> None:
+        """Remove the empty folders that are there.
+
+        Raises:
+            KeyConflictError: They aren't empty, or no folders.
+        """
+        found = self.look()
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            self.check_free()
+            try:
+                remove_empty(self.name, self.folder)
+            except OSError as error:
+                raise conflict(self.path, found.st_mode) from error
+
+
+def _make_folders(held: list[int], root: int, path: str, durable: bool) -> None:
+    """Make the folders of a path, and open them."""
+    above, done = root, ""
+    for name in path.split("/"):
+        done = f"{done}/{name}" if done else name
+        try:
+            os.mkdir(name, dir_fd=above)
+            if durable:
+                sync_folder(above)
+        except FileExistsError:
+            pass
+        try:
+            held.extend(map(partial(os.open, name, dir_fd=above), (FOLDER,)))
+        except NotADirectoryError:
+            raise conflict(done, os.lstat(name, dir_fd=above).st_mode) from None
+        above = held[-1]
+
+
+def _is_empty(name: str, above: int) -> bool:
+    """Whether a folder holds nothing but such folders, none of which is a mount point."""
+    try:
+        remove_empty(name, above, only_look=True)
+    except (OSError, RecursionError):
+        return False
+    return True
+
+
+def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:
+    """Remove a folder that holds nothing but such folders.
+
+    Raises:
+        OSError: It holds something else, or is no folder.
+    """
+    fds: list[int] = []
+    try:
+        failed = open_below(fds, above, name, LIST_NEAR)
+        if failed:
+            raise OSError(-failed, os.strerror(-failed))
+        for inner in os.listdir(fds[0]):
+            remove_empty(inner, fds[0], only_look=only_look)
+    finally:
+        close_all(fds)
+    if not only_look:
+        os.rmdir(name, dir_fd=above)
+
+
+def tidy(root: int, path: str) -> None:
+    """Remove the folders above a path that are empty, up to the store's own."""
+    folder = path.rpartition("/")[0]
+    while folder:
+        held: list[int] = []
+        try:
+            place = Place(held, root, folder)
+            os.rmdir(place.name, dir_fd=place.folder)
+        except OSError:
+            return
+        finally:
+            close_all(held)
+        folder = folder.rpartition("/")[0]
+
+
+def sync_folder(folder: int, done: str = "") -> None:
+    """Write a folder's entries to the disk.
+
+    Args:
+        folder: The open folder.
+        done: What was done already, for the error.
+
+    Raises:
+        StoreUnavailableError: The disk failed; what was done may not outlive a power failure.
+    """
+    fds: list[int] = []
+    try:
+        # What is opened to reach files only can't be synced.
+        fds.extend(map(partial(os.open, ".", dir_fd=folder), (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,)))
+        os.fsync(fds[0])
+    except FileNotFoundError:
+        return  # somebody took the last blob away, and the folder with it
+    except OSError as error:
+        if isinstance(error, StoreError) or not done:
+            raise
+        raise StoreUnavailableError(
+            f"{done}, but the folder can't be synced ({error.strerror}): it may not outlive a power failure"
+        ) from error
+    finally:
+        close_all(fds)

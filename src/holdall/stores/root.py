@@ -1,0 +1,139 @@
+"""The folder of a store: found where it is now, made when it is needed, locked by one thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from holdall.errors import StoreUnavailableError
+from holdall.stores.locks import FolderLock, FolderMoved, draft_name
+from holdall.stores.nofollow import NEW, close_all
+from holdall.stores.places import TRIES, sync_folder
+from holdall.stores.times import COARSE, new_stamp
+
+__all__ = ["Root"]
+
+T = TypeVar("T")
+
+
+class Root:
+    """The folder of a store.
+
+    Args:
+        base: Its path, which ends in `/`.
+        durable: Whether what is made is synced to the disk.
+    """
+
+    def __init__(self, base: str, durable: bool) -> None:
+        self.base = base
+        self.durable = durable
+        self.coarse: bool | None = None
+        """Whether times are too coarse to tell two changes apart; None if that isn't known."""
+        self.exact = False
+        """Whether times are known to be kept to the nanosecond."""
+        self.local = threading.local()
+
+    @property
+    def _path(self) -> str:
+        return self.base[:-1] or "/"
+
+    def lock(self) -> FolderLock:
+        """This thread's lock of the folder that was there when it was last looked for."""
+        lock: FolderLock | None = getattr(self.local, "lock", None)
+        if lock is None or lock.fd < 0:
+            lock = self.local.lock = FolderLock(self._path)
+        return lock
+
+    def open_root(self, *, make: bool) -> int:
+        """The folder that is there now, open; it is closed when this thread asks again after it was moved.
+
+        Raises:
+            FileNotFoundError: There is none, and `make` is not set.
+        """
+        for _ in range(TRIES):
+            try:
+                lock = self.lock()
+                if not lock.moved(self._path):
+                    return lock.fd
+                del self.local.lock
+            except FileNotFoundError:
+                if not make:
+                    raise
+                self.make()
+        raise StoreUnavailableError(f"the folder {self._path!r} is moved as often as it is found; try again")
+
+    def locked(self, how: int, act: Callable[[int], T]) -> T:
+        """Call a function with the folder that is there now, while that is locked: `LOCK_SH` keeps those away
+        who compare and swap, `LOCK_EX` all writers.
+
+        Raises:
+            FileNotFoundError: There is no folder.
+        """
+        for _ in range(TRIES):
+            try:
+                return self.lock().run(how, self._path, act)
+            except FolderMoved:
+                del self.local.lock
+        raise StoreUnavailableError(f"the folder {self._path!r} is moved as often as it is found; try again")
+
+    def forget(self) -> None:
+        """Close what all threads hold, once nobody uses it."""
+        self.local = threading.local()
+
+    def make(self) -> None:
+        """Make the folder, and those above it."""
+        above = self._path
+        made: list[str] = []
+        while self.durable and not os.path.isdir(above):
+            above = os.path.dirname(above)
+            made.append(above)
+        os.makedirs(self._path, exist_ok=True)
+        for above in made:
+            fds: list[int] = []
+            try:
+                fds.extend(map(os.open, (above,), (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,)))
+                sync_folder(fds[0])
+            finally:
+                close_all(fds)
+
+    def probe(self) -> bool:
+        """Whether the disk of the folder is blind to case, by a file that is made and removed; how fine its
+        times are is noted, too."""
+        root = self.open_root(make=True)
+        name = draft_name()
+        fds: list[int] = []
+        try:
+            fds.extend(map(partial(os.open, name, NEW, dir_fd=root), (0o600,)))
+            self.note_times(fds[0])
+            try:
+                os.stat(name.upper(), dir_fd=root, follow_symlinks=False)
+                return True
+            except FileNotFoundError:
+                return False
+        finally:
+            if fds:
+                os.unlink(name, dir_fd=root)
+            close_all(fds)
+
+    def is_coarse(self, found: os.stat_result) -> bool:
+        """Whether times are too coarse to tell two changes apart, by the time of a file, or of a new one."""
+        if self.coarse is None and found.st_mtime_ns % 10_000_000:
+            return False  # no file system that is coarse keeps such a time
+        if self.coarse is None:
+            self.probe()
+        return bool(self.coarse)
+
+    def note_times(self, fd: int, stamp: int | None = None) -> int:
+        """Set a file's time, and return what the file system kept of it."""
+        stamp = new_stamp() if stamp is None else stamp
+        os.utime(fd, ns=(stamp, stamp))
+        kept = os.fstat(fd).st_mtime_ns
+        if abs(kept - stamp) > COARSE:
+            self.coarse = True
+        elif self.coarse is None:
+            self.coarse = False
+        self.exact = kept == stamp and not self.coarse
+        return kept
