@@ -519,11 +519,13 @@ def certificates(folder: Path) -> tuple[str, str, str]:
     return str(certificate), str(key), str(authority)
 
 
-def test_tls(tmp_path: Path) -> None:
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key, authority = certificates(tmp_path)
     with ValkeyServer("--requirepass", "s3cret", tls=(certificate, key, authority)) as server:
         url = f"rediss://:s3cret@127.0.0.1:{server.port}"
-        with ValkeyStore(url, tls_ca=authority, timeout=10) as store:
+        monkeypatch.setenv("SECRET", "s3cret")
+        by_reference = url.replace("s3cret", "env:SECRET")
+        with ValkeyStore(by_reference, tls_ca=authority, timeout=10) as store:
             store["key"] = b"x"
             store["large"] = os.urandom(9 * MIB)
             assert store["key"] == b"x"

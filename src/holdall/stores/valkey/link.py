@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import binascii
 import enum
+import errno
 import os
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
@@ -24,6 +25,7 @@ from holdall.stores.valkey.scripts import Script
 __all__ = [
     "Again",
     "Cluster",
+    "DeniedError",
     "Drivers",
     "LateError",
     "Link",
@@ -55,6 +57,10 @@ class LostError(StoreUnavailableError):
 
 class LateError(LostError):
     """No answer came in time: the request may still be carried out, after whatever is asked next."""
+
+
+class DeniedError(StoreUnavailableError):
+    """The server doesn't let this user do it."""
 
 
 class Again(enum.Enum):
@@ -91,6 +97,10 @@ def driver(package: str | None = None) -> Any:
             return import_module(name)
         except ImportError:
             continue
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the client library {name} is installed, and can't be loaded: {error}"
+            ) from error
     raise MissingDependencyError("ValkeyStore needs a client library: pip install 'holdall[valkey]'")
 
 
@@ -199,12 +209,17 @@ class _Server:
             self._end(connection)
 
     def _new(self) -> Any:
-        connection = self._connect()
+        connection: Any = None
         try:
+            connection = self._connect()
             connection.connect()
         except BaseException as error:
-            self._end(connection)
-            if isinstance(error, (self._late, self._replied, *self._lost)):
+            if connection is not None:
+                self._end(connection)
+            # Where files run out, a module or a codec that is first needed here can't be loaded either.
+            if isinstance(error, (self._late, self._replied, ImportError, LookupError, *self._lost)) and (
+                not isinstance(error, StoreError)
+            ):
                 raise self._unreachable(error) from error
             raise
         return connection
@@ -214,6 +229,11 @@ class _Server:
             return told(error, self.name)
         # The client library raises its own error from that of the socket.
         cause = error.__context__ or error
+        if _are_files_short(error):
+            return StoreUnavailableError(
+                f"too many files are open to connect to the server at {self.name}; close some, or raise the "
+                "limit (ulimit -n)"
+            )
         if isinstance(cause, ssl.SSLCertVerificationError):
             return StoreUnavailableError(
                 f"the certificate of the server at {self.name} can't be trusted ({cause.verify_message}); "
@@ -268,6 +288,14 @@ class _Server:
         return replies
 
 
+def _are_files_short(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 _REPLIES: dict[str, str] = {
     "BusyLoadingError": "is still loading its data; try again soon",
     "BusyError": "waits for another program's script to end; try again soon (SCRIPT KILL ends it)",
@@ -282,6 +310,8 @@ _REPLIES: dict[str, str] = {
     "MovedError": "belongs to a cluster; pass cluster=True (?cluster=1)",
     "AskError": "belongs to a cluster; pass cluster=True (?cluster=1)",
     "ClusterCrossSlotError": "belongs to a cluster; pass cluster=True (?cluster=1)",
+    "MisconfError": "can't write to its disk, and takes no writes until it can; see its log, and its disk",
+    "NoReplicasError": "has too few replicas to take a write; see min-replicas-to-write in its configuration",
 }
 
 
@@ -294,6 +324,13 @@ _CODES: dict[str, str] = {
     "CLUSTERDOWN": "ClusterDownError",
     "CROSSSLOT": "ClusterCrossSlotError",
     "MASTERDOWN": "MasterDownError",
+    "MISCONF": "MisconfError",
+    "NOREPLICAS": "NoReplicasError",
+    "NOPERM": "NoPermissionError",
+    "LOADING": "BusyLoadingError",
+    "OOM": "OutOfMemoryError",
+    "NOAUTH": "AuthenticationError",
+    "WRONGPASS": "AuthenticationError",
 }
 _WORDS: dict[str, str] = {
     "max number of clients": "MaxClientsError",
@@ -318,6 +355,8 @@ def told(error: BaseException, name: str) -> StoreError:
     kind, text = _kind(error), str(error)
     if kind == "ReadOnlyError":
         return ReadOnlyError(f"the server at {name} is a replica, which takes no writes")
+    if kind == "NoPermissionError":
+        return DeniedError(f"the server at {name} {_REPLIES[kind]}")
     if "cluster support disabled" in text:
         return StoreUnavailableError(f"the server at {name} is in no cluster; leave cluster= out")
     return StoreUnavailableError(f"the server at {name} {_REPLIES.get(kind, f'replied: {text}')}")
@@ -344,6 +383,23 @@ class Link:
         raise NotImplementedError
 
     def close(self) -> None:
+        raise NotImplementedError
+
+    def search(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """The names in the servers that match a pattern, some of them perhaps twice."""
+        for server in self._all_servers():
+            cursor = b"0"
+            while True:
+                request = packed(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000")
+                reply = server.exchange((request,), 1, True)[0]
+                if isinstance(reply, Exception):
+                    raise told(reply, server.name) from reply
+                cursor, names = reply
+                yield names
+                if cursor == b"0":
+                    break
+
+    def _all_servers(self) -> Iterable[_Server]:
         raise NotImplementedError
 
     def run(
@@ -390,6 +446,9 @@ class Single(Link):
 
     def __init__(self, connect: Callable[[], Any], name: str, drivers: Drivers) -> None:
         self._server = _Server(connect, name, drivers)
+
+    def _all_servers(self) -> Iterable[_Server]:
+        return (self._server,)
 
     def close(self) -> None:
         self._server.close()
@@ -457,6 +516,9 @@ class Cluster(Link):
         self._closed = True
         for server in list(self._servers.values()):
             server.close()
+
+    def _all_servers(self) -> Iterable[_Server]:
+        return dict.fromkeys(self._find())
 
     def _server(self, host: str, port: int) -> _Server:
         server = self._servers.get((host, port))

@@ -17,6 +17,9 @@ __all__ = [
     "PUT",
     "PUT_MANY",
     "RANGE",
+    "REINDEX",
+    "SEAL",
+    "UNSEAL",
     "Script",
 ]
 
@@ -406,5 +409,46 @@ redis.pcall('ZREM', KEYS[4], ARGV[1])
 drop(chunks)
 local high, low = string.byte(source, 49, 50)
 return redis.call('GETRANGE', KEYS[2], 0, 49 + high * 256 + low)
+"""
+)
+
+REINDEX = Script(
+    _COMMON
+    + """
+-- KEYS: index, expiring, blobs; ARGV: a member for each. Returns how many the index lacked.
+local added = 0
+for i = 3, #KEYS do
+    local head, member = head_of(KEYS[i]), ARGV[i - 2]
+    if head and head ~= '' then
+        added = added + redis.call('ZADD', KEYS[1], 0, member)
+        if string.sub(head, 29, 36) ~= NEVER then
+            local expires = string.format('%.0f', struct.unpack('>I8', head, 29))
+            redis.call('ZADD', KEYS[2], expires, member)
+        end
+    end
+end
+return added
+"""
+)
+
+SEAL = Script(
+    """
+-- KEYS: index; ARGV: the member that a search began with, the seal. Returns 0 if the index was lost since.
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
+    return 0
+end
+redis.call('ZADD', KEYS[1], 0, ARGV[2])
+return 1
+"""
+)
+
+UNSEAL = Script(
+    """
+-- KEYS: index; ARGV: the seal
+local first = redis.call('ZRANGEBYLEX', KEYS[1], '-', '+', 'LIMIT', 0, 2)
+if #first == 1 and first[1] == ARGV[1] then
+    redis.call('UNLINK', KEYS[1])
+end
+return 1
 """
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count, islice
-from random import SystemRandom
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar, overload
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zlib import crc32
@@ -36,6 +35,7 @@ from holdall.stores.valkey.head import (
     milliseconds,
     parse,
 )
+from holdall.stores.valkey.keylist import KeyList
 from holdall.stores.valkey.link import (
     Again,
     Cluster,
@@ -49,6 +49,7 @@ from holdall.stores.valkey.link import (
     packed,
     slot_of,
 )
+from holdall.stores.valkey.password import Password
 from holdall.stores.valkey.scripts import FOREIGN
 
 __all__ = ["ValkeyStore", "open_socket", "open_tls"]
@@ -84,7 +85,7 @@ class _Address(NamedTuple):
     port: int
     database: int
     username: str | None
-    password: str | None
+    password: Password
     path: str | None = None
     """Of a socket on this host, instead of host and port."""
 
@@ -107,7 +108,10 @@ class ValkeyStore(Store):
             Sentinel's `master_for`: the store opens connections of its own with the client's settings, and
             leaves the client open.
         prefix: What the names of all that it keeps in the server begin with. Nothing else is touched.
-        password: Instead of the one in the URL.
+        password: Instead of the one in the URL. There and here `env:NAME` is the password that the
+            environment variable has, and `file:PATH` the first line of a file. Only such a reference goes
+            with a pickle, which another process reads for itself; a password that is given as it is makes
+            pickling an `UnsupportedOperation`.
         cluster: Whether the server belongs to a cluster, of which it then tells the others.
         timeout: How many seconds to wait for a connection, and for an answer; of a client that is passed in,
             its own timeouts come first.
@@ -121,6 +125,7 @@ class ValkeyStore(Store):
 
     Raises:
         MissingDependencyError: Neither redis-py nor valkey-py is installed.
+        InvalidArgumentError: An argument can't be right, or what a password refers to isn't there.
 
     >>> ValkeyStore("valkey://app:secret@db.example.org/2", prefix="app:")
     ValkeyStore('valkey://app@db.example.org:6379/2', prefix='app:', password='***')
@@ -146,7 +151,7 @@ class ValkeyStore(Store):
         server: Any = "valkey://localhost:6379",
         *,
         prefix: str = "holdall:",
-        password: str | None = None,
+        password: str | Password | None = None,
         cluster: bool = False,
         timeout: float = 30.0,
         tls_ca: str | None = None,
@@ -157,8 +162,9 @@ class ValkeyStore(Store):
             raise InvalidArgumentError("a prefix of ValkeyStore is a str such as 'app:', without '{}'")
         if not _is_text(prefix):
             raise InvalidArgumentError("a prefix of ValkeyStore has no lone surrogates")
-        if password is not None and not _is_text(password):
-            raise InvalidArgumentError("a password is a str that UTF-8 can spell")
+        # From here on no traceback shows it.
+        secret = None if password is None else Password(password)
+        password = None
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"a timeout is more than zero seconds, and at most {_LONGEST:,}")
         self._prefix = prefix
@@ -168,8 +174,9 @@ class ValkeyStore(Store):
         self._options: dict[str, object] = {"timeout": timeout, **tls}
         if isinstance(server, str):
             address = _parsed(server)
-            if password is not None:
-                address = address._replace(password=password)
+            server = address.url()
+            if secret is not None:
+                address = address._replace(password=secret)
             if not address.tls and any(tls.values()):
                 raise InvalidArgumentError("certificates are for TLS: begin the URL with rediss://")
             if cluster and (address.database or address.path):
@@ -180,7 +187,7 @@ class ValkeyStore(Store):
             self._cluster, remap = cluster, None
             connect, seeds, drivers = _own(address, timeout, tls)
         else:
-            if password is not None or any(tls.values()):
+            if secret is not None or any(tls.values()):
                 raise InvalidArgumentError("a client that is passed in has its own password and certificates")
             self._address, self._client = None, server
             connect, seeds, drivers, self._cluster, remap = _injected(server, timeout)
@@ -199,6 +206,7 @@ class ValkeyStore(Store):
         else:
             host, port = seeds[0]
             self._link = Single(lambda: connect(host, port), f"{host}:{port}" if port else host, drivers)
+        self._list = KeyList(self._link, base, self._indexes, self._blobs)
         # A small plain put, as far as it is always the same.
         self._requests = [
             (
@@ -209,7 +217,6 @@ class ValkeyStore(Store):
             )
             for index, chunks in zip(self._indexes, self._chunks, strict=True)
         ]
-        self._process = 0
 
     @classmethod
     def _from_uri(
@@ -234,7 +241,7 @@ class ValkeyStore(Store):
         return {
             "server": self._address.url(),
             "prefix": self._prefix,
-            "password": self._address.password,
+            "password": self._address.password.setting,
             "cluster": self._cluster,
             **self._options,
         }
@@ -249,13 +256,6 @@ class ValkeyStore(Store):
         member = key.encode()
         shard = crc32(member) % self._shards if self._shards > 1 else 0
         return shard, member, self._blobs[shard] + member
-
-    def _new_etag(self) -> str:
-        if self._process != os.getpid():
-            # Unique without asking anybody: 63 random bits, then counted up; a forked child begins elsewhere.
-            self._etags = count(SystemRandom().getrandbits(63))
-            self._process = os.getpid()
-        return f"{next(self._etags):016x}"
 
     # --- reading ---
 
@@ -382,7 +382,7 @@ class ValkeyStore(Store):
                 if info is not None:
                     return info
         shard, _, _ = place = self._place(key)
-        etag = self._new_etag()
+        etag = _new_etag()
         expires = milliseconds(attributes.expires)
         pieces: list[Piece] = []
         size = sent = 0
@@ -417,7 +417,7 @@ class ValkeyStore(Store):
     def _write_small(self, key: str, data: bytes, attributes: Attributes) -> Info | None:
         """What `_write` does, faster, of what is mostly put; None where it is to be put again."""
         shard, member, name = self._place(key)
-        etag, modified = self._new_etag(), time.time_ns() // 1000
+        etag, modified = _new_etag(), time.time_ns() // 1000
         expires, kind = milliseconds(attributes.expires), attributes.content_type
         head, at = fixed(etag, modified, len(data), expires, extra_of(kind)), b"%d" % expires
         begin, end = self._requests[shard]
@@ -578,7 +578,7 @@ class ValkeyStore(Store):
         cursor = b"(" + start if start and start >= low else b"[" + low
         # No byte of UTF-8 is 255.
         end = b"(" + low + b"\xff" if low else b"+"
-        page = 32
+        page, seals = 32, self._list.requests()
         while True:
             limit = max(page // self._shards, 8)
             tail = cursor, end, b"LIMIT", b"0", b"%d" % limit
@@ -587,17 +587,22 @@ class ValkeyStore(Store):
                 for shard, (index, _) in enumerate(self._indexes)
             ]
             replies: list[list[bytes]] = []
-            for reply in self._link.ask_many(asked):
+            answers = self._link.ask_many([*asked, *seals])
+            for reply in answers[: len(asked)]:
                 if reply is None:
                     self._refuse(FOREIGN, ANY, None)
                 replies.append(reply or [])
+            if seals:
+                seals = []
+                if self._list.check(answers[len(asked) :]):
+                    continue
             # What lies past the last one of a shard that has more may not be told yet.
             bounds = [members[-1] for members in replies if len(members) == limit]
             bound = min(bounds, default=None)
             members = sorted(
                 member for reply in replies for member in reply if bound is None or member <= bound
             )
-            yield members
+            yield self._list.without_seals(members)
             if bound is None:
                 return
             cursor = b"(" + bound
@@ -708,12 +713,10 @@ class ValkeyStore(Store):
         modified = time.time_ns() // 1000
         batch: dict[str, tuple[Info, bytes]] = {}
         size = 0
-        self._new_etag()
-        etags = self._etags
         for key, body in items:
             if isinstance(body, tuple) and len(body) == 1 and len(body[0]) < CHUNK:
                 data = body[0]
-                etag, length = f"{next(etags):016x}", len(data)
+                etag, length = _new_etag(), len(data)
                 value = b"".join((fixed(etag, modified, length, expires, extra), data))
                 batch[key] = Info(key, length, etag, modified / 1_000_000, kind, until), value
                 size += length
@@ -721,9 +724,6 @@ class ValkeyStore(Store):
                     continue
                 yield from self._put_batch(batch, expires)
                 batch, size, modified = {}, 0, time.time_ns() // 1000
-                # The caller may have forked meanwhile.
-                self._new_etag()
-                etags = self._etags
             else:
                 # It may be long, and its body may use this store: the earlier ones come first.
                 yield from self._put_batch(batch, expires)
@@ -784,6 +784,20 @@ class ValkeyStore(Store):
                 scripts.DELETE,
                 lambda _: (),
             )
+        self._list.unseal()
+
+    def reindex(self) -> int:
+        """Make the list of keys anew from the blobs in the server, and report how many blobs it lacked.
+
+        A listing that finds the list lost does so by itself. This is for a list of which a part was lost. The
+        whole server is searched, in small steps.
+
+        Raises:
+            StoreUnavailableError: The server can't be reached, or doesn't let this user search (`+scan`).
+        """
+        if self._closed:
+            raise self._closed_error()
+        return self._list.restore()
 
     # --- inside the server ---
 
@@ -795,7 +809,7 @@ class ValkeyStore(Store):
     def _copied(self, source: str, target: str, expect: Expect) -> Info:
         _, _, origin = self._place(source)
         _, member, name = place = self._place(target)
-        etag, modified = self._new_etag(), time.time_ns() // 1000
+        etag, modified = _new_etag(), time.time_ns() // 1000
         arguments = member, _condition(expect), etag.encode(), modified.to_bytes(8, "big"), self._chunks[0]
         keys = origin, name, *self._indexes[0]
         reply = self._sure(
@@ -883,6 +897,12 @@ def open_socket(
 ) -> ValkeyStore:
     """The store that a URI of the scheme `unix` names: as `valkey`, by a socket on this host."""
     return ValkeyStore(_url(_SOCKET, location, db), prefix=prefix, password=password, timeout=timeout)
+
+
+def _new_etag() -> str:
+    # Nothing is counted in this process: of a machine that is cloned as it runs, both copies would count on
+    # from the same number.
+    return os.urandom(8).hex()
 
 
 def _check(attributes: Attributes) -> None:
@@ -984,7 +1004,7 @@ def _parsed(url: str) -> _Address:
     if port == 0:
         raise InvalidArgumentError("a server has no port 0")
     username = unquote(parts.username) if parts.username else None
-    password = unquote(parts.password) if parts.password else None
+    password = Password(unquote(parts.password) if parts.password else None)
     if scheme == _SOCKET:
         if host or port or not parts.path.strip("/"):
             raise InvalidArgumentError("the URL of a socket is unix:///path/to/socket?db=0")
@@ -1023,7 +1043,6 @@ def _own(
     options: dict[str, Any] = {
         "db": address.database,
         "username": address.username,
-        "password": address.password,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
@@ -1042,13 +1061,13 @@ def _own(
         options["path"] = address.path
 
         def connect_here(host: str, port: int) -> Any:
-            return library.UnixDomainSocketConnection(**options)
+            return library.UnixDomainSocketConnection(**options, password=address.password.value())
 
         return connect_here, [(address.path, 0)], library.exceptions
     kind = library.SSLConnection if address.tls else library.Connection
 
     def connect(host: str, port: int) -> Any:
-        return kind(host=host, port=port, **options)
+        return kind(host=host, port=port, **options, password=address.password.value())
 
     return connect, [(address.host, address.port)], library.exceptions
 

@@ -1,0 +1,143 @@
+"""Whether the list of a store's keys in the server is whole, and how a lost one is made anew."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+from holdall.errors import InvalidKeyError, ReadOnlyError, StoreUnavailableError
+from holdall.keys import check_key
+from holdall.stores.valkey import scripts
+from holdall.stores.valkey.link import DeniedError, Link, Packed, packed
+
+__all__ = ["KeyList"]
+
+# Each list has a member that can't be a key, the seal: it says that the list was whole when the seal was put
+# there, and hasn't been lost since, because the seal would have been lost too. A listing asks for it in its
+# first round trip. Where it is missing, the server is searched for blobs, once, and the list is sealed. A
+# search begins with a member of its own: if that is gone at its end, the list was lost again meanwhile.
+_SEAL = b"\xff"
+_BEGUN = b"\xfe"
+_TOKEN = 8
+_BATCH = 500
+_TRIES = 5
+_special = re.compile(rb"[\\*?\[\]^]")
+
+_log = logging.getLogger("holdall.stores.valkey")
+
+
+class KeyList:
+    """The lists of keys of a store, one for each shard.
+
+    Args:
+        link: Leads to the servers.
+        base: The store's prefix.
+        indexes: For each shard the names of the list of keys and of the list of those that expire.
+        blobs: For each shard what the names of blobs begin with.
+    """
+
+    def __init__(
+        self, link: Link, base: bytes, indexes: Sequence[tuple[bytes, bytes]], blobs: Sequence[bytes]
+    ) -> None:
+        self._link, self._base, self._indexes, self._blobs = link, base, indexes, blobs
+        self._denied = False
+
+    def requests(self) -> list[tuple[int, Packed]]:
+        """What to ask for the seals; none where this user may not search."""
+        if self._denied:
+            return []
+        tail = b"[" + _SEAL, b"[" + _SEAL
+        return [
+            (shard, packed(b"ZRANGEBYLEX", index, *tail)) for shard, (index, _) in enumerate(self._indexes)
+        ]
+
+    def without_seals(self, members: list[bytes]) -> list[bytes]:
+        """What is listed, which is in order, without what is no key but of ours."""
+        while members and (members[-1] == _SEAL or _is_begun(members[-1])):
+            del members[-1]
+        return members
+
+    def check(self, replies: Sequence[object]) -> bool:
+        """Restore the lists if a seal is missing from the replies; whether that was done."""
+        if all(replies):
+            return False
+        try:
+            found = self.restore()
+        except (DeniedError, ReadOnlyError) as error:
+            # A user who may only read, or a replica: once is enough.
+            self._denied = True
+            _log.warning("it can't be checked whether the list of keys is whole: %s", error)
+            return False
+        if found:
+            _log.warning("the list of keys of %r lacked %d blobs, and was made anew", self._base, found)
+        return True
+
+    def restore(self) -> int:
+        """Search the servers for blobs, and add them to the lists; how many were missing.
+
+        Raises:
+            StoreUnavailableError: The server can't be asked, or loses the lists again and again.
+            ReadOnlyError: The server is a replica.
+        """
+        found = 0
+        for _ in range(_TRIES):
+            begun = _BEGUN + os.urandom(_TOKEN)
+            for shard, (index, _) in enumerate(self._indexes):
+                self._link.ask(shard, packed(b"ZADD", index, b"0", begun))
+            for shard, members in self._searched():
+                names = [self._blobs[shard] + member for member in members]
+                keys = *self._indexes[shard], *names
+                found += self._link.run(shard, scripts.REINDEX, keys, members) or 0
+            sealed = [
+                self._link.run(shard, scripts.SEAL, (index,), (begun, _SEAL))
+                for shard, (index, _) in enumerate(self._indexes)
+            ]
+            # None is for another program's value, which the listing reports.
+            if all(reply != 0 for reply in sealed):
+                return found
+        raise StoreUnavailableError(
+            "the server lost the list of keys again and again while it was made; does it evict keys (see its "
+            "maxmemory-policy)?"
+        )
+
+    def unseal(self) -> None:
+        """Remove the lists that hold no keys."""
+        for shard, (index, _) in enumerate(self._indexes):
+            self._link.run(shard, scripts.UNSEAL, (index,), (_SEAL,))
+
+    def _searched(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The names of what may be blobs, in batches of one shard."""
+        many = len(self._blobs) > 1
+        pattern = _special.sub(rb"\\\g<0>", self._base) + (b"{*}b:*" if many else b"b:*")
+        waiting: dict[int, list[bytes]] = {}
+        for names in self._link.search(pattern):
+            for name in names:
+                shard = self._shard_of(name) if many else 0
+                if shard is None or not name.startswith(self._blobs[shard]):
+                    continue
+                member = name[len(self._blobs[shard]) :]
+                if not _is_key(member) or (many and crc32(member) % len(self._blobs) != shard):
+                    continue
+                waiting.setdefault(shard, []).append(member)
+                if len(waiting[shard]) >= _BATCH:
+                    yield shard, waiting.pop(shard)
+        yield from waiting.items()
+
+    def _shard_of(self, name: bytes) -> int | None:
+        digits = name[len(self._base) + 1 :].partition(b"}")[0]
+        return int(digits) if digits.isdigit() and int(digits) < len(self._blobs) else None
+
+
+def _is_begun(member: bytes) -> bool:
+    return member.startswith(_BEGUN) and len(member) == len(_BEGUN) + _TOKEN
+
+
+def _is_key(member: bytes) -> bool:
+    try:
+        check_key(member.decode())
+    except (UnicodeDecodeError, InvalidKeyError):
+        return False
+    return True
