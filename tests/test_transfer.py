@@ -583,6 +583,16 @@ def test_shards_of_a_move_delete_what_was_copied(count: int) -> None:
     assert (dict(source), dict(target)) == ({}, blobs | {"mine": b""})
 
 
+@pytest.mark.parametrize("jobs", [None, 4])
+@pytest.mark.parametrize("kind", ["files", "sqlite", "zip"])
+def test_a_move_of_many_blobs(kind: str, jobs: int | None, stores: Callable[[str, str], Store]) -> None:
+    blobs = {f"{n:03}": b"%d" % n for n in range(200)}
+    source, target = MemoryStore(blobs), filled(stores(kind, "target"), {"000": b"0", "001": b"old"})
+    report = move_store(source, target, jobs=jobs)
+    assert (report.copied, report.skipped, report.deleted, report.ok) == (199, 1, 200, True)
+    assert (dict(source), dict(target.items())) == ({}, blobs)
+
+
 def test_a_shard_whose_copy_takes_the_place_of_a_delete(tmp_path: Path) -> None:
     source = MemoryStore({"a/b": b"1", "c": b"2", "d": b"3"})
     target = filled(FilesystemStore(tmp_path), {"a": b"old", "d/e": b"old"})

@@ -429,6 +429,7 @@ class Job:
     def _delete(self, steps: Iterator[Step], run: _Run) -> None:
         """Delete, here, where the first failure is known at once and ends it."""
         worker = self._worker()
+        worker.bulk = False
         units = units_of(steps, False, lambda: min(run.batch, _FEW))
         self._spread(worker, units, run.take, run.widen)
 

@@ -182,10 +182,12 @@ def _threaded(
     finally:
         for _ in threads:
             inbox.put(None)
-        # A call that hangs is left behind rather than waited for.
+        # A call that hangs is left behind.
         deadline = time.monotonic() + _GRACE
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            # One that an interrupt kept from being started can't be joined.
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
         # What was done just before the end is recorded too, so that it isn't done again.
         while not outbox.empty():
             result = outbox.get()
