@@ -84,11 +84,13 @@ class Commits:
             return message
         # Not `COMMIT_EDITMSG`, which a person may have open.
         index, text = f"{self._own}/hook-index", f"{self._own}/hook-message"
-        self._git.run("read-tree", tree.hex(), GIT_INDEX_FILE=index)
-        with open(text, "w", encoding="utf-8") as file:
-            file.write(message + "\n")
+        for name in (index, f"{index}.lock", text):
+            _remove(name)  # of a writer that was killed
         arguments = {"pre-commit": (), "prepare-commit-msg": (text, "message"), "commit-msg": (text,)}
         try:
+            self._git.run("read-tree", tree.hex(), GIT_INDEX_FILE=index)
+            with open(text, "w", encoding="utf-8") as file:
+                file.write(message + "\n")
             for name in asked:
                 code, printed, said = self._git.call(
                     "hook", "run", "--ignore-missing", name, "--", *arguments[name], GIT_INDEX_FILE=index
@@ -101,11 +103,18 @@ class Commits:
             with open(text, encoding="utf-8", errors="replace") as file:
                 message = file.read()
         finally:
-            os.unlink(index)
-            os.unlink(text)
+            _remove(index)
+            _remove(text)
         if not message.strip():
             raise UnsupportedOperation("the hooks of the repository leave no commit message")
         return message
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def now() -> str:

@@ -21,6 +21,8 @@ __all__ = ["Git", "Pipe", "environment"]
 
 T = TypeVar("T")
 
+_GRACE = 0.25
+"""Seconds that a program has to end by itself."""
 # What `git rev-parse --local-env-vars` lists: set for one repository, as in a hook, it would lead to another.
 _LOCAL = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -208,20 +210,31 @@ def _in_a_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Pop
     return process
 
 
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        process.send_signal(number)  # its session isn't there yet, or not any more
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program, and what it started, if it still runs, and forget its pipes."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            process.kill()  # its session isn't there yet, or not any more
+    """End a program, and what it started, if it still runs, and forget its pipes."""
     for end in (process.stdin, process.stdout, process.stderr):
         if end is not None:
             try:
                 end.close()
             except OSError:
                 continue  # what was not sent yet has nobody to read it
-    process.wait()
+    if process.poll() is None:
+        # Without its pipes it ends soon. A git that is asked to end removes its lock files first, but for a
+        # moment just after it made one; one that is killed leaves them for ever.
+        for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, 20 * _GRACE)):
+            try:
+                process.wait(patience)
+                return
+            except subprocess.TimeoutExpired:
+                _signal(process, number)
+        process.wait()
 
 
 _pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()

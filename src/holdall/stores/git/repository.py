@@ -349,6 +349,8 @@ class Repository:
             os.unlink(draft.path)
         except FileNotFoundError:
             return
+        except OSError as error:
+            _log.debug("%r is left to be swept: %s", draft.path, error)
 
     def commit(self, changes: Sequence[Change], message: str) -> bytes | None:
         """Change files, and commit that; the commit, or None where none is needed. The lock is held.
@@ -410,15 +412,23 @@ class Repository:
             told: For the reflog.
         """
         index = self.index()
+        begun: list[bool] = []
         try:
-            self._index_locked(lambda: self._land(index, head, made, changes, told))
+            self._index_locked(lambda: self._land(index, head, made, changes, told, begun))
         except BaseException as error:
             # Whatever came in between, an interrupt included: no change is left half-done.
-            if not self.pending() or not self._settle(error):
+            if not self._settle(error, bool(begun)):
                 raise
+            _log.warning("a change is made, although %s", error)
 
     def _land(
-        self, index: Index, head: Head, made: bytes | None, changes: Sequence[Change], told: str
+        self,
+        index: Index,
+        head: Head,
+        made: bytes | None,
+        changes: Sequence[Change],
+        told: str,
+        begun: list[bool],
     ) -> None:
         if self.index().signature != index.signature or self.is_suspect():
             raise Moved
@@ -442,6 +452,7 @@ class Repository:
             if self.refs.head() != head:
                 raise Moved
             self._journal.write(head, made, changes, told)
+            begun.append(True)
             self._move(head, made, changes, told)
 
         if made is None or self.configuration.hook("reference-transaction"):
@@ -449,22 +460,26 @@ class Repository:
         else:
             self.refs.locked(head.ref, write)
 
-    def _settle(self, error: BaseException) -> bool:
-        """Finish or forget a change that an error stopped half-way; whether it is done, so that the error is
-        none. What can't be finished now is finished by the next call.
+    def _settle(self, error: BaseException, begun: bool) -> bool:
+        """Finish or forget a change that an error stopped; whether it is made, so that the error is none.
+
+        What can't be finished now is finished by the next call.
+
+        Args:
+            error: What stopped it.
+            begun: Whether the journal was written.
         """
+        of_system = isinstance(error, OSError) and not isinstance(error, StoreError)
         try:
-            done = self._recover()
+            if not self.pending():
+                return begun and of_system
+            return self._recover() and isinstance(error, Exception)
         except (OSError, StoreError) as again:
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
+            if isinstance(error, OSError) and of_system:
                 raise failed(error, "write", maybe=True) from again
             if isinstance(error, StoreError):
                 error.message += "; the change was begun and may be visible: the next call finishes it"
             return False
-        if done and isinstance(error, Exception):
-            _log.warning("a change was finished at the second try: %s", error)
-            return True
-        return False
 
     def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
         """What is left to do once the journal is written and all locks are held; it can be done again."""

@@ -262,11 +262,12 @@ class GitStore(Store):
         if fd < 0:
             return None
         try:
-            data = os.read(fd, size + 1)
+            try:
+                data = os.read(fd, size + 1)
+            finally:
+                os.close(fd)
         except OSError:
             return None  # the long way reports it
-        finally:
-            os.close(fd)
         # A file of another length is one that a person edits, or that git is writing.
         return data if len(data) == size else None
 
