@@ -19,7 +19,7 @@ from holdall.errors import IntegrityError
 from holdall.ranges import CHUNK
 from holdall.stores.git.program import Git, Pipe
 
-__all__ = ["FOLDER", "Objects", "Tree", "sync_folder"]
+__all__ = ["FOLDER", "Objects", "Tree", "checking", "sync_folder"]
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class Objects:
 
     def read(self, oid: bytes) -> bytes:
         """The bytes of an object that is known to be small."""
-        with _checking(oid):
+        with checking(oid):
             loose = self._loose(oid)
             if loose is not None:
                 start = loose.index(b"\0")
@@ -158,7 +158,7 @@ class Objects:
         except OSError:
             return self._check.ask(oid.hex().encode() + b"\n", lambda source: _size(source.readline(), oid))
         try:
-            with _checking(oid):
+            with checking(oid):
                 start = zlib.decompressobj().decompress(os.read(fd, 256), 64)
                 return int(start[start.index(b" ") + 1 : start.index(b"\0")])
         finally:
@@ -188,7 +188,7 @@ class Objects:
         found = self._roots.get(commit)
         if found is None:
             content = self.read(commit)
-            with _checking(commit):
+            with checking(commit):
                 found = bytes.fromhex(content[5 : content.index(b"\n")].decode())
                 if not content.startswith(b"tree ") or len(found) != self.width:
                     raise ValueError("it isn't a commit")
@@ -200,7 +200,7 @@ class Objects:
         found = self._trees.get(oid)
         if found is None:
             content = self.read(oid)
-            with _checking(oid):
+            with checking(oid):
                 found = Tree.read(content, self.width)
             self._remember(self._trees, oid, found)
         return found
@@ -363,8 +363,8 @@ class Objects:
 
 
 @contextmanager
-def _checking(oid: bytes) -> Generator[None]:
-    """Tell an object that can't be read from any other error."""
+def checking(oid: bytes) -> Generator[None]:
+    """Raise `IntegrityError` where what is read of an object can't be right."""
     try:
         yield
     except (zlib.error, ValueError, IndexError) as error:

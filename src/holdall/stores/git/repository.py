@@ -35,7 +35,7 @@ from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, give_back, is_ours, take
 from holdall.stores.git.names import key_of
-from holdall.stores.git.objects import Objects, sync_folder
+from holdall.stores.git.objects import Objects, checking, sync_folder
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, Draft, WorkTree
@@ -647,10 +647,13 @@ class Repository:
         try:
             while commit is not None:
                 header = self.objects.read(commit).partition(b"\n\n")[0].split(b"\n")
-                moment = next(line for line in header if line.startswith(b"committer ")).split()[-2]
-                if int(moment) < since:
+                with checking(commit):
+                    moment = int([line for line in header if line.startswith(b"committer ")][0].split()[-2])
+                    parents = [
+                        bytes.fromhex(line[7:].decode()) for line in header if line.startswith(b"parent ")
+                    ]
+                if moment < since:
                     break
-                parents = [bytes.fromhex(line[7:].decode()) for line in header if line.startswith(b"parent ")]
                 parent = parents[0] if parents else None
                 before = None if parent is None else self.objects.root(parent)
                 for path, was, now in self.objects.differ(before, self.objects.root(commit)):

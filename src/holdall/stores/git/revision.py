@@ -17,6 +17,7 @@ from holdall.store import Can, Info, LeftOut, Piece, Store
 from holdall.stores.git.files import typed
 from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
 from holdall.stores.git.names import key_of, path_of
+from holdall.stores.git.objects import checking
 
 if TYPE_CHECKING:
     from holdall.stores.git.store import GitStore
@@ -53,7 +54,7 @@ class Known:
     def __init__(self, commit: bytes, root: bytes) -> None:
         self.commit = commit
         self.root = root
-        self.when: float | None = None
+        self.when: datetime | None = None
         self.everything: Everything | None = None
 
 
@@ -97,11 +98,12 @@ class GitRevision(Store):
         if self._store._closed:  # pyright: ignore[reportPrivateUsage]
             raise self._closed_error()
 
-    def _modified(self) -> float:
+    def _modified(self) -> datetime:
         if self._known.when is None:
             content = self._objects.read(self._known.commit)
-            at = content.index(b"\ncommitter ")
-            self._known.when = float(content[at + 1 : content.index(b"\n", at + 1)].split()[-2])
+            with checking(self._known.commit):
+                at = content.index(b"\ncommitter ")
+                self._known.when = _moment(int(content[at + 1 : content.index(b"\n", at + 1)].split()[-2]))
         return self._known.when
 
     def _everything(self) -> Everything:
