@@ -195,6 +195,14 @@ class Objects:
             self._remember(self._roots, commit, found)
         return found
 
+    def time_and_parents(self, commit: bytes) -> tuple[int, list[bytes]]:
+        """When a commit was made, in seconds since 1970, and the commits before it."""
+        header = self.read(commit).partition(b"\n\n")[0].split(b"\n")
+        with checking(commit):
+            times = [line.split()[-2] for line in header if line.startswith(b"committer ")]
+            parents = [bytes.fromhex(line[7:].decode()) for line in header if line.startswith(b"parent ")]
+            return int(times[0]), parents
+
     def tree(self, oid: bytes) -> Tree:
         """A tree, which the caller leaves as it is."""
         found = self._trees.get(oid)

@@ -34,12 +34,12 @@ from holdall.stores.git.files import failed, new_stamp, signature, text, write
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, give_back, is_ours, take
+from holdall.stores.git.mending import undone
 from holdall.stores.git.names import key_of
-from holdall.stores.git.objects import Objects, checking, sync_folder
+from holdall.stores.git.objects import Objects, sync_folder
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, Draft, WorkTree
-from holdall.stores.nofollow import READ, open_file
 
 __all__ = ["Moved", "Repository"]
 
@@ -47,8 +47,6 @@ _log = logging.getLogger("holdall")
 
 _PATIENCE = 1.0
 _STALE = 3600.0
-_LATELY = 5.0
-"""Seconds that a git may take from reading the index to writing it."""
 _BUSY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
 _POINTER = 1024
 """Bytes; a pointer of Git LFS has fewer (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
@@ -612,21 +610,7 @@ class Repository:
         if index.signature is None or index.unmerged or self._under_way():
             self._mended = index.signature
             return
-        entries: dict[bytes, tuple[int, bytes, os.stat_result] | None] = {}
-        for path, (was, now) in self._lately(head.commit, index.signature[0] / 1e9 - _LATELY).items():
-            found = index.mode_and_oid(path, self.objects.width)
-            if found is None and now is None and len(was) > 1 and (last := was[0]) is not None:
-                # A second `git commit` may have committed that, just after our put, and left the file behind.
-                if (place := self._as_committed(os.fsdecode(path), last)) is not None:
-                    entries[path] = int(last[0], 8), last[1], place
-                continue
-            if found == now or found not in was:
-                continue
-            if now is None:
-                if self.tree.look(os.fsdecode(path)) is None:
-                    entries[path] = None
-            elif (place := self._as_committed(os.fsdecode(path), now)) is not None:
-                entries[path] = int(now[0], 8), now[1], place
+        entries = undone(self, head.commit, index.signature[0] / 1e9)
         if not entries:
             self._mended = index.signature
             return
@@ -638,48 +622,6 @@ class Repository:
                 _log.info("a git that was overtaken had undone %d changes in the index", len(entries))
 
         self._index_locked(write)
-
-    def _lately(
-        self, commit: bytes | None, since: float
-    ) -> dict[bytes, tuple[list[tuple[bytes, bytes] | None], tuple[bytes, bytes] | None]]:
-        """The paths that the last commits changed: what each had there before, and has now."""
-        changed: dict[bytes, tuple[list[tuple[bytes, bytes] | None], tuple[bytes, bytes] | None]] = {}
-        try:
-            while commit is not None:
-                header = self.objects.read(commit).partition(b"\n\n")[0].split(b"\n")
-                with checking(commit):
-                    moment = int([line for line in header if line.startswith(b"committer ")][0].split()[-2])
-                    parents = [
-                        bytes.fromhex(line[7:].decode()) for line in header if line.startswith(b"parent ")
-                    ]
-                if moment < since:
-                    break
-                parent = parents[0] if parents else None
-                before = None if parent is None else self.objects.root(parent)
-                for path, was, now in self.objects.differ(before, self.objects.root(commit)):
-                    changed.setdefault(path, ([], now))[0].append(was)
-                commit = parent
-        except (StoreUnavailableError, IntegrityError) as error:
-            _log.debug("the history ends, as in a shallow clone: %s", error)
-        return changed
-
-    def _as_committed(self, path: str, entry: tuple[bytes, bytes]) -> os.stat_result | None:
-        """A file of the work tree, if it is what a commit has there."""
-        fd = open_file(f"{self.top}/{path}", READ)
-        if fd < 0:
-            return None
-        try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or not entry[0].startswith(b"100"):
-                return None
-            oid = self.objects.hash_file(fd, found.st_size)
-            if oid != entry[1] and self.converts(path):
-                with open(fd, "rb", closefd=False) as file:
-                    said = self.git.run("hash-object", "--stdin", f"--path={path}", data=file)
-                oid = bytes.fromhex(said.strip().decode())
-            return found if oid == entry[1] else None
-        finally:
-            os.close(fd)
 
     def _found_again(self, change: Change) -> Change | None:
         """A change whose draft is there, though it was dropped; None if the file is somebody's by now."""

@@ -17,7 +17,6 @@ from holdall.store import Can, Info, LeftOut, Piece, Store
 from holdall.stores.git.files import typed
 from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
 from holdall.stores.git.names import key_of, path_of
-from holdall.stores.git.objects import checking
 
 if TYPE_CHECKING:
     from holdall.stores.git.store import GitStore
@@ -100,10 +99,7 @@ class GitRevision(Store):
 
     def _modified(self) -> datetime:
         if self._known.when is None:
-            content = self._objects.read(self._known.commit)
-            with checking(self._known.commit):
-                at = content.index(b"\ncommitter ")
-                self._known.when = _moment(int(content[at + 1 : content.index(b"\n", at + 1)].split()[-2]))
+            self._known.when = _moment(self._objects.time_and_parents(self._known.commit)[0])
         return self._known.when
 
     def _everything(self) -> Everything:
