@@ -237,7 +237,7 @@ def test_layers_lie_in_one_order_however_they_are_written(
         assert b"plain" not in data
         assert len(data) < 3000
     with Store.from_uri("./data") as bare:
-        assert list(bare) == ["v1/a/b"]
+        assert list(bare) == ["v1/a/b", "v1/holdall.encryption"]
 
 
 def test_a_cache_with_options(write: Write) -> None:
@@ -436,7 +436,7 @@ def watched(location: str) -> Store:
         ("[stores.ab]", r"stores\.ab: a store has one of uri, replicas and routes; here is nothing"),
         ("[stores.ab]\nuri = 'x'\nroutes = {}", r"stores\.ab: .*here is uri and routes"),
         ("[stores.ab]\nuri = 5", r"stores\.ab\.uri: a string, not a number"),
-        ("[stores.ab]\nuri = ''", r"stores\.ab\.uri: a URI is a str"),
+        ("[stores.ab]\nuri = ''", r"stores\.ab\.uri: expected a URI or a path"),
         ("[stores.ab]\nuri = 'nope://x'", r"stores\.ab\.uri: nobody knows the scheme 'nope'"),
         ("[stores.ab]\nuri = 'x'\noptions = 5", r"stores\.ab\.options: a table, not a number"),
         (
@@ -597,3 +597,98 @@ def test_types_of_an_error_outlive_its_new_text(write: Write) -> None:
     assert str(caught.value) == f"{path}: stores.ab.uri: 'k': the server is too old"
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert isinstance(Store.from_uri("memory://") / "a", PrefixStore)
+
+
+# --- whose file it is ---
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "named", "says"),
+    [
+        (1000, 1000, 0o644, False, None),
+        (1000, 1000, 0o664, False, None),
+        (0, 0, 0o644, False, None),
+        (1000, 100, 0o664, False, "can be written by other users"),
+        (1000, 1000, 0o666, False, "can be written by other users"),
+        (0, 0, 0o646, False, "can be written by other users"),
+        (1000, 1000, 0o646, True, "can be written by other users"),
+        (65534, 65534, 0o644, False, r"belongs to another user \(uid 65534\)"),
+        (65534, 65534, 0o600, False, "HOLDALL_CONFIG="),
+        (65534, 65534, 0o644, True, None),
+    ],
+)
+def test_only_a_file_of_this_user_or_root_is_used(
+    owner: int,
+    group: int,
+    mode: int,
+    named: bool,
+    says: str | None,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write('[stores.pad]\nuri = "memory://"\nprefix = "${SECRET_TOKEN}"')
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    if named:
+        monkeypatch.setenv("HOLDALL_CONFIG", str(path))
+    # As another process would see it: files of other users take root to make.
+    status = os.stat_result((mode, 0, 0, 1, owner, group, 0, 0, 0, 0))
+    monkeypatch.setattr("holdall.config.os.fstat", lambda fd: status)
+    monkeypatch.setattr("holdall.config.os.geteuid", lambda: 1000)
+    if says is None:
+        assert repr(Store.from_uri("pad:")) == "PrefixStore(MemoryStore(), prefix='hunter2/')"
+        return
+    for opening in (lambda: Store.from_uri("pad:"), config.load):
+        with pytest.raises(InvalidArgumentError, match=says) as caught:
+            opening()
+        assert str(path) in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_all_can_write_is_refused(write: Write) -> None:
+    path = write('[stores.pad]\nuri = "memory://"')
+    path.chmod(0o666)
+    with pytest.raises(InvalidArgumentError, match="chmod go-w"):
+        Store.from_uri("pad:")
+    path.chmod(0o600)
+    Store.from_uri("pad:").close()
+
+
+# --- names that can't be ---
+
+
+@pytest.mark.parametrize("name", ["v", "1a", "my store", "é", "_x", ""])
+def test_a_name_that_cannot_be_one_is_refused_in_the_file_and_in_a_uri(name: str, write: Write) -> None:
+    write(f'[stores."{name}"]\nuri = "./vault"\nencrypt = "env:NOT_SET"')
+    for uri in (f"{name}:", f"{name}:a/folder", f"{name}:?readonly=1"):
+        with pytest.raises(InvalidArgumentError, match=r"can't be the name of a store.*write '\./"):
+            Store.from_uri(uri)
+    with pytest.raises(InvalidArgumentError, match="the name of a store begins with a letter"):
+        config.load()
+    write('[stores.ok]\nuri = "v:"')
+    with pytest.raises(InvalidArgumentError, match="'v:' can't be the name of a store"):
+        Store.from_uri("ok:")
+    assert os.listdir() == ["holdall.toml"]
+
+
+def test_a_path_with_a_colon_is_one_where_it_is_written_as_one(write: Write, tmp_path: Path) -> None:
+    for path in ("./v:", "../home/v:", str(tmp_path / "home" / "v:"), Path("v:"), Path("./v:")):
+        with Store.from_uri(path) as store:  # type: ignore[arg-type]
+            assert repr(store) == f"FilesystemStore('{tmp_path / 'home' / 'v:'}')"
+
+
+def test_encryption_in_the_file_has_every_option(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdall import EncryptedStore
+
+    monkeypatch.setenv("NEW", bytes(range(32)).hex())
+    monkeypatch.setenv("OLD", bytes(range(1, 33)).hex())
+    right = EncryptedStore(MemoryStore(), "env:NEW").fingerprints()["default"]
+    text = (
+        '[stores.safe]\nuri = "memory://"\nencrypt = {{ keys = {{ new = "env:NEW", old = "env:OLD" }}, '
+        'current = "new", context = "prod", retired = ["old"], fingerprint = "{}" }}'
+    )
+    write(text.format(right))
+    with Store.from_uri("safe:") as store:
+        assert "context='prod', retired=('old',)" in repr(store)
+    write(text.format("0" * 16))
+    with pytest.raises(InvalidArgumentError, match=f"expected the fingerprint 0000000000000000, got {right}"):
+        Store.from_uri("safe:")

@@ -94,7 +94,7 @@ def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
         ("models:../up", {}, "segment"),
         ("sqlite://x.db", {}, "sqlite:///relative"),
         ("sqlite:x.db", {}, "begins with sqlite://"),
-        ("", {}, "a URI is a str"),
+        ("", {}, "expected a URI or a path"),
         (5, {}, "a URI is a str"),
         (None, {}, "a URI is a str"),
         (b"./x", {}, "a URI is a str"),
@@ -291,3 +291,83 @@ def test_the_front_door_is_lazy_and_whole() -> None:
     assert holdall.DictStore is holdall.MemoryStore
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         holdall.nope  # type: ignore[attr-defined]  # noqa: B018
+
+
+SCHEMES = ("memory", "file", "hashdir", "sqlite", "zip", "git+file", "valkey", "redis", "rediss", "unix")
+ODD = (
+    "\ud800",
+    "a\0b",
+    "a%00b",
+    "%",
+    "%zz",
+    "%ff",
+    "%ed%a0%80",
+    "x" * 5000,
+    "/" + "y/" * 3000,
+    "x" * 300,
+    "host:port",
+    "host:99999999",
+    "host:-1",
+    "host:1_0",
+    "user:hunter2@host:port",
+    "user:hunter2@[::1",
+    "[",
+    "[::1",
+    "[not an address]:6379",
+    "host/notanumber",
+    "..",
+    "//",
+    "\x7f\x01",
+    "a?",
+    "a?b",
+    "a?=",
+    "a?%ff=1",
+    "a?durable=%zz",
+    "a?timeout=nan",
+    "a?timeout=1e999",
+    "a?timeout=-1",
+    "a?width=99999999999999999999",
+    "a?width=" + "9" * 5000,
+    "a?" + "&".join(f"o{number}=1" for number in range(2000)),
+    "é" * 64 + ".example",
+    "." * 70,
+)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_odd_uri_gives_another_error_than_ours(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for odd in ODD:
+        for uri in (f"{scheme}://{odd}", f"{scheme}:///{odd}", f"{scheme}:{odd}", odd, f"./{odd}"):
+            if uri.startswith(("..", "//")):
+                continue
+            try:
+                Store.from_uri(uri).close()
+            except holdall.StoreError as error:
+                assert "hunter2" not in f"{error}{error!r}{error.__cause__!r}"  # noqa: PT017
+
+
+def test_wrong_types_are_typed_errors(tmp_path: Path) -> None:
+    for wrong in (None, 5, b"bytes", ["list"], object(), {"uri": 1}):
+        with pytest.raises(InvalidArgumentError):
+            Store.from_uri(wrong)  # type: ignore[arg-type]
+        for kind in (FilesystemStore, HashdirStore, SqliteStore, ZipStore, holdall.GitStore):
+            with pytest.raises(InvalidArgumentError):
+                kind(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [FilesystemStore, HashdirStore, SqliteStore, ZipStore, holdall.GitStore])
+def test_stores_of_a_path_take_no_uri(
+    kind: type[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for uri in ("s3://user:hunter2@bucket/key", "sqlite:///x.db", "file:///x", Path("s3://bucket"), "gs://x"):
+        with pytest.raises(InvalidArgumentError, match=r"got a URI .*Store\.from_uri") as caught:
+            kind(uri)  # type: ignore[call-arg]
+        assert "hunter2" not in str(caught.value)
+    for wrong in ("", "a\0b", "\ud800", "x" * 5000):
+        with pytest.raises(InvalidArgumentError, match="can't be the path of"):
+            kind(wrong)  # type: ignore[call-arg]
+    assert os.listdir() == []

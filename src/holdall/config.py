@@ -49,18 +49,20 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
-from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, TypeGuard, Union, cast, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
 
 from holdall.errors import InvalidArgumentError, StoreError, StoreUnavailableError
 from holdall.store import Store
 from holdall.uri import (
+    NAME_RULE,
     is_store_name,
     known_options,
     layer_options,
@@ -109,7 +111,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
         path: The file; by default the one of this environment and working directory.
 
     Raises:
-        InvalidArgumentError: There is none, or it is no TOML of stores; the message names file and key.
+        InvalidArgumentError: There is none, or it isn't TOML of stores; the message names file and key. Or
+            others could have written it: only a file of this user or root is used, which others can't write;
+            one of another user only if `HOLDALL_CONFIG` names it.
         StoreUnavailableError: The file can't be read.
 
     >>> from pathlib import Path
@@ -126,9 +130,11 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
     if path is None:
         raise InvalidArgumentError(nowhere())
     path = os.path.abspath(path)
-    source = f", which {_VARIABLE} names" if os.environ.get(_VARIABLE) and path == find() else ""
+    named = bool(os.environ.get(_VARIABLE)) and path == find()
+    source = f", which {_VARIABLE} names" if named else ""
     try:
         with open(path, "rb") as file:
+            _check_owner(path, os.fstat(file.fileno()), named)
             parsed = tomllib.load(file)
     except FileNotFoundError:
         raise InvalidArgumentError(f"there is no file {path}{source}") from None
@@ -137,6 +143,22 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"{path} is no TOML: {error}") from error
     return Config(path, parsed)
+
+
+def _check_owner(path: str, found: os.stat_result, named: bool) -> None:
+    """Refuse a file that somebody else could have written, who would choose where this user's blobs and the
+    variables of this user's environment go."""
+    # A group that has the number of its only member lets nobody else in.
+    others = stat.S_IWOTH if found.st_gid == found.st_uid else stat.S_IWOTH | stat.S_IWGRP
+    if found.st_mode & others:
+        raise InvalidArgumentError(
+            f"{path} can be written by other users, so it isn't used; check it, then run: chmod go-w {path}"
+        )
+    if not named and found.st_uid not in (os.geteuid(), 0):
+        raise InvalidArgumentError(
+            f"{path} belongs to another user (uid {found.st_uid}), so it isn't used; if you trust it, set "
+            f"{_VARIABLE}={path}"
+        )
 
 
 def find() -> str | None:
@@ -196,8 +218,7 @@ class Config:
         for name in self._stores:
             if not is_store_name(name):
                 raise top.fault(
-                    "the name of a store begins with a letter, has two characters at least, and else "
-                    "letters, digits, '_', '-', '+' and '.'",
+                    f"the name of a store {NAME_RULE}",
                     "stores",
                     name,
                 )
@@ -330,7 +351,7 @@ class _Section:
     def checked(self, key: str, hint: object) -> object:
         """A value as an option takes it."""
         value = self.value(key, hint)
-        kinds = get_args(hint) or (hint,)
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         if not _SIMPLE.issuperset(kinds) or any(_fits(value, kind) for kind in kinds):
             return value
         wanted = dict.fromkeys(name for kind, name in _KINDS if kind in kinds)

@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import Any, NamedTuple, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError
+from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError, StoreError
 from holdall.keys import check_key
+from holdall.paths import checked_path, checked_text
 from holdall.store import Store
 
 __all__ = [
@@ -52,6 +53,9 @@ _registered: dict[str, Opener] = {}
 
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
 # A name has two characters at least, since C: is a drive.
+NAME_RULE = (
+    "begins with a letter, has at least two characters, and else letters, digits, '_', '-', '+' and '.'"
+)
 _NAME = r"[A-Za-z][A-Za-z0-9_+.\-]+"
 _name = re.compile(_NAME).fullmatch
 _reference = re.compile(rf"({_NAME}):(?!//)([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
@@ -117,24 +121,62 @@ def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
 
 def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str | None = None) -> Store:
     """As `from_uri`, with paths relative to a folder that isn't the working directory."""
-    try:
-        uri = os.fspath(uri)
-    except TypeError:
-        raise InvalidTypeError(f"a URI is a str, not {type(uri).__name__}") from None
-    if not isinstance(uri, str) or not uri:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgumentError("a URI is a str such as './data' or 'sqlite:///file.db'")
+    if not isinstance(uri, str):
+        # A Path is one, whatever it looks like.
+        return _open(_built_in("file"), "file", _checked_path(uri), {}, options, base)
+    if not uri:
+        raise InvalidArgumentError(
+            "expected a URI or a path, such as './data' or 'sqlite:///file.db', got ''"
+        )
+    checked_text(uri, "a URI or a path")
     match = _uri(uri)
     if match is None:
         named = reference(uri)
         if named is not None:
             return _open_named(named, options)
+        _refuse_half_a_name(uri)
         _refuse_options_of_a_path(uri)
         return _open(_built_in("file"), "file", uri, {}, options, base)
     scheme, location, query = match[1].lower(), match[2], match[3]
     opener = _opener(scheme)
     if scheme == "sqlite":
-        location = _third_slash(uri, location)
-    return _open(opener, scheme, unquote(location), _parsed(query), options, base)
+        location = _third_slash(location)
+    return _open(opener, scheme, _decoded(location, scheme), _parsed(query), options, base)
+
+
+def _checked_path(path: object) -> str:
+    if isinstance(path, bytes) or not hasattr(path, "__fspath__"):
+        raise InvalidTypeError(f"a URI is a str, and a path a str or a Path; got {type(path).__name__}")
+    return checked_path(path)
+
+
+def _refuse_half_a_name(text: str) -> None:
+    """What looks like the name of a store and can't be one would become a folder of that name, unnoticed."""
+    before, colon, _ = text.partition("/")[0].partition(":")
+    if colon and not text.startswith((".", "~")):
+        raise InvalidArgumentError(
+            f"{f'{before}:'!r} can't be the name of a store, which {NAME_RULE}; for a path with a colon "
+            f"write './{before}:...'"
+        )
+
+
+_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+
+
+def _decoded(text: str, what: str) -> str:
+    """The text without its percent-escapes (RFC 3986, section 2.1)."""
+    # No message shows the text, which may hold a password.
+    if _escape(text):
+        raise InvalidArgumentError(
+            f"{what}: a '%' without two hexadecimal digits; write %25 for a percent sign"
+        )
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidArgumentError(f"{what}: its percent-escapes aren't UTF-8") from None
+    if "\0" in decoded:
+        raise InvalidArgumentError(f"{what}: it has a NUL (%00)")
+    return decoded
 
 
 def _refuse_options_of_a_path(path: str) -> None:
@@ -164,7 +206,7 @@ def reference(uri: str) -> Reference | None:
     (Reference(name='models', folder='v1', query=None), None, None)
     """
     match = _reference(uri)
-    return None if match is None else Reference(match[1], unquote(match[2]), match[3])
+    return None if match is None else Reference(match[1], _decoded(match[2], f"{match[1]}:"), match[3])
 
 
 def is_store_name(text: str) -> bool:
@@ -254,22 +296,27 @@ def _check_layers(layers: Mapping[str, object]) -> None:
         raise InvalidArgumentError(f"the option 'readonly' is true or false, not {readonly!r}")
 
 
-def _third_slash(uri: str, location: str) -> str:
+def _third_slash(location: str) -> str:
     # As SQLAlchemy has it: three slashes for a relative path, four for an absolute one.
     if not location.startswith("/"):
         raise InvalidArgumentError(
-            f"{uri!r}: write sqlite:///relative/file.db, or sqlite:////absolute/file.db"
+            "expected sqlite:///relative/file.db, or sqlite:////absolute/file.db: a path after three slashes"
         )
     return location[1:]
 
 
 def _parsed(query: str | None) -> dict[str, str]:
     parsed: dict[str, str] = {}
-    for name, value in parse_qsl(query or "", keep_blank_values=True):
+    for name, value in _pairs(query or ""):
         if name in parsed:
             raise InvalidArgumentError(f"the option {name!r} is given twice")
         parsed[name] = value
     return parsed
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    _decoded(query, "the options of a URI")
+    return parse_qsl(query, keep_blank_values=True)
 
 
 def _opener(scheme: str) -> Opener:
@@ -325,7 +372,21 @@ def _open(
     _check_layers(layers)
     if base is not None and location and _is_path(make):
         location = os.path.join(base, os.path.expanduser(location))
-    return layered(make(location, **given), **layers)
+    return layered(_made(make, scheme, location, given), **layers)
+
+
+def _made(make: Callable[..., Store], scheme: str, location: str, given: Mapping[str, Any]) -> Store:
+    try:
+        return make(location, **given)
+    except StoreError:
+        raise
+    except (ValueError, OverflowError) as error:
+        # A port that isn't a number, a host that can't be spelled. Its text may hold a password, as may what
+        # it was raised for.
+        kind = type(error).__name__
+        raise InvalidArgumentError(
+            f"{scheme}:// can't open this location ({kind}); check its host, port and path"
+        ) from None
 
 
 def _maker(opener: Opener) -> Callable[..., Store]:

@@ -13,7 +13,7 @@ from holdall.cli.completion import complete_key, complete_store
 from holdall.cli.errors import UsageFault, describe, warn
 from holdall.errors import StoreError
 from holdall.store import ABSENT, ANY, Expect, Store
-from holdall.uri import from_uri, is_store_name, reference
+from holdall.uri import from_uri, reference
 
 __all__ = [
     "IfAbsent",
@@ -101,7 +101,8 @@ def opened_at(place: str) -> Generator[Store]:
 
 def address(text: str) -> str:
     """The URI or path that a command line means by a store: a bare name may be one of `holdall.toml`."""
-    if is_store_name(text):
+    if not text.startswith((".", "~")) and not {"/", ":"} & set(text):
+        # Also what can't be a name: a file that calls a store so is refused, and no folder of that name made.
         from holdall import config
 
         path = config.find()

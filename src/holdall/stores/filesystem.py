@@ -21,13 +21,13 @@ from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
     DeleteRefusedError,
-    InvalidArgumentError,
     InvalidKeyError,
     StoreError,
     StoreUnavailableError,
 )
 from holdall.files import BlobWriter
 from holdall.keys import check_key
+from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, Attributes, Body, Can, Data, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.drafts import Draft, compare, describe, remove
@@ -717,17 +717,9 @@ class _Pieces(Iterator[bytes]):
 
 def _absolute(path: object) -> str:
     """The absolute path of a folder."""
+    given = checked_path(path)
     try:
-        given = os.fspath(cast("str", path))
-    except TypeError:
-        raise InvalidArgumentError(f"a path is a str or a Path, not {type(path).__name__}") from None
-    if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgumentError(f"expected the path of a folder, got {given!r}")
-    try:
-        os.fsencode(given)
         return os.path.abspath(os.path.expanduser(given))
-    except UnicodeEncodeError:
-        raise InvalidArgumentError(f"{given!r} holds characters that no path can have") from None
     except FileNotFoundError as error:
         raise StoreUnavailableError("the working folder was deleted; give an absolute path") from error
 

@@ -6,9 +6,9 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from typing import cast
 
 from holdall.errors import InvalidArgumentError, StoreUnavailableError
+from holdall.paths import checked_path
 
 __all__ = [
     "OpenFile",
@@ -163,17 +163,9 @@ def file_path(path: object) -> str:
         InvalidArgumentError: It can't be a path of a file.
         StoreUnavailableError: A folder or a special file lies there.
     """
-    try:
-        name = os.fsdecode(cast("str", path))
-    except TypeError:
-        raise InvalidArgumentError(
-            f"a SqliteStore takes the path of a file as a str or a Path, not {type(path).__name__}"
-        ) from None
-    if name == ":memory:":
+    if path == ":memory:":
         raise InvalidArgumentError("':memory:' isn't a file; use MemoryStore or memory://")
-    if not name or "\0" in name:
-        raise InvalidArgumentError("a SqliteStore needs the path of a file, such as 'blobs.db'")
-    name = os.path.abspath(name)
+    name = os.path.abspath(checked_path(path, "a file, such as 'blobs.db'"))
     try:
         mode = os.stat(name).st_mode
     except OSError:

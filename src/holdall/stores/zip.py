@@ -30,6 +30,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.keys import past
+from holdall.paths import checked_path
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.zip_archive import (
@@ -129,9 +130,7 @@ class ZipStore(Store):
     ) -> None:
         self._lock_fd = -1
         self._dirty = False
-        given = os.fspath(path)
-        if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError("a zip store needs the path of its archive, a str")
+        given = checked_path(path, "an archive")
         if compression not in (None, "stored", "deflated"):
             raise InvalidArgumentError(f"compression is 'stored' or 'deflated', not {compression!r}")
         # The journal lies beside the archive itself, however many links lead to it.

@@ -19,6 +19,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.git.checkout import converted_together
@@ -102,12 +103,7 @@ class GitStore(Store):
         timeout: float = 60.0,
         init: bool = False,
     ) -> None:
-        try:
-            given = os.fspath(path)
-        except TypeError:
-            raise InvalidArgumentError(f"a path is a str or a Path, not {type(path).__name__}") from None
-        if not isinstance(given, str) or not given or "\0" in given:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"{given!r} is no path of a folder")
+        given = checked_path(path)
         if author is not None and not _is_person(author):
             raise InvalidArgumentError(f"an author is 'Name <mail>', not {author!r}")
         if push not in ("background", "now", None):
