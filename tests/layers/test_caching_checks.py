@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdall import (
+    ABSENT,
     CachingStore,
     EncryptedStore,
     FilesystemStore,
@@ -21,7 +22,7 @@ from holdall import (
 )
 from holdall.errors import WrongKeyError
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Expect, Info, LeftOut
+from holdall.store import Attributes, Body, Expect, Info, LeftOut, Piece
 
 PLACES: dict[str, Callable[[Path], tuple[Store, Store]]] = {
     "one folder": lambda place: (FilesystemStore(place / "d"), FilesystemStore(place / "d")),
@@ -179,3 +180,84 @@ def test_what_a_source_leaves_out_is_handed_on(mode: str) -> None:
 def test_an_odd_age_is_refused(fresh: float) -> None:
     with pytest.raises(InvalidArgumentError, match="seconds"):
         CachingStore(MemoryStore(), MemoryStore(), fresh=fresh)
+
+
+class Away(Transparent):
+    """A source that can't be reached while it is away."""
+
+    away = False
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        self._check()
+        return super()._read(key, start, stop)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        self._check()
+        return super()._write(key, body, expect, attributes)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        self._check()
+        return super()._delete(key, expect)
+
+    def _info(self, key: str) -> Info:
+        self._check()
+        return super()._info(key)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        self._check()
+        return super()._scan(prefix, after)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailableError("the network is down")
+
+
+@pytest.mark.parametrize("fresh", ["etag", "immutable", 1e6])
+@pytest.mark.parametrize("mode", ["write-through", "write-back"])
+def test_what_works_offline(mode: str, fresh: str) -> None:
+    """The table of docs/caching.md."""
+    source = Away(MemoryStore({"a": b"1", "b": b"2", "c": b"3"}))
+    store = CachingStore(source, MemoryStore(), mode, fresh=fresh)  # pyright: ignore[reportArgumentType]
+    assert (store["a"], store["b"]) == (b"1", b"2")
+    source.away = True
+    copies: list[Callable[[], object]] = [lambda: store["a"], lambda: "a" in store]
+    back: list[Callable[[], object]] = [
+        lambda: store.put("new", b"1"),
+        lambda: store["new"],
+        lambda: store.modify("new", lambda old: old + b"2"),
+        lambda: store.delete("new"),
+        lambda: store.put("a", b"x"),
+    ]
+    never: list[Callable[[], object]] = [
+        lambda: list(store),
+        lambda: len(store),
+        lambda: store["c"],
+        lambda: "none" in store,
+        lambda: store.put("other", b"", expect=ABSENT),
+        lambda: store.setdefault("other", b""),
+    ]
+
+    def works(call: Callable[[], object]) -> bool:
+        try:
+            call()
+        except StoreUnavailableError:
+            return False
+        return True
+
+    assert [works(call) for call in copies] == [fresh != "etag"] * 2
+    if mode == "write-back":
+        assert works(lambda: store.delete("b")) == (fresh != "etag")
+    assert [works(call) for call in back] == [mode == "write-back"] * len(back)
+    assert [works(call) for call in never] == [False] * len(never)
+
+
+def test_a_cache_under_another_key_is_done_without() -> None:
+    cache, source = MemoryStore(), MemoryStore({"a": b"1"})
+    keys = bytes(range(32)), bytes(range(1, 33))
+    assert CachingStore(source, EncryptedStore(cache, keys[0]))["a"] == b"1"
+    before = dict(cache)
+    store = CachingStore(source, EncryptedStore(cache, keys[1]))
+    assert store["a"] == b"1"
+    store["b"] = b"2"
+    assert (store["b"], source["b"], dict(cache) == before) == (b"2", b"2", True)
+    assert store.stats().errors > 0

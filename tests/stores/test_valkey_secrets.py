@@ -12,9 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import redis
 from tests.servers.valkey import ValkeyServer
 
-from holdall import InvalidArgumentError, Store, StoreUnavailableError, UnsupportedOperation, ValkeyStore
+import valkey
+from holdall import (
+    InvalidArgumentError,
+    ReadOnlyError,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+    ValkeyStore,
+)
+from holdall.stores.valkey.link import told
 
 SECRET = "s3cr@t/?#%"
 
@@ -109,3 +120,27 @@ def test_too_many_open_files_are_reported(server: ValkeyServer) -> None:
                 os.close(descriptor)
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         store["a"] = b"1"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "says"),
+    [
+        ("MISCONF Errors writing to the AOF file", StoreUnavailableError, "disk"),
+        ("NOREPLICAS Not enough good replicas to write.", StoreUnavailableError, "min-replicas-to-write"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", StoreUnavailableError, "maxmemory"),
+        ("NOAUTH Authentication required.", StoreUnavailableError, "password="),
+        ("WRONGPASS invalid username-password pair", StoreUnavailableError, "password="),
+        ("NOPERM this user has no permissions", StoreUnavailableError, "ACL"),
+        ("LOADING Redis is loading the dataset in memory", StoreUnavailableError, "try again"),
+        ("MOVED 3999 127.0.0.1:6381", StoreUnavailableError, "cluster=True"),
+        ("READONLY You can't write against a read only replica.", ReadOnlyError, "primary"),
+        ("ERR something new", StoreUnavailableError, "something new"),
+    ],
+)
+def test_what_a_server_replies_says_what_to_do(reply: str, kind: type[StoreError], says: str) -> None:
+    for library in (redis, valkey):
+        # As the client libraries parse it: by its first word, where they know it.
+        error = told(library.ResponseError(reply), "db.example.org:6379")
+        assert type(error).__mro__[0] in (kind, *kind.__subclasses__())
+        assert says in str(error)
+        assert "db.example.org:6379" in str(error)

@@ -325,6 +325,7 @@ _CODES: dict[str, str] = {
     "CROSSSLOT": "ClusterCrossSlotError",
     "MASTERDOWN": "MasterDownError",
     "MISCONF": "MisconfError",
+    "READONLY": "ReadOnlyError",
     "NOREPLICAS": "NoReplicasError",
     "NOPERM": "NoPermissionError",
     "LOADING": "BusyLoadingError",
@@ -354,7 +355,9 @@ def told(error: BaseException, name: str) -> StoreError:
     """What a reply that is an error means."""
     kind, text = _kind(error), str(error)
     if kind == "ReadOnlyError":
-        return ReadOnlyError(f"the server at {name} is a replica, which takes no writes")
+        return ReadOnlyError(
+            f"the server at {name} is a replica, which takes no writes; connect to its primary"
+        )
     if kind == "NoPermissionError":
         return DeniedError(f"the server at {name} {_REPLIES[kind]}")
     if "cluster support disabled" in text:
