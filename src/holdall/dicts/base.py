@@ -37,16 +37,14 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     T = TypeVar("T")
-    B = TypeVar("B", bound=BytesBlob, default=BytesBlob)
+    # Without blob_class the key says which class a blob has, which no type checker can know.
+    B = TypeVar("B", bound=BytesBlob, default=Any)
 else:
     from typing import TypeVar
 
     T = TypeVar("T")
     # Defaults of type variables are for type checkers here: Python has them from 3.13 on.
     B = TypeVar("B", bound=BytesBlob)
-
-BYTES_BLOB: Any = BytesBlob
-"""The default of `blob_class`, for any class of blobs."""
 
 
 class _Missing(Enum):
@@ -60,7 +58,8 @@ class BlobDict(MutableMapping[str, B]):
     """A dict from keys to typed blobs, kept in a store.
 
     For type checkers it is generic in the class of its blobs, which `blob_class` gives: a
-    `BlobDict(store, blob_class=StrBlob)` is a `BlobDict[StrBlob]`, and without it a `BlobDict[BytesBlob]`.
+    `BlobDict(store, blob_class=StrBlob)` is a `BlobDict[StrBlob]`. Without it the key says the class of a
+    blob, which is `Any` for a type checker.
 
     Which class a blob comes back as, its media type says: that of what was put, in a store that keeps it (one
     that `can` ATTRIBUTES), else the one that the end of its key stands for. `image/*` is an `ImageBlob`,
@@ -76,7 +75,8 @@ class BlobDict(MutableMapping[str, B]):
             `CompressedStore`, which then reads no blob that was put without it.
         ttl: How long a blob lives, in seconds or as a timedelta: as an `ExpiringStore` has it, by its age
             where the store keeps no expiry. None is for ever.
-        blob_class: What blobs have to be to be put, and what one is whose media type says nothing narrower.
+        blob_class: The class that blobs must have to be put, and that one has whose media type says nothing
+            narrower. None is `BytesBlob`, which takes all.
         blob_class_args: Keyword arguments for the making of `blob_class`.
 
     >>> from holdall import MemoryStore
@@ -93,13 +93,13 @@ class BlobDict(MutableMapping[str, B]):
         *,
         compression: bool | str = False,
         ttl: float | timedelta | None = None,
-        blob_class: type[B] = BYTES_BLOB,
+        blob_class: type[B] | None = None,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
             kind = type(cast(object, store)).__name__
             raise InvalidTypeError(f"a blob dict goes over a store, not over {kind}")
-        kind = cast(object, blob_class)
+        kind = cast(object, BytesBlob if blob_class is None else blob_class)
         if not isinstance(kind, type) or not issubclass(kind, BytesBlob):
             raise InvalidTypeError(f"blob_class is a class of blobs such as StrBlob, not {blob_class!r}")
         self._owned: Store | None = None
@@ -109,7 +109,7 @@ class BlobDict(MutableMapping[str, B]):
         if compression:
             store = CompressedStore(store, "zstd" if compression is True else compression)
         self._store = store
-        self._blob_class = blob_class
+        self._blob_class = cast("type[B]", kind)
         self._blob_class_args = dict(blob_class_args or {})
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from holdall.dicts.base import BYTES_BLOB, B, BlobDict
+from holdall.dicts.base import B, BlobDict
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError
 from holdall.layers.compressed import CompressedStore
 from holdall.store import Store
@@ -56,7 +56,7 @@ class GitBlobDict(BlobDict[B]):
         use_remote: bool = False,
         use_remote_frequence: float | timedelta = 60.0,
         compression: bool | str = False,
-        blob_class: type[B] = BYTES_BLOB,
+        blob_class: type[B] | None = None,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         from holdall.stores.git import GitStore

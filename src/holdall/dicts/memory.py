@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from holdall.dicts.base import BYTES_BLOB, B, BlobDict
+from holdall.dicts.base import B, BlobDict
 
 
 class InMemoryBlobDict(BlobDict[B]):
@@ -30,7 +30,7 @@ class InMemoryBlobDict(BlobDict[B]):
         data_dict: Mapping[str, B] | None = None,
         *,
         ttl: float | timedelta | None = None,
-        blob_class: type[B] = BYTES_BLOB,
+        blob_class: type[B] | None = None,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         from holdall.stores.memory import MemoryStore

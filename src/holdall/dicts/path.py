@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from holdall.dicts.base import BYTES_BLOB, B, BlobDict
+from holdall.dicts.base import B, BlobDict
 from holdall.errors import InvalidArgumentError, StoreUnavailableError
 from holdall.store import Can, Store
 from holdall.stores.path import PathStore
@@ -64,7 +64,7 @@ class PathBlobDict(BlobDict[B]):
         *,
         compression: bool | str = False,
         ttl: float | timedelta | None = None,
-        blob_class: type[B] = BYTES_BLOB,
+        blob_class: type[B] | None = None,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         path = "." if path is None else path

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, cast
 
-from holdall.blobs import StrBlob
-from holdall.dicts.base import BYTES_BLOB, B, BlobDict
+from holdall.blobs import BytesBlob, StrBlob
+from holdall.dicts.base import B, BlobDict
 from holdall.errors import MissingDependencyError
 
 
@@ -38,14 +38,14 @@ class ValkeyBlobDict(BlobDict[B]):
         str_blob_only: bool = False,
         client_kwargs: Mapping[str, Any] | None = None,
         compression: bool | str = False,
-        blob_class: type[B] = BYTES_BLOB,
+        blob_class: type[B] | None = None,
         blob_class_args: Mapping[str, Any] | None = None,
     ) -> None:
         from holdall.stores.valkey import ValkeyStore
 
         if client_kwargs is not None:
             server = _client(client_kwargs)
-        if str_blob_only and blob_class is BYTES_BLOB:
+        if str_blob_only and blob_class in (None, BytesBlob):
             blob_class = cast(Any, StrBlob)
         store = ValkeyStore(server, prefix=prefix)
         super().__init__(
