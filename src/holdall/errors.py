@@ -163,7 +163,8 @@ class InvalidKeyTypeError(InvalidKeyError, InvalidTypeError):
 
 
 class KeyConflictError(StoreError):
-    """A medium of folders can't hold both `a` and `a/b`; the blob that was there is untouched."""
+    """A medium of folders can't hold both `a` and `a/b`, or what is in the way isn't a blob, such as a link.
+    What was there is untouched."""
 
 
 class UnsupportedOperation(StoreError):

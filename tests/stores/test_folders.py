@@ -574,6 +574,34 @@ def test_a_folder_that_is_deleted_is_made_again(tmp_path: Path) -> None:
     assert list((tmp_path / "moved").iterdir()) == []
 
 
+def test_a_folder_that_is_a_link_to_another_by_now(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        FilesystemStore(tmp_path / name)["who"] = name.encode()
+    (tmp_path / "link").symlink_to("one")
+    store = FilesystemStore(tmp_path / "link")
+    store["a"] = store["a"] = b"1"
+    (tmp_path / "other").symlink_to("two")
+    (tmp_path / "other").rename(tmp_path / "link")
+    for key in ("b", "d/c"):
+        store[key] = b"2"
+        assert (tmp_path / "two" / key).read_bytes() == b"2"
+    assert (store["who"], store.get("a"), sorted(store)) == (b"two", None, ["b", "d/c", "who"])
+    assert sorted(os.listdir(tmp_path / "one")) == ["a", "who"]
+
+
+def test_what_a_dead_writer_left_is_in_no_blobs_way(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / ".holdall~dead.new-1").write_bytes(b"half")
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"1"
+    assert (store["a"], os.listdir(tmp_path)) == (b"1", ["a"])
+    file = store.open("x/y", "wb")
+    with pytest.raises(KeyConflictError):
+        store["x"] = b"1"
+    file.close()
+    assert list(store) == ["a", "x/y"]
+
+
 def test_a_lock_is_not_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FilesystemStore(tmp_path)
     store["a"] = b"old"

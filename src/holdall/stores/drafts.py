@@ -17,6 +17,7 @@ from functools import partial
 from holdall.errors import BlobExistsError, ConcurrencyError, StoreUnavailableError
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Expect, Info, Piece
+from holdall.stores.litter import remove
 from holdall.stores.locks import CANNOT, draft_name, generation, take
 from holdall.stores.nofollow import NEW, close_all, move_new
 from holdall.stores.oserrors import conflict
@@ -24,7 +25,7 @@ from holdall.stores.places import TRIES, Place, sync_folder
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of
 
-__all__ = ["Draft", "compare", "describe", "etag_of", "keep_mode", "remove", "sweep"]
+__all__ = ["Draft", "compare", "describe", "etag_of", "keep_mode"]
 
 Check = Callable[[os.stat_result | None, Expect], None]
 
@@ -124,7 +125,7 @@ class Draft:
         for _ in range(TRIES):
             root = self._root.open_root(make=True)
             self._place = place = Place.make(
-                self._held, root, self._path, durable=self._root.durable, own=True
+                self._held, root, self._path, base=self._root.base, durable=self._root.durable, own=True
             )
             found = place.check_free()
             self._name = draft_name()
@@ -226,7 +227,7 @@ class Draft:
         source = self._place
         assert source is not None
         # Opened once more: if its folder was moved meanwhile, the blob goes where its key says.
-        target = Place.make(self._held, root, self._path, durable=self._root.durable)
+        target = Place.make(self._held, root, self._path, base=self._root.base, durable=self._root.durable)
         found = target.look()
         if found is not None and not stat.S_ISREG(found.st_mode):
             if not alone:
@@ -261,7 +262,7 @@ class Draft:
             now = target.look()
             if now is None or stat.S_ISREG(now.st_mode):
                 raise
-            raise conflict(self._path, now.st_mode) from error
+            raise conflict(self._root.base + self._path, now.st_mode) from error
         return stamp, target
 
     def _stamp_past(self, root: int, stamp: int, found: os.stat_result | None) -> int:
@@ -296,34 +297,3 @@ def _is_there(name: str, folder: int) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def remove(name: str, folder: int) -> None:
-    """Take a temporary file away, if it is there."""
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        pass  # it was not made, or has its new name already
-    except OSError as error:
-        _log.debug("%r is left to be swept: %s", name, error)
-
-
-def sweep(name: str, folder: int) -> None:
-    """Remove the temporary file of a writer that is dead: one that nobody locks.
-
-    A short put doesn't lock its file. If that is swept, the put fails to rename it, and begins anew.
-    """
-    fds: list[int] = []
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fds.extend(map(partial(os.open, name, dir_fd=folder), (flags,)))
-        fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=folder)
-        _log.info("swept %r, which a writer left that was killed", name)
-        close_all(fds)
-    except OSError as error:
-        _log.debug("%r is not swept: %s", name, error)
-        close_all(fds)
-    except BaseException:
-        close_all(fds)
-        raise

@@ -30,8 +30,9 @@ from holdall.keys import check_key
 from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, Attributes, Body, Can, Data, Expect, Info, LeftOut, Piece, Store
-from holdall.stores.drafts import Draft, compare, describe, remove
+from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.listing import Listing, Run
+from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, release
 from holdall.stores.nofollow import (
     FOLDER,
@@ -115,7 +116,7 @@ class FilesystemStore(Store):
         """Whether plain keys are known to be spelled as themselves."""
         self._warned: Counter[str] = Counter()
         self._base = os.path.realpath(self._given).rstrip("/") + "/"
-        self._root = Root(self._base, durable)
+        self._root = Root(self._given, self._base, durable)
         self._local = self._root.local
         try:
             found = os.stat(self._base[:-1] or "/")
@@ -196,11 +197,11 @@ class FilesystemStore(Store):
         """Open a blob into a list."""
         failed = open_into(fds, self._path(key), READ)
         if failed:
-            if -failed not in (*GONE, errno.ENXIO):  # a socket can't be opened
+            if self._reroot(-failed):
+                return self._open_blob(fds, key)
+            if -failed not in GONE and not _is_special(self._path(key)):
                 raise translate(OSError(-failed, os.strerror(-failed)), "read")
-            if not self._reroot(-failed):
-                raise BlobNotFoundError(key=key)
-            return self._open_blob(fds, key)
+            raise BlobNotFoundError(key=key)
         found = os.fstat(fds[-1])
         if not stat.S_ISREG(found.st_mode):
             raise BlobNotFoundError(key=key)
@@ -230,9 +231,11 @@ class FilesystemStore(Store):
         path = self._path(key)
         fd = open_file(path, READ)
         if fd < 0:
-            if -fd not in GONE and -fd != errno.ENXIO:
+            if self._reroot(-fd):
+                return self.get(key, default)
+            if -fd not in GONE and not _is_special(path):
                 raise translate(OSError(-fd, os.strerror(-fd)), "read", key)
-            return self.get(key, default) if self._reroot(-fd) else default
+            return default
         try:
             # Unlike read(2), this takes nothing from a pipe or a terminal.
             data = os.pread(fd, _GUESS, 0)
@@ -243,7 +246,7 @@ class FilesystemStore(Store):
                 data = _whole(fd, found.st_size)
             return data
         except OSError as error:
-            if error.errno in (errno.EISDIR, errno.ESPIPE):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return default
             raise translate(error, "read", key) from error
         finally:
@@ -345,7 +348,7 @@ class FilesystemStore(Store):
                 # Some network file systems say only now that it could not be written.
                 close_all(made)
                 fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                there = os.stat(self._base)
+                there = os.stat(self._given)
                 if (there.st_dev, there.st_ino) != lock.place:
                     raise OSError(errno.ESTALE, "another folder is there by now")
                 os.rename(name, last, src_dir_fd=folder, dst_dir_fd=folder)
@@ -488,7 +491,7 @@ class FilesystemStore(Store):
             found = old.blob()
             if found is None:
                 raise BlobNotFoundError(key=source)
-            new = Place.make(held, root, path, durable=self._durable)
+            new = Place.make(held, root, path, base=self._base, durable=self._durable)
             there = new.check_free()
             if expect is not ANY:
                 _compare(there, expect)
@@ -520,6 +523,8 @@ class FilesystemStore(Store):
             if isinstance(error, StoreError):
                 raise
             raise translate(error, "write") from error
+        finally:
+            self._base = self._root.base
 
     def _clear(self) -> None:
         if not self._nests:
@@ -722,6 +727,14 @@ def _absolute(path: object) -> str:
         return os.path.abspath(os.path.expanduser(given))
     except FileNotFoundError as error:
         raise StoreUnavailableError("the working folder was deleted; give an absolute path") from error
+
+
+def _is_special(path: str) -> bool:
+    """Whether a socket, a device or the like is there, which can't always be opened."""
+    try:
+        return not stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _blind(base: str) -> bool | None:

@@ -10,9 +10,10 @@ from hashlib import blake2b
 from holdall.errors import BlobExistsError, InvalidArgumentError, InvalidKeyError, StoreUnavailableError
 from holdall.keys import check_key
 from holdall.store import ABSENT, Info, LeftOut, Store
-from holdall.stores.drafts import Draft, compare, describe, sweep
+from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.listing import open_folder, printable
+from holdall.stores.litter import is_draft, sweep
 from holdall.stores.nofollow import LIST, close_all
 from holdall.stores.oserrors import kind_of, translate
 from holdall.stores.spelling import PRIVATE, read_names, spell_segment
@@ -176,7 +177,7 @@ class HashdirStore(FilesystemStore):
                     if entry.is_file(follow_symlinks=False):
                         if not name.startswith(PRIVATE):
                             names.append((name, "file"))
-                        elif ".new-" in name:
+                        elif is_draft(name):
                             sweep(name, fds[0])
                     elif entry.is_dir(follow_symlinks=False):
                         names.append((name, "folder"))

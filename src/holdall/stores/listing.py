@@ -13,7 +13,8 @@ from typing import NamedTuple
 from holdall.errors import InvalidKeyError
 from holdall.keys import past
 from holdall.store import Info, LeftOut
-from holdall.stores.drafts import describe, sweep
+from holdall.stores.drafts import describe
+from holdall.stores.litter import is_draft, sweep
 from holdall.stores.nofollow import FOLDER, LIST, close_all, open_into
 from holdall.stores.oserrors import GONE, kind_of, translate
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segment_of, spell
@@ -251,7 +252,7 @@ class Listing:
 
     def _odd(self, fd: int, name: str, is_folder: bool, others: dict[str, str]) -> Iterator[tuple[str, str]]:
         if name.startswith(PRIVATE):
-            if not is_folder and ".new-" in name:
+            if not is_folder and is_draft(name):
                 sweep(name, fd)
             return
         if is_folder and name.endswith("%~") and (long := list(self._long(fd, [name], others))):
@@ -279,7 +280,7 @@ class Listing:
             for name, is_folder, is_file in entries:
                 chain = [*names, name]
                 if name.startswith(PRIVATE):
-                    if is_file and ".new-" in name:
+                    if is_file and is_draft(name):
                         sweep(name, fds[0])
                 elif is_folder and name.endswith("%~"):
                     yield from self._long(fds[0], chain, others)

@@ -43,11 +43,11 @@ def conflict(path: str, mode: int) -> KeyConflictError:
     kind = kind_of(mode)
     if stat.S_ISREG(mode):
         return KeyConflictError(
-            f"{path!r} is a blob, and a folder can't hold both it and blobs below it; use another key"
+            f"{path!r} is a blob, and a file system can't hold both it and blobs below it; use another key"
         )
     if stat.S_ISDIR(mode):
         return KeyConflictError(
-            f"{path!r} is a folder that isn't empty, and a folder can't hold both a blob and what lies "
+            f"{path!r} is a folder that isn't empty, and a file system can't hold both a blob and what lies "
             "below it; use another key"
         )
     return KeyConflictError(

@@ -12,6 +12,7 @@ import stat
 from functools import partial
 
 from holdall.errors import StoreError, StoreUnavailableError
+from holdall.stores.litter import is_draft, sweep
 from holdall.stores.nofollow import FOLDER, LIST_NEAR, close_all, open_below
 from holdall.stores.oserrors import GONE, conflict
 
@@ -29,6 +30,7 @@ class Place:
             as it is dropped would swallow an interrupt that comes just then.)
         root: The store's folder, open.
         path: A path below it.
+        base: Where the store's folder is, for errors.
         make: Whether folders on the way are made where there are none.
         durable: Whether those are synced to the disk.
         own: Whether the folder stays open when `root` is closed.
@@ -46,24 +48,27 @@ class Place:
         root: int,
         path: str,
         *,
+        base: str = "",
         make: bool = False,
         durable: bool = False,
         own: bool = False,
     ) -> None:
-        self.path = path
+        self.path = base + path
         above, _, self.name = path.rpartition("/")
         self.folder = root
         if above or own:
             failed = open_below(held, root, above or ".", FOLDER)
             if failed and make and -failed in GONE:
-                _make_folders(held, root, above, durable)
+                _make_folders(held, root, above, base, durable)
             elif failed:
                 code = errno.ENOTDIR if failed == -errno.ELOOP else -failed
                 raise OSError(code, os.strerror(code))
             self.folder = held[-1]
 
     @classmethod
-    def make(cls, held: list[int], root: int, path: str, *, durable: bool, own: bool = False) -> Place:
+    def make(
+        cls, held: list[int], root: int, path: str, *, base: str, durable: bool, own: bool = False
+    ) -> Place:
         """The same, in folders that are made where there are none, however often others remove them.
 
         Raises:
@@ -71,7 +76,7 @@ class Place:
         """
         for _ in range(TRIES):
             try:
-                return cls(held, root, path, make=True, durable=durable, own=own)
+                return cls(held, root, path, base=base, make=True, durable=durable, own=own)
             except FileNotFoundError:
                 continue  # tidied away meanwhile
         raise StoreUnavailableError("its folder is deleted as often as it is made; try again")
@@ -116,7 +121,7 @@ class Place:
                 raise conflict(self.path, found.st_mode) from error
 
 
-def _make_folders(held: list[int], root: int, path: str, durable: bool) -> None:
+def _make_folders(held: list[int], root: int, path: str, base: str, durable: bool) -> None:
     """Make the folders of a path, and open them."""
     above, done = root, ""
     for name in path.split("/"):
@@ -130,7 +135,7 @@ def _make_folders(held: list[int], root: int, path: str, durable: bool) -> None:
         try:
             held.extend(map(partial(os.open, name, dir_fd=above), (FOLDER,)))
         except NotADirectoryError:
-            raise conflict(done, os.lstat(name, dir_fd=above).st_mode) from None
+            raise conflict(base + done, os.lstat(name, dir_fd=above).st_mode) from None
         above = held[-1]
 
 
@@ -155,6 +160,9 @@ def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:
         if failed:
             raise OSError(-failed, os.strerror(-failed))
         for inner in os.listdir(fds[0]):
+            if is_draft(inner):
+                sweep(inner, fds[0])
+                continue
             remove_empty(inner, fds[0], only_look=only_look)
     finally:
         close_all(fds)

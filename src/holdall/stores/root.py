@@ -23,11 +23,13 @@ class Root:
     """The folder of a store.
 
     Args:
-        base: Its path, which ends in `/`.
+        path: Its path, which may be a link to it.
+        base: The same without links; it ends in `/`.
         durable: Whether what is made is synced to the disk.
     """
 
-    def __init__(self, base: str, durable: bool) -> None:
+    def __init__(self, path: str, base: str, durable: bool) -> None:
+        self._path = path
         self.base = base
         self.durable = durable
         self.coarse: bool | None = None
@@ -35,10 +37,6 @@ class Root:
         self.exact = False
         """Whether times are known to be kept to the nanosecond."""
         self.local = threading.local()
-
-    @property
-    def _path(self) -> str:
-        return self.base[:-1] or "/"
 
     def lock(self) -> FolderLock:
         """This thread's lock of the folder that was there when it was last looked for."""
@@ -58,7 +56,7 @@ class Root:
                 lock = self.lock()
                 if not lock.moved(self._path):
                     return lock.fd
-                del self.local.lock
+                self._look_again()
             except FileNotFoundError:
                 if not make:
                     raise
@@ -76,8 +74,13 @@ class Root:
             try:
                 return self.lock().run(how, self._path, act)
             except FolderMoved:
-                del self.local.lock
+                self._look_again()
         raise StoreUnavailableError(f"the folder {self._path!r} is moved as often as it is found; try again")
+
+    def _look_again(self) -> None:
+        """Forget this thread's folder, since another is there now."""
+        del self.local.lock
+        self.base = os.path.realpath(self._path).rstrip("/") + "/"
 
     def forget(self) -> None:
         """Close what all threads hold, once nobody uses it."""
@@ -85,12 +88,12 @@ class Root:
 
     def make(self) -> None:
         """Make the folder, and those above it."""
-        above = self._path
+        folder = above = os.path.realpath(self._path)
         made: list[str] = []
         while self.durable and not os.path.isdir(above):
             above = os.path.dirname(above)
             made.append(above)
-        os.makedirs(self._path, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         for above in made:
             fds: list[int] = []
             try:
