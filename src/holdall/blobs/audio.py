@@ -74,7 +74,7 @@ class AudioBlob(MediaBlob):
             filename: The file to write first, from which the clip then reads; it is yours to remove.
 
         Raises:
-            SerializationError: The bytes are no sound.
+            SerializationError: The bytes aren't sound.
             MissingDependencyError: `pip install 'holdall[audio]'`, for a clip `'holdall[video]'`.
         """
         if filename is None:
@@ -88,7 +88,7 @@ class AudioBlob(MediaBlob):
         has them; what was compressed with loss as float32.
 
         Raises:
-            SerializationError: The bytes are no sound.
+            SerializationError: The bytes aren't sound.
             MissingDependencyError: `pip install 'holdall[audio]'`.
         """
         return AudioSerializer().decode(self._bytes)
@@ -97,13 +97,13 @@ class AudioBlob(MediaBlob):
         """A MoviePy `AudioArrayClip`, in memory: no file is needed for it, and nothing has to be closed.
 
         Raises:
-            SerializationError: The bytes are no sound, or one without a frame.
+            SerializationError: The bytes aren't sound, or hold no frame.
             MissingDependencyError: `pip install 'holdall[audio,video]'`.
         """
         clips = needed("moviepy.audio.AudioClip", "video", "an audio clip")
         samples, rate = self.as_audio_data()
         if not len(samples):
-            raise SerializationError("there is no frame in this sound, and MoviePy makes no clip of none")
+            raise SerializationError("this sound holds no frame, and MoviePy needs one for a clip")
         if samples.dtype.kind == "i":
             samples = samples / float(1 << (8 * samples.dtype.itemsize - 1))
         # MoviePy wants two columns: its clips of one fail on single frames or come out with two.

@@ -52,8 +52,8 @@ class BytesBlob:
 
         Raises:
             SerializationError: They aren't.
-            InvalidDataError: They are no bytes.
-            MissingDependencyError: There is no Zstandard.
+            InvalidDataError: They aren't bytes.
+            MissingDependencyError: Zstandard isn't installed.
         """
         if compression:
             if not isinstance(b, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -68,8 +68,8 @@ class BytesBlob:
         """A blob of what base64 text says (RFC 4648); line breaks don't matter.
 
         Raises:
-            SerializationError: It is no base64.
-            InvalidDataError: It is no text.
+            SerializationError: It isn't base64.
+            InvalidDataError: It isn't text.
         """
         if not isinstance(s, (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidDataError(f"base64 is a str or bytes, not {type(s).__name__}")
@@ -78,7 +78,7 @@ class BytesBlob:
                 b64decode("".join(s.split()) if isinstance(s, str) else b"".join(s.split()), validate=True)
             )
         except ValueError as error:
-            raise SerializationError(f"this is no base64: {error}") from error
+            raise SerializationError(f"this isn't base64: {error}") from error
 
     @classmethod
     def load(cls, f: str | PurePath | Any) -> Self:
@@ -100,7 +100,7 @@ class BytesBlob:
 
         Raises:
             OSError: As from `open`; what was there before is untouched.
-            InvalidArgumentError: The suffix is of no format that this type has.
+            InvalidArgumentError: This type has no format with that suffix.
             SerializationError: The format that the suffix asks for can't hold it.
         """
         save(f, self._for_suffix(suffix_of(f)))
@@ -116,7 +116,7 @@ class BytesBlob:
             compression: Compress them by Zstandard.
 
         Raises:
-            MissingDependencyError: There is no Zstandard.
+            MissingDependencyError: Zstandard isn't installed.
         """
         if compression:
             from holdall.blobs.zstd import compressed

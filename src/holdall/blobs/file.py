@@ -28,12 +28,12 @@ def _local(path: Any) -> str | None:
 def _check(path: Any, method: str) -> None:
     if not hasattr(path, method):
         raise InvalidArgumentError(
-            f"a {type(path).__name__} has no {method}; give a path that has it, or a str"
+            f"a {type(path).__name__} lacks {method}; give a str, or a path that has it"
         )
 
 
 def suffix_of(path: Any) -> str:
-    """The end of a name, with its dot, in lower case; '' where there is none.
+    """The end of a name, with its dot, in lower case; '' if it has none.
 
     >>> suffix_of("photos/Oma.JPG")
     '.jpg'

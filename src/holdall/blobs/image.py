@@ -51,7 +51,7 @@ class ImageBlob(MediaBlob):
         """The picture, loaded; of an animation the first frame, from which `seek` goes on.
 
         Raises:
-            SerializationError: The bytes are no picture.
+            SerializationError: The bytes aren't a picture.
             MissingDependencyError: `pip install 'holdall[images]'`.
         """
         return ImageSerializer().decode(self._bytes)

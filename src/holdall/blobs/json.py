@@ -181,7 +181,7 @@ class JsonModelBlob(StrBlob):
 
         Raises:
             SerializationError: The bytes aren't JSON, or don't fit this model.
-            InvalidArgumentError: There is no class.
+            InvalidArgumentError: The class isn't known.
         """
         chosen = self._model_class if model_class is None else _checked(model_class)
         if chosen is None:

@@ -36,7 +36,7 @@ class MediaBlob(BytesBlob):
             format: The name of a format, such as a value of `format`.
 
         Raises:
-            InvalidArgumentError: There is no such format to write.
+            InvalidArgumentError: That format isn't known, or can't be written.
             SerializationError: The bytes can't be read, or the format can't hold what they are.
         """
         serializer = self._serializer(format)
@@ -62,14 +62,16 @@ class MediaBlob(BytesBlob):
         if self.format is not None and suffix == f".{self.format.lower()}":
             return self._bytes
         known = ", ".join(end for form in self._formats.values() for end in form.extensions)
-        raise InvalidArgumentError(f"{type(self).__name__} has no format for {suffix!r}; known are {known}")
+        raise InvalidArgumentError(
+            f"{type(self).__name__} can't be written as {suffix!r}; expected one of {known}"
+        )
 
     def _shown(self) -> str:
         about = self._about()
         return ", ".join((*([about] if about else []), f"{self.size:,} bytes"))
 
     def _about(self) -> str:
-        """What the head of the bytes tells, cheaply; it never fails."""
+        """What the head of the bytes says, cheaply; it never fails."""
         return self.format or "unknown format"
 
 

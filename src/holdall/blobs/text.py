@@ -39,7 +39,7 @@ class StrBlob(BytesBlob):
         """The text.
 
         Raises:
-            SerializationError: The bytes are no UTF-8.
+            SerializationError: The bytes aren't UTF-8.
         """
         return _TEXT.decode(self._bytes)
 

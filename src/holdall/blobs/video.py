@@ -30,7 +30,7 @@ class VideoBlob(MediaBlob):
         delete_temp_clip_file: Remove the file that a clip was read from, if it is a temporary one.
 
     Raises:
-        SerializationError: The clip has no duration or no rate of frames, or fails while it is rendered.
+        SerializationError: The clip lacks a duration or a rate of frames, or fails while it is rendered.
         MissingDependencyError: `pip install 'holdall[video]'`.
 
     >>> from moviepy import ColorClip
@@ -65,7 +65,7 @@ class VideoBlob(MediaBlob):
                 needs no file that anybody sees or has to remove.
 
         Raises:
-            SerializationError: The bytes are no video.
+            SerializationError: The bytes aren't video.
             MissingDependencyError: `pip install 'holdall[video]'`.
         """
         if filename is None:

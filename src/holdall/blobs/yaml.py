@@ -10,6 +10,7 @@ from holdall.blobs.json import JsonDictBlob
 from holdall.blobs.text import StrBlob
 from holdall.errors import SerializationError
 from holdall.values.registry import joined
+from holdall.values.same import type_name
 
 __all__ = ["YamlDictBlob"]
 
@@ -47,13 +48,13 @@ class YamlDictBlob(StrBlob):
         """The dict; of an empty file, an empty one.
 
         Raises:
-            SerializationError: The bytes are no YAML, or no mapping.
+            SerializationError: The bytes aren't YAML, or aren't a mapping.
         """
         value = _yaml().decode(self._bytes)
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise SerializationError(f"this YAML is a {type(value).__name__}, and a dict was expected")
+            raise SerializationError(f"expected a YAML mapping, got {type_name(value)}")
         return cast("dict[str, Any]", value)
 
     @classmethod

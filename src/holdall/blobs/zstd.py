@@ -24,7 +24,7 @@ def _module() -> Any:
 
 
 def compressed(data: bytes) -> bytes:
-    """The bytes as a frame that tells its size."""
+    """The bytes as a frame that says its size."""
     return _module().compress(data)
 
 

@@ -38,7 +38,7 @@ def _numpy() -> Any:
 
 
 def _is_array(value: object, masked: bool = False) -> bool:
-    """Whether it is an array of no other class, which would be lost: a matrix, a quantity with its unit."""
+    """Whether it is an array and not of a subclass, which would be lost: a matrix, a quantity with a unit."""
     numpy: Any = sys.modules.get("numpy")
     kind = type(value)
     return numpy is not None and (
@@ -85,7 +85,7 @@ class ArraySerializer:
     bit for a number. Frames without it are read too.
 
     It accepts what Blosc2 gives back with its type and shape, and what shrinks to less than half; all
-    other arrays are for `NpySerializer`. Whether an array shrinks is told by a few KiB of it. The memory
+    other arrays are for `NpySerializer`. A few KiB of an array decide whether it shrinks. The memory
     order isn't kept: an array comes back in C order, writable.
 
     See https://github.com/Blosc/c-blosc2/blob/main/README_B2ND_METALAYER.rst
@@ -283,7 +283,7 @@ def _blosc_holds(array: Any) -> bool:
 
 
 def _shrinks(array: Any) -> bool:
-    """Whether samples from the begin, the middle and the end of it halve, without the import of Blosc2."""
+    """Whether samples from the start, the middle and the end of it halve, without the import of Blosc2."""
     if array.nbytes <= 4 * _SAMPLE:
         return True
     item = array.dtype.itemsize
@@ -371,7 +371,7 @@ class PlainNpySerializer:
 class NpySerializer(PlainNpySerializer):
     """A NumPy array in NumPy's own format, compressed with Zstandard as it is written: `.npy.zst`.
 
-    What doesn't shrink, as a first block tells, is stored in the same format, without the work and uncopied.
+    What doesn't shrink, judged by a first block, is stored in the same format, without the work and uncopied.
     Arrays that were not compressed are read too. Otherwise it is as `PlainNpySerializer`.
 
     See RFC 8878.
@@ -522,7 +522,7 @@ class _Held:
         self._at = 0
 
     def has(self, count: int) -> bool:
-        """Whether so many bytes may be left."""
+        """Whether that many bytes may be left."""
         return count <= len(self._view) - self._at
 
     def read(self, most: int) -> Buffer:

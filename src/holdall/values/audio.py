@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.packages import instance, needed
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class AudioSerializer:
             value = _of_clip(value)
         if not isinstance(value, AudioData):
             raise SerializationError(
-                f"the audio format takes AudioData or a MoviePy audio clip, not {type(value).__name__}"
+                f"the audio format takes AudioData or a MoviePy audio clip, got {type_name(value)}"
             )
         samples, rate = _checked(value)
         if self.format == "WAV":
@@ -259,7 +260,7 @@ def _checked(value: AudioData) -> tuple[Any, int]:
     except (ValueError, TypeError) as error:
         raise SerializationError(f"the audio format takes an array of samples: {error}") from error
     if instance(value.data, "numpy.ma", "MaskedArray"):
-        raise SerializationError("the audio format has no mask; give the samples as array.filled(0)")
+        raise SerializationError("the audio format can't hold a mask; give the samples as array.filled(0)")
     if not samples.size and samples.dtype == object:
         raise SerializationError("the audio format takes an array of samples, got an empty list")
     kind = samples.dtype.newbyteorder("<")
@@ -363,7 +364,7 @@ def _said(error: BaseException) -> str:
 def rendered(clip: Any) -> tuple[int, int, Iterator[Any]]:
     """A MoviePy audio clip as its rate, its number of channels, and blocks of float32, a row a frame."""
     if clip.duration is None or not math.isfinite(clip.duration):
-        raise SerializationError("this clip has no end; give it one: with_duration(seconds)")
+        raise SerializationError("this clip lacks an end; give it one: with_duration(seconds)")
     rate = getattr(clip, "fps", None) or _RATE
     if not math.isfinite(rate) or rate < 1:
         raise SerializationError(f"this clip has {rate} frames a second; give it others: with_fps(44100)")

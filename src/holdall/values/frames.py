@@ -16,6 +16,7 @@ from holdall.errors import SerializationError, UnsupportedOperation
 from holdall.values.columns import UnfitError, check_names, check_pandas, difference_of
 from holdall.values.json import JsonSerializer
 from holdall.values.packages import instance, needed, present
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["ParquetSerializer"]
@@ -56,9 +57,7 @@ class ParquetSerializer:
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         kind = _kind(value)
         if kind is None:
-            raise SerializationError(
-                f"Parquet holds data frames, not {type(value).__module__}.{type(value).__qualname__}"
-            )
+            raise SerializationError(f"Parquet holds data frames, got {type_name(value)}")
         arrow = _arrow()
         if kind == "polars":
             _check_threads()
@@ -115,7 +114,7 @@ def _culprit(arrow: Any, kind: str, value: Any) -> str:
     elif kind == "polars":
         columns = ((name, lambda name=name: value.select(name)) for name in value.columns)
     elif kind == "arrow":
-        return "this frame"  # of which nobody knows whether it can be read twice
+        return "this frame"  # of which may be readable only once
     else:
         table = value if kind == "table" else arrow.Table.from_batches([value])
         columns = ((name, lambda name=name: table.select([name])) for name in table.column_names)
@@ -165,7 +164,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _threads() -> Iterator[str]:
-    """The names of the threads of this process, where the system tells them, as Linux does."""
+    """The names of the threads of this process, where the system reports them, as Linux does."""
     for path in glob("/proc/self/task/*/comm"):
         # A thread may have ended meanwhile.
         with suppress(OSError), open(path, errors="replace") as file:
@@ -234,7 +233,7 @@ def _schema_stays(arrow: Any, table: Any) -> bool:
 
 
 def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
-    """The categories of columns whose categories are no text, which Parquet reads back as plain columns: each
+    """The categories of columns whose categories aren't text, which Parquet reads back as plain columns: each
     as an Arrow stream, in base64."""
     made: dict[str, str] = {}
     # Those of text come back by themselves, where a row has one.
@@ -342,7 +341,7 @@ def _frame(table: Any) -> Any:
         try:
             return polars.from_arrow(table)
         except (polars.exceptions.PanicException, polars.exceptions.PolarsError) as error:
-            # A panic is no Exception, so that it would pass by everybody who catches those.
+            # A panic isn't an Exception, so a caller who catches those would miss it.
             raise ValueError(f"polars can't read it: {error}") from error
     if kind == "batch":
         batches = table.combine_chunks().to_batches()

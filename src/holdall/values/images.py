@@ -19,6 +19,7 @@ from holdall.values.picture import (
     resolution_of,
     same_pixels,
 )
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["IMAGES", "ImageFormat", "ImageSerializer", "image_format"]
@@ -59,7 +60,7 @@ IMAGES: Final[dict[str, ImageFormat]] = {
 }
 """The formats that are written, by their names."""
 
-# Only these are read: others of Pillow's formats start a program, as EPS does, or are of no use here.
+# Only these are read: others of Pillow's formats start a program, as EPS does, or aren't useful here.
 _READ: Final = (*IMAGES, "MPO", "BMP", "DIB", "JPEG2000", "AVIF", "ICO", "PPM", "TGA", "QOI")
 
 _CONVERTED: Final = {
@@ -67,7 +68,7 @@ _CONVERTED: Final = {
     "WEBP": {"1": "RGB", "L": "RGB", "LA": "RGBA", "P": "", "PA": "RGBA", "RGBX": "RGB"},
     "GIF": {"RGB": "RGB", "RGBA": "RGBA", "LA": "RGBA", "PA": "RGBA", "RGBX": "RGB"},
 }
-"""What a format that was asked for takes beside its own modes, and as what; "" is RGB or RGBA."""
+"""What a format that was asked for takes besides its own modes, and as what; "" is RGB or RGBA."""
 
 _CHANNEL: Final = {
     "TIFF": {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"},
@@ -153,7 +154,7 @@ class ImageSerializer:
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         image = needed("PIL.Image", "images", "a picture")
         if not isinstance(value, image.Image):
-            raise SerializationError(f"the image format takes a Pillow image, not {type(value).__name__}")
+            raise SerializationError(f"the image format takes a Pillow image, got {type_name(value)}")
         _check_size(image, value)
         try:
             form = IMAGES[self.format or _exact(value)]
@@ -340,7 +341,7 @@ def _fitting(image: Any, form: ImageFormat) -> Any:
     clear = image.has_transparency_data
     if form.name == "JPEG" and clear:
         raise SerializationError(
-            f"JPEG has no transparency, which this {mode} image has; "
+            f"JPEG can't hold the transparency of this {mode} image; "
             "convert it with convert('RGB'), or take PNG or WEBP"
         )
     if clear and "a" not in mode.lower():
@@ -381,7 +382,7 @@ class _Frames:
     def at(self, number: int) -> Any:
         self._image.seek(number)
         frame = self._image.convert("RGBA")
-        # A WebP tells a frame's time no sooner than it is decoded.
+        # Pillow knows the time of a frame of a WebP only once it is decoded.
         self.durations[number] = round(self._image.info.get("duration") or 0)
         self.clear = self.clear or frame.getextrema()[3][0] < 255
         # What it says of its own format would mean something else in another.
@@ -395,7 +396,7 @@ def _animate(image: Any, stream: BytesIO, name: str, options: dict[str, Any]) ->
     default = bool(image.info.get("default_image"))
     if default and name != "PNG":
         raise SerializationError(
-            f"{name} has no place for the picture that this animation shows to programs without animations "
+            f"{name} can't hold the picture that this animation shows to programs without animations "
             "(default_image), which PNG can keep; choose PNG"
         )
     plays = plays_of(image)

@@ -1,4 +1,4 @@
-"""JSON, and a marker for what JSON has no word for."""
+"""JSON, with a marker for values that JSON lacks."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def _marked_dict(members: Mapping[Any, Any], above: set[int]) -> Any:
 
 
 def _check_distinct(members: Iterable[Any], written: list[Any]) -> None:
-    """Refuse keys of a dict, or members of a set, that would not come back as so many."""
+    """Refuse keys of a dict, or members of a set, if fewer of them would come back."""
     if all(map(_is_steady, members)):
         return
     try:
@@ -379,9 +379,9 @@ def _moment(value: date | time) -> Any:
         if isinstance(zone, ZoneInfo):
             text += f"[{zone.key}]"
             if zone.key is None or _zoned(text) is None:  # pyright: ignore[reportUnnecessaryComparison]
-                raise _UnheldError(value, "a time with a ZoneInfo that has no key")
+                raise _UnheldError(value, "a time with a ZoneInfo that lacks a key")
         if value.fold and (zone is None or not isinstance(value, datetime)):
-            text += _FOLD  # of an hour that comes twice the second, which no offset tells
+            text += _FOLD  # of an hour that comes twice the second, which the offset doesn't say
         return _exact("datetime" if isinstance(value, datetime) else "time", value, text)
     return _exact("date", value, value.isoformat())
 
@@ -494,7 +494,7 @@ def _datetime_of(value: Any) -> datetime:
     moment = _of_iso(datetime, text)
     if zone is None:
         return moment.replace(fold=second)
-    # An hour that comes twice is told by its offset.
+    # The offset says which of two equal hours it is.
     for fold in (0, 1):
         local = moment.replace(tzinfo=zone, fold=fold)
         if local.utcoffset() == moment.utcoffset():

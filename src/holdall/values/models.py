@@ -139,9 +139,11 @@ def _not_back(value: Any, failure: Exception | str | None) -> SerializationError
         why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in said[:3])
     else:
         why = " ".join(str(failure).split())[:300]
+    way = "convert that value, or annotate its field with the type that it has"
+    if why.endswith("(model_fields_set)"):
+        way = "set that field, or leave it to Pydantic how the model is written"
     return SerializationError(
-        f"the JSON of this {type(value).__qualname__} would not give it back: {why}; convert that value, or "
-        "annotate its field with the type that it has"
+        f"the JSON of this {type(value).__qualname__} would not give it back: {why}; {way}"
     )
 
 

@@ -38,7 +38,7 @@ _LAYOUT: Final = frozenset((
 """The tags by which a TIFF says how its own pixels lie, and those that are kept by other ways."""
 _XMP_TEXT: Final = "XML:com.adobe.xmp"
 _NO_TEXT: Final = ("compression", _XMP_TEXT)
-"""Names under which Pillow shows a str that is no text of the picture."""
+"""Names under which Pillow shows a str that isn't text of the picture."""
 _DPI_ERROR: Final = 0.02
 """A PNG has whole pixels a metre, so that 300 dpi are 299.9994."""
 
@@ -316,7 +316,7 @@ def _frames_of(image: Any) -> Iterator[tuple[bytes, int]]:
             continue
         if held is not None:
             yield held, lasts
-        # The picture for programs without animations is no part of the animation.
+        # The picture for programs without animations isn't part of the animation.
         held, lasts = (None, 0) if default else (pixels, duration)
         if default:
             yield pixels, -1

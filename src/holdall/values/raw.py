@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from holdall.errors import SerializationError
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["BytesSerializer", "TextSerializer"]
@@ -28,9 +29,9 @@ class BytesSerializer:
         if isinstance(value, (bytes, bytearray)):
             return (value,)
         if not isinstance(value, memoryview):
-            raise SerializationError(f"the bytes format takes bytes, not {type(value).__name__}")
+            raise SerializationError(f"the bytes format takes bytes, got {type_name(value)}")
         view = cast("memoryview[Any]", value)
-        # A view with gaps, or with strides, is no buffer that anybody can write.
+        # A view with gaps, or with strides, isn't a buffer that can be written.
         return (view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes(),)
 
     def decode(self, data: Buffer) -> bytes:
@@ -53,7 +54,7 @@ class TextSerializer:
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         if not isinstance(value, str):
-            raise SerializationError(f"the text format takes a str, not {type(value).__name__}")
+            raise SerializationError(f"the text format takes a str, got {type_name(value)}")
         try:
             return (value.encode("utf-8"),)
         except UnicodeEncodeError as error:
@@ -66,5 +67,5 @@ class TextSerializer:
             return str(data, "utf-8")
         except UnicodeDecodeError as error:
             raise SerializationError(
-                f"this is no text in UTF-8: {error.reason} at byte {error.start}"
+                f"this isn't text in UTF-8: {error.reason} at byte {error.start}; read it as bytes"
             ) from error

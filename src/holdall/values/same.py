@@ -48,7 +48,9 @@ def difference(given: Any, back: Any) -> str | None:
 
 
 def type_name(value: object) -> str:
-    """The type of a value, with an article: `an int`, `a numpy.ndarray`."""
+    """The type of a value, with an article: `an int`, `a numpy.ndarray`; None is `None`."""
+    if value is None:
+        return "None"
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else _full_name(kind)
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"

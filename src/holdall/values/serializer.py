@@ -19,7 +19,7 @@ class Serializer(Protocol):
     it says in its docstring. A serializer holds no state of a value and is used by many threads.
 
     Its module imports no optional dependency; `accepts` imports nothing at all: a value of a library that was
-    never imported isn't there to be asked about, so `sys.modules` tells.
+    never imported has no values yet, so `sys.modules` is enough.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Serializer(Protocol):
 
         Raises:
             SerializationError: The bytes are not in this format, which the message names.
-            UntrustedDataError: To read them would run what they say, and nobody allowed that.
+            UntrustedDataError: Reading them would run what they say, which wasn't allowed.
             MissingDependencyError: The library that reads it isn't installed.
         """
         ...

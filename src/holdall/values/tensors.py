@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.packages import instance, needed
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["SafetensorsSerializer"]
@@ -98,12 +99,12 @@ class SafetensorsSerializer:
 
     def encode(self, value: Any) -> Iterator[Buffer]:
         if not isinstance(value, Mapping):
-            raise SerializationError(f"safetensors holds a dict of tensors, not {type(value).__name__}")
+            raise SerializationError(f"safetensors holds a dict of tensors, got {type_name(value)}")
         tensors: dict[str, _Tensor] = {}
         kinds: set[str] = set()
         for name, each in cast("Mapping[Any, Any]", value).items():
             if not isinstance(name, str) or name == "__metadata__":
-                raise SerializationError(f"safetensors holds tensors by names of str, and {name!r} is none")
+                raise SerializationError(f"safetensors holds tensors by names of str, got the name {name!r}")
             if _is_array(each):
                 kinds.add("np")
                 tensors[name] = _of_array(name, each)
@@ -153,7 +154,7 @@ def _of_tensor(name: str, tensor: Any) -> _Tensor:
             f"safetensors can't hold {name!r}, a {tensor.layout} tensor of {tensor.dtype}"
         )
     if tensor.is_meta:
-        raise SerializationError(f"{name!r} is on the device `meta`, and so has no numbers to keep")
+        raise SerializationError(f"{name!r} is on the device `meta`, so it lacks the numbers to keep")
     held = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     if held.stride(0) != 1:
         # One item is contiguous whatever its stride, but isn't seen as bytes with it.
@@ -179,12 +180,14 @@ def _written(tensors: dict[str, _Tensor], kind: str) -> Iterator[Buffer]:
         raise SerializationError("safetensors can't hold a name with a lone surrogate") from error
     text += b" " * (-len(text) % 8)
     if len(text) > _HEADER_LIMIT:
-        raise SerializationError("safetensors can't hold so many tensors: its header has at most 100 MB")
+        raise SerializationError(
+            "safetensors can't hold this many tensors: its header has at most 100 MB; write several dicts"
+        )
     return iter([_LENGTH.pack(len(text)) + text, *(tensors[name].memory for name in order)])
 
 
 def _bad(why: str) -> SerializationError:
-    return SerializationError(f"this is no safetensors file: {why}")
+    return SerializationError(f"this isn't a safetensors file: {why}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,13 +209,13 @@ def _parsed(view: memoryview) -> tuple[dict[str, Any], dict[str, _Tensor]]:
             str(view[_LENGTH.size : _LENGTH.size + length], "utf-8"), object_pairs_hook=_unique
         )
     except (ValueError, RecursionError) as error:
-        raise _bad("its header is no JSON") from error
+        raise _bad("its header isn't JSON") from error
     if not isinstance(header, dict):
-        raise _bad("its header is no object")
+        raise _bad("its header isn't a JSON object")
     entries = cast("dict[str, Any]", header)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict):
-        raise _bad("its metadata is no object")
+        raise _bad("its metadata isn't a JSON object")
     tensors: dict[str, _Tensor] = {}
     spans: list[tuple[int, int]] = []
     for name, entry in entries.items():
@@ -254,7 +257,7 @@ def _as_numpy(name: str, tensor: _Tensor) -> Any:
     found = _NUMPY.get(tensor.type)
     if found is None:
         raise SerializationError(
-            f"NumPy has no {tensor.type}, the type of {name!r}; read it with SafetensorsSerializer('torch')"
+            f"NumPy lacks {tensor.type}, the type of {name!r}; read it with SafetensorsSerializer('torch')"
         )
     try:
         flat = numpy.frombuffer(tensor.memory, numpy.dtype(found).newbyteorder("<")).astype(found)
@@ -267,9 +270,9 @@ def _as_torch(name: str, tensor: _Tensor) -> Any:
     torch = needed("torch", "torch", "a file of torch tensors")
     dtype = getattr(torch, _TORCH[tensor.type], None)
     if dtype is None:
-        raise SerializationError(f"this torch has no {tensor.type}, the type of {name!r}")
+        raise SerializationError(f"this torch lacks {tensor.type}, the type of {name!r}")
     try:
-        # A buffer of its own: torch takes none that it may not write to.
+        # A buffer of its own: torch needs one that it may write to.
         held = torch.frombuffer(bytearray(tensor.memory), dtype=torch.uint8) if tensor.memory else None
         return (
             torch.empty(tensor.shape, dtype=dtype) if held is None else held.view(dtype).reshape(tensor.shape)

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from holdall.errors import InvalidArgumentError, SerializationError, StoreUnavailableError
 from holdall.values.packages import instance, needed
+from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["VIDEO", "VideoFormat", "VideoSerializer", "open_sound", "open_video", "video_format"]
@@ -108,7 +109,7 @@ class VideoSerializer:
     when the process ends in any way. (Where a system has no such files, as outside of Linux, it is a
     temporary folder that is removed then, but which survives a process that is killed.)
 
-    Only MP4 and QuickTime, WebM and Matroska, AVI and Ogg are read: bytes of other formats could tell ffmpeg
+    Only MP4 and QuickTime, WebM and Matroska, AVI and Ogg are read: bytes of other formats could make ffmpeg
     to open other files.
 
     Args:
@@ -138,13 +139,13 @@ class VideoSerializer:
     def encode(self, value: Any) -> Iterator[Buffer]:
         video = needed("moviepy.video.VideoClip", "video", "video")
         if not isinstance(value, video.VideoClip):
-            raise SerializationError(f"the video format takes a MoviePy clip, not {type(value).__name__}")
+            raise SerializationError(f"the video format takes a MoviePy clip, got {type_name(value)}")
         return _encoded(value, VIDEO[self.format]).chunks()
 
     def decode(self, data: Buffer) -> Any:
         needed("moviepy.video.VideoClip", "video", "video")
         if video_format(data) is None:
-            raise SerializationError(f"this is no video that can be read: expected {' or '.join(VIDEO)}")
+            raise SerializationError(f"this isn't video that can be read: expected {' or '.join(VIDEO)}")
         scratch = _Scratch()
         scratch.write(data)
         return open_video(scratch.path, scratch)
@@ -194,9 +195,9 @@ def _no_room(error: OSError) -> StoreUnavailableError:
 def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
     rate = getattr(clip, "fps", None)
     if not rate:
-        raise SerializationError("this clip has no rate of frames; give it one: with_fps(24)")
+        raise SerializationError("this clip lacks a rate of frames; give it one: with_fps(24)")
     if not clip.duration:
-        raise SerializationError("this clip has no duration; give it one: with_duration(seconds)")
+        raise SerializationError("this clip lacks a duration; give it one: with_duration(seconds)")
     if not math.isfinite(rate) or not math.isfinite(clip.duration):
         raise SerializationError(
             f"a clip of {clip.duration} seconds with {rate} frames a second can't be rendered; give it "
@@ -207,7 +208,7 @@ def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
     try:
         width, height = (int(each) for each in clip.size)
     except (TypeError, ValueError) as error:
-        raise SerializationError(f"this clip has no size of a picture, but {clip.size!r}") from error
+        raise SerializationError(f"expected a clip with a size in pixels, got {clip.size!r}") from error
     clear = clip.mask is not None and form.name == "WEBM"
     command = [needed("moviepy.config", "video", "video").FFMPEG_BINARY, "-y", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgba" if clear else "rgb24"]
@@ -315,7 +316,7 @@ def open_video(path: str, held: object = None) -> Any:
         said = str(error).strip().splitlines()
         why = said[-1] if said else type(error).__name__
         raise SerializationError(
-            f"this is no video that can be read: expected {' or '.join(VIDEO)}: {why}"
+            f"this isn't video that can be read: expected {' or '.join(VIDEO)}: {why}"
         ) from error
 
 
@@ -332,14 +333,14 @@ def open_sound(path: str) -> Any:
         path: Of the file, as ffmpeg takes it.
 
     Raises:
-        SerializationError: It has no sound.
-        MissingDependencyError: There is no MoviePy.
+        SerializationError: It lacks sound.
+        MissingDependencyError: MoviePy isn't installed.
     """
     classes = _clip_classes()
     try:
         return classes[1](path, None)
     except Exception as error:
-        raise SerializationError("this is no sound that can be read: expected WAV, FLAC, OGG, MP3") from error
+        raise SerializationError("this isn't sound that can be read: expected WAV, FLAC, OGG, MP3") from error
 
 
 @cache
@@ -410,7 +411,7 @@ def _clip_classes() -> tuple[Any, Any]:
             # Sound may last a little longer than the pictures, of which the last one is shown until its end.
             elif max(self.n_frames - self.pos, self.pos - self.read_at) > 1 + _LONGER * self.fps:
                 warnings.warn(
-                    f"this video has no frame {self.pos} of {self.n_frames}; an earlier one is shown",
+                    f"this video lacks frame {self.pos} of {self.n_frames}; an earlier one is shown",
                     stacklevel=2,
                 )
             self.pos += 1
@@ -442,7 +443,7 @@ def _clip_classes() -> tuple[Any, Any]:
             get: Any = sounds.FFMPEG_AudioReader.get_frame
             if not isinstance(tt, np.ndarray):
                 return get(self, tt)
-            # MoviePy itself fails where it has to divide the times, and where none of them is in the file.
+            # MoviePy itself fails where it has to divide the times, and where all lie outside the file.
             found: Any = np.zeros((len(tt), self.nchannels))
             inside = np.flatnonzero((tt >= 0) & (tt < self.duration))
             frames = np.round(self.fps * tt)
