@@ -391,11 +391,15 @@ def test_names_that_other_programs_wrote_are_left_out_not_absent(store: SqliteSt
 
 _CLONED = """
 import ctypes, os, sys
-from holdall import SqliteStore
-store = SqliteStore(sys.argv[1])
+from holdall import SqliteStore, ZipStore
+store = {"sqlite": SqliteStore, "zip": ZipStore}[sys.argv[1]](sys.argv[2])
 # As a machine that is cloned: both go on with one memory, and Python isn't asked.
 child = ctypes.CDLL(None).fork()
-store._path = store._path + ("child" if child == 0 else "parent")
+name = "child" if child == 0 else "parent"
+store._path += name
+if sys.argv[1] == "zip":
+    store._journal_path += name
+    store._temporary += name
 tags = [store.put(str(n), b"x").etag for n in range(3)]
 tags += [info.etag for info in store.put_many({"a": b"", "b": b""}).values()]
 os.write(1, "".join(tag + "\\n" for tag in tags).encode())
@@ -405,8 +409,9 @@ os.waitpid(child, 0)
 """
 
 
-def test_the_etags_of_a_cloned_machine_differ(path: Path) -> None:
-    tags = subprocess.check_output([sys.executable, "-c", _CLONED, str(path)]).split()
+@pytest.mark.parametrize("kind", ["sqlite", "zip"])
+def test_the_etags_of_a_cloned_machine_differ(path: Path, kind: str) -> None:
+    tags = subprocess.check_output([sys.executable, "-c", _CLONED, kind, str(path)]).split()
     assert len(set(tags)) == 10
 
 

@@ -13,7 +13,6 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
-from itertools import count
 from typing import Any, TypeVar, overload
 from weakref import WeakSet
 
@@ -152,8 +151,6 @@ class ZipStore(Store):
     def _begin_life(self) -> None:
         """What belongs to one process: a fork calls it again."""
         self._mutex = threading.Lock()
-        self._nonce = os.urandom(8)
-        self._count = count(1)
         self._dirty = False
 
     def _settings(self) -> dict[str, object]:
@@ -922,7 +919,8 @@ class ZipStore(Store):
     # --- errors ---------------------------------------------------------------------------------------
 
     def _etag(self) -> bytes:
-        return self._nonce + next(self._count).to_bytes(8, "big")
+        # Fresh from the system: what a process counts would come again after a clone of the machine.
+        return os.urandom(16)
 
     def _corrupt(self) -> IntegrityError:
         return IntegrityError(

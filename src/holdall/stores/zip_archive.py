@@ -351,7 +351,7 @@ def check_header(entry: Entry, path: str) -> int:
         or names != len(entry.name)
         or method != entry.method
         or (flags ^ entry.encrypted) & ENCRYPTED
-        or (not flags & _STREAMED and any(here not in (there, _MAX32) for here, there in said))
+        or (not flags & _STREAMED and any(here not in (0, there, _MAX32) for here, there in said))
     ):
         raise damaged(path, "a member's own header doesn't say what the directory says of it")
     return entry.header + _LOCAL.size + names + extras
