@@ -56,7 +56,9 @@ def left_by_a_kill(path: Path, **blobs: bytes) -> bytes:
 
 
 @pytest.fixture
-def interrupted() -> Iterator[Callable[[Callable[[], object], float], bool]]:
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[Callable[[], object], float], bool]]:
     """Calls with an interrupt at a random moment, as Ctrl-C gives; whether it came."""
 
     def interrupt(*_: object) -> None:
@@ -73,13 +75,13 @@ def interrupted() -> Iterator[Callable[[Callable[[], object], float], bool]]:
             return True
         return False
 
+    # CPython reports an interrupt that comes in a destructor, and goes on; pytest would keep its traceback.
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     before = signal.signal(signal.SIGALRM, interrupt)
     yield during
     signal.signal(signal.SIGALRM, before)
 
 
-# CPython reports an interrupt that comes in a destructor, and goes on.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_leaves_no_lock_and_undoes_nothing(
     path: Path, interrupted: Callable[[Callable[[], object], float], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

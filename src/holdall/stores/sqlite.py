@@ -792,9 +792,12 @@ class SqliteStore(Store):
                     if write:
                         connection.settle()
                     result = act(connection)
-                    if connection.file.stands() or (write and self._leave(connection)):
+                    file = connection.file
+                    if write and (file.stands() or self._leave(connection)):
                         return result
                 if not write:
+                    if file.seems_to_stand(_now()):
+                        return result
                     self._leave(connection)
             except sqlite3.Error as error:
                 deadline = self._wait(error, connection, deadline)
@@ -912,9 +915,6 @@ class SqliteStore(Store):
                     reader.shut()
         except sqlite3.Error:
             reader.shut()
-        except BaseException:
-            reader.shut()
-            raise
 
     def _opened(self, create: bool) -> Connection | None:
         """A new connection; None where there is no file, or no table in it, and none is to be made."""
@@ -1032,7 +1032,11 @@ class _Chunks(Iterator[Piece]):
         """Give the connection back."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            self._store._release(reader)  # pyright: ignore[reportPrivateUsage]
+            try:
+                self._store._release(reader)  # pyright: ignore[reportPrivateUsage]
+            except BaseException:
+                reader.shut()
+                raise
 
     def __del__(self) -> None:
         self.close()

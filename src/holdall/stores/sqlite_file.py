@@ -144,6 +144,9 @@ class UnchangingFile(OpenFile):
         super().__init__(path)
         self._changed = os.stat(path).st_mtime_ns
 
+    def seems_to_stand(self, now: int) -> bool:
+        return self.stands()
+
     def stands(self) -> bool:
         try:
             now = os.stat(self._path)
