@@ -1252,3 +1252,44 @@ def test_a_place_that_stays_taken_is_one_failure_and_deletes_nothing(tmp_path: P
     assert calls.count("c/d") == 2
     assert (report.deleted, report.withheld) == (0, 2)
     assert isinstance(report.failures["a/b"], KeyConflictError)
+
+
+def test_a_plan_with_failures_withholds_its_deletes() -> None:
+    source = Faulty(MemoryStore({"a": b"1", "b": b"2"}), read="a")
+    target = MemoryStore({"a": b"1", "b": b"3", "old": b""})
+    plan = sync_stores(source, target, dry_run=True)
+    assert [action.key for action in plan] == ["b"]
+    assert (list(plan.failures), plan.withheld, plan.deletes) == (["a"], 1, 0)
+    assert [shard().ok for shard in plan.shards(2)] == [True]
+    assert "old" in target
+
+
+@pytest.mark.parametrize("jobs", [None, 4])
+@pytest.mark.parametrize("kind", ["executor", "journal", "plain"])
+def test_no_deletes_after_a_failure_in_any_kind_of_run(kind: str, jobs: int | None, tmp_path: Path) -> None:
+    blobs = {f"{n:03}": b"%d" % n for n in range(50)}
+    old = {f"old{n:03}": b"" for n in range(40)}
+    for act, fault in (
+        (sync_stores, "read"),
+        (sync_stores, "write"),
+        (move_store, "read"),
+        (move_store, "write"),
+    ):
+        below, target = MemoryStore(blobs), MemoryStore(old)
+        source: Store = below
+        faulty: Store = target
+        if fault == "read":
+            source = Faulty(below, read="049")
+        else:
+            faulty = Faulty(target, write="049")
+        options: dict[str, Any] = {"max_delete": 1.0} if act is sync_stores else {}
+        if kind == "journal":
+            options["journal"] = tmp_path / f"{act.__name__} {fault}"
+        with ThreadPoolExecutor(2) as pool:
+            if kind == "executor":
+                options["executor"] = pool
+            report = act(source, faulty, jobs=jobs, **options)
+        assert (list(report.failures), report.deleted) == (["049"], 0)
+        assert report.withheld == (40 if act is sync_stores else 49)
+        assert len(below) == 50
+        assert len([key for key in target if key.startswith("old")]) == 40

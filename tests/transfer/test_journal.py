@@ -33,7 +33,7 @@ def counted(
     calls: list[dict[str, int]] = []
     undo: list[Store] = []
     for store in (source, target):
-        known = dict.fromkeys(("_scan", "_read", "_write", "_put_many", "_delete"), 0)
+        known = dict.fromkeys(("_survey", "_read", "_write", "_put_many", "_delete"), 0)
         calls.append(known)
         undo.append(store)
         for name in known:
@@ -62,7 +62,7 @@ def test_a_second_run_only_lists(tmp_path: Path) -> None:
     assert sync_stores(source, target, journal=tmp_path / "j").copied == 99
     report, asked, answered = counted(sync_stores, source, target, tmp_path / "j")
     assert (report.skipped, report.copied) == (100, 0)
-    assert (asked["_scan"], answered["_scan"]) == (1, 1)
+    assert (asked["_survey"], answered["_survey"]) == (1, 1)
     assert asked["_read"] == answered["_read"] == answered["_write"] == 0
     source["007"] = b"7"
     target["008"] = b"y"
@@ -132,7 +132,7 @@ def test_what_was_stopped_goes_on(act: Callable[..., Report], jobs: int | None, 
         act, source, target, tmp_path / "j", jobs=jobs, progress=lambda done, *_: told.append(done)
     )
     # It finishes the old plan, and then lists once for what has changed since.
-    assert asked["_scan"] == answered["_scan"] == 1
+    assert asked["_survey"] == answered["_survey"] == 1
     assert report.resumed >= 100
     assert told == list(range(report.resumed + 1, (301 if act is sync_stores else 300) + 1))
     assert report.ok
@@ -570,7 +570,7 @@ def test_a_kill_at_half_copies_less_than_a_hundredth_again(
             globals()[act], source, target, tmp_path / "j", **({"jobs": jobs} if jobs else {})
         )
         assert report.ok
-        assert asked["_scan"] == answered["_scan"] == 0
+        assert asked["_survey"] == answered["_survey"] == 0
         # Those that were copied, but not yet marked.
         assert asked["_read"] - (count - present) < count / 100
         assert report.copied + report.skipped + report.resumed == count

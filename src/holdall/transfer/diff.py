@@ -50,6 +50,8 @@ def _paired(source: Store, target: Store, selection: Selection) -> Iterator[Diff
         side = f"{'source' if of_source else 'target'}: {entry.kind}"
         path = entry.path.rstrip("/")
         known = left.get(path)
+        if known is not None and side in known:
+            return
         left[path] = side if known is None else f"{known}; {side}"
         new.append(Difference("left out", entry.path, None, None, None, side))
 
