@@ -419,3 +419,32 @@ def test_what_was_acknowledged_is_there_whatever_fails(layer: str) -> None:
     store = LAYERS[layer](memory)
     assert all(store.get(key) in values for key, values in held.items())
     assert set(store) <= set(keys)
+
+
+def test_what_layers_add_to_a_blob() -> None:
+    """As docs/composing.md has it."""
+    for layer, size, added in (
+        ("encrypted", 0, 80),
+        ("encrypted", 65_536, 80),
+        ("encrypted", 200_000, 80 + 3 * 16),
+        ("sha256", 0, 48),
+        ("sha256", 1000, 48),
+        ("zstd", 0, 37),
+        ("lz4", 0, 36),
+        ("gzip", 0, 54),
+    ):
+        below = MemoryStore()
+        store = LAYERS[layer](below)
+        store["key"] = bytes(size)
+        [name] = blobs(below)
+        assert below.info(name).size == size + added, layer
+
+
+def test_a_checksum_is_of_bytes_and_not_of_their_place() -> None:
+    below = MemoryStore()
+    store = LAYERS["sha256"](below)
+    store["a"], store["b"] = b"of a", b"of b"
+    below["a"], below["b"] = below["b"], below["a"]
+    assert store["a"] == b"of b"
+    below["c"] = b"put without the layer"
+    assert store.info("c").size == 0
