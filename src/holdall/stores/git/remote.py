@@ -23,6 +23,7 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.stores.git.checkout import checked_out
+from holdall.stores.git.files import typed
 from holdall.stores.git.names import is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
@@ -93,7 +94,9 @@ class Remote:
         """Begin with no thread, and with locks that nobody holds."""
         self._syncing = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._wake = threading.Condition()
+        # The lock itself is taken and given back in one step each, which no interrupt splits.
+        self._awake = threading.Lock()
+        self._wake = threading.Condition(self._awake)
         self._asked = self._done = 0
         self._ending = False
 
@@ -103,33 +106,35 @@ class Remote:
         """Take over what is new there, if the last time is long enough ago."""
         if self._interval is None or time.monotonic() - self._pulled < self._interval:
             return
-        if not self._syncing.acquire(blocking=self._interval == 0):
+        if self._interval > 0 and self._syncing.locked():
             return  # another thread is at it
-        try:
+        # Only `with` takes a lock so that no interrupt keeps it.
+        with self._syncing:
             if time.monotonic() - self._pulled < self._interval:
                 return
             try:
                 self._pull(None)
             except StoreError as error:
-                # The store goes on with what it has, and tries again later; `sync` tells.
+                # The store goes on with what it has, and tries again later; `sync` raises it.
                 _log.warning("the remote %r can't be pulled: %s", self._name, error)
             finally:
                 self._pulled = time.monotonic()
-        finally:
-            self._syncing.release()
 
     def after_write(self) -> None:
         """Send what is new here, now or soon."""
         if self._push is not None:
             # So that another process sends it, should this one not come to it.
-            os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            try:
+                os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            except OSError as error:
+                _log.warning("no other process sends the commits for %r: %s", self._name, error)
         if self._push == "now":
             try:
                 self.sync(None)
             except StoreUnavailableError as error:
                 _log.warning("the commits wait, since the remote %r can't be reached: %s", self._name, error)
         elif self._push == "background":
-            with self._wake:
+            with self._awake:
                 self._asked += 1
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._work, name="holdall-push", daemon=True)
@@ -139,7 +144,7 @@ class Remote:
     def _work(self) -> None:
         pause: float | None = None
         while True:
-            with self._wake:
+            with self._awake:
                 while self._asked == self._done and not self._ending:
                     if not self._wake.wait(pause):
                         break  # what could not be sent may be by now
@@ -152,7 +157,7 @@ class Remote:
             except StoreError as error:
                 pause = _AGAIN if pause is None else min(2 * pause, _LATER)
                 _log.warning("the commits for %r wait: %s", self._name, error)
-            with self._wake:
+            with self._awake:
                 self._done = until
                 self._wake.notify_all()
 
@@ -160,7 +165,7 @@ class Remote:
         """Let the push end that is under way or due."""
         thread = self._thread
         if thread is not None:
-            with self._wake:
+            with self._awake:
                 self._ending = True
                 self._wake.notify_all()
             thread.join(self._repository.git.timeout * 2)
@@ -178,6 +183,7 @@ class Remote:
     def _tracking(self, branch: str) -> str:
         return f"refs/remotes/{self._name}/{branch}"
 
+    @typed("sync")
     def sync(self, prefer: str | None) -> None:
         """Fetch, take over, push, until both sides are the same."""
         with self._syncing:
@@ -218,6 +224,7 @@ class Remote:
         if self._repository.refs.ref(ref) != commit:
             os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
+    @typed("pull")
     def _pull(self, prefer: str | None) -> None:
         repository = self._repository
         branch = self._branch()

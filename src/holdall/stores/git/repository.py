@@ -229,7 +229,10 @@ class Repository:
                 raise
             raise failed(error, "write") from error
         for action in after:
-            action()
+            try:
+                action()
+            except StoreError as error:
+                _log.warning("the commit is made, but what was to follow it failed: %s", error)
         return result
 
     def _lock_file(self) -> io.FileIO:
@@ -504,6 +507,13 @@ class Repository:
                 self.tree.sync(folder)
         self._write_index(self.index().changed(entries, self.fold))
         self._journal.forget()
+
+    def tidy_up(self) -> None:
+        """Let git make a pack of loose objects, if there are many."""
+        try:
+            self.git.call("gc", "--auto", "--quiet")
+        except StoreError as error:
+            _log.warning("git gc: %s", error)
 
     # --- git's locks ----------------------------------------------------------------------------------
 

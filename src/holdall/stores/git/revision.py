@@ -19,7 +19,7 @@ from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
 from holdall.stores.git.names import key_of, path_of
 
 if TYPE_CHECKING:
-    from holdall.stores.git.store import GitStore
+    from holdall.stores.git.reading import WorkTreeStore
 
 __all__ = ["GitRevision", "Known", "Revision", "read_log"]
 
@@ -73,7 +73,7 @@ class GitRevision(Store):
 
     can = Can.LIST | Can.RANGE
 
-    def __init__(self, store: GitStore, revision: str, *, _known: Known | None = None) -> None:
+    def __init__(self, store: WorkTreeStore, revision: str, *, _known: Known | None = None) -> None:
         self._store = store
         self._repository = store._repository  # pyright: ignore[reportPrivateUsage]
         self._objects = self._repository.objects

@@ -1,0 +1,55 @@
+"""The arguments of a git store, and whether they can be right."""
+
+from __future__ import annotations
+
+import os
+
+from holdall.errors import InvalidArgumentError
+from holdall.paths import checked_path
+
+__all__ = ["check_options"]
+
+_LONGEST = 2_000_000
+"""Seconds; the system waits for 24 days at most."""
+
+
+def check_options(
+    path: str | os.PathLike[str],
+    author: str | None,
+    remote: bool | str,
+    pull_interval: float | None,
+    push: str | None,
+    timeout: float,
+) -> str:
+    """The path, if all that is given to `GitStore` can be right.
+
+    Raises:
+        InvalidArgumentError: It can't be.
+    """
+    given = checked_path(path)
+    if author is not None and not _is_person(author):
+        raise InvalidArgumentError(f"author must be 'Name <mail>', not {author!r}")
+    if push not in ("background", "now", None):
+        raise InvalidArgumentError(f"push must be 'background', 'now' or None, not {push!r}")
+    if not isinstance(remote, bool | str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgumentError(f"remote must be the name of a remote, True or False, not {remote!r}")
+    if remote == "":
+        raise InvalidArgumentError("remote must be the name of a remote, True or False, not an empty text")
+    if pull_interval is not None and not _is_time(pull_interval, least=0.0):
+        raise InvalidArgumentError(f"pull_interval must be 0 seconds or more, or None, not {pull_interval!r}")
+    if not _is_time(timeout) or timeout > _LONGEST:
+        raise InvalidArgumentError(
+            f"timeout must be above 0 and at most {_LONGEST:,} seconds, not {timeout!r}"
+        )
+    return given
+
+
+def _is_time(seconds: object, least: float = 5e-324) -> bool:
+    return isinstance(seconds, int | float) and seconds >= least
+
+
+def _is_person(author: object) -> bool:
+    if not isinstance(author, str) or any(char in author for char in "\n\0"):
+        return False
+    name, opening, mail = author.partition("<")
+    return bool(name.strip() and opening and mail.endswith(">") and not set("<>") & {*name, *mail[:-1]})

@@ -1,0 +1,403 @@
+"""A git store as it is read: what a key is in a work tree, its bytes, the listing, and what it once was."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
+
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreUnavailableError
+from holdall.ranges import CHUNK, span
+from holdall.store import Info, LeftOut, Piece, Store
+from holdall.stores.git.creation import is_made
+from holdall.stores.git.files import failed, typed
+from holdall.stores.git.listing import Left, Listed, survey
+from holdall.stores.git.names import path_of
+from holdall.stores.git.repository import Repository
+from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
+from holdall.stores.nofollow import READ, open_file
+
+if TYPE_CHECKING:
+    from holdall.stores.git.index import Entry, Index
+    from holdall.stores.git.remote import Remote
+
+__all__ = ["WorkTreeStore"]
+
+T = TypeVar("T")
+
+_GUESS = 1 << 16
+# A place in a stat_result is found sooner than a name.
+_INODE, _SIZE = stat.ST_INO, stat.ST_SIZE
+_SMALL = 1 << 20
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""What opening a file says where none is, but at most a folder, a link or a socket."""
+
+
+class WorkTreeStore(Store):
+    """What of `GitStore` reads.
+
+    Args:
+        top: The work tree, an absolute path without symbolic links.
+    """
+
+    def __init__(self, top: str) -> None:
+        self._top = top
+        self._base = top + "/"
+        self._known: dict[bytes, Known] = {}
+        self._local = threading.local()
+        self._left = Left(top)
+        self._remote: Remote | None = None
+        self._opened_repository: Repository | None = None
+        self._index_path = ""
+
+    def _open(self) -> None:
+        """Open the repository, which is there, and `_use` it."""
+        raise NotImplementedError
+
+    def _use(self, repository: Repository) -> None:
+        self._index_path = repository.index_path
+        self._opened_repository = repository
+
+    # --- the repository -------------------------------------------------------------------------------
+
+    @typed("open the repository")
+    def _found(self) -> Repository | None:
+        """The repository, if there is one by now."""
+        if self._opened_repository is None and is_made(self._top):
+            self._open()
+        return self._opened_repository
+
+    @property
+    def _repository(self) -> Repository:
+        """The repository; what asks for it is done only where there is one."""
+        repository = self._found()
+        if repository is None:
+            raise BlobNotFoundError
+        return repository
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    @overload
+    def get(self, key: str, default: None = None) -> bytes | None: ...
+    @overload
+    def get(self, key: str, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: str, default: T) -> bytes | T: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        data = self._whole(key)
+        return super().get(key, default) if data is None else data
+
+    def __getitem__(self, key: str) -> bytes:
+        data = self._whole(key)
+        return super().__getitem__(key) if data is None else data
+
+    def _whole(self, key: str) -> bytes | None:
+        """The bytes of a blob that is small and as git knows it, the quick way; None says nothing of it."""
+        if self._closed:
+            raise self._closed_error()
+        if self._remote is not None:
+            self._remote.before_read()
+        # What is in the index is a valid key, and its file holds a whole blob: nothing else is looked at.
+        repository = self._opened_repository
+        if repository is None:
+            return None
+        index = repository.latest
+        try:
+            found = os.stat(self._index_path)
+            if index.signature != (found.st_mtime_ns, found[_INODE], found[_SIZE]):
+                index = repository.index()
+        except OSError:
+            return None
+        try:
+            path, _, _, _, _, size, _, _ = index.entries[key]
+        except (KeyError, TypeError):
+            return None
+        if not 0 < size < _SMALL:
+            return None
+        fd = open_file(self._base + path, READ)
+        if fd < 0:
+            return None
+        try:
+            try:
+                data = os.read(fd, size + 1)
+            finally:
+                os.close(fd)
+        except OSError:
+            return None  # the long way reports it
+        # A file of another length is one that a person edits, or that git is writing.
+        return data if len(data) == size else None
+
+    @typed("read")
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        fd, info = self._opened(key)
+        try:
+            if fd < 0:
+                # A sparse checkout leaves the file out.
+                return self.at("HEAD")._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
+            start, stop = span(start, stop, info.size)
+            if stop - start > CHUNK:
+                pieces = _Pieces(fd, start, stop)
+                fd = -1
+                return info, pieces
+            return info, iter((os.pread(fd, stop - start, start),))
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    @typed("read")
+    def _open_read(self, key: str) -> BinaryIO:
+        fd, _ = self._opened(key)
+        return super()._open_read(key) if fd < 0 else open(fd, "rb", buffering=_GUESS)
+
+    @typed("read")
+    def _info(self, key: str) -> Info:
+        self._fresh()
+        entry = self._repository.index().entries.get(key)
+        if entry is not None:
+            found = self._stat(entry)
+            if found is not None and entry.is_clean(found):
+                return self._described(key, entry, found)
+        fd, info = self._opened(key)
+        if fd >= 0:
+            os.close(fd)
+        return info
+
+    @typed("read")
+    def exists(self, key: str) -> bool:
+        key = self._checked(key)
+        self._fresh()
+        repository = self._found()
+        if repository is None:
+            return False
+        entry = repository.index().entries.get(key)
+        if entry is not None and self._stat(entry) is not None:
+            return True
+        return super().exists(key)
+
+    def _fresh(self) -> None:
+        if self._remote is not None:
+            self._remote.before_read()
+
+    def _stat(self, entry: Entry) -> os.stat_result | None:
+        found = self._repository.tree.look(entry.path)
+        return found if found is not None and stat.S_ISREG(found.st_mode) else None
+
+    def _opened(self, key: str) -> tuple[int, Info]:
+        """The open file of a blob; -1 where a sparse checkout leaves it out."""
+        self._fresh()
+        repository = self._repository
+        entry = self._index().entries.get(key)
+        if entry is not None:
+            fd = open_file(self._base + entry.path, READ)
+            if fd >= 0:
+                found = os.fstat(fd)
+                if entry.is_clean(found) and stat.S_ISREG(found.st_mode):
+                    return fd, self._described(key, entry, found)
+                os.close(fd)
+        elif not repository.pending():
+            raise BlobNotFoundError(key=key)
+        # A writer is at it or was killed at it, or a person edits the file: the lock shows which.
+        return self._locked(lambda: self._dirty(key))
+
+    def _index(self) -> Index:
+        repository = self._repository
+        index = repository.index()
+        if repository.is_suspect() and not getattr(self._local, "locked", False):
+            repository.compare()
+            index = repository.index()
+        return index
+
+    def _locked(self, act: Callable[[], T]) -> T:
+        """Call a function under the lock, which this thread may hold already."""
+        if getattr(self._local, "locked", False):
+            return act()
+
+        def work() -> T:
+            self._local.locked = True
+            try:
+                return act()
+            finally:
+                self._local.locked = False
+
+        return self._repository.locked(work)
+
+    def _dirty(self, key: str) -> tuple[int, Info]:
+        while True:
+            entry = self._repository.index().entries.get(key)
+            if entry is None:
+                raise BlobNotFoundError(key=key)
+            fd = open_file(self._base + entry.path, READ)
+            found = os.fstat(fd) if fd >= 0 else None
+            if fd < 0 and -fd not in _ABSENT:
+                raise failed(OSError(-fd, os.strerror(-fd)), "read")
+            if found is not None and entry.is_clean(found) and stat.S_ISREG(found.st_mode):
+                return fd, self._described(key, entry, found)
+            # A checkout may be half-way through it.
+            waited = not entry.skip and self._repository.wait_for_git()
+            if found is not None and stat.S_ISREG(found.st_mode) and not waited:
+                return fd, self._described(key, entry, found)
+            if fd >= 0:
+                os.close(fd)
+            if entry.skip:
+                return -1, self.at("HEAD")._info(key)  # pyright: ignore[reportPrivateUsage]
+            if waited:
+                continue
+            if entry.unmerged:
+                raise StoreUnavailableError(
+                    "a merge or the like has a conflict there and left no file: resolve it, and `git add` or "
+                    "`git rm` it",
+                    key=key,
+                )
+            raise BlobNotFoundError(key=key)
+
+    @staticmethod
+    def _described(key: str, entry: Entry, found: os.stat_result) -> Info:
+        stamp = found.st_mtime_ns
+        # The object's name alone would be the same after a put of the same bytes, whose writer must not think
+        # that the version is still there which two can replace.
+        name = entry.oid.hex() if entry.is_clean(found) else f"{found.st_size:x}"
+        return Info(key, found.st_size, f"{name}-{stamp:x}", stamp / 1e9)
+
+    # --- listing --------------------------------------------------------------------------------------
+
+    def _listed(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
+        self._fresh()
+        repository = self._found()
+        none = True
+        if repository is not None:
+            index = self._locked(repository.index) if repository.pending() else self._index()
+            for each in survey(repository, index, prefix, after, self._left):
+                none = False
+                yield each
+        if none and not after:
+            self._left.warn_of_untracked(None if repository is None else repository.git, prefix)
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        try:
+            for each in self._listed(prefix, after):
+                if isinstance(each, LeftOut):
+                    yield each
+                    continue
+                key, entry, found = each
+                if found is not None and entry.is_clean(found):
+                    yield self._described(key, entry, found)
+                    continue
+                try:
+                    info = self._info(key)
+                except BlobNotFoundError:
+                    continue  # deleted meanwhile
+                yield info
+        except OSError as error:
+            raise failed(error, "list") from error
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return (each for each in self._survey(prefix, after) if isinstance(each, Info))
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        try:
+            for each in self._listed(prefix, after):
+                if not isinstance(each, LeftOut):
+                    yield each[0]
+        except OSError as error:
+            raise failed(error, "list") from error
+
+    # --- the past -------------------------------------------------------------------------------------
+
+    @typed("read")
+    def at(self, revision: str) -> GitRevision:
+        """The store as it was at a revision, to be read.
+
+        Args:
+            revision: What `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`.
+
+        Raises:
+            InvalidArgumentError: It names no commit.
+        """
+        if self._closed:
+            raise self._closed_error()
+        if not isinstance(revision, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"a revision is a str, not {type(revision).__name__}")
+        self._fresh()
+        repository = self._found()
+        commit = None if repository is None else repository.objects.resolve(revision)
+        if repository is None or commit is None:
+            raise InvalidArgumentError(f"{revision!r} doesn't name a commit of {self._top!r}")
+        known = self._known.get(commit)
+        if known is None:
+            if len(self._known) >= 16:
+                self._known.clear()
+            known = self._known[commit] = Known(commit, repository.objects.root(commit))
+        return GitRevision(self, revision, _known=known)
+
+    @typed("read")
+    def history(self, key: str | None = None, *, limit: int | None = None) -> list[Revision]:
+        """The commits that changed a key, the newest first; without a key, all of them.
+
+        Args:
+            key: Which.
+            limit: How many at most.
+
+        Raises:
+            InvalidArgumentError: The limit is below 0.
+        """
+        if limit is not None and limit < 0:
+            raise InvalidArgumentError(f"a limit is 0 or more, not {limit}")
+        arguments = [
+            "log",
+            "--encoding=UTF-8",
+            "--no-show-signature",
+            "--no-follow",
+            "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00",
+        ]
+        if limit is not None:
+            arguments.append(f"--max-count={limit}")
+        if self._closed:
+            raise self._closed_error()
+        if key is not None:
+            key = self._checked(key)
+        self._fresh()
+        repository = self._found()
+        if repository is None:
+            return []
+        if key is not None:
+            entry = repository.index().entries.get(key)
+            path = path_of(key, repository.fold) if entry is None else entry.path
+            arguments += ["--", f":(top,literal){path}"]
+        if repository.refs.head().commit is None:
+            return []
+        return list(read_log(repository.git.run(*arguments)))
+
+
+class _Pieces(Iterator[bytes]):
+    """What is left of an open file, in chunks; it closes the file at the end, or when it is dropped."""
+
+    def __init__(self, fd: int, start: int, stop: int) -> None:
+        self._fd = fd
+        self._position = start
+        self._stop = stop
+
+    def __next__(self) -> bytes:
+        if self._fd < 0:
+            raise StopIteration
+        try:
+            piece = os.pread(self._fd, min(CHUNK, self._stop - self._position), self._position)
+        except OSError as error:
+            raise failed(error, "read") from error
+        self._position += len(piece)
+        if not piece or self._position >= self._stop:
+            self.close()
+            if not piece:
+                raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
