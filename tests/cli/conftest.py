@@ -104,7 +104,7 @@ class Terminal:
         """Read what comes within that time."""
         if select.select([self.master], [], [], seconds)[0]:
             try:
-                self.seen += os.read(self.master, 65536).decode()
+                self.seen += os.read(self.master, 65536).decode(errors="replace")
             except OSError:
                 return
 

@@ -10,8 +10,9 @@ import pytest
 
 import holdall as package
 
-IN_A_STORE = ["keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
-COMMANDS = [*IN_A_STORE, "sync", "mirror", "diff", "verify"]
+IN_A_STORE = ["ls", "keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
+IN_A_STORE += ["verify", "rotate", "repair"]
+COMMANDS = [*IN_A_STORE, "sync", "mirror", "diff", "keygen"]
 
 
 def test_the_store_is_named_before_the_command_after_it_or_by_the_environment(holdall, tmp_path):
@@ -61,6 +62,7 @@ def test_every_command_has_help_with_an_example(holdall, command):
     assert "Example" in shown
     assert f"holdall {command}" in shown.partition("Example")[2]
     assert ("--store" in shown) == (command in IN_A_STORE)
+    assert "<bool>" not in shown
 
 
 def test_version(holdall):
@@ -86,7 +88,7 @@ def test_a_fault_of_ours_is_one_line_unless_asked_for_more(holdall):
     )
     plain = subprocess.run([sys.executable, "-c", code], env=holdall.env, capture_output=True, check=False)
     assert plain.returncode == 70
-    assert plain.stderr.startswith(b"holdall: a fault of holdall: ZeroDivisionError: oh")
+    assert plain.stderr.startswith(b"holdall: a bug in holdall: ZeroDivisionError: oh")
     assert plain.stderr.count(b"\n") == 1
     env = {**holdall.env, "HOLDALL_DEBUG": "1"}
     debug = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)

@@ -39,7 +39,7 @@ def test_a_prefix_is_a_folder_or_said_to_be_a_string_prefix(logs):
 
 def test_without_a_terminal_it_needs_to_be_told(logs):
     error = logs.error("rm", "-r", "logs/", code=2, stdin=b"y\n")
-    assert error == "Delete 2 blobs (6 B) under logs/? Nobody is here to answer; say --yes"
+    assert error == "Delete 2 blobs (6 B) under logs/? There is no terminal to ask on; add --yes"
     logs("exists", "logs/1")
     logs("rm", "-r", "logs/", "--yes")
     assert logs("keys") == b"keep\nlogs2\n"

@@ -92,9 +92,7 @@ def test_only_some_keys(command, tmp_path):
     assert set(content("./t", tmp_path)) == {"z", "a/1.txt"}
     command("mv", "./s", "./t", "--prefix", "b/")
     assert set(content("./s", tmp_path)) == {"a/1.txt", "a/2.jpg"}
-    assert (
-        command("sync", "s", "t", "--prefix", "none/") == b"nothing to do: s has no blob that was asked for\n"
-    )
+    assert command("sync", "s", "t", "--prefix", "none/") == b"nothing to do: s has no blobs that match\n"
 
 
 def test_how_blobs_are_compared(command, tmp_path):
@@ -102,8 +100,8 @@ def test_how_blobs_are_compared(command, tmp_path):
     fill(tmp_path / "t", {"a": b"2"})
     assert b"1 skipped" in command("sync", "s", "t", "--compare", "size")
     assert b"1 copied" in command("sync", "s", "t", "--compare", "content", "--jobs", "2", "--no-verify")
-    assert "--compare is one of auto, " in command.error("sync", "s", "t", "--compare", "colour", code=2)
-    assert "--compare is one of auto, " in command.error("diff", "s", "t", "--compare", "colour", code=2)
+    assert "--compare takes one of auto, " in command.error("sync", "s", "t", "--compare", "colour", code=2)
+    assert "--compare takes one of auto, " in command.error("diff", "s", "t", "--compare", "colour", code=2)
 
 
 def test_the_report_for_programs(command, tmp_path):
@@ -175,7 +173,7 @@ def test_too_much_to_delete_is_refused(command, tmp_path):
     before = content("./t", tmp_path)
     for arguments in (["mirror"], ["sync", "--delete"], ["mirror", "--max-delete", "10%"]):
         error = command.error(*arguments, "s", "t", code=3)
-        assert error.startswith("2 of 3 blobs of t would be deleted")
+        assert error.startswith("2 of 3 blobs in t would be deleted")
         assert "--max-delete 2" in error
     assert content("./t", tmp_path) == before
     for allowed in ("2", "100%", "0.7"):
@@ -385,7 +383,7 @@ def test_options_of_keys_are_not_those_of_stores(command, tmp_path):
     assert "--if-absent is for keys" in command.error("mv", "./s", "./t", "--if-absent", code=2)
     for options in (["--prefix", "a"], ["--dry-run"], ["--no-verify"], ["--jobs", "2"]):
         error = command.error("cp", "a", "b", *options, "--store", "s", code=2)
-        assert f"{options[0]} is for cp from a store to another" in error
+        assert f"{options[0]} is for cp between stores" in error
     for arguments in (["cp", "./s", "./t", "-s", "s"], ["-s", "s", "mv", "./s", "./t"]):
         assert "leave --store out" in command.error(*arguments, code=2)
     for name in ("sync", "mirror", "diff", "verify"):
@@ -437,7 +435,7 @@ def test_a_wrong_configuration_is_one_line_that_names_file_and_key(command, tmp_
     assert "names models" in command.error("keys", "-s", "model:", code=2)
     file.write_text("[stores")
     assert f"{file} is no TOML" in command.error("keys", "-s", "models", code=2)
-    command("keys", "-s", "./models")
+    assert "there is nothing at" in command.both("keys", "-s", "./models")[1]
 
 
 # --- sources that aren't there ---

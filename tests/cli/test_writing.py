@@ -6,6 +6,9 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 
 def test_a_value_a_file_or_standard_input(holdall, tmp_path):
@@ -21,7 +24,8 @@ def test_a_value_a_file_or_standard_input(holdall, tmp_path):
 
 
 def test_one_source_only(holdall, tmp_path):
-    assert "not both" in holdall.error("put", "k", "v", "--file", "x", code=2)
+    assert "only one of" in holdall.error("put", "k", "v", "--file", "x", code=2)
+    assert "only one of" in holdall.error("put", "k", "v", "--text", "x", code=2)
     assert "'x': no such file" in holdall.error("put", "k", "--file", "x", code=2)
     assert "directory" in holdall.error("put", "k", "--file", str(tmp_path), code=2)
     assert list(tmp_path.iterdir()) == []
@@ -31,7 +35,7 @@ def test_put_asks_for_a_value_at_a_terminal(holdall, terminal):
     process = holdall.start("put", "k", stdin=terminal.slave, stderr=subprocess.PIPE)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 2
-    assert b"Give VALUE" in errors
+    assert b"give VALUE" in errors
 
 
 def test_put_prints_the_etag_when_asked(holdall):
@@ -57,14 +61,55 @@ def test_conditions_exclude_each_other(holdall):
 def test_what_a_store_cannot_do_is_wrong_usage(holdall):
     assert "expire" in holdall.error("put", "k", "v", "--ttl", "60", code=2)
     assert "content_type" in holdall.error("put", "k", "v", "--content-type", "a/b", code=2)
-    assert holdall("keys") == b""
+    assert holdall.both("keys")[0] == b""
 
 
 def test_a_ttl_is_a_number_more_than_zero(holdall, tmp_path):
     uri = f"sqlite:///{tmp_path}/s.db"
-    for wrong in ("soon", "0", "-1", "nan", "inf"):
+    for wrong in ("soon", "0", "-1", "nan", "inf", "5 m", "m5", "5x", "1h-5m"):
         holdall.error("put", "k", "v", "--ttl", wrong, code=2, uri=uri)
     holdall("put", "k", "v", "--ttl", "1.5e3", uri=uri)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("5m", 300), ("1h30m", 5400), ("7d", 604_800)])
+def test_a_ttl_has_units(holdall, tmp_path, text, seconds):
+    uri = f"sqlite:///{tmp_path}/s.db"
+    before = datetime.now(UTC)
+    holdall("put", "k", "v", "--ttl", text, uri=uri)
+    expires = datetime.fromisoformat(json.loads(holdall("info", "k", "--json", uri=uri))["expires"])
+    assert before + timedelta(seconds=seconds) <= expires + timedelta(milliseconds=1)
+    assert expires <= datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def test_the_name_of_a_file_is_not_taken_for_the_value(holdall, tmp_path):
+    (tmp_path / "f.pdf").write_text("the contents")
+    (tmp_path / "docs").mkdir()
+    holdall("put", "k", "old")
+    for value in ("f.pdf", "docs", "./f.pdf", str(tmp_path / "f.pdf")):
+        error = holdall.error("put", "k", value, code=2)
+        assert "--text" in error
+        assert ("--file" in error) == (value != "docs")
+    for value in ("./typo.pdf", "/no/such/file"):
+        assert "--text" in holdall.error("put", "k", value, code=2)
+    assert holdall("get", "k") == b"old"
+    holdall("put", "k", "--text", "f.pdf")
+    assert holdall("get", "k") == b"f.pdf"
+    holdall("put", "k", "--file", "f.pdf")
+    assert holdall("get", "k") == b"the contents"
+
+
+def test_standard_input_that_nobody_piped_in_empties_no_blob(holdall, tmp_path):
+    holdall("put", "k", "value")
+    assert "pipe it in" in holdall.error("put", "k", code=2)  # the null device, as cron has it
+    assert holdall("get", "k") == b"value"
+    holdall("put", "k", stdin=b"from a pipe")
+    assert holdall("get", "k") == b"from a pipe"
+    (tmp_path / "file").write_text("from a file")
+    with open(tmp_path / "file", "rb") as file:
+        assert holdall.start("put", "k", stdin=file).wait(60) == 0
+    assert holdall("get", "k") == b"from a file"
+    holdall("put", "k", "-")
+    assert holdall("get", "k") == b""
 
 
 def test_a_folder_in_the_way_is_a_conflict(holdall):

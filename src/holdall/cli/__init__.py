@@ -14,10 +14,10 @@ __all__ = ["main"]
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code.
+    """Run one command and return its exit code.
 
     Args:
-        args: What stands after `holdall`; that of this process by default.
+        args: What follows `holdall` on the command line; by default, that of this process.
 
     >>> main(["exists", "some/key", "--store", "memory://"])
     1
@@ -25,8 +25,12 @@ def main(args: Sequence[str] | None = None) -> int:
     own = args is None
     try:
         if args is None:
+            from holdall.cli import streams
+
+            streams.fill_closed()
+            streams.speak_utf8()
             args = sys.argv[1:]
-            # As with Ctrl-C, a half-written file is taken away before the process ends.
+            # As with Ctrl-C, a half-written file is removed before the process ends.
             signal.signal(signal.SIGTERM, _stop)
         try:
             from holdall.cli.app import run
@@ -38,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
             )
             return 4
         if own:
-            # What was imported stays: the collector needn't look at it again and again.
+            # What was imported stays, so the collector needn't look at it again and again.
             gc.freeze()
         code = run(args)
     except KeyboardInterrupt:
@@ -49,21 +53,21 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _end(code: int) -> None:
-    """End the process at once, if nothing of it is left to wait for: to take the interpreter down, module by
-    module, costs as much as a thousand blobs."""
+    """End the process at once, if it has nothing left to wait for: taking the interpreter down, module by
+    module, takes as long as a thousand blobs."""
     import atexit
     import threading
 
-    # Threads are waited for; and who asks for warnings wants to be told what was left open.
+    # Threads are waited for; and with warnings turned on, the interpreter reports what was left open.
     if threading.active_count() > 1 or sys.warnoptions or sys.flags.dev_mode:
         return
     try:
-        # As multiprocessing ends its processes: there is no public name for it.
+        # As multiprocessing ends its processes; it has no public name.
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):
-        return  # the interpreter tells what it thinks of that
+        return  # the interpreter reports it
     os._exit(code)
 
 

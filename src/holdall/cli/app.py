@@ -23,6 +23,7 @@ __all__ = ["run"]
 _COMPLETE = "_HOLDALL_COMPLETE"
 
 _COMMANDS = {
+    "ls": "survey",
     "keys": "reading",
     "get": "reading",
     "put": "writing",
@@ -32,14 +33,17 @@ _COMMANDS = {
     "mv": "writing",
     "sync": "transferring",
     "mirror": "transferring",
-    "diff": "transferring",
-    "verify": "transferring",
+    "diff": "comparing",
+    "verify": "comparing",
     "info": "reading",
     "exists": "reading",
     "du": "survey",
     "tree": "survey",
+    "keygen": "maintaining",
+    "rotate": "maintaining",
+    "repair": "maintaining",
 }
-"""The module of each, in the order of the help."""
+"""The module of each command, in the order of the help."""
 
 
 def _version(wanted: bool) -> None:
@@ -55,13 +59,13 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Keep bytes under keys in any store: a folder, SQLite, a zip file, ...
+    """Keep bytes under keys in any store: a folder, SQLite, a zip file, git, Valkey, ...
 
-    The store is named by --store, before or after the command, or by HOLDALL_URI: a path, a URI, or a name
-    of holdall.toml. The commands between stores take two of these.
+    --store names the store, before or after the command, or HOLDALL_URI does: a path, a URI, or a name of
+    holdall.toml. The commands between stores take two of these as arguments.
 
-    Exit codes: 0 done, 1 not found or different, 2 wrong usage, 3 conflict or too much to delete, 4 store or
-    system failed, or some of the blobs, 130 interrupted.
+    Exit codes: 0 done; 1 not found, or different; 2 wrong usage; 3 conflict, or too much to delete; 4 the
+    store, the system or some of the blobs failed; 130 interrupted.
 
     Examples:
       export HOLDALL_URI=sqlite:///data.db
@@ -77,7 +81,7 @@ def root(
 
 
 def _help(function: Callable[..., Any]) -> str:
-    """A docstring with its prose unwrapped, so that the terminal wraps it, and its examples as they are."""
+    """Return a docstring with its prose unwrapped, for the terminal to wrap, and its examples as they are."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
 
@@ -98,10 +102,10 @@ def _app(names: Iterable[str]) -> typer.Typer:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command; its exit code. Errors are told in one line, or raised if HOLDALL_DEBUG is set."""
+    """Run one command and return its exit code. An error takes one line; HOLDALL_DEBUG raises it."""
     if os.environ.get(_COMPLETE) == "complete_bash":
         rejoin_bash_words()
-    # To put all together takes longer than most commands do.
+    # Putting all commands together takes longer than most of them take to run.
     names = args[:1] if args and args[0] in _COMMANDS and _COMPLETE not in os.environ else _COMMANDS
     try:
         result: object = typer.main.get_command(_app(names)).main(
@@ -123,7 +127,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def _abandon_output() -> None:
-    """Let what is still held go nowhere, or the interpreter would try again when it ends, and complain."""
+    """Drop what is still buffered: at its end the interpreter would try to write it again, and complain."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

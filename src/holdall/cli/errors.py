@@ -43,15 +43,15 @@ BROKEN_PIPE = 141
 
 
 class UsageFault(Exception):
-    """The command can't be meant as it was given; the message says how to put it right."""
+    """The command makes no sense as it was given; the message says how to correct it."""
 
 
 class OutputError(Exception):
-    """Standard output takes no more. Its cause is the `OSError`."""
+    """Standard output can't be written. Its cause is the `OSError`."""
 
 
 def exit_code(error: BaseException) -> int:
-    """What a script sees."""
+    """Return the exit code for an error."""
     match error:
         case BlobNotFoundError():
             return NOT_FOUND
@@ -64,12 +64,12 @@ def exit_code(error: BaseException) -> int:
         case StoreError() | OSError() | OutputError():
             return UNAVAILABLE
         case _:
-            # Both typer and click, which some versions of typer bring, have their own usage errors.
+            # Typer has usage errors of its own, and so does click, which some versions of typer bring.
             return USAGE if hasattr(error, "format_message") else BUG
 
 
 def describe(error: BaseException) -> str:
-    """What a person reads."""
+    """Return the text of an error for people."""
     if isinstance(error, UsageFault | StoreError):
         return str(error)
     if isinstance(error, OutputError):
@@ -82,18 +82,17 @@ def describe(error: BaseException) -> str:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "holdall"
         return f"{str(message()).rstrip('.')}; see {path} --help"
-    return f"a fault of holdall: {type(error).__name__}: {error} (HOLDALL_DEBUG=1 shows where)"
+    return f"a bug in holdall: {type(error).__name__}: {error} (set HOLDALL_DEBUG=1 to see where)"
 
 
 def warn(text: str) -> None:
-    """One line on standard error."""
-    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
-        try:
-            sys.stderr.write(f"holdall: {' '.join(text.split())}\n")
-            sys.stderr.flush()
-        except OSError:
-            # Nobody listens; the exit code still tells.
-            return
+    """Print one line on standard error."""
+    try:
+        sys.stderr.write(f"holdall: {' '.join(text.split())}\n")
+        sys.stderr.flush()
+    except OSError:
+        # Nobody reads it; the exit code says enough.
+        return
 
 
 def _reason(error: BaseException | None) -> str:

@@ -26,8 +26,9 @@ __all__ = [
     "address",
     "expectation",
     "is_store",
-    "opened",
-    "opened_at",
+    "open_at",
+    "open_store",
+    "store_name",
 ]
 
 StoreOption = Annotated[
@@ -55,7 +56,7 @@ Prefix = Annotated[
     ),
 ]
 IfAbsent = Annotated[
-    bool, typer.Option("--if-absent", help="Only where there is no blob yet; else exit with 3.")
+    bool, typer.Option("--if-absent", help="Only where there is no blob yet; otherwise exit with 3.")
 ]
 IfMatch = Annotated[
     str | None,
@@ -63,13 +64,13 @@ IfMatch = Annotated[
         "--if-match",
         metavar="ETAG",
         show_default=False,
-        help="Only over the blob that has this ETag (see 'holdall info'); else exit with 3.",
+        help="Only over the blob that has this ETag (see 'holdall info'); otherwise exit with 3.",
     ),
 ]
 
 
 def expectation(if_absent: bool, if_match: str | None) -> Expect:
-    """What `Store.put` is to expect."""
+    """Return what `Store.put` must expect."""
     if if_absent and if_match is not None:
         raise UsageFault("--if-absent and --if-match exclude each other")
     if if_absent:
@@ -78,15 +79,18 @@ def expectation(if_absent: bool, if_match: str | None) -> Expect:
 
 
 @contextmanager
-def opened(context: typer.Context, uri: str | None) -> Generator[Store]:
-    """The store that the command line names, closed whatever happens; a failing close is an error too."""
-    with opened_at(_named(context, uri)) as store:
+def open_store(context: typer.Context, uri: str | None) -> Generator[Store]:
+    """Open the store that the command line names, and close it whatever happens.
+
+    A close that fails is an error.
+    """
+    with open_at(store_name(context, uri)) as store:
         yield store
 
 
 @contextmanager
-def opened_at(place: str) -> Generator[Store]:
-    """The store at a URI, a path or a configured name, closed whatever happens."""
+def open_at(place: str) -> Generator[Store]:
+    """Open the store at a URI, a path or a configured name, and close it whatever happens."""
     store = from_uri(address(place))
     try:
         yield store
@@ -100,9 +104,9 @@ def opened_at(place: str) -> Generator[Store]:
 
 
 def address(text: str) -> str:
-    """The URI or path that a command line means by a store: a bare name may be one of `holdall.toml`."""
+    """Return the URI or path that a command line means by a store; a bare name may be in `holdall.toml`."""
     if not text.startswith((".", "~")) and not {"/", ":"} & set(text):
-        # Also what can't be a name: a file that calls a store so is refused, and no folder of that name made.
+        # Even what can't be a name: a file that names a store so is refused, and no such folder is made.
         from holdall import config
 
         path = config.find()
@@ -122,9 +126,9 @@ def address(text: str) -> str:
 
 
 def is_store(text: str) -> bool:
-    """Whether this can only be meant as a store, where a key may stand too.
+    """Return whether this can only be a store, where a key may be given too.
 
-    No key has an empty segment, or one of dots; a configured store goes before a key with a colon.
+    No key has an empty segment, or one of dots; a configured store takes precedence over a key with a colon.
     """
     if "://" in text or text in (".", "..") or text.startswith(("/", "./", "../")):
         return True
@@ -137,10 +141,11 @@ def is_store(text: str) -> bool:
     return path is not None and named.name in config.load(path)
 
 
-def _named(context: typer.Context, uri: str | None) -> str:
+def store_name(context: typer.Context, uri: str | None) -> str:
+    """Return the URI, path or configured name that the command line or HOLDALL_URI gives."""
     uri = uri or context.obj or os.environ.get("HOLDALL_URI")
     if not uri:
         raise UsageFault(
-            "which store? Give --store URI (such as ./data or sqlite:///file.db) or set HOLDALL_URI"
+            "no store was named: give --store URI (such as ./data or sqlite:///file.db), or set HOLDALL_URI"
         )
     return uri

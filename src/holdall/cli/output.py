@@ -8,6 +8,7 @@ import os
 import sys
 from datetime import datetime
 
+from holdall.cli import streams
 from holdall.cli.errors import OutputError
 from holdall.store import Info
 
@@ -17,18 +18,21 @@ __all__ = ["Output", "amount", "as_json", "dumps", "exact", "flush", "human", "t
 class Output:
     """Standard output: bytes as they are, text as UTF-8 whatever the locale says.
 
-    A terminal sees each line at once; a pipe gets them in blocks. Every failure is an `OutputError`, so that
+    A terminal shows each line at once; a pipe gets them in blocks. Every failure is an `OutputError`, so that
     a reader that went away isn't taken for a fault of the store.
     """
 
     def __init__(self) -> None:
-        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
-            raise OutputError from OSError(errno.EBADF, os.strerror(errno.EBADF))
+        # Closed standard output fails when something is written to it: a command that prints nothing can
+        # do without.
+        self._closed = streams.is_closed(1)
         self._buffer = sys.stdout.buffer
         self.terminal = sys.stdout.isatty()
 
     def write(self, data: bytes) -> None:
         """Write bytes."""
+        if self._closed:
+            raise OutputError from OSError(errno.EBADF, os.strerror(errno.EBADF))
         try:
             self._buffer.write(data)
             if self.terminal:
@@ -42,12 +46,11 @@ class Output:
 
 
 def flush() -> None:
-    """Hand on what standard output still holds: the last chance to learn of a full disk."""
-    if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            raise OutputError from error
+    """Write what standard output still holds: the last chance to learn of a full disk."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError from error
 
 
 def human(size: int) -> str:

@@ -41,7 +41,7 @@ class Meter:
         self._next = 0.0
         self._timer: Timer | None = None
         self._lock = Lock()
-        self._seen = sys.stderr is not None and sys.stderr.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+        self._seen = sys.stderr.isatty()
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +64,7 @@ class Meter:
                     self._bar[1], completed=self._done, total=self._total, reached=self._reached()
                 )
 
-    def soon(self) -> None:
+    def start_soon(self) -> None:
         """Show that something goes on, even if nothing is counted yet; then comes `reached`."""
         self._size = 0
         if self._seen:

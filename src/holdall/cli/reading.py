@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated
@@ -12,8 +13,9 @@ import typer
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import Json, Key, Keys, StoreOption, opened
+from holdall.cli.options import Json, Key, Keys, Prefix, StoreOption
 from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
+from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
@@ -21,11 +23,14 @@ from holdall.store import Can, Info, Store
 
 __all__ = ["cat", "exists", "get", "info", "keys"]
 
+Force = Annotated[bool, typer.Option("--force", "-f", help="Print it on a terminal even if it isn't text.")]
+
 
 def keys(
     context: typer.Context,
+    start: Prefix = "",
     prefix: Annotated[
-        str, typer.Option("--prefix", "-p", show_default=False, help="Only keys that start with this.")
+        str, typer.Option("--prefix", "-p", show_default=False, help="The same as PREFIX.")
     ] = "",
     exclude_prefix: Annotated[
         str, typer.Option("--exclude-prefix", show_default=False, help="No keys that start with this.")
@@ -48,19 +53,22 @@ def keys(
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """List keys, one a line, in order.
+    """List keys, one per line, in order.
 
-    A store that is empty, or not there yet, has no keys; that is no error.
+    An empty store has no keys; that isn't an error. See ls for one folder at a time.
 
     Examples:
-      holdall keys --store ./data --prefix logs/
+      holdall keys --store ./data logs/
       holdall keys --glob '**/*.pdf' --long
-      holdall keys --prefix tmp/ -0 | xargs -0 holdall rm
+      holdall keys tmp/ -0 | xargs -0 holdall rm
     """
+    if start and prefix:
+        raise UsageFault("give PREFIX or --prefix, not both")
+    prefix = start or prefix
     if long + json + null > 1:
         raise UsageFault("--long, --json and --null exclude each other")
     output = Output()
-    with opened(context, store) as source:
+    with open_to_read(context, store) as source:
         if not (long or json):
             end = "\0" if null else "\n"
             for key in source.iterate_keys(prefix, exclude_prefix, glob):
@@ -77,7 +85,7 @@ def keys(
 
 
 def _print_long(found: Iterator[Info], output: Output) -> None:
-    # A column widens when it must: to know its width beforehand, the whole listing would have to be held.
+    # A column widens when it must: its width is only known when the whole listing is held in memory.
     width = 0
     for each in found:
         width = max(width, len(each.etag))
@@ -98,6 +106,7 @@ def get(
             help="Write this file, whole or not at all, instead of standard output.",
         ),
     ] = None,
+    force: Force = False,
     store: StoreOption = None,
 ) -> None:
     """Write a blob's bytes to standard output, or to a file.
@@ -110,10 +119,10 @@ def get(
     """
     if to == "":
         raise UsageFault("--output needs the name of a file")
-    with opened(context, store) as source:
+    with open_to_read(context, store) as source:
         if to is None or to == "-" or _descriptor(to) == 1:
             output = Output()
-            for chunk in source.chunks(key):
+            for chunk in _for_terminal(source.chunks(key), key, output, force):
                 output.write(chunk)
         else:
             _to_file(source, key, to)
@@ -166,7 +175,7 @@ def _to_file(source: Store, key: str, name: str) -> None:
 
 
 def _descriptor(name: str) -> int | None:
-    """The descriptor of this process that a name stands for, as /dev/stdout and a shell's >(command) do."""
+    """Return the descriptor that a name such as /dev/stdout or a shell's >(command) stands for."""
     name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(name, name)
     folder, _, number = name.rpartition("/")
     return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
@@ -178,17 +187,37 @@ def _plain_mode() -> int:
     return 0o666 & ~mask
 
 
-def cat(context: typer.Context, keys: Keys, store: StoreOption = None) -> None:
+def _for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:
+    """Refuse to write binary bytes to a terminal: they change its settings, and no one can read them."""
+    first = next(chunks, b"")
+    if output.terminal and not force and _is_binary(first):
+        raise UsageFault(
+            f"{key!r} isn't text: give --output FILE, pipe it into a program, or add --force to print it here"
+        )
+    yield first
+    yield from chunks
+
+
+def _is_binary(data: bytes) -> bool:
+    try:
+        # A character may be cut at the end of the chunk.
+        text = getincrementaldecoder("utf-8")().decode(data[:65_536])
+    except UnicodeDecodeError:
+        return True
+    return any(char < " " and char not in "\t\n\r\f\x1b" for char in text)
+
+
+def cat(context: typer.Context, keys: Keys, force: Force = False, store: StoreOption = None) -> None:
     """Write blobs to standard output, one after the other.
 
-    A key that isn't there is reported, the others are written, and the exit code is 1.
+    A key that doesn't exist is reported, the others are written, and the exit code is 1.
 
     Example:
       holdall cat logs/1 logs/2 | gzip > logs.gz
     """
     output = Output()
     missing = False
-    with opened(context, store) as source:
+    with open_to_read(context, store) as source:
         for key in map(check_key, keys):
             try:
                 chunks = source.chunks(key)
@@ -196,7 +225,7 @@ def cat(context: typer.Context, keys: Keys, store: StoreOption = None) -> None:
                 missing = True
                 warn(describe(error))
                 continue
-            for chunk in chunks:
+            for chunk in _for_terminal(chunks, key, output, force):
                 output.write(chunk)
     if missing:
         raise typer.Exit(NOT_FOUND)
@@ -205,20 +234,20 @@ def cat(context: typer.Context, keys: Keys, store: StoreOption = None) -> None:
 def exists(
     context: typer.Context,
     key: Key,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say it too.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print it too.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Tell by the exit code whether a blob is there.
+    """Report by the exit code whether a blob exists.
 
-    It is 0 if the blob is there, 1 if not, and more if nobody can tell.
+    It is 0 if the blob exists, 1 if it doesn't, and more if the store can't be read.
 
     Example:
       holdall exists done || make done
     """
-    with opened(context, store) as source:
+    with open_to_read(context, store) as source:
         found = source.exists(key)
     if verbose:
-        Output().line(f"{key} {'is there' if found else 'is not there'}")
+        Output().line(f"{key} exists" if found else f"{key} doesn't exist")
     if not found:
         raise typer.Exit(NOT_FOUND)
 
@@ -227,24 +256,21 @@ def info(
     context: typer.Context,
     key: Annotated[
         str | None,
-        typer.Argument(
-            metavar="KEY", autocompletion=complete_key, show_default=False, help="Which blob; or the store."
-        ),
+        typer.Argument(metavar="KEY", autocompletion=complete_key, show_default=False, help="Which blob."),
     ] = None,
     json: Json = False,
     store: StoreOption = None,
 ) -> None:
-    """Show what is known of a blob, or of the store.
+    """Show the size, ETag, times and content type of a blob, or what a store can do.
 
-    Nothing is read but size, ETag, times and content type. Without KEY, it shows what the store is and what
-    it can do.
+    The blob itself isn't read. Without KEY, the store is shown.
 
     Examples:
       holdall info reports/may.pdf
       holdall put config --file new.json --if-match "$(holdall info config --json | jq -r .etag)"
     """
     output = Output()
-    with opened(context, store) as source:
+    with open_to_read(context, store) as source:
         if key is None:
             _print_store(source, output, json)
         else:

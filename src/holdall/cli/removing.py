@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from holdall.cli.errors import INTERRUPTED, NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import Keys, StoreOption, opened
+from holdall.cli.options import Keys, StoreOption
 from holdall.cli.output import amount, human
+from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError
 from holdall.keys import check_key
@@ -32,17 +33,17 @@ def rm(
         bool,
         typer.Option(
             "--string-prefix",
-            help="With --recursive: it needn't end in '/'; logs/2 is logs/2, logs/20/a, ...",
+            help="With --recursive, KEY needn't end in '/': logs/2 means logs/2, logs/20/a, ...",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="No error where there is nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Ignore keys that don't exist.")] = False,
     store: StoreOption = None,
 ) -> None:
     """Delete blobs.
 
-    With --recursive, everything under a folder goes, after it has been counted and you have agreed. A key
-    that isn't there is reported, the others are deleted, and the exit code is 1.
+    With --recursive, everything under a folder is deleted, after it was counted and you agreed. A key that
+    doesn't exist is reported, the others are deleted, and the exit code is 1.
 
     Examples:
       holdall rm reports/may.pdf
@@ -51,7 +52,7 @@ def rm(
     """
     if string_prefix and not recursive:
         raise UsageFault("--string-prefix goes with --recursive")
-    with opened(context, store) as place:
+    with open_to_read(context, store) as place:
         if recursive:
             for prefix in keys:
                 _check_prefix(prefix, string_prefix)
@@ -65,7 +66,7 @@ def rm(
 def _delete_each(store: Store, keys: list[str], force: bool) -> list[bool]:
     for key in keys:
         if key.endswith("/"):
-            raise UsageFault(f"{key!r} is a folder; say --recursive to delete all under it")
+            raise UsageFault(f"{key!r} is a folder; add --recursive to delete everything under it")
         check_key(key)
     if force:
         store.delete_many(keys)
@@ -80,10 +81,10 @@ def _delete_each(store: Store, keys: list[str], force: bool) -> list[bool]:
 
 def _check_prefix(prefix: str, string_prefix: bool) -> None:
     if not prefix:
-        raise UsageFault("an empty prefix is every key of the store; name a folder")
+        raise UsageFault("an empty prefix means every key of the store; name a folder")
     if not (prefix.endswith("/") or string_prefix):
         raise UsageFault(
-            f"{prefix!r} is no folder: write '{prefix}/', or say --string-prefix for every key that starts so"
+            f"{prefix!r} isn't a folder: write '{prefix}/', or add --string-prefix for keys that start so"
         )
 
 
@@ -95,7 +96,7 @@ def _delete_all(store: Store, prefix: str, yes: bool) -> bool:
             size += info.size
             meter.advance()
     if not count:
-        warn(f"{prefix!r}: no blob has a key that starts so")
+        warn(f"{prefix!r}: no key starts with this")
         return False
     if not yes:
         where = "under" if prefix.endswith("/") else "that start with"
@@ -108,8 +109,8 @@ def _delete_all(store: Store, prefix: str, yes: bool) -> bool:
 
 
 def _ask(question: str) -> None:
-    if sys.stdin is None or not sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
-        raise UsageFault(f"{question.removesuffix(' [y/N] ')} Nobody is here to answer; say --yes")
+    if not sys.stdin.isatty():
+        raise UsageFault(f"{question.removesuffix(' [y/N] ')} There is no terminal to ask on; add --yes")
     sys.stderr.write(question)
     sys.stderr.flush()
     answer = sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""What makes a command begin at once: text from the command line needs no converter, so none is loaded."""
+"""Commands that start fast, since text needs no converter, and whose help shows no type for a flag."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ class _TextAsItIs:
 _text_as_it_is = _TextAsItIs()
 
 
-def _spared(params: Params) -> Params:
-    # This is a private part of typer: where it is missing nothing is spared, and all works.
+def _prepare(params: Params) -> Params:
     for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""  # or the help says <bool>, as if a value had to follow
+        # A private part of typer: without it nothing is saved, and everything works.
         if hasattr(param, "type_descriptor") and getattr(param, "_runtime_param", 0) is None:
             param._runtime_param = _text_as_it_is
     return params
@@ -44,11 +46,11 @@ class Command(TyperCommand):
     """A command that loads no converter for text."""
 
     def get_params(self, ctx: Any) -> Any:
-        return _spared(super().get_params(ctx))
+        return _prepare(super().get_params(ctx))
 
 
 class Group(TyperGroup):
     """A group of commands that loads no converter for text."""
 
     def get_params(self, ctx: Any) -> Any:
-        return _spared(super().get_params(ctx))
+        return _prepare(super().get_params(ctx))

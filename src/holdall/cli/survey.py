@@ -1,4 +1,4 @@
-"""The commands that sum up: du and tree."""
+"""The commands that show folders: ls, du and tree."""
 
 from __future__ import annotations
 
@@ -7,25 +7,71 @@ from typing import Annotated
 
 import typer
 
-from holdall.cli.options import Json, Prefix, StoreOption, opened
-from holdall.cli.output import Output, amount, dumps, human
+from holdall.cli.errors import UsageFault
+from holdall.cli.options import Json, Prefix, StoreOption
+from holdall.cli.output import Output, amount, as_json, dumps, human, timestamp
+from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
+from holdall.errors import BlobNotFoundError
 from holdall.store import Info, Store
 
-__all__ = ["du", "tree"]
+__all__ = ["du", "ls", "tree"]
+
+
+def ls(
+    context: typer.Context,
+    prefix: Prefix = "",
+    long: Annotated[
+        bool, typer.Option("--long", "-l", help="Print size and time in UTC before the name.")
+    ] = False,
+    json: Json = False,
+    store: StoreOption = None,
+) -> None:
+    """List one folder: its blobs and the folders in it.
+
+    A folder ends in /. PREFIX may be the start of a name, as in logs/2026-. See keys for every key.
+
+    Examples:
+      holdall ls
+      holdall ls reports/ --long
+    """
+    if long and json:
+        raise UsageFault("--long and --json exclude each other")
+    output = Output()
+    start = prefix.rfind("/") + 1
+    found = False
+    with open_to_read(context, store) as source:
+        # A folder named without its slash is most often meant as the folder.
+        if prefix and not prefix.endswith("/") and next(source.iterate_keys(prefix + "/"), None) is not None:
+            children: Iterator[str | Info] = source.children(prefix + "/")
+            start = len(prefix) + 1
+        else:
+            children = source.children(prefix)
+        for child in children:
+            found = True
+            if json:
+                output.line(dumps({"folder": child} if isinstance(child, str) else as_json(child)))
+            elif isinstance(child, str):
+                output.line(f"{'':>9}  {'':20}  {child[start:]}" if long else child[start:])
+            elif long:
+                output.line(f"{human(child.size):>9}  {timestamp(child.modified)}  {child.key[start:]}")
+            else:
+                output.line(child.key[start:])
+    if prefix and not found:
+        raise BlobNotFoundError("no key starts with this", key=prefix)
 
 
 def du(context: typer.Context, prefix: Prefix = "", json: Json = False, store: StoreOption = None) -> None:
-    """Sum up sizes, folder by folder.
+    """Sum up sizes by folder.
 
-    There is a line for each blob and each folder one level below PREFIX, and one for all.
+    There is a line for each blob and each folder one level below PREFIX, and one for the total.
 
     Examples:
       holdall du
       holdall du reports/ --json
     """
     output = Output()
-    with opened(context, store) as source, Meter("du", blobs=True) as meter:
+    with open_to_read(context, store) as source, Meter("du", blobs=True) as meter:
         total = count = 0
         for name, blobs, size in _groups(source, prefix, meter):
             total += size
@@ -46,9 +92,9 @@ def _row(size: int, blobs: int, name: str) -> str:
 
 
 def _groups(store: Store, prefix: str, meter: Meter) -> Iterator[tuple[str, int, int]]:
-    """The children of a prefix, each with how many blobs it has and how many bytes.
+    """Yield the children of a prefix, each with the number of its blobs and of their bytes.
 
-    Keys come in order, so that those of one folder come together.
+    Keys come in order, so those of one folder come together.
     """
     folder, blobs, size = "", 0, 0
     for info in store.list(prefix):
@@ -74,7 +120,7 @@ def tree(
     depth: Annotated[
         int | None,
         typer.Option(
-            "--depth", "-d", "-L", metavar="N", min=1, show_default=False, help="Only so many levels."
+            "--depth", "-d", "-L", metavar="N", min=1, show_default=False, help="Print only N levels."
         ),
     ] = None,
     store: StoreOption = None,
@@ -88,7 +134,7 @@ def tree(
       holdall tree reports/ --depth 2
     """
     output = Output()
-    with opened(context, store) as source:
+    with open_to_read(context, store) as source:
         folder = prefix[: prefix.rfind("/") + 1]
         output.line(folder or ".")
         folders = blobs = size = 0
@@ -109,7 +155,7 @@ def _lines(
     children = store.children(prefix)
     child = next(children, None)
     while child is not None:
-        # Only who knows the next one knows whether this is the last.
+        # The branch of the last child differs, so the next one is fetched first.
         following = next(children, None)
         branch, below = ("├── ", "│   ") if following is not None else ("└── ", "    ")
         if isinstance(child, str):

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from shlex import quote
 from typing import Annotated, BinaryIO
 
 import typer
 
 from holdall.cli.completion import complete_key
+from holdall.cli.durations import parse_duration
 from holdall.cli.errors import UsageFault, describe
-from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expectation, is_store, opened
+from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expectation, is_store, open_store
 from holdall.cli.output import Output
 from holdall.cli.progress import Meter
+from holdall.cli.streams import is_closed
 from holdall.cli.transferring import (
     Compare,
     DryRun,
-    Glob,
+    Exclude,
+    Include,
     Jobs,
     Journal,
     KeyPrefix,
     NoVerify,
     Quiet,
+    ReplaceUnreadable,
     Resume,
     Wishes,
     transfer,
@@ -59,18 +65,32 @@ def put(
     value: Annotated[
         str | None,
         typer.Argument(
-            metavar="VALUE", show_default=False, help="The bytes themselves; - for standard input."
+            metavar="VALUE", show_default=False, help="The bytes themselves; - reads standard input."
         ),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE", show_default=False, help="Read this file."),
+        typer.Option("--file", "-f", metavar="FILE", show_default=False, help="Put the contents of a file."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="TEXT",
+            show_default=False,
+            help="Put these characters, even if they are the name of a file.",
+        ),
     ] = None,
     if_absent: IfAbsent = False,
     if_match: IfMatch = None,
     ttl: Annotated[
-        float | None,
-        typer.Option("--ttl", metavar="SECONDS", show_default=False, help="Let it expire after so long."),
+        str | None,
+        typer.Option(
+            "--ttl",
+            metavar="TIME",
+            show_default=False,
+            help="Let it expire after this time: seconds, or 30s, 5m, 1h30m, 7d.",
+        ),
     ] = None,
     content_type: Annotated[
         str | None,
@@ -83,8 +103,8 @@ def put(
 ) -> None:
     """Put a blob: VALUE, a file, or what is piped in.
 
-    It is put whole or not at all: readers see the old blob until all of the new one is there. With neither
-    VALUE nor --file, standard input is read.
+    It is put whole or not at all: readers see the old blob until all of the new one is there. Without VALUE,
+    --file and --text, standard input is read if it is a pipe or a file.
 
     Examples:
       holdall put greeting hello
@@ -93,21 +113,38 @@ def put(
       holdall put lock "$HOSTNAME" --if-absent
     """
     expect = expectation(if_absent, if_match)
-    if value is not None and file is not None:
-        raise UsageFault("give VALUE or --file, not both")
-    if value is not None and value != "-":
-        with opened(context, store) as target:
-            info = target.put(key, os.fsencode(value), expect=expect, ttl=ttl, content_type=content_type)
+    seconds = None if ttl is None else parse_duration(ttl)
+    if sum(given is not None for given in (value, file, text)) > 1:
+        raise UsageFault("give only one of VALUE, --file and --text")
+    if text is None and value is not None and value != "-":
+        _check_not_a_file(value)
+        text = value
+    if text is not None:
+        with open_store(context, store) as target:
+            info = target.put(key, os.fsencode(text), expect=expect, ttl=seconds, content_type=content_type)
     else:
         with (
             _input(file, asked=value == "-") as source,
-            opened(context, store) as target,
+            open_store(context, store) as target,
             Meter(f"put {key}", _size(source)) as meter,
         ):
             body = meter.through(_chunks(source))
-            info = target.put(key, body, expect=expect, ttl=ttl, content_type=content_type)
+            info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
     if print_etag:
         Output().line(info.etag)
+
+
+def _check_not_a_file(value: str) -> None:
+    """Refuse a VALUE that looks like the name of a file: copying commands take one in this place."""
+    if os.path.lexists(value):
+        kind = "folder" if os.path.isdir(value) else "file"
+        way = f"--file {quote(value)} puts its contents, " if kind == "file" else ""
+        raise UsageFault(f"{value!r} is a {kind} here: {way}--text {quote(value)} puts these characters")
+    if value.startswith(("/", "./", "../", "~/")) and "\n" not in value:
+        raise UsageFault(
+            f"{value!r} looks like the name of a file, and there is none: check the name, or put these "
+            "characters by --text"
+        )
 
 
 def _input(file: str | None, *, asked: bool) -> BinaryIO:
@@ -115,11 +152,16 @@ def _input(file: str | None, *, asked: bool) -> BinaryIO:
         try:
             return open(file, "rb")
         except OSError as error:
-            raise UsageFault(f"can't read --file {describe(error)}") from error
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
-        raise UsageFault("standard input is closed; give VALUE or --file")
-    if sys.stdin.isatty() and not (asked or file == "-"):
-        raise UsageFault("what is to be put? Give VALUE, --file FILE, or pipe it in (- to type it here)")
+            raise UsageFault(f"--file can't be read: {describe(error)}") from error
+    if is_closed(0):
+        raise UsageFault("standard input is closed; give VALUE, --file or --text")
+    mode = os.fstat(0).st_mode
+    if not (asked or file == "-" or stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+        # A terminal; or the null device, which a script inherits from cron, and which would empty the blob.
+        raise UsageFault(
+            "there is nothing to put: give VALUE, --file FILE or --text TEXT, or pipe it in; - reads "
+            "whatever standard input is"
+        )
     # Another object over the same descriptor, so that closing it leaves standard input as it was.
     try:
         return open(sys.stdin.fileno(), "rb", closefd=False)
@@ -131,11 +173,11 @@ def _chunks(source: BinaryIO) -> Iterator[bytes]:
     while piece := source.read(CHUNK):
         yield piece
         if len(piece) < CHUNK:
-            return  # a terminal would have to be told twice that this was all
+            return  # at a terminal the user would have to type the end twice
 
 
 def _size(source: BinaryIO) -> int | None:
-    """How much there is to read, where that is known: pipes and devices have no size."""
+    """Return the number of bytes to read, where it is known: pipes and devices have no size."""
     try:
         return os.fstat(source.fileno()).st_size or None
     except OSError:
@@ -149,24 +191,26 @@ def cp(
     recursive: Recursive = False,
     if_absent: IfAbsent = False,
     prefix: KeyPrefix = "",
-    glob: Glob = None,
+    include: Include = None,
+    exclude: Exclude = None,
     compare: Compare = "auto",
     dry_run: DryRun = False,
     jobs: Jobs = None,
     resume: Resume = False,
     journal: Journal = None,
     no_verify: NoVerify = False,
+    replace_unreadable: ReplaceUnreadable = False,
     json: Json = False,
     quiet: Quiet = False,
     store: StoreOption = None,
 ) -> None:
     """Copy a blob within the store, or a whole store to another.
 
-    Between keys: a TARGET that ends in / is a folder; the blob keeps its name there, and its content type and
-    expiry. A blob that is at TARGET is replaced, unless --if-absent.
+    Between keys: a TARGET that ends in / is a folder, and the blob keeps its name in it. The blob keeps its
+    content type and expiry. A blob at TARGET is replaced, unless --if-absent is given.
 
     Between stores: each is a URI, a configured name with a colon, or a path that begins with ./ ../ or /, so
-    that it can't be taken for a key. What TARGET lacks or holds with other bytes is copied; see sync. The
+    that it can't be taken for a key. What TARGET lacks, or holds with other bytes, is copied; see sync. The
     options from --prefix to --quiet are for stores.
 
     Examples:
@@ -174,7 +218,20 @@ def cp(
       holdall cp --recursive reports/ archive/2026/
       holdall cp ./data sqlite:///data.db --prefix reports/
     """
-    wishes = Wishes(prefix, glob, compare, dry_run, jobs, resume, journal, no_verify, json, quiet)
+    wishes = Wishes(
+        prefix,
+        include,
+        exclude,
+        compare,
+        dry_run,
+        jobs,
+        resume,
+        journal,
+        no_verify,
+        replace_unreadable,
+        json,
+        quiet,
+    )
     if _are_stores("cp", source, target):
         _refuse_key_options("cp", recursive, if_absent, context.obj or store)
         from holdall.transfer import copy_store
@@ -183,7 +240,7 @@ def cp(
         return
     _refuse_no_store("cp", context.obj or store)
     _refuse_store_options("cp", wishes)
-    with opened(context, store) as place:
+    with open_store(context, store) as place:
         _transfer(place, place.copy, "cp", source, target, expectation(if_absent, None), recursive)
 
 
@@ -194,32 +251,47 @@ def mv(
     recursive: Recursive = False,
     if_absent: IfAbsent = False,
     prefix: KeyPrefix = "",
-    glob: Glob = None,
+    include: Include = None,
+    exclude: Exclude = None,
     compare: Compare = "auto",
     dry_run: DryRun = False,
     jobs: Jobs = None,
     resume: Resume = False,
     journal: Journal = None,
     no_verify: NoVerify = False,
+    replace_unreadable: ReplaceUnreadable = False,
     json: Json = False,
     quiet: Quiet = False,
     store: StoreOption = None,
 ) -> None:
     """Move a blob within the store, or a whole store to another.
 
-    Between keys: a TARGET that ends in / is a folder; the blob keeps its name there, and its content type and
-    expiry. The target is whole before the source goes. A blob that is at TARGET is replaced, unless
-    --if-absent.
+    Between keys: a TARGET that ends in / is a folder, and the blob keeps its name in it. The blob keeps its
+    content type and expiry. The target is whole before the source is deleted. A blob at TARGET is replaced,
+    unless --if-absent is given.
 
-    Between stores, which are written as for cp: a blob goes from SOURCE once TARGET holds it and it was read
-    back. The options from --prefix to --quiet are for stores.
+    Between stores, which are written as for cp: a blob is deleted from SOURCE after it was read back from
+    TARGET. The options from --prefix to --quiet are for stores.
 
     Examples:
       holdall mv draft.txt final.txt --if-absent
       holdall mv --recursive inbox/ archive/inbox/
-      holdall mv ./inbox zip://inbox.zip --glob '*.eml'
+      holdall mv ./inbox zip://inbox.zip --include '*.eml'
     """
-    wishes = Wishes(prefix, glob, compare, dry_run, jobs, resume, journal, no_verify, json, quiet)
+    wishes = Wishes(
+        prefix,
+        include,
+        exclude,
+        compare,
+        dry_run,
+        jobs,
+        resume,
+        journal,
+        no_verify,
+        replace_unreadable,
+        json,
+        quiet,
+    )
     if _are_stores("mv", source, target):
         _refuse_key_options("mv", recursive, if_absent, context.obj or store)
         from holdall.transfer import move_store
@@ -228,12 +300,12 @@ def mv(
         return
     _refuse_no_store("mv", context.obj or store)
     _refuse_store_options("mv", wishes)
-    with opened(context, store) as place:
+    with open_store(context, store) as place:
         _transfer(place, place.move, "mv", source, target, expectation(if_absent, None), recursive)
 
 
 def _are_stores(name: str, source: str, target: str) -> bool:
-    """Whether both ends are stores, or both keys."""
+    """Return whether both ends are stores; otherwise both are keys."""
     stores = [is_store(end) for end in (source, target)]
     if any(stores) and not all(stores):
         place, key = (source, target) if stores[0] else (target, source)
@@ -248,14 +320,14 @@ def _are_stores(name: str, source: str, target: str) -> bool:
 def _refuse_no_store(name: str, store: str | None) -> None:
     if not (store or os.environ.get("HOLDALL_URI")):
         raise UsageFault(
-            "which store are these keys of? Give --store URI or set HOLDALL_URI; a folder that is a store "
+            "no store was named for these keys: give --store URI, or set HOLDALL_URI; a folder as a store "
             f"begins with ./, as in holdall {name} ./photos ./copy"
         )
 
 
 def _refuse_key_options(name: str, recursive: bool, if_absent: bool, store: str | None) -> None:
     if store is not None:
-        raise UsageFault(f"{name} between two stores is given both as arguments; leave --store out")
+        raise UsageFault(f"{name} between two stores takes both as arguments; leave --store out")
     for option, given in (("--recursive", recursive), ("--if-absent", if_absent)):
         if given:
             raise UsageFault(f"{option} is for keys; between stores, {name} takes everything")
@@ -264,9 +336,7 @@ def _refuse_key_options(name: str, recursive: bool, if_absent: bool, store: str 
 def _refuse_store_options(name: str, wishes: Wishes) -> None:
     for option, value, default in zip(Wishes._fields, wishes, Wishes(), strict=True):
         if value != default:
-            raise UsageFault(
-                f"--{option.replace('_', '-')} is for {name} from a store to another, not for keys"
-            )
+            raise UsageFault(f"--{option.replace('_', '-')} is for {name} between stores, not between keys")
 
 
 def _transfer(
@@ -280,7 +350,7 @@ def _transfer(
 ) -> None:
     if not recursive:
         if source.endswith("/"):
-            raise UsageFault(f"{source!r} is a folder; say --recursive for everything in it")
+            raise UsageFault(f"{source!r} is a folder; add --recursive for everything in it")
         act(source, target + source.rpartition("/")[2] if target.endswith("/") else target, expect=expect)
         return
     if not (source.endswith("/") and target.endswith("/")):
@@ -295,4 +365,4 @@ def _transfer(
             count += 1
             meter.advance()
     if not count:
-        raise BlobNotFoundError("no blob has a key that starts so", key=source)
+        raise BlobNotFoundError("no key starts with this", key=source)

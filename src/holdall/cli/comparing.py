@@ -1,0 +1,198 @@
+"""The commands that compare: diff and verify."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import typer
+
+from holdall.cli.completion import complete_store
+from holdall.cli.errors import DIFFERENT, UNAVAILABLE, UsageFault, describe, warn
+from holdall.cli.options import Json, StoreOption, open_at, store_name
+from holdall.cli.output import Output, amount
+from holdall.cli.places import check_there, read_from
+from holdall.cli.progress import Meter
+from holdall.cli.reports import Failures, difference_as_json, difference_line, log_failures, print_report
+from holdall.cli.transferring import (
+    Compare,
+    Exclude,
+    Include,
+    Jobs,
+    KeyPrefix,
+    Quiet,
+    Source,
+    Target,
+    check_compare,
+    check_places,
+)
+from holdall.errors import StoreUnavailableError
+from holdall.store import Info
+
+__all__ = ["diff", "verify"]
+
+
+class _Wishes(NamedTuple):
+    """What the options of a comparison ask for."""
+
+    prefix: str
+    include: list[str] | None
+    exclude: list[str] | None
+    compare: str
+    jobs: int | None
+    json: bool
+    quiet: bool
+
+
+def diff(
+    context: typer.Context,
+    source: Source,
+    target: Target,
+    prefix: KeyPrefix = "",
+    include: Include = None,
+    exclude: Exclude = None,
+    compare: Compare = "auto",
+    jobs: Jobs = None,
+    json: Json = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing; only set the exit code.")
+    ] = False,
+) -> None:
+    """List what differs between two stores.
+
+    There is a line for each key: + only SOURCE has it, - only TARGET has it, ~ both have it with different
+    bytes; as sync --delete would add, delete and replace. A line with ! names what can't be a blob, such as a
+    symbolic link. The exit code is 0 if nothing differs, 1 if something does, 4 if a blob can't be read.
+
+    Examples:
+      holdall diff ./data sqlite:///backup.db
+      holdall diff ./data backup: --prefix reports/ --compare size
+    """
+    check_places(context, "diff", source, target)
+    wishes = _Wishes(prefix, include, exclude, compare, jobs, json, quiet)
+    _compare(source, target, wishes, counted=False)
+
+
+def verify(
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STORE",
+            autocompletion=complete_store,
+            show_default=False,
+            help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OTHER",
+            autocompletion=complete_store,
+            show_default=False,
+            help="A store that must hold the same.",
+        ),
+    ] = None,
+    prefix: KeyPrefix = "",
+    include: Include = None,
+    exclude: Exclude = None,
+    jobs: Jobs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    store: StoreOption = None,
+) -> None:
+    """Read every blob of a store, or compare every blob of two stores.
+
+    Each blob of one store is read whole and checked against its size and any digest that is kept with it. The
+    failures are printed, and the exit code is 4. Two stores are compared by content: it is 1 if they differ,
+    with lines as in diff, and 4 if a blob can't be read.
+
+    Examples:
+      holdall verify zip://photos.zip
+      holdall verify ./data sqlite:///backup.db
+    """
+    wishes = _Wishes(prefix, include, exclude, "content", jobs, json, quiet)
+    if source is None:
+        _check(store_name(context, store), wishes)
+        return
+    if store is not None:
+        raise UsageFault("verify takes its store as an argument or by --store, not both")
+    check_places(context, "verify", source, *(() if target is None else (target,)))
+    if target is None:
+        _check(source, wishes)
+    else:
+        _compare(source, target, wishes, counted=True)
+
+
+def _check(place: str, wishes: _Wishes) -> None:
+    """Read every blob of a store."""
+    from holdall.transfer import verify_store
+
+    with read_from(place) as store, Meter("verify", blobs=True) as meter, log_failures(meter):
+        meter.start_soon()
+        report = verify_store(
+            store,
+            prefix=wishes.prefix,
+            glob=wishes.include,
+            exclude=wishes.exclude,
+            jobs=wishes.jobs,
+            progress=meter.reached,
+        )
+        meter.hide()
+        print_report(report, place, wishes.json, wishes.quiet, Output())
+    if report.failures:
+        raise typer.Exit(UNAVAILABLE)
+
+
+def _compare(source: str, target: str, wishes: _Wishes, *, counted: bool) -> None:
+    """Print what differs between two stores, and set the exit code."""
+    from holdall.transfer import diff_stores
+
+    check_compare(wishes.compare)
+    output = Output()
+    compared = different = failed = 0
+
+    def seen(_: Info) -> bool:
+        nonlocal compared
+        compared += 1
+        meter.advance()
+        return True
+
+    with (
+        read_from(source) as first,
+        open_at(target) as second,
+        Meter("verify" if counted else "diff", blobs=True) as meter,
+        Failures() as failures,
+    ):
+        try:
+            check_there(second, target)
+        except StoreUnavailableError as error:
+            warn(describe(error))
+        for each in diff_stores(
+            first,
+            second,
+            prefix=wishes.prefix,
+            glob=wishes.include,
+            exclude=wishes.exclude,
+            where=seen,
+            compare=wishes.compare,
+            jobs=wishes.jobs,
+        ):
+            meter.hide()
+            if each.error is not None:
+                failed += 1
+                failures.report(describe(each.error))
+            elif each.kind != "left out":
+                different += 1
+            if wishes.json:
+                output.line(difference_as_json(each))
+            elif not (wishes.quiet or each.error):
+                output.line(difference_line(each))
+        meter.hide()
+    if counted and not (wishes.json or wishes.quiet):
+        counts = [f"{different:,} of them differ"] if different else []
+        counts += [f"{failed:,} can't be read"] if failed else []
+        output.line(f"{amount(compared, 'key')} compared, {' and '.join(counts) or 'all are the same'}")
+    if failed:
+        raise typer.Exit(UNAVAILABLE)
+    if different:
+        raise typer.Exit(DIFFERENT)

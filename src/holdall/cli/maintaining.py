@@ -1,0 +1,185 @@
+"""The commands that maintain a stack: keygen and rotate for encryption, repair for replicas."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, TypeVar
+
+import typer
+
+from holdall.cli.completion import complete_store
+from holdall.cli.errors import UNAVAILABLE, UsageFault, describe
+from holdall.cli.options import Json, StoreOption, store_name
+from holdall.cli.output import Output, amount, dumps
+from holdall.cli.places import read_from
+from holdall.cli.reports import Failures
+from holdall.errors import StoreError
+from holdall.layers.layer import Layer
+from holdall.store import Store
+
+__all__ = ["keygen", "repair", "rotate"]
+
+T = TypeVar("T", bound=Store)
+
+Place = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STORE",
+        autocompletion=complete_store,
+        show_default=False,
+        help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
+    ),
+]
+KeyPrefix = Annotated[
+    str, typer.Option("--prefix", "-p", show_default=False, help="Only keys that start with this.")
+]
+
+
+def keygen(
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="Write a new file that only you can read, instead of standard output.",
+        ),
+    ] = None,
+) -> None:
+    """Make a key for an encrypted store.
+
+    It is 32 random bytes, in hexadecimal. A store takes it as env:NAME or file:PATH. If the key is lost, the
+    blobs are lost.
+
+    Examples:
+      holdall keygen --output ~/.config/backup.key
+      export BACKUP_KEY=$(holdall keygen)
+    """
+    from holdall.layers.encrypted import EncryptedStore
+
+    text = EncryptedStore.generate_key().hex()
+    if file is None:
+        Output().line(text)
+        return
+    try:
+        # Never over a key that is there: its blobs could not be read any more.
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageFault(f"{file!r} exists, and may be the only copy of a key; name a new file") from None
+    except OSError as error:
+        raise UsageFault(f"--output can't be written: {describe(error)}") from error
+    try:
+        with open(number, "w") as key:
+            key.write(text + "\n")
+    except BaseException:
+        os.unlink(file)
+        raise
+
+
+def rotate(
+    context: typer.Context,
+    place: Place = None,
+    prefix: KeyPrefix = "",
+    json: Json = False,
+    store: StoreOption = None,
+) -> None:
+    """Encrypt with the current key what an encrypted store holds under older keys.
+
+    Name the store in holdall.toml, with both keys. Blobs that can't be opened are printed, and the exit code
+    is 4; keep the old key until there are none.
+
+    Example:
+      holdall rotate vault:
+    """
+    from holdall.layers.encrypted import EncryptedStore
+
+    with _open(context, place, store) as found, Failures() as failures:
+        report = _layer(found, EncryptedStore, "encrypted", "encrypt").rotate(prefix)
+        for error in report.failures.values():
+            failures.report(describe(error))
+    if json:
+        errors = {key: describe(error) for key, error in report.failures.items()}
+        Output().line(dumps({"rotated": report.rotated, "current": report.current, "failures": errors}))
+    else:
+        rest = f", {amount(len(report.failures), 'failure')}" if report.failures else ""
+        Output().line(f"{amount(report.rotated, 'blob')} rotated, {report.current:,} were current{rest}")
+    if report.failures:
+        raise typer.Exit(UNAVAILABLE)
+
+
+def repair(
+    context: typer.Context,
+    place: Place = None,
+    prefix: KeyPrefix = "",
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="Which replica is right where they differ: first, or newest.",
+        ),
+    ] = "first",
+    json: Json = False,
+    store: StoreOption = None,
+) -> None:
+    """Make the replicas of a store equal.
+
+    Where replicas differ, the first that has the blob is followed, or with --rule newest the one that was
+    written last. What can't be mended is printed, and the exit code is 4.
+
+    Example:
+      holdall repair photos: --prefix 2026/
+    """
+    from holdall.layers.fanout import FanoutStore
+
+    if rule not in ("first", "newest"):
+        raise UsageFault(f"--rule takes first or newest, not {rule!r}")
+    with _open(context, place, store) as found, Failures() as failures:
+        report = _layer(found, FanoutStore, "replicated", "replicas").repair(rule, prefix)
+        for key, errors in report.failures.items():
+            for name, error in errors.items():
+                failures.report(f"{key!r} in replica {name!r}: {_text(error)}")
+        for name, error in report.unlisted.items():
+            failures.report(f"replica {name!r} can't be listed: {_text(error)}")
+    if json:
+        failed = {
+            key: {name: _text(error) for name, error in errors.items()}
+            for key, errors in report.failures.items()
+        }
+        unlisted = {name: _text(error) for name, error in report.unlisted.items()}
+        Output().line(dumps({"mended": report.mended, "failures": failed, "unlisted": unlisted}))
+    else:
+        rest = f", {len(report.failures):,} can't be mended" if report.failures else ""
+        Output().line(f"{amount(len(report.mended), 'key')} mended{rest}")
+    if not report:
+        raise typer.Exit(UNAVAILABLE)
+
+
+@contextmanager
+def _open(context: typer.Context, place: str | None, store: str | None) -> Generator[Store]:
+    if place is not None and store is not None:
+        raise UsageFault("name the store as an argument or by --store, not both")
+    with read_from(place or store_name(context, store)) as opened:
+        yield opened
+
+
+def _layer(store: Store, kind: type[T], name: str, setting: str) -> T:
+    """Return the first layer of a kind in a stack, from the top."""
+    waiting = [store]
+    while waiting:
+        each = waiting.pop(0)
+        if isinstance(each, kind):
+            return each
+        if isinstance(each, Layer):
+            waiting += each._below  # pyright: ignore[reportPrivateUsage]
+    raise UsageFault(
+        f"{store!r} isn't {name}; name a store of holdall.toml that has {setting} = ... ('holdall info' "
+        "shows what a store is)"
+    )
+
+
+def _text(error: Exception) -> str:
+    return describe(error) if isinstance(error, StoreError) else repr(error)

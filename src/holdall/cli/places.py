@@ -1,0 +1,109 @@
+"""Whether there is anything where a store is read: a mistyped path must not look like an empty store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from urllib.parse import unquote
+
+import typer
+
+from holdall.cli.errors import describe, warn
+from holdall.cli.options import address, open_at, open_store, store_name
+from holdall.errors import BlobNotFoundError, StoreUnavailableError, UnsupportedOperation
+from holdall.layers.layer import Layer
+from holdall.store import Store
+
+__all__ = ["check_there", "open_to_read", "read_from"]
+
+
+@contextmanager
+def read_from(place: str) -> Generator[Store]:
+    """Open the store at a place, unless that is a folder or a file that isn't there.
+
+    To Python such a store is empty. In a crontab it is a path that was mistyped, or a disk that isn't
+    mounted, and a backup that does nothing must not look like one that had nothing to do.
+
+    Raises:
+        StoreUnavailableError: Nothing is there.
+    """
+    scheme, _, location = address(place).partition("://")
+    if scheme.lower() == "git+file":
+        # A repository that isn't there can't be opened for reading.
+        _check_path(os.path.expanduser(unquote(location.partition("?")[0])), place)
+    with open_at(place) as store:
+        check_there(store, place)
+        yield store
+
+
+@contextmanager
+def open_to_read(context: typer.Context, uri: str | None) -> Generator[Store]:
+    """Open the store that the command line names, and warn if nothing is there: it is empty all the same."""
+    with open_store(context, uri) as store:
+        missing = ""
+        try:
+            check_there(store, store_name(context, uri))
+        except StoreUnavailableError as error:
+            missing = describe(error)
+        try:
+            yield store
+        except BlobNotFoundError as error:
+            if missing:
+                error.message += f"; {missing}"
+            raise
+        if missing:
+            warn(missing)
+
+
+def check_there(store: Store, place: str) -> None:
+    """Check that the folder or the file of a store exists.
+
+    Args:
+        store: Which store.
+        place: What the user calls it.
+
+    Raises:
+        StoreUnavailableError: It doesn't.
+    """
+    if isinstance(store, Layer):
+        from holdall.layers.caching import CachingStore
+
+        below = store._below  # pyright: ignore[reportPrivateUsage]
+        if isinstance(store, CachingStore):
+            below = below[:1]
+        for number, each in enumerate(below):
+            try:
+                check_there(each, place)
+                return  # one of several replicas is enough; and a route may not have been used yet
+            except StoreUnavailableError:
+                if number + 1 == len(below):
+                    raise
+        return
+    # A path of another kind of store may be another host's.
+    if not type(store).__module__.startswith("holdall.stores."):
+        return
+    try:
+        path = store._settings().get("path")  # pyright: ignore[reportPrivateUsage]
+    except UnsupportedOperation:
+        return
+    if isinstance(path, str):
+        _check_path(path, place)
+
+
+def _check_path(path: str, place: str) -> None:
+    if not _exists(path):
+        raise StoreUnavailableError(
+            f"there is nothing at {path!r}, where {place} would be read: check the spelling, and whether its "
+            "disk is mounted"
+        )
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)  # follows links: one to a disk that isn't mounted leads nowhere
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # it exists, and the store reports what is wrong with it
+    return True
