@@ -388,7 +388,7 @@ def test_what_a_store_without_compare_and_swap_is_spared() -> None:
     below = Aging(Limited(MemoryStore(), ~Can.SWAP))
     store = ExpiringStore(below, DAY)
     assert Can.CREATE not in store.can
-    with pytest.raises(UnsupportedOperation, match="purge could take what is new"):
+    with pytest.raises(UnsupportedOperation, match="purge could delete a blob that is new"):
         store.purge()
     store["a"] = b"1"
     below.make_older("a", DAY)

@@ -261,10 +261,10 @@ def test_many_are_asked_store_by_store_and_come_in_the_order_asked_for() -> None
 @pytest.mark.parametrize(
     ("routes", "says"),
     [
-        ({}, "no route"),
+        ({}, "must not be empty"),
         ([("a", MemoryStore())], "mapping"),
-        ({1: MemoryStore()}, "a route is a str"),
-        ({"a": b"x"}, "leads to a store"),
+        ({1: MemoryStore()}, "a route must be a str"),
+        ({"a": b"x"}, "must lead to a store"),
         ({"/a": MemoryStore()}, "'/a' takes no key"),
         ({"a//": MemoryStore()}, "takes no key"),
         ({"../*": MemoryStore()}, "takes no key"),

@@ -399,7 +399,7 @@ def test_it_can_all_that_is_below(tmp_path: Path) -> None:
 
 
 def test_a_wrong_name() -> None:
-    with pytest.raises(InvalidArgumentError, match="the name is a str"):
+    with pytest.raises(InvalidArgumentError, match="the name must be a str"):
         TracedStore(MemoryStore(), name=1)  # type: ignore[arg-type]
 
 

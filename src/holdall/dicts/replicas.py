@@ -70,12 +70,13 @@ class MultiReplicaBlobDict(BlobDict[B]):
     ) -> None:
         if not isinstance(replica_dicts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(
-                f"replicas are a dict by name, not a {type(cast(object, replica_dicts)).__name__}"
+                "the replicas must be a dict from names to blob dicts, not a "
+                f"{type(cast(object, replica_dicts)).__name__}"
             )
         for each in replica_dicts.values():
             if not isinstance(each, BlobDict):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidArgumentError(
-                    f"a replica is a blob dict, not a {type(cast(object, each)).__name__}"
+                    f"a replica must be a blob dict, not a {type(cast(object, each)).__name__}"
                 )
         self._replicas = dict(replica_dicts)
         self._fanout = FanoutStore(
@@ -99,7 +100,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
             return self._replicas
         if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(
-                f"replica_names is a set of names, not a {type(cast(object, names)).__name__}"
+                f"replica_names must be a set of names, not a {type(cast(object, names)).__name__}"
             )
         wanted = {names} if isinstance(names, str) else set(names)
         if unknown := wanted - self._replicas.keys():

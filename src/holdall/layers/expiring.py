@@ -70,7 +70,7 @@ class ExpiringStore(Transparent):
         except OverflowError:
             raise InvalidArgumentError(f"a ttl of {seconds:g} seconds is past the year 9999") from None
         if not self._ttl:
-            raise InvalidArgumentError("a ttl is at least a microsecond")
+            raise InvalidArgumentError("a ttl must be at least a microsecond")
 
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "ttl": self._ttl.total_seconds()}
@@ -92,7 +92,7 @@ class ExpiringStore(Transparent):
     def _need(self, flag: Can, call: str) -> None:
         if flag is Can.EXPIRE and not self._native:
             raise UnsupportedOperation(
-                f"{_named(self._store)} keeps no ttl with a blob, so that all live for "
+                f"{_named(self._store)} doesn't keep a ttl with each blob, so all blobs live for "
                 f"{self._ttl.total_seconds():g} seconds; leave ttl out"
             )
         super()._need(flag, call)
@@ -115,7 +115,7 @@ class ExpiringStore(Transparent):
             return 0
         if _BURY not in self._store.can:
             raise UnsupportedOperation(
-                f"{_named(self._store)} can't delete by ETag, so that a purge could take what is new"
+                f"{_named(self._store)} can't delete by ETag, so a purge could delete a blob that is new"
             )
         purged = 0
         for info in self._store._scan("", ""):
@@ -301,7 +301,9 @@ class ExpiringStore(Transparent):
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         if method.upper() not in ("GET", "HEAD"):
-            raise UnsupportedOperation("what comes by a signed URL would never expire; put it here instead")
+            raise UnsupportedOperation(
+                "a blob that is put by a signed URL would never expire; put it here instead"
+            )
         return self._store._sign(key, method, seconds)
 
     def _digest(self, key: str, algorithm: str) -> str | None:

@@ -71,29 +71,35 @@ class FanoutStore(Layer):
         timeout: Seconds after which a call of a replica counts as failed, or a stream that makes no progress;
             None waits.
 
-    *Writes* go to all at once; a short body to one after the other, as long as each takes it in less time
-    than handing it to a thread does, and there is no timeout. A body is read once; if it raises, every
+    *Writes* go to all replicas at once; a short body goes to one after the other, as long as each takes less
+    time than handing the call to a thread, and there is no timeout. A body is read once; if it raises, every
     replica keeps the old blob. The replica that is named first is the arbiter: it publishes first and deletes
-    last, and its ETags are those of this store, so that it alone decides `expect=`, and what it shows is what
-    readers see, whenever a writer is killed. After its writes a writer looks whether all agree with the
-    arbiter, and makes them, so that two writers of one key never leave the replicas different. This needs
-    replicas that can CREATE and SWAP; where one can't, writers of one key take turns in this handle only, and
-    those of other handles may leave replicas different until `repair`.
+    last, and its ETags are those of this store. So it alone decides `expect=`, and readers see what it has,
+    whenever a writer is killed. After its writes a writer compares all replicas with the arbiter, and makes
+    them equal, so that two writers of one key never leave them different. This needs replicas that can CREATE
+    and SWAP. If one can't, writers of one key take turns in this handle only, and those of other handles can
+    leave replicas different until `repair`.
 
-    When a replica fails, and too few are left, `PartialWriteError` tells in `failures` why, and in `written`
-    which replicas hold the new value. When enough are left the write is done, the failure is logged, and the
-    handle remembers that this replica is behind: it is not asked for this key until it is mended by `repair`
-    or a later write. Other handles don't know. `behind` lists these.
+    If a replica fails, and too few are left, `PartialWriteError` says why in `failures`, and in `written`
+    which replicas hold the new value. If enough are left the write is done, the failure is logged, and the
+    handle remembers that this replica is behind: it isn't asked for this key until `repair` or a later write
+    mends it. Other handles don't know that. `behind` returns these replicas.
 
-    *Reads* go on to the next replica when one fails, which is logged, or has no such blob. The ETag of an
-    answer that is not the arbiter's never matches there. Where some fail and the others have no blob, nobody
-    knows whether there is one: `StoreUnavailableError`, unless `write` is a quorum and so few fail that an
-    acknowledged blob must be on one of the others. A stream that breaks off goes on from the same
-    replica if its ETag is the same, else from another whose blob has the same size and begins with the bytes
-    that were given already (by CRC-32).
+    *Reads* go on to the next replica if one fails, which is logged, or has no such blob. A blob that is
+    damaged, or encrypted under another key, counts as a failure; nothing replaces it but a write. An ETag
+    that isn't the arbiter's never matches there. If some fail and the others have no blob, nobody knows
+    whether there is one: `StoreUnavailableError`, unless `write` is a quorum and so few fail that an
+    acknowledged blob must be on one of the others. A stream that breaks off goes on from the same replica if
+    its ETag is the same, otherwise from another one whose blob has the same size and begins with the bytes
+    that were read already (by CRC-32).
 
     *Listing* merges all replicas. It goes on without some that fail as long as every acknowledged key must
     be on one of the rest: fewer may fail than have to take a write.
+
+    *Repair* and other copying into a replica that lacks a blob first puts a mark of some 70 bytes there, under
+    the blob's key, so that a delete in the meantime is noticed: even a process that is killed in between
+    never brings a deleted blob back. Such a process can leave a mark. This store takes it for no blob; who
+    reads the replica itself sees it until the next write or `repair`.
 
     Raises:
         InvalidArgumentError: There is no child, or one twice, or a quorum of more.
@@ -122,13 +128,15 @@ class FanoutStore(Layer):
         self._names = tuple(self._stores)
         self._first, *self._others = self._names
         if read != "first":
-            raise InvalidArgumentError(f"read is 'first', not {read!r}")
+            raise InvalidArgumentError(f"read must be 'first', not {read!r}")
         count = len(self._names)
         number = cast(object, write)
         if write != "all" and (type(number) is not int or not 1 <= number <= count):
-            raise InvalidArgumentError(f"write is 'all' or a number from 1 to {count}, not {write!r}")
+            raise InvalidArgumentError(f"write must be 'all' or a number from 1 to {count}, not {write!r}")
         if timeout is not None and (type(timeout) not in (int, float) or not 0 < timeout < 1e9):
-            raise InvalidArgumentError(f"timeout is more than zero seconds, or None, not {timeout!r}")
+            raise InvalidArgumentError(
+                f"timeout must be a positive number of seconds, or None, not {timeout!r}"
+            )
         self._children_given = children
         self._write_rule, self._timeout = write, timeout
         self._need_written = count if write == "all" else write
@@ -969,7 +977,7 @@ class FanoutStore(Layer):
         for flag in (Can.LIST, Can.WRITE, Can.DELETE):
             self._need(flag, "repair")
         if rule not in ("first", "newest") and not callable(rule):
-            raise InvalidArgumentError(f"the rule is 'first', 'newest' or a function, not {rule!r}")
+            raise InvalidArgumentError(f"the rule must be 'first', 'newest' or a function, not {rule!r}")
         prefix = check_prefix(prefix)
         report = Repair()
         for key in self.behind():
@@ -1052,7 +1060,7 @@ class FanoutStore(Layer):
                     try:
                         if given.get(name) == (version, etag):
                             raise IntegrityError(
-                                "it was copied here, and reads as something else; check the medium", key=key
+                                "it was copied here, and now reads as other bytes; check the medium", key=key
                             )
                         given[name] = self._replace(key, right, name, etag)
                     except ConcurrencyError:
@@ -1094,23 +1102,25 @@ def _kind(store: Store) -> tuple[object, ...]:
 
 def _named(children: object) -> dict[str, Store]:
     if isinstance(children, Store):
-        raise InvalidArgumentError("children is a sequence of stores, such as a list, and not one store")
+        raise InvalidArgumentError("children must be a sequence of stores, such as a list, and not one store")
     if isinstance(children, Mapping):
         stores = dict(cast("Mapping[Any, Any]", children))
     elif isinstance(children, Sequence) and not isinstance(children, str | bytes):
         stores = {str(number): each for number, each in enumerate(cast("Sequence[Any]", children))}
     else:
-        raise InvalidArgumentError("children is a sequence of stores, or a mapping from names to stores")
+        raise InvalidArgumentError("children must be a sequence of stores, or a mapping from names to stores")
     if not stores:
         raise InvalidArgumentError("a FanoutStore needs at least one child")
     for name, store in stores.items():
         if not isinstance(name, str) or not name or "@" in name:
-            raise InvalidArgumentError(f"the name of a replica is a str without '@', not {name!r}")
+            raise InvalidArgumentError(f"the name of a replica must be a str without '@', not {name!r}")
         if not isinstance(store, Store):
             kind = type(store).__name__
-            raise InvalidArgumentError(f"replica {name!r} is no store but {kind}; Store.from_uri opens one")
+            raise InvalidArgumentError(
+                f"replica {name!r} must be a store, not {kind}; Store.from_uri opens one"
+            )
     if len({id(store) for store in stores.values()}) < len(stores):
-        raise InvalidArgumentError("a store can be a replica once only")
+        raise InvalidArgumentError("each replica must be another store; one was given twice")
     return stores
 
 

@@ -173,7 +173,7 @@ class _Subscription:
     def __init__(self, callback: Callback) -> None:
         if not callable(callback):
             raise InvalidArgumentError(
-                f"a callback is called with a Change; this is a {type(callback).__name__}"
+                f"a callback must be callable with one Change; got {type(callback).__name__}"
             )
         self.callback = callback
 

@@ -123,6 +123,6 @@ def leader(rule: Rule, key: str, replicas: Mapping[str, Info | None]) -> str:
     name = rule(key, dict(replicas))
     if name not in replicas:
         raise InvalidArgumentError(
-            f"the rule names {name!r}, which is no replica; there are {', '.join(replicas)}", key=key
+            f"the rule named {name!r}, which isn't a replica; expected one of {', '.join(replicas)}", key=key
         )
     return name

@@ -341,15 +341,15 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
 def _checked_routes(routes: object) -> list[_Route]:
     if not isinstance(routes, Mapping):
         kind = type(routes).__name__
-        raise InvalidArgumentError(f"routes are a mapping from prefixes or globs to stores, not {kind}")
+        raise InvalidArgumentError(f"routes must be a mapping from prefixes or globs to stores, not {kind}")
     if not routes:
-        raise InvalidArgumentError("there is no route; the empty one, '', takes every key")
+        raise InvalidArgumentError("routes must not be empty; the route '' takes every key")
     checked: list[_Route] = []
     for text, store in cast("Mapping[object, object]", routes).items():
         if not isinstance(text, str):
-            raise InvalidArgumentError(f"a route is a str, not {type(text).__name__}")
+            raise InvalidArgumentError(f"a route must be a str, not {type(text).__name__}")
         if not isinstance(store, Store):
-            raise InvalidArgumentError(f"the route {text!r} leads to a store, not {type(store).__name__}")
+            raise InvalidArgumentError(f"the route {text!r} must lead to a store, not {type(store).__name__}")
         route = _Route(text, *_pattern(text), store)
         for earlier in checked:
             if earlier.matches is None and route.literal.startswith(earlier.text):

@@ -62,7 +62,7 @@ class TracedStore(Transparent):
     def __init__(self, store: Store, *, name: str | None = None, keys: bool = True) -> None:
         super().__init__(store)
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"the name is a str, not {type(name).__name__}")
+            raise InvalidArgumentError(f"the name must be a str, not {type(name).__name__}")
         self._name = name
         self._shown = type(store).__name__ if name is None else name
         self._with_keys = bool(keys)
@@ -191,6 +191,12 @@ class _Call:
         """The file; the call is over when it is closed."""
         return file
 
+    def end(self, error: BaseException | None = None) -> None:
+        """The call is over."""
+
+
+_NOT_REPORTED = _Call()
+
 
 class _Reported(_Call):
     """A call that is reported when it is over: a `with` block ends it, unless it goes on as a stream; each
@@ -309,6 +315,9 @@ class _Stream(Generic[T]):
 
     # A generator that was never begun would not hear that it is dropped.
 
+    _call = cast("_Reported", _NOT_REPORTED)
+    """For a stream whose making was interrupted."""
+
     def __init__(self, call: _Reported, entries: Iterator[T], size_of: Callable[[T], int] | None) -> None:
         self._call, self._entries, self._size_of = call, entries, size_of
 
@@ -377,7 +386,6 @@ def _frames(error: BaseException) -> str:
 
 
 _Begin: TypeAlias = Callable[[str, str, "dict[str, str] | None"], _Call]
-_NOT_REPORTED = _Call()
 
 
 @cache

@@ -296,7 +296,7 @@ class Back(Transparent):
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         kind = attributes.content_type
         if kind is not None and len(kind.encode(errors="surrogatepass")) > FIELD:
-            raise InvalidArgumentError(f"a content_type has at most {FIELD} UTF-8 bytes here")
+            raise InvalidArgumentError(f"here a content_type must have at most {FIELD} UTF-8 bytes")
         # The record may have to be written more than once, and a body can be read only once.
         data, body = gathered(body)
         if data is not None:
@@ -449,4 +449,4 @@ class Back(Transparent):
 
 def _lost(key: str | None, name: str) -> IntegrityError:
     what = "put it again" if key is not None else f"delete {name!r} from the cache to give it up"
-    return IntegrityError(f"what was not yet uploaded is damaged in the cache; {what}", key=key)
+    return IntegrityError(f"a change that isn't uploaded yet is damaged in the cache; {what}", key=key)

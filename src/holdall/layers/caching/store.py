@@ -200,7 +200,9 @@ class CachingStore(Layer):
             return int(self._shelf.remove(name))
         self._need_open()
         if Can.LIST not in self._cache.can:
-            raise UnsupportedOperation(f"{type(self._cache).__name__} can't list; invalidate key by key")
+            raise UnsupportedOperation(
+                f"{type(self._cache).__name__} can't list; call invalidate(key) for each key"
+            )
         prefix = check_prefix(prefix)
         count = 0
         for name in list(self._shelf.names()):
@@ -246,7 +248,7 @@ class CachingStore(Layer):
         """
         if etag_behavior not in ("skip", "overwrite", "raise"):
             raise InvalidArgumentError(
-                f"etag_behavior is 'skip', 'overwrite' or 'raise', not {etag_behavior!r}"
+                f"etag_behavior must be 'skip', 'overwrite' or 'raise', not {etag_behavior!r}"
             )
         self._need_open()
         return SyncReport() if self._back is None else synchronise(self._back, etag_behavior, self._jobs)
@@ -264,7 +266,7 @@ class CachingStore(Layer):
             report = synchronise(self._back, "skip", self._jobs)
         except StoreError as error:
             raise PartialWriteError(
-                "the cache can't tell what is still to be uploaded", failures={"cache": error}
+                "the cache failed to list what is still to be uploaded", failures={"cache": error}
             ) from error
         if not report.clean:
             failures: dict[str, Exception] = dict(report.failures)
@@ -352,7 +354,7 @@ def _mode(mode: object) -> CacheMode:
         return CacheMode(mode)
     except ValueError:
         known = ", ".join(repr(each.value) for each in CacheMode)
-        raise InvalidArgumentError(f"mode is a CacheMode or one of {known}, not {mode!r}") from None
+        raise InvalidArgumentError(f"mode must be a CacheMode or one of {known}, not {mode!r}") from None
 
 
 def _freshness(fresh: object) -> float | Literal["etag", "immutable"]:
@@ -373,4 +375,4 @@ def _check_count(what: str, number: object) -> None:
     if number is None and what == "max_bytes":
         return
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise InvalidArgumentError(f"{what} is an int of at least one, not {number!r}")
+        raise InvalidArgumentError(f"{what} must be an int of at least 1, not {number!r}")

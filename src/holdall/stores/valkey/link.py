@@ -52,7 +52,7 @@ _STALE = 60.0
 
 
 class LostError(StoreUnavailableError):
-    """The connection was lost after the request was sent: nobody can tell whether it was carried out."""
+    """The connection was lost after the request was sent: nobody knows whether it was carried out."""
 
 
 class LateError(LostError):

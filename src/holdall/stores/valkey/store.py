@@ -159,14 +159,16 @@ class ValkeyStore(Store):
         tls_key: str | None = None,
     ) -> None:
         if not isinstance(prefix, str) or not prefix or "{}" in prefix:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError("a prefix of ValkeyStore is a str such as 'app:', without '{}'")
+            raise InvalidArgumentError(
+                "the prefix of a ValkeyStore must be a str such as 'app:', without '{}'"
+            )
         if not _is_text(prefix):
-            raise InvalidArgumentError("a prefix of ValkeyStore has no lone surrogates")
+            raise InvalidArgumentError("the prefix of a ValkeyStore must not contain lone surrogates")
         # From here on no traceback shows it.
         secret = None if password is None else Password(password)
         password = None
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"a timeout is more than zero seconds, and at most {_LONGEST:,}")
+            raise InvalidArgumentError(f"the timeout must be more than 0 and at most {_LONGEST:,} seconds")
         self._prefix = prefix
         self._timeout = timeout
         self._client: Any = None
@@ -180,7 +182,7 @@ class ValkeyStore(Store):
             if not address.tls and any(tls.values()):
                 raise InvalidArgumentError("certificates are for TLS: begin the URL with rediss://")
             if cluster and (address.database or address.path):
-                raise InvalidArgumentError("a cluster is found by host and port, and has no databases but 0")
+                raise InvalidArgumentError("a cluster is found by host and port, and has only database 0")
             if any(tls.values()):
                 _check_files(tls_ca, tls_certificate, tls_key)
             self._address: _Address | None = address
@@ -192,7 +194,7 @@ class ValkeyStore(Store):
             self._address, self._client = None, server
             connect, seeds, drivers, self._cluster, remap = _injected(server, timeout)
             if cluster and not self._cluster:
-                raise InvalidArgumentError("for a cluster pass a RedisCluster or ValkeyCluster in")
+                raise InvalidArgumentError("for cluster=True pass a URL, a RedisCluster or a ValkeyCluster")
         base = prefix.encode()
         tags = [b"{%d}" % shard for shard in range(_SHARDS)] if self._cluster else [b""]
         self._shards = len(tags)
@@ -500,8 +502,8 @@ class ValkeyStore(Store):
                 return
             if lost is not None and isinstance(reply, bytes):
                 raise StoreUnavailableError(
-                    f"{lost.message}, and the blob isn't what was expected: nobody can tell whether this put "
-                    "was stored before somebody else's; read it again"
+                    f"{lost.message}, and the blob isn't what was expected: the client can't know whether "
+                    "this put was stored before somebody else's; read it again"
                 ) from lost
             if chunks is not None:
                 # After an error instead of a reply they may be published; if not, they go by themselves.
@@ -549,7 +551,7 @@ class ValkeyStore(Store):
             reply = call()
             if not is_sure(reply):
                 raise StoreUnavailableError(
-                    f"{lost.message}; it is done, but nobody can tell by whom: look again"
+                    f"{lost.message}; it is done, but the client can't know by whom; read it again"
                 ) from lost
             return reply
 
@@ -908,7 +910,7 @@ def _new_etag() -> str:
 def _check(attributes: Attributes) -> None:
     kind = attributes.content_type
     if kind is not None and len(kind.encode("utf-8", "surrogatepass")) > LONGEST:
-        raise InvalidArgumentError(f"a content_type in ValkeyStore has at most {LONGEST} UTF-8 bytes")
+        raise InvalidArgumentError(f"in a ValkeyStore a content_type must have at most {LONGEST} UTF-8 bytes")
 
 
 def _is_text(given: object) -> bool:
@@ -930,7 +932,9 @@ def _condition(expect: Expect) -> bytes:
 
 
 def _open(lost: LostError) -> StoreUnavailableError:
-    return StoreUnavailableError(f"{lost.message}: nobody can tell whether it is done; look again")
+    return StoreUnavailableError(
+        f"{lost.message}, and the client can't know whether it was done; read it before you repeat it"
+    )
 
 
 def _deleted(reply: Any) -> bool:
@@ -986,7 +990,7 @@ def _parsed(url: str) -> _Address:
     options = parse_qsl(parts.query, keep_blank_values=True)
     if parts.fragment or [name for name, _ in options] not in ([], ["db"]):
         raise InvalidArgumentError(
-            "of its options the URL of a ValkeyStore takes 'db' only, and the others are keywords; "
+            "the URL of a ValkeyStore takes only the option 'db'; give the others as keywords. "
             "Store.from_uri takes them in the URL. A '#' or '?' in a password is written %23 or %3F"
         )
     # The number of a database may be in the path, as in redis-py, or behind it.
@@ -1002,7 +1006,7 @@ def _parsed(url: str) -> _Address:
         raise InvalidArgumentError("the URL of a server names two databases")
     database = int(numbers[0]) if numbers else 0
     if port == 0:
-        raise InvalidArgumentError("a server has no port 0")
+        raise InvalidArgumentError("the port of a server must not be 0")
     username = unquote(parts.username) if parts.username else None
     password = Password(unquote(parts.password) if parts.password else None)
     if scheme == _SOCKET:
@@ -1023,14 +1027,16 @@ def _check_files(authority: str | None, certificate: str | None, key: str | None
         if authority is not None:
             context.load_verify_locations(authority)
     except (OSError, ValueError) as error:
-        raise InvalidArgumentError(f"tls_ca={authority!r} has no certificates (PEM): {error}") from error
+        raise InvalidArgumentError(
+            f"tls_ca={authority!r} must be a file of certificates (PEM): {error}"
+        ) from error
     try:
         if certificate is not None:
             # Without a password OpenSSL would ask for it at the terminal.
             context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         raise InvalidArgumentError(
-            f"tls_certificate={certificate!r} and tls_key={key!r} hold no certificate and its key "
+            f"tls_certificate={certificate!r} and tls_key={key!r} must hold a certificate and its key "
             f"(PEM, without a password): {error}"
         ) from error
 
@@ -1094,7 +1100,7 @@ def _injected(
     ):
         hint = "; of a Sentinel pass master_for(...)" if "sentinel" in type(client).__module__ else ""
         raise InvalidArgumentError(
-            "a server is a URL, or a synchronous client of redis-py or valkey-py, "
+            "the server must be a URL, or a synchronous client of redis-py or valkey-py, "
             f"not {type(client).__name__}{hint}"
         )
     library = driver(package)
