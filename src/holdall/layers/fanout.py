@@ -96,10 +96,10 @@ class FanoutStore(Layer):
     *Listing* merges all replicas. It goes on without some that fail as long as every acknowledged key must
     be on one of the rest: fewer may fail than have to take a write.
 
-    *Repair* and other copying into a replica that lacks a blob first puts a mark of some 70 bytes there, under
-    the blob's key, so that a delete in the meantime is noticed: even a process that is killed in between
-    never brings a deleted blob back. Such a process can leave a mark. This store takes it for no blob; who
-    reads the replica itself sees it until the next write or `repair`.
+    *Repair* and other copying into a replica that lacks a blob first puts a mark of some 70 bytes there,
+    under the blob's key, so that a delete in the meantime is noticed: even a process that is killed in
+    between never brings a deleted blob back. Such a process can leave a mark. This store treats it as no
+    blob; a program that reads the replica itself sees it until the next write or `repair`.
 
     Raises:
         InvalidArgumentError: There is no child, or one twice, or a quorum of more.
