@@ -7,7 +7,7 @@ import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
-from typing import TypeAlias, TypeVar, Unpack
+from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from holdall import transfer
 from holdall.aio.store import AsyncStore, on_thread
@@ -26,6 +26,18 @@ AnyStore: TypeAlias = "Store | AsyncStore"
 _BATCH = 64
 
 
+@overload
+async def copy_store(
+    source: AnyStore, target: AnyStore, *, dry_run: Literal[False] = False, **options: Unpack[Options]
+) -> Report: ...
+@overload
+async def copy_store(
+    source: AnyStore, target: AnyStore, *, dry_run: Literal[True], **options: Unpack[Options]
+) -> Plan: ...
+@overload
+async def copy_store(
+    source: AnyStore, target: AnyStore, *, dry_run: bool, **options: Unpack[Options]
+) -> Report | Plan: ...
 async def copy_store(
     source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[Options]
 ) -> Report | Plan:
@@ -40,6 +52,18 @@ async def copy_store(
     return await _run(lambda: transfer.copy_store(_plain(source), _plain(target), dry_run=dry_run, **options))
 
 
+@overload
+async def sync_stores(
+    source: AnyStore, target: AnyStore, *, dry_run: Literal[False] = False, **options: Unpack[SyncOptions]
+) -> Report: ...
+@overload
+async def sync_stores(
+    source: AnyStore, target: AnyStore, *, dry_run: Literal[True], **options: Unpack[SyncOptions]
+) -> Plan: ...
+@overload
+async def sync_stores(
+    source: AnyStore, target: AnyStore, *, dry_run: bool, **options: Unpack[SyncOptions]
+) -> Report | Plan: ...
 async def sync_stores(
     source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[SyncOptions]
 ) -> Report | Plan:
@@ -55,6 +79,18 @@ async def sync_stores(
     )
 
 
+@overload
+async def move_store(
+    source: AnyStore, target: AnyStore, *, dry_run: Literal[False] = False, **options: Unpack[Options]
+) -> Report: ...
+@overload
+async def move_store(
+    source: AnyStore, target: AnyStore, *, dry_run: Literal[True], **options: Unpack[Options]
+) -> Plan: ...
+@overload
+async def move_store(
+    source: AnyStore, target: AnyStore, *, dry_run: bool, **options: Unpack[Options]
+) -> Report | Plan: ...
 async def move_store(
     source: AnyStore, target: AnyStore, *, dry_run: bool = False, **options: Unpack[Options]
 ) -> Report | Plan:
