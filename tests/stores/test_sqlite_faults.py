@@ -444,3 +444,49 @@ def test_what_others_write_is_seen_where_this_process_can_only_read(
             list(half)
     assert reader["large"] == b"y" * (3 * MIB)
     reader.close()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (1, 1, None, None, None, None, "text"),
+        (1, 1, None, None, None, None, 5),
+        (1, 1, None, None, None, None, None),
+        ("x", 1, None, None, None, None, b"1"),
+        (1, "soon", None, None, None, None, b"1"),
+        (1.5, 1.5, None, None, None, None, b"1"),
+        (1, 1, None, 1 << 62, None, None, b"1"),
+        (1, 1, None, "never", None, None, b"1"),
+        (1, 1, -5, None, None, None, b"1"),
+        (1, 1, "big", None, None, None, b"1"),
+    ],
+)
+def test_a_row_that_another_program_wrote_is_a_typed_error(
+    store: SqliteStore, path: Path, row: tuple[object, ...]
+) -> None:
+    store["good"] = b"1"
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("INSERT INTO holdall_v1_blobs VALUES ('odd', ?, ?, ?, ?, ?, ?, ?)", row)
+    reads: list[Callable[[], object]] = [
+        lambda: store["odd"],
+        lambda: store.get_range("odd", 0, 1),
+        lambda: list(store.chunks("odd")),
+        lambda: store.info("odd"),
+        lambda: store.get_many(["odd"]),
+        lambda: store.copy("odd", "copy"),
+        lambda: list(store.list()),
+    ]
+    wrong = 0
+    for read in reads:
+        try:
+            found = read()
+        except IntegrityError as error:
+            wrong += "never writes" in str(error)
+        else:
+            assert found != {"odd": row[-1]} or type(row[-1]) is bytes
+    assert wrong
+    assert store["good"] == b"1"
+    store["odd"] = b"mended"
+    assert dict(store.items()) == {"good": b"1", "odd": b"mended"} | (
+        {"copy": b"1"} if "copy" in store else {}
+    )

@@ -95,6 +95,7 @@ _DELETE_SWAP = f"DELETE FROM holdall_v1_blobs WHERE key = ? AND etag = ? AND {_A
 _GET = "SELECT data, expires FROM holdall_v1_blobs WHERE key = ?"
 _EXISTS = "SELECT expires FROM holdall_v1_blobs WHERE key = ?"
 _INFO = f"SELECT {_ROW} FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
+_COPIED = f"SELECT {_ROW}, typeof(data) FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
 _READ = f"SELECT {_ROW}, stream, data FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
 _READ_PART = f"SELECT {_ROW}, stream, substr(data, ?, ?) FROM holdall_v1_blobs WHERE key = ? AND {_ALIVE}"
 _PART = "SELECT substr(data, ?, ?) FROM holdall_v1_chunks WHERE stream = ? AND number = ?"
@@ -297,7 +298,8 @@ class SqliteStore(Store):
             self._checked(key)
             return default
         data, expires = row
-        if data is None:
+        if type(data) is not bytes or (expires is not None and type(expires) is not int):
+            # A blob in chunks, or a row of another program.
             return super().get(key, default)
         if expires is not None and expires <= _now():
             return default
@@ -371,7 +373,7 @@ class SqliteStore(Store):
         if row is None:
             self._checked(key)
             return False
-        return row[0] is None or row[0] > _now()
+        return type(row[0]) is not int or row[0] > _now()
 
     def __len__(self) -> int:
         self._need(Can.LIST, "list")
@@ -404,8 +406,9 @@ class SqliteStore(Store):
             if row[5] is None:
                 pieces.close()
                 return _inline(key, row, start, stop)
-            pieces.at, pieces.stop = span(start, stop, row[2])
-            return _info(key, row), pieces
+            info = _info(key, row)
+            pieces.at, pieces.stop = span(start, stop, info.size)
+            return info, pieces
         except BaseException:
             pieces.close()
             raise
@@ -491,7 +494,7 @@ class SqliteStore(Store):
             for key in batch:
                 if key in found:
                     data = found[key]
-                    if data is None:
+                    if type(data) is not bytes:
                         # A blob in chunks, unless it has gone since.
                         data = self.get(key)
                     if data is not None:
@@ -580,8 +583,12 @@ class SqliteStore(Store):
         etag, now = _new_etag(), _now()
 
         def duplicate(connection: Connection) -> Info | None:
-            if connection.execute(_INFO, (source, now)).fetchone() is None:
+            found = connection.execute(_COPIED, (source, now)).fetchone()
+            if found is None:
                 return None
+            _info(source, found)
+            if found[5] not in ("blob", "null"):
+                raise _odd_row(source)
             if expect is not ANY:
                 found = connection.execute(_ETAG, (target, now)).fetchone()
                 if (
@@ -1102,26 +1109,43 @@ def _time(microseconds: int) -> datetime:
 
 def _info(key: str, row: Sequence[Any]) -> Info:
     """From a row that begins with `_ROW`."""
-    return Info(
-        key,
-        row[2],
-        row[0],
-        row[1] / 1e6,
-        row[4],
-        None if row[3] is None else _time(row[3]),
+    etag, modified, size = row[0], row[1], row[2]
+    if type(etag) is type(modified) is type(size) is int and size >= 0:
+        try:
+            return Info(
+                key,
+                size,
+                etag,
+                modified / 1e6,
+                row[4],
+                None if row[3] is None else _time(row[3]),
+            )
+        except (TypeError, OverflowError):
+            pass
+    raise _odd_row(key)
+
+
+def _odd_row(key: str) -> IntegrityError:
+    return IntegrityError(
+        "the row of this blob holds values that holdall never writes; put the blob again, or delete the row "
+        "with SQL",
+        key=key,
     )
 
 
 def _inline(key: str, row: Sequence[Any], start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
     """What `_read` gives of a blob that is in its row: whole, or cut already."""
     # A cut from nothing is NULL.
-    size, data = row[2], row[6] or b""
+    info, size, data = _info(key, row), row[2], row[6] or b""
+    if type(data) is not bytes:
+        raise _odd_row(key)
     low, high = span(start, stop, size)
+    view: Piece = data
     if len(data) == size != high - low:
-        data = memoryview(data)[low:high]
+        view = memoryview(data)[low:high]
     elif len(data) != high - low:
-        raise IntegrityError("the blob is shorter than it was written")
-    return _info(key, row), iter((data,) if len(data) else ())
+        raise IntegrityError("the blob is shorter than it was written; restore a backup")
+    return info, iter((view,) if len(view) else ())
 
 
 def _stored(row: _Row) -> tuple[Any, ...]:
