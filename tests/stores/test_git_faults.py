@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -352,3 +352,30 @@ def test_a_process_that_is_killed_as_it_makes_a_repository_with_its_git(tmp_path
             store["b"] = b"1"
             assert store["b"] == b"1"
         check(place)
+
+
+def test_only_what_dead_writers_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream may last longer than an hour, or the clock be wrong."""
+    store = GitStore(tmp_path)
+    store["a"] = b"1"
+    monkeypatch.setattr("holdall.stores.git.drafts._STALE", -1.0)
+    own = tmp_path / ".git/holdall"
+
+    def items() -> Iterator[tuple[str, bytes]]:
+        yield "b", b"2"
+        GitStore(tmp_path).close()
+        yield "c", b"3"
+        GitStore(tmp_path).close()
+
+    store.put_many(items())
+    assert dict(store.items()) == {"a": b"1", "b": b"2", "c": b"3"}
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(f'{os.getpid():x}')"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (own / f"draft-{dead.stdout.strip()}-1-2").touch()
+    GitStore(tmp_path).close()
+    assert list(own.glob("draft-*")) == []
+    check(tmp_path)

@@ -82,7 +82,9 @@ def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> d
         converted = repository.configuration.converted(git, drafts)
         return {
             path: draft._replace(
-                oid=repository.convert(draft.path, path, draft.size, git) if path in converted else draft.raw
+                oid=repository.drafts.convert(draft.path, path, draft.size, git)
+                if path in converted
+                else draft.raw
             )
             for path, draft in drafts.items()
         }

@@ -134,8 +134,9 @@ class Left:
             )
             count = printed.count(b"\0") if code == 0 else 0
         if count:
-            how = "git doesn't track: `git add` makes blobs of them" if git else "aren't in a git repository"
-            _log.warning("%s: nothing is listed, but %d files are there that %s", self._top, count, how)
+            files = "1 file is" if count == 1 else f"{count:,} files are"
+            why = "that git doesn't track; `git add` makes blobs" if git else "and no git repository"
+            _log.warning("%s: nothing is listed, but %s there %s", self._top, files, why)
 
 
 def _count_files(folder: str, most: int) -> int:

@@ -383,7 +383,7 @@ class Remote:
                 files[name] = now
             with checked_out(repository, objects.root(tip), files) as contents:
                 for name, (mode, oid) in files.items():
-                    draft = repository.draft(contents(name, oid), name, oid)
+                    draft = repository.drafts.make(contents(name, oid), name, oid)
                     drafts.append(draft)
                     changes.append(Change(name, draft, int(mode, 8)))
             repository.land(head, tip, changes, f"pull: {self._name}")
@@ -393,7 +393,7 @@ class Remote:
             ) from error
         finally:
             for draft in drafts:
-                repository.drop(draft)
+                repository.drafts.drop(draft)
 
 
 def _is_among(path: bytes, others: set[bytes]) -> bool:

@@ -8,16 +8,12 @@ what it says if any of it can be seen, and else forgets it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import io
 import logging
 import os
-import re
 import shlex
-import stat
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import TypeVar
 
 from holdall.errors import (
@@ -27,9 +23,9 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.store import Body
 from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
+from holdall.stores.git.drafts import Drafts
 from holdall.stores.git.files import failed, new_stamp, signature, text, write
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
@@ -39,19 +35,14 @@ from holdall.stores.git.names import key_of
 from holdall.stores.git.objects import Objects, sync_folder
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
-from holdall.stores.git.worktree import Change, Draft, WorkTree
+from holdall.stores.git.worktree import Change, WorkTree
 
 __all__ = ["Moved", "Repository"]
 
 _log = logging.getLogger("holdall")
 
 _PATIENCE = 1.0
-_STALE = 3600.0
 _BUSY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
-_POINTER = 1024
-"""Bytes; a pointer of Git LFS has fewer (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
-_pointer = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?s:.*\n)?size ([0-9]+)\n").match
-_names = count()
 T = TypeVar("T")
 
 
@@ -106,6 +97,7 @@ class Repository:
         self.refs = Refs(self.configuration, private, self.shared, self.own, durable)
         self.commits = Commits(self.configuration, self.git, self.objects, self.own)
         self.tree = WorkTree(folder)
+        self.drafts = Drafts(self)
         there = os.stat(private)
         # A folder that others may write to is one that people share: they finish each other's changes.
         mode = 0o600 | (there.st_mode & 0o022) | (there.st_mode & 0o022) << 1
@@ -133,7 +125,7 @@ class Repository:
                 "the work tree and its .git are on two file systems; no file moves between"
             )
         self._writable = os.access(self.own, os.W_OK)
-        self._sweep()
+        self.drafts.sweep()
         if (self.pending() or self._is_locked()) and self._writable:
             self.locked(self._unlock_killed)
 
@@ -177,7 +169,7 @@ class Repository:
         try:
             self.configuration.learn()
         except StoreUnavailableError:
-            self._check_same()
+            self.check_same()
             raise
 
     def converts(self, path: str) -> bool:
@@ -213,7 +205,7 @@ class Repository:
         after: list[Callable[[], object]] = []
 
         def work() -> T:
-            self._check_same()
+            self.check_same()
             if self.pending():
                 self._recover()
             self.index()
@@ -236,14 +228,14 @@ class Repository:
         return result
 
     def _lock_file(self) -> io.FileIO:
-        self._check_same()
+        self.check_same()
         try:
             return io.FileIO(f"{self.own}/lock", "ab")
         except FileNotFoundError:
             os.makedirs(self.own, exist_ok=True)
             return io.FileIO(f"{self.own}/lock", "ab")
 
-    def _check_same(self) -> None:
+    def check_same(self) -> None:
         """Refuse to go on in a repository that was removed, or that another one was put in place of."""
         try:
             found = os.stat(self.private)
@@ -254,104 +246,6 @@ class Repository:
             raise StoreUnavailableError(
                 f"the repository {self.private!r} {what} when this store was opened: open the store again"
             )
-
-    def draft(self, body: Body, path: str, oid: bytes | None = None) -> Draft:
-        """The pieces of a body as a file, and as a blob that git keeps.
-
-        Args:
-            body: The pieces.
-            path: Where the file will lie.
-            oid: The blob, where that is known.
-        """
-        name = f"{self.own}/draft-{os.getpid():x}-{next(_names):x}-{os.urandom(4).hex()}"
-        try:
-            there = self.tree.look(path)
-            fd, bits = self._begin_draft(name, there)
-        except OSError as error:
-            raise failed(error, "write") from error
-        try:
-            try:
-                pieces = iter(body)
-                first = next(pieces, b"")
-                data = bytes(first) if type(first) is not bytes else first
-                size = 0
-                rest = next(pieces, None)
-                if rest is not None:
-                    # A stream may last: the lock tells sweepers that its writer lives.
-                    fcntl.flock(fd, fcntl.LOCK_EX)
-                size += write(fd, data)
-                while rest is not None:
-                    size += write(fd, rest)
-                    data = b""
-                    rest = next(pieces, None)
-                if size == len(data):
-                    raw = self.objects.write(b"blob", data)
-                else:
-                    raw = self.objects.write_file(fd, size)
-                if oid is None:
-                    oid = self.convert(name, path, size, self.git) if self.converts(path) else raw
-                stamp = new_stamp()
-                os.utime(fd, ns=(stamp, stamp))
-                if self.durable:
-                    os.fsync(fd)
-                return Draft(name, oid, raw, size, stamp, os.fstat(fd).st_ino, bits)
-            finally:
-                os.close(fd)
-        except BaseException as error:
-            os.unlink(name)
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
-                raise failed(error, "write") from error
-            raise
-
-    def _begin_draft(self, name: str, there: os.stat_result | None) -> tuple[int, int]:
-        """A new file that only this user can read, and the permissions that it will have in its place."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        is_new = there is None or not stat.S_ISREG(there.st_mode)
-        # What replaces nothing gets what the process gives to new files, as only a new file shows.
-        mode = 0o666 if is_new else 0o600
-        try:
-            fd = os.open(name, flags, mode)
-        except FileNotFoundError:
-            self._check_same()
-            os.makedirs(self.own, exist_ok=True)
-            fd = os.open(name, flags, mode)
-        if there is not None and not is_new:
-            return fd, stat.S_IMODE(there.st_mode) & 0o777
-        try:
-            bits = stat.S_IMODE(os.fstat(fd).st_mode)
-            os.fchmod(fd, 0o600)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd, bits
-
-    def convert(self, draft: str, path: str, size: int, git: Git) -> bytes:
-        """The blob that a git makes of a draft by the attributes of its path.
-
-        Args:
-            draft: The draft's own path.
-            path: Where it will lie.
-            size: Of the draft, in bytes.
-            git: In the folder with the attributes.
-        """
-        with open(draft, "rb") as file:
-            said = git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
-        oid = bytes.fromhex(said.strip().decode())
-        told = _pointer(self.objects.read(oid)) if self.objects.size(oid) < _POINTER else None
-        if told and int(told[1]) != size:
-            # Git LFS goes by the size of the file that lies at the path, which this one has yet to replace.
-            with open(draft, "rb") as file:
-                oid = self.objects.write(b"blob", self.git.run("lfs", "clean", data=file))
-        return oid
-
-    def drop(self, draft: Draft) -> None:
-        """Forget a draft that isn't needed, if it has not moved to its place."""
-        try:
-            os.unlink(draft.path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            _log.debug("%r is left to be swept: %s", draft.path, error)
 
     def commit(self, changes: Sequence[Change], message: str) -> bytes | None:
         """Change files, and commit that; the commit, or None where none is needed. The lock is held.
@@ -590,7 +484,7 @@ class Repository:
             self._journal.forget()
             for change in changes:
                 if change.draft is not None:
-                    self.drop(change.draft)
+                    self.drafts.drop(change.draft)
             _log.info("a change that a killed writer had not begun is forgotten: %s", told)
             return False
         changes = [change for change in map(self._found_again, changes) if change is not None]
@@ -644,27 +538,7 @@ class Repository:
             entry = None if key is None else self.index().entries.get(key)
             if entry is None or not entry.is_clean(place):
                 return None
-        return change._replace(draft=self.draft(self.objects.stream(draft.raw), change.path, draft.oid))
-
-    def _sweep(self) -> None:
-        """Remove the drafts of writers that were killed long ago."""
-        for name in os.listdir(self.own):
-            path = f"{self.own}/{name}"
-            if not name.startswith("draft-"):
-                continue
-            try:
-                if time.time() - os.lstat(path).st_ctime < _STALE or self.pending():
-                    continue
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path)
-            except OSError as error:
-                _log.debug("%r is not swept: %s", path, error)
-            finally:
-                os.close(fd)
+        return change._replace(draft=self.drafts.make(self.objects.stream(draft.raw), change.path, draft.oid))
 
 
 def _check_apart(changes: Sequence[Change]) -> None:

@@ -169,7 +169,7 @@ class GitStore(WorkTreeStore):
         try:
             return self._commit([(key, draft, expect)])[0]
         finally:
-            self._repository.drop(draft)
+            self._repository.drafts.drop(draft)
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         drafts: dict[str, Draft] = {}
@@ -182,7 +182,7 @@ class GitStore(WorkTreeStore):
                     error.key = key
                     raise
                 if key in drafts:
-                    self._repository.drop(drafts[key])
+                    self._repository.drafts.drop(drafts[key])
                 drafts[key] = draft
                 order.append(key)
             if any(key.endswith(".gitattributes") for key in drafts):
@@ -195,7 +195,7 @@ class GitStore(WorkTreeStore):
             infos = self._commit([(key, draft, ANY) for key, draft in drafts.items()]) if drafts else []
         finally:
             for draft in drafts.values():
-                self._repository.drop(draft)
+                self._repository.drafts.drop(draft)
         told = {info.key: info for info in infos}
         return iter([told[key] for key in order])
 
@@ -221,7 +221,7 @@ class GitStore(WorkTreeStore):
                     raise
                 # It changed meanwhile: the newer bytes are the ones to move.
             finally:
-                self._repository.drop(draft)
+                self._repository.drafts.drop(draft)
 
     def _path_of(self, key: str) -> str:
         entry = self._repository.index().entries.get(key)
@@ -237,7 +237,7 @@ class GitStore(WorkTreeStore):
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
                 "`git add --force` it"
             )
-        return repository.draft(body, path)
+        return repository.drafts.make(body, path)
 
     @typed("write")
     def _commit(
@@ -376,7 +376,7 @@ class GitStore(WorkTreeStore):
             error.key = key
             raise
         finally:
-            self._repository.drop(draft)
+            self._repository.drafts.drop(draft)
 
     def _as_checked_out(self, past: GitRevision, key: str) -> Iterator[Piece]:
         path = path_of(key, self._repository.fold)

@@ -1,0 +1,183 @@
+"""Drafts: what is to be put, as a file of ours that waits to be moved to its place, and as a blob of git."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import stat
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from holdall.errors import StoreError
+from holdall.store import Body
+from holdall.stores.git.files import failed, new_stamp, write
+from holdall.stores.git.program import Git
+from holdall.stores.git.worktree import Draft
+
+if TYPE_CHECKING:
+    from holdall.stores.git.repository import Repository
+
+__all__ = ["Drafts"]
+
+_log = logging.getLogger("holdall")
+
+_STALE = 3600.0
+_POINTER = 1024
+"""Bytes; a pointer of Git LFS has fewer (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
+_pointer = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?s:.*\n)?size ([0-9]+)\n").match
+_names = count()
+
+
+class Drafts:
+    """Makes the drafts of a repository.
+
+    Args:
+        repository: The repository.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def make(self, body: Body, path: str, oid: bytes | None = None) -> Draft:
+        """The pieces of a body as a file, and as a blob that git keeps.
+
+        Args:
+            body: The pieces.
+            path: Where the file will lie.
+            oid: The blob, where that is known.
+        """
+        name = f"{self._repository.own}/draft-{os.getpid():x}-{next(_names):x}-{os.urandom(4).hex()}"
+        try:
+            there = self._repository.tree.look(path)
+            fd, bits = self._begin(name, there)
+        except OSError as error:
+            raise failed(error, "write") from error
+        try:
+            try:
+                pieces = iter(body)
+                first = next(pieces, b"")
+                data = bytes(first) if type(first) is not bytes else first
+                size = 0
+                rest = next(pieces, None)
+                if rest is not None:
+                    # A stream may last: the lock tells sweepers that its writer lives.
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                size += write(fd, data)
+                while rest is not None:
+                    size += write(fd, rest)
+                    data = b""
+                    rest = next(pieces, None)
+                if size == len(data):
+                    raw = self._repository.objects.write(b"blob", data)
+                else:
+                    raw = self._repository.objects.write_file(fd, size)
+                if oid is None:
+                    oid = (
+                        self.convert(name, path, size, self._repository.git)
+                        if self._repository.converts(path)
+                        else raw
+                    )
+                stamp = new_stamp()
+                os.utime(fd, ns=(stamp, stamp))
+                if self._repository.durable:
+                    os.fsync(fd)
+                return Draft(name, oid, raw, size, stamp, os.fstat(fd).st_ino, bits)
+            finally:
+                os.close(fd)
+        except BaseException as error:
+            os.unlink(name)
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise failed(error, "write") from error
+            raise
+
+    def _begin(self, name: str, there: os.stat_result | None) -> tuple[int, int]:
+        """A new file that only this user can read, and the permissions that it will have in its place."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        is_new = there is None or not stat.S_ISREG(there.st_mode)
+        # What replaces nothing gets what the process gives to new files, as only a new file shows.
+        mode = 0o666 if is_new else 0o600
+        try:
+            fd = os.open(name, flags, mode)
+        except FileNotFoundError:
+            self._repository.check_same()
+            os.makedirs(self._repository.own, exist_ok=True)
+            fd = os.open(name, flags, mode)
+        if there is not None and not is_new:
+            return fd, stat.S_IMODE(there.st_mode) & 0o777
+        try:
+            bits = stat.S_IMODE(os.fstat(fd).st_mode)
+            os.fchmod(fd, 0o600)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, bits
+
+    def convert(self, draft: str, path: str, size: int, git: Git) -> bytes:
+        """The blob that a git makes of a draft by the attributes of its path.
+
+        Args:
+            draft: The draft's own path.
+            path: Where it will lie.
+            size: Of the draft, in bytes.
+            git: In the folder with the attributes.
+        """
+        with open(draft, "rb") as file:
+            said = git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
+        oid = bytes.fromhex(said.strip().decode())
+        told = (
+            _pointer(self._repository.objects.read(oid))
+            if self._repository.objects.size(oid) < _POINTER
+            else None
+        )
+        if told and int(told[1]) != size:
+            # Git LFS goes by the size of the file that lies at the path, which this one has yet to replace.
+            with open(draft, "rb") as file:
+                oid = self._repository.objects.write(
+                    b"blob", self._repository.git.run("lfs", "clean", data=file)
+                )
+        return oid
+
+    def drop(self, draft: Draft) -> None:
+        """Forget a draft that isn't needed, if it has not moved to its place."""
+        try:
+            os.unlink(draft.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.debug("%r is left to be swept: %s", draft.path, error)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left: nothing of one that lives, nor what is younger than an hour, since
+        its writer may be one of another host.
+        """
+        for name in os.listdir(self._repository.own):
+            path = f"{self._repository.own}/{name}"
+            if not name.startswith("draft-") or _is_alive(name.split("-")[1]):
+                continue
+            try:
+                if time.time() - os.lstat(path).st_ctime < _STALE or self._repository.pending():
+                    continue
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+            except OSError as error:
+                _log.debug("%r is not swept: %s", path, error)
+            finally:
+                os.close(fd)
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process of this host runs."""
+    try:
+        os.kill(int(pid, 16), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
