@@ -519,3 +519,15 @@ def test_what_lies_between_the_numbers_is_not_written(name: str, kind: Any) -> N
         assert back.dtype == dtype
         assert (back == array).all()
     assert made[0] == made[1]
+
+
+def test_an_array_is_decoded_without_a_second_one() -> None:
+    array = np.arange(4 << 20, dtype="f8") // 3
+    data = encoded(EACH[0], array)
+    tracemalloc.start()
+    try:
+        back = EACH[0].decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 1.4 * array.nbytes
+    finally:
+        tracemalloc.stop()
+    check(back, array)

@@ -70,6 +70,8 @@ _IN_MEMORY: Final = 4 << 20
 """Bytes of an array of which a copy or two don't matter."""
 _CHUNK: Final = 4 << 20
 """The most bytes that are compressed at once. With this and the next another, arrays get other bytes."""
+_CHUNKS: Final = 10_000
+"""The most chunks that are read one by one."""
 _BLOCK_OF_CHUNK: Final = 1 << 18
 """The most bytes of a block, which is the least that Blosc2 decompresses: it fits into any core's cache."""
 
@@ -130,7 +132,10 @@ class ArraySerializer:
             _check_shape(held)
             made = numpy.empty(held.shape, dtype)
             if made.nbytes:
-                made[...] = held[()]
+                # A chunk at a time, so that there is no second array besides; not where others cut it tiny.
+                parts = _chunks(held.shape, held.chunks) if held.schunk.nchunks <= _CHUNKS else [...]
+                for part in parts:
+                    made[part] = held[() if part is ... else part]
         except (RuntimeError, ValueError, TypeError, MemoryError, LookupError, SyntaxError) as error:
             raise SerializationError(f"this isn't a b2nd array: {error}") from error
         return made

@@ -36,9 +36,9 @@ class ParquetSerializer:
     comes back as a `pyarrow.Table`. A file from elsewhere gives a pandas frame if pandas wrote it, else a
     `pyarrow.Table`.
 
-    What is written is read back and compared before any of it is given away, so that a frame that Parquet
-    would change is refused, by the name of the column: duplicate names, complex numbers, mixed types in one
-    column, sparse columns. Decimals in a column of objects come back equal, with as many digits as the
+    What is written is read back and compared before any of it is given away. A frame that Parquet would
+    change is refused, with the name of the column and a way out: two columns of one name, complex numbers,
+    several types in one column, sparse columns, lists and dicts as values, intervals as categories. Decimals in a column of objects come back equal, with as many digits as the
     longest of them has.
 
     polars doesn't work in a process that was forked from one that used it, and would wait forever: that

@@ -53,7 +53,7 @@ _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 
 
 class JsonSerializer:
-    """JSON (RFC 8259). What is plain JSON is written as plain JSON, and any JSON is read.
+    """JSON (RFC 8259). Plain JSON stays plain JSON, and any JSON can be read.
 
     Other values are written as an object of two members, `{"$holdall": kind, "value": ...}`, and come back
     equal and of their type. The kinds and their values are:
@@ -77,11 +77,13 @@ class JsonSerializer:
     within a value, as a dict of its fields; a NumPy number as the Python number that it equals; an instance
     of a subclass, such as a named tuple, as its base class; a time zone that isn't a `ZoneInfo` as a fixed
     offset.
-    Anything else is refused, and so is what contains itself or is nested deeper than 200 levels, and a set or
-    a dict of which two members or keys would become one by that change, or would be a dict.
+
+    Refused: all other types, what contains itself or is nested deeper than 200 levels, and a set or a dict of
+    which two members or keys would become one by such a change, or a dict. The error says where in the value
+    it is.
 
     Nothing that is read can name a class or a function to call. `NaN` and `Infinity`, which Python's own
-    `json` writes, are read too.
+    `json` writes, can be read too.
 
     >>> serializer = JsonSerializer()
     >>> serializer.encode({"seen": {3}, "who": "Ada"})
