@@ -38,8 +38,8 @@ class ParquetSerializer:
 
     What is written is read back and compared before any of it is given away. A frame that Parquet would
     change is refused, with the name of the column and a way out: two columns of one name, complex numbers,
-    several types in one column, sparse columns, lists and dicts as values, intervals as categories. Decimals in a column of objects come back equal, with as many digits as the
-    longest of them has.
+    several types in one column, sparse columns, lists and dicts as values, intervals as categories. Decimals
+    in a column of objects come back equal, with as many digits as the longest of them has.
 
     polars doesn't work in a process that was forked from one that used it, and would wait forever: that
     raises `UnsupportedOperation`.

@@ -158,6 +158,7 @@ class ImageSerializer:
         _check_size(image, value)
         try:
             form = IMAGES[self.format or _exact(value)]
+            _check_profile(value, form)
             data = _saved(value, form)
             _check_back(value, form, self.decode(data))
         except SerializationError:
@@ -262,6 +263,16 @@ def _options(image: Any, form: ImageFormat) -> dict[str, Any]:
 
 _MOVING: Final = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 """The formats of which all frames are kept."""
+
+
+def _check_profile(image: Any, form: ImageFormat) -> None:
+    size = len(image.info.get("icc_profile") or b"")
+    if form.name == "PNG" and size > _PNG_PROFILE:
+        raise SerializationError(
+            f"PNG can't hold this color profile of {size:,} bytes: Pillow reads up to {_PNG_PROFILE:,} "
+            "from a PNG. JPEG, WEBP and TIFF keep it; choose one of these, or remove it: "
+            "del image.info['icc_profile']"
+        )
 
 
 def _check_back(image: Any, form: ImageFormat, back: Any) -> None:
