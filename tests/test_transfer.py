@@ -395,6 +395,14 @@ def test_a_guard_that_means_nothing(bad: Any) -> None:
         sync_stores(MemoryStore(), MemoryStore(), max_delete=bad)
 
 
+def test_one_blob_that_was_renamed_is_refused_by_default() -> None:
+    source, target = MemoryStore({"new": b"1"}), MemoryStore({"old": b"1"})
+    with pytest.raises(DeleteRefusedError, match="1 of 1"):
+        sync_stores(source, target)
+    assert sync_stores(source, target, max_delete=1).ok
+    assert dict(target) == {"new": b"1"}
+
+
 def test_the_guard_counts_what_is_selected() -> None:
     source = MemoryStore({"a/1": b"", "b/1": b""})
     target = MemoryStore({"a/1": b"", "b/1": b"", "b/2": b"", "b/3": b""})

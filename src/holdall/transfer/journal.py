@@ -242,6 +242,12 @@ class Journal:
             drop = ("DELETE FROM step WHERE number = ?", numbers)
             self._do([drop, (_FACT, _rows({"counts": counts}))])
 
+    def withhold_deletes(self) -> int:
+        """Take all deletes from the plan; how many there were."""
+        counts = self.counts()
+        self._do([("DELETE FROM step WHERE kind IN (2, 3)", [()])])
+        return counts[Kind.DELETE][0] + counts[Kind.REMOVE][0]
+
     def is_in_the_way(self, key: str) -> bool:
         """Whether a blob that is still to be deleted needs the place of a key's folder, or is in a folder in
         the place of its blob."""

@@ -168,12 +168,9 @@ class Plan:
         """The number of deletes that aren't in the plan, since `failures` isn't empty."""
         self._rules = rules
         self._journal = journal
-        counts = journal.counts()
         if failures:
-            deletes = list(journal.steps(Kind.DELETE, Kind.REMOVE))
-            journal.resolve((), [(step.number,) for step in deletes])
-            self.withheld = len(deletes)
-            counts = journal.counts()
+            self.withheld = journal.withhold_deletes()
+        counts = journal.counts()
         self.copies: int = counts[Kind.COPY][0]
         """The number of blobs to be copied."""
         self.deletes: int = counts[Kind.DELETE][0] + counts[Kind.REMOVE][0]
