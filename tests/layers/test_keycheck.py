@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -561,3 +562,18 @@ def test_rotation_of_a_prefix_keeps_the_old_key_listed() -> None:
     assert store.rotate() == RotationReport(1, 1)
     with pytest.raises(WrongKeyError):
         list(EncryptedStore(below, {"old": RIGHT}))
+
+
+@pytest.mark.parametrize("mode", ["write-through", "write-back"])
+@pytest.mark.parametrize("fresh", ["etag", 60, "immutable"])
+def test_a_cache_that_the_right_key_filled_gives_nothing_to_a_wrong_one(fresh: Any, mode: Any) -> None:
+    below, cache = written(), MemoryStore()
+    with CachingStore(EncryptedStore(below, RIGHT), cache, mode, fresh=fresh) as store:
+        assert store["a"] == store["a"] == b"1"
+    before = emptied(below)
+    for name, call in CALLS.items():
+        with pytest.raises(WrongKeyError):
+            call(CachingStore(EncryptedStore(below, WRONG), cache, mode, fresh=fresh))
+        assert emptied(below) == before, name
+    with CachingStore(EncryptedStore(below, RIGHT), cache, mode, fresh=fresh) as store:
+        assert store["a"] == b"1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal, TypeVar, overload
@@ -131,7 +131,10 @@ class CachingStore(Layer):
             self._how = self._back
         # Whether a read may be answered without asking the source.
         unasked = self._through is not None and not self._through.asks and self._back is None
-        self._quick = self._through.quick if self._through is not None and unasked else None
+        self._may_be_quick = self._through.quick if self._through is not None and unasked else None
+        # From the second call on: the first asks the source whether it may be read, which an encrypted one
+        # with another key refuses.
+        self._quick: Callable[[str], bytes | None] | None = None
 
     def _check_cache(self) -> None:
         if self._mode is CacheMode.NONE:
@@ -283,7 +286,9 @@ class CachingStore(Layer):
         if self._closed:
             raise self._closed_error()
         # Some sources have room for less than others.
-        return self._source._checked(key) if self._narrow else check_key(key)
+        key = self._source._checked(key) if self._narrow else check_key(key)
+        self._quick = self._may_be_quick
+        return key
 
     # --- the primitives, by mode ---
 
