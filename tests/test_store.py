@@ -404,6 +404,31 @@ def test_a_wrong_expect_says_what_is_there(store: Store) -> None:
     assert dict(store.items()) == {"a": b"22"}
 
 
+def test_every_refusal_names_its_key(tmp_path: Path) -> None:
+    from holdall import ReadOnlyStore
+
+    reading = ReadOnlyStore(MemoryStore({"a": b""}))
+    wrong: Any = MemoryStore({"a": b""})
+    for call in (
+        *(partial(call, "a") for call in (reading.delete, reading.pop, reading.__delitem__, reading.sign)),
+        *(partial(call, "a", b"") for call in (reading.put, reading.__setitem__)),
+        *(partial(call, "a", "b") for call in (reading.move,)),
+        partial(reading.modify, "a", bytes),
+        partial(reading.open, "a", "w"),
+        partial(wrong.get_range, "a", "1"),
+        partial(wrong.chunks, "a", 0),
+        partial(wrong.delete, "a", expect=ABSENT),
+        partial(wrong.modify, "a", 5),
+        partial(wrong.modify, "a", bytes, 5),
+        partial(wrong.sign, "a", method=5),
+        partial(wrong.open, "a", "q"),
+        partial(wrong.copy, "b", "a", expect=5),
+    ):
+        with pytest.raises(StoreError) as caught:
+            call()
+        assert caught.value.key == "a", call
+
+
 def every_class() -> list[type[Any]]:
     import holdall
     import holdall.stores.path.azure

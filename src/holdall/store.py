@@ -8,6 +8,7 @@ import io
 from collections.abc import (
     AsyncIterable,
     Callable,
+    Generator,
     ItemsView,
     Iterable,
     Iterator,
@@ -17,6 +18,7 @@ from collections.abc import (
     Set,
     ValuesView,
 )
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import (
@@ -623,8 +625,8 @@ class Store(MutableMapping[str, bytes]):
         (b'234', b'789', b'01')
         """
         key = self._checked(key)
-        check_range(start, stop)
         try:
+            check_range(start, stop)
             if Can.RANGE in self.can:
                 return _joined(self._read(key, start, stop)[1])
             info, pieces = self._read(key, 0, None)
@@ -692,12 +694,12 @@ class Store(MutableMapping[str, bytes]):
         True
         """
         key = self._checked(key)
-        self._need(Can.DELETE, "delete")
-        if expect is ABSENT:
-            raise InvalidArgumentError("delete takes ANY or an ETag as expect, not ABSENT")
-        if expect is not ANY:
-            self._check_expect(expect)
         try:
+            self._need(Can.DELETE, "delete")
+            if expect is ABSENT:
+                raise InvalidArgumentError("delete takes ANY or an ETag as expect, not ABSENT")
+            if expect is not ANY:
+                self._check_expect(expect)
             return self._delete(key, expect)
         except StoreError as error:
             error.key = key
@@ -720,8 +722,8 @@ class Store(MutableMapping[str, bytes]):
         b'x'
         """
         key = self._checked(key)
-        self._need(Can.DELETE, "pop")
         try:
+            self._need(Can.DELETE, "pop")
             while True:
                 try:
                     info, pieces = self._read(key, 0, None)
@@ -1108,9 +1110,10 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         if not isinstance(size, int) or isinstance(size, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(f"the size of a chunk is an int, not {type(cast(object, size)).__name__}")
+            kind = type(cast(object, size)).__name__
+            raise InvalidTypeError(f"the size of a chunk is an int, not {kind}", key=key)
         if size < 1:
-            raise InvalidArgumentError(f"the size of a chunk is at least one byte, not {size}")
+            raise InvalidArgumentError(f"the size of a chunk is at least one byte, not {size}", key=key)
         try:
             pieces = self._read(key, 0, None)[1]
         except StoreError as error:
@@ -1143,20 +1146,22 @@ class Store(MutableMapping[str, bytes]):
             raise InvalidTypeError(
                 f"modify calls a function, and was given {type(function).__name__}", key=key
             )
-        self._need(Can.SWAP, "modify")
-        if default is not _MISSING:
-            self._need(Can.CREATE, "modify with a default")
-            if _flat(default) is None:
-                kind = type(cast(object, default)).__name__
-                raise InvalidDataError(f"the default of modify is bytes, not {kind}", key=key)
+        with _naming(key):
+            self._need(Can.SWAP, "modify")
+            if default is not _MISSING:
+                self._need(Can.CREATE, "modify with a default")
+                if _flat(default) is None:
+                    kind = type(cast(object, default)).__name__
+                    raise InvalidDataError(f"the default of modify is bytes, not {kind}")
         while True:
             try:
-                info, pieces = self._read(key, 0, None)
-                old, expect = _joined(pieces), cast(Expect, info.etag)
+                with _naming(key):
+                    info, pieces = self._read(key, 0, None)
+                    data = _joined(pieces)
+                old, expect = data, cast(Expect, info.etag)
                 attributes = Attributes(info.content_type, info.expires)
-            except BlobNotFoundError as error:
+            except BlobNotFoundError:
                 if default is _MISSING:
-                    error.key = key
                     raise
                 old, expect, attributes = default, ABSENT, PLAIN
             new = function(old)
@@ -1212,15 +1217,16 @@ class Store(MutableMapping[str, bytes]):
         >>> store.move("a", "b").key, list(store)
         ('b', ['b'])
         """
-        self._need(Can.DELETE, "move")
+        with _naming(source if isinstance(source, str) else None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            self._need(Can.DELETE, "move")
         return self._transfer(self._move, source, target, expect)
 
     def _transfer(
         self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
     ) -> Info:
         source, target = self._checked(source), self._checked(target)
-        self._conditions(expect, None, None)
         try:
+            self._conditions(expect, None, None)
             if source == target:
                 info = self._info(source)
                 if expect is ABSENT:
@@ -1245,11 +1251,12 @@ class Store(MutableMapping[str, bytes]):
             UnsupportedOperation: The medium has no such URLs.
         """
         key = self._checked(key)
-        if not isinstance(method, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            kind = type(cast(object, method)).__name__
-            raise InvalidTypeError(f"a method is a str such as 'GET', not {kind}", key=key)
-        self._need(Can.SIGN, "sign URLs")
-        return self._sign(key, method, _seconds(expires, "expires"))
+        with _naming(key):
+            if not isinstance(method, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                kind = type(cast(object, method)).__name__
+                raise InvalidTypeError(f"a method is a str such as 'GET', not {kind}")
+            self._need(Can.SIGN, "sign URLs")
+            return self._sign(key, method, _seconds(expires, "expires"))
 
     # --- its life -------------------------------------------------------------------------------------
 
@@ -1320,6 +1327,16 @@ class Store(MutableMapping[str, bytes]):
 
 def _reopen(kind: Callable[..., Store], settings: dict[str, Any]) -> Store:
     return kind(**settings)
+
+
+@contextmanager
+def _naming(key: str | None) -> Generator[None]:
+    """Give an error the key that the caller used."""
+    try:
+        yield
+    except StoreError as error:
+        error.key = key
+        raise
 
 
 def _named(store: Store) -> str:
