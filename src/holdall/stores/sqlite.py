@@ -185,7 +185,7 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 
 class _Row(NamedTuple):
-    """What a blob is to be, beside its key."""
+    """What is written of a blob, apart from its key."""
 
     etag: int
     modified: int
@@ -197,7 +197,7 @@ class _Row(NamedTuple):
 
 
 class SqliteStore(Store):
-    """A store in a table of one SQLite file, beside any other tables there.
+    """A store in a table of one SQLite file; other tables in the file are left alone.
 
     Args:
         path: The file. The first write makes it, and its folder; reading makes nothing.
@@ -758,7 +758,7 @@ class SqliteStore(Store):
         now = _now()
         try:
             if sql == _KEYS:
-                # Where nothing has expired, the index of the keys tells it all.
+                # Where nothing has expired, the index of the keys is enough.
                 if not self._all(_EXPIRED, (now,)):
                     return self._all(_KEYS.format(sign), (low, past(prefix), limit))
                 sql = _KEYS_ALIVE

@@ -32,9 +32,9 @@ _SMALLEST = 512
 _NOWHERE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs")
 """File systems of other hosts, which share neither SQLite's locks nor its memory."""
 
-# The version of the format is in the names, because `PRAGMA user_version` belongs to whoever owns the file.
+# The version of the format is in the names, because `PRAGMA user_version` belongs to the owner of the file.
 # `etag` and `modified` (microseconds) come first and `data` last, so that no listing reads the pages a long
-# blob overflows to. `size` is null where `length(data)` tells it, so that a plain put binds four values only.
+# blob overflows to. `size` is null where `length(data)` gives it, so that a plain put binds four values only.
 # An ordinary rowid table: `WITHOUT ROWID` costs twice as much at 1 KiB.
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS holdall_v1_blobs (
@@ -228,12 +228,19 @@ def _prepare(connection: Connection, path: str, *, create: bool, durable: bool, 
             f"{path} keeps its text as {encoding}, which sorts keys in another order; "
             "use a database in UTF-8, SQLite's default"
         )
+    _warn_once_of_network(path)
     if not found:
         _make_tables(connection, path, timeout)
     return True
 
 
-def _make_tables(connection: Connection, path: str, timeout: float) -> None:
+_looked_at: set[str] = set()
+
+
+def _warn_once_of_network(path: str) -> None:
+    if path in _looked_at:
+        return
+    _looked_at.add(path)
     kind = file_system(path)
     if kind in _NOWHERE:
         import logging
@@ -245,6 +252,8 @@ def _make_tables(connection: Connection, path: str, timeout: float) -> None:
             kind,
         )
 
+
+def _make_tables(connection: Connection, path: str, timeout: float) -> None:
     def make(connection: Connection) -> None:
         for statement in _SCHEMA:
             connection.execute(statement)

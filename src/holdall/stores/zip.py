@@ -1,4 +1,4 @@
-"""A store in one zip archive, that any unzip reads, with a journal beside it."""
+"""A store in one zip archive that any unzip reads, with a journal next to it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class ZipStore(Store):
     `left_out` lists them.
 
     A zip ends in a directory of all members, so that changing it in place costs the whole directory, and a
-    kill would leave none. Writes are therefore appended to a journal beside it, `<path>.journal`, and folded
+    kill would leave none. Writes are therefore appended to a journal next to it, `<path>.journal`, and folded
     into a new archive that replaces the old one: at `close`, at `flush`, and when the journal outgrows half
     the archive. Other programs see what was folded. Archive and journal belong together: move both or
     neither. What a killed process left in a journal is folded by the next handle that is closed.
@@ -132,7 +132,7 @@ class ZipStore(Store):
         given = checked_path(path, "an archive")
         if compression not in (None, "stored", "deflated"):
             raise InvalidArgumentError(f"compression is 'stored' or 'deflated', not {compression!r}")
-        # The journal lies beside the archive itself, however many links lead to it.
+        # The journal lies next to the archive itself, also when a link leads there.
         self._path = os.path.realpath(given)
         if os.path.isdir(self._path):
             raise StoreUnavailableError(f"{self._path} is a folder; give the path of the archive in it")
@@ -554,7 +554,7 @@ class ZipStore(Store):
         return view
 
     def _open_journal(self) -> None:
-        # An archive that can't be read is refused before anything is made beside it.
+        # An archive that can't be read is refused before anything is made next to it.
         self._refresh()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
@@ -780,7 +780,7 @@ class ZipStore(Store):
         try:
             os.ftruncate(self._lock_fd, start)
             if written:
-                # Others may have read them; a new journal file tells them to begin again.
+                # Others may have read them; a new journal file makes them begin again.
                 self._fold(view, sync=True)
         except (OSError, StoreError):
             view.torn = True
@@ -877,7 +877,7 @@ class ZipStore(Store):
 
     def _discard_journal(self) -> None:
         os.unlink(self._journal_path)
-        # The file without a name tells those who wait for its lock to open the next one.
+        # Those who wait for its lock see that the file has no name now, and open the next one.
         self._drop_lock()
         self._dirty = False
         self._fold_at = 0
@@ -1045,7 +1045,7 @@ class _Draft:
 
 
 def _liken(fd: int, archive: File | None) -> None:
-    """Let a new file be read by whoever may read the archive, and by nobody else."""
+    """Give a new file the owner and the mode of the archive that it replaces."""
     if archive is not None:
         old, new = os.fstat(archive.fd), os.fstat(fd)
         try:

@@ -167,7 +167,7 @@ class Member(NamedTuple):
     extra: bytes
 
     def left_out(self) -> str | None:
-        """Why this is no blob, in words; empty for what is nothing at all, None for a blob."""
+        """Why this isn't a blob, in words; empty for an empty folder, None for a blob."""
         if self.name.endswith("/") and not self.size:
             # An empty folder is nothing in a folder, too.
             return ""
@@ -203,7 +203,7 @@ class View:
         self.identity: tuple[int, int, int] | None = None
         self.directory = Directory()
         self.left_out: dict[str, str] = {}
-        """What is in the archive and is no blob, by its path: of which kind."""
+        """The kind of each member that isn't a blob, by its path."""
         self.journal: File | None = None
         self.parsed = 0
         self.seed = 0
@@ -556,7 +556,7 @@ def transfer(source: int, start: int, target: int, at: int, length: int) -> None
 def type_bytes(content_type: str | None) -> bytes:
     if content_type is None:
         return b""
-    # A byte before it tells an empty type from none.
+    # A byte before it distinguishes an empty type from none.
     data = b"=" + content_type.encode("utf-8", "surrogatepass")
     if len(data) > _LONGEST_TYPE:
         raise InvalidArgumentError(f"a zip store keeps a content_type of at most {_LONGEST_TYPE - 1} bytes")
@@ -607,7 +607,7 @@ def foreign(member: Member) -> tuple[str, float, str | None]:
             clock >> 5 & 63,
             min(59, 2 * (clock & 31)),
         )
-        # The local time of whoever packed it; this machine's is the best guess.
+        # The local time where it was packed; this machine's is the best guess.
         return etag, moment.timestamp(), None
     except (ValueError, OverflowError, OSError):
         return etag, _EPOCH, None
