@@ -1421,3 +1421,14 @@ def test_what_is_acknowledged_is_right_and_the_rest_is_reported(
         assert store.get(key) in may
     assert not store.behind()
     logging.getLogger("holdall.layers.fanout").disabled = False
+
+
+def test_a_reader_that_is_given_up_never_sees_an_end_that_was_opened_before() -> None:
+    tee = fanout.Tee(["late", "other"])
+    for piece in (b"1", b"2"):
+        assert tee.feed(piece)
+    tee.open("late", "other")
+    tee.fail(TimeoutError("late"), "late")
+    with pytest.raises(TimeoutError):
+        list(tee.reader("late"))
+    assert list(tee.reader("other")) == [b"1", b"2"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from holdall import ABSENT, FanoutStore, InMemoryBlobDict, MemoryStore, Store
+from holdall import ABSENT, EncryptedStore, FanoutStore, InMemoryBlobDict, MemoryStore, Store, StoreError
 from holdall.blobs import BytesBlob
 from holdall.dicts import MultiReplicaBlobDict
 from holdall.layers.layer import Transparent
@@ -187,3 +187,30 @@ def test_a_dict_tells_no_mark_from_a_blob() -> None:
     replicas["a"].store["k"] = new_mark()
     replicas["b"]["k"] = BytesBlob(b"1")
     assert MultiReplicaBlobDict(replicas)["k"].as_bytes() == b"1"
+
+
+def test_a_replica_under_another_key_is_left_as_it_is() -> None:
+    media = [MemoryStore(), MemoryStore()]
+    keys = bytes(range(32)), bytes(range(1, 33))
+    right = FanoutStore([EncryptedStore(medium, keys[0]) for medium in media])
+    right["a"] = b"1"
+    before = [dict(medium) for medium in media]
+    for wrong in (0, 1):
+        stores = [EncryptedStore(medium, keys[number == wrong]) for number, medium in enumerate(media)]
+        store = FanoutStore(stores)
+        assert store["a"] == b"1"
+        report = store.repair()
+        assert not report
+        assert isinstance([*report.failures.get("a", {}).values(), *report.unlisted.values()][0], StoreError)
+        with pytest.raises(StoreError):
+            store.put("a", b"2")
+        with pytest.raises(StoreError):
+            FanoutStore(stores).delete("a")
+        assert dict(media[wrong]) == before[wrong]
+        right["a"] = b"1"
+        before = [dict(medium) for medium in media]
+        dicts = {f"{number}": InMemoryBlobDict() for number in range(2)}
+        for each, medium in zip(dicts.values(), stores, strict=True):
+            each._store = medium
+        assert MultiReplicaBlobDict(dicts)["a"].as_bytes() == b"1"
+        assert [dict(medium) for medium in media] == before

@@ -23,7 +23,6 @@ from holdall.errors import (
     InvalidArgumentError,
     KeyConflictError,
     PartialWriteError,
-    StoreClosedError,
     StoreError,
     StoreUnavailableError,
     WrongKeyError,
@@ -200,9 +199,14 @@ class FanoutStore(Layer):
     def _checked(self, key: object) -> str:
         key = super()._checked(key)
         for store in self._checking:
-            # A replica may have room for shorter keys only; one that is closed fails later, alone.
-            with suppress(StoreClosedError):
+            # A replica may have room for shorter keys only. One that fails here, since it is closed, can't be
+            # reached or was encrypted under another key, fails later, alone.
+            try:
                 store._checked(key)
+            except InvalidArgumentError:
+                raise
+            except StoreError:
+                continue
         return key
 
     # --- calls of the replicas ------------------------------------------------------------------------
@@ -478,7 +482,7 @@ class FanoutStore(Layer):
             try:
                 if name not in listings:
                     listings[name] = iter(self._call(name, partial(begin, self._stores[name])))
-                for entry in self._call(name, lambda: list(_one(listings[name]))):
+                for entry in self._call(name, lambda: list(_one(listings[name], self._stores[name]))):
                     heads[name] = key_of(entry), entry
             except Exception as error:
                 if isinstance(error, WrongKeyError) and not everything:
@@ -496,28 +500,11 @@ class FanoutStore(Layer):
             behind = () if everything else self._marks.get(key, ())
             holders = [name for name in self._names if name in heads and heads[name][0] == key]
             holders.sort(key=lambda name: isinstance(heads[name][1], LeftOut))
-            found = next(
-                (
-                    (name, heads[name][1])
-                    for name in holders
-                    if name not in behind and not self._hides(name, heads[name][1])
-                ),
-                None,
-            )
+            found = next(((name, heads[name][1]) for name in holders if name not in behind), None)
             if found is not None:
                 yield found
             for name in holders:
                 advance(name)
-
-    def _hides(self, name: str, entry: object) -> bool:
-        """Whether a listing of a replica shows a mark, which is no blob."""
-        if not isinstance(entry, Info) or entry.size != SIZE:
-            return False
-        try:
-            return self._call(name, partial(is_mark, self._stores[name], entry.key))
-        except Exception as error:  # noqa: BLE001 - it is logged; a blob is listed that can't be read
-            self._failed("read", entry.key, name, error)
-            return False
 
     # --- writing --------------------------------------------------------------------------------------
 
@@ -1156,10 +1143,12 @@ def _typed(name: str, error: Exception) -> Exception:
     return StoreUnavailableError(f"replica {name!r} decides, and failed: {type(error).__name__}: {error}")
 
 
-def _one(iterator: Iterator[T]) -> Iterator[T]:
+def _one(iterator: Iterator[T], store: Store) -> Iterator[T]:
+    """The next entry of a listing of a replica, if there is one; a mark is no blob."""
     for entry in iterator:
-        yield entry
-        return
+        if not isinstance(entry, Info) or entry.size != SIZE or not is_mark(store, entry.key):
+            yield entry
+            return
 
 
 _NO_DIGEST = ""

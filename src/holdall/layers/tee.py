@@ -14,8 +14,8 @@ __all__ = ["Tee"]
 _AHEAD = 2
 """How many pieces a reader may have before it, at most."""
 
-_Message: TypeAlias = "Piece | BaseException | None"
-"""A piece, why there is no more, or None for the end."""
+_Message: TypeAlias = "Piece | None"
+"""A piece; None for the end, or where there is no more because of an error."""
 
 
 class Tee:
@@ -50,10 +50,11 @@ class Tee:
         inbox = self._inboxes[name]
         while True:
             piece = inbox.get()
+            # Also where the end was opened before: a late publication could replace what others have put.
+            if name in self._errors:
+                raise self._errors[name]
             if piece is None:
                 return
-            if isinstance(piece, BaseException):
-                raise piece
             yield piece
             del piece
             self._reports.put((name, False))
@@ -96,7 +97,7 @@ class Tee:
         """Raise this where these read on."""
         for name in readers:
             self._errors.setdefault(name, error)
-            self._inboxes[name].put(error)
+            self._inboxes[name].put(None)
             self._ahead.pop(name, None)
 
     def gone(self, reader: str) -> None:
