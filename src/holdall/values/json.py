@@ -158,7 +158,7 @@ def unheld(value: Any) -> str | None:
     """What a value is or holds that JSON can't hold, such as `a dict with a numpy.ndarray at ['x']`; None if
     there is nothing of that kind in its first lists, dicts and sets. So a dict of arrays is left to another
     serializer, before anything of it is written."""
-    if (
+    if type(value) not in _PLAIN and (
         not _is_held(cast("type[Any]", type(value)))
         or instance(value, "pydantic", "BaseModel")
         or instance(value, "msgspec", "Struct")
@@ -172,11 +172,12 @@ def unheld(value: Any) -> str | None:
         kind = cast("type[Any]", type(held))
         members: list[Any] = [*held, *held.values()] if issubclass(kind, dict) else list(held)
         kinds = cast("set[type[Any]]", set(map(type, members)))
+        if kinds <= _STEADY:
+            continue
         if not all(map(_is_held, kinds)):
             culprit = next(each for each in members if not _is_held(cast("type[Any]", type(each))))
             return f"{type_name(held)} with {type_name(culprit)} at {place_of(value, culprit)}"
-        if not kinds <= _STEADY:
-            stack += islice((each for each in members if issubclass(type(each), _HOLDERS)), _LOOKED_AT)
+        stack += islice((each for each in members if issubclass(type(each), _HOLDERS)), _LOOKED_AT)
     return None
 
 
