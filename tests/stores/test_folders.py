@@ -574,6 +574,25 @@ def test_a_folder_that_is_deleted_is_made_again(tmp_path: Path) -> None:
     assert list((tmp_path / "moved").iterdir()) == []
 
 
+def test_a_folder_that_is_a_file_by_now(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path / "s")
+    store["a"] = store["a"] = b"1"
+    shutil.rmtree(tmp_path / "s")
+    (tmp_path / "s").write_bytes(b"a file")
+    calls: list[Callable[[], object]] = [
+        *(
+            lambda: store.put("a", b"2"),
+            lambda: store.put("d/b", iter([b"2"])),
+            lambda: store.open("a", "wb"),
+        ),
+        lambda: FilesystemStore(tmp_path / "s" / "below"),
+    ]
+    for call in calls:
+        with pytest.raises(StoreUnavailableError, match="file"):
+            call()
+    assert (store.get("a"), list(store), (tmp_path / "s").read_bytes()) == (None, [], b"a file")
+
+
 def test_a_folder_that_is_a_link_to_another_by_now(tmp_path: Path) -> None:
     for name in ("one", "two"):
         FilesystemStore(tmp_path / name)["who"] = name.encode()

@@ -39,10 +39,20 @@ class Root:
         self.local = threading.local()
 
     def lock(self) -> FolderLock:
-        """This thread's lock of the folder that was there when it was last looked for."""
+        """This thread's lock of the folder that was there when it was last looked for.
+
+        Raises:
+            FileNotFoundError: There was none.
+            StoreUnavailableError: A file is there.
+        """
         lock: FolderLock | None = getattr(self.local, "lock", None)
         if lock is None or lock.fd < 0:
-            lock = self.local.lock = FolderLock(self._path)
+            try:
+                lock = self.local.lock = FolderLock(self._path)
+            except NotADirectoryError as error:
+                raise StoreUnavailableError(
+                    f"{self._path!r} isn't a folder any more: a file is there, or in its path; move it away"
+                ) from error
         return lock
 
     def open_root(self, *, make: bool) -> int:
