@@ -632,7 +632,9 @@ def test_an_interrupt_at_any_step_leaves_no_lock_and_no_file(
 ) -> None:
     root = tmp_path / "store"
     store = kind(root)
-    other = os.open(tmp_path, os.O_RDONLY)
+    store.put_many({"a": b"old", "other": b"old", "d/e": b"old"})
+    # Python 3.12 traces the steps of what was traced before only.
+    _Interrupt(1 << 30).comes(lambda: _CHANGES[change](store))
     step, came = 1, True
     while came:
         store.put_many({"a": b"old", "other": b"old", "d/e": b"old"})
@@ -640,9 +642,9 @@ def test_an_interrupt_at_any_step_leaves_no_lock_and_no_file(
         interrupt = _Interrupt(step)
         came = interrupt.comes(lambda: _CHANGES[change](store))
         assert came == (interrupt.left == 0), f"step {step} swallowed it"
-        other = os.open(root, os.O_RDONLY)
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(other)
+        another = os.open(root, os.O_RDONLY)
+        fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(another)
         left = [name for _, _, names in os.walk(root) for name in names if ".new-" in name]
         assert left == [], f"step {step}"
         for key, data in store.items():

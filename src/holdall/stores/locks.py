@@ -145,7 +145,8 @@ class FolderLock:
     def close(self) -> None:
         """Close the descriptor; it may be called twice."""
         self.fd = -1
-        close_all(self._fds)
+        # An interrupt may come before there are any.
+        close_all(getattr(self, "_fds", []))
 
     def __del__(self) -> None:
         self.close()
