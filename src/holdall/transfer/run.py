@@ -112,15 +112,9 @@ class Job:
         }
         if selection.excluded:
             self._options["exclude"] = selection.excluded
-        source._need(Can.LIST, "list, which a transfer begins with")
+        _check_abilities(kind, source, target)
         if kind == "verify":
             return
-        target._need(Can.WRITE, "put")
-        if kind == "sync":
-            target._need(Can.LIST, "list, which a sync needs")
-            target._need(Can.DELETE, "delete, which a sync does; give delete=False to copy only")
-        if kind == "move":
-            source._need(Can.DELETE, "delete, which a move does")
         refuse_overlap(source, target, selection, self._journal, deep=kind == "move", deletes=kind != "copy")
 
     def limit(self, max_delete: float) -> None:
@@ -649,6 +643,18 @@ def _shard_error(error: Exception, key: str) -> StoreError:
     )
     lost.__cause__ = error
     return lost
+
+
+def _check_abilities(kind: str, source: Store, target: Store) -> None:
+    source._need(Can.LIST, "list, which a transfer begins with")
+    if kind == "verify":
+        return
+    target._need(Can.WRITE, "put")
+    if kind == "sync":
+        target._need(Can.LIST, "list, which a sync needs")
+        target._need(Can.DELETE, "delete, which a sync does; give delete=False to copy only")
+    if kind == "move":
+        source._need(Can.DELETE, "delete, which a move does")
 
 
 def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
