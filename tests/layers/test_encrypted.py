@@ -752,6 +752,7 @@ def test_constructors_that_raise_show_no_key(monkeypatch: pytest.MonkeyPatch) ->
         lambda: EncryptedStore(below, OLD, names=bytes(32)),
         lambda: EncryptedStore(below, OLD, context=cast(Any, 5)),
         lambda: EncryptedStore(cast(Any, "a path"), OLD, names=NAMES),
+        lambda: EncryptedStore(cast(Any, OLD), cast(Any, below)),
     ):
         with pytest.raises(InvalidArgumentError) as caught:
             make()

@@ -126,6 +126,9 @@ class EncryptedStore(Transparent):
         retired: Collection[str] = (),
         fingerprint: str | None = None,
     ) -> None:
+        if isinstance(key, Store):
+            del store  # which is the key, then
+            raise InvalidArgumentError("the store comes first, then the key: EncryptedStore(store, key)")
         try:
             ring = KeyRing(key, current, names, context, retired, fingerprint)
         finally:
