@@ -106,10 +106,10 @@ def test_a_working_directory_that_is_gone(
 
 def test_what_is_no_toml_names_file_and_line(write: Write) -> None:
     path = write("[stores.a]\nuri = \n")
-    with pytest.raises(InvalidArgumentError, match=rf"{path} is no TOML.*line 2"):
+    with pytest.raises(InvalidArgumentError, match=rf"{path} isn't valid TOML.*line 2"):
         config.load()
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidArgumentError, match="is no TOML"):
+    with pytest.raises(InvalidArgumentError, match="isn't valid TOML"):
         config.load()
     path.unlink()
     path.mkdir()
@@ -433,11 +433,11 @@ def watched(location: str) -> Store:
         ("[stores]\nab = 5", r"stores\.ab: a table, not a number"),
         ("[stores.'a/b']\nuri = 'x'", r"stores\.\"a/b\": the name of a store"),
         ("[stores.ab]\nurl = 'x'", r"stores\.ab\.url: unknown; .*did you mean 'uri'\?"),
-        ("[stores.ab]", r"stores\.ab: a store has one of uri, replicas and routes; here is nothing"),
-        ("[stores.ab]\nuri = 'x'\nroutes = {}", r"stores\.ab: .*here is uri and routes"),
+        ("[stores.ab]", r"stores\.ab: expected one of uri, replicas and routes, got nothing"),
+        ("[stores.ab]\nuri = 'x'\nroutes = {}", r"stores\.ab: .*got uri and routes"),
         ("[stores.ab]\nuri = 5", r"stores\.ab\.uri: a string, not a number"),
         ("[stores.ab]\nuri = ''", r"stores\.ab\.uri: expected a URI or a path"),
-        ("[stores.ab]\nuri = 'nope://x'", r"stores\.ab\.uri: nobody knows the scheme 'nope'"),
+        ("[stores.ab]\nuri = 'nope://x'", r"stores\.ab\.uri: unknown scheme 'nope'"),
         ("[stores.ab]\nuri = 'x'\noptions = 5", r"stores\.ab\.options: a table, not a number"),
         (
             "[stores.ab]\nuri = 'x'\noptions = { durible = true }",

@@ -430,7 +430,7 @@ def test_a_medium_that_is_only_read_keeps_its_folder(tmp_path: Path) -> None:
 
 
 def test_no_root_is_deleted() -> None:
-    with pytest.raises(InvalidArgumentError, match="no folder"):
+    with pytest.raises(InvalidArgumentError, match="whole file system"):
         PathBlobDict("/").delete()
 
 

@@ -76,7 +76,7 @@ def test_an_absent_blob() -> None:
 
 
 def test_a_stream_that_ends_early_has_no_digest() -> None:
-    with pytest.raises(IntegrityError, match="'a': the store gave 3 bytes of a blob of 5"):
+    with pytest.raises(IntegrityError, match="'a': the store returned 3 bytes of a blob of 5"):
         digest(Short(MemoryStore({"a": b"short"})), "a")
 
 

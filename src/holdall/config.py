@@ -141,7 +141,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
     except OSError as error:
         raise StoreUnavailableError(f"{path} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"{path} is no TOML: {error}") from error
+        raise InvalidArgumentError(f"{path} isn't valid TOML: {error}") from error
     return Config(path, parsed)
 
 
@@ -483,7 +483,7 @@ class _Building:
         given = [key for key in _BASES if key in section]
         if len(given) != 1:
             what = " and ".join(given) or "nothing"
-            raise section.fault(f"a store has one of uri, replicas and routes; here is {what}")
+            raise section.fault(f"expected one of uri, replicas and routes, got {what}")
         base = given[0]
         if base == "uri":
             return self._from_uri(section, "uri", "options" if "options" in section else None)
@@ -511,7 +511,7 @@ class _Building:
                 return self._kept(open_uri(text, given, self._folder))
         if options is not None:
             raise section.fault(
-                f"options are for the opener of a URI; what {named.name!r} is made of stands under its name",
+                f"expected options only beside a URI; set the options of {named.name!r} in its own table",
                 options,
             )
         if named.name not in self._config.names():

@@ -47,9 +47,9 @@ def hasher(algorithm: str = "sha256") -> Hash:
     try:
         made = hashlib.new(algorithm, usedforsecurity=False)
     except (ValueError, TypeError) as error:
-        raise InvalidArgumentError(f"no digest is called {algorithm!r}; sha256 always is there") from error
+        raise InvalidArgumentError(f"no digest is named {algorithm!r}; sha256 is always available") from error
     if not made.digest_size:
-        raise InvalidArgumentError(f"{algorithm} has no length of its own; use sha256")
+        raise InvalidArgumentError(f"a digest of {algorithm} lacks a fixed length; use sha256")
     return made
 
 
@@ -100,5 +100,5 @@ def read_digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info
         made.update(piece)
         size += len(piece)
     if size != info.size:
-        raise IntegrityError(f"the store gave {size} bytes of a blob of {info.size}", key=key)
+        raise IntegrityError(f"the store returned {size} bytes of a blob of {info.size}", key=key)
     return info, made.hexdigest()

@@ -56,7 +56,7 @@ class BlobReader(io.RawIOBase):
         if base is None:
             raise ValueError(f"whence is 0, 1 or 2, not {whence}")
         if base + offset < 0:
-            raise ValueError(f"a file has no position {base + offset}")
+            raise ValueError(f"expected a position of at least 0, got {base + offset}")
         if base + offset != self._position:
             self._position = base + offset
             self._pieces, self._left = None, b""
@@ -140,7 +140,9 @@ class BlobWriter(io.RawIOBase):
         # An interrupt at any step drops what isn't published.
         try:
             if self._broken:
-                raise StoreUnavailableError("a write to this file failed, so that nothing is stored")
+                raise StoreUnavailableError(
+                    "a write to this file failed, so nothing was stored; write the blob again"
+                )
             self._publish()
             self._done = True
             super().close()
@@ -159,7 +161,11 @@ class BlobWriter(io.RawIOBase):
     def __del__(self) -> None:
         # What nobody closed was not finished, so that closing it here would publish half a blob.
         if not self._done:
-            warnings.warn(f"{self!r} was dropped unclosed and is not stored", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"{self!r} was dropped without being closed, so it wasn't stored; use `with`",
+                ResourceWarning,
+                stacklevel=2,
+            )
             self.discard()
 
 
@@ -228,5 +234,9 @@ class TextFile(io.TextIOWrapper):
         except ValueError:
             return
         if discard is not None:
-            warnings.warn(f"{self!r} was dropped unclosed and is not stored", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"{self!r} was dropped without being closed, so it wasn't stored; use `with`",
+                ResourceWarning,
+                stacklevel=2,
+            )
             discard()

@@ -53,9 +53,7 @@ _registered: dict[str, Opener] = {}
 
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
 # A name has two characters at least, since C: is a drive.
-NAME_RULE = (
-    "begins with a letter, has at least two characters, and else letters, digits, '_', '-', '+' and '.'"
-)
+NAME_RULE = "begins with a letter, and has two or more characters, all letters, digits, '_', '-', '+' or '.'"
 _NAME = r"[A-Za-z][A-Za-z0-9_+.\-]+"
 _name = re.compile(_NAME).fullmatch
 _reference = re.compile(rf"({_NAME}):(?!//)([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
@@ -186,7 +184,7 @@ def _refuse_options_of_a_path(path: str) -> None:
     for name, _ in parse_qsl(query, keep_blank_values=True):
         if name in known:
             raise InvalidArgumentError(
-                f"a path has no options, and here is {name!r}: write file://{path}, "
+                f"a path takes no options, got {name!r}: write file://{path}, "
                 f"or file://{before}%3F{query} if the path has a '?'"
             )
 
@@ -248,7 +246,7 @@ def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any
         if name not in _LAYERS:
             raise InvalidArgumentError(
                 f"{named.name}: has no option {name!r}; known are {', '.join(_LAYERS)}, "
-                "and all else is for holdall.toml"
+                "and other options belong in holdall.toml"
             )
     _once(query, options)
     layers = {**{name: typed(name, text, _LAYERS[name]) for name, text in query.items()}, **options}
@@ -327,7 +325,7 @@ def _opener(scheme: str) -> Opener:
     found = _entry_points().get(scheme)
     if found is None:
         raise InvalidArgumentError(
-            f"nobody knows the scheme {scheme!r}; known are a path and {', '.join(schemes())}"
+            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}"
         )
     try:
         return found.load()

@@ -434,7 +434,7 @@ def test_a_wrong_configuration_is_one_line_that_names_file_and_key(command, tmp_
     assert "'cache'" in error
     assert "names models" in command.error("keys", "-s", "model:", code=2)
     file.write_text("[stores")
-    assert f"{file} is no TOML" in command.error("keys", "-s", "models", code=2)
+    assert f"{file} isn't valid TOML" in command.error("keys", "-s", "models", code=2)
     assert "there is nothing at" in command.both("keys", "-s", "./models")[1]
 
 

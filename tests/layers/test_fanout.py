@@ -408,7 +408,7 @@ def test_a_replica_that_fails_is_named_and_the_others_go_on(inline: bool, fault:
 
 def test_where_no_replica_takes_a_write() -> None:
     store = FanoutStore([Faulty(None, "write"), Faulty(None, "write")])
-    with pytest.raises(StoreUnavailableError, match="no replica is known to have taken the write: '0'"):
+    with pytest.raises(StoreUnavailableError, match="no replica confirmed the write: '0'"):
         store["a"] = b"1"
     store = FanoutStore([Faulty(None, "write"), Faulty(None, "write", error=OSError("full"))])
     with pytest.raises(PartialWriteError, match=r"no replica .* '1': OSError: full") as caught:
@@ -632,7 +632,7 @@ def test_where_nobody_answers() -> None:
     # One has no such blob and one doesn't tell: nobody knows.
     first.bad.clear()
     for call in (store.get, store.info, store.exists):
-        with pytest.raises(StoreUnavailableError, match="the others have no such blob"):
+        with pytest.raises(StoreUnavailableError, match="the others lack the blob"):
             call("a")
 
 

@@ -250,7 +250,7 @@ def test_what_a_person_edits_is_not_pulled_over(tmp_path: Path, bare: Path) -> N
         one["b"] = b"2"
         assert two["b"] == b"2"
         one["a"] = b"2"
-        with pytest.raises(StoreUnavailableError, match="nobody committed"):
+        with pytest.raises(StoreUnavailableError, match="uncommitted changes"):
             two.sync()
         assert two["a"] == b"mine"
         git(tmp_path / "two", "checkout", "-q", "a")
@@ -291,7 +291,7 @@ def test_a_remote_that_means_harm_writes_nowhere_else(tmp_path: Path, bare: Path
     before = outside(tmp_path)
     with opened(tmp_path / "one", str(bare)) as one:
         assert one["a"] == b"1"
-        with pytest.raises(StoreUnavailableError, match="no work tree may have"):
+        with pytest.raises(StoreUnavailableError, match="isn't allowed in a work tree"):
             one.sync()
         assert list(one) == ["a"]
     assert outside(tmp_path) == before
@@ -306,7 +306,7 @@ def test_a_file_in_the_way_of_a_pull_stops_no_read(tmp_path: Path, bare: Path) -
         (tmp_path / "two" / "b").write_bytes(b"mine")
         one["b"] = b"theirs"
         assert two["a"] == b"1"
-        with pytest.raises(StoreUnavailableError, match=r"'b'.*no room here.*doesn't track"):
+        with pytest.raises(StoreUnavailableError, match=r"'b'.*can't be stored here.*doesn't track"):
             two.sync()
         assert (tmp_path / "two" / "b").read_bytes() == b"mine"
         (tmp_path / "two" / "b").unlink()

@@ -758,7 +758,7 @@ def test_an_archive_that_cannot_be_folded_loses_nothing(
             store.flush()
         patch.setattr(store, "_fold_size", 0)
         store["c"] = bytes(1000)
-        assert "could not be brought up to date" in caplog.text
+        assert "couldn't be brought up to date" in caplog.text
         store.close()
     assert sorted(os.listdir(path.parent)) == ["box.zip", "box.zip.journal"]
     assert contents(path) == {"a": b"1", "b": b"2", "c": bytes(1000)}

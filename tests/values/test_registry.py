@@ -270,7 +270,7 @@ assert serializers.for_value(object()).decode(b"") == 0.5
     [
         ("import nothing_of_this_name", "nothing_of_this_name"),
         ("", "no attribute 'one'"),
-        ("one = 5", "no serializer"),
+        ("one = 5", "isn't a serializer"),
         ("class one:\n    def __init__(self): raise RuntimeError('no licence')", "no licence"),
     ],
     ids=["import", "name", "kind", "call"],

@@ -103,7 +103,10 @@ class PathBlobDict(BlobDict[B]):
         """
         path = self._path
         if _is_root(path):
-            raise InvalidArgumentError(f"{str(path)!r} is no folder; clear() deletes the blobs in it")
+            raise InvalidArgumentError(
+                f"{str(path)!r} is a whole file system or bucket, which delete() refuses; clear() deletes "
+                "its blobs"
+            )
         self._folder._need(Can.DELETE, "delete its folder")
         if isinstance(self._folder, PathStore):
             self._folder._delete_folder()

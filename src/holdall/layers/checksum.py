@@ -267,7 +267,7 @@ def _checked_stream(
             raise _differs(key, trailer)
         yield body
         return
-    raise IntegrityError("the store below gave fewer bytes than it told", key=key)
+    raise IntegrityError("the store below returned fewer bytes than the blob has", key=key)
 
 
 def _parsed(key: str, tail: Piece, size: int) -> _Trailer:

@@ -385,12 +385,12 @@ class FanoutStore(Layer):
         # Where a quorum will do, what was acknowledged is on one of those that answered.
         known = missing and len(failures) < self._need_written < len(self._names)
         if failures and not known:
-            also = ", and the others have no such blob" if missing else ""
+            also = ", and the others lack the blob" if missing else ""
             raise self._unavailable(f"replicas failed to {what} it{also}", failures)
         raise BlobNotFoundError(key=key)
 
     def _info(self, key: str) -> Info:
-        name, info = self._ask(key, "tell of", lambda store: store._info(key))
+        name, info = self._ask(key, "look up", lambda store: store._info(key))
         return self._shown(name, info)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
@@ -411,7 +411,7 @@ class FanoutStore(Layer):
                 if piece is None:
                     if given == high - low:
                         return
-                    raise IntegrityError(f"replica {name!r} gave {given} bytes of {high - low}", key=key)
+                    raise IntegrityError(f"replica {name!r} returned {given} bytes of {high - low}", key=key)
             except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody can go on
                 self._failed("read on", key, name, error)
                 self._note_poor(key, name)
@@ -452,7 +452,7 @@ class FanoutStore(Layer):
                 return other, rest
         if isinstance(cause, StoreError):
             raise cause
-        raise StoreUnavailableError(f"replica {name!r} broke off: {cause}", key=key) from cause
+        raise StoreUnavailableError(f"replica {name!r} stopped half-way: {cause}", key=key) from cause
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         listing = self._merged(prefix, lambda store: store._scan(prefix, after), place_of)
@@ -813,7 +813,7 @@ class FanoutStore(Layer):
         if not written:
             kinds = {type(error) for error in failures.values()}
             kind = kinds.pop()
-            message = f"no replica is known to have taken the {what}: {_told(failures)}"
+            message = f"no replica confirmed the {what}: {_told(failures)}"
             if not kinds and kind is not PartialWriteError and issubclass(kind, StoreError):
                 error = kind(message, key=key)
                 error.__cause__ = next(iter(failures.values()))
@@ -1107,7 +1107,7 @@ def _named(children: object) -> dict[str, Store]:
                 f"replica {name!r} must be a store, not {kind}; Store.from_uri opens one"
             )
     if len({id(store) for store in stores.values()}) < len(stores):
-        raise InvalidArgumentError("each replica must be another store; one was given twice")
+        raise InvalidArgumentError("each replica must be a different store, and one was given twice")
     return stores
 
 
@@ -1140,7 +1140,7 @@ def _typed(name: str, error: Exception) -> Exception:
     """What a call raises where the replica that decides has failed."""
     if isinstance(error, StoreError):
         return error
-    return StoreUnavailableError(f"replica {name!r} decides, and failed: {type(error).__name__}: {error}")
+    return StoreUnavailableError(f"replica {name!r}, which decides, failed: {type(error).__name__}: {error}")
 
 
 def _one(iterator: Iterator[T], store: Store) -> Iterator[T]:
@@ -1185,7 +1185,7 @@ def _opened(
             return info, pieces, [piece]
         held.append(bytes(piece))
     if size != high - low:
-        raise IntegrityError(f"the store gave {size} bytes of {high - low}", key=key)
+        raise IntegrityError(f"the store returned {size} bytes of {high - low}", key=key)
     return info, None, held
 
 

@@ -45,8 +45,8 @@ class PrefixStore(Transparent):
         self._cut = len(self._prefix)
         if len(self._prefix.encode()) >= MAX_KEY_BYTES:
             raise InvalidKeyError(
-                f"this prefix leaves no room for a key: with its slash it has to have less than "
-                f"{MAX_KEY_BYTES} UTF-8 bytes",
+                f"this prefix leaves no room for a key: expected fewer than {MAX_KEY_BYTES} UTF-8 bytes, "
+                "its slash included",
                 key=folder,
             )
 

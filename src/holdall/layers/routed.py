@@ -328,13 +328,13 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
     """Refuse to copy a blob from another store to one that can't keep what is kept with it."""
     if attributes.expires is not None and Can.EXPIRE not in store.can:
         raise UnsupportedOperation(
-            f"{_named(store)}, where this key is routed to, can't let a blob expire, and this one has a "
-            "ttl; put its bytes there without one"
+            f"{_named(store)}, to which this key is routed, can't keep the ttl of the blob; put the blob's "
+            "bytes without one"
         )
     if attributes.content_type is not None and Can.ATTRIBUTES not in store.can:
         raise UnsupportedOperation(
-            f"{_named(store)}, where this key is routed to, can't keep the content_type of the blob to be "
-            "written; put its bytes there without one"
+            f"{_named(store)}, to which this key is routed, can't keep the content_type of the blob; put the "
+            "blob's bytes without one"
         )
 
 

@@ -426,7 +426,7 @@ class _Telemetry:
                 "a TracedStore needs opentelemetry-api 1.30 or later: pip install --upgrade 'holdall[trace]'"
             ) from None
         self.errors = meter.create_counter(
-            "holdall.errors", unit="{error}", description="Calls of a store that failed; a miss is none."
+            "holdall.errors", unit="{error}", description="Calls of a store that failed, without misses."
         )
         read = meter.create_counter(
             "holdall.bytes.read", unit="By", description="Bytes of blobs that were read."

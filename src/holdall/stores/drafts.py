@@ -149,7 +149,9 @@ class Draft:
             if os.fstat(fd).st_nlink:
                 return
             close_all(self._fds)  # it was swept before it was locked
-        raise StoreUnavailableError("its folder is deleted as often as it is made; try again")
+        raise StoreUnavailableError(
+            "its folder keeps being deleted by another program; nothing was stored: try again"
+        )
 
     def add(self, piece: Piece) -> None:
         """Write a piece to its end."""

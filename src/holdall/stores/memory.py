@@ -313,13 +313,15 @@ def _gathered(body: Body) -> bytes:
 def _here(process: int, name: str | None, token: str | None) -> MemoryStore:
     if process != os.getpid():
         raise StoreUnavailableError(
-            "a memory store lives in the process that made it; use a store with a file or a server for two"
+            "a memory store can't be opened in another process; use a store in a folder, a file or a server"
         )
     if name is not None:
         return MemoryStore(name=name)
     store = MemoryStore()
     shared = _unnamed.get(token or "")
     if shared is None:
-        raise StoreUnavailableError("the memory store that was pickled is gone")
+        raise StoreUnavailableError(
+            "the memory store that was pickled no longer exists; give it a name, or keep it referenced"
+        )
     store._shared, store._entries = shared, shared.entries  # pyright: ignore[reportPrivateUsage]
     return store

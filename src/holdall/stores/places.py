@@ -79,7 +79,9 @@ class Place:
                 return cls(held, root, path, base=base, make=True, durable=durable, own=own)
             except FileNotFoundError:
                 continue  # tidied away meanwhile
-        raise StoreUnavailableError("its folder is deleted as often as it is made; try again")
+        raise StoreUnavailableError(
+            "its folder keeps being deleted by another program; nothing was stored: try again"
+        )
 
     def look(self) -> os.stat_result | None:
         """What is there, of whatever kind, a link itself; None for nothing."""

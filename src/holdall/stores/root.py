@@ -71,7 +71,9 @@ class Root:
                 if not make:
                     raise
                 self.make()
-        raise StoreUnavailableError(f"the folder {self._path!r} is moved as often as it is found; try again")
+        raise StoreUnavailableError(
+            f"the folder {self._path!r} keeps being moved; nothing was changed: try again"
+        )
 
     def locked(self, how: int, act: Callable[[int], T]) -> T:
         """Call a function with the folder that is there now, while that is locked: `LOCK_SH` keeps those away
@@ -85,7 +87,9 @@ class Root:
                 return self.lock().run(how, self._path, act)
             except FolderMoved:
                 self._look_again()
-        raise StoreUnavailableError(f"the folder {self._path!r} is moved as often as it is found; try again")
+        raise StoreUnavailableError(
+            f"the folder {self._path!r} keeps being moved; nothing was changed: try again"
+        )
 
     def _look_again(self) -> None:
         """Forget this thread's folder, since another is there now."""

@@ -702,8 +702,8 @@ class SqliteStore(Store):
     def _still(self, connection: Connection, staged: _Staged, sql: str, *more: object) -> None:
         if not connection.execute(sql, (*more, staged.stream)).rowcount:
             raise StoreUnavailableError(
-                "the first part of this write is gone: it stood still for so long that it was swept away, or "
-                "the file was replaced; put it again"
+                "the first part of this write is gone: nothing was written for too long, so it was swept, "
+                "or the file was replaced; put the blob again"
             )
 
     def _add(self, connection: Connection, staged: _Staged) -> None:

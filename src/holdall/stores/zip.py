@@ -805,7 +805,7 @@ class ZipStore(Store):
         from logging import getLogger
 
         getLogger("holdall").warning(
-            "%s could not be brought up to date, its journal keeps what was written: %s", self._path, error
+            "%s couldn't be brought up to date; its journal keeps what was written: %s", self._path, error
         )
 
     # --- the archive ----------------------------------------------------------------------------------
@@ -933,9 +933,9 @@ class ZipStore(Store):
         if error.errno == errno.EROFS:
             return ReadOnlyError(f"{self._path} is on a read-only file system", key=key)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            why = "there is no room left; free some and try again"
+            why = "the disk is full; free some space and try again"
         elif error.errno in (errno.EACCES, errno.EPERM):
-            why = "permission denied; check the rights on it and on its folder"
+            why = "permission denied; check the permissions of the file and of its folder"
         else:
             why = error.strerror or str(error)
         return StoreUnavailableError(f"{self._path}: {why}", key=key)

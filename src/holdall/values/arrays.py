@@ -609,7 +609,7 @@ def _read_array(source: _Held | _Inflated, magic: bytes) -> Any:
     length = struct.Struct("<H" if version == 1 else "<I")
     (size,) = length.unpack(_exactly(source, length.size))
     if size > _HEADER_LIMIT:
-        raise SerializationError("this npy array has too long a header")
+        raise SerializationError("the header of this npy array is too long")
     text = _exactly(source, size)
     try:
         shape, fortran, dtype = _parsed(text, "utf-8" if version == 3 else "latin1")

@@ -332,7 +332,7 @@ def _check_pages(image: Any, back: Any) -> None:
         for part, one, other in zip(Extras._fields, first, found, strict=True):
             if one != other:
                 raise SerializationError(
-                    f"page {number} has another {part} than the first page, which would get lost; keep the "
+                    f"page {number} has another {part} than the first page, and it would be lost; keep the "
                     "bytes of the file, or give each page as an image of its own, its copy()"
                 )
 

@@ -127,7 +127,8 @@ def _check(serializer: object) -> None:
         )
     if not isinstance(serializer, Serializer):
         raise InvalidArgumentError(
-            f"{serializer!r} is no serializer: that has name, media_type, extensions, accepts, encode, decode"
+            f"{serializer!r} isn't a serializer, which has name, media_type, extensions, accepts, encode, "
+            "decode"
         )
     extensions: Any = serializer.extensions
     # A str is a sequence of str too: of ".point", each key that ends with "t" would be one.
@@ -208,11 +209,11 @@ class _Default(Serializers):
 
 
 serializers: Serializers = _Default()
-"""The serializers that everything uses which isn't told otherwise."""
+"""The serializers that are used by default."""
 
 
 def register(serializer: Serializer) -> None:
-    """Add a serializer to those that everything uses; packages do it by an entry point in the group
+    """Add a serializer to those that are used by default; packages do it by an entry point in the group
     `holdall.serializers`.
 
     Raises:

@@ -296,7 +296,9 @@ class Back(Transparent):
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         kind = attributes.content_type
         if kind is not None and len(kind.encode(errors="surrogatepass")) > FIELD:
-            raise InvalidArgumentError(f"here a content_type must have at most {FIELD} UTF-8 bytes")
+            raise InvalidArgumentError(
+                f"with write-back a content_type must have at most {FIELD} UTF-8 bytes"
+            )
         # The record may have to be written more than once, and a body can be read only once.
         data, body = gathered(body)
         if data is not None:
@@ -448,5 +450,5 @@ class Back(Transparent):
 
 
 def _lost(key: str | None, name: str) -> IntegrityError:
-    what = "put it again" if key is not None else f"delete {name!r} from the cache to give it up"
+    what = "put it again" if key is not None else f"to discard the change, delete {name!r} from the cache"
     return IntegrityError(f"a change that isn't uploaded yet is damaged in the cache; {what}", key=key)

@@ -269,7 +269,7 @@ class CachingStore(Layer):
             report = synchronise(self._back, "skip", self._jobs)
         except StoreError as error:
             raise PartialWriteError(
-                "the cache failed to list what is still to be uploaded", failures={"cache": error}
+                "the cache failed to list the changes that aren't uploaded yet", failures={"cache": error}
             ) from error
         if not report.clean:
             failures: dict[str, Exception] = dict(report.failures)

@@ -106,7 +106,7 @@ class Commits:
             _remove(index)
             _remove(text)
         if not message.strip():
-            raise UnsupportedOperation("the hooks of the repository leave no commit message")
+            raise UnsupportedOperation("the hooks of the repository left the commit message empty")
         return message
 
 

@@ -116,7 +116,7 @@ def make(folder: str, git: Git, durable: bool) -> None:
             if name.startswith(_NEW):
                 shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
         if os.path.lexists(f"{folder}/.git"):
-            _log.info("a `git init` in %r was ended half-way, and is finished", folder)
+            _log.info("a `git init` in %r was interrupted; finishing it", folder)
             git.run("init", "--quiet", "--", folder)
             return
         place = f"{folder}/{_NEW}{os.urandom(4).hex()}"

@@ -147,7 +147,7 @@ class Drafts:
         except FileNotFoundError:
             return
         except OSError as error:
-            _log.debug("%r is left to be swept: %s", draft.path, error)
+            _log.debug("%r can't be deleted, and a later sweep deletes it: %s", draft.path, error)
 
     def sweep(self) -> None:
         """Remove what killed writers left: nothing of one that lives, nor what is younger than an hour, since
@@ -167,7 +167,7 @@ class Drafts:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(path)
             except OSError as error:
-                _log.debug("%r is not swept: %s", path, error)
+                _log.debug("%r can't be swept: %s", path, error)
             finally:
                 os.close(fd)
 

@@ -228,14 +228,17 @@ def read_index(path: str, algorithm: str, fold: bool) -> Index:
         return EMPTY
     width = 20 + _wide(algorithm)
     if len(content) < 12 + width or content[:4] != b"DIRC":
-        raise IntegrityError(_DAMAGED.format("it doesn't begin as one"))
+        raise IntegrityError(_DAMAGED.format("it doesn't begin with DIRC"))
     # With index.skipHash git writes zeros.
     end = len(content) - width
     if any(content[end:]) and hashlib.new(algorithm, content[:end]).digest() != content[end:]:
-        raise IntegrityError(_DAMAGED.format("its checksum is another one"))
+        raise IntegrityError(_DAMAGED.format("its checksum is wrong"))
     version = int.from_bytes(content[4:8], "big")
     if version not in (2, 3, 4):
-        raise UnsupportedOperation(f"the index is of version {version}, which only git reads")
+        raise UnsupportedOperation(
+            f"the index has version {version}, which only git can read: run `git update-index "
+            "--index-version 2`"
+        )
     try:
         at, made = _entries(content, width, fold)
         by_git = _check_extensions(content, at, end)

@@ -109,7 +109,7 @@ class Journal:
         size, check = int(content[1:9], 16), int(content[9:17], 16)
         content = content[17 : 17 + size]
         if len(content) != size or zlib.crc32(content) != check:
-            raise ValueError("its checksum is another one")
+            raise ValueError("its checksum is wrong")
         ref, before, after, told, files = json.loads(content.decode(errors="surrogateescape"))
         seen = False
         changes: list[Change] = []

@@ -139,7 +139,7 @@ class Objects:
             if loose is not None:
                 start = loose.index(b"\0")
                 if int(loose[:start].split(b" ")[1]) != len(loose) - start - 1:
-                    raise ValueError("its size is another one")
+                    raise ValueError("its size is wrong")
                 return loose[start + 1 :]
 
         def answer(source: BinaryIO) -> bytes:

@@ -127,7 +127,7 @@ class Remote:
             try:
                 os.close(os.open(self._waiting, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
             except OSError as error:
-                _log.warning("no other process sends the commits for %r: %s", self._name, error)
+                _log.warning("other processes can't push the commits for %r: %s", self._name, error)
         if self._push == "now":
             try:
                 self.sync(None)
@@ -210,7 +210,8 @@ class Remote:
                 time.sleep(0.01 * number)
             else:
                 raise StoreUnavailableError(
-                    f"{self._name!r} took commits of others {_TRIES} times meanwhile; what is here waits"
+                    f"others pushed to {self._name!r} during each of {_TRIES} tries; the commits here "
+                    "wait, so sync again"
                 )
             self._pulled = time.monotonic()
             self._sent(f"refs/heads/{branch}", head)
@@ -363,19 +364,19 @@ class Remote:
                 for entry in (was, now):
                     if entry is not None and entry[0] in (FOLDER, b"120000", b"160000"):
                         raise StoreUnavailableError(
-                            f"{os.fsdecode(path)!r} is a link or a submodule, which is not taken over: "
+                            f"{os.fsdecode(path)!r} is a link or a submodule, which a store can't merge: "
                             "run `git pull --rebase`"
                         )
                 name = os.fsdecode(path)
                 if now is not None and not is_allowed(path):
                     raise StoreUnavailableError(
-                        f"{self._name!r} has a file {name!r}, a name that no work tree may have: "
-                        "nothing is taken over from it"
+                        f"{self._name!r} has a file {name!r}, which isn't allowed in a work tree: "
+                        "nothing was merged; rename it there"
                     )
                 if path in dirty:
                     raise StoreUnavailableError(
-                        f"{name!r} has changes that nobody committed, and {self._name!r} has a newer one: "
-                        "commit or undo them"
+                        f"{name!r} has uncommitted changes, and {self._name!r} has a newer version: commit "
+                        "or undo the changes"
                     )
                 if now is None:
                     changes.append(Change(name, None))
@@ -389,7 +390,7 @@ class Remote:
             repository.land(head, tip, changes, f"pull: {self._name}")
         except KeyConflictError as error:
             raise StoreUnavailableError(
-                f"{self._name!r} has {error.key!r}, for which there is no room here: {error.message}"
+                f"{self._name!r} has {error.key!r}, which can't be stored here: {error.message}"
             ) from error
         finally:
             for draft in drafts:

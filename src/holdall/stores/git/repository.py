@@ -111,7 +111,9 @@ class Repository:
         self._mended: object = None
         self._given_up: object = None
         if self.configuration.get("extensions.refstorage") not in (None, "files"):
-            raise UnsupportedOperation("this repository keeps its refs in another form than files")
+            raise UnsupportedOperation(
+                "expected a repository that keeps its refs as files, got another extensions.refStorage"
+            )
         self.fold = self.configuration.is_on("core.ignorecase")
         try:
             os.makedirs(self.own, exist_ok=True)
@@ -122,7 +124,7 @@ class Repository:
             return  # it can be read at least
         if os.stat(self.own).st_dev != os.stat(folder).st_dev:
             raise StoreUnavailableError(
-                "the work tree and its .git are on two file systems; no file moves between"
+                "the work tree and its .git are on two file systems, and files can't be moved between them"
             )
         self._writable = os.access(self.own, os.W_OK)
         self.drafts.sweep()
@@ -224,7 +226,7 @@ class Repository:
             try:
                 action()
             except StoreError as error:
-                _log.warning("the commit is made, but what was to follow it failed: %s", error)
+                _log.warning("the commit was made, but a step after it failed: %s", error)
         return result
 
     def _lock_file(self) -> io.FileIO:
@@ -242,9 +244,9 @@ class Repository:
         except (FileNotFoundError, NotADirectoryError):
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
-            what = "was removed" if found is None else "isn't the one that it was"
+            what = "was removed" if found is None else "was replaced"
             raise StoreUnavailableError(
-                f"the repository {self.private!r} {what} when this store was opened: open the store again"
+                f"the repository {self.private!r} {what} since this store was opened: open the store again"
             )
 
     def commit(self, changes: Sequence[Change], message: str) -> bytes | None:
@@ -314,7 +316,7 @@ class Repository:
             # Whatever came in between, an interrupt included: no change is left half-done.
             if not self._settle(error, bool(begun)):
                 raise
-            _log.warning("a change is made, although %s", error)
+            _log.warning("the change was made, although %s", error)
 
     def _land(
         self,
@@ -485,7 +487,7 @@ class Repository:
             for change in changes:
                 if change.draft is not None:
                     self.drafts.drop(change.draft)
-            _log.info("a change that a killed writer had not begun is forgotten: %s", told)
+            _log.info("discarded a change that a killed writer hadn't begun: %s", told)
             return False
         changes = [change for change in map(self._found_again, changes) if change is not None]
 
@@ -502,7 +504,7 @@ class Repository:
                 self.refs.locked(ref, lambda: self._move(Head(ref, now), after, changes, told))
 
         self._index_locked(finish)
-        _log.info("a change that a killed writer had begun is finished: %s", told)
+        _log.info("finished a change that a killed writer had begun: %s", told)
         return True
 
     def _mend(self) -> None:
@@ -523,7 +525,7 @@ class Repository:
             # If it is another one by now, the next call looks again.
             if self.index() is index and self.refs.head() == head:
                 self._write_index(index.changed(entries, self.fold))
-                _log.info("a git that was overtaken had undone %d changes in the index", len(entries))
+                _log.info("restored %d changes in the index that a slower git had undone", len(entries))
 
         self._index_locked(write)
 

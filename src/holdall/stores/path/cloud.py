@@ -28,7 +28,7 @@ class _Cloud(PathStore):
         super().__init__(path)
         self._bucket, _, folder = str(path).removeprefix(path.cloud_prefix).partition("/")
         if not self._bucket:
-            raise InvalidArgumentError(f"{str(path)!r} names no bucket")
+            raise InvalidArgumentError(f"{str(path)!r} doesn't name a bucket")
         self._root = f"{folder.strip('/')}/" if folder.strip("/") else ""
         self._client: Any = path.client
 

@@ -139,7 +139,7 @@ class PathStore(Store):
         try:
             return check_key(name[len(self._root) :])
         except InvalidKeyError as error:
-            _log.debug("%r is no blob: %s", name, error)
+            _log.debug("%r isn't a blob: %s", name, error)
             return None
 
 
@@ -156,7 +156,7 @@ def _kind_of(path: Any) -> type[PathStore] | None:
         kind = kinds.get(path.cloud_prefix)
         if kind is None:
             raise InvalidArgumentError(
-                f"a {type(path).__name__} is no folder of blobs; S3, Azure and Google Cloud Storage are"
+                f"expected a path of S3, Azure or Google Cloud Storage, got a {type(path).__name__}"
             )
         return kind
     universal: Any = sys.modules.get("upath")
@@ -172,8 +172,8 @@ def _kind_of(path: Any) -> type[PathStore] | None:
         # pathlib makes one slash of two, and a new folder named `s3:` would take what was meant for a bucket.
         if isinstance(path, Path) and _uri_in_a_path(str(path)) and not hasattr(path, "protocol"):
             raise InvalidArgumentError(
-                f"{str(path)!r} was a URI before pathlib.Path took it; give a CloudPath or a UPath, or for a "
-                "folder with such a name its absolute path"
+                f"{str(path)!r} looks like a URI that pathlib.Path changed; give a CloudPath or a UPath, "
+                "or the absolute path of a folder with this name"
             )
         return None
     kind = type(cast(object, path)).__name__

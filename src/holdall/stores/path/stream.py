@@ -56,7 +56,7 @@ def fetched(key: str, kept: int, fetch: Callable[[IO[bytes]], int]) -> Stream:
     try:
         expected = fetch(file)
         if file.tell() != expected:
-            raise IntegrityError(f"{file.tell()} bytes came of {expected}", key=key)
+            raise IntegrityError(f"expected {expected} bytes, got {file.tell()}; read it again", key=key)
         file.seek(0)
     except BaseException:
         file.close()

@@ -86,15 +86,13 @@ class _Fsspec(PathStore):
     def _need(self, flag: Can, call: str) -> None:
         if flag in (Can.WRITE | Can.DELETE) and self._protocol not in _WHOLE:
             super()._need(Can(0), call)
-            raise ReadOnlyError(
-                f"what lies under {self._protocol}:// is only read: it can't be replaced whole or not at all"
-            )
+            raise ReadOnlyError(f"{self._protocol}:// can only be read: it can't replace a blob atomically")
         super()._need(flag, call)
 
     def _checked(self, key: object) -> str:
         key = super()._checked(key)
         if not self._can_have(key):
-            raise InvalidKeyError(f"what lies under {self._protocol}:// can't have this name", key=key)
+            raise InvalidKeyError(f"{self._protocol}:// can't hold this name", key=key)
         return key
 
     def _key_of(self, name: str) -> str | None:
@@ -136,7 +134,9 @@ class _Fsspec(PathStore):
             met = error.__context__
             is_wordless = isinstance(error, TypeError) and getattr(met, "errno", None) == errno.EINVAL
             if is_wordless or type(error).__name__ == "FileExpired":
-                raise _ChangedError(f"{str(self._path)!r} has another version now") from error
+                raise _ChangedError(
+                    f"{str(self._path)!r} was replaced while it was read; read it again"
+                ) from error
             raise failed(error, what, str(self._path)) from error
 
     def _info(self, key: str) -> Info:
@@ -289,7 +289,7 @@ class _Fsspec(PathStore):
 def _here(process: int, path: Any) -> Any:
     if process != os.getpid():
         raise StoreUnavailableError(
-            "what lies in memory lives in the process that made it; use a path on a disk or a server for two"
+            "a path in memory can't be opened in another process; use a path on a disk or a server"
         )
     return PathStore(path)
 

@@ -99,8 +99,8 @@ class KeyList:
             if all(reply != 0 for reply in sealed):
                 return found
         raise StoreUnavailableError(
-            "the server lost the list of keys again and again while it was made; does it evict keys (see its "
-            "maxmemory-policy)?"
+            "the server keeps losing the list of keys while it is made; check whether it evicts keys (its "
+            "maxmemory-policy)"
         )
 
     def unseal(self) -> None:

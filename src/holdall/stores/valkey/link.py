@@ -361,7 +361,7 @@ def told(error: BaseException, name: str) -> StoreError:
     if kind == "NoPermissionError":
         return DeniedError(f"the server at {name} {_REPLIES[kind]}")
     if "cluster support disabled" in text:
-        return StoreUnavailableError(f"the server at {name} is in no cluster; leave cluster= out")
+        return StoreUnavailableError(f"the server at {name} doesn't belong to a cluster; leave cluster= out")
     return StoreUnavailableError(f"the server at {name} {_REPLIES.get(kind, f'replied: {text}')}")
 
 
@@ -565,7 +565,7 @@ class Cluster(Link):
             if len(found) == len(self._slots):
                 self._map = found
                 return found
-            failed = StoreUnavailableError(f"the cluster of {server.name} is down: nobody serves some slots")
+            failed = StoreUnavailableError(f"the cluster of {server.name} is down: some slots aren't served")
         assert failed is not None
         raise failed
 

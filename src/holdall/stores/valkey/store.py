@@ -980,12 +980,12 @@ def _parsed(url: str) -> _Address:
     except ValueError:
         # The URL may hold a password, which the error of urlsplit may repeat.
         raise InvalidArgumentError(
-            "the URL of a server is valkey://user:password@host:port/database"
+            "expected the URL of a server, such as valkey://user:password@host:port/database"
         ) from None
     known = (*_PLAIN, *_TLS, _SOCKET)
     if scheme not in known:
         raise InvalidArgumentError(
-            f"the URL of a server begins with {', '.join(f'{name}://' for name in known)}"
+            f"expected a URL that begins with {', '.join(f'{name}://' for name in known)}"
         )
     options = parse_qsl(parts.query, keep_blank_values=True)
     if parts.fragment or [name for name, _ in options] not in ([], ["db"]):
@@ -1000,10 +1000,10 @@ def _parsed(url: str) -> _Address:
     for text in numbers:
         if not (text.isascii() and text.isdigit()):
             raise InvalidArgumentError(
-                f"what follows the host is the number of a database, as in {scheme}://localhost:6379/0"
+                f"expected the number of a database after the host, as in {scheme}://localhost:6379/0"
             )
     if len({int(text) for text in numbers}) > 1:
-        raise InvalidArgumentError("the URL of a server names two databases")
+        raise InvalidArgumentError("the URL of a server names two databases; give one")
     database = int(numbers[0]) if numbers else 0
     if port == 0:
         raise InvalidArgumentError("the port of a server must not be 0")
@@ -1011,7 +1011,7 @@ def _parsed(url: str) -> _Address:
     password = Password(unquote(parts.password) if parts.password else None)
     if scheme == _SOCKET:
         if host or port or not parts.path.strip("/"):
-            raise InvalidArgumentError("the URL of a socket is unix:///path/to/socket?db=0")
+            raise InvalidArgumentError("expected the URL of a socket, such as unix:///path/to/socket?db=0")
         return _Address(False, "localhost", 0, database, username, password, unquote(parts.path))
     return _Address(scheme in _TLS, host or "localhost", port or 6379, database, username, password)
 
