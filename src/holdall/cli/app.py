@@ -14,6 +14,7 @@ import typer.main
 import holdall
 from holdall.cli.completion import rejoin_bash_words
 from holdall.cli.errors import INTERRUPTED, USAGE, OutputError, describe, exit_code, warn
+from holdall.cli.logs import print_warnings
 from holdall.cli.options import StoreOption
 from holdall.cli.output import Output, flush
 from holdall.cli.startup import Command, Group
@@ -108,9 +109,10 @@ def run(args: Sequence[str]) -> int:
     # Putting all commands together takes longer than most of them take to run.
     names = args[:1] if args and args[0] in _COMMANDS and _COMPLETE not in os.environ else _COMMANDS
     try:
-        result: object = typer.main.get_command(_app(names)).main(
-            list(args), prog_name="holdall", complete_var=_COMPLETE, standalone_mode=False
-        )
+        with print_warnings():
+            result: object = typer.main.get_command(_app(names)).main(
+                list(args), prog_name="holdall", complete_var=_COMPLETE, standalone_mode=False
+            )
         flush()
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):

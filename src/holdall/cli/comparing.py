@@ -8,7 +8,7 @@ import typer
 
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import DIFFERENT, UNAVAILABLE, UsageFault, describe, warn
-from holdall.cli.options import Json, StoreOption, open_at, store_name
+from holdall.cli.options import Json, KeyPrefix, StoreOption, open_at, store_name
 from holdall.cli.output import Output, amount
 from holdall.cli.places import check_there, read_from
 from holdall.cli.progress import Meter
@@ -18,7 +18,6 @@ from holdall.cli.transferring import (
     Exclude,
     Include,
     Jobs,
-    KeyPrefix,
     Quiet,
     Source,
     Target,
@@ -127,7 +126,7 @@ def _check(place: str, wishes: _Wishes) -> None:
     """Read every blob of a store."""
     from holdall.transfer import verify_store
 
-    with read_from(place) as store, Meter("verify", blobs=True) as meter, log_failures(meter):
+    with read_from(place) as store, Meter("verify", blobs=True) as meter, log_failures():
         meter.start_soon()
         report = verify_store(
             store,

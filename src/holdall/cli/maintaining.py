@@ -11,7 +11,7 @@ import typer
 
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, describe
-from holdall.cli.options import Json, StoreOption, store_name
+from holdall.cli.options import Json, KeyPrefix, StoreOption, store_name
 from holdall.cli.output import Output, amount, dumps
 from holdall.cli.places import read_from
 from holdall.cli.reports import Failures
@@ -31,9 +31,6 @@ Place = Annotated[
         show_default=False,
         help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
     ),
-]
-KeyPrefix = Annotated[
-    str, typer.Option("--prefix", "-p", show_default=False, help="Only keys that start with this.")
 ]
 
 
@@ -74,8 +71,10 @@ def keygen(
     try:
         with open(number, "w") as key:
             key.write(text + "\n")
-    except BaseException:
+    except BaseException as error:
         os.unlink(file)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, file) from error  # such as a full disk
         raise
 
 

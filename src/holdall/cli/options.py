@@ -20,10 +20,12 @@ __all__ = [
     "IfMatch",
     "Json",
     "Key",
+    "KeyPrefix",
     "Keys",
     "Prefix",
     "StoreOption",
     "address",
+    "check_prefix",
     "expectation",
     "is_store",
     "open_at",
@@ -46,13 +48,37 @@ StoreOption = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", autocompletion=complete_key, help="Which blob.")]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY", autocompletion=complete_key, help="Which blobs.")]
+
+
+def check_prefix(prefix: str) -> str:
+    """Refuse a prefix that no key can start with: it is most often meant for a store."""
+    *folders, _ = prefix.split("/")
+    if not {"", ".", ".."}.isdisjoint(folders):
+        raise UsageFault(
+            f"no key starts with {prefix!r}: write a folder as in logs/, with no '/' or './' before it; a "
+            "store is named by --store, or where STORE, SOURCE or TARGET stands"
+        )
+    return prefix
+
+
 Prefix = Annotated[
     str,
     typer.Argument(
         metavar="PREFIX",
         autocompletion=complete_key,
+        callback=check_prefix,
         show_default=False,
         help="Only keys that start with these characters, such as logs/.",
+    ),
+]
+KeyPrefix = Annotated[
+    str,
+    typer.Option(
+        "--prefix",
+        "-p",
+        callback=check_prefix,
+        show_default=False,
+        help="Only keys that start with this.",
     ),
 ]
 IfAbsent = Annotated[

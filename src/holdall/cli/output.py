@@ -27,12 +27,14 @@ class Output:
         # do without.
         self._closed = streams.is_closed(1)
         self._buffer = sys.stdout.buffer
+        self.empty = True
         self.terminal = sys.stdout.isatty()
 
     def write(self, data: bytes) -> None:
         """Write bytes."""
         if self._closed:
             raise OutputError from OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self.empty = False
         try:
             self._buffer.write(data)
             if self.terminal:

@@ -13,12 +13,22 @@ from holdall.cli.output import human
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "hide_bar"]
 
 _PATIENCE = 0.5
 """Seconds of work before there is a bar."""
 _PAUSE = 0.1
 """Seconds between two looks at what blobs have reached."""
+
+
+_visible: Meter | None = None
+"""The one whose bar is on the screen."""
+
+
+def hide_bar() -> None:
+    """Take away the bar that is on the screen, so that something else can be printed."""
+    if _visible is not None:
+        _visible.hide()
 
 
 class Meter:
@@ -96,12 +106,13 @@ class Meter:
 
     def hide(self) -> None:
         """Take the bar away, so that something else can be printed; it comes back after another while."""
+        global _visible
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
             if self._bar is not None:
                 self._bar[0].stop()
-                self._bar = None
+                self._bar = _visible = None
             self._since = monotonic()
 
     def _shown(self) -> tuple[Progress, TaskID] | None:
@@ -138,4 +149,6 @@ class Meter:
             self._label, total=self._total, completed=self._done, reached=self._reached()
         )
         progress.start()
+        global _visible
+        _visible = self
         return progress, task

@@ -13,7 +13,7 @@ import typer
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import Json, Key, Keys, Prefix, StoreOption
+from holdall.cli.options import Json, Key, KeyPrefix, Keys, Prefix, StoreOption, check_prefix
 from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
@@ -29,11 +29,15 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Print it on a termin
 def keys(
     context: typer.Context,
     start: Prefix = "",
-    prefix: Annotated[
-        str, typer.Option("--prefix", "-p", show_default=False, help="The same as PREFIX.")
-    ] = "",
+    prefix: KeyPrefix = "",
     exclude_prefix: Annotated[
-        str, typer.Option("--exclude-prefix", show_default=False, help="No keys that start with this.")
+        str,
+        typer.Option(
+            "--exclude-prefix",
+            callback=check_prefix,
+            show_default=False,
+            help="No keys that start with this.",
+        ),
     ] = "",
     glob: Annotated[
         str | None,
@@ -67,27 +71,30 @@ def keys(
     prefix = start or prefix
     if long + json + null > 1:
         raise UsageFault("--long, --json and --null exclude each other")
+    if glob is not None and not {"", ".", ".."}.isdisjoint(glob.split("/")):
+        raise UsageFault(f"--glob {glob!r} matches no key: write it as in logs/*.txt or **/*.txt")
     output = Output()
     with open_to_read(context, store) as source:
-        if not (long or json):
+        if long or json:
+            found = source.list(prefix, glob=glob)
+            if exclude_prefix:
+                found = (each for each in found if not each.key.startswith(exclude_prefix))
+            _print_infos(found, json, output)
+        else:
             end = "\0" if null else "\n"
             for key in source.iterate_keys(prefix, exclude_prefix, glob):
                 output.line(key, end)
-            return
-        found = source.list(prefix, glob=glob)
-        if exclude_prefix:
-            found = (each for each in found if not each.key.startswith(exclude_prefix))
-        if json:
-            for each in found:
-                output.line(dumps(as_json(each)))
-        else:
-            _print_long(found, output)
+    if output.empty and set(prefix) & set("*?["):
+        warn(f"no key starts with {prefix!r}, whose characters are literal; --glob takes patterns")
 
 
-def _print_long(found: Iterator[Info], output: Output) -> None:
+def _print_infos(found: Iterator[Info], json: bool, output: Output) -> None:
     # A column widens when it must: its width is only known when the whole listing is held in memory.
     width = 0
     for each in found:
+        if json:
+            output.line(dumps(as_json(each)))
+            continue
         width = max(width, len(each.etag))
         line = f"{human(each.size):>9}  {timestamp(each.modified)}  {each.etag:<{width}}  {each.key}"
         output.line(line)
@@ -168,9 +175,11 @@ def _to_file(source: Store, key: str, name: str) -> None:
                 file.writelines(meter.through(source.chunks(key)))
                 os.fchmod(file.fileno(), _plain_mode() if mode is None else stat.S_IMODE(mode))
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise OSError(error.errno, error.strerror, name) from error  # such as a full disk
             raise
 
 

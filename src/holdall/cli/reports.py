@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from holdall.cli.errors import describe, warn
+from holdall.cli.logs import print_logs
 from holdall.cli.output import Output, as_json, dumps, human
-from holdall.cli.progress import Meter
 from holdall.errors import StoreError
 
 if TYPE_CHECKING:
@@ -105,24 +105,7 @@ def difference_as_json(each: Difference) -> str:
 
 
 @contextmanager
-def log_failures(meter: Meter) -> Generator[None]:
+def log_failures() -> Generator[None]:
     """Print what the library logs when it happens, past the progress bar: the failures of a transfer."""
-    import logging
-
-    failures = Failures()
-
-    class Printer(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            meter.hide()
-            failures.report(record.getMessage())
-
-    logger = logging.getLogger("holdall")
-    printer, propagates = Printer(logging.WARNING), logger.propagate
-    logger.addHandler(printer)
-    logger.propagate = False
-    try:
-        with failures:
-            yield
-    finally:
-        logger.removeHandler(printer)
-        logger.propagate = propagates
+    with Failures() as failures, print_logs(failures.report):
+        yield

@@ -10,7 +10,7 @@ import typer
 
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, warn
-from holdall.cli.options import Json, open_at
+from holdall.cli.options import Json, KeyPrefix, open_at
 from holdall.cli.output import Output, amount, dumps
 from holdall.cli.places import read_from
 from holdall.cli.progress import Meter
@@ -33,7 +33,6 @@ __all__ = [
     "Include",
     "Jobs",
     "Journal",
-    "KeyPrefix",
     "NoVerify",
     "Quiet",
     "ReplaceUnreadable",
@@ -62,9 +61,6 @@ Source = Annotated[
 ]
 Target = Annotated[
     str, typer.Argument(metavar="TARGET", autocompletion=complete_store, help="Another store.")
-]
-KeyPrefix = Annotated[
-    str, typer.Option("--prefix", "-p", show_default=False, help="Only keys that start with this.")
 ]
 Include = Annotated[
     list[str] | None,
@@ -270,7 +266,7 @@ def transfer(
         read_from(source) as first,
         open_at(target) as second,
         Meter(name, blobs=True) as meter,
-        log_failures(meter),
+        log_failures(),
     ):
         meter.start_soon()
         try:

@@ -14,7 +14,17 @@ import typer
 from holdall.cli.completion import complete_key
 from holdall.cli.durations import parse_duration
 from holdall.cli.errors import UsageFault, describe
-from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expectation, is_store, open_store
+from holdall.cli.options import (
+    IfAbsent,
+    IfMatch,
+    Json,
+    Key,
+    KeyPrefix,
+    StoreOption,
+    expectation,
+    is_store,
+    open_store,
+)
 from holdall.cli.output import Output
 from holdall.cli.progress import Meter
 from holdall.cli.streams import is_closed
@@ -25,7 +35,6 @@ from holdall.cli.transferring import (
     Include,
     Jobs,
     Journal,
-    KeyPrefix,
     NoVerify,
     Quiet,
     ReplaceUnreadable,

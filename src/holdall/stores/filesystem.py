@@ -597,10 +597,15 @@ class FilesystemStore(Store):
     def _children(self, prefix: str) -> Iterator[str | Info]:
         listing = self._listing()
         start = listing.start(prefix)
-        if start is None or isinstance(start, LeftOut):
+        if isinstance(start, LeftOut):
+            self._warn(Counter([start.kind]))
+            return
+        if start is None:
             return
         above, folder = start
-        files, folders, odd, _ = listing.read(folder)
+        files, folders, odd, others = listing.read(folder)
+        if others:
+            self._warn(Counter(others[name] for name in others if (above + name).startswith(prefix)))
         for name in sorted([*files, *folders]):
             key = above + name
             if not key.startswith(prefix):

@@ -154,8 +154,17 @@ def _checked_globs(name: str, globs: Globs) -> list[str]:
     for glob in found:
         if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"{name} is a glob or several, each a str, not {type(glob).__name__}")
-        if name == "exclude" and (not glob.strip("/") or glob.startswith("/")):
-            raise InvalidArgumentError(f"exclude is a glob of keys, which start without '/', not {glob!r}")
+        # A folder that is excluded may be written with its slash. Any other glob that can match nothing is a
+        # mistake, after which a copy would have what it shouldn't, or lack what it should have.
+        segments = (glob.rstrip("/") if name == "exclude" else glob).split("/")
+        if not {"", ".", ".."}.isdisjoint(segments):
+            more = (
+                f"; for all in a folder write {glob + '**'!r}" if len(glob) > 1 and not segments[-1] else ""
+            )
+            raise InvalidArgumentError(
+                f"{name} {glob!r} matches no key: a key neither starts nor ends with '/', nor has a segment "
+                f"that is empty, '.' or '..'{more}"
+            )
     return found
 
 

@@ -1,0 +1,76 @@
+"""What a newcomer mistypes is refused or warned of: nothing that matches nothing passes for done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Holdall
+
+WRONG = ("/logs/", "../x", "sqlite:///x.db")
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Holdall:
+    """A folder as a store, with one blob."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "a").write_bytes(b"1")
+    return Holdall("./store", tmp_path)
+
+
+@pytest.mark.parametrize("command", ["keys", "ls", "tree", "du"])
+def test_a_prefix_that_no_key_can_start_with_is_refused(plain: Holdall, command: str) -> None:
+    for prefix in WRONG:
+        assert "no key starts with" in plain.error(command, prefix, code=2)
+
+
+@pytest.mark.parametrize("command", ["sync", "mirror", "diff"])
+def test_what_can_select_nothing_is_refused_between_stores(
+    plain: Holdall, command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "copy").mkdir()
+    for prefix in WRONG:
+        assert "no key starts with" in plain.error(command, "./store", "./copy", "-p", prefix, code=2)
+        assert "matches no key" in plain.error(command, "./store", "./copy", "--include", prefix, code=2)
+    for name in ("./a", "."):
+        # It would have been copied, and what was to be kept private would lie there.
+        assert "matches no key" in plain.error(command, "./store", "./copy", "--exclude", name, code=2)
+    assert "write 'a/**'" in plain.error(command, "./store", "./copy", "--include", "a/", code=2)
+    assert os.listdir(tmp_path / "copy") == []
+
+
+def test_a_pattern_as_a_prefix_is_warned_of(plain: Holdall) -> None:
+    output, errors = plain.both("keys", "b*")
+    assert (output, "--glob" in errors) == (b"", True)
+    assert "matches no key" in plain.error("keys", "--glob", "./a", code=2)
+
+
+@pytest.mark.parametrize("command", ["keys", "ls", "tree", "du"])
+def test_every_listing_warns_of_what_it_leaves_out(plain: Holdall, command: str, tmp_path: Path) -> None:
+    for number in range(3):
+        os.symlink("a", tmp_path / "store" / f"link-{number}")
+    output, errors = plain.both(command)
+    assert b"a" in output
+    assert errors.count("\n") == 1
+    assert "left out 3 of kind 'symbolic link'" in errors
+
+
+def test_a_command_on_blobs_shows_what_the_library_warns_of(plain: Holdall, tmp_path: Path) -> None:
+    plain("keygen", "--output", "key")
+    (tmp_path / "key").chmod(0o644)
+    (tmp_path / "holdall.toml").write_text("[stores.vault]\nuri = './vault'\nencrypt = 'file:key'\n")
+    for args in (("put", "a", "1"), ("get", "a"), ("exists", "a"), ("rm", "a")):
+        _, errors = plain.both(*args, uri="vault:")
+        assert errors.count("chmod 600") == errors.count("\n") == 1
+
+
+def test_a_warning_whose_number_grows_is_printed_twice(plain: Holdall, tmp_path: Path) -> None:
+    for folder, links in (("b", 1), ("c", 2), ("d", 3)):
+        (tmp_path / "store" / folder).mkdir()
+        (tmp_path / "store" / folder / "x").write_bytes(b"")
+        for number in range(links):
+            os.symlink("x", tmp_path / "store" / folder / f"link-{number}")
+    lines = plain.both("tree")[1].splitlines()
+    assert ["left out 1 of" in lines[0], "left out 3 of" in lines[1], len(lines)] == [True, True, 2]
