@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from tests.cli.conftest import Holdall
 
 WRONG = ("/logs/", "../x", "sqlite:///x.db")

@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 from holdall.errors import (
     InvalidKeyError,
     KeyConflictError,
+    ReadOnlyError,
     StoreError,
     StoreUnavailableError,
 )
@@ -78,7 +79,9 @@ def failed(error: OSError, what: str, maybe: bool = False) -> StoreError:
     )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreUnavailableError(f"the disk is full, or a quota is used up{state}")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        return ReadOnlyError(f"the file system is mounted read-only{state}")
+    if error.errno in (errno.EACCES, errno.EPERM):
         return StoreUnavailableError(
             f"no permission to {what}: look at the owner and the mode of the repository{state}"
         )
