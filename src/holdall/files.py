@@ -172,11 +172,14 @@ class BlobWriter(io.RawIOBase):
 class SpooledWriter(BlobWriter):
     """A file kept in memory, past 4 MiB in a temporary file, and handed over in pieces at its close."""
 
+    _done = True  # until there is something to discard: an interrupt may end the constructor at any point
+
     def __init__(self, publish: Callable[[Iterable[Piece]], object]) -> None:
         import tempfile
 
         self._hand_over = publish
         self._spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_SPOOL))  # noqa: SIM115
+        self._done = False
 
     def write(self, buffer: Any, /) -> int:
         if self.closed:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import atexit
 import contextlib
 import csv
 import functools
@@ -29,6 +30,7 @@ import json
 import os
 import pickle
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -39,6 +41,7 @@ import traceback
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -76,6 +79,7 @@ from holdall.stores import memory
 from holdall.stores.memory import MemoryStore
 
 try:
+    import hypothesis
     import pytest
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
@@ -835,9 +839,9 @@ def assert_whole(*suites: type[StoreSuite]) -> None:
                 kind = mark.name
                 assert kind not in ("skip", "skipif", "xfail"), f"{suite.__name__} has a {kind} on {name}"
         assert getattr(suite, "__test__", True), f"{suite.__name__} is not collected"
-        assert not suite.persistent or suite.kills >= StoreSuite.kills, (
-            f"{suite.__name__} kills too few writers"
-        )
+        for name in ("kills", "interrupts", "laws"):
+            least: int = getattr(StoreSuite, name)
+            assert getattr(suite, name) >= least, f"{suite.__name__} tries fewer {name} than {least}"
         assert suite.longest >= MAX_KEY_BYTES // 2, f"{suite.__name__} allows too short keys only"
 
 
@@ -846,7 +850,7 @@ def _fixed() -> list[str]:
     return [
         name
         for name in vars(StoreSuite)
-        if name.startswith("test") or name in ("place", "store", "other", "_handle")
+        if name.startswith("test") or name in ("place", "store", "other", "_handle", "_effort")
     ]
 
 
@@ -971,6 +975,7 @@ def check_laws(
     fill: Callable[[Path], Store] | None = None,
     same_infos: bool = True,
     examples: int = 80,
+    seed: int = 0,
 ) -> None:
     """Drive a store and a `MemoryStore` through the same steps, made up by hypothesis, on two handles that
     are closed and opened again, and compare what each step gives and what is there at the end.
@@ -981,6 +986,7 @@ def check_laws(
         fill: Opens, for a store that can't write, delete or list, one that can, as `StoreSuite.fill`.
         same_infos: As `StoreSuite.same_infos`.
         examples: How many sequences of steps.
+        seed: Which ones: another number gives others, the same number the same.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     check_laws(lambda place: MemoryStore(name=str(place)), Path(folder), examples=3)
@@ -989,9 +995,9 @@ def check_laws(
     def open_one(folder: Path) -> Store:
         return _opened(make, fill or make, folder, same_infos)
 
+    @hypothesis.seed(seed)
     @settings(
         max_examples=examples,
-        derandomize=True,
         deadline=None,
         database=None,
         report_multiple_bugs=False,
@@ -1157,7 +1163,7 @@ Say = Callable[[object], None]
 
 
 class _Order(NamedTuple):
-    """What the interpreter beside this one is asked to do."""
+    """What the other interpreter is asked to do."""
 
     role: str
     store: bytes
@@ -1168,30 +1174,69 @@ class _Order(NamedTuple):
     """Seconds after which the workers are killed; None waits for them."""
     opened: bool
     """Whether these seconds begin once a worker has said something, or when it is made."""
+    wait: bool
+    """Whether to answer when the workers have ended, or as soon as they run."""
+    paths: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
+class _Interpreter:
+    """A single-threaded interpreter that forks workers: one for all tests of this process, since it takes
+    longer to start than most of what it is asked."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            paths = os.pathsep.join(path for path in sys.path if path)
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from holdall import testing; testing._serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        return self._process
+
+    def ask(self, order: _Order) -> list[int]:
+        """Have an order carried out; returns what each worker ended with."""
+        process = self._started()
+        source, sink = process.stdin, process.stdout
+        assert source is not None
+        assert sink is not None
+        timer = threading.Timer(_DEADLINE + 10, process.kill)
+        timer.start()
+        try:
+            pickle.dump(order, source)
+            source.flush()
+            return pickle.load(sink)
+        except (EOFError, BrokenPipeError):
+            self.end()
+            raise AssertionError(f"the workers that {order.role} hang or died") from None
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def end(self) -> None:
+        """End the interpreter and free its pipes."""
+        process, self._process = self._process, None
+        if process is not None:
+            with process:
+                process.kill()
+
+
+_interpreter = _Interpreter()
+atexit.register(_interpreter.end)
 
 
 class _Workers:
-    """A single-threaded interpreter beside this one, that forks workers, each with a store of its own out of
-    a pickle, and kills them when told to."""
+    """Workers in processes of their own, each with a store out of a pickle, which are killed when told to."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._pickled, self._modules = pickle.dumps(store), [type(_tested(store)).__module__]
         self._folder = folder
         self._count = 0
-        paths = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from holdall import testing; testing._serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-
-    def __enter__(self) -> _Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._process as process:
-            process.kill()
 
     def warm(self) -> None:
         """Import what a worker imports before it writes, so that each begins sooner."""
@@ -1200,27 +1245,36 @@ class _Workers:
         self._modules = own
 
     def run(
-        self, role: str, seeds: Iterable[int], *, kill: float | None = None, opened: bool = True
+        self,
+        role: str,
+        seeds: Iterable[int],
+        *,
+        kill: float | None = None,
+        opened: bool = True,
+        wait: bool = True,
+        folder: Path | None = None,
     ) -> list[list[Any]]:
-        """Run a worker for each seed; what each said."""
+        """Run a worker for each seed, in a folder; returns what each said."""
         journals: list[str] = []
         for _ in (seeds := list(seeds)):
             self._count += 1
             journals.append(str(self._folder / f"journal-{self._count}"))
-        source, sink = self._process.stdin, self._process.stdout
-        assert source is not None
-        assert sink is not None
-        timer = threading.Timer(_DEADLINE + 10, self._process.kill)
-        timer.start()
-        try:
-            pickle.dump(_Order(role, self._pickled, self._modules, seeds, journals, kill, opened), source)
-            source.flush()
-            codes = pickle.load(sink)
-        except (EOFError, BrokenPipeError):
-            raise AssertionError(f"the workers that {role} hang or died") from None
-        finally:
-            timer.cancel()
-            timer.join()
+        order = _Order(
+            role,
+            self._pickled,
+            self._modules,
+            seeds,
+            journals,
+            kill,
+            opened,
+            wait,
+            paths=sys.path[:],
+            environment=dict(os.environ),
+            folder=str(folder or os.getcwd()),
+        )
+        codes = _interpreter.ask(order)
+        if not wait:
+            return []
         expected = 0 if kill is None else -signal.SIGKILL
         assert codes == [expected] * len(seeds), f"the workers that {role} ended with {codes}"
         said: list[list[Any]] = []
@@ -1233,6 +1287,8 @@ class _Workers:
 
 
 def _serve() -> None:  # pyright: ignore[reportUnusedFunction] - the other interpreter calls it
+    # Workers that nobody waits for are reaped by the kernel only if this process asks it to; those that
+    # somebody waits for must stay until then. So: look for ended ones between two orders.
     while True:
         try:
             order = cast(_Order, pickle.load(sys.stdin.buffer))
@@ -1240,13 +1296,17 @@ def _serve() -> None:  # pyright: ignore[reportUnusedFunction] - the other inter
             return
         pickle.dump(_carry_out(order), sys.stdout.buffer)
         sys.stdout.buffer.flush()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _carry_out(order: _Order) -> list[int]:
+    sys.path[:] = order.paths
     for module in order.modules:
         if module not in sys.modules:
             # Not every name in sys.modules can be imported: some packages put others there. Nothing is lost
-            # by one that fails: a worker that needs it imports it, and tells.
+            # by one that fails: a worker that needs it imports it, and reports.
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
     start, go = os.pipe()
@@ -1262,7 +1322,7 @@ def _carry_out(order: _Order) -> list[int]:
         time.sleep(order.kill)
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
-    return [_ended(worker) for worker in workers]
+    return [_ended(worker) for worker in workers] if order.wait else []
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -1281,6 +1341,12 @@ def _fork(work: Callable[[], None]) -> int:
 
 
 def _work(order: _Order, seed: int, journal: str, start: int, go: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(null, stream)  # the pipes are the interpreter's own: its end must be seen at their other ends
+    os.environ.clear()
+    os.environ.update(order.environment)
+    os.chdir(order.folder)
     # What was written to a file outlives a kill, so that no more than the last word is lost.
     file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     store = cast(Store, pickle.loads(order.store))
@@ -1399,6 +1465,63 @@ def _go_through_forks(store: Store, seed: int, say: Say) -> None:
     assert store["child/29"] == b"29"
 
 
+def _answer(store: Store, seed: int, say: Say) -> None:
+    """Get through as often as the test asks for it, and answer whether that worked."""
+    with open("asked") as asked, open("answers", "w") as answers:
+        for line in asked:
+            answer = ""
+            try:
+                _get_through(store, bytes.fromhex(line))
+            except Exception:  # noqa: BLE001 - the test raises it
+                answer = traceback.format_exc()
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+def _get_through(store: Store, alive: bytes) -> None:
+    """See what another handle acknowledged last, and write: both must work whatever happened to it."""
+    assert store.get("alive") == alive, "what was acknowledged after an interrupt isn't there"
+    etag = store.put("other", alive).etag
+    if Can.SWAP in store.can:
+        store.put("other", alive + b"!", expect=etag)
+    store.delete("other")
+
+
+class _Witness:
+    """Somebody else with a handle of its own on the same blobs, who must get through whenever it is asked to:
+    a process, or a thread where the store lives in this process only."""
+
+    def __init__(self, store: Store, other: Store, folder: Path, persistent: bool) -> None:
+        self._other = other
+        self._pipes: tuple[int, int] | None = None
+        if not persistent:
+            return
+        for name in ("asked", "answers"):
+            os.mkfifo(folder / name)
+        # Opened for both, an end waits for nobody.
+        self._pipes = os.open(folder / "asked", os.O_RDWR), os.open(folder / "answers", os.O_RDWR)
+        _Workers(store, folder).run("answer", [0], wait=False, folder=folder)
+
+    def get_through(self, alive: bytes) -> None:
+        """Fail unless the witness sees what was acknowledged last, and can write."""
+        if self._pipes is None:
+            _within(functools.partial(_get_through, self._other, alive))
+            return
+        asked, answers = self._pipes
+        os.write(asked, alive.hex().encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            assert select.select([answers], [], [], _DEADLINE)[0], "another process can't get through"
+            answer += os.read(answers, 1 << 16)
+        assert not json.loads(answer), f"another process failed:\n{json.loads(answer)}"
+
+    def __enter__(self) -> _Witness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes or ():
+            os.close(pipe)
+
+
 def _use(store: Store, name: str, say: Say) -> None:
     assert store["before"] == b"1"
     for number in range(30):
@@ -1415,7 +1538,115 @@ _ROLES: Mapping[str, Callable[[Store, int, Say], None]] = {
     "pop": _pop_all,
     "look": _look,
     "fork": _go_through_forks,
+    "answer": _answer,
 }
+
+# --- interrupts ---------------------------------------------------------------------------------------
+
+
+class _Enough(Exception):
+    """Raised by `say` to end a writer that would write for ever."""
+
+
+class _Interrupts:
+    """Raises KeyboardInterrupt in this thread, as Ctrl-C does, at moments within the length of some calls."""
+
+    def __init__(self) -> None:
+        self._length = 0.0
+        self._raised = self._ignored = 0
+
+    def __enter__(self) -> _Interrupts:
+        assert threading.current_thread() is threading.main_thread(), (
+            "interrupts come to the main thread only"
+        )
+        self._handler = signal.signal(signal.SIGALRM, self._raise)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore
+        # A file that is opened and interrupted before its `with` begins is dropped unclosed, and says so.
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore", ResourceWarning)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGALRM, self._handler)
+        gc.collect()
+        self._warnings.__exit__(None, None, None)
+        sys.unraisablehook = self._hook
+
+    def _raise(self, *_: object) -> None:
+        self._raised += 1
+        raise KeyboardInterrupt
+
+    def _ignore(self, unraisable: Any) -> None:
+        # In a finalizer Python itself drops every exception; no library can do anything about it. Nor about a
+        # finalizer of the standard library that fails since its constructor was interrupted.
+        module = str(getattr(unraisable.object, "__module__", "")).partition(".")[0]
+        if unraisable.exc_type is KeyboardInterrupt:
+            self._ignored += 1
+        elif module not in sys.stdlib_module_names:
+            self._hook(unraisable)
+
+    def during(self, write: Callable[[Say], None], moment: float) -> list[Any]:
+        """Interrupt a writer; returns what it said until then.
+
+        Args:
+            write: Writes for ever, and says what; as `_write_for_ever`.
+            moment: When, from 0 to 1.
+        """
+        words: list[Any] = []
+        if not self._length:
+            self._length = self._measure(write, words)
+        ended = 0
+
+        def say(word: object) -> None:
+            nonlocal ended
+            words.append(word)
+            if self._raised:
+                # It was raised, and the writer goes on: it may only have been in a finalizer.
+                ended += 1
+                if ended > 4:
+                    assert self._ignored, "a KeyboardInterrupt was swallowed"
+                    raise _Enough
+
+        self._raised = self._ignored = 0
+        with contextlib.suppress(KeyboardInterrupt, _Enough):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, max(1e-5, moment * self._length))
+                write(say)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        return words
+
+    def _measure(self, write: Callable[[Say], None], words: list[Any]) -> float:
+        """The seconds that a few calls take."""
+
+        def say(word: object) -> None:
+            words.append(word)
+            if len(words) > 40:
+                raise _Enough
+
+        start = time.perf_counter()
+        with contextlib.suppress(_Enough):
+            write(say)
+        return (time.perf_counter() - start) / 10
+
+
+def _settle(
+    store: Store, known: dict[str, str | None], pending: dict[str, str | None], late: dict[str, str | None]
+) -> None:
+    """Check the blobs that were under way, and make what happened to them known. `_check_after_kill` looks at
+    all blobs."""
+    for key, digest in pending.items():
+        data = store.get(key)
+        found = data if data is None else _digest(data)
+        assert found in (known.get(key), digest, late.get(key)), (
+            f"{key!r} is neither the old nor the new blob"
+        )
+        late.pop(key, None)
+        known[key] = found
+        if found != digest:
+            late[key] = digest
+
 
 # --- the suite ----------------------------------------------------------------------------------------
 
@@ -1437,6 +1668,17 @@ class StoreSuite:
 
     kills: ClassVar[int] = 200
     """How many writing processes are killed, of a store that is persistent."""
+
+    interrupts: ClassVar[int] = 500
+    """How many times a writer is interrupted, as Ctrl-C does it."""
+
+    laws: ClassVar[int] = 80
+    """How many sequences of steps the store and its model are driven through."""
+
+    reduced: ClassVar[bool] = False
+    """Whether the store keeps nothing of its own, as a layer over stores that have suites of their own: fewer
+    writers are killed then, and fewer sequences of steps are tried, unless the environment variable
+    `HOLDALL_KIT` is `full`. Where it is `quick`, every suite is reduced further, for a first look."""
 
     longest: ClassVar[int] = MAX_KEY_BYTES
     """The longest key in UTF-8 bytes: a layer that makes keys longer below leaves less room."""
@@ -1461,6 +1703,16 @@ class StoreSuite:
         read there, and each call that the store lacks is tested to be refused, with nothing changed.
         """
         return self.make(place)
+
+    def _effort(self, full: int, reduced: int, quick: int) -> int:
+        """How often to try what is a matter of chance."""
+        match os.environ.get("HOLDALL_KIT"):
+            case "full":
+                return full
+            case "quick":
+                return min(full, quick)
+            case _:
+                return min(full, reduced) if self.reduced else full
 
     def _handle(self, place: Path) -> Store:
         return _opened(self.make, self.fill, place, self.same_infos)
@@ -3019,29 +3271,29 @@ class StoreSuite:
 
     def test_other_processes(self, store: Store, other: Store, place: Path) -> None:
         if not self.persistent:
-            with pytest.raises(AssertionError, match="ended with"), _Workers(store, place.parent) as workers:
-                workers.run("look", [0])
+            with pytest.raises(AssertionError, match="ended with"):
+                _Workers(store, place.parent).run("look", [0])
             return
         blobs = {"key": b"1", "a\\b/CON": _noise(100_000), "empty": b""}
         store.put_many(blobs)
-        with _Workers(store, place.parent) as workers:
-            assert workers.run("look", [7]) == [[{key: _digest(data) for key, data in blobs.items()}]]
-            assert other["seen"] == b"7"
-            said = sorted(workers.run("fork", [0])[0])
-            assert said == ["child", "parent"]
-            assert len(list(other.list("child/"))) == len(list(store.list("parent/"))) == 30
-            if Can.SWAP in store.can and Can.CREATE in store.can:
-                workers.run("count", range(4))
-                assert other["count"] == b"60"
-            if Can.SWAP in store.can:
-                store.put_many({f"pop/{number}": b"x" for number in range(15)})
-                popped = workers.run("pop", range(4))
-                assert sorted(chain(*popped)) == list(range(15)), "two processes popped the same blob"
-            if Can.CREATE in store.can:
-                created = workers.run("create", range(4))
-                assert sorted(chain(*created)) == list(range(15)), "two processes created the same blob"
-                for seed, numbers in enumerate(created):
-                    assert all(other[f"create/{number}"] == b"%d" % seed for number in numbers)
+        workers = _Workers(store, place.parent)
+        assert workers.run("look", [7]) == [[{key: _digest(data) for key, data in blobs.items()}]]
+        assert other["seen"] == b"7"
+        said = sorted(workers.run("fork", [0])[0])
+        assert said == ["child", "parent"]
+        assert len(list(other.list("child/"))) == len(list(store.list("parent/"))) == 30
+        if Can.SWAP in store.can and Can.CREATE in store.can:
+            workers.run("count", range(4))
+            assert other["count"] == b"60"
+        if Can.SWAP in store.can:
+            store.put_many({f"pop/{number}": b"x" for number in range(15)})
+            popped = workers.run("pop", range(4))
+            assert sorted(chain(*popped)) == list(range(15)), "two processes popped the same blob"
+        if Can.CREATE in store.can:
+            created = workers.run("create", range(4))
+            assert sorted(chain(*created)) == list(range(15)), "two processes created the same blob"
+            for seed, numbers in enumerate(created):
+                assert all(other[f"create/{number}"] == b"%d" % seed for number in numbers)
 
     def test_killed_writers_lose_nothing_that_was_acknowledged(
         self, store: Store, other: Store, place: Path
@@ -3053,32 +3305,48 @@ class StoreSuite:
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
         acknowledged = interrupted = 0
-        with _Workers(store, place.parent) as workers:
-            workers.warm()
-            for number in range(self.kills):
-                moment = rng.random() * 0.03
-                words = workers.run("write", [number], kill=moment, opened=number % 4 != 0)[0]
-                pending: dict[str, str | None] = {}
-                for word in words:
-                    if word == "done":
-                        known |= pending
-                        late = {key: digest for key, digest in late.items() if key not in pending}
-                        pending = {}
-                        acknowledged += 1
-                    else:
-                        pending = word
-                interrupted += bool(pending)
-                if number % 2:
-                    with self._handle(place) as fresh:
-                        _within(functools.partial(_check_after_kill, fresh, known, pending, late))
-                else:
-                    _within(functools.partial(_check_after_kill, other, known, pending, late))
-                store["alive"] = b"%d" % number
-                known["alive"] = _digest(b"%d" % number)
+        workers = _Workers(store, place.parent)
+        workers.warm()
+        for number in range(self._effort(self.kills, 24, 10)):
+            moment = rng.random() * 0.03
+            words = workers.run("write", [number], kill=moment, opened=number % 4 != 0)[0]
+            pending = _note(words, known, late)
+            acknowledged += words.count("done")
+            interrupted += bool(pending)
+            if number % 2:
+                with self._handle(place) as fresh:
+                    _within(functools.partial(_check_after_kill, fresh, known, pending, late))
+            else:
+                _within(functools.partial(_check_after_kill, other, known, pending, late))
+            store["alive"] = b"%d" % number
+            known["alive"] = _digest(b"%d" % number)
         assert acknowledged > 0
         assert interrupted > 0, "no writer was killed while it wrote"
         store.clear()
         assert not other
+
+    def test_an_interrupt_leaves_nothing_behind(self, store: Store, other: Store, place: Path) -> None:
+        known: dict[str, str | None] = {}
+        late: dict[str, str | None] = {}
+        rounds = self._effort(self.interrupts, self.interrupts, 40)
+        moments = random.Random(type(self).__name__)
+        alive = store["alive"] = b"at first"
+        with _Witness(store, other, place.parent, self.persistent) as witness, _Interrupts() as interrupts:
+            for number in range(rounds):
+                words = interrupts.during(functools.partial(_write_for_ever, store, number), moments.random())
+                pending = _note(words, known, late)
+                # The interrupted handle does nothing more, and must be in nobody's way.
+                witness.get_through(alive)
+                # What it acknowledges from now on must not end with what was interrupted.
+                alive = store["alive"] = b"%d" % number
+                known["alive"] = _digest(alive)
+                witness.get_through(alive)
+                if number % 20:
+                    _settle(other, known, pending, late)
+                else:
+                    _within(functools.partial(_check_after_kill, other, known, pending, late))
+            with self._handle(place) as fresh:
+                _check_after_kill(fresh, known, {}, late)
 
     # --- threads ---
 
@@ -3416,7 +3684,14 @@ class StoreSuite:
             assert {key for key in stored if "-copy" not in key and key.startswith(f"f/{seed}/")} == set(held)
 
     def test_the_laws_hold(self, place: Path) -> None:
-        check_laws(self.make, place, fill=self.fill, same_infos=self.same_infos)
+        check_laws(
+            self.make,
+            place,
+            fill=self.fill,
+            same_infos=self.same_infos,
+            examples=self._effort(self.laws, 30, 10),
+            seed=zlib.crc32(type(self).__name__.encode()),
+        )
 
     # --- in the other colour ---
 
@@ -3582,10 +3857,25 @@ def _persists(store: Store, place: Path) -> bool:
     """Whether another process sees what is put here."""
     store["seen"] = b"here"
     try:
-        with _Workers(store, place.parent) as workers:
-            return bool(workers.run("look", [0])[0])
+        return bool(_Workers(store, place.parent).run("look", [0])[0])
     except AssertionError:
         return False
+
+
+def _note(
+    words: Iterable[Any], known: dict[str, str | None], late: dict[str, str | None]
+) -> dict[str, str | None]:
+    """Note what a writer said that was acknowledged, in `known`; returns what was under way at its end."""
+    pending: dict[str, str | None] = {}
+    for word in words:
+        if word == "done":
+            known |= pending
+            for key in pending:
+                late.pop(key, None)
+            pending = {}
+        else:
+            pending = word
+    return pending
 
 
 def _check_after_kill(
