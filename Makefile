@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torch lint bench clean programs copiers
+.PHONY: help demo test torch lint campaign bench clean programs copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -32,6 +32,9 @@ lint: $(VENV)/.dev ## ruff and pyright --strict.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+campaign: $(VENV)/.dev programs ## Attack every store for half an hour: kills, interrupts, full disks, flipped bits.
+	$(BIN)/python -m campaign
 
 bench: $(VENV)/.bench copiers ## Measure holdall against raw calls and other libraries.
 	$(BIN)/python -m benchmarks
