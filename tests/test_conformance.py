@@ -18,11 +18,6 @@ class TestFilesystemStore(StoreSuite):
         return FilesystemStore(place)
 
 
-class TestDurableFilesystemStore(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return FilesystemStore(place / "made" / "on demand", durable=True)
-
-
 class TestHashdirStore(StoreSuite):
     def make(self, place: Path) -> Store:
         return HashdirStore(place)
@@ -39,6 +34,7 @@ class TestZipStore(StoreSuite):
 
 
 class TestCountingLayer(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -46,6 +42,7 @@ class TestCountingLayer(StoreSuite):
 
 
 class TestTheLeastAStoreCanDo(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:

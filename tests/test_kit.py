@@ -138,6 +138,8 @@ def test_without_pytest_it_names_the_extra():
 class Helped(StoreSuite):
     """Suites whose stores need help to be filled."""
 
+    reduced = True
+
     persistent = False
 
     def fill(self, place: Path) -> Store:

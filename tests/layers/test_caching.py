@@ -50,6 +50,7 @@ FRESH: list[Any] = ["etag", 3600, "immutable"]
 
 
 class TestThroughOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -60,33 +61,25 @@ class TestThroughOverMemory(StoreSuite):
 class TestThroughASharedCache(StoreSuite):
     """Two handles share the cache, and are never asked to revalidate it: own writes are read back."""
 
+    reduced = True
+
     def make(self, place: Path) -> Store:
         source, cache = SqliteStore(place / "blobs.sqlite"), FilesystemStore(place / "cache")
         return CachingStore(source, cache, fresh="immutable")
 
 
-class TestThroughCachesOfTheirOwn(StoreSuite):
-    def make(self, place: Path) -> Store:
-        own = place / f"cache-{os.urandom(4).hex()}"
-        return CachingStore(SqliteStore(place / "blobs.sqlite"), FilesystemStore(own))
-
-
 class TestThroughASmallCache(StoreSuite):
     """It evicts all the time."""
+
+    reduced = True
 
     def make(self, place: Path) -> Store:
         source, cache = SqliteStore(place / "blobs.sqlite"), SqliteStore(place / "cache.sqlite")
         return CachingStore(source, cache, fresh=3600, max_bytes=3000)
 
 
-class TestNoCache(StoreSuite):
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return CachingStore(MemoryStore(name=str(place)), MemoryStore(), "none")
-
-
 class TestBackOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:

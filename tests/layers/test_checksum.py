@@ -24,15 +24,11 @@ from holdall.testing import Counting, Limited, StoreSuite
 
 
 class TestChecksumOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
         return ChecksumStore(MemoryStore(name=str(place)))
-
-
-class TestChecksumOverSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return ChecksumStore(SqliteStore(place / "blobs.sqlite"), "blake3")
 
 
 NOISE = random.Random(1).randbytes(5_000_000)

@@ -28,7 +28,6 @@ from holdall import (
     InvalidArgumentError,
     MemoryStore,
     MissingDependencyError,
-    SqliteStore,
     Store,
     StoreUnavailableError,
 )
@@ -41,6 +40,7 @@ from holdall.testing import Counting, Flaky, Limited, StoreSuite, race
 
 
 class TestZstdOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -48,6 +48,7 @@ class TestZstdOverMemory(StoreSuite):
 
 
 class TestLz4OverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -55,15 +56,11 @@ class TestLz4OverMemory(StoreSuite):
 
 
 class TestGzipOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
         return CompressedStore(MemoryStore(name=str(place)), "gzip", level=1)
-
-
-class TestZstdOverSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return CompressedStore(SqliteStore(place / "blobs.sqlite"))
 
 
 CODECS = ("zstd", "lz4", "gzip")

@@ -54,6 +54,7 @@ os.environ["HOLDALL_TEST_NAMES"] = b64encode(NAMES).decode()
 
 
 class TestEncryptedOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -61,6 +62,7 @@ class TestEncryptedOverMemory(StoreSuite):
 
 
 class TestEncryptedOverSqlite(StoreSuite):
+    reduced = True
     longest = 752
 
     def make(self, place: Path) -> Store:

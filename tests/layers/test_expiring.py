@@ -36,6 +36,7 @@ DAY = 86_400
 
 
 class TestExpiringOverMemory(StoreSuite):
+    reduced = True
     persistent = False
     expires = True
 
@@ -44,6 +45,7 @@ class TestExpiringOverMemory(StoreSuite):
 
 
 class TestExpiringOverSqlite(StoreSuite):
+    reduced = True
     expires = True
 
     def make(self, place: Path) -> Store:
@@ -54,6 +56,7 @@ class TestExpiringOverSqlite(StoreSuite):
 
 
 class TestExpiringByAge(StoreSuite):
+    reduced = True
     expires = True
 
     def make(self, place: Path) -> Store:

@@ -50,6 +50,7 @@ MIB = 1 << 20
 
 
 class TestFanoutOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -57,15 +58,11 @@ class TestFanoutOverMemory(StoreSuite):
 
 
 class TestFanoutOverThreeWithAQuorum(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
         return FanoutStore([MemoryStore(name=f"{place}/{number}") for number in range(3)], write=2)
-
-
-class TestFanoutOverSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return FanoutStore({name: SqliteStore(place / f"{name}.sqlite") for name in ("near", "far")})
 
 
 class TestFanoutOverFilesAndSqlite(StoreSuite):

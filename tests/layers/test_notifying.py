@@ -28,18 +28,11 @@ from holdall.testing import Flaky, Limited, StoreSuite, race
 
 
 class TestNotifyingOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
         return NotifyingStore(MemoryStore(name=str(place)), operator.attrgetter("info.size", "key"))
-
-
-class TestNotifyingOverSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        below = SqliteStore(place / "blobs.sqlite")
-        store = NotifyingStore(below, operator.attrgetter("key"), operator.itemgetter(2))
-        store._own(below)
-        return store
 
 
 @pytest.fixture(autouse=True)

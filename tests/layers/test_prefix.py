@@ -15,6 +15,7 @@ from holdall.testing import Counting, Limited, StoreSuite
 
 
 class TestPrefixOverMemory(StoreSuite):
+    reduced = True
     persistent = False
     longest = 1024 - len("folder/in/")
 
@@ -24,14 +25,8 @@ class TestPrefixOverMemory(StoreSuite):
         return PrefixStore(below, "folder/in")
 
 
-class TestPrefixOverSqlite(StoreSuite):
-    longest = 1024 - len("ünder/")
-
-    def make(self, place: Path) -> Store:
-        return SqliteStore(place / "blobs.sqlite") / "ünder"
-
-
 class TestPrefixOverFiles(StoreSuite):
+    reduced = True
     longest = 1024 - len("sub/")
 
     def make(self, place: Path) -> Store:

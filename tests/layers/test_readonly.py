@@ -17,6 +17,7 @@ from holdall.testing import Counting, Limited, StoreSuite
 
 
 class TestReadOnlyOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -24,38 +25,6 @@ class TestReadOnlyOverMemory(StoreSuite):
 
     def fill(self, place: Path) -> Store:
         return MemoryStore(name=str(place))
-
-
-class TestReadOnlyOverSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return ReadOnlyStore(SqliteStore(place / "blobs.sqlite"))
-
-    def fill(self, place: Path) -> Store:
-        return SqliteStore(place / "blobs.sqlite")
-
-
-class TestReadOnlyOverAPrefix(StoreSuite):
-    persistent = False
-    longest = 1024 - len("in/")
-
-    def make(self, place: Path) -> Store:
-        return ReadOnlyStore(self.fill(place))
-
-    def fill(self, place: Path) -> Store:
-        below = MemoryStore(name=str(place))
-        below["in.x"] = below["in"] = below["inner/x"] = b"not ours"
-        return below / "in"
-
-
-class TestAPrefixOfWhatIsReadOnly(StoreSuite):
-    persistent = False
-    longest = 1024 - len("in/")
-
-    def make(self, place: Path) -> Store:
-        return ReadOnlyStore(MemoryStore(name=str(place))) / "in"
-
-    def fill(self, place: Path) -> Store:
-        return MemoryStore(name=str(place)) / "in"
 
 
 def test_what_changes_it_is_refused_and_says_that_it_is_read_only() -> None:

@@ -35,6 +35,7 @@ from holdall.testing import Counting, Flaky, Limited, StoreSuite
 
 
 class TestRoutedOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -45,18 +46,14 @@ class TestRoutedOverMemory(StoreSuite):
 
 
 class TestRoutedOverSqlite(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         names = ("first", "second", "rest")
         first, second, rest = [SqliteStore(place / f"{name}.sqlite") for name in names]
         store = RoutedStore({"small/": first, "m": second, "[a-c]": second, "k": first, "": rest})
         store._own(first, second, rest)
         return store
-
-
-class TestRoutedToOneStore(StoreSuite):
-    def make(self, place: Path) -> Store:
-        files = FilesystemStore(place)
-        return RoutedStore({"a": files, "*.txt": files, "": files})
 
 
 def test_the_first_route_counts() -> None:

@@ -27,14 +27,10 @@ def a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDALL_TEST_STACK_KEY", bytes(range(32)).hex())
 
 
-class TestEncryptOverCompressOverACache(StoreSuite):
-    def make(self, place: Path) -> Store:
-        cached = CachingStore(SqliteStore(place / "blobs.sqlite"), FilesystemStore(place / "cache"))
-        return EncryptedStore(CompressedStore(cached), KEY)
-
-
 class TestCompressOverEncryptOverACache(StoreSuite):
     """The order that saves space: what is encrypted can't be compressed."""
+
+    reduced = True
 
     persistent = False
 
@@ -46,6 +42,7 @@ class TestCompressOverEncryptOverACache(StoreSuite):
 
 
 class TestReplicasOfPrefixes(StoreSuite):
+    reduced = True
     longest = 1024 - len("copies/second/")
 
     def make(self, place: Path) -> Store:
@@ -58,6 +55,8 @@ class TestReplicasOfPrefixes(StoreSuite):
 
 
 class TestAChecksumUnderACache(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         checked = ChecksumStore(FilesystemStore(place / "blobs"))
         # Each handle has a cache of its own, as two machines have.

@@ -82,28 +82,11 @@ def spans() -> Iterator[list[ReadableSpan]]:
 
 
 class TestTracedOverMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
         return TracedStore(MemoryStore(name=str(place)))
-
-
-class TestTracedOverSqlite(StoreSuite):
-    def make(self, place: Path) -> Store:
-        below = SqliteStore(place / "blobs.sqlite")
-        store = TracedStore(below, name="uploads", keys=False)
-        store._own(below)
-        return store
-
-
-class TestTracedByLogging(StoreSuite):
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        logging.getLogger("holdall.trace").setLevel(logging.DEBUG)
-        store = TracedStore(MemoryStore(name=str(place)))
-        store._begin = traced._begin_logged
-        return store
 
 
 def told(span: ReadableSpan) -> dict[str, Any]:

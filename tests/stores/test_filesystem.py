@@ -44,6 +44,8 @@ class _Folded(FilesystemStore):
 
 
 class TestFoldedFilesystem(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         return _Folded(place / "store")
 

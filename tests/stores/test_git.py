@@ -137,6 +137,7 @@ class Newest(Store):
 
 
 class TestGitRevision(StoreSuite):
+    reduced = True
     same_infos = False
 
     def make(self, place: Path) -> Store:

@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from holdall import FilesystemStore, HashdirStore, InvalidArgumentError, Store
-from holdall.testing import StoreSuite
-
-
-class TestWideHashdir(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return HashdirStore(place / "store", width=1, depth=1, durable=True)
+from holdall import FilesystemStore, HashdirStore, InvalidArgumentError
 
 
 def test_files_lie_in_hashed_folders_by_their_names(tmp_path: Path) -> None:

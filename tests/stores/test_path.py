@@ -93,6 +93,7 @@ def bucket(place: Path) -> str:
 
 
 class TestMemory(StoreSuite):
+    reduced = True
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -100,6 +101,8 @@ class TestMemory(StoreSuite):
 
 
 class TestS3(StoreSuite):
+    reduced = True
+
     @pytest.fixture(autouse=True)
     def _server(self, s3: object) -> None:
         """There is one."""
@@ -109,6 +112,8 @@ class TestS3(StoreSuite):
 
 
 class TestAzure(StoreSuite):
+    reduced = True
+
     @pytest.fixture(autouse=True)
     def _server(self, azure: object) -> None:
         """There is one."""

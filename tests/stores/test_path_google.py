@@ -54,6 +54,8 @@ def bucket(place: Path) -> str:
 
 
 class TestGoogle(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         return PathStore(GSPath(f"gs://{bucket(place)}"))
 

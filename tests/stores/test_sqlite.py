@@ -32,14 +32,8 @@ from holdall.store import ABSENT, Info, Store
 from holdall.stores import sqlite_connection
 from holdall.stores.sqlite import SqliteStore
 from holdall.stores.sqlite_file import file_system
-from holdall.testing import StoreSuite
 
 MIB = 1 << 20
-
-
-class TestSqliteDurable(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return SqliteStore(place / "blobs.db", durable=True)
 
 
 @pytest.fixture

@@ -68,6 +68,7 @@ class TestValkey(StoreSuite):
 
 
 class TestValkeyCluster(StoreSuite):
+    reduced = True
     url: str
 
     @pytest.fixture(autouse=True)

@@ -37,18 +37,17 @@ class _OftenFolded(ZipStore):
 
 
 class TestZipFoldedOften(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         return _OftenFolded(place / "box.zip")
 
 
 class TestZipDeflated(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         return ZipStore(place / "box.zip", compression="deflated")
-
-
-class TestZipDurable(StoreSuite):
-    def make(self, place: Path) -> Store:
-        return ZipStore(place / "box.zip", durable=True)
 
 
 @pytest.fixture
