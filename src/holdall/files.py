@@ -108,10 +108,11 @@ class BlobWriter(io.RawIOBase):
     """The base of files that are written: published by `close`, dropped by `discard`.
 
     A subclass implements `write`, `_publish` and `_drop`, which may be called twice, and sets `_broken` when
-    a write fails.
+    a write fails. Its constructor ends with `self._done = False`.
     """
 
-    _done = False
+    _done = True
+    """Whether there is nothing to publish or discard: an interrupt may end a constructor at any point."""
     _broken = False
     """Whether a write failed, so that a part is missing."""
 
@@ -171,8 +172,6 @@ class BlobWriter(io.RawIOBase):
 
 class SpooledWriter(BlobWriter):
     """A file kept in memory, past 4 MiB in a temporary file, and handed over in pieces at its close."""
-
-    _done = True  # until there is something to discard: an interrupt may end the constructor at any point
 
     def __init__(self, publish: Callable[[Iterable[Piece]], object]) -> None:
         import tempfile

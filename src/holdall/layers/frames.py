@@ -124,7 +124,7 @@ class EncodingWriter(BlobWriter):
     def __init__(self, file: BinaryIO, encoder: Encoder) -> None:
         self._file = file
         self._encoder = encoder
-        self._failed = False
+        self._failed = self._done = False
 
     def write(self, buffer: Any, /) -> int:
         if self.closed:

@@ -347,6 +347,7 @@ class _Writer(BlobWriter):
 
     def __init__(self, call: _Reported, file: BlobWriter) -> None:
         self._call, self._file = call, file
+        self._done = False
 
     def write(self, buffer: Any, /) -> int:
         with self._call as call:

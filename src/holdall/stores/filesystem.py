@@ -639,8 +639,6 @@ class FilesystemStore(Store):
 class _Writer(BlobWriter):
     """A file whose bytes go to a draft."""
 
-    _done = True  # until the draft is there
-
     def __init__(self, root: Root, path: str, key: str, expect: Expect) -> None:
         self._held: list[Piece] = []
         self._length = 0
