@@ -94,6 +94,7 @@ def bucket(place: Path) -> str:
 
 class TestMemory(StoreSuite):
     reduced = True
+    interruptible = False  # the clouds' libraries swallow interrupts
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -102,6 +103,7 @@ class TestMemory(StoreSuite):
 
 class TestS3(StoreSuite):
     reduced = True
+    interruptible = False  # the clouds' libraries swallow interrupts
 
     @pytest.fixture(autouse=True)
     def _server(self, s3: object) -> None:
@@ -113,6 +115,7 @@ class TestS3(StoreSuite):
 
 class TestAzure(StoreSuite):
     reduced = True
+    interruptible = False  # the clouds' libraries swallow interrupts
 
     @pytest.fixture(autouse=True)
     def _server(self, azure: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path, PurePath
@@ -86,5 +87,7 @@ def save(path: Any, data: bytes) -> None:
             file.write(data)
         os.replace(draft, target)
     except BaseException:
-        os.unlink(draft)
+        # It is gone where an interrupt came just after it took its place.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import fcntl
 import os
@@ -866,7 +867,9 @@ class ZipStore(Store):
                 _liken(fd, view.archive)
                 os.replace(self._temporary, self._path)
             except BaseException:
-                os.unlink(self._temporary)
+                # It is gone where an interrupt came just after it took the place of the archive.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary)
                 raise
             finally:
                 os.close(fd)
