@@ -74,6 +74,10 @@ def test_swapped_arguments_are_reported() -> None:
     assert store["a"] == b"1"
     with pytest.raises(InvalidArgumentError, match="swapped"):
         CachingStore(near, photos)
+    records = MemoryStore()
+    CachingStore(photos, records, "write-back")["c"] = b"3"
+    with pytest.raises(InvalidArgumentError, match="swapped"):
+        CachingStore(records, photos)
     # A cache that holds what others put there is fine.
     near["mine"] = b""
     assert CachingStore(photos, near)["b"] == b"2"

@@ -86,11 +86,12 @@ def refuse_swapped(source: Store, cache: Store) -> None:
         if any(map(_is_ours, islice(cache._keys("", ""), _LOOKED_AT))):
             return
         first = next(source._keys("", ""), None)
-        entry = next(source._keys(CLEAN, ""), "")
+        # A write-back cache may hold records only.
+        written = any(_is_ours(next(source._keys(kind, ""), "")) for kind in (CLEAN, DIRTY, SENT))
     except StoreError:
         # It is asked again, and raises, when it is needed.
         return
-    if first is None or _is_ours(entry):
+    if first is None or written:
         raise InvalidArgumentError(
             f"the second store is the cache, and holds blobs that no cache wrote, such as {keys[0]!r}; the "
             f"first one is the source, and {'is empty' if first is None else 'holds entries of a cache'}. If "

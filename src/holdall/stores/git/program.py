@@ -106,11 +106,12 @@ class Git:
         source = subprocess.DEVNULL if data is None else subprocess.PIPE if isinstance(data, bytes) else data
         variables = {**self._variables, **more}
         process = _start(self.folder, (*self._options, *arguments), source, subprocess.PIPE, **variables)
+        limit = self.timeout if network else 300.0
         try:
-            printed, said = process.communicate(given, self.timeout if network else 300.0)
+            printed, said = process.communicate(given, limit)
         except subprocess.TimeoutExpired:
             raise StoreUnavailableError(
-                f"git {arguments[0]} took longer than {self.timeout:g} seconds and was ended"
+                f"git {arguments[0]} took longer than {limit:g} seconds and was ended"
             ) from None
         except OSError as error:
             raise failed(error, f"run git {arguments[0]}") from error
