@@ -1,4 +1,4 @@
-"""Stores by name: `holdall.toml`, the file in which whole stacks of layers are written down.
+"""Stores by name: `holdall.toml`, a file that describes whole stacks of layers.
 
 ```toml
 [stores.models]
@@ -22,11 +22,11 @@ routes = { "logs/" = "safe:logs", "" = "./site" }
 
 `Store.from_uri("models:")` opens a stack, `"models:a/folder"` a folder of it, `"models:?readonly=1"` the
 stack read-only; in the file a name stands wherever a URI may. Paths in it are relative to it. The file is
-the one that `HOLDALL_CONFIG` names, else `holdall.toml` in the working directory or the nearest folder
-above it, else `holdall/holdall.toml` in `$XDG_CONFIG_HOME` (`~/.config`).
+the one that `HOLDALL_CONFIG` names; or `holdall.toml` in the working directory or the nearest folder
+above it; or `holdall/holdall.toml` in `$XDG_CONFIG_HOME` (`~/.config`).
 
 A stack begins with `uri`, `replicas` (a `FanoutStore`) or `routes` (a `RoutedStore`), whose opener is given
-`options`. The layers lie over it in this order, however they are written down:
+`options`. The layers lie over it in this order, whatever their order in the file:
 
 1. `prefix`: only this folder of it.
 2. `checksum`: over what the medium holds, so that every read from it is verified.
@@ -37,11 +37,12 @@ A stack begins with `uri`, `replicas` (a `FanoutStore`) or `routes` (a `RoutedSt
 7. `readonly`: nothing below is changed through it; the cache still fills.
 8. `trace`: the calls as they are made.
 
-For another order, build one named store upon another: a cache of plain bytes is `cache` over
+For another order, build one named store over another: a cache of plain bytes is `cache` over
 `uri = "secret:"`.
 
 `${NAME}` in any string is an environment variable, `${NAME:-text}` has a default, `$$` is a dollar. A string
-made of variables may stand where a number or a boolean does. What came from a variable is in no error.
+made of variables may stand where a number or a boolean does. Errors never show the values of
+variables.
 """
 
 from __future__ import annotations
@@ -96,12 +97,12 @@ _LAYERS: Mapping[str, tuple[str, str, str | None]] = {
     "ttl": ("expiring", "ExpiringStore", "ttl"),
     "readonly": ("readonly", "ReadOnlyStore", None),
     "trace": ("traced", "TracedStore", None),
-    # What lies at the bottom.
+    # The bottom of a stack.
     "replicas": ("fanout", "FanoutStore", None),
     "routes": ("routed", "RoutedStore", None),
 }
 _SWITCHES = ("checksum", "compress", "readonly", "trace")
-"""The layers that need be told nothing, so that `true` is enough."""
+"""The layers that don't need options, so that `true` is enough."""
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Config:
@@ -111,9 +112,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
         path: The file; by default the one of this environment and working directory.
 
     Raises:
-        InvalidArgumentError: There is none, or it isn't TOML of stores; the message names file and key. Or
-            others could have written it: only a file of this user or root is used, which others can't write;
-            one of another user only if `HOLDALL_CONFIG` names it.
+        InvalidArgumentError: The file doesn't exist, or isn't valid; the message names the file and the key.
+            Or others could have written it: a file must belong to this user or root, and be writable by
+            no other user; a file of another user is used only if `HOLDALL_CONFIG` names it.
         StoreUnavailableError: The file can't be read.
 
     >>> from pathlib import Path
@@ -146,9 +147,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
 
 
 def _check_owner(path: str, found: os.stat_result, named: bool) -> None:
-    """Refuse a file that somebody else could have written, who would choose where this user's blobs and the
+    """Refuse a file that another user could have written, who would choose where this user's blobs and the
     variables of this user's environment go."""
-    # A group that has the number of its only member lets nobody else in.
+    # A group with the number of its only member lets in no other user.
     others = stat.S_IWOTH if found.st_gid == found.st_uid else stat.S_IWOTH | stat.S_IWGRP
     if found.st_mode & others:
         raise InvalidArgumentError(
@@ -162,7 +163,7 @@ def _check_owner(path: str, found: os.stat_result, named: bool) -> None:
 
 
 def find() -> str | None:
-    """The path of the configuration in use, or None."""
+    """Return the path of the configuration in use, or None."""
     given = os.environ.get(_VARIABLE)
     if given:
         return os.path.abspath(os.path.expanduser(given))
@@ -173,7 +174,7 @@ def find() -> str | None:
 
 
 def nowhere() -> str:
-    """That there is no configuration, and where it was looked for."""
+    """Return a message: that there is no configuration, and where it was looked for."""
     return (
         f"there is no {_NAME} in the working directory or above it, no {_of_the_user()}, "
         f"and {_VARIABLE} isn't set"
@@ -203,11 +204,11 @@ class Config:
     """The stores that a file names; `load` reads one.
 
     Args:
-        path: Where it was read: what paths in it are relative to, and what errors name.
-        tables: What it holds.
+        path: The file: paths in it are relative to its folder, and errors name it.
+        tables: Its contents.
 
     Raises:
-        InvalidArgumentError: It holds something else than stores.
+        InvalidArgumentError: It holds other tables than `stores`.
     """
 
     def __init__(self, path: str, tables: Mapping[str, object]) -> None:
@@ -227,15 +228,15 @@ class Config:
         return f"Config({self.path!r}, stores={self.names()})"
 
     def names(self) -> list[str]:
-        """The stores that can be opened, sorted."""
+        """Return the names of the stores that can be opened, sorted."""
         return sorted(self._stores)
 
     def open(self, name: str) -> Store:
         """Open a store with all its layers; closing it closes everything that was opened for it.
 
         Raises:
-            InvalidArgumentError: There is no such store, or what the file says of it, or of one that it
-                is made of, can't be; the message names file and key.
+            InvalidArgumentError: The file lacks the store, or its table, or that of a store below it, isn't
+                valid; the message names the file and the key.
         """
         return _Building(self).stack(name)
 
@@ -243,24 +244,24 @@ class Config:
         return name in self._stores
 
     def offer(self, name: str) -> str:
-        """Which stores there are instead of one that isn't there."""
+        """Return a hint at the stores that the file names instead of an unknown one."""
         if not self._stores:
             return f"{self.path} names no store"
         return f"{self.path} names {', '.join(self.names())}{_meant(name, self._stores)}"
 
     def section(self, name: str, filled: list[str]) -> _Section:
-        """What the file says of one store."""
+        """Return the table of one store."""
         top = _Section(self, (), {"stores": self._stores}, filled)
         return top.section("stores").section(name)
 
 
 class _Section:
-    """A table of the file. What is wrong with it is told with file and key.
+    """A table of the file. Its errors name the file and the key.
 
     Args:
         config: The file.
         path: The keys that lead to the table.
-        table: What it holds.
+        table: Its contents.
         filled: Gathers what came from variables, so that errors can leave it out.
     """
 
@@ -284,7 +285,7 @@ class _Section:
         return self._path[-1]
 
     def where(self, *keys: str) -> str:
-        """The file and the key, as errors give them."""
+        """Return the file and the key, as error messages name them."""
         dotted = ".".join(_spelled(key) for key in (*self._path, *keys))
         return f"{self._config.path}: {dotted}" if dotted else self._config.path
 
@@ -293,7 +294,7 @@ class _Section:
         return InvalidArgumentError(f"{self.where(*keys)}: {self._redacted(message)}")
 
     def check_names(self, known: Collection[str]) -> None:
-        """Refuse what nobody knows."""
+        """Refuse unknown names."""
         for key in self._table:
             if key not in known:
                 listed = f"known are {', '.join(known)}" if known else "there are no options"
@@ -313,7 +314,7 @@ class _Section:
         return _is_table(self._table[key])
 
     def is_flag(self, key: str) -> bool:
-        """Whether it is a boolean, or made of variables and thus perhaps one."""
+        """Return whether the value is a boolean, or a string of variables, which may become one."""
         value = self._table[key]
         if isinstance(value, str) and "$" in value:
             return self.value(key, bool) is not self.value(key)
@@ -433,7 +434,7 @@ class _Section:
 
 
 def _secrets(filled: Collection[str]) -> set[str]:
-    """What came from variables, in every form in which a message may show it."""
+    """Return the values of variables, in every form in which a message may show them."""
     shown = {"true", "false", *schemes()}
     secrets: set[str] = set()
     for value in filled:
@@ -538,7 +539,7 @@ class _Building:
         if key == "encrypt":
             options |= {name: self._located(options[name]) for name in ("key", "names") if name in options}
         if key == "trace":
-            # As the file calls it, so that spans of two stacks can be told apart.
+            # Named as in the file, so that the spans of two stacks can be distinguished.
             options.setdefault("name", section.name)
         kind = _imported(section, key)
         return lambda store: self._over(section, key, options, kind, store)
@@ -648,7 +649,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 
 
 _SIMPLE = {bool, int, float, str, NoneType, timedelta}
-"""The types by which a value can be checked here; others the layer itself checks."""
+"""The types of options that are checked here; the layer checks the others."""
 
 
 def _fits(value: object, kind: object) -> bool:

@@ -1,4 +1,4 @@
-"""The digest of a blob, with what it is the digest of."""
+"""The digests of blobs."""
 
 # A helper of layers and of `holdall.transfer`, which call primitives.
 # pyright: reportPrivateUsage=false
@@ -15,20 +15,20 @@ __all__ = ["Hash", "digest", "hasher", "read_digest"]
 
 
 class Hash(Protocol):
-    """What `hashlib` and `blake3` give."""
+    """A hash object of `hashlib` or `blake3`."""
 
     def update(self, data: Any, /) -> object: ...
     def hexdigest(self) -> str: ...
 
 
 def hasher(algorithm: str = "sha256") -> Hash:
-    """A new hash.
+    """Return a new hash object.
 
     Args:
-        algorithm: A name that `hashlib` knows and whose digest has one length, or `blake3`.
+        algorithm: A name that `hashlib` knows and whose digest has a fixed length, or `blake3`.
 
     Raises:
-        InvalidArgumentError: Nobody knows the name.
+        InvalidArgumentError: The name is unknown, or its digest lacks a fixed length.
         MissingDependencyError: It is `blake3`, which isn't installed.
 
     >>> hash = hasher()
@@ -54,9 +54,9 @@ def hasher(algorithm: str = "sha256") -> Hash:
 
 
 def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str]:
-    """What a blob is, and the digest of its bytes in hexadecimal: both of one version of it.
+    """Return the `Info` of a blob and the digest of its bytes in hexadecimal, both of the same version.
 
-    A store that knows the digest is asked for it; else the blob is read once, in pieces.
+    A store that knows the digest is asked for it; otherwise the blob is read once, in pieces.
 
     Args:
         store: Where.
@@ -65,14 +65,14 @@ def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str
 
     Raises:
         BlobNotFoundError: No blob has this key.
-        IntegrityError: The store gave fewer or more bytes than it said there are.
+        IntegrityError: The store returned fewer or more bytes than the size that it reported.
 
     >>> from holdall import MemoryStore
     >>> info, sha256 = digest(MemoryStore({"a": b"abc"}), "a")
     >>> info.size, sha256[:8]
     (3, 'ba7816bf')
     """
-    hasher(algorithm)  # a name that nobody knows is refused before the store is asked
+    hasher(algorithm)  # an unknown name is refused before the store is asked
     try:
         known = store._digest(key, algorithm)
         if known is not None:
@@ -87,7 +87,7 @@ def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str
 
 
 def read_digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str]:
-    """As `digest`, of what the store gives, whatever it has recorded: that stays when the bytes rot.
+    """As `digest`, but always computed from the bytes: a recorded digest doesn't change when the bytes rot.
 
     >>> from holdall import MemoryStore
     >>> read_digest(MemoryStore({"a": b"abc"}), "a")[1][:8]

@@ -95,7 +95,7 @@ class BlobNotFoundError(StoreError, KeyError, FileNotFoundError):
 
 
 class ConcurrencyError(StoreError):
-    """What is there now isn't what `expect` said: read it again, then decide.
+    """The blob isn't in the state that `expect` named: read it again, then decide.
 
     Args:
         message: What went wrong. Without it, the message says what is there now.
@@ -226,7 +226,7 @@ class SyncConflictError(ConcurrencyError):
 
     Attributes:
         conflicts: Their keys.
-        report: What the sync did beside that: a `SyncReport`.
+        report: What else the sync did: a `SyncReport`.
     """
 
     conflicts: tuple[str, ...] = ()
@@ -251,8 +251,8 @@ class DeleteRefusedError(StoreError):
     """A sync would delete more of the target than it may; nothing was touched.
 
     Attributes:
-        deletes: How many blobs it would delete.
-        selected: Of how many blobs of the target.
+        deletes: The number of blobs that it would delete.
+        selected: The number of blobs of the target that the sync selected.
     """
 
     def __init__(

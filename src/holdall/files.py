@@ -22,8 +22,8 @@ _SPOOL = 4 * CHUNK
 class BlobReader(io.RawIOBase):
     """A raw, seekable file over a store's ranges.
 
-    Reading on from where the last read ended goes on with the same stream; a seek begins another. The blob
-    is the one that was opened: if it is replaced meanwhile, a read that would mix the two raises
+    A read at the position where the last one ended continues the same stream; a seek begins another. The blob
+    is the one that was opened: if it was replaced since, a read that would mix the two raises
     `ConcurrencyError`.
     """
 
@@ -37,7 +37,7 @@ class BlobReader(io.RawIOBase):
 
     @property
     def info(self) -> Info:
-        """What was opened."""
+        """The properties of the blob that was opened."""
         return self._info
 
     def readable(self) -> bool:
@@ -160,7 +160,7 @@ class BlobWriter(io.RawIOBase):
             self.discard()
 
     def __del__(self) -> None:
-        # What nobody closed was not finished, so that closing it here would publish half a blob.
+        # A file that wasn't closed wasn't finished: closing it here would publish half a blob.
         if not self._done:
             warnings.warn(
                 f"{self!r} was dropped without being closed, so it wasn't stored; use `with`",
@@ -171,7 +171,7 @@ class BlobWriter(io.RawIOBase):
 
 
 class SpooledWriter(BlobWriter):
-    """A file kept in memory, past 4 MiB in a temporary file, and handed over in pieces at its close."""
+    """A file kept in memory, past 4 MiB in a temporary file, and written to the store when it is closed."""
 
     def __init__(self, publish: Callable[[Iterable[Piece]], object]) -> None:
         import tempfile
@@ -208,7 +208,7 @@ class SpooledWriter(BlobWriter):
 
 
 class TextFile(io.TextIOWrapper):
-    """A text file over a blob, that discards what it wrote when its `with` or a write raises."""
+    """A text file over a blob. It discards what it wrote when its `with` block or a write raises."""
 
     def close(self) -> None:
         # The base would publish what it could write, though the rest can't be written.
@@ -230,7 +230,7 @@ class TextFile(io.TextIOWrapper):
             self.close()
 
     def __del__(self) -> None:
-        # What was never made has no buffer, and what was taken apart neither.
+        # A file that was never made, or was detached, has no buffer.
         try:
             discard = None if self.closed else getattr(self.buffer, "discard", None)
         except ValueError:

@@ -1,4 +1,4 @@
-"""What a key is, and how prefixes and globs pick keys."""
+"""The rules for keys, and how prefixes and globs select keys."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _is_key = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
 
 
 def check_key(key: object) -> str:
-    """The key itself, if it is one.
+    """Return the key itself if it is valid.
 
     A key is a non-empty str of at most 1,024 UTF-8 bytes, whose segments between slashes are neither empty
     nor `.` or `..`, without control characters (Unicode's category Cc, NUL among them) or lone surrogates.
 
     Raises:
-        InvalidKeyError: It isn't; the message says why. For what isn't a str it is a `TypeError` too.
+        InvalidKeyError: It isn't valid; the message says why. For an object that isn't a str, it is a `TypeError` too.
 
     >>> check_key("run-7/weights")
     'run-7/weights'
@@ -83,7 +83,7 @@ def _fault(key: str) -> str:
 
 
 def check_prefix(prefix: object) -> str:
-    """The prefix as a str; `None` is the empty one. Any str will do: what can't begin a key matches none."""
+    """Return the prefix as a str; `None` is the empty one. Any str is a prefix, if only of no key."""
     if prefix is None:
         return ""
     if isinstance(prefix, str):
@@ -92,7 +92,7 @@ def check_prefix(prefix: object) -> str:
 
 
 def past(prefix: str) -> str:
-    """A string that no key starting with `prefix` sorts after, and every later key does.
+    """Return the end of a prefix: all keys with this prefix sort before it, and every later key after it.
 
     >>> "a/zzz" < past("a/") < "a0"
     True
@@ -101,7 +101,7 @@ def past(prefix: str) -> str:
 
 
 def glob_prefix(glob: str) -> str:
-    """The literal text that every match of the glob starts with.
+    """Return the literal text that every match of the glob starts with.
 
     >>> glob_prefix("logs/2026-*/x")
     'logs/2026-'
@@ -110,7 +110,7 @@ def glob_prefix(glob: str) -> str:
 
 
 def matcher(glob: str) -> Callable[[str], object]:
-    """A predicate that says whether a whole key matches the glob.
+    """Return a predicate that reports whether a whole key matches the glob.
 
     As in `pathlib` and fsspec: `*` and `?` stay inside a segment, `**` as a whole segment crosses any number
     of them, none included, `[abc]` and `[!abc]` are sets.
@@ -121,7 +121,7 @@ def matcher(glob: str) -> Callable[[str], object]:
     if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidTypeError(f"a glob is a str, not {type(glob).__name__}")
     *above, last = _groups(glob)
-    # What stands between two `**` is matched where it comes first, once and for all: as good as any other
+    # The text between two `**` is matched where it first occurs, without going back: as good as any other
     # place, and what keeps the time linear.
     pattern = "".join([*above[:1], *(f"(?>{_FOLDERS}?{group})" for group in above[1:] if group)])
     if above:
@@ -133,7 +133,7 @@ _FOLDERS = "(?:[^/]+/)*"
 
 
 def _groups(glob: str) -> list[str]:
-    """Patterns of what stands between the `**` of a glob; all but the last end in `/`, unless empty."""
+    """Return the patterns between the `**` of a glob; all but the last end in `/`, unless empty."""
     groups = [""]
     *folders, name = glob.split("/")
     for folder in folders:
@@ -149,7 +149,7 @@ def _groups(glob: str) -> list[str]:
 
 
 def _segment_pattern(segment: str) -> str:
-    """The pattern of a segment; as above, what follows a `*` is matched where it comes first."""
+    """Return the pattern of a segment; as above, the text after a `*` is matched where it first occurs."""
     pieces, index = [""], 0
     while index < len(segment):
         char = segment[index]
@@ -177,7 +177,7 @@ def _segment_pattern(segment: str) -> str:
 
 
 def _set(body: str) -> str:
-    """What stands between the brackets of a set, for `re`."""
+    """Return the text between the brackets of a set, for `re`."""
     pattern, index = "", 0
     while index < len(body):
         low, dash, high = body[index], body[index + 1 : index + 2], body[index + 2 : index + 3]

@@ -1,4 +1,4 @@
-"""What a range of a blob is: a Python slice."""
+"""Ranges of blobs, which are Python slices."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CHUNK = 1 << 20
 
 
 def check_range(start: object, stop: object) -> None:
-    """Refuse ends that no slice takes."""
+    """Check that the ends of a range are those of a slice."""
     for end in (start, 0 if stop is None else stop):
         if not isinstance(end, int) or isinstance(end, bool):
             raise InvalidTypeError(f"the ends of a range are int, not {type(end).__name__}")
 
 
 def span(start: int, stop: int | None, size: int) -> tuple[int, int]:
-    """The first byte and the byte past the last, clamped as a slice of `size` bytes clamps.
+    """Resolve a range against a size: return its start and end offsets, clamped as a slice clamps them.
 
     >>> span(-4, None, 10), span(3, 99, 10), span(8, 2, 10), span(-99, 2, 10)
     ((6, 10), (3, 10), (8, 8), (0, 2))
@@ -30,7 +30,7 @@ def span(start: int, stop: int | None, size: int) -> tuple[int, int]:
 
 
 def cut(pieces: Iterable[bytes | memoryview], start: int, stop: int) -> Iterator[memoryview]:
-    """The bytes from `start` to `stop` of what the pieces make together, without a copy."""
+    """Yield the bytes from `start` to `stop` of a sequence of pieces, without a copy."""
     offset = 0
     for piece in pieces:
         low, high = max(start - offset, 0), min(stop - offset, len(piece))

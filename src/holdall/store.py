@@ -84,7 +84,7 @@ T = TypeVar("T")
 
 
 class Condition(enum.Enum):
-    """What `expect` says beside an ETag."""
+    """The values of `expect` that aren't ETags."""
 
     ANY = "any"
     ABSENT = "absent"
@@ -103,13 +103,13 @@ Expect: TypeAlias = Condition | str
 Piece: TypeAlias = bytes | memoryview
 """A flat run of bytes, on its way through a store."""
 Body: TypeAlias = Iterable[Piece]
-"""What a backend is given to write: pieces, to be read once, in order."""
+"""The pieces that a backend writes: they can be read once, in order."""
 Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
-"""What a caller may put: any buffer, a binary file, or an iterable of buffers."""
+"""The data that a caller may put: a buffer, a binary file, or an iterable of buffers."""
 
 
 class HasKeys(Protocol):
-    """What `dict.update` takes beside mappings and pairs: `keys()` and `[]`."""
+    """An object with `keys()` and `[]`, which `dict.update` takes as well as mappings and pairs."""
 
     def keys(self) -> Iterable[str]: ...
 
@@ -156,7 +156,7 @@ class Can(enum.Flag):
 
 
 class Info:
-    """What is known of a blob without reading it. It can't be changed.
+    """The properties of a blob that are known without reading it. An `Info` can't be changed.
 
     Args:
         key: The key, as the store takes it back.
@@ -172,7 +172,7 @@ class Info:
     ('a', 4, 'UTC')
     """
 
-    # What a put returns is seldom looked at, so that a backend hands over what it has, and the ETag's text
+    # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
     # and the times are made when they are asked for: half of what a put in memory would else take.
     __slots__ = ("_content_type", "_etag", "_expires", "_key", "_modified", "_size")
 
@@ -224,7 +224,7 @@ class Info:
         return None if self._expires is None else _utc(self._expires)
 
     def replace(self, **changes: Any) -> Info:
-        """The same but for some fields, as a layer tells it.
+        """Return a copy with some fields replaced.
 
         >>> Info("logs/a", 1, "e", 0.0).replace(key="a").key
         'a'
@@ -274,7 +274,7 @@ def _utc(moment: datetime | float) -> datetime:
 
 
 class Attributes(NamedTuple):
-    """What is kept with a blob beside its bytes."""
+    """What a store keeps with a blob besides its bytes."""
 
     content_type: str | None = None
     expires: datetime | None = None
@@ -294,7 +294,7 @@ class LeftOut(NamedTuple):
     path: str
     """Where it is, spelled as its key would be; it needn't be a valid key."""
     kind: str
-    """What it is, in words: `symbolic link`, `named pipe`, `name that can't be a key`."""
+    """Its kind: `symbolic link`, `named pipe`, `name that can't be a key`."""
 
 
 class _Missing(enum.Enum):
@@ -349,7 +349,7 @@ class Store(MutableMapping[str, bytes]):
     # --- the primitives -------------------------------------------------------------------------------
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        """Open a blob: what it is, and its bytes.
+        """Open a blob: return its `Info` and its bytes.
 
         `key` is valid. `start` and `stop` are ints, as in a slice: negative ends count from the end;
         `holdall.ranges.span` resolves them against the size. A whole blob is `0, None`.
@@ -380,7 +380,7 @@ class Store(MutableMapping[str, bytes]):
         raise NotImplementedError
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        """Make a blob absent; whether it was there. `expect` is `ANY`, or an ETag where `can` has SWAP.
+        """Delete a blob; return whether it was there. `expect` is `ANY`, or an ETag where `can` has SWAP.
 
         Raises:
             ConcurrencyError: `expect` is an ETag, and the blob has another, or there is none.
@@ -388,7 +388,7 @@ class Store(MutableMapping[str, bytes]):
         raise NotImplementedError
 
     def _info(self, key: str) -> Info:
-        """What is known of a blob, without reading it.
+        """Return the properties of a blob without reading it.
 
         Raises:
             BlobNotFoundError: No blob has this key, or it has expired.
@@ -396,19 +396,19 @@ class Store(MutableMapping[str, bytes]):
         raise NotImplementedError
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        """The blobs whose keys start with the string `prefix` and sort past `after`, in order of their code
-        points, lazily: no step may cost memory in proportion to what is listed, where the medium allows it,
-        and nothing reads a blob's bytes.
+        """Yield the blobs whose keys start with the string `prefix` and sort past `after`, in order of their
+        code points, lazily: no step may cost memory in proportion to what is listed, where the medium allows
+        it, and nothing reads a blob's bytes.
 
-        Writers may come between any two steps: neither an error nor a key twice may come of it. A blob that
-        is there all the while is listed.
+        Writers may come between any two steps: that must cause neither an error nor a repeated key. A blob
+        that exists throughout the listing is listed.
         """
         raise NotImplementedError
 
     # --- hooks, each with a fallback ------------------------------------------------------------------
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        """What `_scan` yields, and between it what `_scan` leaves out, each in the place of its path.
+        """Yield what `_scan` yields, and what `_scan` leaves out as `LeftOut`, all in order of their paths.
 
         A store whose medium can hold what isn't a blob overrides this, and makes `_scan` of it. A transfer
         lists by this call, so that nothing is silently absent.
@@ -465,7 +465,7 @@ class Store(MutableMapping[str, bytes]):
                 self._delete(source, info.etag)
                 return moved
             except ConcurrencyError as error:
-                # It changed meanwhile: the newer bytes are the ones to move, over what was just written.
+                # It changed since it was read: move the newer bytes, over those just written.
                 if error.actual is None and not self.exists(source):
                     return moved
                 expect = moved.etag
@@ -484,7 +484,7 @@ class Store(MutableMapping[str, bytes]):
         raise NotImplementedError
 
     def _digest(self, key: str, algorithm: str) -> str | None:
-        """The digest of the whole blob in hexadecimal, if it is known without reading the blob.
+        """Return the digest of the whole blob in hexadecimal, if it is known without reading the blob.
 
         `algorithm` is a name that `hashlib` knows, or `blake3`. None where it isn't known, or there is none.
         """
@@ -499,7 +499,7 @@ class Store(MutableMapping[str, bytes]):
         """Free what this handle holds; called once."""
 
     def _settings(self) -> dict[str, object]:
-        """The arguments of the constructor that open this store again, here or in another process.
+        """Return the constructor's arguments that open this store again, here or in another process.
 
         The first one is shown without its name by `repr`.
         """
@@ -524,7 +524,7 @@ class Store(MutableMapping[str, bytes]):
     def _conditions(
         self, expect: Expect, ttl: float | timedelta | None, content_type: str | None
     ) -> Attributes:
-        """The attributes to write, once the store is known to be able to keep every promise of the call."""
+        """Return the attributes to write; raise if the store can't keep a promise of the call."""
         self._need(Can.WRITE, "put")
         if expect is not ANY:
             self._check_expect(expect)
@@ -593,7 +593,7 @@ class Store(MutableMapping[str, bytes]):
     @overload
     def get(self, key: str, default: T) -> bytes | T: ...
     def get(self, key: str, default: Any = None) -> Any:
-        """The blob's bytes, or the default where there is none.
+        """Return the blob's bytes, or the default where there is none.
 
         Raises:
             InvalidKeyError: This is no key.
@@ -612,7 +612,7 @@ class Store(MutableMapping[str, bytes]):
             raise
 
     def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
-        """The bytes from `start` to before `stop`, as a slice gives them: negative ends count from the end,
+        """Return the bytes from `start` to before `stop`, as a slice does: negative ends count from the end,
         and ends outside the blob are clamped.
 
         Raises:
@@ -652,7 +652,7 @@ class Store(MutableMapping[str, bytes]):
             data: Any buffer, a binary file (read from where it stands), or an iterable of buffers; the last
                 two are streamed.
             expect: What must be there now: `ANY`, `ABSENT`, or the ETag of the blob to replace.
-            ttl: How long it lives, in seconds or as a timedelta, counted from now; None is for ever.
+            ttl: How long it lives, in seconds or as a timedelta, counted from now; None means forever.
             content_type: Its media type, kept with it.
 
         Raises:
@@ -680,7 +680,7 @@ class Store(MutableMapping[str, bytes]):
             raise
 
     def delete(self, key: str, *, expect: Expect = ANY) -> bool:
-        """Delete a blob; True if it was there.
+        """Delete a blob; return True if it was there.
 
         Args:
             key: Which.
@@ -712,7 +712,7 @@ class Store(MutableMapping[str, bytes]):
     @overload
     def pop(self, key: str, default: T) -> bytes | T: ...
     def pop(self, key: str, default: Any = _MISSING) -> Any:
-        """The blob's bytes, which are deleted: of many callers at once one gets them (where `can` has SWAP).
+        """Delete a blob and return its bytes. Of many callers at once only one gets them, if `can` has SWAP.
 
         Raises:
             BlobNotFoundError: No blob has this key, and there is no default.
@@ -745,7 +745,7 @@ class Store(MutableMapping[str, bytes]):
             raise
 
     def popitem(self) -> tuple[str, bytes]:
-        """The first key and its bytes, which are deleted.
+        """Delete the first blob; return its key and its bytes.
 
         Raises:
             BlobNotFoundError: The store is empty.
@@ -759,7 +759,7 @@ class Store(MutableMapping[str, bytes]):
                 return key, data
 
     def setdefault(self, key: str, default: Data = b"") -> bytes:
-        """The blob's bytes; where there is none, `default` is put first, atomically if `can` has CREATE.
+        """Return the blob's bytes; where there is none, put `default` first, atomically if `can` has CREATE.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore().setdefault("a", b"first")
@@ -795,25 +795,25 @@ class Store(MutableMapping[str, bytes]):
         self.put_many(chain(pairs_of(other), more.items()) if more else other)
 
     def clear(self) -> None:
-        """Delete every blob of this store, and nothing else in the medium."""
+        """Delete every blob of this store, and nothing else from the medium."""
         self._need(Can.DELETE, "clear")
         self._need(Can.LIST, "clear")
         self._clear()
 
     def keys(self) -> KeysView[str]:
-        """A view of the keys: `in` asks for one key, iterating lists."""
+        """Return a view of the keys: `in` looks up one key, iterating lists them."""
         return KeysView(self)
 
     def values(self) -> ValuesView[bytes]:
-        """A view of the blobs' bytes, read one by one as it is iterated."""
+        """Return a view of the blobs' bytes, read one by one as it is iterated."""
         return _Values(self)
 
     def items(self) -> ItemsView[str, bytes]:
-        """A view of keys with their bytes, read one by one as it is iterated."""
+        """Return a view of keys with their bytes, read one by one as it is iterated."""
         return _Items(self)
 
     def __truediv__(self, prefix: str) -> PrefixStore:
-        """What lies under a folder, as a store of its own.
+        """Return the blobs under a folder as a store of their own.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"logs/2026/a": b"1", "readme": b""})
@@ -827,7 +827,7 @@ class Store(MutableMapping[str, bytes]):
     # --- beyond the mapping ---------------------------------------------------------------------------
 
     def exists(self, key: str) -> bool:
-        """Whether a blob has this key.
+        """Return whether a blob has this key.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore({"a": b""}).exists("a")
@@ -844,7 +844,7 @@ class Store(MutableMapping[str, bytes]):
         return True
 
     def info(self, key: str) -> Info:
-        """What is known of a blob without reading it.
+        """Return the properties of a blob without reading it.
 
         Raises:
             BlobNotFoundError: No blob has this key.
@@ -861,7 +861,7 @@ class Store(MutableMapping[str, bytes]):
             raise
 
     def list(self, prefix: str = "", *, glob: str | None = None) -> Iterator[Info]:
-        """The blobs whose keys start with a string prefix and match a glob, lazily, in order of their keys.
+        """Yield the blobs whose keys start with a string prefix and match a glob, in order of their keys.
 
         Args:
             prefix: Any str, its characters literal; as in S3 it may end inside a segment.
@@ -881,7 +881,7 @@ class Store(MutableMapping[str, bytes]):
     def iterate_keys(
         self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
     ) -> Iterator[str]:
-        """The keys that start with a string prefix, not with another, and match a glob, lazily, in order.
+        """Yield the keys that start with one prefix, don't start with another, and match a glob, in order.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"a.txt": b"", "b/c.txt": b"", "d": b""})
@@ -924,8 +924,8 @@ class Store(MutableMapping[str, bytes]):
             yield entry
 
     def children(self, prefix: str = "") -> Iterator[str | Info]:
-        """One level of the tree of keys, as a directory shows it, in order: what has a `/` after the prefix
-        once, as a prefix that ends in `/`; the rest as `Info`.
+        """Yield one level of the tree of keys in order, as a directory shows it: one prefix that ends in `/`
+        for all keys that go on past a `/` there, and an `Info` for each other key.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"logs/1": b"", "logs/2": b"", "readme": b""})
@@ -936,7 +936,7 @@ class Store(MutableMapping[str, bytes]):
         return self._alive(self._children(check_prefix(prefix)))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of those of the keys that are there.
+        """Return the bytes of those of the keys that have a blob.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore({"a": b"1"}).get_many(["a", "b"])
@@ -1034,12 +1034,12 @@ class Store(MutableMapping[str, bytes]):
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
     ) -> IO[Any]:
-        """The blob as a file object, streamed.
+        """Open the blob as a file object, streamed.
 
-        A file that is written is seen whole when it is closed, and not at all if the body of its `with`
-        raises or it is dropped unclosed. A file that is read gives the bytes of the blob that was opened. A
-        store that can't go on with them, once the blob is replaced or deleted, raises `ConcurrencyError` or
-        `BlobNotFoundError` at the next read.
+        A written file becomes visible, whole, when it is closed, and not at all if the body of its `with`
+        raises or the file is dropped without being closed. A file that is read returns the bytes of the blob
+        that was opened. A store that lacks them once the blob is replaced or deleted raises
+        `ConcurrencyError` or `BlobNotFoundError` at the next read.
 
         Args:
             key: Which.
@@ -1053,7 +1053,7 @@ class Store(MutableMapping[str, bytes]):
             content_type: As in `put`.
 
         Raises:
-            BlobNotFoundError: No blob has this key, and it is to be read.
+            BlobNotFoundError: The mode is `r`, and no blob has this key.
             BlobExistsError: The mode is `x`, and there is a blob.
             InvalidArgumentError: The mode, or an option of the text, isn't one.
 
@@ -1099,7 +1099,7 @@ class Store(MutableMapping[str, bytes]):
         raise BlobExistsError(actual=info.etag)
 
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
-        """The blob's bytes in chunks of `size` bytes, the last one shorter.
+        """Yield the blob's bytes in chunks of `size` bytes, the last one shorter.
 
         Raises:
             BlobNotFoundError: No blob has this key.
@@ -1124,13 +1124,13 @@ class Store(MutableMapping[str, bytes]):
     def modify(
         self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING
     ) -> Info:
-        """Change a blob by compare-and-swap: read it, call the function, put what it returns if nobody else
-        wrote meanwhile, else begin again. The function may thus be called more than once.
+        """Change a blob by compare-and-swap: read it, call the function, and put the result. If another
+        writer changed the blob in the meantime, begin again; so the function may be called more than once.
 
         Args:
             key: Which.
-            function: From the bytes that are there to the data to put.
-            default: What the function is given where there is no blob.
+            function: Called with the current bytes; returns the data to put.
+            default: The argument of the function where there is no blob.
 
         Raises:
             BlobNotFoundError: No blob has this key, and there is no default.
@@ -1240,12 +1240,12 @@ class Store(MutableMapping[str, bytes]):
             raise
 
     def sign(self, key: str, *, method: str = "GET", expires: float | timedelta = 3600) -> str:
-        """A URL that lets whoever holds it read (`GET`) or write (`PUT`) one blob for a while.
+        """Return a URL that lets anyone who has it read (`GET`) or write (`PUT`) one blob for a while.
 
         Args:
             key: Which.
             method: The HTTP method it is good for.
-            expires: For how long, in seconds or as a timedelta.
+            expires: How long the URL is valid, in seconds or as a timedelta.
 
         Raises:
             UnsupportedOperation: The medium has no such URLs.
@@ -1283,16 +1283,16 @@ class Store(MutableMapping[str, bytes]):
 
     @staticmethod
     def from_uri(uri: str, **options: Any) -> Store:
-        """The store that a URI or a path names.
+        """Open the store that a URI or a path names.
 
         Args:
             uri: Such as `memory://`, `./data`, `sqlite:///file.db`, or the `name:` of a stack in
-                `holdall.toml` (see `holdall.config`); its query gives options, such as those of the store,
+                `holdall.toml` (see `holdall.config`); its query holds options, such as those of the store,
                 `prefix=logs/` and `readonly=1`.
             options: The same as keywords.
 
         Raises:
-            InvalidArgumentError: Nobody knows the scheme or an option; the message lists those known.
+            InvalidArgumentError: The scheme or an option is unknown; the message lists those known.
 
         >>> from holdall import Store
         >>> Store.from_uri("memory://")
@@ -1345,7 +1345,7 @@ def _named(store: Store) -> str:
 
 
 class _Values(ValuesView[bytes]):
-    """The bytes of every blob; one that goes while they are listed is left out, as the contract has it."""
+    """The bytes of every blob; one that is deleted while they are listed is left out."""
 
     _mapping: Store
 
@@ -1368,7 +1368,7 @@ class _Items(ItemsView[str, bytes]):
 
 
 def holds_item(mapping: Mapping[str, Any], item: object) -> bool:
-    """Whether a mapping has a pair, which may be anything: what can't be one isn't there, as in a dict.
+    """Return whether a mapping has a pair, which may be any object: as in a dict, other objects aren't there.
 
     >>> holds_item({"a": 1}, ("a", 1)), holds_item({"a": 1}, 5)
     (True, False)
@@ -1391,10 +1391,10 @@ def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
 
 
 def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
-    """What `put_many` was given, pair by pair, as `dict.update` takes it.
+    """Yield the pairs of what `put_many` was given, as `dict.update` takes it.
 
     Raises:
-        InvalidTypeError: This gives no pairs.
+        InvalidTypeError: This isn't a mapping or an iterable of pairs.
         InvalidArgumentError: What should be a pair has another length.
 
     >>> list(pairs_of({"a": 1})), list(pairs_of([["b", 2]]))
@@ -1441,7 +1441,7 @@ def _many(keys: object, call: str) -> Iterable[str]:
 
 
 def _selection(prefix: str | None, glob: str | None) -> tuple[str, str, Callable[[str], object] | None]:
-    """A prefix to scan, where to begin, and what else a key must match."""
+    """Return a prefix to scan, where to begin, and a condition that each key must meet."""
     prefix = check_prefix(prefix)
     if glob is None:
         return prefix, "", None
@@ -1549,7 +1549,7 @@ def _flat(data: Any) -> Piece | None:
 
 
 def _body(data: Any, key: str | None = None) -> Body:
-    """The pieces of whatever a caller may put."""
+    """Return the data that a caller put as pieces."""
     flat = _flat(data)
     if flat is not None:
         return (flat,)

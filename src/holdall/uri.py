@@ -63,7 +63,7 @@ _LAYERS: Mapping[str, object] = {"prefix": str, "readonly": bool}
 
 
 class Reference(NamedTuple):
-    """What `name:folder?options` says: a store of `holdall.toml`, and what of it is meant."""
+    """A parsed `name:folder?options`: a store of `holdall.toml`, and a folder of it."""
 
     name: str
     folder: str
@@ -75,7 +75,7 @@ def register(scheme: str, opener: Opener, *, replace: bool = False) -> None:
 
     Args:
         scheme: Letters, digits, `+`, `.` and `-` (RFC 3986, section 3.1).
-        opener: A `Store` class or a function. It is called with what stands after `scheme://` and before
+        opener: A `Store` class or a function. It is called with the text after `scheme://` and before
             `?`, percent-decoded, and with the options as keywords. Its keyword-only parameters are the
             options that a URI may give: a bool, int, float or str as annotated, or text if not annotated.
             If its first parameter is called `path`, a location in `holdall.toml` is relative to that file.
@@ -101,12 +101,12 @@ def register(scheme: str, opener: Opener, *, replace: bool = False) -> None:
 
 
 def schemes() -> list[str]:
-    """Every scheme that a store can be opened by here."""
+    """Return every scheme that can be opened here."""
     return sorted({*_BUILT_IN, *_registered, *_entry_points()})
 
 
 def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
-    """The store that a URI, a path, or a name of `holdall.toml` names; see `Store.from_uri`.
+    """Open the store that a URI, a path, or a name of `holdall.toml` names; see `Store.from_uri`.
 
     Every store has the options `prefix` (a folder of it, as a `PrefixStore`) and `readonly` (a
     `ReadOnlyStore`), unless its own opener has one of that name.
@@ -118,7 +118,7 @@ def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
 
 
 def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str | None = None) -> Store:
-    """As `from_uri`, with paths relative to a folder that isn't the working directory."""
+    """Open a store as `from_uri` does, with paths relative to another folder than the working directory."""
     if not isinstance(uri, str):
         # A Path is one, whatever it looks like.
         return _open(_built_in("file"), "file", _checked_path(uri), {}, options, base)
@@ -149,7 +149,7 @@ def _checked_path(path: object) -> str:
 
 
 def _refuse_half_a_name(text: str) -> None:
-    """What looks like the name of a store and can't be one would become a folder of that name, unnoticed."""
+    """Refuse a text that looks like the name of a store but isn't valid: it would become a folder."""
     before, colon, _ = text.partition("/")[0].partition(":")
     if colon and not text.startswith((".", "~")):
         raise InvalidArgumentError(
@@ -162,7 +162,7 @@ _escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 
 
 def _decoded(text: str, what: str) -> str:
-    """The text without its percent-escapes (RFC 3986, section 2.1)."""
+    """Decode the percent-escapes of a text (RFC 3986, section 2.1)."""
     # No message shows the text, which may hold a password.
     if _escape(text):
         raise InvalidArgumentError(
@@ -178,7 +178,7 @@ def _decoded(text: str, what: str) -> str:
 
 
 def _refuse_options_of_a_path(path: str) -> None:
-    # A store that was to be read-only, or durable, and isn't would tell nobody.
+    # Otherwise a store that should be read-only, or durable, silently wouldn't be.
     before, mark, query = path.rpartition("?")
     known = known_options(path) if mark else {}
     for name, _ in parse_qsl(query, keep_blank_values=True):
@@ -190,7 +190,7 @@ def _refuse_options_of_a_path(path: str) -> None:
 
 
 def known_options(uri: str) -> dict[str, object]:
-    """The names of the options that a URI or a path can be given, each with its type."""
+    """Return the names of the options that a URI or a path takes, each with its type."""
     match = _uri(uri)
     opener = _built_in("file") if match is None else _opener(match[1].lower())
     own = _options(_maker(opener))
@@ -198,7 +198,8 @@ def known_options(uri: str) -> dict[str, object]:
 
 
 def reference(uri: str) -> Reference | None:
-    """What names a store of `holdall.toml`, as `models:` or `models:a/folder?readonly=1` does; else None.
+    """Parse the name of a store of `holdall.toml`, as `models:` or `models:a/folder?readonly=1`; return None
+    for any other text.
 
     >>> reference("models:v1"), reference("./models:v1"), reference("memory://")
     (Reference(name='models', folder='v1', query=None), None, None)
@@ -208,7 +209,7 @@ def reference(uri: str) -> Reference | None:
 
 
 def is_store_name(text: str) -> bool:
-    """Whether a store of `holdall.toml` can have this name: a letter, and then letters, digits, `_+.-`."""
+    """Return whether a store of `holdall.toml` can have this name: a letter, then letters, digits, `_+.-`."""
     return _name(text) is not None
 
 
@@ -240,7 +241,7 @@ def _unknown(named: Reference) -> str:
 
 
 def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a store that `holdall.toml` names, checked."""
+    """Check the options of a store that `holdall.toml` names, and return them."""
     query = _parsed(named.query)
     for name in (*query, *options):
         if name not in _LAYERS:
@@ -259,7 +260,7 @@ def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any
 def layered(
     store: Store, folder: str = "", *, prefix: str | None = None, readonly: bool | None = None
 ) -> Store:
-    """A store that nobody else holds, under the layers that its options ask for: they close it."""
+    """Lay the layers that the options ask for over a store that only they use, so that they close it."""
     from holdall.layers.layer import Layer
 
     def over(layer: Layer) -> Store:
@@ -388,7 +389,8 @@ def _made(make: Callable[..., Store], scheme: str, location: str, given: Mapping
 
 
 def _maker(opener: Opener) -> Callable[..., Store]:
-    """What takes the location: a class's `_from_uri`, unless a subclass has a constructor of its own."""
+    """Return the function that takes the location: a class's `_from_uri`, unless a subclass has its own
+    constructor."""
     for kind in opener.__mro__ if isinstance(opener, type) else ():
         if "_from_uri" in vars(kind):
             break
@@ -408,7 +410,7 @@ def _is_path(make: Callable[..., object]) -> bool:
 
 
 def _options(make: Callable[..., object]) -> dict[str, object]:
-    """The names of an opener's options, each with its type."""
+    """Return the names of an opener's options, each with its type."""
     function = make.__init__ if isinstance(make, type) else make
     hints = get_type_hints(function)
     return {
@@ -419,7 +421,7 @@ def _options(make: Callable[..., object]) -> dict[str, object]:
 
 
 def typed(name: str, text: str, hint: object) -> object:
-    """The text of an option as what its type asks for."""
+    """Convert the text of an option to its type."""
     kinds = get_args(hint) or (hint,)
     try:
         if bool in kinds:

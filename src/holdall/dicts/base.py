@@ -61,23 +61,23 @@ class BlobDict(MutableMapping[str, B]):
     `BlobDict(store, blob_class=StrBlob)` is a `BlobDict[StrBlob]`. Without it the key says the class of a
     blob, which is `Any` for a type checker.
 
-    Which class a blob comes back as, its media type says: that of what was put, in a store that keeps it (one
-    that `can` ATTRIBUTES), else the one that the end of its key stands for. `image/*` is an `ImageBlob`,
+    The media type of a blob decides its class: the media type that was put, in a store that keeps it (one
+    that `can` ATTRIBUTES), otherwise the one that the extension of its key stands for. `image/*` is an `ImageBlob`,
     `audio/*` an `AudioBlob`, `video/*` a `VideoBlob`, JSON a `JsonDictBlob`, YAML a `YamlDictBlob`, other
     text a `StrBlob`, and everything else a `BytesBlob`.
 
-    A key is a str, as in any store. Two dicts are equal only if they are one: to compare what is in them
-    would read every blob.
+    A key is a str, as in any store. A dict equals only itself, since a comparison of contents would read
+    every blob.
 
     Args:
         store: Where the blobs are. It stays open when the dict is closed.
         compression: Whether the blobs are compressed: True for Zstandard, or the codec of a
             `CompressedStore`, which then reads no blob that was put without it.
-        ttl: How long a blob lives, in seconds or as a timedelta: as an `ExpiringStore` has it, by its age
-            where the store keeps no expiry. None is for ever.
-        blob_class: The class that blobs must have to be put, and that one has whose media type says nothing
-            narrower. None is `BytesBlob`, which takes all.
-        blob_class_args: Keyword arguments for the making of `blob_class`.
+        ttl: How long a blob lives, in seconds or as a timedelta, as in an `ExpiringStore`: its age decides
+            where the store doesn't keep expiries. None means forever.
+        blob_class: The class that blobs must have to be put; a blob comes back as this class unless its media
+            type stands for a subclass. None is `BytesBlob`, which takes all.
+        blob_class_args: Keyword arguments for the constructor of `blob_class`.
 
     >>> from holdall import MemoryStore
     >>> from holdall.blobs import StrBlob
@@ -156,11 +156,11 @@ class BlobDict(MutableMapping[str, B]):
 
     @cached_property
     def _keeps_types(self) -> bool:
-        """Whether the store keeps media types; to ask it at every call takes as long as a put in memory."""
+        """Whether the store keeps media types: kept, since a look at every call takes as long as a put in memory."""
         return Can.ATTRIBUTES in self._store.can
 
     def _media_type_of(self, blob: BytesBlob) -> str | None:
-        # Of bytes that could be anything, the key tells more.
+        # `application/octet-stream` says less than the key.
         return None if type(blob) is BytesBlob or not self._keeps_types else blob.media_type
 
     def _fetch(self, key: str) -> B | None:
@@ -172,7 +172,7 @@ class BlobDict(MutableMapping[str, B]):
         return None if found is None else self._wrap(key, found[1], found[0].content_type)
 
     def _read(self, key: str) -> tuple[Info, bytes] | None:
-        """What a blob is and its bytes, of one version."""
+        """Return the `Info` of a blob and its bytes, both of the same version."""
         store = self._store
         key = store._checked(key)
         try:
@@ -213,7 +213,7 @@ class BlobDict(MutableMapping[str, B]):
     @overload
     def get(self, key: str, /, default: T) -> B | T: ...
     def get(self, key: str, /, default: Any = None) -> Any:
-        """The blob, or the default where there is none."""
+        """Return the blob, or the default where there is none."""
         blob = self._fetch(key)
         return default if blob is None else blob
 
@@ -231,7 +231,7 @@ class BlobDict(MutableMapping[str, B]):
     @overload
     def pop(self, key: str, /, default: T) -> B | T: ...
     def pop(self, key: str, /, default: Any = _MISSING) -> Any:
-        """The blob, which is deleted: of many callers at once one gets it (where the store can SWAP).
+        """Delete a blob and return it. Of many callers at once only one gets it, if the store can SWAP.
 
         Raises:
             BlobNotFoundError: There is none, and no default.
@@ -258,7 +258,7 @@ class BlobDict(MutableMapping[str, B]):
         return None
 
     def popitem(self) -> tuple[str, B]:
-        """The first key and its blob, which is deleted.
+        """Delete the first blob; return its key and the blob.
 
         Raises:
             BlobNotFoundError: The dict is empty.
@@ -270,7 +270,7 @@ class BlobDict(MutableMapping[str, B]):
         raise BlobNotFoundError("the dict is empty")
 
     def setdefault(self, key: str, default: B, /) -> B:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The blob; where there is none, the default is put first, atomically if the store can CREATE."""
+        """Return the blob; where there is none, put the default first, atomically if the store can CREATE."""
         blob = self._checked_blob(key, default)
         while (found := self._fetch(key)) is None:
             expect = ABSENT if Can.CREATE in self._store.can else ANY
@@ -296,15 +296,15 @@ class BlobDict(MutableMapping[str, B]):
             self._store.put_many(items, content_type=media_type)
 
     def clear(self) -> None:
-        """Delete every blob of this dict, and nothing else in the folder, repository or server."""
+        """Delete every blob of this dict, and nothing else from the folder, repository or server."""
         self._store.clear()
 
     def purge(self) -> int:
-        """Delete what has outlived this dict's ttl; how many blobs that were. Where the store keeps expiries,
-        there is nothing to do: it deletes what has expired itself.
+        """Delete the blobs that are older than this dict's ttl; return their number. A store that keeps
+        expiries deletes expired blobs itself, so there this does nothing.
 
         Raises:
-            UnsupportedOperation: The store can't delete by ETag, so that a purge could take what is new.
+            UnsupportedOperation: The store can't delete by ETag, so a purge could delete a new blob.
 
         >>> from holdall import InMemoryBlobDict
         >>> InMemoryBlobDict(ttl=60).purge()
@@ -313,15 +313,15 @@ class BlobDict(MutableMapping[str, B]):
         return 0 if self._expiring is None else self._expiring.purge()
 
     def values(self) -> ValuesView[B]:
-        """A view of the blobs, read one by one as it is iterated."""
+        """Return a view of the blobs, read one by one as it is iterated."""
         return _Values(self)
 
     def items(self) -> ItemsView[str, B]:
-        """A view of keys with their blobs, read one by one as it is iterated."""
+        """Return a view of keys with their blobs, read one by one as it is iterated."""
         return _Items(self)
 
     def search(self, filter_body: str | None = None) -> Iterator[str]:
-        """The keys that match a glob, lazily, in order.
+        """Yield the keys that match a glob, in order.
 
         Args:
             filter_body: The glob: `*` and `?` within a segment, `**` for any number of segments, `[abc]`.
@@ -337,7 +337,7 @@ class BlobDict(MutableMapping[str, B]):
 
 
 class _Values(ValuesView[B]):
-    """The blobs; one that goes while they are listed is left out."""
+    """The blobs; one that is deleted while they are listed is left out."""
 
     _mapping: BlobDict[B]
 

@@ -22,17 +22,17 @@ Version: TypeAlias = str | int | datetime | timedelta
 class GitBlobDict(BlobDict[B]):
     """A blob dict in a work tree of git; every put and delete is a commit.
 
-    A key may be a pair whose second part says which version of the blob: a revision as git spells it (a str,
+    A key may be a pair whose second part names a version of the blob: a revision as git spells it (a str,
     such as `HEAD~2`, a tag or a hash), an int that counts the blob's own versions as a sequence is indexed (0
     is the first, -1 the last), a datetime (the last version before it), or a timedelta (that long ago).
 
     Args:
-        path: The folder of the work tree; None is the current one. Where no repository is, the first put
+        path: The folder of the work tree; None is the current one. If it lacks a repository, the first put
             makes one.
         user_name: The author's name; None is as git is configured.
         user_email: The author's address, which goes with the name.
         use_remote: Whether it syncs with the remote.
-        use_remote_frequence: How old what is read from the remote may be, in seconds or as a timedelta.
+        use_remote_frequence: The greatest age of what was pulled from the remote, in seconds or as a timedelta.
         compression: As in `BlobDict`.
         blob_class: As in `BlobDict`.
         blob_class_args: As in `BlobDict`.
@@ -84,7 +84,7 @@ class GitBlobDict(BlobDict[B]):
         return blob
 
     def get(self, key: str | tuple[str, Version], /, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The blob, or that version of it, or the default where there is none."""
+        """Return the blob, or that version of it, or the default where there is none."""
         if not isinstance(key, tuple):
             return super().get(key, default)
         blob = self._version(key)
@@ -105,7 +105,7 @@ class GitBlobDict(BlobDict[B]):
         commit = self._commit(key, version)
         if commit is None:
             return None
-        # What was put with this dict's layers is read through them.
+        # Blobs that were put through this dict's layers are read through them.
         store: Store = self._git.at(commit)
         if isinstance(self._store, CompressedStore):
             store = CompressedStore(store)
@@ -113,12 +113,12 @@ class GitBlobDict(BlobDict[B]):
         return None if data is None else self._wrap(key, data, None)
 
     def _commit(self, key: str, version: Version) -> str | None:
-        """The commit that a version means."""
+        """Return the commit that a version names."""
         if isinstance(version, str):
             return version
         history = self._git.history(key)
         if isinstance(version, int) and not isinstance(version, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            # The history begins with the newest; a commit that deleted the blob is no version of it.
+            # The history begins with the newest commit; one that deleted the blob isn't a version of it.
             history = [each for each in history if key in self._git.at(each.commit)]
             index = -1 - version
             return history[index].commit if -len(history) <= index < len(history) else None
@@ -133,7 +133,7 @@ class GitBlobDict(BlobDict[B]):
         return next((each.commit for each in history if each.modified < moment), None)
 
     def history(self, key: str) -> list[Revision]:
-        """The commits that changed a key, the newest first: who, when and what."""
+        """Yield the commits that changed a key, the newest first: who, when and what."""
         return self._git.history(key)
 
 

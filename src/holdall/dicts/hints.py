@@ -1,4 +1,4 @@
-"""What to write in place of a value that isn't a blob: the class that fits, for error messages."""
+"""Hints for error messages: which blob class fits a value that isn't a blob."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["fitting"]
 
 
 def fitting(key: object, value: object, wanted: type[BytesBlob] = BytesBlob) -> str:
-    """The code that makes a blob of a value, by its type and the key; `wanted` is what the dict takes.
+    """Return the code that makes a blob of a value, by its type and the key; `wanted` is the dict's class.
 
     >>> fitting("a.json", {"x": 1}), fitting("a.yaml", {"x": 1}), fitting("a", "text")
     ('JsonDictBlob({...})', 'YamlDictBlob({...})', "StrBlob('...')")

@@ -14,7 +14,7 @@ class InMemoryBlobDict(BlobDict[B]):
 
     Args:
         data_dict: Blobs to begin with; they are copied.
-        ttl: How long a blob lives, in seconds or as a timedelta; None is for ever.
+        ttl: How long a blob lives, in seconds or as a timedelta; None means forever.
         blob_class: As in `BlobDict`.
         blob_class_args: As in `BlobDict`.
 

@@ -113,7 +113,7 @@ class PathBlobDict(BlobDict[B]):
             return
         try:
             while os.path.lexists(path):
-                # Somebody else may delete it at the same time.
+                # Another program may delete it at the same time.
                 with suppress(FileNotFoundError):
                     shutil.rmtree(path)
         except OSError as error:

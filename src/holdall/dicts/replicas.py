@@ -33,22 +33,22 @@ _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 class MultiReplicaBlobDict(BlobDict[B]):
     """Several blob dicts with the same blobs, as one: a put goes to all, a read asks one after the other.
 
-    The rules are those of `FanoutStore`, which does the work: the first replica decides, what it lacks or
-    fails to tell is asked of the next, a put has to reach all of them (else `PartialWriteError` says which
-    failed), and listing is the merged union of all.
+    The rules are those of `FanoutStore`, which does the work: the first replica decides; if it lacks a blob or
+    fails, the next one is asked; a put must reach all of them (otherwise `PartialWriteError` says which
+    failed); and a listing is the merged union of all.
 
-    A blob that a later replica has and earlier ones lack is put there by the read that finds it, if they can
-    CREATE and SWAP; a replica that fails to take it is logged. A blob that another process deletes at that
-    very moment stays deleted, even if this process is killed in between.
+    A read that finds a blob in a later replica puts it into the earlier ones that lack it, if they can CREATE
+    and SWAP; failures of this are logged. A blob that another process deletes at that moment stays deleted,
+    even if this process is killed in between.
 
-    A replica that only this process sees, such as an `InMemoryBlobDict`, doesn't learn what other processes
-    put into the others: give it a ttl, or use a `CachingStore`, which asks its origin.
+    A replica that only this process sees, such as an `InMemoryBlobDict`, goes stale when other processes put
+    into the other replicas: give it a ttl, or use a `CachingStore`, which asks its origin.
 
     Args:
         replica_dicts: The dicts by their names, in the order in which they are asked. No two may share a
             place. They stay open when this one is closed.
         fill: Whether reads fill the replicas that come before the one that had the blob.
-        write: How many must take a put, as in `FanoutStore`: `all`, or a number.
+        write: The number of replicas that must accept a put, as in `FanoutStore`, or `all`.
         timeout: Seconds after which a call of a replica counts as failed; None waits.
 
     >>> from holdall import InMemoryBlobDict
@@ -95,7 +95,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         self._fanout.close()
 
     def _chosen(self, names: Iterable[str] | None) -> dict[str, BlobDict[B]]:
-        """The replicas of these names, in their order."""
+        """Return the replicas of these names, in their order."""
         if names is None:
             return self._replicas
         if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -133,7 +133,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         return self._replicas[name]._wrap(key, data, info.content_type)
 
     def _fill_before(self, key: str, source: str, info: Info, data: bytes) -> None:
-        """Put what one replica had into those before it that have nothing."""
+        """Put the blob of one replica into those before it that lack it."""
         origin = self._replicas[source].store
         with self._fanout._turn(key):
             for name, each in self._replicas.items():
@@ -160,11 +160,11 @@ class MultiReplicaBlobDict(BlobDict[B]):
     @overload
     def get(self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None) -> B | T: ...
     def get(self, key: str, /, default: Any = None, *, replica_names: Iterable[str] | None = None) -> Any:
-        """The blob, or the default where there is none.
+        """Return the blob, or the default where there is none.
 
         Args:
             key: Which.
-            default: What to give where there is none.
+            default: The result where there is none.
             replica_names: Which replicas to ask, in their order, and no others; nothing is filled then.
         """
         if replica_names is None:
@@ -173,7 +173,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         return default if blob is None else blob
 
     def _asked(self, chosen: Mapping[str, BlobDict[B]], ask: Callable[[BlobDict[B]], T]) -> T | None:
-        """What the first of these gives that has something; where none has, an error of one of them."""
+        """Return the blob of the first replica that has one; where none has, raise an error of one of them."""
         failure: StoreError | None = None
         for name, each in chosen.items():
             try:
@@ -191,17 +191,17 @@ class MultiReplicaBlobDict(BlobDict[B]):
         return None
 
     def contains(self, key: str, *, replica_names: Iterable[str] | None = None) -> bool:
-        """Whether there is a blob, in any of these replicas."""
+        """Return whether any of these replicas has a blob."""
         if replica_names is None:
             return key in self
         return bool(self._asked(self._chosen(replica_names), lambda each: key in each))
 
     def len(self, *, replica_name: str | None = None) -> int:
-        """How many blobs there are, in all replicas together or in one."""
+        """Return the number of blobs, in all replicas together or in one."""
         return len(self) if replica_name is None else len(self._one(replica_name))
 
     def iter(self, *, replica_name: str | None = None) -> Iterator[str]:
-        """The keys, of all replicas together or of one."""
+        """Yield the keys, of all replicas together or of one."""
         return iter(self) if replica_name is None else iter(self._one(replica_name))
 
     def _one(self, name: str) -> BlobDict[B]:
@@ -211,7 +211,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """Put a blob, into all replicas or some; those left out keep what they have.
 
         Raises:
-            PartialWriteError: Some of them failed; its `failures` tells why, and its `written` who didn't.
+            PartialWriteError: Some of them failed: its `failures` says why, and its `written` names the others.
         """
         if replica_names is None:
             super().__setitem__(key, blob)
@@ -232,7 +232,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
     @overload
     def pop(self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None) -> B | T: ...
     def pop(self, key: str, /, default: Any = _MISSING, *, replica_names: Iterable[str] | None = None) -> Any:
-        """The blob, which is deleted from all replicas, or from some.
+        """Delete a blob from all replicas, or from some, and return it.
 
         Raises:
             BlobNotFoundError: None of them has it, and there is no default.
@@ -243,7 +243,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         chosen = self._chosen(replica_names)
         first, *others = list(chosen) or [None]
         if others and first is not None:
-            # The first one tells that it can be asked before anything goes, and loses its blob last.
+            # The first replica is asked before anything is deleted, and loses its blob last.
             chosen[first]._fetch(key)
         rest = {name: each for name, each in chosen.items() if name != first}
         popped = self._in_each(rest, "delete", key, lambda each: each.pop(key, None), is_all=False)
@@ -274,8 +274,8 @@ class MultiReplicaBlobDict(BlobDict[B]):
         *,
         is_all: bool = True,
     ) -> list[T]:
-        """Do something with each of these, whoever else of them fails; what each gave. They may not be all
-        that the call is for."""
+        """Do something with each of these replicas, even if others fail; return their results. They may be only
+        some of those that the call is for."""
         given: dict[str, T] = {}
         failures: dict[str, Exception] = {}
         for name, each in chosen.items():
@@ -297,7 +297,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
 
 
 def _holds(store: Store, info: Info) -> bool:
-    """Whether a store can be filled with a blob, and keep what is kept with it."""
+    """Return whether a store can be filled with a blob and keep its attributes."""
     return _FILLABLE in store.can and (info.expires is None or Can.EXPIRE in store.can)
 
 

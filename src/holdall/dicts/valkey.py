@@ -12,13 +12,13 @@ from holdall.errors import MissingDependencyError
 
 
 class ValkeyBlobDict(BlobDict[B]):
-    """A blob dict in Valkey or Redis, beside whatever else the server holds.
+    """A blob dict in Valkey or Redis. It leaves alone whatever else the server holds.
 
     Args:
         server: Its URL, such as `valkey://user:password@host:port/database`, or a client of valkey-py or
             redis-py, which stays open.
-        ttl: How long a blob lives, in seconds or as a timedelta; the server deletes it. None is for ever.
-        prefix: What the names of all that it keeps in the server begin with. Nothing else is touched.
+        ttl: How long a blob lives, in seconds or as a timedelta; the server deletes it. None means forever.
+        prefix: The start of the names of all that it keeps in the server. Other names aren't touched.
         str_blob_only: Whether only `StrBlob`s are put, as `blob_class=StrBlob` says too.
         client_kwargs: Arguments for a client of valkey-py or redis-py, instead of `server`.
         compression: As in `BlobDict`.
