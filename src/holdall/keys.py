@@ -26,7 +26,8 @@ def check_key(key: object) -> str:
     nor `.` or `..`, without control characters (Unicode's category Cc, NUL among them) or lone surrogates.
 
     Raises:
-        InvalidKeyError: It isn't valid; the message says why. For an object that isn't a str, it is a `TypeError` too.
+        InvalidKeyError: It isn't valid; the message says why. For an object that isn't a str, it is a
+            `TypeError` too.
 
     >>> check_key("run-7/weights")
     'run-7/weights'

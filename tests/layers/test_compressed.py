@@ -1,4 +1,4 @@
-"""Blobs that are compressed on their way down, of which parts can still be read."""
+"""Compressed blobs, of which ranges can be read."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""A store that tells of each change."""
+"""A store that reports each change."""
 
 import logging
 import operator

@@ -68,13 +68,13 @@ os.register_at_fork(after_in_child=_renew_lock)
 class AsyncStore:
     """A store whose calls are coroutines and async iterators, with the same names, arguments and errors.
 
-    What Python can't await is a call by name: `await store.exists(key)` in place of `key in store`, `await
-    store.len()` in place of `len(store)`, `await store.put(key, data)` in place of `store[key] = data`. These
-    operators raise a `TypeError` that says so.
+    Operators that Python can't await are calls by name: `await store.exists(key)` in place of `key in store`,
+    `await store.len()` in place of `len(store)`, `await store.put(key, data)` in place of `store[key] =
+    data`. These operators raise a `TypeError` that says so.
 
     Each call runs the whole stack on one of 64 shared worker threads; a store that touches neither disk nor
-    network runs inline. A cancelled `await` leaves the blob as it was or as it was to be, never torn: what
-    has begun on the thread ends there.
+    network runs inline. A cancelled `await` leaves the blob as it was or as it should become, never torn: the
+    call ends on its thread.
 
     Args:
         store: The store under it. `store.aio` makes the same.
@@ -98,7 +98,7 @@ class AsyncStore:
 
     @property
     def can(self) -> Can:
-        """What the store does natively and atomically."""
+        """The capabilities of the store, as in `Store.can`."""
         return self._store.can
 
     async def _run(self, function: Callable[[], T]) -> T:
@@ -107,7 +107,7 @@ class AsyncStore:
         return await on_thread(function)
 
     async def run(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Run a call that only this kind of store has, as the others are run.
+        """Run a call that only this kind of store has, in the same way as the others.
 
         >>> import asyncio, holdall
         >>> cached = holdall.CachingStore(holdall.MemoryStore(), holdall.MemoryStore())
@@ -416,7 +416,7 @@ async def _bridged(source: AsyncIterable[Buffer], put: Callable[[Data], T]) -> T
     try:
         return await asyncio.shield(writing)
     except asyncio.CancelledError:
-        # The thread, which may wait for a piece, is told; it drops what it wrote, or has just published it.
+        # Notify the thread, which may wait for a piece: it drops what it wrote, or has just published it.
         cancelled.set()
         for waiting in asked:
             waiting.cancel()
@@ -456,7 +456,7 @@ class AsyncFile(Generic[AnyStr]):
         return await self._owner._run(self._file.readline)
 
     async def write(self, data: AnyStr) -> int:
-        """Write bytes or text; seen when the file is closed."""
+        """Write bytes or text, which become visible when the file is closed."""
         return await self._owner._run(lambda: self._file.write(data))
 
     async def seek(self, offset: int, whence: int = 0) -> int:
@@ -471,7 +471,7 @@ class AsyncFile(Generic[AnyStr]):
         return self._owner._iterate(lambda: iter(self._file))
 
     async def close(self) -> None:
-        """Close; what was written is seen whole from now on."""
+        """Close the file; what was written becomes visible, whole."""
         await self._owner._run(self._file.close)
 
     async def __aenter__(self) -> Self:

@@ -20,12 +20,12 @@ __all__ = ["AudioBlob", "AudioData"]
 
 
 class AudioBlob(MediaBlob):
-    """Sound. Bytes are kept as given: WAV, FLAC, OGG, MP3, and what else SoundFile reads.
+    """Sound. Bytes are kept as given: WAV, FLAC, OGG, MP3, and the other formats that SoundFile reads.
 
     Args:
         blob: The bytes, which are not looked at before `as_audio`; or `AudioData`, or a tuple of an array
             and a rate; or a MoviePy audio clip.
-        format: As what sound is written: WAV, FLAC, OGG or MP3. None is WAV, which keeps all samples exact;
+        format: The format to write: WAV, FLAC, OGG or MP3. None is WAV, which keeps all samples exactly;
             see `AudioSerializer` for what each format holds.
         delete_temp_clip_file: Remove the file that a clip was read from, if it is a temporary one.
 
@@ -68,7 +68,7 @@ class AudioBlob(MediaBlob):
     def as_audio(self, filename: str | PurePath) -> Any: ...
 
     def as_audio(self, filename: str | PurePath | None = None) -> Any:
-        """The samples and their rate; or with a file's name, a MoviePy `AudioFileClip`.
+        """Return the samples and their rate; or with a file's name, a MoviePy `AudioFileClip`.
 
         Args:
             filename: The file to write first, from which the clip then reads; it is yours to remove.
@@ -84,8 +84,8 @@ class AudioBlob(MediaBlob):
         return open_sound(os.path.expanduser(filename))
 
     def as_audio_data(self) -> AudioData:
-        """The samples and their rate: integers as int16 or int32, floats as float32 or float64, as the file
-        has them; what was compressed with loss as float32.
+        """Return the samples and their rate: integers as int16 or int32, floats as float32 or float64, as the
+        file has them; what was compressed with loss as float32.
 
         Raises:
             SerializationError: The bytes aren't sound.
@@ -94,7 +94,7 @@ class AudioBlob(MediaBlob):
         return AudioSerializer().decode(self._bytes)
 
     def as_audio_clip(self) -> Any:
-        """A MoviePy `AudioArrayClip`, in memory: no file is needed for it, and nothing has to be closed.
+        """Return a MoviePy `AudioArrayClip` in memory: it needs no file, and needn't be closed.
 
         Raises:
             SerializationError: The bytes aren't sound, or hold no frame.

@@ -44,7 +44,7 @@ class BytesBlob:
 
     @classmethod
     def from_bytes(cls, b: bytes, *, compression: bool = False) -> Self:
-        """A blob of bytes.
+        """Make a blob of bytes.
 
         Args:
             b: The bytes.
@@ -65,7 +65,7 @@ class BytesBlob:
 
     @classmethod
     def from_b64_str(cls, s: str | bytes) -> Self:
-        """A blob of what base64 text says (RFC 4648); line breaks don't matter.
+        """Make a blob from base64 text (RFC 4648); line breaks don't matter.
 
         Raises:
             SerializationError: It isn't base64.
@@ -82,7 +82,7 @@ class BytesBlob:
 
     @classmethod
     def load(cls, f: str | PurePath | Any) -> Self:
-        """A blob of what a file holds.
+        """Make a blob of the contents of a file.
 
         Args:
             f: Its path; `~` is the home folder. Or any object that has `read_bytes`.
@@ -93,7 +93,7 @@ class BytesBlob:
         return cls(load(f))
 
     def dump(self, f: str | PurePath | Any) -> None:
-        """Write a file, whole or not at all; the end of its name decides the format, where it knows one.
+        """Write a file, whole or not at all. The suffix of its name chooses the format, if it is known.
 
         Args:
             f: Its path; `~` is the home folder. Or any object that has `write_bytes`.
@@ -125,11 +125,11 @@ class BytesBlob:
         return self._bytes
 
     def as_b64_str(self) -> str:
-        """The bytes as base64 text, in one line."""
+        """Return the bytes as base64 text, in one line."""
         return b64encode(self._bytes).decode("ascii")
 
     def as_blob(self, blob_class: type[B], blob_class_args: Mapping[str, Any] | None = None) -> B:
-        """The same bytes as another type of blob; they are neither changed nor looked at.
+        """Return the same bytes as another type of blob; they are neither changed nor checked.
 
         Args:
             blob_class: The type.
@@ -141,12 +141,12 @@ class BytesBlob:
 
     @property
     def media_type(self) -> str:
-        """What the bytes are, as registered with IANA where there is a name for it."""
+        """The media type of the bytes, as registered with IANA if there is one."""
         return "application/octet-stream"
 
     @property
     def size(self) -> int:
-        """How many bytes."""
+        """The number of bytes."""
         return len(self._bytes)
 
     def __bytes__(self) -> bytes:
@@ -166,7 +166,7 @@ class BytesBlob:
         return f"{type(self).__name__}({self._shown()})"
 
     def _shown(self) -> str:
-        """What stands in the brackets of the repr; it never fails."""
+        """Return the text in the brackets of the repr; this never fails."""
         if len(self._bytes) <= _SHOWN:
             return repr(self._bytes)
         return f"{self._bytes[:32]!r}..., {self.size:,} bytes"

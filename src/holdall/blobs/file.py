@@ -17,7 +17,7 @@ def _local(path: Any) -> str | None:
     """A path of the file system; None is of something else that reads and writes."""
     if isinstance(path, (str, PurePath)):
         if "\0" in str(path):
-            raise InvalidArgumentError(f"no file has a NUL in its name: {str(path)!r}")
+            raise InvalidArgumentError(f"the name of a file can't have a NUL: {str(path)!r}")
         return os.path.expanduser(path)
     if hasattr(path, "read_bytes") or hasattr(path, "write_bytes"):
         return None
@@ -34,7 +34,7 @@ def _check(path: Any, method: str) -> None:
 
 
 def suffix_of(path: Any) -> str:
-    """The end of a name, with its dot, in lower case; '' if it has none.
+    """Return the suffix of a name, with its dot, in lower case; '' if it lacks one.
 
     >>> suffix_of("photos/Oma.JPG")
     '.jpg'
@@ -44,7 +44,7 @@ def suffix_of(path: Any) -> str:
 
 
 def load(path: Any) -> bytes:
-    """What a file holds."""
+    """Return the contents of a file."""
     local = _local(path)
     if local is None:
         _check(path, "read_bytes")
@@ -53,13 +53,13 @@ def load(path: Any) -> bytes:
 
 
 def save(path: Any, data: bytes) -> None:
-    """Write a file: a reader sees the old or all of the new, and an error leaves the old."""
+    """Write a file: a reader sees all of the old or all of the new contents, and an error leaves the old."""
     local = _local(path)
     if local is None:
         _check(path, "write_bytes")
         path.write_bytes(data)
         return
-    # What a link leads to is replaced, not the link.
+    # This replaces the target of a link, not the link.
     target = os.path.realpath(local)
     mode = None
     try:

@@ -20,7 +20,7 @@ class ImageBlob(MediaBlob):
 
     Args:
         blob: The bytes, which are not looked at before `as_image`; or a Pillow image, all frames of it.
-        format: As what an image is written: PNG, JPEG, WEBP, GIF or TIFF. None keeps all of it, as PNG, or as
+        format: The format to write: PNG, JPEG, WEBP, GIF or TIFF. None keeps all of it, as PNG, or as
             TIFF for modes that PNG doesn't have; see `ImageSerializer` for what each format holds.
 
     Raises:
@@ -48,7 +48,7 @@ class ImageBlob(MediaBlob):
             super().__init__(blob)  # pyright: ignore[reportArgumentType]
 
     def as_image(self) -> Image:
-        """The picture, loaded; of an animation the first frame, from which `seek` goes on.
+        """Return the picture, loaded. Of an animation this is the first frame; `seek` goes to the others.
 
         Raises:
             SerializationError: The bytes aren't a picture.

@@ -127,11 +127,12 @@ class JsonModelBlob(StrBlob):
 
     Args:
         blob: The model, a dict of its fields, or its JSON, which is not looked at before `as_model`. A dict
-            of what plain JSON lacks, such as a date, needs the class, which says how it is written.
-        model_class: What `as_model` makes of it. None is the class of the model given.
+            with values that plain JSON lacks, such as dates, needs the class, which says how they are
+            written.
+        model_class: The class that `as_model` returns. None is the class of the model given.
 
     Raises:
-        SerializationError: The model can't be JSON, or its JSON would not give it back, or the fields are not
+        SerializationError: The model can't be JSON, or its JSON wouldn't restore it, or the fields aren't
             those of the model.
         InvalidArgumentError: `model_class` isn't a class of models.
 

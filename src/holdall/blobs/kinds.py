@@ -1,4 +1,4 @@
-"""Which type of blob a name or a media type asks for."""
+"""The type of blob for a name or a media type."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ _BY_ENDING = {ending: kind for kind, endings in ENDINGS.items() for ending in en
 
 
 def blob_class(key: str, media_type: str | None = None) -> type[BytesBlob]:
-    """The type of blob for a key, by its media type, or where that isn't given by the end of the key. What
-    neither tells is a `BytesBlob`.
+    """Return the type of blob for a key, by its media type, or without one by the suffix of the key. If
+    neither is known, it is `BytesBlob`.
 
     Args:
         key: A key, or the name of a file.
@@ -73,7 +73,7 @@ def blob_class(key: str, media_type: str | None = None) -> type[BytesBlob]:
     ('StrBlob', 'BytesBlob')
     """
     if media_type is None:
-        # What is compressed, such as `data.json.gz`, holds other bytes than its first ending says.
+        # Compressed files, such as `data.json.gz`, hold other bytes than their first suffix says.
         return _BY_ENDING.get(splitext(key.rpartition("/")[2])[1].lower(), BytesBlob)
     kind = media_type.partition(";")[0].strip().lower()
     if kind.endswith("+json"):

@@ -1,4 +1,4 @@
-"""What images, audio and video have in common: bytes in one of several formats."""
+"""The common part of images, audio and video: bytes in one of several formats."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MediaBlob(BytesBlob):
         return form.media_type if form else super().media_type
 
     def as_format(self, format: str) -> Self:  # noqa: A002
-        """The same in another format; itself if it is in this one.
+        """Return the same in another format, or the blob itself if it has this format.
 
         Args:
             format: The name of a format, such as a value of `format`.
@@ -50,7 +50,7 @@ class MediaBlob(BytesBlob):
         raise NotImplementedError
 
     def _native(self) -> Any:
-        """What the serializers encode."""
+        """The value that the serializers encode."""
         raise NotImplementedError
 
     def _for_suffix(self, suffix: str) -> bytes:
@@ -71,7 +71,7 @@ class MediaBlob(BytesBlob):
         return ", ".join((*([about] if about else []), f"{self.size:,} bytes"))
 
     def _about(self) -> str:
-        """What the head of the bytes says, cheaply; it never fails."""
+        """Return what the head of the bytes says, cheaply; this never fails."""
         return self.format or "unknown format"
 
 

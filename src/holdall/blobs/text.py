@@ -18,7 +18,7 @@ class StrBlob(BytesBlob):
         blob: The text, or its bytes, which are not looked at before `as_str`.
 
     Raises:
-        SerializationError: The text can't be UTF-8, for a lone surrogate.
+        SerializationError: The text has a lone surrogate, which UTF-8 can't hold.
 
     >>> StrBlob("zwölf").as_bytes()
     b'zw\\xc3\\xb6lf'

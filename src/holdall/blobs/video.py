@@ -18,15 +18,15 @@ __all__ = ["VideoBlob", "drop_source"]
 
 
 _BOXES = 1_000
-"""How many parts of an MP4 a repr looks at: damaged, it may have one each eight bytes."""
+"""The number of parts of an MP4 that a repr looks at: a damaged one may have a part every eight bytes."""
 
 
 class VideoBlob(MediaBlob):
-    """Video. Bytes are kept as given: MP4, WebM, and what else `VideoSerializer` reads.
+    """Video. Bytes are kept as given: MP4, WebM, and the other formats that `VideoSerializer` reads.
 
     Args:
         blob: The bytes, which are not looked at before `as_video`; or a MoviePy clip, which is rendered.
-        format: As what a clip is written: MP4 or WEBM. None is MP4.
+        format: The format to write: MP4 or WEBM. None is MP4.
         delete_temp_clip_file: Remove the file that a clip was read from, if it is a temporary one.
 
     Raises:
@@ -58,11 +58,12 @@ class VideoBlob(MediaBlob):
             super().__init__(blob)
 
     def as_video(self, filename: str | PurePath | None = None) -> Any:
-        """The video as a MoviePy `VideoFileClip`. Close it, or use it in a `with`, to end its processes.
+        """Return the video as a MoviePy `VideoFileClip`. Close it, or use it in a `with`, to end its
+        processes.
 
         Args:
-            filename: The file to write first, from which the clip then reads; it is yours to remove. None
-                needs no file that anybody sees or has to remove.
+            filename: The file to write first, from which the clip then reads; it is yours to remove. With
+                None there is no file to remove.
 
         Raises:
             SerializationError: The bytes aren't video.
@@ -98,7 +99,7 @@ class VideoBlob(MediaBlob):
 
 
 def _duration(data: bytes) -> float | None:
-    """What the head of an MP4 says that it lasts, in seconds; see ISO/IEC 14496-12, "Movie Header Box"."""
+    """Return the duration in the head of an MP4, in seconds; see ISO/IEC 14496-12, "Movie Header Box"."""
     start, end = 0, len(data)
     # Boxes hold boxes: this looks at the sizes of the outer ones, and into the one of the movie.
     for _ in range(_BOXES):

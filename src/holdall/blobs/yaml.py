@@ -45,7 +45,7 @@ class YamlDictBlob(StrBlob):
         return "application/yaml"
 
     def as_dict(self) -> dict[str, Any]:
-        """The dict; of an empty file, an empty one.
+        """Return the dict; an empty file is an empty dict.
 
         Raises:
             SerializationError: The bytes aren't YAML, or aren't a mapping.

@@ -62,9 +62,9 @@ class BlobDict(MutableMapping[str, B]):
     blob, which is `Any` for a type checker.
 
     The media type of a blob decides its class: the media type that was put, in a store that keeps it (one
-    that `can` ATTRIBUTES), otherwise the one that the extension of its key stands for. `image/*` is an `ImageBlob`,
-    `audio/*` an `AudioBlob`, `video/*` a `VideoBlob`, JSON a `JsonDictBlob`, YAML a `YamlDictBlob`, other
-    text a `StrBlob`, and everything else a `BytesBlob`.
+    that `can` ATTRIBUTES), otherwise the one that the extension of its key stands for. `image/*` is an
+    `ImageBlob`, `audio/*` an `AudioBlob`, `video/*` a `VideoBlob`, JSON a `JsonDictBlob`, YAML a
+    `YamlDictBlob`, other text a `StrBlob`, and everything else a `BytesBlob`.
 
     A key is a str, as in any store. A dict equals only itself, since a comparison of contents would read
     every blob.
@@ -156,7 +156,7 @@ class BlobDict(MutableMapping[str, B]):
 
     @cached_property
     def _keeps_types(self) -> bool:
-        """Whether the store keeps media types: kept, since a look at every call takes as long as a put in memory."""
+        """Whether the store keeps media types; cached, since the look takes as long as a put in memory."""
         return Can.ATTRIBUTES in self._store.can
 
     def _media_type_of(self, blob: BytesBlob) -> str | None:

@@ -32,7 +32,8 @@ class GitBlobDict(BlobDict[B]):
         user_name: The author's name; None is as git is configured.
         user_email: The author's address, which goes with the name.
         use_remote: Whether it syncs with the remote.
-        use_remote_frequence: The greatest age of what was pulled from the remote, in seconds or as a timedelta.
+        use_remote_frequence: The greatest age of what was pulled from the remote, in seconds or as a
+            timedelta.
         compression: As in `BlobDict`.
         blob_class: As in `BlobDict`.
         blob_class_args: As in `BlobDict`.

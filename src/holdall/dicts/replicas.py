@@ -33,8 +33,8 @@ _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 class MultiReplicaBlobDict(BlobDict[B]):
     """Several blob dicts with the same blobs, as one: a put goes to all, a read asks one after the other.
 
-    The rules are those of `FanoutStore`, which does the work: the first replica decides; if it lacks a blob or
-    fails, the next one is asked; a put must reach all of them (otherwise `PartialWriteError` says which
+    The rules are those of `FanoutStore`, which does the work: the first replica decides; if it lacks a blob
+    or fails, the next one is asked; a put must reach all of them (otherwise `PartialWriteError` says which
     failed); and a listing is the merged union of all.
 
     A read that finds a blob in a later replica puts it into the earlier ones that lack it, if they can CREATE
@@ -173,7 +173,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         return default if blob is None else blob
 
     def _asked(self, chosen: Mapping[str, BlobDict[B]], ask: Callable[[BlobDict[B]], T]) -> T | None:
-        """Return the blob of the first replica that has one; where none has, raise an error of one of them."""
+        """Return the blob of the first replica that has one; if none has, raise an error of one of them."""
         failure: StoreError | None = None
         for name, each in chosen.items():
             try:
@@ -211,7 +211,8 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """Put a blob, into all replicas or some; those left out keep what they have.
 
         Raises:
-            PartialWriteError: Some of them failed: its `failures` says why, and its `written` names the others.
+            PartialWriteError: Some of them failed: its `failures` says why, and its `written` names the
+                others.
         """
         if replica_names is None:
             super().__setitem__(key, blob)
@@ -274,8 +275,8 @@ class MultiReplicaBlobDict(BlobDict[B]):
         *,
         is_all: bool = True,
     ) -> list[T]:
-        """Do something with each of these replicas, even if others fail; return their results. They may be only
-        some of those that the call is for."""
+        """Do something with each of these replicas, even if others fail; return their results. They may be
+        only some of those that the call is for."""
         given: dict[str, T] = {}
         failures: dict[str, Exception] = {}
         for name, each in chosen.items():

@@ -29,7 +29,7 @@ _MAGIC: Final = b"hldlsum"
 _ALGORITHMS: Final = {"sha256": 1, "blake3": 2}
 _NAMES: Final = {number: name for name, number in _ALGORITHMS.items()}
 _IN_HAND: Final = CHUNK + _SIZE
-"""A blob of at most so many bytes is checked before the first of them is given out."""
+"""A blob of at most this many bytes is checked before any of them is returned."""
 
 
 class _Hash(Protocol):
@@ -44,23 +44,24 @@ class _Trailer(NamedTuple):
 
 
 class ChecksumStore(Transparent):
-    """A store that keeps a digest with each blob, so that bytes which have changed are noticed.
+    """A store that keeps a digest with each blob, and notices when its bytes have changed.
 
-    Every whole read is checked: `get` and all else that returns a whole blob never returns wrong bytes. A
-    stream (`chunks`, `open`) of more than 1 MiB raises at its end, after it has given out the bytes before.
-    A range is not checked, since the digest is of the whole, but a blob that lost its end is noticed there
-    too. `info` and `list` read nothing, and thus notice nothing.
+    Every whole read is checked: `get` and the other calls that return a whole blob never return wrong bytes.
+    A stream (`chunks`, `open`) of more than 1 MiB raises at its end, after it has returned the bytes before.
+    A range isn't checked, since the digest is of the whole, but it notices a blob that lost its end.
+    `info` and `list` read nothing, so they notice nothing.
 
-    The blob below is the same bytes and a trailer of 48, so that most programs still open it. It finds
-    accidents, not attacks: who can change a blob can change its digest too (see `EncryptedStore`).
+    The blob below is the same bytes and a trailer of 48 bytes, so most programs still open it. The digest
+    finds accidents, not attacks: an attacker who can change a blob can change its digest too (see
+    `EncryptedStore`).
 
     Args:
         store: The store below. Blobs that were put there without this layer raise `IntegrityError`.
         algorithm: `sha256` (FIPS 180-4), or `blake3`, which is several times as fast on large blobs and
-            needs `pip install 'holdall[blake3]'`. Blobs of either are read, whichever is chosen.
+            needs `pip install 'holdall[blake3]'`. Blobs with either digest can be read.
 
     Raises:
-        InvalidArgumentError: The algorithm is not one of these.
+        InvalidArgumentError: The algorithm isn't one of these.
         MissingDependencyError: `blake3` isn't installed.
 
     >>> from holdall import MemoryStore
@@ -70,7 +71,7 @@ class ChecksumStore(Transparent):
     >>> below["a"] = below["a"].replace(b"right", b"wrong")
     >>> store["a"]
     Traceback (most recent call last):
-    holdall.errors.IntegrityError: 'a': its bytes are not those that were written: their sha256 differs
+    holdall.errors.IntegrityError: 'a': its bytes aren't those that were written: their sha256 differs
     """
 
     def __init__(self, store: Store, algorithm: str = "sha256") -> None:
@@ -88,7 +89,7 @@ class ChecksumStore(Transparent):
         return self._store.can & ~Can.SIGN
 
     def verify(self, prefix: str = "") -> Iterator[IntegrityError]:
-        """Read every blob under a prefix, and give the error of each whose bytes are not those written.
+        """Read every blob under a prefix; yield the error of each whose bytes aren't those that were written.
 
         Args:
             prefix: A string prefix of the keys.
@@ -116,7 +117,7 @@ class ChecksumStore(Transparent):
     # --- reading ---
 
     def _plain(self, info: Info) -> Info:
-        # What is too short to be ours raises when it is read; a listing goes on.
+        # A blob that is too short for a trailer raises when it is read; a listing goes on.
         return info.replace(size=max(0, info.size - _SIZE))
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
@@ -283,7 +284,7 @@ def _parsed(key: str, tail: Piece, size: int) -> _Trailer:
 
 def _differs(key: str, trailer: _Trailer) -> IntegrityError:
     return IntegrityError(
-        f"its bytes are not those that were written: their {trailer.algorithm} differs", key=key
+        f"its bytes aren't those that were written: their {trailer.algorithm} differs", key=key
     )
 
 

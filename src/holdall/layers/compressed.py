@@ -1,4 +1,4 @@
-"""Blobs that are compressed on their way down, of which parts can still be read."""
+"""A layer that compresses blobs in frames, so that a range can be read without the rest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
 __all__ = ["CompressedStore"]
 
 _IN_HAND: Final = CHUNK
-"""A blob of at most so many bytes below is read at once."""
+"""A blob of at most this many bytes below is read at once."""
 _GUESS: Final = 1 << 14
 """How much of a blob's end is read for its index: that of 350 MiB, or all of a small blob."""
 _MOST: Final = FRAME + (FRAME >> 7) + 1024
@@ -48,25 +48,25 @@ class CompressedStore(Transparent):
     """A store that compresses its blobs.
 
     Each blob below is a plain `.zst`, `.lz4` or `.gz` file, which the format's own program decompresses. It
-    is cut in frames of 256 KiB, with an index at its end, so that a range reads and decompresses its own
-    frames only. Every frame has a checksum: bytes that changed below raise `IntegrityError`, and so do blobs
-    that were put there without this layer. That finds accidents, not attacks.
+    is cut into frames of 256 KiB, with an index at its end, so that a range reads and decompresses only its
+    own frames. Every frame has a checksum: bytes that changed below raise `IntegrityError`, and so do blobs
+    that were put there without this layer. The checksums find accidents, not attacks.
 
     `Info.size` is the plain size, which is kept at the end of the blob: `info` and each entry of `list` read
-    64 bytes below, where the store below can't RANGE the whole blob. `exists`, `iterate_keys` and `delete`
-    read nothing. What was put below without this layer is listed with its size below, and can be deleted; a
-    damaged blob ends a listing with `IntegrityError`, so that no wrong size is returned.
+    64 bytes below, or the whole blob if the store below can't RANGE. `exists`, `iterate_keys` and `delete`
+    read nothing. A blob that was put below without this layer is listed with its size below, and can be
+    deleted. A damaged blob ends a listing with `IntegrityError`, so no wrong size is returned.
 
-    What doesn't shrink costs little: it is tried on samples and then kept nearly as it is.
+    Data that doesn't shrink costs little: samples of it are tried, and then it is kept nearly as it is.
 
     Args:
         store: The store below.
         codec: `zstd` (RFC 8878, in the seekable format of its authors), `lz4`, or `gzip` (RFC 1952). Blobs
-            of each are read, whichever is chosen, so that it may be changed later.
-        level: How hard to try: 1 to 22 for zstd, 0 to 12 for lz4, 1 to 9 for gzip; None is 3, 0 and 6.
+            of every codec can be read, so the codec may be changed later.
+        level: The compression level: 1 to 22 for zstd, 0 to 12 for lz4, 1 to 9 for gzip; None is 3, 0 and 6.
 
     Raises:
-        InvalidArgumentError: There is no such codec or level.
+        InvalidArgumentError: The codec or the level is unknown.
         MissingDependencyError: Its package isn't installed: `pip install 'holdall[zstd]'` or `[lz4]`.
 
     >>> from holdall import MemoryStore
@@ -125,7 +125,7 @@ class CompressedStore(Transparent):
                 stored = bytes(gathered(pieces))
                 codec, footer = _recognized(key, stored)
                 return info.replace(size=footer.size), _decoded(key, codec, footer, stored, 0, footer.size)
-            # The size and the frames are known from the end only, which is thus read first.
+            # Only the end has the size and the frames, so it is read first.
             found, tail = read_tail(self._store, key, _GUESS)
             opened = self._index(key, found, tail) if found.etag == info.etag else None
             if opened is not None:
@@ -135,7 +135,7 @@ class CompressedStore(Transparent):
                 return info.replace(size=footer.size), frames
 
     def _index(self, key: str, info: Info, tail: bytes) -> tuple[Codec, Footer, bytes] | None:
-        """What the index of a blob says; None if another blob has taken its place since `info`."""
+        """Return the index of a blob; None if another blob has replaced it since `info`."""
         codec, footer = _recognized(key, tail)
         index = tail[-footer.index_size :]
         if len(index) < footer.index_size <= info.size:
@@ -153,7 +153,7 @@ class CompressedStore(Transparent):
     # --- looking ---
 
     def exists(self, key: str) -> bool:
-        """Whether a blob has this key; nothing of it is read."""
+        """Return whether a blob has this key; the blob isn't read."""
         key = self._checked(key)
         try:
             self._store._info(key)
@@ -169,10 +169,10 @@ class CompressedStore(Transparent):
         return info.replace(size=_recognized(key, tail)[1].size)
 
     def _listed(self, info: Info) -> Info | None:
-        """An entry of a listing, with its plain size; None if it was deleted meanwhile.
+        """Return an entry of a listing with its plain size; None if the blob was deleted since.
 
-        An error below, or a blob of ours that was changed, ends the listing: another size in its place would
-        be taken for the blob's. What was put there without this layer is listed as it is.
+        An error below, or a compressed blob that was changed, ends the listing: callers would take any other
+        size for the blob's. A blob that was put without this layer is listed as it is.
         """
         key = info.key
         try:
@@ -205,7 +205,7 @@ class CompressedStore(Transparent):
                 yield listed
 
     def _digest(self, key: str, algorithm: str) -> str | None:
-        # What the store below knows is the digest of other bytes.
+        # The store below knows the digest of the compressed bytes.
         return None
 
     # --- writing ---

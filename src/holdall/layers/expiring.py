@@ -36,23 +36,23 @@ _BURY = Can.SWAP | Can.DELETE
 
 
 class ExpiringStore(Transparent):
-    """Another store, whose blobs go after a time: one that has expired is absent for every call.
+    """A store whose blobs expire after a time: an expired blob is absent for every call.
 
-    Over a store that `can` EXPIRE, every put that comes without a ttl is given this one, and a put's own ttl
-    goes before it. What was put below without this layer keeps the expiry that it has, or none.
+    Over a store that `can` EXPIRE, a put without a ttl gets this one, and a put's own ttl takes precedence. A
+    blob that was put below without this layer keeps its own expiry, or none.
 
-    Over any other store a blob's age counts: whatever was written longer ago than the ttl has expired, by
-    the clock of the medium that keeps `Info.modified`. A put's own ttl can't be kept there, so that `can`
-    has no EXPIRE, and what is copied or modified begins a new life. What has expired goes when it is
-    written over, deleted, or by `purge`; creating (`expect=ABSENT`) needs a store below that can DELETE by
-    ETag (SWAP), for the expired blob that may be in the way.
+    Over any other store a blob's age counts: a blob that was written longer ago than the ttl has expired, by
+    the clock of the medium that keeps `Info.modified`. A put's own ttl can't be kept there, so `can` lacks
+    EXPIRE, and a copied or modified blob begins a new life. An expired blob is removed when it is
+    overwritten or deleted, or by `purge`. To create (`expect=ABSENT`), the store below must be able to
+    DELETE by ETag (SWAP), since an expired blob may be in the way.
 
     Args:
         store: The store below.
         ttl: How long a blob lives, in seconds or as a timedelta.
 
     Raises:
-        InvalidArgumentError: The ttl is no time, under a microsecond, or reaches past the year 9999.
+        InvalidArgumentError: The ttl isn't a time, is under a microsecond, or ends past the year 9999.
 
     >>> from holdall import MemoryStore
     >>> store = ExpiringStore(MemoryStore(), ttl=3600)
@@ -77,7 +77,7 @@ class ExpiringStore(Transparent):
 
     @cached_property
     def _native(self) -> bool:
-        """Whether the store below keeps each blob's expiry; else its age tells."""
+        """Whether the store below keeps each blob's expiry; otherwise the blob's age counts."""
         return Can.EXPIRE in self._store.can
 
     @cached_property
@@ -85,7 +85,7 @@ class ExpiringStore(Transparent):
         below = self._store.can
         if self._native:
             return below
-        # A signed URL would still show what has expired, and no bulk call tells how old what it gives is.
+        # A signed URL would still show an expired blob, and bulk calls don't return the ages of blobs.
         can = below & ~(Can.SIGN | Can.BULK)
         return can if _BURY in below else can & ~Can.CREATE
 
@@ -98,10 +98,10 @@ class ExpiringStore(Transparent):
         super()._need(flag, call)
 
     def purge(self) -> int:
-        """Delete what has expired; how many blobs that were.
+        """Delete the expired blobs; return their number.
 
-        A blob that is written again meanwhile stays. Over a store that `can` EXPIRE there is nothing to do:
-        it removes what has expired itself.
+        A blob that is written again during the call stays. Over a store that `can` EXPIRE this does nothing,
+        since that store removes expired blobs itself.
 
         Raises:
             UnsupportedOperation: The store below can't list, or can't delete by ETag.
@@ -157,7 +157,7 @@ class ExpiringStore(Transparent):
             return False
 
     def _end_of(self, key: str, expect: Expect) -> datetime | None:
-        """When the blob that is to be replaced expires: what has expired isn't there to be replaced."""
+        """Return when the blob to be replaced expires: an expired one can't be replaced."""
         try:
             info = self._store._info(key)
         except BlobNotFoundError:
@@ -167,7 +167,7 @@ class ExpiringStore(Transparent):
         return info.modified + self._ttl
 
     def _in_time(self, key: str, body: Body, expect: Expect, expires: datetime) -> Iterator[Piece]:
-        """A body that fails at its end if what it replaces has expired meanwhile."""
+        """Return a body that fails at its end if the blob that it replaces has expired since."""
         yield from body
         if expires <= datetime.now(UTC):
             raise ConcurrencyError(key=key, expected=str(expect))
@@ -186,7 +186,7 @@ class ExpiringStore(Transparent):
         if self._native:
             return self._store._write(key, body, expect, self._lasting(attributes))
         if attributes.expires is not None:
-            # What a copy or a modify carries over is counted anew.
+            # The age of a copied or modified blob begins anew.
             attributes = Attributes(attributes.content_type)
         if expect is ANY:
             return self._dated(self._store._write(key, body, ANY, attributes))
@@ -203,7 +203,7 @@ class ExpiringStore(Transparent):
             try:
                 return self._dated(self._store._write(key, body, ABSENT, attributes))
             except BlobExistsError:
-                # What came meanwhile may have gone again, but a stream can be read only once.
+                # A blob that appeared in between may be gone again, but a stream can be read only once.
                 if not _is_short(body) or self._is_alive(key):
                     raise
 

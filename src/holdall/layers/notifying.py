@@ -1,4 +1,4 @@
-"""A store that tells of each change."""
+"""A store that reports each change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Change", "NotifyingStore"]
 
 
 class Change(NamedTuple):
-    """What was done to one blob. It can't be changed.
+    """A change of one blob. A `Change` can't be changed.
 
     >>> Change("delete", "a")
     Change(kind='delete', key='a', info=None)
@@ -25,7 +25,7 @@ class Change(NamedTuple):
     key: str
     """Which blob."""
     info: Info | None = None
-    """What was written; None for a delete."""
+    """The blob that was written; None for a delete."""
 
 
 Callback: TypeAlias = Callable[[Change], object]
@@ -38,16 +38,16 @@ class NotifyingStore(Transparent):
     the change, after it was acknowledged and before the call returns; what it returns is ignored. A callback
     that raises is logged with its traceback (logger `holdall.notify`), and neither hides what the call
     returns nor keeps the others from being called. A move is a put of the target and a delete of the source.
-    What others change in the store below, what a signed URL changes, and what expires, nobody hears of here.
+    Changes that others or a signed URL make to the store below aren't reported, nor are blobs that expire.
 
     Since no bulk delete says which of its keys were there, `delete_many` and `clear` delete one by one.
 
     Args:
         store: The store below.
-        callbacks: Whom to call. They go along with a pickle, which those that `subscribe` do not.
+        callbacks: The callbacks. A pickle includes them, but not those added by `subscribe`.
 
     Raises:
-        InvalidArgumentError: What is given as a callback can't be called.
+        InvalidArgumentError: A callback isn't callable.
 
     >>> from holdall import MemoryStore
     >>> store = NotifyingStore(MemoryStore(), lambda change: print(change.kind, change.key))
@@ -68,7 +68,7 @@ class NotifyingStore(Transparent):
         return {"store": self._store, "callbacks": self._given}
 
     def __reduce__(self) -> tuple[object, ...]:
-        # What the constructor takes by position can't be given by name.
+        # The callbacks are positional arguments of the constructor, so they have no name.
         return _reopen, (type(self), self._store, self._given)
 
     @cached_property
@@ -76,10 +76,10 @@ class NotifyingStore(Transparent):
         return self._store.can
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Call this too after each change, until the function that is returned is called.
+        """Add a callback; return a function that removes it.
 
         Args:
-            callback: What to call with each `Change`.
+            callback: Called with each `Change`.
 
         >>> from holdall import MemoryStore
         >>> store = NotifyingStore(MemoryStore())

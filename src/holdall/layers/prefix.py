@@ -19,11 +19,11 @@ R = TypeVar("R")
 
 
 class PrefixStore(Transparent):
-    """What lies under a folder of another store, as a store of its own: it sees and touches nothing else.
+    """The blobs under a folder of another store, as a store of their own. It touches nothing else.
 
     Args:
         store: The store below.
-        prefix: The folder, such as `logs` or `logs/2026/`; a slash at its end may be left out.
+        prefix: The folder, such as `logs` or `logs/2026/`; its final slash is optional.
 
     The folder counts as part of each key: together they have at most 1,024 UTF-8 bytes.
 

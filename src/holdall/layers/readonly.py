@@ -17,10 +17,10 @@ _READING = Can.LIST | Can.RANGE | Can.BULK | Can.SIGN
 
 
 class ReadOnlyStore(Transparent):
-    """Another store, without the calls that change it: they raise `ReadOnlyError` before anything happens.
+    """A read-only view of a store: calls that change it raise `ReadOnlyError` before anything happens.
 
     Args:
-        store: The store below. Who holds it may go on writing.
+        store: The store below. Its owner may go on writing to it.
 
     Where the store below signs URLs, this one signs those that read.
 
@@ -57,7 +57,7 @@ class ReadOnlyStore(Transparent):
     def _refusal(self, call: str) -> ReadOnlyError:
         return ReadOnlyError(f"this {type(self).__name__} is read-only, and can't {call}")
 
-    # No public call gets as far as these two. A layer above that forgets to look at `can` does.
+    # Public calls never reach these two. A layer above that doesn't check `can` does.
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         raise self._refusal("put")

@@ -44,25 +44,25 @@ class RoutedStore(Layer):
     """Several stores as one, each holding the keys that are routed to it.
 
     A route is a string prefix, such as `logs/`, or a glob where it has one of `*?[`, such as `**/*.csv`; the
-    empty one takes every key. Of the routes that a key matches the first one counts. Keys are not rewritten:
+    empty one takes every key. The first route that matches a key counts. Keys aren't rewritten:
     the store of `logs/` holds `logs/a` as `logs/a`. A key without a route is refused with `InvalidKeyError`.
 
-    Listings merge those of the stores in order, and ask only stores that can hold what is asked for. What a
-    store holds beside the keys that are routed to it is neither shown nor touched.
+    Listings merge those of the stores in order, and ask only stores that can hold matching keys. Keys in a
+    store that aren't routed to it are neither shown nor touched.
 
-    It can do what all of the stores can. A copy from one store to another is streamed, so that COPY is there
-    only where all routes lead to one store. A move from one store to another is a copy and then a delete:
-    killed in between, it leaves both. A blob keeps its time to live where both stores keep one with each
-    blob; one that only the other can't keep is refused. Where a layer (`ExpiringStore`) counts the age, the
-    blob lives by the rule of the store that it goes to. Many at once go to store after store: each store's
-    part is as atomic as the store makes it, the whole is not.
+    It can do what all of the stores can. A copy from one store to another is streamed, so it can COPY only
+    if all routes lead to one store. A move from one store to another is a copy and then a delete: killed in
+    between, it leaves both blobs. A blob keeps its time to live if both stores keep one with each blob; if
+    only the target can't, the move or copy is refused. Where a layer (`ExpiringStore`) counts the age, the
+    rule of the target applies. Bulk calls go to one store after the other: each store's part is as atomic
+    as the store makes it, but the whole isn't.
 
     Args:
         routes: Routes with their stores, in order. One store may have several routes.
 
     Raises:
-        InvalidArgumentError: There is no route, one can't match any key, or one comes after a prefix that
-            takes all of its keys.
+        InvalidArgumentError: No routes are given, a route can't match any key, or it comes after a prefix
+            that takes all of its keys.
 
     >>> from holdall import MemoryStore
     >>> logs, rest = MemoryStore(), MemoryStore()
@@ -192,8 +192,8 @@ class RoutedStore(Layer):
         return None
 
     def _parts(self, prefix: str) -> Iterator[list[tuple[str, Store]]]:
-        """What is to be listed of which store. Keys of one group all come before those of the next; in a
-        group the first prefix is one that the others start with."""
+        """Return the stores to list, and which part of each. Keys of one group all come before those of the
+        next; in a group the first prefix is one that the others start with."""
         candidates = self._candidates(prefix)[0]
         wanted = [(max(prefix, route.literal, key=len), route.store) for route in candidates]
         wanted.sort(key=itemgetter(0))
@@ -284,7 +284,7 @@ class RoutedStore(Layer):
                 store._delete(source, etag if Can.SWAP in store.can else ANY)
                 return moved
             except ConcurrencyError as error:
-                # It changed meanwhile: the newer bytes are the ones to move, over what was just written.
+                # It changed since it was read: move the newer bytes, over those just written.
                 if error.actual is None and not store.exists(source):
                     return moved
                 expect = moved.etag if Can.SWAP in other.can else ANY
@@ -294,7 +294,7 @@ class RoutedStore(Layer):
     ) -> tuple[str, Info]:
         """The ETag of what was copied from one store to another, and what was written."""
         info, pieces = store._read(source, 0, None)
-        # Where a layer tells when blobs expire, by their age, that isn't kept with the blob: in the other
+        # Where a layer expires blobs by their age, the expiry isn't kept with the blob: in the other
         # store it lives by the rule of that one. The same holds for a content type that a store only guesses.
         expires = info.expires if Can.EXPIRE in store.can else None
         kind = info.content_type

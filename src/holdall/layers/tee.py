@@ -12,14 +12,14 @@ from holdall.store import Piece
 __all__ = ["Tee"]
 
 _AHEAD = 2
-"""How many pieces a reader may have before it, at most."""
+"""The most pieces that may wait for a reader."""
 
 _Message: TypeAlias = "Piece | None"
 """A piece; None for the end, or where there is no more because of an error."""
 
 
 class Tee:
-    """Hands each piece to all readers, and lets none of them see the end before it is told.
+    """Hands each piece to all readers, and hides the end from each until `open` is called for it.
 
     A store publishes a blob once it has seen the end of its body. So the writer feeds all pieces, then opens
     the end for one reader after another, in the order in which the blob is to appear; or it fails them, and
@@ -39,9 +39,9 @@ class Tee:
     def __init__(self, readers: Iterable[str], timeout: float | None = None) -> None:
         self._inboxes: dict[str, SimpleQueue[_Message]] = {name: SimpleQueue() for name in readers}
         self._reports: SimpleQueue[tuple[str, bool]] = SimpleQueue()
-        """Who is done with a piece, and whether with reading."""
+        """A reader that is done with a piece, and whether it is done with reading."""
         self._ahead = dict.fromkeys(self._inboxes, 0)
-        """How many pieces those that still read have before them, as far as the writer knows."""
+        """The number of pieces that wait for each active reader, as far as the writer knows."""
         self._errors: dict[str, BaseException] = {}
         self._timeout = timeout
 
@@ -60,7 +60,7 @@ class Tee:
             self._reports.put((name, False))
 
     def feed(self, piece: Piece) -> bool:
-        """Hand on a piece, once there is room; False when nobody reads any more."""
+        """Hand on a piece, once there is room; return False when no reader is left."""
         while not self._reports.empty():
             self._heard(*self._reports.get())
         began, moved = time.monotonic(), set[str]()
@@ -89,21 +89,21 @@ class Tee:
             self._ahead[name] -= 1
 
     def open(self, *readers: str) -> None:
-        """Let these see the end."""
+        """Let these readers see the end."""
         for name in readers:
             self._inboxes[name].put(None)
 
     def fail(self, error: BaseException, *readers: str) -> None:
-        """Raise this where these read on."""
+        """Raise an error in these readers at their next read."""
         for name in readers:
             self._errors.setdefault(name, error)
             self._inboxes[name].put(None)
             self._ahead.pop(name, None)
 
     def gone(self, reader: str) -> None:
-        """This one reads no more; it says so itself."""
+        """Note that a reader has stopped; it calls this itself."""
         self._reports.put((reader, True))
 
     def error(self, reader: str) -> BaseException | None:
-        """Why this one was given up, if it was."""
+        """Return why this reader was given up, if it was."""
         return self._errors.get(reader)

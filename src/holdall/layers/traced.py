@@ -1,4 +1,4 @@
-"""A store that reports what is done with it: OpenTelemetry spans and metrics, or a line of log."""
+"""A store that reports its calls: as OpenTelemetry spans and metrics, or as lines of a log."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _log = logging.getLogger("holdall.trace")
 
 
 class TracedStore(Transparent):
-    """Another store, each call of which is reported.
+    """A store that reports each of its calls.
 
     With `opentelemetry-api` installed (`pip install 'holdall[trace]'`) a call is a span, and counts in three
     metrics; where they go is up to the providers that the program sets up, and without any a call costs a
     few microseconds. Without it a call is one line of the logger `holdall.trace`, level DEBUG.
 
-    Spans are called `holdall.read`, `.write`, `.delete`, `.info`, `.list`, `.get_many`, `.put_many`,
+    Spans are named `holdall.read`, `.write`, `.delete`, `.info`, `.list`, `.get_many`, `.put_many`,
     `.delete_many`, `.copy`, `.move`, `.clear`, `.sign` and `.digest`. That of a stream or a listing ends when
     it has ended or is dropped. They have the attributes `holdall.operation`, `holdall.store`, `holdall.key`
     (and `holdall.target` or `holdall.prefix`), `holdall.bytes`, `holdall.count`, `holdall.found`, and
-    `error.type`. A miss is no error. The metrics are the histogram `holdall.operation.duration` in seconds,
-    and the counters `holdall.bytes.read`, `holdall.bytes.written` and `holdall.errors`.
+    `error.type`. A miss isn't an error. The metrics are the histogram `holdall.operation.duration` in
+    seconds, and the counters `holdall.bytes.read`, `holdall.bytes.written` and `holdall.errors`.
 
     Blobs' bytes, signed URLs and settings are never reported, nor the messages of errors that aren't
     holdall's own, such as what the body of a put raised.
 
     Args:
         store: The store below.
-        name: What `holdall.store` says; by default the class of the store below.
+        name: The value of `holdall.store`; by default the class of the store below.
         keys: Whether keys are reported, and messages of errors, which may name them.
 
     Raises:
@@ -169,11 +169,11 @@ class _Call:
     """A call that nobody wants to hear of."""
 
     bytes = 0
-    """How many bytes came up or went down."""
+    """The number of bytes that were read or written."""
     count: int | None = None
-    """How many blobs it had to do with, where there may be many."""
+    """The number of blobs of the call, where there may be many."""
     found: bool | None = None
-    """Whether the blob was there, where it may not be."""
+    """Whether the blob was there, where it may be absent."""
 
     def __enter__(self) -> Self:
         return self
@@ -419,7 +419,7 @@ class _Telemetry:
             self.duration = meter.create_histogram(
                 "holdall.operation.duration",
                 unit="s",
-                description="How long calls of a store took.",
+                description="The durations of a store's calls.",
                 explicit_bucket_boundaries_advisory=_BUCKETS,
             )
         except TypeError:
