@@ -30,7 +30,7 @@ from holdall import (
     Store,
     StoreUnavailableError,
 )
-from holdall.stores import drafts, filesystem, listing, locks, nofollow, places
+from holdall.stores import drafts, filesystem, listing, locks, nofollow, places, shortway
 from holdall.testing import StoreSuite
 
 
@@ -57,9 +57,10 @@ def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(filesystem, "open_file", nofollow.open_by_steps)
         for module in (filesystem, listing):
             monkeypatch.setattr(module, "open_into", nofollow.open_into_by_steps)
-        for module in (filesystem, places):
+        for module in (shortway, places):
             monkeypatch.setattr(module, "open_below", nofollow.open_below_by_steps)
-        monkeypatch.setattr(drafts, "move_new", nofollow.link_and_unlink)
+        for module in (drafts, shortway):
+            monkeypatch.setattr(module, "move_new", nofollow.link_and_unlink)
     else:
         assert nofollow.open_file is not nofollow.open_by_steps, "this kernel has no openat2"
         assert nofollow.move_new is not nofollow.link_and_unlink, "this C library has no renameat2"

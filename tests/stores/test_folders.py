@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.forks import succeeds_as_nobody
@@ -31,7 +32,7 @@ from holdall import (
     StoreUnavailableError,
 )
 from holdall.store import LeftOut
-from holdall.stores import drafts, filesystem, locks, nofollow, places
+from holdall.stores import drafts, filesystem, locks, nofollow, places, shortway
 
 
 def _mode(path: Path) -> int:
@@ -551,6 +552,47 @@ def test_a_folder_that_is_replaced_is_locked_anew(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "backup" / "k").read_bytes() == b"v1"
 
 
+@pytest.mark.parametrize("key", ["k", "d/k"])
+def test_a_copy_of_a_folder_in_which_a_put_was_under_way(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, copy = tmp_path / "s", tmp_path / "copy"
+    store = FilesystemStore(base)
+    store[key] = store[key] = b"v1"
+    rename = os.rename
+
+    def copying(*args: Any, **options: Any) -> None:
+        shutil.copytree(base, copy, dirs_exist_ok=True)
+        rename(*args, **options)
+
+    monkeypatch.setattr(os, "rename", copying)
+    store[key] = b"v2"
+    monkeypatch.undo()
+    base.rename(tmp_path / "backup")
+    copy.rename(base)
+    assert (base / key).read_bytes() == b"v1"
+    store[key] = b"v3"
+    assert ((base / key).read_bytes(), store[key]) == (b"v3", b"v3")
+    assert (tmp_path / "backup" / key).read_bytes() == b"v2"
+
+
+def test_what_is_there_after_many_new_blobs(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path / "s")
+    for number in range(40):
+        store[f"new-{number}"] = b"1"
+    (tmp_path / "s" / "link").symlink_to(tmp_path / "s" / "new-1")
+    with pytest.raises(KeyConflictError):
+        store["link"] = b"2"
+    for number in range(40, 80):
+        store[f"new-{number}"] = b"1"
+    private = tmp_path / "s" / "private"
+    private.write_bytes(b"1")
+    private.chmod(0o600)
+    store["private"] = b"2"
+    assert (private.read_bytes(), stat.S_IMODE(private.stat().st_mode)) == (b"2", 0o600)
+    assert (store["new-1"], len(store), len(os.listdir(tmp_path / "s"))) == (b"1", 81, 82)
+
+
 def test_a_folder_that_is_deleted_is_made_again(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path / "s")
     store["a"] = store["d/b"] = b"1"
@@ -700,8 +742,8 @@ def test_no_error_of_the_system_comes_out_bare(
         (os, name, fails)
         for name in ("open", "replace", "unlink", "utime", "write", "stat", "scandir", "pread")
     ]
-    patches += [(filesystem, name, failing) for name in ("open_file", "open_into", "open_below")]
-    patches += [(places, "open_below", failing)]
+    patches += [(filesystem, name, failing) for name in ("open_file", "open_into")]
+    patches += [(module, "open_below", failing) for module in (places, shortway)]
     for module, name, fail in patches:
         for call in calls:
             with monkeypatch.context() as patch:

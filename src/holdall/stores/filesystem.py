@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import stat
-import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -32,24 +31,21 @@ from holdall.ranges import CHUNK, span
 from holdall.store import ANY, Attributes, Body, Can, Data, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.listing import Listing, Run
-from holdall.stores.litter import remove
-from holdall.stores.locks import FolderLock, release
+from holdall.stores.locks import FolderLock
 from holdall.stores.nofollow import (
     FOLDER,
-    NEAR,
-    NEW,
     READ,
     close_all,
     has_link,
-    open_below,
     open_file,
     open_into,
 )
 from holdall.stores.oserrors import GONE, translate
 from holdall.stores.places import Place, sync_folder, tidy
 from holdall.stores.root import Root
+from holdall.stores.shortway import SHORT, delete_short, put_short
 from holdall.stores.spelling import is_plain, segment_of, spell_segment
-from holdall.stores.times import floor_of, new_stamp, raise_floor, ticks
+from holdall.stores.times import floor_of, new_stamp, raise_floor
 
 __all__ = ["FilesystemStore", "describe"]
 
@@ -59,8 +55,6 @@ _log = logging.getLogger("holdall")
 
 # A first read of this size takes most blobs whole, without asking for their size before.
 _GUESS = 1 << 16
-# A short put isn't locked against sweepers, and so is to be short.
-_SHORT = 1 << 22
 _compare = compare
 
 
@@ -300,76 +294,25 @@ class FilesystemStore(Store):
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
     ) -> Info:
-        # The usual put, with nothing in its way: what a draft does, in the fewest steps. Whatever is in its
-        # way leads to the long way, which begins anew and finds out what it was.
+        # Whatever is in the way of the short way leads to the long one.
         if (
-            type(data) is not bytes
-            or expect is not ANY
-            or ttl is not None
-            or content_type is not None
-            or self._slow
-            or (size := len(data)) > _SHORT
+            type(data) is bytes
+            and expect is ANY
+            and ttl is None
+            and content_type is None
+            and not self._slow
+            and len(data) <= SHORT
         ):
-            return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
-        lock: FolderLock | None = getattr(self._local, "lock", None)
-        if lock is None or lock.fd < 0:
-            return super().put(key, data)
-        root = folder = lock.fd
-        create = lock.create
-        name = ""
-        near: list[int] = []
-        made: list[int] = []
-        try:
-            if type(key) is str and len(key) < 256 and is_plain(key) and self._flat and "/" not in key:
-                last = key
-            else:
-                above, _, last = self._path(key)[len(self._base) :].rpartition("/")
-                if above:
-                    if open_below(near, root, above, NEAR):
-                        return super().put(key, data)
-                    folder = near[0]
-                    create = partial(os.open, lock.draft, NEW, dir_fd=folder)
-            try:
-                old = os.stat(last, dir_fd=folder, follow_symlinks=False)
-            except FileNotFoundError:
-                old, mode = None, 0o666
-            else:
-                if not stat.S_ISREG(old.st_mode) or old.st_uid != os.geteuid() or old.st_gid != os.getegid():
-                    return super().put(key, data)
-                mode = 0o600
-            name = lock.draft
-            made.extend(map(create, (mode,)))
-            fd = made[0]
-            if os.write(fd, data) == size:
-                stamp = (time.time_ns() & ~1023) | (next(ticks) & 1023)
-                os.utime(fd, ns=(stamp, stamp))
-                if old is not None:
-                    os.fchmod(fd, old.st_mode & 0o777)
-                # Some network file systems say only now that it could not be written.
-                close_all(made)
-                fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                there = os.stat(self._given)
-                if (there.st_dev, there.st_ino) != lock.place:
-                    raise OSError(errno.ESTALE, "another folder is there by now")
-                os.rename(name, last, src_dir_fd=folder, dst_dir_fd=folder)
-                name = ""
-                fcntl.flock(root, fcntl.LOCK_UN)
-                return Info(key, size, stamp << 48 | size, stamp / 1e9)
-        except BaseException as error:
-            # Once more if it was unlocked: see `holdall.stores.locks`.
-            release(root)
-            if isinstance(error, StoreError) or not isinstance(error, OSError):
-                raise
-            _log.debug("%r is put the long way: %s", key, error)
-        finally:
-            if made:
-                close_all(made)
-            if name:
-                # An interrupt may come just as the file is made, or just as it got its new name.
-                remove(name, folder)
-            if near:
-                close_all(near)
-        return super().put(key, data)
+            lock: FolderLock | None = getattr(self._local, "lock", None)
+            if lock is not None and lock.fd >= 0:
+                if type(key) is str and len(key) < 256 and self._flat and is_plain(key):
+                    path = key
+                else:
+                    path = self._path(key)[len(self._base) :]
+                info = put_short(lock, path, key, data)
+                if info is not None:
+                    return info
+        return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
 
     put.__doc__ = Store.put.__doc__
 
@@ -396,6 +339,12 @@ class FilesystemStore(Store):
         path = self._path(key)[len(self._base) :]
         alone = expect is not ANY or self._root.coarse is True
         done = None
+        if expect is ANY and not self._slow:
+            lock: FolderLock | None = getattr(self._local, "lock", None)
+            if lock is not None and lock.fd >= 0 and delete_short(lock, path):
+                if self._prunes and "/" in path:
+                    tidy(lock.fd, path)
+                return True
         with self._changing():
             try:
                 if not alone:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
-from holdall.stores.nofollow import NEW, close_all
+from holdall.stores.nofollow import close_all
 from holdall.stores.spelling import PRIVATE
 
 __all__ = ["CANNOT", "WAIT", "FolderLock", "FolderMoved", "draft_name", "generation", "release", "take"]
@@ -85,7 +85,7 @@ class FolderLock:
         OSError: It can't be opened.
     """
 
-    __slots__ = ("__weakref__", "_fds", "create", "draft", "fd", "place")
+    __slots__ = ("__weakref__", "_fds", "fd", "misses", "open", "path", "place", "start")
 
     def __init__(self, path: str) -> None:
         self.fd = -1
@@ -95,10 +95,12 @@ class FolderLock:
         self.fd = self._fds[0]
         found = os.fstat(self.fd)
         self.place = found.st_dev, found.st_ino
-        self.draft = draft_name()
-        """The name of this thread's temporary file, for as long as a short put takes."""
-        self.create = partial(os.open, self.draft, NEW, dir_fd=self.fd)
-        """Make that file in the folder itself, with a mode, and open it."""
+        self.path = path
+        self.start = path.rstrip("/") + "/"
+        self.open = partial(os.open, dir_fd=self.fd)
+        """os.open(2) in the folder."""
+        self.misses = 0
+        """How many short puts in a row have found nothing where their blobs belong."""
 
     def moved(self, path: str) -> bool:
         """Whether the path is another folder by now, or none."""

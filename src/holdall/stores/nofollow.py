@@ -20,6 +20,7 @@ from functools import partial
 
 __all__ = [
     "FOLDER",
+    "HERE",
     "LIST",
     "LIST_NEAR",
     "NEAR",
@@ -50,9 +51,11 @@ NEAR = FOLDER | os.O_NONBLOCK
 LIST_NEAR = LIST | os.O_NOCTTY
 """To list a folder that is reached through no mount point."""
 
+HERE = -100
+"""AT_FDCWD: paths are taken from the working folder."""
+
 _PLAIN = {NEAR: FOLDER, LIST_NEAR: LIST}
 _OPENAT2 = 437  # the same on every architecture
-_HERE = -100  # AT_FDCWD
 _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
@@ -137,10 +140,10 @@ def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     if sys.platform != "linux" or sys.getfilesystemencoding() != "utf-8":
         return None
     call = ctypes.CDLL(None, use_errno=True).syscall
-    call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+    # Each argument must be of the right type: to declare them would make ctypes check them, which takes time.
     call.restype = ctypes.c_long
     # Made once, since ctypes takes its time to make what a call is given.
-    number, here = ctypes.c_long(_OPENAT2), ctypes.c_int(_HERE)
+    number, here = ctypes.c_long(_OPENAT2), ctypes.c_int(HERE)
     size = ctypes.c_size_t(ctypes.sizeof(_How))
     hows = {flags: _How(flags, 0, _RESOLVE_NO_SYMLINKS) for flags in (READ, LIST, FOLDER)}
     hows[NEW] = _How(NEW, 0o666, _RESOLVE_NO_SYMLINKS)
@@ -195,7 +198,7 @@ open_below: _OpenBelow = _calls[2]
 """Open what lies below an open folder, and on no way through a link, into a list: 0, or a negative errno."""
 
 
-def link_and_unlink(old: str, new: str, old_folder: int = _HERE, new_folder: int = _HERE) -> int:
+def link_and_unlink(old: str, new: str, old_folder: int = HERE, new_folder: int = HERE) -> int:
     """Move a file to where nothing is, by a second link: 0, or a negative errno, and all is as it was."""
     try:
         os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
@@ -215,11 +218,9 @@ def _native_move() -> _Move | None:
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return None
-    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    call.restype = ctypes.c_int
     get_errno = ctypes.get_errno
 
-    def move_at_once(old: str, new: str, old_folder: int = _HERE, new_folder: int = _HERE) -> int:
+    def move_at_once(old: str, new: str, old_folder: int = HERE, new_folder: int = HERE) -> int:
         names = old.encode("utf-8", "surrogateescape"), new.encode("utf-8", "surrogateescape")
         if not call(old_folder, names[0], new_folder, names[1], _RENAME_NOREPLACE):
             return 0

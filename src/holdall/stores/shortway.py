@@ -1,0 +1,156 @@
+"""The usual put and delete in a folder, in the fewest system calls.
+
+Both need the folder that this thread has locked before. At whatever is unusual they give up, with nothing
+changed: the long way begins anew, and finds out what it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+import time
+from functools import partial
+
+from holdall.store import Info
+from holdall.stores.litter import remove
+from holdall.stores.locks import FolderLock, draft_name, release
+from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
+from holdall.stores.times import ticks
+
+__all__ = ["SHORT", "delete_short", "put_short"]
+
+_log = logging.getLogger("holdall")
+
+SHORT = 1 << 22
+"""The longest blob that is put this way: its draft isn't locked against sweepers, so it is to be brief."""
+
+_ENOUGH = 8
+_LAST = (-1,)
+
+
+def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None:
+    """Put a blob in a folder whose times are kept to the nanosecond; None if it is to go the long way.
+
+    Args:
+        lock: This thread's lock of the store's folder.
+        path: The path of the file, below that folder.
+        key: The blob's key.
+        data: All of it, at most `SHORT` bytes.
+    """
+    root = folder = lock.fd
+    size = len(data)
+    above, slash, last = path.rpartition("/")
+    draft = name = ""
+    new = False
+    near: list[int] = []
+    made: list[int] = []
+    try:
+        try:
+            if slash:
+                if open_below(near, root, above, NEAR):
+                    return None
+                folder = near[0]
+            # A failed look costs as much as two that find something. Who puts many new blobs is spared it:
+            # the last step finds out whether something is there.
+            new = lock.misses > _ENOUGH
+            old = None if new else _look(lock, last, folder)
+            if old is not None and not _is_ours(old):
+                return None
+            draft = name = draft_name()
+            create = partial(os.open, dir_fd=folder) if slash else lock.open
+            # What replaces a private file is private from the first.
+            made.extend(map(create, (name,), (NEW,), (0o666 if old is None else 0o600,)))
+            fd = made[0]
+            if os.write(fd, data) != size:
+                return None
+            stamp = (time.time_ns() & ~1023) | (next(ticks) & 1023)
+            os.utime(fd, ns=(stamp, stamp))
+            if old is not None:
+                os.fchmod(fd, old.st_mode & 0o777)
+            # Some network file systems say only now that it could not be written.
+            any(map(os.close, map(made.pop, _LAST)))
+            fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # From its whole path, where it can't be found if another folder is there by now, since no other
+            # file has its name: this spares the look whether the locked folder is still the one at the path.
+            # Its name is a new one each time, since a copy of the folder may hold what was there before.
+            draft = f"{lock.start}{above}{slash}{draft}"
+            if not new:
+                os.rename(draft, last, dst_dir_fd=folder)
+            elif failed := move_new(draft, last, HERE, folder):
+                lock.misses = 0
+                raise OSError(-failed, os.strerror(-failed))
+            name = ""
+            fcntl.flock(root, fcntl.LOCK_UN)
+            return Info(key, size, stamp << 48 | size, stamp / 1e9)
+        except OSError as error:
+            release(root)
+            if not (new and isinstance(error, FileExistsError)):
+                _log.debug("%r is put the long way: %s", key, error)
+                return None
+    except BaseException:
+        # Once more if it was unlocked: see `holdall.stores.locks`.
+        release(root)
+        raise
+    finally:
+        if made:
+            close_all(made)
+        if name:
+            # An interrupt may come just as the file is made, or just as it got its new name.
+            remove(name, folder)
+        if near:
+            close_all(near)
+    return put_short(lock, path, key, data)  # now with a look first
+
+
+def _look(lock: FolderLock, name: str, folder: int) -> os.stat_result | None:
+    """What a blob is about to replace."""
+    try:
+        old = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        lock.misses += 1
+        return None
+    lock.misses = 0
+    return old
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether this is a file of the owner and group that a new one has."""
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_gid == os.getegid()
+
+
+def delete_short(lock: FolderLock, path: str) -> bool | None:
+    """Delete a file from a folder whose times are kept to the nanosecond, whatever its ETag: True if it was
+    there; None if it is to go the long way.
+
+    Args:
+        lock: This thread's lock of the store's folder.
+        path: The path of the file, below that folder.
+    """
+    root = lock.fd
+    above, slash, last = path.rpartition("/")
+    near: list[int] = []
+    done = None
+    try:
+        try:
+            fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            there = os.stat(lock.path)
+            if (there.st_dev, there.st_ino) == lock.place and not (
+                slash and open_below(near, root, above, FOLDER)
+            ):
+                folder = near[0] if slash else root
+                found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    os.unlink(last, dir_fd=folder)
+                    done = True
+        except OSError as error:
+            _log.debug("%r is deleted the long way: %s", path, error)
+        release(root)
+        return done
+    except BaseException:
+        release(root)
+        raise
+    finally:
+        if near:
+            close_all(near)
