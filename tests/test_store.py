@@ -28,6 +28,7 @@ from holdall import (
     GitStore,
     HashdirStore,
     Info,
+    IntegrityError,
     InvalidArgumentError,
     InvalidDataError,
     InvalidKeyError,
@@ -36,6 +37,7 @@ from holdall import (
     SqliteStore,
     Store,
     StoreError,
+    StoreUnavailableError,
     UnsupportedOperation,
     ZipStore,
 )
@@ -427,6 +429,27 @@ def test_every_refusal_names_its_key(tmp_path: Path) -> None:
         with pytest.raises(StoreError) as caught:
             call()
         assert caught.value.key == "a", call
+
+
+def test_a_copy_that_can_not_read_names_the_source(tmp_path: Path) -> None:
+    class Damaged(MemoryStore):
+        def _copy(self, source: str, target: str, expect: Any) -> Info:
+            raise IntegrityError("the bytes are not what was written")
+
+    with pytest.raises(IntegrityError) as caught:
+        Damaged({"a": b"1"}).copy("a", "b")
+    assert caught.value.key == "a"
+
+
+def test_a_file_that_can_not_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> None:
+        raise StoreUnavailableError("no permission")
+
+    store = FilesystemStore(tmp_path)
+    monkeypatch.setattr(store, "_stat", refused)  # the tests run as root, who may look at everything
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.exists("a")
+    assert caught.value.key == "a"
 
 
 def every_class() -> list[type[Any]]:

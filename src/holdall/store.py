@@ -44,6 +44,7 @@ from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
+    IntegrityError,
     InvalidArgumentError,
     InvalidDataError,
     InvalidKeyError,
@@ -1236,7 +1237,8 @@ class Store(MutableMapping[str, bytes]):
                 return info
             return act(source, target, expect)
         except StoreError as error:
-            error.key = source if isinstance(error, BlobNotFoundError) else target
+            of_source = isinstance(error, BlobNotFoundError | IntegrityError) or error.key == source
+            error.key = source if of_source else target
             raise
 
     def sign(self, key: str, *, method: str = "GET", expires: float | timedelta = 3600) -> str:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.packages import install
 
 
@@ -53,3 +54,26 @@ def test_what_is_to_be_done_at_the_end_of_the_process_is(usual: Any, tmp_path: P
     usual.env["PYTHONPATH"] = str(tmp_path)
     assert usual("keys", uri="late://x") == b"a\n"
     assert (tmp_path / "was-here").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_an_object_goes_is_not_lost(
+    usual: Any, tmp_path: Path, number: str, code: int
+) -> None:
+    """Python drops what is raised in a `__del__`."""
+    (tmp_path / "dropping.py").write_text(
+        "import os, signal, time, holdall\n"
+        "class Going:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
+        "        os.stat('.')\n"
+        "class DroppingStore(holdall.MemoryStore):\n"
+        "    @classmethod\n"
+        "    def _from_uri(cls, location):\n"
+        "        Going()\n"
+        "        time.sleep(60)\n"
+        "        return cls()\n"
+    )
+    install(tmp_path, "dropping", "1.0", {"holdall.stores": {"dropping": "dropping:DroppingStore"}})
+    usual.env["PYTHONPATH"] = str(tmp_path)
+    assert usual.both("keys", uri="dropping://x", code=code) == (b"", "")

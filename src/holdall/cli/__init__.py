@@ -8,9 +8,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
 
 __all__ = ["main"]
+
+_SOON = 0.01
+"""Seconds until a signal that came in a `__del__` is sent again."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -32,6 +34,9 @@ def main(args: Sequence[str] | None = None) -> int:
             args = sys.argv[1:]
             # As with Ctrl-C, a half-written file is removed before the process ends.
             signal.signal(signal.SIGTERM, _stop)
+            # A shell's background jobs ignore Ctrl-C, and go on to.
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, _stop)
         try:
             from holdall.cli.app import run
         except ModuleNotFoundError as error:
@@ -71,5 +76,18 @@ def _end(code: int) -> None:
     os._exit(code)
 
 
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End the command. Python drops what is raised in a `__del__`, which may close a large file: after it the
+    signal is sent again."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            from threading import Timer
+
+            again = Timer(_SOON, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)

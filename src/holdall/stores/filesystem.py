@@ -249,7 +249,11 @@ class FilesystemStore(Store):
     def exists(self, key: str) -> bool:
         if self._closed:
             raise self._closed_error()
-        return self._stat(self._path(key)) is not None
+        try:
+            return self._stat(self._path(key)) is not None
+        except StoreError as error:
+            error.key = key
+            raise
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         fds: list[int] = []
