@@ -38,12 +38,15 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.keys import matcher
+from holdall.layers.caching import CachingStore
 from holdall.layers.checksum import ChecksumStore
+from holdall.layers.compressed import CompressedStore
 from holdall.layers.encrypted import EncryptedStore
 from holdall.layers.expiring import ExpiringStore
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.notifying import NotifyingStore
 from holdall.layers.readonly import ReadOnlyStore
+from holdall.layers.routed import RoutedStore
 from holdall.layers.traced import TracedStore
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.filesystem import FilesystemStore
@@ -542,6 +545,38 @@ def test_a_source_in_the_folder_of_the_target_is_not_deleted(name: str, tmp_path
             with pytest.raises(InvalidArgumentError):
                 call()
         assert dict(source.items()) == {"a": b"1", "b": b"2"}
+
+
+OVER: dict[str, Callable[[Store], Store]] = {
+    "traced": TracedStore,
+    "expiring": lambda store: ExpiringStore(store, 3600),
+    "encrypted": lambda store: EncryptedStore(store, b"k" * 31 + b"y"),
+    "compressed": CompressedStore,
+    "cached": lambda store: CachingStore(store, MemoryStore()),
+    "replicated": lambda store: FanoutStore([store]),
+    "routed": lambda store: RoutedStore({"other/": MemoryStore(), "": store}),
+}
+
+
+@pytest.mark.parametrize("layer", OVER)
+def test_a_source_in_the_folder_below_a_layer_is_not_deleted(layer: str, tmp_path: Path) -> None:
+    target = OVER[layer](FilesystemStore(tmp_path))
+    target.put_many({"a": b"1", "old": b"2"})
+    for name in ("sqlite", "a folder"):
+        with INSIDE[name](tmp_path) as source:
+            source.put_many({"a": b"1", "b": b"2"})
+            with pytest.raises(InvalidArgumentError, match=r"inside the other|in the folder of the target"):
+                sync_stores(source, target, max_delete=1.0)
+            assert dict(source.items()) == {"a": b"1", "b": b"2"}
+    with pytest.raises(InvalidArgumentError, match="the journal"):
+        sync_stores(MemoryStore({"a": b"1"}), target, journal=tmp_path / "j", max_delete=1.0)
+
+
+def test_a_replica_is_filled_from_the_other(tmp_path: Path) -> None:
+    near = FilesystemStore(tmp_path / "near")
+    near["a"] = b"1"
+    both = FanoutStore([near, FilesystemStore(tmp_path / "far")])
+    assert sync_stores(near, both).ok
 
 
 def test_two_views_of_one_server_are_one() -> None:

@@ -204,7 +204,9 @@ class SpooledWriter(BlobWriter):
             self._hand_over(iter(lambda: spool.read(CHUNK), b""))
 
     def _drop(self) -> None:
-        self._spool.close()
+        # An interrupt may have left it half made.
+        if hasattr(self, "_spool"):
+            self._spool.close()
 
 
 class TextFile(io.TextIOWrapper):

@@ -64,6 +64,21 @@ def test_caches_that_are_elsewhere(tmp_path: Path) -> None:
     assert CachingStore(MemoryStore({"a": b"1"}), MemoryStore())["a"] == b"1"
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["new", "made before"])
+def test_a_name_that_begins_with_another_is_elsewhere(tmp_path: Path, made: bool) -> None:
+    for source, cache in (
+        (FilesystemStore(tmp_path / "data"), FilesystemStore(tmp_path / "data-cache")),
+        (SqliteStore(tmp_path / "a.db"), FilesystemStore(tmp_path / "a.db.cache")),
+        (ZipStore(tmp_path / "a.zip"), SqliteStore(tmp_path / "a.zip.db")),
+        ((one := SqliteStore(tmp_path / "b.db")) / "blobs", one / "cache"),
+    ):
+        if made:
+            source["a"] = b"1"
+        store = CachingStore(source, cache)
+        store["a"] = b"1"
+        assert CachingStore(source, cache)["a"] == b"1"
+
+
 def test_swapped_arguments_are_reported() -> None:
     photos, near = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore()
     with pytest.raises(InvalidArgumentError, match="swapped"):

@@ -73,17 +73,23 @@ def refuse_overlap(
         target: To where.
         selection: Which keys.
         journal: Where the journal is, if there is one.
-        deep: Whether to look through layers too, for a transfer that deletes what it has read: two views of
-            one store hold equal blobs, whose only copy would go.
+        deep: Whether two layers over one place are refused too, for a transfer that deletes what it has read:
+            two views of one store hold equal blobs, whose only copy would go.
+        deletes: Whether it deletes from the target, or from both.
 
     Raises:
         InvalidArgumentError: They would.
     """
-    (source_root, source_path), (target_root, target_path) = _region(source), _region(target)
     pairs = [(_region(source, selection.prefix), _region(target, selection.prefix))]
-    if deep:
-        leaves = list(_leaves(target, selection.prefix))
-        pairs += [(one, other) for one in _leaves(source, selection.prefix) for other in leaves]
+    # Otherwise layers over one place may be filled from another, as a replica is; but a folder lists the
+    # files of one inside it whatever is above.
+    leaves = list(_leaves(target, selection.prefix))
+    pairs += [
+        (one, other)
+        for one in _leaves(source, selection.prefix)
+        for other in leaves
+        if deep or (one != other and one[0] == other[0] == _FILES)
+    ]
     for (one, read), (other, written) in pairs:
         if one == other and (
             read.startswith(written)
@@ -94,18 +100,23 @@ def refuse_overlap(
                 "source and target are the same store, or one lies inside the other; choose two that don't "
                 "overlap, or a prefix"
             )
-    if source_root == _FILES and (file := _path(target)):
-        _refuse_inside(source_path, file, selection, "the target", "the source")
-    if deletes and target_root == _FILES:
+    # Layers list the files of others in their folder, too.
+    read_in, written_in = _file_folders(source), _file_folders(target)
+    for folder in read_in:
+        for file in _places(target):
+            _refuse_inside(folder, file, selection, "the target", "the source")
+    for folder in written_in if deletes else ():
         for file in _places(source):
-            _refuse_inside(target_path, file, selection, "the source", "the target")
+            _refuse_inside(folder, file, selection, "the source", "the target")
     if journal is not None:
-        for root, path, name in (
-            (source_root, source_path, "the source"),
-            (target_root, target_path, "the target"),
-        ):
-            if root == _FILES:
-                _refuse_inside(path, os.path.realpath(journal), selection, "the journal", name)
+        for folders, name in ((read_in, "the source"), (written_in, "the target")):
+            for folder in folders:
+                _refuse_inside(folder, os.path.realpath(journal), selection, "the journal", name)
+
+
+def _file_folders(store: Store) -> list[str]:
+    """The folders whose files a store lists, and what the names of these begin with."""
+    return [path for root, path in _leaves(store, "") if root == _FILES]
 
 
 def _refuse_inside(folder: str, file: str, selection: Selection, what: str, where: str) -> None:

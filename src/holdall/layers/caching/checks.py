@@ -54,10 +54,9 @@ def _regions(store: Store, tail: str) -> Iterator[tuple[object, str]]:
     if isinstance(path, str):
         # A file may have many names, and lie in the folder of another store.
         real = os.path.realpath(path)
-        if Can.LIST in store.can and os.path.isdir(real):
-            yield "files", f"{real.rstrip('/')}/{tail}"
-        else:
-            yield "files", real
+        # Also where nothing is yet, `data` isn't `data-cache`, nor `a.db` `a.db.cache`.
+        yield "files", f"{real.rstrip('/')}/{tail}"
+        if not os.path.isdir(real):
             with suppress(OSError):
                 found = os.stat(real)
                 yield (found.st_dev, found.st_ino), tail
