@@ -291,6 +291,9 @@ LAYERS = sorted(
     for name in holdall.__all__
     if inspect.isclass(getattr(holdall, name)) and issubclass(getattr(holdall, name), Layer)
 )
+BLOB_DICTS = sorted(
+    {getattr(holdall, name).__name__ for name in holdall.__all__ if name.endswith("BlobDict")}
+)
 TRANSFERS = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"]
 
 
@@ -298,12 +301,16 @@ TRANSFERS = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_s
     ("name", "page"),
     [(name, "caching.md" if name == "CachingStore" else "composing.md") for name in LAYERS]
     + [(name, "backup-and-sync.md") for name in TRANSFERS]
-    + [("GitStore", "git.md"), ("ValkeyStore", "valkey.md")],
+    + [("GitStore", "git.md"), ("ValkeyStore", "valkey.md")]
+    + [(store.__name__, "stores.md") for store in STORES[:5]]
+    + [(name, "blob-dicts.md") for name in BLOB_DICTS],
 )
 def test_every_option_is_told_of(name: str, page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     assert f"{name}(" in text
-    code = " ".join(re.findall(r"`([^`\n]+)`", text))
+    code = " ".join(
+        [*re.findall(r"`([^`\n]+)`", text), *(block.text for block in blocks(ROOT / "docs" / page))]
+    )
     for option in inspect.signature(getattr(holdall, name)).parameters:
         assert re.search(rf"\b{option}\b", code), f"docs/{page} doesn't tell of {option}= of {name}"
 
