@@ -1047,7 +1047,8 @@ _NEEDED: Mapping[str, Can] = {
     **dict.fromkeys(_words("_read _info _digest"), Can(0)),
     **dict.fromkeys(_words("put __setitem__ setdefault update put_many copy modify _write"), Can.WRITE),
     **dict.fromkeys(_words("delete __delitem__ delete_many pop _delete"), Can.DELETE),
-    **dict.fromkeys(_words("list iterate_keys children __iter__ __len__ __bool__ _scan"), Can.LIST),
+    **dict.fromkeys(_words("list iterate_keys children left_out __iter__ __len__ __bool__"), Can.LIST),
+    **dict.fromkeys(_words("_scan _survey"), Can.LIST),
     **dict.fromkeys(_words("keys values items"), Can.LIST),
     "move": Can.WRITE | Can.DELETE,
     **dict.fromkeys(_words("popitem clear"), Can.DELETE | Can.LIST),
@@ -1697,6 +1698,9 @@ class StoreSuite:
     """Whether an interrupt may come at any moment of a call. Where it may not, since a driver of others below
     the store swallows it, it comes where a body is read."""
 
+    keeps_what_is_read: ClassVar[bool] = False
+    """Whether a read may make files, as a cache does."""
+
     laws: ClassVar[int] = 80
     """How many sequences of steps the store and its model are driven through."""
 
@@ -2339,8 +2343,8 @@ class StoreSuite:
             with store.open("key", mode) as file:
                 file.write(data)
             assert other["key"] == b"new"
-            with pytest.raises(BlobExistsError), store.open("key", mode) as file:
-                file.write(data * 2)
+            with pytest.raises(BlobExistsError):
+                store.open("key", mode)
             assert other.pop("key") == b"new"
         with pytest.raises(BlobExistsError), store.open("key", "wb", expect=ABSENT) as file:  # noqa: PT012
             file.write(b"late")
@@ -2519,6 +2523,7 @@ class StoreSuite:
                     call()
                 assert not isinstance(caught.value, BlobExistsError)
                 assert caught.value.key == key
+                assert caught.value.actual == (second.etag if key == "key" else None)
                 assert store.info("key") == second
         assert _contents(store) == {"key": b"2", "source": b"source"}
         with pytest.raises(ConcurrencyError):
@@ -2939,6 +2944,28 @@ class StoreSuite:
             children = list(store.children(prefix))
             assert [_child(child) for child in children] == expected, prefix
             assert all(child == infos[child.key] for child in children if isinstance(child, Info))
+
+    def test_a_survey_is_the_listing_and_what_it_leaves_out(self, store: Store) -> None:
+        store.update(dict.fromkeys(["a", "b/c", "b/d", "e"], b"1"))
+        for prefix in ("", "b", "b/", "x"):
+            surveyed = [entry for entry in store._survey(prefix, "") if isinstance(entry, Info)]
+            assert surveyed == list(store._scan(prefix, "")), (
+                "a transfer would see other blobs than a listing"
+            )
+        assert list(store.left_out()) == list(store.left_out("b/")) == []
+
+    def test_reading_makes_nothing(self, place: Path) -> None:
+        with self._handle(place) as store:
+            before = sorted(place.rglob("*"))
+            assert store.get("key") is None
+            assert "key" not in store
+            assert list(store.list()) == list(store.children()) == list(store.left_out()) == []
+            assert store.get_many(["key"]) == {}
+            for read in (store.info, store.open, store.chunks):
+                with pytest.raises(BlobNotFoundError):
+                    read("key")
+            made = set(place.rglob("*")).difference(before)
+            assert self.keeps_what_is_read or not made
 
     def test_a_folder_that_is_empty_again_is_gone(self, store: Store, other: Store) -> None:
         store["a/b/c/d"] = b"1"

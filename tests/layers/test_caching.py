@@ -61,6 +61,7 @@ class TestThroughOverMemory(StoreSuite):
 class TestThroughASharedCache(StoreSuite):
     """Two handles share the cache, and are never asked to revalidate it: own writes are read back."""
 
+    keeps_what_is_read = True
     reduced = True
 
     def make(self, place: Path) -> Store:
@@ -71,6 +72,7 @@ class TestThroughASharedCache(StoreSuite):
 class TestThroughASmallCache(StoreSuite):
     """It evicts all the time."""
 
+    keeps_what_is_read = True
     reduced = True
 
     def make(self, place: Path) -> Store:
