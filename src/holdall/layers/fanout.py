@@ -1,4 +1,4 @@
-"""One store kept in several: what is written goes to all, what is read comes from the first that answers."""
+"""Replicas: a store whose writes go to several stores, and whose reads come from the first that answers."""
 
 # Helpers outside of the class call primitives too.
 # pyright: reportPrivateUsage=false
@@ -43,7 +43,7 @@ __all__ = ["FanoutStore"]
 T = TypeVar("T")
 
 _REFUSALS = (KeyConflictError, InvalidArgumentError)
-"""What a store raises that will never take the key: nobody else is to take it then."""
+"""The errors of a store that can never hold the key: then no replica should."""
 _GRACE = 1.0
 """Seconds that a blob which the first replica lacks is left to the writer or deleter who may be at it."""
 _NOTHING = ""
@@ -51,9 +51,9 @@ _NOTHING = ""
 _SHORT = 1 << 16
 """Up to how many bytes a body is written to one replica after the other, where that is faster."""
 _REMEMBERED = 1 << 12
-"""Of how many keys it is remembered which replicas failed to give them."""
+"""Remember the failed replicas of at most this many keys."""
 _SPARED = 10.0
-"""For how many seconds."""
+"""Seconds for which failed replicas are remembered."""
 _ROUNDS = 1000
 """How often a writer looks whether the replicas agree, before it takes two of them for one."""
 _NEVER = "the replicas never agree; do two of them share one medium?"
@@ -66,42 +66,43 @@ class FanoutStore(Layer):
         children: The replicas, in the order in which they are asked: a sequence (they are then named `0`,
             `1` and so on), or a mapping from names to stores. No two may share a medium.
         read: `first`: reads ask one replica after the other.
-        write: How many replicas must take a write: `all`, or a number (a quorum).
+        write: The number of replicas that must accept a write (a quorum), or `all`.
         timeout: Seconds after which a call of a replica counts as failed, or a stream that makes no progress;
             None waits.
 
-    *Writes* go to all replicas at once; a short body goes to one after the other, as long as each takes less
-    time than handing the call to a thread, and there is no timeout. A body is read once; if it raises, every
-    replica keeps the old blob. The replica that is named first is the arbiter: it publishes first and deletes
-    last, and its ETags are those of this store. So it alone decides `expect=`, and readers see what it has,
-    whenever a writer is killed. After its writes a writer compares all replicas with the arbiter, and makes
-    them equal, so that two writers of one key never leave them different. This needs replicas that can CREATE
-    and SWAP. If one can't, writers of one key take turns in this handle only, and those of other handles can
-    leave replicas different until `repair`.
+    *Writes* go to all replicas at once. A short body goes to one after the other, if `timeout` is None and
+    each takes less time than handing the call to a thread. A body is read once; if it raises, every replica
+    keeps the old blob. The first replica is the arbiter: it publishes first and deletes last, and its ETags
+    are those of this store. So it alone decides `expect=`, and if a writer is killed, readers see the
+    arbiter's state. After its writes a writer compares all replicas with the arbiter and makes them equal, so
+    two writers of one key never leave them different. This needs replicas that can CREATE and SWAP. If one
+    can't, only the writers of this handle take turns at a key, and those of other handles can leave replicas
+    different until `repair`.
 
-    If a replica fails, and too few are left, `PartialWriteError` says why in `failures`, and in `written`
-    which replicas hold the new value. If enough are left the write is done, the failure is logged, and the
-    handle remembers that this replica is behind: it isn't asked for this key until `repair` or a later write
-    mends it. Other handles don't know that. `behind` returns these replicas.
+    If a replica fails and too few are left, the write raises `PartialWriteError`: its `failures` says why,
+    and its `written` names the replicas that hold the new value. If enough are left, the write is done, the
+    failure is logged, and the handle remembers that this replica is behind: it isn't asked for this key until
+    `repair` or a later write mends it. Other handles don't know that. `behind` returns these replicas.
 
-    *Reads* go on to the next replica if one fails, which is logged, or has no such blob. A blob that is
-    damaged, or encrypted under another key, counts as a failure; nothing replaces it but a write. An ETag
-    that isn't the arbiter's never matches there. If some fail and the others have no blob, nobody knows
-    whether there is one: `StoreUnavailableError`, unless `write` is a quorum and so few fail that an
-    acknowledged blob must be on one of the others. A stream that breaks off goes on from the same replica if
-    its ETag is the same, otherwise from another one whose blob has the same size and begins with the bytes
-    that were read already (by CRC-32).
+    *Reads* go on to the next replica if one lacks the blob or fails, which is logged. A blob that is damaged,
+    or encrypted under another key, counts as a failure; only a write replaces it. An ETag of another replica
+    never matches at the arbiter. If some replicas fail and the others lack the blob, the read raises
+    `StoreUnavailableError`, since the blob may exist, unless `write` is a quorum and so few fail that one of
+    the others must have every acknowledged blob. A stream that stops half-way goes on from the same replica
+    if the ETag is unchanged, otherwise from another one whose blob has the same size and begins with the
+    bytes that were read already (by CRC-32).
 
-    *Listing* merges all replicas. It goes on without some that fail as long as every acknowledged key must
-    be on one of the rest: fewer may fail than have to take a write.
+    *Listing* merges all replicas. It goes on without failed replicas as long as the others must have every
+    acknowledged key: fewer replicas may fail than must accept a write.
 
-    *Repair* and other copying into a replica that lacks a blob first puts a mark of some 70 bytes there,
+    *Repair*, and any other copy into a replica that lacks a blob, first puts a mark of about 70 bytes there
     under the blob's key, so that a delete in the meantime is noticed: even a process that is killed in
-    between never brings a deleted blob back. Such a process can leave a mark. This store treats it as no
-    blob; a program that reads the replica itself sees it until the next write or `repair`.
+    between never brings a deleted blob back. Such a process can leave a mark. This store hides it; a program
+    that reads the replica itself sees it until the next write or `repair`.
 
     Raises:
-        InvalidArgumentError: There is no child, or one twice, or a quorum of more.
+        InvalidArgumentError: No children are given, one is given twice, or the quorum is larger than their
+            number.
 
     >>> from holdall import MemoryStore
     >>> near, far = MemoryStore(), MemoryStore()
@@ -149,7 +150,7 @@ class FanoutStore(Layer):
         self._asking, self._changing = Pace(), Pace(short=True)
         # For each key and replica that is behind, what those hold that are not; ANY for whatever they hold.
         self._marks: dict[str, dict[str, dict[str, Expect | None]]] = {}
-        # For a key the replicas that failed to give it: asked last, so that many reads of one blob, such as
+        # By key, the replicas that failed to read it: asked last, so that many reads of one blob, such as
         # of its end and then of its frames, find one version and not two in turn.
         self._poor: dict[str, tuple[frozenset[str], float]] = {}
         self._begin()
@@ -212,7 +213,7 @@ class FanoutStore(Layer):
     # --- calls of the replicas ------------------------------------------------------------------------
 
     def _turn(self, key: str) -> threading.RLock:
-        """One thread of this handle at a time publishes a key. Nobody's body is read meanwhile."""
+        """Let one thread of this handle at a time publish a key. No body is read while it does."""
         return self._turns.of(key)
 
     def _submit(self, name: str, function: Callable[[], T]) -> Call[T]:
@@ -232,8 +233,8 @@ class FanoutStore(Layer):
     def _each(
         self, names: Iterable[str], function: Callable[[str], T], *, here: bool = False
     ) -> dict[str, T | Exception]:
-        """Call a function for each of these at the same time, or one after the other on this thread; what it
-        gave or raised."""
+        """Call a function for each of these at the same time, or one after the other on this thread; return
+        what it returned or raised."""
         names, began = tuple(names), time.monotonic()
         results: dict[str, T | Exception] = {}
         at_once = names if self._timeout is not None else () if here or self._direct else names[1:]
@@ -245,7 +246,7 @@ class FanoutStore(Layer):
                 try:
                     there = calls.get(name)
                     results[name] = function(name) if there is None else self._awaited(there, began)
-                except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
                     results[name] = error
         except BaseException:
             # What goes on behind an interrupted call could undo what is done next.
@@ -281,13 +282,13 @@ class FanoutStore(Layer):
         for name in names:
             try:
                 states[name] = state(self._stores[name], key)
-            except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+            except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
                 states[name] = error
         return states
 
     @property
     def _here(self) -> bool:
-        """Whether short changes are made on this thread, one after the other."""
+        """Return whether short changes are made on this thread, one after the other."""
         return self._direct or (self._timeout is None and self._asking.short and self._changing.short)
 
     def _change(self, names: Sequence[str], change: Callable[[str], T]) -> dict[str, T | Exception]:
@@ -346,7 +347,7 @@ class FanoutStore(Layer):
     # --- reading --------------------------------------------------------------------------------------
 
     def _current(self, key: str) -> list[str]:
-        """The replicas that are not known to be behind."""
+        """Return the replicas that aren't known to be behind."""
         marks = self._marks.get(key)
         return [name for name in self._names if marks is None or name not in marks]
 
@@ -357,12 +358,12 @@ class FanoutStore(Layer):
             self._poor[key] = self._spared(key) | {name}, time.monotonic() + _SPARED
 
     def _spared(self, key: str) -> frozenset[str]:
-        """The replicas that failed to give a key a moment ago."""
+        """Return the replicas that recently failed to read a key."""
         names, until = self._poor.get(key, (frozenset[str](), 0.0))
         return names if names and time.monotonic() < until else frozenset()
 
     def _ask(self, key: str, what: str, function: Callable[[Store], T]) -> tuple[str, T]:
-        """What the first replica gives that has the blob, and its name."""
+        """Return the result of the first replica that has the blob, and its name."""
         missing, failures = False, dict[str, Exception]()
         names = self._current(key)
         if self._poor and (spared := self._spared(key)):
@@ -434,7 +435,7 @@ class FanoutStore(Layer):
         seal: int,
         cause: Exception,
     ) -> tuple[str, Iterator[Piece]]:
-        """Go on where a stream broke off, with the same bytes."""
+        """Continue a stream that stopped half-way, with the same bytes."""
         # An unbroken ETag is a proof; the first bytes of another replica are good evidence.
         for other in (name, *(other for other in self._current(key) if other != name)):
             if other in tried:
@@ -459,7 +460,7 @@ class FanoutStore(Layer):
         return (self._shown(name, info) for name, info in listing)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        # What is a blob in one replica is one, even if another has, say, a link in its place.
+        # A key that is a blob in one replica is one, even if another has, say, a link in its place.
         listing = self._merged(prefix, lambda store: store._survey(prefix, after), place_of)
         return (each if isinstance(each, LeftOut) else self._shown(name, each) for name, each in listing)
 
@@ -470,8 +471,8 @@ class FanoutStore(Layer):
         key_of: Callable[[T], str],
         failures: dict[str, Exception] | None = None,
     ) -> Iterator[tuple[str, T]]:
-        """The first of each key with its replica's name, in order. All there is, if it is given a place for
-        failures, which then never end it."""
+        """Yield the first entry of each key with its replica's name, in order. All there are, if given a
+        place for failures, which then never end it."""
         everything = failures is not None
         failures = {} if failures is None else failures
         listings: dict[str, Iterator[T]] = {}
@@ -515,13 +516,13 @@ class FanoutStore(Layer):
         try:
             return self._publish(key, body, expect, attributes)
         except BlobExistsError:
-            # A mark is no blob.
+            # A mark isn't a blob.
             if not self._unmark(key, self._first) or not isinstance(body, tuple):
                 raise
         return self._publish(key, body, expect, attributes)
 
     def _unmark(self, key: str, name: str) -> bool:
-        """Remove a mark from a replica; whether one was there."""
+        """Remove a mark from a replica; return whether one was there."""
         found = self._state(key, name)
         if not isinstance(found, Mark):
             return False
@@ -560,7 +561,7 @@ class FanoutStore(Layer):
                 condition = expect if name == self._first else ANY
                 try:
                     outcomes[name] = store._write(key, data, condition, attributes)
-                except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
                     if name == self._first and (expect is not ANY or isinstance(error, _REFUSALS)):
                         raise _typed(name, error) from None
                     outcomes[name] = error
@@ -582,7 +583,7 @@ class FanoutStore(Layer):
         def outcome(name: str) -> Info | Exception:
             try:
                 return self._awaited(calls[name])
-            except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+            except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
                 if isinstance(error, TimeoutError):
                     tee.fail(error, name)
                 given_up = tee.error(name)
@@ -608,7 +609,7 @@ class FanoutStore(Layer):
                 outcomes |= {name: outcome(name) for name in self._others}
                 return self._written(key, outcomes, absent)
         except BaseException as error:
-            # Whoever still waits for more, or for the end, is never to see it.
+            # Readers that still wait for more, or for the end, must never see it.
             tee.fail(error, *self._names)
             self._wait(calls.values())
             raise
@@ -621,14 +622,15 @@ class FanoutStore(Layer):
                 call.wait(self._timeout and max(0.0, began + self._timeout - time.monotonic()))
 
     def _absent(self, key: str, expect: Expect) -> bool:
-        """Whether a put of a new key can be taken back: stores of one kind all have room for it, or none."""
+        """Return whether a put of a new key can be taken back: stores of one kind all accept it, or none
+        does."""
         self._need_arbiter(key, expect)
         if expect is ANY and self._mixed:
             return is_none(self._states(key, (self._first,))[self._first])
         return expect is ABSENT
 
     def _written(self, key: str, outcomes: dict[str, Info | Exception], absent: bool) -> Info:
-        """What comes of a put: every replica follows the arbiter, or is told to have failed."""
+        """Return the result of a put: every replica follows the arbiter, or is reported as failed."""
         infos = {name: each for name, each in outcomes.items() if isinstance(each, Info)}
         if len(infos) == len(outcomes):
             return self._taken(key, infos, {})
@@ -685,7 +687,7 @@ class FanoutStore(Layer):
                 try:
                     return self._stores[name]._delete(key, found)
                 except ConcurrencyError:
-                    # Somebody writes it; the arbiter tells who was first.
+                    # Another writer is at it; the arbiter decides who was first.
                     return False
 
             # The arbiter is last, so that what readers saw is what they see until nothing is left.
@@ -696,11 +698,12 @@ class FanoutStore(Layer):
             held: dict[str, str | None] = dict.fromkeys(name for name in self._names if name not in failures)
             lost = failures.get(self._first)
             if isinstance(lost, ConcurrencyError):
-                # Somebody was faster: what went already comes back, as it is there now.
+                # Another writer was faster: blobs that were deleted already come back, as the arbiter has
+                # them.
                 self._settle(key, self._first, held, _NOTHING)
                 raise lost
             if lost is not None and expect is not ANY:
-                # It may have done it or not: the others do as it did, if it tells.
+                # It may have deleted it or not: the others follow it, if it answers.
                 failures = {self._first: lost, **self._settle(key, self._first, held, _NOTHING)}
                 if len(failures) > 1 or failures[self._first] is not lost:
                     raise self._partial(key, held, failures, "delete")
@@ -712,7 +715,7 @@ class FanoutStore(Layer):
             current = [name for name in current if not isinstance(states[name], Mark)]
             if isinstance(own, str) and self._first in current and lost is None:
                 return outcomes[self._first] is True
-            # One that failed to answer had it, and it is gone for whoever asks here.
+            # A replica that failed to answer had it, and for readers of this store it is gone.
             return any(
                 outcomes[name] is True or (name in failures and isinstance(states[name], str))
                 for name in current
@@ -721,16 +724,16 @@ class FanoutStore(Layer):
     def _settle(
         self, key: str, arbiter: str, held: dict[str, str | None], version: str | None
     ) -> dict[str, Exception]:
-        """Make the replicas that were written agree with the arbiter; which failed to, and why.
+        """Make the replicas that were written agree with the arbiter; return which failed to, and why.
 
-        Each writer answers for what it wrote, until each replica holds what the arbiter holds, or what
-        somebody else wrote, who looks after it in the same way. Since all look after their last write,
-        whoever wrote the arbiter last finds the others, and whoever wrote another later than that finds the
-        arbiter changed.
+        Each writer is responsible for what it wrote, until each replica holds the same as the arbiter, or the
+        blob of another writer, which is responsible for it in the same way. Case 1: this writer was the last
+        at the arbiter; then it sees the replicas that differ. Case 2: it wrote to another replica later than
+        the last writer of the arbiter; then it sees that the arbiter has changed.
 
         Args:
             key: Which.
-            arbiter: Who decides.
+            arbiter: The name of the replica that decides.
             held: The ETags of what was written to each, None for what was deleted; it is kept up.
             version: The ETag that the arbiter gave to this.
         """
@@ -743,11 +746,11 @@ class FanoutStore(Layer):
         for _ in range(_ROUNDS):
             states = self._states(key, (arbiter, *others))
             if states == mine:
-                # Nobody came between, as nearly always.
+                # No other writer came between, as nearly always.
                 break
             now = states[arbiter]
             if isinstance(now, Exception):
-                # It took the write, and doesn't tell whether it is still there.
+                # It accepted the write, and fails to say whether that is still there.
                 failures[arbiter] = now
                 break
             if isinstance(now, Mark):
@@ -772,7 +775,7 @@ class FanoutStore(Layer):
                     copied[name], held[name] = self._replace(key, arbiter, name, found)
                 except ConcurrencyError:
                     continue
-                except Exception as error:  # noqa: BLE001 - it is told, with the name of the replica
+                except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
                     failures[name] = error
                     others.remove(name)
         else:
@@ -784,7 +787,8 @@ class FanoutStore(Layer):
     def _conclude(
         self, key: str, held: dict[str, str | None], failures: dict[str, Exception], what: str
     ) -> None:
-        """Acknowledge a change that enough replicas took, and remember who is behind; else raise."""
+        """Acknowledge a change that enough replicas accepted, and remember which are behind; otherwise
+        raise."""
         if len(held) < self._need_written:
             raise self._partial(key, held, failures, what)
         if key in self._poor:
@@ -800,7 +804,7 @@ class FanoutStore(Layer):
                 self._marks.pop(key, None)
 
     def _doubt(self, key: str) -> None:
-        """After a change that failed, nobody knows what the replicas hold; one that was behind still is."""
+        """After a failed change the state of the replicas is unknown; one that was behind still is."""
         with self._mutex:
             marks = self._marks.get(key, {})
             for name in marks:
@@ -829,7 +833,8 @@ class FanoutStore(Layer):
     # --- conditions -----------------------------------------------------------------------------------
 
     def _own_etag(self, key: str, expect: Expect) -> Expect:
-        """What the arbiter calls the ETag; one that another replica gave is no ETag of the arbiter's."""
+        """Return the arbiter's ETag for an ETag of this store; one of another replica matches nothing
+        there."""
         if expect is not ANY and self._first in self._marks.get(key, ()):
             # One that is behind would decide by what it missed.
             report = Repair()
@@ -844,7 +849,7 @@ class FanoutStore(Layer):
         name, _, etag = expect[1:].partition("@")
         if name in self._others:
             self._fill_arbiter(key, name, etag)
-            # What the arbiter has and can't give would be read elsewhere and refused here for ever.
+            # A blob that the arbiter has and can't read would be read elsewhere and refused here forever.
             try:
                 self._call(self._first, partial(_digested, key, self._stores[self._first]))
             except Exception as error:  # a replica may be anybody's store
@@ -859,7 +864,7 @@ class FanoutStore(Layer):
             raise (BlobExistsError if expect is ABSENT else ConcurrencyError)(key=key)
 
     def _none_elsewhere(self, key: str) -> None:
-        """What readers find in another replica is there, even where the arbiter lacks it."""
+        """A blob that readers find in another replica exists, even if the arbiter lacks it."""
         others = [name for name in self._current(key) if name != self._first]
         for name, found in self._states(key, others).items():
             if isinstance(found, str) and not is_none(found):
@@ -868,9 +873,9 @@ class FanoutStore(Layer):
                 raise BlobExistsError(key=key, actual=etag)
 
     def _fill_arbiter(self, key: str, name: str, etag: str) -> None:
-        """Let the arbiter have a blob that only others have, so that the next swap can be decided.
+        """Copy a blob that only others have to the arbiter, so that the next swap can be decided.
 
-        Such a blob may also be one that somebody is just writing or deleting, and that is left alone."""
+        Another writer may be writing or deleting such a blob right now; then it is left alone."""
         deadline = time.monotonic() + _GRACE
         while is_none(own := self._state(key, self._first)) and self._state(key, name) == etag:
             if time.monotonic() > deadline:
@@ -896,14 +901,14 @@ class FanoutStore(Layer):
             return {key: list(marks) for key, marks in sorted(self._marks.items())}
 
     def verify(self, prefix: str = "") -> Iterator[ReplicaDifference]:
-        """Compare the replicas by the SHA-256 of each blob, lazily, in order of their keys: what differs.
+        """Compare the replicas by the SHA-256 of each blob; yield the differences in order of their keys.
 
         Args:
-            prefix: Of which keys, as in `list`.
+            prefix: The start of the keys, as in `list`.
 
         Raises:
-            StoreUnavailableError: At the end, if a replica could not be listed, so that it may have blobs
-                which the others lack.
+            StoreUnavailableError: At the end, if a replica couldn't be listed, since it may have blobs that
+                the others lack.
 
         >>> from holdall import MemoryStore
         >>> store = FanoutStore([MemoryStore({"a": b"1"}), MemoryStore()])
@@ -919,7 +924,7 @@ class FanoutStore(Layer):
         for _, key in self._merged(prefix, lambda store: store._keys(prefix, ""), str, unlisted):
             difference = None
             seen: object = ""
-            # A writer who is between two replicas is no difference: it has to last.
+            # A writer between two replicas isn't a difference: a difference lasts.
             while (found := self._compared(key))[0] != seen:
                 seen, difference = found
                 if difference is None:
@@ -943,16 +948,16 @@ class FanoutStore(Layer):
     def repair(self, rule: Rule = "first", prefix: str = "") -> Repair:
         """Make the replicas equal, by compare-and-swap, so that no newer write is lost.
 
-        What this handle knows to be behind is mended first, by what was acknowledged, deletes too. Then,
-        where replicas differ, one of them is right by a rule. A key of which a replica doesn't answer is
-        left as it is, and told in `failures`.
+        Replicas that this handle knows to be behind first get what was acknowledged, deletes included. Then,
+        where replicas differ, a rule decides which one is right. If a replica doesn't answer for a key, the
+        key is left as it is and reported in `failures`.
 
         Args:
             rule: `first`: the first replica that has the key. `newest`: the one with the latest `modified`.
-                Or a function that is given the key and what each replica has of it (a dict from names to
-                `Info`, None where there is none) and gives the name of the one to follow; if that one has
-                none, the key is deleted.
-            prefix: Of which keys, as in `list`.
+                Or a function of the key and a dict from the replicas' names to their `Info`, or None where
+                there is none. It returns the name of the replica to follow; if that one lacks the key,
+                the key is deleted.
+            prefix: The start of the keys, as in `list`.
 
         >>> from holdall import MemoryStore
         >>> store = FanoutStore([MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"3"})])
@@ -976,7 +981,7 @@ class FanoutStore(Layer):
         return report
 
     def _mend(self, key: str, report: Repair) -> None:
-        """Bring what is behind to what was acknowledged, if that is still what the others hold."""
+        """Copy what was acknowledged to a replica that is behind, if the others still hold it."""
         with self._turn(key):
             for name, witnesses in list(self._marks.get(key, {}).items()):
                 try:
@@ -986,7 +991,7 @@ class FanoutStore(Layer):
                                 break
                     else:
                         raise StoreUnavailableError(_NEVER, key=key)
-                except Exception as error:  # noqa: BLE001 - it is told in the report
+                except Exception as error:  # noqa: BLE001 - it is in the report
                     report.failures.setdefault(key, {})[name] = error
                     continue
                 with self._mutex:
@@ -1006,7 +1011,7 @@ class FanoutStore(Layer):
                 continue
             version = right and right[0].etag
             if etag is not ANY and version != etag:
-                # Somebody has written since, and looked after all replicas.
+                # Another writer has written since, and has made all replicas equal.
                 continue
             if (own and own[1]) == (right and right[1]):
                 return True
@@ -1032,7 +1037,7 @@ class FanoutStore(Layer):
                 blobs = {name: _blob(each) for name, each in known.items()}
                 digests = {name: each and each[1] for name, each in blobs.items()}
                 if len(set(digests.values())) == 1:
-                    # Nobody has a blob; a mark that a killed repair left goes.
+                    # No replica has a blob; remove the mark that a killed repair left.
                     for name in (name for name, each in known.items() if each is not None and each[1] == ""):
                         self._unmark(key, name)
                     return
@@ -1052,7 +1057,7 @@ class FanoutStore(Layer):
                         given[name] = self._replace(key, right, name, etag)
                     except ConcurrencyError:
                         break
-                    except Exception as error:  # noqa: BLE001 - it is told in the report
+                    except Exception as error:  # noqa: BLE001 - it is in the report
                         report.failures.setdefault(key, {})[name] = error
                         return
                     report.note(key, name, "deleted" if given[name][0] is None else "copied")
@@ -1082,7 +1087,7 @@ class _Watched(Store):
 
 
 def _kind(store: Store) -> tuple[object, ...]:
-    """Of what classes a store is made: those of one kind have room for the same keys."""
+    """Return the classes of a store and of those below it: equal results accept the same keys."""
     below = store._below if isinstance(store, Layer) else ()
     return type(store), *map(_kind, below)
 
@@ -1112,7 +1117,7 @@ def _named(children: object) -> dict[str, Store]:
 
 
 def _etag(name: str | None, etag: str) -> str:
-    """An ETag that says which replica gave it; the arbiter's are plain."""
+    """Return an ETag that names its replica; the arbiter's are plain."""
     if name is not None:
         return f"@{name}@{etag}"
     return "@" + etag if etag.startswith("@") else etag
@@ -1137,14 +1142,14 @@ def _told(failures: Mapping[str, Exception]) -> str:
 
 
 def _typed(name: str, error: Exception) -> Exception:
-    """What a call raises where the replica that decides has failed."""
+    """Return the error of a call where the replica that decides has failed."""
     if isinstance(error, StoreError):
         return error
     return StoreUnavailableError(f"replica {name!r}, which decides, failed: {type(error).__name__}: {error}")
 
 
 def _one(iterator: Iterator[T], store: Store) -> Iterator[T]:
-    """The next entry of a listing of a replica, if there is one; a mark is no blob."""
+    """Yield the next entry of a replica's listing, if there is one; a mark isn't a blob."""
     for entry in iterator:
         if not isinstance(entry, Info) or entry.size != SIZE or not is_mark(store, entry.key):
             yield entry
@@ -1156,7 +1161,7 @@ _NO_DIGEST = ""
 
 
 def _digested(key: str, store: Store) -> tuple[Info, str] | None:
-    """A blob's digest, or a mark's; None where there is neither."""
+    """Return a blob's digest, or a mark's; None where there is neither."""
     try:
         info, digest = read_digest(store, key)
     except BlobNotFoundError:
@@ -1165,7 +1170,7 @@ def _digested(key: str, store: Store) -> tuple[Info, str] | None:
 
 
 def _blob(found: tuple[Info, str] | None) -> tuple[Info, str] | None:
-    """What was found, if it is a blob."""
+    """Return what was found if it is a blob, otherwise None."""
     return None if found is None or found[1] == _NO_DIGEST else found
 
 
@@ -1192,7 +1197,7 @@ def _opened(
 def _rest(
     store: Store, key: str, info: Info, same: bool, low: int, high: int, given: int, seal: int
 ) -> Iterator[Piece] | None:
-    """What is left of a stream, from a store that holds the same blob; None where it doesn't."""
+    """Return the rest of a stream from a store that holds the same blob; None if it doesn't."""
     ranges = Can.RANGE in store.can
     found, pieces = store._read(key, low, high) if ranges and low < high else store._read(key, 0, None)
     if found.size != info.size or (same and found.etag != info.etag):

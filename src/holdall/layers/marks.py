@@ -32,11 +32,11 @@ __all__ = ["SIZE", "Mark", "etag_of", "is_mark", "is_none", "new_mark"]
 _BEGIN = b"holdall: a blob is being copied here (3f9d0c6be7a1)\n"
 _NONCE = 16
 SIZE = len(_BEGIN) + _NONCE
-"""How many bytes a mark has."""
+"""The size of a mark in bytes."""
 
 
 class Mark(str):
-    """The ETag of a mark, which is no ETag of a blob."""
+    """The ETag of a mark, which isn't the ETag of a blob."""
 
     __slots__ = ()
 
@@ -56,7 +56,7 @@ def is_mark(store: Store, key: str) -> bool:
 
 
 def is_none(found: object) -> bool:
-    """Whether an ETag, as `replicas.state` gives it, stands for no blob."""
+    """Return whether an ETag, as `replicas.state` returns it, doesn't stand for a blob."""
     return found is None or isinstance(found, Mark)
 
 

@@ -1,4 +1,4 @@
-"""What is kept in several stores: how one is made like another, and what telling them apart found."""
+"""Copying one replica of a key to another, and the results of comparing replicas."""
 
 # A helper of layers, which call primitives.
 # pyright: reportPrivateUsage=false
@@ -17,7 +17,7 @@ from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Sto
 __all__ = ["Repair", "ReplicaDifference", "Rule", "leader", "replace", "state"]
 
 Rule: TypeAlias = "Literal['first', 'newest'] | Callable[[str, Mapping[str, Info | None]], str]"
-"""Which replica is right, where they differ."""
+"""The rule that decides which replica is right where they differ."""
 
 
 class ReplicaDifference(NamedTuple):
@@ -27,19 +27,19 @@ class ReplicaDifference(NamedTuple):
     digests: dict[str, str | None]
     """For each replica that answered the SHA-256 of its blob, None where it has none."""
     failures: dict[str, Exception]
-    """For each replica that did not answer, why."""
+    """By its name, why a replica didn't answer."""
 
 
 @dataclass
 class Repair:
-    """What a repair did. It is true when everything is mended."""
+    """The result of a repair. It is true if everything was mended."""
 
     mended: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """For each key and replica that was changed: `copied` or `deleted`."""
     failures: dict[str, dict[str, Exception]] = field(default_factory=dict[str, dict[str, Exception]])
-    """For each key that could not be mended the replicas that failed, and why."""
+    """By key, the replicas that couldn't be mended, and why."""
     unlisted: dict[str, Exception] = field(default_factory=dict[str, Exception])
-    """The replicas whose keys could not all be listed, and why: they may have blobs that the others lack."""
+    """The replicas whose keys couldn't all be listed, and why: they may have blobs that the others lack."""
 
     def __bool__(self) -> bool:
         return not self.failures and not self.unlisted
@@ -50,7 +50,7 @@ class Repair:
 
 
 def state(store: Store, key: str) -> str | None:
-    """The ETag of a blob, None where there is none; a `Mark` where there is a mark only."""
+    """Return the ETag of a blob, None where there is none, or a `Mark` where there is only a mark."""
     try:
         info = store._info(key)
     except BlobNotFoundError:
@@ -84,7 +84,7 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
     try:
         return _replaced(key, source, target, mark)
     except ConcurrencyError:
-        # Somebody has put something in its place.
+        # Another writer has put something in its place.
         raise
     except BaseException:
         with suppress(StoreError):
@@ -114,7 +114,7 @@ def _replaced(key: str, source: Store, target: Store, found: str | None) -> tupl
 
 
 def leader(rule: Rule, key: str, replicas: Mapping[str, Info | None]) -> str:
-    """The name of the replica that a rule says is right."""
+    """Return the name of the replica that is right by a rule."""
     there = {name: info for name, info in replicas.items() if info is not None}
     if rule == "first":
         return next(iter(there))

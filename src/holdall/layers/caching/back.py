@@ -1,4 +1,4 @@
-"""Writing back: what is put or deleted is recorded in the cache, and reaches the source at a sync."""
+"""Writing back: puts and deletes are recorded in the cache, and reach the source at a sync."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ E = TypeVar("E", bound=Info | LeftOut)
 
 _SPOOL = 8 * CHUNK
 _SEEN = 1 << 16
-"""Of how many keys it is remembered which version was read."""
+"""Remember the version that was read for at most this many keys."""
 _STRIPES = 64
 _HEX = frozenset("0123456789abcdef")
 
@@ -60,7 +60,7 @@ def dirty_name(key: str) -> str:
 
 
 class Record(NamedTuple):
-    """What a listing of the records tells of one."""
+    """A record, as a listing of the records shows it."""
 
     name: str
     etag: str
@@ -69,25 +69,25 @@ class Record(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What there is before a write."""
+    """The state before a write."""
 
     expect: Expect
     """What the cache has under the name of the record."""
     base: Expect
     """What the source had."""
     info: Info | None
-    """The blob, where there is one and that was asked for."""
+    """The blob, if there is one and it was asked for."""
     hold: bool
     """Whether a note was left to be taken back."""
     unsure: bool
-    """Whether the base is to be looked at once more."""
+    """Whether the base must be looked up again."""
 
 
 class Back(Transparent):
-    """The source, with what is recorded in the cache laid over it.
+    """The source, with the records in the cache laid over it.
 
-    A record is the one place where writers meet: each replaces it by compare-and-swap in the cache, so that
-    threads, handles and processes that share the cache agree. Where there is no record, the source counts.
+    All writers of a key replace its record by compare-and-swap in the cache, so the threads, handles and
+    processes that share the cache agree. Where there is no record, the source counts.
 
     Args:
         through: Reads of the source, by way of its copies.
@@ -105,7 +105,7 @@ class Back(Transparent):
         shelf.followers.append(self.after_fork)
 
     def after_fork(self) -> None:
-        """Nobody else of this process is here any more."""
+        """Forget the other threads, which a forked process lacks."""
         self._locks = [threading.Lock() for _ in range(_STRIPES)]
 
     @cached_property
@@ -117,8 +117,8 @@ class Back(Transparent):
     # --- records ---
 
     def opened(self, name: str, key: str | None, start: int = 0, stop: int | None = None) -> Opened | None:
-        """A record; None where there is none. A cache that fails is an error here: the source's blob may be
-        older than what was acknowledged.
+        """Open a record; None where there is none. A cache that fails is an error here: the source's blob may
+        be older than what was acknowledged.
 
         Raises:
             IntegrityError: The record is damaged.
@@ -138,7 +138,7 @@ class Back(Transparent):
         """Write a record, whole or not at all.
 
         Raises:
-            ConcurrencyError: Another came before.
+            ConcurrencyError: Another writer was faster.
             StoreError: The cache fails.
         """
         if isinstance(body, bytes):
@@ -195,7 +195,7 @@ class Back(Transparent):
     # --- reading ---
 
     def saw(self, key: str, etag: str | None) -> None:
-        """What the source has is known by this; None where it has nothing."""
+        """Note the ETag that was read from the source; None if it lacks the blob."""
         seen = self._seen
         if etag is None:
             seen.pop(key, None)
@@ -205,7 +205,7 @@ class Back(Transparent):
         seen[key] = etag
 
     def base(self, key: str) -> Expect:
-        """Which of the source's versions a change of this key is made from; `ANY` if none was read here."""
+        """Return the source's version that a change of this key is based on; `ANY` if none was read here."""
         clean = self.shelf.head(clean_name(key), key)
         return self._seen.get(key, ANY) if clean is None else clean[0].base
 
@@ -239,7 +239,7 @@ class Back(Transparent):
         return self._merged(self._changed(), self.source._survey, prefix, after)
 
     def _changed(self) -> dict[str, Info | None]:
-        """What records say of their keys; None for what is deleted."""
+        """Yield the keys of records with their infos; None for deleted keys."""
         return {
             key: stored_info(record.head, record.size) if alive(record.head) else None
             for key, record in self.records().items()
@@ -355,10 +355,10 @@ class Back(Transparent):
         return self._locks[int(name[-2:], 16) % _STRIPES]
 
     def _state(self, key: str, name: str, *, ask: bool) -> _State:
-        """What there is now.
+        """Return the state of a key now.
 
-        Where there is no record and the source is asked, a note is left first. Whoever writes meanwhile
-        replaces it, even if a sync then takes his record away again: that is how he is noticed.
+        Where there is no record and the source is asked, a note is left first. A writer that comes in between
+        replaces it, even if a sync then removes its record again: so it is noticed.
         """
         patience = 5
         while True:
@@ -415,8 +415,8 @@ class Back(Transparent):
             raise ConcurrencyError(expected=str(expect), actual=actual)
 
     def _look_again(self, head: Head) -> None:
-        """A sync may have changed the source between the look at the copy and the write of the record: it
-        then left another copy, and the record is of that."""
+        """Handle a race: a sync may have changed the source between the look at the copy and the write of the
+        record. It then left another copy, and the record is based on that."""
         clean = self.shelf.head(clean_name(head.key), head.key)
         # Where there is none any more, it made room, perhaps for this very record.
         base = head.base if clean is None else clean[0].base
@@ -427,7 +427,7 @@ class Back(Transparent):
                 return
 
     def rebase(self, name: str, opened: Opened, base: Expect) -> bool:
-        """Have a record say that it was made from this; False where another took its place meanwhile.
+        """Change the base of a record; return False if another has replaced it since.
 
         Raises:
             StoreError: The cache fails.
@@ -440,7 +440,7 @@ class Back(Transparent):
         return True
 
     def dirty(self) -> dict[str, Literal["put", "delete"]]:
-        """What waits for a sync, in the order of keys."""
+        """Return the changes that wait for a sync, in key order."""
         found = self.records()
         return {
             key: "put" if found[key].head.kind == PUT else "delete"

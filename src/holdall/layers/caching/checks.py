@@ -1,4 +1,5 @@
-"""What is looked at when a cache is opened: that it is another place than its source, and what it holds."""
+"""The checks when a cache is opened: it must not be the same place as its source, and its contents must
+fit."""
 
 # pyright: reportPrivateUsage=false
 
@@ -40,7 +41,7 @@ def refuse_same_place(source: Store, cache: Store) -> None:
 
 
 def _regions(store: Store, tail: str) -> Iterator[tuple[object, str]]:
-    """The media below all layers, and what names begin with in each."""
+    """Return the media below all layers, and the start of the names in each."""
     if isinstance(store, Layer):
         tail = store._place(tail)
         for below in store._below:
@@ -102,7 +103,7 @@ def refuse_records(cache: Store) -> None:
     """Refuse to open a cache without write-back that holds what isn't at the source yet.
 
     Raises:
-        InvalidArgumentError: There is something.
+        InvalidArgumentError: The cache holds such changes.
     """
     if Can.LIST not in cache.can:
         return
@@ -118,10 +119,10 @@ def refuse_records(cache: Store) -> None:
 
 
 def refuse_pending(cache: Store, key: str) -> None:
-    """Refuse to change a blob at the source of which a change is recorded and not at the source yet.
+    """Refuse to change a blob at the source while a recorded change of it isn't at the source yet.
 
     Raises:
-        StoreUnavailableError: One is.
+        StoreUnavailableError: There is such a change.
     """
     name = DIRTY + digest_of(key)
     try:

@@ -58,15 +58,15 @@ SENT = "sent-"
 ENTRY = 0
 """A copy of the source's blob."""
 CLAIM = 1
-"""Someone is about to fill this in."""
+"""A handle is about to fill this in."""
 WRITING = 2
-"""Someone is writing the source; what it holds is in doubt."""
+"""A handle is writing to the source, so its state is in doubt."""
 PUT = 3
 """A blob that waits for its upload."""
 TOMBSTONE = 4
 """A deletion that waits to be carried out at the source."""
 HOLD = 5
-"""Nothing is pending; someone compares before he swaps."""
+"""A placeholder: a compare-and-swap of this key is under way."""
 INTENT = 6
 """Digests of what was about to be uploaded."""
 
@@ -79,14 +79,14 @@ _RESIDUE = 0x2144DF1C
 """The CRC-32 of whatever ends with its own, the lowest byte first."""
 _unpack, _KEY = _FIXED.unpack_from, _FIXED.size
 NEVER = -(1 << 63)
-"""When something expires that doesn't."""
+"""The expiry of an entry that never expires."""
 FIELD = 1 << 14
 """The longest ETag or content type, in UTF-8 bytes, that an entry has room for."""
 FRAME = 1 << 17
-"""How much of a body has one checksum: a range reads whole frames, a stream holds one."""
+"""The size of a frame, which has one checksum: a range reads whole frames, a stream holds one."""
 _BLOCK = FRAME + _CRC.size
 _FIRST = 1 << 16
-"""How much is read at first where only a part is wanted: any header fits."""
+"""The number of bytes read first where only a part is wanted: any header fits."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 
@@ -94,7 +94,7 @@ _BASES: dict[Expect, int] = {ANY: 0, ABSENT: 1}
 
 
 class Head(NamedTuple):
-    """What stands before a body."""
+    """The header before a body."""
 
     kind: int
     key: str
@@ -103,12 +103,12 @@ class Head(NamedTuple):
     expires: int | None = None
     content_type: str | None = None
     base: Expect = ANY
-    """The source's ETag that this is a copy of, or was changed from; `ABSENT` where the source had none,
-    `ANY` where nobody knows."""
+    """The source's ETag of the copied version, or of the base of a change; `ABSENT` if the source lacked the
+    blob, `ANY` if that is unknown."""
     stamped: int = 0
     """When the source was asked, or the record was made."""
     token: bytes = bytes(8)
-    """Makes the ETag of what is not at the source yet."""
+    """Part of the ETag of a blob that isn't at the source yet."""
 
 
 class Opened(NamedTuple):
@@ -120,18 +120,18 @@ class Opened(NamedTuple):
     size: int
     """Of the body, in bytes."""
     pieces: Iterator[Piece]
-    """Those bytes of the body that were asked for."""
+    """The requested bytes of the body."""
     data: bytes | None
-    """The whole body, where it is short and some of it was asked for: its checksum was compared already."""
+    """The whole body, if it is short and some of it was requested: its checksum was compared already."""
 
 
 def digest_of(key: str) -> str:
-    """What a key is called in the cache."""
+    """Return the name of a key in the cache."""
     return blake2b(key.encode(), digest_size=20).hexdigest()
 
 
 def micros(moment: datetime | None = None) -> int:
-    """Microseconds since 1970 of a moment; of now if there is none."""
+    """Return a time in microseconds since 1970; by default the current time."""
     return time.time_ns() // 1000 if moment is None else (moment - _EPOCH) // _MICRO
 
 
@@ -263,7 +263,7 @@ def framed(head: bytes, body: Iterable[Piece]) -> Iterator[bytes]:
 
 
 def size_of(head: bytes, body: int) -> int:
-    """How long an entry is, of a body of so many bytes."""
+    """Return the size of an entry with a body of this size."""
     return len(head) + body + _CRC.size * _frames_of(body)
 
 
@@ -313,7 +313,7 @@ def open_entry(
         ranges: Whether the cache can read a part of a blob.
 
     Raises:
-        IntegrityError: It is no entry, somebody else's, or damaged.
+        IntegrityError: It isn't an entry, is that of another key, or is damaged.
         StoreError: The cache fails.
     """
     while True:

@@ -1,4 +1,4 @@
-"""Which entries a cache holds, how much they take, and which were used last."""
+"""The entries of a cache: their sizes, and the order in which they were used."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _is_log = re.compile(rf"{_LOG}([0-9a-f]{{16}})-[0-9a-f]{{8}}").fullmatch
 _NAME = 20
 """The bytes of a name in the log."""
 _TOUCHES = 128
-"""How many uses are put in order together, and written down together: a kill forgets twice as many."""
+"""The number of uses that are sorted and written to the log together: a kill forgets twice as many."""
 _PARTS = 64
-"""How many parts a log has before they are made one."""
+"""The number of parts of a log before they are merged."""
 _SHARE = 16
-"""Others write into the cache too: it is counted anew whenever this part of it was written from here."""
+"""Other processes write to the cache too: it is counted anew when this share of it was written here."""
 
 
 class Recency:
@@ -35,8 +35,8 @@ class Recency:
     Args:
         cache: Where they are.
         most: The most bytes they may take together.
-        failed: Told of what the cache failed at.
-        evicted: Told of each entry that was removed to make room.
+        failed: Called with each failure of the cache.
+        evicted: Called with each entry that was removed to make room.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class Recency:
         self.used: list[str] = []
         """Names of entries that were used since the order was brought up to date."""
         self._noted: list[str] = []
-        """Names to be written down."""
+        """Names to be written to the log."""
         self._parts = 0
-        """How many parts were written since the log was made one."""
+        """The number of parts that were written since the log was last merged."""
         self._noting = 0
-        """How many names they have."""
+        """The number of names in them."""
         self._counted = False
         self.limit = 1
-        """How many uses are gathered before the order is brought up to date: none before the first count."""
+        """The number of uses that are gathered before the order is updated: none before the first count."""
 
     def doubt(self) -> None:
-        """Nobody knows what is there: it is counted anew."""
+        """Count anew at the next use, since the contents are unknown."""
         with self._lock:
             self._counted, self.limit = False, 1
 
     @property
     def bytes(self) -> int:
-        """How many bytes entries and records take."""
+        """Return the number of bytes that entries and records take."""
         with self._lock:
             self._count()
             return self._total
@@ -85,7 +85,7 @@ class Recency:
             self.settle()
 
     def settle(self) -> None:
-        """Put in order what was used."""
+        """Update the order of use."""
         with self._lock:
             self._count()
             self._settle()
@@ -110,7 +110,7 @@ class Recency:
                 self._recount()
 
     def fits(self, size: int) -> bool:
-        """Whether an entry of this size can be held at all."""
+        """Return whether an entry of this size fits at all."""
         return size <= self._most
 
     def reserve(self, name: str, size: int) -> bool:
@@ -149,7 +149,7 @@ class Recency:
             self._total -= self._order.pop(name, 0) + self._records.pop(name, 0)
 
     def _shrink(self, spared: str) -> bool:
-        """Remove what was used longest ago until the rest is within the bound."""
+        """Remove the least recently used entries until the rest is within the limit."""
         failing: dict[str, int] = {}
         while self._total > self._most:
             name = next((each for each in self._order if each != spared and each not in failing), None)
@@ -174,7 +174,7 @@ class Recency:
             self._recount()
 
     def _recount(self) -> None:
-        """Ask the cache what it holds, and the log in which order that was used."""
+        """List the cache, and read the order of use from the log."""
         self.flush()
         try:
             found = [info for info in self._cache._scan("", "") if _is_ours(info.key)]  # pyright: ignore[reportPrivateUsage]
@@ -229,7 +229,7 @@ class Recency:
                 self._failed("delete the order of use", error)
 
     def flush(self) -> None:
-        """Write down what was used since the last time."""
+        """Write the uses since the last flush to the log."""
         with self._lock:
             self._settle()
             self._write_noted()

@@ -1,4 +1,4 @@
-"""The copies that a cache holds: a cache that fails is as good as an empty one, and it is counted."""
+"""The copies in a cache. A failing cache counts as empty; `stats()` counts the failures."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Info, Piece, Store
 __all__ = ["SIZES", "CacheStats", "Shelf", "clean_name"]
 
 SIZES = 4096
-"""How many hits are added up together."""
+"""The number of hits that are added up together."""
 _DOUBT = 600 * 10**6
-"""For how many microseconds a note that the source is written keeps others from filling in a copy: so long
-may a copy be missing whose writer was killed."""
+"""How long the mark of a writer keeps others from filling in a copy, in microseconds: after a writer is
+killed, the key stays uncached for this long."""
 
 
 class CacheStats(NamedTuple):
-    """What a cache did since this handle was opened.
+    """Counts of what a cache did since this handle was opened.
 
     Attributes:
         hits: Reads that the cache served.
         misses: Reads that the source served.
         revalidations: How often the source was asked whether a copy is still good.
-        bytes_from_cache: How many bytes of bodies the cache gave.
-        bytes_from_source: How many bytes of bodies the source gave.
-        evictions: How many copies were removed to make room.
-        errors: How often the cache failed, or held something damaged, and was done without.
+        bytes_from_cache: The bytes of bodies that the cache returned.
+        bytes_from_source: The bytes of bodies that the source returned.
+        evictions: The number of copies that were removed to make room.
+        errors: How often the cache failed, or held a damaged entry, so that the source was read.
     """
 
     hits: int
@@ -61,12 +61,12 @@ class CacheStats(NamedTuple):
 
 
 def clean_name(key: str) -> str:
-    """The name of a key's entry."""
+    """Return the name of a key's entry."""
     return CLEAN + digest_of(key)
 
 
 class Shelf:
-    """Entries in a cache, none of whose failures reaches a reader.
+    """The entries in a cache. Its failures never reach a reader.
 
     Args:
         cache: The store that holds them.
@@ -86,14 +86,14 @@ class Shelf:
         self.renewed: dict[str, tuple[str, int]] = {}
         """Of large entries, when they were last found to be good; of one with this ETag."""
         self.followers: list[Callable[[], None]] = []
-        """Told of a fork too."""
+        """Notified of a fork, too."""
         self._hits, self._cached, self._fetched = 0, 0, 0
         self.sizes: list[int] = []
         """Of the hits that were not added up yet: appending to a list needs no lock."""
         begin_anew(self, Shelf.after_fork)
 
     def after_fork(self) -> None:
-        """Nobody else of this process is here any more."""
+        """Forget the other threads, which a forked process lacks."""
         self.lock = threading.Lock()
         self.flights = {}
         if self.recency is not None:
@@ -123,7 +123,7 @@ class Shelf:
         next(self._misses)
 
     def fetched(self, size: int) -> None:
-        """The source gave so many bytes."""
+        """Count bytes that the source returned."""
         with self.lock:
             self._fetched += size
 
@@ -135,14 +135,14 @@ class Shelf:
         next(self._evicted)
 
     def failed(self, what: str, error: StoreError) -> None:
-        """The cache failed, and is done without."""
+        """Log and count a failure of the cache."""
         import logging
 
         next(self._errors)
         logging.getLogger("holdall.layers.caching").warning("the cache failed to %s: %s", what, error)
 
     def stats(self) -> CacheStats:
-        """What was counted."""
+        """Return the counts."""
         self.add_up()
         return CacheStats(
             hits=self._hits,
@@ -157,7 +157,7 @@ class Shelf:
     # --- reading ---
 
     def open(self, name: str, key: str, start: int = 0, stop: int | None = None) -> Opened | None:
-        """An entry, its bytes from `start` to `stop`; None where there is none that is good."""
+        """Open an entry, its bytes from `start` to `stop`; None where there is no good one."""
         try:
             opened = open_entry(self.cache, name, key, start, stop, ranges=self.ranges)
         except StoreError as error:
@@ -188,7 +188,7 @@ class Shelf:
     def put(
         self, name: str, head: Head | None, body: bytes | Iterable[Piece], size: int, expect: Expect
     ) -> Info | None:
-        """Keep a copy; None where that can't be done, or somebody came before.
+        """Keep a copy; None where that can't be done, or another writer was faster.
 
         Args:
             name: Its name.
@@ -240,7 +240,7 @@ class Shelf:
         return self.cache._write(name, pieces, expect, PLAIN)  # pyright: ignore[reportPrivateUsage]
 
     def unsure(self, name: str) -> None:
-        """Nobody knows which entry is there: ask."""
+        """Mark an entry as unknown, so that the next read looks at it."""
         if self.recency is not None:
             try:
                 self.recency.set(name, self.cache._info(name).size)  # pyright: ignore[reportPrivateUsage]
@@ -250,7 +250,7 @@ class Shelf:
                 self.recency.doubt()
 
     def drop(self, name: str, expect: Expect = ANY) -> bool:
-        """Remove an entry, whatever is there, unless it isn't what is expected; whether that was done."""
+        """Remove an entry if it is the expected one; return whether it was removed."""
         try:
             self.remove(name, expect)
         except ConcurrencyError:
@@ -265,7 +265,7 @@ class Shelf:
         self.drop(name, etag if self.swaps else ANY)
 
     def remove(self, name: str, expect: Expect = ANY) -> bool:
-        """Remove an entry; whether it was there.
+        """Remove an entry; return whether it was there.
 
         Raises:
             ConcurrencyError: It isn't what is expected.
@@ -279,8 +279,9 @@ class Shelf:
     # --- notes on who changes what ---
 
     def claim(self, name: str, key: str) -> str | None:
-        """Say that a copy is about to be made, before the source is read: the copy is published only while
-        this note stands, so that none is which raced a write. None where the source is being written."""
+        """Leave a note that a copy is about to be made, before the source is read. The copy is published only
+        while the note is there, so a copy that raced a write never is. None if the source is being
+        written."""
         try:
             try:
                 seen = open_entry(self.cache, name, key, 0, 0, ranges=self.ranges)
@@ -299,7 +300,7 @@ class Shelf:
             return None
 
     def mark(self, name: str, key: str) -> str:
-        """Say that the source is about to be written, in place of the copy.
+        """Replace the copy by a mark: the source is about to be written.
 
         Raises:
             StoreError: The cache fails, so that an old copy might stay.
@@ -314,8 +315,8 @@ class Shelf:
         return info.etag
 
     def unmark(self, name: str, mark: str | None) -> None:
-        """Take back that the source is written. Where others came between, or where an interrupt left open
-        whether the mark was put, what is there is in doubt."""
+        """Remove the mark of a write. If other writers came between, or an interrupt left it open whether the
+        mark was put, the entry is in doubt."""
         if mark is None:
             self.drop(name)
             return
@@ -329,14 +330,14 @@ class Shelf:
     # --- all of them ---
 
     def names(self) -> Iterator[str]:
-        """The names of all entries."""
+        """Yield the names of all entries."""
         size = len(CLEAN) + 40
         for name in self.cache._keys(CLEAN, ""):  # pyright: ignore[reportPrivateUsage]
             if len(name) == size and set(name[len(CLEAN) :]) <= _HEX:
                 yield name
 
     def key_of(self, name: str) -> str | None:
-        """Whose entry this is; None where it is not ours."""
+        """Return the key of an entry; None if the entry isn't ours."""
         try:
             pieces = self.cache._read(name, 0, 1 << 16 if self.ranges else None)[1]  # pyright: ignore[reportPrivateUsage]
             first = b""
@@ -355,10 +356,10 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class Flight:
-    """A fetch, and those who wait for it.
+    """A fetch, and the threads that wait for it.
 
     Attributes:
-        turn: Held by the one who fetches.
+        turn: Held by the thread that fetches.
         over: Whether that was done.
         alone: Whether those who waited had better fetch for themselves, each at once.
     """

@@ -1,4 +1,4 @@
-"""A store in front of a slower one."""
+"""A cache in front of a slower store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LONGEST = 10**11
 
 
 class CacheMode(enum.Enum):
-    """What a `CachingStore` does with its cache."""
+    """How a `CachingStore` uses its cache."""
 
     NONE = "none"
     """Nothing: every call goes to the source."""
@@ -46,40 +46,41 @@ class CacheMode(enum.Enum):
 class CachingStore(Layer):
     """A store with copies of its blobs in another, faster one.
 
-    How fresh a read is, is chosen by `fresh`:
+    `fresh` chooses how fresh a read is:
 
     - `"etag"` asks the source at each read whether the copy is still good: never stale, and the body is
       fetched only when it changed.
-    - A number of seconds, or a timedelta, serves a copy up to that age unasked.
-    - `"immutable"` never asks again, for blobs that are not replaced.
+    - A number of seconds, or a timedelta, serves a copy up to that age without asking.
+    - `"immutable"` never asks again, for blobs that are never replaced.
 
-    What is written through this store is read back at once, by all who share the cache and chose the same;
-    with `CacheMode.NONE` the cache isn't touched, and whoever uses it may read what was there. A copy that
-    raced a write is never kept. A copy is checked by a CRC-32 of each 128 KiB before it is given: one that is
-    damaged, like a cache that fails, is done without, logged and counted in `stats()`.
+    All handles that share the cache and use the same mode see a write at once. With `CacheMode.NONE` the
+    cache isn't touched, so handles that use it may read old copies. A copy that raced a write is never kept.
+    Each 128 KiB of a copy are checked by a CRC-32 before they are returned; if a copy is damaged, or the
+    cache fails, the read goes to the source, and the fault is logged and counted in `stats()`.
 
-    With `CacheMode.WRITE_BACK`, the cache keeps what is not yet at the source: with a persistent cache, a
-    killed process loses nothing, and the next one that opens source and cache in this mode goes on with it.
-    There a cache that fails is an error, because the source may hold older blobs. A blob's ETag changes once
-    when it is uploaded.
+    With `CacheMode.WRITE_BACK`, the cache keeps changes that aren't at the source yet: with a persistent
+    cache, a killed process loses nothing, and the next one that opens source and cache in this mode
+    continues. In this mode a failing cache is an error, because the source may hold older blobs. A blob's
+    ETag changes once when it is uploaded.
 
-    A cache belongs to one source. To share one store among several, give each a folder: `cache / "photos"`.
-    While a write-back handle has recorded a change that isn't at the source yet, no other mode opens the
-    cache, and a write-through handle that is open already refuses to change that blob
+    A cache belongs to one source. To share one store among several caches, give each a folder:
+    `cache / "photos"`. While a write-back handle has recorded a change that isn't at the source yet, no other
+    mode opens the cache, and a write-through handle that is open already refuses to change that blob
     (`StoreUnavailableError`): call `sync` first.
 
     Args:
         store: The source.
         cache: Where the copies are kept; other keys in it are left alone.
-        mode: What the cache is for; its value, such as `"write-back"`, will do.
+        mode: How the cache is used; the value of a member, such as `"write-back"`, works too.
         fresh: As above.
-        max_bytes: The most bytes the copies take; those used longest ago go first, in an order that
-            outlives a restart but for the last 256 uses before a kill. Several processes that share a cache
-            may each exceed it by a sixteenth and one blob until they count again. What waits for a sync
-            counts, but is never removed; the order itself, some 40 bytes a copy, does not. None is no bound.
-        sync_on_close: Whether closing a write-back store uploads what is recorded; what could not be is
-            still recorded, and named by a `PartialWriteError`.
-        jobs: How many blobs a sync uploads at once.
+        max_bytes: The most bytes that the copies may take; the least recently used are removed first, in an
+            order that outlives a restart except for the last 256 uses before a kill. Several processes that
+            share a cache may each exceed the limit by a sixteenth and one blob until they count again.
+            Changes that wait for a sync count, but are never removed; the order itself, some 40 bytes a
+            copy, doesn't count. None means no limit.
+        sync_on_close: Whether closing a write-back store uploads the recorded changes; those that fail stay
+            recorded, and a `PartialWriteError` names them.
+        jobs: The number of blobs that a sync uploads at once.
 
     Raises:
         InvalidArgumentError: An argument can't be right; the cache is the same place as the source, or lies
@@ -171,7 +172,7 @@ class CachingStore(Layer):
     # --- the cache ---
 
     def stats(self) -> CacheStats:
-        """What the cache did since this handle was opened.
+        """Return counts of what the cache did since this handle was opened.
 
         >>> from holdall import MemoryStore
         >>> store = CachingStore(MemoryStore({"a": b"four"}), MemoryStore(), fresh="immutable")
@@ -182,11 +183,12 @@ class CachingStore(Layer):
         return self._shelf.stats()
 
     def invalidate(self, key: str | None = None, *, prefix: str | None = None) -> int:
-        """Drop copies, so that the source is read again; how many there were. What waits for a sync stays.
+        """Drop copies, so that the source is read again; return their number. Changes that wait for a sync
+        stay.
 
         Args:
-            key: Whose copy; without it and without a prefix, all.
-            prefix: Of all keys that start with this string.
+            key: The key whose copy to drop; without a key and a prefix, all copies are dropped.
+            prefix: Drop the copies of all keys that start with this string.
 
         Raises:
             StoreError: The cache fails, and old copies may stay.
@@ -215,7 +217,7 @@ class CachingStore(Layer):
         return count
 
     def dirty(self) -> dict[str, Literal["put", "delete"]]:
-        """What is recorded and not yet at the source: for each key what waits, in order of the keys.
+        """Return the changes that aren't at the source yet: for each key the kind of change, in key order.
 
         >>> from holdall import MemoryStore
         >>> store = CachingStore(MemoryStore({"a": b"1"}), MemoryStore(), CacheMode.WRITE_BACK)
@@ -228,19 +230,20 @@ class CachingStore(Layer):
         return {} if self._back is None else self._back.dirty()
 
     def sync(self, etag_behavior: Conflicts = "skip") -> SyncReport:
-        """Bring what is recorded to the source, several at once; one key's failure stops no other.
+        """Upload the recorded changes, several at once; the failure of one key doesn't stop the others.
 
-        A conflict is a key that changed at the source since it was read here, to other bytes than ours: read
-        by anybody whose copy is in the cache, else by this handle, which remembers some 65,000 keys. A put of
-        what was never read here has nothing to compare with, and replaces what the source has.
+        A conflict is a key that changed at the source, to other bytes than ours, since it was read here. The
+        last read is that of the copy in the cache, or without one the last read of this handle, which
+        remembers about 65,000 keys. A put of a key that was never read here has nothing to compare with, and
+        replaces the source's blob.
 
         Args:
-            etag_behavior: What is done with a conflict: `"skip"` leaves it recorded and reports it,
+            etag_behavior: What to do with a conflict: `"skip"` leaves it recorded and reports it,
                 `"overwrite"` uploads it, `"raise"` leaves it and raises once all others are done.
 
         Raises:
             SyncConflictError: There are conflicts, and `etag_behavior` is `"raise"`.
-            StoreError: The cache can't tell what is recorded.
+            StoreError: The cache fails to list its records.
 
         >>> from holdall import MemoryStore
         >>> source = MemoryStore()

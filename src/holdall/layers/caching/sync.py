@@ -1,4 +1,4 @@
-"""Uploading what a write-back cache holds, in an order of steps that is safe to kill anywhere."""
+"""Uploading the changes in a write-back cache, in an order of steps that survives a kill at any point."""
 
 from __future__ import annotations
 
@@ -41,34 +41,34 @@ from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Pie
 __all__ = ["Conflicts", "SyncReport", "synchronise"]
 
 Conflicts: TypeAlias = Literal["skip", "overwrite", "raise"]
-"""What is done with a key that changed at the source since it was read."""
+"""What to do with a key that changed at the source since it was read."""
 
 _SIZE = 16
 _DELETED = bytes(_SIZE)
-"""Stands for the digest of what was deleted."""
+"""Stands for the digest of a deleted blob."""
 _REMEMBERED = 256
-"""How many uploads of unknown outcome are remembered of a key."""
+"""Remember at most this many uploads of unknown outcome for a key."""
 _ATTEMPTS = 100
 _KEPT = timedelta(hours=1)
-"""How long the note of what was sent stays."""
+"""How long the note of an upload stays."""
 _STALE = 600 * 10**6
-"""After how many microseconds a note of someone who compares is litter that a kill left."""
+"""Microseconds after which a comparing writer's note counts as left by a kill."""
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync did, by key."""
+    """The result of a sync, by key."""
 
     uploaded: tuple[str, ...] = ()
     """Put to the source, or found there already with the same bytes."""
     deleted: tuple[str, ...] = ()
     """Deleted at the source."""
     conflicts: tuple[str, ...] = ()
-    """Changed at the source since they were read: left as they are, here and there."""
+    """Changed at the source since they were read: both sides are left as they are."""
     failures: Mapping[str, Exception] = field(default_factory=dict[str, Exception])
-    """What could not be done, and why; it is still recorded."""
+    """The changes that failed, and why; they are still recorded."""
     bytes: int = 0
-    """How many bytes of bodies were uploaded."""
+    """The number of bytes of bodies that were uploaded."""
 
     @property
     def clean(self) -> bool:
@@ -77,7 +77,7 @@ class SyncReport:
 
 
 class _Outcome:
-    """What became of the records, gathered from many threads."""
+    """The results of all records, gathered from many threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -101,11 +101,11 @@ class _Outcome:
 
 
 def synchronise(back: Back, conflicts: Conflicts, jobs: int) -> SyncReport:
-    """Upload what is recorded; one key's failure stops no other.
+    """Upload the recorded changes; the failure of one key doesn't stop the others.
 
     Raises:
-        SyncConflictError: There are conflicts, and they are to be raised.
-        StoreError: The cache can't tell what it holds.
+        SyncConflictError: There are conflicts, and `etag_behavior` is `"raise"`.
+        StoreError: The cache fails to list its records.
     """
     outcome = _Outcome()
     names = [info.key for info in back.cache._scan(DIRTY, "") if _is_name(info.key, DIRTY)]  # pyright: ignore[reportPrivateUsage]
@@ -172,16 +172,16 @@ def _settle(back: Back, name: str, force: bool, outcome: _Outcome) -> None:
 
 
 class _Changed(Exception):
-    """The record is not the one that was looked at; the next sync brings what it is now."""
+    """The record was replaced since it was read; the next sync uploads the new one."""
 
 
 class _Upload:
     """One record on its way.
 
-    The order of steps: what is sent is noted, the source is written, the copy in the cache is replaced, the
-    record goes. A kill between any two leaves a record; the next sync finds at the source what the note tells
-    is our own, so that it is no conflict, even if the record was changed meanwhile. The note stays for a
-    while, for other handles on this cache, which may remember what they read before.
+    The steps, in order: note what is sent; write the source; replace the copy in the cache; remove the
+    record. A kill between any two leaves the record. The next sync recognizes its own upload at the source by
+    the note, so it isn't a conflict, even if the record was changed since. The note stays for a while, for
+    other handles on this cache, which may remember an older version that they read.
     """
 
     def __init__(self, back: Back, record: Record, force: bool, outcome: _Outcome) -> None:
@@ -194,7 +194,7 @@ class _Upload:
         self._noted = ""
         """The ETag of the note."""
         self._beside = False
-        """Whether the note tells of earlier uploads, too."""
+        """Whether the note lists earlier uploads, too."""
         self._sent = SENT + digest_of(self._key)
 
     def run(self) -> None:
@@ -206,7 +206,7 @@ class _Upload:
             for _ in range(_ATTEMPTS):
                 expect = base
                 if base is ANY:
-                    # The source's state, and then the record once more: while it is there, nobody else has
+                    # The source's state, and then the record once more: while it is there, no other sync has
                     # brought to the source what was written here later.
                     expect = self._current()
                     self._check_record()
@@ -285,13 +285,13 @@ class _Upload:
         return source._write(key, pieces, expect, attributes), opened.size  # pyright: ignore[reportPrivateUsage]
 
     def _unchanged(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """A body that fails at its end if the record was replaced or removed meanwhile: what was deleted and
-        synced by another handle since is not brought back."""
+        """Return a body that fails at its end if the record was replaced or removed since: so a blob that
+        another handle deleted and synced in between isn't brought back."""
         yield from pieces
         self._check_record()
 
     def _bound(self, expect: Expect, flag: Can) -> Expect:
-        """What the source is told to expect; looked at just before where it can't compare."""
+        """Return the condition for the write at the source; if it can't compare, look just before."""
         if flag in self._back.source.can:
             return expect
         if expect is not ANY and self._current() != expect:
@@ -299,7 +299,7 @@ class _Upload:
         return ANY
 
     def _source_state(self, digest: bytes) -> tuple[str, Info | None]:
-        """Whether the source has the same as the record, what a sync of ours left there, or a conflict."""
+        """Return whether the source has the record's bytes, an upload of ours, or a conflict."""
         info: Info | None = None
         try:
             info, pieces = self._back.source._read(self._key, 0, None)  # pyright: ignore[reportPrivateUsage]
@@ -327,14 +327,14 @@ class _Upload:
             raise _Changed
 
     def _settled(self, now: Expect) -> bool:
-        """Take the record away, since the source has this; False where one is left that knows less."""
+        """Remove the record, since the source has its bytes; return False if one is left that knows less."""
         back, name, etag = self._back, self._record.name, self._record.etag
         while not back.remove(name, etag):
             opened = back.opened(name, self._key)
             if opened is None or opened.head.kind == HOLD or opened.head.base == now:
                 return True
             if opened.head.token == self._head.token:
-                # The same write, which another sync told what it was made from.
+                # The same write, whose base another sync recorded.
                 etag = opened.etag
                 continue
             # It was written again meanwhile, on top of what was uploaded.
@@ -371,7 +371,8 @@ class _Upload:
                 continue
 
     def _note_last(self, digest: bytes) -> None:
-        """What was sent earlier is forgotten: whoever brings that to the source again is somebody else."""
+        """Forget earlier uploads: if their bytes appear at the source again, another writer put them
+        there."""
         if not self._beside:
             return
         try:

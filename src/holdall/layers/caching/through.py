@@ -1,4 +1,4 @@
-"""Reading through a cache, and writing through it: the source is always what counts."""
+"""Reading and writing through a cache: the source always counts."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 __all__ = ["Through", "gathered", "read_range"]
 
 _REMEMBERED = 1 << 16
-"""Of how many large entries something is remembered."""
+"""Remember at most this many large entries."""
 _SHORT = CHUNK // 4
-"""Up to which size a stream is held, to be kept as it is written."""
+"""The largest stream that is held in memory, to be kept in the cache as it is written."""
 _NAMES = 1 << 14
-"""Of how many keys the name in the cache is remembered."""
+"""Remember the names of at most this many keys' entries."""
 T = TypeVar("T")
 
 
@@ -48,8 +48,8 @@ class Through(Transparent):
     Args:
         store: The source.
         shelf: Where the copies are.
-        fresh: `etag` asks the source at each read, `immutable` never; a number is the age in seconds up to
-            which a copy is served unasked.
+        fresh: `etag` asks the source at each read, `immutable` never; a number is the greatest age, in
+            seconds, of a copy that is served without asking.
     """
 
     def __init__(self, store: Store, shelf: Shelf, fresh: float | Literal["etag", "immutable"]) -> None:
@@ -70,7 +70,7 @@ class Through(Transparent):
     # --- reading ---
 
     def quick(self, key: str) -> bytes | None:
-        """The blob, if it is short and there is a copy that is served unasked."""
+        """Return the blob if it is short and has a copy that is served without asking the source."""
         found = self._names.get(key)
         raw, name = self._named(key) if found is None else found
         if self._long and name in self._long:
@@ -115,7 +115,7 @@ class Through(Transparent):
         return found
 
     def _short(self, key: str, name: str, info: Info) -> bytes | None:
-        """The copy of this version of a short blob."""
+        """Return the copy of this version of a short blob."""
         try:
             data = self._get(name)
         except StoreError as error:
@@ -133,7 +133,8 @@ class Through(Transparent):
                 return result
 
     def _attempt(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]] | None:
-        """A read; None where another thread fetched it meanwhile, and all is to be looked at again."""
+        """Try to read; None if another thread fetched the blob in between, so that the caller starts
+        again."""
         shelf, name, known = self._shelf, clean_name(key), None
         if self.asks:
             # The source comes first: a copy that is read afterwards can't be older than its answer.
@@ -164,7 +165,7 @@ class Through(Transparent):
         return self._missed(key, name, start, stop, known)
 
     def _current(self, key: str, name: str) -> Info:
-        """What the source says now."""
+        """Return the state at the source now."""
         self._shelf.asked()
         try:
             return self._store._info(key)
@@ -173,13 +174,13 @@ class Through(Transparent):
             raise
 
     def _forget(self, key: str, name: str) -> None:
-        """Remove the copy of what is gone."""
+        """Remove the copy of a deleted blob."""
         found = self._shelf.head(name, key)
         if found is not None:
             self._shelf.drop_seen(name, found[1])
 
     def _outdated(self, name: str, opened: Opened | None) -> None:
-        """A copy of an older version goes even where no other takes its place."""
+        """Remove the copy of an older version, even if no other replaces it."""
         if opened is not None:
             self._shelf.drop_seen(name, opened.etag)
 
@@ -197,7 +198,7 @@ class Through(Transparent):
         return 0 <= now - stamped < self._age
 
     def _renew(self, name: str, opened: Opened, info: Info, now: int) -> None:
-        """The source said at this moment that the copy is good."""
+        """Note that the source just confirmed the copy."""
         if opened.data is not None:
             self._shelf.put(name, head_of(info, now), opened.data, opened.size, opened.etag)
             return
@@ -219,7 +220,7 @@ class Through(Transparent):
         return info, self._lasting(name, info, opened, low, high)
 
     def _lasting(self, name: str, info: Info, opened: Opened, low: int, high: int) -> Iterator[Piece]:
-        """A copy's bytes, and the source's from where the cache fails on the way."""
+        """Yield a copy's bytes, or the source's from the point where the cache fails."""
         at = low
         try:
             for piece in opened.pieces:
@@ -261,7 +262,7 @@ class Through(Transparent):
                 shelf.flights.pop(name, None)
 
     def _passed(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        """Straight from the source."""
+        """Read directly from the source."""
         self._shelf.miss()
         info, pieces = read_range(self._store, key, start, stop)
         return info, self._counted(pieces)
@@ -274,7 +275,7 @@ class Through(Transparent):
     def _fetched(
         self, key: str, name: str, start: int, stop: int | None, flight: Flight
     ) -> tuple[Info, Iterator[Piece]]:
-        """From the source, leaving a copy."""
+        """Read from the source, and keep a copy."""
         shelf = self._shelf
         expect: Expect | None = ANY if self.asks else shelf.claim(name, key)
         published = False
@@ -317,7 +318,7 @@ class Through(Transparent):
     def _copied(
         self, name: str, info: Info, pieces: Iterator[Piece], now: int, expect: Expect, *wanted: int | None
     ) -> Opened | None:
-        """Copy a large blob and open the copy; None where the cache fails or someone came between."""
+        """Copy a large blob and open the copy; None if the cache fails or another writer came between."""
         size = 0
 
         def guarded() -> Iterator[Piece]:
@@ -397,7 +398,7 @@ class Through(Transparent):
         return self._changing([key], lambda: self._store._delete(key, expect))
 
     def _changing(self, keys: Iterable[str], change: Callable[[], T]) -> T:
-        """Change the source with no copy of these keys standing."""
+        """Change the source while no copies of these keys exist."""
         marks: dict[str, str | None] = {}
         try:
             if not self.asks:
@@ -458,7 +459,7 @@ class Through(Transparent):
 
 
 def read_range(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-    """Read a part of a blob, of a store that may give whole ones only."""
+    """Read a part of a blob, also from a store that can only read whole ones."""
     if (start, stop) == (0, None) or Can.RANGE in store.can:
         return store._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
     info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
@@ -467,7 +468,7 @@ def read_range(store: Store, key: str, start: int, stop: int | None) -> tuple[In
 
 
 def gathered(body: Body, most: int = _SHORT) -> tuple[bytes | None, Body]:
-    """A body as bytes, if it is at hand or short, and as something to write, which nobody else can change."""
+    """Return a body as bytes, if it is in memory or short, and as a body that no other code can change."""
     if isinstance(body, tuple) and len(body) == 1:
         piece = body[0]
         if isinstance(piece, bytes):
