@@ -1,7 +1,13 @@
 """The usual put and delete in a folder, in the fewest system calls.
 
-Both need the folder that this thread has locked before. At whatever is unusual they give up, with nothing
-changed: the long way begins anew, and finds out what it was.
+Both need the folder that this thread has locked before, and times that are kept to the nanosecond. At
+whatever is unusual they give up, with nothing changed: the long way begins anew, and finds out what it was.
+
+A put spares two looks. Whether the locked folder is still the one at the path: the temporary file is renamed
+from its whole path, where it can't be found if another folder is there by now, since no other file has its
+name (a new one for each put, because a copy of the folder may hold what was there before). And whether a blob
+is replaced, whose permission bits stay: a failed look costs as much as two that find something, so that
+whoever puts many new blobs is spared it, and the rename finds out whether something is there.
 """
 
 from __future__ import annotations
@@ -27,18 +33,12 @@ SHORT = 1 << 22
 """The longest blob that is put this way: its draft isn't locked against sweepers, so it is to be brief."""
 
 _ENOUGH = 8
+"""After how many puts of new blobs in a row the next one is taken for new as well."""
 _LAST = (-1,)
 
 
 def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None:
-    """Put a blob in a folder whose times are kept to the nanosecond; None if it is to go the long way.
-
-    Args:
-        lock: This thread's lock of the store's folder.
-        path: The path of the file, below that folder.
-        key: The blob's key.
-        data: All of it, at most `SHORT` bytes.
-    """
+    """Put a blob of at most `SHORT` bytes to a path below the folder; None if it is to go the long way."""
     root = folder = lock.fd
     size = len(data)
     above, slash, last = path.rpartition("/")
@@ -52,8 +52,6 @@ def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None
                 if open_below(near, root, above, NEAR):
                     return None
                 folder = near[0]
-            # A failed look costs as much as two that find something. Who puts many new blobs is spared it:
-            # the last step finds out whether something is there.
             new = lock.misses > _ENOUGH
             old = None if new else _look(lock, last, folder)
             if old is not None and not _is_ours(old):
@@ -72,9 +70,6 @@ def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None
             # Some network file systems say only now that it could not be written.
             any(map(os.close, map(made.pop, _LAST)))
             fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # From its whole path, where it can't be found if another folder is there by now, since no other
-            # file has its name: this spares the look whether the locked folder is still the one at the path.
-            # Its name is a new one each time, since a copy of the folder may hold what was there before.
             draft = f"{lock.start}{above}{slash}{draft}"
             if not new:
                 os.rename(draft, last, dst_dir_fd=folder)
@@ -121,13 +116,8 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def delete_short(lock: FolderLock, path: str) -> bool | None:
-    """Delete a file from a folder whose times are kept to the nanosecond, whatever its ETag: True if it was
-    there; None if it is to go the long way.
-
-    Args:
-        lock: This thread's lock of the store's folder.
-        path: The path of the file, below that folder.
-    """
+    """Delete the file at a path below the folder, whatever its ETag: True if it was there; None if it is to
+    go the long way."""
     root = lock.fd
     above, slash, last = path.rpartition("/")
     near: list[int] = []

@@ -429,7 +429,19 @@ class SqliteStore(Store):
 
     def _delete(self, key: str, expect: Expect) -> bool:
         if expect is ANY:
-            return self._run(lambda c: c.execute(_DELETE, (key, _now())).rowcount > 0, False, write=True)
+            now = _now()
+            quick = getattr(self._local, "quick", None)
+            if quick is not None:
+                _, execute, connection = quick
+                try:
+                    with self._turn:
+                        if not connection.in_transaction:
+                            found = execute(_DELETE, (key, now)).rowcount > 0
+                            if connection.file.seems_to_stand(now) or self._leave(connection):
+                                return found
+                except sqlite3.Error as error:
+                    self._wait(error, connection, 0.0)
+            return self._run(lambda c: c.execute(_DELETE, (key, now)).rowcount > 0, False, write=True)
         condition = (key, _number(expect), _now())
         if self._run(lambda c: c.execute(_DELETE_SWAP, condition).rowcount > 0, False, write=True):
             return True
