@@ -22,6 +22,7 @@ __all__ = ["HashdirStore"]
 
 _MARK = PRIVATE + "hashdir"
 _ELSEWHERE = "file that isn't where its key belongs"
+_DIGITS = frozenset("0123456789abcdef")
 
 
 class HashdirStore(FilesystemStore):
@@ -131,8 +132,9 @@ class HashdirStore(FilesystemStore):
         return None
 
     def _find(self) -> tuple[set[str], dict[str, str]]:
-        """The keys of all blobs, and the kind of everything else by its path."""
-        left: dict[str, str] = {}
+        """The keys of all blobs, and the kind of everything else by the key that its name spells, so that a
+        transfer knows what a target may hold in its place, or else by its path."""
+        left: dict[str, tuple[str, str | None]] = {}
         folders = [""]
         for _ in range(self._depth):
             inner: list[str] = []
@@ -140,29 +142,42 @@ class HashdirStore(FilesystemStore):
                 for name, kind in self._names(folder):
                     if kind == "folder" and len(name) == self._width:
                         inner.append(f"{folder}{name}/")
+                    elif kind not in ("file", "folder") and self._is_hashed(name):
+                        # Any keys may lie behind it, so that none can be said to be absent.
+                        raise StoreUnavailableError(
+                            f"{self._base + folder + name!r} is a {kind}, where a hashdir has a folder; put "
+                            "the folder itself there"
+                        )
                     else:
-                        left[printable(folder + name)] = _ELSEWHERE if kind == "file" else kind
+                        left[printable(folder + name)] = (_ELSEWHERE if kind == "file" else kind), None
             folders = inner
         keys = {key for folder in folders for key in self._find_in(folder, [], left)}
-        return keys, left
+        named: dict[str, str] = {}
+        for path, (kind, key) in left.items():
+            named[path if key is None or key in keys or key in named else key] = kind
+        return keys, named
 
-    def _find_in(self, folder: str, chain: list[str], left: dict[str, str]) -> Iterator[str]:
+    def _find_in(
+        self, folder: str, chain: list[str], left: dict[str, tuple[str, str | None]]
+    ) -> Iterator[str]:
         """The keys of the files in one folder; what isn't where its key belongs is left out."""
         inner = folder + "".join([name + "/" for name in chain])
         for name, kind in self._names(inner):
             if kind == "folder" and name.endswith("%~"):
                 yield from self._find_in(folder, [*chain, name], left)
-            elif kind != "file":
-                left[printable(inner + name)] = kind
             else:
                 key = read_names([*chain, name])
                 try:
-                    if self._path(key) == self._base + inner + name:
+                    place = self._path(key)
+                    if kind == "file" and place == self._base + inner + name:
                         yield key
                         continue
                 except InvalidKeyError:
-                    pass  # which is why it lies where no key belongs
-                left[printable(inner + name)] = _ELSEWHERE
+                    key = None
+                left[printable(inner + name)] = (_ELSEWHERE if kind == "file" else kind), key
+
+    def _is_hashed(self, name: str) -> bool:
+        return len(name) == self._width and _DIGITS.issuperset(name)
 
     def _names(self, folder: str) -> list[tuple[str, str]]:
         """What lies in a folder: each name, and its kind. What dead writers left is swept."""
