@@ -74,9 +74,10 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 
 # The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
 PROGRAMS = zip unzip zstd lz4 git git-lfs ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph
-PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common))
+PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common)) locales
 programs:
-	@( for program in $(PROGRAMS); do command -v $$program || exit 1; done ) >/dev/null \
+	@( for program in $(PROGRAMS); do command -v $$program || exit 1; done; \
+		test -e /usr/share/i18n/locales/en_US ) >/dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(PACKAGES); } \
 		|| { echo "the tests need these; as root: apt-get install $(PACKAGES)" >&2; exit 1; }
 
