@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import pickle
+import re
 import shutil
 import sqlite3
 import subprocess
+import tomllib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 from tests.test_docs import ROOT, STORES, table
 
+import holdall
 from holdall import (
     ABSENT,
     BlobNotFoundError,
@@ -39,6 +43,30 @@ from holdall import (
     sync_stores,
 )
 from holdall.testing import Flaky
+
+# --- README ---
+
+
+def test_the_readme_lists_every_error_and_extra() -> None:
+    text = (ROOT / "README.md").read_text()
+    for row in table(ROOT / "README.md", "error")[1:]:
+        for name in re.findall(r"`(\w+Error|UnsupportedOperation)`", row[0]):
+            for base in re.findall(r"`(\w+)`", row[1].partition("(")[0]):
+                found = getattr(builtins, base, None) or getattr(holdall, base)
+                assert issubclass(getattr(holdall, name), found), (name, base)
+    listed = set(re.findall(r"`(\w+)`", text))
+    # These are kinds of errors that are listed, for a wrong type.
+    kinds = {"InvalidTypeError", "InvalidKeyTypeError"}
+    errors = {
+        name
+        for name in holdall.__all__
+        if isinstance(found := getattr(holdall, name), type) and issubclass(found, holdall.StoreError)
+    }
+    assert errors - kinds <= listed
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) <= listed
+    assert "video" not in extras["all"][0]
+
 
 # --- promises ---
 
