@@ -1,7 +1,7 @@
-"""A temporary file beside its target, which becomes the blob when it is whole.
+"""A temporary file next to its target, which becomes the blob when it is whole.
 
-Its writer locks it as long as it is open. Whoever finds one that nobody locks may remove it, since its writer
-is dead, or has not begun: a writer looks, once it has the lock, whether its file is still there.
+Its writer locks it while it is open. Any process may remove an unlocked one. Case 1: its writer is dead. Case
+2: its writer hasn't locked it yet; once it has the lock, it checks that its file is still there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def set_mode(fd: int, now: int, mode: int) -> int:
 
 
 class Draft:
-    """A temporary file beside its target.
+    """A temporary file next to its target.
 
     Args:
         root: The store's folder.
@@ -121,7 +121,7 @@ class Draft:
         return self._fds[0]
 
     def begin(self) -> None:
-        """Make it. Whatever comes of that, it is to be dropped or published."""
+        """Make it. The caller must drop or publish it, even if this raises."""
         for _ in range(TRIES):
             root = self._root.open_root(make=True)
             self._place = place = Place.make(
@@ -228,7 +228,7 @@ class Draft:
         """The step that publishes; None if other writers must be kept away for it."""
         source = self._place
         assert source is not None
-        # Opened once more: if its folder was moved meanwhile, the blob goes where its key says.
+        # Opened again: if its folder was moved, the blob goes where its key says.
         target = Place.make(self._held, root, self._path, base=self._root.base, durable=self._root.durable)
         found = target.look()
         if found is not None and not stat.S_ISREG(found.st_mode):

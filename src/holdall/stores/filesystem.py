@@ -1,4 +1,4 @@
-"""A store in a folder: one file a key, the key its relative path."""
+"""A store in a folder: each blob is a file, and its key is the relative path."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ _compare = compare
 
 
 class FilesystemStore(Store):
-    """A store in a folder: one file a key, the key its relative path.
+    """A store in a folder: each blob is a file, and its key is the relative path.
 
-    Plain relative paths are plain files that other programs can read, and a file that somebody drops into
-    the folder is a blob. What some file system can't spell is escaped (see `holdall.stores.spelling`).
-    What isn't a plain file (a symbolic link, a pipe, a socket, a device) isn't a blob: no call follows,
-    reads, replaces or removes it, and a put there is a `KeyConflictError`. An empty folder is nothing.
+    Other programs can read the files, and a file that they add to the folder is a blob. Keys that some file
+    system can't spell are escaped (see `holdall.stores.spelling`). Symbolic links, pipes, sockets and
+    devices aren't blobs: no call follows, reads, replaces or removes them, and a put at such a path raises
+    `KeyConflictError`. Empty folders are ignored.
 
     A put writes a temporary file in the folder of its target and renames it. It keeps the permission bits of
     the file that it replaces, and its owner and group where the system lets it; a new file follows the umask.
-    Puts and deletes lock the store's folder shared for as long as the rename takes, compare-and-swap locks it
-    alone, so that it holds among all processes that write through holdall; other programs don't know of the
-    lock. Locks are by flock(2); a writer waits 60 seconds for one at most.
+    Puts and deletes take a shared lock on the store's folder while they rename, and compare-and-swap takes an
+    exclusive one, so it is atomic among all processes that write through holdall; other programs ignore the
+    lock. Locks use flock(2), and a writer waits for one for at most 60 seconds.
 
     The ETag is the time of the last change, which holdall sets to the nanosecond, and the size.
 
@@ -133,7 +133,7 @@ class FilesystemStore(Store):
 
     def _path(self, key: str) -> str:
         """The path of a key that has perhaps not been checked."""
-        # What is plain is valid, so that one match is the whole check.
+        # A plain key is valid, so one match is the whole check.
         if type(key) is str and len(key) < 256 and not self._fold and is_plain(key):
             return self._base + key
         return self._spelled(check_key(key))
@@ -161,7 +161,7 @@ class FilesystemStore(Store):
     def _has_name(self, folder: str, name: str) -> bool:
         if not self._fold:
             return os.path.lexists(f"{folder}/{name}")
-        # On a disk that is blind to case, only the listing tells how a name is written.
+        # On a disk that is blind to case, only the listing shows how a name is written.
         try:
             return name in os.listdir(folder)
         except OSError:
@@ -358,7 +358,7 @@ class FilesystemStore(Store):
             except (FileNotFoundError, NotADirectoryError) as error:
                 if isinstance(error, StoreError):
                     raise
-                # There is no such folder, or somebody was faster.
+                # The folder is missing, or another process was faster.
                 if expect is not ANY:
                     raise ConcurrencyError(key=key, expected=str(expect)) from None
                 return False
@@ -423,7 +423,7 @@ class FilesystemStore(Store):
             if self._stat(self._base + origin) is None:
                 raise BlobNotFoundError(key=source)
             path = self._target(target)
-            # Alone, since nobody may put to the source between the look at it and the rename.
+            # Exclusive, since no put may reach the source between the look at it and the rename.
             found = self._root.locked(fcntl.LOCK_EX, partial(self._rename, source, origin, path, expect))
             root = self._root.open_root(make=False)
             if self._durable:
@@ -646,7 +646,7 @@ class _Writer(BlobWriter):
 
 
 class _Pieces(Iterator[bytes]):
-    """What is left of an open file, in chunks; it closes the file at the end, or when it is dropped."""
+    """The rest of an open file, in chunks; it closes the file at the end, or when it is dropped."""
 
     def __init__(self, fds: list[int], start: int, stop: int) -> None:
         self._fds = fds

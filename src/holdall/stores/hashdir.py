@@ -28,13 +28,13 @@ _DIGITS = frozenset("0123456789abcdef")
 class HashdirStore(FilesystemStore):
     """A store in a folder of hashed folders: no folder grows large, and any keys live side by side.
 
-    A blob lies at `ab/cd/ef/name`, where `abcdef` begins the BLAKE2b digest (RFC 7693, 16 bytes) of its key
-    and the name is the key, escaped; `a` and `a/b` can both be. Listing sorts all keys, in memory.
+    A blob is at `ab/cd/ef/name`, where `abcdef` begins the BLAKE2b digest (RFC 7693, 16 bytes) of its key
+    and the name is the key, escaped; `a` and `a/b` can both exist. A listing sorts all keys in memory.
 
     Args:
         path: The folder. The first put makes it.
-        width: How many hexadecimal digits name a folder.
-        depth: How many folders lie in one another.
+        width: The number of hexadecimal digits in the name of a folder.
+        depth: The number of levels of folders.
         durable: As in `FilesystemStore`.
 
     Raises:
@@ -132,8 +132,8 @@ class HashdirStore(FilesystemStore):
         return None
 
     def _find(self) -> tuple[set[str], dict[str, str]]:
-        """The keys of all blobs, and the kind of everything else by the key that its name spells, so that a
-        transfer knows what a target may hold in its place, or else by its path."""
+        """Return the keys of all blobs, and the kind of everything else: by the key that its name spells, so
+        that a transfer knows what a target may hold in its place, otherwise by its path."""
         left: dict[str, tuple[str, str | None]] = {}
         folders = [""]
         for _ in range(self._depth):
@@ -180,7 +180,7 @@ class HashdirStore(FilesystemStore):
         return len(name) == self._width and _DIGITS.issuperset(name)
 
     def _names(self, folder: str) -> list[tuple[str, str]]:
-        """What lies in a folder: each name, and its kind. What dead writers left is swept."""
+        """Return each name in a folder with its kind; sweep the files that dead writers left."""
         fds: list[int] = []
         names: list[tuple[str, str]] = []
         try:

@@ -29,7 +29,7 @@ _BATCH = 64
 
 
 class Folder(NamedTuple):
-    """What a folder holds, as segments of keys."""
+    """The contents of a folder, as segments of keys."""
 
     files: list[str]
     """Sorted."""
@@ -57,7 +57,7 @@ class Run(NamedTuple):
             yield from self._look(self.names[start : start + _BATCH])
 
     def _look(self, names: list[str]) -> list[Info | LeftOut]:
-        # A few at once, so that no folder is open while the caller does something else.
+        # A few at once, so that no folder is open while the caller does other work.
         fds: list[int] = []
         found: list[Info | LeftOut] = []
         try:
@@ -197,7 +197,7 @@ class Listing:
         return kept
 
     def read(self, folder: str) -> Folder:
-        """What a folder holds; nothing if it is gone."""
+        """Return the contents of a folder; nothing if it is gone."""
         fds: list[int] = []
         try:
             if not open_folder(fds, folder, LIST):

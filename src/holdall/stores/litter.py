@@ -31,11 +31,11 @@ def remove(name: str, folder: int) -> None:
     except FileNotFoundError:
         pass  # it was not made, or has its new name already
     except OSError as error:
-        _log.debug("%r is left to be swept: %s", name, error)
+        _log.debug("%r can't be deleted, and a later sweep deletes it: %s", name, error)
 
 
 def sweep(name: str, folder: int) -> None:
-    """Remove the temporary file of a writer that is dead: one that nobody locks.
+    """Remove the temporary file of a dead writer, which isn't locked.
 
     A short put doesn't lock its file. If that is swept, the put fails to rename it, and begins anew.
     """
@@ -48,7 +48,7 @@ def sweep(name: str, folder: int) -> None:
         _log.info("swept %r, which a writer left that was killed", name)
         close_all(fds)
     except OSError as error:
-        _log.debug("%r is not swept: %s", name, error)
+        _log.debug("%r can't be swept: %s", name, error)
         close_all(fds)
     except BaseException:
         close_all(fds)

@@ -27,7 +27,7 @@ __all__ = ["CANNOT", "WAIT", "FolderLock", "FolderMoved", "draft_name", "generat
 T = TypeVar("T")
 
 WAIT = 60.0
-"""For how many seconds a writer waits for a lock."""
+"""Seconds that a writer waits for a lock."""
 
 CANNOT = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 """What flock fails with where a file system has no locks."""
@@ -48,7 +48,7 @@ def draft_name() -> str:
 
 
 def take(fd: int, how: int, where: str) -> None:
-    """Lock an open file, and wait at most `WAIT` seconds for whoever holds it.
+    """Lock an open file, and wait at most `WAIT` seconds for its holder.
 
     Raises:
         StoreUnavailableError: Another program held it all the while.
@@ -116,7 +116,7 @@ class FolderLock:
         Args:
             how: `LOCK_SH` keeps those away who compare and swap, `LOCK_EX` all writers.
             path: Where the folder is.
-            act: What to do meanwhile.
+            act: Called while the lock is held.
 
         Raises:
             FolderMoved: Another folder is there by now; nothing was done.
@@ -129,7 +129,7 @@ class FolderLock:
             except OSError as error:
                 if error.errno not in CANNOT:
                     raise
-                # Where nobody can lock, nobody can compare and swap either.
+                # Without locks there is no compare-and-swap either.
                 if how == fcntl.LOCK_EX:
                     raise UnsupportedOperation(
                         f"this file system can't lock a folder ({error.strerror}), so it has no "

@@ -45,7 +45,7 @@ class _Blobs:
         self.order: list[str] | None = None
         """The keys, sorted; None when a key has come or gone since."""
         self.token: str | None = None
-        """What a pickle of an unnamed store calls it."""
+        """The name of an unnamed store in its pickles."""
 
     def sorted(self) -> list[str]:
         with self.lock:
@@ -64,9 +64,9 @@ class MemoryStore(Store):
 
     Args:
         blobs: Blobs to begin with.
-        name: Stores of one name in one process are one store; without a name each is its own.
+        name: Stores with the same name in one process are one store; a store without a name is its own.
 
-    It copies what it is given. It pickles as its name, for this process only.
+    It copies the data that it is given. A pickle of it holds only its name, and works only in this process.
 
     >>> store = MemoryStore({"a": b"1"})
     >>> store["a"]

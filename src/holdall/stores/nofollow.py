@@ -5,7 +5,7 @@ RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is opened in the one befor
 nothing is by renameat2(2) with RENAME_NOREPLACE, or by a second link.
 
 A descriptor that the system returns is put into a list by the interpreter's own C code, with no step of
-Python between: an interrupt can't lose it, and whoever made the list closes what is in it.
+Python between: an interrupt can't lose it, and the maker of the list closes what is in it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from holdall.errors import (
 __all__ = ["GONE", "conflict", "kind_of", "translate"]
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What an open fails with where no blob can be: nothing is there, or a file or a link is in the path."""
+"""The errnos of an open where there can't be a blob: nothing is there, or a file or link is in the path."""
 
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
@@ -30,7 +30,7 @@ _KINDS = {
 
 
 def kind_of(mode: int) -> str:
-    """What a file of this mode is, in words.
+    """Return the kind of a file of this mode, in words.
 
     >>> kind_of(0o120777), kind_of(0o010644)
     ('symbolic link', 'named pipe')

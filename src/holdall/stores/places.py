@@ -1,7 +1,7 @@
 """Where a key lies: its folder, opened without following any link, and a name in there.
 
-What is written, moved or removed is named by an open folder and one name (the `*at` calls of the system), so
-that no other program can lead it elsewhere by putting a link in the place of a folder meanwhile.
+Files that are written, moved or removed are named by an open folder and one name (the `*at` calls of the
+system), so no other program can lead a call elsewhere by replacing a folder by a link.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Place:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        KeyConflictError: A blob or a link is in the way, and `make` is set; else `NotADirectoryError`.
+        KeyConflictError: A blob or a link is in the way, and `make` is set.
+            NotADirectoryError: The same, without `make`.
     """
 
     __slots__ = ("folder", "name", "path")
@@ -78,20 +79,20 @@ class Place:
             try:
                 return cls(held, root, path, base=base, make=True, durable=durable, own=own)
             except FileNotFoundError:
-                continue  # tidied away meanwhile
+                continue  # another process has removed it as empty
         raise StoreUnavailableError(
             "its folder keeps being deleted by another program; nothing was stored: try again"
         )
 
     def look(self) -> os.stat_result | None:
-        """What is there, of whatever kind, a link itself; None for nothing."""
+        """Return the stat of what is there, of a link itself; None for nothing."""
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def blob(self) -> os.stat_result | None:
-        """What is there, if it is a blob."""
+        """Return the stat of what is there if it is a blob, otherwise None."""
         found = self.look()
         return found if found is not None and stat.S_ISREG(found.st_mode) else None
 
@@ -142,7 +143,7 @@ def _make_folders(held: list[int], root: int, path: str, base: str, durable: boo
 
 
 def _is_empty(name: str, above: int) -> bool:
-    """Whether a folder holds nothing but such folders, none of which is a mount point."""
+    """Return whether a folder holds only such folders, none of them a mount point."""
     try:
         remove_empty(name, above, only_look=True)
     except (OSError, RecursionError):
@@ -154,7 +155,7 @@ def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:
     """Remove a folder that holds nothing but such folders.
 
     Raises:
-        OSError: It holds something else, or is no folder.
+        OSError: It holds other files, or isn't a folder.
     """
     fds: list[int] = []
     try:
@@ -192,18 +193,18 @@ def sync_folder(folder: int, done: str = "") -> None:
 
     Args:
         folder: The open folder.
-        done: What was done already, for the error.
+        done: The change that was made already, for the error.
 
     Raises:
         StoreUnavailableError: The disk failed; what was done may not outlive a power failure.
     """
     fds: list[int] = []
     try:
-        # What is opened to reach files only can't be synced.
+        # A folder that was opened only to reach files can't be synced.
         fds.extend(map(partial(os.open, ".", dir_fd=folder), (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,)))
         os.fsync(fds[0])
     except FileNotFoundError:
-        return  # somebody took the last blob away, and the folder with it
+        return  # another process removed the last blob, and the folder with it
     except OSError as error:
         if isinstance(error, StoreError) or not done:
             raise

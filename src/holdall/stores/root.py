@@ -97,7 +97,7 @@ class Root:
         self.base = os.path.realpath(self._path).rstrip("/") + "/"
 
     def forget(self) -> None:
-        """Close what all threads hold, once nobody uses it."""
+        """Close the folders that threads hold, once no thread uses them."""
         self.local = threading.local()
 
     def make(self) -> None:

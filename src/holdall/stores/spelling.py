@@ -31,7 +31,7 @@ _PORTABLE = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:[./]|\Z))[A-Za-z0-9_][\w.\-]
 is_plain = re.compile(rf"{_PORTABLE}(?:/{_PORTABLE})*", re.ASCII).fullmatch
 """Whether a key, if it is of at most 255 characters, is valid and spelled as itself on every disk.
 
-It may say no to such a key, but never yes to another.
+It may reject such a key, but never accepts another one.
 """
 
 is_small = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)\.)[a-z0-9_][a-z0-9_.\-]{3,}(?<!\.)").fullmatch
@@ -125,7 +125,7 @@ def _chain(name: str) -> list[str]:
 
 
 def read_names(names: list[str]) -> str:
-    """What a name, or a chain of them, stands for, whoever spelled it.
+    """Return the key that a name, or a chain of them, stands for, whichever program spelled it.
 
     >>> read_names(["a%3Ab"])
     'a:b'

@@ -55,20 +55,20 @@ _CHUNK = 1 << 18
 """How long every chunk but the last is; part of the format. SQLite reads a chunk whole to cut a range from
 it, so that shorter ones make ranges faster: 4 KiB cost 0.08 ms here, of a chunk of 1 MiB 0.3 ms."""
 _HELD = 16
-"""How many chunks of a stream are held before they are written."""
+"""The number of chunks of a stream that are held before they are written."""
 _SPOOL = 16 << 20
-"""How many bytes of small streamed blobs `put_many` holds before it stages the next ones."""
+"""The bytes of small streamed blobs that `put_many` holds before it stages the next ones."""
 _PATIENCE = 60.0
 """How long to wait for another writer by default, in seconds."""
 _ABANDONED = 24 * 3600
-"""After how many seconds without a sign of life a write is given up whose process can't be looked at."""
+"""Seconds without a sign of life after which a write is given up, if its process can't be looked at."""
 _IDLE = 4
-"""How many connections are kept for streams to come."""
+"""The number of connections that are kept for later streams."""
 _BATCH = 1000
 _ROWS = 200
-"""How many rows one statement puts."""
+"""The number of rows that one statement puts."""
 _PARAMETERS = 500
-"""How many keys one statement names; SQLite before 3.32 takes no more than 999 parameters."""
+"""The number of keys in one statement; SQLite before 3.32 takes at most 999 parameters."""
 
 _COLUMNS = "key, etag, modified, size, expires, content_type, stream, data"
 _ALIVE = "(expires IS NULL OR expires > ?)"
@@ -185,7 +185,7 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 
 class _Row(NamedTuple):
-    """What is written of a blob, apart from its key."""
+    """The columns of a blob, without its key."""
 
     etag: int
     modified: int
@@ -201,16 +201,16 @@ class SqliteStore(Store):
 
     Args:
         path: The file. The first write makes it, and its folder; reading makes nothing.
-        durable: Whether what was put survives a loss of power, too (`PRAGMA synchronous=FULL`).
+        durable: Whether a put also survives a loss of power (`PRAGMA synchronous=FULL`).
         timeout: How long a call waits for another program that has the file locked, in seconds.
 
-    Threads and processes of one host may share the file. It is kept in WAL mode: writers take turns, readers
-    wait for nobody. A blob of more than 1 MiB is cut in chunks, so that blobs of any size are streamed in and
-    out. The space of deleted blobs is used again; SQL's `VACUUM` gives it back to the disk.
+    Threads and processes of one host may share the file. It is kept in WAL mode: writers take turns, and
+    readers never wait. A blob of more than 1 MiB is cut into chunks, so that blobs of any size are streamed.
+    The space of deleted blobs is used again; SQL's `VACUUM` returns it to the disk.
 
     Raises:
         StoreUnavailableError: A folder or a special file lies at the path.
-        InvalidArgumentError: The path can't be one, or the timeout isn't a number of seconds.
+        InvalidArgumentError: The path isn't valid, or the timeout isn't a number of seconds.
 
     >>> import os, tempfile
     >>> from holdall.stores.sqlite import SqliteStore
@@ -523,7 +523,8 @@ class SqliteStore(Store):
                 if data is not None:
                     taken.append((key, data))
                     continue
-                # What a stream gave is held until all is written; past a limit it is staged in the file.
+                # The pieces of a stream are held until all is written; past a limit they are staged in the
+                # file.
                 staged = _Staged(0)
                 taken.append((key, staged))
                 self._take(staged, body, min(_INLINE, room), flush=True)
@@ -795,7 +796,7 @@ class SqliteStore(Store):
         write: bool = False,
         create: bool = False,
     ) -> T:
-        """What `act` gives on this thread's connection; `missing` where there is no table to act on.
+        """Return the result of `act` on this thread's connection, or `missing` if there is no table.
 
         It is called again if the connection was closed by a fork before it began, if the file was locked, or
         if the file at the path is another one by now.
@@ -936,7 +937,7 @@ class SqliteStore(Store):
             reader.shut()
 
     def _opened(self, create: bool) -> Connection | None:
-        """A new connection; None where there is no file, or no table in it, and none is to be made."""
+        """Open a connection; None if the file or its table is missing and shouldn't be made."""
         with _opening:
             if self._closed:
                 raise self._closed_error()
@@ -947,7 +948,7 @@ class SqliteStore(Store):
 
 
 class _Staged:
-    """What was read of a body: all as `data`, or chunks, of which the first `number` are in the file."""
+    """A body that was read: all as `data`, or chunks, the first `number` of which are in the file."""
 
     __slots__ = ("__weakref__", "begun", "data", "held", "number", "size", "stream")
 
@@ -1146,7 +1147,7 @@ def _odd_row(key: str) -> IntegrityError:
 
 
 def _inline(key: str, row: Sequence[Any], start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-    """What `_read` gives of a blob that is in its row: whole, or cut already."""
+    """Return the result of `_read` for a blob that is in its row: whole, or cut already."""
     # A cut from nothing is NULL.
     info, size, data = _info(key, row), row[2], row[6] or b""
     if type(data) is not bytes:
@@ -1175,7 +1176,7 @@ def _new_etags(number: int) -> Iterator[int]:
 
 
 def _number(etag: Expect) -> int:
-    """The integer an ETag was made of, or -1 if this store never gave it."""
+    """Return the integer that an ETag was made of, or -1 if this store never made it."""
     try:
         number = int(cast(str, etag), 16)
     except ValueError:
@@ -1197,7 +1198,7 @@ def _drop(connection: Connection, stream: int) -> None:
 
 
 def _owner() -> str:
-    """This process, so that another can tell whether it lives."""
+    """Return an identity of this process, by which another one sees whether it lives."""
     return f"{_realm()} {os.getpid()} {_started(os.getpid())}"
 
 

@@ -139,7 +139,7 @@ class Connection(sqlite3.Connection):
 
 
 def connect(path: str, *, create: bool, durable: bool, timeout: float) -> Connection | None:
-    """A new connection; None where there is no file, or no table in it, and none is to be made."""
+    """Open a connection; None if the file or its table is missing and shouldn't be made."""
     while True:
         try:
             before = os.stat(path).st_ino
@@ -166,7 +166,7 @@ def connect(path: str, *, create: bool, durable: bool, timeout: float) -> Connec
             if isinstance(error, sqlite3.OperationalError) and not create and file_size(path) is None:
                 return None
             raise
-        # It was made just now, or replaced or deleted meanwhile: what is open may not be what is there.
+        # It was made, replaced or deleted in between: the open file may not be the one that is there.
         if connection is not None:
             connection.shut()
 
@@ -289,7 +289,7 @@ def code_of(error: sqlite3.Error) -> int:
 
 
 def translated(error: sqlite3.Error, path: str, timeout: float) -> StoreError:
-    """What an error of SQLite means to the user of a store."""
+    """Return the StoreError for an error of SQLite."""
     code = code_of(error)
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY or (
         code == sqlite3.SQLITE_CANTOPEN and _is_read_only_mount(os.path.dirname(path))

@@ -1,4 +1,4 @@
-"""What a connection to SQLite has open, compared with what lies at its path now."""
+"""Comparing the file that a connection to SQLite has open with the file at its path."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = [
 
 
 _SOON = 200
-"""For how long, in microseconds, a look at the folder is enough: it doesn't see that a file was cut, or that
-the folder itself was replaced."""
+"""Microseconds for which a look at the folder is enough: it misses that a file was cut, or that the folder
+itself was replaced."""
 _TICK = 20_000_000
 """Twice the longest tick of a kernel's clock, in nanoseconds."""
 

@@ -18,7 +18,7 @@ from holdall.stores.nofollow import close_all
 __all__ = ["COARSE", "floor_of", "new_stamp", "raise_floor", "ticks"]
 
 COARSE = 10_000
-"""A file system that cuts more nanoseconds off a time than this may give one time to two changes."""
+"""A file system that rounds times by more nanoseconds than this may give two changes the same time."""
 
 _CLOCK = ".holdall~clock"
 ticks = count(int.from_bytes(os.urandom(2), "little"))
@@ -31,7 +31,7 @@ def new_stamp() -> int:
 
 
 def floor_of(root: int) -> int:
-    """The latest time of what was deleted from a store's folder, where times are coarse; else 0."""
+    """Return the latest time of a file deleted from a store's folder, where times are coarse; otherwise 0."""
     try:
         return os.stat(_CLOCK, dir_fd=root, follow_symlinks=False).st_mtime_ns
     except FileNotFoundError:

@@ -77,24 +77,24 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 class ZipStore(Store):
-    """A store in one zip archive, that any unzip reads.
+    """A store in one zip archive that any unzip reads.
 
     Args:
-        path: The archive. It and its folder are made by the first write; reading creates nothing.
-        durable: Whether a write that was acknowledged outlasts a power cut, not only a kill.
-        compression: None or `"stored"` keeps blobs as they are, so that ranges are read straight;
-            `"deflated"` compresses what is put from now on.
+        path: The archive. The first write makes it and its folder; reading makes nothing.
+        durable: Whether an acknowledged write survives a power cut, not only a kill.
+        compression: None or `"stored"` keeps blobs as they are, so that ranges are read directly;
+            `"deflated"` compresses the blobs that are put from now on.
 
     A key is a member's name. Members that can't be blobs (links, names such as `../x`) stay as they are, and
     `left_out` lists them.
 
-    A zip ends in a directory of all members, so that changing it in place costs the whole directory, and a
-    kill would leave none. Writes are therefore appended to a journal next to it, `<path>.journal`, and folded
-    into a new archive that replaces the old one: at `close`, at `flush`, and when the journal outgrows half
-    the archive. Other programs see what was folded. Archive and journal belong together: move both or
-    neither. What a killed process left in a journal is folded by the next handle that is closed.
+    A zip ends in a directory of all members. To change it in place would rewrite the whole directory, and a
+    kill would lose it. So writes are appended to a journal next to it, `<path>.journal`, and folded into a
+    new archive that replaces the old one: at `close`, at `flush`, and when the journal outgrows half the
+    archive. Other programs see the folded blobs. Archive and journal belong together: move both or neither.
+    The next handle that is closed folds what a killed process left in the journal.
 
-    Locks are `flock`, which holds on local file systems.
+    Locks use flock(2), which works on local file systems.
 
     >>> import os, tempfile, zipfile
     >>> path = os.path.join(tempfile.mkdtemp(), "box.zip")
@@ -421,7 +421,7 @@ class ZipStore(Store):
         ]
 
     def flush(self) -> None:
-        """Fold the journal into the archive, so that other programs see what was written.
+        """Fold the journal into the archive, so that other programs see all blobs.
 
         Raises:
             StoreUnavailableError: The new archive can't be written; nothing is lost, the journal stays.
@@ -448,15 +448,15 @@ class ZipStore(Store):
         self._view = None
 
     def _retire(self, wait: bool) -> None:
-        """Fold what this handle wrote, or a killed process left, if nobody else writes now or it may wait for
-        them; free the lock. The mutex is held."""
+        """Fold what this handle wrote, or a killed process left, if no other process writes now or it may
+        wait for them; free the lock. The mutex is held."""
         try:
             abandoned = self._lock_fd < 0 and wait and self._is_abandoned()
             if abandoned:
                 self._open_journal()
             if self._lock_fd >= 0:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | (0 if wait and self._dirty else fcntl.LOCK_NB))
-                # Another journal means that somebody has folded ours.
+                # Another journal means that another process has folded ours.
                 if os.stat(self._journal_path).st_ino == self._lock_inode:
                     view = self._begin(closing=True)
                     if self._dirty or abandoned or view.parsed <= BEGIN:
@@ -581,7 +581,7 @@ class ZipStore(Store):
     # --- the view -------------------------------------------------------------------------------------
 
     def _current(self) -> View:
-        """What is there now, by whomever it was written, for the price of two calls to the system."""
+        """Return the current state, whichever process wrote it, for the price of two system calls."""
         view = self._view
         if view is not None:
             try:
@@ -961,7 +961,7 @@ class _Draft:
         self._deflate = deflate
         self.items: list[Item] = []
         self.pieces: list[tuple[int, Piece]] = []
-        """Each with its offset from the first record's start, as far as it isn't in the spool."""
+        """Each with its offset from the first record's start, if it isn't in the spool."""
         self.size = 0
         self.spool = -1
         self._held = 0
@@ -1056,7 +1056,7 @@ def _liken(fd: int, archive: File | None) -> None:
                 os.fchown(fd, old.st_uid, old.st_gid)
             os.fchmod(fd, stat.S_IMODE(old.st_mode))
         except PermissionError:
-            # Neither is ours to give away; the file stays the writer's own.
+            # This user may not change the owner or the group; the file stays the writer's.
             pass
 
 

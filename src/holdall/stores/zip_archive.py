@@ -79,7 +79,7 @@ _KINDS = {
 
 
 class File:
-    """A file open for reading, for as long as anybody reads from it."""
+    """A file that stays open for reading while any reader uses it."""
 
     __slots__ = ("fd", "inode")
 
@@ -190,13 +190,13 @@ class Directory(NamedTuple):
     start: int = 0
     length: int = 0
     shift: int = 0
-    """How many bytes come before the archive: a program that unpacks it."""
+    """The number of bytes before the archive: a program that unpacks it."""
     number: int = 0
     comment: bytes = b""
 
 
 class View:
-    """What a handle knows: the archive, with the journal laid over it up to `parsed`."""
+    """The state that a handle knows: the archive, with the journal laid over it up to `parsed`."""
 
     def __init__(self) -> None:
         self.archive: File | None = None
@@ -344,7 +344,7 @@ def check_header(entry: Entry, path: str) -> int:
     sign, _, flags, method, _, _, crc, length, size, names, extras = _LOCAL.unpack_from(raw)
     if sign != _LOCAL_SIGN:
         raise damaged(path, "a member isn't where the directory says")
-    # Whoever streams a member writes crc and sizes behind the data; long ones are in an extra field.
+    # A program that streams a member writes CRC and sizes after the data; long ones are in an extra field.
     said = [(crc, entry.crc), (length, entry.length), (size, entry.size)]
     if (
         raw[_LOCAL.size :] != entry.name
@@ -353,7 +353,7 @@ def check_header(entry: Entry, path: str) -> int:
         or (flags ^ entry.encrypted) & ENCRYPTED
         or (not flags & _STREAMED and any(here not in (0, there, _MAX32) for here, there in said))
     ):
-        raise damaged(path, "a member's own header doesn't say what the directory says of it")
+        raise damaged(path, "a member's own header contradicts the directory")
     return entry.header + _LOCAL.size + names + extras
 
 
@@ -421,7 +421,7 @@ class Fold:
         end = self._view.directory.start
         stops = dict(zip(starts, [*starts[1:], end], strict=bool(starts)))
         kept = [member for member in self._members if self._stays(member)]
-        # What stands before the first member is a program that unpacks the archive.
+        # The bytes before the first member are a program that unpacks the archive.
         first = starts[0] if starts else end
         self._copy(archive, 0, first)
         moved: dict[int, int] = {}

@@ -83,7 +83,7 @@ class Item(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a record does to what the archive holds."""
+    """The change that a record makes."""
 
     kind: int
     key: str

@@ -1,4 +1,4 @@
-"""The bytes of a compressed member of a zip archive, none of the last ones before all were checked."""
+"""The bytes of a compressed member of a zip archive; the last ones only after all were checked."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ __all__ = ["Job", "abreast"]
 T = TypeVar("T")
 
 AT_ONCE = 10
-"""How many calls are under way: as many connections as the clouds' libraries keep."""
+"""The number of calls at a time: the number of connections that the clouds' libraries keep."""
 _HELD = 16 * CHUNK
-"""How much they may hold in memory together; one alone may hold more."""
+"""The bytes that they may hold in memory together; one alone may hold more."""
 
 
 class Job(NamedTuple, Generic[T]):
@@ -28,7 +28,7 @@ class Job(NamedTuple, Generic[T]):
 
     key: str
     size: int
-    """How many bytes it holds."""
+    """The number of bytes that it holds."""
     call: Callable[[], T]
     alone: bool = False
     """Whether it is called by the thread that asks, once all earlier ones are done."""
@@ -37,7 +37,7 @@ class Job(NamedTuple, Generic[T]):
 def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
     """The results of jobs, in order. Two of one key are done one after the other.
 
-    Once one has failed no other is begun. Those under way are waited for, and give their results; then the
+    After a failure no other is begun. Those under way are waited for, and yield their results; then the
     first error is raised, whose key is its job's, and whose message names the other keys that failed.
 
     >>> list(abreast(Job(key, 1, key.upper) for key in "abc"))
@@ -47,7 +47,7 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
 
     begun: deque[tuple[Job[T], Future[T]]] = deque()
     held = 0
-    # At its end all threads are waited for, also when whoever iterates stops half-way.
+    # At its end it waits for all threads, also when the caller stops iterating half-way.
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdall-path") as pool:
         try:
             for job in jobs:

@@ -29,7 +29,7 @@ class _Azure(_Cloud):
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
-        # What is tried again.
+        # The errors that are retried.
         hurry = default_retries(self._client.service_client) is not None
         self._options: dict[str, Any] = {"retry_connect": 1, "retry_read": 1} if hurry else {}
         self._opening = threading.Lock()
@@ -73,7 +73,7 @@ class _Azure(_Cloud):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if 0 <= start < _FAR and (stop is None or start < stop):
-            # What is past the end, or empty, is refused.
+            # A range past the end, or an empty one, is refused.
             with suppress(_ChangedError):
                 return self._begun(key, start, stop)
         while True:
@@ -99,7 +99,7 @@ class _Azure(_Cloud):
         return info, self._version(key, info, start, high, data)
 
     def _version(self, key: str, info: Info, low: int, high: int, first: bytes = b"") -> Iterator[Piece]:
-        """Some bytes of the version that an info tells of, the first of which may be known."""
+        """Yield bytes of the version that an info describes; the first of them may be known."""
         blob = self._blob(key)
 
         def fetch(file: IO[bytes]) -> int:
@@ -181,8 +181,8 @@ class _Azure(_Cloud):
 
 
 def default_retries(service: Any) -> Any | None:
-    """What a client of Azure tries again, if nobody said so; it then waits for 80 seconds before it says that
-    nobody answers."""
+    """The retries of a client of Azure by default. It would wait for 80 seconds before it reports that
+    no server answers."""
     policy: Any = getattr(getattr(service, "_config", None), "retry_policy", None)
     is_default = getattr(policy, "initial_backoff", None) == 15 and policy.connect_retries == 3
     return policy if is_default else None
@@ -197,7 +197,7 @@ def _is_folder(found: Any) -> bool:
 
 
 def _told(key: str, size: int, found: Any) -> Info:
-    """What a blob is; in an account with folders each of those is a blob, too."""
+    """Return whether an entry is a blob: in an account with folders, folders are blobs too."""
     if _is_folder(found):
         raise BlobNotFoundError(key=key)
     return _azure_info(key, size, found)
@@ -224,7 +224,7 @@ def _staged(blob: Any, file: Any, options: dict[str, Any], each: dict[str, Any])
 
 
 _FAR = 1 << 53
-"""No blob is so large, and any server can read the number."""
+"""Larger than any blob, and a number that any server can read."""
 _QUOTE = "\u201b"
 _SPELLINGS = {"\\": "\uff3c", ".": "\uff0e", "\ufffe": f"{_QUOTE}e", "\uffff": f"{_QUOTE}f"}
 _MEANINGS = {spelling: meaning for meaning, spelling in _SPELLINGS.items()}

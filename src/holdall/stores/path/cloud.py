@@ -22,7 +22,7 @@ PART = 5 * CHUNK
 
 
 class _Cloud(PathStore):
-    """What is common to all clouds of cloudpathlib: a bucket, a folder in it, and a client."""
+    """The common part of all clouds of cloudpathlib: a bucket, a folder in it, and a client."""
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -60,7 +60,7 @@ class _Cloud(PathStore):
         """The media type of what is put, as an argument of this name."""
         guess = self._client.content_type_method
         kind, encoding = guess(key) if guess is not None else (None, None)
-        # Who reads what is said to be encoded would get other bytes than were put.
+        # A reader of a blob with a content encoding would get other bytes than were put.
         return {name: kind} if kind is not None and encoding is None else {}
 
 

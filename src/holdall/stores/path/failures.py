@@ -30,7 +30,7 @@ def failed(error: Exception, what: str, place: str) -> Exception:
         return StoreUnavailableError(f"there is no bucket {place!r}; make it first")
     if status == 404 or isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
-    # Azure answers with 412 also where somebody holds a lease, which no second attempt changes.
+    # Azure also answers 412 if another client holds a lease, which a second attempt doesn't change.
     if (status in (412, 416) and not code.startswith("Lease")) or code == "InvalidBlockList":
         return _ChangedError(f"{place!r} refused to {what}: {error}")
     if status in (401, 403) or "Credentials" in type(error).__name__:

@@ -26,23 +26,23 @@ __all__ = ["_Google"]
 T = TypeVar("T")
 
 _LISTED = "items(name,size,generation,updated),nextPageToken"
-"""What a listing is to tell, which is much less than it would."""
+"""The fields that a listing requests, far fewer than the default."""
 
 _FAR = 1 << 53
-"""No blob is so large, and any server can read the number."""
+"""Larger than any blob, and a number that any server can read."""
 
 _TIMEOUT = (10, 60)
 """Seconds to connect in, and to wait in for an answer."""
 _PATIENCE = 10.0
-"""Seconds after which whoever doesn't answer isn't tried again."""
+"""Seconds after which a server that doesn't answer isn't tried again."""
 
 # In which process a client was first met.
 _homes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
 class _Google(_Cloud):
-    """Google Cloud Storage, by the client of the path's client. A blob's ETag is its generation, of which
-    there is a new one at every put, and by which a version is read."""
+    """Google Cloud Storage, by the client of the path's client. A blob's ETag is its generation:
+    every put makes a new one, and reads name it."""
 
     can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.COPY | Can.BULK
 
@@ -83,7 +83,7 @@ class _Google(_Cloud):
         try:
             return super()._call(what, function)
         except BlobNotFoundError as error:
-            # Only a bucket can be missing where one writes or lists, and else the message says so.
+            # On a write or a listing only the bucket can be missing; otherwise the message says so.
             if what in ("write", "list") or "bucket does not exist" in str(error.__cause__):
                 raise StoreUnavailableError(f"there is no bucket {self._bucket!r}; make it first") from error
             raise
@@ -102,8 +102,8 @@ class _Google(_Cloud):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if 0 <= start < _FAR and (stop is None or start < stop):
-            # What is past the end is refused, and so is an empty part; and that there is no bucket, only the
-            # other way tells.
+            # A range past the end, or an empty one, is refused; and only the other request reports a missing
+            # bucket.
             with suppress(_ChangedError, BlobNotFoundError):
                 found = self._asked(key, start, stop)
                 if found is not None:
@@ -116,12 +116,12 @@ class _Google(_Cloud):
             try:
                 return info, self._version(key, info, low, high)
             except BlobNotFoundError:
-                # This version was replaced or deleted meanwhile. What failed keeps this frame alive for a
+                # This version was replaced or deleted. The error keeps this frame alive for a
                 # while, which is why it holds no file.
                 continue
 
     def _asked(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]] | None:
-        """A blob, or a part of it, by one request; None if the answer doesn't tell what it is."""
+        """Read a blob, or a part of it, by one request; None if the answer lacks its properties."""
         blob = _answering()(self._root + key, bucket=self._google().bucket(self._bucket))
         part: dict[str, int] = {"start": start} if start else {}
         if stop is not None:
@@ -141,12 +141,12 @@ class _Google(_Cloud):
         return (told[0], pieces) if told else None
 
     def _download(self, blob: Any, file: IO[bytes], part: Mapping[str, int]) -> None:
-        # What was put with an encoding is read as it lies.
+        # A blob that was put with an encoding is read as stored.
         get = partial(blob.download_to_file, file, raw_download=True, **part, **self._options)
         self._call("read", get)
 
     def _version(self, key: str, info: Info, low: int, high: int) -> Iterator[Piece]:
-        """Some bytes of the version that an info tells of: a reader that waits holds up no connection."""
+        """Yield bytes of the version that an info describes; a slow reader doesn't hold a connection."""
         blob = self._blob(key, generation=int(info.etag))
         part = {} if high - low == info.size else {"start": low, "end": high - 1}
 
@@ -216,13 +216,13 @@ class _Google(_Cloud):
 
 
 def _google_info(key: str, blob: Any) -> Info:
-    # The answer to a download tells no parts of seconds.
+    # The answer to a download has times in whole seconds.
     return Info(key, blob.size, str(blob.generation), blob.updated.replace(microsecond=0))
 
 
 def _patience() -> Any:
-    """What Google's library tries again, except that where nobody answers it is told soon, and not after two
-    minutes."""
+    """The retries of Google's library, except that a server that doesn't answer is reported soon, not after
+    two minutes."""
     from google.cloud.storage.retry import DEFAULT_RETRY  # pyright: ignore[reportMissingTypeStubs]
     from requests import ConnectionError as NoAnswerError
 
@@ -257,7 +257,7 @@ def _answering() -> Any:
 
 
 def _answered(key: str, headers: Mapping[str, str], size: int | None) -> Info | None:
-    """What the headers of a download tell of a blob whose size may be known."""
+    """Return the info in the headers of a download, for a blob whose size may be known."""
     generation, modified = headers.get("X-Goog-Generation"), headers.get("Last-Modified")
     total = headers.get("Content-Range", "").rpartition("/")[2]
     if total.isdecimal():

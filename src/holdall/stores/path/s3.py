@@ -32,7 +32,7 @@ _LARGEST_COPY = 5 << 30
 """The largest object that S3 copies in one request."""
 
 _FAR = 1 << 53
-"""No object is so large, and any server can read the number."""
+"""Larger than any object, and a number that any server can read."""
 
 # A boto3 client for each of cloudpathlib's, and the process that made it.
 _clients: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
@@ -75,7 +75,7 @@ class _S3(_Cloud):
             config = meta.config.merge(
                 Config(
                     max_pool_connections=64,
-                    # Of five attempts, which are the default as these 60 seconds are, each takes so long.
+                    # Each of five attempts takes this long; five attempts and 60 seconds are the defaults.
                     connect_timeout=5 if given == 60 else given,
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
@@ -103,7 +103,7 @@ class _S3(_Cloud):
             found = self._ask("read", "get_object", **self._named(key))
             return _s3_info(key, found), self._pieces(key, found, 0)
         if (part := _range(start, stop)) is not None:
-            # What is past the end, or empty, is refused.
+            # A range past the end, or an empty one, is refused.
             with suppress(_ChangedError):
                 found = self._ask("read", "get_object", **self._named(key), Range=part)
                 size = found.get("ContentRange", "").rpartition("/")[2]
@@ -155,18 +155,18 @@ class _S3(_Cloud):
             named = {"MultipartUpload": {"Parts": etags}, **upload}
             written = self._ask("write", "complete_multipart_upload", **named)
         except BaseException:
-            # What is left of an upload is no object, and costs money until it is aborted.
+            # The rest of an upload isn't an object, and costs money until it is aborted.
             with suppress(StoreError):
                 self._ask("write", "abort_multipart_upload", **upload)
             raise
         return self._told(key, total, written)
 
     def _told(self, key: str, size: int, written: Any) -> Info:
-        """What was written: when, only the object itself tells."""
+        """Return the info of what was written; only a request for the object returns its time."""
         etag = written["ETag"].strip('"')
         with suppress(BlobNotFoundError):
             info = self._info(key)
-            # Ceph tells no ETag of an upload in parts.
+            # Ceph doesn't return the ETag of an upload in parts.
             if info.etag == etag or (not etag and info.size == size):
                 return info
         date = written["ResponseMetadata"]["HTTPHeaders"].get("date")
@@ -245,7 +245,7 @@ class _Body:
         try:
             found = self._store._ask("read", "get_object", **self._store._named(self._key), **part)
         except (_ChangedError, BlobNotFoundError):
-            # It was replaced or deleted meanwhile.
+            # It was replaced or deleted.
             raise error from None
         self._body = found["Body"]
 
@@ -254,14 +254,14 @@ class _Body:
 
 
 def _s3_info(key: str, found: Any) -> Info:
-    # A listing tells parts of seconds where a server knows them, and a request for one object never does.
+    # A listing has fractions of seconds where a server knows them; a request for one object never does.
     return Info(
         key, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"].replace(microsecond=0)
     )
 
 
 def _range(start: int, stop: int | None) -> str | None:
-    """A range as a request can ask for it (RFC 9110, section 14.1.2) where nobody knows the size."""
+    """Return a range as a request spells it (RFC 9110, section 14.1.2) if the size is unknown."""
     if stop is None and abs(start) < _FAR:
         return f"bytes={start}-" if start >= 0 else f"bytes={start}"
     if stop is not None and 0 <= start < min(stop, _FAR):

@@ -1,4 +1,4 @@
-"""The store in the folder of a path, and which kind of store that is."""
+"""Stores in the folder of a path, local or in a cloud."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _uri_in_a_path = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/").match
 class PathStore(Store):
     """A store in the folder of a pathlib-like object; keys are paths relative to it.
 
-    The path says which kind it is, as `pathlib.Path()` is a `PosixPath` or a `WindowsPath`:
+    The type of the path chooses the class, as `pathlib.Path()` makes a `PosixPath` or a `WindowsPath`:
 
-    - a str, a `pathlib.Path` or a local `UPath`: a `FilesystemStore`, with all that it can;
-    - a `CloudPath` of cloudpathlib, on S3 and what speaks the same (Cloudflare R2), Azure or Google Cloud
-      Storage: an upload is seen whole or not at all. cloudpathlib's folder of local copies is not used,
-      so that every read asks the cloud;
+    - a str, a `pathlib.Path` or a local `UPath`: a `FilesystemStore`, with all its capabilities;
+    - a `CloudPath` of cloudpathlib, on S3 and compatible services (Cloudflare R2), Azure or Google Cloud
+      Storage: an upload becomes visible whole or not at all. cloudpathlib's local copies aren't used, so
+      every read asks the cloud;
     - a `UPath` of universal-pathlib in memory or in an object storage, without fsspec's caches of listings.
-      What lies under another protocol is read-only, since its files can't be replaced whole or not at all.
+      Paths of other protocols are read-only, since their files can't be replaced atomically.
       A key that its file system would read as another, such as `a?versionId=1`, raises `InvalidKeyError`.
 
-    Calls of many keys at once make ten requests at a time, and hold about 16 MiB.
+    Bulk calls make ten requests at a time, and hold about 16 MiB.
 
-    Neither library compares and swaps: `can` has no CREATE and no SWAP, except for local folders. Of several
-    processes that delete a blob at the same moment, more than one may be told that it was there.
+    Neither library can compare and swap, so `can` lacks CREATE and SWAP, except for local folders. If several
+    processes delete a blob at the same moment, more than one may return that it was there.
 
     The name of the folder counts as part of a key: together they have at most 1,024 UTF-8 bytes.
 
@@ -47,7 +47,7 @@ class PathStore(Store):
         path: The folder. It needn't exist; a bucket must.
 
     Raises:
-        InvalidArgumentError: It is none of these, or names no bucket.
+        InvalidArgumentError: It isn't one of these paths, or doesn't name a bucket.
 
     >>> from upath import UPath
     >>> store = PathStore(UPath("memory://reports"))
@@ -59,7 +59,7 @@ class PathStore(Store):
     can = Can.WRITE | Can.DELETE | Can.LIST
 
     _root: str = ""
-    """What the names of all blobs begin with in the medium."""
+    """The start of all blobs' names in the medium."""
 
     def __new__(cls, path: Any) -> Any:
         if cls is not PathStore:
@@ -90,7 +90,7 @@ class PathStore(Store):
         return moved
 
     def _delete_folder(self) -> None:
-        """Delete all that lies in the folder, also what is no blob here; not what lies beside it."""
+        """Delete everything in the folder, also what isn't a blob here; leave what is next to the folder."""
         raise NotImplementedError
 
     # --- many at once: where requests take time, several are under way ---

@@ -46,8 +46,8 @@ def fetched(key: str, kept: int, fetch: Callable[[IO[bytes]], int]) -> Stream:
 
     Args:
         key: Whose bytes they are.
-        kept: How many bytes stay in memory; more go to a temporary file.
-        fetch: Writes them to a file, and tells how many they are.
+        kept: The number of bytes that stay in memory; more go to a temporary file.
+        fetch: Writes them to a file, and returns their number.
 
     Raises:
         IntegrityError: More or fewer came.

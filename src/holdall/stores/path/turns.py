@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-# Deleting says whether there was a blob, which no object storage tells: of the threads that delete one key of
-# this process, one at a time looks.
+# A delete returns whether there was a blob, which no object storage reports: of the threads that delete a key
+# of this process, one at a time looks.
 _turns = [threading.Lock() for _ in range(64)]
 
 

@@ -60,7 +60,7 @@ class _Fsspec(PathStore):
         self.inline = self._in_memory
         folder = self._folder.strip("/")
         if self._protocol in _WHOLE:
-            # The first part is a bucket, which is no part of a name.
+            # The first part is a bucket, which isn't part of a name.
             folder = "" if self._in_memory else folder.partition("/")[2]
         self._root = f"{folder}/" if folder else ""
         self.can = Can.LIST | Can.RANGE
@@ -68,7 +68,7 @@ class _Fsspec(PathStore):
             self.can |= Can.WRITE | Can.DELETE | (Can(0) if self._in_memory else Can.BULK)
         self._process = os.getpid()
         options = {**self._given.storage_options, "use_listings_cache": False, "skip_instance_cache": True}
-        # What lies in memory may belong to the one file system that was given.
+        # Files in memory may belong to the file system that was given.
         self._fs: Any = (
             self._given if self._in_memory else type(self._given)(*self._given.storage_args, **options)
         )
@@ -150,7 +150,7 @@ class _Fsspec(PathStore):
         if isinstance(modified, datetime):
             modified = modified.timestamp()
         if self._protocol in _S3:
-            # A listing tells parts of seconds, and a request for one object never does.
+            # A listing has fractions of seconds; a request for one object never does.
             modified = int(modified)
         size: int = found["size"]
         etag = next(
@@ -167,7 +167,7 @@ class _Fsspec(PathStore):
                 continue
 
     def _version(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        """Ranges of two blobs never make one: all that is read is of the version that the info tells of."""
+        """Never mix ranges of two blobs: all bytes are of the version that the info describes."""
         name = self._name(key)
         if self._protocol in _S3:
             # An ETag here may be one of the bytes alone, and come back; this asks for it with each range.
@@ -205,7 +205,7 @@ class _Fsspec(PathStore):
         try:
             return self._info(key)
         except BlobNotFoundError:
-            # Somebody deleted it already.
+            # Another process has deleted it.
             return Info(key, size, "", datetime.now(UTC))
 
     def _keep(self, key: str, name: str, data: bytes) -> Info:
@@ -261,7 +261,7 @@ class _Fsspec(PathStore):
             yield infos[key]
 
     def _walk(self, above: str, prefix: str, after: str) -> Iterator[Info]:
-        """What lies in one folder and below it, in order: a folder sorts as its name with a `/`."""
+        """Yield the files in and below a folder, in order: a folder sorts as its name with a `/`."""
         folder = f"{self._folder}/{above}".rstrip("/")
         try:
             listed: list[Any] = self._call("list", lambda: self._fs.ls(folder, detail=True))

@@ -1,4 +1,4 @@
-"""What stands before a blob's bytes in the server: one string holds both, so that one read gives both."""
+"""The head before a blob's bytes in the server: one string holds both, so one read returns both."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
 _FIXED = struct.Struct(">4s16sQQQIH")
 MAGIC = b"hdl1"
 FIXED = _FIXED.size
-"""How long the head is without the content type."""
+"""The length of the head without the content type."""
 GLANCE = 256
-"""So many bytes hold the whole head of nearly every blob."""
+"""The number of bytes that hold the whole head of nearly every blob."""
 
 LONGEST = 4096
 """The longest content type, in UTF-8 bytes."""
@@ -39,7 +39,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Head(NamedTuple):
-    """What is kept with a blob."""
+    """The properties that are kept with a blob."""
 
     etag: str
     modified: int
@@ -48,7 +48,7 @@ class Head(NamedTuple):
     """Milliseconds since 1970; 0 for never."""
     size: int
     chunk: int = 0
-    """How many bytes each chunk but the last holds; 0 where the blob's bytes follow the head."""
+    """The size of each chunk except the last; 0 if the blob's bytes follow the head."""
     content_type: str | None = None
     end: int = FIXED
     """Where the head ends."""

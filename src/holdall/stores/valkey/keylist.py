@@ -18,7 +18,7 @@ __all__ = ["KeyList"]
 # Each list has a member that can't be a key, the seal: it says that the list was whole when the seal was put
 # there, and hasn't been lost since, because the seal would have been lost too. A listing asks for it in its
 # first round trip. Where it is missing, the server is searched for blobs, once, and the list is sealed. A
-# search begins with a member of its own: if that is gone at its end, the list was lost again meanwhile.
+# search begins with its own member: if that is gone at its end, the list was lost again.
 _SEAL = b"\xff"
 _BEGUN = b"\xfe"
 _TOKEN = 8
@@ -55,7 +55,7 @@ class KeyList:
         ]
 
     def without_seals(self, members: list[bytes]) -> list[bytes]:
-        """What is listed, which is in order, without what is no key but of ours."""
+        """Return the listed keys, which are in order, without our own member."""
         while members and (members[-1] == _SEAL or _is_begun(members[-1])):
             del members[-1]
         return members
@@ -79,7 +79,7 @@ class KeyList:
         """Search the servers for blobs, and add them to the lists; how many were missing.
 
         Raises:
-            StoreUnavailableError: The server can't be asked, or loses the lists again and again.
+            StoreUnavailableError: The server can't be reached, or keeps losing the lists.
             ReadOnlyError: The server is a replica.
         """
         found = 0
@@ -95,7 +95,7 @@ class KeyList:
                 self._link.run(shard, scripts.SEAL, (index,), (begun, _SEAL))
                 for shard, (index, _) in enumerate(self._indexes)
             ]
-            # None is for another program's value, which the listing reports.
+            # None stands for another program's value, which the listing reports.
             if all(reply != 0 for reply in sealed):
                 return found
         raise StoreUnavailableError(

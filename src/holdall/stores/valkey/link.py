@@ -1,4 +1,4 @@
-"""Connections to a server or a cluster: requests out, replies in, and what becomes of lost ones."""
+"""Connections to a server or a cluster: requests, replies, and lost connections."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ Packed: TypeAlias = "list[bytes | memoryview]"
 
 _LARGE = 16_384
 _CHECKED = 1.0
-"""Seconds after which a connection that lay idle is looked at before it is used."""
+"""Seconds after which an idle connection is checked before it is used."""
 _STALE = 60.0
-"""Seconds after which it isn't used any more: a firewall may have dropped it, and tell neither end."""
+"""Seconds after which it isn't used any more: a firewall may have dropped it without a notice."""
 
 
 class LostError(StoreUnavailableError):
-    """The connection was lost after the request was sent: nobody knows whether it was carried out."""
+    """The connection was lost after the request was sent: it is unknown whether it was carried out."""
 
 
 class LateError(LostError):
-    """No answer came in time: the request may still be carried out, after whatever is asked next."""
+    """No answer came in time: the request may still be carried out, even after later ones."""
 
 
 class DeniedError(StoreUnavailableError):
@@ -70,7 +70,7 @@ class Again(enum.Enum):
     """It does no harm whenever it is carried out, as a read."""
     LOST = enum.auto()
     """When the connection was lost, since the same put twice is one. Not when the answer is late: the first
-    request may wait somewhere, and be carried out over what somebody puts meanwhile."""
+    request may wait somewhere, and be carried out after, and over, another client's put."""
     NEVER = enum.auto()
 
     def after(self, lost: LostError) -> bool:
@@ -87,10 +87,10 @@ class Drivers(Protocol):
 
 
 def driver(package: str | None = None) -> Any:
-    """The client library: the one named, else redis-py, else valkey-py.
+    """Import the client library: the one named, otherwise redis-py, otherwise valkey-py.
 
     Raises:
-        MissingDependencyError: There is neither.
+        MissingDependencyError: Neither is installed.
     """
     for name in (package,) if package else ("redis", "valkey"):
         try:
@@ -150,7 +150,7 @@ def packed(*parts: Part) -> Packed:
 
 
 class _Server:
-    """One server: the connections of this process to it that nobody uses just now."""
+    """One server, with this process's idle connections to it."""
 
     def __init__(self, connect: Callable[[], Any], name: str, drivers: Drivers) -> None:
         self.name = name
@@ -168,7 +168,7 @@ class _Server:
         self.drop()
 
     def drop(self) -> None:
-        """Leave the connections that nobody uses."""
+        """Forget the idle connections."""
         while True:
             try:
                 connection = self._idle.pop()[0]
@@ -255,11 +255,11 @@ class _Server:
         )
 
     def exchange(self, requests: Iterable[Packed], count: int, look: bool) -> list[Any]:
-        """Send requests at once, and give the reply to each; an error that the server replied is among them.
+        """Send requests together; return the reply to each, errors of the server included.
 
         Raises:
             LostError: The connection was lost.
-            StoreUnavailableError: There is none.
+            StoreUnavailableError: There is no connection.
         """
         connection = self._take(look)
         replies: list[Any] = []
@@ -352,7 +352,7 @@ def _kind(error: BaseException) -> str:
 
 
 def told(error: BaseException, name: str) -> StoreError:
-    """What a reply that is an error means."""
+    """Return the StoreError for an error reply."""
     kind, text = _kind(error), str(error)
     if kind == "ReadOnlyError":
         return ReadOnlyError(
@@ -366,7 +366,7 @@ def told(error: BaseException, name: str) -> StoreError:
 
 
 class Link:
-    """What a store asks, wherever its shards are."""
+    """The requests of a store, wherever its shards are."""
 
     def ask(self, shard: int, request: Packed, again: Again = Again.ALWAYS) -> Any:
         """The reply to one request.
@@ -382,7 +382,7 @@ class Link:
         raise NotImplementedError
 
     def ask_many(self, requests: Sequence[tuple[int, Packed]], again: Again = Again.ALWAYS) -> list[Any]:
-        """The reply to each of several requests, of which none waits for another."""
+        """Return the reply to each of several requests, none of which waits for another."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -413,7 +413,7 @@ class Link:
         arguments: Sequence[Part],
         again: Again = Again.ALWAYS,
     ) -> Any:
-        """What a script returns."""
+        """Return the result of a script."""
         count = b"%d" % len(keys)
         try:
             return self.ask(shard, packed(b"EVALSHA", script.digest, count, *keys, *arguments), again)
@@ -426,7 +426,7 @@ class Link:
         calls: Sequence[tuple[int, Sequence[bytes], Sequence[Part]]],
         again: Again = Again.ALWAYS,
     ) -> list[Any]:
-        """What a script returns for each of several shards."""
+        """Return the results of a script for each of several shards."""
         if len(calls) == 1:
             return [self.run(calls[0][0], script, calls[0][1], calls[0][2], again)]
         requests = [
@@ -495,8 +495,8 @@ class Cluster(Link):
         seeds: Where to ask first.
         drivers: The exceptions of the client library.
         slots: The slot of each shard.
-        timeout: How many seconds a cluster that is being rearranged is waited for.
-        remap: From the address that a server tells to the one that leads there from here.
+        timeout: Seconds to wait for a cluster that is being rearranged.
+        remap: Maps the address that a server reports to the one that reaches it from here.
     """
 
     def __init__(
@@ -533,7 +533,7 @@ class Cluster(Link):
         return server
 
     def _at(self, host: str, port: int, teller: _Server) -> _Server:
-        """The server at an address that another one tells."""
+        """Return the server at an address that another server reported."""
         if host in ("", "?"):
             # Its own host, as it is reached from here.
             host = teller.name.rpartition(":")[0]
@@ -573,7 +573,7 @@ class Cluster(Link):
         return self._ask(shard, request, again, None)
 
     def _ask(self, shard: int, request: Packed, again: Again, silent: _Server | None) -> Any:
-        """As `ask`; `silent` is the server that gave no answer to the same request."""
+        """Ask as `ask` does; `silent` is the server that didn't answer the same request."""
         deadline, pause = time.monotonic() + self._timeout, 0.02
         # Where a server said that the slot is, and whether it is on its way there still.
         moved: _Server | None = None

@@ -1,4 +1,4 @@
-"""What the server does in one step: each script is atomic."""
+"""The Lua scripts, each of which the server runs as one atomic step."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Script:
 
 # A head's places are those of head.py, counted from 1. The index is a sorted set of all keys with the score
 # 0, which the server keeps in the order of bytes; the second one scores the keys that expire by when they do.
-# A key of the second one that lies in the past has thus expired, and leaves both.
+# A key of the second one with a time in the past has expired, and leaves both.
 _COMMON = """
 local function head_of(name, last)
     local head = redis.pcall('GETRANGE', name, 0, last or 49)
@@ -98,8 +98,8 @@ local function note(index, expiring, member, head, expires)
 end
 """
 
-# The server takes a moment for past once its clock is beyond it, holdall once it is reached: hence 1 ms less.
-# What a script returns: 1, or the ETag that was in the way ('' for none), or FOREIGN or LOST.
+# The server takes a moment for past once its clock is beyond it, holdall once it is reached: so 1 ms less.
+# A script returns 1, or the ETag that was in the way ('' for none), or FOREIGN or LOST.
 
 # A script that fails half-way stays half done. So what may be refused (by an ACL, or since another program's
 # value has the name) comes first, in an order in which a rest does no harm: a key in the index without a blob

@@ -60,17 +60,17 @@ _WHOLE = 4 * CHUNK
 """The largest blob that is one string; a larger one is cut in chunks."""
 _SMALL = 16_384
 _BATCH = 1000
-"""How many keys a script is given at once."""
+"""The number of keys that a script is given at once."""
 _PAGE = 500
-"""How many keys of a server are listed at once: it does nothing else meanwhile."""
+"""The number of keys of a server that are listed at once: the server does nothing else during that time."""
 _SHARDS = 64
-"""How many parts a store in a cluster has, each of which lies on one server."""
+"""The number of shards of a store in a cluster; each is on one server."""
 _GUARD = 15 * 60
-"""Seconds after which the chunks of a writer that is gone are gone too."""
+"""Seconds after which the chunks of a dead writer are deleted."""
 _LONGEST = 2_000_000
 """Seconds; a socket waits for 24 days at most."""
 _TRIES = 20
-"""How often a read begins again because the blob was replaced meanwhile."""
+"""How often a read begins again because the blob was replaced during it."""
 
 _PLAIN, _TLS, _SOCKET = ("valkey", "redis"), ("valkeys", "rediss"), "unix"
 
@@ -100,32 +100,32 @@ class _Address(NamedTuple):
 
 
 class ValkeyStore(Store):
-    """A store in Valkey or Redis (6.2 or later), beside whatever else the server holds.
+    """A store in Valkey or Redis (6.2 or later). It leaves alone whatever else the server holds.
 
     Args:
         server: `valkey://user:password@host:port/database`, or `redis://`; `rediss://` or `valkeys://` for
             TLS; `unix:///path/to/socket?db=0`. Or a client of redis-py or valkey-py, also a cluster's or a
-            Sentinel's `master_for`: the store opens connections of its own with the client's settings, and
+            Sentinel's `master_for`: the store opens its own connections with the client's settings, and
             leaves the client open.
-        prefix: What the names of all that it keeps in the server begin with. Nothing else is touched.
-        password: Instead of the one in the URL. There and here `env:NAME` is the password that the
-            environment variable has, and `file:PATH` the first line of a file. Only such a reference goes
-            with a pickle, which another process reads for itself; a password that is given as it is makes
-            pickling an `UnsupportedOperation`.
-        cluster: Whether the server belongs to a cluster, of which it then tells the others.
-        timeout: How many seconds to wait for a connection, and for an answer; of a client that is passed in,
-            its own timeouts come first.
+        prefix: The start of the names of all that it keeps in the server. Other names aren't touched.
+        password: Replaces the one in the URL. In both places `env:NAME` means the password in an
+            environment variable, and `file:PATH` the first line of a file. Only such a reference can be
+            pickled, and the process that unpickles it looks the password up; with a literal password,
+            pickling raises `UnsupportedOperation`.
+        cluster: Whether the server belongs to a cluster; the store then finds the other servers.
+        timeout: Seconds to wait for a connection, and for an answer; the timeouts of a client that is
+            passed in take precedence.
         tls_ca: A file of certificates to trust (PEM) instead of the system's.
         tls_certificate: This client's certificate (PEM), for a server that asks for one.
         tls_key: Its key (PEM).
 
     Threads and forked processes may share the store. Blobs expire in the server, by its clock. A blob of more
-    than 4 MiB is cut in chunks. What is acknowledged survives a crash of the server as far as its
-    configuration says so: `appendonly yes` and `appendfsync always` for all of it.
+    than 4 MiB is cut into chunks. The server's configuration decides which acknowledged writes survive its
+    crash: with `appendonly yes` and `appendfsync always` all do.
 
     Raises:
         MissingDependencyError: Neither redis-py nor valkey-py is installed.
-        InvalidArgumentError: An argument can't be right, or what a password refers to isn't there.
+        InvalidArgumentError: An argument isn't valid, or a password refers to a missing variable or file.
 
     >>> ValkeyStore("valkey://app:secret@db.example.org/2", prefix="app:")
     ValkeyStore('valkey://app@db.example.org:6379/2', prefix='app:', password='***')
@@ -209,7 +209,7 @@ class ValkeyStore(Store):
             host, port = seeds[0]
             self._link = Single(lambda: connect(host, port), f"{host}:{port}" if port else host, drivers)
         self._list = KeyList(self._link, base, self._indexes, self._blobs)
-        # A small plain put, as far as it is always the same.
+        # The constant part of a small plain put.
         self._requests = [
             (
                 packed(b"EVALSHA", scripts.PUT.digest, b"3", *index, *[b""] * 7)[0][
@@ -298,7 +298,7 @@ class ValkeyStore(Store):
     get_range.__doc__ = Store.get_range.__doc__
 
     def _again(self, read: Callable[[], T]) -> T:
-        """What is read, begun again while writers replace it."""
+        """Read a blob; begin again while writers replace it."""
         for _ in range(_TRIES):
             try:
                 return read()
@@ -356,7 +356,7 @@ class ValkeyStore(Store):
                 actual=None if now is None else now.etag,
             )
         return IntegrityError(
-            "the server dropped some of its chunks; does it evict keys (see its maxmemory-policy)?",
+            "the server dropped some of its chunks; check whether it evicts keys (its maxmemory-policy)",
             key=key,
         )
 
@@ -401,7 +401,7 @@ class ValkeyStore(Store):
             if sent and pieces:
                 self._send(shard, chunks, pieces, sent, all_of_it=True)
         except LostError:
-            # The server is away; the chunks go by themselves.
+            # The server can't be reached; the chunks expire.
             raise
         except BaseException:
             # The first of them may be there before `sent` says so.
@@ -417,7 +417,7 @@ class ValkeyStore(Store):
         return head.info(key)
 
     def _write_small(self, key: str, data: bytes, attributes: Attributes) -> Info | None:
-        """What `_write` does, faster, of what is mostly put; None where it is to be put again."""
+        """Write a small blob, faster than `_write`; return None if `_write` must do it."""
         shard, member, name = self._place(key)
         etag, modified = _new_etag(), time.time_ns() // 1000
         expires, kind = milliseconds(attributes.expires), attributes.content_type
@@ -440,7 +440,7 @@ class ValkeyStore(Store):
     def _send(
         self, shard: int, chunks: bytes, pieces: list[Piece], sent: int, all_of_it: bool = False
     ) -> tuple[int, list[Piece]]:
-        """Send whole chunks, and give how many there are now and what is left."""
+        """Send whole chunks; return the number of chunks so far and the bytes that are left."""
         held: list[Piece] = []
         length = 0
         for piece in pieces:
@@ -468,7 +468,7 @@ class ValkeyStore(Store):
         try:
             self._link.ask(shard, packed(b"UNLINK", chunks))
         except StoreError:
-            # They go by themselves.
+            # They expire.
             pass
 
     def _put(
@@ -506,7 +506,7 @@ class ValkeyStore(Store):
                     "this put was stored before somebody else's; read it again"
                 ) from lost
             if chunks is not None:
-                # After an error instead of a reply they may be published; if not, they go by themselves.
+                # After an error instead of a reply they may be published; if not, they expire.
                 self._forget(shard, chunks)
             self._refuse(reply, expect, key)
 
@@ -540,12 +540,12 @@ class ValkeyStore(Store):
         return bool(reply)
 
     def _sure(self, call: Callable[[], Any], is_sure: Callable[[Any], bool]) -> Any:
-        """What a call gives that must not be told wrong: made again when the connection is lost, unless the
+        """Make a call whose result must be right: it is repeated if the connection is lost, unless the
         second answer leaves open what the first one was."""
         try:
             return call()
         except LateError as late:
-            # It may wait somewhere, and a second one would tell nothing of it.
+            # The request may still wait somewhere, and a second one wouldn't show what became of it.
             raise _open(late) from late
         except LostError as lost:
             reply = call()
@@ -598,7 +598,7 @@ class ValkeyStore(Store):
                 seals = []
                 if self._list.check(answers[len(asked) :]):
                     continue
-            # What lies past the last one of a shard that has more may not be told yet.
+            # If a shard has more, entries past its last one can't be yielded yet.
             bounds = [members[-1] for members in replies if len(members) == limit]
             bound = min(bounds, default=None)
             members = sorted(
@@ -611,7 +611,7 @@ class ValkeyStore(Store):
             page = min(page * 4, _PAGE * self._shards)
 
     def _heads(self, members: list[bytes], length: int) -> Iterator[tuple[str, Head]]:
-        """What is known of the blobs of a page, without those that expired; they leave the index."""
+        """Return the infos of a page of blobs without the expired ones, which leave the index."""
         keys = self._decoded(members)
         replies = self._grouped(
             keys,
@@ -629,7 +629,7 @@ class ValkeyStore(Store):
         try:
             return [member.decode() for member in members]
         except UnicodeDecodeError:
-            # No key of ours.
+            # Not one of our keys.
             self._refuse(FOREIGN, ANY, None)
             raise
 
@@ -641,7 +641,7 @@ class ValkeyStore(Store):
         replied: Callable[[Any], Iterable[Any]],
         again: Again = Again.LOST,
     ) -> dict[str, Any]:
-        """What a script tells of each of many keys, shard by shard."""
+        """Return what a script returns for each of many keys, shard by shard."""
         groups: dict[int, tuple[list[str], list[bytes], list[bytes]]] = {}
         for key in keys:
             shard, member, name = self._place(key)
@@ -665,7 +665,7 @@ class ValkeyStore(Store):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         distinct = iter(dict.fromkeys(keys))
-        # Of the first ones nobody knows how large they are.
+        # Start with few keys: their sizes aren't known yet.
         size = _BATCH // 4
         while batch := list(islice(distinct, size)):
             total = 0
@@ -791,8 +791,8 @@ class ValkeyStore(Store):
     def reindex(self) -> int:
         """Make the list of keys anew from the blobs in the server, and report how many blobs it lacked.
 
-        A listing that finds the list lost does so by itself. This is for a list of which a part was lost. The
-        whole server is searched, in small steps.
+        A listing that finds the list lost calls this itself. Call it if only a part of the list was lost. It
+        searches the whole server, in small steps.
 
         Raises:
             StoreUnavailableError: The server can't be reached, or doesn't let this user search (`+scan`).
