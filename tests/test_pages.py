@@ -42,6 +42,7 @@ from holdall import (
     copy_store,
     sync_stores,
 )
+from holdall.cli.app import _COMMANDS
 from holdall.testing import Flaky
 
 # --- README ---
@@ -378,3 +379,12 @@ def test_a_format_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="another version"):
         list(ZipStore(tmp_path / "a.zip"))
     assert path.read_bytes()[7] == 9
+
+
+# --- the command line ---
+
+
+def test_the_quickstart_lists_every_command() -> None:
+    rows = table(ROOT / "docs/quickstart.md", "command")[1:]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(listed) == sorted(_COMMANDS)
