@@ -25,7 +25,7 @@ _ATTRIBUTES = ".gitattributes"
 def checked_out(
     repository: Repository, root: bytes, paths: Collection[str]
 ) -> Generator[Callable[[str, bytes], Iterator[bytes]]]:
-    """What gives the pieces of a file by its path and its blob, as the attributes of its own commit want it:
+    """Return a function from a path and a blob to the pieces of the file, by the attributes of its commit:
     those in the work tree may be of another one.
 
     Args:

@@ -52,7 +52,7 @@ class Commits:
     def _write(self, header: Sequence[bytes], message: bytes) -> bytes:
         if not self._configuration.is_on("commit.gpgsign"):
             return self._objects.write(b"commit", b"\n".join(header) + b"\n\n" + message)
-        # As `git commit-tree` is told what a header says.
+        # In the form in which `git commit-tree` takes a header.
         arguments: list[str] = []
         encoding = "UTF-8"
         people: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What a repository is told: git's configuration, rules of what is ignored and converted, and hooks."""
+"""The settings of a repository: git's configuration, the rules for ignored and converted files, and hooks."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ class Configuration:
         return default if said is None else said.lower() not in ("false", "no", "off", "0", "")
 
     def get(self, name: str) -> str | None:
-        """What a setting says, whose name is in lower case."""
+        """Return the value of a setting; its name is in lower case."""
         return self._values.get(name)
 
     def identity(self) -> tuple[str, str]:
-        """Who writes and who commits.
+        """Return the author and the committer.
 
         Raises:
-            StoreUnavailableError: Nobody has said.
+            StoreUnavailableError: They aren't configured.
         """
         if self._identity is None:
             if self._author is not None:
@@ -111,7 +111,8 @@ class Configuration:
         return self._identity
 
     def mover(self) -> str:
-        """Who the reflog says moved the branch: to take over others' commits, nobody has to be known."""
+        """Return the committer for the reflog, or a placeholder: merging others' commits needs no
+        identity."""
         try:
             return self.identity()[1]
         except StoreUnavailableError:
@@ -123,7 +124,7 @@ class Configuration:
 
     def is_ignored(self, path: str) -> bool:
         """Whether git would refuse to add a path that it doesn't track."""
-        # Usually no rule is there at all, and nobody has to be asked.
+        # Usually there are no rules, and no need to ask git.
         places = [f"{self._shared}/info/exclude", self._excluding, f"{self._top}/.gitignore"]
         end = path.find("/")
         while end > 0:
@@ -158,7 +159,7 @@ class Configuration:
         return self._converting or signature(f"{self._shared}/info/attributes") is not None
 
     def converted(self, git: Git, paths: Iterable[str]) -> set[str]:
-        """The files of which git would keep other bytes than those in them.
+        """Return the files for which git would keep other bytes than those in them.
 
         Args:
             git: In a folder where the files of attributes lie.

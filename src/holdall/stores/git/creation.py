@@ -18,11 +18,11 @@ __all__ = ["check_place", "is_made", "make"]
 _log = logging.getLogger("holdall")
 
 _NEW = f"{PRIVATE}init-"
-"""How the folders begin in which a repository is made."""
+"""The start of the names of folders in which a repository is made."""
 
 
 def is_made(folder: str) -> bool:
-    """Whether a folder is a work tree of git, as far as its names say.
+    """Return whether a folder looks like a work tree of git, by the names in it.
 
     What `git init` has begun, and was killed at, doesn't count: it has no HEAD, or neither objects nor refs.
     """
@@ -52,7 +52,7 @@ def _is_begun(folder: str) -> bool:
 
 
 def check_place(folder: str, inside: bool) -> None:
-    """Refuse a folder that isn't a work tree and in which no repository should be made.
+    """Refuse a folder that isn't a work tree and shouldn't become one.
 
     Args:
         folder: An absolute path.
@@ -111,7 +111,7 @@ def make(folder: str, git: Git, durable: bool) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if is_made(folder):
             return
-        # Whoever made these had the lock, and was killed.
+        # The maker of these had the lock, and was killed.
         for name in os.listdir(folder):
             if name.startswith(_NEW):
                 shutil.rmtree(f"{folder}/{name}", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Drafts: what is to be put, as a file of ours that waits to be moved to its place, and as a blob of git."""
+"""Drafts: new blobs, each as a temporary file that will be moved to its place, and as a blob of git."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Drafts:
         """A new file that only this user can read, and the permissions that it will have in its place."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         is_new = there is None or not stat.S_ISREG(there.st_mode)
-        # What replaces nothing gets what the process gives to new files, as only a new file shows.
+        # A new blob gets the mode that the process gives to new files, which only a new file shows.
         mode = 0o666 if is_new else 0o600
         try:
             fd = os.open(name, flags, mode)
@@ -141,7 +141,7 @@ class Drafts:
         return oid
 
     def drop(self, draft: Draft) -> None:
-        """Forget a draft that isn't needed, if it has not moved to its place."""
+        """Delete a draft that isn't needed, unless it was moved to its place."""
         try:
             os.unlink(draft.path)
         except FileNotFoundError:

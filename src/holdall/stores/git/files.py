@@ -28,7 +28,7 @@ _ticks = count(int.from_bytes(os.urandom(2), "little"))
 
 
 def text(path: str) -> str:
-    """What a file says, without the end of its line; an empty text where there is no file."""
+    """Return the first line of a file, without its end; an empty text if the file is missing."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().strip()
@@ -64,8 +64,8 @@ def failed(error: OSError, what: str, maybe: bool = False) -> StoreError:
     """The error of the contract for one of the system.
 
     Args:
-        error: What the system said.
-        what: What it can't do.
+        error: The system's error.
+        what: The action that failed.
         maybe: Whether the change was begun, so that the next call finishes it.
     """
     if isinstance(error, StoreError):
@@ -98,7 +98,7 @@ def typed(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Turn what the system raises in a call into an error of the contract.
 
     Args:
-        what: What the call does, in one word.
+        what: The action of the call, in one word.
     """
 
     def wrap(call: Callable[P, T]) -> Callable[P, T]:

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     oid: bytes
     mode: int
     mtime: int
-    """In nanoseconds; it tells, with the next two, whether the file is as it was."""
+    """In nanoseconds; with the next two fields it shows whether the file has changed."""
     inode: int
     size: int
     skip: bool = False
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
 
 
 class Index:
-    """What an index file holds. It isn't changed: `changed` makes another."""
+    """The contents of an index file. They never change: `changed` makes another."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Index:
         self.by_git = by_git
         """Whether git wrote it, which adds extensions."""
         self.left = left
-        """What git tracks that can't be a blob, in the order of the paths."""
+        """Tracked entries that can't be blobs, in the order of the paths."""
         self._keys: list[str] | None = None
         self._converts: bool | None = None
 
@@ -97,7 +97,7 @@ class Index:
         return place if place < len(self.paths) and self.paths[place] == path else -1
 
     def mode_and_oid(self, path: bytes, width: int) -> tuple[bytes, bytes] | None:
-        """What a tree would have of a path; None where it isn't tracked."""
+        """Return the mode and object of a path, as in a tree; None if it isn't tracked."""
         place = self.find(path)
         if place < 0:
             return None

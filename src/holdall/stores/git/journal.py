@@ -22,9 +22,9 @@ class Record(NamedTuple):
     """A change that was begun."""
 
     head: Head
-    """The branch, and what it named."""
+    """The branch, and the commit that it named."""
     made: bytes | None
-    """What it was to name; None to stay as it was."""
+    """The commit that it should name; None to leave it unchanged."""
     told: str
     """For the reflog."""
     changes: list[Change]
@@ -89,14 +89,15 @@ class Journal:
             sync_folder(self._folder)
 
     def read(self) -> Record | None:
-        """What was begun; None for nothing, or where it can't be read."""
+        """Return the change that was begun; None if there is none, or it can't be read."""
         content = self._content()
         if content is None:
             return None
         try:
             return self._record(content)
         except (ValueError, TypeError) as error:
-            # As after a power failure. What was done of it is in the work tree, where `git status` shows it.
+            # As after a power failure. The finished part of it is in the work tree, where `git status` shows
+            # it.
             _log.warning(
                 "the journal %r is damaged, so that what a killed writer had begun isn't finished: look at "
                 "`git status` (%s)",

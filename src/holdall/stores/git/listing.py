@@ -1,4 +1,4 @@
-"""Listing a work tree: what git tracks, beside what lies in the files' places."""
+"""Listing a work tree: the entries that git tracks, with what is at their paths."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Left:
         """Warn, once, if nothing is listed though there are files that git doesn't track.
 
         Args:
-            git: Runs git in the work tree; None where there is no repository.
+            git: Runs git in the work tree; None if it lacks a repository.
             prefix: How the keys would begin.
         """
         if "untracked" in self._kinds:
@@ -140,7 +140,7 @@ class Left:
 
 
 def _count_files(folder: str, most: int) -> int:
-    """How many files are in a folder and below, but for those of git; it counts up to a number."""
+    """Count the files in and below a folder, without git's own, up to a limit."""
     count = 0
     for _, folders, names in os.walk(folder):
         if ".git" in folders:

@@ -1,6 +1,6 @@
 """Locks: between processes of holdall by flock(2), and git's own, which are files.
 
-A lock of git's is taken by a link to a file of ours, so that one that a killed process left is known as ours.
+A lock of git is taken as a link to one of our files, so a lock that a killed process left is known as ours.
 A living git's is never taken from it.
 
 No interrupt (Ctrl-C, a signal, a cancelled thread) leaves a lock behind. A function is given to be called
@@ -48,7 +48,7 @@ def alone(file: io.FileIO, patience: float | None, act: Callable[[], T]) -> T:
 
     Args:
         file: The file.
-        patience: How many seconds it waits; None is as long as it takes.
+        patience: Seconds to wait; None waits forever.
         act: The function.
 
     Raises:
@@ -82,12 +82,12 @@ def _flock(file: io.FileIO, patience: float) -> None:
 
 
 def take(draft: str, lock: str, keep: bool = False) -> None:
-    """Take one of git's locks. The caller gives it back whatever happens, an interrupt in here included.
+    """Take one of git's locks. The caller releases it in any case, even if an interrupt comes in here.
 
     Args:
-        draft: The file of ours to link to.
+        draft: Our file to link to.
         lock: The path of the lock.
-        keep: Whether the file of ours is kept for the next time.
+        keep: Whether our file is kept for the next time.
 
     Raises:
         StoreUnavailableError: Another git has held it for ten seconds.
@@ -124,9 +124,9 @@ def give_back(draft: str, lock: str, keep: bool = False) -> None:
     """Give back a lock if it is ours; it may be called again.
 
     Args:
-        draft: The file of ours that it is linked to.
+        draft: Our file that it links to.
         lock: The path of the lock.
-        keep: Whether the file of ours is kept for the next time.
+        keep: Whether our file is kept for the next time.
     """
     if is_ours(draft, lock):
         os.unlink(lock)

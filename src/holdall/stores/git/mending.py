@@ -1,4 +1,5 @@
-"""What a `git commit` took out of the index again that had read it before our change and wrote it after that.
+"""Finding the changes that a `git commit` undid in the index: it read the index before our change, and wrote
+it after that.
 
 Git reads the index before it locks it, and finds out too late that the branch has moved.
 """

@@ -32,7 +32,7 @@ _refused = re.compile(r"(?:\.git|git~1)[ .]*(?::.*)?", _flags).fullmatch
 
 
 def is_allowed(path: bytes) -> bool:
-    """Whether a path in a tree may be a file of a work tree. Who made the tree may have meant harm.
+    """Return whether a path in a tree may be a file of a work tree. The tree may be malicious.
 
     >>> is_allowed(b"a/.gitignore"), is_allowed(b".git/hooks/x"), is_allowed(b"../x"), is_allowed(b"/x")
     (True, False, False, False)
@@ -70,7 +70,8 @@ def path_of(key: str, fold: bool = False) -> str:
 
 
 def key_of(path: bytes, fold: bool = False) -> str | None:
-    """The key that a path in a repository is the spelling of, whoever spelled it; None if it can be no key.
+    """Return the key that a path in a repository spells, whichever program spelled it; None if it isn't
+    valid.
 
     >>> key_of(b"%2Egit/config"), key_of(b"what?"), key_of(bytes([255]))
     ('.git/config', 'what?', None)

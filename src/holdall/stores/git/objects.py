@@ -1,7 +1,7 @@
 """The objects of a repository: blobs, trees and commits, written loose, read loose or by `git cat-file`.
 
 A loose object is a header and its bytes, deflated, in a file named by the hash of both: see git's
-`Documentation/gitformat-loose.txt`. What lies in packs is read by git itself.
+`Documentation/gitformat-loose.txt`. Git itself reads objects in packs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _names = count()
 
 
 class Tree:
-    """What a tree object holds, in git's order: a folder sorts as if its name ended in `/`."""
+    """The contents of a tree object, in git's order: a folder sorts as if its name ended in `/`."""
 
     __slots__ = ("keys", "raws")
 
@@ -230,7 +230,7 @@ class Objects:
         return self.tree(root).find(names[-1])
 
     def walk(self, root: bytes, above: bytes = b"") -> Iterator[tuple[bytes, bytes, bytes]]:
-        """The mode, path and object of everything in a tree that is no tree."""
+        """Yield the mode, path and object of each entry of a tree, except trees."""
         for mode, name, oid in self.tree(root).entries():
             if mode == FOLDER:
                 yield from self.walk(oid, above + name + b"/")

@@ -1,4 +1,4 @@
-"""The arguments of a git store, and whether they can be right."""
+"""Checks of the arguments of a git store."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def check_options(
     push: str | None,
     timeout: float,
 ) -> str:
-    """The path, if all that is given to `GitStore` can be right.
+    """Check the arguments of `GitStore`; return the path.
 
     Raises:
-        InvalidArgumentError: It can't be.
+        InvalidArgumentError: An argument isn't valid.
     """
     given = checked_path(path)
     if author is not None and not _is_person(author):

@@ -61,7 +61,7 @@ class Git:
 
     Args:
         folder: The work tree.
-        timeout: How many seconds a command may take that touches the network; others get five minutes.
+        timeout: Seconds that a command on the network may take; other commands get five minutes.
         durable: Whether what a command writes is on the disk when it ends.
         variables: For its environment.
     """
@@ -81,7 +81,7 @@ class Git:
         network: bool = False,
         **more: str,
     ) -> bytes:
-        """What a command prints.
+        """Run a command; return its output.
 
         Args:
             arguments: After `git`.
@@ -120,7 +120,7 @@ class Git:
         return process.returncode, printed, said.decode(errors="replace").strip()
 
     def streaming(self, *arguments: str) -> Iterator[bytes]:
-        """What a command prints, in pieces.
+        """Run a command; yield its output in pieces.
 
         Raises:
             StoreUnavailableError: It failed, as shows when all that it printed was given.
@@ -225,7 +225,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             try:
                 end.close()
             except OSError:
-                continue  # what was not sent yet has nobody to read it
+                continue  # the program no longer reads the rest
     if process.poll() is None:
         # Without its pipes it ends soon. A git that is asked to end removes its lock files first, but for a
         # moment just after it made one; one that is killed leaves them for ever.
@@ -278,7 +278,7 @@ class Pipe:
         Args:
             question: Whole, with its end.
             answer: Reads all of the answer, no more and no less.
-            state: What the program has read once for all; if it is another, a new one is started.
+            state: The state that the program has read; if it changes, a new program is started.
 
         Raises:
             StoreUnavailableError: The program ended.
@@ -303,7 +303,7 @@ class Pipe:
                     "repository is damaged"
                 ) from error
             except BaseException:
-                # What is left of an answer would be taken for the next one.
+                # The rest of an answer would be taken for the next one.
                 self._stop()
                 raise
 

@@ -100,7 +100,7 @@ class WorkTreeStore(Store):
             raise self._closed_error()
         if self._remote is not None:
             self._remote.before_read()
-        # What is in the index is a valid key, and its file holds a whole blob: nothing else is looked at.
+        # A key in the index is valid, and its file holds a whole blob, so there are no other checks.
         repository = self._opened_repository
         if repository is None:
             return None
@@ -288,7 +288,7 @@ class WorkTreeStore(Store):
                 try:
                     info = self._info(key)
                 except BlobNotFoundError:
-                    continue  # deleted meanwhile
+                    continue  # deleted in between
                 yield info
         except OSError as error:
             raise failed(error, "list") from error
@@ -311,10 +311,10 @@ class WorkTreeStore(Store):
         """The store as it was at a revision, to be read.
 
         Args:
-            revision: What `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`.
+            revision: A name that `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`.
 
         Raises:
-            InvalidArgumentError: It names no commit.
+            InvalidArgumentError: It doesn't name a commit.
         """
         if self._closed:
             raise self._closed_error()
@@ -338,7 +338,7 @@ class WorkTreeStore(Store):
 
         Args:
             key: Which.
-            limit: How many at most.
+            limit: The most commits to yield.
 
         Raises:
             InvalidArgumentError: The limit is below 0.
@@ -372,7 +372,7 @@ class WorkTreeStore(Store):
 
 
 class _Pieces(Iterator[bytes]):
-    """What is left of an open file, in chunks; it closes the file at the end, or when it is dropped."""
+    """The rest of an open file, in chunks; it closes the file at the end, or when it is dropped."""
 
     def __init__(self, fd: int, start: int, stop: int) -> None:
         self._fd = fd

@@ -20,7 +20,7 @@ __all__ = ["Head", "Refs"]
 T = TypeVar("T")
 
 _DEEP = 5
-"""How many symbolic refs git follows, one to another."""
+"""The number of symbolic refs that git follows in a chain."""
 
 
 class Head(NamedTuple):
@@ -63,7 +63,7 @@ class Refs:
         return Head("HEAD", _oid("HEAD", said))
 
     def ref(self, name: str, depth: int = 0) -> bytes | None:
-        """What a ref names; None where there is no such ref.
+        """Return the commit that a ref names; None if the ref is missing.
 
         Raises:
             IntegrityError: It is damaged.
@@ -71,7 +71,7 @@ class Refs:
         if not name.startswith("refs/") or ".." in name or depth > _DEEP:
             raise IntegrityError(_DAMAGED.format(name))
         for _ in range(3):
-            # One that is packed meanwhile is there, and then here.
+            # A ref that is packed in between was a file before, and is in the pack now.
             path = f"{self._shared}/{name}"
             said = text(path)
             if said.startswith("ref: "):
@@ -98,7 +98,7 @@ class Refs:
         return self._packed[1]
 
     def ref_or_head(self, name: str) -> bytes | None:
-        """What a ref names, or HEAD itself."""
+        """Return the commit that a ref, or HEAD itself, names."""
         return self.head().commit if name == "HEAD" else self.ref(name)
 
     def _path(self, ref: str) -> str:
@@ -136,7 +136,7 @@ class Refs:
 
         Args:
             head: The branch, and what it names now.
-            made: What it will name.
+            made: The commit that it will name.
             told: For the reflog.
         """
         path = self._path(head.ref)

@@ -1,7 +1,7 @@
 """Keeping up with a remote: fetch, take over, push; what can't be sent waits, and nothing is lost.
 
-What is new on both sides becomes one line of history: our commits are made again on top of theirs, as a
-rebase does, without touching a file that is the same on both. Where a person has merged meanwhile, it becomes
+New commits on both sides become one line of history: our commits are made again on top of theirs, as a
+rebase does, without touching a file that is the same on both. If a person has merged in between, it becomes
 a merge. Keys that changed on both sides stop that.
 """
 
@@ -91,7 +91,7 @@ class Remote:
             self.after_write()  # an earlier process could not send it
 
     def begin(self) -> None:
-        """Begin with no thread, and with locks that nobody holds."""
+        """Begin without a thread, and with new locks."""
         self._syncing = threading.Lock()
         self._thread: threading.Thread | None = None
         # The lock itself is taken and given back in one step each, which no interrupt splits.
@@ -206,7 +206,7 @@ class Remote:
                 if not rejected or b"hook declined" in why:
                     told_by_git = said or printed.decode(errors="replace").strip()
                     raise StoreUnavailableError(f"git push to {self._name!r}: {told_by_git}")
-                # Somebody was faster: again, on top of what they sent.
+                # Another clone was faster: try again, on top of its commits.
                 time.sleep(0.01 * number)
             else:
                 raise StoreUnavailableError(
@@ -291,7 +291,7 @@ class Remote:
             lines = [[bytes.fromhex(name) for name in line.split()] for line in printed.decode().splitlines()]
             merges = any(len(line) > 2 for line in lines)
             if not merges and ours_root is not None:
-                # What was changed and changed back counts too: made again, it would undo what they did.
+                # A file that was changed and changed back counts too: made again, it would undo their change.
                 for commit, *parents in lines:
                     before = objects.root(parents[0]) if parents else None
                     for path, _, _ in objects.differ(before, objects.root(commit)):
@@ -334,7 +334,7 @@ class Remote:
         return repository.commits.make(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
 
     def _replayed(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
-        """Commits of ours, each with one parent or none, made again on top of another."""
+        """Make our commits, each with one parent or none, again on top of another."""
         repository, objects = self._repository, self._repository.objects
         for commit in ours:
             content = objects.read(commit)
@@ -351,7 +351,7 @@ class Remote:
         return onto
 
     def _check_out(self, head: Head, tip: bytes, before: bytes | None) -> None:
-        """Let branch, index and files be what a commit holds, but for nothing that a person has changed."""
+        """Set branch, index and files to a commit; refuse if a person has changed any of these files."""
         repository, objects = self._repository, self._repository.objects
         # As git prints them: two letters, a space, the path.
         status = repository.git.run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")

@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class Moved(Exception):
-    """Another program moved the branch or the index meanwhile: begin again."""
+    """Another program moved the branch or the index: begin again."""
 
 
 class Repository:
@@ -145,7 +145,7 @@ class Repository:
         """What git tracks now.
 
         Raises:
-            IntegrityError: There is no index, or it is damaged.
+            IntegrityError: The index is missing or damaged.
         """
         while True:
             try:
@@ -198,7 +198,7 @@ class Repository:
 
         Args:
             act: The function.
-            patience: How many seconds it waits for the lock; None is as long as it takes.
+            patience: Seconds to wait for the lock; None waits forever.
 
         Raises:
             Busy: It took longer.
@@ -254,7 +254,7 @@ class Repository:
 
         Raises:
             KeyConflictError: Something is in the way.
-            Moved: Somebody else moved the branch or the index.
+            Moved: Another program moved the branch or the index.
         """
         _check_apart(changes)
         head = self.refs.head()
@@ -303,8 +303,8 @@ class Repository:
         """Let files, branch and index be what a commit says. The lock is held.
 
         Args:
-            head: What the branch must be now.
-            made: What it becomes; None to leave it.
+            head: The expected branch and commit.
+            made: The new commit; None to leave the branch.
             changes: Of the files.
             told: For the reflog.
         """
@@ -379,7 +379,7 @@ class Repository:
             return False
 
     def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
-        """What is left to do once the journal is written and all locks are held; it can be done again."""
+        """Do the rest once the journal is written and all locks are held; it can be repeated."""
         by_git = made is not None and self.configuration.hook("reference-transaction")
         if by_git and made is not None and self.refs.ref_or_head(head.ref) != made:
             old = head.commit.hex() if head.commit else "0" * (2 * self.objects.width)
@@ -423,7 +423,7 @@ class Repository:
                 # A person may be writing a commit message, or a killed git left it.
                 self._outwaited = found
                 return False
-            time.sleep(0.0005)  # a lock of git's is a file, whose end nobody tells
+            time.sleep(0.0005)  # git's lock is a file, and nothing signals its removal
             waited = True
         return waited
 
@@ -441,7 +441,7 @@ class Repository:
                 raise
 
     def _is_locked(self) -> bool:
-        """Whether a lock of git's is one of ours: somebody commits, or was killed at it."""
+        """Return whether a lock of git is ours: a holdall process commits, or was killed while it did."""
         return self.refs.is_locked() or is_ours(f"{self.own}/index.new", f"{self.private}/index.lock")
 
     def _unlock_all(self, ref: str) -> None:
@@ -472,7 +472,8 @@ class Repository:
     # --- the journal ----------------------------------------------------------------------------------
 
     def _recover(self) -> bool:
-        """Finish what a killed writer began if any of it is visible, else forget it; whether it is done."""
+        """Finish the change of a killed writer if any of it is visible, otherwise discard it; return
+        which."""
         record = self._journal.read()
         if record is None:
             self._unlock_all(self.refs.head().ref)
@@ -508,8 +509,8 @@ class Repository:
         return True
 
     def _mend(self) -> None:
-        """Put back into the index what a `git commit` took out which read it before our change and wrote it
-        after that: git reads the index before it locks it, and finds out too late that the branch moved.
+        """Restore what a `git commit` took out of the index, which read the index before our change and wrote
+        it after that: git reads the index before it locks it, and finds out too late that the branch moved.
         """
         index = self.latest
         head = self.refs.head()
@@ -530,7 +531,8 @@ class Repository:
         self._index_locked(write)
 
     def _found_again(self, change: Change) -> Change | None:
-        """A change whose draft is there, though it was dropped; None if the file is somebody's by now."""
+        """Return the change if its draft is there, though it was dropped; None if another program has the
+        file."""
         draft = change.draft
         place = self.tree.look(change.path)
         if draft is None or self.tree.is_placed(change.path, draft) or os.path.lexists(draft.path):

@@ -1,4 +1,4 @@
-"""What a repository held at one commit."""
+"""The contents of a repository at one commit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["GitRevision", "Known", "Revision", "read_log"]
 
 
 class Revision(NamedTuple):
-    """A commit, as `history` tells it."""
+    """A commit, as `history` yields it."""
 
     commit: str
     """Its name in hexadecimal, which `at` and `revert` take."""
@@ -37,18 +37,18 @@ class Revision(NamedTuple):
 
 
 class Everything(NamedTuple):
-    """What a commit holds."""
+    """The contents of a commit."""
 
     keys: list[str]
     """Sorted."""
     blobs: dict[str, bytes]
     """By key."""
     left: list[LeftOut]
-    """What can't be a blob, sorted."""
+    """Entries that can't be blobs, sorted."""
 
 
 class Known:
-    """What was found out of a commit, which never changes."""
+    """Cached facts about a commit, which never change."""
 
     def __init__(self, commit: bytes, root: bytes) -> None:
         self.commit = commit
@@ -58,17 +58,17 @@ class Known:
 
 
 class GitRevision(Store):
-    """A repository as it was at one commit, to be read.
+    """A read-only store of a repository's state at one commit.
 
-    It is made by `GitStore.at`. It reads what git keeps: where attributes convert (line ends, filters), that
-    is the form in the repository. The time of a blob is that of the commit.
+    `GitStore.at` makes it. It reads the bytes that git keeps: where attributes convert files (line ends,
+    filters), these are in the form of the repository. The time of a blob is that of the commit.
 
     Args:
         store: The store.
-        revision: What `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`. It is looked up once.
+        revision: A name that `git rev-parse` takes: a commit, a tag, a branch, `HEAD~3`. It is resolved once.
 
     Raises:
-        InvalidArgumentError: It names no commit.
+        InvalidArgumentError: It doesn't name a commit.
     """
 
     can = Can.LIST | Can.RANGE

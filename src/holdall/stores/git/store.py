@@ -1,4 +1,4 @@
-"""The store over a repository: what is committed, and the past brought back."""
+"""A store over a git repository: blobs are committed files, and old versions can be restored."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class GitStore(WorkTreeStore):
     """A store in a git repository: the files that git tracks in a work tree are the blobs, and every put and
     delete is a commit (`Add a/b`, `Update a/b`, `Delete a/b`).
 
-    A put of what is there already commits nothing; `put_many` and `delete_many` are one commit each. After a
-    call the work tree is as clean as before it: what a person has edited or staged elsewhere stays so, and
-    is not part of the commit. Keys are spelled as in `FilesystemStore`; a segment that some system takes for
+    A put of equal bytes commits nothing; `put_many` and `delete_many` are one commit each. After a call the
+    work tree is as clean as before: files that a person has edited or staged stay so, and aren't part of
+    the commit. Keys are spelled as in `FilesystemStore`; a segment that some system takes for
     `.git` is escaped too. Links and submodules aren't blobs (`left_out` lists them), nor are files that git
     doesn't track, which are never overwritten: a put there raises `KeyConflictError`, and `InvalidKeyError`
     where git ignores it. A key in conflict (after a merge) is a blob while it has a file, and can't be put.
@@ -51,18 +51,18 @@ class GitStore(WorkTreeStore):
     commit, and take git's own locks, so that people may use git in the same work tree.
 
     Args:
-        path: The work tree. Where no repository is, the first put makes one; until then the store is empty.
+        path: The work tree. If it lacks a repository, the first put makes one; until then the store is empty.
         author: The author of commits, such as `Ann <ann@example.org>`; by default the person that git's
             configuration names.
-        durable: Whether a commit is on the disk when it is acknowledged (fsync).
+        durable: Whether an acknowledged commit is on the disk (fsync).
         remote: A remote of the repository to keep up with, by its name; True is `origin`.
-        pull_interval: After how many seconds a read fetches first; 0 is always, None never.
+        pull_interval: Seconds after which a read fetches first; 0 means always, None never.
         push: When commits are pushed: `background`, `now` (before the call returns), or None (by `sync`).
-        timeout: In seconds, for what waits for the remote.
+        timeout: The longest that a call waits for the remote, in seconds.
         init: Whether a repository may be made inside the work tree of another one.
 
     Raises:
-        StoreUnavailableError: It can't be opened, it lies inside another work tree, or git isn't installed.
+        StoreUnavailableError: It can't be opened, it is inside another work tree, or git isn't installed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +219,7 @@ class GitStore(WorkTreeStore):
             except ConcurrencyError as error:
                 if error.key != source:
                     raise
-                # It changed meanwhile: the newer bytes are the ones to move.
+                # It changed since it was read: move the newer bytes.
             finally:
                 self._repository.drafts.drop(draft)
 
@@ -290,7 +290,7 @@ class GitStore(WorkTreeStore):
             if now is not None and isinstance(expect, str) and now.etag != expect:
                 raise ConcurrencyError(key=key, expected=expect, actual=now.etag)
             if draft is None:
-                # What a person has put in its place, such as a link, is not the blob.
+                # Something that a person has put in its place, such as a link, isn't the blob.
                 if entry is not None and (now is not None or not os.path.lexists(self._base + entry.path)):
                     changes.append(Change(entry.path, None, entry.mode))
                     said.append(f"Delete {key}")
@@ -352,14 +352,14 @@ class GitStore(WorkTreeStore):
 
     @typed("write")
     def revert(self, key: str, revision: str) -> Info | None:
-        """Let a key be what it was at a revision, by a new commit; None where it was absent.
+        """Restore a key to its state at a revision by a new commit; return None if it was absent.
 
         Args:
             key: Which.
             revision: As `at` takes it.
 
         Raises:
-            InvalidArgumentError: The revision names no commit.
+            InvalidArgumentError: The revision doesn't name a commit.
         """
         key = self._checked(key)
         past = self.at(revision)
@@ -389,7 +389,7 @@ class GitStore(WorkTreeStore):
 
     @typed("sync")
     def sync(self, *, prefer: str | None = None) -> None:
-        """Fetch, take over what is new there, and push what is new here.
+        """Fetch, merge the new commits of the remote, and push the new commits from here.
 
         Args:
             prefer: What to do with keys that changed on both sides: `ours` or `theirs` wins (the other side
@@ -397,7 +397,7 @@ class GitStore(WorkTreeStore):
 
         Raises:
             ConcurrencyError: A key changed on both sides. Both are kept; see the message.
-            StoreUnavailableError: The remote can't be reached. What is to be pushed waits.
+            StoreUnavailableError: The remote can't be reached. The commits wait to be pushed.
             InvalidArgumentError: The store was opened without a remote.
         """
         if self._closed:

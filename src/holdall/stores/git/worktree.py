@@ -1,7 +1,8 @@
-"""The files of a work tree, and what is to become of them.
+"""The files of a work tree, and changes of them.
 
 Every folder on the way to a file is opened by itself, and none through a symbolic link; what is looked at,
-moved or removed is a name in the open folder. So a folder that becomes a link meanwhile leads nothing out.
+moved or removed is a name in the open folder. So a folder that is replaced by a link can't lead a call out of
+the tree.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Where the system has it, a folder whose names may not be listed can be gone through all the same.
 _PASSED = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What the system says where nothing is, or where a file or a link is in place of a folder."""
+"""The errnos where nothing is there, or a file or a link is in place of a folder."""
 
 
 class Draft(NamedTuple):
@@ -41,7 +42,7 @@ class Draft(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A path that is to be another file, or none."""
+    """A change of a path: to another file, or to none."""
 
     path: str
     draft: Draft | None
@@ -69,7 +70,7 @@ class WorkTree:
 
         Raises:
             OSError: It isn't there, or a file or a symbolic link is in the way.
-            KeyConflictError: The same, if it is to be made.
+            KeyConflictError: The same, if the folder should be made.
         """
         fd = os.open(self._top, _PASSED)
         try:
@@ -108,14 +109,14 @@ class WorkTree:
                 continue  # another process was faster
 
     def look(self, path: str) -> os.stat_result | None:
-        """What lies at a path; None for nothing."""
+        """Return the stat of a path; None for nothing."""
         if "/" not in path:
             return _look(f"{self._top}/{path}", None)
         folder, _, name = path.rpartition("/")
         return self.look_many(folder, (name,))[0]
 
     def look_many(self, folder: str, names: Sequence[str]) -> list[os.stat_result | None]:
-        """What lies at some names in a folder; None for nothing."""
+        """Return the stats of some names in a folder; None for nothing."""
         try:
             fd = self.open_folder(folder)
         except OSError as error:
@@ -149,7 +150,7 @@ class WorkTree:
             gone: Files that go in the same commit.
 
         Raises:
-            KeyConflictError: Something is in the way that git doesn't track, or that is no file.
+            KeyConflictError: Something is in the way that git doesn't track, or that isn't a file.
         """
         index.check_room(path, gone)
         text = os.fsdecode(path)
@@ -184,7 +185,7 @@ class WorkTree:
             os.close(fd)
 
     def _check_inside(self, path: str) -> None:
-        """Refuse a path in another repository, of which git would track nothing here."""
+        """Refuse a path in another repository, where this repository can't track files."""
         end = path.find("/")
         while end > 0:
             if os.path.lexists(f"{self._top}/{path[:end]}/.git"):
@@ -225,7 +226,7 @@ class WorkTree:
             fd = self.open_folder(folder)
         except OSError as error:
             if error.errno in _ABSENT:
-                return  # what is in the way is no part of the work tree
+                return  # it is in the way, and not part of the work tree
             raise
         try:
             os.unlink(name, dir_fd=fd)
@@ -260,7 +261,7 @@ class WorkTree:
                 return  # it went with its last blob
             raise
         try:
-            # What was opened to be gone through can't be synced.
+            # A folder that was opened only to pass through can't be synced.
             listed = os.open(".", _LISTED, dir_fd=fd)
             try:
                 os.fsync(listed)
@@ -284,7 +285,7 @@ def _is_draft(found: os.stat_result, draft: Draft) -> bool:
 
 
 def _remove_empty(name: str, above: int) -> None:
-    """Remove a folder in which there are no files.
+    """Remove a folder without files.
 
     Raises:
         OSError: There are, or it is a link.
