@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import stat
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -41,11 +40,11 @@ from holdall.stores.nofollow import (
     open_into,
 )
 from holdall.stores.oserrors import GONE, translate
-from holdall.stores.places import Place, sync_folder, tidy
+from holdall.stores.places import sync_folder, tidy
 from holdall.stores.root import Root
 from holdall.stores.shortway import SHORT, delete_short, put_short
 from holdall.stores.spelling import is_plain, segment_of, spell_segment
-from holdall.stores.times import floor_of, new_stamp, raise_floor
+from holdall.stores.steps import rename, sync_below, unlink
 
 __all__ = ["FilesystemStore", "describe"]
 
@@ -349,12 +348,13 @@ class FilesystemStore(Store):
                 if self._prunes and "/" in path:
                     tidy(lock.fd, path)
                 return True
+        step = partial(unlink, self._root, path, expect, _compare)
         with self._changing():
             try:
                 if not alone:
-                    done = self._root.locked(fcntl.LOCK_SH, partial(self._unlink, path, expect, False))
+                    done = self._root.locked(fcntl.LOCK_SH, partial(step, False))
                 if done is None:
-                    done = self._root.locked(fcntl.LOCK_EX, partial(self._unlink, path, expect, True))
+                    done = self._root.locked(fcntl.LOCK_EX, partial(step, True))
             except (FileNotFoundError, NotADirectoryError) as error:
                 if isinstance(error, StoreError):
                     raise
@@ -365,41 +365,12 @@ class FilesystemStore(Store):
             if done and "/" in path:
                 root = self._root.open_root(make=False)
                 if self._durable:
-                    self._sync(root, path.rpartition("/")[0], "the blob is deleted")
+                    sync_below(root, path.rpartition("/")[0], "the blob is deleted")
                 if self._prunes:
                     tidy(root, path)
             elif done and self._durable:
                 sync_folder(self._root.open_root(make=False), "the blob is deleted")
         return bool(done)
-
-    def _unlink(self, path: str, expect: Expect, alone: bool, root: int) -> bool | None:
-        """The step that deletes; None if other writers must be kept away for it."""
-        held: list[int] = []
-        try:
-            place = Place(held, root, path)
-            found = place.blob()
-            if expect is not ANY:
-                _compare(found, expect)
-            if found is None:
-                return False
-            if self._root.is_coarse(found):
-                if not alone:
-                    return None
-                raise_floor(root, found.st_mtime_ns)
-            os.unlink(place.name, dir_fd=place.folder)
-            return True
-        finally:
-            close_all(held)
-
-    def _sync(self, root: int, folder: str, done: str) -> None:
-        """Sync a folder below the store's, if it is there."""
-        held: list[int] = []
-        try:
-            sync_folder(Place(held, root, f"{folder}/.").folder, done)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # tidied away, and what was in it with it
-        finally:
-            close_all(held)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         with self._changing():
@@ -424,42 +395,15 @@ class FilesystemStore(Store):
                 raise BlobNotFoundError(key=source)
             path = self._target(target)
             # Exclusive, since no put may reach the source between the look at it and the rename.
-            found = self._root.locked(fcntl.LOCK_EX, partial(self._rename, source, origin, path, expect))
+            step = partial(rename, self._root, source, origin, path, expect, _compare)
+            found = self._root.locked(fcntl.LOCK_EX, step)
             root = self._root.open_root(make=False)
             if self._durable:
-                self._sync(root, os.path.dirname(path) or ".", "the blob is moved")
-                self._sync(root, os.path.dirname(origin) or ".", "the blob is moved")
+                sync_below(root, os.path.dirname(path) or ".", "the blob is moved")
+                sync_below(root, os.path.dirname(origin) or ".", "the blob is moved")
             if self._prunes:
                 tidy(root, origin)
         return describe(target, found)
-
-    def _rename(self, source: str, origin: str, path: str, expect: Expect, root: int) -> os.stat_result:
-        """The step that moves."""
-        held: list[int] = []
-        try:
-            try:
-                old = Place(held, root, origin)
-            except (FileNotFoundError, NotADirectoryError):
-                raise BlobNotFoundError(key=source) from None
-            found = old.blob()
-            if found is None:
-                raise BlobNotFoundError(key=source)
-            new = Place.make(held, root, path, base=self._base, durable=self._durable)
-            there = new.check_free()
-            if expect is not ANY:
-                _compare(there, expect)
-            if there is None:
-                new.make_room()
-            if self._root.is_coarse(found):
-                raise_floor(root, found.st_mtime_ns)
-                past = max(floor_of(root), 0 if there is None else there.st_mtime_ns, new_stamp())
-                past += 2_000_000_000
-                os.utime(old.name, ns=(past, past), dir_fd=old.folder, follow_symlinks=False)
-                found = old.blob() or found
-            os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
-            return found
-        finally:
-            close_all(held)
 
     def _target(self, key: str) -> str:
         """The path of a key to write to, below the folder."""
@@ -510,13 +454,17 @@ class FilesystemStore(Store):
                 yield step
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return self._counted(self._survey(prefix, after))
+
+    def _counted(self, entries: Iterator[T | LeftOut]) -> Iterator[T]:
+        """The entries that aren't left out; it warns of those that are."""
         left: Counter[str] = Counter()
         try:
-            for entry in self._survey(prefix, after):
-                if isinstance(entry, Info):
-                    yield entry
-                else:
+            for entry in entries:
+                if isinstance(entry, LeftOut):
                     left[entry.kind] += 1
+                else:
+                    yield entry
         finally:
             self._warn(left)
 
@@ -548,45 +496,10 @@ class FilesystemStore(Store):
                 )
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        listing = self._listing()
-        start = listing.start(prefix)
-        if isinstance(start, LeftOut):
-            self._warn(Counter([start.kind]))
-            return
-        if start is None:
-            return
-        above, folder = start
-        files, folders, odd, others = listing.read(folder)
-        if others:
-            self._warn(Counter(others[name] for name in others if (above + name).startswith(prefix)))
-        for name in sorted([*files, *folders]):
-            key = above + name
-            if not key.startswith(prefix):
-                continue
-            if name[-1] != "/":
-                for entry in Run(above, folder, [name], odd).infos():
-                    if isinstance(entry, Info):
-                        yield entry
-            elif any(isinstance(step, Run) for step in listing.below(key, folder + odd.get(name, name), "")):
-                yield key
+        return self._counted(self._listing().children(prefix))
 
     def _middle(self, prefix: str, after: str) -> str | None:
-        listing = self._listing()
-        start = listing.start(prefix)
-        while start is not None and not isinstance(start, LeftOut):
-            above, folder = start
-            files, folders, odd, _ = listing.read(folder)
-            names = sorted([*files, *folders])
-            seen = after[len(above) :] if after.startswith(above) else ""
-            left = names[bisect_right(names, seen) :]
-            if len(left) > 1:
-                return above + left[len(left) // 2]
-            # The folder that is being listed, or the only one.
-            inner = next((name for name in folders if seen.startswith(name)), left[0] if left else "")
-            if inner[-1:] != "/":
-                return None
-            start = above + inner, folder + odd.get(inner, inner)
-        return None
+        return self._listing().middle(prefix, after)
 
 
 class _Writer(BlobWriter):

@@ -153,6 +153,47 @@ class Listing:
             else:
                 yield step
 
+    def children(self, prefix: str) -> Iterator[str | Info | LeftOut]:
+        """What lies in the folder of a prefix: the blobs, the folders that hold any, and what is left out."""
+        start = self.start(prefix)
+        if isinstance(start, LeftOut):
+            yield start
+        if start is None or isinstance(start, LeftOut):
+            return
+        above, folder = start
+        files, folders, odd, others = self.read(folder)
+        for name, kind in others.items():
+            if (above + name).startswith(prefix):
+                yield LeftOut(above + name, kind)
+        for name in sorted([*files, *folders]):
+            key = above + name
+            if not key.startswith(prefix):
+                continue
+            if name[-1] != "/":
+                for entry in Run(above, folder, [name], odd).infos():
+                    if isinstance(entry, Info):
+                        yield entry
+            elif any(isinstance(step, Run) for step in self.below(key, folder + odd.get(name, name), "")):
+                yield key
+
+    def middle(self, prefix: str, after: str) -> str | None:
+        """A key, or the start of one, about halfway through what is left of a prefix past a key."""
+        start = self.start(prefix)
+        while start is not None and not isinstance(start, LeftOut):
+            above, folder = start
+            files, folders, odd, _ = self.read(folder)
+            names = sorted([*files, *folders])
+            seen = after[len(above) :] if after.startswith(above) else ""
+            left = names[bisect_right(names, seen) :]
+            if len(left) > 1:
+                return above + left[len(left) // 2]
+            # The folder that is being listed, or the only one.
+            inner = next((name for name in folders if seen.startswith(name)), left[0] if left else "")
+            if inner[-1:] != "/":
+                return None
+            start = above + inner, folder + odd.get(inner, inner)
+        return None
+
     def _level(self, above: str, folder: str, after: str, rest: str) -> Iterator[Run | LeftOut | _Deeper]:
         try:
             files, folders, odd, others = self.read(folder)

@@ -1,0 +1,99 @@
+"""The steps of a delete and of a move that are taken while the store's folder is locked."""
+
+from __future__ import annotations
+
+import os
+
+from holdall.errors import BlobNotFoundError
+from holdall.store import ANY, Expect
+from holdall.stores.drafts import Check
+from holdall.stores.nofollow import close_all
+from holdall.stores.places import Place, sync_folder
+from holdall.stores.root import Root
+from holdall.stores.times import floor_of, new_stamp, raise_floor
+
+__all__ = ["rename", "sync_below", "unlink"]
+
+
+def unlink(root: Root, path: str, expect: Expect, check: Check, alone: bool, fd: int) -> bool | None:
+    """Delete a file; whether it was there, or None if other writers must be kept away for it.
+
+    Args:
+        root: The store's folder.
+        path: The file's path below it.
+        expect: What must be there, by `check`.
+        check: Raises if it isn't.
+        alone: Whether other writers are kept away.
+        fd: The folder, open.
+    """
+    held: list[int] = []
+    try:
+        place = Place(held, fd, path)
+        found = place.blob()
+        if expect is not ANY:
+            check(found, expect)
+        if found is None:
+            return False
+        if root.is_coarse(found):
+            if not alone:
+                return None
+            raise_floor(fd, found.st_mtime_ns)
+        os.unlink(place.name, dir_fd=place.folder)
+        return True
+    finally:
+        close_all(held)
+
+
+def rename(
+    root: Root, source: str, origin: str, path: str, expect: Expect, check: Check, fd: int
+) -> os.stat_result:
+    """Move a file while other writers are kept away; what stat(2) says of it.
+
+    Args:
+        root: The store's folder.
+        source: The key of the blob that moves.
+        origin: The file's path below the folder.
+        path: Its new path.
+        expect: What must be there, by `check`.
+        check: Raises if it isn't.
+        fd: The folder, open.
+
+    Raises:
+        BlobNotFoundError: There is no such file.
+    """
+    held: list[int] = []
+    try:
+        try:
+            old = Place(held, fd, origin)
+        except (FileNotFoundError, NotADirectoryError):
+            raise BlobNotFoundError(key=source) from None
+        found = old.blob()
+        if found is None:
+            raise BlobNotFoundError(key=source)
+        new = Place.make(held, fd, path, base=root.base, durable=root.durable)
+        there = new.check_free()
+        if expect is not ANY:
+            check(there, expect)
+        if there is None:
+            new.make_room()
+        if root.is_coarse(found):
+            raise_floor(fd, found.st_mtime_ns)
+            past = max(floor_of(fd), 0 if there is None else there.st_mtime_ns, new_stamp())
+            past += 2_000_000_000
+            os.utime(old.name, ns=(past, past), dir_fd=old.folder, follow_symlinks=False)
+            found = old.blob() or found
+        os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
+        return found
+    finally:
+        close_all(held)
+
+
+def sync_below(fd: int, folder: str, done: str) -> None:
+    """Sync a folder below an open one, if it is there."""
+    held: list[int] = []
+    try:
+        sync_folder(Place(held, fd, f"{folder}/.").folder, done)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # tidied away, and what was in it with it
+    finally:
+        close_all(held)
