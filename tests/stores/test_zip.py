@@ -793,3 +793,21 @@ def test_streams_take_little_memory(path: Path, compression: str) -> None:
     with ZipStore(path) as store:
         assert {info.size for info in store.list()} == {1 << 20, 200 << 20}
     assert subprocess.run(["unzip", "-tqq", path]).returncode == 0
+
+
+def test_an_interrupt_while_an_archive_is_closed_comes_again(path: Path) -> None:
+    """The file of a replaced archive is closed in a `__del__`, and Python drops what that raises."""
+    path.write_bytes(b"")
+    file = module.File(str(path))
+
+    def close(fd: int) -> None:
+        os.close(fd)
+        raise KeyboardInterrupt
+
+    def drop() -> None:
+        file.__del__(close)
+        time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        drop()
+    file.fd = -1

@@ -101,8 +101,8 @@ class FanoutStore(Layer):
     that reads the replica itself sees it until the next write or `repair`.
 
     Raises:
-        InvalidArgumentError: No children are given, one is given twice, or the quorum is larger than their
-            number.
+        InvalidArgumentError: No children are given, two of them are one place, or the quorum is larger than
+            their number.
 
     >>> from holdall import MemoryStore
     >>> near, far = MemoryStore(), MemoryStore()
@@ -1113,6 +1113,10 @@ def _named(children: object) -> dict[str, Store]:
             )
     if len({id(store) for store in stores.values()}) < len(stores):
         raise InvalidArgumentError("each replica must be a different store, and one was given twice")
+    if len(stores) > 1:
+        from holdall.layers.caching.checks import refuse_shared_place
+
+        refuse_shared_place(stores)
     return stores
 
 

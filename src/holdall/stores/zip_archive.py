@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from threading import Timer
 from typing import NamedTuple
 
 from holdall.errors import IntegrityError, InvalidArgumentError, InvalidKeyError, UnsupportedOperation
@@ -67,6 +69,8 @@ _EPOCH = 315619200.0
 _LONGEST_TYPE = 1 << 14
 CHECKED = 64 << 10
 """Data up to this size are checked, and copied, at once."""
+_SOON = 0.01
+"""Seconds until an interrupt that came too early comes again."""
 NOT_A_KEY = "name that can't be a key"
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
@@ -89,8 +93,14 @@ class File:
         self.inode = os.fstat(self.fd).st_ino
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        if self.fd >= 0:
+        if self.fd < 0:
+            return
+        try:
             close(self.fd)
+        except KeyboardInterrupt:
+            # It takes a while to free the blocks of a large archive that was replaced. Python drops what a
+            # `__del__` raises, so the program is interrupted again after it.
+            Timer(_SOON, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 class Entry:

@@ -91,6 +91,8 @@ class Job:
         self._rules = Rules(bool(verify), kind == "move", compare == "auto", bool(replace_unreadable))
         self._jobs = jobs
         self._journal = _checked_path(journal)
+        if progress is not None and not callable(progress):  # pyright: ignore[reportUnnecessaryComparison]
+            raise InvalidArgumentError(f"progress is a function, not {progress!r}")
         self._progress = progress
         self._executor = None if executor == "process" else executor
         self._shares = (

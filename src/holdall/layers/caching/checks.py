@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 
@@ -16,7 +16,7 @@ from holdall.layers.caching.entry import CLEAN, DIRTY, HOLD, SENT, digest_of, op
 from holdall.layers.layer import Layer
 from holdall.store import Can, Store
 
-__all__ = ["refuse_pending", "refuse_records", "refuse_same_place", "refuse_swapped"]
+__all__ = ["refuse_pending", "refuse_records", "refuse_same_place", "refuse_shared_place", "refuse_swapped"]
 
 _is_ours = re.compile(
     rf"({CLEAN}|{DIRTY}|{SENT})[0-9a-f]{{40}}|recency-[0-9a-f]{{16}}-[0-9a-f]{{8}}|holdall\.encryption.*"
@@ -31,13 +31,34 @@ def refuse_same_place(source: Store, cache: Store) -> None:
         InvalidArgumentError: It does.
     """
     sources = list(_regions(source, ""))
-    for medium, name in _regions(cache, ""):
-        for other, root in sources:
-            if medium == other and name.startswith(root):
+    if any(_lies_in(inner, outer) for inner in _regions(cache, "") for outer in sources):
+        raise InvalidArgumentError(
+            "the cache is the same place as the source, or lies inside it, so that its entries would be "
+            "listed as blobs of the source; give the cache a store, a file or a folder of its own"
+        )
+
+
+def refuse_shared_place(replicas: Mapping[str, Store]) -> None:
+    """Refuse replicas of which two are one place, or one lies in another, where that can be seen: a blob
+    would seem to be kept twice, and deleting or mending one copy would change the other.
+
+    Raises:
+        InvalidArgumentError: Two are.
+    """
+    seen: list[tuple[str, tuple[object, str]]] = []
+    for name, store in replicas.items():
+        found = list(_regions(store, ""))
+        for other, region in seen:
+            if any(_lies_in(region, each) or _lies_in(each, region) for each in found):
                 raise InvalidArgumentError(
-                    "the cache is the same place as the source, or lies inside it, so that its entries would "
-                    "be listed as blobs of the source; give the cache a store, a file or a folder of its own"
+                    f"the replicas {other!r} and {name!r} are the same place, or one lies inside the other; "
+                    "give each a store, a file or a folder of its own"
                 )
+        seen += [(name, each) for each in found]
+
+
+def _lies_in(inner: tuple[object, str], outer: tuple[object, str]) -> bool:
+    return inner[0] == outer[0] and inner[1].startswith(outer[1])
 
 
 def _regions(store: Store, tail: str) -> Iterator[tuple[object, str]]:
