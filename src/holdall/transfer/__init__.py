@@ -60,13 +60,13 @@ def copy_store(
     """Copy each blob that the target lacks or holds with different bytes. Nothing is deleted.
 
     Everything is planned before anything is touched. A key that fails doesn't stop the others: it is in the
-    report, and logged. What somebody else changes in the target after it was listed isn't overwritten if the
-    target `can` SWAP and CREATE; that key fails. If the target `can` BULK, small new blobs are written
-    together, without that condition: whether somebody else wrote them is looked up just before.
+    report, and logged. A blob that another writer changes in the target after it was listed isn't overwritten
+    if the target `can` SWAP and CREATE; that key fails. If the target `can` BULK, small new blobs are written
+    together, without that condition: the transfer only checks just before that they are still absent.
 
-    A blob of the target that can't be read, as one that is damaged or encrypted with another key, isn't
-    replaced: that key fails. So does a key at which the target holds something that isn't a blob, as a
-    symbolic link. What the source holds that isn't a blob is counted in the report, as `left_out`.
+    A blob of the target that can't be read, such as a damaged one or one that is encrypted with another key,
+    isn't replaced: that key fails. So does a key where the target has something that isn't a blob, such as a
+    symbolic link. Such things in the source are counted in the report as `left_out`.
 
     Args:
         source: The store to read; it must be able to LIST.
@@ -74,7 +74,7 @@ def copy_store(
         prefix: Only keys that start with this string.
         glob: Only keys that match, as in `Store.list`; with several globs, keys that match one of them.
         exclude: A glob or several: keys that match one, or lie in a folder that matches, are neither copied
-            nor deleted. `".git"` excludes a folder with all that is in it, `"**/*.tmp"` files in all folders.
+            nor deleted. `".git"` excludes a folder with its contents, `"**/*.tmp"` files in all folders.
         where: Only blobs for which this function returns true. It is called with the `Info` of the source's
             blob, or of the target's if only the target has the key.
         compare: When two blobs with the same key are equal. `"auto"`: equal sizes, and equal digests if both
@@ -87,12 +87,12 @@ def copy_store(
         jobs: The number of threads. By default one, and 16 once blobs turn out to wait for several
             milliseconds each, as over a network.
         dry_run: Touch nothing and return the `Plan`. Contents are compared if `compare` needs them.
-        journal: The path of a file (SQLite, readable by its owner only) that records what was done. A run
-            that was stopped is finished first, without copying again what was copied; then both stores are
-            listed again for what has changed since. A later run with the same journal compares no contents
-            that it knows to be equal.
-        progress: Called after each action as `progress(done, total, bytes, key)`. What it raises stops
-            the transfer.
+        journal: The path of a file (SQLite, readable only by its owner) that records the progress. A run
+            that was stopped is finished first, without repeating its copies; then both stores are listed
+            again for later changes. A later run with the same journal doesn't compare contents that it
+            knows to be equal.
+        progress: Called after each action as `progress(done, total, bytes, key)`. An exception in it
+            stops the transfer.
         executor: A `concurrent.futures.Executor`, or another object with its `submit`, such as a client of
             Dask: copies are made there, in shards of the plan. The stores are sent there by pickle. Or
             `"process"`: between two folders with a thousand blobs and more to do, and with two processors or
@@ -165,18 +165,18 @@ def sync_stores(
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
-    """Make the target hold what the source holds: copy what it lacks or holds with different bytes, then
-    delete what the source lacks. Keys that aren't selected stay as they are.
+    """Make the target equal to the source: copy the blobs that it lacks or holds with different bytes, then
+    delete those that the source lacks. Keys that aren't selected stay as they are.
 
     Deletes come last, and only if nothing has failed: after any failure the remaining ones are counted in
-    `report.withheld` instead. The source is checked again before each. What lies in the target at or under a
-    path at which the source holds something that isn't a blob, as a symbolic link or a folder that can't be
-    read, isn't deleted.
+    `report.withheld` instead. The source is checked again before each delete. If the source has something
+    that isn't a blob, such as a symbolic link or an unreadable folder, the target's blobs at and under that
+    path aren't deleted.
 
     Args:
         source: The store to read.
         target: The store to change.
-        delete: Whether to delete what the source lacks.
+        delete: Whether to delete the blobs that the source lacks.
         max_delete: The most that may be deleted. A float is a share of the selected blobs of the target, from
             0.0 to 1.0; an int is a number of blobs: `1` is one blob, `1.0` is all of them. If more would be
             deleted, nothing is touched. Nor is it if the folder or file of the source isn't there at all.
@@ -189,13 +189,13 @@ def sync_stores(
         replace_unreadable: Whether blobs of the target that can't be read are replaced.
         jobs: The number of threads.
         dry_run: Touch nothing and return the `Plan`; `max_delete` isn't checked.
-        journal: The path of a file that records what was done.
+        journal: The path of a file that records the progress.
         progress: Called as `progress(done, total, bytes, key)`.
-        executor: What makes the copies.
+        executor: Runs the copies.
 
     Raises:
-        DeleteRefusedError: More than `max_delete` would be deleted; nothing was touched. Only after a stopped
-            run was finished from its journal, copies may have been made.
+        DeleteRefusedError: More than `max_delete` would be deleted; nothing was touched, except that a
+            stopped run may have been finished from its journal.
         InvalidArgumentError: As in `copy_store`.
         UnsupportedOperation: As in `copy_store`, or the target can't delete.
         StoreUnavailableError: As in `copy_store`.
@@ -259,7 +259,7 @@ def move_store(
     progress: Progress | None = None,
     executor: Any = None,
 ) -> Report | Plan:
-    """Copy as `copy_store` does, then delete from the source what the target was found to hold.
+    """Copy as `copy_store` does, then delete from the source the blobs that the target is known to hold.
 
     Deletes come last, and only if nothing has failed: after any failure the remaining ones are counted in
     `report.withheld` instead, and moving again finishes the rest. A blob that changes in the source while it
@@ -278,13 +278,13 @@ def move_store(
         replace_unreadable: Whether blobs of the target that can't be read are replaced.
         jobs: The number of threads.
         dry_run: Touch nothing and return the `Plan`.
-        journal: The path of a file that records what was done.
+        journal: The path of a file that records the progress.
         progress: Called as `progress(done, total, bytes, key)`.
-        executor: What makes the copies.
+        executor: Runs the copies.
 
     Raises:
-        InvalidArgumentError: As in `copy_store`, or source and target keep their bytes in the same store,
-            under layers or other names, if that can be found out.
+        InvalidArgumentError: As in `copy_store`, or source and target are found to keep their bytes in the
+            same store, under layers or other names.
         UnsupportedOperation: As in `copy_store`, or the source can't delete.
         StoreUnavailableError: As in `copy_store`.
         WrongKeyError: As in `copy_store`.
@@ -326,10 +326,10 @@ def diff_stores(
     compare: Compare = "auto",
     jobs: int | None = None,
 ) -> Iterator[Difference]:
-    """Yield what differs between two stores, lazily, in key order.
+    """Yield the differences between two stores in key order.
 
-    A blob that can't be read doesn't end it: its key comes with the kind `failed` and the error. What a store
-    holds that isn't a blob comes with the kind `left out`.
+    A blob that can't be read doesn't end the listing: its key has the kind `failed`, with the error.
+    Something in a store that isn't a blob has the kind `left out`.
 
     Args:
         source: One store.
@@ -370,8 +370,8 @@ def verify_store(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Read every blob whole. Report each that can't be read, has another size than the store says, or another
-    digest than the store recorded; and count what isn't a blob, as `left_out`.
+    """Read every blob whole. Report each that can't be read, or differs from the size that the store lists or
+    the digest that it recorded; count what isn't a blob as `left_out`.
 
     Args:
         store: The store to read.

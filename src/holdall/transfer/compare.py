@@ -1,4 +1,4 @@
-"""Which blobs of two stores belong together, and when two are equal."""
+"""Pairing the blobs of two stores, and comparing the blobs of a pair."""
 
 # What is asked of stores here is what layers ask of the stores below.
 # pyright: reportPrivateUsage=false
@@ -23,7 +23,7 @@ Compare: TypeAlias = (
     Literal["auto", "size", "modified", "content", "etag"] | Callable[[Info, Info], object] | str
 )
 Judge: TypeAlias = Callable[[Info, Info], bool | None]
-"""Whether two blobs are equal; None if only their contents tell."""
+"""Return whether two blobs are equal; None if only their contents can show it."""
 
 
 class Difference(NamedTuple):
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
 
     kind: Literal["source", "target", "differs", "failed", "left out"]
     """`source` or `target`: only that store has the key. `differs`: both have it, with different bytes.
-    `failed`: one of the two blobs can't be read. `left out`: what lies there isn't a blob, as a symbolic
+    `failed`: one of the two blobs can't be read. `left out`: something there isn't a blob, such as a symbolic
     link, or a blob lies at or under such a path; a transfer neither copies nor deletes it."""
     key: str
     """The key; of what was left out its path, which needn't be a valid key."""
@@ -44,7 +44,7 @@ class Difference(NamedTuple):
 
 
 class Selection:
-    """Which keys are meant: the same in both stores.
+    """The keys to transfer, the same in both stores.
 
     Args:
         prefix: Only keys that start with it.
@@ -80,7 +80,7 @@ class Selection:
         self.where = where
 
     def selects(self, key: str) -> bool:
-        """Whether a key is meant, as far as the key itself decides."""
+        """Return whether a key is selected, by the key itself."""
         return (
             key.startswith(self.prefix)
             and (self.includes is None or bool(self.includes(key)))
@@ -88,7 +88,7 @@ class Selection:
         )
 
     def scan(self, store: Store, after: str, left: Callable[[LeftOut], object] = id) -> Iterator[Info]:
-        """The blobs of a store whose keys are meant and sort past `after`.
+        """Yield the blobs of a store whose keys are selected and sort past `after`.
 
         Args:
             store: Which.
@@ -117,7 +117,7 @@ class Selection:
 
 
 def above(path: str) -> Iterator[str]:
-    """The folders that a path lies in, from the outermost, and the path itself.
+    """Return the folders of a path, from the outermost, and the path itself.
 
     >>> list(above("a/b/c"))
     ['a', 'a/b', 'a/b/c']
@@ -130,7 +130,7 @@ def above(path: str) -> Iterator[str]:
 
 
 def _left_out_above(store: Store, prefix: str) -> Iterator[LeftOut]:
-    """What a store leaves out at a folder of the prefix: under a link no blob is listed at all."""
+    """Yield what a store leaves out at a folder of the prefix: blobs under a link are never listed."""
     if type(store)._survey is Store._survey:
         return
     for folder in list(above(prefix))[:-1]:
@@ -182,8 +182,7 @@ def _ignore(of_source: bool, entry: LeftOut) -> None:
 def pairs(
     source: Store, target: Store, selection: Selection, after: str = "", noted: Noted = _ignore
 ) -> Iterator[tuple[Info | None, Info | None]]:
-    """The blobs of both stores, side by side, in key order, lazily; `noted` is called with what is left
-    out."""
+    """Yield the blobs of both stores, side by side, in key order; `noted` is called with what is left out."""
     where = selection.where
     both = _merged(source, target, selection, after, noted)
     if where is None:
@@ -229,10 +228,10 @@ def _found(store: Store, key: str) -> Info | None:
 
 
 def judge(compare: Compare) -> Judge:
-    """What `compare=` means.
+    """Return the function that `compare=` names.
 
     Raises:
-        InvalidArgumentError: It means nothing.
+        InvalidArgumentError: The name is unknown.
     """
     if callable(compare):
         return lambda source, target: bool(compare(source, target))

@@ -1,4 +1,4 @@
-"""What differs between two stores, one key after the other."""
+"""The differences between two stores, key by key."""
 
 # pyright: reportPrivateUsage=false
 
@@ -30,7 +30,7 @@ def differences(
     jobs: int | None,
     stop: threading.Event,
 ) -> Iterator[Difference]:
-    """What differs, in key order; arguments are checked at once."""
+    """Yield the differences in key order; check the arguments at once."""
     decide = judge(compare)
     for store in (source, target):
         store._need(Can.LIST, "list, which a comparison needs")
@@ -41,8 +41,8 @@ def differences(
 
 
 def _paired(source: Store, target: Store, selection: Selection) -> Iterator[Difference]:
-    """Each key that one of the stores has or leaves out; of a key that both have it isn't known yet whether
-    their blobs differ."""
+    """Yield each key that one of the stores has or leaves out. The blobs of a key that both have aren't
+    compared yet."""
     left: dict[str, str] = {}
     new: list[Difference] = []
 

@@ -21,8 +21,8 @@ _LENGTH = struct.Struct("<I")
 
 
 def can_fork() -> bool:
-    """Whether a copy of this process would have all of it: a thread would be missing there, with what it
-    holds."""
+    """Return whether a copy of this process would be complete: it would lack other threads, and what they
+    hold."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
@@ -30,23 +30,23 @@ def can_fork() -> bool:
 
 
 class Fork:
-    """What some call gives, from a copy of this process, which begins with it at once.
+    """The results of a call in a copy of this process, which begins the call at once.
 
-    It is a context, at whose end the copy is gone. If the copy dies before it has told all, the iteration
-    ends there, and `whole` stays False.
+    It is a context manager, and at its end the copy is gone. If the copy dies before it has sent all results,
+    the iteration ends there, and `whole` stays False.
 
     Args:
-        call: What to iterate over there. It must change nothing, and use nothing that two processes can't
+        call: Returns the iterable to send. It must change nothing, and use nothing that two processes can't
             share.
         stop: Ends the waiting when it is set.
 
     Raises:
-        OSError: There can be no further process.
+        OSError: The system can't start another process.
     """
 
     def __init__(self, call: Callable[[], Iterable[object]], stop: threading.Event) -> None:
         self.whole = False
-        """Whether all has arrived."""
+        """Whether all results have arrived."""
         self._stop = stop
         self._in, out = os.pipe()
         try:
@@ -77,10 +77,10 @@ class Fork:
         os.waitpid(self._pid, 0)
 
     def __iter__(self) -> Iterator[Any]:
-        """What has arrived, as it arrives.
+        """Yield the results as they arrive.
 
         Raises:
-            Stopped: It was told to stop.
+            Stopped: `stop` was set.
             Exception: What the call raised there.
         """
         while (head := self._exactly(_LENGTH.size)) is not None:

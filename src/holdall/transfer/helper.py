@@ -33,10 +33,10 @@ _GRACE = 10.0
 
 
 class Helper:
-    """A process that does the steps it is handed while this one does others.
+    """A process that does the steps that it is given while this one does others.
 
-    It is started at once and is ready some 100 ms later. If it can't be started, or dies, what it was to do
-    is done here. It ends with its standard input, and so with this process.
+    It is started at once and is ready about 100 ms later. If it can't be started, or dies, this process does
+    its steps. It ends with its standard input, and so with this process.
 
     Args:
         source: From where; it goes there by pickle.
@@ -80,7 +80,7 @@ class Helper:
         return self._process.stdout.fileno()
 
     def hand(self, unit: list[Step]) -> bool:
-        """Let it do some steps, if it has little to do yet."""
+        """Give it some steps, if it has little to do yet."""
         if self._process is None or len(self._flying) >= _AHEAD:
             return False
         try:
@@ -92,15 +92,15 @@ class Helper:
         return True
 
     def collect(self, took: Callable[[list[Outcome]], object]) -> None:
-        """Take in what came of the steps that it has done since."""
+        """Receive the outcomes of the steps that it has done since."""
         while self._flying and self._ready(0.0):
             took(self._next())
 
     def drain(self, took: Callable[[list[Outcome]], object]) -> None:
-        """Wait until it has done all, and take in what came of that.
+        """Wait until it has done all steps, and receive their outcomes.
 
         Raises:
-            Stopped: The transfer was told to stop.
+            Stopped: The transfer was stopped.
         """
         while self._flying:
             if self._stop.is_set():
@@ -109,7 +109,8 @@ class Helper:
                 took(self._next())
 
     def close(self) -> None:
-        """End it. What it is at is finished if that takes a moment only, and else left as it was."""
+        """End it. It finishes its current step if that takes only a moment, and otherwise leaves it
+        undone."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -163,7 +164,7 @@ class Helper:
 
 
 def serve() -> None:
-    """Be that process: read steps, do them, and tell what came of them."""
+    """Run as that process: read steps, do them, and send their outcomes."""
     stop = threading.Event()
 
     def end(signum: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""What is to be done and what is done, in a database that survives a kill."""
+"""The steps of a transfer and their states, in a database that survives a kill."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Journal:
     """The steps of a transfer, and the pairs of ETags that were found to belong to equal bytes.
 
     Args:
-        path: Where it is kept; None for a temporary one, which is held in memory while it is small.
+        path: The path of its file; None for a temporary one, which is held in memory while it is small.
 
     Raises:
-        InvalidArgumentError: The file is something else.
+        InvalidArgumentError: The file isn't a journal.
         StoreUnavailableError: It can't be opened, or another run holds it.
     """
 
@@ -131,23 +131,23 @@ class Journal:
             self._connection.close()
 
     def __del__(self) -> None:
-        # A plan holds one for as long as somebody looks at it.
+        # A plan holds one as long as it is in use.
         if hasattr(self, "_connection"):
             self._connection.close()
 
     # --- facts ---
 
     def fact(self, name: str) -> Any:
-        """What was recorded by a name, or None."""
+        """Return the fact that was recorded by a name, or None."""
         rows = self._all("SELECT value FROM fact WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
     def begin(self, transfer: object, options: dict[str, object]) -> bool:
-        """Begin a run; whether it first finishes one that was stopped.
+        """Begin a run; return whether it first finishes one that was stopped.
 
         Args:
             transfer: The identities of both stores.
-            options: What is asked for: the kind of transfer, the selection, the comparison.
+            options: The kind of the transfer, its selection and its comparison.
 
         Raises:
             InvalidArgumentError: The journal belongs to another transfer.
@@ -179,7 +179,7 @@ class Journal:
         return False
 
     def restart(self, facts: dict[str, object]) -> None:
-        """Forget the steps, not what is known to be equal."""
+        """Forget the steps, but not the pairs that are known to be equal."""
         state: dict[str, object] = {**facts, "phase": "plan", "counts": None}
         self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(state))])
 
@@ -188,7 +188,7 @@ class Journal:
         self._do([(_FACT, _rows(facts))])
 
     def finish(self) -> None:
-        """All is done: the next run begins anew."""
+        """Mark the run as done: the next one begins anew."""
         facts: dict[str, object] = {"phase": "done", "counts": None}
         self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(facts))])
 
@@ -200,7 +200,8 @@ class Journal:
         self._do([(_ADD, rows), (_FACT, _rows(facts))])
 
     def steps(self, *kinds: int, state: int = PENDING) -> Iterator[Step]:
-        """The steps in a state, in order; those added or marked meanwhile may be among them or not."""
+        """Yield the steps in a state, in order; it may or may not see steps that are added or marked during
+        it."""
         wanted = ", ".join(str(int(kind)) for kind in kinds or Kind)
         sql = (
             "SELECT number, kind, key, size, source, target FROM step "
@@ -243,14 +244,14 @@ class Journal:
             self._do([drop, (_FACT, _rows({"counts": counts}))])
 
     def withhold_deletes(self) -> int:
-        """Take all deletes from the plan; how many there were."""
+        """Take all deletes from the plan; return their number."""
         counts = self.counts()
         self._do([("DELETE FROM step WHERE kind IN (2, 3)", [()])])
         return counts[Kind.DELETE][0] + counts[Kind.REMOVE][0]
 
     def is_in_the_way(self, key: str) -> bool:
-        """Whether a blob that is still to be deleted needs the place of a key's folder, or is in a folder in
-        the place of its blob."""
+        """Return whether a blob that will be deleted later is at the path of a key's folder, or is in a
+        folder at the path of its blob."""
         folders = list(above(key))[:-1]
         self._all(_IN_THE_WAY, ())
         sql = (
@@ -267,7 +268,7 @@ class Journal:
         self._do([("INSERT OR IGNORE INTO left_out VALUES (?, ?, ?)", rows)])
 
     def left_out(self, of_source: bool) -> dict[str, tuple[int, list[str]]]:
-        """For each kind of what one store left out, how many there are, and a few of their paths."""
+        """Return, for each kind of what one store left out, the number and a few of the paths."""
         kinds = self._all(
             "SELECT kind, count(*) FROM left_out WHERE of_source = ? GROUP BY kind ORDER BY kind",
             (of_source,),
@@ -279,7 +280,7 @@ class Journal:
         }
 
     def find_left_out(self, of_source: bool, paths: Iterable[str]) -> tuple[str, str] | None:
-        """The path and the kind of the first of these that one store left out."""
+        """Return the path and the kind of the first of these that one store left out."""
         named = ["", *paths]
         wanted = ", ".join("?" * len(named))
         where = f"of_source = ? AND path IN ({wanted})"
@@ -290,7 +291,7 @@ class Journal:
     # --- equal blobs ---
 
     def resolve(self, kinds: Sequence[tuple[int, int]], equal: Sequence[tuple[int]]) -> None:
-        """What comparing steps came to: another kind, or nothing to do."""
+        """Record the results of comparing steps: another kind, or nothing to do."""
         self._do(
             [
                 ("UPDATE step SET kind = ? WHERE number = ?", kinds),
@@ -299,7 +300,7 @@ class Journal:
         )
 
     def pairs(self, prefix: str, after: str) -> Iterator[tuple[str, str, str]]:
-        """What is known to be equal, by key, in order: the ETags of the source and of the target."""
+        """Yield the pairs known to be equal, in key order: the ETags of the source and of the target."""
         sql = f"SELECT key, source, target FROM pair WHERE key > ? ORDER BY key LIMIT {_PAGE}"
         last = max(after, prefix[:-1])
         while rows := self._all(sql, (last,)):
@@ -316,7 +317,7 @@ class Journal:
             raise self._failure(error) from error
 
     def _do(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
-        """All statements or none, each for many rows."""
+        """Run all statements or none, each for many rows."""
         try:
             with self._lock:
                 run = self._connection.execute

@@ -1,4 +1,4 @@
-"""What a listing leaves out protects what the other store holds at its path and under it."""
+"""Protecting blobs at and under the paths that the other store's listing leaves out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _BATCH = 1000
 
 
 def protect(journal: Journal) -> list[tuple[Step, StoreError]]:
-    """Take from a plan each delete that isn't to be done, and each copy that can't be; of these why not.
+    """Take the deletes that must not be done from a plan, and the copies that can't be; yield why not.
 
-    It looks after the listing, so that it doesn't matter in which order a store lists what it leaves out.
+    This runs after the listing, so the order in which a store lists what it leaves out doesn't matter.
     """
     failures: list[tuple[Step, StoreError]] = []
     if not journal.left_out(True) and not journal.left_out(False):

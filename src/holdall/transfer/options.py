@@ -16,7 +16,7 @@ Progress: TypeAlias = Callable[[int, int, int, str], object]
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of `copy_store` and `move_store`, but for `dry_run`, which decides the result."""
+    """The keyword arguments of `copy_store` and `move_store`, except `dry_run`, which decides the result."""
 
     prefix: str
     glob: Globs

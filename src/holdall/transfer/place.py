@@ -1,4 +1,4 @@
-"""Which store this is: for a journal to know it again, and to refuse a transfer into itself."""
+"""The identities of stores: so a journal recognizes them, and a transfer into itself is refused."""
 
 # pyright: reportPrivateUsage=false
 
@@ -24,9 +24,9 @@ _tokens: WeakKeyDictionary[Store, str] = WeakKeyDictionary()
 
 
 def identity(store: Store) -> object:
-    """What names a store in any process, as JSON, without its secrets.
+    """Return the identity of a store in any process, as JSON, without its secrets.
 
-    A store that lives in this process alone is named for as long as it does.
+    The identity of a store in the memory of this process is valid as long as the store exists.
     """
     kind = type(store)
     if kind.__reduce__ not in (Store.__reduce__, Layer.__reduce__):
@@ -52,7 +52,7 @@ def _named(value: object) -> object:
         return value.name
     if isinstance(value, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", value))
-    # A function or an object of somebody's: its address is another one in each process.
+    # The address of a function or an object differs in each process.
     kind: Any = value if callable(value) else type(value)
     return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
 
@@ -66,15 +66,15 @@ def refuse_overlap(
     deep: bool = False,
     deletes: bool = False,
 ) -> None:
-    """Refuse a transfer whose writes would be among what it reads, where that can be seen.
+    """Refuse a transfer that would read its own writes, where that can be seen.
 
     Args:
         source: From where.
         target: To where.
-        selection: Which keys.
-        journal: Where the journal is, if there is one.
-        deep: Whether two layers over one place are refused too, for a transfer that deletes what it has read:
-            two views of one store hold equal blobs, whose only copy would go.
+        selection: The keys to transfer.
+        journal: The path of the journal, if there is one.
+        deep: Whether to refuse two layers over one place, too, for a transfer that deletes what it has read:
+            two views of one store show equal blobs, and it would delete their only copy.
         deletes: Whether it deletes from the target, or from both.
 
     Raises:
@@ -115,7 +115,7 @@ def refuse_overlap(
 
 
 def _file_folders(store: Store) -> list[str]:
-    """The folders whose files a store lists, and what the names of these begin with."""
+    """Return the folders whose files a store lists, and the start of the files' names."""
     return [path for root, path in _leaves(store, "") if root == _FILES]
 
 
@@ -135,7 +135,7 @@ _FILES = "files"
 
 
 def _region(store: Store, tail: str = "") -> tuple[object, str]:
-    """The store that holds all, and what its keys, or the paths of its files, begin with."""
+    """Return the store at the bottom, and the start of its keys, or of the paths of its files."""
     if isinstance(store, PrefixStore):
         return _region(store._store, store._prefix + tail)
     if type(store) is FilesystemStore:
@@ -158,7 +158,7 @@ def _region(store: Store, tail: str = "") -> tuple[object, str]:
 
 
 def _mounted(one: str, other: str) -> bool:
-    """Whether one folder is the other, or lies inside it, by a mount that no path shows."""
+    """Return whether one folder is or contains the other by a mount that the paths don't show."""
     try:
         ends = [os.stat(os.path.dirname(path)) for path in (one, other)]
         for path, end in ((one, ends[1]), (other, ends[0])):
@@ -168,13 +168,13 @@ def _mounted(one: str, other: str) -> bool:
                     return True
                 folder = os.path.dirname(folder)
     except OSError:
-        # A folder that isn't there yet is none of the other store's.
+        # A missing folder isn't part of the other store.
         pass
     return False
 
 
 def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
-    """The stores that hold the bytes, below all layers, and what the keys in each begin with."""
+    """Return the stores that hold the bytes, below all layers, and the start of the keys in each."""
     if not isinstance(store, Layer):
         yield _region(store, tail)
         return
@@ -184,7 +184,7 @@ def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
 
 
 def _places(store: Store) -> Iterator[str]:
-    """The files and folders that hold a store, below all layers."""
+    """Return the files and folders that hold a store, below all layers."""
     if isinstance(store, Layer):
         for below in store._below:
             yield from _places(below)
@@ -193,12 +193,12 @@ def _places(store: Store) -> Iterator[str]:
 
 
 def is_in_memory(store: Store) -> bool:
-    """Whether some of a store's bytes are in the memory of this process, where no other one reaches them."""
+    """Return whether some of a store's bytes are in the memory of this process, out of reach of others."""
     return any(map(is_in_memory, store._below)) if isinstance(store, Layer) else store.inline
 
 
 def missing_place(store: Store) -> str | None:
-    """The file or folder that holds a store, if there is nothing there: such a store seems to be empty."""
+    """Return the file or folder that holds a store if it is missing: such a store seems to be empty."""
     places = [os.path.realpath(folder) for folder in _folders(store)] + list(_places(store))
     if not places or any(map(os.path.lexists, places)):
         return None
@@ -214,7 +214,7 @@ def _folders(store: Store) -> Iterator[str]:
 
 
 def has_ttl_of_its_own(store: Store) -> bool:
-    """Whether a layer decides when blobs expire, not their writers."""
+    """Return whether a layer, not the writer, decides when blobs expire."""
     if not isinstance(store, Layer):
         return False
     from holdall.layers.expiring import ExpiringStore

@@ -1,4 +1,4 @@
-"""What a transfer is going to do, as data."""
+"""The plan of a transfer, as data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Action(NamedTuple):
 
 
 class Kind(enum.IntEnum):
-    """What a step does."""
+    """The kinds of steps."""
 
     COPY = 0
     COMPARE = 1
@@ -70,7 +70,7 @@ class Rules(NamedTuple):
 
 
 class Shard:
-    """A part of a plan, to be run anywhere: it pickles, its stores as their settings.
+    """A part of a plan that can run in any process: it can be pickled, with its stores as their settings.
 
     It is called without arguments and returns a `Report`.
 
@@ -78,10 +78,11 @@ class Shard:
         source: From where.
         target: To where.
         rules: How.
-        copies: What it copies.
-        deletes: What it deletes then, if nothing has failed; in a move what it copies, too. None if another
-            shard deletes.
-        awaited: Copies of other shards, without which nothing is deleted. A move deletes these, too.
+        copies: The steps that copy.
+        deletes: The steps that delete afterwards, if nothing has failed; in a move also the copied blobs.
+            None if another shard deletes.
+        awaited: The copies of other shards that must be done before anything is deleted. A move deletes
+            their sources, too.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Shard:
         return self._stores
 
     def __getstate__(self) -> dict[str, object]:
-        # A store that can't be opened over there is to raise in the call, where that can be reported: while
+        # A store that can't be opened there should raise in the call, where that can be reported: while
         # it arrives, it would take the worker down.
         stores = self._stores if isinstance(self._stores, bytes) else pickle.dumps(self._stores)
         return {**self.__dict__, "_stores": stores}
@@ -136,9 +137,9 @@ class Shard:
 
 
 class Plan:
-    """What a transfer would do: its actions in key order.
+    """The actions of a transfer in key order.
 
-    It is a view of a temporary database, so that it may be longer than memory.
+    It is a view of a temporary database, so it may be larger than memory.
 
     >>> from holdall import MemoryStore
     >>> from holdall.transfer import copy_store
@@ -185,15 +186,15 @@ class Plan:
         return map(action_of, self._journal.steps())
 
     def shards(self, count: int) -> list[Shard]:
-        """Cut the plan into at most `count` parts of about equal work, to be run anywhere, in any order. If
-        something is to be deleted, the last part does that, to be run after the others: it deletes nothing
-        unless all that they copy is in the target.
+        """Cut the plan into at most `count` parts of about equal work, which can run anywhere, in any order.
+        The last part makes the deletes, if there are any, and must run after the others: it deletes nothing
+        unless all of their copies are in the target.
 
         Args:
             count: 1 or more.
 
         Raises:
-            InvalidArgumentError: `count` isn't that.
+            InvalidArgumentError: `count` isn't an int of at least 1.
 
         >>> from holdall import MemoryStore
         >>> from holdall.transfer import copy_store
@@ -209,7 +210,7 @@ class Plan:
         if count == 1 or not (deletes or self._rules.move):
             parts = _parted(copies, count)
             return [self._shard(part, deletes) for part in parts or ([[]] if deletes else [])]
-        # What takes the place of a blob that is to be deleted is copied where that is deleted.
+        # A blob that takes the place of a deleted one is copied by the shard that deletes.
         late = {step.number for step in copies if self._journal.is_in_the_way(step.key)}
         early = [step for step in copies if step.number not in late]
         last = self._shard([step for step in copies if step.number in late], deletes, early)
@@ -247,19 +248,19 @@ def _restored(
 
 
 def action_of(step: Step) -> Action:
-    """What a step is to a user."""
+    """Return a step as a public action."""
     kind = "copy" if step.kind in (Kind.COPY, Kind.COMPARE) else "delete"
     return Action(kind, step.key, step.size, step.source_etag, step.target_etag)
 
 
 def _parted(steps: list[Step], count: int) -> list[list[Step]]:
-    """Steps in at most `count` parts of about equal work."""
+    """Yield the steps in at most `count` parts of about equal work."""
     total = sum(map(_weight, steps))
     parts: list[list[Step]] = [[]]
     done = 0
     for step in steps:
         weight = _weight(step)
-        # A step goes to the part in which its middle lies.
+        # A step belongs to the part that contains its middle.
         if parts[-1] and done + weight / 2 >= total * len(parts) / count and len(parts) < count:
             parts.append([])
         parts[-1].append(step)

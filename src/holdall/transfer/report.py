@@ -1,4 +1,4 @@
-"""What a transfer did, in counts, and every failure."""
+"""The results of a transfer: counts, and every failure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _EXAMPLES = 3
 
 @dataclass
 class Report:
-    """What `copy_store`, `sync_stores`, `move_store` or `verify_store` did.
+    """The result of `copy_store`, `sync_stores`, `move_store` or `verify_store`.
 
     Attributes:
         copied: Blobs written to the target.
         skipped: Blobs that were equal already.
         deleted: Blobs deleted: from the target by a sync, from the source by a move.
         checked: Blobs that `verify_store` read and found whole.
-        bytes: Copied, or checked.
-        seconds: How long it took.
+        bytes: The bytes that were copied or checked.
+        seconds: The duration.
         resumed: Actions that an earlier run, which was stopped, had done already; not counted above.
         failures: For each key that failed, why.
         withheld: Deletes that weren't done, since something failed.
-        left_out: What the source holds that isn't a blob and wasn't copied: for each kind of it, as
-            `symbolic link`, how many there are. What the target holds at such a path or under it stays.
+        left_out: Things in the source that aren't blobs and weren't copied: the number of each kind, such as
+            `symbolic link`. The target's blobs at and under such a path stay.
         left_out_paths: For each kind a few of the paths.
 
     >>> report = Report(copied=2, bytes=3_000_000, seconds=1.5)
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def conflicts(self) -> list[str]:
-        """The keys that failed because somebody else changed the target's blob, or because something else is
+        """The keys that failed because another writer changed the target's blob, or because something else is
         in its place."""
         kinds = (ConcurrencyError, KeyConflictError)
         return [key for key, error in self.failures.items() if isinstance(error, kinds)]
@@ -87,7 +87,7 @@ class Report:
         )
 
     def merge(self, other: Report) -> None:
-        """Add what another report counted; the longer time stays, as of runs side by side."""
+        """Add the counts of another report, and keep the longer time, as of runs side by side."""
         self.copied += other.copied
         self.skipped += other.skipped
         self.deleted += other.deleted

@@ -51,7 +51,7 @@ stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVa
 
 
 def stop_event() -> threading.Event:
-    """The event that stops what is begun now."""
+    """Return the event that stops the transfers that begin now."""
     return stopping.get() or threading.Event()
 
 
@@ -120,7 +120,7 @@ class Job:
         refuse_overlap(source, target, selection, self._journal, deep=kind == "move", deletes=kind != "copy")
 
     def limit(self, max_delete: float) -> None:
-        """Set how much may be deleted: a float is a share, an int a count."""
+        """Set the limit of deletes: a float is a share, an int a count."""
         fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
         if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
             raise InvalidArgumentError(
@@ -130,8 +130,8 @@ class Job:
         self._max_delete = max_delete
 
     def run(self) -> Report:
-        """Plan, then do it. A run that was stopped is finished first; then both stores are listed again, so
-        that the target ends up as the source is listed in this run."""
+        """Plan and run the transfer. A run that was stopped is finished first; then both stores are listed
+        again, so that the target ends up as the source is listed in this run."""
         begun = time.perf_counter()
         with Journal(self._journal) as journal, ExitStack() as stack:
             stack.callback(self._part)
@@ -156,7 +156,7 @@ class Job:
         return run.report
 
     def plan(self) -> Plan:
-        """Only plan, comparing contents where they decide."""
+        """Only plan; compare contents where they decide."""
         known = None
         if self._journal is not None and os.path.exists(self._journal):
             known = Journal(self._journal)
@@ -201,7 +201,7 @@ class Job:
     # --- phase 1: the plan ---
 
     def _list(self, journal: Journal, known: Journal | None) -> None:
-        """List both stores side by side, and record what is to be done."""
+        """List both stores side by side, and record the steps."""
         counts = {"equal": 0, "selected": 0, "deletes": 0}
         found = 0
         for page in self._planned(known):
@@ -220,7 +220,8 @@ class Job:
         journal.note(counts=counts)
 
     def _planned(self, known: Journal | None) -> Iterator[_Page]:
-        """What is to be done, page by page. Where that is little of much, another process looks at half."""
+        """Yield the steps, page by page. If few of many blobs differ, another process compares half of
+        them."""
         splits = (
             self._shares
             and self._selection.where is None
@@ -259,7 +260,7 @@ class Job:
     def _pages(
         self, cursor: str, known: Journal | None, until: str = "", full: int = _PAGE
     ) -> Generator[_Page, None, None]:
-        """What is to be done for the keys past one, and up to another; `full` is the first page's length."""
+        """Yield the steps for the keys past one and up to another; `full` is the first page's length."""
         move, sync = self._kind == "move", self._kind == "sync"
         left_out: list[tuple[bool, LeftOut]] = []
         page = _Page(cursor, left_out)
@@ -296,7 +297,7 @@ class Job:
     def _decided(
         self, cursor: str, known: Journal | None, noted: Callable[[bool, LeftOut], object]
     ) -> Iterator[tuple[Kind | None, str, Info | None, Info | None]]:
-        """What is to be done for each key; None where both blobs are equal."""
+        """Yield the step for each key; None if both blobs are equal."""
         if self._kind == "verify":
             where = self._selection.where
             for one in self._selection.scan(self._source, cursor, lambda entry: noted(True, entry)):
@@ -341,7 +342,7 @@ class Job:
             limit is None or deletes <= (limit if isinstance(limit, int) else limit * selected)
         ):
             return
-        # It is listed anew once somebody has looked into it.
+        # It is listed anew when the user has looked into it.
         journal.restart({})
         if missing is not None:
             raise DeleteRefusedError(
@@ -359,7 +360,7 @@ class Job:
         )
 
     def _call_help(self) -> None:
-        """Start the process that helps, if there is to be one: it gets ready while this one lists on."""
+        """Start the helper process if it pays: it gets ready while this one goes on listing."""
         if self._shares and self._helper is None:
             from holdall.transfer.helper import Helper
 
@@ -373,9 +374,9 @@ class Job:
     # --- phases 2 and 3: copies, then deletes ---
 
     def _finish(self, journal: Journal, run: _Run) -> int:
-        """Finish the copies of a run that was stopped, and what a move then deletes; how many blobs the
-        listing that follows will find equal for it. What fails is left to that listing, as are the deletes of
-        a sync."""
+        """Finish the copies of a run that was stopped, and a move's deletes; return how many blobs the next
+        listing will find equal because of it. Failures are left to that listing, as are the deletes of a
+        sync."""
         run.resume()
         try:
             self._copy(journal, run)
@@ -389,7 +390,7 @@ class Job:
     def _act(self, journal: Journal, run: _Run) -> None:
         try:
             self._copy(journal, run)
-            # What is in the way may be deleted later, and otherwise stays there: that is a failure, known
+            # A blob in the way may be deleted later. Otherwise it stays there, which is a failure, known
             # before anything is deleted.
             hopeless = ([step] for step in journal.steps(state=RETRY) if not journal.is_in_the_way(step.key))
             run.retrying = True
@@ -401,7 +402,7 @@ class Job:
             else:
                 self._delete(journal.steps(*_DELETES), run)
                 run.flush()
-            # What was in the way may be gone now.
+            # The blob in the way may be gone now.
             self._spread(self._worker(final=True), ([step] for step in journal.steps(state=RETRY)), run.take)
         finally:
             run.flush()
@@ -423,7 +424,7 @@ class Job:
         run.flush()
 
     def _delete(self, steps: Iterator[Step], run: _Run) -> None:
-        """Delete, here, where the first failure is known at once and ends it."""
+        """Delete in this process, where the first failure is known at once and ends it."""
         worker = self._worker()
         worker.bulk = False
         units = units_of(steps, False, lambda: min(run.batch, _FEW))
@@ -482,7 +483,7 @@ class Job:
 
 
 class _Page:
-    """A part of a plan: what is to be done for some keys, the last of which it names."""
+    """A part of a plan: the steps for some keys, and the last of these keys."""
 
     __slots__ = ("deletes", "equal", "key", "left_out", "listed", "selected", "steps")
 
@@ -493,20 +494,20 @@ class _Page:
         self.left_out = left_out
 
     def cut(self) -> _Page:
-        """This page, with what was left out so far."""
+        """Return this page, with what was left out so far."""
         collected, self.left_out = self.left_out, self.left_out.copy()
         collected.clear()
         return self
 
 
 class _Run:
-    """What was done so far: counted, recorded and reported."""
+    """The progress so far: counted, recorded and reported."""
 
     def __init__(self, journal: Journal, progress: Progress | None, *, move: bool) -> None:
         self.report = Report()
         self.done = self.total = 0
         self.retrying = False
-        """Whether steps are done that were tried before, so that it matters which."""
+        """Whether these steps were tried before, so that it matters which they are."""
         self._move = move
         self._journal = journal
         self._progress = progress
@@ -519,7 +520,7 @@ class _Run:
         self._expect(0)
 
     def resume(self) -> None:
-        """Take up a run that was stopped."""
+        """Resume a run that was stopped."""
         self._finishing = True
         done, pending = self._journal.counts(DONE), self._journal.counts()
         # In a move, what was copied and is still to be deleted from the source counts as done.
@@ -527,13 +528,13 @@ class _Run:
         self._expect(sum(pending[kind][0] for kind in _COPIES))
 
     def finish(self) -> int:
-        """End what `resume` began; how many blobs it found or made equal."""
+        """End a resumed run; return how many blobs it found or made equal."""
         self._finishing = self._failed = False
         counts = self._journal.counts(DONE)
         return counts[Kind.COPY][0] + counts[Kind.COMPARE][0]
 
     def start(self, equal: int, conflicts: int) -> None:
-        """Begin with a new plan, which lacks what can't be done."""
+        """Begin with a new plan, without the steps that can't be done."""
         self.report.skipped += max(0, equal)
         counts = self._journal.counts()
         self._expect(conflicts + sum(count for count, _ in counts.values()))
@@ -543,7 +544,7 @@ class _Run:
 
     def _expect(self, pending: int) -> None:
         self.total = self.done + pending
-        # What a kill makes to be done again is a batch that was put, and marks that weren't written: small
+        # After a kill a batch that was put without its marks being written is done again: small
         # parts of the whole.
         self.batch = max(4, min(256, self.total // 500))
         self.often = 2 * self.batch
@@ -551,7 +552,7 @@ class _Run:
 
     @property
     def failed(self) -> bool:
-        """Whether something failed, so that nothing more is to be deleted."""
+        """Whether something failed; then nothing more is deleted."""
         return self._failed
 
     def withhold(self, count: int) -> None:
@@ -559,7 +560,7 @@ class _Run:
         self.report.withheld += count
 
     def take(self, outcomes: list[Outcome]) -> None:
-        """Take in what came of some steps."""
+        """Count, record and report the outcomes of some steps."""
         report, kept, progress = self.report, self._journal.kept, self._progress
         reached: list[tuple[int, int, int, str]] = []
         for step, status, size, source_etag, target_etag, error in outcomes:
@@ -609,7 +610,7 @@ class _Run:
     def _fail(self, step: Step, error: Exception) -> None:
         self._failed = True
         if self._finishing:
-            # The listing that follows finds it again, unless somebody has mended or deleted it.
+            # The next listing finds it again, unless it was mended or deleted.
             _log.debug("%r failed, and is tried again: %r", step.key, error)
             return
         self.report.failures[step.key] = error
@@ -620,7 +621,7 @@ class _Run:
         self.batch = max(1, self.batch // jobs)
 
     def flush(self) -> None:
-        """Record what was done."""
+        """Write the recorded outcomes to the journal."""
         if self._states or self._proven:
             self._journal.mark(self._states, self._pairs, self._gone, self._proven)
             self._states.clear()
@@ -631,7 +632,7 @@ class _Run:
 
 
 def _expire_alike(one: Info, other: Info) -> bool:
-    """Whether two blobs expire at the same moment, or never: what was copied does a little later."""
+    """Return whether two blobs expire at the same moment, or never: a copy expires a little later."""
     if one.expires is None or other.expires is None:
         return one.expires is other.expires
     return abs((one.expires - other.expires).total_seconds()) < 2
@@ -702,7 +703,7 @@ def check_jobs(jobs: object) -> None:
 
 
 def _processors() -> int:
-    """How many this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

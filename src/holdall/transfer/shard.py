@@ -1,4 +1,4 @@
-"""A part of a plan, done wherever it is called."""
+"""Running a part of a plan, in any process."""
 
 # pyright: reportPrivateUsage=false
 
@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 def units_of(steps: Iterable[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:
-    """Small steps in groups; with `bulk` only copies to where nothing was, which are then put together."""
+    """Yield small steps in groups; with `bulk` only copies of new blobs, which are then put together."""
     held: list[Step] = []
     for count, step in enumerate(steps):
         if step.size > SMALL or (bulk and (step.kind != Kind.COPY or step.target_etag is not None)):
@@ -37,7 +37,7 @@ def units_of(steps: Iterable[Step], bulk: bool, batch: Callable[[], int]) -> Ite
 
 
 def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
-    """Do what a shard says; what came of each step, too.
+    """Run the steps of a shard; return the report, and the outcome of each step.
 
     Args:
         shard: Which.
@@ -70,7 +70,7 @@ def run_shard(shard: Shard, final: bool = True) -> tuple[Report, list[Outcome]]:
     do(shard.copies, False)
     deletes = shard.deletes or []
     if final:
-        # What is in the way and stays there is a failure, known before anything is deleted.
+        # A blob that stays in the way is a failure, known before anything is deleted.
         hopeless = [step for step in again if not _is_in_the_way(step, deletes)]
         again[:] = [step for step in again if step not in hopeless]
         do(hopeless, True)
@@ -99,8 +99,8 @@ def _is_in_the_way(step: Step, deletes: list[Step]) -> bool:
 
 
 def _given_up(shard: Shard, outcomes: list[Outcome]) -> Iterator[Step]:
-    """The deletes from the source that go with the copies of a move: with this shard's, which it has just
-    compared, and with those of the others, which it compares first."""
+    """Yield the deletes from the source for the copies of a move: for this shard's, which it has just
+    compared, and for those of other shards, which it compares first."""
     for step, _, _, source_etag, target_etag, _ in outcomes:
         if source_etag is not None and target_etag is not None:
             yield step._replace(kind=Kind.GIVE_UP, source_etag=source_etag, target_etag=target_etag)
@@ -109,7 +109,7 @@ def _given_up(shard: Shard, outcomes: list[Outcome]) -> Iterator[Step]:
 
 
 def _first_missing(shard: Shard) -> Step | None:
-    """The first copy of the other shards that isn't in the target: it failed, or is still to be done."""
+    """Return the first copy of the other shards that isn't in the target: it failed, or wasn't done yet."""
     for step in shard.awaited:
         try:
             if shard.target._info(step.key).etag == step.target_etag:

@@ -1,4 +1,4 @@
-"""Many pieces of work, on the calling thread or on several."""
+"""Doing many units of work, on the calling thread or on several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Unit = TypeVar("Unit", bound=Sized)
 T = TypeVar("T")
 
 JOBS = 16
-"""How many threads are started where calls wait."""
+"""The number of threads that are started where calls wait."""
 
 _WAIT = 0.002
 _SAMPLE = 5
@@ -22,27 +22,27 @@ _GRACE = 10.0
 
 
 class Stopped(BaseException):
-    """The transfer was told to stop: no error of any one blob."""
+    """The transfer was stopped; this isn't the error of a blob."""
 
 
 class Other(Protocol):
-    """Somebody else who does some of the units: another process."""
+    """Another process that does some of the units."""
 
     def hand(self, unit: Any) -> bool:
-        """Give it a unit, unless it has enough to do."""
+        """Hand it a unit, unless it has enough to do."""
         ...
 
     def collect(self, took: Callable[[Any], object]) -> None:
-        """Take in what it has done."""
+        """Receive its results so far."""
         ...
 
     def drain(self, took: Callable[[Any], object]) -> None:
-        """Wait for the rest of it."""
+        """Wait for the rest of its results."""
         ...
 
 
 class _Gauge:
-    """Whether calls wait, as for a network, more than they work: then threads are worth their price.
+    """Measures whether calls wait, as for a network, more than they work: then threads pay.
 
     Small calls to a local disk are slower on threads, which pass the interpreter's lock around: 20,000 files
     of 1 KiB took twice as long on two idle processors by two threads as by one.
@@ -59,7 +59,7 @@ class _Gauge:
         begun = time.perf_counter()
         result = work(unit)
         if time.perf_counter() - begun > _WAIT * len(unit):
-            # It waited, or it was much work, or the machine is busy: the next few tell which. To look costs
+            # It waited, or it was much work, or the machine is busy: the next few show which. To look costs
             # a call of the system or two, too much to do it for each.
             self._looking = _SAMPLE
         return result
@@ -88,16 +88,16 @@ def spread(
     widen: Callable[[int], object] = id,
     other: Other | None = None,
 ) -> None:
-    """Do the work for each unit, and hand over each result, in any order, on the calling thread.
+    """Do the work for each unit, and pass on each result, in any order, on the calling thread.
 
     Args:
         work: Run on any thread.
-        units: What is worked on; walked on the calling thread, a few ahead of the work.
-        took: Given each result.
-        jobs: How many threads; None decides by how long the first units wait.
+        units: The units; iterated on the calling thread, a few ahead of the work.
+        took: Called with each result.
+        jobs: The number of threads; None decides by how long the first units wait.
         inline: Whether nothing can wait.
         stop: Ends all when it is set; it is set when an exception, such as a KeyboardInterrupt, ends this.
-        widen: Told how many threads there are to be, before the first is started.
+        widen: Called with the number of threads, before the first is started.
         other: Does a part of the work while no unit waits.
 
     Raises:
@@ -139,7 +139,7 @@ def _threaded(
     jobs: int,
     stop: threading.Event,
 ) -> None:
-    """On so many threads."""
+    """Do the work on several threads."""
     inbox: SimpleQueue[Unit | None] = SimpleQueue()
     outbox: SimpleQueue[tuple[T] | BaseException] = SimpleQueue()
 
@@ -188,7 +188,7 @@ def _threaded(
             # One that an interrupt kept from being started can't be joined.
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
-        # What was done just before the end is recorded too, so that it isn't done again.
+        # Work that was done just before the end is recorded too, so that it isn't repeated.
         while not outbox.empty():
             result = outbox.get()
             if not isinstance(result, BaseException):

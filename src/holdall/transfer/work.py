@@ -1,4 +1,4 @@
-"""What is done with one blob, or with a batch of small ones."""
+"""The steps of a transfer for one blob, or for a batch of small ones."""
 
 # pyright: reportPrivateUsage=false
 
@@ -150,7 +150,8 @@ class Worker:
         return self._put(step, info, _whole(info, pieces, "the source"), pieces)
 
     def _vanished(self, step: Step) -> Outcome:
-        """A step whose source is gone: moved by a shard that ran before, or deleted by somebody."""
+        """Return the outcome of a step whose source is gone: an earlier shard moved it, or someone deleted
+        it."""
         if self._rules.move:
             try:
                 found = self._target._info(step.key)
@@ -201,8 +202,8 @@ class Worker:
         return Outcome(step, Status.COPIED, info.size, info.etag, etag)
 
     def _check_replaced(self, step: Step) -> None:
-        """Read the blob that is to be replaced: one that can't be read may be the only copy, written with
-        another key, say, and isn't replaced unasked."""
+        """Read the blob before it is replaced: an unreadable one may be the only copy, for example written
+        with another key, and isn't replaced unless asked."""
         if step.target_etag is None or self._rules.replace_unreadable:
             return
         try:
@@ -213,7 +214,7 @@ class Worker:
             raise error.kept() from error.error.__cause__
 
     def _read_target(self, key: str) -> tuple[Info, Iterator[Piece]]:
-        """As `_read`; what fails is told apart from a failure of the source."""
+        """Read as `_read` does, but with an error that differs from a failure of the source."""
         try:
             info, pieces = self._target._read(key, 0, None)
         except BlobNotFoundError:
@@ -227,7 +228,7 @@ class Worker:
             self._stopped()
 
     def _verified(self, key: str, written: Info, data: bytes | None, stream: _Stream | None) -> str:
-        """The ETag of what the target gives back, which must be the bytes of the source."""
+        """Read the copy back, which must have the bytes of the source; return its ETag."""
         try:
             found, pieces = self._target._read(key, 0, None)
             if data is not None:
@@ -257,7 +258,7 @@ class Worker:
     # --- many small ones ---
 
     def _batch(self, steps: list[Step]) -> list[Outcome]:
-        """Put small blobs where nothing was, together; what is out of the ordinary goes one by one."""
+        """Put small new blobs together; special cases go one by one."""
         outcomes: list[Outcome] = []
         held: dict[str, tuple[Step, Info, bytes]] = {}
         target = self._target
@@ -337,15 +338,15 @@ class Worker:
         *,
         replaces: bool | None = None,
     ) -> tuple[str, str] | None:
-        """The ETags of both blobs, if they are of equal bytes. Otherwise the target's was read to its end.
+        """Return the ETags of both blobs if their bytes are equal. Otherwise the target's was read to its
+        end.
 
         Args:
             key: Which.
             info: Of the source's blob.
-            data: Its bytes, if they are at hand.
-            pieces: Otherwise where they come from; None to read them anew.
-            replaces: Whether a blob of the target that can't be read is to be replaced; None if it isn't
-                asked.
+            data: Its bytes, if they are in memory.
+            pieces: Otherwise its pieces; None to read them again.
+            replaces: Whether a blob of the target that can't be read is replaced; None if it isn't asked.
         """
         try:
             found, theirs = self._read_target(key)
@@ -404,7 +405,7 @@ class Worker:
         if self.failed:
             return Outcome(step, Status.WITHHELD)
         if step.target_etag is None or self._rules.verify:
-            # What was called equal without a look at the bytes may be the only copy of them.
+            # A blob that was called equal without a look at the bytes may be their only copy.
             info, pieces = self._source._read(key, 0, None)
             found = self._equal(key, info, None, pieces)
             if found is None:
@@ -464,14 +465,14 @@ class Worker:
                 raise IntegrityError(f"the store returned {size} bytes of a blob of {info.size}")
             if digest is None or digest.hexdigest() == known:
                 return Outcome(step, Status.CHECKED, size)
-            # The digest may be of another version than the bytes: the second time nobody came between.
+            # The digest may be of another version than the bytes: on the second try no writer came between.
             if last or store._info(key).etag == info.etag:
                 break
         raise IntegrityError("the digest of the bytes isn't the one that was recorded for them")
 
 
 def _hash(algorithm: str) -> hashlib._Hash:
-    # Its import takes as long as to look at a thousand blobs, of which most runs read none.
+    # Its import takes as long as a look at a thousand blobs, and most runs read no blobs.
     import hashlib
 
     return hashlib.new(algorithm)
@@ -485,7 +486,7 @@ class _Unreadable(Exception):
         self.error = error
 
     def kept(self) -> Exception:
-        """The error of one that isn't replaced."""
+        """Return the error of a blob that isn't replaced."""
         if isinstance(self.error, StoreError):
             self.error.message += (
                 "; the target's blob can't be read, so it isn't replaced: repair or delete it, or pass "
@@ -543,7 +544,7 @@ def _joined(pieces: Iterator[Piece]) -> bytes:
 
 
 def _blocks(pieces: Iterator[Piece]) -> Iterator[bytes]:
-    """The same bytes in pieces of 1 MiB, however they came."""
+    """Yield the same bytes in pieces of 1 MiB."""
     held, length = list[bytes](), 0
     for piece in pieces:
         view = memoryview(piece)
@@ -568,16 +569,16 @@ def _is_absent(store: Store, key: str) -> bool:
 
 
 def portable(error: Exception, key: str) -> Exception:
-    """An error that can go to another process."""
+    """Return an error that can be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever an exception of somebody else's does there
+    except Exception:  # noqa: BLE001 - other packages' exceptions may do anything there
         return StoreError(f"{type(error).__qualname__}: {error}", key=key)
     return error
 
 
 def _bare(error: Exception) -> Exception:
-    """The error without its frames, which would keep every blob that failed in memory."""
+    """Return the error without its frames, which would keep every blob that failed in memory."""
     link: BaseException | None = error
     for link in islice(_chain(error), 16):
         link.__traceback__ = None
