@@ -16,6 +16,7 @@ import pytest
 from holdall import (
     ABSENT,
     BlobNotFoundError,
+    ConcurrencyError,
     IntegrityError,
     InvalidArgumentError,
     KeyConflictError,
@@ -554,3 +555,25 @@ def test_a_folder_that_becomes_a_link_in_a_call_leads_nowhere(
         }
         moment += 1
     assert moment > 1
+
+
+def test_coarse_times_of_the_work_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.utime
+
+    def utime(path: str | int, *, ns: tuple[int, int] | None = None) -> None:
+        if ns is None:
+            real(path)
+        else:
+            real(path, ns=(ns[0] // 10**9 * 10**9, ns[1] // 10**9 * 10**9))
+
+    monkeypatch.setattr(os, "utime", utime)
+    store, other = (GitStore(tmp_path, author=ANN) for _ in range(2))
+    for number in range(4):
+        put = store.put("k", b"%d" % number)
+        assert put == store.info("k") == other.info("k")
+        swapped = other.put("k", b"%d" % (number + 10), expect=put.etag)
+        assert swapped == store.info("k")
+        with pytest.raises(ConcurrencyError):
+            store.put("k", b"lost", expect=put.etag)
+    store.put_many({"k": b"1", "l": b"2"})
+    assert store.info("l") == other.info("l")

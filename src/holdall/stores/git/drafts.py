@@ -84,7 +84,9 @@ class Drafts:
                 os.utime(fd, ns=(stamp, stamp))
                 if self._repository.durable:
                     os.fsync(fd)
-                return Draft(name, oid, raw, size, stamp, os.fstat(fd).st_ino, bits)
+                # Where times are coarse the file has another one than was asked for.
+                found = os.fstat(fd)
+                return Draft(name, oid, raw, size, found.st_mtime_ns, found.st_ino, bits)
             finally:
                 os.close(fd)
         except BaseException as error:
