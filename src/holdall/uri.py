@@ -318,6 +318,10 @@ def _pairs(query: str) -> list[tuple[str, str]]:
     return parse_qsl(query, keep_blank_values=True)
 
 
+_CLOUDS = ("s3", "r2", "gs", "az", "abfs")
+"""No store opens these by a URI, but users try to."""
+
+
 def _opener(scheme: str) -> Opener:
     if scheme in _registered:
         return _registered[scheme]
@@ -325,8 +329,9 @@ def _opener(scheme: str) -> Opener:
         return _built_in(scheme)
     found = _entry_points().get(scheme)
     if found is None:
+        bucket = "; for a bucket, give PathStore a CloudPath or a UPath" if scheme in _CLOUDS else ""
         raise InvalidArgumentError(
-            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}"
+            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}{bucket}"
         )
     try:
         return found.load()

@@ -167,7 +167,8 @@ def _kind_of(path: Any) -> type[PathStore] | None:
     if isinstance(path, str | os.PathLike):
         if isinstance(path, str) and "://" in path:
             raise InvalidArgumentError(
-                f"{path!r} is a URI; give CloudPath({path!r}) or UPath({path!r}), or use Store.from_uri"
+                f"expected a path, got the URI {path!r}; for a bucket, give CloudPath({path!r}) or "
+                f"UPath({path!r}), and for another store, use Store.from_uri"
             )
         # pathlib makes one slash of two, and a new folder named `s3:` would take what was meant for a bucket.
         if isinstance(path, Path) and _uri_in_a_path(str(path)) and not hasattr(path, "protocol"):
