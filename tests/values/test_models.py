@@ -175,7 +175,7 @@ def test_aliases_extras_and_computed_fields_come_back(model: pydantic.BaseModel)
 
 @pytest.mark.parametrize("model", [Secret(password="abc"), Number(value=float("nan"))], ids=repr)
 def test_a_model_that_its_json_does_not_hold_is_refused(model: pydantic.BaseModel) -> None:
-    with pytest.raises(SerializationError, match="not give it back") as caught:
+    with pytest.raises(SerializationError, match="n't restore it") as caught:
         pydantics.encode(model)
     assert "abc" not in str(caught.value)
 
@@ -197,7 +197,7 @@ def test_a_model_that_its_json_does_not_hold_is_refused(model: pydantic.BaseMode
     ids=repr,
 )
 def test_what_is_not_written_is_not_lost_in_silence(model: pydantic.BaseModel) -> None:
-    with pytest.raises(SerializationError, match="not give it back: "):
+    with pytest.raises(SerializationError, match="n't restore it: "):
         pydantics.encode(model)
 
 
@@ -222,7 +222,7 @@ def test_a_subclass_that_the_field_names_comes_back() -> None:
 
 def test_what_the_code_of_a_model_raises_is_the_cause() -> None:
     for model in (Touchy(value=1), Touchy(value=2)):
-        with pytest.raises(SerializationError, match="not give it back"):
+        with pytest.raises(SerializationError, match="n't restore it"):
             pydantics.encode(model)
     with pytest.raises(SerializationError, match="Touchy") as caught:
         pydantics.decode_as(b'{"value": 3}', Touchy)
@@ -241,7 +241,7 @@ def test_structs_come_back(struct: msgspec.Struct) -> None:
 
 
 def test_a_struct_that_json_does_not_hold_is_refused() -> None:
-    with pytest.raises(SerializationError, match="not give it back"):
+    with pytest.raises(SerializationError, match="n't restore it"):
         structs.encode(Point(float("nan")))
 
 

@@ -1,4 +1,4 @@
-"""NumPy arrays: Blosc2 where that pays, else NumPy's own format, with or without Zstandard."""
+"""NumPy arrays: Blosc2 where that pays, otherwise NumPy's own format, with or without Zstandard."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _TRAILER: Final = struct.Struct(">8sII")
 _TRAILER_MAGIC: Final = b"hldb2nd1"
 _SAMPLE: Final = 4_096
 _IN_MEMORY: Final = 4 << 20
-"""Bytes of an array of which a copy or two don't matter."""
+"""The size of an array, in bytes, up to which a copy or two don't matter."""
 _CHUNK: Final = 4 << 20
 """The most bytes that are compressed at once. With this and the next another, arrays get other bytes."""
 _CHUNKS: Final = 10_000
@@ -83,12 +83,12 @@ class ArraySerializer:
     from the shape and the item size alone. Only the environment variables of C-Blosc2 (`BLOSC_CLEVEL` and
     the like) change that.
 
-    Behind the frame, where Blosc2 doesn't look, stands its CRC-32, since Blosc2 itself would take a changed
-    bit for a number. Frames without it are read too.
+    The frame is followed by its CRC-32, which Blosc2 ignores, since Blosc2 itself doesn't notice a changed
+    bit. Frames without it are read too.
 
-    It accepts what Blosc2 gives back with its type and shape, and what shrinks to less than half; all
-    other arrays are for `NpySerializer`. A few KiB of an array decide whether it shrinks. The memory
-    order isn't kept: an array comes back in C order, writable.
+    It accepts arrays whose type and shape Blosc2 restores and that shrink to less than half; `NpySerializer`
+    takes the others. A few KiB of an array decide whether it shrinks. The memory order isn't kept: an array
+    comes back in C order, writable.
 
     See https://github.com/Blosc/c-blosc2/blob/main/README_B2ND_METALAYER.rst
     """
@@ -142,8 +142,8 @@ class ArraySerializer:
 
 
 def without_gaps(array: Any) -> Any:
-    """The array, of which the bytes that belong to no number are 0: they hold whatever lay in memory, so that
-    equal arrays would have other bytes, and what lay there would be written too."""
+    """Return the array with zeros between the numbers: these bytes hold whatever was in memory, so equal
+    arrays would have different bytes, and the old contents of the memory would be written too."""
     if not _has_gaps(array.dtype):
         return array
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -225,8 +225,8 @@ def _compact(array: Any, **options: Any) -> Any:
 
 
 def partition(shape: tuple[int, ...], room: int) -> tuple[int, ...]:
-    """The shape of the pieces that an array is cut into: at most `room` items each, whole rows where they
-    fit, and all of about one size.
+    """Return the shape of the pieces that an array is cut into: at most `room` items each, whole rows where
+    they fit, and all of about one size.
 
     >>> partition((1000, 3, 1000), 1 << 20)
     (334, 3, 1000)
@@ -376,8 +376,8 @@ class PlainNpySerializer:
 class NpySerializer(PlainNpySerializer):
     """A NumPy array in NumPy's own format, compressed with Zstandard as it is written: `.npy.zst`.
 
-    What doesn't shrink, judged by a first block, is stored in the same format, without the work and uncopied.
-    Arrays that were not compressed are read too. Otherwise it is as `PlainNpySerializer`.
+    An array that doesn't shrink, judged by its first block, is stored in the same format, uncompressed and
+    uncopied. Uncompressed arrays are read too. Otherwise this is like `PlainNpySerializer`.
 
     See RFC 8878.
     """
@@ -467,7 +467,7 @@ def _has_metadata(dtype: Any) -> bool:
 
 
 def _memory(array: Any) -> Iterator[Buffer]:
-    """What an array holds, uncopied where it is in one piece."""
+    """Return the bytes of an array, uncopied where it is in one piece."""
     if not array.nbytes:
         return
     if array.flags.c_contiguous or array.flags.f_contiguous:

@@ -21,14 +21,15 @@ __all__ = ["AUDIO", "AudioData", "AudioFormat", "AudioSerializer", "audio_format
 
 
 class AudioData(NamedTuple):
-    """Sound: what SoundFile reads and writes.
+    """Sound as SoundFile reads and writes it.
 
     >>> AudioData([0.0, 0.5], 8000).sample_rate
     8000
     """
 
     data: npt.NDArray[np.int16 | np.int32 | np.float32 | np.float64] | Any
-    """The samples: one a frame for mono, else a row a frame and a column a channel. Floats lie in -1 to 1."""
+    """The samples: for mono one a frame, otherwise a row a frame and a column a channel. Floats are in -1 to
+    1."""
     sample_rate: int
     """Frames a second."""
 
@@ -68,7 +69,7 @@ _BLOCK: Final = 1 << 16
 """Frames written at once: libsndfile keeps a whole write of Vorbis on its stack."""
 _ENDLESS: Final = 0x7F000000
 _CHUNKS: Final = 1_000
-"""How many chunks of a WAV are looked at before its samples."""
+"""The number of chunks of a WAV that are read before its samples."""
 _VORBIS_RATE: Final = 200_000
 _VORBIS_CHANNELS: Final = 255
 """The most that libvorbis encodes: libsndfile ends the process if it refuses."""
@@ -80,7 +81,7 @@ _LOUDEST: Final = 1e4
 
 
 def audio_format(data: Buffer) -> str | None:
-    """The name of the format that some bytes begin as, found without SoundFile.
+    """Return the name of the format that some bytes begin as, found without SoundFile.
 
     >>> audio_format(b"fLaC...")
     'FLAC'
@@ -105,9 +106,9 @@ class AudioSerializer:
     int32 of 24 bits, those in the upper three bytes, as SoundFile reads them, and refuses all others; OGG
     (Vorbis) and MP3 lose what isn't heard, and come back as float32.
 
-    A WAV or a FLAC that was cut off is refused; an OGG or an MP3, which don't say how long they are, give
-    what is there. A WAV whose length is 0, since its recorder was killed, or endless, since it was written to
-    a pipe, gives the samples that are there.
+    A WAV or a FLAC that was cut off is refused; an OGG or an MP3, which don't hold their length, is read as
+    far as it goes. So is a WAV whose length is 0, since its recorder was killed, or endless, since it was
+    written to a pipe.
 
     Args:
         format: One of WAV, FLAC, OGG and MP3. None is WAV.
@@ -168,8 +169,8 @@ class AudioSerializer:
 
 
 def whole_wav(data: Buffer) -> Buffer:
-    """The bytes of a WAV with the length that its samples have, where its writer never came to write it: the
-    length is 0 in a file whose recorder was killed. What else isn't a WAV, or needs nothing, is given back.
+    """Return the bytes of a WAV with the length of its samples, if its writer never wrote the length: it is 0
+    in a file whose recorder was killed. Other bytes are returned as they are.
 
     Raises:
         SerializationError: It was cut off.
@@ -208,7 +209,7 @@ def _samples_of(view: memoryview) -> tuple[int, int, int] | None:
         name, size = struct.unpack_from("<4sI", view, at)
         at += 8
         if name == b"data":
-            # What is longer than 4 GiB says so in a chunk of its own (EBU Tech 3306).
+            # A file of more than 4 GiB has its length in a separate chunk (EBU Tech 3306).
             return at, long_size if long_size is not None and size == 0xFFFFFFFF else size, frame
         if name == b"fmt " and at + 14 <= len(view):
             (frame,) = struct.unpack_from("<H", view, at + 12)
@@ -311,7 +312,7 @@ def _wav(samples: Any, rate: int) -> tuple[Buffer, ...]:
 
 
 def _pace(rate: int, width: int, channels: int) -> tuple[int, int]:
-    """Bytes a second, as far as the field holds them, and bytes a frame."""
+    """Return the bytes a second, up to the limit of the field, and the bytes a frame."""
     return min(rate * width * channels, (1 << 32) - 1), width * channels
 
 
@@ -335,7 +336,7 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
             f"OGG can't hold {channels} channels at {rate} Hz: it has at most {_VORBIS_CHANNELS} channels, "
             f"and {_VORBIS_RATE:,} Hz"
         )
-    # libmp3lame ends the process for such; Vorbis gives silence for all of it.
+    # libmp3lame aborts the process for such samples; Vorbis writes silence.
     if samples.dtype.kind == "f" and len(samples) and not abs(samples).max() < _LOUDEST:
         raise SerializationError(
             f"{name} can't hold samples that aren't numbers, or are far outside of -1 to 1; WAV can"
@@ -357,12 +358,13 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
 
 
 def _said(error: BaseException) -> str:
-    """What a driver says, without the file object that it names."""
+    """Return the message of a driver's error, without the file object that it names."""
     return str(getattr(error, "error_string", error))
 
 
 def rendered(clip: Any) -> tuple[int, int, Iterator[Any]]:
-    """A MoviePy audio clip as its rate, its number of channels, and blocks of float32, a row a frame."""
+    """Return the rate of a MoviePy audio clip, its number of channels, and blocks of float32, a row a
+    frame."""
     if clip.duration is None or not math.isfinite(clip.duration):
         raise SerializationError("this clip lacks an end; give it one: with_duration(seconds)")
     rate = getattr(clip, "fps", None) or _RATE
@@ -384,12 +386,12 @@ def _blocks(clip: Any, rate: int, count: int, channels: int) -> Iterator[Any]:
         samples = np.empty((len(times), channels), "float32")
         try:
             block = np.asarray(clip.get_frame(times), "float32")
-            # A function of the time may give one value for all, a list of channels, or a column too many.
+            # A function of the time may return one value for all, a list of channels, or a column too many.
             if block.shape not in ((), (channels,)) or len(times) == 1:
                 block = block if block.shape[:1] == times.shape else block.T
                 block = block.reshape(len(times), -1)[:, :channels]
             samples[:] = block
-        # What the functions of a clip raise is for the user to see, as the cause.
+        # The user sees an error of the clip's functions as the cause.
         except Exception as error:
             raise SerializationError(f"this clip fails at {times[0]:.2f} s: {error}") from error
         yield samples

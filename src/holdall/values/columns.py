@@ -1,4 +1,4 @@
-"""What of a data frame isn't as it was, and which columns Parquet can't hold: by name, with a way out."""
+"""Differences between data frames, and columns that Parquet can't hold: by name, with a way out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TO_TEXT = "write such values as text, as json.dumps does, or use PickleSerializ
 
 
 class UnfitError(ValueError):
-    """What Parquet can't hold of a frame, said in full."""
+    """A part of a frame that Parquet can't hold; the message is complete."""
 
 
 def check_names(names: Any) -> None:
-    """Refuse columns of one name."""
+    """Refuse two columns with the same name."""
     seen: set[Any] = set()
     for name in names:
         if name in seen:
@@ -29,7 +29,7 @@ def check_names(names: Any) -> None:
 
 
 def check_pandas(frame: Any) -> None:
-    """Refuse what pyarrow would fail at without a word of where it stands, or change."""
+    """Refuse what pyarrow would change, or would fail at without naming the column."""
     pandas = needed("pandas", "frames", "a pandas frame")
     check_names(frame.columns)
     _check_columns(pandas, frame.columns)
@@ -98,7 +98,7 @@ def _is_freq(pandas: Any, index: Any) -> bool:
 
 
 def difference_of(kind: str, frame: Any, back: Any) -> str | None:
-    """What isn't as it was; None if all is."""
+    """Return the first difference; None if there is none."""
     if kind == "pandas":
         return _of_pandas(frame, back)
     if kind == "polars":

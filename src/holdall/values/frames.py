@@ -1,4 +1,4 @@
-"""Data frames as Parquet: those of pandas and polars, and all that speak Arrow."""
+"""Data frames as Parquet: those of pandas and polars, and all others that support Arrow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from holdall.values.serializer import Buffer
 __all__ = ["ParquetSerializer"]
 
 _OURS: Final = b"holdall"
-"""The entry of the file's metadata that says whose frame it is."""
+"""The entry of the file's metadata that names the frame's library."""
 
 _json = JsonSerializer()
 
@@ -32,17 +32,17 @@ class ParquetSerializer:
     a checksum.
 
     A frame comes back in its own library: pandas (with index, dtypes, `attrs`, `freq`, time zones,
-    categories), polars, or pyarrow (`Table` and `RecordBatch`). What else speaks the Arrow PyCapsule protocol
-    comes back as a `pyarrow.Table`. A file from elsewhere gives a pandas frame if pandas wrote it, else a
-    `pyarrow.Table`.
+    categories), polars, or pyarrow (`Table` and `RecordBatch`). Other objects with the Arrow PyCapsule
+    protocol come back as a `pyarrow.Table`. A file from elsewhere is read as a pandas frame if pandas wrote
+    it, otherwise as a `pyarrow.Table`.
 
-    What is written is read back and compared before any of it is given away. A frame that Parquet would
-    change is refused, with the name of the column and a way out: two columns of one name, complex numbers,
+    A frame is read back and compared before any of its bytes are returned. A frame that Parquet would change
+    is refused, with the name of the column and a way out: two columns of one name, complex numbers,
     several types in one column, sparse columns, lists and dicts as values, intervals as categories. Decimals
     in a column of objects come back equal, with as many digits as the longest of them has.
 
-    polars doesn't work in a process that was forked from one that used it, and would wait forever: that
-    raises `UnsupportedOperation`.
+    polars would wait forever in a process that was forked from one that used it: that raises
+    `UnsupportedOperation`.
 
     See https://parquet.apache.org/docs/file-format/
     """
@@ -83,7 +83,7 @@ class ParquetSerializer:
 
 
 def _written(arrow: Any, kind: str, value: Any) -> tuple[memoryview, Any, Any]:
-    """A frame as a file, as what that file gives back, and as the Arrow table in between."""
+    """Return a frame as a file, as read back from the file, and as the Arrow table in between."""
     table, says = _table(arrow, kind, value)
     says["seconds"] = _in_seconds(arrow, table.schema)
     says["dictionaries"] = _dictionaries(arrow, table)
@@ -114,7 +114,7 @@ def _culprit(arrow: Any, kind: str, value: Any) -> str:
     elif kind == "polars":
         columns = ((name, lambda name=name: value.select(name)) for name in value.columns)
     elif kind == "arrow":
-        return "this frame"  # of which may be readable only once
+        return "this frame"  # it may be readable only once
     else:
         table = value if kind == "table" else arrow.Table.from_batches([value])
         columns = ((name, lambda name=name: table.select([name])) for name in table.column_names)
@@ -166,7 +166,7 @@ if hasattr(os, "register_at_fork"):
 def _threads() -> Iterator[str]:
     """The names of the threads of this process, where the system reports them, as Linux does."""
     for path in glob("/proc/self/task/*/comm"):
-        # A thread may have ended meanwhile.
+        # A thread may have ended in between.
         with suppress(OSError), open(path, errors="replace") as file:
             yield file.read()
 
@@ -201,7 +201,7 @@ def _kind(value: object) -> str | None:
         if kind is getattr(sys.modules.get(module), name, None):
             return label
         if instance(value, module, name):
-            # A subclass holds more than Parquet would give back.
+            # A subclass holds more than Parquet would restore.
             return None
     if isinstance(value, type) or not hasattr(kind, "__arrow_c_stream__"):
         return None
@@ -223,7 +223,7 @@ def _in_seconds(arrow: Any, schema: Any) -> list[int]:
 
 
 def _schema_stays(arrow: Any, table: Any) -> bool:
-    """Whether Parquet gives back the schema of a table as it was: it has no times in whole seconds, and its
+    """Return whether Parquet restores the schema of a table: it has no times in whole seconds, and its
     own names for the items of lists."""
     sink = arrow.BufferOutputStream()
     parquet = needed("pyarrow.parquet", "frames", "Parquet")
@@ -236,7 +236,7 @@ def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
     """The categories of columns whose categories aren't text, which Parquet reads back as plain columns: each
     as an Arrow stream, in base64."""
     made: dict[str, str] = {}
-    # Those of text come back by themselves, where a row has one.
+    # Categories of text come back without this, if a row has one.
     text = (arrow.string(), arrow.large_string()) if table.num_rows else ()
     for at, field in enumerate(table.schema):
         kind = field.type
@@ -255,14 +255,14 @@ def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
 
 
 def _with_categories(arrow: Any, table: Any, at: int, stream: str) -> Any:
-    """The table, in which a column has its categories again."""
+    """Return the table with the categories of a column restored."""
     compute = needed("pyarrow.compute", "frames", "Parquet")
     ipc = needed("pyarrow.ipc", "frames", "Parquet")
     batch = ipc.open_stream(b64decode(stream)).read_next_batch()
     kind = batch.schema.field(0).type
     values = batch.column(0).dictionary
     indices = compute.index_in(table.column(at), value_set=values).cast(kind.index_type)
-    # Without rows there is no chunk, which would hold the categories.
+    # A table without rows lacks the chunk that would hold the categories.
     parts = indices.chunks or [arrow.array([], kind.index_type)]
     chunks = [arrow.DictionaryArray.from_arrays(each, values, ordered=kind.ordered) for each in parts]
     field = table.schema.field(at).with_type(kind)

@@ -68,20 +68,20 @@ _CONVERTED: Final = {
     "WEBP": {"1": "RGB", "L": "RGB", "LA": "RGBA", "P": "", "PA": "RGBA", "RGBX": "RGB"},
     "GIF": {"RGB": "RGB", "RGBA": "RGBA", "LA": "RGBA", "PA": "RGBA", "RGBX": "RGB"},
 }
-"""What a format that was asked for takes besides its own modes, and as what; "" is RGB or RGBA."""
+"""Other modes that a requested format takes, and the mode that they become; "" is RGB or RGBA."""
 
 _CHANNEL: Final = {
     "TIFF": {"1": "LA", "L": "LA", "P": "RGBA", "RGB": "RGBA"},
     "WEBP": {"1": "RGBA", "L": "RGBA", "RGB": "RGBA"},
     "GIF": {"P": "RGBA"},
 }
-"""As what a format takes a mode some of whose colors are transparent."""
+"""The mode in which a format takes a mode with transparent colors."""
 
 _HINT: Final = {"La": "LA", "RGBa": "RGBA", "I;16L": "I;16", "I;16N": "I;16", "I;16B": "I;16"}
 
 
 def image_format(data: Buffer) -> str | None:
-    """The name of the format that some bytes begin as, found without Pillow.
+    """Return the name of the format that some bytes begin as, found without Pillow.
 
     >>> image_format(b"GIF89a...")
     'GIF'
@@ -112,20 +112,20 @@ class ImageSerializer:
     animation (GIF, WebP, APNG) becomes an animated PNG with all its frames, where frames that are alike
     become one that lasts as long; the pages of a TIFF stay pages.
 
-    What is written is read back and compared before it is given away: pixels, frames and their times (to
+    An image is read back and compared before its bytes are returned: pixels, frames and their times (to
     whole milliseconds), how often an animation is shown and its default image, transparency, color profile,
-    Exif and XMP data, resolution, text and comments. What a format would lose is refused, with the formats
-    that keep it.
+    Exif and XMP data, resolution, text and comments. If a format would lose something, the image is
+    refused, and the error names the formats that keep it.
 
-    A format that is asked for by its name changes some things by its nature: JPEG loses detail; GIF has 256
+    A requested format changes some things by its nature: JPEG loses detail; GIF has 256
     colors a frame, each opaque or not; TIFF has the frames of an animation as pages, without their times.
     WebP is written lossless.
 
-    What is read back is a loaded image. Of an animation the first frame is loaded; the others are decoded as
-    `seek` comes to them.
+    Images are loaded when they are read. Of an animation the first frame is loaded; `seek` decodes the
+    others.
 
     Args:
-        format: One of PNG, JPEG, WEBP, GIF and TIFF. None is the exact way.
+        format: One of PNG, JPEG, WEBP, GIF and TIFF. None keeps the image exactly.
 
     >>> from PIL import Image
     >>> serializer = ImageSerializer()
@@ -262,7 +262,7 @@ def _options(image: Any, form: ImageFormat) -> dict[str, Any]:
 
 
 _MOVING: Final = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
-"""The formats of which all frames are kept."""
+"""The formats whose frames are all kept."""
 
 
 def _check_profile(image: Any, form: ImageFormat) -> None:
@@ -276,7 +276,7 @@ def _check_profile(image: Any, form: ImageFormat) -> None:
 
 
 def _check_back(image: Any, form: ImageFormat, back: Any) -> None:
-    """Refuse an image that its bytes wouldn't give back, but for what the format changes by its nature."""
+    """Refuse an image that its bytes wouldn't restore, except for what the format changes by its nature."""
     moving = _is_moving(image)
     at = image.tell() if moving else 0
     try:
@@ -396,7 +396,7 @@ class _Frames:
         # Pillow knows the time of a frame of a WebP only once it is decoded.
         self.durations[number] = round(self._image.info.get("duration") or 0)
         self.clear = self.clear or frame.getextrema()[3][0] < 255
-        # What it says of its own format would mean something else in another.
+        # Settings of its own format would have other meanings in another one.
         frame.info = {}
         return frame
 

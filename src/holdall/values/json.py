@@ -30,7 +30,7 @@ MARK: Final = "$holdall"
 _FOLD: Final = "[_fold=1]"
 
 DEPTH: Final = 200
-"""How deep lists and dicts may be nested, so that what is written here can be read on any stack."""
+"""The greatest depth of lists and dicts, so that any written JSON can be read on any stack."""
 
 _LEAVES: Final = frozenset((str, int, float, bool, type(None)))
 _CONTAINERS: Final = frozenset((dict, list))
@@ -40,7 +40,7 @@ _ONLY_STR: Final = {str}
 _STEADY: Final = frozenset(
     (str, int, float, bool, type(None), complex, bytes, datetime, date, time, timedelta, UUID, Decimal)
 )
-"""What comes back equal and of the same hash, so that no two of them become one."""
+"""Types that come back equal and with the same hash, so two of them never become one."""
 _BIG: Final = 8_192
 """The bits of an int from which on it is marked: Python reads no decimal number of over 4,300 digits."""
 
@@ -62,10 +62,10 @@ class JsonSerializer:
     | --- | --- |
     | `tuple`, `set`, `frozenset` | a list of the members, those of a set ordered by their text |
     | `bytes`, `bytearray` | base64 |
-    | `datetime`, `time` | as `isoformat` gives it, then the name of a time zone in brackets (RFC 9557) |
-    | `date` | as `isoformat` gives it |
+    | `datetime`, `time` | as `isoformat` returns it, then the name of a time zone in brackets (RFC 9557) |
+    | `date` | as `isoformat` returns it |
     | `timedelta` | days, seconds, microseconds |
-    | `uuid`, `decimal`, `path`, `posixpath`, `windowspath` | as `str` gives it |
+    | `uuid`, `decimal`, `path`, `posixpath`, `windowspath` | as `str` returns it |
     | `float` | `nan`, `inf` or `-inf` |
     | `complex` | the real and the imaginary part |
     | `int` | hexadecimal, where it has more than 8,192 bits |
@@ -73,16 +73,16 @@ class JsonSerializer:
 
     A naive `datetime`, and any `time`, whose `fold` is 1 ends with `[_fold=1]`.
 
-    What changes: a member of an Enum comes back as its value; a dataclass, or a Pydantic or msgspec model
-    within a value, as a dict of its fields; a NumPy number as the Python number that it equals; an instance
-    of a subclass, such as a named tuple, as its base class; a time zone that isn't a `ZoneInfo` as a fixed
-    offset.
+    These values change: a member of an Enum comes back as its value; a dataclass, or a Pydantic or msgspec
+    model within a value, as a dict of its fields; a NumPy number as the Python number that it equals; an
+    instance of a subclass, such as a named tuple, as its base class; a time zone that isn't a `ZoneInfo` as a
+    fixed offset.
 
-    Refused: all other types, what contains itself or is nested deeper than 200 levels, and a set or a dict of
-    which two members or keys would become one by such a change, or a dict. The error says where in the value
-    it is.
+    These are refused: all other types; values that contain themselves, or are nested deeper than 200 levels;
+    and a set or a dict two of whose members or keys would become equal, or a dict, by such a change. The
+    error says where in the value it is.
 
-    Nothing that is read can name a class or a function to call. `NaN` and `Infinity`, which Python's own
+    JSON that is read can't name a class or a function to call. `NaN` and `Infinity`, which Python's own
     `json` writes, can be read too.
 
     >>> serializer = JsonSerializer()
@@ -121,7 +121,7 @@ class JsonSerializer:
 
 
 def plain(data: Buffer) -> Any:
-    """A JSON document in which nothing is a marker.
+    """Read a JSON document without markers.
 
     Raises:
         SerializationError: It isn't JSON.
@@ -130,7 +130,7 @@ def plain(data: Buffer) -> Any:
 
 
 def plain_json(value: Any) -> bytes | None:
-    """A value as JSON in which nothing is a marker; None if plain JSON can't hold it as it is."""
+    """Return a value as JSON without markers; None if plain JSON can't hold it as it is."""
     try:
         data = _dumps(value).encode("utf-8")
     except (ValueError, TypeError, RecursionError):
@@ -139,7 +139,7 @@ def plain_json(value: Any) -> bytes | None:
 
 
 _LOOKED_AT: Final = 1_000
-"""How many lists, dicts and sets of a value are looked at before it is written."""
+"""The number of lists, dicts and sets of a value that are checked before it is written."""
 _WAYS: Final = (
     "convert it to a str, number, list or dict, keep it under a key of its own, or register "
     "PickleSerializer(key=...)"
@@ -155,9 +155,9 @@ class _UnheldError(Exception):
 
 
 def unheld(value: Any) -> str | None:
-    """What a value is or holds that JSON can't hold, such as `a dict with a numpy.ndarray at ['x']`; None if
-    there is nothing of that kind in its first lists, dicts and sets. So a dict of arrays is left to another
-    serializer, before anything of it is written."""
+    """Return the part of a value that JSON can't hold, such as `a dict with a numpy.ndarray at ['x']`; None
+    if its first lists, dicts and sets lack such parts. So a dict of arrays is left to another serializer,
+    before any of it is written."""
     if type(value) not in _PLAIN and (
         not _is_held(cast("type[Any]", type(value)))
         or instance(value, "pydantic", "BaseModel")
@@ -220,7 +220,7 @@ def _entered(value: object, above: set[int]) -> None:
 
 
 def _is_plain(value: Any, above: set[int]) -> bool:
-    """Whether all in it is what JSON reads back as it was, but for numbers."""
+    """Return whether JSON reads back all in it unchanged, except for numbers."""
     kind = cast("type[Any]", type(value))
     if kind in _LEAVES:
         return True
@@ -332,7 +332,7 @@ def _is_steady(value: Any) -> bool:
 
 
 def _fields(value: Any) -> Mapping[str, Any] | None:
-    """What a record holds, by name."""
+    """Return the fields of a record, by name."""
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):
@@ -345,7 +345,7 @@ def _fields(value: Any) -> Mapping[str, Any] | None:
 
 
 def _scalar(value: Any) -> Any:
-    """What stands for a value that holds no others; None if it isn't one."""
+    """Return the marker for a value that doesn't hold others; None for other values."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -414,7 +414,7 @@ def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
 
 
 def _unmarked(members: dict[str, Any]) -> Any:
-    """What an object stands for."""
+    """Return the value that a marker stands for."""
     if MARK not in members:
         return members
     kind = members[MARK]
@@ -502,7 +502,7 @@ def _datetime_of(value: Any) -> datetime:
         local = moment.replace(tzinfo=zone, fold=fold)
         if local.utcoffset() == moment.utcoffset():
             return local
-    # The rules of the zone have changed since; the instant has not.
+    # The rules of the zone have changed since; the instant is the same.
     return moment.astimezone(zone)
 
 

@@ -16,10 +16,10 @@ __all__ = ["MsgspecSerializer", "PydanticSerializer"]
 
 
 class PydanticSerializer:
-    """A Pydantic model as the JSON that it describes itself.
+    """A Pydantic model as the JSON that the model itself defines.
 
-    What is written is read back at once and compared, field by field with its types, so that a model that
-    its JSON doesn't hold is refused: one with a `SecretStr`, with a member of an enum in a field of type
+    The JSON is read back at once and compared, field by field with its types, so a model that its JSON can't
+    restore is refused: one with a `SecretStr`, with a member of an enum in a field of type
     `Any`, with a validator that changes its own result, or with a model of a subclass where a field names the
     base (annotate it as the subclass or a union).
 
@@ -28,11 +28,11 @@ class PydanticSerializer:
     default that was changed in place, as by `append`, or that a factory made is written, and its field counts
     as set afterwards.
 
-    By Pydantic's rules, fields with `exclude=True` and private attributes are not kept, and a time zone is
+    By Pydantic's rules, fields with `exclude=True` and private attributes aren't kept, and a time zone is
     kept as its offset.
 
     Args:
-        model: The class to read; without one `decode` gives a dict.
+        model: The class to read; without one `decode` returns a dict.
 
     >>> from pydantic import BaseModel
     >>> class User(BaseModel):
@@ -78,7 +78,7 @@ class PydanticSerializer:
         return plain(data) if self._model is None else self.decode_as(data, self._model)
 
     def decode_as(self, data: Buffer, model: Any) -> Any:
-        """The model again.
+        """Decode a model.
 
         Args:
             data: JSON.
@@ -93,7 +93,7 @@ class PydanticSerializer:
             if isinstance(model, type) and issubclass(model, pydantic.BaseModel):
                 return model.model_validate_json(held)  # pyright: ignore
             return pydantic.TypeAdapter(model).validate_json(held)
-        # A validator may raise anything, of which Pydantic takes ValueError and AssertionError only.
+        # A validator may raise anything, and Pydantic handles only ValueError and AssertionError.
         except Exception as error:
             name = getattr(model, "__qualname__", repr(model))
             raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
@@ -112,7 +112,7 @@ def _ways(value: Any) -> Iterator[tuple[Callable[[], Any], dict[str, bool]]]:
 
 
 def _with_changes_set(value: Any) -> Any:
-    """A copy in which all that a reader's defaults wouldn't give counts as set, in all its models: what was
+    """Return a copy in which all values that a reader's defaults lack count as set, in all its models: values
     appended to a list that is a default, and defaults that a factory makes anew each time."""
     made = deepcopy(value)
     stack, seen = [made], {id(made)}
@@ -143,19 +143,19 @@ def _not_back(value: Any, failure: Exception | str | None) -> SerializationError
     if why.endswith("(model_fields_set)"):
         way = "set that field, or leave it to Pydantic how the model is written"
     return SerializationError(
-        f"the JSON of this {type(value).__qualname__} would not give it back: {why}; {way}"
+        f"the JSON of this {type(value).__qualname__} wouldn't restore it: {why}; {way}"
     )
 
 
 class MsgspecSerializer:
     """A `msgspec.Struct` as JSON.
 
-    What is written is read back at once and compared, field by field with its types, so that what JSON
-    doesn't hold is refused: a NaN, an int in a field of type float, a member of an enum in an untyped dict. A
+    The JSON is read back at once and compared, field by field with its types, so values that JSON can't
+    restore are refused: a NaN, an int in a field of type float, a member of an enum in an untyped dict. A
     time zone is kept as its offset.
 
     Args:
-        model: The class to read; without one `decode` gives a dict.
+        model: The class to read; without one `decode` returns a dict.
 
     >>> import msgspec
     >>> class Point(msgspec.Struct):
@@ -196,7 +196,7 @@ class MsgspecSerializer:
         return plain(data) if self._model is None else self.decode_as(data, self._model)
 
     def decode_as(self, data: Buffer, model: Any) -> Any:
-        """The model again.
+        """Decode a model.
 
         Args:
             data: JSON.

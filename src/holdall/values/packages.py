@@ -1,4 +1,5 @@
-"""The optional packages of the formats: imported when they are first needed, never to ask about a value."""
+"""The optional packages of the formats, imported when they are first needed, but never to classify a
+value."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ __all__ = ["instance", "needed", "of_class", "present"]
 
 
 def needed(module: str, extra: str, what: str) -> Any:
-    """A module of an optional package.
+    """Import a module of an optional package.
 
     Args:
         module: Its name.
         extra: The extra of holdall that brings it.
-        what: What it is needed for.
+        what: The feature that needs it.
 
     Raises:
         MissingDependencyError: It isn't installed.
@@ -33,7 +34,7 @@ def needed(module: str, extra: str, what: str) -> Any:
 
 
 def instance(value: object, module: str, *names: str) -> bool:
-    """Whether a value is of a class that a module has, which is not imported for this.
+    """Return whether a value is of a class of a module, without importing the module.
 
     >>> import decimal
     >>> instance(decimal.Decimal(1), "decimal", "Decimal"), instance(1, "numpy", "ndarray")
@@ -43,7 +44,7 @@ def instance(value: object, module: str, *names: str) -> bool:
 
 
 def of_class(kind: type[Any], module: str, *names: str) -> bool:
-    """Whether a class is one that a module has, or a subclass; the module isn't imported for this."""
+    """Return whether a class is a class of a module, or a subclass, without importing the module."""
     found = sys.modules.get(module)
     # A module that another thread is just importing lacks some of its names yet, and has no instances either.
     kinds = tuple(each for each in (getattr(found, name, None) for name in names) if isinstance(each, type))
@@ -51,7 +52,7 @@ def of_class(kind: type[Any], module: str, *names: str) -> bool:
 
 
 def present(module: str) -> bool:
-    """Whether a module is installed, without importing it."""
+    """Return whether a module is installed, without importing it."""
     if module in sys.modules:
         return sys.modules[module] is not None  # pyright: ignore[reportUnnecessaryComparison]
     try:

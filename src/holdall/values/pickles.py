@@ -1,4 +1,4 @@
-"""Pickles, read only if they are signed with the user's own key, or trusted by the user's word."""
+"""Pickles, read only if they are signed with the user's key, or if the user trusts them."""
 
 from __future__ import annotations
 
@@ -42,34 +42,34 @@ _HEAD: Final = len(_MAGIC) + _ID
 
 
 class PickleSerializer:
-    """Any value that `pickle` takes. To read a pickle is to run it, so none is read that anybody else could
-    have written.
+    """Any value that `pickle` takes. Reading a pickle runs code in it, so pickles that others could have
+    written aren't read.
 
     A signed pickle is 8 bytes `hldpick2`, the fingerprint of the key (8 bytes), the pickle (protocol 5), and
     a tag of 32 bytes: the HMAC-SHA256 (RFC 2104) of `holdall pickle 2`, a NUL, the fingerprint, the context
     and the pickle, each of the last two after its length as 64 bits, big-endian. The key of the tag is
     derived from the master key by HKDF-SHA256 (RFC 5869).
 
-    The signature says who wrote a value. It also says where the value belongs if the serializer is `bound`
-    to a store and a blob's key: then one signed value can't be put in the place of another. It doesn't say
-    when: an older pickle of the same place is read as well. And everybody who holds the key
-    can run code at everybody who reads with it.
+    The signature proves who wrote a value. If the serializer is `bound` to a store and a blob's key, it also
+    proves where the value belongs: one signed value can't replace another. It doesn't prove when the value
+    was written: an older pickle of the same place is read as well. And anyone who has the key can run code
+    in every process that reads with it.
 
     A pickle has no canonical form: equal values may have different bytes.
 
     Args:
-        key: 32 bytes that only the writers and readers know, as `generate_key` makes them, or a reference to
-            them, `env:NAME` or `file:PATH`, in base64 or hexadecimal; or a mapping of names to such, where
-            older keys are kept to read what they signed. Only references go with a pickle of the serializer.
+        key: 32 secret bytes of the writers and readers, as `generate_key` makes them; or a reference to them,
+            `env:NAME` or `file:PATH`, in base64 or hexadecimal; or a mapping of names to such keys, where
+            older ones are kept to read old pickles. A pickle of the serializer holds only references.
         current: The name of the key that signs; not needed for one key.
-        mode: `signed` reads only what is signed with one of the keys, and refuses all without one; `trust`
-            writes and reads bare pickles, and must be true of everybody who can write to the store; `never`
-            refuses both.
-        context: What signatures are bound to; see `bound`. Empty, only what was signed unbound is read.
+        mode: `signed` reads only pickles that one of the keys signed, and without keys refuses all; `trust`
+            writes and reads bare pickles, and is safe only if everyone who can write to the store is
+            trusted; `never` refuses both.
+        context: The place that signatures are bound to; see `bound`. If empty, only unbound pickles are read.
 
     Raises:
-        InvalidArgumentError: A key isn't one, or can't be found, or the mode doesn't use it; there is no such
-            mode.
+        InvalidArgumentError: A key isn't valid, or can't be found, or the mode doesn't use keys; or the mode
+            is unknown.
 
     >>> serializer = PickleSerializer(PickleSerializer.generate_key())
     >>> serializer.decode(b"".join(serializer.encode(range(3))))
@@ -80,7 +80,7 @@ class PickleSerializer:
     media_type = "application/x-python-pickle"
     extensions: tuple[str, ...] = (".pickle", ".pkl")
 
-    # What a repr shows where the constructor raised.
+    # A repr shows these if the constructor raised.
     _given: str | Hidden | dict[str, str | Hidden] | None = None
     _asked: str | None = None
     _mode: Mode = "signed"
@@ -135,7 +135,7 @@ class PickleSerializer:
 
     @staticmethod
     def generate_key() -> bytes:
-        """A new key: 32 bytes of the system's randomness.
+        """Make a key of 32 random bytes from the system.
 
         >>> len(PickleSerializer.generate_key())
         32
@@ -143,16 +143,16 @@ class PickleSerializer:
         return os.urandom(32)
 
     def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each key by its name. They are public, and tell nothing of a key."""
+        """Return the fingerprint of each key by its name. They are public, and reveal nothing about a key."""
         return {name: id_.hex() for id_, (name, _) in self._keys.items()}
 
     def bound(self, store: str, blob_key: str) -> PickleSerializer:
-        """A serializer whose signatures hold for one blob of one store only.
+        """Return a serializer whose signatures are valid only for one blob of one store.
 
-        A pickle that it signed has to be signed again when it is copied or moved to another key.
+        A pickle that it signed must be signed again when it is copied or moved to another key.
 
         Args:
-            store: What the store is called by everybody who reads and writes it.
+            store: The name of the store that all its readers and writers use.
             blob_key: The blob's key.
 
         >>> serializer = PickleSerializer(PickleSerializer.generate_key())
@@ -206,8 +206,8 @@ class PickleSerializer:
 
     def decode(self, data: Buffer) -> Any:
         self._check_allowed("read")
-        # A copy first, unless it is bytes: what is checked is what is unpickled, even if somebody who shares
-        # the memory changes it meanwhile.
+        # Copy first, unless it is bytes: the checked bytes are those that are unpickled, even if another
+        # thread or process that shares the memory changes it.
         data = bytes(data)
         pickled = self._verified(data) if self._mode == "signed" else data
         try:

@@ -1,4 +1,4 @@
-"""What a picture holds besides its pixels, and whether all of it came back from the bytes of a format."""
+"""The data of a picture besides its pixels, and the check that a format restores all of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LAYOUT: Final = frozenset((
     254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, *_RESOLUTION, 284, 297, 301, 317, 318, 319,
     320, 321, 322, 323, 324, 325, 330, 338, 339, 340, 341, 347, 529, 530, 531, 532, _XMP, 34675,
 ))  # fmt: skip
-"""The tags by which a TIFF says how its own pixels lie, and those that are kept by other ways."""
+"""The tags that describe the layout of a TIFF's pixels, and those that are kept in other ways."""
 _XMP_TEXT: Final = "XML:com.adobe.xmp"
 _NO_TEXT: Final = ("compression", _XMP_TEXT)
 """Names under which Pillow shows a str that isn't text of the picture."""
@@ -44,7 +44,7 @@ _DPI_ERROR: Final = 0.02
 
 
 class Extras(NamedTuple):
-    """What a picture holds besides its pixels."""
+    """The data of a picture besides its pixels."""
 
     profile: bytes | None
     """The ICC color profile."""
@@ -54,7 +54,7 @@ class Extras(NamedTuple):
     """Pixels an inch, across and down."""
     xmp: bytes | None
     text: Mapping[str, str]
-    """What stands in a PNG's text chunks; the comment of a JPEG or GIF is the one named `comment`."""
+    """The texts of a PNG's text chunks; the comment of a JPEG or GIF is the one named `comment`."""
 
 
 class _Loss(NamedTuple):
@@ -77,7 +77,7 @@ _LOSSES: Final = {
 
 
 def extras_of(image: Any) -> Extras:
-    """What a loaded image holds besides its pixels."""
+    """Return the data of a loaded image besides its pixels."""
     info: dict[Any, Any] = image.info
     xmp = info.get("xmp") or info.get(_XMP_TEXT)
     text = {
@@ -99,7 +99,7 @@ def extras_of(image: Any) -> Extras:
 
 
 def resolution_of(dpi: Any) -> tuple[float, float] | None:
-    """A resolution; None for what Pillow shows of a TIFF that has none, and for what can't be one."""
+    """Return a resolution; None for Pillow's placeholder for a TIFF without one, and for invalid values."""
     try:
         across, down = (float(each) for each in dpi)
     except (TypeError, ValueError, ZeroDivisionError):
@@ -169,7 +169,7 @@ def _tag_text(value: Any) -> str:
 
 
 def options_for(name: str, extras: Extras) -> dict[str, Any]:
-    """What Pillow's `save` is given so that a format keeps what it can."""
+    """Return the options of Pillow's `save` with which a format keeps the most."""
     options: dict[str, Any] = {}
     exif = extras.exif
     if name == "PNG" and (extras.text or extras.xmp):
@@ -228,10 +228,10 @@ def _with_tags(extras: Extras, name: str) -> bytes:
 
 
 def refuse_loss(name: str, given: Extras, back: Any) -> None:
-    """Raise if something besides the pixels isn't in what a format gives back.
+    """Raise if a format doesn't restore something besides the pixels.
 
     Raises:
-        SerializationError: It names what, which formats keep it, and how to remove it.
+        SerializationError: It names the lost data, the formats that keep it, and how to remove it.
     """
     found = extras_of(back)
     for part in Extras._fields:
@@ -240,7 +240,7 @@ def refuse_loss(name: str, given: Extras, back: Any) -> None:
         loss = _LOSSES[part]
         missing = next((each for each in given.text if each not in found.text), "comment")
         raise SerializationError(
-            f"{name} would not keep {loss.what}{_detail(part, given)}, which {loss.keepers} can; choose one "
+            f"{name} would lose {loss.what}{_detail(part, given)}, which {loss.keepers} can; choose one "
             f"of these, or remove it: {loss.removal.format(missing)}"
         )
 
@@ -272,7 +272,7 @@ def _is_kept(part: str, name: str, given: Any, found: Any) -> bool:
 
 
 def same_pixels(one: Any, other: Any) -> bool:
-    """Whether two images of one size show the same, some rows of them at a time."""
+    """Return whether two images of one size show the same, comparing some rows at a time."""
     if one.size != other.size:
         return False
     width, height = one.size
@@ -287,13 +287,13 @@ def same_pixels(one: Any, other: Any) -> bool:
 def _pixels(image: Any) -> bytes:
     if image.mode.startswith("I;16"):
         return image.convert("I").tobytes()
-    # What a palette and a transparent color mean is the same in RGBA.
+    # RGBA shows what a palette and a transparent color mean.
     exact = image.mode in ("I", "F", "CMYK", "LAB")
     return (image if exact else image.convert("RGBA")).tobytes()
 
 
 def plays_of(image: Any) -> int:
-    """How often an animation is shown; 0 is for ever. A GIF that says nothing of it is shown once."""
+    """Return how often an animation is shown; 0 means forever. A GIF without a count is shown once."""
     return int(image.info.get("loop", 1 if image.format == "GIF" else 0))
 
 
@@ -325,10 +325,10 @@ def _frames_of(image: Any) -> Iterator[tuple[bytes, int]]:
 
 
 def refuse_other_frames(name: str, image: Any, back: Any, exact: bool) -> None:
-    """Raise if an animation isn't shown as it was.
+    """Raise if an animation would be shown differently.
 
     Args:
-        exact: Whether the format keeps the pixels; else only their times are compared.
+        exact: Whether the format keeps the pixels; otherwise only the times of frames are compared.
     """
     if plays_of(image) != plays_of(back):
         raise SerializationError(

@@ -1,4 +1,4 @@
-"""Which serializer a value, a name, a media type or a file name asks for."""
+"""The serializers, by value, name, media type and file name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from holdall.values.serializer import Buffer, Serializer
 __all__ = ["ENTRY_POINTS", "Serializers", "joined", "register", "serializers"]
 
 ENTRY_POINTS = "holdall.serializers"
-"""The group of entry points by which other packages bring serializers: each is one, or a class of them."""
+"""The group of entry points in which packages register serializers: instances or classes."""
 
 # In this order they are asked whether they accept a value. Of several for one media type or extension the
-# first is taken, so that JSON that nobody gave a model for is read as JSON.
+# first is taken, so that JSON without a model is read as JSON.
 _BUILT_IN = (
     "raw:BytesSerializer",
     "raw:TextSerializer",
@@ -40,10 +40,10 @@ _BUILT_IN = (
 
 
 class Serializers:
-    """Serializers by what asks for them. Of those that were registered the last is asked first.
+    """A set of serializers. The one that was registered last is asked first.
 
     Args:
-        members: In the order in which they are asked whether they accept a value.
+        members: The serializers, in the order in which they are asked whether they accept a value.
 
     >>> from holdall.values import serializers
     >>> serializers.for_value({"a": 1}).name, serializers.for_key("notes/today.txt").name
@@ -55,7 +55,7 @@ class Serializers:
         self._lock = threading.RLock()
 
     def register(self, serializer: Serializer) -> None:
-        """Add one; it is asked before all others. One of the same name it replaces, in its place.
+        """Add a serializer, which is asked before all others. It takes the place of one with the same name.
 
         Raises:
             InvalidArgumentError: It lacks a part of the protocol, or is a class.
@@ -71,10 +71,10 @@ class Serializers:
         return len(self._members)
 
     def for_value(self, value: Any) -> Serializer:
-        """The first that accepts a value.
+        """Return the first serializer that accepts a value.
 
         Raises:
-            SerializationError: None does, or one fails as it is asked.
+            SerializationError: None accepts it, or one fails when it is asked.
         """
         for each in self:
             try:
@@ -92,10 +92,10 @@ class Serializers:
         )
 
     def named(self, name: str) -> Serializer:
-        """The one of a name.
+        """Return the serializer with a name.
 
         Raises:
-            InvalidArgumentError: There is none.
+            InvalidArgumentError: The name is unknown.
         """
         for each in self:
             if each.name == name:
@@ -104,12 +104,12 @@ class Serializers:
         raise InvalidArgumentError(f"no serializer is named {name!r}; known are {known}")
 
     def for_media_type(self, media_type: str) -> Serializer | None:
-        """The one of a media type, whose parameters and case don't matter."""
+        """Return the serializer of a media type, whose parameters and case don't matter."""
         wanted = media_type.partition(";")[0].strip().lower()
         return next((each for each in self if each.media_type.lower() == wanted), None)
 
     def for_key(self, key: str) -> Serializer | None:
-        """The one whose extension a key ends with; of several the longest decides."""
+        """Return the serializer whose extension a key ends with; the longest extension counts."""
         name = key.rpartition("/")[2].lower()
         best, length = None, 0
         for each in self:
@@ -152,7 +152,7 @@ def _with(serializer: Serializer, members: tuple[Serializer, ...]) -> tuple[Seri
 
 
 def joined(pieces: Iterable[Buffer]) -> bytes:
-    """Buffers as one bytes, copied no more often than needed."""
+    """Join buffers to one bytes object, with as few copies as possible."""
     if isinstance(pieces, (tuple, list)):
         # All of them are there at once.
         whole = pieces[0] if len(pieces) == 1 else None

@@ -1,4 +1,4 @@
-"""The one comparison of a value with what came back of it: values, types, and what `==` doesn't look at."""
+"""The comparison of a value with its restored form: values, types, and what `==` ignores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOO_DEEP: Final = "is nested too deep to be compared"
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of the same types, all the way down. A NaN is the same as another.
+    """Return whether two values are equal and of the same types at all levels. All NaNs are the same.
 
     >>> same([1, {"a": float("nan")}], [1, {"a": float("nan")}]), same([1], [True]), same((), [])
     (True, False, False)
@@ -29,12 +29,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 def difference(given: Any, back: Any) -> str | None:
-    """Where and how a value isn't what was given; None if it is the same.
+    """Return where and how two values differ; None if they are the same.
 
     Equal isn't enough: `1`, `1.0` and `True` are three values, and so are `0.0` and `-0.0`, `Decimal("1.0")`
     and `Decimal("1.00")`, a member of an enum and its value, dicts in another order, and the first and the
-    second 2:30 of a night in which the clocks go back. Of an aware datetime the time on the clock and the
-    offset count, not the name of the zone, which formats such as YAML don't keep. Models, dataclasses and
+    second 2:30 of a night in which the clocks go back. Of an aware datetime, the local time and the
+    offset count, but not the name of the zone, which formats such as YAML don't keep. Models, dataclasses and
     Structs are compared field by field, whatever their `__eq__` says; of a Pydantic model, also which
     fields were set. The message shows no values, which may be secrets.
 
@@ -48,7 +48,7 @@ def difference(given: Any, back: Any) -> str | None:
 
 
 def type_name(value: object) -> str:
-    """The type of a value, with an article: `an int`, `a numpy.ndarray`; None is `None`."""
+    """Return the type of a value, with an article: `an int`, `a numpy.ndarray`; for None it is `None`."""
     if value is None:
         return "None"
     kind = type(value)
@@ -61,7 +61,8 @@ def _full_name(kind: type) -> str:
 
 
 def place_of(value: Any, wanted: object) -> str:
-    """Where an object lies in a value, such as `['rows'][3]`; '' if it is the value itself or isn't found."""
+    """Return the place of an object in a value, such as `['rows'][3]`; '' for the value itself, or if not
+    found."""
     stack: list[tuple[Any, str]] = [(value, "")]
     seen: set[int] = set()
     while stack:
@@ -76,7 +77,7 @@ def place_of(value: Any, wanted: object) -> str:
 
 
 def children(value: Any) -> Iterator[Any]:
-    """What a value holds, at its first level: fields, members, keys."""
+    """Return the children of a value: fields, members, keys."""
     return (child for _, child in _children(value))
 
 
@@ -117,7 +118,7 @@ def _differences(one: Any, other: Any, path: str, above: set[tuple[int, int]]) -
         yield from _of_sets(one, other, path)
     elif not _equal(one, other):
         yield f"{_at(path)} would come back {_how(one, other)}"
-    # What a list or a str of a class of its own holds besides its members.
+    # The attributes of a subclass of list or str.
     if names is None and issubclass(kind, _WITH_MEMBERS) and not issubclass(kind, Enum):
         first, second = getattr(one, "__dict__", None), getattr(other, "__dict__", None)
         if first or second:
@@ -161,7 +162,7 @@ def _of_fields(
 
 
 def _field_names(value: object) -> list[str] | None:
-    """The fields of a model, a dataclass or a Struct that are written; None of anything else."""
+    """Return the written fields of a model, a dataclass or a Struct; None for other values."""
     if isinstance(value, type):
         return None
     kind = cast("Any", type(value))

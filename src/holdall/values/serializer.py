@@ -1,4 +1,4 @@
-"""What a format is to holdall."""
+"""The protocol of a serializer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 class Serializer(Protocol):
     """One format: which values it holds, and how they become bytes and values again.
 
-    What `decode` gives back equals what was encoded, or `encode` raises; what a format changes by its nature,
-    it says in its docstring. A serializer holds no state of a value and is used by many threads.
+    `decode` returns a value equal to the encoded one, or `encode` raises. A docstring lists what a format
+    changes by its nature. A serializer keeps no state of a value, and many threads use it.
 
-    Its module imports no optional dependency; `accepts` imports nothing at all: a value of a library that was
-    never imported has no values yet, so `sys.modules` is enough.
+    Its module doesn't import optional dependencies, and `accepts` imports nothing at all: values of a library
+    exist only once it was imported, so a look at `sys.modules` is enough.
     """
 
     name: str
@@ -29,30 +29,30 @@ class Serializer(Protocol):
     """As registered with IANA where there is one (RFC 6838), such as `application/json`."""
 
     extensions: tuple[str, ...]
-    """The ends of file names, with the dot, in lower case; the first is the usual one."""
+    """The extensions of file names, with the dot, in lower case; the first is the usual one."""
 
     def accepts(self, value: Any) -> bool:
-        """Whether it is made for this value: by its type, at once, without a look at all of it."""
+        """Return whether it is made for this value, quickly, by its type, without a look at all of it."""
         ...
 
     def encode(self, value: Any) -> Iterable[Buffer]:
-        """The value as buffers, one after the other.
+        """Yield the value as buffers.
 
-        A buffer may be the value's own memory, and is good until the next is asked for.
+        A buffer may be the value's own memory, and is valid until the next one is requested.
 
         Raises:
-            SerializationError: The format can't hold this value; nothing was given yet, or nothing that is
-                given makes sense alone.
+            SerializationError: The format can't hold this value. Buffers that were yielded before are invalid
+                alone.
             MissingDependencyError: The library that writes it isn't installed.
         """
         ...
 
     def decode(self, data: Buffer) -> Any:
-        """The value again. It never runs code that the bytes bring along.
+        """Return the value. This never runs code in the bytes.
 
         Raises:
-            SerializationError: The bytes are not in this format, which the message names.
-            UntrustedDataError: Reading them would run what they say, which wasn't allowed.
+            SerializationError: The bytes aren't in this format, which the message names.
+            UntrustedDataError: Reading them would run code in them, which wasn't allowed.
             MissingDependencyError: The library that reads it isn't installed.
         """
         ...

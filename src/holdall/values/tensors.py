@@ -64,8 +64,8 @@ class SafetensorsSerializer:
     back apart.
 
     Args:
-        framework: What `decode` gives: arrays of `numpy`, tensors of `torch`, or without it what the file
-            says it holds.
+        framework: `decode` returns arrays of `numpy` or tensors of `torch`; by default those that the file
+            was made of.
 
     See https://huggingface.co/docs/safetensors
 

@@ -47,7 +47,7 @@ VIDEO: Final[dict[str, VideoFormat]] = {
             "video/mp4",
             (".mp4", ".m4v"),
             "mp4",
-            # What a player needs first comes first.
+            # The data that a player needs first come first.
             ("-c:v", "libx264", "-preset", "medium", "-movflags", "+faststart"),
             ("-c:a", "aac", "-b:a", "192k"),
         ),
@@ -78,7 +78,7 @@ VIDEO: Final[dict[str, VideoFormat]] = {
 
 
 def video_format(data: Buffer) -> str | None:
-    """The name of the format that some bytes begin as, found without MoviePy.
+    """Return the name of the format that some bytes begin as, found without MoviePy.
 
     >>> video_format(b"\\0\\0\\0\\x20ftypisom")
     'MP4'
@@ -102,15 +102,15 @@ class VideoSerializer:
     """A MoviePy clip, as MP4 (H.264 and AAC) or WebM (VP9 and Opus). Both lose detail, by their nature.
 
     A clip needs a duration and a rate of frames (`clip.with_fps(24)`); its sound comes along. WebM keeps the
-    transparency of a clip with a mask; MP4 has none, and shows such a clip on black.
+    transparency of a clip with a mask; MP4 lacks transparency, and shows such a clip on black.
 
-    What is read back is a MoviePy `VideoFileClip`, with a mask where a WebM has one. Neither way leaves a
-    file behind: the bytes are in a file without a name, which is gone when the last clip that reads it is, or
-    when the process ends in any way. (Where a system has no such files, as outside of Linux, it is a
-    temporary folder that is removed then, but which survives a process that is killed.)
+    Video is read as a MoviePy `VideoFileClip`, with a mask if a WebM has one. Neither way leaves a file
+    behind: the bytes are in a file without a name, which disappears with the last clip that reads it, or when
+    the process ends in any way. (Systems other than Linux lack such files; there it is a temporary folder,
+    which is removed then, but survives if the process is killed.)
 
     Only MP4 and QuickTime, WebM and Matroska, AVI and Ogg are read: bytes of other formats could make ffmpeg
-    to open other files.
+    open other files.
 
     Args:
         format: MP4 or WEBM. None is MP4.
@@ -152,7 +152,8 @@ class VideoSerializer:
 
 
 class _Scratch:
-    """A file without a name, that other programs open by a path; it is gone when nobody has it open."""
+    """A file without a name, which other programs open by a path; it disappears when no process has it
+    open."""
 
     def __init__(self) -> None:
         import tempfile
@@ -195,7 +196,7 @@ def _no_room(error: OSError) -> StoreUnavailableError:
 def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
     rate = getattr(clip, "fps", None)
     if not rate:
-        raise SerializationError("this clip lacks a rate of frames; give it one: with_fps(24)")
+        raise SerializationError("this clip lacks a frame rate; give it one: with_fps(24)")
     if not clip.duration:
         raise SerializationError("this clip lacks a duration; give it one: with_duration(seconds)")
     if not math.isfinite(rate) or not math.isfinite(clip.duration):
@@ -245,7 +246,7 @@ def _frames(clip: Any, rate: float, size: tuple[int, int], clear: bool) -> Itera
         try:
             frame = np.asarray(clip.get_frame(time))
             mask = None if clip.mask is None else np.clip(np.asarray(clip.mask.get_frame(time)), 0, 1)
-        # What the functions of a clip raise is for the user to see, as the cause.
+        # The user sees an error of the clip's functions as the cause.
         except Exception as error:
             raise SerializationError(f"this clip fails at {time:.2f} s: {error}") from error
         if frame.shape != (*size, 3) or (mask is not None and mask.shape != size):
@@ -304,7 +305,7 @@ def open_video(path: str, held: object = None) -> Any:
 
     Args:
         path: Of the file, as ffmpeg takes it.
-        held: What the file lasts as long as.
+        held: The object that keeps the file alive.
 
     Raises:
         SerializationError: It isn't a video.
@@ -365,7 +366,7 @@ def _clip_classes() -> tuple[Any, Any]:
             process.wait()
 
     class Shared:
-        """What the two readers have in common: an end after which they hold nothing."""
+        """The common part of the two readers: after `close` they hold nothing."""
 
         proc: Any
         held: object
@@ -408,7 +409,7 @@ def _clip_classes() -> tuple[Any, Any]:
                 self.read_at = self.pos
             elif not hasattr(self, "last_read"):
                 raise OSError("no frame can be decoded")
-            # Sound may last a little longer than the pictures, of which the last one is shown until its end.
+            # Sound may last a little longer than the pictures; the last picture is shown until its end.
             elif max(self.n_frames - self.pos, self.pos - self.read_at) > 1 + _LONGER * self.fps:
                 warnings.warn(
                     f"this video lacks frame {self.pos} of {self.n_frames}; an earlier one is shown",

@@ -24,13 +24,13 @@ _DIGITS: Final = 4_300
 """The length of a number to the base of 60, such as 1:30, from which on PyYAML would take minutes."""
 _of_sixty = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?").fullmatch
 _REPEATED: Final = 10_000_000
-"""How many values the aliases of a document may stand for: a few hundred bytes could say billions."""
+"""The number of values that a document's aliases may stand for: a few hundred bytes could mean billions."""
 
 
 class YamlSerializer:
     """YAML 1.1, as PyYAML's safe loader reads it: no tag can name a class or a function.
 
-    What is written is read back at once and compared, so that what YAML would change is refused: a tuple, a
+    The YAML is read back at once and compared, so values that YAML would change are refused: a tuple, a
     Decimal, a datetime with seconds in its offset. Dicts, lists, sets, str, int, float, bool, None, bytes,
     datetime and date come back as they were; of a time zone its offset, not its name.
 
@@ -97,7 +97,7 @@ def _loader() -> Any:
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     def flatten_mapping(self: Any, node: Any) -> None:
-        """As PyYAML does, but merge keys that merge merge keys again and again would grow without end."""
+        """Merge keys as PyYAML does, with a limit: nested merge keys would grow without end."""
         merged = 0
         for key, value in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
