@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Holdall
+from tests.cli.conftest import COMMAND, Holdall
 
 WRONG = ("/logs/", "../x", "sqlite:///x.db")
 
@@ -73,3 +74,40 @@ def test_a_warning_whose_number_grows_is_printed_twice(plain: Holdall, tmp_path:
             os.symlink("x", tmp_path / "store" / folder / f"link-{number}")
     lines = plain.both("tree")[1].splitlines()
     assert ["left out 1 of" in lines[0], "left out 3 of" in lines[1], len(lines)] == [True, True, 2]
+
+
+@pytest.mark.parametrize(
+    "args", [("get", "a", "--output", "full/x"), ("keygen", "--output", "full/x")], ids=["get", "keygen"]
+)
+def test_a_file_that_a_full_disk_can_not_hold_is_named(
+    plain: Holdall, tmp_path: Path, args: tuple[str, ...]
+) -> None:
+    (tmp_path / "store" / "a").write_bytes(bytes(1 << 20))
+    (tmp_path / "full").mkdir()
+    fill = (
+        'mount -t tmpfs -o size=8k none full && { head -c 8192 /dev/zero > full/0; "$@"; echo "$?" full/*; }'
+    )
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", fill, "sh", *COMMAND, *args],
+        env=plain.env,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.decode() == "holdall: 'full/x': no space left on device\n"
+    assert done.stdout.decode() == "4 full/0\n"
+
+
+def test_a_repository_on_a_read_only_disk_is_said(plain: Holdall, tmp_path: Path) -> None:
+    plain("put", "a", "1", uri="git+file://repository")
+    seal = 'mount --bind repository repository && mount -o remount,ro,bind repository && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", seal, "sh", *COMMAND, "put", "a", "2"],
+        env={**plain.env, "HOLDALL_URI": "git+file://repository"},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, b"mounted read-only" in done.stderr) == (2, True), done.stderr
