@@ -101,7 +101,7 @@ class MasterKey:
         self.expand = Keyed(hmac.digest(bytes(32), key.value, "sha256"))
         """HMAC-SHA256 with what HKDF's first step gives."""
         self.id: bytes = self.derived(_CHECK + purpose.encode(), 8)
-        """Its fingerprint. Keys are uniform, so it tells nothing of a key but that two are equal."""
+        """Its fingerprint. Keys are uniform, so it only reveals whether two keys are equal."""
 
     def __repr__(self) -> str:
         return f"MasterKey({self.name!r}, {self.id.hex()})"

@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 FRAME: Final = 1 << 18
-"""How many plain bytes a frame holds, but for the last; part of the format."""
+"""The number of plain bytes in each frame except the last; part of the format."""
 TAIL: Final = 64
-"""How many bytes at the end of a blob its codec and its plain size are read from."""
+"""The number of bytes at the end of a blob that show its codec and its plain size."""
 
 _SAMPLES: Final = 4
 _SAMPLE: Final = 4096
 _WORTH: Final = 0.97
-"""Bytes whose samples shrink no further than to this share aren't worth compressing."""
+"""Bytes whose samples don't shrink below this share aren't worth compressing."""
 
 
 class Damaged(Exception):
@@ -46,17 +46,17 @@ class Damaged(Exception):
 
 
 class Footer(NamedTuple):
-    """What the last bytes of a blob tell."""
+    """The information in the last bytes of a blob."""
 
     size: int
-    """How many plain bytes there are."""
+    """The number of plain bytes."""
     frames: int
-    """In how many frames they are."""
+    """The number of frames."""
     index_size: int
-    """How many bytes the index takes, the footer included, at the end of the blob."""
+    """The size of the index at the end of the blob, the footer included."""
 
     def plain(self, number: int) -> int:
-        """How many plain bytes a frame holds."""
+        """The number of plain bytes in a frame."""
         return FRAME if number < self.frames - 1 else self.size - FRAME * (self.frames - 1)
 
 
@@ -70,7 +70,7 @@ class Codec:
 
     name: str
     starts: tuple[bytes, ...]
-    """How what it writes begins."""
+    """The first bytes of its output."""
     levels: tuple[int, int, int]
     """The lowest level, the default, the highest."""
     cheap: int
@@ -109,11 +109,11 @@ class Codec:
         raise NotImplementedError
 
     def footer(self, tail: bytes) -> Footer | None:
-        """What the end of a blob says, if it is of this codec; `Damaged` if it says nonsense."""
+        """Return the footer of a blob if it is of this codec; raise `Damaged` if it isn't valid."""
         raise NotImplementedError
 
     def entries(self, footer: Footer, index: bytes) -> bytes:
-        """What the whole index tells of the frames."""
+        """Return the frames, as the index describes them."""
         raise NotImplementedError
 
 
@@ -332,7 +332,7 @@ _GZIP_HEAD: Final = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff"
 _GZIP_END: Final = b"\x03\0" + bytes(8)
 """Deflated nothing, its CRC-32 and its length."""
 _GZIP_ROOM: Final = 8000
-"""How many entries the extra field of one member holds; it has at most 65,535 bytes."""
+"""The number of entries in the extra field of one member, which has at most 65,535 bytes."""
 _GZIP_FIELD: Final = struct.Struct("<H2sH")
 _GZIP_AROUND: Final = len(_GZIP_HEAD) + _GZIP_FIELD.size + len(_GZIP_END)
 _GZIP_FOOT: Final = _FOOT.size + len(_GZIP_MAGIC)
@@ -432,7 +432,7 @@ def chosen(name: object, level: object) -> tuple[Codec, int]:
     """The codec and the level that were asked for.
 
     Raises:
-        InvalidArgumentError: There is no such codec or level.
+        InvalidArgumentError: The codec or the level is unknown.
         MissingDependencyError: Its package isn't installed.
     """
     if not isinstance(name, str) or name not in CODECS:

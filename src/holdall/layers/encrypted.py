@@ -1,4 +1,4 @@
-"""Blobs that are encrypted on their way down, of which parts can still be read."""
+"""A layer that encrypts blobs in frames, so that a range can be read without the rest."""
 
 # The file below calls the store that made it.
 # pyright: reportPrivateUsage=false
@@ -51,30 +51,31 @@ __all__ = ["EncryptedStore", "Key", "RotationReport"]
 
 @dataclass(frozen=True)
 class RotationReport:
-    """What `EncryptedStore.rotate` did."""
+    """The result of `EncryptedStore.rotate`."""
 
     rotated: int
-    """How many blobs are encrypted under the current key now and weren't before."""
+    """The number of blobs that were encrypted anew under the current key."""
     current: int
-    """How many were already: their headers commit to the current key. Their frames weren't read."""
+    """The number of blobs whose headers already committed to the current key. Their frames weren't read."""
     failures: dict[str, StoreError] = field(default_factory=dict[str, StoreError])
-    """By its key, why a blob couldn't be rotated: it is as it was."""
+    """By key, why a blob couldn't be rotated; it is unchanged."""
 
 
 class EncryptedStore(Transparent):
-    """A store that encrypts its blobs, so that who has the store below can neither read nor alter them.
+    """A store that encrypts its blobs, so that others with access to the store below can't read or alter
+    them.
 
-    What is protected: the bytes. Nobody reads them without the key, and a blob that was changed, cut off,
+    The bytes are protected: they can't be read without the key, and a blob that was changed, cut off,
     extended, reordered, renamed or taken from another blob below raises `IntegrityError`; no byte is returned
     before its frame of 64 KiB is authenticated. With `names` the keys are protected too: they are stored
     encrypted.
 
-    What isn't: who has the store below sees how many blobs there are, their sizes to the byte, when they were
-    written, their content types and times to live, and can change all of these. They can delete blobs, and
-    put an older blob of the same key back: nothing here notices. `info` and `list` compute the size from the
-    size below, which isn't authenticated. What is encrypted doesn't shrink: compress above,
-    `CompressedStore(EncryptedStore(...))`, but not blobs that mix secrets with what others write, since the
-    size then tells about the secret.
+    The rest isn't protected: others with access to the store below see the number of blobs, their sizes to
+    the byte, when they were written, their content types and times to live, and can change all of these. They
+    can delete blobs, and restore an older blob of the same key: this store doesn't notice. `info` and `list`
+    compute the size from the size below, which isn't authenticated. Encrypted bytes don't shrink: compress
+    above, `CompressedStore(EncryptedStore(...))`, but not blobs that mix secrets with what others write,
+    since the size then reveals something about the secret.
 
     A store is encrypted with one key, or the keys of one rotation. They are listed, by fingerprints, in the
     blob `holdall.encryption` below, which no call here shows. A handle with another key gets `WrongKeyError`
@@ -84,21 +85,21 @@ class EncryptedStore(Transparent):
     Args:
         store: The store below. Blobs that were put there without this layer raise `IntegrityError`.
         key: 32 bytes, or a reference to them, `env:NAME` or `file:PATH`, in base64 or hexadecimal; or a
-            mapping of names to such, of at most 31 UTF-8 bytes each, where older keys are kept to be read.
+            mapping of names to such, of at most 31 UTF-8 bytes each, where older keys are kept for reading.
             The names are labels of this handle. One key alone is named `default`. A reference may end in `#`
             and the fingerprint that the key must have. Only references go with a pickle.
-        current: The name of the key that encrypts what is put; not needed for one key.
+        current: The name of the key that encrypts new blobs; not needed for one key.
         names: Another such key, which encrypts keys as AES-SIV (RFC 5297) does, always to the same. It can't
             be rotated. A listing then decrypts and sorts the names of the whole store below in memory,
             whatever its prefix; a key has at most 752 UTF-8 bytes; a name that isn't ours is left alone.
-        context: Which store this is, such as `prod/tenant-7`. Blobs of one context can't be read in another,
-            so give one where a key serves several stores: without it, who has them below can exchange blobs
-            of equal keys.
+        context: A name of this store, such as `prod/tenant-7`. Blobs of one context can't be read in another,
+            so give one if a key serves several stores: without it, others with access below can exchange
+            blobs of equal keys.
         retired: The names of keys that only `rotate` reads.
-        fingerprint: What the fingerprint of the current key must be: 16 hexadecimal digits.
+        fingerprint: The expected fingerprint of the current key: 16 hexadecimal digits.
 
     Raises:
-        InvalidArgumentError: A key isn't one, can't be found, or has another fingerprint; the message never
+        InvalidArgumentError: A key isn't valid, can't be found, or has another fingerprint; the message never
             shows it.
         MissingDependencyError: `cryptography` isn't installed.
 
@@ -141,7 +142,7 @@ class EncryptedStore(Transparent):
 
     @staticmethod
     def generate_key() -> bytes:
-        """A new key: 32 bytes of the system's randomness. Without it the blobs can't be read: keep it safe.
+        """Make a key of 32 random bytes from the system. Without it the blobs can't be read: keep it safe.
 
         >>> len(EncryptedStore.generate_key())
         32
@@ -149,9 +150,9 @@ class EncryptedStore(Transparent):
         return os.urandom(32)
 
     def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each key by its name, and that of the key of `names=` as `names`.
+        """Return the fingerprint of each key by its name, and that of the key of `names=` as `names`.
 
-        They are public: they tell nothing of a key, but that two are equal. Note them, and give one as
+        They are public: they only reveal whether two keys are equal. Note them, and give one as
         `fingerprint=` or after a reference, so that a wrong key is refused when the store is opened.
 
         >>> from holdall import MemoryStore
@@ -206,7 +207,7 @@ class EncryptedStore(Transparent):
         try:
             return Opened(key, header, self._known)
         except IntegrityError:
-            # Somebody may have emptied the store below and begun anew with another key.
+            # Another process may have emptied the store below and begun anew with another key.
             self._check.forget()
             raise
 
@@ -348,8 +349,8 @@ class EncryptedStore(Transparent):
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         if not after or not self._check.readable:
-            # Who lists may go on to delete or replace much: a store that was emptied since and encrypted with
-            # another key is noticed here.
+            # After a listing the caller may delete or replace much: a store that was emptied and encrypted
+            # with another key is noticed here.
             self._check.forget()
             self._check.before_reading()
         if self._names is None:
@@ -474,15 +475,15 @@ class EncryptedStore(Transparent):
     # --- rotation ---
 
     def rotate(self, prefix: str = "") -> RotationReport:
-        """Encrypt under the current key what is encrypted under another.
+        """Encrypt the blobs under other keys under the current key.
 
         A blob counts as current if its header commits to the current key; only the headers of those are read.
-        Each other blob is read whole, authenticated, and replaced by compare-and-swap, so that nobody's write
-        is lost; it keeps its content type and the time it expires. It may be stopped at any moment and run
-        again, which goes on with what is left.
+        Each other blob is read whole, authenticated, and replaced by compare-and-swap, so that no write is
+        lost; it keeps its content type and its expiry. Rotation may be stopped at any moment; the next call
+        goes on with the rest.
 
-        Rotation is hygiene. It doesn't help against somebody who had the old key: what they forged under it
-        is rotated with the rest, and copies below (versions, replicas, caches, backups) still open with the
+        Rotation is hygiene. It doesn't help against an attacker who had the old key: blobs forged under it
+        are rotated with the rest, and copies below (versions, replicas, caches, backups) still open with the
         old key. Before you drop the old key, read everything with the new one alone.
 
         Args:
@@ -532,7 +533,7 @@ class EncryptedStore(Transparent):
                 self._write(key, pieces, info.etag, attributes)
                 return True
             except ConcurrencyError:
-                # Somebody wrote meanwhile, most likely under the current key.
+                # Another writer was faster, most likely under the current key.
                 continue
 
 
@@ -560,7 +561,7 @@ class _Reader(BlobReader):
         return super()._next()
 
     def _prove_size(self) -> None:
-        """Authenticate the last frame, which alone tells that the blob wasn't cut off."""
+        """Authenticate the last frame, the only proof that the blob wasn't cut off."""
         if not self._opened.proven:
             count = frame_count(self._stored.size)
             for _ in self._frames(count - 1):

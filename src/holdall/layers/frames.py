@@ -1,4 +1,4 @@
-"""What layers share that store a body in another form: encoding streams, and reading parts of one version."""
+"""The common part of layers that store a body in another form: encoding streams, and reading ranges."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Encoder:
     """Turns a body, piece by piece, into what is stored below."""
 
     size: int = 0
-    """How many bytes it was given."""
+    """The number of bytes that it was given."""
 
     def update(self, piece: Piece) -> Iterable[Piece]:
-        """What is to be stored next; of a piece that isn't bytes nothing is kept but a copy."""
+        """Yield the next bytes to store; of a piece that isn't bytes only a copy is kept."""
         raise NotImplementedError
 
     def finish(self) -> Iterable[Piece]:
-        """What is left to store, once the body has ended."""
+        """Yield the rest to store, once the body has ended."""
         raise NotImplementedError
 
 
@@ -43,7 +43,7 @@ class Framing(Encoder):
     """Cuts the body in frames of one size, the last one shorter, each of which is encoded on its own.
 
     Args:
-        frame: How many bytes a frame holds.
+        frame: The number of bytes in a frame.
         ahead: Whether a full frame waits until it is known if it is the last.
     """
 
@@ -105,7 +105,7 @@ def _parts(piece: Piece) -> Iterable[Piece]:
 
 
 def only_piece(body: Body, most: int) -> Piece | None:
-    """The whole body, where it is one piece in hand of at most so many bytes, which needs no stream."""
+    """Return the whole body if it is one piece in memory of at most `most` bytes, which needs no stream."""
     if type(body) is tuple:
         pieces = cast("tuple[Piece, ...]", body)
         if len(pieces) == 1 and len(pieces[0]) <= most:

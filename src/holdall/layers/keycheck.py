@@ -1,4 +1,4 @@
-"""How a handle knows, before its first call, that its keys are those a store was encrypted with.
+"""The check, before a handle's first call, that its keys are those that a store was encrypted with.
 
 A small blob below, the *record*, holds the fingerprints of the keys that blobs are encrypted under, each with
 a proof that its writer had that key. It is made before the first blob. Where there is none, because it was
@@ -41,7 +41,7 @@ _NAMES: Final = b"n"
 _DIGEST: Final = 8
 _LARGEST: Final = 1 << 16
 _SEARCHED: Final = 256
-"""How many blobs are looked at where there is no record."""
+"""The number of blobs that are checked if the record is missing."""
 
 Entries = dict[tuple[bytes, bytes], bytes]
 """The proofs, by kind and fingerprint."""
@@ -118,7 +118,7 @@ class KeyCheck:
         if found is not None:
             self._accept(found)
         elif not self._searched:
-            # A store in which nothing is encrypted yet is searched once; whoever writes to it first makes the
+            # A store in which nothing is encrypted yet is searched once; its first writer makes the
             # record, for which each call looks.
             self.readable = self._search(())
             self._searched = True
@@ -255,7 +255,7 @@ class KeyCheck:
             except WrongKeyError:
                 raise
             except IntegrityError:
-                # One blob is damaged; others tell just as well, and who reads this one will see.
+                # One blob is damaged. Others show the key as well, and a read of this one raises.
                 continue
             verdict = self._judge(key, header)
             if verdict is True:
@@ -272,7 +272,7 @@ class KeyCheck:
 
 
 def _digest(body: bytes) -> bytes:
-    # Against accidents: a damaged record is told from one of another key.
+    # Against accidents: this distinguishes a damaged record from one of another key.
     return hashlib.sha256(body).digest()[:_DIGEST]
 
 

@@ -16,7 +16,7 @@ _LABEL: Final = b"holdall key names 2\0"
 _STORE: Final = b"holdall store 2\0"
 _SIV: Final = 16
 LONGEST: Final = MAX_KEY_BYTES * 3 // 4 - _SIV
-"""How many UTF-8 bytes a key may have whose encrypted name is a key."""
+"""The longest key, in UTF-8 bytes, whose encrypted name is a valid key."""
 
 
 class KeyNames:

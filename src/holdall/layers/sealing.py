@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 FRAME: Final = 1 << 16
-"""How many plain bytes a frame holds, but for the last; part of the format."""
+"""The number of plain bytes in each frame except the last; part of the format."""
 _TAG: Final = 16
 SEALED: Final = FRAME + _TAG
 _HEADER: Final = struct.Struct(">7sB8s16s32s")
@@ -62,7 +62,7 @@ _STORE: Final = b"holdall store 2\0"
 
 
 class Header(NamedTuple):
-    """What the first bytes of a blob say."""
+    """The information in the first bytes of a blob."""
 
     id: bytes
     """The fingerprint of the key."""
@@ -244,14 +244,14 @@ def frame_count(size: int) -> int:
 
 
 def frame_sizes(first: int, past: int, size: int) -> Iterator[int]:
-    """How many bytes some frames take below, of a blob that takes `size`."""
+    """Return the bytes that some frames take below, in a blob that takes `size`."""
     last = frame_count(size) - 1
     for number in range(first, past):
         yield SEALED if number < last else max(0, size - HEAD - last * SEALED)
 
 
 def plain_size(size: int) -> int:
-    """How many plain bytes a blob holds that takes `size` bytes below."""
+    """Return the number of plain bytes in a blob that takes `size` bytes below."""
     # What is too short to be ours raises when it is read; a listing goes on.
     return max(0, size - HEAD - _TAG * frame_count(size))
 

@@ -1,4 +1,4 @@
-"""A lock for each key, which is there only while somebody holds it or waits for it."""
+"""A lock for each key, which exists only while a thread holds it or waits for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from weakref import ref
 __all__ = ["Turns"]
 
 _FEW = 256
-"""How many locks are remembered before those that are gone are forgotten."""
+"""The number of locks that are remembered before dead ones are forgotten."""
 
 
 class Turns:

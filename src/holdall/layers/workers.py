@@ -1,4 +1,4 @@
-"""Threads that are made when they are needed, kept for a while, and done without where calls are short."""
+"""Threads that are made when they are needed, kept for a while, and not used where calls are short."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Call", "Pace", "Workers"]
 T = TypeVar("T")
 
 _IDLE = 10.0
-"""Seconds after which a thread that nobody needs ends."""
+"""Seconds after which an idle thread ends."""
 _SHORT = 0.0003
-"""Seconds: to hand a call to a thread and to wait for it takes about so long where others are busy."""
+"""Seconds that it takes to hand a call to a thread and to wait for it on a busy machine."""
 _LOOKS = 5
 _AGAIN = 1000
 
@@ -42,7 +42,7 @@ class Call(Generic[T]):
         self._error: BaseException | None = None
 
     def run(self, context: Context) -> None:
-        """Make the call. What it gives is kept, also where it raises."""
+        """Make the call, and keep its result or its error."""
         function, self._function = self._function, None
         assert function is not None
         try:
@@ -51,12 +51,12 @@ class Call(Generic[T]):
             self._error = error
 
     def end(self) -> None:
-        """Let whoever waits go on."""
+        """Let the waiting thread go on."""
         self._over = True
         self._signal.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is over, for at most so many seconds; whether it is."""
+        """Wait until it is over, for at most some seconds; return whether it is."""
         # Once acquired, the signal stays so: `_over` was set before.
         return self._over or self._signal.acquire(timeout=-1 if timeout is None else timeout) or self._over
 
@@ -73,7 +73,7 @@ _Job: TypeAlias = tuple[Call[Any], Context]
 
 class Workers:
     """Threads for calls that must all run at the same time: no call ever waits for another to end, which a
-    pool of so many threads can't promise. They don't keep the process alive.
+    pool of limited size can't promise. They don't keep the process alive.
 
     >>> workers = Workers()
     >>> workers.submit(lambda: 6 * 7).result()
@@ -130,7 +130,7 @@ class Workers:
             with self._lock:
                 closed = self._closed
                 if not closed:
-                    # Before the result is known, so that whoever waits for it finds this thread idle.
+                    # Before the result is known, so that the thread that waits for it finds this one idle.
                     self._idle.append(inbox)
             call.end()
             del call
@@ -159,7 +159,7 @@ class Pace:
         self._left = 0
 
     def took(self, seconds: float) -> None:
-        """A call took so long."""
+        """Note the duration of a call."""
         # Threads may lose each other's calls here, which does no harm.
         last = self._last
         last.append(seconds)

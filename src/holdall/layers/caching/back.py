@@ -124,7 +124,7 @@ class Back(Transparent):
             IntegrityError: The record is damaged.
             StoreError: The cache fails.
         """
-        # Most keys have none, which is told faster than by an error.
+        # Most keys lack one, and this is faster than an error.
         if not self.cache.exists(name):
             return None
         try:
