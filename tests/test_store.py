@@ -41,6 +41,7 @@ from holdall import (
     UnsupportedOperation,
     ZipStore,
 )
+from holdall.files import SpooledWriter
 from holdall.testing import Counting, Limited, Slow
 
 
@@ -478,3 +479,8 @@ def every_class() -> list[type[Any]]:
 def test_a_half_made_store_can_be_shown(kind: type[Any]) -> None:
     # A debugger and a traceback with locals show what a failing constructor has left.
     assert kind.__name__.lstrip("_") in repr(object.__new__(kind)) or issubclass(kind, PathStore)
+
+
+def test_a_file_that_an_interrupt_left_half_made_is_dropped() -> None:
+    file = SpooledWriter.__new__(SpooledWriter)
+    file.discard()
