@@ -111,3 +111,12 @@ def test_a_repository_on_a_read_only_disk_is_said(plain: Holdall, tmp_path: Path
         check=False,
     )
     assert (done.returncode, b"mounted read-only" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_file_in_the_place_of_a_key_is_answered_with_the_right_command(
+    plain: Holdall, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    assert "holdall get a --output ./new" in plain.error("cp", "a", "./new", code=2)
+    assert "holdall put b --file ./file" in plain.error("mv", "./file", "b", code=2)
+    assert "is a store and 'a' is a key" in plain.error("cp", "a", "./store", code=2)

@@ -318,6 +318,12 @@ def _are_stores(name: str, source: str, target: str) -> bool:
     stores = [is_store(end) for end in (source, target)]
     if any(stores) and not all(stores):
         place, key = (source, target) if stores[0] else (target, source)
+        if "://" not in place and not os.path.isdir(place) and not place.endswith((":", "/")):
+            other = f"put {quote(key)} --file" if stores[0] else f"get {quote(key)} --output"
+            raise UsageFault(
+                f"{name} goes from key to key, or from store to store; for the file {place!r}: "
+                f"holdall {other} {quote(place)}"
+            )
         raise UsageFault(
             f"{place!r} is a store and {key!r} is a key: {name} works within one store by keys, or from a "
             f"whole store to another (a path then begins with ./); for one blob between two stores: "
