@@ -6,7 +6,7 @@
         def make(self, place):
             return MyStore(place / "data")
 
-pytest finds and runs it. A store that can't write, delete or list says in `fill` who does that for it. For
+pytest finds and runs it. A store that can't write, delete or list returns in `fill` a store that does it. For
 readable failures, `pytest.register_assert_rewrite("holdall.testing")` in a `conftest.py`. The kit forks,
 kills and looks at `/proc`: it runs on POSIX systems.
 """
@@ -237,7 +237,7 @@ class Limited(Transparent):
 
     Args:
         store: The store below.
-        can: What is left of what it can, at most.
+        can: The most that it can do.
 
     >>> from holdall import Can, MemoryStore
     >>> Can.SWAP in Limited(MemoryStore(), Can.WRITE).can
@@ -257,7 +257,7 @@ class Limited(Transparent):
 
 
 class Counting(Transparent):
-    """A store that counts what it asks of the one below.
+    """A store that counts its calls to the one below.
 
     >>> from holdall import MemoryStore
     >>> store = Counting(MemoryStore({"a": b"four"}))
@@ -308,7 +308,7 @@ class Counting(Transparent):
 
 
 class Slow(Transparent):
-    """A store that takes its time over each call and each piece.
+    """A store that delays each call and each piece.
 
     Args:
         store: The store below.
@@ -358,7 +358,7 @@ class Flaky(Transparent):
 
     Args:
         store: The store below.
-        rate: How many of the calls fail, from 0 to 1.
+        rate: The share of the calls that fail, from 0 to 1.
         seed: The same seed fails the same calls.
 
     >>> from holdall import MemoryStore
@@ -417,13 +417,13 @@ class Flaky(Transparent):
 
 class Corrupting(Transparent):
     """A store that damages bytes now and then, as bad disks and memory do: a bit is flipped, a byte is
-    dropped, or the end is cut off. It says nothing of it, and `Info`s tell what the store below tells.
+    dropped, or the end is cut off. It does so silently, and `Info`s are those of the store below.
 
     Args:
         store: The store below.
-        rate: How many of the blobs that pass are damaged, from 0 to 1. An empty one stays as it is.
+        rate: The share of blobs that are damaged, from 0 to 1. An empty one stays as it is.
         seed: The same seed damages the same ones in the same way.
-        reads: Whether what is read is damaged; what lies below is not.
+        reads: Whether reads are damaged; the blobs below aren't.
         writes: Whether what is written is damaged, and lies so below.
 
     >>> from holdall import MemoryStore
@@ -492,8 +492,8 @@ class Hanging(Transparent):
 
     Args:
         store: The store below.
-        rate: How many of the calls hang, from 0 to 1.
-        seconds: For how long.
+        rate: The share of the calls that hang, from 0 to 1.
+        seconds: How long they hang.
         seed: The same seed hangs the same calls.
 
     >>> from holdall import MemoryStore
@@ -518,7 +518,7 @@ class Hanging(Transparent):
         return {"store": self._store, "rate": self._rate, "seconds": self._seconds, "seed": self._seed}
 
     def release(self) -> None:
-        """Let those who hang go on, and hang nobody any more."""
+        """Let hanging calls go on, and let no more calls hang."""
         self._released.set()
 
     def _close(self) -> None:
@@ -578,7 +578,7 @@ class Hanging(Transparent):
 
 
 def race(*tasks: Callable[[], T], seconds: float = _DEADLINE) -> list[T]:
-    """Run tasks at the same moment, each in a thread of its own; what they returned, in order.
+    """Run tasks at the same moment, each in its own thread; return their results in order.
 
     The first error is raised here. Threads change places as often as they can meanwhile.
 
@@ -1674,7 +1674,7 @@ def _settle(
 
 
 class StoreSuite:
-    """A store's whole test: subclass it, name the class `Test...`, and say how a store is made.
+    """The whole test of a store: subclass it, name the class `Test...`, and define `make`.
 
     No test may be overridden: a class that tries isn't made. A store that can't write, delete or list is
     filled by `fill`.
@@ -1720,8 +1720,8 @@ class StoreSuite:
     can't write and has ETags of its own, each blob is asked for there once it is written."""
 
     def make(self, place: Path) -> Store:
-        """A new handle on the store in this folder, which is empty at first and of the test's own; every call
-        with the same folder gives a handle on the same blobs."""
+        """Return a new handle on the store in this folder, which is empty at first and only for this test;
+        every call with the same folder returns a handle on the same blobs."""
         raise NotImplementedError
 
     def fill(self, place: Path) -> Store:
