@@ -512,7 +512,7 @@ class _Building:
                 return self._kept(open_uri(text, given, self._folder))
         if options is not None:
             raise section.fault(
-                f"expected options only beside a URI; set the options of {named.name!r} in its own table",
+                f"expected options only with a URI; set the options of {named.name!r} in its own table",
                 options,
             )
         if named.name not in self._config.names():

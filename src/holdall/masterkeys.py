@@ -202,7 +202,7 @@ def _key_bytes(what: str, key: str | Hidden) -> Hidden:
             "form; generate_key() makes one"
         )
     if not any(key.value):
-        raise InvalidArgumentError(f"{where} is all zeros, which is no secret; generate_key() makes a key")
+        raise InvalidArgumentError(f"{where} is all zeros, which isn't secret; generate_key() makes a key")
     return key
 
 

@@ -597,7 +597,7 @@ class Store(MutableMapping[str, bytes]):
         """Return the blob's bytes, or the default where there is none.
 
         Raises:
-            InvalidKeyError: This is no key.
+            InvalidKeyError: The key isn't valid.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore().get("absent", b"a default")
