@@ -73,7 +73,7 @@ def box(name: str) -> Any:
 
 
 def test_a_path_without_a_bucket() -> None:
-    with pytest.raises(InvalidArgumentError, match="no bucket"):
+    with pytest.raises(InvalidArgumentError, match="doesn't name a bucket"):
         PathStore(GSPath("gs://"))
 
 

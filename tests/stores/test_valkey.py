@@ -467,7 +467,7 @@ def test_what_is_no_server() -> None:
     ):
         with pytest.raises(InvalidArgumentError):
             wrong("valkey://localhost", **options)
-    with pytest.raises(InvalidArgumentError, match="databases"):
+    with pytest.raises(InvalidArgumentError, match="has only database 0"):
         ValkeyStore("valkey://localhost/1", cluster=True)
     with pytest.raises(InvalidArgumentError, match="RedisCluster"):
         ValkeyStore(redis.Redis(), cluster=True)

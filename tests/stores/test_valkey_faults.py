@@ -240,16 +240,16 @@ def test_a_connection_that_is_lost_before_the_answer(
     assert store["large"] == bytes(9 * MIB)
     for call in (lambda: store.delete("key"), lambda: store.delete("new", expect=swapped.etag)):
         lose()
-        with pytest.raises(StoreUnavailableError, match="look again"):
+        with pytest.raises(StoreUnavailableError, match="read it again"):
             call()
     assert not store.exists("key")
     lose()
-    with pytest.raises(StoreUnavailableError, match="look again"):
+    with pytest.raises(StoreUnavailableError, match="read it again"):
         store.delete_many(["many/0", "many/1"])
     assert len(store) == 99
     store.put_many({"a": b"a"})
     lose()
-    with pytest.raises(StoreUnavailableError, match="look again"):
+    with pytest.raises(StoreUnavailableError, match="read it again"):
         store.move("a", "b")
     assert store["b"] == b"a"
     assert "a" not in store

@@ -200,11 +200,12 @@ class FanoutStore(Layer):
     def _checked(self, key: object) -> str:
         key = super()._checked(key)
         for store in self._checking:
-            # A replica may have room for shorter keys only. One that fails here, since it is closed, can't be
-            # reached or was encrypted under another key, fails later, alone.
+            # A replica may have room for shorter keys only. One that was encrypted under another key is a
+            # mistake in the settings, which no other replica makes up for: the call is refused before
+            # anything is touched. One that is closed or can't be reached fails later, alone.
             try:
                 store._checked(key)
-            except InvalidArgumentError:
+            except (InvalidArgumentError, WrongKeyError):
                 raise
             except StoreError:
                 continue
