@@ -720,7 +720,7 @@ for body in bodies:
         store["a"] = body()
     except StoreUnavailableError as error:
         assert isinstance(error.__cause__, OSError), error.__cause__
-        assert "no room" in str(error)
+        assert "the disk is full" in str(error)
     else:
         raise SystemExit("it was written")
     try:
@@ -753,7 +753,7 @@ def test_an_archive_that_cannot_be_folded_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(StoreUnavailableError, match="no room"):
+        with pytest.raises(StoreUnavailableError, match="the disk is full"):
             store.flush()
         patch.setattr(store, "_fold_size", 0)
         store["c"] = bytes(1000)
