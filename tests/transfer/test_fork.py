@@ -14,10 +14,11 @@ from holdall.transfer import diff_stores
 
 # In a process of its own, since one with threads, as those that run tests have, is not copied.
 RUN = """
-import os, sys, threading
+import logging, os, sys, threading
 from holdall import FilesystemStore, StoreUnavailableError
 from holdall.transfer import fork, run, sync_stores
 
+logging.basicConfig()
 place, kind = sys.argv[1:]
 run._processors = lambda: 2
 here, forks = os.getpid(), []
@@ -39,12 +40,12 @@ if kind == "dies":
 elif kind == "none":
     os.fork = lambda: (_ for _ in ()).throw(BlockingIOError("no more processes"))
 elif kind == "fails":
-    listed = FilesystemStore._listed
-    def failing(self, folder):
+    survey = FilesystemStore._survey
+    def failing(self, prefix, after):
         if os.getpid() != here:
             raise StoreUnavailableError("this disk is gone", key="k")
-        return listed(self, folder)
-    FilesystemStore._listed = failing
+        return survey(self, prefix, after)
+    FilesystemStore._survey = failing
 elif kind == "thread":
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 
