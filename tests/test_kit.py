@@ -939,8 +939,14 @@ CAUGHT = [
 
 @pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[f"{kind.__name__}-{name}" for kind, name in CAUGHT])
 def test_a_broken_store_fails(kind: type[Store], name: str, tmp_path: Path):
+    numbers = count()
+
+    def attack() -> None:
+        (place := tmp_path / str(next(numbers))).mkdir()
+        run(kind, name, place)
+
     with pytest.raises((AssertionError, pytest.fail.Exception, KeyError, ConcurrencyError)):
-        run(kind, name, tmp_path)
+        _again_and_again(attack)
 
 
 def sound(kind: type[Store]) -> type[Store]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.forks import forked, succeeds
@@ -516,6 +517,58 @@ def test_after_a_fork_both_go_on(store: SqliteStore, path: Path) -> None:
     assert len(list(store.iterate_keys("child/"))) == 100
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize("what", ["put", "get", "delete", "info"])
+def test_a_fork_just_as_a_connection_was_opened(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    store["key"] = b"1"
+    real, forks = store._opened, 0
+
+    def opened(create: bool) -> Any:
+        nonlocal forks
+        connection = real(create)
+        if forks < 3:
+            forks += 1
+            succeeds(forked(lambda: None))  # it closes the connection in the parent, too
+        return connection
+
+    succeeds(forked(lambda: None))
+    monkeypatch.setattr(store, "_opened", opened)
+    if what == "put":
+        store["key"] = b"2"
+    elif what == "get":
+        assert store["key"] == b"1"
+    elif what == "delete":
+        assert store.delete("key")
+    else:
+        assert store.info("key").size == 1
+    assert forks == 3
+
+
+def test_a_fork_while_a_cut_file_is_checked(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store["key"] = b"1"
+    real, forks = store._opened, 0
+
+    def opened(create: bool) -> Any:
+        nonlocal forks
+        connection, forks = real(create), forks + 1
+        if forks == 1:
+            succeeds(forked(lambda: None))
+        return connection
+
+    monkeypatch.setattr(store, "_opened", opened)
+    assert not store._cut_short()
+    assert forks == 2
+
+
+def test_a_fork_as_an_interrupt_comes_hides_it_behind_no_error(store: SqliteStore) -> None:
+    store["key"] = b"1"
+    succeeds(forked(lambda: None))
+    assert hasattr(store._local, "quick")
+    store._drop_quick()
+    assert store["key"] == b"1"
 
 
 def test_a_stream_replaced_after_a_fork_is_told(store: SqliteStore) -> None:

@@ -248,6 +248,8 @@ class Draft:
                     return None
                 raise BlobExistsError
             if failed == -errno.ENOENT:
+                if _is_there(self._name, source.folder):
+                    return None  # it is the target's folder that was tidied away
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if failed and not alone:
                 return None

@@ -102,12 +102,22 @@ class Place:
         Raises:
             KeyConflictError: Something else is there.
         """
-        found = self.look()
-        if found is None or stat.S_ISREG(found.st_mode):
-            return found
-        if not stat.S_ISDIR(found.st_mode) or not _is_empty(self.name, self.folder):
-            raise conflict(self.path, found.st_mode)
-        return None
+        for _ in range(TRIES):
+            found = self.look()
+            if found is None or stat.S_ISREG(found.st_mode):
+                return found
+            if not stat.S_ISDIR(found.st_mode):
+                raise conflict(self.path, found.st_mode)
+            try:
+                remove_empty(self.name, self.folder, only_look=True)
+                return None
+            except FileNotFoundError:
+                continue  # another process has removed an empty folder in the midst of the look
+            except (OSError, RecursionError) as error:
+                raise conflict(self.path, found.st_mode) from error
+        raise StoreUnavailableError(
+            "folders at its path keep being deleted by another program; nothing was stored: try again"
+        )
 
     def make_room(self) -> None:
         """Remove the empty folders that are there.
@@ -115,11 +125,16 @@ class Place:
         Raises:
             KeyConflictError: They aren't empty, or no folders.
         """
-        found = self.look()
-        if found is not None and not stat.S_ISREG(found.st_mode):
+        for _ in range(TRIES):
             self.check_free()
+            found = self.look()
+            if found is None or stat.S_ISREG(found.st_mode):
+                return
             try:
                 remove_empty(self.name, self.folder)
+                return
+            except FileNotFoundError:
+                continue  # another process was faster
             except OSError as error:
                 raise conflict(self.path, found.st_mode) from error
 
@@ -140,15 +155,6 @@ def _make_folders(held: list[int], root: int, path: str, base: str, durable: boo
         except NotADirectoryError:
             raise conflict(base + done, os.lstat(name, dir_fd=above).st_mode) from None
         above = held[-1]
-
-
-def _is_empty(name: str, above: int) -> bool:
-    """Return whether a folder holds only such folders, none of them a mount point."""
-    try:
-        remove_empty(name, above, only_look=True)
-    except (OSError, RecursionError):
-        return False
-    return True
 
 
 def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
+from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, FolderMoved, draft_name
 from holdall.stores.nofollow import NEW, close_all
 from holdall.stores.places import TRIES, sync_folder
@@ -119,21 +120,29 @@ class Root:
     def probe(self) -> bool:
         """Whether the disk of the folder is blind to case, by a file that is made and removed; how fine its
         times are is noted, too."""
-        root = self.open_root(make=True)
-        name = draft_name()
-        fds: list[int] = []
-        try:
-            fds.extend(map(partial(os.open, name, NEW, dir_fd=root), (0o600,)))
-            self.note_times(fds[0])
+        for _ in range(TRIES):
+            root = self.open_root(make=True)
+            name = draft_name()
+            fds: list[int] = []
             try:
-                os.stat(name.upper(), dir_fd=root, follow_symlinks=False)
-                return True
+                fds.extend(map(partial(os.open, name, NEW, dir_fd=root), (0o600,)))
+                self.note_times(fds[0])
+                try:
+                    os.stat(name.upper(), dir_fd=root, follow_symlinks=False)
+                    return True
+                except FileNotFoundError:
+                    # A listing may sweep the file, which isn't locked, and then this says nothing.
+                    if os.fstat(fds[0]).st_nlink:
+                        return False
             except FileNotFoundError:
-                return False
-        finally:
-            if fds:
-                os.unlink(name, dir_fd=root)
-            close_all(fds)
+                continue  # the folder was deleted before the file was made
+            finally:
+                remove(name, root)
+                close_all(fds)
+        raise StoreUnavailableError(
+            f"temporary files in {self._path!r} keep being deleted by another program; nothing was changed: "
+            "try again"
+        )
 
     def is_coarse(self, found: os.stat_result) -> bool:
         """Whether times are too coarse to tell two changes apart, by the time of a file, or of a new one."""

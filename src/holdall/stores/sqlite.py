@@ -878,6 +878,7 @@ class SqliteStore(Store):
 
     def _cut_short(self) -> bool:
         """Whether a file that became shorter is damaged; after a `VACUUM` it isn't."""
+        fresh = None
         try:
             fresh = self._opened(False)
             if fresh is None:
@@ -887,7 +888,8 @@ class SqliteStore(Store):
                 fresh.shut()
             return not sound
         except sqlite3.DatabaseError:
-            return True
+            # A fork that closed it says nothing of the file.
+            return fresh is None or fresh.alive or self._cut_short()
 
     def _transaction(self, act: Callable[[Connection], T], missing: T, *, create: bool = False) -> T:
         return self._run(lambda connection: connection.transaction(act), missing, write=True, create=create)
@@ -903,15 +905,22 @@ class SqliteStore(Store):
             local.connection = connection
             local.held = _ThreadConnection(connection)
         if not hasattr(local, "quick") and not isinstance(connection.file, UnchangingFile):
-            # A cursor that stays spares each fast call one of its own.
-            local.quick = connection.lock, connection.cursor().execute, connection
+            # A fork closes connections with their locks held. Of one that it has closed by now there is no
+            # cursor, and the caller finds that out and begins anew.
+            with connection.lock:
+                if connection.alive:
+                    # A cursor that stays spares each fast call one of its own.
+                    local.quick = connection.lock, connection.cursor().execute, connection
         return connection
 
     def _drop_quick(self) -> None:
         """Finish a statement that an interrupt left unfinished: it would keep its snapshot."""
         quick = self._local.__dict__.pop("quick", None)
         if quick is not None:
-            quick[1].__self__.close()
+            try:
+                quick[1].__self__.close()
+            except sqlite3.ProgrammingError:
+                return  # a fork has closed the connection, and all its statements with it
 
     def _reader(self) -> Connection | None:
         while True:

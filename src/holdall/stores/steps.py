@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from holdall.errors import BlobNotFoundError
+from holdall.errors import BlobNotFoundError, StoreUnavailableError
 from holdall.store import ANY, Expect
 from holdall.stores.drafts import Check
 from holdall.stores.nofollow import close_all
-from holdall.stores.places import Place, sync_folder
+from holdall.stores.places import TRIES, Place, sync_folder
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of, new_stamp, raise_floor
 
@@ -82,8 +82,18 @@ def rename(
             past += 2_000_000_000
             os.utime(old.name, ns=(past, past), dir_fd=old.folder, follow_symlinks=False)
             found = old.blob() or found
-        os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
-        return found
+        for _ in range(TRIES):
+            try:
+                os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
+                return found
+            except FileNotFoundError:
+                if old.look() is None:
+                    raise BlobNotFoundError(key=source) from None
+                # A delete, which takes no lock to tidy up, has removed the target's folder as empty.
+                new = Place.make(held, fd, path, base=root.base, durable=root.durable)
+        raise StoreUnavailableError(
+            "its folder keeps being deleted by another program; nothing was moved: try again"
+        )
     finally:
         close_all(held)
 
