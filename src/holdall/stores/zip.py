@@ -935,8 +935,10 @@ class ZipStore(Store):
             return error
         if error.errno == errno.EROFS:
             return ReadOnlyError(f"{self._path} is on a read-only file system", key=key)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             why = "the disk is full; free some space and try again"
+        elif error.errno == errno.EFBIG:
+            why = "the file would be larger than the file system or this process's limit (ulimit -f) allows"
         elif error.errno in (errno.EACCES, errno.EPERM):
             why = "permission denied; check the permissions of the file and of its folder"
         else:
