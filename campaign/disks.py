@@ -35,14 +35,14 @@ def fill(make: Make, place: Path, visit: int) -> int:
                 except StoreError as error:
                     failed = error
                 found = store.get(key)
-                if failed is not None:
+                if failed is None:
+                    assert found == wanted, f"{key!r} isn't what was acknowledged"
+                else:
                     _check(found, before, wanted, failed)
                 if isinstance(failed, PartialWriteError):
                     # As its message says: until then the replicas differ.
                     assert cast(FanoutStore, store).repair()
                     found = store.get(key)
-                elif found != wanted:
-                    raise AssertionError(f"{key!r} isn't what was acknowledged")
                 if found is not None:
                     known[key] = found
         # With room again everything works, by a new handle too.
