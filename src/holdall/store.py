@@ -78,7 +78,9 @@ __all__ = [
     "Piece",
     "Store",
     "holds_item",
+    "mode_of",
     "pairs_of",
+    "with_mode",
 ]
 
 T = TypeVar("T")
@@ -175,7 +177,7 @@ class Info:
 
     # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
     # and the times are made when they are asked for: half of what a put in memory would else take.
-    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_modified", "_size")
+    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_mode", "_modified", "_size")
 
     def __init__(
         self,
@@ -192,6 +194,7 @@ class Info:
         self._modified = modified
         self._content_type = content_type
         self._expires = expires
+        self._mode: int | None = None
 
     @property
     def key(self) -> str:
@@ -238,6 +241,7 @@ class Info:
         made._modified = changes.pop("modified", self._modified)
         made._content_type = changes.pop("content_type", self._content_type)
         made._expires = changes.pop("expires", self._expires)
+        made._mode = self._mode
         if changes:
             raise InvalidTypeError(f"an Info has no field {', '.join(changes)}")
         return made
@@ -263,6 +267,19 @@ _another = cast("Callable[[type[Info]], Info]", object.__new__)
 _FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
 
 
+def with_mode(info: Info, mode: int) -> Info:
+    """Note in a new `Info` the permission bits of the blob's file, and return it."""
+    info._mode = mode & 0o777  # pyright: ignore[reportPrivateUsage]
+    return info
+
+
+def mode_of(info: Info) -> int | None:
+    """Return the permission bits that limit a copy of a blob; None where everybody may read it, or its medium
+    has none."""
+    mode = info._mode  # pyright: ignore[reportPrivateUsage]
+    return None if mode is None or mode & 0o044 == 0o044 else mode
+
+
 def _utc(moment: datetime | float) -> datetime:
     # A file may carry any time of 64 bits: the nearest one that a datetime has.
     try:
@@ -279,6 +296,9 @@ class Attributes(NamedTuple):
 
     content_type: str | None = None
     expires: datetime | None = None
+    mode: int | None = None
+    """The permission bits of the file that it is a copy of, where the source is a file that not everybody may
+    read: a copy shows itself to nobody else. A store without permission bits ignores it."""
 
 
 PLAIN: Final = Attributes()
@@ -452,13 +472,14 @@ class Store(MutableMapping[str, bytes]):
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         info, pieces = self._read(source, 0, None)
-        attributes = Attributes(info.content_type, info.expires)
+        attributes = Attributes(info.content_type, info.expires, mode_of(info))
         return self._write(target, pieces, expect, attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         while True:
             info, pieces = self._read(source, 0, None)
-            moved = self._write(target, pieces, expect, Attributes(info.content_type, info.expires))
+            attributes = Attributes(info.content_type, info.expires, mode_of(info))
+            moved = self._write(target, pieces, expect, attributes)
             if Can.SWAP not in self.can:
                 self._delete(source, ANY)
                 return moved

@@ -114,6 +114,17 @@ def test_get_gives_a_new_file_the_usual_mode(holdall, tmp_path):
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_get_shows_a_private_blob_to_nobody_else(holdall, tmp_path, mode):
+    holdall("put", "k", "secret")
+    (tmp_path / "store" / "k").chmod(mode)
+    holdall("get", "k", "-o", str(tmp_path / "new"))
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == mode
+    (tmp_path / "new").chmod(0o644)
+    holdall("get", "k", "-o", str(tmp_path / "new"))
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o644, "an older file keeps its bits"
+
+
 def test_get_writes_into_a_device(holdall):
     holdall("put", "k", "new")
     holdall("get", "k", "-o", "/dev/null")

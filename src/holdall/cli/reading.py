@@ -19,7 +19,7 @@ from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
-from holdall.store import Can, Info, Store
+from holdall.store import Can, Info, Store, mode_of
 
 __all__ = ["cat", "exists", "get", "info", "keys"]
 
@@ -157,8 +157,8 @@ def _to_file(source: Store, key: str, name: str) -> None:
         mode = os.stat(path).st_mode
     except OSError:
         mode = None
-    size = source.info(key).size
-    with Meter(f"get {key}", size) as meter:
+    info = source.info(key)
+    with Meter(f"get {key}", info.size) as meter:
         if mode is not None and not stat.S_ISREG(mode):
             # A pipe or a device can't be replaced.
             with open(path, "wb") as device:
@@ -173,7 +173,7 @@ def _to_file(source: Store, key: str, name: str) -> None:
         try:
             with open(handle, "wb") as file:
                 file.writelines(meter.through(source.chunks(key)))
-                os.fchmod(file.fileno(), _plain_mode() if mode is None else stat.S_IMODE(mode))
+                os.fchmod(file.fileno(), _new_mode(info) if mode is None else stat.S_IMODE(mode))
             os.replace(temporary, path)
         except BaseException as error:
             with suppress(OSError):
@@ -190,10 +190,12 @@ def _descriptor(name: str) -> int | None:
     return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
 
 
-def _plain_mode() -> int:
+def _new_mode(info: Info) -> int:
+    """Return the permission bits of a new file that is a copy of a blob: it shows the blob to nobody else."""
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    most = mode_of(info)
+    return 0o666 & ~mask & (0o666 if most is None else most | 0o600)
 
 
 def _for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from holdall.errors import (
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.marks import new_mark
 from holdall.layers.replicas import state
-from holdall.store import ABSENT, PLAIN, Attributes, Can, Info, Store
+from holdall.store import ABSENT, PLAIN, Attributes, Can, Info, Store, mode_of
 
 T = TypeVar("T")
 _log = logging.getLogger("holdall")
@@ -312,7 +312,7 @@ def _fill(store: Store, origin: Store, key: str, info: Info, data: bytes) -> Non
     try:
         if state(origin, key) == info.etag:
             kept = info.content_type if Can.ATTRIBUTES in store.can else None
-            store._write(key, (data,), mark, Attributes(kept, info.expires))
+            store._write(key, (data,), mark, Attributes(kept, info.expires, mode_of(info)))
         else:
             store._delete(key, mark)
     except ConcurrencyError:

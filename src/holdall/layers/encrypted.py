@@ -44,7 +44,7 @@ from holdall.layers.sealing import (
 )
 from holdall.masterkeys import Key
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store, mode_of
 
 __all__ = ["EncryptedStore", "Key", "RotationReport"]
 
@@ -528,7 +528,7 @@ class EncryptedStore(Transparent):
             if Opened(key, header, self._check.keys).master is self._current:
                 return False
             info, _, pieces = self._begun(key, below, self._check.keys)
-            attributes = Attributes(info.content_type, info.expires)
+            attributes = Attributes(info.content_type, info.expires, mode_of(info))
             try:
                 self._write(key, pieces, info.etag, attributes)
                 return True

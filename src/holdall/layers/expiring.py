@@ -133,8 +133,7 @@ class ExpiringStore(Transparent):
         return info.modified + self._ttl <= datetime.now(UTC)
 
     def _dated(self, info: Info) -> Info:
-        modified = info.modified
-        return Info(info.key, info.size, info.etag, modified, info.content_type, modified + self._ttl)
+        return info.replace(expires=info.modified + self._ttl)
 
     def _is_alive(self, key: str) -> bool:
         try:
@@ -187,7 +186,7 @@ class ExpiringStore(Transparent):
             return self._store._write(key, body, expect, self._lasting(attributes))
         if attributes.expires is not None:
             # The age of a copied or modified blob begins anew.
-            attributes = Attributes(attributes.content_type)
+            attributes = attributes._replace(expires=None)
         if expect is ANY:
             return self._dated(self._store._write(key, body, ANY, attributes))
         if expect is ABSENT:
@@ -210,7 +209,7 @@ class ExpiringStore(Transparent):
     def _lasting(self, attributes: Attributes) -> Attributes:
         if attributes.expires is not None:
             return attributes
-        return Attributes(attributes.content_type, datetime.now(UTC) + self._ttl)
+        return attributes._replace(expires=datetime.now(UTC) + self._ttl)
 
     def _delete(self, key: str, expect: Expect) -> bool:
         if self._native:

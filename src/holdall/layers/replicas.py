@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, InvalidArgumentError, StoreError
 from holdall.layers.marks import SIZE, etag_of, is_mark, new_mark
-from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store, mode_of
 
 __all__ = ["Repair", "ReplicaDifference", "Rule", "leader", "replace", "state"]
 
@@ -104,6 +104,7 @@ def _replaced(key: str, source: Store, target: Store, found: str | None) -> tupl
     attributes = Attributes(
         info.content_type if Can.ATTRIBUTES in target.can else None,
         info.expires if Can.EXPIRE in target.can else None,
+        mode_of(info),
     )
     expect: Expect = ANY
     if found is None and Can.CREATE in target.can:

@@ -24,6 +24,7 @@ from holdall.store import (
     Piece,
     Store,
     _named,  # pyright: ignore[reportPrivateUsage]
+    mode_of,
 )
 
 __all__ = ["RoutedStore"]
@@ -300,7 +301,7 @@ class RoutedStore(Layer):
         kind = info.content_type
         if Can.ATTRIBUTES not in store.can and Can.ATTRIBUTES not in other.can:
             kind = None
-        attributes = Attributes(kind, expires)
+        attributes = Attributes(kind, expires, mode_of(info))
         _check_kept(other, attributes)
         return info.etag, other._write(target, pieces, expect, attributes)
 

@@ -16,7 +16,7 @@ from functools import partial
 
 from holdall.errors import BlobExistsError, ConcurrencyError, StoreUnavailableError
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, Expect, Info, Piece
+from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
 from holdall.stores.litter import remove
 from holdall.stores.locks import CANNOT, draft_name, generation, take
 from holdall.stores.nofollow import NEW, close_all, move_new
@@ -40,7 +40,8 @@ def etag_of(found: os.stat_result) -> str:
 def describe(key: str, found: os.stat_result) -> Info:
     """What stat(2) says of a blob."""
     stamp = found.st_mtime_ns
-    return Info(key, found.st_size, stamp << 48 | found.st_size, stamp / 1e9)
+    info = Info(key, found.st_size, stamp << 48 | found.st_size, stamp / 1e9)
+    return with_mode(info, found.st_mode)
 
 
 def compare(found: os.stat_result | None, expect: Expect) -> None:
@@ -163,11 +164,15 @@ class Draft:
             written = os.write(self._fd, piece)
             self.size += written
 
+    def limit(self, mode: int) -> None:
+        """Let no more people read it than a file with these permission bits."""
+        self._most = mode | 0o711
+
     def clone(self, source: int, found: os.stat_result) -> None:
         """Take over another file's bytes, inside the file system where it can, and let no more people read
         them than could."""
         mode = found.st_mode & 0o777
-        self._most = mode | 0o711
+        self.limit(mode)
         self._new_mode |= mode & 0o111 & self._new_mode >> 2
         while self.size < found.st_size:
             try:

@@ -324,6 +324,8 @@ class FilesystemStore(Store):
             draft = Draft(self._root, self._target(key))
             try:
                 draft.begin()
+                if attributes.mode is not None:
+                    draft.limit(attributes.mode)
                 for piece in body:
                     draft.add(piece)
                 info = draft.publish(key, expect, _compare)

@@ -29,7 +29,6 @@ from holdall.ranges import span
 from holdall.store import (
     ABSENT,
     ANY,
-    PLAIN,
     Attributes,
     Body,
     Can,
@@ -515,7 +514,7 @@ class SqliteStore(Store):
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         self._sweep_once()
         taken: list[tuple[str, Piece | _Staged]] = []
-        plain = attributes == PLAIN
+        plain = attributes.content_type is None and attributes.expires is None
         room = _SPOOL
         try:
             for key, body in items:

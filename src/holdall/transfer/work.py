@@ -18,7 +18,7 @@ from holdall.errors import (
     StoreError,
 )
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
 from holdall.transfer.plan import Kind, Rules, Step
 from holdall.transfer.spread import Stopped
 
@@ -175,8 +175,9 @@ class Worker:
         attributes = PLAIN
         content_type = info.content_type if self._types else None
         expires = info.expires if self._expires else None
-        if content_type is not None or expires is not None:
-            attributes = Attributes(content_type, expires)
+        mode = mode_of(info)
+        if content_type is not None or expires is not None or mode is not None:
+            attributes = Attributes(content_type, expires, mode)
         stream: _Stream | None = None
         body: Body = (data,) if data is not None else ()
         if data is None:
@@ -280,6 +281,7 @@ class Worker:
             for key, _ in target._get_many(list(held)):
                 step, info, data = held.pop(key)
                 outcomes.append(self._one(step, data, info))
+            # No store of files has BULK, so that no permission bits are to be passed on here.
             written = {
                 info.key: info
                 for info in target._put_many([(key, (data,)) for key, (_, _, data) in held.items()], PLAIN)
