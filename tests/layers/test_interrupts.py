@@ -59,14 +59,23 @@ LAYERS: dict[str, Callable[[], Store]] = {
 
 @contextmanager
 def interrupting() -> Iterator[Callable[[float], None]]:
+    armed = False
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        # The system may give the signal to another thread, and then Python gets to it when the timer is off.
+        if armed:
+            raise KeyboardInterrupt
+
+    def timer(seconds: float) -> None:
+        nonlocal armed
+        armed = seconds > 0
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+        yield timer
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        timer(0)
         signal.signal(signal.SIGALRM, before)
 
 
