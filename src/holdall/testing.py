@@ -1576,6 +1576,7 @@ class _Interrupts:
     def __init__(self) -> None:
         self._length = 0.0
         self._raised = self._ignored = 0
+        self._armed = False
 
     def __enter__(self) -> _Interrupts:
         assert threading.current_thread() is threading.main_thread(), (
@@ -1596,8 +1597,10 @@ class _Interrupts:
         sys.unraisablehook = self._hook
 
     def _raise(self, *_: object) -> None:
-        self._raised += 1
-        raise KeyboardInterrupt
+        # Where another thread gets the signal, Python calls this some time after the timer was stopped.
+        if self._armed:
+            self._raised += 1
+            raise KeyboardInterrupt
 
     def _ignore(self, unraisable: Any) -> None:
         # In a finalizer Python itself drops every exception; no library can do anything about it. Nor about a
@@ -1633,9 +1636,11 @@ class _Interrupts:
         self._raised = self._ignored = 0
         with contextlib.suppress(KeyboardInterrupt, _Enough):
             try:
+                self._armed = True
                 signal.setitimer(signal.ITIMER_REAL, max(1e-5, moment * self._length))
                 write(say)
             finally:
+                self._armed = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
         return words
 
