@@ -318,7 +318,8 @@ def _are_stores(name: str, source: str, target: str) -> bool:
     stores = [is_store(end) for end in (source, target)]
     if any(stores) and not all(stores):
         place, key = (source, target) if stores[0] else (target, source)
-        if "://" not in place and not os.path.isdir(place) and not place.endswith((":", "/")):
+        is_path = place.startswith(("/", "./", "../"))
+        if is_path and not os.path.isdir(place) and not place.endswith("/"):
             other = f"put {quote(key)} --file" if stores[0] else f"get {quote(key)} --output"
             raise UsageFault(
                 f"{name} goes from key to key, or from store to store; for the file {place!r}: "
