@@ -2,6 +2,8 @@
 
 import gc
 import signal
+import sys
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("holdall.testing")
+
+
+def pytest_sessionstart() -> None:
+    """Pass over interrupts that Python drops.
+
+    One that a test raises in a finalizer, or in a callback of a weak reference or of the garbage collector,
+    isn't a fault of the code under test.
+    """
+    hook = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            hook(unraisable)
+
+    sys.unraisablehook = report
 
 
 def pytest_collection_finish() -> None:
