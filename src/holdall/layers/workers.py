@@ -8,6 +8,8 @@ from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
+from holdall.threads import start
+
 __all__ = ["Call", "Pace", "Workers"]
 
 T = TypeVar("T")
@@ -98,7 +100,7 @@ class Workers:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
             inbox = SimpleQueue[_Job | None]()
-            threading.Thread(target=self._work, args=(inbox,), name="holdall-replica", daemon=True).start()
+            start(threading.Thread(target=self._work, args=(inbox,), name="holdall-replica", daemon=True))
         # No interrupt comes between these two.
         call.begun = True
         inbox.put(job)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sized
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from holdall.threads import start
+
 __all__ = ["JOBS", "Other", "Stopped", "spread"]
 
 Unit = TypeVar("Unit", bound=Sized)
@@ -166,7 +168,7 @@ def _threaded(
                 if len(threads) < min(jobs, flying):
                     thread = threading.Thread(target=serve, name="holdall-transfer", daemon=True)
                     threads.append(thread)
-                    thread.start()
+                    start(thread)
             if not flying:
                 break
             result = outbox.get()

@@ -29,6 +29,7 @@ from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
 from holdall.stores.git.repository import Moved
 from holdall.stores.git.worktree import Change, Draft
+from holdall.threads import start
 
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
@@ -138,7 +139,7 @@ class Remote:
                 self._asked += 1
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._work, name="holdall-push", daemon=True)
-                    self._thread.start()
+                    start(self._thread)
                 self._wake.notify_all()
 
     def _work(self) -> None:
