@@ -178,7 +178,10 @@ class Objects:
             return None
 
         def answer(source: BinaryIO) -> bytes | None:
-            words = source.readline().split()
+            line = source.readline()
+            if not line:
+                raise EOFError  # git was ended before it answered
+            words = line.split()
             return bytes.fromhex(words[0].decode()) if len(words) == 3 and words[1] == b"commit" else None
 
         return self._check.ask(question, answer)
