@@ -70,14 +70,17 @@ class Refs:
         """
         if not name.startswith("refs/") or ".." in name or depth > _DEEP:
             raise IntegrityError(_DAMAGED.format(name))
-        for _ in range(3):
-            # A ref that is packed in between was a file before, and is in the pack now.
+        for attempt in range(3):
+            # A ref that is packed in between was a file before, and is in the pack now. One that was made in
+            # between is read again.
             path = f"{self._shared}/{name}"
             said = text(path)
             if said.startswith("ref: "):
                 return self.ref(said[5:].strip(), depth + 1)
-            if said or _is_regular(path):
+            if said or (_is_regular(path) and attempt == 2):
                 return _oid(name, said)
+            if _is_regular(path):
+                continue
             found = self._packed_refs().get(name)
             if found is not None:
                 return found
