@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.forks import forked, succeeds
+from tests.interrupts import interrupting
 
 from holdall import IntegrityError, Store, StoreError, StoreUnavailableError
 from holdall.stores.git import GitStore
@@ -128,43 +128,29 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, hook: bool) -> None:
         script = tmp_path / ".git/hooks/reference-transaction"
         script.write_text("#!/bin/sh\n")
         script.chmod(0o755)
-    rng = random.Random()
-
-    def stop(*_: object) -> None:
-        raise Stopped
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
+    known: dict[str, bytes] = {}
+    data = b""
+    steps: list[tuple[Callable[[], object], Callable[[], dict[str, bytes]]]] = [
+        (lambda: store.put("a", data), lambda: {**known, "a": data}),
+        (lambda: store.put_many({"d/x": data, "d/y": data}), lambda: {**known, "d/x": data, "d/y": data}),
+        (lambda: store.delete("d/x"), lambda: {key: known[key] for key in known if key != "d/x"}),
+        (lambda: list(store.at("HEAD")), lambda: known),
+    ]
+    with interrupting(Stopped) as interrupts:
         for number in range(40 if hook else 150):
             data = b"%d" % number
             known = dict(other.items())
-            steps: list[tuple[Callable[[], object], dict[str, bytes]]] = [
-                (lambda: store.put("a", data), {**known, "a": data}),  # noqa: B023
-                (
-                    lambda: store.put_many({"d/x": data, "d/y": data}),  # noqa: B023
-                    {**known, "d/x": data, "d/y": data},
-                ),
-                (lambda: store.delete("d/x"), {key: known[key] for key in known if key != "d/x"}),
-                (lambda: list(store.at("HEAD")), known),
-            ]
             step, after = steps[number % 4]
-            allowed = [known, after]
-            try:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.03 if hook else 0.004))
-                    step()
-                    allowed = [after]
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            except Stopped:
+            if interrupts.during(step, 0.03 if hook else 0.004):
+                assert dict(other.items()) == after()
+            else:
                 assert [lock for lock in LOCKS if (tmp_path / ".git" / lock).exists()] == []
                 with (tmp_path / ".git/holdall/lock").open() as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 assert (tmp_path / ".git/holdall/journal").read_bytes()[:1] == b"-"
-            assert dict(other.items()) in allowed
+                assert dict(other.items()) in (known, after())
             other["b"] = data
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    assert interrupts.count > 4
     check(tmp_path)
 
 

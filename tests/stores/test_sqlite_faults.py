@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.interrupts import Interrupts, interrupting
 
 from holdall.errors import ConcurrencyError, IntegrityError, InvalidArgumentError, ReadOnlyError, StoreError
 from holdall.errors import StoreUnavailableError as Unavailable
@@ -48,36 +49,10 @@ def elsewhere(path: Path) -> dict[str, bytes]:
 # --- interrupts ---
 
 
-class Interrupts:
-    """Raises KeyboardInterrupt at a random moment of a call, as Ctrl-C does."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def during(self, call: Callable[[], object], longest: float) -> bool:
-        """Whether the call came to its end."""
-        try:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, longest))
-                call()
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        except KeyboardInterrupt:
-            self.count += 1
-            return False
-        return True
-
-
 @pytest.fixture
-def interrupts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupts]:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    # CPython reports an interrupt that comes in a destructor, and goes on; pytest would keep its traceback.
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield Interrupts()
-    signal.signal(signal.SIGALRM, before)
+def interrupts() -> Iterator[Interrupts]:
+    with interrupting() as interrupts:
+        yield interrupts
 
 
 def test_an_interrupt_leaves_no_lock_and_undoes_nothing(
@@ -106,10 +81,10 @@ def test_an_interrupt_leaves_no_lock_and_undoes_nothing(
         ]
         for turn in range(600):
             # The large one takes a hundred times as long as the others.
-            call, longest = (
+            call, length = (
                 calls[turn % len(calls)] if turn % 63 == 4 else random.choice(calls[:4] + calls[5:])
             )
-            interrupts.during(call, longest)
+            interrupts.during(call, length)
             look()
             store[f"kept/{turn % 50}"] = kept[f"kept/{turn % 50}"] = b"%d" % turn
             seen = other.execute(

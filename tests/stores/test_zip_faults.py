@@ -14,12 +14,13 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.forks import forked
+from tests.interrupts import interrupting
 
 from holdall.errors import IntegrityError, KeyConflictError, UnsupportedOperation
 from holdall.layers.readonly import ReadOnlyStore
@@ -55,36 +56,7 @@ def left_by_a_kill(path: Path, **blobs: bytes) -> bytes:
 # --- interrupts ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def interrupted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[[Callable[[], object], float], bool]]:
-    """Calls with an interrupt at a random moment, as Ctrl-C gives; whether it came."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def during(call: Callable[[], object], longest: float) -> bool:
-        try:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, longest))
-                call()
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        except KeyboardInterrupt:
-            return True
-        return False
-
-    # CPython reports an interrupt that comes in a destructor, and goes on; pytest would keep its traceback.
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield during
-    signal.signal(signal.SIGALRM, before)
-
-
-def test_an_interrupt_leaves_no_lock_and_undoes_nothing(
-    path: Path, interrupted: Callable[[Callable[[], object], float], bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_no_lock_and_undoes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ZipStore, "_fold_size", 30_000)
     store = ZipStore(path)
     kept: dict[str, bytes] = {}
@@ -99,27 +71,27 @@ def test_an_interrupt_leaves_no_lock_and_undoes_nothing(
         (lambda: store.delete_many(["a", "b1"]), 3e-4),
         (store.flush, 5e-3),
     ]
-    count = 0
-    for turn in range(600):
-        call, longest = random.choice(calls)
-        try:
-            count += interrupted(call, longest)
-        except KeyError:
-            assert call is calls[6][0]
-        if journal(path).exists():
-            with open(journal(path), "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        key = f"kept/{turn % 20}"
-        store[key] = kept[key] = b"%d" % turn
-        if turn % 10 == 0:
-            with ZipStore(path) as other:
-                assert other[key] == kept[key]
-    assert count > 100
-    for turn in range(20):
-        interrupted(store.close, 5e-3)
-        store = ZipStore(path)
-        key = f"kept/{turn}"
-        store[key] = kept[key] = b"again %d" % turn
+    with interrupting() as interrupts:
+        for turn in range(600):
+            call, length = random.choice(calls)
+            try:
+                interrupts.during(call, length)
+            except KeyError:
+                assert call is calls[6][0]
+            if journal(path).exists():
+                with open(journal(path), "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            key = f"kept/{turn % 20}"
+            store[key] = kept[key] = b"%d" % turn
+            if turn % 10 == 0:
+                with ZipStore(path) as other:
+                    assert other[key] == kept[key]
+        assert interrupts.count > 100
+        for turn in range(20):
+            interrupts.during(store.close, 5e-3)
+            store = ZipStore(path)
+            key = f"kept/{turn}"
+            store[key] = kept[key] = b"again %d" % turn
     store.close()
     with ZipStore(path) as again:
         found = dict(again.items())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import select
 import stat
 import struct
+import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from threading import Timer
 from typing import NamedTuple
 
 from holdall.errors import IntegrityError, InvalidArgumentError, InvalidKeyError, UnsupportedOperation
@@ -69,8 +69,6 @@ _EPOCH = 315619200.0
 _LONGEST_TYPE = 1 << 14
 CHECKED = 64 << 10
 """Data up to this size are checked, and copied, at once."""
-_SOON = 0.01
-"""Seconds until an interrupt that came too early comes again."""
 NOT_A_KEY = "name that can't be a key"
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
@@ -81,26 +79,23 @@ _KINDS = {
     stat.S_IFCHR: "character device",
 }
 
+_own = select.kqueue.fromfd if sys.platform == "darwin" else select.epoll.fromfd
+
 
 class File:
-    """A file that stays open for reading while any reader uses it."""
+    """A file that stays open for reading while any reader uses it.
 
-    __slots__ = ("fd", "inode")
+    It has no `__del__`: it takes a while to close a large archive that was replaced, as its blocks are freed,
+    and Python drops an interrupt that comes in a `__del__`. The queue of events owns the descriptor, whatever
+    file it belongs to, and closes it without running Python code.
+    """
+
+    __slots__ = ("_owner", "fd", "inode")
 
     def __init__(self, path: str) -> None:
-        self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._owner = _own(self.fd)
         self.inode = os.fstat(self.fd).st_ino
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        if self.fd < 0:
-            return
-        try:
-            close(self.fd)
-        except KeyboardInterrupt:
-            # It takes a while to free the blocks of a large archive that was replaced. Python drops what a
-            # `__del__` raises, so the program is interrupted again after it.
-            Timer(_SOON, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 class Entry:
