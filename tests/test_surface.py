@@ -44,6 +44,8 @@ def attributes(kind: type) -> dict[str, str]:
         if base.__module__.partition(".")[0] not in ("holdall", "collections"):
             continue
         for name, static in vars(base).items():
+            if name == "__replace__":  # of Python 3.13
+                continue
             if not name.startswith("_") or (name.endswith("__") and name not in vars(object)):
                 static = getattr(static, "__func__", static)
                 if inspect.isfunction(static):
