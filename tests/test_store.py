@@ -469,7 +469,7 @@ def every_class() -> list[type[Any]]:
         getattr(holdall, name)
     while waiting:
         kind = waiting.pop()
-        if kind.__module__.startswith("holdall.") and kind.__module__ != "holdall.testing":
+        if kind.__module__.startswith("holdall.") and not kind.__module__.startswith("holdall.testing"):
             found.append(kind)
             waiting += kind.__subclasses__()
     return [kind for kind in found if not issubclass(kind, BytesBlob | Exception)]

@@ -1,0 +1,137 @@
+"""A store that can't write, delete or list, with a helper over the same blobs that can."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from holdall.store import Can, Info, Store
+from holdall.testing.faults import Limited
+from holdall.testing.keys import split_words
+
+_FILLING = Can.WRITE | Can.DELETE | Can.LIST
+"""What the kit itself needs, to fill a store and to see what is in it."""
+
+
+# Which flags each call needs. One that the store under test lacks, its helper has.
+_NEEDED: Mapping[str, Can] = {
+    **dict.fromkeys(
+        split_words("get __getitem__ __contains__ exists info get_range get_many chunks sign"), Can(0)
+    ),
+    **dict.fromkeys(split_words("_read _info hash_bytes"), Can(0)),
+    **dict.fromkeys(split_words("put __setitem__ setdefault update put_many copy modify _write"), Can.WRITE),
+    **dict.fromkeys(split_words("delete __delitem__ delete_many pop _delete"), Can.DELETE),
+    **dict.fromkeys(split_words("list iterate_keys children left_out __iter__ __len__ __bool__"), Can.LIST),
+    **dict.fromkeys(split_words("_scan _survey"), Can.LIST),
+    **dict.fromkeys(split_words("keys values items"), Can.LIST),
+    "move": Can.WRITE | Can.DELETE,
+    **dict.fromkeys(split_words("popitem clear"), Can.DELETE | Can.LIST),
+}
+
+
+class Helped(Store):
+    """A store under test that can't write, delete or list, with a helper over the same blobs that can: each
+    call is made on the store, if it can do it, else on the helper.
+
+    What the helper puts is thus read through the store, and every test is run on a store of any kind.
+
+    Args:
+        tested: The store under test.
+        helper: A handle that can write, delete and list.
+        same_infos: Whether what the helper tells of a blob is what the store tells of it.
+    """
+
+    def __init__(self, tested: Store, helper: Store, same_infos: bool = True) -> None:
+        lacking = _FILLING & ~tested.can
+        assert lacking in helper.can, f"fill gives a store that can't {lacking & ~helper.can}"
+        self._tested, self._helper, self._same_infos = tested, helper, same_infos
+        self.inline = tested.inline and helper.inline
+        self.can = tested.can | lacking
+        if Can.WRITE in lacking:
+            # What is kept with a blob is read too; who may replace which version is the helper's affair.
+            self.can |= helper.can & (Can.EXPIRE | Can.ATTRIBUTES)
+        self._acting = Limited(helper, self.can | Can.RANGE)
+
+    def _settings(self) -> dict[str, object]:
+        return {"tested": self._tested, "helper": self._helper, "same_infos": self._same_infos}
+
+    def _routed(self, name: str, *arguments: Any, **options: Any) -> Any:
+        needed = _NEEDED[name]
+        if needed in self._tested.can:
+            return getattr(self._tested, name)(*arguments, **options)
+        if needed is Can.LIST and name in ("keys", "values", "items"):
+            # The view lists through the helper, and looks and reads through the store.
+            return getattr(super(), name)()
+        if self._same_infos or name.startswith("_") or needed is Can.LIST:
+            return getattr(self._acting, name)(*arguments, **options)
+        with _telling:
+            return self._told(getattr(self._acting, name)(*arguments, **options))
+
+    def _told(self, written: Any) -> Any:
+        """What the store under test tells of what was written."""
+        if isinstance(written, Info):
+            return self._tested.info(written.key)
+        if isinstance(written, dict):
+            return {key: self._told(info) for key, info in cast("dict[str, Info]", written).items()}
+        return written
+
+    def open(self, key: str, mode: str = "rb", **options: Any) -> Any:
+        writes = isinstance(mode, str) and not {"w", "x"}.isdisjoint(mode)  # pyright: ignore[reportUnnecessaryIsInstance]
+        store = self._acting if writes and Can.WRITE not in self._tested.can else self._tested
+        return store.open(key, mode, **options)
+
+    def close(self) -> None:
+        try:
+            self._tested.close()
+        finally:
+            self._helper.close()
+
+    def __enter__(self) -> Helped:
+        assert self._tested.__enter__() is self._tested
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._tested.__exit__(*error)
+        finally:
+            self._helper.close()
+
+    def __repr__(self) -> str:
+        return repr(self._tested)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._tested, name)
+
+
+def _route(name: str) -> Callable[..., Any]:
+    def call(self: Helped, *arguments: Any, **options: Any) -> Any:
+        return self._routed(name, *arguments, **options)
+
+    return call
+
+
+for _name in _NEEDED:
+    setattr(Helped, _name, _route(_name))
+
+
+_telling = threading.RLock()
+"""Held from a write by the helper until the store under test has told of it."""
+
+
+def get_tested(store: Store) -> Store:
+    """The store under test itself, where it has a helper."""
+    return store._tested if isinstance(store, Helped) else store
+
+
+def open_handle(
+    make: Callable[[Path], Store], fill: Callable[[Path], Store], place: Path, same_infos: bool = True
+) -> Store:
+    """A handle on which every call can be made that the kit needs."""
+    store = make(place)
+    return store if _FILLING in store.can else Helped(store, fill(place), same_infos)

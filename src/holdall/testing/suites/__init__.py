@@ -1,0 +1,1 @@
+"""The tests of `StoreSuite`, by what they are about."""

@@ -1,0 +1,324 @@
+"""Ranges, chunks and files read and write a blob in pieces."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import csv
+import gc
+import hashlib
+import io
+import json
+import os
+import random
+import tracemalloc
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, InvalidArgumentError
+from holdall.store import ABSENT, Can, Store
+from holdall.testing.keys import split_words
+from holdall.testing.refusals import needs
+from holdall.testing.samples import MIB, BodyError, make_noise, measure_memory, read_all
+from holdall.testing.suites.base import SuiteBase
+
+
+class FileTests(SuiteBase):
+    """Ranges, chunks and files read and write a blob in pieces."""
+
+    def test_ranges_are_slices(self, store: Store) -> None:
+        blobs = {"ten": b"0123456789", "one": b"x", "none": b"", "large": make_noise(2 * MIB + 77)}
+        store.put_many(blobs)
+
+        @settings(max_examples=150, derandomize=True, deadline=None, database=None)
+        @given(
+            st.sampled_from(sorted(blobs)),
+            st.one_of(st.integers(-12, 12), st.integers(-3 * MIB, 3 * MIB)),
+            st.one_of(st.none(), st.integers(-12, 12), st.integers(-3 * MIB, 3 * MIB), st.just(1 << 70)),
+        )
+        def check(key: str, start: int, stop: int | None) -> None:
+            assert store.get_range(key, start, stop) == blobs[key][start:stop]
+
+        check()
+        assert store.get_range("ten", 1 << 70) == b""
+        assert store.get_range("ten", 3) == b"3456789"
+        assert store.get_range("ten", 7, 3) == b""
+        assert store.get_range("ten", -10, -1) == b"012345678"
+
+    def test_wrong_ranges(self, store: Store) -> None:
+        wrong: Any = store
+        store["key"] = b"0123456789"
+        for ends in (
+            ("1",),
+            (1.0,),
+            (0, "2"),
+            (0, 2.5),
+            (b"1",),
+            (None,),
+            (True,),
+            (0, False),
+        ):
+            with pytest.raises(InvalidArgumentError) as caught:
+                wrong.get_range("key", *ends)
+            assert isinstance(caught.value, TypeError)
+        assert store.get_range("key", -11) == store.get_range("key", -10) == b"0123456789"
+        assert store.get_range("key", -11, 2) == b"01"
+        assert store.get_range("key", 0, -11) == b""
+
+    def test_chunks(self, store: Store) -> None:
+        wrong: Any = store
+        data = make_noise(2 * MIB + 5)
+        store["key"] = data
+        for size in (1000, 65_536, MIB - 1, MIB, MIB + 1, 2 * MIB + 5, 5 * MIB):
+            chunks = list(store.chunks("key", size))
+            assert b"".join(chunks) == data
+            assert {len(chunk) for chunk in chunks[:-1]} <= {size}
+            assert 0 < len(chunks[-1]) <= size
+            assert all(type(chunk) is bytes for chunk in chunks)
+        assert b"".join(store.chunks("key")) == data
+        for size in (0, -1, 1.5, "1", True, None):
+            with pytest.raises(InvalidArgumentError):
+                wrong.chunks("key", size)
+        dropped = store.chunks("key", 10)
+        assert next(dropped) == data[:10]
+        del dropped
+        assert store.delete("key")
+
+    def test_a_file_reads_as_any_file(self, store: Store) -> None:
+        data = b"\n".join(make_noise(50, seed).replace(b"\n", b"") for seed in range(60_000))
+        store["key"] = data
+        model, rng = io.BytesIO(data), random.Random(7)
+        with store.open("key") as file:
+            assert (file.readable(), file.writable(), file.seekable()) == (True, False, True)
+            for _ in range(300):
+                whence = rng.choice((0, 0, 1, 2))
+                offset = rng.randrange(-3000, 3000) if whence else rng.randrange(len(data) + 100)
+                base = model.tell() if whence == 1 else len(data)
+                if whence == 0 or base + offset >= 0:
+                    assert file.seek(offset, whence) == model.seek(offset, whence)
+                match rng.randrange(5):
+                    case 0:
+                        assert file.readline() == model.readline()
+                    case 1:
+                        buffers = bytearray(777), bytearray(777)
+                        assert cast(Any, file).readinto(buffers[0]) == model.readinto(buffers[1])
+                        assert buffers[0] == buffers[1]
+                    case 2:
+                        assert [next(file, b"") for _ in range(3)] == [next(model, b"") for _ in range(3)]
+                    case _:
+                        size = rng.choice((0, 1, 100, 70_000, 1_500_000))
+                        assert file.read(size) == model.read(size)
+                assert file.tell() == model.tell()
+            assert file.seek(-10, os.SEEK_END) == len(data) - 10
+            assert file.read() == data[-10:]
+            assert file.read() == b""
+            with pytest.raises((ValueError, OSError)):
+                file.seek(-1)
+            with pytest.raises((io.UnsupportedOperation, OSError)):
+                file.write(b"x")
+        assert file.closed
+        with pytest.raises(ValueError, match="closed"):
+            file.read()
+        with store.open("key") as file:
+            assert list(file) == list(io.BytesIO(data))
+
+    def test_a_file_that_is_written_is_seen_at_its_close(self, store: Store, other: Store) -> None:
+        store["key"] = b"before"
+        with store.open("key", "wb") as file:
+            assert (file.readable(), file.writable()) == (False, True)
+            for piece in (b"ab", bytearray(b"cd"), memoryview(b"ef"), array.array("B", b"gh")):
+                assert file.write(cast(Any, piece)) == 2
+            assert file.tell() == 8
+            file.flush()
+            file.writelines([b"i", b"j"])
+            assert other["key"] == b"before"
+            assert list(other) == ["key"]
+        assert file.closed
+        assert other["key"] == b"abcdefghij"
+        file.close()
+        with pytest.raises(ValueError, match="closed"):
+            file.write(b"x")
+        with store.open("empty", "wb"):
+            pass
+        assert other["empty"] == b""
+        data = make_noise(20 * MIB)
+        with store.open("large", "wb") as file:
+            for at in range(0, len(data), 700_001):
+                file.write(data[at : at + 700_001])
+            assert "large" not in other
+        assert other["large"] == data
+
+    def test_a_file_whose_with_raises_is_not_stored(self, store: Store, other: Store) -> None:
+        store["key"] = b"before"
+        for key in ("key", "absent", "a/b/absent"):
+            for size in (0, 10, 9 * MIB):
+                for mode, data in (("wb", bytes(size)), ("w", "x" * size)):
+                    with pytest.raises(BodyError), store.open(key, mode) as file:  # noqa: PT012
+                        file.write(data)
+                        raise BodyError
+                    assert file.closed
+                    assert read_all(other) == {"key": b"before"}
+
+    def test_a_file_that_is_dropped_unclosed_is_not_stored(self, store: Store, other: Store) -> None:
+        store["key"] = b"before"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            for mode, data in (("wb", b"half"), ("w", "half"), ("wb", bytes(9 * MIB))):
+                for key in ("key", "absent"):
+                    file: Any = store.open(key, mode)
+                    file.write(data)
+                    del file
+                    gc.collect()
+        assert read_all(other) == {"key": b"before"}
+
+    def test_text_files(self, store: Store) -> None:
+        text = "née\nzwei\r\n水😀\n"
+        with store.open("utf8", "w") as file:
+            assert file.write(text) == len(text)
+        assert store["utf8"] == text.encode()
+        with store.open("utf8", "r", newline="") as file:
+            assert file.read() == text
+        with store.open("utf8", "rt") as file:
+            assert list(file) == ["née\n", "zwei\n", "水😀\n"]
+        with store.open("latin", "wt", encoding="latin-1", errors="replace", newline="\r\n") as file:
+            file.write("né\n水")
+        assert store["latin"] == b"n\xe9\r\n?"
+        with store.open("latin", "r", encoding="latin-1") as file:
+            assert file.readline() == "né\n"
+            file.seek(0)
+            assert file.read() == "né\n?"
+        with store.open("latin", "r") as file, pytest.raises(UnicodeDecodeError):
+            file.read()
+        with pytest.raises(UnicodeEncodeError), store.open("utf8", "w", encoding="ascii") as file:  # noqa: PT012
+            file.write("ok")
+            file.write("é")
+        assert store["utf8"] == text.encode()
+
+    def test_wrong_ways_to_open(self, store: Store) -> None:
+        wrong: Any = store
+        store["key"] = b"before"
+        for mode in ("", *split_words("a ab r+ rb+ w+ wb+ rw rr b t rbt U q"), None, 1, b"rb"):
+            with pytest.raises(InvalidArgumentError):
+                wrong.open("key", mode)
+        for options in ({"encoding": "utf-8"}, {"errors": "strict"}, {"newline": ""}):
+            for mode in ("rb", "wb"):
+                with pytest.raises(InvalidArgumentError):
+                    wrong.open("key", mode, **options)
+        for options in ({"expect": ABSENT}, {"ttl": 1}, {"content_type": "a/b"}):
+            with pytest.raises(InvalidArgumentError):
+                wrong.open("key", "rb", **options)
+        with pytest.raises(InvalidArgumentError):
+            wrong.open("key", "xb", expect="etag")
+        assert read_all(store) == {"key": b"before"}
+
+    @needs(Can.CREATE)
+    def test_a_file_that_is_created(self, store: Store, other: Store) -> None:
+        for mode, data in (("xb", b"new"), ("x", "new")):
+            with store.open("key", mode) as file:
+                file.write(data)
+            assert other["key"] == b"new"
+            with pytest.raises(BlobExistsError):
+                store.open("key", mode)
+            assert other.pop("key") == b"new"
+        with pytest.raises(BlobExistsError), store.open("key", "wb", expect=ABSENT) as file:  # noqa: PT012
+            file.write(b"late")
+            other["key"] = b"first"
+        assert read_all(store) == {"key": b"first"}
+
+    @needs(Can.SWAP)
+    def test_a_file_that_replaces_one_version(self, store: Store, other: Store) -> None:
+        etag = store.put("key", b"1").etag
+        with store.open("key", "wb", expect=etag) as file:
+            file.write(b"2")
+        assert other["key"] == b"2"
+        with pytest.raises(ConcurrencyError), store.open("key", "wb", expect=other.info("key").etag) as file:  # noqa: PT012
+            file.write(b"3")
+            other["key"] = b"other"
+        assert store["key"] == b"other"
+
+    def test_the_library_reads_and_writes_through_files(self, store: Store) -> None:
+        with store.open("table.csv", "w", newline="") as file:
+            csv.writer(file).writerows([["a", "b"], ["1", "zwei\nzeilen"]])
+        with store.open("table.csv", "r", newline="") as file:
+            assert list(csv.reader(file)) == [["a", "b"], ["1", "zwei\nzeilen"]]
+        with store.open("value.json", "w") as file:
+            json.dump({"é": [1, None]}, file)
+        with store.open("value.json") as file:
+            assert json.load(file) == {"é": [1, None]}
+        with store.open("all.zip", "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("inner", make_noise(100_000))
+        with store.open("all.zip") as file, zipfile.ZipFile(file) as archive:
+            assert archive.read("inner") == make_noise(100_000)
+            assert archive.testzip() is None
+
+    def test_a_read_never_mixes_two_blobs(self, store: Store, other: Store) -> None:
+        old, new = make_noise(4 * MIB, 1), make_noise(4 * MIB, 2)
+
+        def replace() -> None:
+            other["key"] = new
+
+        def delete() -> None:
+            del other["key"]
+
+        for change in (replace, delete):
+            for seek in (False, True):
+                store["key"] = old
+                with store.open("key") as file:
+                    assert file.read(10) == old[:10]
+                    change()
+                    with contextlib.suppress(ConcurrencyError, BlobNotFoundError):
+                        at = file.seek(3 * MIB) if seek else 10
+                        assert file.read() == old[at:], "a file gave bytes of two blobs"
+                store["key"] = old
+                chunks = store.chunks("key", 100_000)
+                read = [next(chunks)]
+                change()
+                with contextlib.suppress(ConcurrencyError, BlobNotFoundError):
+                    read.extend(chunks)
+                    assert b"".join(read) == old, "chunks gave bytes of two blobs"
+
+    def test_memory_is_bounded(self, store: Store) -> None:
+        size, count = MIB, 64
+        expected = hashlib.sha256()
+        held: list[int] = []
+
+        def body() -> Iterator[bytes]:
+            for number in range(count):
+                piece = make_noise(size // 8, number) * 8
+                expected.update(piece)
+                held.append(measure_memory())
+                yield piece
+
+        gc.collect()
+        before = measure_memory()
+        tracemalloc.start()
+        try:
+            store.put("streamed", body())
+            read = hashlib.sha256()
+            for chunk in store.chunks("streamed"):
+                read.update(chunk)
+                held.append(measure_memory())
+            assert read.digest() == expected.digest()
+            copied = store.copy("streamed", "copied")
+            with store.open("copied") as source, store.open("rewritten", "wb") as target:
+                while piece := source.read(size):
+                    target.write(piece)
+                    held.append(measure_memory())
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert copied.size == store.info("rewritten").size == size * count
+        assert store.get_range("rewritten", -10) == (make_noise(size // 8, count - 1) * 8)[-10:]
+        if store.inline:
+            # What lives in memory holds the blobs there, each once, and one while it is gathered.
+            assert peak < 5 * size * count
+        else:
+            assert peak < 16 * MIB, f"a stream of {count} MiB took {peak / MIB:.0f} MiB of Python's memory"
+            grown = max(held) - before
+            assert grown < 40 * MIB, f"a stream of {count} MiB took {grown / MIB:.0f} MiB of memory"

@@ -1,0 +1,256 @@
+"""Other processes that use a store, and are killed."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from holdall.store import Store
+from holdall.testing.helped import get_tested
+from holdall.testing.roles import ROLES, get_through
+from holdall.testing.running import DEADLINE, fork, run_within, wait_for, wait_until
+
+
+class _Order(NamedTuple):
+    """What the other interpreter is asked to do."""
+
+    role: str
+    store: bytes
+    modules: list[str]
+    seeds: list[int]
+    journals: list[str]
+    kill: float | None
+    """Seconds after which the workers are killed; None waits for them."""
+    opened: bool
+    """Whether these seconds begin once a worker has said something, or when it is made."""
+    wait: bool
+    """Whether to answer when the workers have ended, or as soon as they run."""
+    paths: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
+class _Interpreter:
+    """A single-threaded interpreter that forks workers: one for all tests of this process, since it takes
+    longer to start than most of what it is asked."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            paths = os.pathsep.join(path for path in sys.path if path)
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from holdall.testing import workers; workers.serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        return self._process
+
+    def ask(self, order: _Order) -> list[int]:
+        """Have an order carried out; returns what each worker ended with."""
+        process = self._started()
+        source, sink = process.stdin, process.stdout
+        assert source is not None
+        assert sink is not None
+        timer = threading.Timer(DEADLINE + 10, process.kill)
+        timer.start()
+        try:
+            pickle.dump(order, source)
+            source.flush()
+            return pickle.load(sink)
+        except (EOFError, BrokenPipeError):
+            self.end()
+            raise AssertionError(f"the workers that {order.role} hang or died") from None
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def end(self) -> None:
+        """End the interpreter and free its pipes."""
+        process, self._process = self._process, None
+        if process is not None:
+            with process:
+                process.kill()
+
+
+_interpreter = _Interpreter()
+atexit.register(_interpreter.end)
+
+
+class Workers:
+    """Workers in processes of their own, each with a store out of a pickle, which are killed when told to."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._pickled, self._modules = pickle.dumps(store), [type(get_tested(store)).__module__]
+        self._folder = folder
+        self._count = 0
+
+    def warm(self) -> None:
+        """Import what a worker imports before it writes, so that each begins sooner."""
+        own, self._modules = self._modules, self.run("warm", [0])[0][0]
+        self.run("warm", [])
+        self._modules = own
+
+    def run(
+        self,
+        role: str,
+        seeds: Iterable[int],
+        *,
+        kill: float | None = None,
+        opened: bool = True,
+        wait: bool = True,
+        folder: Path | None = None,
+    ) -> list[list[Any]]:
+        """Run a worker for each seed, in a folder; returns what each said."""
+        journals: list[str] = []
+        for _ in (seeds := list(seeds)):
+            self._count += 1
+            journals.append(str(self._folder / f"journal-{self._count}"))
+        order = _Order(
+            role,
+            self._pickled,
+            self._modules,
+            seeds,
+            journals,
+            kill,
+            opened,
+            wait,
+            paths=sys.path[:],
+            environment=dict(os.environ),
+            folder=str(folder or os.getcwd()),
+        )
+        codes = _interpreter.ask(order)
+        if not wait:
+            return []
+        expected = 0 if kill is None else -signal.SIGKILL
+        assert codes == [expected] * len(seeds), f"the workers that {role} ended with {codes}"
+        said: list[list[Any]] = []
+        for journal in journals:
+            with open(journal, "a+") as file:
+                file.seek(0)
+                said.append([json.loads(line) for line in file])
+            os.unlink(journal)
+        return said
+
+
+def serve() -> None:
+    """Carry out orders, as the interpreter that `_Interpreter` starts, until its input ends."""
+    # Workers that nobody waits for are reaped by the kernel only if this process asks it to; those that
+    # somebody waits for must stay until then. So: look for ended ones between two orders.
+    while True:
+        try:
+            order = cast(_Order, pickle.load(sys.stdin.buffer))
+        except EOFError:
+            return
+        pickle.dump(_carry_out(order), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _carry_out(order: _Order) -> list[int]:
+    sys.path[:] = order.paths
+    for module in order.modules:
+        if module not in sys.modules:
+            # Not every name in sys.modules can be imported: some packages put others there. Nothing is lost
+            # by one that fails: a worker that needs it imports it, and reports.
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
+    start, go = os.pipe()
+    workers = [
+        fork(functools.partial(_work, order, seed, journal, start, go))
+        for seed, journal in zip(order.seeds, order.journals, strict=True)
+    ]
+    os.close(start)
+    os.close(go)
+    if order.kill is not None:
+        if order.opened:
+            wait_until(lambda: all(os.path.exists(path) and os.path.getsize(path) for path in order.journals))
+        time.sleep(order.kill)
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+    return [wait_for(worker) for worker in workers] if order.wait else []
+
+
+def _work(order: _Order, seed: int, journal: str, start: int, go: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(null, stream)  # the pipes are the interpreter's own: its end must be seen at their other ends
+    os.environ.clear()
+    os.environ.update(order.environment)
+    os.chdir(order.folder)
+    # What was written to a file outlives a kill, so that no more than the last word is lost.
+    file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    store = cast(Store, pickle.loads(order.store))
+    os.close(go)
+    os.read(start, 1)
+    ROLES[order.role](store, seed, lambda word: _append(file, word))
+    store.close()
+
+
+def _append(file: int, word: object) -> None:
+    os.write(file, json.dumps(word).encode() + b"\n")
+
+
+class Witness:
+    """Somebody else with a handle of its own on the same blobs, who must get through whenever it is asked to:
+    a process, or a thread where the store lives in this process only."""
+
+    def __init__(self, store: Store, other: Store, folder: Path, persistent: bool) -> None:
+        self._other = other
+        self._pipes: tuple[int, int] | None = None
+        if not persistent:
+            return
+        for name in ("asked", "answers"):
+            os.mkfifo(folder / name)
+        # Opened for both, an end waits for nobody.
+        self._pipes = os.open(folder / "asked", os.O_RDWR), os.open(folder / "answers", os.O_RDWR)
+        Workers(store, folder).run("answer", [0], wait=False, folder=folder)
+
+    def get_through(self, alive: bytes) -> None:
+        """Fail unless the witness sees what was acknowledged last, and can write."""
+        if self._pipes is None:
+            run_within(functools.partial(get_through, self._other, alive))
+            return
+        asked, answers = self._pipes
+        os.write(asked, alive.hex().encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            assert select.select([answers], [], [], DEADLINE)[0], "another process can't get through"
+            answer += os.read(answers, 1 << 16)
+        assert not json.loads(answer), f"another process failed:\n{json.loads(answer)}"
+
+    def __enter__(self) -> Witness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes or ():
+            os.close(pipe)
+
+
+def persists(store: Store, place: Path) -> bool:
+    """Whether another process sees what is put here."""
+    store["seen"] = b"here"
+    try:
+        return bool(Workers(store, place.parent).run("look", [0])[0])
+    except AssertionError:
+        return False
