@@ -57,6 +57,8 @@ from holdall.keys import check_key, check_prefix, glob_prefix, matcher, past
 from holdall.ranges import CHUNK, check_range, cut, span
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from typing_extensions import Buffer
 
     from holdall.aio.store import AsyncStore
@@ -1305,7 +1307,7 @@ class Store(MutableMapping[str, bytes]):
         return AsyncStore(self)
 
     @staticmethod
-    def from_uri(uri: str, **options: Any) -> Store:
+    def from_uri(uri: str | PathLike[str], **options: Any) -> Store:
         """Open the store that a URI or a path names.
 
         Args:
@@ -1321,7 +1323,7 @@ class Store(MutableMapping[str, bytes]):
         >>> Store.from_uri("memory://")
         MemoryStore()
         """
-        from holdall.uri import from_uri
+        from holdall.opening import from_uri
 
         return from_uri(uri, **options)
 

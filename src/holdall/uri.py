@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -106,19 +105,22 @@ def schemes() -> list[str]:
 
 
 def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
-    """Open the store that a URI, a path, or a name of `holdall.toml` names; see `Store.from_uri`.
+    """Open the store that a URI, a path, or a name of `holdall.toml` names: `Store.from_uri`.
 
-    Every store has the options `prefix` (a folder of it, as a `PrefixStore`) and `readonly` (a
-    `ReadOnlyStore`), unless its own opener has one of that name.
-
-    >>> from_uri("memory://?prefix=logs/&readonly=1")
-    ReadOnlyStore(PrefixStore(MemoryStore(), prefix='logs/'))
+    >>> from_uri("memory://?readonly=1")
+    ReadOnlyStore(MemoryStore())
     """
-    return open_uri(uri, options)
+    return Store.from_uri(uri, **options)
 
 
 def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str | None = None) -> Store:
-    """Open a store as `from_uri` does, with paths relative to another folder than the working directory."""
+    """Open the store that a URI or a path names; see `holdall.opening.from_uri`.
+
+    Args:
+        uri: Which store.
+        options: Its options, besides those of the URI.
+        base: The folder to which its path is relative; by default the working directory.
+    """
     if not isinstance(uri, str):
         # A Path is one, whatever it looks like.
         return _open(_built_in("file"), "file", _checked_path(uri), {}, options, base)
@@ -129,9 +131,6 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     checked_text(uri, "a URI or a path")
     match = _uri(uri)
     if match is None:
-        named = reference(uri)
-        if named is not None:
-            return _open_named(named, options)
         _refuse_half_a_name(uri)
         _refuse_options_of_a_path(uri)
         return _open(_built_in("file"), "file", uri, {}, options, base)
@@ -211,33 +210,6 @@ def reference(uri: str) -> Reference | None:
 def is_store_name(text: str) -> bool:
     """Return whether a store of `holdall.toml` can have this name: a letter, then letters, digits, `_+.-`."""
     return _name(text) is not None
-
-
-def _open_named(named: Reference, options: Mapping[str, Any]) -> Store:
-    from holdall import config
-
-    if named.folder.startswith("/"):
-        raise InvalidArgumentError(
-            f"'{named.name}:{named.folder}' is neither a URI nor a path: a URI begins with {named.name}://, "
-            f"a folder of the store {named.name!r} is '{named.name}:a/folder'"
-        )
-    # Known before the file is looked for, so that bad options open nothing.
-    layers = layer_options(named, options)
-    path = config.find()
-    if path is None:
-        raise InvalidArgumentError(f"{_unknown(named)}; {config.nowhere()}")
-    stores = config.load(path)
-    if named.name not in stores.names():
-        raise InvalidArgumentError(f"{_unknown(named)}; {stores.offer(named.name)}")
-    return layered(stores.open(named.name), named.folder, **layers)
-
-
-def _unknown(named: Reference) -> str:
-    if named.name.lower() in schemes():
-        hint = f"a URI begins with {named.name}://; for a path write './{named.name}:...'"
-    else:
-        hint = f"for a path with a colon write './{named.name}:...'"
-    return f"no store is named {named.name!r} ({hint})"
 
 
 def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -361,7 +333,7 @@ def _open(
     base: str | None,
 ) -> Store:
     make = _maker(opener)
-    own = _options(make)
+    own = _options(make) if query or options else {}
     known = {**_LAYERS, **own}
     for name in (*query, *options):
         if name not in known:
@@ -411,17 +383,22 @@ def _once(query: Mapping[str, str], options: Mapping[str, Any]) -> None:
 
 
 def _is_path(make: Callable[..., object]) -> bool:
-    return next(iter(inspect.signature(make).parameters), None) == "path"
+    from inspect import signature
+
+    return next(iter(signature(make).parameters), None) == "path"
 
 
 def _options(make: Callable[..., object]) -> dict[str, object]:
     """Return the names of an opener's options, each with its type."""
+    # Imported here, since most commands open a path without options, and do without it.
+    from inspect import signature
+
     function = make.__init__ if isinstance(make, type) else make
     hints = get_type_hints(function)
     return {
         parameter.name: hints.get(parameter.name, str)
-        for parameter in inspect.signature(make).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        for parameter in signature(make).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
     }
 
 

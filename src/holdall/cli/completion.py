@@ -9,8 +9,8 @@ from itertools import islice
 
 import typer
 
+from holdall.opening import from_uri
 from holdall.store import Store
-from holdall.uri import from_uri
 
 __all__ = ["complete_key", "complete_store", "rejoin_bash_words"]
 

@@ -12,8 +12,9 @@ import typer
 from holdall.cli.completion import complete_key, complete_store
 from holdall.cli.errors import UsageFault, describe, warn
 from holdall.errors import StoreError
+from holdall.opening import from_uri
 from holdall.store import ABSENT, ANY, Expect, Store
-from holdall.uri import from_uri, reference
+from holdall.uri import reference
 
 __all__ = [
     "IfAbsent",
