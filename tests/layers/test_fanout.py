@@ -941,7 +941,78 @@ def test_a_quorum_that_is_not_reached() -> None:
             call()
         assert set(caught.value.failures) == {"1", "2"}
         assert caught.value.written == ("0",)
-    assert store.behind() == {}
+        assert store.behind() == {"a": ["1", "2"]}
+
+
+@WAYS
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_no_version_before_a_partial_write_is_shown_after_it(inline: bool, first: bool, second: bool) -> None:
+    """Two changes in turn reach one replica each, in any order: what came before both stays gone."""
+    children = [Faulty(), Faulty()]
+    store = FanoutStore(children if inline else threaded(*children))
+    for change in (lambda: store.put("k", b"3"), lambda: store.delete("k")):
+        store["k"] = b"1"
+        missed = children[first]
+        missed.bad = {"write", "delete"}
+        with pytest.raises(PartialWriteError):
+            store["k"] = b"2"
+        missed.bad.clear()
+        assert (store["k"], list(store)) == (b"2", ["k"])
+        missed = children[second]
+        missed.bad = {"write", "delete"}
+        with pytest.raises(PartialWriteError):
+            change()
+        missed.bad.clear()
+        now = children[not second].get("k")
+        assert (store.get("k"), list(store)) == (now, [] if now is None else ["k"])
+        # Whoever took the last change fails: the others don't stand in with what they held before.
+        children[not second].bad = set(ALL)
+        with pytest.raises(StoreUnavailableError):
+            store.get("k")
+        if now is not None:
+            assert children[second].list()
+            with pytest.raises(StoreUnavailableError, match="too many replicas failed to list"):
+                list(store)
+        children[not second].bad.clear()
+        assert store.repair()
+        assert [child.get("k") for child in children] == [now, now]
+        assert store.behind() == {}
+
+
+def test_a_conditional_delete_of_which_the_first_never_answered_is_not_undone_for_readers() -> None:
+    children = [Faulty(), Faulty()]
+    store = FanoutStore(children)
+    etag = store.put("k", b"1").etag
+
+    class Gone(Faulty):
+        """Its delete fails, and so does what it is asked after that."""
+
+        def _delete(self, key: str, expect: Expect) -> bool:
+            self.bad = set(ALL)
+            raise self.error
+
+    gone = Gone(children[0])
+    store = FanoutStore([gone, children[1]])
+    with pytest.raises(PartialWriteError) as caught:
+        store.delete("k", expect=etag)
+    assert caught.value.written == ("1",)
+    gone.bad.clear()
+    assert children[0]["k"] == b"1"
+    assert store.get("k") is None
+    assert store.behind() == {"k": ["0"]}
+
+
+def test_a_refused_put_takes_nothing_back_that_the_first_only_missed(tmp_path: Path) -> None:
+    table, files = Faulty(), Faulty(FilesystemStore(tmp_path))
+    store = FanoutStore([table, MemoryStore(), files], write=1)
+    table.bad = files.bad = {"write"}
+    store["a/b"] = b"1"
+    table.bad = files.bad = set()
+    store["a"] = b"2"
+    with suppress(KeyConflictError):
+        store["a/b"] = b"3"
+    assert store.get("a/b") in (b"1", b"3")
 
 
 # --- replicas that hang ---

@@ -80,9 +80,10 @@ class FanoutStore(Layer):
     different until `repair`.
 
     If a replica fails and too few are left, the write raises `PartialWriteError`: its `failures` says why,
-    and its `written` names the replicas that hold the new value. If enough are left, the write is done, the
-    failure is logged, and the handle remembers that this replica is behind: it isn't asked for this key until
-    `repair` or a later write mends it. Other handles don't know that. `behind` returns these replicas.
+    and its `written` names the replicas that hold the new value. If enough are left, the write is done, and
+    the failure is logged. In both cases the handle remembers that this replica is behind: it isn't asked for
+    this key until `repair` or a later write mends it, so that no read returns a version older than the one
+    that it missed. Other handles don't know that. `behind` returns these replicas.
 
     *Reads* go on to the next replica if one lacks the blob or fails, which is logged. A blob that is damaged,
     or encrypted under another key, counts as a failure; only a write replaces it. An ETag of another replica
@@ -505,6 +506,9 @@ class FanoutStore(Layer):
             found = next(((name, heads[name][1]) for name in holders if name not in behind), None)
             if found is not None:
                 yield found
+            elif all(name in behind or name in failures for name in self._names):
+                # Those that could report whether the key is still there all failed.
+                raise self._unavailable("too many replicas failed to list", failures)
             for name in holders:
                 advance(name)
 
@@ -626,7 +630,7 @@ class FanoutStore(Layer):
         """Return whether a put of a new key can be taken back: stores of one kind all accept it, or none
         does."""
         self._need_arbiter(key, expect)
-        if expect is ANY and self._mixed:
+        if expect is ANY and self._mixed and self._first not in self._marks.get(key, ()):
             return is_none(self._states(key, (self._first,))[self._first])
         return expect is ABSENT
 
@@ -705,8 +709,9 @@ class FanoutStore(Layer):
                 raise lost
             if lost is not None and expect is not ANY:
                 # It may have deleted it or not: the others follow it, if it answers.
-                failures = {self._first: lost, **self._settle(key, self._first, held, _NOTHING)}
-                if len(failures) > 1 or failures[self._first] is not lost:
+                if failures := self._settle(key, self._first, held, _NOTHING):
+                    failures = {self._first: lost, **failures}
+                    self._remember(key, held, failures)
                     raise self._partial(key, held, failures, "delete")
                 raise _typed(self._first, lost) from None
             if held:
@@ -788,8 +793,10 @@ class FanoutStore(Layer):
     def _conclude(
         self, key: str, held: dict[str, str | None], failures: dict[str, Exception], what: str
     ) -> None:
-        """Acknowledge a change that enough replicas accepted, and remember which are behind; otherwise
-        raise."""
+        """Remember which replicas missed a change, then acknowledge it if enough accepted it, or raise."""
+        # Also if too few accepted it: a reader that has seen it must not see an older version later.
+        if failures or key in self._marks:
+            self._remember(key, held, failures)
         if len(held) < self._need_written:
             raise self._partial(key, held, failures, what)
         if key in self._poor:
@@ -797,12 +804,15 @@ class FanoutStore(Layer):
                 self._poor.pop(key, None)
         for name, error in failures.items():
             self._failed(what, key, name, error)
-        if failures:
-            with self._mutex:
-                self._marks[key] = {name: {**held} for name in failures}
-        elif key in self._marks:
-            with self._mutex:
+
+    def _remember(self, key: str, held: dict[str, str | None], failures: Iterable[str]) -> None:
+        """Note which replicas missed a change; where none confirmed it, nobody knows."""
+        marks = {name: {**held} for name in failures}
+        with self._mutex:
+            if not marks:
                 self._marks.pop(key, None)
+            elif held:
+                self._marks[key] = cast("dict[str, dict[str, Expect | None]]", marks)
 
     def _doubt(self, key: str) -> None:
         """After a failed change the state of the replicas is unknown; one that was behind still is."""
