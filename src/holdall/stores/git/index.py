@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from holdall.errors import IntegrityError, KeyConflictError, UnsupportedOperation
 from holdall.store import LeftOut
 from holdall.stores.git.names import key_of, path_of
+from holdall.stores.git.rows import Rows
 
 __all__ = ["DOUBLE", "EMPTY", "LINK", "UNSPELLABLE", "Entry", "Index", "kind_of", "read_index"]
 
@@ -52,8 +53,7 @@ class Index:
     def __init__(
         self,
         signature: tuple[int, int, int] | None,
-        paths: list[bytes],
-        raws: list[bytes],
+        rows: Rows,
         entries: dict[str, Entry],
         extended: bool = False,
         unmerged: bool = False,
@@ -62,9 +62,7 @@ class Index:
     ) -> None:
         self.signature = signature
         """Of the file that it was read from: time, inode, size."""
-        self.paths = paths
-        """Of every entry, sorted."""
-        self.raws = raws
+        self._rows = rows
         self.entries = entries
         """By key."""
         self.extended = extended
@@ -88,50 +86,37 @@ class Index:
     def has_attributes(self) -> bool:
         """Whether a tracked `.gitattributes` may convert what git keeps."""
         if self._converts is None:
-            self._converts = any(path.endswith(b".gitattributes") for path in self.paths)
+            self._converts = any(path.endswith(b".gitattributes") for path in self._rows.paths_from(b""))
         return self._converts
-
-    def find(self, path: bytes) -> int:
-        """The place of a path's entry, or -1."""
-        place = bisect_left(self.paths, path)
-        return place if place < len(self.paths) and self.paths[place] == path else -1
 
     def mode_and_oid(self, path: bytes, width: int) -> tuple[bytes, bytes] | None:
         """Return the mode and object of a path, as in a tree; None if it isn't tracked."""
-        place = self.find(path)
-        if place < 0:
+        raw = self._rows.get(path)
+        if raw is None:
             return None
-        raw = self.raws[place]
         return b"%o" % int.from_bytes(raw[24:28], "big"), raw[40 : 40 + width]
 
-    def below(self, path: bytes) -> bool:
-        """Whether entries lie below a path."""
-        place = bisect_left(self.paths, path + b"/")
-        return place < len(self.paths) and self.paths[place].startswith(path + b"/")
+    def has(self, path: bytes) -> bool:
+        """Whether a path is tracked."""
+        return self._rows.get(path) is not None
 
     def changed(self, changes: Mapping[bytes, tuple[int, bytes, os.stat_result] | None], fold: bool) -> Index:
         """This index with other entries: a mode, an object and a file's stat(2); None for none."""
-        paths, raws, entries = self.paths.copy(), self.raws.copy(), self.entries.copy()
+        entries = self.entries.copy()
+        raws: list[tuple[bytes, bytes | None]] = []
         # A stable sort: what goes makes room for what comes.
         for path, change in sorted(changes.items(), key=lambda item: item[1] is not None):
-            place = bisect_left(paths, path)
-            there = place < len(paths) and paths[place] == path
             key = key_of(path, fold)
             if change is None:
-                if there:
-                    del paths[place], raws[place]
+                raws.append((path, None))
                 if key is not None and key in entries and entries[key].path.encode() == path:
                     del entries[key]
                 continue
             raw, entry = _packed(path, *change)
-            if there:
-                raws[place] = raw
-            else:
-                paths.insert(place, path)
-                raws.insert(place, raw)
+            raws.append((path, raw))
             if key is not None and entry.mode != 0o120000:
                 entries[key] = entry
-        made = Index(None, paths, raws, entries, self.extended, self.unmerged, left=self.left)
+        made = Index(None, self._rows.changed(raws), entries, self.extended, self.unmerged, left=self.left)
         if not any(path.endswith(b".gitattributes") for path in changes):
             made._converts = self._converts
         return made
@@ -144,23 +129,21 @@ class Index:
         """
         end = path.rfind(b"/")
         while end > 0:
-            if self.find(path[:end]) >= 0 and path[:end] not in gone:
+            if path[:end] not in gone and self.has(path[:end]):
                 raise KeyConflictError(
                     f"{os.fsdecode(path[:end])!r} is a blob; a work tree can't hold blobs below it too"
                 )
             end = path.rfind(b"/", 0, end)
-        place = bisect_left(self.paths, path + b"/")
-        while place < len(self.paths) and self.paths[place].startswith(path + b"/"):
-            if self.paths[place] not in gone:
-                raise KeyConflictError("blobs lie below it, and a work tree can't hold both")
-            place += 1
+        folder = path + b"/"
+        below = takewhile(lambda each: each.startswith(folder), self._rows.paths_from(folder))
+        if any(each not in gone for each in below):
+            raise KeyConflictError("blobs lie below it, and a work tree can't hold both")
 
     def packed(self, algorithm: str) -> bytes:
         """The bytes of the file."""
         at = 60 + _wide(algorithm)
-        version = 3 if self.extended and any(raw[at] & 0x40 for raw in self.raws) else 2
-        content = b"".join((struct.pack(">4sII", b"DIRC", version, len(self.raws)), *self.raws))
-        return content + hashlib.new(algorithm, content).digest()
+        version = 3 if self.extended and any(raw[at] & 0x40 for raw in self._rows.raws) else 2
+        return self._rows.packed(struct.pack(">4sII", b"DIRC", version, len(self._rows)), algorithm)
 
 
 def _wide(algorithm: str) -> int:
@@ -186,7 +169,7 @@ def _packed(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[
     return raw, Entry(os.fsdecode(path), oid, mode, mtime, inode, size)
 
 
-EMPTY = Index(None, [], [], {})
+EMPTY = Index(None, Rows([]), {})
 
 _DAMAGED = (
     "the index of the repository is damaged ({}): move the file away and run `git reset`, which makes a new "
@@ -310,7 +293,7 @@ def _entries(content: bytes, width: int, fold: bool) -> tuple[int, Index]:
     if at > len(content):
         raise ValueError("it ends within an entry")
     left.sort()
-    return at, Index(None, paths, raws, entries, extended, unmerged, left=left)
+    return at, Index(None, Rows.of(paths, raws), entries, extended, unmerged, left=left)
 
 
 def _check_extensions(content: bytes, at: int, end: int) -> bool:

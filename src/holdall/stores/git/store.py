@@ -298,7 +298,7 @@ class GitStore(WorkTreeStore):
                     told.append(now)
                 continue
             path = path_of(key, repository.fold) if entry is None else entry.path
-            if entry is None and index.find(os.fsencode(path)) >= 0:
+            if entry is None and index.has(os.fsencode(path)):
                 raise KeyConflictError("git tracks a symbolic link or a submodule there", key=key)
             if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
                 told.append(now)

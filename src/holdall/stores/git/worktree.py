@@ -159,7 +159,7 @@ class WorkTree:
         folder, _, name = text.rpartition("/")
         fd = self.open_folder(folder, make=True)
         try:
-            if index.find(path) < 0:
+            if not index.has(path):
                 self._check_inside(text)
             found = _look(name, fd)
             if found is None:
@@ -177,7 +177,7 @@ class WorkTree:
                 raise KeyConflictError(
                     f"{text!r} is a symbolic link or a special file, which isn't replaced: move it away"
                 )
-            elif index.find(path) < 0:
+            elif not index.has(path):
                 raise KeyConflictError(
                     f"{text!r} is a file that git doesn't track: `git add` it, or move it away"
                 )

@@ -1,0 +1,124 @@
+"""The rows of an index: a sorted table in blocks, so that a change copies and hashes little of it."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+__all__ = ["Rows"]
+
+_ROOM = 256
+"""The rows of a block, up to twice as many."""
+_FEW = 8
+"""Up to this number of changes, each is made in its block."""
+
+
+class _Block(NamedTuple):
+    paths: list[bytes]
+    raws: list[bytes]
+    packed: bytes
+
+
+class Rows:
+    """The rows of an index, by their paths. They never change: `changed` makes others.
+
+    Args:
+        blocks: The blocks, none of them empty.
+        header: What comes before the rows in the file that `sums` are of.
+        sums: Hash objects that were fed the header and no block, one block, two blocks, and so on, as far as
+            they are known.
+    """
+
+    def __init__(self, blocks: list[_Block], header: bytes = b"", sums: Sequence[Any] = ()) -> None:
+        self._blocks = blocks
+        self._firsts = [block.paths[0] for block in blocks]
+        self._header, self._sums = header, list(sums)
+
+    @classmethod
+    def of(cls, paths: list[bytes], raws: list[bytes]) -> Rows:
+        """Make the rows of sorted paths, which may be repeated, and of their entries."""
+        return cls(list(_cut(paths, raws)))
+
+    def __len__(self) -> int:
+        return sum(len(block.paths) for block in self._blocks)
+
+    @property
+    def raws(self) -> Iterator[bytes]:
+        """All entries, as they are in the file."""
+        return chain.from_iterable(block.raws for block in self._blocks)
+
+    def paths_from(self, path: bytes) -> Iterator[bytes]:
+        """Yield the paths from a path on."""
+        at = self._find(path)
+        for block in self._blocks[at : at + 1]:
+            yield from block.paths[bisect_left(block.paths, path) :]
+        for block in self._blocks[at + 1 :]:
+            yield from block.paths
+
+    def get(self, path: bytes) -> bytes | None:
+        """Return the first entry of a path."""
+        for block in self._blocks[(at := self._find(path)) : at + 1]:
+            place = bisect_left(block.paths, path)
+            if place < len(block.paths) and block.paths[place] == path:
+                return block.raws[place]
+        return None
+
+    def changed(self, changes: Sequence[tuple[bytes, bytes | None]]) -> Rows:
+        """Return rows with other entries at some paths, or without the first entry of a path."""
+        if len(changes) > _FEW:
+            paths = list(self.paths_from(b""))
+            raws = list(self.raws)
+            for path, raw in changes:
+                _change(paths, raws, path, raw)
+            return Rows.of(paths, raws)
+        rows = self
+        for path, raw in changes:
+            rows = rows._with(path, raw)
+        return rows
+
+    def _with(self, path: bytes, raw: bytes | None) -> Rows:
+        blocks, at = self._blocks.copy(), self._find(path)
+        paths, raws = (blocks[at].paths.copy(), blocks[at].raws.copy()) if blocks else ([], [])
+        _change(paths, raws, path, raw)
+        blocks[at : at + 1] = _cut(paths, raws)
+        return Rows(blocks, self._header, self._sums[: at + 1])
+
+    def packed(self, header: bytes, algorithm: str) -> bytes:
+        """Return a file of a header, the rows, and the hash of both by an algorithm of `hashlib`."""
+        sums = self._sums
+        if header != self._header:
+            self._header = header
+            sums[:] = [hashlib.new(algorithm, header)]
+        for block in self._blocks[len(sums) - 1 :]:
+            total = sums[-1].copy()
+            total.update(block.packed)
+            sums.append(total)
+        return b"".join((header, *(block.packed for block in self._blocks), sums[-1].digest()))
+
+    def _find(self, path: bytes) -> int:
+        """Return the block that the first entry of a path is in, or would be in."""
+        at = max(bisect_left(self._firsts, path) - 1, 0)
+        following = at + 1 < len(self._blocks) and self._firsts[at + 1] == path
+        return at + 1 if following and self._blocks[at].paths[-1] != path else at
+
+
+def _change(paths: list[bytes], raws: list[bytes], path: bytes, raw: bytes | None) -> None:
+    place = bisect_left(paths, path)
+    there = place < len(paths) and paths[place] == path
+    if raw is None:
+        del paths[place : place + there], raws[place : place + there]
+    else:
+        paths[place : place + there], raws[place : place + there] = [path], [raw]
+
+
+def _cut(paths: list[bytes], raws: list[bytes]) -> Iterator[_Block]:
+    if len(paths) <= 2 * _ROOM:
+        if paths:
+            yield _Block(paths, raws, b"".join(raws))
+        return
+    for begin in range(0, len(paths), _ROOM):
+        part = slice(begin, begin + _ROOM)
+        yield _Block(paths[part], raws[part], b"".join(raws[part]))

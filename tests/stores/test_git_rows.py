@@ -1,0 +1,40 @@
+"""The rows of an index, against a plain sorted list."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdall.stores.git import rows as module
+from holdall.stores.git.rows import Rows
+
+names = st.text("abc/", min_size=1, max_size=3).map(str.encode)
+changes = st.lists(st.tuples(names, st.none() | st.binary(min_size=1, max_size=3)), max_size=12)
+
+
+@given(st.lists(names, max_size=40), st.lists(changes, max_size=8), st.sampled_from([1, 2, 256]))
+def test_they_are_a_sorted_list(
+    paths: list[bytes], steps: list[list[tuple[bytes, bytes | None]]], room: int
+) -> None:
+    module._ROOM, before = room, module._ROOM
+    try:
+        known = [(path, b"%d" % number) for number, path in enumerate(sorted(paths))]
+        rows = Rows.of([path for path, _ in known], [raw for _, raw in known])
+        for step in steps:
+            rows = rows.changed(step)
+            for path, raw in step:
+                place = bisect_left([each for each, _ in known], path)
+                there = place < len(known) and known[place][0] == path
+                known[place : place + there] = [] if raw is None else [(path, raw)]
+            content = b"%d" % len(known) + b"".join(raw for _, raw in known)
+            assert rows.packed(b"%d" % len(known), "sha1") == content + hashlib.sha1(content).digest()
+            assert len(rows) == len(known)
+            assert list(rows.paths_from(b"")) == [path for path, _ in known]
+            for path in [*paths, b"b", b"zz"]:
+                assert rows.get(path) == next((raw for each, raw in known if each == path), None)
+                assert list(rows.paths_from(path)) == [each for each, _ in known if each >= path]
+    finally:
+        module._ROOM = before
