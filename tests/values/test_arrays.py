@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+import warnings
 import zlib
 from itertools import chain
 from pathlib import Path
@@ -125,11 +126,15 @@ def test_other_tools_read_what_is_written(tmp_path: Path) -> None:
 
 def test_what_other_tools_write_is_read() -> None:
     array = np.arange(60_000).reshape(300, 200)
-    held = io.BytesIO()
-    np.save(held, array)
-    for serializer in NPY:
-        check(array, serializer.decode(held.getvalue()))
-    check(array, NPY[0].decode(zstd.compress(held.getvalue())))
+    # The third version of the format, and strings without a character.
+    for each in (array, np.zeros(2, [("größe😀", "i4")]), np.ndarray(3, "S0")):
+        held = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            np.save(held, each)
+        for serializer in NPY:
+            check(each, serializer.decode(held.getvalue()))
+        check(each, NPY[0].decode(zstd.compress(held.getvalue())))
     check(array, EACH[0].decode(blosc2.asarray(array).to_cframe()))
 
 
@@ -318,11 +323,13 @@ def test_a_few_bytes_do_not_claim_endless_memory() -> None:
             NPY[0].decode(form)
     held = io.BytesIO()
     np.save(held, np.zeros(3))
-    bomb = zstd.compress(held.getvalue() + bytes(200 << 20))
+    more = zstd.compress(held.getvalue() + bytes(200 << 20))
+    header = zstd.compress(b"\x93NUMPY\x02\x00" + (200 << 20).to_bytes(4, "little") + b" " * (200 << 20))
     tracemalloc.start()
     try:
-        with pytest.raises(SerializationError):
-            NPY[0].decode(bomb)
+        for bomb in (more, header):
+            with pytest.raises(SerializationError):
+                NPY[0].decode(bomb)
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
