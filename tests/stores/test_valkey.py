@@ -31,10 +31,10 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.store import ABSENT, Store
+from holdall.store import ABSENT, LeftOut, Store
 from holdall.stores.valkey import ValkeyStore, head, open_tls
-from holdall.stores.valkey.link import slot_of
-from holdall.stores.valkey.store import _url
+from holdall.stores.valkey.cluster import slot_of
+from holdall.stores.valkey.connecting import url_of
 from holdall.testing import StoreSuite, race
 
 MIB = 1 << 20
@@ -172,6 +172,26 @@ def test_a_foreign_value_under_the_name_of_a_blob_is_neither_read_nor_overwritte
     assert raw.get("holdall:b:text") == b"foreign"
     assert raw.hgetall("holdall:b:hash") == {b"field": b"foreign"}
     assert len(raw.keys()) == 2, "a write that was refused left something"
+
+
+def test_what_another_program_puts_in_the_place_of_a_blob_is_left_out_and_reported(
+    store: ValkeyStore, raw: redis.Redis
+) -> None:
+    store.put_many({"a": b"1", "hash": b"2", "text": b"3", "z": b"4"})
+    raw.delete("holdall:b:hash")
+    raw.hset("holdall:b:hash", "field", "theirs")
+    raw.set("holdall:b:text", "theirs")
+    for _ in range(2):
+        assert list(store) == [info.key for info in store.list()] == ["a", "z"]
+        assert list(store.left_out()) == [
+            LeftOut("hash", "another program's hash"),
+            LeftOut("text", "another program's string"),
+        ]
+    assert list(store.left_out("t")) == [LeftOut("text", "another program's string")]
+    assert store.delete("hash") is False
+    assert [left.path for left in store.left_out()] == ["text"]
+    store.clear()
+    assert names(raw) == {b"holdall:b:hash", b"holdall:b:text"}
 
 
 def test_what_another_program_deletes_is_gone_from_listings(store: ValkeyStore, raw: redis.Redis) -> None:
@@ -502,7 +522,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_a_location_of_a_uri() -> None:
-    assert _url("valkey", "") == "valkey://"
+    assert url_of("valkey", "") == "valkey://"
     assert repr(ValkeyStore._from_uri("")) == "ValkeyStore('valkey://localhost:6379')"
     assert repr(ValkeyStore._from_uri("[::1]:7000/3", prefix="a:")) == (
         "ValkeyStore('valkey://[::1]:7000/3', prefix='a:')"

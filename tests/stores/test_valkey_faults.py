@@ -36,7 +36,7 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.store import ABSENT, Store
-from holdall.stores.valkey import ValkeyStore, link, open_tls, scripts
+from holdall.stores.valkey import ValkeyStore, connecting, link, open_tls, scripts
 from holdall.testing import race
 
 MIB = 1 << 20
@@ -118,6 +118,9 @@ def test_no_server() -> None:
         pytest.raises(StoreUnavailableError, match=r"no-such-host\.invalid:6379"),
     ):
         store.get("key")
+    for host in ("a..b", "x" * 300):
+        with ValkeyStore(f"valkey://{host}") as store, pytest.raises(StoreUnavailableError, match=host):
+            store.get("key")
 
 
 def test_a_server_that_starts_again() -> None:
@@ -963,7 +966,7 @@ def test_a_client_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(MissingDependencyError, match=r"holdall\[valkey\]"):
         ValkeyStore("valkey://localhost")
     with pytest.raises(MissingDependencyError):
-        link.driver()
+        connecting.driver()
 
 
 def test_importing_the_store_imports_no_client() -> None:

@@ -25,7 +25,7 @@ from holdall import (
     UnsupportedOperation,
     ValkeyStore,
 )
-from holdall.stores.valkey.link import told
+from holdall.stores.valkey.errors import translate
 
 SECRET = "s3cr@t/?#%"
 
@@ -92,16 +92,23 @@ def test_a_password_itself_is_shown_nowhere(server: ValkeyServer) -> None:
             with pytest.raises(UnsupportedOperation, match="env:NAME"):
                 pickle.dumps(layer)
         assert SECRET not in repr(store)
-        assert SECRET not in repr(store._address)
+        assert SECRET not in repr(vars(store))
         assert SECRET not in repr(store._settings())
         # In this process the settings open it again.
         assert type(store)(**store._settings()).put("a", b"1").size == 1  # pyright: ignore[reportArgumentType]
-    try:
-        ValkeyStore("valkey://localhost", password=SECRET, tls_ca="/no/such/file")
-    except InvalidArgumentError as error:
-        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-        ours = shown[shown.index("valkey/store.py") :]
-        assert SECRET not in ours
+        connection = store._link._server._connect()
+        assert SECRET not in repr(vars(connection))
+    for url, options in (
+        ("rediss://localhost", {"password": SECRET}),
+        (f"rediss://user:{quoted}@localhost", {}),
+    ):
+        try:
+            ValkeyStore(url, **options, tls_ca="/no/such/file")
+        except InvalidArgumentError as error:
+            shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+            ours = shown[shown.rindex("valkey/store.py") :]
+            assert SECRET not in ours
+            assert quoted not in ours
 
 
 def test_too_many_open_files_are_reported(server: ValkeyServer) -> None:
@@ -140,7 +147,7 @@ def test_too_many_open_files_are_reported(server: ValkeyServer) -> None:
 def test_what_a_server_replies_says_what_to_do(reply: str, kind: type[StoreError], says: str) -> None:
     for library in (redis, valkey):
         # As the client libraries parse it: by its first word, where they know it.
-        error = told(library.ResponseError(reply), "db.example.org:6379")
+        error = translate(library.ResponseError(reply), "db.example.org:6379")
         assert type(error).__mro__[0] in (kind, *kind.__subclasses__())
         assert says in str(error)
         assert "db.example.org:6379" in str(error)

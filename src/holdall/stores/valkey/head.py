@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -18,6 +19,7 @@ __all__ = [
     "fixed",
     "is_plain",
     "milliseconds",
+    "new_etag",
     "parse",
 ]
 
@@ -105,3 +107,9 @@ def is_plain(data: bytes) -> bool:
 def milliseconds(moment: datetime | None) -> int:
     """Since 1970, rounded down; 0 for None."""
     return 0 if moment is None else max((moment - _EPOCH) // _MILLISECOND, 1)
+
+
+def new_etag() -> str:
+    # Nothing is counted in this process: of a machine that is cloned as it runs, both copies would count on
+    # from the same number.
+    return os.urandom(8).hex()

@@ -6,12 +6,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from zlib import crc32
 
 from holdall.errors import InvalidKeyError, ReadOnlyError, StoreUnavailableError
 from holdall.keys import check_key
 from holdall.stores.valkey import scripts
-from holdall.stores.valkey.link import DeniedError, Link, Packed, packed
+from holdall.stores.valkey.errors import DeniedError
+from holdall.stores.valkey.link import Link, Packed, Retry, packed
+from holdall.stores.valkey.names import Names
 
 __all__ = ["KeyList"]
 
@@ -34,15 +35,12 @@ class KeyList:
 
     Args:
         link: Leads to the servers.
-        base: The store's prefix.
-        indexes: For each shard the names of the list of keys and of the list of those that expire.
-        blobs: For each shard what the names of blobs begin with.
+        names: What the lists and the blobs are called.
     """
 
-    def __init__(
-        self, link: Link, base: bytes, indexes: Sequence[tuple[bytes, bytes]], blobs: Sequence[bytes]
-    ) -> None:
-        self._link, self._base, self._indexes, self._blobs = link, base, indexes, blobs
+    def __init__(self, link: Link, names: Names) -> None:
+        self._link, self._names = link, names
+        self._base, self._indexes, self._blobs = names.base, names.indexes, names.blobs
         self._denied = False
 
     def requests(self) -> list[tuple[int, Packed]]:
@@ -87,10 +85,11 @@ class KeyList:
             begun = _BEGUN + os.urandom(_TOKEN)
             for shard, (index, _) in enumerate(self._indexes):
                 self._link.ask(shard, packed(b"ZADD", index, b"0", begun))
-            for shard, members in self._searched():
-                names = [self._blobs[shard] + member for member in members]
-                keys = *self._indexes[shard], *names
-                found += self._link.run(shard, scripts.REINDEX, keys, members) or 0
+            for keys in self._searched():
+                for _, added in self._names.run(
+                    self._link, scripts.REINDEX, keys, lambda group: group.members, Retry.ALWAYS
+                ):
+                    found += added or 0
             sealed = [
                 self._link.run(shard, scripts.SEAL, (index,), (begun, _SEAL))
                 for shard, (index, _) in enumerate(self._indexes)
@@ -108,36 +107,29 @@ class KeyList:
         for shard, (index, _) in enumerate(self._indexes):
             self._link.run(shard, scripts.UNSEAL, (index,), (_SEAL,))
 
-    def _searched(self) -> Iterator[tuple[int, list[bytes]]]:
-        """The names of what may be blobs, in batches of one shard."""
-        many = len(self._blobs) > 1
+    def _searched(self) -> Iterator[list[str]]:
+        """The keys of what may be blobs, in batches."""
+        many = self._names.shards > 1
         pattern = _special.sub(rb"\\\g<0>", self._base) + (b"{*}b:*" if many else b"b:*")
-        waiting: dict[int, list[bytes]] = {}
+        waiting: list[str] = []
         for names in self._link.search(pattern):
             for name in names:
-                shard = self._shard_of(name) if many else 0
-                if shard is None or not name.startswith(self._blobs[shard]):
-                    continue
-                member = name[len(self._blobs[shard]) :]
-                if not _is_key(member) or (many and crc32(member) % len(self._blobs) != shard):
-                    continue
-                waiting.setdefault(shard, []).append(member)
-                if len(waiting[shard]) >= _BATCH:
-                    yield shard, waiting.pop(shard)
-        yield from waiting.items()
-
-    def _shard_of(self, name: bytes) -> int | None:
-        digits = name[len(self._base) + 1 :].partition(b"}")[0]
-        return int(digits) if digits.isdigit() and int(digits) < len(self._blobs) else None
+                # In a cluster the tag of the shard comes first.
+                key = _key(name[len(self._base) :].partition(b"b:")[2])
+                if key is not None and self._names.place(key)[2] == name:
+                    waiting.append(key)
+            if len(waiting) >= _BATCH:
+                yield waiting
+                waiting = []
+        yield waiting
 
 
 def _is_begun(member: bytes) -> bool:
     return member.startswith(_BEGUN) and len(member) == len(_BEGUN) + _TOKEN
 
 
-def _is_key(member: bytes) -> bool:
+def _key(member: bytes) -> str | None:
     try:
-        check_key(member.decode())
+        return check_key(member.decode())
     except (UnicodeDecodeError, InvalidKeyError):
-        return False
-    return True
+        return None

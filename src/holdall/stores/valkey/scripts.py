@@ -256,10 +256,13 @@ HEADS = Script(
     _COMMON
     + """
 -- KEYS: index, expiring, blobs; ARGV: the last byte wanted, then a member for each
+-- Returns each head; '' where no blob is; '?' and its type for another program's value.
 local heads = {}
 for i = 3, #KEYS do
-    local head = head_of(KEYS[i], ARGV[1]) or ''
-    if head == '' then
+    local head = head_of(KEYS[i], ARGV[1])
+    if not head then
+        head = '?' .. (redis.pcall('TYPE', KEYS[i]).ok or 'value')
+    elseif head == '' then
         -- A replica, or a user who may only read, leaves them there.
         redis.pcall('ZREM', KEYS[1], ARGV[i - 1])
         redis.pcall('ZREM', KEYS[2], ARGV[i - 1])

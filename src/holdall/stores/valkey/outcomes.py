@@ -1,0 +1,67 @@
+"""What became of a call that changes something, also where its answer was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from holdall.errors import BlobExistsError, ConcurrencyError, StoreUnavailableError
+from holdall.store import ABSENT, ANY, Expect
+from holdall.stores.valkey.errors import LateError, LostError
+from holdall.stores.valkey.names import Names
+from holdall.stores.valkey.scripts import FOREIGN
+
+__all__ = ["condition", "ensure", "outcome_unknown", "refuse"]
+
+
+def condition(expect: Expect) -> bytes:
+    """Spell what must be there now, as the scripts compare it."""
+    if expect is ANY:
+        return b""
+    if expect is ABSENT:
+        return b"-"
+    return b"=" + str(expect).encode("utf-8", "surrogatepass")
+
+
+def outcome_unknown(lost: LostError) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"{lost.message}, and the client can't know whether it was done; read it before you repeat it"
+    )
+
+
+def ensure(call: Callable[[], Any], is_sure: Callable[[Any], bool]) -> Any:
+    """Make a call whose result must be right: it is repeated if the connection is lost, unless the second
+    answer leaves open what the first one was."""
+    try:
+        return call()
+    except LateError as late:
+        # The request may still wait somewhere, and a second one wouldn't show what became of it.
+        raise outcome_unknown(late) from late
+    except LostError as lost:
+        reply = call()
+        if not is_sure(reply):
+            raise StoreUnavailableError(
+                f"{lost.message}; it is done, but the client can't know by whom; read it again"
+            ) from lost
+        return reply
+
+
+def refuse(reply: Any, expect: Expect, names: Names, key: str) -> NoReturn:
+    """Raise the error for what a script returned instead of 1.
+
+    Raises:
+        BlobExistsError: A blob is there, though none was expected.
+        ConcurrencyError: Another blob than the expected one is there, or none.
+        KeyConflictError: Another program's value has the name.
+        StoreUnavailableError: Chunks of the blob are gone.
+    """
+    if type(reply) is bytes:
+        actual = reply.decode() or None
+        if expect is ABSENT:
+            raise BlobExistsError(key=key, actual=actual)
+        raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
+    if reply is None or reply == FOREIGN:
+        raise names.conflict(key)
+    raise StoreUnavailableError(
+        "the server lost chunks of this blob while it was written; put it again", key=key
+    )
