@@ -26,6 +26,17 @@ def test_a_blob_and_blobs_below_it_are_both(tmp_path: Path) -> None:
     assert [store[key].decode() for key in keys] == keys
 
 
+def test_children_look_at_all_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = HashdirStore(tmp_path)
+    store.put_many(dict.fromkeys(["a", "b/1", "b/2", "b-c", "d/e/f", "d/g"], b""))
+    looks: list[None] = []
+    monkeypatch.setattr(store, "_find", lambda find=store._find: looks.append(None) or find())
+    children = list(store.children())
+    assert [getattr(child, "key", child) for child in children] == ["a", "b-c", "b/", "d/"]
+    assert list(store.children("d/")) == ["d/e/", store.info("d/g")]
+    assert len(looks) == 2
+
+
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     HashdirStore(tmp_path / "s", width=2, depth=2)["a"] = b""
     with pytest.raises(InvalidArgumentError, match="2 2"):

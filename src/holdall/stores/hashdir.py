@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from holdall.errors import BlobExistsError, InvalidArgumentError, InvalidKeyError, StoreUnavailableError
 from holdall.keys import check_key
-from holdall.store import ABSENT, Info, LeftOut, Store
+from holdall.store import ABSENT, Info, LeftOut
 from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.listing import open_folder, printable
@@ -126,7 +126,17 @@ class HashdirStore(FilesystemStore):
         return iter(sorted(key for key in found if key.startswith(prefix) and key > after))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        return Store._children(self, prefix)
+        # One look at all files, where `Store._children` would look at all of them again behind each folder.
+        folder: str | None = None
+        for key in self._keys(prefix, ""):
+            if folder is not None and key.startswith(folder):
+                continue
+            slash = key.find("/", len(prefix))
+            if slash >= 0:
+                folder = key[: slash + 1]
+                yield folder
+            elif (what := self._stat(self._path(key))) is not None:
+                yield describe(key, what)
 
     def _middle(self, prefix: str, after: str) -> str | None:
         return None

@@ -42,8 +42,8 @@ class SuiteBase:
 
     reduced: ClassVar[bool] = False
     """Whether the store keeps nothing of its own, as a layer over stores that have suites of their own: fewer
-    writers are killed then, and fewer sequences of steps are tried, unless the environment variable
-    `HOLDALL_KIT` is `full`. Where it is `quick`, every suite is reduced further, for a first look."""
+    writers are killed and interrupted then, and fewer sequences of steps are tried, unless the environment
+    variable `HOLDALL_KIT` is `full`. Where it is `quick`, every suite is reduced further."""
 
     longest: ClassVar[int] = MAX_KEY_BYTES
     """The longest key in UTF-8 bytes: a layer that makes keys longer below leaves less room."""

@@ -222,7 +222,7 @@ class LifeTests(SuiteBase):
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
         # Where the moments aren't a matter of chance, few of them are as good as many.
-        rounds = self._effort(self.interrupts, self.interrupts, 40) if self.interruptible else 20
+        rounds = self._effort(self.interrupts, 100, 40) if self.interruptible else 20
         moments = random.Random(type(self).__name__)
         alive = store["alive"] = b"at first"
         with Witness(store, other, place.parent, self.persistent) as witness, Interrupts() as interrupts:
