@@ -356,6 +356,9 @@ class Store(MutableMapping[str, bytes]):
     inline: bool = False
     """Whether calls touch neither disk nor network, so that `aio` runs them without a thread."""
 
+    _near: bool = False
+    """Whether a short call takes less time than it takes to hand it to a thread."""
+
     _reachable: bool = False
     """Whether a pickle of this store, opened by another process of this machine, reaches the same blobs, and
     calls wait for nothing but a local disk."""

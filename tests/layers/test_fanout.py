@@ -39,10 +39,10 @@ from holdall import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.layers import fanout
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.layer import Transparent
-from holdall.layers.workers import Pace
+from holdall.layers.replicas import memory, writing
+from holdall.layers.replicas.tee import Tee
 from holdall.store import Attributes, Body, Expect, Info, Piece
 from holdall.testing import Counting, Flaky, Limited, Slow, StoreSuite, race
 
@@ -136,7 +136,7 @@ class Hanging(Faulty):
 
     def __init__(self, store: Store | None = None, *bad: str) -> None:
         super().__init__(store, *bad)
-        self.inline = False
+        self.inline = self._near = False
         self.let_go = threading.Event()
 
     def act(self, call: str) -> None:
@@ -154,7 +154,7 @@ def hanging() -> Iterator[Hanging]:
 def threaded(*stores: Store) -> list[Store]:
     """The same stores, which the layer calls in threads."""
     for store in stores:
-        store.inline = False
+        store.inline = store._near = False
     return list(stores)
 
 
@@ -163,15 +163,8 @@ def same(store: FanoutStore) -> bool:
 
 
 def apart(store: FanoutStore) -> FanoutStore:
-    """The same layer, which takes all its replicas for slow."""
-
-    class Slowly(Pace):
-        def took(self, seconds: float) -> None:
-            pass
-
-        passed = staticmethod(lambda: None)  # type: ignore[assignment]
-
-    store._asking, store._changing = Slowly(), Slowly()
+    """The same layer, which calls all its replicas in threads."""
+    store._replicas.near = False
     return store
 
 
@@ -255,57 +248,29 @@ def test_all_are_written_at_the_same_time() -> None:
     assert [child["b"] for child in store.replicas.values()] == [b"12"] * 3
 
 
-def test_short_bodies_go_to_one_after_the_other_while_that_is_faster() -> None:
-    class Near(Transparent):
+@pytest.mark.parametrize("near", [True, False])
+def test_short_bodies_go_to_near_replicas_one_after_the_other(tmp_path: Path, near: bool) -> None:
+    class Noting(Transparent):
         writers: ClassVar = set[int]()
-        seconds = 0.0
 
         def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
             self.writers.add(threading.get_ident())
-            threading.Event().wait(self.seconds)
             return super()._write(key, body, expect, attributes)
 
-    children = [Near(MemoryStore()), Near(MemoryStore())]
-    store = FanoutStore(threaded(*children))
-    store._asking.short = True
+    files = FilesystemStore(tmp_path / "a", durable=not near)
+    with SqliteStore(tmp_path / "b.sqlite") as table:
+        store = FanoutStore([Noting(files), Noting(table)])
 
-    def writers(data: Any) -> set[int]:
-        Near.writers = set()
-        store["a"] = data
-        assert children[0]["a"] == children[1]["a"]
-        return Near.writers
+        def is_here(body: Any) -> bool:
+            Noting.writers.clear()
+            store["a"] = body
+            assert files["a"] == table["a"] == store["a"]
+            return Noting.writers == {threading.get_ident()}
 
-    here = {threading.get_ident()}
-    for _ in range(20):
-        # A busy machine may make any few calls slow.
-        store._asking.short = store._changing.short = True
-        assert writers(b"1") == writers(iter([b"1", b"2"])) == here
-    store._asking.short = store._changing.short = True
-    assert here.isdisjoint(writers(bytes(MIB))), "what is large goes to all at once"
-    assert store["a"] == bytes(MIB)
-    store._asking.short = store._changing.short = True
-    assert here.isdisjoint(writers(bytes(100_000) for _ in range(3)))
-    Near.seconds = 0.01
-    for _ in range(10):
-        store._asking.short = True
-        last = writers(b"1")
-    assert here.isdisjoint(last), "what has become slow is done at the same time"
-    assert not FanoutStore(threaded(*children), timeout=60)._here
-
-
-def test_whether_calls_are_short_is_tried_again() -> None:
-    pace = Pace(short=True)
-    for seconds in (1, 1, 0, 0, 1):
-        assert pace.short
-        pace.took(seconds)
-    tries = 0
-    while not pace.short:
-        pace.passed()
-        tries += 1
-    assert tries >= 100
-    for _ in range(5):
-        pace.took(0.00001)
-    assert pace.short
+        assert is_here(b"1") is near
+        assert not is_here(bytes(MIB)), "what is large goes to all at once"
+        assert not is_here(iter([b"1", b"2"])), "so does what may become large"
+        assert not FanoutStore([files, table], timeout=60)._replicas.near
 
 
 @WAYS
@@ -467,7 +432,7 @@ def test_the_first_replica_decides_conditions(inline: bool) -> None:
 
 
 def test_the_etag_of_another_replica_never_matches_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "_SPARED", 0.0)
+    monkeypatch.setattr(memory, "_REMEMBERED", 0.0)
     first, second = Faulty(), MemoryStore()
     store = FanoutStore([first, second])
     store["a"] = b"1"
@@ -565,7 +530,7 @@ def test_layers_of_layers_keep_their_etags_apart() -> None:
 
 
 def test_a_blob_that_only_others_have_can_be_swapped_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanout, "_GRACE", 0.05)
+    monkeypatch.setattr(writing, "_GRACE", 0.05)
     first, second = MemoryStore(), MemoryStore({"a": b"1", "b": b"2", "c": b"3"})
     store = FanoutStore([first, second])
     with pytest.raises(BlobExistsError):
@@ -879,7 +844,7 @@ def test_a_write_that_the_first_missed_comes_before_a_swap(monkeypatch: pytest.M
     children = [Faulty(), Faulty(), Faulty()]
     store = FanoutStore(children, write=2)
     before = store.put("a", b"1").etag
-    own = store._own_etag
+    own = store._writer._own_etag
 
     def between(key: str, expect: Expect) -> Expect:
         found = own(key, expect)
@@ -894,7 +859,7 @@ def test_a_write_that_the_first_missed_comes_before_a_swap(monkeypatch: pytest.M
         lambda etag: store.delete("a", expect=etag),
     ]
     for change in changes:
-        monkeypatch.setattr(store, "_own_etag", between)
+        monkeypatch.setattr(store._writer, "_own_etag", between)
         with pytest.raises(ConcurrencyError):
             change(before)
         assert store["a"] == b"2"
@@ -1052,7 +1017,7 @@ def test_a_replica_that_hangs_in_a_stream_never_publishes_what_it_began(hanging:
         store.put("a", (b"x" * 1000 for _ in range(20)))
     assert isinstance(caught.value.failures["hangs"], TimeoutError)
     ended = threading.Event()
-    workers = store._workers["hangs"]
+    workers = store._replicas.workers["hangs"]
     hanging.let_go.set()
     # The thread that hung is the only one of this replica: what it does next, it does after the write.
     workers.submit(ended.set)
@@ -1464,7 +1429,7 @@ class Model:
 def test_what_is_acknowledged_is_right_and_the_rest_is_reported(
     count: int, write: Any, inline: bool | None, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, "_GRACE", 0.0)
+    monkeypatch.setattr(writing, "_GRACE", 0.0)
     logging.getLogger("holdall.layers.fanout").disabled = True
     flaky = [Flaky(MemoryStore(), rate=0.1, seed=seed) for seed in range(count)]
     raising = [Raising(store, 0.05, seed) for seed, store in enumerate(flaky)]
@@ -1492,7 +1457,7 @@ def test_what_is_acknowledged_is_right_and_the_rest_is_reported(
 
 
 def test_a_reader_that_is_given_up_never_sees_an_end_that_was_opened_before() -> None:
-    tee = fanout.Tee(["late", "other"])
+    tee = Tee(["late", "other"])
     for piece in (b"1", b"2"):
         assert tee.feed(piece)
     tee.open("late", "other")

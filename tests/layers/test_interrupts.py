@@ -31,8 +31,7 @@ INTERRUPTS = 150
 def in_threads(**options: float) -> FanoutStore:
     """Replicas that are written in threads, as slow ones are."""
     store = FanoutStore([MemoryStore(), MemoryStore()], **options)  # pyright: ignore[reportArgumentType]
-    store._direct = store.inline = False
-    store._asking.short = store._changing.short = False
+    store.inline = store._replicas.inline = store._replicas.near = False
     return store
 
 

@@ -21,7 +21,7 @@ from holdall import (
 from holdall.blobs import BytesBlob
 from holdall.dicts import MultiReplicaBlobDict
 from holdall.layers.layer import Transparent
-from holdall.layers.marks import new_mark
+from holdall.layers.replicas.marks import new_mark
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
 
 

@@ -1,33 +1,20 @@
 """The same blobs in several blob dicts."""
 
-# A dict of replicas does with them, and with the fanout over their stores, what a dict does with itself.
+# A dict of replicas does with them what a dict does with itself.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
-from holdall.dicts.base import _MISSING, B, BlobDict, _whole
-from holdall.errors import (
-    BlobNotFoundError,
-    ConcurrencyError,
-    InvalidArgumentError,
-    PartialWriteError,
-    StoreError,
-)
+from holdall.dicts.base import _MISSING, B, BlobDict
+from holdall.dicts.memory import InMemoryBlobDict
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, PartialWriteError, StoreError
 from holdall.layers.fanout import FanoutStore
-from holdall.layers.marks import new_mark
-from holdall.layers.replicas import state
-from holdall.store import ABSENT, PLAIN, Attributes, Can, Info, Store, mode_of
+from holdall.layers.replicas.reading import split_etag
 
 T = TypeVar("T")
-_log = logging.getLogger("holdall")
-
-_FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 
 
 class MultiReplicaBlobDict(BlobDict[B]):
@@ -79,11 +66,8 @@ class MultiReplicaBlobDict(BlobDict[B]):
                     f"a replica must be a blob dict, not a {type(cast(object, each)).__name__}"
                 )
         self._replicas = dict(replica_dicts)
-        self._fanout = FanoutStore(
-            {name: each.store for name, each in self._replicas.items()}, write=write, timeout=timeout
-        )
-        super().__init__(self._fanout)
-        self._fill = fill
+        stores = {name: each.store for name, each in self._replicas.items()}
+        super().__init__(FanoutStore(stores, write=write, timeout=timeout, fill=fill))
 
     @property
     def replicas(self) -> Mapping[str, BlobDict[B]]:
@@ -92,12 +76,27 @@ class MultiReplicaBlobDict(BlobDict[B]):
 
     def close(self) -> None:
         """Free what this dict holds; its replicas stay open."""
-        self._fanout.close()
+        self._store.close()
 
-    def _chosen(self, names: Iterable[str] | None) -> dict[str, BlobDict[B]]:
+    def _checked_blob(self, key: str, blob: object) -> B:
+        checked = super()._checked_blob(key, blob)
+        for each in self._replicas.values():
+            each._checked_blob(key, blob)
+        return checked
+
+    def _fetch(self, key: str) -> B | None:
+        found = self._read(key)
+        if found is None:
+            return None
+        info, data = found
+        # The replica that had the blob says of which class it is.
+        name = split_etag(info.etag)[0] or next(iter(self._replicas))
+        return self._replicas[name]._wrap(key, data, info.content_type)
+
+    # --- calls of some replicas, by name --------------------------------------------------------------
+
+    def _chosen(self, names: Iterable[str]) -> dict[str, BlobDict[B]]:
         """Return the replicas of these names, in their order."""
-        if names is None:
-            return self._replicas
         if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(
                 f"replica_names must be a set of names, not a {type(cast(object, names)).__name__}"
@@ -110,48 +109,12 @@ class MultiReplicaBlobDict(BlobDict[B]):
             )
         return {name: each for name, each in self._replicas.items() if name in wanted}
 
-    def _checked_blob(self, key: str, blob: object) -> B:
-        checked = super()._checked_blob(key, blob)
-        for each in self._replicas.values():
-            each._checked_blob(key, blob)
-        return checked
-
-    # --- reading and filling --------------------------------------------------------------------------
-
-    def _fetch(self, key: str) -> B | None:
-        fanout = self._fanout
-        key = fanout._checked(key)
-        try:
-            name, (info, data) = fanout._ask(key, "read", partial(_whole, key=key))
-        except BlobNotFoundError:
-            return None
-        except StoreError as error:
-            error.key = key
-            raise
-        if self._fill and name != next(iter(self._replicas)):
-            self._fill_before(key, name, info, data)
-        return self._replicas[name]._wrap(key, data, info.content_type)
-
-    def _fill_before(self, key: str, source: str, info: Info, data: bytes) -> None:
-        """Put the blob of one replica into those before it that lack it."""
-        origin = self._replicas[source].store
-        with self._fanout._turn(key):
-            for name, each in self._replicas.items():
-                if name == source:
-                    return
-                behind = name in self._fanout.behind().get(key, ())
-                if behind or not _holds(each.store, info):
-                    continue
-                try:
-                    self._fanout._call(name, partial(_fill, each.store, origin, key, info, data))
-                except Exception as error:  # noqa: BLE001 - it is logged; the blob itself was read
-                    self._fanout._failed("take", key, name, error)
-
-    def _take(self, key: str) -> B | None:
-        # What only a later replica has is filled first, so that the first one can decide who takes it.
-        return None if self._fetch(key) is None else super()._take(key)
-
-    # --- calls of some replicas, by name --------------------------------------------------------------
+    def _view(self, names: Iterable[str] | None) -> BlobDict[B]:
+        """Return a dict of these replicas alone, which fills none of them."""
+        if names is None:
+            return self
+        chosen = self._chosen(names)
+        return MultiReplicaBlobDict(chosen, fill=False) if chosen else cast("BlobDict[B]", InMemoryBlobDict())
 
     @overload
     def get(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> B | None: ...
@@ -167,45 +130,20 @@ class MultiReplicaBlobDict(BlobDict[B]):
             default: The result where there is none.
             replica_names: Which replicas to ask, in their order, and no others; nothing is filled then.
         """
-        if replica_names is None:
-            return super().get(key, default)
-        blob = self._asked(self._chosen(replica_names), lambda each: each._fetch(key))
+        blob = self._view(replica_names)._fetch(key)
         return default if blob is None else blob
-
-    def _asked(self, chosen: Mapping[str, BlobDict[B]], ask: Callable[[BlobDict[B]], T]) -> T | None:
-        """Return the blob of the first replica that has one; if none has, raise an error of one of them."""
-        failure: StoreError | None = None
-        for name, each in chosen.items():
-            try:
-                found = ask(each)
-            except InvalidArgumentError:
-                raise
-            except StoreError as error:
-                _log.warning("replica %r failed to answer: %s", name, error)
-                failure = failure or error
-                continue
-            if found is not None and found is not False:
-                return found
-        if failure is not None:
-            raise failure
-        return None
 
     def contains(self, key: str, *, replica_names: Iterable[str] | None = None) -> bool:
         """Return whether any of these replicas has a blob."""
-        if replica_names is None:
-            return key in self
-        return bool(self._asked(self._chosen(replica_names), lambda each: key in each))
+        return key in self._view(replica_names)
 
     def len(self, *, replica_name: str | None = None) -> int:
         """Return the number of blobs, in all replicas together or in one."""
-        return len(self) if replica_name is None else len(self._one(replica_name))
+        return len(self._view(replica_name and (replica_name,)))
 
     def iter(self, *, replica_name: str | None = None) -> Iterator[str]:
         """Yield the keys, of all replicas together or of one."""
-        return iter(self) if replica_name is None else iter(self._one(replica_name))
-
-    def _one(self, name: str) -> BlobDict[B]:
-        return self._chosen((name,))[name]
+        return iter(self._view(replica_name and (replica_name,)))
 
     def put(self, key: str, blob: B, *, replica_names: Iterable[str] | None = None) -> None:
         """Put a blob, into all replicas or some; those left out keep what they have.
@@ -295,29 +233,3 @@ class MultiReplicaBlobDict(BlobDict[B]):
                 written=tuple(given),
             )
         return list(given.values())
-
-
-def _holds(store: Store, info: Info) -> bool:
-    """Return whether a store can be filled with a blob and keep its attributes."""
-    return _FILLABLE in store.can and (info.expires is None or Can.EXPIRE in store.can)
-
-
-def _fill(store: Store, origin: Store, key: str, info: Info, data: bytes) -> None:
-    # As in `replicas.replace`: the mark is there before the origin is asked again, so that a delete by
-    # anybody either takes the mark away, or is seen here.
-    try:
-        mark = store._write(key, (new_mark(),), ABSENT, PLAIN).etag
-    except ConcurrencyError:
-        return
-    try:
-        if state(origin, key) == info.etag:
-            kept = info.content_type if Can.ATTRIBUTES in store.can else None
-            store._write(key, (data,), mark, Attributes(kept, info.expires, mode_of(info)))
-        else:
-            store._delete(key, mark)
-    except ConcurrencyError:
-        return
-    except BaseException:
-        with suppress(StoreError):
-            store._delete(key, mark)
-        raise

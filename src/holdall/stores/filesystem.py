@@ -103,6 +103,7 @@ class FilesystemStore(Store):
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
         self._given = _absolute(path)
         self._durable = durable
+        self._near = not durable
         self._slow = True
         """Whether no put goes the short way: until it is known that times are kept to the nanosecond."""
         self._flat = False

@@ -239,6 +239,7 @@ class SqliteStore(Store):
     ) -> None:
         self._path = file_path(path)
         self._durable = durable
+        self._near = not durable
         if not isinstance(timeout, int | float) or not 0 <= timeout < 1e9:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"timeout is a number of seconds from 0, such as 5, not {timeout!r}")
         self._timeout = timeout

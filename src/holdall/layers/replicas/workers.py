@@ -1,4 +1,4 @@
-"""Threads that are made when they are needed, kept for a while, and not used where calls are short."""
+"""Threads that are made when they are needed, and kept for a while."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from holdall.threads import start
 
-__all__ = ["Call", "Pace", "Workers"]
+__all__ = ["Call", "Workers"]
 
 T = TypeVar("T")
 
 _IDLE = 10.0
 """Seconds after which an idle thread ends."""
-_SHORT = 0.0003
-"""Seconds that it takes to hand a call to a thread and to wait for it on a busy machine."""
-_LOOKS = 5
-_AGAIN = 1000
 
 
 class Call(Generic[T]):
@@ -138,39 +134,3 @@ class Workers:
             del call
             if closed:
                 return
-
-
-class Pace:
-    """Whether calls are so short that handing them to a thread takes longer than making them.
-
-    Of a few calls the middle one counts, since a busy machine lets any of them wait once in a while.
-
-    Args:
-        short: What is thought before the first calls.
-
-    >>> pace = Pace()
-    >>> for seconds in (0.0001, 0.0001, 0.0001, 0.0001, 0.5):
-    ...     pace.took(seconds)
-    >>> pace.short
-    True
-    """
-
-    def __init__(self, *, short: bool = False) -> None:
-        self.short = short
-        self._last: list[float] = []
-        self._left = 0
-
-    def took(self, seconds: float) -> None:
-        """Note the duration of a call."""
-        # Threads may lose each other's calls here, which does no harm.
-        last = self._last
-        last.append(seconds)
-        if len(last) >= _LOOKS:
-            self.short, self._last = sorted(last)[len(last) // 2] < _SHORT, []
-            self._left = _AGAIN
-
-    def passed(self) -> None:
-        """A call was handed over untimed: after many of them it is tried again how long one takes."""
-        if not self.short:
-            self._left -= 1
-            self.short = self._left <= 0

@@ -1,52 +1,21 @@
-"""Copying one replica of a key to another, and the results of comparing replicas."""
+"""Copying one replica of a key to another, and what they are compared by."""
 
 # A helper of layers, which call primitives.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
 
-from holdall.errors import BlobNotFoundError, ConcurrencyError, InvalidArgumentError, StoreError
-from holdall.layers.marks import SIZE, etag_of, is_mark, new_mark
+from holdall.digests import read_digest
+from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
+from holdall.layers.replicas.marks import SIZE, etag_of, is_mark, new_mark
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store, mode_of
 
-__all__ = ["Repair", "ReplicaDifference", "Rule", "leader", "replace", "state"]
+__all__ = ["NO_DIGEST", "digest", "digested_blob", "replace", "state"]
 
-Rule: TypeAlias = "Literal['first', 'newest'] | Callable[[str, Mapping[str, Info | None]], str]"
-"""The rule that decides which replica is right where they differ."""
-
-
-class ReplicaDifference(NamedTuple):
-    """A key whose replicas are not equal, or can't be compared."""
-
-    key: str
-    digests: dict[str, str | None]
-    """For each replica that answered the SHA-256 of its blob, None where it has none."""
-    failures: dict[str, Exception]
-    """By its name, why a replica didn't answer."""
-
-
-@dataclass
-class Repair:
-    """The result of a repair. It is true if everything was mended."""
-
-    mended: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
-    """For each key and replica that was changed: `copied` or `deleted`."""
-    failures: dict[str, dict[str, Exception]] = field(default_factory=dict[str, dict[str, Exception]])
-    """By key, the replicas that couldn't be mended, and why."""
-    unlisted: dict[str, Exception] = field(default_factory=dict[str, Exception])
-    """The replicas whose keys couldn't all be listed, and why: they may have blobs that the others lack."""
-
-    def __bool__(self) -> bool:
-        return not self.failures and not self.unlisted
-
-    def note(self, key: str, name: str, action: str) -> None:
-        """Add what was done."""
-        self.mended.setdefault(key, {})[name] = action
+NO_DIGEST = ""
+"""Of a mark."""
 
 
 def state(store: Store, key: str) -> str | None:
@@ -114,16 +83,15 @@ def _replaced(key: str, source: Store, target: Store, found: str | None) -> tupl
     return info.etag, target._write(key, pieces, expect, attributes).etag
 
 
-def leader(rule: Rule, key: str, replicas: Mapping[str, Info | None]) -> str:
-    """Return the name of the replica that is right by a rule."""
-    there = {name: info for name, info in replicas.items() if info is not None}
-    if rule == "first":
-        return next(iter(there))
-    if rule == "newest":
-        return max(there, key=lambda name: there[name].modified)
-    name = rule(key, dict(replicas))
-    if name not in replicas:
-        raise InvalidArgumentError(
-            f"the rule named {name!r}, which isn't a replica; expected one of {', '.join(replicas)}", key=key
-        )
-    return name
+def digest(key: str, store: Store) -> tuple[Info, str] | None:
+    """Return a blob's SHA-256, `NO_DIGEST` of a mark; None where there is neither."""
+    try:
+        info, found = read_digest(store, key)
+    except BlobNotFoundError:
+        return None
+    return (info, NO_DIGEST) if info.size == SIZE and is_mark(store, key) else (info, found)
+
+
+def digested_blob(found: tuple[Info, str] | None) -> tuple[Info, str] | None:
+    """Return what `digest` found if it is a blob, otherwise None."""
+    return None if found is None or found[1] == NO_DIGEST else found

@@ -56,7 +56,7 @@ def is_mark(store: Store, key: str) -> bool:
 
 
 def is_none(found: object) -> bool:
-    """Return whether an ETag, as `replicas.state` returns it, doesn't stand for a blob."""
+    """Return whether an ETag, as `copying.state` returns it, doesn't stand for a blob."""
     return found is None or isinstance(found, Mark)
 
 
