@@ -106,20 +106,21 @@ def test_a_write_that_fails_at_close_is_reported(holdall):
     assert (done.returncode, done.stderr) == (4, b"holdall: the disk is full\n")
 
 
-def test_without_typer_it_says_what_to_install():
-    code = "import sys; sys.modules['typer'] = None\nimport holdall.cli; sys.exit(holdall.cli.main(['keys']))"
+@pytest.mark.parametrize("args", [[], ["--help"], ["keys", "--help"], ["keys", "--frob"]])
+def test_without_typer_it_says_what_to_install(args):
+    code = f"import sys; sys.modules['typer'] = None\nimport holdall.cli; sys.exit(holdall.cli.main({args}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 4
     assert b"pip install 'holdall[cli]'" in done.stderr
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_command_loads_neither_rich_nor_converters(holdall):
+def test_a_command_without_a_mistake_loads_neither_typer_nor_converters(holdall):
     holdall("put", "k", "v")
     code = (
         "import sys, holdall.cli\n"
         "assert holdall.cli.main(['exists', 'k']) == 0\n"
-        "sys.stderr.write(' '.join({'rich', 'pydantic', 'sqlite3', 'zipfile'} & set(sys.modules)))"
+        "sys.stderr.write(' '.join({'typer', 'rich', 'pydantic', 'sqlite3', 'zipfile'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=holdall.env, capture_output=True, check=False)
     assert done.stderr == b""

@@ -37,15 +37,8 @@ def main(args: Sequence[str] | None = None) -> int:
             # A shell's background jobs ignore Ctrl-C, and go on to.
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, _stop)
-        try:
-            from holdall.cli.app import run
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] not in {"typer", "click", "rich"}:
-                raise
-            sys.stderr.write(
-                f"holdall: the command line needs {error.name}; run: pip install 'holdall[cli]'\n"
-            )
-            return 4
+        from holdall.cli.app import run
+
         if own:
             # What was imported stays, so the collector needn't look at it again and again.
             gc.freeze()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
-import typer
-
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import DIFFERENT, UNAVAILABLE, UsageFault, describe, warn
-from holdall.cli.options import Json, KeyPrefix, StoreOption, open_at, store_name
+from holdall.cli.options import Json, KeyPrefix, StoreOption
 from holdall.cli.output import Output, amount
+from holdall.cli.parameters import Parameter
 from holdall.cli.places import check_there, read_from
 from holdall.cli.progress import Meter
 from holdall.cli.reports import Failures, difference_as_json, difference_line, log_failures, print_report
+from holdall.cli.stores import open_at, store_name
 from holdall.cli.transferring import (
     Compare,
     Exclude,
@@ -31,31 +31,23 @@ __all__ = ["diff", "verify"]
 
 
 class _Wishes(NamedTuple):
-    """What the options of a comparison ask for."""
+    """Which keys are compared; the commands take these options."""
 
-    prefix: str
-    include: list[str] | None
-    exclude: list[str] | None
-    compare: str
-    jobs: int | None
-    json: bool
-    quiet: bool
+    prefix: KeyPrefix = ""
+    include: Include = None
+    exclude: Exclude = None
 
 
 def diff(
-    context: typer.Context,
     source: Source,
     target: Target,
-    prefix: KeyPrefix = "",
-    include: Include = None,
-    exclude: Exclude = None,
+    *,
+    wishes: _Wishes,
     compare: Compare = "auto",
     jobs: Jobs = None,
     json: Json = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing; only set the exit code.")
-    ] = False,
-) -> None:
+    quiet: Annotated[bool, Parameter("--quiet", "-q", help="Print nothing; only set the exit code.")] = False,
+) -> int:
     """List what differs between two stores.
 
     There is a line for each key: + only SOURCE has it, - only TARGET has it, ~ both have it with different
@@ -66,39 +58,35 @@ def diff(
       holdall diff ./data sqlite:///backup.db
       holdall diff ./data backup: --prefix reports/ --compare size
     """
-    check_places(context, "diff", source, target)
-    wishes = _Wishes(prefix, include, exclude, compare, jobs, json, quiet)
-    _compare(source, target, wishes, counted=False)
+    check_places("diff", source, target)
+    check_compare(compare)
+    return _compare("diff", source, target, wishes, compare, jobs, json, quiet)
 
 
 def verify(
-    context: typer.Context,
     source: Annotated[
         str | None,
-        typer.Argument(
+        Parameter(
             metavar="STORE",
-            autocompletion=complete_store,
-            show_default=False,
+            complete=complete_store,
             help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
         ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Argument(
+        Parameter(
             metavar="OTHER",
-            autocompletion=complete_store,
-            show_default=False,
+            complete=complete_store,
             help="A store that must hold the same.",
         ),
     ] = None,
-    prefix: KeyPrefix = "",
-    include: Include = None,
-    exclude: Exclude = None,
+    *,
+    wishes: _Wishes,
     jobs: Jobs = None,
     json: Json = False,
     quiet: Quiet = False,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Read every blob of a store, or compare every blob of two stores.
 
     Each blob of one store is read whole and checked against its size and any digest that is kept with it. The
@@ -109,20 +97,17 @@ def verify(
       holdall verify zip://photos.zip
       holdall verify ./data sqlite:///backup.db
     """
-    wishes = _Wishes(prefix, include, exclude, "content", jobs, json, quiet)
     if source is None:
-        _check(store_name(context, store), wishes)
-        return
+        return _check(store_name(store), wishes, jobs, json, quiet)
     if store is not None:
-        raise UsageFault("verify takes its store as an argument or by --store, not both")
-    check_places(context, "verify", source, *(() if target is None else (target,)))
+        raise UsageFault("verify takes its store as an argument or by --store, not both; leave --store out")
+    check_places("verify", source, *(() if target is None else (target,)))
     if target is None:
-        _check(source, wishes)
-    else:
-        _compare(source, target, wishes, counted=True)
+        return _check(source, wishes, jobs, json, quiet)
+    return _compare("verify", source, target, wishes, "content", jobs, json, quiet)
 
 
-def _check(place: str, wishes: _Wishes) -> None:
+def _check(place: str, wishes: _Wishes, jobs: int | None, json: bool, quiet: bool) -> int:
     """Read every blob of a store."""
     from holdall.transfer import verify_store
 
@@ -133,20 +118,27 @@ def _check(place: str, wishes: _Wishes) -> None:
             prefix=wishes.prefix,
             glob=wishes.include,
             exclude=wishes.exclude,
-            jobs=wishes.jobs,
+            jobs=jobs,
             progress=meter.reached,
         )
         meter.hide()
-        print_report(report, place, wishes.json, wishes.quiet, Output())
-    if report.failures:
-        raise typer.Exit(UNAVAILABLE)
+        print_report(report, place, json, quiet, Output())
+    return UNAVAILABLE if report.failures else 0
 
 
-def _compare(source: str, target: str, wishes: _Wishes, *, counted: bool) -> None:
-    """Print what differs between two stores, and set the exit code."""
+def _compare(
+    name: str,
+    source: str,
+    target: str,
+    wishes: _Wishes,
+    compare: str,
+    jobs: int | None,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """Print what differs between two stores, and return the exit code."""
     from holdall.transfer import diff_stores
 
-    check_compare(wishes.compare)
     output = Output()
     compared = different = failed = 0
 
@@ -159,7 +151,7 @@ def _compare(source: str, target: str, wishes: _Wishes, *, counted: bool) -> Non
     with (
         read_from(source) as first,
         open_at(target) as second,
-        Meter("verify" if counted else "diff", blobs=True) as meter,
+        Meter(name, blobs=True) as meter,
         Failures() as failures,
     ):
         try:
@@ -173,8 +165,8 @@ def _compare(source: str, target: str, wishes: _Wishes, *, counted: bool) -> Non
             glob=wishes.include,
             exclude=wishes.exclude,
             where=seen,
-            compare=wishes.compare,
-            jobs=wishes.jobs,
+            compare=compare,
+            jobs=jobs,
         ):
             meter.hide()
             if each.error is not None:
@@ -182,16 +174,13 @@ def _compare(source: str, target: str, wishes: _Wishes, *, counted: bool) -> Non
                 failures.report(describe(each.error))
             elif each.kind != "left out":
                 different += 1
-            if wishes.json:
+            if json:
                 output.line(difference_as_json(each))
-            elif not (wishes.quiet or each.error):
+            elif not (quiet or each.error):
                 output.line(difference_line(each))
         meter.hide()
-    if counted and not (wishes.json or wishes.quiet):
+    if name == "verify" and not (json or quiet):
         counts = [f"{different:,} of them differ"] if different else []
         counts += [f"{failed:,} can't be read"] if failed else []
         output.line(f"{amount(compared, 'key')} compared, {' and '.join(counts) or 'all are the same'}")
-    if failed:
-        raise typer.Exit(UNAVAILABLE)
-    if different:
-        raise typer.Exit(DIFFERENT)
+    return UNAVAILABLE if failed else DIFFERENT if different else 0

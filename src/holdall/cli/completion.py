@@ -6,9 +6,9 @@ import os
 import re
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
-import typer
-
+from holdall.cli.stores import address
 from holdall.opening import from_uri
 from holdall.store import Store
 
@@ -25,16 +25,18 @@ _head = ""
 """What bash split off the word that is completed, at a colon."""
 
 
-def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The first keys that start with what was typed, or none if anything is wrong."""
+def complete_key(ctx: Any, incomplete: str) -> list[str]:
+    """Return the first keys that start with what was typed, or none if anything is wrong.
+
+    Args:
+        ctx: Typer's context, which typer passes by this name.
+        incomplete: What was typed.
+    """
     try:
         uri = _uri(ctx)
         if not uri:
             return []
-        from holdall.cli.options import address
-
-        store = from_uri(address(uri))
-        with store:
+        with from_uri(address(uri)) as store:
             return _matching(store, _head + incomplete)
     except Exception:  # noqa: BLE001 - a traceback in the middle of the user's line helps nobody
         return []
@@ -77,7 +79,7 @@ def rejoin_bash_words() -> None:
         os.environ["COMP_CWORD"] = str(len(before))
 
 
-def _uri(context: typer.Context) -> str | None:
+def _uri(context: Any) -> str | None:
     here = context.params.get("store")
     above = context.parent.params.get("store") if context.parent is not None else None
     return here or above or os.environ.get("HOLDALL_URI")

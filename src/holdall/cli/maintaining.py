@@ -7,14 +7,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
-import typer
-
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, describe
-from holdall.cli.options import Json, KeyPrefix, StoreOption, store_name
+from holdall.cli.options import Json, KeyPrefix, StoreOption
 from holdall.cli.output import Output, amount, dumps
+from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
 from holdall.cli.reports import Failures
+from holdall.cli.stores import store_name
 from holdall.errors import StoreError
 from holdall.layers.layer import Layer
 from holdall.store import Store
@@ -25,10 +25,9 @@ T = TypeVar("T", bound=Store)
 
 Place = Annotated[
     str | None,
-    typer.Argument(
+    Parameter(
         metavar="STORE",
-        autocompletion=complete_store,
-        show_default=False,
+        complete=complete_store,
         help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
     ),
 ]
@@ -37,11 +36,10 @@ Place = Annotated[
 def keygen(
     file: Annotated[
         str | None,
-        typer.Option(
+        Parameter(
             "--output",
             "-o",
             metavar="FILE",
-            show_default=False,
             help="Write a new file that only you can read, instead of standard output.",
         ),
     ] = None,
@@ -79,12 +77,11 @@ def keygen(
 
 
 def rotate(
-    context: typer.Context,
     place: Place = None,
     prefix: KeyPrefix = "",
     json: Json = False,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Encrypt with the current key what an encrypted store holds under older keys.
 
     Name the store in holdall.toml, with both keys. Blobs that can't be opened are printed, and the exit code
@@ -95,7 +92,7 @@ def rotate(
     """
     from holdall.layers.encrypted import EncryptedStore
 
-    with _open(context, place, store) as found, Failures() as failures:
+    with _open(place, store) as found, Failures() as failures:
         report = _layer(found, EncryptedStore, "encrypted", "encrypt").rotate(prefix)
         for error in report.failures.values():
             failures.report(describe(error))
@@ -105,17 +102,15 @@ def rotate(
     else:
         rest = f", {amount(len(report.failures), 'failure')}" if report.failures else ""
         Output().line(f"{amount(report.rotated, 'blob')} rotated, {report.current:,} were current{rest}")
-    if report.failures:
-        raise typer.Exit(UNAVAILABLE)
+    return UNAVAILABLE if report.failures else 0
 
 
 def repair(
-    context: typer.Context,
     place: Place = None,
     prefix: KeyPrefix = "",
     rule: Annotated[
         str,
-        typer.Option(
+        Parameter(
             "--rule",
             metavar="RULE",
             help="Which replica is right where they differ: first, or newest.",
@@ -123,7 +118,7 @@ def repair(
     ] = "first",
     json: Json = False,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Make the replicas of a store equal.
 
     Where replicas differ, the first that has the blob is followed, or with --rule newest the one that was
@@ -136,7 +131,7 @@ def repair(
 
     if rule not in ("first", "newest"):
         raise UsageFault(f"--rule takes first or newest, not {rule!r}")
-    with _open(context, place, store) as found, Failures() as failures:
+    with _open(place, store) as found, Failures() as failures:
         report = _layer(found, FanoutStore, "replicated", "replicas").repair(rule, prefix)
         for key, errors in report.failures.items():
             for name, error in errors.items():
@@ -153,15 +148,14 @@ def repair(
     else:
         rest = f", {len(report.failures):,} can't be mended" if report.failures else ""
         Output().line(f"{amount(len(report.mended), 'key')} mended{rest}")
-    if not report:
-        raise typer.Exit(UNAVAILABLE)
+    return 0 if report else UNAVAILABLE
 
 
 @contextmanager
-def _open(context: typer.Context, place: str | None, store: str | None) -> Generator[Store]:
+def _open(place: str | None, store: str | None) -> Generator[Store]:
     if place is not None and store is not None:
         raise UsageFault("name the store as an argument or by --store, not both")
-    with read_from(place or store_name(context, store)) as opened:
+    with read_from(place or store_name(store)) as opened:
         yield opened
 
 

@@ -7,10 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from urllib.parse import unquote
 
-import typer
-
 from holdall.cli.errors import describe, warn
-from holdall.cli.options import address, open_at, open_store, store_name
+from holdall.cli.stores import address, open_at, open_store, store_name
 from holdall.errors import BlobNotFoundError, StoreUnavailableError, UnsupportedOperation
 from holdall.layers.layer import Layer
 from holdall.store import Store
@@ -38,12 +36,12 @@ def read_from(place: str) -> Generator[Store]:
 
 
 @contextmanager
-def open_to_read(context: typer.Context, uri: str | None) -> Generator[Store]:
+def open_to_read(uri: str | None) -> Generator[Store]:
     """Open the store that the command line names, and warn if nothing is there: it is empty all the same."""
-    with open_store(context, uri) as store:
+    with open_store(uri) as store:
         missing = ""
         try:
-            check_there(store, store_name(context, uri))
+            check_there(store, store_name(uri))
         except StoreUnavailableError as error:
             missing = describe(error)
         try:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated
 
-import typer
-
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
 from holdall.cli.options import Json, Key, KeyPrefix, Keys, Prefix, StoreOption, check_prefix
 from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
+from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError, StoreError
@@ -23,38 +22,33 @@ from holdall.store import Can, Info, Store, mode_of
 
 __all__ = ["cat", "exists", "get", "info", "keys"]
 
-Force = Annotated[bool, typer.Option("--force", "-f", help="Print it on a terminal even if it isn't text.")]
+Force = Annotated[bool, Parameter("--force", "-f", help="Print it on a terminal even if it isn't text.")]
 
 
 def keys(
-    context: typer.Context,
     start: Prefix = "",
     prefix: KeyPrefix = "",
     exclude_prefix: Annotated[
         str,
-        typer.Option(
+        Parameter(
             "--exclude-prefix",
-            callback=check_prefix,
-            show_default=False,
+            check=check_prefix,
             help="No keys that start with this.",
         ),
     ] = "",
     glob: Annotated[
         str | None,
-        typer.Option(
+        Parameter(
             "--glob",
             "-g",
-            show_default=False,
             help="Only keys that match: * stays within a folder, **/ crosses any number of them.",
         ),
     ] = None,
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="Print size, time in UTC and ETag before the key.")
+        bool, Parameter("--long", "-l", help="Print size, time in UTC and ETag before the key.")
     ] = False,
     json: Json = False,
-    null: Annotated[
-        bool, typer.Option("--null", "-0", help="End keys with a zero byte, for xargs -0.")
-    ] = False,
+    null: Annotated[bool, Parameter("--null", "-0", help="End keys with a zero byte, for xargs -0.")] = False,
     store: StoreOption = None,
 ) -> None:
     """List keys, one per line, in order.
@@ -74,7 +68,7 @@ def keys(
     if glob is not None and not {"", ".", ".."}.isdisjoint(glob.split("/")):
         raise UsageFault(f"--glob {glob!r} matches no key: write it as in logs/*.txt or **/*.txt")
     output = Output()
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         if long or json:
             found = source.list(prefix, glob=glob)
             if exclude_prefix:
@@ -101,15 +95,13 @@ def _print_infos(found: Iterator[Info], json: bool, output: Output) -> None:
 
 
 def get(
-    context: typer.Context,
     key: Key,
     to: Annotated[
         str | None,
-        typer.Option(
+        Parameter(
             "--output",
             "-o",
             metavar="FILE",
-            show_default=False,
             help="Write this file, whole or not at all, instead of standard output.",
         ),
     ] = None,
@@ -126,7 +118,7 @@ def get(
     """
     if to == "":
         raise UsageFault("--output needs the name of a file")
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         if to is None or to == "-" or _descriptor(to) == 1:
             output = Output()
             for chunk in _for_terminal(source.chunks(key), key, output, force):
@@ -218,7 +210,7 @@ def _is_binary(data: bytes) -> bool:
     return any(char < " " and char not in "\t\n\r\f\x1b" for char in text)
 
 
-def cat(context: typer.Context, keys: Keys, force: Force = False, store: StoreOption = None) -> None:
+def cat(keys: Keys, force: Force = False, store: StoreOption = None) -> int:
     """Write blobs to standard output, one after the other.
 
     A key that doesn't exist is reported, the others are written, and the exit code is 1.
@@ -228,7 +220,7 @@ def cat(context: typer.Context, keys: Keys, force: Force = False, store: StoreOp
     """
     output = Output()
     missing = False
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         for key in map(check_key, keys):
             try:
                 chunks = source.chunks(key)
@@ -238,16 +230,14 @@ def cat(context: typer.Context, keys: Keys, force: Force = False, store: StoreOp
                 continue
             for chunk in _for_terminal(chunks, key, output, force):
                 output.write(chunk)
-    if missing:
-        raise typer.Exit(NOT_FOUND)
+    return NOT_FOUND if missing else 0
 
 
 def exists(
-    context: typer.Context,
     key: Key,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print it too.")] = False,
+    verbose: Annotated[bool, Parameter("--verbose", "-v", help="Print it too.")] = False,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Report by the exit code whether a blob exists.
 
     It is 0 if the blob exists, 1 if it doesn't, and more if the store can't be read.
@@ -255,19 +245,17 @@ def exists(
     Example:
       holdall exists done || make done
     """
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         found = source.exists(key)
     if verbose:
         Output().line(f"{key} exists" if found else f"{key} doesn't exist")
-    if not found:
-        raise typer.Exit(NOT_FOUND)
+    return 0 if found else NOT_FOUND
 
 
 def info(
-    context: typer.Context,
     key: Annotated[
         str | None,
-        typer.Argument(metavar="KEY", autocompletion=complete_key, show_default=False, help="Which blob."),
+        Parameter(metavar="KEY", complete=complete_key, help="Which blob."),
     ] = None,
     json: Json = False,
     store: StoreOption = None,
@@ -281,7 +269,7 @@ def info(
       holdall put config --file new.json --if-match "$(holdall info config --json | jq -r .etag)"
     """
     output = Output()
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         if key is None:
             _print_store(source, output, json)
         else:

@@ -6,11 +6,10 @@ import sys
 from itertools import islice
 from typing import Annotated
 
-import typer
-
-from holdall.cli.errors import INTERRUPTED, NOT_FOUND, UsageFault, describe, warn
+from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
 from holdall.cli.options import Keys, StoreOption
 from holdall.cli.output import amount, human
+from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError
@@ -23,23 +22,22 @@ _BATCH = 1000
 
 
 def rm(
-    context: typer.Context,
     keys: Keys,
     recursive: Annotated[
         bool,
-        typer.Option("--recursive", "-r", help="Each KEY is a folder such as logs/: delete all under it."),
+        Parameter("--recursive", "-r", help="Each KEY is a folder such as logs/: delete all under it."),
     ] = False,
     string_prefix: Annotated[
         bool,
-        typer.Option(
+        Parameter(
             "--string-prefix",
             help="With --recursive, KEY needn't end in '/': logs/2 means logs/2, logs/20/a, ...",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Ignore keys that don't exist.")] = False,
+    yes: Annotated[bool, Parameter("--yes", "-y", help="Don't ask.")] = False,
+    force: Annotated[bool, Parameter("--force", "-f", help="Ignore keys that don't exist.")] = False,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Delete blobs.
 
     With --recursive, everything under a folder is deleted, after it was counted and you agreed. A key that
@@ -52,15 +50,14 @@ def rm(
     """
     if string_prefix and not recursive:
         raise UsageFault("--string-prefix goes with --recursive")
-    with open_to_read(context, store) as place:
+    with open_to_read(store) as place:
         if recursive:
             for prefix in keys:
                 _check_prefix(prefix, string_prefix)
             found = [_delete_all(place, prefix, yes) for prefix in keys]
         else:
             found = _delete_each(place, keys, force)
-    if not (force or all(found)):
-        raise typer.Exit(NOT_FOUND)
+    return 0 if force or all(found) else NOT_FOUND
 
 
 def _delete_each(store: Store, keys: list[str], force: bool) -> list[bool]:
@@ -118,4 +115,4 @@ def _ask(question: str) -> None:
         sys.stderr.write("\n")
     if answer.strip().lower() not in {"y", "yes"}:
         warn("nothing was deleted")
-        raise typer.Exit(INTERRUPTED)
+        raise KeyboardInterrupt

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-import typer
-
 from holdall.cli.errors import UsageFault
 from holdall.cli.options import Json, Prefix, StoreOption
 from holdall.cli.output import Output, amount, as_json, dumps, human, timestamp
+from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError
@@ -19,10 +18,9 @@ __all__ = ["du", "ls", "tree"]
 
 
 def ls(
-    context: typer.Context,
     prefix: Prefix = "",
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="Print size and time in UTC before the name.")
+        bool, Parameter("--long", "-l", help="Print size and time in UTC before the name.")
     ] = False,
     json: Json = False,
     store: StoreOption = None,
@@ -40,7 +38,7 @@ def ls(
     output = Output()
     start = prefix.rfind("/") + 1
     found = False
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         # A folder named without its slash is most often meant as the folder.
         if prefix and not prefix.endswith("/") and next(source.iterate_keys(prefix + "/"), None) is not None:
             children: Iterator[str | Info] = source.children(prefix + "/")
@@ -61,7 +59,7 @@ def ls(
         raise BlobNotFoundError("no key starts with this", key=prefix)
 
 
-def du(context: typer.Context, prefix: Prefix = "", json: Json = False, store: StoreOption = None) -> None:
+def du(prefix: Prefix = "", json: Json = False, store: StoreOption = None) -> None:
     """Sum up sizes by folder.
 
     There is a line for each blob and each folder one level below PREFIX, and one for the total.
@@ -71,7 +69,7 @@ def du(context: typer.Context, prefix: Prefix = "", json: Json = False, store: S
       holdall du reports/ --json
     """
     output = Output()
-    with open_to_read(context, store) as source, Meter("du", blobs=True) as meter:
+    with open_to_read(store) as source, Meter("du", blobs=True) as meter:
         total = count = 0
         for name, blobs, size in _groups(source, prefix, meter):
             total += size
@@ -115,13 +113,10 @@ def _groups(store: Store, prefix: str, meter: Meter) -> Iterator[tuple[str, int,
 
 
 def tree(
-    context: typer.Context,
     prefix: Prefix = "",
     depth: Annotated[
         int | None,
-        typer.Option(
-            "--depth", "-d", "-L", metavar="N", min=1, show_default=False, help="Print only N levels."
-        ),
+        Parameter("--depth", "-d", "-L", metavar="N", least=1, help="Print only N levels."),
     ] = None,
     store: StoreOption = None,
 ) -> None:
@@ -134,7 +129,7 @@ def tree(
       holdall tree reports/ --depth 2
     """
     output = Output()
-    with open_to_read(context, store) as source:
+    with open_to_read(store) as source:
         folder = prefix[: prefix.rfind("/") + 1]
         output.line(folder or ".")
         folders = blobs = size = 0

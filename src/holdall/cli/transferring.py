@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
-
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, warn
-from holdall.cli.options import Json, KeyPrefix, open_at
+from holdall.cli.options import Json, KeyPrefix
 from holdall.cli.output import Output, amount, dumps
+from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
 from holdall.cli.progress import Meter
 from holdall.cli.reports import (
@@ -19,6 +18,7 @@ from holdall.cli.reports import (
     print_plan,
     print_report,
 )
+from holdall.cli.stores import open_at
 from holdall.errors import DeleteRefusedError
 from holdall.store import Store
 
@@ -55,82 +55,73 @@ def _complete_compare(incomplete: str) -> list[str]:
 
 Source = Annotated[
     str,
-    typer.Argument(
-        metavar="SOURCE", autocompletion=complete_store, help="A store: a URI, a path, or a configured name."
+    Parameter(
+        metavar="SOURCE", complete=complete_store, help="A store: a URI, a path, or a configured name."
     ),
 ]
-Target = Annotated[
-    str, typer.Argument(metavar="TARGET", autocompletion=complete_store, help="Another store.")
-]
+Target = Annotated[str, Parameter(metavar="TARGET", complete=complete_store, help="Another store.")]
 Include = Annotated[
     list[str] | None,
-    typer.Option(
+    Parameter(
         "--include",
         "--glob",
         "-g",
         metavar="GLOB",
-        show_default=False,
         help="Only keys that match: * stays within a folder, **/ crosses any number of them. "
         "May be repeated.",
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    Parameter(
         "--exclude",
         "-x",
         metavar="GLOB",
-        show_default=False,
         help="No keys that match, nor any under a folder that matches; they are left alone in TARGET too. "
         "May be repeated.",
     ),
 ]
 ReplaceUnreadable = Annotated[
     bool,
-    typer.Option(
+    Parameter(
         "--replace-unreadable",
         help="Replace blobs of TARGET that can't be read, such as damaged ones. Without it, each of them "
         "is a failure.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Change nothing; print what would be done.")]
+DryRun = Annotated[bool, Parameter("--dry-run", "-n", help="Change nothing; print what would be done.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        "--jobs", "-j", metavar="N", min=1, show_default=False, help="Copy up to N blobs at a time."
-    ),
+    Parameter("--jobs", "-j", metavar="N", least=1, help="Copy up to N blobs at a time."),
 ]
 Resume = Annotated[
     bool,
-    typer.Option(
+    Parameter(
         "--resume",
         help="Keep a journal in $XDG_STATE_HOME/holdall, and continue where the same command was stopped.",
     ),
 ]
 Journal = Annotated[
     str | None,
-    typer.Option(
-        "--journal", metavar="FILE", show_default=False, help="As --resume, with the journal in this file."
-    ),
+    Parameter("--journal", metavar="FILE", help="As --resume, with the journal in this file."),
 ]
-NoVerify = Annotated[bool, typer.Option("--no-verify", help="Don't read back what was copied.")]
+NoVerify = Annotated[bool, Parameter("--no-verify", help="Don't read back what was copied.")]
 MaxDelete = Annotated[
     str | None,
-    typer.Option(
+    Parameter(
         "--max-delete",
         metavar="SHARE",
-        show_default=False,
         help="Refuse to delete more of the target: a share such as 10% or 0.1, or a number of blobs. "
         "Without it, 50%.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")]
+Quiet = Annotated[bool, Parameter("--quiet", "-q", help="Print nothing but failures.")]
 Compare = Annotated[
     str,
-    typer.Option(
+    Parameter(
         "--compare",
         metavar="HOW",
-        autocompletion=_complete_compare,
+        complete=_complete_compare,
         help="When blobs are equal: size, modified (same size, and the target isn't older), etag, content, "
         "or auto: same size and digest where both stores know it, otherwise content.",
     ),
@@ -138,43 +129,32 @@ Compare = Annotated[
 
 
 class Wishes(NamedTuple):
-    """What the options of a transfer ask for."""
+    """What the options of a transfer ask for; the commands take them all."""
 
-    prefix: str = ""
-    include: list[str] | None = None
-    exclude: list[str] | None = None
-    compare: str = "auto"
-    dry_run: bool = False
-    jobs: int | None = None
-    resume: bool = False
-    journal: str | None = None
-    no_verify: bool = False
-    replace_unreadable: bool = False
-    json: bool = False
-    quiet: bool = False
+    prefix: KeyPrefix = ""
+    include: Include = None
+    exclude: Exclude = None
+    compare: Compare = "auto"
+    dry_run: DryRun = False
+    jobs: Jobs = None
+    resume: Resume = False
+    journal: Journal = None
+    no_verify: NoVerify = False
+    replace_unreadable: ReplaceUnreadable = False
+    json: Json = False
+    quiet: Quiet = False
 
 
 def sync(
-    context: typer.Context,
     source: Source,
     target: Target,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete from TARGET what SOURCE lacks; see --max-delete.")
+        bool, Parameter("--delete", help="Delete from TARGET what SOURCE lacks; see --max-delete.")
     ] = False,
     max_delete: MaxDelete = None,
-    prefix: KeyPrefix = "",
-    include: Include = None,
-    exclude: Exclude = None,
-    compare: Compare = "auto",
-    dry_run: DryRun = False,
-    jobs: Jobs = None,
-    resume: Resume = False,
-    journal: Journal = None,
-    no_verify: NoVerify = False,
-    replace_unreadable: ReplaceUnreadable = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+    *,
+    wishes: Wishes,
+) -> int:
     """Copy to one store what differs in another.
 
     Only what TARGET lacks, or holds with other bytes, is copied, and read back. If a blob fails, the error is
@@ -188,41 +168,17 @@ def sync(
     """
     if max_delete is not None and not delete:
         raise UsageFault("--max-delete goes with --delete")
-    wishes = Wishes(
-        prefix,
-        include,
-        exclude,
-        compare,
-        dry_run,
-        jobs,
-        resume,
-        journal,
-        no_verify,
-        replace_unreadable,
-        json,
-        quiet,
-    )
-    _sync(context, "sync", source, target, delete, max_delete, wishes)
+    name = "sync --delete" if delete else "sync"
+    return _sync(name, source, target, delete, max_delete, wishes)
 
 
 def mirror(
-    context: typer.Context,
     source: Source,
     target: Target,
     max_delete: MaxDelete = None,
-    prefix: KeyPrefix = "",
-    include: Include = None,
-    exclude: Exclude = None,
-    compare: Compare = "auto",
-    dry_run: DryRun = False,
-    jobs: Jobs = None,
-    resume: Resume = False,
-    journal: Journal = None,
-    no_verify: NoVerify = False,
-    replace_unreadable: ReplaceUnreadable = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+    *,
+    wishes: Wishes,
+) -> int:
     """Make one store the same as another: sync --delete.
 
     What TARGET has and SOURCE lacks is deleted after everything was copied, unless something failed. If that
@@ -233,33 +189,26 @@ def mirror(
       holdall mirror ./site hashdir:///srv/site --dry-run
       holdall mirror ./site hashdir:///srv/site --max-delete 100
     """
-    wishes = Wishes(
-        prefix,
-        include,
-        exclude,
-        compare,
-        dry_run,
-        jobs,
-        resume,
-        journal,
-        no_verify,
-        replace_unreadable,
-        json,
-        quiet,
-    )
-    _sync(context, "mirror", source, target, True, max_delete, wishes)
+    return _sync("mirror", source, target, True, max_delete, wishes)
 
 
 def transfer(
-    context: typer.Context,
     name: str,
     act: Callable[..., Report | Plan],
     source: str,
     target: str,
     wishes: Wishes,
-) -> None:
-    """Copy from store to store and print what was done; `act` has the signature of `copy_store`."""
-    check_places(context, name, source, target)
+) -> int:
+    """Copy from store to store, print what was done, and return the exit code.
+
+    Args:
+        name: What the command is called.
+        act: Has the signature of `copy_store`.
+        source: A store.
+        target: Another one.
+        wishes: What the options ask for.
+    """
+    check_places(name, source, target)
     check_compare(wishes.compare)
     output = Output()
     with (
@@ -302,19 +251,10 @@ def transfer(
             print_plan(result, wishes.json, wishes.quiet, output)  # pyright: ignore[reportArgumentType]
         else:
             print_report(result, source, wishes.json, wishes.quiet, output)  # pyright: ignore[reportArgumentType]
-    if failed:
-        raise typer.Exit(UNAVAILABLE)
+    return UNAVAILABLE if failed else 0
 
 
-def _sync(
-    context: typer.Context,
-    name: str,
-    source: str,
-    target: str,
-    delete: bool,
-    max_delete: str | None,
-    wishes: Wishes,
-) -> None:
+def _sync(name: str, source: str, target: str, delete: bool, max_delete: str | None, wishes: Wishes) -> int:
     limit = _limit(max_delete)
 
     def act(*stores: Store, **options: Any) -> Report | Plan:
@@ -322,7 +262,7 @@ def _sync(
 
         return sync_stores(*stores, delete=delete, max_delete=limit, **options)
 
-    transfer(context, "sync --delete" if delete and name == "sync" else name, act, source, target, wishes)
+    return transfer(name, act, source, target, wishes)
 
 
 def _limit(text: str | None) -> float | int:
@@ -347,10 +287,8 @@ def check_compare(compare: str) -> None:
         raise UsageFault(f"--compare takes one of {', '.join(_WAYS)}, not {compare!r}")
 
 
-def check_places(context: typer.Context, name: str, *places: str) -> None:
-    """Check that a command is given its stores as arguments, and only there."""
-    if context.obj is not None:
-        raise UsageFault(f"{name} takes its stores as arguments; leave --store out")
+def check_places(name: str, *places: str) -> None:
+    """Check that a command is given its stores."""
     if not all(places):
         raise UsageFault(f"{name} takes paths, URIs or configured names, and one is empty")
 

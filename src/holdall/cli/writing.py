@@ -5,40 +5,21 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from shlex import quote
 from typing import Annotated, BinaryIO
-
-import typer
 
 from holdall.cli.completion import complete_key
 from holdall.cli.durations import parse_duration
 from holdall.cli.errors import UsageFault, describe
-from holdall.cli.options import (
-    IfAbsent,
-    IfMatch,
-    Json,
-    Key,
-    KeyPrefix,
-    StoreOption,
-    expectation,
-    is_store,
-    open_store,
-)
+from holdall.cli.options import IfAbsent, IfMatch, Key, StoreOption, expectation
 from holdall.cli.output import Output
+from holdall.cli.parameters import Parameter
 from holdall.cli.progress import Meter
+from holdall.cli.stores import is_store, open_store
 from holdall.cli.streams import is_closed
 from holdall.cli.transferring import (
-    Compare,
-    DryRun,
-    Exclude,
-    Include,
-    Jobs,
-    Journal,
-    NoVerify,
-    Quiet,
-    ReplaceUnreadable,
-    Resume,
     Wishes,
     transfer,
 )
@@ -51,42 +32,38 @@ __all__ = ["cp", "mv", "put"]
 
 Source = Annotated[
     str,
-    typer.Argument(
+    Parameter(
         metavar="SOURCE",
-        autocompletion=complete_key,
+        complete=complete_key,
         help="A key; with --recursive, a folder such as a/. Or a whole store.",
     ),
 ]
 Target = Annotated[
     str,
-    typer.Argument(
+    Parameter(
         metavar="TARGET",
-        autocompletion=complete_key,
+        complete=complete_key,
         help="A key, or a folder such as b/ to keep the name. Or another store.",
     ),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything under the folder SOURCE.")]
+Recursive = Annotated[bool, Parameter("--recursive", "-r", help="Everything under the folder SOURCE.")]
 
 
 def put(
-    context: typer.Context,
     key: Key,
     value: Annotated[
         str | None,
-        typer.Argument(
-            metavar="VALUE", show_default=False, help="The bytes themselves; - reads standard input."
-        ),
+        Parameter(metavar="VALUE", help="The bytes themselves; - reads standard input."),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE", show_default=False, help="Put the contents of a file."),
+        Parameter("--file", "-f", metavar="FILE", help="Put the contents of a file."),
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(
+        Parameter(
             "--text",
             metavar="TEXT",
-            show_default=False,
             help="Put these characters, even if they are the name of a file.",
         ),
     ] = None,
@@ -94,20 +71,17 @@ def put(
     if_match: IfMatch = None,
     ttl: Annotated[
         str | None,
-        typer.Option(
+        Parameter(
             "--ttl",
             metavar="TIME",
-            show_default=False,
             help="Let it expire after this time: seconds, or 30s, 5m, 1h30m, 7d.",
         ),
     ] = None,
     content_type: Annotated[
         str | None,
-        typer.Option(
-            "--content-type", metavar="TYPE", show_default=False, help="Its media type, such as text/csv."
-        ),
+        Parameter("--content-type", metavar="TYPE", help="Its media type, such as text/csv."),
     ] = None,
-    print_etag: Annotated[bool, typer.Option("--print-etag", help="Print the ETag of what was put.")] = False,
+    print_etag: Annotated[bool, Parameter("--print-etag", help="Print the ETag of what was put.")] = False,
     store: StoreOption = None,
 ) -> None:
     """Put a blob: VALUE, a file, or what is piped in.
@@ -123,24 +97,27 @@ def put(
     """
     expect = expectation(if_absent, if_match)
     seconds = None if ttl is None else parse_duration(ttl)
+    with _body(key, value, file, text) as body, open_store(store) as target:
+        info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
+    if print_etag:
+        Output().line(info.etag)
+
+
+@contextmanager
+def _body(
+    key: str, value: str | None, file: str | None, text: str | None
+) -> Generator[bytes | Iterator[bytes]]:
+    """Yield what is put: the characters, or the bytes of the file or of standard input."""
     if sum(given is not None for given in (value, file, text)) > 1:
         raise UsageFault("give only one of VALUE, --file and --text")
     if text is None and value is not None and value != "-":
         _check_not_a_file(value)
         text = value
     if text is not None:
-        with open_store(context, store) as target:
-            info = target.put(key, os.fsencode(text), expect=expect, ttl=seconds, content_type=content_type)
-    else:
-        with (
-            _input(file, asked=value == "-") as source,
-            open_store(context, store) as target,
-            Meter(f"put {key}", _size(source)) as meter,
-        ):
-            body = meter.through(_chunks(source))
-            info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
-    if print_etag:
-        Output().line(info.etag)
+        yield os.fsencode(text)
+        return
+    with _input(file, asked=value == "-") as source, Meter(f"put {key}", _size(source)) as meter:
+        yield meter.through(_chunks(source))
 
 
 def _check_not_a_file(value: str) -> None:
@@ -194,25 +171,14 @@ def _size(source: BinaryIO) -> int | None:
 
 
 def cp(
-    context: typer.Context,
     source: Source,
     target: Target,
     recursive: Recursive = False,
     if_absent: IfAbsent = False,
-    prefix: KeyPrefix = "",
-    include: Include = None,
-    exclude: Exclude = None,
-    compare: Compare = "auto",
-    dry_run: DryRun = False,
-    jobs: Jobs = None,
-    resume: Resume = False,
-    journal: Journal = None,
-    no_verify: NoVerify = False,
-    replace_unreadable: ReplaceUnreadable = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    wishes: Wishes,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Copy a blob within the store, or a whole store to another.
 
     Between keys: a TARGET that ends in / is a folder, and the blob keeps its name in it. The blob keeps its
@@ -227,52 +193,27 @@ def cp(
       holdall cp --recursive reports/ archive/2026/
       holdall cp ./data sqlite:///data.db --prefix reports/
     """
-    wishes = Wishes(
-        prefix,
-        include,
-        exclude,
-        compare,
-        dry_run,
-        jobs,
-        resume,
-        journal,
-        no_verify,
-        replace_unreadable,
-        json,
-        quiet,
-    )
     if _are_stores("cp", source, target):
-        _refuse_key_options("cp", recursive, if_absent, context.obj or store)
+        _refuse_key_options("cp", recursive, if_absent, store)
         from holdall.transfer import copy_store
 
-        transfer(context, "cp", copy_store, source, target, wishes)
-        return
-    _refuse_no_store("cp", context.obj or store)
+        return transfer("cp", copy_store, source, target, wishes)
+    _refuse_no_store("cp", store)
     _refuse_store_options("cp", wishes)
-    with open_store(context, store) as place:
+    with open_store(store) as place:
         _transfer(place, place.copy, "cp", source, target, expectation(if_absent, None), recursive)
+    return 0
 
 
 def mv(
-    context: typer.Context,
     source: Source,
     target: Target,
     recursive: Recursive = False,
     if_absent: IfAbsent = False,
-    prefix: KeyPrefix = "",
-    include: Include = None,
-    exclude: Exclude = None,
-    compare: Compare = "auto",
-    dry_run: DryRun = False,
-    jobs: Jobs = None,
-    resume: Resume = False,
-    journal: Journal = None,
-    no_verify: NoVerify = False,
-    replace_unreadable: ReplaceUnreadable = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    wishes: Wishes,
     store: StoreOption = None,
-) -> None:
+) -> int:
     """Move a blob within the store, or a whole store to another.
 
     Between keys: a TARGET that ends in / is a folder, and the blob keeps its name in it. The blob keeps its
@@ -287,30 +228,16 @@ def mv(
       holdall mv --recursive inbox/ archive/inbox/
       holdall mv ./inbox zip://inbox.zip --include '*.eml'
     """
-    wishes = Wishes(
-        prefix,
-        include,
-        exclude,
-        compare,
-        dry_run,
-        jobs,
-        resume,
-        journal,
-        no_verify,
-        replace_unreadable,
-        json,
-        quiet,
-    )
     if _are_stores("mv", source, target):
-        _refuse_key_options("mv", recursive, if_absent, context.obj or store)
+        _refuse_key_options("mv", recursive, if_absent, store)
         from holdall.transfer import move_store
 
-        transfer(context, "mv", move_store, source, target, wishes)
-        return
-    _refuse_no_store("mv", context.obj or store)
+        return transfer("mv", move_store, source, target, wishes)
+    _refuse_no_store("mv", store)
     _refuse_store_options("mv", wishes)
-    with open_store(context, store) as place:
+    with open_store(store) as place:
         _transfer(place, place.move, "mv", source, target, expectation(if_absent, None), recursive)
+    return 0
 
 
 def _are_stores(name: str, source: str, target: str) -> bool:

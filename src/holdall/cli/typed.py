@@ -1,0 +1,158 @@
+"""What typer does: the help, completion, and what is wrong with a line that has a mistake."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+import holdall
+from holdall.cli.errors import USAGE
+from holdall.cli.options import StoreOption
+from holdall.cli.output import Output
+from holdall.cli.parameters import Field, fields
+
+__all__ = ["run_typer"]
+
+Params = TypeVar("Params", bound="list[Any]")
+
+Run = Callable[[str, dict[str, Any], str | None], object]
+"""Called with a command's name, the values of its parameters, and the store named before the command."""
+
+
+def _prepare(params: Params) -> Params:
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""  # or the help says <bool>, as if a value had to follow
+    return params
+
+
+class _Command(TyperCommand):
+    """A command whose help shows no type for a flag."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _prepare(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    """All commands; the help shows no type for a flag."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _prepare(super().get_params(ctx))
+
+
+def _declare(field: Field) -> inspect.Parameter:
+    """Return a parameter as typer takes it."""
+    about = field.about
+    settings: dict[str, Any] = {
+        "metavar": about.metavar,
+        "autocompletion": about.complete,
+        "callback": about.check,
+        "help": about.help,
+        "min": about.least,
+        "show_default": field.default not in (None, ""),
+    }
+    made = typer.Option(*about.names, **settings) if about.names else typer.Argument(**settings)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if field.default is ... else field.default,
+        annotation=Annotated[field.hint, made],
+    )
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """Return a docstring with its prose unwrapped, for the terminal to wrap, and its examples as they are."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(text if "\n  " in text else text.replace("\n", " ") for text in paragraphs)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Output().line(f"holdall {holdall.__version__}")
+        raise typer.Exit
+
+
+def root(store: StoreOption = None) -> None:
+    """Keep bytes under keys in any store: a folder, SQLite, a zip file, git, Valkey, ...
+
+    --store names the store, before or after the command, or HOLDALL_URI does: a path, a URI, or a name of
+    holdall.toml. The commands between stores take two of these as arguments.
+
+    Exit codes: 0 done; 1 not found, or different; 2 wrong usage; 3 conflict, or too much to delete; 4 the
+    store, the system or some of the blobs failed; 130 interrupted.
+
+    Examples:
+      export HOLDALL_URI=sqlite:///data.db
+      holdall put greeting hello
+      holdall get greeting
+      holdall keys --long
+      holdall sync ./data sqlite:///backup.db --resume
+    """
+
+
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+_VERSION = inspect.Parameter(
+    "version",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ],
+)
+
+
+def _signed(function: Callable[..., Any], *parameters: inspect.Parameter) -> Callable[..., Any]:
+    """Give a function the signature that typer reads."""
+    function.__annotations__ = {}
+    function.__signature__ = inspect.Signature([_CONTEXT, *parameters])  # pyright: ignore[reportFunctionMemberAccess]
+    return function
+
+
+def _begin(context: typer.Context, store: str | None, version: bool) -> None:
+    context.obj = store
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
+
+
+def _app(commands: Mapping[str, Callable[..., Any]], run: Run) -> typer.Typer:
+    app = typer.Typer(
+        name="holdall",
+        cls=_Group,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    begin = _signed(_begin, *map(_declare, fields(root)), _VERSION)
+    app.callback(invoke_without_command=True, help=_help(root))(begin)
+    for name, command in commands.items():
+
+        def act(context: typer.Context, _name: str = name, **values: Any) -> object:
+            return run(_name, values, context.obj)
+
+        taken = map(_declare, fields(command))
+        app.command(name, cls=_Command, help=_help(command))(_signed(act, *taken))
+    return app
+
+
+def run_typer(
+    args: Sequence[str], commands: Mapping[str, Callable[..., Any]], run: Run, complete_var: str
+) -> object:
+    """Run a line by typer, and return what the command returns.
+
+    Args:
+        args: What follows `holdall`.
+        commands: The commands by name, in the order of the help.
+        run: Runs a command of which typer has read the values.
+        complete_var: The environment variable by which a shell asks for completion.
+    """
+    made = typer.main.get_command(_app(commands, run))
+    try:
+        return made.main(list(args), prog_name="holdall", complete_var=complete_var, standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
