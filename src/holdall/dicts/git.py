@@ -111,7 +111,7 @@ class GitBlobDict(BlobDict[B]):
         if isinstance(self._store, CompressedStore):
             store = CompressedStore(store)
         data = store.get(key)
-        return None if data is None else self._wrap(key, data, None)
+        return None if data is None else self._decode(key, data, None)
 
     def _commit(self, key: str, version: Version) -> str | None:
         """Return the commit that a version names."""

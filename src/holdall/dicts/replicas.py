@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, cast, overload
 
-from holdall.dicts.base import _MISSING, B, BlobDict
+from holdall.dicts.base import B, BlobDict
 from holdall.dicts.memory import InMemoryBlobDict
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, PartialWriteError, StoreError
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.replicas.reading import split_etag
+from holdall.values.store import MISSING, Missing
 
 T = TypeVar("T")
 
@@ -84,14 +85,14 @@ class MultiReplicaBlobDict(BlobDict[B]):
             each._checked_blob(key, blob)
         return checked
 
-    def _fetch(self, key: str) -> B | None:
+    def _find(self, key: str) -> B | Missing:
         found = self._read(key)
         if found is None:
-            return None
+            return MISSING
         info, data = found
         # The replica that had the blob says of which class it is.
         name = split_etag(info.etag)[0] or next(iter(self._replicas))
-        return self._replicas[name]._wrap(key, data, info.content_type)
+        return self._replicas[name]._decode(key, data, info.content_type)
 
     # --- calls of some replicas, by name --------------------------------------------------------------
 
@@ -130,8 +131,8 @@ class MultiReplicaBlobDict(BlobDict[B]):
             default: The result where there is none.
             replica_names: Which replicas to ask, in their order, and no others; nothing is filled then.
         """
-        blob = self._view(replica_names)._fetch(key)
-        return default if blob is None else blob
+        blob = self._view(replica_names)._find(key)
+        return default if blob is MISSING else blob
 
     def contains(self, key: str, *, replica_names: Iterable[str] | None = None) -> bool:
         """Return whether any of these replicas has a blob."""
@@ -170,7 +171,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
     def pop(self, key: str, /, default: B, *, replica_names: Iterable[str] | None = None) -> B: ...
     @overload
     def pop(self, key: str, /, default: T, *, replica_names: Iterable[str] | None = None) -> B | T: ...
-    def pop(self, key: str, /, default: Any = _MISSING, *, replica_names: Iterable[str] | None = None) -> Any:
+    def pop(self, key: str, /, default: Any = MISSING, *, replica_names: Iterable[str] | None = None) -> Any:
         """Delete a blob from all replicas, or from some, and return it.
 
         Raises:
@@ -183,13 +184,13 @@ class MultiReplicaBlobDict(BlobDict[B]):
         first, *others = list(chosen) or [None]
         if others and first is not None:
             # The first replica is asked before anything is deleted, and loses its blob last.
-            chosen[first]._fetch(key)
+            chosen[first]._find(key)
         rest = {name: each for name, each in chosen.items() if name != first}
         popped = self._in_each(rest, "delete", key, lambda each: each.pop(key, None), is_all=False)
         if first is not None:
             popped.insert(0, chosen[first].pop(key, None))
         blob = next((blob for blob in popped if blob is not None), None)
-        if blob is None and default is _MISSING:
+        if blob is None and default is MISSING:
             raise BlobNotFoundError(key=key)
         return default if blob is None else blob
 

@@ -70,6 +70,9 @@ class Serializers:
     def __len__(self) -> int:
         return len(self._members)
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        return type(self), (tuple(self),)
+
     def for_value(self, value: Any) -> Serializer:
         """Return the first serializer that accepts a value.
 
@@ -179,6 +182,9 @@ class _Default(Serializers):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def __reduce__(self) -> str:
+        return "serializers"  # the one of that name in this module, which another process has too
 
     @staticmethod
     def _built_in() -> Iterator[Serializer]:

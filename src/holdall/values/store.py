@@ -1,0 +1,329 @@
+"""A mapping from keys to Python values, over any store."""
+
+# A value is asked for what it is and for its bytes in one call, which is a primitive of the store.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self, cast, overload
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidTypeError,
+    SerializationError,
+    StoreError,
+)
+from holdall.store import ABSENT, ANY, Can, Info, Store, _joined, holds_item, pairs_of
+from holdall.values.registry import Serializers, joined, serializers
+from holdall.values.same import type_name
+from holdall.values.serializer import Serializer
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T")
+    V = TypeVar("V", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    # Defaults of type variables are for type checkers here: Python has them from 3.13 on.
+    V = TypeVar("V")
+
+__all__ = ["MISSING", "Missing", "ValueStore", "read_whole"]
+
+
+class Missing(Enum):
+    """The type of `MISSING`."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+"""What stands for a value that isn't there: None may be one."""
+
+
+class ValueStore(MutableMapping[str, V]):
+    """A mapping from keys to Python values, kept in a store as bytes.
+
+    A value is written by the serializer that the extension of its key stands for, if this accepts the value;
+    otherwise by the first that accepts it. It is read by the serializer of its media type, where the store
+    keeps media types (`can` ATTRIBUTES), otherwise by that of its key; without either, it is bytes. A value
+    that would be read by another serializer than the one that writes it is refused.
+
+    A mapping equals only itself, since a comparison of contents would read every value. A subclass that turns
+    values into bytes in another way overrides `_encode` and `_decode`.
+
+    Args:
+        store: Where the bytes are. It stays open when the mapping is closed.
+        serializers: The serializers to choose from.
+
+    >>> from holdall import MemoryStore
+    >>> values = ValueStore(MemoryStore())
+    >>> values["ada"] = {"born": 1815}
+    >>> values["ada"], values.store.info("ada").content_type, values.get("other")
+    ({'born': 1815}, 'application/json', None)
+    """
+
+    def __init__(self, store: Store, serializers: Serializers = serializers) -> None:
+        if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(cast(object, store)).__name__
+            raise InvalidTypeError(f"{type(self).__name__} expects a store, got {kind}")
+        self._store = store
+        self._owned: Store | None = None
+        self._serializers = serializers
+
+    @property
+    def store(self) -> Store:
+        """The store of the values, with its layers: it has the same keys, and their values as bytes."""
+        return self._store
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({repr(self._store) if hasattr(self, '_store') else '...'})"
+
+    def close(self) -> None:
+        """Close the store, if this mapping opened it."""
+        if self._owned is not None:
+            self._owned.close()
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- values and bytes -----------------------------------------------------------------------------
+
+    def _encode(self, key: str, value: Any) -> tuple[bytes, str | None]:
+        """Return the bytes of a value, and the media type to keep with them; None keeps none.
+
+        Raises:
+            SerializationError: No serializer would give the value back.
+        """
+        key = self._store._checked(key)
+        named = self._serializers.for_key(key)
+        writer = named if named is not None and named.accepts(value) else self._serializers.for_value(value)
+        media_type = writer.media_type if self._keeps_types else None
+        reader = self._choose_reader(key, media_type)
+        if reader is not writer:
+            raise SerializationError(
+                f"{type_name(value)} is written as {writer.name}, and {key!r} would be read as "
+                f"{reader.name}: " + _explain(writer, self._keeps_types),
+                key=key,
+            )
+        return joined(writer.encode(value)), media_type
+
+    def _decode(self, key: str, data: bytes, media_type: str | None) -> V:
+        """Return the value of bytes; `media_type` is None in a store that doesn't keep it."""
+        try:
+            return self._choose_reader(key, media_type).decode(data)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def _choose_reader(self, key: str, media_type: str | None) -> Serializer:
+        known = self._serializers
+        found = None if media_type is None else known.for_media_type(media_type)
+        return found or known.for_key(key) or known.named("bytes")
+
+    @cached_property
+    def _keeps_types(self) -> bool:
+        """Whether the store keeps media types; cached, since the look takes as long as a put in memory."""
+        return Can.ATTRIBUTES in self._store.can
+
+    def _find(self, key: str) -> V | Missing:
+        """Return the value, or `MISSING`."""
+        if not self._keeps_types:
+            data = self._store.get(key, MISSING)
+            return data if isinstance(data, Missing) else self._decode(key, data, None)
+        found = self._read(key)
+        return MISSING if found is None else self._decode(key, found[1], found[0].content_type)
+
+    def _read(self, key: str, to_pop: bool = False) -> tuple[Info, bytes] | None:
+        """Return the `Info` of a blob and its bytes, both of the same version."""
+        store = self._store
+        key = store._checked(key)
+        try:
+            if to_pop:
+                store._need(Can.DELETE, "pop")
+            return read_whole(store, key)
+        except BlobNotFoundError:
+            return None
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def _take(self, key: str) -> V | Missing:
+        """Delete a value and return it, or `MISSING`."""
+        store = self._store
+        while (found := self._read(key, to_pop=True)) is not None:
+            info, data = found
+            # Before the delete: bytes that can't be read stay where they are.
+            value = self._decode(key, data, info.content_type if self._keeps_types else None)
+            try:
+                store.delete(key, expect=info.etag if Can.SWAP in store.can else ANY)
+            except ConcurrencyError:
+                continue
+            return value
+        return MISSING
+
+    # --- the mapping ----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __bool__(self) -> bool:
+        return bool(self._store)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._store
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
+
+    def __getitem__(self, key: str, /) -> V:
+        value = self._find(key)
+        if isinstance(value, Missing):
+            raise BlobNotFoundError(key=key)
+        return value
+
+    @overload
+    def get(self, key: str, /) -> V | None: ...
+    @overload
+    def get(self, key: str, /, default: V) -> V: ...
+    @overload
+    def get(self, key: str, /, default: T) -> V | T: ...
+    def get(self, key: str, /, default: Any = None) -> Any:
+        """Return the value, or the default where there is none."""
+        value = self._find(key)
+        return default if value is MISSING else value
+
+    def __setitem__(self, key: str, value: V, /) -> None:
+        data, media_type = self._encode(key, value)
+        self._store.put(key, data, content_type=media_type)
+
+    def __delitem__(self, key: str, /) -> None:
+        del self._store[key]
+
+    @overload
+    def pop(self, key: str, /) -> V: ...
+    @overload
+    def pop(self, key: str, /, default: V) -> V: ...
+    @overload
+    def pop(self, key: str, /, default: T) -> V | T: ...
+    def pop(self, key: str, /, default: Any = MISSING) -> Any:
+        """Delete a value and return it. Of many callers at once only one gets it, if the store can SWAP.
+
+        Raises:
+            BlobNotFoundError: There is none, and no default.
+        """
+        value = self._take(key)
+        if value is not MISSING:
+            return value
+        if default is MISSING:
+            raise BlobNotFoundError(key=key)
+        return default
+
+    def popitem(self) -> tuple[str, V]:
+        """Delete the first value; return its key and the value.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        while (key := next(iter(self), None)) is not None:
+            value = self._take(key)
+            if not isinstance(value, Missing):
+                return key, value
+        raise BlobNotFoundError(f"this {type(self).__name__} is empty")
+
+    def setdefault(self, key: str, default: V, /) -> V:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the value; where there is none, put the default first, atomically if the store can
+        CREATE."""
+        data, media_type = self._encode(key, default)
+        expect = ABSENT if Can.CREATE in self._store.can else ANY
+        while isinstance(found := self._find(key), Missing):
+            try:
+                self._store.put(key, data, expect=expect, content_type=media_type)
+            except BlobExistsError:
+                continue
+            return default
+        return found
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, other: Mapping[str, V] | Iterable[tuple[str, V]] = (), /, **more: V
+    ) -> None:
+        """Put many values, as `dict.update` takes them: in one round trip, transaction or commit where the
+        store has one."""
+        values = {**dict(pairs_of(other)), **more}
+        # All of them before the first is put, since each media type is a call of its own.
+        encoded = {self._store._checked(key): self._encode(key, value) for key, value in values.items()}
+        groups: dict[str | None, dict[str, bytes]] = {}
+        for key, (data, media_type) in encoded.items():
+            groups.setdefault(media_type, {})[key] = data
+        for media_type, items in groups.items():
+            self._store.put_many(items, content_type=media_type)
+
+    def clear(self) -> None:
+        """Delete every value of this mapping, and nothing else from the folder, repository or server."""
+        self._store.clear()
+
+    def values(self) -> ValuesView[V]:
+        """Return a view of the values, read one by one as it is iterated."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, V]:
+        """Return a view of keys with their values, read one by one as it is iterated."""
+        return _Items(self)
+
+
+class _Values(ValuesView[V]):
+    """The values; one that is deleted while they are listed is left out."""
+
+    _mapping: ValueStore[V]
+
+    def __iter__(self) -> Iterator[V]:
+        return (value for _, value in _pairs(self._mapping))
+
+
+class _Items(ItemsView[str, V]):
+    _mapping: ValueStore[V]
+
+    def __iter__(self) -> Iterator[tuple[str, V]]:
+        return _pairs(self._mapping)
+
+    def __contains__(self, item: object) -> bool:
+        return holds_item(self._mapping, item)
+
+
+def _pairs(mapping: ValueStore[V]) -> Iterator[tuple[str, V]]:
+    for key in mapping:
+        value = mapping.get(key, MISSING)
+        if not isinstance(value, Missing):
+            yield key, value
+
+
+def _explain(writer: Serializer, keeps_types: bool) -> str:
+    """Return what to do about a value that would be read by another serializer."""
+    if keeps_types:
+        return f"register a serializer for {writer.media_type} that gives it back, or convert the value"
+    ends = " or ".join(writer.extensions)
+    return f"this store doesn't keep media types, so give the key one of the extensions {ends}"
+
+
+def read_whole(store: Store, key: str) -> tuple[Info, bytes]:
+    """Return the `Info` of a blob and its bytes, both of the same version; the key is checked already.
+
+    Raises:
+        BlobNotFoundError: There is none.
+    """
+    info, pieces = store._read(key, 0, None)
+    return info, _joined(pieces)
