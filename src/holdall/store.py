@@ -359,10 +359,6 @@ class Store(MutableMapping[str, bytes]):
     _near: bool = False
     """Whether a short call takes less time than it takes to hand it to a thread."""
 
-    _reachable: bool = False
-    """Whether a pickle of this store, opened by another process of this machine, reaches the same blobs, and
-    calls wait for nothing but a local disk."""
-
     _secrets: ClassVar[frozenset[str]] = frozenset()
     """The settings whose values no repr shows."""
 
@@ -938,11 +934,6 @@ class Store(MutableMapping[str, bytes]):
         self._need(Can.LIST, "list")
         found = self._alive(self._survey(check_prefix(prefix), ""))
         return (entry for entry in found if isinstance(entry, LeftOut))
-
-    def _middle(self, prefix: str, after: str) -> str | None:
-        """Some string that parts the keys of a prefix past another in about two halves, if it costs next to
-        nothing to tell."""
-        return None
 
     def _alive(self, listing: Iterator[T]) -> Iterator[T]:
         for entry in listing:

@@ -15,7 +15,7 @@ from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare, Globs
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
-from holdall.transfer.run import stopping
+from holdall.transfer.spread import stopping
 
 __all__ = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"]
 

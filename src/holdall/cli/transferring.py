@@ -229,7 +229,6 @@ def transfer(
                 verify=not wishes.no_verify,
                 replace_unreadable=wishes.replace_unreadable,
                 jobs=wishes.jobs,
-                executor="process" if wishes.jobs is None else None,
                 dry_run=wishes.dry_run,
                 journal=_journal(name, first, second, wishes),
                 progress=meter.reached,

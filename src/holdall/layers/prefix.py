@@ -39,7 +39,6 @@ class PrefixStore(Transparent):
 
     def __init__(self, store: Store, prefix: str) -> None:
         super().__init__(store)
-        self._reachable = store._reachable
         folder = check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)  # pyright: ignore[reportUnnecessaryIsInstance]
         self._prefix = f"{folder}/"
         self._cut = len(self._prefix)

@@ -33,10 +33,6 @@ class ReadOnlyStore(Transparent):
     holdall.errors.ReadOnlyError: 'a': this ReadOnlyStore is read-only, and can't put
     """
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._reachable = store._reachable
-
     def _own(self, *stores: Store) -> None:
         super()._own(*stores)
         below = list(stores)

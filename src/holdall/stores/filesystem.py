@@ -93,7 +93,6 @@ class FilesystemStore(Store):
     can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.COPY
     schemes = ("file",)
 
-    _reachable = True
     _nests = False
     """Whether even a key without `/` lies in a folder of its own."""
 
@@ -500,9 +499,6 @@ class FilesystemStore(Store):
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return self._counted(self._listing().children(prefix))
-
-    def _middle(self, prefix: str, after: str) -> str | None:
-        return self._listing().middle(prefix, after)
 
 
 class _Writer(BlobWriter):

@@ -138,9 +138,6 @@ class HashdirStore(FilesystemStore):
             elif (what := self._stat(self._path(key))) is not None:
                 yield describe(key, what)
 
-    def _middle(self, prefix: str, after: str) -> str | None:
-        return None
-
     def _find(self) -> tuple[set[str], dict[str, str]]:
         """Return the keys of all blobs, and the kind of everything else: by the key that its name spells, so
         that a transfer knows what a target may hold in its place, otherwise by its path."""

@@ -176,24 +176,6 @@ class Listing:
             elif any(isinstance(step, Run) for step in self.below(key, folder + odd.get(name, name), "")):
                 yield key
 
-    def middle(self, prefix: str, after: str) -> str | None:
-        """A key, or the start of one, about halfway through what is left of a prefix past a key."""
-        start = self.start(prefix)
-        while start is not None and not isinstance(start, LeftOut):
-            above, folder = start
-            files, folders, odd, _ = self.read(folder)
-            names = sorted([*files, *folders])
-            seen = after[len(above) :] if after.startswith(above) else ""
-            left = names[bisect_right(names, seen) :]
-            if len(left) > 1:
-                return above + left[len(left) // 2]
-            # The folder that is being listed, or the only one.
-            inner = next((name for name in folders if seen.startswith(name)), left[0] if left else "")
-            if inner[-1:] != "/":
-                return None
-            start = above + inner, folder + odd.get(inner, inner)
-        return None
-
     def _level(self, above: str, folder: str, after: str, rest: str) -> Iterator[Run | LeftOut | _Deeper]:
         try:
             files, folders, odd, others = self.read(folder)

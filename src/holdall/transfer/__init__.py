@@ -8,9 +8,14 @@ from typing import Any, Literal, Unpack, overload
 
 from holdall.store import Store
 from holdall.transfer.compare import Compare, Difference, Globs, Selection
+from holdall.transfer.diff import differences
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
-from holdall.transfer.plan import Action, Plan, Shard
+from holdall.transfer.plan import Plan
 from holdall.transfer.report import Report
+from holdall.transfer.run import Job, check_jobs
+from holdall.transfer.shard import Shard
+from holdall.transfer.spread import stop_event
+from holdall.transfer.step import Action
 
 __all__ = [
     "Action",
@@ -24,8 +29,6 @@ __all__ = [
     "sync_stores",
     "verify_store",
 ]
-
-# What does the work is imported when it is needed, so that a helping process starts sooner.
 
 
 @overload
@@ -95,9 +98,9 @@ def copy_store(
             stops the transfer.
         executor: A `concurrent.futures.Executor`, or another object with its `submit`, such as a client of
             Dask: copies are made there, in shards of the plan. The stores are sent there by pickle. Or
-            `"process"`: between two folders with a thousand blobs and more to do, and with two processors or
-            more, a second process does a part of it, or compares half of the listing; otherwise, or if no
-            process can be started, this one does it all.
+            `"process"`: between two folders, with a thousand blobs or more to copy and two processors or
+            more, a `ProcessPoolExecutor` is started for it; otherwise, or if no process can be started, this
+            process does it all.
 
     Raises:
         InvalidArgumentError: An argument is wrong, source and target overlap, the stores can't be pickled
@@ -113,8 +116,6 @@ def copy_store(
     >>> dict(target)
     {'a': b'1', 'b': b'2', 'c': b'3'}
     """
-    from holdall.transfer.run import Job
-
     job = Job(
         "copy",
         source,
@@ -207,8 +208,6 @@ def sync_stores(
     >>> report.copied, report.deleted, dict(target)
     (2, 1, {'a': b'1', 'b': b'2'})
     """
-    from holdall.transfer.run import Job
-
     kind = "sync" if delete else "copy"
     job = Job(
         kind,
@@ -294,8 +293,6 @@ def move_store(
     >>> move_store(source, target, prefix="a").deleted, list(source), list(target)
     (1, ['b'], ['a'])
     """
-    from holdall.transfer.run import Job
-
     job = Job(
         "move",
         source,
@@ -352,9 +349,6 @@ def diff_stores(
     >>> [(difference.kind, difference.key) for difference in diff_stores(one, other)]
     [('source', 'a'), ('differs', 'b'), ('target', 'c')]
     """
-    from holdall.transfer.diff import differences
-    from holdall.transfer.run import check_jobs, stop_event
-
     check_jobs(jobs)
     selection = Selection(prefix, glob, where, exclude)
     return differences(source, target, selection, compare, jobs, stop_event())
@@ -392,8 +386,6 @@ def verify_store(
     >>> print(verify_store(MemoryStore({"a": b"1234"})))
     1 checked, 4 B in ...
     """
-    from holdall.transfer.run import Job
-
     job = Job(
         "verify",
         store,

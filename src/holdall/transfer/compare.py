@@ -87,20 +87,18 @@ class Selection:
             and (self.excludes is None or not self.excludes(key))
         )
 
-    def scan(self, store: Store, after: str, left: Callable[[LeftOut], object] = id) -> Iterator[Info]:
-        """Yield the blobs of a store whose keys are selected and sort past `after`.
+    def scan(self, store: Store, left: Callable[[LeftOut], object]) -> Iterator[Info]:
+        """Yield the blobs of a store whose keys are selected.
 
         Args:
             store: Which.
-            after: A key, or "" for all.
             left: Called with each entry that the listing leaves out, unless it is excluded.
         """
         includes, excludes = self.includes, self.excludes
         last = ""
-        if not after:
-            for entry in _left_out_above(store, self.prefix):
-                left(entry)
-        for info in store._alive(store._survey(self.prefix, max(after, self.start))):
+        for entry in _left_out_above(store, self.prefix):
+            left(entry)
+        for info in store._alive(store._survey(self.prefix, self.start)):
             if type(info) is LeftOut:
                 if excludes is None or not excludes(info.path.rstrip("/")):
                     left(info)
@@ -175,16 +173,12 @@ def _any_of(globs: list[str]) -> Callable[[str], object]:
     return lambda key: any(test(key) for test in tests)
 
 
-def _ignore(of_source: bool, entry: LeftOut) -> None:
-    pass
-
-
 def pairs(
-    source: Store, target: Store, selection: Selection, after: str = "", noted: Noted = _ignore
+    source: Store, target: Store, selection: Selection, noted: Noted
 ) -> Iterator[tuple[Info | None, Info | None]]:
     """Yield the blobs of both stores, side by side, in key order; `noted` is called with what is left out."""
     where = selection.where
-    both = _merged(source, target, selection, after, noted)
+    both = _merged(source, target, selection, noted)
     if where is None:
         return both
     # One of the two decides, so that a key is meant in both stores or in neither.
@@ -192,14 +186,14 @@ def pairs(
 
 
 def _merged(
-    source: Store, target: Store, selection: Selection, after: str, noted: Noted
+    source: Store, target: Store, selection: Selection, noted: Noted
 ) -> Iterator[tuple[Info | None, Info | None]]:
-    sources = selection.scan(source, after, lambda entry: noted(True, entry))
+    sources = selection.scan(source, lambda entry: noted(True, entry))
     if Can.LIST not in target.can:
         for info in sources:
             yield info, _found(target, info.key)
         return
-    targets = selection.scan(target, after, lambda entry: noted(False, entry))
+    targets = selection.scan(target, lambda entry: noted(False, entry))
     one, other = next(sources, None), next(targets, None)
     while one is not None and other is not None:
         mine, yours = one.key, other.key

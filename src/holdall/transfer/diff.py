@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.compare import Compare, Difference, Selection, above, judge, pairs
-from holdall.transfer.plan import Kind, Rules, Step
 from holdall.transfer.spread import JOBS
-from holdall.transfer.work import Status, Worker
+from holdall.transfer.step import Kind, Rules, Status, Step
+from holdall.transfer.work import Worker
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,7 +55,7 @@ def _paired(source: Store, target: Store, selection: Selection) -> Iterator[Diff
         left[path] = side if known is None else f"{known}; {side}"
         new.append(Difference("left out", entry.path, None, None, None, side))
 
-    for one, other in pairs(source, target, selection, noted=noted):
+    for one, other in pairs(source, target, selection, noted):
         key = (one or cast(Info, other)).key
         if new:
             # The listings are read one entry ahead.

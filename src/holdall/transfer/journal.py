@@ -13,7 +13,7 @@ from typing import Any, Self
 from holdall.errors import InvalidArgumentError, StoreError, StoreUnavailableError
 from holdall.store import LeftOut
 from holdall.transfer.compare import above
-from holdall.transfer.plan import Kind, Step
+from holdall.transfer.step import Kind, Step
 
 __all__ = ["DONE", "FAILED", "PENDING", "RETRY", "Journal"]
 
@@ -299,10 +299,10 @@ class Journal:
             ]
         )
 
-    def pairs(self, prefix: str, after: str) -> Iterator[tuple[str, str, str]]:
+    def pairs(self, prefix: str) -> Iterator[tuple[str, str, str]]:
         """Yield the pairs known to be equal, in key order: the ETags of the source and of the target."""
         sql = f"SELECT key, source, target FROM pair WHERE key > ? ORDER BY key LIMIT {_PAGE}"
-        last = max(after, prefix[:-1])
+        last = prefix[:-1]
         while rows := self._all(sql, (last,)):
             yield from rows
             last = rows[-1][0]

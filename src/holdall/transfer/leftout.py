@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdall.errors import KeyConflictError, StoreError
 from holdall.transfer.compare import above
 from holdall.transfer.journal import Journal
-from holdall.transfer.plan import Kind, Step
+from holdall.transfer.step import Kind, Step
 
 __all__ = ["protect"]
 

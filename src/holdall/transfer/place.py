@@ -13,11 +13,12 @@ from weakref import WeakKeyDictionary
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 from holdall.layers.layer import Layer
 from holdall.layers.prefix import PrefixStore
+from holdall.layers.readonly import ReadOnlyStore
 from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.transfer.compare import Selection
 
-__all__ = ["has_ttl_of_its_own", "identity", "is_in_memory", "missing_place", "refuse_overlap"]
+__all__ = ["has_ttl_of_its_own", "identity", "is_folder", "is_in_memory", "missing_place", "refuse_overlap"]
 
 _process = os.urandom(8).hex()
 _tokens: WeakKeyDictionary[Store, str] = WeakKeyDictionary()
@@ -195,6 +196,13 @@ def _places(store: Store) -> Iterator[str]:
 def is_in_memory(store: Store) -> bool:
     """Return whether some of a store's bytes are in the memory of this process, out of reach of others."""
     return any(map(is_in_memory, store._below)) if isinstance(store, Layer) else store.inline
+
+
+def is_folder(store: Store) -> bool:
+    """Return whether a store is a folder or a part of one: any process of this machine can open it."""
+    while isinstance(store, PrefixStore | ReadOnlyStore):
+        store = store._store
+    return isinstance(store, FilesystemStore)
 
 
 def missing_place(store: Store) -> str | None:

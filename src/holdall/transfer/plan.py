@@ -1,139 +1,17 @@
-"""The plan of a transfer, as data."""
+"""The plan of a transfer, which can be looked at, sent to other processes, and cut into shards."""
 
 from __future__ import annotations
 
-import enum
-import pickle
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any
 
 from holdall.errors import InvalidArgumentError
 from holdall.store import Store
-from holdall.transfer.report import Report
+from holdall.transfer.journal import Journal
+from holdall.transfer.shard import Shard
+from holdall.transfer.step import Action, Kind, Rules, Step, action_of
 
-if TYPE_CHECKING:
-    from holdall.transfer.journal import Journal
-
-__all__ = ["Action", "Kind", "Plan", "Rules", "Shard", "Step"]
-
-
-class Action(NamedTuple):
-    """One thing that a transfer does."""
-
-    kind: Literal["copy", "delete"]
-    """`copy` writes the target, and in a move deletes the source afterwards. `delete` is of the target in
-    a sync, and of the source, whose blob the target holds already, in a move."""
-    key: str
-    size: int
-    """Of the blob that is copied or deleted, in bytes."""
-    source_etag: str | None
-    """As it was listed; None where the source has no such blob."""
-    target_etag: str | None
-    """As it was listed; None where the target has no such blob."""
-
-
-class Kind(enum.IntEnum):
-    """The kinds of steps."""
-
-    COPY = 0
-    COMPARE = 1
-    """Copy unless the contents are equal."""
-    DELETE = 2
-    REMOVE = 3
-    """Delete from the source, once its contents are found in the target."""
-    CHECK = 4
-    """Read it whole."""
-    GIVE_UP = 5
-    """Delete from the source: this transfer has proven that the target holds it."""
-
-
-class Step(NamedTuple):
-    """An action with its number in the journal; a plain tuple, since there may be millions."""
-
-    number: int
-    kind: int
-    key: str
-    size: int
-    source_etag: str | None
-    target_etag: str | None
-
-
-class Rules(NamedTuple):
-    """How the steps of one transfer are done."""
-
-    verify: bool = True
-    move: bool = False
-    digests: bool = True
-    """Whether equal digests that both stores know make two blobs equal."""
-    replace_unreadable: bool = False
-    """Whether a blob of the target that can't be read is replaced."""
-
-
-class Shard:
-    """A part of a plan that can run in any process: it can be pickled, with its stores as their settings.
-
-    It is called without arguments and returns a `Report`.
-
-    Args:
-        source: From where.
-        target: To where.
-        rules: How.
-        copies: The steps that copy.
-        deletes: The steps that delete afterwards, if nothing has failed; in a move also the copied blobs.
-            None if another shard deletes.
-        awaited: The copies of other shards that must be done before anything is deleted. A move deletes
-            their sources, too.
-    """
-
-    def __init__(
-        self,
-        source: Store,
-        target: Store,
-        rules: Rules,
-        copies: list[Step],
-        deletes: list[Step] | None = None,
-        awaited: list[Step] | None = None,
-    ) -> None:
-        self._stores: tuple[Store, Store] | bytes = source, target
-        self.rules = rules
-        self.copies = copies
-        self.deletes = deletes
-        self.awaited = awaited or []
-
-    @property
-    def source(self) -> Store:
-        """From where."""
-        return self._opened()[0]
-
-    @property
-    def target(self) -> Store:
-        """To where."""
-        return self._opened()[1]
-
-    def _opened(self) -> tuple[Store, Store]:
-        if isinstance(self._stores, bytes):
-            self._stores = cast("tuple[Store, Store]", pickle.loads(self._stores))
-        return self._stores
-
-    def __getstate__(self) -> dict[str, object]:
-        # A store that can't be opened there should raise in the call, where that can be reported: while
-        # it arrives, it would take the worker down.
-        stores = self._stores if isinstance(self._stores, bytes) else pickle.dumps(self._stores)
-        return {**self.__dict__, "_stores": stores}
-
-    def __len__(self) -> int:
-        return len(self.copies) + len(self.deletes or ())
-
-    def __iter__(self) -> Iterator[Action]:
-        return map(action_of, [*self.copies, *(self.deletes or ())])
-
-    def __call__(self) -> Report:
-        from holdall.transfer.shard import run_shard
-
-        return run_shard(self)[0]
-
-    def __repr__(self) -> str:
-        return f"<Shard of {len(self)} actions, {self.source!r} to {self.target!r}>"
+__all__ = ["Plan"]
 
 
 class Plan:
@@ -240,17 +118,9 @@ def _restored(
     equal: int,
     failures: dict[str, Exception],
 ) -> Plan:
-    from holdall.transfer.journal import Journal
-
     journal = Journal(None)
     journal.add(steps)
     return Plan(source, target, rules, journal, equal, failures)
-
-
-def action_of(step: Step) -> Action:
-    """Return a step as a public action."""
-    kind = "copy" if step.kind in (Kind.COPY, Kind.COMPARE) else "delete"
-    return Action(kind, step.key, step.size, step.source_etag, step.target_etag)
 
 
 def _parted(steps: list[Step], count: int) -> list[list[Step]]:

@@ -4,55 +4,47 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import pickle
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from holdall.errors import DeleteRefusedError, InvalidArgumentError, StoreError
+from holdall.errors import DeleteRefusedError, InvalidArgumentError
 from holdall.store import Can, Info, LeftOut, Store
+from holdall.transfer.act import Act
 from holdall.transfer.compare import Compare, Globs, Selection, judge, pairs
-from holdall.transfer.fork import Fork, can_fork
-from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
+from holdall.transfer.elsewhere import Executor, Pool, copy_shards
+from holdall.transfer.journal import Journal
 from holdall.transfer.leftout import protect
 from holdall.transfer.options import Progress
-from holdall.transfer.place import has_ttl_of_its_own, identity, is_in_memory, missing_place, refuse_overlap
-from holdall.transfer.plan import Kind, Plan, Rules, Shard, Step
+from holdall.transfer.place import (
+    has_ttl_of_its_own,
+    identity,
+    is_folder,
+    is_in_memory,
+    missing_place,
+    refuse_overlap,
+)
+from holdall.transfer.plan import Plan
 from holdall.transfer.report import Report
-from holdall.transfer.shard import run_shard, units_of
-from holdall.transfer.spread import Stopped, spread
-from holdall.transfer.work import Outcome, Status, Worker
+from holdall.transfer.shard import Shard
+from holdall.transfer.spread import Stopped, spread, stop_event
+from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
+from holdall.transfer.tally import Tally
+from holdall.transfer.work import Worker
 
-if TYPE_CHECKING:
-    from holdall.transfer.helper import Helper
-
-__all__ = ["Job", "check_jobs", "stop_event", "stopping"]
+__all__ = ["Job", "check_jobs"]
 
 _log = logging.getLogger("holdall.transfer")
 
 _PAGE = 1000
-_FIRST = 250
-_SECONDS = 0.25
-_FEW = 16
+_MAX_PROCESSES = 8
 _NONE = ("", "", "")
-_COPIES = (Kind.COPY, Kind.COMPARE, Kind.CHECK)
-_DELETES = (Kind.DELETE, Kind.REMOVE, Kind.GIVE_UP)
-
-stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stopping", default=None)
-"""An event that stops the transfers which are begun in this context."""
-
-
-def stop_event() -> threading.Event:
-    """Return the event that stops the transfers that begin now."""
-    return stopping.get() or threading.Event()
 
 
 class Job:
@@ -95,14 +87,7 @@ class Job:
             raise InvalidArgumentError(f"progress is a function, not {progress!r}")
         self._progress = progress
         self._executor = None if executor == "process" else executor
-        self._shares = (
-            executor == "process"
-            and source._reachable
-            and target._reachable
-            and Can.BULK not in target.can
-            and _processors() > 1
-        )
-        self._helper: Helper | None = None
+        self._shares = executor == "process" and is_folder(source) and is_folder(target)
         self._max_delete: float | None = None
         self._stop = stop_event()
         self._options: dict[str, object] = {
@@ -133,27 +118,28 @@ class Job:
         """Plan and run the transfer. A run that was stopped is finished first; then both stores are listed
         again, so that the target ends up as the source is listed in this run."""
         begun = time.perf_counter()
-        with Journal(self._journal) as journal, ExitStack() as stack:
-            stack.callback(self._part)
-            run = _Run(journal, self._progress, move=self._kind == "move")
+        with Journal(self._journal) as journal:
+            tally = Tally(journal, self._progress, move=self._kind == "move")
+            act = self._act(journal, tally)
             transfer = [identity(self._source), identity(self._target)]
             finished = 0
             if journal.begin(transfer, self._options):
                 # This run may have been allowed less than the one that was stopped.
                 self._guard(journal, "nothing was touched")
-                finished = self._finish(journal, run)
+                tally.resume()
+                act.finish()
+                finished = tally.finish()
                 journal.restart({})
             self._list(journal, journal)
             conflicts = protect(journal)
             self._guard(journal, "nothing was deleted" if finished else "nothing was touched")
             journal.note(phase="act")
-            run.start(journal.fact("counts")["equal"] - finished, len(conflicts))
-            run.take([Outcome(step, Status.FAILED, error=error) for step, error in conflicts])
-            self._act(journal, run)
-            run.flush()
+            tally.start(journal.fact("counts")["equal"] - finished, len(conflicts))
+            tally.take([Outcome(step, Status.FAILED, error=error) for step, error in conflicts])
+            act.run()
             journal.finish()
-        run.report.seconds = time.perf_counter() - begun
-        return run.report
+        tally.report.seconds = time.perf_counter() - begun
+        return tally.report
 
     def plan(self) -> Plan:
         """Only plan; compare contents where they decide."""
@@ -194,7 +180,9 @@ class Job:
             gone.clear()
 
         worker = Worker(self._source, self._target, self._rules, self._stop, dry=True)
-        self._spread(worker, ([step] for step in journal.steps(Kind.COMPARE)), take)
+        compares = ([step] for step in journal.steps(Kind.COMPARE))
+        inline = self._source.inline and self._target.inline
+        spread(worker, compares, take, jobs=self._jobs, inline=inline, stop=self._stop)
         settle()
         return Plan(self._source, self._target, self._rules, journal, equal, failures)
 
@@ -202,118 +190,62 @@ class Job:
 
     def _list(self, journal: Journal, known: Journal | None) -> None:
         """List both stores side by side, and record the steps."""
-        counts = {"equal": 0, "selected": 0, "deletes": 0}
-        found = 0
-        for page in self._planned(known):
+        equal = selected = deletes = 0
+        steps: list[tuple[int, int, str, int, str | None, str | None]] = []
+        left_out: list[tuple[bool, LeftOut]] = []
+
+        def record() -> None:
             if self._stop.is_set():
                 raise Stopped
-            counts["equal"] += page.equal
-            counts["selected"] += page.selected
-            counts["deletes"] += page.deletes
-            if page.left_out:
-                journal.note_left_out(page.left_out)
-            if page.steps:
-                journal.add(page.steps)
-                found += len(page.steps)
-                if found >= _PAGE:
-                    self._call_help()
-        journal.note(counts=counts)
+            journal.note_left_out(left_out)
+            journal.add(steps)
+            left_out.clear()
+            steps.clear()
 
-    def _planned(self, known: Journal | None) -> Iterator[_Page]:
-        """Yield the steps, page by page. If few of many blobs differ, another process compares half of
-        them."""
-        splits = (
-            self._shares
-            and self._selection.where is None
-            and not callable(self._compare)
-            and not (self._known and known is not None and known.kept)
-            and can_fork()
-        )
-        pages = self._pages("", known, full=_FIRST if splits else _PAGE)
-        first = next(pages, None)
-        if first is None:
-            return
-        yield first
-        middle = None
-        if splits and first.listed == _FIRST and len(first.steps) < _FIRST // 2:
-            middle = self._source._middle(self._selection.prefix, first.key)
-        if middle is None or middle <= first.key:
-            yield from pages
-            return
-        try:
-            other = Fork(lambda: self._pages(middle, None), self._stop)
-        except OSError as error:
-            _log.warning("the listing stays in one process, since no other could be started: %r", error)
-            yield from pages
-            return
-        with other:
-            pages.close()
-            yield from self._pages(first.key, None, middle)
-            last = middle
-            for page in other:
-                yield page
-                last = page.key
-        if not other.whole:
-            _log.warning("the listing goes on in one process, since the other one ended early")
-            yield from self._pages(last, None)
+        def note(of_source: bool, entry: LeftOut) -> None:
+            left_out.append((of_source, entry))
 
-    def _pages(
-        self, cursor: str, known: Journal | None, until: str = "", full: int = _PAGE
-    ) -> Generator[_Page, None, None]:
-        """Yield the steps for the keys past one and up to another; `full` is the first page's length."""
-        move, sync = self._kind == "move", self._kind == "sync"
-        left_out: list[tuple[bool, LeftOut]] = []
-        page = _Page(cursor, left_out)
-        for kind, key, one, other in self._decided(
-            cursor, known, lambda of_source, entry: left_out.append((of_source, entry))
-        ):
-            if until and key > until:
-                break
-            page.listed += 1
-            page.key = key
+        for number, (kind, key, one, other) in enumerate(self._decided(known, note)):
             if other is not None:
-                page.selected += 1
+                selected += 1
             if kind is None:
-                page.equal += 1
-                if move:
+                equal += 1
+                if self._kind == "move":
                     kind = Kind.REMOVE
             elif kind is Kind.DELETE:
-                if not sync:
+                if self._kind != "sync":
                     kind = None
                 else:
-                    page.deletes += 1
+                    deletes += 1
             if kind is not None:
                 size = (one or cast(Info, other)).size
                 etags = None if one is None else one.etag, None if other is None else other.etag
-                page.steps.append((0, kind.value, key, size, *etags))
-            if page.listed == full:
-                yield page.cut()
-                page, full = _Page(key, left_out), _PAGE
-            elif len(left_out) >= _PAGE:
-                yield _Page(page.key, left_out).cut()
-        if page.listed or left_out:
-            yield page.cut()
+                steps.append((0, kind.value, key, size, *etags))
+            if number % _PAGE == _PAGE - 1 or len(left_out) >= _PAGE:
+                record()
+        record()
+        journal.note(counts={"equal": equal, "selected": selected, "deletes": deletes})
 
     def _decided(
-        self, cursor: str, known: Journal | None, noted: Callable[[bool, LeftOut], object]
+        self, known: Journal | None, noted: Callable[[bool, LeftOut], object]
     ) -> Iterator[tuple[Kind | None, str, Info | None, Info | None]]:
         """Yield the step for each key; None if both blobs are equal."""
         if self._kind == "verify":
             where = self._selection.where
-            for one in self._selection.scan(self._source, cursor, lambda entry: noted(True, entry)):
+            for one in self._selection.scan(self._source, lambda entry: noted(True, entry)):
                 if where is None or where(one):
                     yield Kind.CHECK, one.key, one, None
             return
         equal: Iterator[tuple[str, str, str]] = iter(())
         if self._known and known is not None and known.kept:
-            equal = known.pairs(self._selection.prefix, cursor)
+            equal = known.pairs(self._selection.prefix)
         known_key, *etags = next(equal, _NONE)
         expires = (
             self._compare in ("auto", "content")
             and Can.EXPIRE in self._source.can & self._target.can
             and not has_ttl_of_its_own(self._target)
         )
-        for one, other in pairs(self._source, self._target, self._selection, cursor, noted):
+        for one, other in pairs(self._source, self._target, self._selection, noted):
             if one is None:
                 yield Kind.DELETE, cast(Info, other).key, None, other
                 continue
@@ -359,276 +291,39 @@ class Job:
             selected=selected,
         )
 
-    def _call_help(self) -> None:
-        """Start the helper process if it pays: it gets ready while this one goes on listing."""
-        if self._shares and self._helper is None:
-            from holdall.transfer.helper import Helper
-
-            self._helper = Helper(self._source, self._target, self._rules, self._stop)
-
-    def _part(self) -> None:
-        helper, self._helper = self._helper, None
-        if helper is not None:
-            helper.close()
-
     # --- phases 2 and 3: copies, then deletes ---
 
-    def _finish(self, journal: Journal, run: _Run) -> int:
-        """Finish the copies of a run that was stopped, and a move's deletes; return how many blobs the next
-        listing will find equal because of it. Failures are left to that listing, as are the deletes of a
-        sync."""
-        run.resume()
+    def _act(self, journal: Journal, tally: Tally) -> Act:
+        stores = self._source, self._target
+        copy = partial(self._copy_elsewhere, tally)
+        return Act(*stores, self._rules, journal, tally, self._stop, jobs=self._jobs, copy=copy)
+
+    def _copy_elsewhere(self, tally: Tally, steps: Iterator[Step]) -> bool:
+        """Have the copies made by the executor, or by processes of our own; return False if this process is
+        to make them."""
+        left = tally.total - tally.done
+        if self._executor is not None:
+            executor = Executor(self._executor, self._jobs)
+            self._submit(executor, steps, left // (4 * executor.workers), tally)
+            return True
+        count = min(_processors(), _MAX_PROCESSES)
+        if not self._shares or left < _PAGE or count == 1:
+            return False
         try:
-            self._copy(journal, run)
-            if not run.failed:
-                self._delete(journal.steps(Kind.GIVE_UP), run)
-        finally:
-            self._part()
-            run.flush()
-        return run.finish()
+            pool = Pool(count, self._stop)
+        except (OSError, AssertionError) as error:  # the latter in a daemon of multiprocessing
+            _log.warning("the transfer stays in one process, since no other can be started: %r", error)
+            return False
+        with pool:
+            # If this process is killed, what is in the pool is done again: small parts of the whole.
+            self._submit(pool, steps, tally.total // (400 * count), tally)
+        return True
 
-    def _act(self, journal: Journal, run: _Run) -> None:
-        try:
-            self._copy(journal, run)
-            # A blob in the way may be deleted later. Otherwise it stays there, which is a failure, known
-            # before anything is deleted.
-            hopeless = ([step] for step in journal.steps(state=RETRY) if not journal.is_in_the_way(step.key))
-            run.retrying = True
-            self._spread(self._worker(final=True), hopeless, run.take)
-            run.flush()
-            if run.failed:
-                counts = journal.counts()
-                run.withhold(sum(counts[kind][0] for kind in _DELETES))
-            else:
-                self._delete(journal.steps(*_DELETES), run)
-                run.flush()
-            # The blob in the way may be gone now.
-            self._spread(self._worker(final=True), ([step] for step in journal.steps(state=RETRY)), run.take)
-        finally:
-            run.flush()
-
-    def _copy(self, journal: Journal, run: _Run) -> None:
-        if run.total - run.done >= _PAGE:
-            self._call_help()
-        if self._helper is not None:
-            run.widen(2)
-        steps = journal.steps(*_COPIES)
-        if self._executor is not None and self._kind != "verify":
-            self._submit(steps, run)
-        else:
-            worker = self._worker()
-            bulk = worker.bulk = worker.bulk and self._kind != "verify"
-            # Without batches, a few at a time spare the threads the passing to and fro.
-            units = units_of(steps, bulk, lambda: run.batch if bulk else min(run.batch, _FEW))
-            self._spread(worker, units, run.take, run.widen, self._helper)
-        run.flush()
-
-    def _delete(self, steps: Iterator[Step], run: _Run) -> None:
-        """Delete in this process, where the first failure is known at once and ends it."""
-        worker = self._worker()
-        worker.bulk = False
-        units = units_of(steps, False, lambda: min(run.batch, _FEW))
-        self._spread(worker, units, run.take, run.widen)
-
-    def _worker(self, *, final: bool = False) -> Worker:
-        return Worker(self._source, self._target, self._rules, self._stop, final=final)
-
-    def _spread(
-        self,
-        worker: Worker,
-        units: Iterator[list[Step]],
-        took: Callable[[list[Outcome]], None],
-        widen: Callable[[int], object] = id,
-        helper: Helper | None = None,
-    ) -> None:
-        inline = self._source.inline and self._target.inline
-        spread(
-            worker, units, took, jobs=self._jobs, inline=inline, stop=self._stop, widen=widen, other=helper
-        )
-
-    def _submit(self, steps: Iterator[Step], run: _Run) -> None:
-        executor = cast(Any, self._executor)
-        workers: int = self._jobs or getattr(executor, "_max_workers", None) or os.cpu_count() or 1
-        size = max(1, min(_PAGE, -(-(run.total - run.done) // (workers * 4))))
-        flying: deque[tuple[list[Step], Any]] = deque()
-
-        def take() -> None:
-            part, future = flying.popleft()
-            try:
-                if isinstance(future, Exception):
-                    raise future
-                outcomes: list[Outcome] = future.result()[1]
-            except Exception as error:  # noqa: BLE001 - a worker that died fails each of its keys
-                outcomes = [
-                    Outcome(step, Status.FAILED, error=_shard_error(error, step.key)) for step in part
-                ]
-            run.take(outcomes)
-
-        try:
-            while part := list(islice(steps, size)):
-                shard = Shard(self._source, self._target, self._rules, part)
-                try:
-                    flying.append((part, executor.submit(run_shard, shard, False)))
-                except Exception as error:  # noqa: BLE001 - it fails each of its keys
-                    flying.append((part, error))
-                if len(flying) >= 2 * workers:
-                    take()
-            while flying:
-                take()
-        except BaseException:
-            for _, future in flying:
-                if hasattr(future, "cancel"):
-                    future.cancel()
-            raise
-
-
-class _Page:
-    """A part of a plan: the steps for some keys, and the last of these keys."""
-
-    __slots__ = ("deletes", "equal", "key", "left_out", "listed", "selected", "steps")
-
-    def __init__(self, key: str, left_out: list[tuple[bool, LeftOut]]) -> None:
-        self.key = key
-        self.listed = self.equal = self.selected = self.deletes = 0
-        self.steps: list[tuple[int, int, str, int, str | None, str | None]] = []
-        self.left_out = left_out
-
-    def cut(self) -> _Page:
-        """Return this page, with what was left out so far."""
-        collected, self.left_out = self.left_out, self.left_out.copy()
-        collected.clear()
-        return self
-
-
-class _Run:
-    """The progress so far: counted, recorded and reported."""
-
-    def __init__(self, journal: Journal, progress: Progress | None, *, move: bool) -> None:
-        self.report = Report()
-        self.done = self.total = 0
-        self.retrying = False
-        """Whether these steps were tried before, so that it matters which they are."""
-        self._move = move
-        self._journal = journal
-        self._progress = progress
-        self._finishing = False
-        self._states: list[tuple[int, int]] = []
-        self._pairs: list[tuple[str, str, str]] = []
-        self._gone: list[tuple[str]] = []
-        self._proven: list[tuple[str, str, int]] = []
-        self._failed = False
-        self._expect(0)
-
-    def resume(self) -> None:
-        """Resume a run that was stopped."""
-        self._finishing = True
-        done, pending = self._journal.counts(DONE), self._journal.counts()
-        # In a move, what was copied and is still to be deleted from the source counts as done.
-        self.report.resumed = self.done = sum(count for count, _ in done.values()) + pending[Kind.GIVE_UP][0]
-        self._expect(sum(pending[kind][0] for kind in _COPIES))
-
-    def finish(self) -> int:
-        """End a resumed run; return how many blobs it found or made equal."""
-        self._finishing = self._failed = False
-        counts = self._journal.counts(DONE)
-        return counts[Kind.COPY][0] + counts[Kind.COMPARE][0]
-
-    def start(self, equal: int, conflicts: int) -> None:
-        """Begin with a new plan, without the steps that can't be done."""
-        self.report.skipped += max(0, equal)
-        counts = self._journal.counts()
-        self._expect(conflicts + sum(count for count, _ in counts.values()))
-        for kind, (count, paths) in self._journal.left_out(True).items():
-            self.report.left_out[kind] = count
-            self.report.left_out_paths[kind] = paths
-
-    def _expect(self, pending: int) -> None:
-        self.total = self.done + pending
-        # After a kill a batch that was put without its marks being written is done again: small
-        # parts of the whole.
-        self.batch = max(4, min(256, self.total // 500))
-        self.often = 2 * self.batch
-        self._written = time.monotonic()
-
-    @property
-    def failed(self) -> bool:
-        """Whether something failed; then nothing more is deleted."""
-        return self._failed
-
-    def withhold(self, count: int) -> None:
-        """Count deletes that aren't done."""
-        self.report.withheld += count
-
-    def take(self, outcomes: list[Outcome]) -> None:
-        """Count, record and report the outcomes of some steps."""
-        report, kept, progress = self.report, self._journal.kept, self._progress
-        reached: list[tuple[int, int, int, str]] = []
-        for step, status, size, source_etag, target_etag, error in outcomes:
-            state = DONE
-            if status == Status.AGAIN:
-                self._states.append((RETRY, step.number))
-                continue
-            if status == Status.WITHHELD:
-                report.withheld += 1
-                continue
-            if status == Status.COPIED:
-                report.copied += 1
-                report.bytes += size
-            elif status == Status.SKIPPED:
-                report.skipped += 1
-            elif status == Status.DELETED:
-                report.deleted += 1
-            elif status == Status.CHECKED:
-                report.checked += 1
-                report.bytes += size
-            else:
-                assert error is not None
-                self._fail(step, error)
-                if self._finishing:
-                    continue
-                state = FAILED
-            proven = source_etag is not None and target_etag is not None
-            if self._move and proven:
-                self._proven.append((cast(str, source_etag), cast(str, target_etag), step.number))
-            elif kept or self.retrying:
-                self._states.append((state, step.number))
-            if kept and proven:
-                self._pairs.append((step.key, cast(str, source_etag), cast(str, target_etag)))
-            elif kept and status == Status.DELETED:
-                self._gone.append((step.key,))
-            if step.kind != Kind.GIVE_UP:
-                self.done += 1
-                if progress is not None:
-                    reached.append((self.done, self.total, report.bytes, step.key))
-        waiting = len(self._states) + len(self._proven)
-        if waiting >= self.often or (waiting and time.monotonic() - self._written > _SECONDS):
-            self.flush()
-        if progress is not None:
-            for each in reached:
-                progress(*each)
-
-    def _fail(self, step: Step, error: Exception) -> None:
-        self._failed = True
-        if self._finishing:
-            # The next listing finds it again, unless it was mended or deleted.
-            _log.debug("%r failed, and is tried again: %r", step.key, error)
-            return
-        self.report.failures[step.key] = error
-        _log.warning("%s", error if isinstance(error, StoreError) else f"{step.key!r}: {error!r}")
-
-    def widen(self, jobs: int) -> None:
-        """Share the batch among threads, each of which may hold one when the process is killed."""
-        self.batch = max(1, self.batch // jobs)
-
-    def flush(self) -> None:
-        """Write the recorded outcomes to the journal."""
-        if self._states or self._proven:
-            self._journal.mark(self._states, self._pairs, self._gone, self._proven)
-            self._states.clear()
-            self._pairs.clear()
-            self._gone.clear()
-            self._proven.clear()
-        self._written = time.monotonic()
+    def _submit(self, executor: Executor, steps: Iterator[Step], size: int, tally: Tally) -> None:
+        size = max(1, min(_PAGE, size))
+        parts = iter(lambda: list(islice(steps, size)), [])
+        shards = (Shard(self._source, self._target, self._rules, part) for part in parts)
+        copy_shards(executor, shards, tally.take, self._stop)
 
 
 def _expire_alike(one: Info, other: Info) -> bool:
@@ -636,16 +331,6 @@ def _expire_alike(one: Info, other: Info) -> bool:
     if one.expires is None or other.expires is None:
         return one.expires is other.expires
     return abs((one.expires - other.expires).total_seconds()) < 2
-
-
-def _shard_error(error: Exception, key: str) -> StoreError:
-    lost = StoreError(
-        f"the worker that ran this shard died or couldn't be reached ({type(error).__name__}: {error}), so "
-        "the blob may be copied or not; run again",
-        key=key,
-    )
-    lost.__cause__ = error
-    return lost
 
 
 def _check_abilities(kind: str, source: Store, target: Store) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator, Sized
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from holdall.threads import start
 
-__all__ = ["JOBS", "Other", "Stopped", "spread"]
+__all__ = ["JOBS", "Stopped", "spread", "stop_event", "stopping"]
 
 Unit = TypeVar("Unit", bound=Sized)
 T = TypeVar("T")
@@ -23,24 +24,17 @@ _SAMPLE = 5
 _GRACE = 10.0
 
 
+stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stopping", default=None)
+"""An event that stops the transfers which are begun in this context."""
+
+
+def stop_event() -> threading.Event:
+    """Return the event that stops the transfers that begin now."""
+    return stopping.get() or threading.Event()
+
+
 class Stopped(BaseException):
     """The transfer was stopped; this isn't the error of a blob."""
-
-
-class Other(Protocol):
-    """Another process that does some of the units."""
-
-    def hand(self, unit: Any) -> bool:
-        """Hand it a unit, unless it has enough to do."""
-        ...
-
-    def collect(self, took: Callable[[Any], object]) -> None:
-        """Receive its results so far."""
-        ...
-
-    def drain(self, took: Callable[[Any], object]) -> None:
-        """Wait for the rest of its results."""
-        ...
 
 
 class _Gauge:
@@ -88,7 +82,6 @@ def spread(
     inline: bool,
     stop: threading.Event,
     widen: Callable[[int], object] = id,
-    other: Other | None = None,
 ) -> None:
     """Do the work for each unit, and pass on each result, in any order, on the calling thread.
 
@@ -100,7 +93,6 @@ def spread(
         inline: Whether nothing can wait.
         stop: Ends all when it is set; it is set when an exception, such as a KeyboardInterrupt, ends this.
         widen: Called with the number of threads, before the first is started.
-        other: Does a part of the work while no unit waits.
 
     Raises:
         Stopped: `stop` was set.
@@ -110,15 +102,9 @@ def spread(
         for unit in units:
             if stop.is_set():
                 raise Stopped
-            if other is not None:
-                other.collect(took)
-                if other.hand(unit):
-                    continue
             took(gauge.run(work, unit))
             if gauge.waits:
                 break
-        if other is not None:
-            other.drain(took)
         if not gauge.waits:
             return
         widen(JOBS)

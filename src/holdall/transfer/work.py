@@ -8,7 +8,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdall.errors import (
     BlobNotFoundError,
@@ -19,46 +19,18 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
-from holdall.transfer.plan import Kind, Rules, Step
 from holdall.transfer.spread import Stopped
+from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 
 if TYPE_CHECKING:
     import hashlib
 
-__all__ = ["SMALL", "Outcome", "Status", "Worker", "portable"]
+__all__ = ["SMALL", "Worker", "portable"]
 
 SMALL = 1 << 16
 """The largest blob that may go into a batch, in bytes."""
 
 _HELD = CHUNK
-
-
-class Status:
-    """What came of a step."""
-
-    COPIED = 0
-    SKIPPED = 1
-    DELETED = 2
-    CHECKED = 3
-    FAILED = 4
-    AGAIN = 5
-    """Another blob is in the way, which may be deleted later."""
-    DIFFERS = 6
-    """Of a step that was only to be compared."""
-    WITHHELD = 7
-    """A delete that wasn't done, since something failed before."""
-
-
-class Outcome(NamedTuple):
-    """What came of a step."""
-
-    step: Step
-    status: int
-    size: int = 0
-    source_etag: str | None = None
-    target_etag: str | None = None
-    """With the other one: of a pair that was found to be of equal bytes."""
-    error: Exception | None = None
 
 
 class Worker:
@@ -92,7 +64,7 @@ class Worker:
         self._stop = stop
         self._final = final
         self._dry = dry
-        self.bulk = Can.BULK in target.can
+        self.bulk = Can.BULK in target.can and target is not source  # which is read only, to verify it
         """Whether several steps at once are copies to where nothing was, to be put together."""
         self._creates = Can.CREATE in target.can
         self._swaps = Can.SWAP in target.can

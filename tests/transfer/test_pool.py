@@ -1,8 +1,9 @@
-"""A transfer between folders that a second process shares."""
+"""A transfer between folders whose copies processes of its own make."""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing.spawn
 import os
 import random
 import signal
@@ -27,9 +28,10 @@ from holdall import (
 from holdall.store import Store
 from holdall.transfer import copy_store, move_store, sync_stores
 from holdall.transfer import run as run_module
-from holdall.transfer.helper import Helper
+from holdall.transfer.elsewhere import Pool
+from holdall.transfer.shard import Shard
 
-COUNT = 2500
+COUNT = 1500
 
 
 @pytest.fixture(autouse=True)
@@ -39,17 +41,15 @@ def _two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys that the other process was given."""
+    """The keys that the processes were given."""
     keys: list[str] = []
-    hand = Helper.hand
+    submit = Pool.submit
 
-    def noting(self: Helper, unit: list[Any]) -> bool:
-        taken = hand(self, unit)
-        if taken:
-            keys.extend(step.key for step in unit)
-        return taken
+    def noting(self: Pool, shard: Shard) -> Any:
+        keys.extend(step.key for step in shard.copies)
+        return submit(self, shard)
 
-    monkeypatch.setattr(Helper, "hand", noting)
+    monkeypatch.setattr(Pool, "submit", noting)
     return keys
 
 
@@ -82,10 +82,10 @@ def litter_at_last(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", [FilesystemStore, HashdirStore])
-def test_both_do_a_part_and_the_target_is_right(kind: type[Any], handed: list[str], tmp_path: Path) -> None:
+def test_they_copy_and_the_target_is_right(kind: type[Any], handed: list[str], tmp_path: Path) -> None:
     blobs = blobs_of()
     source, target = filled(tmp_path / "s", blobs), kind(tmp_path / "t")
-    old = dict(list(blobs_of(seed=1).items())[:1200])
+    old = dict(list(blobs_of(seed=1).items())[:400])
     target.put_many(old | {"gone": b"1"})
     told: list[tuple[int, int, int, str]] = []
     report = sync_stores(source, target, executor="process", progress=lambda *each: told.append(each))
@@ -96,7 +96,7 @@ def test_both_do_a_part_and_the_target_is_right(kind: type[Any], handed: list[st
     assert report.bytes == sum(len(data) for key, data in blobs.items() if old.get(key) != data)
     # All but what was equal when it was listed, each told once.
     assert len({key for *_, key in told}) == len(told) == told[-1][1]
-    assert 0 < len(handed) < len(blobs)
+    assert sorted(handed) == sorted(key for *_, key in told if key != "gone")
     assert not litter(tmp_path / "t")
 
 
@@ -129,7 +129,7 @@ def test_a_move_leaves_nothing(handed: list[str], tmp_path: Path) -> None:
 def test_no_process_is_started_where_it_is_no_help(
     source: Callable[[Path], Store], count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(run_module, "Pool", None)
     store = source(tmp_path / "s")
     store.put_many({f"{number}": b"1" for number in range(count)})
     assert copy_store(store, FilesystemStore(tmp_path / "t"), executor="process").copied == count
@@ -137,7 +137,7 @@ def test_no_process_is_started_where_it_is_no_help(
 
 def test_one_processor_is_left_to_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run_module, "_processors", lambda: 1)
-    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(run_module, "Pool", None)
     source = filled(tmp_path / "s", blobs_of())
     assert copy_store(source, FilesystemStore(tmp_path / "t"), executor="process").ok
 
@@ -145,11 +145,11 @@ def test_one_processor_is_left_to_one_process(monkeypatch: pytest.MonkeyPatch, t
 def test_what_fails_there_is_told_here(tmp_path: Path, handed: list[str]) -> None:
     blobs = {f"{number:05}/x": b"1" for number in range(COUNT)}
     source, target = filled(tmp_path / "s", blobs), FilesystemStore(tmp_path / "t")
-    # In the first places, which it is handed before it is up, and in every tenth is a blob where a folder is
-    # needed; the last thousand go once all are listed.
-    taken = [f"{number:05}" for number in [*range(100), *range(100, COUNT - 1000, 10)]]
+    # In the first places, which they are given before they are up, and in every tenth is a blob where a
+    # folder is needed; the last hundred go once all are listed.
+    taken = [f"{number:05}" for number in [*range(100), *range(100, COUNT - 100, 10)]]
     target.put_many(dict.fromkeys(taken, b"in the way"))
-    gone = list(blobs)[-1000:]
+    gone = list(blobs)[-100:]
 
     def progress(done: int, total: int, size: int, key: str) -> None:
         if done == 1:
@@ -172,19 +172,21 @@ class Unpicklable(FilesystemStore):
 
 
 @pytest.mark.parametrize("fault", ["no interpreter", "it ends at once", "no pickle", "not importable"])
-def test_without_another_process_this_one_does_it_all(
+def test_without_other_processes_this_one_does_it_all(
     fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blobs = blobs_of()
     source: Store = filled(tmp_path / "s", blobs)
+    python = sys.executable
     if fault == "no interpreter":
-        monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+        python = str(tmp_path / "nothing")
     elif fault == "it ends at once":
-        monkeypatch.setattr(sys, "executable", "/bin/true")
+        python = "/bin/true"
     elif fault == "no pickle":
         source = Unpicklable(tmp_path / "s")
     else:
         monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(python))
     target = FilesystemStore(tmp_path / "t")
     with caplog.at_level(logging.WARNING, "holdall"):
         report = copy_store(source, target, executor="process")
@@ -195,27 +197,26 @@ def test_without_another_process_this_one_does_it_all(
 
 
 @pytest.mark.parametrize("act", [copy_store, move_store])
-@pytest.mark.parametrize("after", [1, 300, 1200])
+@pytest.mark.parametrize("after", [1, 900])
 def test_it_dies_and_nothing_is_lost(
     act: Any, after: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     blobs = blobs_of()
     source, target = filled(tmp_path / "s", blobs), FilesystemStore(tmp_path / "t")
-    helpers: list[Helper] = []
-    hand = Helper.hand
+    pools: list[Pool] = []
+    submit = Pool.submit
 
-    def noting(self: Helper, unit: list[Any]) -> bool:
-        helpers[:] = [self]
-        return hand(self, unit)
+    def noting(self: Pool, shard: Shard) -> Any:
+        pools[:] = [self]
+        return submit(self, shard)
 
-    monkeypatch.setattr(Helper, "hand", noting)
+    monkeypatch.setattr(Pool, "submit", noting)
     killed: list[int] = []
 
     def progress(done: int, total: int, size: int, key: str) -> None:
-        process = helpers[0]._process if helpers else None
-        if done >= after and process is not None and not killed:
-            killed.append(process.pid)
-            os.kill(process.pid, signal.SIGKILL)
+        if done >= after and pools and not killed:
+            killed.append(next(iter(pools[0]._executor._processes)))
+            os.kill(killed[0], signal.SIGKILL)
 
     report = act(source, target, executor="process", progress=progress)
     assert killed
@@ -231,20 +232,20 @@ def test_what_progress_raises_ends_both(tmp_path: Path, handed: list[str]) -> No
     source, target = filled(tmp_path / "s", blobs_of()), FilesystemStore(tmp_path / "t")
 
     def progress(done: int, total: int, size: int, key: str) -> None:
-        if done > 1000:
+        if done > 500:
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
         copy_store(source, target, executor="process", progress=progress)
     there = len(target)
-    assert 1000 < there < 1400
+    assert 500 < there < 900
     time.sleep(0.3)
     assert len(target) == there
     assert not litter(tmp_path / "t")
 
 
 RUN = """
-import os, signal, sys
+import os, signal, sys, time
 from holdall import FilesystemStore
 from holdall.transfer import copy_store, move_store
 from holdall.transfer import run
@@ -252,12 +253,28 @@ run._processors = lambda: 2
 place, act, half = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 def progress(done, total, size, key):
-    if done >= half:
+    if done < half:
+        return
+    if pools:
+        print(*pools[0]._executor._processes, flush=True)
+    if len(sys.argv) < 5:
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
 
+pools = []
+submit = run.Pool.submit
+run.Pool.submit = lambda self, shard: (pools.append(self), submit(self, shard))[1]
 source, target = FilesystemStore(place + "/s"), FilesystemStore(place + "/t")
 globals()[act](source, target, journal=place + "/j", progress=progress, executor="process")
 """
+
+
+def assert_gone(pids: list[str]) -> None:
+    """None of these processes goes on."""
+    end = time.monotonic() + 60
+    while alive := [pid for pid in pids if os.path.exists(f"/proc/{pid}/fd")]:
+        assert time.monotonic() < end, f"{alive} are left"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("act", [copy_store, move_store])
@@ -266,8 +283,9 @@ def test_a_kill_at_half_copies_less_than_a_hundredth_again(act: Any, tmp_path: P
     blobs = {f"d{index % 7}/{index:04}": b"%d" % index for index in range(count)}
     source = filled(tmp_path / "s", blobs)
     run = [sys.executable, "-c", RUN, str(tmp_path), act.__name__, str(count // 2)]
-    assert subprocess.run(run).returncode == -signal.SIGKILL
-    # At once, while the other process may still be at its last steps.
+    done = subprocess.run(run, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL
+    # At once, while the other processes may still be at their last steps.
     target = FilesystemStore(tmp_path / "t")
     report = act(source, target, journal=tmp_path / "j", executor="process")
     assert report.ok, report.failures
@@ -276,6 +294,7 @@ def test_a_kill_at_half_copies_less_than_a_hundredth_again(act: Any, tmp_path: P
     assert report.skipped < count / 100
     assert dict(target.items()) == blobs
     assert not litter_at_last(tmp_path / "t")
+    assert_gone(done.stdout.split())
 
 
 def test_killed_at_random_moments_it_ends_right(tmp_path: Path) -> None:
@@ -284,28 +303,49 @@ def test_killed_at_random_moments_it_ends_right(tmp_path: Path) -> None:
     filled(tmp_path / "s", blobs)
     target = FilesystemStore(tmp_path / "t")
     run = [sys.executable, "-c", RUN, str(tmp_path), "copy_store"]
-    for done in sorted(dice.sample(range(len(blobs)), 12)):
+    # The later ones have too little left to do to start processes.
+    for done in sorted(dice.sample(range(len(blobs)), 6)):
         assert subprocess.run([*run, str(done)]).returncode == -signal.SIGKILL
     assert subprocess.run([*run, "1000000"]).returncode == 0
     assert dict(target.items()) == blobs
 
 
-def test_ctrl_c_ends_the_command_and_its_helper(tmp_path: Path) -> None:
-    blobs = blobs_of(6000)
+def test_ctrl_c_ends_all(tmp_path: Path) -> None:
+    blobs = blobs_of(3000)
     filled(tmp_path / "s", blobs)
     process = subprocess.Popen(
-        [sys.executable, "-m", "holdall", "sync", "s", "t"], cwd=tmp_path, stderr=subprocess.PIPE
+        [sys.executable, "-c", RUN, str(tmp_path), "copy_store", "1000", "wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    end = time.monotonic() + 30
-    while time.monotonic() < end and sum(len(names) for _, _, names in os.walk(tmp_path / "t")) < 1500:
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    pids = process.stdout.readline().split()
+    assert pids
+    # As a terminal does: to all of them.
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate()
-    assert process.returncode == 130
-    assert errors.decode().count("\n") == 1
-    assert b"stopped; what was copied is whole" in errors
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1
+    assert_gone(pids)
     there = dict(FilesystemStore(tmp_path / "t").items())
+    assert len(there) >= 1000
     assert there.items() <= blobs.items()
     assert not litter(tmp_path / "t")
-    time.sleep(0.3)
-    assert len(FilesystemStore(tmp_path / "t")) == len(there)
+
+
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__':\n    "])
+def test_a_program_without_a_guard_does_it_once(guard: str, tmp_path: Path) -> None:
+    blobs = blobs_of()
+    filled(tmp_path / "s", blobs)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from holdall import FilesystemStore\nfrom holdall.transfer import copy_store, run\n"
+        "run._processors = lambda: 2\n"
+        f"{guard}print(copy_store(FilesystemStore('s'), FilesystemStore('t'), executor='process').copied)\n"
+    )
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{len(blobs)}\n")
+    assert ("attempt has been made to start a new process" in done.stderr) == (not guard)
+    assert dict(FilesystemStore(tmp_path / "t").items()) == blobs

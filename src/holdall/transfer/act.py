@@ -1,0 +1,134 @@
+"""The acts of a transfer: the copies, then the deletes, if nothing has failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from holdall.store import Store
+from holdall.transfer.journal import RETRY, Journal
+from holdall.transfer.spread import spread
+from holdall.transfer.step import COPIES, DELETES, Kind, Outcome, Rules, Step
+from holdall.transfer.tally import Tally
+from holdall.transfer.work import SMALL, Worker
+
+__all__ = ["Act", "units_of"]
+
+_FEW = 16
+
+
+class Act:
+    """Does the steps that a journal holds.
+
+    Args:
+        source: From where.
+        target: To where.
+        rules: How.
+        journal: Holds the steps.
+        tally: Counts and records what comes of them.
+        stop: Ends all when it is set.
+        jobs: The number of threads; None decides by how long calls wait.
+        copy: Makes the copies instead of this process, such as by an executor, or returns False.
+    """
+
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        rules: Rules,
+        journal: Journal,
+        tally: Tally,
+        stop: threading.Event,
+        *,
+        jobs: int | None = None,
+        copy: Callable[[Iterator[Step]], bool] | None = None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._rules = rules
+        self._journal = journal
+        self._tally = tally
+        self._stop = stop
+        self._jobs = jobs
+        self._copy_elsewhere = copy
+
+    def run(self, obstacle: Callable[[], Outcome | None] | None = None) -> None:
+        """Do all steps.
+
+        Args:
+            obstacle: Returns a failure that forbids the deletes; it is asked if there are some.
+        """
+        journal, tally = self._journal, self._tally
+        try:
+            self._copy()
+            # A blob in the way may be deleted later. Otherwise it stays there, which is a failure, known
+            # before anything is deleted.
+            hopeless = ([step] for step in journal.steps(state=RETRY) if not journal.is_in_the_way(step.key))
+            tally.retrying = True
+            self._spread(self._worker(final=True), hopeless)
+            tally.flush()
+            deletes = self._count_deletes() if tally.failed or obstacle is not None else 0
+            if deletes and not tally.failed and obstacle is not None and (found := obstacle()) is not None:
+                tally.take([found])
+            if tally.failed:
+                tally.withhold(deletes)
+            else:
+                self._delete(journal.steps(*DELETES))
+            # The blob in the way may be gone now.
+            self._spread(self._worker(final=True), ([step] for step in journal.steps(state=RETRY)))
+        finally:
+            tally.flush()
+
+    def finish(self) -> None:
+        """Make the copies of a run that was stopped, and a move's deletes: the copies are known to be whole.
+        Other deletes are left to the next listing."""
+        try:
+            self._copy()
+            if not self._tally.failed:
+                self._delete(self._journal.steps(Kind.GIVE_UP))
+        finally:
+            self._tally.flush()
+
+    def _copy(self) -> None:
+        steps, tally = self._journal.steps(*COPIES), self._tally
+        if self._copy_elsewhere is None or not self._copy_elsewhere(steps):
+            worker = self._worker()
+            # Without batches, a few at a time spare the threads the passing to and fro.
+            batch = (lambda: tally.batch) if worker.bulk else lambda: min(tally.batch, _FEW)
+            self._spread(worker, units_of(steps, worker.bulk, batch))
+        tally.flush()
+
+    def _delete(self, steps: Iterator[Step]) -> None:
+        """Delete in this process, where the first failure is known at once and ends it."""
+        worker = self._worker()
+        worker.bulk = False
+        self._spread(worker, units_of(steps, False, lambda: min(self._tally.batch, _FEW)))
+        self._tally.flush()
+
+    def _count_deletes(self) -> int:
+        counts = self._journal.counts()
+        return sum(counts[kind][0] for kind in DELETES)
+
+    def _worker(self, *, final: bool = False) -> Worker:
+        return Worker(self._source, self._target, self._rules, self._stop, final=final)
+
+    def _spread(self, worker: Worker, units: Iterator[list[Step]]) -> None:
+        inline = self._source.inline and self._target.inline
+        take, widen = self._tally.take, self._tally.widen
+        spread(worker, units, take, jobs=self._jobs, inline=inline, stop=self._stop, widen=widen)
+
+
+def units_of(steps: Iterable[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:
+    """Yield small steps in groups; with `bulk` only copies of new blobs, which are then put together."""
+    held: list[Step] = []
+    for count, step in enumerate(steps):
+        if step.size > SMALL or (bulk and (step.kind != Kind.COPY or step.target_etag is not None)):
+            yield [step]
+            continue
+        held.append(step)
+        # They grow slowly, so that stores which wait are known by the first few.
+        if len(held) >= min(batch(), max(1, count // 8)):
+            yield held
+            held = []
+    if held:
+        yield held
