@@ -81,7 +81,7 @@ def syncs(table: Table, folder: str, count: int, rounds: int) -> None:
     source = f"{folder}/source"
     fill(source, 3000)
     for _ in range(2):
-        # Compiles the modules, those of a second process too.
+        # Compiles the modules.
         _timed(commands[HOLDALL](source, f"{folder}/few"), folder)
     shutil.rmtree(f"{folder}/few")
     fill(source, count)
