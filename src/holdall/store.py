@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, islice
 from typing import (
     IO,
@@ -238,12 +239,14 @@ class Info:
         # Every layer asks for this on every call: what isn't changed is handed on as it is kept.
         made = _another(Info)
         made._key = changes.pop("key", self._key)
-        made._size = changes.pop("size", self._size)
-        made._etag = changes.pop("etag", self._etag)
-        made._modified = changes.pop("modified", self._modified)
-        made._content_type = changes.pop("content_type", self._content_type)
-        made._expires = changes.pop("expires", self._expires)
-        made._mode = self._mode
+        made._size = changes.pop("size", self._size) if changes else self._size
+        made._etag, made._modified, made._mode = self._etag, self._modified, self._mode
+        made._content_type, made._expires = self._content_type, self._expires
+        if changes:
+            made._etag = changes.pop("etag", self._etag)
+            made._modified = changes.pop("modified", self._modified)
+            made._content_type = changes.pop("content_type", self._content_type)
+            made._expires = changes.pop("expires", self._expires)
         if changes:
             raise InvalidTypeError(f"an Info has no field {', '.join(changes)}")
         return made
@@ -336,9 +339,11 @@ class Store(MutableMapping[str, bytes]):
     `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are
     checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
 
-    A backend that can do better than a fallback overrides a hook: `_survey`, `_keys`, `_children`,
-    `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`, `_sign`,
-    `_digest`, `_clear`, `_close`.
+    A backend that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`, `_keys`,
+    `_children`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`,
+    `_sign`, `_digest`, `_clear`, `_close`. It never overrides a public call, so that layers, which call
+    primitives and hooks, are as fast as the store below. A class that overrides a primitive doesn't inherit
+    the `_get`, `_put` or `_has` that would bypass it.
 
     >>> from holdall import MemoryStore
     >>> store = MemoryStore()
@@ -429,6 +434,39 @@ class Store(MutableMapping[str, bytes]):
 
     # --- hooks, each with a fallback ------------------------------------------------------------------
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for hook, parts in _UNCHECKED.items():
+            if any(_depth(cls, part) < _depth(cls, hook) for part in parts):
+                setattr(cls, hook, getattr(Store, hook))
+
+    # The key of the next three is a str that may be invalid, so that a call for a blob that is there pays for
+    # no check: what is found has a valid key, and where nothing is found the caller checks the key. Once the
+    # store is closed they aren't called.
+
+    def _get(self, key: str) -> bytes | None:
+        """Return the bytes of a whole blob; None if no blob has this key, or it has expired."""
+        try:
+            return _joined(self._read(self._checked(key), 0, None)[1])
+        except BlobNotFoundError:
+            return None
+
+    def _has(self, key: str) -> bool:
+        """Return whether a blob has this key."""
+        try:
+            self._info(self._checked(key))
+        except BlobNotFoundError:
+            return False
+        return True
+
+    def _put(self, key: str, data: bytes) -> Info:
+        """Write a blob whatever is there, without attributes. A `_put` checks the key before it writes a new
+        blob, and leaves what it isn't made for, such as long data, to this fallback."""
+        key = self._checked(key)
+        if Can.WRITE not in self.can:
+            self._need(Can.WRITE, "put")
+        return self._write(key, (data,), ANY, PLAIN)
+
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         """Yield what `_scan` yields, and what `_scan` leaves out as `LeftOut`, all in order of their paths.
 
@@ -456,8 +494,12 @@ class Store(MutableMapping[str, bytes]):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for key in keys:
-            data = self.get(key, _MISSING)
-            if data is not _MISSING:
+            try:
+                data = self._get(key)
+            except StoreError as error:
+                self._name_key(error, key)
+                raise
+            if data is not None:
                 yield key, data
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
@@ -535,8 +577,16 @@ class Store(MutableMapping[str, bytes]):
             raise self._closed_error()
         return check_key(key)
 
+    def _name_key(self, error: StoreError, key: str) -> None:
+        """Give an error of a call without a check the key that the caller used."""
+        if isinstance(error, InvalidKeyError) and error.key != key:
+            # A store below found the fault, in the key as it is called there.
+            self._checked(key)
+        if not isinstance(error, StoreClosedError):
+            error.key = key
+
     def _closed_error(self) -> StoreClosedError:
-        return StoreClosedError(f"this {type(self).__name__} is closed; open the store again")
+        return _closed_error(type(self).__name__)
 
     def _need(self, flag: Can, call: str) -> None:
         if self._closed:
@@ -625,14 +675,17 @@ class Store(MutableMapping[str, bytes]):
         >>> MemoryStore().get("absent", b"a default")
         b'a default'
         """
-        key = self._checked(key)
+        if type(key) is not str:
+            key = self._checked(key)
         try:
-            return _joined(self._read(key, 0, None)[1])
-        except BlobNotFoundError:
-            return default
+            data = self._get(key)
         except StoreError as error:
-            error.key = key
+            self._name_key(error, key)
             raise
+        if data is None:
+            self._checked(key)
+            return default
+        return data
 
     def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
         """Return the bytes from `start` to before `stop`, as a slice does: negative ends count from the end,
@@ -690,16 +743,16 @@ class Store(MutableMapping[str, bytes]):
         >>> store.put("config", b"v2", expect=first.etag).size
         2
         """
-        key = self._checked(key)
+        plain = expect is ANY and ttl is None and content_type is None
+        if not (plain and type(data) is bytes and type(key) is str):
+            key = self._checked(key)
         try:
+            if plain and type(data) is bytes:
+                return self._put(key, data)
             body = (data,) if type(data) is bytes else _body(data)
-            if expect is ANY and ttl is None and content_type is None and Can.WRITE in self.can:
-                attributes = PLAIN
-            else:
-                attributes = self._conditions(expect, ttl, content_type)
-            return self._write(key, body, expect, attributes)
+            return self._write(key, body, expect, self._conditions(expect, ttl, content_type))
         except StoreError as error:
-            error.key = key
+            self._name_key(error, key)
             raise
 
     def delete(self, key: str, *, expect: Expect = ANY) -> bool:
@@ -856,15 +909,16 @@ class Store(MutableMapping[str, bytes]):
         >>> MemoryStore({"a": b""}).exists("a")
         True
         """
-        key = self._checked(key)
+        if type(key) is not str:
+            key = self._checked(key)
         try:
-            self._info(key)
-        except BlobNotFoundError:
-            return False
+            found = self._has(key)
         except StoreError as error:
-            error.key = key
+            self._name_key(error, key)
             raise
-        return True
+        if not found:
+            self._checked(key)
+        return found
 
     def info(self, key: str) -> Info:
         """Return the properties of a blob without reading it.
@@ -984,14 +1038,10 @@ class Store(MutableMapping[str, bytes]):
         ['a', 'b']
         """
         attributes = self._conditions(ANY, ttl, content_type)
-        pairs = pairs_of(items)
-        checked: list[tuple[str, Body]] = []
-        for key, data in pairs:
-            try:
-                checked.append((self._checked(key), (data,) if type(data) is bytes else _body(data)))
-            except InvalidDataError as error:
-                error.key = key
-                raise
+        checked: list[tuple[str, Body]] = [
+            (self._checked(key), (data,) if type(data) is bytes else _body(data, key))
+            for key, data in pairs_of(items)
+        ]
         return {info.key: info for info in self._put_many(checked, attributes)}
 
     def delete_many(self, keys: Iterable[str]) -> int:
@@ -1283,6 +1333,9 @@ class Store(MutableMapping[str, bytes]):
         """Free what this handle holds. It may be called twice; any other call then raises."""
         if not self._closed:
             self._closed = True
+            # The hooks that are called unchecked needn't look whether the store is closed.
+            refuse = partial(_refuse_closed, type(self).__name__)
+            vars(self).update(_get=refuse, _put=refuse, _has=refuse)
             self._close()
 
     def __enter__(self) -> Self:
@@ -1342,6 +1395,28 @@ class Store(MutableMapping[str, bytes]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _reopen, (type(self), self._settings())
+
+
+_UNCHECKED: Final = {
+    "_get": ("_read", "_checked"),
+    "_put": ("_write", "_checked", "_need", "_conditions", "can"),
+    "_has": ("_info", "_checked"),
+}
+"""The hooks that stand in for a primitive and its checks: where a class changes one of these, it has changed
+what they do."""
+
+
+def _depth(cls: type, name: str) -> int:
+    """Return which class of the method resolution order, counted from 0, has an attribute of this name."""
+    return next(depth for depth, base in enumerate(cls.__mro__) if name in vars(base))
+
+
+def _closed_error(name: str) -> StoreClosedError:
+    return StoreClosedError(f"this {name} is closed; open the store again")
+
+
+def _refuse_closed(name: str, *_: object) -> NoReturn:
+    raise _closed_error(name)
 
 
 def _reopen(kind: Callable[..., Store], settings: dict[str, Any]) -> Store:
@@ -1420,8 +1495,11 @@ def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
     ([('a', 1)], [('b', 2)])
     """
     if isinstance(items, Mapping):
-        yield from cast("Mapping[str, Any]", items).items()
-        return
+        return iter(cast("Mapping[str, Any]", items).items())
+    return _pairs_in(items)
+
+
+def _pairs_in(items: object) -> Iterator[tuple[str, Any]]:
     if hasattr(items, "keys") and hasattr(items, "__getitem__"):
         # The protocol of dict.update, which dbm and many clients have without being a Mapping.
         duck = cast(HasKeys, items)

@@ -247,7 +247,7 @@ def test_an_error_is_recorded_without_what_others_said(spans: list[ReadableSpan]
     assert event.name == "exception"
     assert attributes["exception.type"] == "holdall.errors.StoreUnavailableError"
     assert attributes["exception.message"] in ("before", "halfway")
-    assert "testing.py" in str(attributes["exception.stacktrace"])
+    assert "faults.py" in str(attributes["exception.stacktrace"])
 
     def body() -> Iterator[bytes]:
         yield b"1"

@@ -220,9 +220,6 @@ class ChecksumStore(Transparent):
             return super()._move(source, target, expect)
         return self._plain(self._store._move(source, target, expect))
 
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._store._delete_many(keys)
-
     def _clear(self) -> None:
         self._store._clear()
 

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import BinaryIO, Final, cast
 
-from holdall.errors import BlobNotFoundError, IntegrityError, StoreError
+from holdall.errors import BlobNotFoundError, IntegrityError
 from holdall.layers.codecs import (
     CODECS,
     ENTRY,
@@ -152,17 +152,8 @@ class CompressedStore(Transparent):
 
     # --- looking ---
 
-    def exists(self, key: str) -> bool:
-        """Return whether a blob has this key; the blob isn't read."""
-        key = self._checked(key)
-        try:
-            self._store._info(key)
-        except BlobNotFoundError:
-            return False
-        except StoreError as error:
-            error.key = key
-            raise
-        return True
+    def _has(self, key: str) -> bool:
+        return self._store._has(key)
 
     def _info(self, key: str) -> Info:
         info, tail = read_tail(self._store, key, TAIL)
@@ -203,10 +194,6 @@ class CompressedStore(Transparent):
             listed = child if isinstance(child, str) else self._listed(child)
             if listed is not None:
                 yield listed
-
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        # The store below knows the digest of the compressed bytes.
-        return None
 
     # --- writing ---
 
@@ -259,9 +246,6 @@ class CompressedStore(Transparent):
             return info.replace(size=_recognized(target, tail)[1].size)
         # Another writer has replaced it already.
         return info.replace(size=before.size)
-
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._store._delete_many(keys)
 
     def _clear(self) -> None:
         self._store._clear()

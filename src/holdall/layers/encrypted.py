@@ -422,9 +422,6 @@ class EncryptedStore(Transparent):
             error.key = plain.get(error.key or "", error.key)
             raise
 
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        return None
-
     # --- writing ---
 
     def _sealed(self, key: str, body: Body) -> Body:

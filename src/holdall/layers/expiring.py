@@ -244,6 +244,12 @@ class ExpiringStore(Transparent):
 
     # --- hooks ---
 
+    def _get(self, key: str) -> bytes | None:
+        return self._store._get(key) if self._native else super()._get(key)
+
+    def _has(self, key: str) -> bool:
+        return self._store._has(key) if self._native else super()._has(key)
+
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return self._store._keys(prefix, after) if self._native else super()._keys(prefix, after)
 

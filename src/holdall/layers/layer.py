@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from heapq import merge
-from typing import Any, cast
+from typing import Any, BinaryIO, Final, cast
 
 from holdall.errors import InvalidArgumentError
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
@@ -68,12 +68,95 @@ def place_of(entry: Info | LeftOut) -> str:
     return entry.path if isinstance(entry, LeftOut) else entry.key
 
 
+class _Passed(Layer):
+    """The hooks of a layer that leaves alone what their fallbacks go through."""
+
+    _store: Store
+
+    def _get(self, key: str) -> bytes | None:
+        return self._store._get(key)
+
+    def _has(self, key: str) -> bool:
+        return self._store._has(key)
+
+    def _put(self, key: str, data: bytes) -> Info:
+        return self._store._put(key, data)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return self._store._keys(prefix, after)
+
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._store._children(prefix)
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        if Can.BULK not in self.can:
+            return Store._get_many(self, keys)
+        return self._store._get_many(keys)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        if Can.BULK not in self.can:
+            return Store._put_many(self, items, attributes)
+        return self._store._put_many(items, attributes)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        if Can.BULK not in self.can:
+            return Store._delete_many(self, keys)
+        return self._store._delete_many(keys)
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        if Can.COPY not in self.can:
+            return Store._copy(self, source, target, expect)
+        return self._store._copy(source, target, expect)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        if Can.COPY not in self.can:
+            return Store._move(self, source, target, expect)
+        return self._store._move(source, target, expect)
+
+    def _open_read(self, key: str) -> BinaryIO:
+        return self._store._open_read(key)
+
+    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
+        return self._store._open_write(key, expect, attributes)
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        return self._store._sign(key, method, seconds)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        return self._store._digest(key, algorithm)
+
+    def _clear(self) -> None:
+        self._store._clear()
+
+
+_LISTING = "_scan", "_survey", "_adapt_listing"
+_KEEPS: Final = {
+    "_get": ("_read", "_checked"),
+    "_has": ("_info", "_checked"),
+    "_put": ("_write", "_checked", "_need", "_conditions", "can"),
+    "_keys": _LISTING,
+    "_children": _LISTING,
+    "_get_many": ("_read",),
+    "_put_many": ("_write",),
+    "_delete_many": ("_delete",),
+    "_copy": ("_read", "_write"),
+    "_move": ("_read", "_write", "_delete"),
+    "_open_read": ("_read",),
+    "_open_write": ("_write",),
+    "_sign": ("_read", "_write"),
+    "_digest": ("_read",),
+    "_clear": ("_delete", *_LISTING),
+}
+"""What a layer must leave alone so that a hook is passed on."""
+
+
 class Transparent(Layer):
     """A layer over one store, which passes on each primitive; a subclass changes those it is for.
 
-    The hooks are not passed on: their fallbacks go through the primitives, so that a subclass which changes
-    a primitive has changed every call. One that leaves keys and bytes as they are may pass on a hook, and
-    adds the flag that goes with it to `can`.
+    A hook is passed on too, unless the subclass overrides what its fallback goes through: a subclass that
+    overrides `_read` has the fallbacks of `_get`, `_get_many`, `_open_read` and the like, so that one that
+    changes a primitive has changed every call. It may then override the hook as well. Hooks that go with a
+    flag, such as `_copy` with COPY, are passed on where the subclass adds the flag to `can`.
 
     Args:
         store: The store below.
@@ -82,6 +165,15 @@ class Transparent(Layer):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._store = store
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Not as methods of this class, so that the super() of a subclass still finds the fallbacks.
+        for hook, parts in _KEEPS.items():
+            keeps = all(getattr(cls, part) is getattr(Transparent, part) for part in parts)
+            fallback, passed = getattr(Store, hook), getattr(_Passed, hook)
+            if getattr(cls, hook) is (fallback if keeps else passed):
+                setattr(cls, hook, passed if keeps else fallback)
 
     # Asked for when it is needed, since a store may have to ask its server first; then kept.
     @cached_property
@@ -143,6 +235,3 @@ class Transparent(Layer):
             waiting.clear()
             yield info
         yield from waiting
-
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        return self._store._digest(key, algorithm)

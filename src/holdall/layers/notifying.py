@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from holdall.errors import InvalidArgumentError
 from holdall.layers.layer import Transparent
@@ -114,6 +114,11 @@ class NotifyingStore(Transparent):
         self._tell("put", key, info)
         return info
 
+    def _put(self, key: str, data: bytes) -> Info:
+        info = self._store._put(key, data)
+        self._tell("put", key, info)
+        return info
+
     def _delete(self, key: str, expect: Expect) -> bool:
         deleted = self._store._delete(key, expect)
         if deleted:
@@ -148,20 +153,6 @@ class NotifyingStore(Transparent):
         self._tell("put", target, info)
         self._tell("delete", source)
         return info
-
-    # --- what reads ---
-
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._store._children(prefix)
-
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        return self._store._get_many(keys)
-
-    def _open_read(self, key: str) -> BinaryIO:
-        return self._store._open_read(key)
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         return self._store._sign(key, method, seconds)

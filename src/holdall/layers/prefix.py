@@ -99,6 +99,17 @@ class PrefixStore(Transparent):
     def _named(self, info: Info) -> Info:
         return info.replace(key=info.key[self._cut :])
 
+    # With its folder a key is valid below only if it is valid here.
+
+    def _get(self, key: str) -> bytes | None:
+        return self._store._get(self._prefix + key)
+
+    def _has(self, key: str) -> bool:
+        return self._store._has(self._prefix + key)
+
+    def _put(self, key: str, data: bytes) -> Info:
+        return self._store._put(self._prefix + key, data).replace(key=key)
+
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info, pieces = self._store._read(self._prefix + key, start, stop)
         return self._named(info), self._pieces(key, pieces)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import BinaryIO
 
 from holdall.errors import ReadOnlyError
 from holdall.layers.layer import Layer, Transparent
@@ -65,15 +63,3 @@ class ReadOnlyStore(Transparent):
         if method.upper() not in ("GET", "HEAD"):
             raise self._refusal(f"sign URLs that {method}")
         return self._store._sign(key, method, seconds)
-
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._store._children(prefix)
-
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        return self._store._get_many(keys)
-
-    def _open_read(self, key: str) -> BinaryIO:
-        return self._store._open_read(key)

@@ -99,6 +99,10 @@ class RoutedStore(Layer):
             can &= store.can
         return can
 
+    @cached_property
+    def _writes(self) -> bool:
+        return Can.WRITE in self.can
+
     # --- routes ---
 
     def _route(self, key: str) -> int:
@@ -142,6 +146,22 @@ class RoutedStore(Layer):
             store = self._of(key_of(item))
             groups.setdefault(id(store), (store, []))[1].append(item)
         return list(groups.values())
+
+    # --- without a check of the key ---
+
+    def _get(self, key: str) -> bytes | None:
+        index = self._route(key)
+        return None if index == len(self._routes) else self._routes[index].store._get(key)
+
+    def _has(self, key: str) -> bool:
+        index = self._route(key)
+        return index < len(self._routes) and self._routes[index].store._has(key)
+
+    def _put(self, key: str, data: bytes) -> Info:
+        index = self._route(key)
+        if index == len(self._routes) or not self._writes:
+            return super()._put(key, data)
+        return self._routes[index].store._put(key, data)
 
     # --- the primitives ---
 

@@ -110,6 +110,28 @@ class TracedStore(Transparent):
 
     # --- hooks ---
 
+    def _get(self, key: str) -> bytes | None:
+        key = self._checked(key)
+        with self._call("read", key=key) as call:
+            data = self._store._get(key)
+            call.found = data is not None
+            if data is not None:
+                call.bytes = len(data)
+            return data
+
+    def _has(self, key: str) -> bool:
+        key = self._checked(key)
+        with self._call("info", key=key) as call:
+            call.found = found = self._store._has(key)
+            return found
+
+    def _put(self, key: str, data: bytes) -> Info:
+        key = self._checked(key)
+        with self._call("write", key=key) as call:
+            info = self._store._put(key, data)
+            call.bytes = info.size
+            return info
+
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         with self._call("list", prefix=prefix) as call:
             return call.over(self._store._survey(prefix, after), counted=True)

@@ -11,9 +11,8 @@ import stat
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
-from typing import Any, BinaryIO, TypeVar, cast, overload
+from typing import Any, BinaryIO, TypeVar, cast
 
 from holdall.errors import (
     BlobNotFoundError,
@@ -27,7 +26,7 @@ from holdall.files import BlobWriter
 from holdall.keys import check_key
 from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
-from holdall.store import ANY, Attributes, Body, Can, Data, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.listing import Listing, Run
 from holdall.stores.locks import FolderLock
@@ -212,47 +211,33 @@ class FilesystemStore(Store):
 
     # --- reading --------------------------------------------------------------------------------------
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
-        if self._closed:
-            raise self._closed_error()
+    def _get(self, key: str) -> bytes | None:
         path = self._path(key)
         fd = open_file(path, READ)
         if fd < 0:
             if self._reroot(-fd):
-                return self.get(key, default)
+                return self._get(key)
             if -fd not in GONE and not _is_special(path):
-                raise translate(OSError(-fd, os.strerror(-fd)), "read", key)
-            return default
+                raise translate(OSError(-fd, os.strerror(-fd)), "read")
+            return None
         try:
             # Unlike read(2), this takes nothing from a pipe or a terminal.
             data = os.pread(fd, _GUESS, 0)
             if not 0 < len(data) < _GUESS:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode):
-                    return default
+                    return None
                 data = _whole(fd, found.st_size)
             return data
         except OSError as error:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return default
-            raise translate(error, "read", key) from error
+                return None
+            raise translate(error, "read") from error
         finally:
             os.close(fd)
 
-    def exists(self, key: str) -> bool:
-        if self._closed:
-            raise self._closed_error()
-        try:
-            return self._stat(self._path(key)) is not None
-        except StoreError as error:
-            error.key = key
-            raise
+    def _has(self, key: str) -> bool:
+        return self._stat(self._path(key)) is not None
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         fds: list[int] = []
@@ -288,36 +273,19 @@ class FilesystemStore(Store):
 
     # --- writing --------------------------------------------------------------------------------------
 
-    def put(
-        self,
-        key: str,
-        data: Data,
-        *,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> Info:
+    def _put(self, key: str, data: bytes) -> Info:
         # Whatever is in the way of the short way leads to the long one.
-        if (
-            type(data) is bytes
-            and expect is ANY
-            and ttl is None
-            and content_type is None
-            and not self._slow
-            and len(data) <= SHORT
-        ):
+        if not self._slow and len(data) <= SHORT:
             lock: FolderLock | None = getattr(self._local, "lock", None)
             if lock is not None and lock.fd >= 0:
-                if type(key) is str and len(key) < 256 and self._flat and is_plain(key):
+                if len(key) < 256 and self._flat and is_plain(key):
                     path = key
                 else:
                     path = self._path(key)[len(self._base) :]
                 info = put_short(lock, path, key, data)
                 if info is not None:
                     return info
-        return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
-
-    put.__doc__ = Store.put.__doc__
+        return super()._put(key, data)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         with self._changing():

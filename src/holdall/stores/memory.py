@@ -7,10 +7,9 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, TypeVar, cast, overload
+from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, StoreUnavailableError
@@ -19,8 +18,6 @@ from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Data, Expect, Info, Piece, Store
 
 __all__ = ["DictStore", "MemoryStore"]
-
-T = TypeVar("T")
 
 
 class _Entry(NamedTuple):
@@ -117,44 +114,18 @@ class MemoryStore(Store):
             _unnamed[shared.token] = shared
         return _here, (os.getpid(), None, shared.token)
 
-    # --- fast paths: a key that is found was valid when it was put ---
+    # --- without a check of the key: one that is found was valid when it was put ---
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
-        try:
-            entry = self._entries[key]
-        except (KeyError, TypeError):
-            self._checked(key)
-            return default
-        if self._closed:
-            raise self._closed_error()
-        if entry.expires is not None and entry.expires <= time.time():
-            return default
+    def _get(self, key: str) -> bytes | None:
+        entry = self._entries.get(key)
+        if entry is None or (entry.expires is not None and entry.expires <= time.time()):
+            return None
         return entry.data
 
-    def put(
-        self,
-        key: str,
-        data: Data,
-        *,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> Info:
-        if (
-            type(data) is not bytes
-            or type(key) is not str
-            or expect is not ANY
-            or ttl is not None
-            or content_type is not None
-            or self._closed
-        ):
-            return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
+    def _has(self, key: str) -> bool:
+        return self._live(key) is not None
+
+    def _put(self, key: str, data: bytes) -> Info:
         shared = self._shared
         now = time.time()
         with shared.lock:
@@ -164,8 +135,6 @@ class MemoryStore(Store):
             etag = next(shared.etags)
             self._entries[key] = _new_entry((data, etag, now, PLAIN, None))
         return Info(key, len(data), etag, now)
-
-    put.__doc__ = Store.put.__doc__
 
     def delete(self, key: str, *, expect: Expect = ANY) -> bool:
         if expect is not ANY or type(key) is not str or self._closed:
@@ -179,16 +148,6 @@ class MemoryStore(Store):
         return False
 
     delete.__doc__ = Store.delete.__doc__
-
-    def exists(self, key: str) -> bool:
-        try:
-            entry = self._entries[key]
-        except (KeyError, TypeError):
-            self._checked(key)
-            return False
-        if self._closed:
-            raise self._closed_error()
-        return entry.expires is None or entry.expires > time.time()
 
     # --- the primitives ---
 

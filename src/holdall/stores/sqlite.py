@@ -7,11 +7,11 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice, repeat
 from struct import Struct
-from typing import Any, NamedTuple, TypeVar, cast, overload
+from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from holdall.errors import (
@@ -32,14 +32,11 @@ from holdall.store import (
     Attributes,
     Body,
     Can,
-    Data,
     Expect,
     Info,
-    Items,
     LeftOut,
     Piece,
     Store,
-    pairs_of,
 )
 from holdall.stores.sqlite_connection import Connection, closing, code_of, connect, translated
 from holdall.stores.sqlite_file import UnchangingFile, file_path
@@ -273,57 +270,44 @@ class SqliteStore(Store):
         for reader in self.__dict__.get("_readers", ()):
             reader.shut()
 
-    # --- fast paths: a key that is found was valid when it was put ---
+    # --- without a check of the key: one that is found was valid when it was put ---
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
-        if type(key) is not str:
-            # SQLite would find the key '1' by the number 1.
-            key = self._checked(key)
+    def _get(self, key: str) -> bytes | None:
         try:
             lock, execute, _ = self._local.quick
             with lock:
                 row = execute(_GET, (key,)).fetchone()
         except (AttributeError, UnicodeEncodeError, sqlite3.Error):
-            return super().get(key, default)
+            return super()._get(key)
         except BaseException:
             self._drop_quick()
             raise
         if row is None:
-            self._checked(key)
-            return default
+            return None
         data, expires = row
         if type(data) is not bytes or (expires is not None and type(expires) is not int):
             # A blob in chunks, or a row of another program.
-            return super().get(key, default)
+            return super()._get(key)
         if expires is not None and expires <= _now():
-            return default
+            return None
         return data
 
-    def put(
-        self,
-        key: str,
-        data: Data,
-        *,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> Info:
+    def _has(self, key: str) -> bool:
+        try:
+            lock, execute, _ = self._local.quick
+            with lock:
+                row = execute(_EXISTS, (key,)).fetchone()
+        except (AttributeError, UnicodeEncodeError, sqlite3.Error):
+            return super()._has(key)
+        except BaseException:
+            self._drop_quick()
+            raise
+        return row is not None and (type(row[0]) is not int or row[0] > _now())
+
+    def _put(self, key: str, data: bytes) -> Info:
         # The usual put in one statement; whatever is in its way leads to the long way.
-        if (
-            type(data) is bytes
-            and expect is ANY
-            and ttl is None
-            and content_type is None
-            and self._swept
-            and len(data) <= _INLINE
-        ):
-            key = self._checked(key)
+        if self._swept and len(data) <= _INLINE:
+            check_key(key)
             etag, modified = _new_etag(), time.time_ns() // 1000
             try:
                 _, execute, connection = self._local.quick
@@ -334,46 +318,7 @@ class SqliteStore(Store):
                             return Info(key, len(data), etag, modified / 1e6)
             except (AttributeError, sqlite3.Error):
                 pass
-        return super().put(key, data, expect=expect, ttl=ttl, content_type=content_type)
-
-    put.__doc__ = Store.put.__doc__
-
-    def put_many(
-        self,
-        items: Items,
-        *,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> dict[str, Info]:
-        pairs = list(
-            cast("Mapping[str, Data]", items).items() if isinstance(items, dict) else pairs_of(items)
-        )
-        plain = ttl is None and content_type is None and self._swept and not self._closed
-        if not plain or any(type(data) is not bytes or len(data) > _INLINE for _, data in pairs):
-            return super().put_many(pairs, ttl=ttl, content_type=content_type)
-        for key, _ in pairs:
-            check_key(key)
-        infos = self._put_plain(cast("list[tuple[str, bytes]]", pairs))
-        return dict(zip([key for key, _ in pairs], infos, strict=True))
-
-    put_many.__doc__ = Store.put_many.__doc__
-
-    def exists(self, key: str) -> bool:
-        if type(key) is not str:
-            key = self._checked(key)
-        try:
-            lock, execute, _ = self._local.quick
-            with lock:
-                row = execute(_EXISTS, (key,)).fetchone()
-        except (AttributeError, UnicodeEncodeError, sqlite3.Error):
-            return super().exists(key)
-        except BaseException:
-            self._drop_quick()
-            raise
-        if row is None:
-            self._checked(key)
-            return False
-        return type(row[0]) is not int or row[0] > _now()
+        return super()._put(key, data)
 
     def __len__(self) -> int:
         self._need(Can.LIST, "list")

@@ -14,7 +14,7 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
-from typing import Any, TypeVar, overload
+from typing import TypeVar
 from weakref import WeakSet
 
 from holdall.errors import (
@@ -163,19 +163,10 @@ class ZipStore(Store):
 
     # --- reading --------------------------------------------------------------------------------------
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
-        if self._closed or key.__class__ is not str:
-            key = self._checked(key)
+    def _get(self, key: str) -> bytes | None:
         entry = self._current().entries.get(key)
         if entry is None:
-            self._checked(key)
-            return default
+            return None
         if entry.method == STORED and not entry.encrypted:
             try:
                 offset = entry.offset if entry.offset >= 0 else self._locate(entry)
@@ -184,11 +175,8 @@ class ZipStore(Store):
                     return data
             except OSError as error:
                 raise self._failure(error, key) from error
-            except StoreError as error:
-                error.key = key
-                raise
         # What didn't come whole in one call, or is damaged: the long way copes with it, or says so.
-        return super().get(key, default)
+        return super()._get(key)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         entry = self._found(key)

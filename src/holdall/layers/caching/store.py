@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal, TypeVar, overload
+from typing import Literal, TypeVar
 
 from holdall.errors import (
     ConcurrencyError,
@@ -295,21 +295,10 @@ class CachingStore(Layer):
 
     # --- the primitives, by mode ---
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
+    def _get(self, key: str) -> bytes | None:
         quick = self._quick
-        if quick is not None and type(key) is str and not self._closed:
-            data = quick(key)
-            if data is not None:
-                return data
-        return super().get(key, default)
-
-    get.__doc__ = Store.get.__doc__
+        data = None if quick is None else quick(key)
+        return super()._get(key) if data is None else data
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         return self._how._read(key, start, stop)

@@ -58,7 +58,7 @@ class Through(Transparent):
         self._shelf = shelf
         self.asks = fresh == "etag"
         """Whether the source is asked at each read, so that an old copy does no harm."""
-        self._get, self._sizes, self._recency = shelf.cache.get, shelf.sizes, shelf.recency
+        self._copy_of, self._sizes, self._recency = shelf.cache.get, shelf.sizes, shelf.recency
         self._long: set[str] = set()
         self._names: dict[str, tuple[bytes, str]] = {}
         self._age = round(fresh * 1e6) if isinstance(fresh, int | float) else None
@@ -76,7 +76,7 @@ class Through(Transparent):
         if self._long and name in self._long:
             return None
         try:
-            data = self._get(name)
+            data = self._copy_of(name)
         except StoreError:
             return None
         if data is None:
@@ -117,7 +117,7 @@ class Through(Transparent):
     def _short(self, key: str, name: str, info: Info) -> bytes | None:
         """Return the copy of this version of a short blob."""
         try:
-            data = self._get(name)
+            data = self._copy_of(name)
         except StoreError as error:
             self._shelf.failed("read", error)
             return None
@@ -358,6 +358,9 @@ class Through(Transparent):
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return self._store._children(prefix)
+
+    def _digest(self, key: str, algorithm: str) -> str | None:
+        return self._store._digest(key, algorithm)
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         return self._store._sign(key, method, seconds)

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreUnavailableError
 from holdall.ranges import CHUNK, span
@@ -80,24 +80,12 @@ class WorkTreeStore(Store):
 
     # --- reading --------------------------------------------------------------------------------------
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
-        data = self._whole(key)
-        return super().get(key, default) if data is None else data
+    def _get(self, key: str) -> bytes | None:
+        data = self._get_small(key)
+        return super()._get(key) if data is None else data
 
-    def __getitem__(self, key: str) -> bytes:
-        data = self._whole(key)
-        return super().__getitem__(key) if data is None else data
-
-    def _whole(self, key: str) -> bytes | None:
-        """The bytes of a blob that is small and as git knows it, the quick way; None says nothing of it."""
-        if self._closed:
-            raise self._closed_error()
+    def _get_small(self, key: str) -> bytes | None:
+        """Return the bytes of a blob that is small and as git knows it; None may mean any other."""
         if self._remote is not None:
             self._remote.before_read()
         # A key in the index is valid, and its file holds a whole blob, so there are no other checks.
@@ -113,7 +101,7 @@ class WorkTreeStore(Store):
             return None
         try:
             path, _, _, _, _, size, _, _ = index.entries[key]
-        except (KeyError, TypeError):
+        except KeyError:
             return None
         if not 0 < size < _SMALL:
             return None
@@ -166,8 +154,7 @@ class WorkTreeStore(Store):
         return info
 
     @typed("read")
-    def exists(self, key: str) -> bool:
-        key = self._checked(key)
+    def _has(self, key: str) -> bool:
         self._fresh()
         repository = self._found()
         if repository is None:
@@ -175,7 +162,7 @@ class WorkTreeStore(Store):
         entry = repository.index().entries.get(key)
         if entry is not None and self._stat(entry) is not None:
             return True
-        return super().exists(key)
+        return super()._has(key)
 
     def _fresh(self) -> None:
         if self._remote is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
@@ -137,14 +137,11 @@ class GitRevision(Store):
         return oid
 
     @typed("read")
-    def get(self, key: str, default: Any = None) -> Any:
-        if self._closed:
-            raise self._closed_error()
-        key = check_key(key)
+    def _get(self, key: str) -> bytes | None:
         try:
-            oid = self._blob(key)
+            oid = self._blob(check_key(key))
         except BlobNotFoundError:
-            return default
+            return None
         if self._objects.size(oid) > CHUNK:
             return b"".join(self._objects.stream(oid))
         return self._objects.read(oid)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
-    StoreError,
     StoreUnavailableError,
     UnsupportedOperation,
 )
@@ -196,36 +195,19 @@ class ValkeyStore(Store):
 
     # --- reading ---
 
-    @overload
-    def get(self, key: str, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: str, default: bytes) -> bytes: ...
-    @overload
-    def get(self, key: str, default: T) -> bytes | T: ...
-    def get(self, key: str, default: Any = None) -> Any:
-        key = self._checked(key)
-        try:
-            shard, _, name = self._place(key)
-            value: bytes | None = self._link.ask(
-                shard, [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
-            )
-            if value is None:
-                return default
-            if is_plain(value):
-                return value[FIXED:]
-            head = parse(value)
-            if head is None:
-                return default
-            if not head.chunk:
-                return value[head.end :]
-            return self._again(lambda: super(ValkeyStore, self).get(key, default))
-        except BlobNotFoundError:
-            return default
-        except StoreError as error:
-            error.key = key
-            raise
-
-    get.__doc__ = Store.get.__doc__
+    def _get(self, key: str) -> bytes | None:
+        shard, _, name = self._place(self._checked(key))
+        value: bytes | None = self._link.ask(shard, [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)])
+        if value is None:
+            return None
+        if is_plain(value):
+            return value[FIXED:]
+        head = parse(value)
+        if head is None:
+            return None
+        if not head.chunk:
+            return value[head.end :]
+        return self._again(lambda: super(ValkeyStore, self)._get(key))
 
     def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
         return self._again(lambda: super(ValkeyStore, self).get_range(key, start, stop))
