@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
 from holdall.ranges import CHUNK
-from holdall.store import Piece
+from holdall.store import Body, Piece
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.head import FIXED, Head, parse
 from holdall.stores.valkey.link import Link, Part, Retry, packed
-from holdall.stores.valkey.names import Names, Place
+from holdall.stores.valkey.shards import Place, Shards
 
 __all__ = ["WHOLE", "Chunks", "ReplacedError", "Upload"]
 
@@ -38,61 +38,42 @@ class Upload:
         self._link, self._shard, self._chunks = link, shard, chunks
         self.size = self.sent = 0
         """The number of bytes so far, and of chunks in the server."""
-        self.pieces: list[Piece] = []
-        """The bytes that no chunk holds yet; all of them, if the blob is small."""
+        self.rest: Piece = b""
+        """The bytes that no chunk holds; all of them, if the blob is small."""
 
-    def add(self, piece: Piece) -> None:
-        self.size += len(piece)
-        self.pieces.append(piece)
-        waiting = self.size - self.sent * CHUNK
-        if waiting > WHOLE or (self.sent and waiting >= CHUNK):
-            self._send(whole_chunks=True)
-        elif type(piece) is not bytes:
-            # The caller's buffer is good until the next piece is asked for.
-            self.pieces[-1] = bytes(piece)
-
-    def finish(self) -> None:
-        if self.sent and self.pieces:
-            self._send(whole_chunks=False)
-
-    def _send(self, whole_chunks: bool) -> None:
-        held: list[Piece] = []
-        length = 0
-        for piece in self.pieces:
+    def send(self, body: Body) -> None:
+        if isinstance(body, tuple) and len(body) == 1 and len(body[0]) <= WHOLE:
+            # It needn't be copied.
+            self.rest, self.size = body[0], len(body[0])
+            return
+        held = bytearray()
+        for piece in body:
+            self.size += len(piece)
             view = memoryview(piece)
-            while length + len(view) >= CHUNK:
-                held.append(view[: CHUNK - length])
-                view = view[CHUNK - length :]
-                self._send_one(held)
-                held, length = [], 0
-            if view:
-                held.append(view)
-                length += len(view)
-        if held and not whole_chunks:
+            for at in range(0, len(view), CHUNK):
+                held += view[at : at + CHUNK]
+                while len(held) > (CHUNK - 1 if self.sent else WHOLE):
+                    self._send_one(held)
+        if self.sent and held:
             self._send_one(held)
-            held = []
-        # A view would keep the whole piece that it is the end of.
-        self.pieces = [bytes(piece) for piece in held]
+        self.rest = memoryview(held)
 
-    def _send_one(self, pieces: list[Piece]) -> None:
-        arguments: tuple[Part, ...] = b"%d" % self.sent, pieces, _GUARD
-        self._link.run(self._shard, scripts.CHUNK, (self._chunks,), arguments, Retry.LOST)
+    def _send_one(self, held: bytearray) -> None:
+        with memoryview(held)[:CHUNK] as chunk:
+            arguments: tuple[Part, ...] = b"%d" % self.sent, [chunk], _GUARD
+            self._link.run(self._shard, scripts.CHUNK, (self._chunks,), arguments, Retry.LOST)
         self.sent += 1
+        del held[:CHUNK]
 
 
 class Chunks:
-    """The chunks in the server.
+    """The chunks in the server."""
 
-    Args:
-        link: Leads to the servers.
-        names: What they are called.
-    """
-
-    def __init__(self, link: Link, names: Names) -> None:
-        self._link, self._names = link, names
+    def __init__(self, shards: Shards) -> None:
+        self._shards, self._link = shards, shards.link
 
     def name(self, shard: int, etag: str) -> bytes:
-        return self._names.chunks[shard] + etag.encode()
+        return self._shards.chunks[shard] + etag.encode()
 
     def read(self, key: str, place: Place, head: Head, low: int, high: int) -> Iterator[Piece]:
         """Yield the bytes of a blob from one offset to another.

@@ -57,10 +57,7 @@ class Head(NamedTuple):
 
     def packed(self) -> bytes:
         kind = extra_of(self.content_type)
-        fixed = _FIXED.pack(
-            MAGIC, self.etag.encode(), self.modified, self.expires, self.size, self.chunk, len(kind)
-        )
-        return fixed + kind
+        return fixed(self.etag, self.modified, self.size, self.expires, kind, self.chunk)
 
     def info(self, key: str) -> Info:
         expires = self.expires / 1000 if self.expires else None
@@ -94,9 +91,9 @@ def extra_of(content_type: str | None) -> bytes:
     return b"" if content_type is None else b"=" + content_type.encode("utf-8", "surrogatepass")
 
 
-def fixed(etag: str, modified: int, size: int, expires: int = 0, kind: bytes = b"") -> bytes:
-    """The head of a blob whose bytes follow, made faster; the content type begins with '='."""
-    return _FIXED.pack(MAGIC, etag.encode(), modified, expires, size, 0, len(kind)) + kind
+def fixed(etag: str, modified: int, size: int, expires: int, kind: bytes, chunk: int = 0) -> bytes:
+    """A packed head, made faster; the content type begins with '='."""
+    return _FIXED.pack(MAGIC, etag.encode(), modified, expires, size, chunk, len(kind)) + kind
 
 
 def is_plain(data: bytes) -> bool:

@@ -1,18 +1,22 @@
-"""Whether the list of a store's keys in the server is whole, and how a lost one is made anew."""
+"""The list of a store's keys in the server: listings in order, and what is done if it was lost."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from holdall.errors import InvalidKeyError, ReadOnlyError, StoreUnavailableError
 from holdall.keys import check_key
+from holdall.store import ANY
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.errors import DeniedError
-from holdall.stores.valkey.link import Link, Packed, Retry, packed
-from holdall.stores.valkey.names import Names
+from holdall.stores.valkey.head import Head, parse
+from holdall.stores.valkey.link import Retry, packed
+from holdall.stores.valkey.outcomes import refuse
+from holdall.stores.valkey.scripts import FOREIGN
+from holdall.stores.valkey.shards import Shards
 
 __all__ = ["KeyList"]
 
@@ -23,6 +27,8 @@ __all__ = ["KeyList"]
 _SEAL = b"\xff"
 _BEGUN = b"\xfe"
 _TOKEN = 8
+_PAGE = 500
+"""The number of keys of a server that are listed at once: the server does nothing else during that time."""
 _BATCH = 500
 _TRIES = 5
 _special = re.compile(rb"[\\*?\[\]^]")
@@ -31,47 +37,83 @@ _log = logging.getLogger("holdall.stores.valkey")
 
 
 class KeyList:
-    """The lists of keys of a store, one for each shard.
+    """The lists of keys of a store, one for each shard."""
 
-    Args:
-        link: Leads to the servers.
-        names: What the lists and the blobs are called.
-    """
-
-    def __init__(self, link: Link, names: Names) -> None:
-        self._link, self._names = link, names
-        self._base, self._indexes, self._blobs = names.base, names.indexes, names.blobs
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
         self._denied = False
 
-    def requests(self) -> list[tuple[int, Packed]]:
-        """What to ask for the seals; none where this user may not search."""
-        if self._denied:
-            return []
-        tail = b"[" + _SEAL, b"[" + _SEAL
-        return [
-            (shard, packed(b"ZRANGEBYLEX", index, *tail)) for shard, (index, _) in enumerate(self._indexes)
-        ]
+    def pages(self, prefix: str, after: str) -> Iterator[list[str]]:
+        """The keys in order, page by page; the server is never asked for more than a page at once."""
+        low, start = prefix.encode("utf-8", "surrogatepass"), after.encode("utf-8", "surrogatepass")
+        cursor = b"(" + start if start and start >= low else b"[" + low
+        # No byte of UTF-8 is 255.
+        end = b"(" + low + b"\xff" if low else b"+"
+        shards, indexes = self._shards.count, self._shards.indexes
+        page, seals = 32, not self._denied
+        while True:
+            limit = max(page // shards, 8)
+            tail = cursor, end, b"LIMIT", b"0", b"%d" % limit
+            asked = [
+                (shard, packed(b"ZRANGEBYLEX", index, *tail)) for shard, (index, _) in enumerate(indexes)
+            ]
+            if seals:
+                asked += [
+                    (shard, packed(b"ZRANGEBYLEX", index, b"[" + _SEAL, b"[" + _SEAL))
+                    for shard, (index, _) in enumerate(indexes)
+                ]
+            answers = self._shards.link.ask_many(asked)
+            replies: list[list[bytes]] = answers[:shards]
+            if None in answers[:shards]:
+                refuse(FOREIGN, ANY, self._shards.prefix, None)
+            if seals:
+                seals = False
+                if not all(answers[shards:]) and self._restored():
+                    continue
+            # If a shard has more, entries past its last one can't be yielded yet.
+            bound = min((members[-1] for members in replies if len(members) == limit), default=None)
+            members = sorted(
+                member for reply in replies for member in reply if bound is None or member <= bound
+            )
+            while members and (members[-1] == _SEAL or _is_begun(members[-1])):
+                del members[-1]
+            yield self._decode(members)
+            if bound is None:
+                return
+            cursor = b"(" + bound
+            page = min(page * 4, _PAGE * shards)
 
-    def without_seals(self, members: list[bytes]) -> list[bytes]:
-        """Return the listed keys, which are in order, without our own member."""
-        while members and (members[-1] == _SEAL or _is_begun(members[-1])):
-            del members[-1]
-        return members
+    def heads(self, prefix: str, after: str, length: int) -> Iterator[tuple[str, Head | str]]:
+        """Yield each key with the head of its blob, or with what another program keeps in its place; expired
+        keys leave the list.
 
-    def check(self, replies: Sequence[object]) -> bool:
-        """Restore the lists if a seal is missing from the replies; whether that was done."""
-        if all(replies):
-            return False
+        Args:
+            prefix: What the keys begin with.
+            after: The key before the first one.
+            length: The number of bytes of each head that are read.
+        """
+        last = b"%d" % (length - 1)
+        for page in self.pages(prefix, after):
+            replies: dict[str, bytes] = {}
+            for group, reply in self._shards.run(
+                scripts.HEADS, page, lambda group: (last, *group.members), Retry.ALWAYS
+            ):
+                replies.update(zip(group.keys, reply or (), strict=False))
+            for key in page:
+                reply = replies.get(key, b"")
+                head = parse(reply)
+                if head is not None:
+                    yield key, head
+                elif reply:
+                    kind = reply[1:].decode() if reply.startswith(b"?") else "string"
+                    yield key, f"another program's {kind}"
+
+    def _decode(self, members: list[bytes]) -> list[str]:
         try:
-            found = self.restore()
-        except (DeniedError, ReadOnlyError) as error:
-            # A user who may only read, or a replica: once is enough.
-            self._denied = True
-            _log.warning("it can't be checked whether the list of keys is whole: %s", error)
-            return False
-        if found:
-            _log.warning("the list of keys of %r lacked %d blobs, and was made anew", self._base, found)
-        return True
+            return [member.decode() for member in members]
+        except UnicodeDecodeError:
+            # Not one of our keys.
+            refuse(FOREIGN, ANY, self._shards.prefix, None)
 
     def restore(self) -> int:
         """Search the servers for blobs, and add them to the lists; how many were missing.
@@ -83,16 +125,16 @@ class KeyList:
         found = 0
         for _ in range(_TRIES):
             begun = _BEGUN + os.urandom(_TOKEN)
-            for shard, (index, _) in enumerate(self._indexes):
-                self._link.ask(shard, packed(b"ZADD", index, b"0", begun))
+            for shard, (index, _) in enumerate(self._shards.indexes):
+                self._shards.link.ask(shard, packed(b"ZADD", index, b"0", begun))
             for keys in self._searched():
-                for _, added in self._names.run(
-                    self._link, scripts.REINDEX, keys, lambda group: group.members, Retry.ALWAYS
+                for _, added in self._shards.run(
+                    scripts.REINDEX, keys, lambda group: group.members, Retry.ALWAYS
                 ):
                     found += added or 0
             sealed = [
-                self._link.run(shard, scripts.SEAL, (index,), (begun, _SEAL))
-                for shard, (index, _) in enumerate(self._indexes)
+                self._shards.link.run(shard, scripts.SEAL, (index,), (begun, _SEAL))
+                for shard, (index, _) in enumerate(self._shards.indexes)
             ]
             # None stands for another program's value, which the listing reports.
             if all(reply != 0 for reply in sealed):
@@ -104,19 +146,34 @@ class KeyList:
 
     def unseal(self) -> None:
         """Remove the lists that hold no keys."""
-        for shard, (index, _) in enumerate(self._indexes):
-            self._link.run(shard, scripts.UNSEAL, (index,), (_SEAL,))
+        for shard, (index, _) in enumerate(self._shards.indexes):
+            self._shards.link.run(shard, scripts.UNSEAL, (index,), (_SEAL,))
+
+    def _restored(self) -> bool:
+        """Restore the lists if this user may; whether that was done."""
+        try:
+            found = self.restore()
+        except (DeniedError, ReadOnlyError) as error:
+            # A user who may only read, or a replica: once is enough.
+            self._denied = True
+            _log.warning("it can't be checked whether the list of keys is whole: %s", error)
+            return False
+        if found:
+            _log.warning(
+                "the list of keys of %r lacked %d blobs, and was made anew", self._shards.base, found
+            )
+        return True
 
     def _searched(self) -> Iterator[list[str]]:
         """The keys of what may be blobs, in batches."""
-        many = self._names.shards > 1
-        pattern = _special.sub(rb"\\\g<0>", self._base) + (b"{*}b:*" if many else b"b:*")
+        many = self._shards.count > 1
+        pattern = _special.sub(rb"\\\g<0>", self._shards.base) + (b"{*}b:*" if many else b"b:*")
         waiting: list[str] = []
-        for names in self._link.search(pattern):
+        for names in self._shards.link.search(pattern):
             for name in names:
                 # In a cluster the tag of the shard comes first.
-                key = _key(name[len(self._base) :].partition(b"b:")[2])
-                if key is not None and self._names.place(key)[2] == name:
+                key = _key(name[len(self._shards.base) :].partition(b"b:")[2])
+                if key is not None and self._shards.place(key)[2] == name:
                     waiting.append(key)
             if len(waiting) >= _BATCH:
                 yield waiting

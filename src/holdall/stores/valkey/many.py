@@ -14,9 +14,9 @@ from holdall.stores.valkey import scripts
 from holdall.stores.valkey.chunks import WHOLE
 from holdall.stores.valkey.errors import LostError
 from holdall.stores.valkey.head import FIXED, extra_of, fixed, is_plain, milliseconds, new_etag, parse
-from holdall.stores.valkey.link import Link, Retry, packed
-from holdall.stores.valkey.names import Group, Names
+from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.outcomes import ensure, outcome_unknown, refuse
+from holdall.stores.valkey.shards import Group, Shards
 
 __all__ = ["Batches"]
 
@@ -25,15 +25,10 @@ _BATCH = 1000
 
 
 class Batches:
-    """Reads, puts and deletes of many blobs of a store.
+    """Reads, puts and deletes of many blobs of a store."""
 
-    Args:
-        link: Leads to the servers.
-        names: What the blobs are called.
-    """
-
-    def __init__(self, link: Link, names: Names) -> None:
-        self._link, self._names = link, names
+    def __init__(self, shards: Shards) -> None:
+        self._shards, self._link = shards, shards.link
 
     def get(self, keys: Iterable[str], get: Callable[[str], bytes | None]) -> Iterator[tuple[str, bytes]]:
         """Yield the bytes of those of the keys that have a blob; `get` reads one that is in chunks."""
@@ -58,7 +53,7 @@ class Batches:
             size = max(1, min(_BATCH, len(batch) * WHOLE // max(total, 1)))
 
     def _values(self, keys: list[str]) -> Iterable[tuple[str, bytes | None]]:
-        groups = self._names.group(keys)
+        groups = self._shards.group(keys)
         replies = self._link.ask_many([(group.shard, packed(b"MGET", *group.blobs)) for group in groups])
         if len(groups) == 1:
             return zip(keys, replies[0], strict=True)
@@ -104,18 +99,18 @@ class Batches:
 
     def _put_batch(self, batch: dict[str, tuple[Info, bytes]], expires: int) -> Iterator[Info]:
         def arguments(group: Group) -> Sequence[bytes]:
-            listed = [b"%d" % expires, self._names.chunks[group.shard]]
+            listed = [b"%d" % expires, self._shards.chunks[group.shard]]
             for key, member in zip(group.keys, group.members, strict=True):
                 listed += (member, batch[key][1])
             return listed
 
         try:
-            replies = self._names.run(self._link, scripts.PUT_MANY, batch, arguments, Retry.LOST)
+            replies = self._shards.run(scripts.PUT_MANY, batch, arguments, Retry.LOST)
         except LostError as lost:
             raise outcome_unknown(lost) from lost
         for group, reply in replies:
             if reply != 1:
-                refuse(reply, ANY, self._names, group.keys[0])
+                refuse(reply, ANY, self._shards.prefix, group.keys[0])
         for info, _ in batch.values():
             yield info
 
@@ -124,9 +119,9 @@ class Batches:
         total = 0
         rest = iter(keys)
         while batch := list(islice(rest, _BATCH)):
-            for group in self._names.group(batch):
-                arguments = b"", self._names.chunks[group.shard], *group.members
-                named = *self._names.indexes[group.shard], *group.blobs
+            for group in self._shards.group(batch):
+                arguments = b"", self._shards.chunks[group.shard], *group.members
+                named = *self._shards.indexes[group.shard], *group.blobs
                 call = partial(self._link.run, group.shard, scripts.DELETE, named, arguments, Retry.NEVER)
                 count = len(group.keys)
                 total += ensure(call, lambda reply, count=count: reply == count)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from holdall.errors import BlobExistsError, ConcurrencyError, StoreUnavailableError
+from holdall.errors import BlobExistsError, ConcurrencyError, KeyConflictError, StoreUnavailableError
 from holdall.store import ABSENT, ANY, Expect
 from holdall.stores.valkey.errors import LateError, LostError
-from holdall.stores.valkey.names import Names
 from holdall.stores.valkey.scripts import FOREIGN
 
 __all__ = ["condition", "ensure", "outcome_unknown", "refuse"]
@@ -46,7 +45,7 @@ def ensure(call: Callable[[], Any], is_sure: Callable[[Any], bool]) -> Any:
         return reply
 
 
-def refuse(reply: Any, expect: Expect, names: Names, key: str) -> NoReturn:
+def refuse(reply: Any, expect: Expect, prefix: str, key: str | None) -> NoReturn:
     """Raise the error for what a script returned instead of 1.
 
     Raises:
@@ -61,7 +60,11 @@ def refuse(reply: Any, expect: Expect, names: Names, key: str) -> NoReturn:
             raise BlobExistsError(key=key, actual=actual)
         raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
     if reply is None or reply == FOREIGN:
-        raise names.conflict(key)
+        raise KeyConflictError(
+            "another program keeps a value in the server under the name of this blob, or of the list of "
+            f"keys; choose another prefix than {prefix!r}",
+            key=key,
+        )
     raise StoreUnavailableError(
         "the server lost chunks of this blob while it was written; put it again", key=key
     )

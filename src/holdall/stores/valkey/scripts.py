@@ -55,6 +55,13 @@ local function head_of(name, last)
     end
     return (head == '' or string.sub(head, 1, 4) == 'hdl1') and head or nil
 end
+local function length_of(head)
+    local high, low = string.byte(head, 49, 50)
+    return 50 + high * 256 + low
+end
+local function expires_of(head)
+    return string.format('%.0f', struct.unpack('>I8', head, 29))
+end
 local NEVER = '\\0\\0\\0\\0\\0\\0\\0\\0'
 local INLINE = '\\0\\0\\0\\0'
 local function chunks_of(head, chunks)
@@ -281,29 +288,21 @@ local head = head_of(KEYS[1])
 if not head or head == '' then
     return false
 end
-local a, b, c, d, e, f, g, h = string.byte(head, 37, 44)
-local size = ((((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f) * 256 + g) * 256 + h
-local high, low = string.byte(head, 49, 50)
-local finish = 50 + high * 256 + low
+local size, finish = struct.unpack('>I8', head, 37), length_of(head)
 if finish > 50 then
     head = redis.call('GETRANGE', KEYS[1], 0, finish - 1)
 end
 if string.sub(head, 45, 48) ~= INLINE then
     return {head, ''}
 end
-local start, stop = tonumber(ARGV[1]), size
-if ARGV[2] ~= '' then
-    stop = tonumber(ARGV[2])
-end
+local start, stop = tonumber(ARGV[1]), tonumber(ARGV[2]) or size
 if start < 0 then
     start = math.max(start + size, 0)
 end
 if stop < 0 then
     stop = stop + size
 end
-if stop > size then
-    stop = size
-end
+stop = math.min(stop, size)
 if stop <= start then
     return {head, ''}
 end
@@ -360,29 +359,27 @@ end
 if not source or source == '' then
     return false
 end
-local high, low = string.byte(source, 49, 50)
+local last = length_of(source) - 1
 if string.sub(source, 45, 48) ~= INLINE then
-    return redis.call('GETRANGE', KEYS[1], 0, 49 + high * 256 + low)
+    return redis.call('GETRANGE', KEYS[1], 0, last)
 end
 if target ~= '' and string.sub(target, 5, 20) == ARGV[3] then
-    return redis.call('GETRANGE', KEYS[2], 0, 49 + high * 256 + low)
+    return redis.call('GETRANGE', KEYS[2], 0, last)
 end
 if conflict(target, ARGV[2]) then
     return {string.sub(target, 5, 20)}
 end
 local value = redis.call('GET', KEYS[1])
 value = 'hdl1' .. ARGV[3] .. ARGV[4] .. string.sub(value, 29)
-local chunks, expires = chunks_of(target, ARGV[5]), '0'
-if string.sub(source, 29, 36) == NEVER then
-    note(KEYS[3], KEYS[4], ARGV[1], target, expires)
+local chunks, expires = chunks_of(target, ARGV[5]), expires_of(source)
+note(KEYS[3], KEYS[4], ARGV[1], target, expires)
+if expires == '0' then
     redis.call('SET', KEYS[2], value)
 else
-    expires = string.format('%.0f', struct.unpack('>I8', source, 29))
-    note(KEYS[3], KEYS[4], ARGV[1], target, expires)
     redis.call('SET', KEYS[2], value, 'PXAT', string.format('%.0f', tonumber(expires) - 1))
 end
 drop(chunks)
-return string.sub(value, 1, 50 + high * 256 + low)
+return string.sub(value, 1, last + 1)
 """
 )
 
@@ -401,17 +398,13 @@ end
 if conflict(target, ARGV[3]) then
     return {string.sub(target, 5, 20)}
 end
-local chunks, expires = chunks_of(target, ARGV[4]), '0'
-if string.sub(source, 29, 36) ~= NEVER then
-    expires = string.format('%.0f', struct.unpack('>I8', source, 29))
-end
-note(KEYS[3], KEYS[4], ARGV[2], target, expires)
+local chunks = chunks_of(target, ARGV[4])
+note(KEYS[3], KEYS[4], ARGV[2], target, expires_of(source))
 redis.call('RENAME', KEYS[1], KEYS[2])
 redis.pcall('ZREM', KEYS[3], ARGV[1])
 redis.pcall('ZREM', KEYS[4], ARGV[1])
 drop(chunks)
-local high, low = string.byte(source, 49, 50)
-return redis.call('GETRANGE', KEYS[2], 0, 49 + high * 256 + low)
+return redis.call('GETRANGE', KEYS[2], 0, length_of(source) - 1)
 """
 )
 
@@ -424,8 +417,8 @@ for i = 3, #KEYS do
     local head, member = head_of(KEYS[i]), ARGV[i - 2]
     if head and head ~= '' then
         added = added + redis.call('ZADD', KEYS[1], 0, member)
-        if string.sub(head, 29, 36) ~= NEVER then
-            local expires = string.format('%.0f', struct.unpack('>I8', head, 29))
+        local expires = expires_of(head)
+        if expires ~= '0' then
             redis.call('ZADD', KEYS[2], expires, member)
         end
     end

@@ -17,7 +17,6 @@ from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.chunks import WHOLE, Chunks, ReplacedError, Upload
-from holdall.stores.valkey.cluster import Cluster, slot_of
 from holdall.stores.valkey.connecting import PLAIN as PLAIN_SCHEMES
 from holdall.stores.valkey.connecting import SOCKET, TLS, client_of, servers_of, split_url, url_of
 from holdall.stores.valkey.errors import LateError, LostError
@@ -34,20 +33,17 @@ from holdall.stores.valkey.head import (
     parse,
 )
 from holdall.stores.valkey.keylist import KeyList
-from holdall.stores.valkey.link import Link, Retry, Server, Single, packed
-from holdall.stores.valkey.listing import Listing
+from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.many import Batches
-from holdall.stores.valkey.names import Names, Place
 from holdall.stores.valkey.outcomes import condition, ensure, outcome_unknown, refuse
 from holdall.stores.valkey.password import Password
+from holdall.stores.valkey.shards import Place, Shards
 
 __all__ = ["ValkeyStore", "open_socket", "open_tls"]
 
 T = TypeVar("T")
 
 _SMALL = 16_384
-_SHARDS = 64
-"""The number of shards of a store in a cluster; each is on one server."""
 _LONGEST = 2_000_000
 """Seconds; a socket waits for 24 days at most."""
 _TRIES = 20
@@ -113,19 +109,13 @@ class ValkeyStore(Store):
         tls_certificate: str | None = None,
         tls_key: str | None = None,
     ) -> None:
-        if not isinstance(prefix, str) or not prefix or "{}" in prefix:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(
-                "the prefix of a ValkeyStore must be a str such as 'app:', without '{}'"
-            )
-        if any("\ud800" <= character <= "\udfff" for character in prefix):
-            raise InvalidArgumentError("the prefix of a ValkeyStore must not contain lone surrogates")
+        _check_prefix(prefix)
         # From here on no traceback shows it.
         secret = None if password is None else Password(password)
         password = None
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"the timeout must be more than 0 and at most {_LONGEST:,} seconds")
         tls = {"tls_ca": tls_ca, "tls_certificate": tls_certificate, "tls_key": tls_key}
-        self._prefix = prefix
         self._reopens: dict[str, object] | None = None
         """The arguments that open the store again, unless a client was passed in."""
         if isinstance(server, str):
@@ -140,20 +130,12 @@ class ValkeyStore(Store):
             raise InvalidArgumentError("a client that is passed in has its own password and certificates")
         elif cluster and not hasattr(server, "nodes_manager"):
             raise InvalidArgumentError("for cluster=True pass a URL, a RedisCluster or a ValkeyCluster")
-        servers = servers_of(server, cluster, timeout)
-        self._names = Names(prefix, _SHARDS if servers.is_cluster else 1)
-        if servers.is_cluster:
-            slots = [slot_of(index) for index, _ in self._names.indexes]
-            self._link: Link = Cluster(servers, slots, timeout)
+        self._shards = Shards(prefix, servers_of(server, cluster, timeout), timeout)
+        self._link = self._shards.link
+        if self._shards.count > 1:
             self.can = type(self).can & ~Can.COPY
-        else:
-            host, port = servers.seeds[0]
-            name = f"{host}:{port}" if port else host
-            self._link = Single(Server(lambda: servers.connect(host, port), name, servers.drivers))
-        self._chunks = Chunks(self._link, self._names)
-        self._list = KeyList(self._link, self._names)
-        self._listing = Listing(self._link, self._names, self._list)
-        self._batches = Batches(self._link, self._names)
+        self._chunks, self._list = Chunks(self._shards), KeyList(self._shards)
+        self._batches = Batches(self._shards)
         # The constant part of a small plain put.
         self._requests = [
             (
@@ -162,7 +144,7 @@ class ValkeyStore(Store):
                 ],
                 b"\r\n$%d\r\n%b\r\n$1\r\n0\r\n" % (len(chunks), chunks),
             )
-            for index, chunks in zip(self._names.indexes, self._names.chunks, strict=True)
+            for index, chunks in zip(self._shards.indexes, self._shards.chunks, strict=True)
         ]
 
     @classmethod
@@ -191,7 +173,7 @@ class ValkeyStore(Store):
         self._link.close()
 
     def _place(self, key: str) -> Place:
-        return self._names.place(key)
+        return self._shards.place(key)
 
     # --- reading ---
 
@@ -272,9 +254,7 @@ class ValkeyStore(Store):
         chunks = self._chunks.name(shard, etag)
         upload = Upload(self._link, shard, chunks)
         try:
-            for piece in body:
-                upload.add(piece)
-            upload.finish()
+            upload.send(body)
         except LostError:
             # The server can't be reached; the chunks expire.
             raise
@@ -285,7 +265,7 @@ class ValkeyStore(Store):
             raise
         chunk = CHUNK if upload.sent else 0
         head = Head(etag, time.time_ns() // 1000, expires, upload.size, chunk, attributes.content_type)
-        self._publish(key, place, head, upload.pieces, expect, upload.sent)
+        self._publish(key, place, head, [upload.rest], expect, upload.sent)
         return head.info(key)
 
     def _write_small(self, key: str, data: bytes, attributes: Attributes) -> Info | None:
@@ -313,10 +293,10 @@ class ValkeyStore(Store):
         """Make a blob of a head, and of the bytes that follow it or are in chunks."""
         shard, member, name = place
         chunks = (self._chunks.name(shard, head.etag),) if count_of_chunks else ()
-        keys = *self._names.indexes[shard], name, *chunks
+        keys = *self._shards.indexes[shard], name, *chunks
         arguments = (
             *(member, [head.packed(), *pieces], condition(expect), b"%d" % head.expires),
-            *(self._names.chunks[shard], b"%d" % count_of_chunks),
+            *(self._shards.chunks[shard], b"%d" % count_of_chunks),
         )
         retry = Retry.LOST if expect is ANY else Retry.NEVER
         lost: LostError | None = None
@@ -339,18 +319,18 @@ class ValkeyStore(Store):
             for name in chunks:
                 # After an error instead of a reply they may be published; if not, they expire.
                 self._chunks.forget(shard, name)
-            refuse(reply, expect, self._names, key)
+            refuse(reply, expect, self._shards.prefix, key)
 
     def _delete(self, key: str, expect: Expect) -> bool:
         shard, member, name = self._place(key)
-        arguments = condition(expect), self._names.chunks[shard], member
-        keys = *self._names.indexes[shard], name
+        arguments = condition(expect), self._shards.chunks[shard], member
+        keys = *self._shards.indexes[shard], name
         reply = ensure(
             lambda: self._link.run(shard, scripts.DELETE, keys, arguments, Retry.NEVER),
             lambda reply: isinstance(reply, int) and reply > 0,
         )
         if isinstance(reply, bytes):
-            refuse(reply, expect, self._names, key)
+            refuse(reply, expect, self._shards.prefix, key)
         if expect is not ANY and not reply:
             raise ConcurrencyError(key=key, expected=str(expect))
         return bool(reply)
@@ -358,7 +338,7 @@ class ValkeyStore(Store):
     # --- listing ---
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        for key, head in self._listing.heads(prefix, after, GLANCE):
+        for key, head in self._list.heads(prefix, after, GLANCE):
             if isinstance(head, str):
                 yield LeftOut(key, head)
             elif head.end > GLANCE:
@@ -373,7 +353,7 @@ class ValkeyStore(Store):
         return (each for each in self._survey(prefix, after) if isinstance(each, Info))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        for key, head in self._listing.heads(prefix, after, FIXED):
+        for key, head in self._list.heads(prefix, after, FIXED):
             if isinstance(head, Head):
                 yield key
 
@@ -390,12 +370,11 @@ class ValkeyStore(Store):
         return self._batches.delete(keys)
 
     def _clear(self) -> None:
-        for page in self._listing.pages("", ""):
-            self._names.run(
-                self._link,
+        for page in self._list.pages("", ""):
+            self._shards.run(
                 scripts.DELETE,
                 page,
-                lambda group: (b"", self._names.chunks[group.shard], *group.members),
+                lambda group: (b"", self._shards.chunks[group.shard], *group.members),
                 Retry.LOST,
             )
         self._list.unseal()
@@ -423,7 +402,7 @@ class ValkeyStore(Store):
     def _copied(self, source: str, target: str, expect: Expect) -> Info:
         origin, place = self._place(source), self._place(target)
         etag, modified = new_etag(), time.time_ns() // 1000
-        prefix = self._names.chunks[0]
+        prefix = self._shards.chunks[0]
         arguments = place[1], condition(expect), etag.encode(), modified.to_bytes(8, "big"), prefix
         head = self._run_between(scripts.COPY, source, target, arguments, expect)
         if not head.chunk:
@@ -443,7 +422,7 @@ class ValkeyStore(Store):
         self, script: scripts.Script, source: str, target: str, arguments: tuple[bytes, ...], expect: Expect
     ) -> Head:
         """Run COPY or MOVE, and return the head that it returns."""
-        keys = self._place(source)[2], self._place(target)[2], *self._names.indexes[0]
+        keys = self._place(source)[2], self._place(target)[2], *self._shards.indexes[0]
         reply = ensure(
             lambda: self._link.run(0, script, keys, arguments, Retry.NEVER),
             lambda reply: isinstance(reply, bytes),
@@ -452,14 +431,14 @@ class ValkeyStore(Store):
             raise BlobNotFoundError(key=source)
         head = parse(reply) if isinstance(reply, bytes) else None
         if head is None:
-            refuse(reply if isinstance(reply, int) else reply[0], expect, self._names, target)
+            refuse(reply if isinstance(reply, int) else reply[0], expect, self._shards.prefix, target)
         return head
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
             return self._again(lambda: super(ValkeyStore, self)._move(source, target, expect))
         members = self._place(source)[1], self._place(target)[1]
-        arguments = *members, condition(expect), self._names.chunks[0]
+        arguments = *members, condition(expect), self._shards.chunks[0]
         return self._run_between(scripts.MOVE, source, target, arguments, expect).info(target)
 
 
@@ -498,6 +477,13 @@ def open_socket(
 ) -> ValkeyStore:
     """The store that a URI of the scheme `unix` names: as `valkey`, by a socket on this host."""
     return ValkeyStore(url_of(SOCKET, location, db), prefix=prefix, password=password, timeout=timeout)
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str) or not prefix or "{}" in prefix:
+        raise InvalidArgumentError("the prefix of a ValkeyStore must be a str such as 'app:', without '{}'")
+    if any("\ud800" <= character <= "\udfff" for character in prefix):
+        raise InvalidArgumentError("the prefix of a ValkeyStore must not contain lone surrogates")
 
 
 def _check(attributes: Attributes) -> None:

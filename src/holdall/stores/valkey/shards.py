@@ -1,4 +1,4 @@
-"""The names of a store's values in the server, and how its keys are spread over the shards of a cluster."""
+"""The shards of a store: what its values are called, where they are, and requests that go to several."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from holdall.errors import KeyConflictError
-from holdall.stores.valkey.link import Link, Retry
+from holdall.stores.valkey.cluster import Cluster, slot_of
+from holdall.stores.valkey.connecting import Servers
+from holdall.stores.valkey.link import Link, Retry, Server, Single
 from holdall.stores.valkey.scripts import Script
 
-__all__ = ["Group", "Names", "Place"]
+__all__ = ["Group", "Place", "Shards"]
+
+_COUNT = 64
+"""The number of shards of a store in a cluster; each is on one server."""
 
 Place = tuple[int, bytes, bytes]
 """The shard of a key, its name in the list of keys, and the name of its blob."""
@@ -25,32 +29,41 @@ class Group(NamedTuple):
     blobs: list[bytes]
 
 
-class Names:
-    """What a store calls its values in the server.
+class Shards:
+    """The parts of a store, each of which is in one server; one, unless it is in a cluster.
 
     Args:
         prefix: What all names begin with.
-        shards: In how many parts the keys are kept, each of which is in one server.
+        servers: Where they are.
+        timeout: Seconds to wait for a cluster that is being rearranged.
     """
 
-    def __init__(self, prefix: str, shards: int) -> None:
-        self.prefix, self.base, self.shards = prefix, prefix.encode(), shards
-        tags = [b"{%d}" % shard for shard in range(shards)] if shards > 1 else [b""]
-        self.blobs = [self.base + tag + b"b:" for tag in tags]
+    def __init__(self, prefix: str, servers: Servers, timeout: float) -> None:
+        self.prefix, self.base = prefix, prefix.encode()
+        tags = [b"{%d}" % number for number in range(_COUNT)] if servers.is_cluster else [b""]
+        names = [self.base + tag for tag in tags]
+        self.count = len(names)
+        self.blobs = [name + b"b:" for name in names]
         """For each shard what the names of blobs begin with."""
-        self.chunks = [self.base + tag + b"c:" for tag in tags]
+        self.chunks = [name + b"c:" for name in names]
         """What the names of chunks begin with; the ETag follows."""
-        self.indexes = [(self.base + tag + b"keys", self.base + tag + b"expiring") for tag in tags]
+        self.indexes = [(name + b"keys", name + b"expiring") for name in names]
         """The names of the list of keys and of the list of those that expire."""
+        if servers.is_cluster:
+            self.link: Link = Cluster(servers, [slot_of(name) for name in names], timeout)
+        else:
+            host, port = servers.seeds[0]
+            name = f"{host}:{port}" if port else host
+            self.link = Single(Server(lambda: servers.connect(host, port), name, servers.drivers))
 
     def place(self, key: str) -> Place:
         member = key.encode()
-        shard = crc32(member) % self.shards if self.shards > 1 else 0
+        shard = crc32(member) % self.count if self.count > 1 else 0
         return shard, member, self.blobs[shard] + member
 
     def group(self, keys: Iterable[str]) -> list[Group]:
         """Group keys by their shards."""
-        if self.shards == 1:
+        if self.count == 1:
             own, blobs = list(keys), self.blobs[0]
             members = [key.encode() for key in own]
             return [Group(0, own, members, [blobs + member for member in members])] if own else []
@@ -65,7 +78,6 @@ class Names:
 
     def run(
         self,
-        link: Link,
         script: Script,
         keys: Iterable[str],
         arguments: Callable[[Group], Sequence[bytes]],
@@ -76,12 +88,4 @@ class Names:
         calls = [
             (group.shard, (*self.indexes[group.shard], *group.blobs), arguments(group)) for group in groups
         ]
-        return list(zip(groups, link.run_many(script, calls, retry), strict=True)) if calls else []
-
-    def conflict(self, key: str | None) -> KeyConflictError:
-        """Return the error for another program's value in the place of a blob or of the list of keys."""
-        return KeyConflictError(
-            "another program keeps a value in the server under the name of this blob, or of the list of "
-            f"keys; choose another prefix than {self.prefix!r}",
-            key=key,
-        )
+        return list(zip(groups, self.link.run_many(script, calls, retry), strict=True)) if calls else []
