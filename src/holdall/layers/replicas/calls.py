@@ -38,15 +38,10 @@ ROUNDS = 1000
 
 
 class Replicas:
-    """Stores by name, of which the first decides: the arbiter.
+    """Stores by name, of which the first decides: the arbiter. `need` of them must take a write."""
 
-    Args:
-        stores: The replicas in their order.
-        timeout: Seconds after which a call counts as failed; None waits.
-    """
-
-    def __init__(self, stores: Mapping[str, Store], timeout: float | None) -> None:
-        self.stores = stores
+    def __init__(self, stores: Mapping[str, Store], need: int, timeout: float | None) -> None:
+        self.stores, self.need = stores, need
         self.names = tuple(stores)
         self.first, *self.others = self.names
         self.timeout = timeout
@@ -131,14 +126,8 @@ class Replicas:
     def each(
         self, names: Iterable[str], function: Callable[[str], T], *, short: bool = False
     ) -> dict[str, T | Exception]:
-        """Call a function for each of these replicas at the same time, or one after the other on this thread
-        where that is faster; return what it returned or raised.
-
-        Args:
-            names: The replicas.
-            function: What to call, with a name.
-            short: Whether it takes about as long as it takes to hand it to a thread, if the replica is near.
-        """
+        """Call a function with each of these names at the same time, or one after the other on this thread
+        where that is faster, as for a short call of near replicas; return what it returned or raised."""
         names, began = tuple(names), time.monotonic()
         here = self.inline or (short and self.near)
         results: dict[str, T | Exception] = {}
@@ -182,9 +171,7 @@ class Replicas:
             "replica %r failed to %s %r: %s: %s", name, what, key, type(error).__name__, error
         )
 
-    def partial(
-        self, key: str, held: Iterable[str], failures: dict[str, Exception], what: str, need: int
-    ) -> StoreError:
+    def partial(self, key: str, held: Iterable[str], failures: dict[str, Exception], what: str) -> StoreError:
         """Return the error of a change that too few replicas took."""
         written = tuple(name for name in self.names if name in held)
         if not written:
@@ -197,7 +184,7 @@ class Replicas:
                 return error
         else:
             done = f"only {', '.join(map(repr, written))} took the {what}"
-            message = f"{done}, and {need} replicas have to: {_joined(failures)}"
+            message = f"{done}, and {self.need} replicas have to: {_joined(failures)}"
             message += "; write it again, or make the replicas equal with repair()"
         error = PartialWriteError(message, key=key, failures=failures, written=written)
         error.__cause__ = next(iter(failures.values()), None)

@@ -109,13 +109,12 @@ class FanoutStore(Layer):
             self._options["timeout"] = timeout
         if fill:
             self._options["fill"] = True
-        need = count if write == "all" else write
-        self._replicas = Replicas(stores, timeout)
+        self._replicas = Replicas(stores, count if write == "all" else write, timeout)
         self.inline = self._replicas.inline
         self._memory = Memory(self._replicas.names)
-        self._reader = Reader(self._replicas, self._memory, need, fill)
+        self._reader = Reader(self._replicas, self._memory, fill)
         self._mender = Mender(self._replicas, self._memory, self._reader)
-        self._writer = Writer(self._replicas, self._memory, need, self._reader, self._mender)
+        self._writer = Writer(self._replicas, self._memory, self._reader, self._mender)
         self._checking = [store for store in stores.values() if type(store)._checked is not Store._checked]
 
     def _settings(self) -> dict[str, object]:

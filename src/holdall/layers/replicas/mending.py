@@ -70,13 +70,7 @@ def leader(rule: Rule, key: str, replicas: Mapping[str, Info | None]) -> str:
 
 
 class Mender:
-    """Compares replicas and makes them equal.
-
-    Args:
-        replicas: Which.
-        memory: What the handle knows of them.
-        reader: What lists them.
-    """
+    """Compares replicas and makes them equal."""
 
     def __init__(self, replicas: Replicas, memory: Memory, reader: Reader) -> None:
         self._replicas, self._memory, self._reader = replicas, memory, reader

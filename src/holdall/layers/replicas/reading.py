@@ -37,17 +37,10 @@ _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 
 
 class Reader:
-    """Reads replicas.
+    """Reads replicas; `fill` as for a `FanoutStore`."""
 
-    Args:
-        replicas: Which.
-        memory: What the handle knows of them.
-        need: The number of replicas that must take a write.
-        fill: Whether a blob that is read whole is put into the replicas before the one that had it.
-    """
-
-    def __init__(self, replicas: Replicas, memory: Memory, need: int, fill: bool) -> None:
-        self._replicas, self._memory, self._need, self._fill = replicas, memory, need, fill
+    def __init__(self, replicas: Replicas, memory: Memory, fill: bool) -> None:
+        self._replicas, self._memory, self._fill = replicas, memory, fill
 
     def shown(self, name: str, info: Info) -> Info:
         """Return the `Info` of a replica's blob with the ETag that it has in the fan-out."""
@@ -75,7 +68,7 @@ class Reader:
                 failures[name] = error
                 self._memory.note_failure(key, name)
         # Where a quorum will do, what was acknowledged is on one of those that answered.
-        known = missing and len(failures) < self._need < len(replicas.names)
+        known = missing and len(failures) < replicas.need < len(replicas.names)
         if failures and not known:
             also = ", and the others lack the blob" if missing else ""
             raise unavailable(f"replicas failed to {what} it{also}", failures)
@@ -196,7 +189,7 @@ class Reader:
                     raise
                 replicas.log_failure("list", prefix, name, error)
                 failures[name] = error
-                if not everything and len(failures) >= self._need:
+                if not everything and len(failures) >= replicas.need:
                     raise unavailable("too many replicas failed to list", failures) from error
 
         for name in names:

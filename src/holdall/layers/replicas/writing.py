@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import cast
@@ -33,19 +33,10 @@ _SHORT = 1 << 16
 
 
 class Writer:
-    """Writes to replicas.
+    """Writes to replicas."""
 
-    Args:
-        replicas: Which.
-        memory: What the handle knows of them.
-        need: The number of replicas that must take a write.
-        reader: What reads them.
-        mender: What mends those that are behind.
-    """
-
-    def __init__(self, replicas: Replicas, memory: Memory, need: int, reader: Reader, mender: Mender) -> None:
-        self._replicas, self._memory, self._need = replicas, memory, need
-        self._reader, self._mender = reader, mender
+    def __init__(self, replicas: Replicas, memory: Memory, reader: Reader, mender: Mender) -> None:
+        self._replicas, self._memory, self._reader, self._mender = replicas, memory, reader, mender
         self._first, self._others = replicas.first, replicas.others
 
     # --- putting --------------------------------------------------------------------------------------
@@ -154,7 +145,7 @@ class Writer:
         failures = _errors(outcomes) if len(held) < len(outcomes) else {}
         refusal = next((error for error in failures.values() if isinstance(error, REFUSALS)), None)
         if not held:
-            raise self._partial(key, (), failures, "write")
+            raise self._replicas.partial(key, (), failures, "write")
         if refusal is not None and absent:
             self._take_back(key, held, failures)
             raise refusal
@@ -166,11 +157,11 @@ class Writer:
     def _take_back(self, key: str, held: dict[str, str | None], failures: dict[str, Exception]) -> None:
         """Delete what the others took, and what wasn't there before: another has no place for it."""
         stores, atomic = self._replicas.stores, self._replicas.atomic
-        conditions = {name: etag if atomic and etag is not None else ANY for name, etag in held.items()}
-        outcomes = self._replicas.each(held, lambda name: stores[name]._delete(key, conditions[name]))
-        lost = _errors(outcomes)
+        lost = _errors(
+            self._replicas.each(held, lambda name: stores[name]._delete(key, (atomic and held[name]) or ANY))
+        )
         if any(not isinstance(error, ConcurrencyError) for error in lost.values()):
-            raise self._partial(key, lost, failures, "write")
+            raise self._replicas.partial(key, lost, failures, "write")
 
     # --- deleting -------------------------------------------------------------------------------------
 
@@ -245,7 +236,7 @@ class Writer:
             return typed(self._first, lost)
         failures = {self._first: lost, **failures}
         self._memory.note_missed(key, held, failures)
-        return self._partial(key, held, failures, "delete")
+        return self._replicas.partial(key, held, failures, "delete")
 
     # --- agreeing -------------------------------------------------------------------------------------
 
@@ -320,14 +311,11 @@ class Writer:
         # Also if too few took it: a reader that has seen it must not see an older version later.
         if failures or self._memory.missed(key):
             self._memory.note_missed(key, held, failures)
-        if len(held) < self._need:
-            raise self._partial(key, held, failures, what)
+        if len(held) < self._replicas.need:
+            raise self._replicas.partial(key, held, failures, what)
         self._memory.forget_failures(key)
         for name, error in failures.items():
             self._replicas.log_failure(what, key, name, error)
-
-    def _partial(self, key: str, held: Iterable[str], failures: dict[str, Exception], what: str) -> Exception:
-        return self._replicas.partial(key, held, failures, what, self._need)
 
     # --- conditions -----------------------------------------------------------------------------------
 
