@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -12,17 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.cli.started import Started
 
 COMMAND = (sys.executable, "-m", "holdall")
+STRICT = {"PYTHONWARNINGS": "error"}
 
 
 class Holdall:
     """Runs `holdall` on one store."""
 
-    def __init__(self, uri: str, cwd: Path) -> None:
+    def __init__(self, uri: str, cwd: Path, started: Started | None = None) -> None:
         self.uri = uri
         self.cwd = cwd
-        self.env = {**os.environ, "HOLDALL_URI": uri, "COLUMNS": "100", "PYTHONWARNINGS": "error"}
+        self.started = started
+        self.env = {**os.environ, **STRICT, "HOLDALL_URI": uri, "COLUMNS": "100"}
         self.env.pop("HOLDALL_DEBUG", None)
 
     def __call__(
@@ -46,27 +50,43 @@ class Holdall:
         self, *args: str | bytes, stdin: bytes | None = None, code: int = 0, uri: str | None = None
     ) -> tuple[bytes, str]:
         env = self.env if uri is None else {**self.env, "HOLDALL_URI": uri}
-        given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        done = subprocess.run(
-            [*COMMAND, *args], env=env, cwd=self.cwd, capture_output=True, timeout=60, check=False, **given
-        )
-        assert done.returncode == code, (done.returncode, done.stderr)
-        assert b"Traceback" not in done.stderr
-        return done.stdout, done.stderr.decode()
+        if self.started is not None and self.started.fits(env):
+            ended, output, errors = self.started.run(args, env, self.cwd, stdin)
+        else:
+            given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+            done = subprocess.run(
+                [*COMMAND, *args],
+                env=env,
+                cwd=self.cwd,
+                capture_output=True,
+                timeout=60,
+                check=False,
+                **given,
+            )
+            ended, output, errors = done.returncode, done.stdout, done.stderr
+        assert ended == code, (ended, errors)
+        assert b"Traceback" not in errors
+        return output, errors.decode()
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*COMMAND, *args], env=self.env, cwd=self.cwd, **options)
 
 
+@pytest.fixture(scope="session")
+def started() -> Iterator[Started]:
+    with contextlib.closing(Started({**os.environ, **STRICT})) as started:
+        yield started
+
+
 @pytest.fixture
-def holdall(tmp_path: Path) -> Holdall:
+def holdall(tmp_path: Path, started: Started) -> Holdall:
     """`holdall` on a store that isn't there yet."""
-    return Holdall(str(tmp_path / "store"), tmp_path)
+    return Holdall(str(tmp_path / "store"), tmp_path, started)
 
 
 @pytest.fixture
 def usual(tmp_path: Path) -> Holdall:
-    """As `holdall`, but that the interpreter isn't asked to watch for warnings."""
+    """As `holdall`, but each command starts an interpreter, which isn't asked to watch for warnings."""
     made = Holdall(str(tmp_path / "store"), tmp_path)
     del made.env["PYTHONWARNINGS"]
     return made
@@ -81,9 +101,9 @@ URIS = {
 
 
 @pytest.fixture(params=sorted(URIS))
-def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Holdall:
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path, started: Started) -> Holdall:
     """`holdall` on a store of each kind that outlives a process."""
-    return Holdall(URIS[request.param].format(tmp_path), tmp_path)
+    return Holdall(URIS[request.param].format(tmp_path), tmp_path, started)
 
 
 class Terminal:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import COMMAND, Holdall
+from tests.cli.started import Started
 
 WRONG = ("/logs/", "../x", "sqlite:///x.db")
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Holdall:
+def plain(tmp_path: Path, started: Started) -> Holdall:
     """A folder as a store, with one blob."""
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "a").write_bytes(b"1")
-    return Holdall("./store", tmp_path)
+    return Holdall("./store", tmp_path, started)
 
 
 @pytest.mark.parametrize("command", ["keys", "ls", "tree", "du"])

@@ -1,0 +1,116 @@
+"""Run `holdall` in forks of a process that has imported it: that takes longer than most commands."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import pickle
+import runpy
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import holdall
+
+SERVE = "import sys; from tests.cli.started import serve; serve(int(sys.argv[1]))"
+
+
+class Started:
+    """A process that runs commands as `python -m holdall` does, each in a child with pipes of its own.
+
+    Args:
+        env: The variables of that process: those that Python reads when it starts hold for every command.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._given = self._read_at_start(env)
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(60)
+        paths = os.pathsep.join([str(Path(__file__).parents[2]), env.get("PYTHONPATH", "")])
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", SERVE, str(theirs.fileno())],
+                env={**env, "PYTHONPATH": paths},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._pool = ThreadPoolExecutor(2)
+
+    @staticmethod
+    def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+        return {name: value for name, value in env.items() if name.startswith(("PYTHON", "LANG", "LC_"))}
+
+    def fits(self, env: Mapping[str, str]) -> bool:
+        """Whether a Python that starts with these variables would be like this one."""
+        return self._read_at_start(env) == self._given
+
+    def run(
+        self, args: Sequence[str | bytes], env: Mapping[str, str], cwd: Path, stdin: bytes | None
+    ) -> tuple[int, bytes, bytes]:
+        """Run a command; return its exit code and what it wrote to standard output and standard error."""
+        source, feed = os.pipe() if stdin is not None else (os.open(os.devnull, os.O_RDONLY), -1)
+        output, out = os.pipe()
+        errors, err = os.pipe()
+        written = [self._pool.submit(read_to_end, each) for each in (output, errors)]
+        socket.send_fds(self._socket, [b"!"], [source, out, err])
+        self._socket.sendall(pickle.dumps(([os.fsdecode(each) for each in args], dict(env), str(cwd))))
+        for fd in (source, out, err):
+            os.close(fd)
+        if stdin is not None:
+            with contextlib.suppress(BrokenPipeError), open(feed, "wb", buffering=0) as pipe:
+                remaining = memoryview(stdin)
+                while remaining:
+                    remaining = remaining[pipe.write(remaining) :]
+        code = int(self._socket.recv(16))
+        return code, *(each.result(60) for each in written)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait(60)
+        self._pool.shutdown()
+
+
+def read_to_end(fd: int) -> bytes:
+    with open(fd, "rb") as pipe:
+        return pipe.read()
+
+
+def serve(fd: int) -> None:
+    for folder in ("cli", "stores", "transfer"):
+        for module in (Path(holdall.__file__).parent / folder).glob("[a-z]*.py"):
+            importlib.import_module(f"holdall.{folder}.{module.stem}")
+    gc.freeze()
+    with socket.socket(fileno=fd) as requests:
+        request = take(requests)
+    if request is not None:
+        args, env, cwd = request
+        os.environ.clear()
+        os.environ.update(env)
+        os.chdir(cwd)
+        sys.argv[1:] = args
+        runpy.run_module("holdall", run_name="__main__", alter_sys=True)
+
+
+def take(requests: socket.socket) -> tuple[list[str], dict[str, str], str] | None:
+    """Return a request in a child that is to carry it out, and None in the parent once no more come."""
+    while True:
+        message, fds, *_ = socket.recv_fds(requests, 1, 3)
+        if not message:
+            return None
+        with requests.makefile("rb", buffering=0) as file:
+            request = pickle.load(file)
+        child = os.fork()
+        for number, fd in enumerate(fds):
+            if not child:
+                os.dup2(fd, number)
+            os.close(fd)
+        if not child:
+            return request
+        _, status = os.waitpid(child, 0)
+        requests.sendall(b"%d" % os.waitstatus_to_exitcode(status))
