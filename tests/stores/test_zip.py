@@ -27,8 +27,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.store import ABSENT, Can, Store
-from holdall.stores import zip_archive as module
-from holdall.stores.zip import ZipStore
+from holdall.stores.zip import ZipStore, entry, fold
 from holdall.testing import StoreSuite
 
 
@@ -278,7 +277,7 @@ def test_sizes_and_offsets_of_64_bits(path: Path, monkeypatch: pytest.MonkeyPatc
     # Every size counts as too long for 32 bits, rather than writing 4 GiB.
     with ZipStore(path) as store:
         store["short"] = b"s" * 100
-    monkeypatch.setattr(module, "_LONG", 90)
+    monkeypatch.setattr(fold, "_LONG", 90)
     blobs = {"short": b"s" * 100, "long": b"l" * 200_000, "packed": b"p" * 1000}
     with ZipStore(path) as store:
         store["long"] = blobs["long"]
@@ -755,7 +754,7 @@ def test_an_archive_that_cannot_be_folded_loses_nothing(
         patch.setattr(os, "replace", full)
         with pytest.raises(StoreUnavailableError, match="the disk is full"):
             store.flush()
-        patch.setattr(store, "_fold_size", 0)
+        patch.setattr(store._writer, "fold_size", 0)
         store["c"] = bytes(1000)
         assert "couldn't be brought up to date" in caplog.text
         store.close()
@@ -798,7 +797,7 @@ def test_streams_take_little_memory(path: Path, compression: str) -> None:
 def test_an_archive_that_nobody_reads_is_closed_without_python(path: Path) -> None:
     """Python drops an interrupt that comes while a `__del__` runs."""
     path.write_bytes(b"")
-    file = module.File(str(path))
+    file = entry.File(str(path))
     fd = file.fd
     assert not hasattr(file, "__del__")
     assert os.fstat(fd).st_ino == file.inode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -26,7 +27,7 @@ from holdall.errors import IntegrityError, KeyConflictError, UnsupportedOperatio
 from holdall.layers.readonly import ReadOnlyStore
 from holdall.store import LeftOut, Store
 from holdall.stores.zip import ZipStore
-from holdall.stores.zip_journal import BEGIN, HEAD
+from holdall.stores.zip.journal import BEGIN, HEAD
 
 
 @pytest.fixture
@@ -414,6 +415,24 @@ def test_a_fold_keeps_the_mode_and_journals_are_private(path: Path) -> None:
             store["a"] = b"2"
             assert stat.S_IMODE(journal(path).stat().st_mode) == 0o600
         assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_fold_keeps_the_mode_where_it_can_not_keep_the_owner(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ZipStore(path) as store:
+        store["a"] = b"1"
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+    path.chmod(0o604)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with ZipStore(path) as store:
+        store["a"] = b"2"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
 
 
 def test_an_archive_that_was_replaced_or_deleted_is_noticed(path: Path) -> None:

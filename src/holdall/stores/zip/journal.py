@@ -1,18 +1,30 @@
-"""The journal of a zip store: records that are appended, and what can be made of damaged ones."""
+"""The records of a zip store's journal, which are appended, and the difference of damaged and torn ones."""
 
 from __future__ import annotations
 
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from holdall.errors import IntegrityError
 from holdall.ranges import CHUNK
-from holdall.stores.zip_archive import CHECKED, STORED, Entry, File, type_bytes, type_text
+from holdall.stores.zip.entry import CHECKED, Entry, File, decode_type, encode_type
 
-__all__ = ["BEGIN", "CLEAR", "DELETE", "HEAD", "PUT", "Change", "Item", "batches", "beginning", "begun"]
+__all__ = [
+    "BEGIN",
+    "CLEAR",
+    "DELETE",
+    "HEAD",
+    "PUT",
+    "Change",
+    "head_size",
+    "make_heads",
+    "new_beginning",
+    "read_batches",
+    "read_beginning",
+]
 
 _MAGIC = b"holdzip\x02"
 _BEGIN = struct.Struct("<8sII")
@@ -28,74 +40,67 @@ _BLOCK = 512
 """The smallest block of a disk."""
 
 
-class Item(NamedTuple):
-    """One record to be written; `offset` is that of its data from the first record's start."""
-
-    kind: int
-    key: str
-    content_type: str | None = None
-    method: int = STORED
-    crc: int = 0
-    size: int = 0
-    length: int = 0
-    check: int = 0
-    """The CRC of the data as stored, up to `CHECKED` bytes of them. Longer data are written before the head
-    of their record is, so that a valid head means whole data, and opening a store needn't read them."""
-    offset: int = 0
-    written: float = 0.0
-    etag: bytes = bytes(16)
-
-    def head(self, more: bool, seed: int, at: int) -> bytes:
-        """The record without its data, to be written at this place of the journal."""
-        name = self.key.encode()
-        kind = type_bytes(self.content_type)
-        rest = _RECORD.pack(
-            0,
-            zlib.crc32(name + kind, self.check),
-            self.kind,
-            more,
-            self.method,
-            len(name),
-            len(kind),
-            self.crc,
-            self.size,
-            self.length,
-            self.written,
-            self.etag,
-        )[4:]
-        return b"".join((_head_check(rest, seed, at).to_bytes(4, "little"), rest, name, kind))
-
-    def entry(self, journal: File, start: int) -> Entry | None:
-        """Where the blob is once the record was written; None if it is a delete."""
-        if self.kind != PUT:
-            return None
-        return Entry(
-            journal,
-            start + self.offset,
-            self.size,
-            self.length,
-            self.method,
-            self.crc,
-            self.etag.hex(),
-            self.written,
-            self.content_type,
-        )
-
-
 class Change(NamedTuple):
     """The change that a record makes."""
 
     kind: int
     key: str
-    entry: Entry | None
+    entry: Entry | None = None
+    """The blob; None if this isn't a put."""
+    check: int = 0
+    """The CRC of the data as stored, up to `CHECKED` bytes of them. Longer data are written before the head
+    of their record is, so that a valid head means whole data, and opening a store needn't read them."""
+
+    def head(self, more: bool, seed: int, at: int) -> bytes:
+        """The record without its data, to be written at this place of the journal."""
+        entry = self.entry or _NOTHING
+        name = self.key.encode()
+        kind = encode_type(entry.content_type)
+        rest = _RECORD.pack(
+            0,
+            zlib.crc32(name + kind, self.check),
+            self.kind,
+            more,
+            entry.method,
+            len(name),
+            len(kind),
+            entry.crc,
+            entry.size,
+            entry.length,
+            entry.written,
+            bytes.fromhex(entry.etag),
+        )[4:]
+        return b"".join((_head_check(rest, seed, at).to_bytes(4, "little"), rest, name, kind))
 
 
-def beginning() -> bytes:
+_NOTHING = Entry(0, 0, 0, 0, "00" * 16, 0.0, None)
+
+
+def head_size(key: str, content_type: str | None) -> int:
+    """The number of bytes of a record before its data."""
+    return HEAD + len(key.encode()) + len(encode_type(content_type))
+
+
+def make_heads(changes: Sequence[Change], seed: int, start: int) -> list[tuple[int, bytes]]:
+    """The records without their data, each with its offset from the first one.
+
+    All but the last say that another follows, so that they count together or not at all.
+    """
+    heads: list[tuple[int, bytes]] = []
+    at = 0
+    for index, change in enumerate(changes, 1):
+        head = change.head(index < len(changes), seed, start + at)
+        heads.append((at, head))
+        at += len(head) + (change.entry.length if change.entry else 0)
+    return heads
+
+
+def new_beginning() -> bytes:
     """The first bytes of a new journal."""
     return _BEGIN.pack(_MAGIC, int.from_bytes(os.urandom(4), "little"), os.getpid())
 
 
-def begun(fd: int, path: str) -> tuple[int, int] | None:
+def read_beginning(fd: int, path: str) -> tuple[int, int] | None:
     """The random number of a journal and the process that made it; None if a kill cut its beginning off.
 
     Raises:
@@ -113,7 +118,7 @@ def begun(fd: int, path: str) -> tuple[int, int] | None:
     return seed, pid
 
 
-def batches(journal: File, at: int, seed: int, path: str) -> Iterator[tuple[int, list[Change]]]:
+def read_batches(journal: File, at: int, seed: int, path: str) -> Iterator[tuple[int, list[Change]]]:
     """The changes from a place on, in batches that count as a whole, each with the place of its end.
 
     A record is appended after the one before it was written whole, so that only the last batch can be torn:
@@ -157,8 +162,9 @@ def batches(journal: File, at: int, seed: int, path: str) -> Iterator[tuple[int,
         key = block[place + HEAD : place + HEAD + names].decode()
         entry = None
         if kind == PUT:
-            content_type = type_text(block[place + data - types : place + data])
-            entry = Entry(journal, at + data, full, length, method, crc, etag.hex(), written, content_type)
+            content_type = decode_type(block[place + data - types : place + data])
+            entry = Entry(full, length, method, crc, etag.hex(), written, content_type)
+            entry.file, entry.offset = journal, at + data
         batch.append(Change(kind, key, entry))
         at += data + length
         if not more:
