@@ -26,7 +26,7 @@ from holdall import (
     ReadOnlyStore,
 )
 from holdall.store import Store
-from holdall.transfer import copy_store, move_store, sync_stores
+from holdall.transfer import copy_store, elsewhere, move_store, sync_stores
 from holdall.transfer import run as run_module
 from holdall.transfer.elsewhere import Pool
 from holdall.transfer.shard import Shard
@@ -129,7 +129,7 @@ def test_a_move_leaves_nothing(handed: list[str], tmp_path: Path) -> None:
 def test_no_process_is_started_where_it_is_no_help(
     source: Callable[[Path], Store], count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run_module, "Pool", None)
+    monkeypatch.setattr(elsewhere, "Pool", None)
     store = source(tmp_path / "s")
     store.put_many({f"{number}": b"1" for number in range(count)})
     assert copy_store(store, FilesystemStore(tmp_path / "t"), executor="process").copied == count
@@ -137,7 +137,7 @@ def test_no_process_is_started_where_it_is_no_help(
 
 def test_one_processor_is_left_to_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run_module, "_processors", lambda: 1)
-    monkeypatch.setattr(run_module, "Pool", None)
+    monkeypatch.setattr(elsewhere, "Pool", None)
     source = filled(tmp_path / "s", blobs_of())
     assert copy_store(source, FilesystemStore(tmp_path / "t"), executor="process").ok
 
@@ -248,7 +248,7 @@ RUN = """
 import os, signal, sys, time
 from holdall import FilesystemStore
 from holdall.transfer import copy_store, move_store
-from holdall.transfer import run
+from holdall.transfer import elsewhere, run
 run._processors = lambda: 2
 place, act, half = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
@@ -262,8 +262,8 @@ def progress(done, total, size, key):
     time.sleep(60)
 
 pools = []
-submit = run.Pool.submit
-run.Pool.submit = lambda self, shard: (pools.append(self), submit(self, shard))[1]
+submit = elsewhere.Pool.submit
+elsewhere.Pool.submit = lambda self, shard: (pools.append(self), submit(self, shard))[1]
 source, target = FilesystemStore(place + "/s"), FilesystemStore(place + "/t")
 globals()[act](source, target, journal=place + "/j", progress=progress, executor="process")
 """

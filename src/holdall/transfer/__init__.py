@@ -116,23 +116,7 @@ def copy_store(
     >>> dict(target)
     {'a': b'1', 'b': b'2', 'c': b'3'}
     """
-    job = Job(
-        "copy",
-        source,
-        target,
-        prefix=prefix,
-        glob=glob,
-        exclude=exclude,
-        where=where,
-        compare=compare,
-        verify=verify,
-        replace_unreadable=replace_unreadable,
-        jobs=jobs,
-        journal=journal,
-        progress=progress,
-        executor=executor,
-    )
-    return job.plan() if dry_run else job.run()
+    return _carry_out("copy", **locals())
 
 
 @overload
@@ -208,25 +192,7 @@ def sync_stores(
     >>> report.copied, report.deleted, dict(target)
     (2, 1, {'a': b'1', 'b': b'2'})
     """
-    kind = "sync" if delete else "copy"
-    job = Job(
-        kind,
-        source,
-        target,
-        prefix=prefix,
-        glob=glob,
-        exclude=exclude,
-        where=where,
-        compare=compare,
-        verify=verify,
-        replace_unreadable=replace_unreadable,
-        jobs=jobs,
-        journal=journal,
-        progress=progress,
-        executor=executor,
-    )
-    job.limit(max_delete)
-    return job.plan() if dry_run else job.run()
+    return _carry_out("sync" if delete else "copy", **locals())
 
 
 @overload
@@ -293,23 +259,7 @@ def move_store(
     >>> move_store(source, target, prefix="a").deleted, list(source), list(target)
     (1, ['b'], ['a'])
     """
-    job = Job(
-        "move",
-        source,
-        target,
-        prefix=prefix,
-        glob=glob,
-        exclude=exclude,
-        where=where,
-        compare=compare,
-        verify=verify,
-        replace_unreadable=replace_unreadable,
-        jobs=jobs,
-        journal=journal,
-        progress=progress,
-        executor=executor,
-    )
-    return job.plan() if dry_run else job.run()
+    return _carry_out("move", **locals())
 
 
 def diff_stores(
@@ -386,15 +336,12 @@ def verify_store(
     >>> print(verify_store(MemoryStore({"a": b"1234"})))
     1 checked, 4 B in ...
     """
-    job = Job(
-        "verify",
-        store,
-        store,
-        prefix=prefix,
-        glob=glob,
-        exclude=exclude,
-        where=where,
-        jobs=jobs,
-        progress=progress,
-    )
-    return job.run()
+    arguments = locals()
+    arguments["source"] = arguments["target"] = arguments.pop("store")
+    return Job("verify", **arguments).run()
+
+
+def _carry_out(kind: str, *, dry_run: bool, delete: bool = True, **arguments: Any) -> Report | Plan:
+    """Plan or run a transfer of a kind, with the arguments of the public function."""
+    job = Job(kind, **arguments)
+    return job.plan() if dry_run else job.run()

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
 from holdall.transfer.compare import Compare, Globs, Selection, judge, pairs
-from holdall.transfer.elsewhere import Executor, Pool, copy_shards
 from holdall.transfer.journal import Journal
 from holdall.transfer.leftout import protect
 from holdall.transfer.options import Progress
@@ -37,6 +36,9 @@ from holdall.transfer.spread import Stopped, spread, stop_event
 from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 from holdall.transfer.tally import Tally
 from holdall.transfer.work import Worker
+
+if TYPE_CHECKING:
+    from holdall.transfer.elsewhere import Executor
 
 __all__ = ["Job", "check_jobs"]
 
@@ -67,6 +69,7 @@ class Job:
         journal: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
         executor: Any = None,
+        max_delete: float = 1.0,
     ) -> None:
         for store in (source, target):
             if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -88,7 +91,7 @@ class Job:
         self._progress = progress
         self._executor = None if executor == "process" else executor
         self._shares = executor == "process" and is_folder(source) and is_folder(target)
-        self._max_delete: float | None = None
+        self._max_delete = _checked_limit(max_delete)
         self._stop = stop_event()
         self._options: dict[str, object] = {
             "kind": kind,
@@ -103,16 +106,6 @@ class Job:
         if kind == "verify":
             return
         refuse_overlap(source, target, selection, self._journal, deep=kind == "move", deletes=kind != "copy")
-
-    def limit(self, max_delete: float) -> None:
-        """Set the limit of deletes: a float is a share, an int a count."""
-        fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
-            raise InvalidArgumentError(
-                f"max_delete is a share from 0.0 to 1.0 (a float) or a number of blobs (an int), not "
-                f"{max_delete!r}"
-            )
-        self._max_delete = max_delete
 
     def run(self) -> Report:
         """Plan and run the transfer. A run that was stopped is finished first; then both stores are listed
@@ -270,9 +263,7 @@ class Job:
             return
         limit = self._max_delete
         missing = missing_place(self._source)
-        if missing is None and (
-            limit is None or deletes <= (limit if isinstance(limit, int) else limit * selected)
-        ):
+        if missing is None and deletes <= (limit if isinstance(limit, int) else limit * selected):
             return
         # It is listed anew when the user has looked into it.
         journal.restart({})
@@ -302,13 +293,16 @@ class Job:
         """Have the copies made by the executor, or by processes of our own; return False if this process is
         to make them."""
         left = tally.total - tally.done
+        count = min(_processors(), _MAX_PROCESSES) if self._shares and left >= _PAGE else 1
+        if self._executor is None and count == 1:
+            return False
+        # The import takes a sixth of the time of a small transfer.
+        from holdall.transfer.elsewhere import Executor, Pool
+
         if self._executor is not None:
             executor = Executor(self._executor, self._jobs)
             self._submit(executor, steps, left // (4 * executor.workers), tally)
             return True
-        count = min(_processors(), _MAX_PROCESSES)
-        if not self._shares or left < _PAGE or count == 1:
-            return False
         try:
             pool = Pool(count, self._stop)
         except (OSError, AssertionError) as error:  # the latter in a daemon of multiprocessing
@@ -320,6 +314,8 @@ class Job:
         return True
 
     def _submit(self, executor: Executor, steps: Iterator[Step], size: int, tally: Tally) -> None:
+        from holdall.transfer.elsewhere import copy_shards
+
         size = max(1, min(_PAGE, size))
         parts = iter(lambda: list(islice(steps, size)), [])
         shards = (Shard(self._source, self._target, self._rules, part) for part in parts)
@@ -380,6 +376,17 @@ def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
     if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArgumentError(f"a journal is the path of a file, not {journal!r}")
     return os.path.abspath(os.path.expanduser(os.fspath(journal)))
+
+
+def _checked_limit(max_delete: float) -> float:
+    """Return the limit of deletes: a float is a share, an int a count."""
+    fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
+        raise InvalidArgumentError(
+            f"max_delete is a share from 0.0 to 1.0 (a float) or a number of blobs (an int), not "
+            f"{max_delete!r}"
+        )
+    return max_delete
 
 
 def check_jobs(jobs: object) -> None:
