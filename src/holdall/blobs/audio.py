@@ -9,10 +9,10 @@ from typing import Any, cast, overload
 
 from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.file import save, suffix_of
-from holdall.blobs.media import MediaBlob, encoded
+from holdall.blobs.media import MediaBlob
 from holdall.blobs.video import drop_source
 from holdall.errors import SerializationError
-from holdall.values.audio import AUDIO, AudioData, AudioSerializer, audio_format, whole_wav
+from holdall.values.audio import AudioData, AudioSerializer, whole_wav
 from holdall.values.packages import needed
 from holdall.values.video import open_sound
 
@@ -40,7 +40,7 @@ class AudioBlob(MediaBlob):
     (8000, True)
     """
 
-    _formats = AUDIO
+    _kind = AudioSerializer
 
     def __init__(
         self,
@@ -49,17 +49,13 @@ class AudioBlob(MediaBlob):
         format: str | None = None,  # noqa: A002
         delete_temp_clip_file: bool = False,
     ) -> None:
-        serializer = AudioSerializer(format)
         if isinstance(blob, tuple) and not isinstance(blob, AudioData):
             if len(cast("tuple[Any, ...]", blob)) != 2:
                 raise SerializationError("sound is a tuple of two: an array of samples, and their rate in Hz")
             blob = AudioData(*cast("tuple[Any, int]", blob))
-        if serializer.accepts(blob):
-            super().__init__(encoded(serializer, blob))
-            if delete_temp_clip_file:
-                drop_source(blob)
-        else:
-            super().__init__(cast(Any, blob))
+        super().__init__(blob, format=format)
+        if delete_temp_clip_file:
+            drop_source(blob)
 
     @overload
     def as_audio(self) -> AudioData: ...
@@ -108,17 +104,6 @@ class AudioBlob(MediaBlob):
             samples = samples / float(1 << (8 * samples.dtype.itemsize - 1))
         # MoviePy wants two columns: its clips of one fail on single frames or come out with two.
         return clips.AudioArrayClip(samples[:, None].repeat(2, 1) if samples.ndim == 1 else samples, fps=rate)
-
-    @property
-    def format(self) -> str | None:
-        return audio_format(self._bytes)
-
-    @staticmethod
-    def _serializer(format: str | None) -> Any:  # noqa: A002
-        return AudioSerializer(format)
-
-    def _native(self) -> Any:
-        return self.as_audio_data()
 
     def _about(self) -> str:
         if self.format is None:

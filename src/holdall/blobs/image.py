@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdall.blobs.bytes import BytesBlob
-from holdall.blobs.media import MediaBlob, encoded
-from holdall.values.images import IMAGES, ImageSerializer, image_format
+from holdall.blobs.media import MediaBlob
+from holdall.values.images import ImageSerializer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +33,7 @@ class ImageBlob(MediaBlob):
     ('image/png', (256, 256))
     """
 
-    _formats = IMAGES
+    _kind = ImageSerializer
 
     def __init__(
         self,
@@ -41,11 +41,7 @@ class ImageBlob(MediaBlob):
         *,
         format: str | None = None,  # noqa: A002
     ) -> None:
-        serializer = ImageSerializer(format)
-        if serializer.accepts(blob):
-            super().__init__(encoded(serializer, blob))
-        else:
-            super().__init__(blob)  # pyright: ignore[reportArgumentType]
+        super().__init__(blob, format=format)
 
     def as_image(self) -> Image:
         """Return the picture, loaded. Of an animation this is the first frame; `seek` goes to the others.
@@ -55,17 +51,6 @@ class ImageBlob(MediaBlob):
             MissingDependencyError: `pip install 'holdall[images]'`.
         """
         return ImageSerializer().decode(self._bytes)
-
-    @property
-    def format(self) -> str | None:
-        return image_format(self._bytes)
-
-    @staticmethod
-    def _serializer(format: str | None) -> Any:  # noqa: A002
-        return ImageSerializer(format)
-
-    def _native(self) -> Any:
-        return self.as_image()
 
     def _about(self) -> str:
         if self.format is None:

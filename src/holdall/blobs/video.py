@@ -9,10 +9,9 @@ from typing import Any
 
 from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.file import save, suffix_of
-from holdall.blobs.media import MediaBlob, encoded
+from holdall.blobs.media import MediaBlob
 from holdall.values.packages import needed
-from holdall.values.registry import joined
-from holdall.values.video import VIDEO, VideoSerializer, open_video, video_format
+from holdall.values.video import VideoSerializer, open_video
 
 __all__ = ["VideoBlob", "drop_source"]
 
@@ -40,7 +39,7 @@ class VideoBlob(MediaBlob):
     video/mp4 [32, 16] 0.5
     """
 
-    _formats = VIDEO
+    _kind = VideoSerializer
 
     def __init__(
         self,
@@ -49,13 +48,9 @@ class VideoBlob(MediaBlob):
         format: str | None = None,  # noqa: A002
         delete_temp_clip_file: bool = False,
     ) -> None:
-        serializer = VideoSerializer(format)
-        if serializer.accepts(blob):
-            super().__init__(encoded(serializer, blob))
-            if delete_temp_clip_file:
-                drop_source(blob)
-        else:
-            super().__init__(blob)
+        super().__init__(blob, format=format)
+        if delete_temp_clip_file:
+            drop_source(blob)
 
     def as_video(self, filename: str | PurePath | None = None) -> Any:
         """Return the video as a MoviePy `VideoFileClip`. Close it, or use it in a `with`, to end its
@@ -75,27 +70,9 @@ class VideoBlob(MediaBlob):
         save(filename, self._for_suffix(suffix_of(filename)))
         return open_video(os.path.expanduser(filename))
 
-    @property
-    def format(self) -> str | None:
-        return video_format(self._bytes)
-
     def _about(self) -> str:
         seconds = _duration(self._bytes) if self.format == "MP4" else None
         return super()._about() if seconds is None else f"MP4, {seconds:.2f} s"
-
-    @staticmethod
-    def _serializer(format: str | None) -> Any:  # noqa: A002
-        return VideoSerializer(format)
-
-    def _native(self) -> Any:
-        return self.as_video()
-
-    def as_format(self, format: str) -> VideoBlob:  # noqa: A002
-        serializer = self._serializer(format)
-        if self.format == serializer.format:
-            return self
-        with self.as_video() as clip:
-            return type(self)(joined(serializer.encode(clip)))
 
 
 def _duration(data: bytes) -> float | None:

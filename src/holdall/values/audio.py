@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.errors import SerializationError
+from holdall.values.media import AUDIO, AudioFormat, MediaSerializer, audio_format
 from holdall.values.packages import instance, needed
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
@@ -33,26 +34,6 @@ class AudioData(NamedTuple):
     sample_rate: int
     """Frames a second."""
 
-
-class AudioFormat(NamedTuple):
-    """A format of sound."""
-
-    name: str
-    """As SoundFile calls it."""
-    media_type: str
-    extensions: tuple[str, ...]
-
-
-AUDIO: Final[dict[str, AudioFormat]] = {
-    each.name: each
-    for each in (
-        AudioFormat("WAV", "audio/wav", (".wav", ".wave")),
-        AudioFormat("FLAC", "audio/flac", (".flac",)),
-        AudioFormat("OGG", "audio/ogg", (".ogg", ".oga")),
-        AudioFormat("MP3", "audio/mpeg", (".mp3",)),
-    )
-}
-"""The formats that are written, by their names."""
 
 _DTYPES: Final = ("int16", "int32", "float32", "float64")
 _READ_AS: Final = {
@@ -80,25 +61,7 @@ _LOUDEST: Final = 1e4
 """Full scale is 1."""
 
 
-def audio_format(data: Buffer) -> str | None:
-    """Return the name of the format that some bytes begin as, found without SoundFile.
-
-    >>> audio_format(b"fLaC...")
-    'FLAC'
-    """
-    head = bytes(data[:16])
-    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
-        return "WAV"
-    if head.startswith(b"fLaC"):
-        return "FLAC"
-    if head.startswith(b"OggS"):
-        return "OGG"
-    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2):
-        return "MP3"
-    return None
-
-
-class AudioSerializer:
+class AudioSerializer(MediaSerializer):
     """Sound, exact: samples as WAV in their own type, and MoviePy's audio clips as WAV of 32-bit floats.
 
     The samples are int16, int32, float32 or float64, which come back as they were; one channel comes back as
@@ -124,15 +87,10 @@ class AudioSerializer:
     media_type = "audio/wav"
     extensions: tuple[str, ...] = tuple(end for each in AUDIO.values() for end in each.extensions)
 
+    _formats = AUDIO
+
     def __init__(self, format: str | None = None) -> None:  # noqa: A002
-        self.format = "WAV"
-        if format is not None:
-            found = AUDIO.get(str(format).upper())
-            if found is None:
-                raise InvalidArgumentError(
-                    f"sound is written as one of {', '.join(AUDIO)}, not as {format!r}"
-                )
-            self.format, self.media_type, self.extensions = found
+        super().__init__(format, "WAV")
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, AudioData) or instance(value, "moviepy.audio.AudioClip", "AudioClip")
@@ -159,13 +117,7 @@ class AudioSerializer:
             raise
         # Beside its own error, the driver raises what NumPy and the calls back from C make of nonsense.
         except Exception as error:
-            begun = audio_format(data)
-            expected = (
-                f"these bytes begin as {begun}" if begun else f"expected {', '.join(AUDIO)} or the like"
-            )
-            raise SerializationError(
-                f"this isn't sound that can be read: {expected}: {_said(error)}"
-            ) from error
+            raise self._explain_unread(data, "sound", _said(error)) from error
 
 
 def whole_wav(data: Buffer) -> Buffer:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.errors import SerializationError
+from holdall.values.media import IMAGES, ImageFormat, MediaSerializer, image_format
 from holdall.values.packages import instance, needed
 from holdall.values.picture import (
     Extras,
@@ -24,41 +25,6 @@ from holdall.values.serializer import Buffer
 
 __all__ = ["IMAGES", "ImageFormat", "ImageSerializer", "image_format"]
 
-
-class ImageFormat(NamedTuple):
-    """A format of pictures."""
-
-    name: str
-    """As Pillow calls it."""
-    media_type: str
-    extensions: tuple[str, ...]
-    modes: frozenset[str]
-    """The modes of Pillow that it holds as they are."""
-    frames: bool
-    """Whether it holds more than one picture."""
-
-
-_SCREEN: Final = frozenset(("L", "LA", "RGB", "RGBA"))
-
-IMAGES: Final[dict[str, ImageFormat]] = {
-    each.name: each
-    for each in (
-        ImageFormat("PNG", "image/png", (".png", ".apng"), _SCREEN | {"1", "P", "I;16", "I;16B"}, True),
-        ImageFormat(
-            "JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), frozenset(("L", "RGB", "CMYK")), False
-        ),
-        ImageFormat("WEBP", "image/webp", (".webp",), frozenset(("RGB", "RGBA")), True),
-        ImageFormat("GIF", "image/gif", (".gif",), frozenset(("1", "L", "P")), True),
-        ImageFormat(
-            "TIFF",
-            "image/tiff",
-            (".tiff", ".tif"),
-            _SCREEN | {"1", "P", "PA", "I", "F", "I;16", "CMYK", "LAB"},
-            True,
-        ),
-    )
-}
-"""The formats that are written, by their names."""
 
 # Only these are read: others of Pillow's formats start a program, as EPS does, or aren't useful here.
 _READ: Final = (*IMAGES, "MPO", "BMP", "DIB", "JPEG2000", "AVIF", "ICO", "PPM", "TGA", "QOI")
@@ -80,31 +46,7 @@ _CHANNEL: Final = {
 _HINT: Final = {"La": "LA", "RGBa": "RGBA", "I;16L": "I;16", "I;16N": "I;16", "I;16B": "I;16"}
 
 
-def image_format(data: Buffer) -> str | None:
-    """Return the name of the format that some bytes begin as, found without Pillow.
-
-    >>> image_format(b"GIF89a...")
-    'GIF'
-    """
-    head = bytes(data[:16])
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if head.startswith(b"BM"):
-        return "BMP"
-    if head[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF"
-    return None
-
-
-class ImageSerializer:
+class ImageSerializer(MediaSerializer):
     """Any Pillow image, its pixels exact: as PNG, or as TIFF where PNG doesn't hold the mode.
 
     PNG takes the modes 1, L, LA, P, RGB, RGBA and I;16, TIFF takes I, F, CMYK, LAB and PA. YCbCr is kept
@@ -138,15 +80,10 @@ class ImageSerializer:
     media_type = "image/png"
     extensions: tuple[str, ...] = tuple(end for each in IMAGES.values() for end in each.extensions)
 
+    _formats = IMAGES
+
     def __init__(self, format: str | None = None) -> None:  # noqa: A002
-        self.format = None
-        if format is not None:
-            found = IMAGES.get({"JPG": "JPEG", "TIF": "TIFF"}.get(str(format).upper(), str(format).upper()))
-            if found is None:
-                raise InvalidArgumentError(
-                    f"pictures are written as one of {', '.join(IMAGES)}, not as {format!r}"
-                )
-            self.format, self.media_type, self.extensions = found.name, found.media_type, found.extensions
+        super().__init__(format, None)
 
     def accepts(self, value: Any) -> bool:
         return instance(value, "PIL.Image", "Image")
@@ -179,11 +116,7 @@ class ImageSerializer:
             _complete(found)
         # Decoders raise whatever the bytes make them stumble over; all of it means the same.
         except Exception as error:
-            begun = image_format(data)
-            expected = (
-                f"these bytes begin as {begun}" if begun else f"expected {', '.join(IMAGES)} or the like"
-            )
-            raise SerializationError(f"this isn't an image that can be read: {expected}: {error}") from error
+            raise self._explain_unread(data, "an image", error) from error
         return found
 
 

@@ -8,9 +8,10 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from functools import cache, partial
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final
 
-from holdall.errors import InvalidArgumentError, SerializationError, StoreUnavailableError
+from holdall.errors import SerializationError, StoreUnavailableError
+from holdall.values.media import VIDEO, MediaSerializer, VideoFormat, video_format
 from holdall.values.packages import instance, needed
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
@@ -25,80 +26,7 @@ _ALPHA: Final = b"\x53\xc0\x81\x01"
 """The element AlphaMode of Matroska (RFC 9559), saying yes; it stands before the frames."""
 
 
-class VideoFormat(NamedTuple):
-    """A format of video."""
-
-    name: str
-    media_type: str
-    extensions: tuple[str, ...]
-    muxer: str
-    """As ffmpeg calls it."""
-    video: tuple[str, ...]
-    """Its options of ffmpeg for the picture."""
-    audio: tuple[str, ...]
-    """And for the sound."""
-
-
-VIDEO: Final[dict[str, VideoFormat]] = {
-    each.name: each
-    for each in (
-        VideoFormat(
-            "MP4",
-            "video/mp4",
-            (".mp4", ".m4v"),
-            "mp4",
-            # The data that a player needs first come first.
-            ("-c:v", "libx264", "-preset", "medium", "-movflags", "+faststart"),
-            ("-c:a", "aac", "-b:a", "192k"),
-        ),
-        VideoFormat(
-            "WEBM",
-            "video/webm",
-            (".webm",),
-            "webm",
-            (
-                "-c:v",
-                "libvpx-vp9",
-                "-crf",
-                "31",
-                "-b:v",
-                "0",
-                "-row-mt",
-                "1",
-                "-deadline",
-                "good",
-                "-cpu-used",
-                "4",
-            ),
-            ("-c:a", "libopus", "-b:a", "128k"),
-        ),
-    )
-}
-"""The formats that are written, by their names."""
-
-
-def video_format(data: Buffer) -> str | None:
-    """Return the name of the format that some bytes begin as, found without MoviePy.
-
-    >>> video_format(b"\\0\\0\\0\\x20ftypisom")
-    'MP4'
-    """
-    head = bytes(data[:64])
-    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis", b"heic", b"mif1"):
-        return "MP4"
-    # QuickTime before there were brands.
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "MP4"
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        return "WEBM"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return "AVI"
-    if head.startswith(b"OggS"):
-        return "OGG"
-    return None
-
-
-class VideoSerializer:
+class VideoSerializer(MediaSerializer):
     """A MoviePy clip, as MP4 (H.264 and AAC) or WebM (VP9 and Opus). Both lose detail, by their nature.
 
     A clip needs a duration and a rate of frames (`clip.with_fps(24)`); its sound comes along. WebM keeps the
@@ -123,15 +51,10 @@ class VideoSerializer:
     media_type = "video/mp4"
     extensions: tuple[str, ...] = tuple(end for each in VIDEO.values() for end in each.extensions)
 
+    _formats = VIDEO
+
     def __init__(self, format: str | None = None) -> None:  # noqa: A002
-        self.format = "MP4"
-        if format is not None:
-            found = VIDEO.get(str(format).upper())
-            if found is None:
-                raise InvalidArgumentError(
-                    f"video is written as one of {', '.join(VIDEO)}, not as {format!r}"
-                )
-            self.format, self.media_type, self.extensions = found.name, found.media_type, found.extensions
+        super().__init__(format, "MP4")
 
     def accepts(self, value: Any) -> bool:
         return instance(value, "moviepy.video.VideoClip", "VideoClip")
@@ -212,25 +135,16 @@ def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
         raise SerializationError(f"expected a clip with a size in pixels, got {clip.size!r}") from error
     clear = clip.mask is not None and form.name == "WEBM"
     command = [needed("moviepy.config", "video", "video").FFMPEG_BINARY, "-y", "-loglevel", "error"]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgba" if clear else "rgb24"]
-    command += ["-s", f"{width}x{height}", "-framerate", f"{float(rate):.12g}", "-i", "pipe:0"]
+    command += f"-f rawvideo -pix_fmt {'rgba' if clear else 'rgb24'} -s {width}x{height}".split()
+    command += ["-framerate", f"{float(rate):.12g}", "-i", "pipe:0"]
     sound = _sound(clip) if clip.audio is not None else None
     if sound is not None:
         scratch, audio_rate, channels = sound
-        command += [
-            "-f",
-            "f32le",
-            "-ar",
-            str(audio_rate),
-            "-ac",
-            str(channels),
-            "-i",
-            scratch.path,
-            *form.audio,
-        ]
+        command += f"-f f32le -ar {audio_rate} -ac {channels} -i".split()
+        command += [scratch.path, *form.audio.split()]
     # H.264 halves the colors' resolution of pictures of even size only.
     halved = form.name == "WEBM" or (width % 2 == 0 and height % 2 == 0)
-    command += [*form.video, "-pix_fmt", "yuva420p" if clear else "yuv420p" if halved else "yuv444p"]
+    command += [*form.video.split(), "-pix_fmt", "yuva420p" if clear else "yuv420p" if halved else "yuv444p"]
     target = _Scratch()
     command += ["-f", form.muxer, target.path]
     _run(command, _frames(clip, float(rate), (height, width), clear), form)
