@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torch lint campaign bench clean programs copiers
+.PHONY: help demo test torch lint matrix kit campaign bench clean programs copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -15,11 +15,16 @@ help: ## List the chores.
 demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes ./demo-output.
 	@$(BIN)/python demo/demo.py
 
-test: lint programs $(VENV)/.azurite ## Lint, then run every test: units, conformance, doctests, documentation, demo.
-	@folder=$$(mktemp -d -p $(TESTED_IN) holdall.XXXXXX) && chmod 755 "$$folder" \
-		&& echo "the tests' files are in $$folder, which goes if they pass" \
-		&& env -u PYTHONDONTWRITEBYTECODE PATH="$(AZURITE):$$PATH" TMPDIR="$$folder" $(BIN)/python -m pytest -n 2 \
-		&& rm -rf "$$folder"
+# What npm brings and what lint finds come at the same time; where one fails, the other ends first.
+test: programs ## Lint, then run every test: units, conformance, doctests, documentation, demo.
+	@$(MAKE) --no-print-directory -j 2 lint $(VENV)/.azurite
+	@$(call run_tests,PATH="$(AZURITE):$$PATH",)
+
+# Run pytest: environment, arguments.
+run_tests = folder=$$(mktemp -d -p $(TESTED_IN) holdall.XXXXXX) && chmod 755 "$$folder" \
+	&& echo "the tests' files are in $$folder, which goes if they pass" \
+	&& env -u PYTHONDONTWRITEBYTECODE TMPDIR="$$folder" $(1) $(BIN)/python -m pytest -n 2 $(2) \
+	&& rm -rf "$$folder"
 
 # Tests take half as long again where their files lie on a disk, so they lie in memory if it has room for them;
 # and a thousand processes start in them, which should find their modules compiled.
@@ -33,8 +38,32 @@ lint: $(VENV)/.dev ## ruff and pyright --strict.
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-campaign: $(VENV)/.dev programs ## Attack every store for half an hour: kills, interrupts, full disks, flipped bits.
+# The types are checked against the packages of .venv; the kit runs in a venv of each Python, in .venv/matrix.
+PYTHONS = 3.11 3.12 3.13 3.14
+matrix: $(VENV)/.dev programs ## Check the types, and run the kit at its lowest grade, on each Python from 3.11 to 3.14.
+	@passed= failed= missing=; \
+	for version in $(PYTHONS); do \
+		python=$$(IFS=:; for folder in $$PATH "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version[.-]*/bin; do \
+			"$$folder/python$$version" -c 'import ensurepip' 2>/dev/null && echo "$$folder/python$$version" && break; done); \
+		[ -n "$$python" ] || { missing="$$missing $$version"; continue; }; \
+		echo "--- Python $$version, $$python"; \
+		if $(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $$version \
+			&& $(MAKE) --no-print-directory kit VENV=$(VENV)/matrix/$$version PYTHON="$$python"; \
+		then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	done; \
+	echo "passed:$${passed:- none}"; \
+	[ -z "$$missing" ] || echo "not found:$$missing"; \
+	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }; \
+	[ -n "$$passed" ]
+
+# Every store but the clouds', whose packages are the heaviest, and every layer.
+kit: $(VENV)/.kit
+	@$(call run_tests,HOLDALL_KIT=quick,-q --kit tests/test_conformance.py tests/layers $(KIT:%=tests/stores/test_%.py))
+KIT = filesystem git valkey zip
+
+campaign: $(VENV)/.dev programs $(VENV)/.azurite ## Attack every store for half an hour, then run every test at full effort.
 	$(BIN)/python -m campaign
+	@$(call run_tests,PATH="$(AZURITE):$$PATH" HOLDALL_KIT=full,)
 
 bench: $(VENV)/.bench copiers ## Measure holdall against raw calls and other libraries.
 	$(BIN)/python -m benchmarks
@@ -63,6 +92,10 @@ $(VENV)/.cli: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all,testing]' --group dev
 	@touch $@ $(VENV)/.cli
+
+$(VENV)/.kit: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable . --group kit
+	@touch $@
 
 $(VENV)/.torch: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[torch]'

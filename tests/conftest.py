@@ -15,6 +15,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest.register_assert_rewrite("holdall.testing")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kit", action="store_true", help="run the suites of the conformance kit only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, where it is asked for, what isn't a suite of the conformance kit."""
+    if config.getoption("kit"):
+        from holdall.testing import StoreSuite
+
+        kept = [item for item in items if issubclass(getattr(item, "cls", None) or object, StoreSuite)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
+
+
 def pytest_sessionstart() -> None:
     """Pass over interrupts that Python drops.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.effort import effort
 from tests.forks import forked, succeeds
 
 from holdall import (
@@ -1329,12 +1330,12 @@ def told(data: bytes | None) -> str | None:
 
 @pytest.mark.parametrize("fresh", ["etag", "immutable"])
 def test_a_killed_write_back_loses_nothing_that_was_acknowledged(fresh: Any, tmp_path: Path) -> None:
-    """100 kills at random moments of puts, deletes and syncs, in two kinds of freshness."""
+    """Kills at random moments of puts, deletes and syncs, in two kinds of freshness."""
     rng = random.Random()
     known: dict[str, str | None] = {}
     acknowledged = interrupted = 0
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    for number in range(50):
+    for number in range(effort(50, 12)):
         journal = tmp_path / f"journal-{number}"
         words = [sys.executable, "-c", PROGRAM, str(tmp_path), str(number), str(journal), fresh]
         with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE) as process:
