@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, get_args, get_type_hints
-from urllib.parse import parse_qsl, unquote
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError, StoreError
 from holdall.keys import check_key
@@ -167,6 +166,10 @@ def _decoded(text: str, what: str) -> str:
         raise InvalidArgumentError(
             f"{what}: a '%' without two hexadecimal digits; write %25 for a percent sign"
         )
+    if "%" not in text:
+        return text  # without urllib, whose import takes long
+    from urllib.parse import unquote
+
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -179,7 +182,11 @@ def _decoded(text: str, what: str) -> str:
 def _refuse_options_of_a_path(path: str) -> None:
     # Otherwise a store that should be read-only, or durable, silently wouldn't be.
     before, mark, query = path.rpartition("?")
-    known = known_options(path) if mark else {}
+    if not mark:
+        return
+    from urllib.parse import parse_qsl
+
+    known = known_options(path)
     for name, _ in parse_qsl(query, keep_blank_values=True):
         if name in known:
             raise InvalidArgumentError(
@@ -286,6 +293,10 @@ def _parsed(query: str | None) -> dict[str, str]:
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
+    if not query:
+        return []
+    from urllib.parse import parse_qsl
+
     _decoded(query, "the options of a URI")
     return parse_qsl(query, keep_blank_values=True)
 

@@ -67,6 +67,19 @@ def test_a_command_on_blobs_shows_what_the_library_warns_of(plain: Holdall, tmp_
         assert errors.count("chmod 600") == errors.count("\n") == 1
 
 
+def test_a_stack_that_compresses_what_is_encrypted_is_one_line(usual: Holdall, tmp_path: Path) -> None:
+    usual("keygen", "-o", "key")
+    (tmp_path / "holdall.toml").write_text(
+        "[stores.small]\nuri = './small'\ncompress = 'gzip'\n"
+        "[stores.odd]\nuri = 'small:'\nencrypt = 'file:key'\n"
+        "[stores.right]\nuri = './other'\ncompress = 'gzip'\nencrypt = 'file:key'\n"
+    )
+    errors = usual.both("put", "a", "1", uri="odd:")[1]
+    assert errors.startswith("holdall: CompressedStore below EncryptedStore")
+    assert errors.count("\n") == 1
+    assert usual.both("put", "a", "1", uri="right:") == (b"", "")
+
+
 def test_a_warning_whose_number_grows_is_printed_twice(plain: Holdall, tmp_path: Path) -> None:
     for folder, links in (("b", 1), ("c", 2), ("d", 3)):
         (tmp_path / "store" / folder).mkdir()

@@ -340,7 +340,7 @@ def test_a_file_whose_write_failed_is_not_stored() -> None:
 
 def test_the_three_together(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path / "x.sqlite")) as below:
-        store = EncryptedStore(CompressedStore(ChecksumStore(below)), KEY, names=NAMES)
+        store = CompressedStore(EncryptedStore(ChecksumStore(below), KEY, names=NAMES))
         blobs = {f"a/{size}": body(size) for size in (0, 1, 70_000, 3_000_000)}
         store.put_many(blobs)
         assert dict(store.items()) == store.get_many(blobs) == blobs

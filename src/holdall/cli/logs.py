@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -58,8 +59,12 @@ def print_warnings() -> Generator[None]:
             first[kind] = text
             warn(text)
 
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        report(str(message))
+
     try:
-        with print_logs(report):
+        with print_logs(report), warnings.catch_warnings():
+            warnings.showwarning = show
             yield
     finally:
         for kind, text in latest.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from datetime import datetime
@@ -108,6 +107,8 @@ def as_json(info: Info) -> dict[str, object]:
 
 def dumps(value: object) -> str:
     """JSON on one line."""
+    import json
+
     return json.dumps(value, ensure_ascii=False)
 
 

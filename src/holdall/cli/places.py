@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from urllib.parse import unquote
 
 from holdall.cli.errors import describe, warn
 from holdall.cli.stores import address, open_at, open_store, store_name
@@ -28,6 +27,8 @@ def read_from(place: str) -> Generator[Store]:
     """
     scheme, _, location = address(place).partition("://")
     if scheme.lower() == "git+file":
+        from urllib.parse import unquote
+
         # A repository that isn't there can't be opened for reading.
         _check_path(os.path.expanduser(unquote(location.partition("?")[0])), place)
     with open_at(place) as store:

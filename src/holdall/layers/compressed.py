@@ -78,6 +78,8 @@ class CompressedStore(Transparent):
     b'all is well\\n'
     """
 
+    _compresses = True
+
     def __init__(self, store: Store, codec: str = "zstd", level: int | None = None) -> None:
         super().__init__(store)
         self._codec, self._level = chosen(codec, level)

@@ -29,6 +29,7 @@ from holdall.layers.keycheck import KeyCheck
 from holdall.layers.keynames import LONGEST, KeyNames
 from holdall.layers.keyring import KeyRing
 from holdall.layers.layer import Transparent
+from holdall.layers.order import warn_of_compression
 from holdall.layers.sealing import (
     FRAME,
     HEAD,
@@ -139,6 +140,7 @@ class EncryptedStore(Transparent):
         self._ring = ring
         self._current, self._names, self._known = ring.current, ring.names, ring.reading
         self._check = KeyCheck(store, ring, self._judged)
+        warn_of_compression(store)
 
     @staticmethod
     def generate_key() -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from heapq import merge
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, ClassVar, Final, cast
 
 from holdall.errors import InvalidArgumentError
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
@@ -25,6 +25,8 @@ class Layer(Store):
     """
 
     _owned: tuple[Store, ...] = ()
+    _compresses: ClassVar[bool] = False
+    """Whether it makes bytes smaller."""
 
     def __init__(self, *stores: Store) -> None:
         for store in stores:

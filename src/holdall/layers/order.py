@@ -1,0 +1,33 @@
+"""A warning for a stack whose layers lie in an order that gains nothing."""
+
+from __future__ import annotations
+
+import warnings
+
+from holdall.layers.layer import Layer
+from holdall.store import Store
+
+__all__ = ["warn_of_compression"]
+
+
+def warn_of_compression(store: Store) -> None:
+    """Warn if a store compresses what a new `EncryptedStore` over it encrypts: ciphertext doesn't shrink.
+
+    Args:
+        store: The store below the new layer; what lies below it is looked at too.
+    """
+    waiting = [store]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, Layer):
+            continue
+        if each._compresses:  # pyright: ignore[reportPrivateUsage]
+            name = type(each).__name__
+            warnings.warn(
+                f"{name} below EncryptedStore compresses encrypted bytes, which don't shrink; expected the "
+                f"other order: {name}(EncryptedStore(store, key))",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+        waiting += each._below  # pyright: ignore[reportPrivateUsage]
