@@ -99,7 +99,7 @@ def test_slots_that_move_while_everybody_writes(
     """Nothing is lost, torn or left unlisted, also of blobs in chunks, while the keys of a slot are on both
     servers for a while."""
     # valkey-py has no classes for the errors of a cluster, unless its own client of clusters is used.
-    monkeypatch.setattr("holdall.stores.valkey.connecting.driver", lambda *_: import_module(library))
+    monkeypatch.setattr("holdall.stores.valkey.connecting.driver", lambda: import_module(library))
     values = [b"small", bytes(4 * MIB + 100), b"x" * 300_000]
     with contextlib.ExitStack() as stack:
         raws = [stack.enter_context(redis.Redis(port=server.port, protocol=2)) for server in cluster]
@@ -169,7 +169,7 @@ def _holds(raw: redis.Redis, slot: int) -> bool:
 def test_a_cluster_that_was_not_asked_for(
     cluster: list[ValkeyServer], monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
-    monkeypatch.setattr("holdall.stores.valkey.connecting.driver", lambda *_: import_module(library))
+    monkeypatch.setattr("holdall.stores.valkey.connecting.driver", lambda: import_module(library))
     with ValkeyStore(cluster[0].url, prefix="plain:") as store:
         told: list[str] = []
         for call in (lambda: store.put("key", b"x"), *[lambda key=f"{n}": store.get(key) for n in range(20)]):

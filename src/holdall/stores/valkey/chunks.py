@@ -16,7 +16,7 @@ from holdall.stores.valkey.shards import Place, Shards
 __all__ = ["WHOLE", "Chunks", "ReplacedError", "Upload"]
 
 WHOLE = 4 * CHUNK
-"""The largest blob that is one string; a larger one is cut in chunks."""
+"""The largest blob that is one string; a larger one is cut into chunks."""
 _GUARD = b"%d" % (15 * 60 * 1000)
 """Milliseconds after which the chunks of a dead writer are deleted."""
 
@@ -108,7 +108,7 @@ class Chunks:
         return number
 
     def forget(self, shard: int, chunks: bytes) -> None:
-        """Drop chunks that are not published, and surely won't be."""
+        """Drop chunks that aren't published, and won't be."""
         try:
             self._link.ask(shard, packed(b"UNLINK", chunks))
         except StoreError:

@@ -41,13 +41,13 @@ class _Credentials:
         return (password,) if self._username is None else (self._username, password)
 
 
-def driver(package: str | None = None) -> Any:
-    """Import the client library: the one named, otherwise redis-py, otherwise valkey-py.
+def driver() -> Any:
+    """Import the client library: redis-py, otherwise valkey-py.
 
     Raises:
         MissingDependencyError: Neither is installed.
     """
-    for name in (package,) if package else ("redis", "valkey"):
+    for name in ("redis", "valkey"):
         try:
             return import_module(name)
         except ImportError:
@@ -167,22 +167,16 @@ def servers_of(client: Any, cluster: bool, timeout: float) -> Servers:
     Args:
         client: Of a server, a cluster or a Sentinel.
         cluster: Whether the server belongs to a cluster, where the client isn't a cluster's.
-        timeout: Seconds, for a client without a timeout, which would wait for a dead server for ever.
+        timeout: Seconds, for a client that would wait for a dead server without end.
 
     Raises:
         InvalidArgumentError: It isn't such a client.
     """
-    modules = [kind.__module__ for kind in type(client).__mro__]
-    package = next(
-        (name for name in ("redis", "valkey") if any(m.split(".")[0] == name for m in modules)), ""
-    )
+    modules = [kind.__module__.split(".")[:2] for kind in type(client).__mro__]
+    package = next((name for name, *_ in modules if name in ("redis", "valkey")), "")
     nodes: Any = getattr(client, "nodes_manager", None)
     pool: Any = getattr(client, "connection_pool", None)
-    if (
-        not package
-        or (nodes is None and pool is None)
-        or any(name.startswith(f"{package}.asyncio") for name in modules)
-    ):
+    if not package or (nodes is None and pool is None) or [package, "asyncio"] in modules:
         hint = "; of a Sentinel pass master_for(...)" if "sentinel" in type(client).__module__ else ""
         raise InvalidArgumentError(
             "the server must be a URL, or a synchronous client of redis-py or valkey-py, "
@@ -207,6 +201,5 @@ def servers_of(client: Any, cluster: bool, timeout: float) -> Servers:
             settings |= {"host": host, "port": port}
         return pool.connection_class(**settings)
 
-    return Servers(
-        seeds, connect, driver(package).exceptions, is_cluster, getattr(nodes, "remap_host_port", None)
-    )
+    drivers: Any = import_module(f"{package}.exceptions")
+    return Servers(seeds, connect, drivers, is_cluster, getattr(nodes, "remap_host_port", None))

@@ -44,9 +44,9 @@ class Drivers(Protocol):
 _CLUSTER = "belongs to a cluster; pass cluster=True (?cluster=1)"
 _DOWN = "belongs to a cluster that is down"
 
-# For each class of error what it says, and by which code or words a reply is told that the client library has
-# another class for. The classes alone don't suffice: valkey-py has those of a cluster only in a client of a
-# cluster, and neither library has one for what a script isn't let do.
+# For each class of error: what it says, and the code or the words of such a reply, for a client library that
+# lacks the class. The classes alone don't suffice: valkey-py has those of a cluster only in the client of a
+# cluster, and neither library has one for what a script may not do.
 _REPLIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "BusyLoadingError": ("is still loading its data; try again soon", ("LOADING",)),
     "BusyError": (

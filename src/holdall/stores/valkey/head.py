@@ -9,20 +9,6 @@ from typing import NamedTuple
 
 from holdall.store import Info
 
-__all__ = [
-    "FIXED",
-    "GLANCE",
-    "LONGEST",
-    "MAGIC",
-    "Head",
-    "extra_of",
-    "fixed",
-    "is_plain",
-    "milliseconds",
-    "new_etag",
-    "parse",
-]
-
 # Magic, ETag, modified (microseconds), expires (milliseconds, 0 for never), size, bytes in a chunk (0 for a
 # blob whose bytes follow), length of the content type that comes next. The scripts know these places.
 _FIXED = struct.Struct(">4s16sQQQIH")

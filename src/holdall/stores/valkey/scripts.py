@@ -4,25 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = [
-    "CHUNK",
-    "COPY",
-    "COPY_CHUNK",
-    "DELETE",
-    "FOREIGN",
-    "HEADS",
-    "LOST",
-    "MOVE",
-    "PART",
-    "PUT",
-    "PUT_MANY",
-    "RANGE",
-    "REINDEX",
-    "SEAL",
-    "UNSEAL",
-    "Script",
-]
-
 FOREIGN = -1
 """Another program's value has the name that the blob was to have."""
 LOST = -2
