@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -393,6 +393,24 @@ def test_many_blobs_of_unknown_size_come_in_several_replies(store: ValkeyStore, 
     raw.config_resetstat()
     assert store.get_many([*blobs, "absent", *blobs]) == blobs
     assert raw.info("commandstats")["cmdstat_mget"]["calls"] > 5
+
+
+def test_a_large_blob_that_goes_while_it_is_read(store: ValkeyStore) -> None:
+    goes: list[tuple[type[StoreError], Callable[[], object]]] = [
+        (BlobNotFoundError, lambda: store.delete("key")),
+        (ConcurrencyError, lambda: store.put("key", bytes(5 * MIB))),
+    ]
+    for kind, go in goes:
+        store["key"] = bytes(20 * MIB)
+        with store.open("key") as file:
+            assert len(file.read(10)) == 10
+            chunks = store.chunks("key")
+            assert len(next(chunks)) == MIB
+            go()
+            with pytest.raises(kind):
+                list(chunks)
+            with pytest.raises(kind):
+                file.read()
 
 
 def test_large_blobs_that_are_replaced_while_they_are_read(server: ValkeyServer, store: ValkeyStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
@@ -22,7 +21,7 @@ _GUARD = b"%d" % (15 * 60 * 1000)
 
 
 class ReplacedError(ConcurrencyError):
-    """The chunks of a blob went while they were read, since it was replaced or deleted."""
+    """The blob was replaced while it was read, and its chunks are gone."""
 
 
 class Upload:
@@ -79,8 +78,8 @@ class Chunks:
         """Yield the bytes of a blob from one offset to another.
 
         Raises:
-            ReplacedError: The blob was replaced or deleted meanwhile.
-            BlobNotFoundError: It expired meanwhile.
+            ReplacedError: The blob was replaced meanwhile.
+            BlobNotFoundError: It was deleted, or expired, meanwhile.
             IntegrityError: The server dropped some of the chunks.
         """
         shard, at = place[0], low
@@ -119,14 +118,14 @@ class Chunks:
         """Why a chunk isn't there."""
         value = self._link.ask(place[0], packed(b"GETRANGE", place[2], b"0", b"%d" % (FIXED - 1)))
         now = parse(value or b"")
-        if now is None and head.expires and head.expires <= time.time() * 1000:
+        if now is None:
             return BlobNotFoundError(key=key)
-        if now is None or now.etag != head.etag:
+        if now.etag != head.etag:
             return ReplacedError(
                 "the blob was replaced while it was read; read it again",
                 key=key,
                 expected=head.etag,
-                actual=None if now is None else now.etag,
+                actual=now.etag,
             )
         return IntegrityError(
             "the server dropped some of its chunks; check whether it evicts keys (its maxmemory-policy)",
