@@ -1,0 +1,103 @@
+"""The drawing in docs/architecture.md is what the imports say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+HOUSE = Path(__file__).parent.parent
+PAGE = (HOUSE / "docs/architecture.md").read_text()
+SOURCE = HOUSE / "src"
+DOORS = {
+    ("holdall.store", room) for room in re.findall(r"^- `.+` opens `holdall\.(\S+)`", PAGE, re.MULTILINE)
+}
+"""Imports within a function of the contract that lead up, which the page lists."""
+
+
+def floors() -> dict[str, int]:
+    """The rooms of the drawing, and how far down each is."""
+    (drawing,) = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    rows = [line.partition("  #")[0].split() for line in drawing.splitlines()]
+    return {room: floor for floor, row in enumerate(rows) for room in row}
+
+
+def modules() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in (SOURCE / "holdall").rglob("*.py"):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a module imports, at any place; what only types need isn't imported when it runs."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                yield whole if whole in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+IMPORTS = {
+    module: {each for each in imported(path) if each in MODULES and (module, room(each)) not in DOORS}
+    for module, path in MODULES.items()
+}
+
+
+def test_every_room_is_in_the_drawing_once() -> None:
+    (drawing,) = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    drawn = [name for line in drawing.splitlines() for name in line.partition("  #")[0].split()]
+    assert sorted(drawn) == sorted({room(module) for module in MODULES} - {"holdall", "__main__"})
+
+
+def test_imports_run_down() -> None:
+    below = floors()
+    up = [
+        f"{module} imports {each}"
+        for module, others in IMPORTS.items()
+        for each in others
+        if room(module) != room(each) and "holdall" not in (room(each), room(module))
+        if below.get(room(module), -1) >= below[room(each)]
+    ]
+    assert sorted(up) == []
+
+
+def test_there_are_three_doors() -> None:
+    assert len(DOORS) == 3
+    for module, to in DOORS:
+        assert to in {room(each) for each in imported(MODULES[module])}, f"{module} has no door to {to}"
+
+
+def test_no_circles() -> None:
+    done: set[str] = set()
+    under_way: list[str] = []
+    circles: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        if module in under_way:
+            circles.append([*under_way[under_way.index(module) :], module])
+        elif module not in done:
+            under_way.append(module)
+            for each in sorted(IMPORTS[module] - {module}):
+                visit(each)
+            under_way.pop()
+            done.add(module)
+
+    for module in sorted(MODULES):
+        visit(module)
+    assert circles == []
