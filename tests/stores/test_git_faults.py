@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.forks import forked, succeeds
 from tests.interrupts import interrupting
 
 from holdall import IntegrityError, Store, StoreError, StoreUnavailableError
-from holdall.stores.git import GitStore
+from holdall.stores.git import GitStore, program
 
 ANN = "Ann <ann@example.org>"
 LOCKS = ("index.lock", "HEAD.lock", "refs/heads/main.lock")
@@ -152,6 +153,22 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, hook: bool) -> None:
             other["b"] = data
     assert interrupts.count > 4
     check(tmp_path)
+
+
+def test_a_lock_that_an_interrupt_left_in_subprocess_keeps_nobody_waiting(tmp_path: Path) -> None:
+    store = GitStore(tmp_path, author=ANN)
+    store["a"] = b"1"
+    assert store.at("HEAD")["a"] == b"1"
+    pipes = [pipe for pipe in list(program._pipes) if pipe._folder == str(tmp_path) and pipe._process]
+    assert pipes
+    for pipe in pipes:
+        # `Popen.poll` takes it, and an interrupt between that and its `try` leaves it so.
+        pipe._process._waitpid_lock.acquire()  # type: ignore[union-attr]
+    closing = threading.Thread(target=lambda: [pipe.close() for pipe in pipes], daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert store.at("HEAD")["a"] == b"1"
 
 
 def test_without_file_descriptors_every_error_is_typed(tmp_path: Path) -> None:

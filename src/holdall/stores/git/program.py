@@ -226,16 +226,37 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 end.close()
             except OSError:
                 continue  # the program no longer reads the rest
-    if process.poll() is None:
-        # Without its pipes it ends soon. A git that is asked to end removes its lock files first, but for a
-        # moment just after it made one; one that is killed leaves them for ever.
-        for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, 20 * _GRACE)):
-            try:
-                process.wait(patience)
-                return
-            except subprocess.TimeoutExpired:
-                _signal(process, number)
-        process.wait()
+    # Without its pipes it ends soon. A git that is asked to end first removes its lock files, but for a
+    # moment after it made one; a git that is killed leaves them for ever.
+    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, 20 * _GRACE)):
+        if _has_ended(process, patience):
+            return
+        _signal(process, number)
+    _has_ended(process, threading.TIMEOUT_MAX)
+
+
+def _has_ended(process: subprocess.Popen[bytes], patience: float) -> bool:
+    """Return whether a program has ended, after some seconds at most.
+
+    `Popen.wait` and `Popen.poll` take a lock that an interrupt leaves locked if it comes just then; the next
+    call would wait for it without end.
+    """
+    deadline, pause = time.monotonic() + patience, 0.0001
+    while process.returncode is None:
+        try:
+            ended, status = os.waitpid(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            # An interrupt came before the exit code was noted.
+            process.returncode = 0
+            break
+        if ended:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            break
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
+    return True
 
 
 _pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()

@@ -1,0 +1,117 @@
+"""What the calls of a mapping and of `open` take, checked."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterable, Iterator, Mapping, Set
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from holdall.blob import HasKeys
+from holdall.errors import InvalidArgumentError, InvalidTypeError
+
+__all__ = ["check_many", "check_mode", "check_seconds", "pairs_of"]
+
+_FOREVER: Final = 10**12
+
+
+def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
+    """Yield the pairs of what `put_many` was given, as `dict.update` takes it.
+
+    Raises:
+        InvalidTypeError: This isn't a mapping or an iterable of pairs.
+        InvalidArgumentError: What should be a pair has another length.
+
+    >>> list(pairs_of({"a": 1})), list(pairs_of([["b", 2]]))
+    ([('a', 1)], [('b', 2)])
+    """
+    if isinstance(items, Mapping):
+        return iter(cast("Mapping[str, Any]", items).items())
+    return _pairs_in(items)
+
+
+def _pairs_in(items: object) -> Iterator[tuple[str, Any]]:
+    if hasattr(items, "keys") and hasattr(items, "__getitem__"):
+        # The protocol of dict.update, which dbm and many clients have without being a Mapping.
+        duck = cast(HasKeys, items)
+        keys = cast(object, duck.keys())
+        if not isinstance(keys, Iterable):
+            raise InvalidTypeError(f"the keys() of {type(items).__name__} returned {type(keys).__name__}")
+        for key in cast("Iterable[str]", keys):
+            yield key, duck[key]
+        return
+    if not isinstance(items, Iterable):
+        kind = type(items).__name__
+        raise InvalidTypeError(f"expected a mapping or pairs of key and data, not {kind}")
+    for pair in cast("Iterable[object]", items):
+        yield _pair_of(pair)
+
+
+def _pair_of(pair: object) -> tuple[str, Any]:
+    if type(pair) is not tuple:
+        if not isinstance(pair, Iterable) or isinstance(
+            pair, str | bytes | bytearray | memoryview | Mapping | Set
+        ):
+            kind = type(cast(object, pair)).__name__
+            raise InvalidTypeError(f"expected a mapping or pairs of key and data, and got one {kind}")
+        pair = tuple(cast("Iterable[object]", pair))
+    if len(cast("tuple[object, ...]", pair)) != 2:
+        length = len(cast("tuple[object, ...]", pair))
+        raise InvalidArgumentError(f"expected pairs of key and data, and got one of length {length}")
+    return cast("tuple[str, Any]", pair)
+
+
+def check_many(keys: object, call: str) -> Iterable[str]:
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        kind = type(cast(object, keys)).__name__
+        raise InvalidTypeError(f"{call}_many takes an iterable of keys, not {kind}; {call}(key) is for one")
+    return cast("Iterable[str]", keys)
+
+
+def check_mode(key: str, mode: object, encoding: str | None, errors: str | None, newline: str | None) -> str:
+    letters = set(mode) if isinstance(mode, str) else set[str]()
+    action = letters & {"r", "w", "x"}
+    if (
+        not isinstance(mode, str)
+        or len(action) != 1
+        or letters - {"r", "w", "x", "b", "t"}
+        or len(letters) != len(mode)
+        or {"b", "t"} <= letters
+    ):
+        kind = InvalidArgumentError if isinstance(mode, str) else InvalidTypeError
+        message = f"a mode is 'r', 'w' or 'x', with 'b' or 't', not {mode!r}"
+        if letters & {"a", "+"} and not letters - set("rwxabt+"):
+            message += "; a blob is replaced, not changed in place"
+        if isinstance(mode, str) and set(key) <= set("rwxbt"):
+            message += f"; did you mean open({mode!r}, {key!r})?"
+        raise kind(message, key=key)
+    if "b" in letters:
+        if (encoding, errors, newline) != (None, None, None):
+            raise InvalidArgumentError(
+                "encoding, errors and newline are for text; leave out the 'b' of the mode", key=key
+            )
+    elif (encoding, errors, newline) != (None, None, None):
+        try:
+            # What Python refuses is refused before anything is opened.
+            io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, newline=newline)
+            if errors is not None:
+                codecs.lookup_error(errors)
+        except TypeError as error:
+            raise InvalidTypeError(f"can't open text with these options: {error}", key=key) from None
+        except (ValueError, LookupError) as error:
+            raise InvalidArgumentError(f"can't open text with these options: {error}", key=key) from None
+    return action.pop()
+
+
+def check_seconds(value: object, what: str) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidTypeError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
+    # An int may be too large for a float, and for a message.
+    if not 0 < value <= _FOREVER:
+        raise InvalidArgumentError(
+            f"{what} is from more than zero to {_FOREVER:,} seconds, not {value!r:.40}"
+        )
+    return float(value)

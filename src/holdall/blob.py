@@ -1,0 +1,266 @@
+"""A blob's properties, what a store can do, and what a call may ask for: the words of the contract."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, cast
+
+from holdall.errors import InvalidTypeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "PLAIN",
+    "Attributes",
+    "Body",
+    "Can",
+    "Condition",
+    "Data",
+    "Expect",
+    "HasKeys",
+    "Info",
+    "Items",
+    "LeftOut",
+    "Piece",
+    "mode_of",
+    "with_mode",
+]
+
+
+class Condition(enum.Enum):
+    """The values of `expect` that aren't ETags."""
+
+    ANY = "any"
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ANY: Final = Condition.ANY
+"""Whatever is there now, nothing included."""
+ABSENT: Final = Condition.ABSENT
+"""Nothing is there now."""
+
+Expect: TypeAlias = Condition | str
+"""What must be there now: `ANY`, `ABSENT`, or the ETag of the blob."""
+Piece: TypeAlias = bytes | memoryview
+"""A flat run of bytes, on its way through a store."""
+Body: TypeAlias = Iterable[Piece]
+"""The pieces that a backend writes: they can be read once, in order."""
+Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
+"""The data that a caller may put: a buffer, a binary file, or an iterable of buffers."""
+
+
+class HasKeys(Protocol):
+    """An object with `keys()` and `[]`, which `dict.update` takes as well as mappings and pairs."""
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, key: Any, /) -> Data: ...
+
+
+Items: TypeAlias = "Mapping[str, Data] | HasKeys | Iterable[tuple[str, Data]]"
+"""What `put_many` and `update` take."""
+
+
+class Can(enum.Flag):
+    """What a store does natively and atomically.
+
+    Without `RANGE`, `COPY` or `BULK` the call still works, only slower. Without `WRITE`, `DELETE`, `LIST`,
+    `CREATE`, `SWAP`, `EXPIRE`, `SIGN` or `ATTRIBUTES` it raises `UnsupportedOperation`.
+
+    >>> from holdall import Can, MemoryStore
+    >>> Can.SWAP in MemoryStore().can
+    True
+    """
+
+    WRITE = enum.auto()
+    """Blobs can be put."""
+    DELETE = enum.auto()
+    """Blobs can be deleted."""
+    LIST = enum.auto()
+    """Keys can be listed."""
+    RANGE = enum.auto()
+    """A part of a blob is read without the rest."""
+    CREATE = enum.auto()
+    """`expect=ABSENT`, atomic."""
+    SWAP = enum.auto()
+    """`expect=` an ETag, atomic."""
+    EXPIRE = enum.auto()
+    """`ttl=`."""
+    COPY = enum.auto()
+    """Blobs are copied without passing through this process."""
+    BULK = enum.auto()
+    """Many blobs cost less together than one by one."""
+    SIGN = enum.auto()
+    """URLs that let others in for a while."""
+    ATTRIBUTES = enum.auto()
+    """`content_type=` is kept with the blob."""
+
+
+class Info:
+    """The properties of a blob that are known without reading it. An `Info` can't be changed.
+
+    Args:
+        key: The key, as the store takes it back.
+        size: In bytes.
+        etag: An opaque token that changes whenever the bytes do; an int is written in hexadecimal.
+        modified: When it was written: aware, or in seconds since 1970 in UTC.
+        content_type: The media type given at the put (RFC 9110, section 8.3).
+        expires: When it goes, as `modified`; None for never.
+
+    >>> from holdall import MemoryStore
+    >>> info = MemoryStore().put("a", b"four")
+    >>> info.key, info.size, info.modified.tzname()
+    ('a', 4, 'UTC')
+    """
+
+    # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
+    # and the times are made when they are asked for: half of what a put in memory would else take.
+    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_mode", "_modified", "_size")
+
+    def __init__(
+        self,
+        key: str,
+        size: int,
+        etag: str | int,
+        modified: datetime | float,
+        content_type: str | None = None,
+        expires: datetime | float | None = None,
+    ) -> None:
+        self._key = key
+        self._size = size
+        self._etag = etag
+        self._modified = modified
+        self._content_type = content_type
+        self._expires = expires
+        self._mode: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The key, as the store takes it back."""
+        return self._key
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._size
+
+    @property
+    def etag(self) -> str:
+        """An opaque token that changes whenever the bytes do."""
+        etag = self._etag
+        return etag if isinstance(etag, str) else f"{etag:x}"
+
+    @property
+    def modified(self) -> datetime:
+        """When it was written, aware, in UTC."""
+        return _utc(self._modified)
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type given at the put, if one was."""
+        return self._content_type
+
+    @property
+    def expires(self) -> datetime | None:
+        """When it goes, aware, in UTC; None for never."""
+        return None if self._expires is None else _utc(self._expires)
+
+    def replace(self, **changes: Any) -> Info:
+        """Return a copy with some fields replaced.
+
+        >>> Info("logs/a", 1, "e", 0.0).replace(key="a").key
+        'a'
+        """
+        # Every layer asks for this on every call: what isn't changed is handed on as it is kept.
+        made = _another(Info)
+        made._key = changes.pop("key", self._key)
+        made._size = changes.pop("size", self._size) if changes else self._size
+        made._etag, made._modified, made._mode = self._etag, self._modified, self._mode
+        made._content_type, made._expires = self._content_type, self._expires
+        if changes:
+            made._etag = changes.pop("etag", self._etag)
+            made._modified = changes.pop("modified", self._modified)
+            made._content_type = changes.pop("content_type", self._content_type)
+            made._expires = changes.pop("expires", self._expires)
+        if changes:
+            raise InvalidTypeError(f"an Info has no field {', '.join(changes)}")
+        return made
+
+    def _fields(self) -> tuple[str, int, str, datetime, str | None, datetime | None]:
+        return self.key, self.size, self.etag, self.modified, self.content_type, self.expires
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Info) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        fields = zip(_FIELDS, self._fields(), strict=True)
+        return f"Info({', '.join([f'{name}={value!r}' for name, value in fields])})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Info, self._fields()
+
+
+_another = cast("Callable[[type[Info]], Info]", object.__new__)
+_FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
+
+
+def with_mode(info: Info, mode: int) -> Info:
+    """Note in a new `Info` the permission bits of the blob's file, and return it."""
+    info._mode = mode & 0o777  # pyright: ignore[reportPrivateUsage]
+    return info
+
+
+def mode_of(info: Info) -> int | None:
+    """Return the permission bits that limit a copy of a blob; None where everybody may read it, or its medium
+    has none."""
+    mode = info._mode  # pyright: ignore[reportPrivateUsage]
+    return None if mode is None or mode & 0o044 == 0o044 else mode
+
+
+def _utc(moment: datetime | float) -> datetime:
+    # A file may carry any time of 64 bits: the nearest one that a datetime has.
+    try:
+        if isinstance(moment, datetime):
+            return moment.astimezone(UTC)
+        return datetime.fromtimestamp(moment, UTC)
+    except (OverflowError, ValueError, OSError):
+        early = moment.year < 5000 if isinstance(moment, datetime) else moment < 0
+        return (datetime.min if early else datetime.max).replace(tzinfo=UTC)
+
+
+class Attributes(NamedTuple):
+    """What a store keeps with a blob besides its bytes."""
+
+    content_type: str | None = None
+    expires: datetime | None = None
+    mode: int | None = None
+    """The permission bits of the file that it is a copy of, where the source is a file that not everybody may
+    read: a copy shows itself to nobody else. A store without permission bits ignores it."""
+
+
+PLAIN: Final = Attributes()
+"""No attributes."""
+
+
+class LeftOut(NamedTuple):
+    """Something in a store's place that a listing of blobs leaves out, since it can't be a blob.
+
+    >>> LeftOut("latest", "symbolic link").kind
+    'symbolic link'
+    """
+
+    path: str
+    """Where it is, spelled as its key would be; it needn't be a valid key."""
+    kind: str
+    """Its kind: `symbolic link`, `named pipe`, `name that can't be a key`."""

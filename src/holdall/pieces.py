@@ -1,0 +1,104 @@
+"""The bytes of a blob on their way: made of what a caller puts, joined, and cut to another size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from holdall.blob import Body, Piece
+from holdall.errors import InvalidDataError
+from holdall.ranges import CHUNK
+
+__all__ = ["chunk_pieces", "flatten", "join_pieces", "pieces_of"]
+
+
+def join_pieces(pieces: Iterator[Piece]) -> bytes:
+    first = bytes(next(pieces, b""))
+    second = next(pieces, None)
+    if second is None:
+        return first
+    # Written into one growing buffer, a large blob is held once, where a join would hold it twice.
+    buffer = io.BytesIO()
+    buffer.write(first)
+    buffer.write(second)
+    for piece in pieces:
+        buffer.write(piece)
+    return buffer.getvalue()
+
+
+def chunk_pieces(pieces: Iterator[Piece], size: int) -> Iterator[bytes]:
+    held: list[memoryview] = []
+    length = 0
+    for piece in pieces:
+        if length == 0 and len(piece) == size and type(piece) is bytes:
+            yield piece
+            continue
+        view = memoryview(piece)
+        while length + len(view) >= size:
+            take = size - length
+            held.append(view[:take])
+            yield b"".join(held)
+            held, length, view = [], 0, view[take:]
+        if view:
+            held.append(view)
+            length += len(view)
+    if length:
+        yield b"".join(held)
+
+
+def flatten(data: Any) -> Piece | None:
+    if type(data) is bytes:
+        return data
+    try:
+        view = memoryview(data)
+    except TypeError:
+        return None
+    if view.format == "B" and view.ndim == 1 and view.contiguous:
+        return view
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
+def pieces_of(data: Any, key: str | None = None) -> Body:
+    """Return the data that a caller put as pieces."""
+    flat = flatten(data)
+    if flat is not None:
+        return (flat,)
+    if isinstance(data, io.TextIOBase):
+        raise InvalidDataError("this file is open for text; open it in binary mode ('rb')", key=key)
+    if isinstance(data, str):
+        raise InvalidDataError("data are bytes, not a str; encode it, as in text.encode()", key=key)
+    if hasattr(data, "read"):
+        return _file_pieces(data)
+    if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
+        kind = type(cast(object, data)).__name__
+        hint = "; store.aio takes an async iterable" if isinstance(data, AsyncIterable) else ""
+        raise InvalidDataError(
+            f"data are bytes, a binary file or an iterable of buffers, not {kind}{hint}", key=key
+        )
+    if isinstance(data, list | tuple):
+        # All of it is there already, so that it is checked before anything is written.
+        for each in cast("list[object]", data):
+            if flatten(each) is None:
+                raise InvalidDataError(f"the iterable yielded {type(each).__name__}, not a buffer", key=key)
+    return _iterable_pieces(cast("Iterable[object]", data))
+
+
+def _file_pieces(file: Any) -> Iterator[Piece]:
+    while True:
+        piece = flatten(file.read(CHUNK))
+        if piece is None:
+            raise InvalidDataError("the file's read() returned no bytes; open it in binary mode ('rb')")
+        if not len(piece):
+            return
+        yield piece
+
+
+def _iterable_pieces(data: Iterable[object]) -> Iterator[Piece]:
+    for buffer in data:
+        piece = flatten(buffer)
+        if piece is None:
+            raise InvalidDataError(f"the iterable yielded {type(buffer).__name__}, not a buffer")
+        # A caller's huge buffer passes in chunks, so that no medium copies it whole.
+        for offset in range(0, len(piece), 4 * CHUNK):
+            yield piece[offset : offset + 4 * CHUNK]
