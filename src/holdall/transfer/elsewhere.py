@@ -163,11 +163,16 @@ def _begin(ended: Connection) -> None:
 
 
 def _end(ended: Connection, stop: threading.Event) -> None:
-    """End one of our processes when the one that started it has ended, or has had enough."""
+    """End one of our processes when the one that started it has ended, or stops early."""
     ended.poll(None)
+    # What is done here is stopped in between.
     stop.set()
-    # What it does is stopped in between; a call that hangs is left behind.
-    _busy.acquire(timeout=_GRACE)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    # If that is alive, it ends this one in order, unless a call hangs here.
+    parent.join(_GRACE)
+    if not parent.is_alive():
+        _busy.acquire(timeout=_GRACE)
     os._exit(0)
 
 
