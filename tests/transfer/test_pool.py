@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing.spawn
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +27,7 @@ from holdall import (
     MemoryStore,
     ReadOnlyStore,
 )
+from holdall.aio import transfer as aio
 from holdall.store import Store
 from holdall.transfer import copy_store, elsewhere, move_store, sync_stores
 from holdall.transfer import run as run_module
@@ -333,6 +336,37 @@ def test_ctrl_c_ends_all(tmp_path: Path) -> None:
     assert len(there) >= 1000
     assert there.items() <= blobs.items()
     assert not litter(tmp_path / "t")
+
+
+def test_a_cancelled_transfer_stops_them(tmp_path: Path) -> None:
+    blobs = blobs_of()
+    source, target = filled(tmp_path / "s", blobs), FilesystemStore(tmp_path / "t")
+
+    cancelled = threading.Event()
+
+    async def main() -> None:
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def progress(done: int, total: int, size: int, key: str) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            cancelled.wait()
+
+        task = asyncio.create_task(
+            aio.copy_store(source, target, executor="process", journal=tmp_path / "j", progress=progress)
+        )
+        await begun.wait()
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert 0 < len(target) < len(blobs)
+    assert copy_store(source, target, journal=tmp_path / "j").resumed
+    assert dict(target.items()) == blobs
 
 
 @pytest.mark.parametrize("guard", ["", "if __name__ == '__main__':\n    "])

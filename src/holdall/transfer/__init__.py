@@ -65,11 +65,11 @@ def copy_store(
     Everything is planned before anything is touched. A key that fails doesn't stop the others: it is in the
     report, and logged. A blob that another writer changes in the target after it was listed isn't overwritten
     if the target `can` SWAP and CREATE; that key fails. If the target `can` BULK, small new blobs are written
-    together, without that condition: the transfer only checks just before that they are still absent.
+    together, just after a look that they are still absent.
 
-    A blob of the target that can't be read, such as a damaged one or one that is encrypted with another key,
-    isn't replaced: that key fails. So does a key where the target has something that isn't a blob, such as a
-    symbolic link. Such things in the source are counted in the report as `left_out`.
+    A blob of the target that can't be read, being damaged or encrypted with another key, isn't replaced: that
+    key fails. So does a key where the target has something that isn't a blob, such as a symbolic link. Such
+    things in the source are counted in the report as `left_out`.
 
     Args:
         source: The store to read; it must be able to LIST.
@@ -97,10 +97,9 @@ def copy_store(
         progress: Called after each action as `progress(done, total, bytes, key)`. An exception in it
             stops the transfer.
         executor: A `concurrent.futures.Executor`, or another object with its `submit`, such as a client of
-            Dask: copies are made there, in shards of the plan. The stores are sent there by pickle. Or
-            `"process"`: between two folders, with a thousand blobs or more to copy and two processors or
-            more, a `ProcessPoolExecutor` is started for it; otherwise, or if no process can be started, this
-            process does it all.
+            Dask: copies are made there, in shards of the plan; the stores are sent there by pickle. Or
+            `"process"`: between two folders, with a thousand blobs to copy and two processors or more, a
+            `ProcessPoolExecutor` is started; otherwise, or if that fails, this process does it all.
 
     Raises:
         InvalidArgumentError: An argument is wrong, source and target overlap, the stores can't be pickled
@@ -153,10 +152,9 @@ def sync_stores(
     """Make the target equal to the source: copy the blobs that it lacks or holds with different bytes, then
     delete those that the source lacks. Keys that aren't selected stay as they are.
 
-    Deletes come last, and only if nothing has failed: after any failure the remaining ones are counted in
-    `report.withheld` instead. The source is checked again before each delete. If the source has something
-    that isn't a blob, such as a symbolic link or an unreadable folder, the target's blobs at and under that
-    path aren't deleted.
+    Deletes come last, and only if nothing has failed: otherwise they are counted in `report.withheld`. The
+    source is checked again before each delete. If it has something that isn't a blob, such as a symbolic link
+    or an unreadable folder, the target's blobs at and under that path aren't deleted.
 
     Args:
         source: The store to read.
@@ -171,9 +169,9 @@ def sync_stores(
         where: Only blobs for which this is true.
         compare: When two blobs are equal.
         verify: Whether each copy is read back.
-        replace_unreadable: Whether blobs of the target that can't be read are replaced.
+        replace_unreadable: Whether unreadable blobs of the target are replaced.
         jobs: The number of threads.
-        dry_run: Touch nothing and return the `Plan`; `max_delete` isn't checked.
+        dry_run: Touch nothing and return the `Plan`, whatever `max_delete` allows.
         journal: The path of a file that records the progress.
         progress: Called as `progress(done, total, bytes, key)`.
         executor: Runs the copies.
@@ -181,10 +179,8 @@ def sync_stores(
     Raises:
         DeleteRefusedError: More than `max_delete` would be deleted; nothing was touched, except that a
             stopped run may have been finished from its journal.
-        InvalidArgumentError: As in `copy_store`.
         UnsupportedOperation: As in `copy_store`, or the target can't delete.
-        StoreUnavailableError: As in `copy_store`.
-        WrongKeyError: As in `copy_store`.
+        StoreError: As in `copy_store`.
 
     >>> from holdall import MemoryStore
     >>> source, target = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"old", "c": b"3"})

@@ -64,7 +64,7 @@ class Selection:
         exclude: Globs = None,
     ) -> None:
         if where is not None and not callable(where):
-            raise InvalidArgumentError(f"where is a function of an Info, not {where!r}")
+            raise InvalidArgumentError(f"where must be a function of an Info, not {where!r}")
         self.globs = _checked_globs("glob", glob)
         self.excluded = _checked_globs("exclude", exclude)
         matches: Callable[[str], object] | None = None
@@ -151,7 +151,9 @@ def _checked_globs(name: str, globs: Globs) -> list[str]:
         found = [cast(str, globs)]
     for glob in found:
         if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"{name} is a glob or several, each a str, not {type(glob).__name__}")
+            raise InvalidArgumentError(
+                f"{name} must be one or more globs, each a str, not {type(glob).__name__}"
+            )
         # A folder that is excluded may be written with its slash. Any other glob that can match nothing is a
         # mistake, after which a copy would have what it shouldn't, or lack what it should have.
         segments = (glob.rstrip("/") if name == "exclude" else glob).split("/")
@@ -231,7 +233,7 @@ def judge(compare: Compare) -> Judge:
         return lambda source, target: bool(compare(source, target))
     if isinstance(compare, str) and compare in _judges:  # pyright: ignore[reportUnnecessaryIsInstance]
         return _judges[compare]
-    raise InvalidArgumentError(f"compare is one of {', '.join(_judges)}, or a function, not {compare!r}")
+    raise InvalidArgumentError(f"compare must be one of {', '.join(_judges)}, or a function, not {compare!r}")
 
 
 def _by_content(source: Info, target: Info) -> bool | None:

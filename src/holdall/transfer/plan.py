@@ -82,7 +82,7 @@ class Plan:
         ([1, 1], 2)
         """
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"count is the number of shards, 1 or more, not {count!r}")
+            raise InvalidArgumentError(f"count must be a number of shards, 1 or more, not {count!r}")
         copies = list(self._journal.steps(Kind.COPY))
         deletes = list(self._journal.steps(Kind.DELETE, Kind.REMOVE))
         if count == 1 or not (deletes or self._rules.move):

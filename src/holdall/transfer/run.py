@@ -73,7 +73,7 @@ class Job:
     ) -> None:
         for store in (source, target):
             if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgumentError(f"a transfer is between two stores, not {type(store).__name__}")
+                raise InvalidArgumentError(f"source and target must be stores, not {type(store).__name__}")
         check_jobs(jobs)
         _check_executor(executor, jobs, source, target)
         self._kind = kind
@@ -87,7 +87,7 @@ class Job:
         self._jobs = jobs
         self._journal = _checked_path(journal)
         if progress is not None and not callable(progress):  # pyright: ignore[reportUnnecessaryComparison]
-            raise InvalidArgumentError(f"progress is a function, not {progress!r}")
+            raise InvalidArgumentError(f"progress must be a function, not {progress!r}")
         self._progress = progress
         self._executor = None if executor == "process" else executor
         self._shares = executor == "process" and is_folder(source) and is_folder(target)
@@ -346,11 +346,11 @@ def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
         return
     if executor == "process":
         if jobs is not None:
-            raise InvalidArgumentError('jobs are threads of this process: pass them, or executor="process"')
+            raise InvalidArgumentError('pass jobs= (threads) or executor="process", not both')
         return
     if not hasattr(executor, "submit"):
         raise InvalidArgumentError(
-            f'an executor is "process" or has a submit, as those of concurrent.futures, not {executor!r}'
+            f'executor must be "process", or an executor as those of concurrent.futures, not {executor!r}'
         )
     threads = sys.modules.get("concurrent.futures.thread")
     if threads is not None and type(executor) is threads.ThreadPoolExecutor:
@@ -374,7 +374,7 @@ def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
     if journal is None:
         return None
     if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgumentError(f"a journal is the path of a file, not {journal!r}")
+        raise InvalidArgumentError(f"journal must be the path of a file, not {journal!r}")
     return os.path.abspath(os.path.expanduser(os.fspath(journal)))
 
 
@@ -383,7 +383,7 @@ def _checked_limit(max_delete: float) -> float:
     fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
         raise InvalidArgumentError(
-            f"max_delete is a share from 0.0 to 1.0 (a float) or a number of blobs (an int), not "
+            f"max_delete must be a share from 0.0 to 1.0 (a float) or a number of blobs (an int), not "
             f"{max_delete!r}"
         )
     return max_delete
@@ -391,7 +391,7 @@ def _checked_limit(max_delete: float) -> float:
 
 def check_jobs(jobs: object) -> None:
     if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-        raise InvalidArgumentError(f"jobs is the number of threads, 1 or more, not {jobs!r}")
+        raise InvalidArgumentError(f"jobs must be a number of threads, 1 or more, not {jobs!r}")
 
 
 def _processors() -> int:

@@ -127,7 +127,6 @@ def _threaded(
     jobs: int,
     stop: threading.Event,
 ) -> None:
-    """Do the work on several threads."""
     inbox: SimpleQueue[Unit | None] = SimpleQueue()
     outbox: SimpleQueue[tuple[T] | BaseException] = SimpleQueue()
 
