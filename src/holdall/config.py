@@ -47,7 +47,6 @@ variables.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import stat
@@ -56,6 +55,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import Parameter, signature
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeGuard, Union, cast, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
@@ -84,25 +84,24 @@ _VARIABLE = "HOLDALL_CONFIG"
 
 _fillings = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|)")
 
-_BASES = ("uri", "replicas", "routes")
-_OVER = ("prefix", "checksum", "cache", "encrypt", "compress", "ttl", "readonly", "trace")
-"""The layers, from the lowest up."""
-_LAYERS: Mapping[str, tuple[str, str, str | None]] = {
-    # The module, the class, and the option that a bare value means.
-    "prefix": ("prefix", "PrefixStore", "prefix"),
-    "checksum": ("checksum", "ChecksumStore", "algorithm"),
-    "cache": ("caching", "CachingStore", "uri"),
-    "encrypt": ("encrypted", "EncryptedStore", "key"),
-    "compress": ("compressed", "CompressedStore", "codec"),
-    "ttl": ("expiring", "ExpiringStore", "ttl"),
-    "readonly": ("readonly", "ReadOnlyStore", None),
-    "trace": ("traced", "TracedStore", None),
-    # The bottom of a stack.
-    "replicas": ("fanout", "FanoutStore", None),
-    "routes": ("routed", "RoutedStore", None),
+_BASES: Mapping[str, str] = {
+    "uri": "",
+    "replicas": "fanout:FanoutStore",
+    "routes": "routed:RoutedStore",
 }
-_SWITCHES = ("checksum", "compress", "readonly", "trace")
-"""The layers that don't need options, so that `true` is enough."""
+"""What a stack begins with, and the module and the class of the layer that it is."""
+_OVER: Mapping[str, str] = {
+    "prefix": "prefix:PrefixStore",
+    "checksum": "checksum:ChecksumStore",
+    "cache": "caching:CachingStore",
+    "encrypt": "encrypted:EncryptedStore",
+    "compress": "compressed:CompressedStore",
+    "ttl": "expiring:ExpiringStore",
+    "readonly": "readonly:ReadOnlyStore",
+    "trace": "traced:TracedStore",
+}
+"""The layers, from the lowest up. The options of each are those of its constructor: a bare value means the
+first one, if it may be given by position, and `true` is enough if none is required."""
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Config:
@@ -491,7 +490,7 @@ class _Building:
         kind = _imported(section, base)
         options: dict[str, object] = {}
         if "options" in section:
-            options = _arguments(section.section("options"), kind, 1)
+            options = _taken(section.section("options"), _hints(kind, 1))
         entries = section.entries(base) if base == "replicas" else section.section(base)
         if not list(entries):
             raise section.fault("it names no store", base)
@@ -527,21 +526,27 @@ class _Building:
             return self._kept(layered(store, named.folder, **layers))
 
     def _layer(self, section: _Section, key: str) -> Callable[[Store], Store]:
-        """What lays the layer of a key over a store."""
-        if key in _SWITCHES and section.is_flag(key):
+        """Return what lays the layer of a key over a store."""
+        kind = _imported(section, key)
+        if key == "cache":
+            return self._cache(section, kind)
+        known = _parameters(kind, 1)
+        options: dict[str, object] = {}
+        if section.is_flag(key) and all(each.default is not each.empty for each in known):
             if not section.flag(key):
-                return _nothing
-            options: dict[str, object] = {}
-        elif key == "cache":
-            return self._cache(section)
+                return lambda store: store
+        elif section.is_table(key):
+            options = self._options(section.section(key), key, kind)
+        elif known and known[0].kind is Parameter.POSITIONAL_OR_KEYWORD:
+            bare = known[0].name
+            options = {bare: section.checked(key, _hints(kind, 1)[bare])}
         else:
-            options = self._options(section, key)
+            raise section.fault("true, false or a table", key)
         if key == "encrypt":
             options |= {name: self._located(options[name]) for name in ("key", "names") if name in options}
         if key == "trace":
             # Named as in the file, so that the spans of two stacks can be distinguished.
             options.setdefault("name", section.name)
-        kind = _imported(section, key)
         return lambda store: self._over(section, key, options, kind, store)
 
     def _located(self, key: object) -> object:
@@ -552,28 +557,22 @@ class _Building:
             return "file:" + os.path.join(self._folder, os.path.expanduser(key[len("file:") :]))
         return key
 
-    def _options(self, section: _Section, key: str) -> dict[str, object]:
-        kind, bare = _imported(section, key), _LAYERS[key][2]
-        if section.is_table(key):
-            inner = section.section(key)
-            if key != "encrypt" or "keys" not in inner:
-                return _arguments(inner, kind, 1)
-            if "key" in inner:
-                raise inner.fault("give key or keys, not both")
-            inner.table("keys")
-            return {**_arguments(inner, kind, 1, ("keys",)), "key": inner.value("keys")}
-        if bare is None:
-            raise section.fault("true, false or a table", key)
-        return {bare: section.checked(key, _hints(kind, 1).get(bare, Any))}
+    def _options(self, section: _Section, key: str, kind: Callable[..., object]) -> dict[str, object]:
+        """Return the options that the table of a layer gives."""
+        if key != "encrypt" or "keys" not in section:
+            return _taken(section, _hints(kind, 1))
+        if "key" in section:
+            raise section.fault("give key or keys, not both")
+        section.table("keys")
+        return {**_taken(section, _hints(kind, 1), ("keys",)), "key": section.value("keys")}
 
-    def _cache(self, section: _Section) -> Callable[[Store], Store]:
-        kind = _imported(section, "cache")
+    def _cache(self, section: _Section, kind: Callable[..., Layer]) -> Callable[[Store], Store]:
         place, key, options = section, "cache", dict[str, object]()
         if section.is_table("cache"):
             place, key = section.section("cache"), "uri"
             if key not in place:
                 raise place.fault("a cache has a uri: where it is kept")
-            options = _arguments(place, kind, 2, (key,))
+            options = _taken(place, _hints(kind, 2), (key,))
         if "uri" in section and place.text(key) == section.text("uri") != "memory://":
             raise place.fault("a store can't be its own cache", key)
         return lambda store: self._over(section, "cache", options, kind, store, self._from_uri(place, key))
@@ -598,27 +597,21 @@ class _Building:
         return store
 
 
-def _nothing(store: Store) -> Store:
-    return store
-
-
 def _imported(section: _Section, key: str) -> Callable[..., Layer]:
-    module, name, _ = _LAYERS[key]
+    module, _, name = {**_BASES, **_OVER}[key].partition(":")
     with section.blame(key):
         return getattr(import_module(f"holdall.layers.{module}"), name)
 
 
+def _parameters(kind: Callable[..., object], skip: int) -> list[Parameter]:
+    """Return the options of a layer; the first parameters are the stores below."""
+    return list(signature(kind).parameters.values())[skip:]
+
+
 def _hints(kind: Callable[..., object], skip: int) -> dict[str, object]:
-    """The options of a layer, each with its type; the first ones are the stores below."""
+    """Return the options of a layer, each with its type."""
     hints = get_type_hints(kind.__init__ if isinstance(kind, type) else kind)
-    parameters = list(inspect.signature(kind).parameters.values())[skip:]
-    return {each.name: hints.get(each.name, Any) for each in parameters}
-
-
-def _arguments(
-    section: _Section, kind: Callable[..., object], skip: int, beside: tuple[str, ...] = ()
-) -> dict[str, object]:
-    return _taken(section, _hints(kind, skip), beside)
+    return {each.name: hints.get(each.name, Any) for each in _parameters(kind, skip)}
 
 
 def _taken(section: _Section, known: Mapping[str, object], beside: tuple[str, ...] = ()) -> dict[str, object]:
