@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 import weakref
 from collections.abc import Iterator
-from functools import cache, partial
 from typing import IO, Any, Final
 
 from holdall.errors import SerializationError, StoreUnavailableError
@@ -19,11 +17,6 @@ from holdall.values.serializer import Buffer
 __all__ = ["VIDEO", "VideoFormat", "VideoSerializer", "open_sound", "open_video", "video_format"]
 
 _CHUNK: Final = 1 << 20
-_HEAD: Final = 1 << 14
-_LONGER: Final = 0.1
-"""How much longer than its pictures a video lasts for its sound, in seconds."""
-_ALPHA: Final = b"\x53\xc0\x81\x01"
-"""The element AlphaMode of Matroska (RFC 9559), saying yes; it stands before the frames."""
 
 
 class VideoSerializer(MediaSerializer):
@@ -224,8 +217,11 @@ def open_video(path: str, held: object = None) -> Any:
     Raises:
         SerializationError: It isn't a video.
     """
+    # MoviePy is imported with it.
+    from holdall.values.clips import make_video_clip
+
     try:
-        return _clip_classes()[0](path, held)
+        return make_video_clip(path, held)
     # Beside OSError, the parser of what ffmpeg says raises what it stumbles over.
     except Exception as error:
         said = str(error).strip().splitlines()
@@ -233,12 +229,6 @@ def open_video(path: str, held: object = None) -> Any:
         raise SerializationError(
             f"this isn't video that can be read: expected {' or '.join(VIDEO)}: {why}"
         ) from error
-
-
-def _channels(reader: Any, time: Any, *, colors: bool) -> Any:
-    """The colors of a frame, or how opaque it is, from 0 to 1."""
-    frame = reader.get_frame(time)
-    return frame[:, :, :3] if colors else frame[:, :, 3] / 255
 
 
 def open_sound(path: str) -> Any:
@@ -251,166 +241,10 @@ def open_sound(path: str) -> Any:
         SerializationError: It lacks sound.
         MissingDependencyError: MoviePy isn't installed.
     """
-    classes = _clip_classes()
+    # MoviePy is imported with it.
+    from holdall.values.clips import make_sound_clip
+
     try:
-        return classes[1](path, None)
+        return make_sound_clip(path)
     except Exception as error:
         raise SerializationError("this isn't sound that can be read: expected WAV, FLAC, OGG, MP3") from error
-
-
-@cache
-def _clip_classes() -> tuple[Any, Any]:
-    """MoviePy's VideoFileClip and AudioFileClip, on readers that leave no pipe open and never wait for one.
-
-    Those of MoviePy 2.2 never read what ffmpeg complains of, which stops when the pipe is full, and close
-    their pipes only if ffmpeg is still running.
-    """
-    files: Any = needed("moviepy.video.io.VideoFileClip", "video", "video")
-    pictures: Any = needed("moviepy.video.io.ffmpeg_reader", "video", "video")
-    sounds: Any = needed("moviepy.audio.io.readers", "video", "video")
-    clips: Any = needed("moviepy.audio.io.AudioFileClip", "video", "video")
-
-    np: Any = needed("numpy", "video", "video")
-
-    def closed(process: Any) -> None:
-        if process is not None:
-            process.stdout.close()
-            process.stderr.close()
-            process.kill()
-            process.wait()
-
-    class Shared:
-        """The common part of the two readers: after `close` they hold nothing."""
-
-        proc: Any
-        held: object
-        over = False
-
-        def shut(self) -> None:
-            self.over = True
-            self.close()
-            self.held = None
-
-        def close(self) -> None:
-            process, self.proc = getattr(self, "proc", None), None
-            closed(process)
-
-        def check(self) -> None:
-            if self.over:
-                raise ValueError("this clip was closed")
-
-    class Pictures(Shared, pictures.FFMPEG_VideoReader):
-        depth: int
-        size: Any
-        pos: int
-        n_frames: int
-        fps: float
-        last_read: Any
-        read_at: int
-
-        def __init__(self, path: str, held: object, clear: bool) -> None:
-            self.held = held
-            pictures.FFMPEG_VideoReader.__init__(
-                self, path, decode_file=False, pixel_format="rgba" if clear else "rgb24"
-            )
-
-        def read_frame(self) -> Any:
-            self.proc.stderr.close()
-            width, height = self.size
-            data = self.proc.stdout.read(self.depth * width * height)
-            if len(data) == self.depth * width * height:
-                self.last_read = np.frombuffer(data, "uint8").reshape(height, width, self.depth)
-                self.read_at = self.pos
-            elif not hasattr(self, "last_read"):
-                raise OSError("no frame can be decoded")
-            # Sound may last a little longer than the pictures; the last picture is shown until its end.
-            elif max(self.n_frames - self.pos, self.pos - self.read_at) > 1 + _LONGER * self.fps:
-                warnings.warn(
-                    f"this video lacks frame {self.pos} of {self.n_frames}; an earlier one is shown",
-                    stacklevel=2,
-                )
-            self.pos += 1
-            return self.last_read
-
-        def skip_frames(self, n: int = 1) -> None:
-            # Each is kept, since it may turn out to be the last.
-            for _ in range(n):
-                self.read_frame()
-
-        def get_frame(self, t: Any) -> Any:
-            self.check()
-            return pictures.FFMPEG_VideoReader.get_frame(self, t)
-
-        def close(self, delete_lastread: bool = True) -> None:
-            super().close()
-
-    class Sounds(Shared, sounds.FFMPEG_AudioReader):
-        def __init__(self, path: str, held: object) -> None:
-            self.held = held
-            sounds.FFMPEG_AudioReader.__init__(self, path, 200_000)
-
-        def read_chunk(self, chunksize: float) -> Any:
-            self.proc.stderr.close()
-            return sounds.FFMPEG_AudioReader.read_chunk(self, chunksize)
-
-        def get_frame(self, tt: Any) -> Any:
-            self.check()
-            get: Any = sounds.FFMPEG_AudioReader.get_frame
-            if not isinstance(tt, np.ndarray):
-                return get(self, tt)
-            # MoviePy itself fails where it has to divide the times, and where all lie outside the file.
-            found: Any = np.zeros((len(tt), self.nchannels))
-            inside = np.flatnonzero((tt >= 0) & (tt < self.duration))
-            frames = np.round(self.fps * tt)
-            while len(inside):
-                near = abs(frames[inside] - frames[inside[0]]) <= self.buffersize // 2
-                count = len(inside) if near.all() else int(near.argmin())
-                found[inside[:count]] = get(self, tt[inside[:count]])
-                inside = inside[count:]
-            return found
-
-    class SoundClip(clips.AudioFileClip):
-        def __init__(self, path: str, held: object) -> None:
-            clips.AudioClip.__init__(self)
-            self.filename = path
-            reader = self.reader = Sounds(path, held)
-            self.fps = reader.fps
-            self.duration = self.end = reader.duration
-            self.buffersize = reader.buffersize
-            self.frame_function = reader.get_frame
-            self.nchannels = reader.nchannels
-
-        def close(self) -> None:
-            if self.reader is not None:
-                self.reader.shut()
-                self.reader = None
-
-    class BlobClip(files.VideoFileClip):
-        def __init__(self, path: str, held: object) -> None:
-            files.VideoClip.__init__(self)
-            self.filename = path
-            with open(path, "rb") as file:
-                clear = _ALPHA in file.read(_HEAD)
-            reader = self.reader = Pictures(path, held, clear)
-            self.duration = self.end = reader.duration
-            self.fps, self.size, self.rotation = reader.fps, reader.size, reader.rotation
-            self.frame_function = reader.get_frame
-            if clear:
-                # The closures hold the reader, not the clip, so that a clip that is dropped is gone at once.
-                self.frame_function = partial(_channels, reader, colors=True)
-                mask = files.VideoClip(partial(_channels, reader, colors=False), is_mask=True)
-                self.mask = mask.with_duration(self.duration).with_fps(self.fps)
-            if reader.infos["audio_found"]:
-                self.audio = SoundClip(path, held)
-
-        def close(self) -> None:
-            if self.reader is not None:
-                self.reader.shut()
-                self.reader = None
-            if self.audio is not None:
-                self.audio.close()
-                self.audio = None
-
-    for kind in (BlobClip, SoundClip):
-        kind.__name__ = kind.__qualname__ = kind.__mro__[1].__name__
-    return BlobClip, SoundClip
