@@ -15,18 +15,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest.register_assert_rewrite("holdall.testing")
 
 
+SERVED = ("test_path", "test_valkey")
+"""What the names of the files begin with whose tests start servers."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kit", action="store_true", help="run the suites of the conformance kit only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, where it is asked for, what isn't a suite of the conformance kit."""
-    if config.getoption("kit"):
-        from holdall.testing import StoreSuite
+    """Begin with the dearest tests, so that no worker is left with them; with `--kit`, keep suites only."""
+    from holdall.testing import StoreSuite
 
-        kept = [item for item in items if issubclass(getattr(item, "cls", None) or object, StoreSuite)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-        items[:] = kept
+    def suite_of(item: pytest.Item) -> type[StoreSuite] | None:
+        cls = getattr(item, "cls", None)
+        return cls if cls is not None and issubclass(cls, StoreSuite) else None
+
+    def rank(item: pytest.Item) -> int:
+        # Those that need servers stay together: each worker that runs one of them starts the servers.
+        if item.path.name.startswith(SERVED):
+            return 0
+        suite = suite_of(item)
+        return 3 if suite is None else 2 if suite.reduced else 1
+
+    if config.getoption("kit"):
+        config.hook.pytest_deselected(items=[item for item in items if suite_of(item) is None])
+        items[:] = [item for item in items if suite_of(item) is not None]
+    items.sort(key=rank)
 
 
 def pytest_sessionstart() -> None:

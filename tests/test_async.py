@@ -14,7 +14,8 @@ from typing import Any, get_overloads
 import pytest
 
 from holdall import AsyncStore, MemoryStore, Store, StoreClosedError
-from holdall.testing import Counting, Flaky, Slow, StoreUnavailableError
+from holdall.errors import StoreUnavailableError
+from holdall.testing import Counting, Flaky, Slow
 
 SECONDS = 30
 
