@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from holdall.blob import Can, Info, Piece
 from holdall.errors import ConcurrencyError, StoreError, StoreUnavailableError
 from holdall.ranges import CHUNK
 
 if TYPE_CHECKING:
-    from holdall.store import Info, Piece, Store
+    from holdall.store import Store
 
 __all__ = ["BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
 
@@ -92,7 +93,6 @@ class BlobReader(io.RawIOBase):
 
     def _resume(self) -> tuple[Info, Iterator[Piece]]:
         from holdall.ranges import cut
-        from holdall.store import Can
 
         if Can.RANGE in self._store.can:
             return self._store._read(self._key, self._position, None)  # pyright: ignore[reportPrivateUsage]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
 
-__all__ = ["MAX_KEY_BYTES", "check_key", "check_prefix", "glob_prefix", "matcher", "past"]
+__all__ = ["MAX_KEY_BYTES", "check_key", "check_prefix", "glob_prefix", "matcher", "past", "scan_range"]
 
 MAX_KEY_BYTES = 1024
 """The longest key, in UTF-8 bytes: as long as S3 takes."""
@@ -193,3 +193,17 @@ def _set(body: str) -> str:
             pattern += re.escape(low)
             index += 1
     return pattern
+
+
+def scan_range(prefix: str | None, glob: str | None) -> tuple[str, str, Callable[[str], object] | None]:
+    """Return a prefix to scan, where to begin, and a condition that each key must meet."""
+    prefix = check_prefix(prefix)
+    if glob is None:
+        return prefix, "", None
+    matches = matcher(glob)
+    literal = glob_prefix(glob)
+    if literal.startswith(prefix):
+        return literal, "", matches
+    if prefix.startswith(literal):
+        return prefix, "", matches
+    return prefix, past(prefix), matches

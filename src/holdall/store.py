@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import enum
 import io
 from collections.abc import (
-    AsyncIterable,
     Callable,
     Generator,
     ItemsView,
@@ -15,7 +13,6 @@ from collections.abc import (
     KeysView,
     Mapping,
     MutableMapping,
-    Set,
     ValuesView,
 )
 from contextlib import contextmanager
@@ -30,17 +27,32 @@ from typing import (
     ClassVar,
     Final,
     Literal,
-    NamedTuple,
     NoReturn,
-    Protocol,
     Self,
     TextIO,
-    TypeAlias,
     TypeVar,
     cast,
     overload,
 )
 
+from holdall.arguments import check_many, check_mode, check_seconds, pairs_of
+from holdall.blob import (
+    ABSENT,
+    ANY,
+    PLAIN,
+    Attributes,
+    Body,
+    Can,
+    Condition,
+    Data,
+    Expect,
+    Info,
+    Items,
+    LeftOut,
+    Piece,
+    mode_of,
+    with_mode,
+)
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
@@ -54,13 +66,13 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
-from holdall.keys import check_key, check_prefix, glob_prefix, matcher, past
+from holdall.files import BlobReader, SpooledWriter, TextFile
+from holdall.keys import check_key, check_prefix, past, scan_range
+from holdall.pieces import chunk_pieces, flatten, join_pieces, pieces_of
 from holdall.ranges import CHUNK, check_range, cut, span
 
 if TYPE_CHECKING:
     from os import PathLike
-
-    from typing_extensions import Buffer
 
     from holdall.aio.store import AsyncStore
     from holdall.layers.prefix import PrefixStore
@@ -89,247 +101,12 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Condition(enum.Enum):
-    """The values of `expect` that aren't ETags."""
-
-    ANY = "any"
-    ABSENT = "absent"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-ANY: Final = Condition.ANY
-"""Whatever is there now, nothing included."""
-ABSENT: Final = Condition.ABSENT
-"""Nothing is there now."""
-
-Expect: TypeAlias = Condition | str
-"""What must be there now: `ANY`, `ABSENT`, or the ETag of the blob."""
-Piece: TypeAlias = bytes | memoryview
-"""A flat run of bytes, on its way through a store."""
-Body: TypeAlias = Iterable[Piece]
-"""The pieces that a backend writes: they can be read once, in order."""
-Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
-"""The data that a caller may put: a buffer, a binary file, or an iterable of buffers."""
-
-
-class HasKeys(Protocol):
-    """An object with `keys()` and `[]`, which `dict.update` takes as well as mappings and pairs."""
-
-    def keys(self) -> Iterable[str]: ...
-
-    def __getitem__(self, key: Any, /) -> Data: ...
-
-
-Items: TypeAlias = "Mapping[str, Data] | HasKeys | Iterable[tuple[str, Data]]"
-"""What `put_many` and `update` take."""
-
-
-class Can(enum.Flag):
-    """What a store does natively and atomically.
-
-    Without `RANGE`, `COPY` or `BULK` the call still works, only slower. Without `WRITE`, `DELETE`, `LIST`,
-    `CREATE`, `SWAP`, `EXPIRE`, `SIGN` or `ATTRIBUTES` it raises `UnsupportedOperation`.
-
-    >>> from holdall import Can, MemoryStore
-    >>> Can.SWAP in MemoryStore().can
-    True
-    """
-
-    WRITE = enum.auto()
-    """Blobs can be put."""
-    DELETE = enum.auto()
-    """Blobs can be deleted."""
-    LIST = enum.auto()
-    """Keys can be listed."""
-    RANGE = enum.auto()
-    """A part of a blob is read without the rest."""
-    CREATE = enum.auto()
-    """`expect=ABSENT`, atomic."""
-    SWAP = enum.auto()
-    """`expect=` an ETag, atomic."""
-    EXPIRE = enum.auto()
-    """`ttl=`."""
-    COPY = enum.auto()
-    """Blobs are copied without passing through this process."""
-    BULK = enum.auto()
-    """Many blobs cost less together than one by one."""
-    SIGN = enum.auto()
-    """URLs that let others in for a while."""
-    ATTRIBUTES = enum.auto()
-    """`content_type=` is kept with the blob."""
-
-
-class Info:
-    """The properties of a blob that are known without reading it. An `Info` can't be changed.
-
-    Args:
-        key: The key, as the store takes it back.
-        size: In bytes.
-        etag: An opaque token that changes whenever the bytes do; an int is written in hexadecimal.
-        modified: When it was written: aware, or in seconds since 1970 in UTC.
-        content_type: The media type given at the put (RFC 9110, section 8.3).
-        expires: When it goes, as `modified`; None for never.
-
-    >>> from holdall import MemoryStore
-    >>> info = MemoryStore().put("a", b"four")
-    >>> info.key, info.size, info.modified.tzname()
-    ('a', 4, 'UTC')
-    """
-
-    # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
-    # and the times are made when they are asked for: half of what a put in memory would else take.
-    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_mode", "_modified", "_size")
-
-    def __init__(
-        self,
-        key: str,
-        size: int,
-        etag: str | int,
-        modified: datetime | float,
-        content_type: str | None = None,
-        expires: datetime | float | None = None,
-    ) -> None:
-        self._key = key
-        self._size = size
-        self._etag = etag
-        self._modified = modified
-        self._content_type = content_type
-        self._expires = expires
-        self._mode: int | None = None
-
-    @property
-    def key(self) -> str:
-        """The key, as the store takes it back."""
-        return self._key
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self._size
-
-    @property
-    def etag(self) -> str:
-        """An opaque token that changes whenever the bytes do."""
-        etag = self._etag
-        return etag if isinstance(etag, str) else f"{etag:x}"
-
-    @property
-    def modified(self) -> datetime:
-        """When it was written, aware, in UTC."""
-        return _utc(self._modified)
-
-    @property
-    def content_type(self) -> str | None:
-        """The media type given at the put, if one was."""
-        return self._content_type
-
-    @property
-    def expires(self) -> datetime | None:
-        """When it goes, aware, in UTC; None for never."""
-        return None if self._expires is None else _utc(self._expires)
-
-    def replace(self, **changes: Any) -> Info:
-        """Return a copy with some fields replaced.
-
-        >>> Info("logs/a", 1, "e", 0.0).replace(key="a").key
-        'a'
-        """
-        # Every layer asks for this on every call: what isn't changed is handed on as it is kept.
-        made = _another(Info)
-        made._key = changes.pop("key", self._key)
-        made._size = changes.pop("size", self._size) if changes else self._size
-        made._etag, made._modified, made._mode = self._etag, self._modified, self._mode
-        made._content_type, made._expires = self._content_type, self._expires
-        if changes:
-            made._etag = changes.pop("etag", self._etag)
-            made._modified = changes.pop("modified", self._modified)
-            made._content_type = changes.pop("content_type", self._content_type)
-            made._expires = changes.pop("expires", self._expires)
-        if changes:
-            raise InvalidTypeError(f"an Info has no field {', '.join(changes)}")
-        return made
-
-    def _fields(self) -> tuple[str, int, str, datetime, str | None, datetime | None]:
-        return self.key, self.size, self.etag, self.modified, self.content_type, self.expires
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Info) and self._fields() == other._fields()
-
-    def __hash__(self) -> int:
-        return hash(self._fields())
-
-    def __repr__(self) -> str:
-        fields = zip(_FIELDS, self._fields(), strict=True)
-        return f"Info({', '.join([f'{name}={value!r}' for name, value in fields])})"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Info, self._fields()
-
-
-_another = cast("Callable[[type[Info]], Info]", object.__new__)
-_FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
-
-
-def with_mode(info: Info, mode: int) -> Info:
-    """Note in a new `Info` the permission bits of the blob's file, and return it."""
-    info._mode = mode & 0o777  # pyright: ignore[reportPrivateUsage]
-    return info
-
-
-def mode_of(info: Info) -> int | None:
-    """Return the permission bits that limit a copy of a blob; None where everybody may read it, or its medium
-    has none."""
-    mode = info._mode  # pyright: ignore[reportPrivateUsage]
-    return None if mode is None or mode & 0o044 == 0o044 else mode
-
-
-def _utc(moment: datetime | float) -> datetime:
-    # A file may carry any time of 64 bits: the nearest one that a datetime has.
-    try:
-        if isinstance(moment, datetime):
-            return moment.astimezone(UTC)
-        return datetime.fromtimestamp(moment, UTC)
-    except (OverflowError, ValueError, OSError):
-        early = moment.year < 5000 if isinstance(moment, datetime) else moment < 0
-        return (datetime.min if early else datetime.max).replace(tzinfo=UTC)
-
-
-class Attributes(NamedTuple):
-    """What a store keeps with a blob besides its bytes."""
-
-    content_type: str | None = None
-    expires: datetime | None = None
-    mode: int | None = None
-    """The permission bits of the file that it is a copy of, where the source is a file that not everybody may
-    read: a copy shows itself to nobody else. A store without permission bits ignores it."""
-
-
-PLAIN: Final = Attributes()
-"""No attributes."""
-
-
-class LeftOut(NamedTuple):
-    """Something in a store's place that a listing of blobs leaves out, since it can't be a blob.
-
-    >>> LeftOut("latest", "symbolic link").kind
-    'symbolic link'
-    """
-
-    path: str
-    """Where it is, spelled as its key would be; it needn't be a valid key."""
-    kind: str
-    """Its kind: `symbolic link`, `named pipe`, `name that can't be a key`."""
-
-
 class _Missing(enum.Enum):
     MISSING = "missing"
 
 
 _MISSING: Final = _Missing.MISSING
 _BATCH: Final = 1000
-_FOREVER: Final = 10**12
 
 
 class Store(MutableMapping[str, bytes]):
@@ -447,7 +224,7 @@ class Store(MutableMapping[str, bytes]):
     def _get(self, key: str) -> bytes | None:
         """Return the bytes of a whole blob; None if no blob has this key, or it has expired."""
         try:
-            return _joined(self._read(self._checked(key), 0, None)[1])
+            return join_pieces(self._read(self._checked(key), 0, None)[1])
         except BlobNotFoundError:
             return None
 
@@ -536,12 +313,10 @@ class Store(MutableMapping[str, bytes]):
                 expect = moved.etag
 
     def _open_read(self, key: str) -> BinaryIO:
-        from holdall.files import BlobReader
 
         return cast(BinaryIO, io.BufferedReader(BlobReader(self, key), CHUNK))
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        from holdall.files import SpooledWriter
 
         return cast(BinaryIO, SpooledWriter(lambda body: self._write(key, body, expect, attributes)))
 
@@ -608,7 +383,7 @@ class Store(MutableMapping[str, bytes]):
             self._need(Can.ATTRIBUTES, "keep a content_type")
         if ttl is None:
             return Attributes(content_type)
-        seconds = _seconds(ttl, "a ttl")
+        seconds = check_seconds(ttl, "a ttl")
         self._need(Can.EXPIRE, "let a blob expire (ttl=)")
         try:
             return Attributes(content_type, datetime.now(UTC) + timedelta(seconds=seconds))
@@ -704,10 +479,10 @@ class Store(MutableMapping[str, bytes]):
         try:
             check_range(start, stop)
             if Can.RANGE in self.can:
-                return _joined(self._read(key, start, stop)[1])
+                return join_pieces(self._read(key, start, stop)[1])
             info, pieces = self._read(key, 0, None)
             low, high = span(start, stop, info.size)
-            return _joined(cut(pieces, low, high))
+            return join_pieces(cut(pieces, low, high))
         except StoreError as error:
             error.key = key
             raise
@@ -749,7 +524,7 @@ class Store(MutableMapping[str, bytes]):
         try:
             if plain and type(data) is bytes:
                 return self._put(key, data)
-            body = (data,) if type(data) is bytes else _body(data)
+            body = (data,) if type(data) is bytes else pieces_of(data)
             return self._write(key, body, expect, self._conditions(expect, ttl, content_type))
         except StoreError as error:
             self._name_key(error, key)
@@ -807,7 +582,7 @@ class Store(MutableMapping[str, bytes]):
                     if default is _MISSING:
                         raise
                     return default
-                data = _joined(pieces)
+                data = join_pieces(pieces)
                 if Can.SWAP not in self.can:
                     self._delete(key, ANY)
                     return data
@@ -842,7 +617,7 @@ class Store(MutableMapping[str, bytes]):
         b'first'
         """
         key = self._checked(key)
-        pieces = _body(default, key)
+        pieces = pieces_of(default, key)
         body: bytes | None = None
         while True:
             found = self.get(key, _MISSING)
@@ -850,7 +625,7 @@ class Store(MutableMapping[str, bytes]):
                 return found
             if body is None:
                 # A stream can be read once, and the race may need it twice.
-                body = _joined(iter(pieces))
+                body = join_pieces(iter(pieces))
             try:
                 self.put(key, body, expect=ABSENT if Can.CREATE in self.can else ANY)
                 return body
@@ -950,7 +725,7 @@ class Store(MutableMapping[str, bytes]):
         [('logs/a', 0), ('logs/b', 2)]
         """
         self._need(Can.LIST, "list")
-        prefix, start, matches = _selection(prefix, glob)
+        prefix, start, matches = scan_range(prefix, glob)
         if matches is None:
             return self._alive(self._scan(prefix, start))
         return self._alive(info for info in self._scan(prefix, start) if matches(info.key))
@@ -966,7 +741,7 @@ class Store(MutableMapping[str, bytes]):
         ['b/c.txt']
         """
         self._need(Can.LIST, "list")
-        prefix, start, matches = _selection(prefix, glob)
+        prefix, start, matches = scan_range(prefix, glob)
         keys = self._keys(prefix, start)
         excluded = check_prefix(exclude_prefix)
         if excluded:
@@ -1014,7 +789,7 @@ class Store(MutableMapping[str, bytes]):
         >>> MemoryStore({"a": b"1"}).get_many(["a", "b"])
         {'a': b'1'}
         """
-        checked = [self._checked(key) for key in _many(keys, "get")]
+        checked = [self._checked(key) for key in check_many(keys, "get")]
         return dict(self._get_many(checked))
 
     def put_many(
@@ -1039,7 +814,7 @@ class Store(MutableMapping[str, bytes]):
         """
         attributes = self._conditions(ANY, ttl, content_type)
         checked: list[tuple[str, Body]] = [
-            (self._checked(key), (data,) if type(data) is bytes else _body(data, key))
+            (self._checked(key), (data,) if type(data) is bytes else pieces_of(data, key))
             for key, data in pairs_of(items)
         ]
         return {info.key: info for info in self._put_many(checked, attributes)}
@@ -1052,7 +827,7 @@ class Store(MutableMapping[str, bytes]):
         2
         """
         self._need(Can.DELETE, "delete")
-        return self._delete_many(dict.fromkeys(self._checked(key) for key in _many(keys, "delete")))
+        return self._delete_many(dict.fromkeys(self._checked(key) for key in check_many(keys, "delete")))
 
     @overload
     def open(
@@ -1133,7 +908,7 @@ class Store(MutableMapping[str, bytes]):
         b'a,b'
         """
         key = self._checked(key)
-        action = _action(key, mode, encoding, errors, newline)
+        action = check_mode(key, mode, encoding, errors, newline)
         if action == "r":
             if (expect, ttl, content_type) != (ANY, None, None):
                 raise InvalidArgumentError("expect, ttl and content_type are for files that are written")
@@ -1155,7 +930,6 @@ class Store(MutableMapping[str, bytes]):
             raise
         if "b" in mode:
             return file
-        from holdall.files import TextFile
 
         return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
@@ -1187,7 +961,7 @@ class Store(MutableMapping[str, bytes]):
         except StoreError as error:
             error.key = key
             raise
-        return _chunked(pieces, size)
+        return chunk_pieces(pieces, size)
 
     def modify(
         self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING
@@ -1218,14 +992,14 @@ class Store(MutableMapping[str, bytes]):
             self._need(Can.SWAP, "modify")
             if default is not _MISSING:
                 self._need(Can.CREATE, "modify with a default")
-                if _flat(default) is None:
+                if flatten(default) is None:
                     kind = type(cast(object, default)).__name__
                     raise InvalidDataError(f"the default of modify is bytes, not {kind}")
         while True:
             try:
                 with _naming(key):
                     info, pieces = self._read(key, 0, None)
-                    data = _joined(pieces)
+                    data = join_pieces(pieces)
                 old, expect = data, cast(Expect, info.etag)
                 attributes = Attributes(info.content_type, info.expires)
             except BlobNotFoundError:
@@ -1234,7 +1008,7 @@ class Store(MutableMapping[str, bytes]):
                 old, expect, attributes = default, ABSENT, PLAIN
             new = function(old)
             try:
-                return self._write(key, _body(new), expect, attributes)
+                return self._write(key, pieces_of(new), expect, attributes)
             except ConcurrencyError:
                 continue
             except StoreError as error:
@@ -1325,7 +1099,7 @@ class Store(MutableMapping[str, bytes]):
                 kind = type(cast(object, method)).__name__
                 raise InvalidTypeError(f"a method is a str such as 'GET', not {kind}")
             self._need(Can.SIGN, "sign URLs")
-            return self._sign(key, method, _seconds(expires, "expires"))
+            return self._sign(key, method, check_seconds(expires, "expires"))
 
     # --- its life -------------------------------------------------------------------------------------
 
@@ -1482,209 +1256,3 @@ def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
         data = store.get(key, _MISSING)
         if data is not _MISSING:
             yield key, data
-
-
-def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
-    """Yield the pairs of what `put_many` was given, as `dict.update` takes it.
-
-    Raises:
-        InvalidTypeError: This isn't a mapping or an iterable of pairs.
-        InvalidArgumentError: What should be a pair has another length.
-
-    >>> list(pairs_of({"a": 1})), list(pairs_of([["b", 2]]))
-    ([('a', 1)], [('b', 2)])
-    """
-    if isinstance(items, Mapping):
-        return iter(cast("Mapping[str, Any]", items).items())
-    return _pairs_in(items)
-
-
-def _pairs_in(items: object) -> Iterator[tuple[str, Any]]:
-    if hasattr(items, "keys") and hasattr(items, "__getitem__"):
-        # The protocol of dict.update, which dbm and many clients have without being a Mapping.
-        duck = cast(HasKeys, items)
-        keys = cast(object, duck.keys())
-        if not isinstance(keys, Iterable):
-            raise InvalidTypeError(f"the keys() of {type(items).__name__} returned {type(keys).__name__}")
-        for key in cast("Iterable[str]", keys):
-            yield key, duck[key]
-        return
-    if not isinstance(items, Iterable):
-        kind = type(items).__name__
-        raise InvalidTypeError(f"expected a mapping or pairs of key and data, not {kind}")
-    for pair in cast("Iterable[object]", items):
-        yield _pair_of(pair)
-
-
-def _pair_of(pair: object) -> tuple[str, Any]:
-    if type(pair) is not tuple:
-        if not isinstance(pair, Iterable) or isinstance(
-            pair, str | bytes | bytearray | memoryview | Mapping | Set
-        ):
-            kind = type(cast(object, pair)).__name__
-            raise InvalidTypeError(f"expected a mapping or pairs of key and data, and got one {kind}")
-        pair = tuple(cast("Iterable[object]", pair))
-    if len(cast("tuple[object, ...]", pair)) != 2:
-        length = len(cast("tuple[object, ...]", pair))
-        raise InvalidArgumentError(f"expected pairs of key and data, and got one of length {length}")
-    return cast("tuple[str, Any]", pair)
-
-
-def _many(keys: object, call: str) -> Iterable[str]:
-    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
-        kind = type(cast(object, keys)).__name__
-        raise InvalidTypeError(f"{call}_many takes an iterable of keys, not {kind}; {call}(key) is for one")
-    return cast("Iterable[str]", keys)
-
-
-def _selection(prefix: str | None, glob: str | None) -> tuple[str, str, Callable[[str], object] | None]:
-    """Return a prefix to scan, where to begin, and a condition that each key must meet."""
-    prefix = check_prefix(prefix)
-    if glob is None:
-        return prefix, "", None
-    matches = matcher(glob)
-    literal = glob_prefix(glob)
-    if literal.startswith(prefix):
-        return literal, "", matches
-    if prefix.startswith(literal):
-        return prefix, "", matches
-    return prefix, past(prefix), matches
-
-
-def _action(key: str, mode: object, encoding: str | None, errors: str | None, newline: str | None) -> str:
-    letters = set(mode) if isinstance(mode, str) else set[str]()
-    action = letters & {"r", "w", "x"}
-    if (
-        not isinstance(mode, str)
-        or len(action) != 1
-        or letters - {"r", "w", "x", "b", "t"}
-        or len(letters) != len(mode)
-        or {"b", "t"} <= letters
-    ):
-        kind = InvalidArgumentError if isinstance(mode, str) else InvalidTypeError
-        message = f"a mode is 'r', 'w' or 'x', with 'b' or 't', not {mode!r}"
-        if letters & {"a", "+"} and not letters - set("rwxabt+"):
-            message += "; a blob is replaced, not changed in place"
-        if isinstance(mode, str) and set(key) <= set("rwxbt"):
-            message += f"; did you mean open({mode!r}, {key!r})?"
-        raise kind(message, key=key)
-    if "b" in letters:
-        if (encoding, errors, newline) != (None, None, None):
-            raise InvalidArgumentError(
-                "encoding, errors and newline are for text; leave out the 'b' of the mode", key=key
-            )
-    elif (encoding, errors, newline) != (None, None, None):
-        try:
-            # What Python refuses is refused before anything is opened.
-            io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, newline=newline)
-            if errors is not None:
-                codecs.lookup_error(errors)
-        except TypeError as error:
-            raise InvalidTypeError(f"can't open text with these options: {error}", key=key) from None
-        except (ValueError, LookupError) as error:
-            raise InvalidArgumentError(f"can't open text with these options: {error}", key=key) from None
-    return action.pop()
-
-
-def _seconds(value: object, what: str) -> float:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTypeError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
-    # An int may be too large for a float, and for a message.
-    if not 0 < value <= _FOREVER:
-        raise InvalidArgumentError(
-            f"{what} is from more than zero to {_FOREVER:,} seconds, not {value!r:.40}"
-        )
-    return float(value)
-
-
-def _joined(pieces: Iterator[Piece]) -> bytes:
-    first = bytes(next(pieces, b""))
-    second = next(pieces, None)
-    if second is None:
-        return first
-    # Written into one growing buffer, a large blob is held once, where a join would hold it twice.
-    buffer = io.BytesIO()
-    buffer.write(first)
-    buffer.write(second)
-    for piece in pieces:
-        buffer.write(piece)
-    return buffer.getvalue()
-
-
-def _chunked(pieces: Iterator[Piece], size: int) -> Iterator[bytes]:
-    held: list[memoryview] = []
-    length = 0
-    for piece in pieces:
-        if length == 0 and len(piece) == size and type(piece) is bytes:
-            yield piece
-            continue
-        view = memoryview(piece)
-        while length + len(view) >= size:
-            take = size - length
-            held.append(view[:take])
-            yield b"".join(held)
-            held, length, view = [], 0, view[take:]
-        if view:
-            held.append(view)
-            length += len(view)
-    if length:
-        yield b"".join(held)
-
-
-def _flat(data: Any) -> Piece | None:
-    if type(data) is bytes:
-        return data
-    try:
-        view = memoryview(data)
-    except TypeError:
-        return None
-    if view.format == "B" and view.ndim == 1 and view.contiguous:
-        return view
-    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
-
-
-def _body(data: Any, key: str | None = None) -> Body:
-    """Return the data that a caller put as pieces."""
-    flat = _flat(data)
-    if flat is not None:
-        return (flat,)
-    if isinstance(data, io.TextIOBase):
-        raise InvalidDataError("this file is open for text; open it in binary mode ('rb')", key=key)
-    if isinstance(data, str):
-        raise InvalidDataError("data are bytes, not a str; encode it, as in text.encode()", key=key)
-    if hasattr(data, "read"):
-        return _file_pieces(data)
-    if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
-        kind = type(cast(object, data)).__name__
-        hint = "; store.aio takes an async iterable" if isinstance(data, AsyncIterable) else ""
-        raise InvalidDataError(
-            f"data are bytes, a binary file or an iterable of buffers, not {kind}{hint}", key=key
-        )
-    if isinstance(data, list | tuple):
-        # All of it is there already, so that it is checked before anything is written.
-        for each in cast("list[object]", data):
-            if _flat(each) is None:
-                raise InvalidDataError(f"the iterable yielded {type(each).__name__}, not a buffer", key=key)
-    return _iterable_pieces(cast("Iterable[object]", data))
-
-
-def _file_pieces(file: Any) -> Iterator[Piece]:
-    while True:
-        piece = _flat(file.read(CHUNK))
-        if piece is None:
-            raise InvalidDataError("the file's read() returned no bytes; open it in binary mode ('rb')")
-        if not len(piece):
-            return
-        yield piece
-
-
-def _iterable_pieces(data: Iterable[object]) -> Iterator[Piece]:
-    for buffer in data:
-        piece = _flat(buffer)
-        if piece is None:
-            raise InvalidDataError(f"the iterable yielded {type(buffer).__name__}, not a buffer")
-        # A caller's huge buffer passes in chunks, so that no medium copies it whole.
-        for offset in range(0, len(piece), 4 * CHUNK):
-            yield piece[offset : offset + 4 * CHUNK]

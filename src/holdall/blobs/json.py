@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.file import load, suffix_of
+from holdall.blobs.mappings import dict_from_yaml, yaml_of_dict
 from holdall.blobs.text import StrBlob
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.json import JsonSerializer, plain, plain_json
@@ -66,16 +67,12 @@ class JsonDictBlob(StrBlob):
     @classmethod
     def load(cls, f: Any) -> Self:
         if suffix_of(f) in YAML_SUFFIXES:
-            from holdall.blobs.yaml import YamlDictBlob
-
-            return cls(YamlDictBlob(load(f)).as_dict())
+            return cls(dict_from_yaml(load(f)))
         return super().load(f)
 
     def _for_suffix(self, suffix: str) -> bytes:
         if suffix in YAML_SUFFIXES:
-            from holdall.blobs.yaml import YamlDictBlob
-
-            return YamlDictBlob(self.as_dict()).as_bytes()
+            return yaml_of_dict(self.as_dict())
         return super()._for_suffix(suffix)
 
 

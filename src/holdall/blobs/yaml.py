@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from holdall.blobs.bytes import BytesBlob
 from holdall.blobs.file import load, suffix_of
 from holdall.blobs.json import JsonDictBlob
+from holdall.blobs.mappings import dict_from_yaml, yaml_of_dict
 from holdall.blobs.text import StrBlob
-from holdall.errors import SerializationError
-from holdall.values.registry import joined
-from holdall.values.same import type_name
 
 __all__ = ["YamlDictBlob"]
-
-
-def _yaml() -> Any:
-    from holdall.values.yaml import YamlSerializer
-
-    return YamlSerializer()
 
 
 class YamlDictBlob(StrBlob):
@@ -38,7 +30,7 @@ class YamlDictBlob(StrBlob):
     """
 
     def __init__(self, blob: bytes | bytearray | memoryview | BytesBlob | str | dict[str, Any]) -> None:
-        super().__init__(joined(_yaml().encode(blob)) if isinstance(blob, dict) else blob)
+        super().__init__(yaml_of_dict(blob) if isinstance(blob, dict) else blob)
 
     @property
     def media_type(self) -> str:
@@ -50,12 +42,7 @@ class YamlDictBlob(StrBlob):
         Raises:
             SerializationError: The bytes aren't YAML, or aren't a mapping.
         """
-        value = _yaml().decode(self._bytes)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise SerializationError(f"expected a YAML mapping, got {type_name(value)}")
-        return cast("dict[str, Any]", value)
+        return dict_from_yaml(self._bytes)
 
     @classmethod
     def load(cls, f: Any) -> Self:

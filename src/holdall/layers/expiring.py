@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import BinaryIO
 
+from holdall.arguments import check_seconds
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
@@ -27,7 +28,6 @@ from holdall.store import (
     Piece,
     Store,
     _named,  # pyright: ignore[reportPrivateUsage]
-    _seconds,  # pyright: ignore[reportPrivateUsage]
 )
 
 __all__ = ["ExpiringStore"]
@@ -63,7 +63,7 @@ class ExpiringStore(Transparent):
 
     def __init__(self, store: Store, ttl: float | timedelta) -> None:
         super().__init__(store)
-        seconds = _seconds(ttl, "a ttl")
+        seconds = check_seconds(ttl, "a ttl")
         try:
             self._ttl = timedelta(seconds=seconds)
             _ = datetime.now(UTC) + self._ttl

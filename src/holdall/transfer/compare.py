@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
-from holdall.keys import matcher
-from holdall.store import Can, Info, LeftOut, Store, _selection
+from holdall.keys import matcher, scan_range
+from holdall.store import Can, Info, LeftOut, Store
 
 __all__ = ["Compare", "Difference", "Globs", "Judge", "Noted", "Selection", "above", "judge", "pairs"]
 
@@ -69,9 +69,9 @@ class Selection:
         self.excluded = _checked_globs("exclude", exclude)
         matches: Callable[[str], object] | None = None
         if glob is None or len(self.globs) == 1:
-            self.prefix, self.start, matches = _selection(prefix, self.globs[0] if self.globs else None)
+            self.prefix, self.start, matches = scan_range(prefix, self.globs[0] if self.globs else None)
         else:
-            self.prefix, self.start, _ = _selection(prefix, None)
+            self.prefix, self.start, _ = scan_range(prefix, None)
             matches = _any_of(self.globs)
         self.includes = matches
         # As in rsync, a folder's name stands for all that is in it.

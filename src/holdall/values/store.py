@@ -18,7 +18,8 @@ from holdall.errors import (
     SerializationError,
     StoreError,
 )
-from holdall.store import ABSENT, ANY, Can, Info, Store, _joined, holds_item, pairs_of
+from holdall.pieces import join_pieces
+from holdall.store import ABSENT, ANY, Can, Info, Store, holds_item, pairs_of
 from holdall.values.registry import Serializers, joined, serializers
 from holdall.values.same import type_name
 from holdall.values.serializer import Serializer
@@ -326,4 +327,4 @@ def read_whole(store: Store, key: str) -> tuple[Info, bytes]:
         BlobNotFoundError: There is none.
     """
     info, pieces = store._read(key, 0, None)
-    return info, _joined(pieces)
+    return info, join_pieces(pieces)
