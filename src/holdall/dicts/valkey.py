@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from holdall.blobs import BytesBlob, StrBlob
 from holdall.dicts.base import B, BlobDict
-from holdall.errors import MissingDependencyError
 
 
 class ValkeyBlobDict(BlobDict[B]):
@@ -59,12 +58,7 @@ VulkeyBlobDict = ValkeyBlobDict
 
 def _client(arguments: Mapping[str, Any]) -> Any:
     """A client of the library that is installed; it connects when it is first used."""
-    from importlib import import_module
+    from holdall.stores.valkey.connecting import driver
 
-    for module, name in (("redis", "Redis"), ("valkey", "Valkey")):
-        try:
-            library = import_module(module)
-        except ImportError:
-            continue
-        return getattr(library, name)(**arguments)
-    raise MissingDependencyError("ValkeyBlobDict needs redis-py or valkey-py: pip install 'holdall[valkey]'")
+    library = driver()
+    return (library.Redis if library.__name__ == "redis" else library.Valkey)(**arguments)

@@ -31,16 +31,21 @@ def outcome_unknown(lost: LostError) -> StoreUnavailableError:
 def ensure(call: Callable[[], Any], is_sure: Callable[[Any], bool]) -> Any:
     """Make a call whose result must be right: it is repeated if the connection is lost, unless the second
     answer leaves open what the first one was."""
-    try:
-        return call()
-    except LateError as late:
-        # The request may still wait somewhere, and a second one wouldn't show what became of it.
-        raise outcome_unknown(late) from late
-    except LostError as lost:
-        reply = call()
-        if not is_sure(reply):
+    lost: LostError | None = None
+    while True:
+        try:
+            reply = call()
+        except LostError as error:
+            # Case 1: the answer is late. The request may still wait somewhere, and a second one wouldn't show
+            # what became of it. Case 2: the connection was lost twice.
+            if lost is not None or isinstance(error, LateError):
+                raise outcome_unknown(error) from error
+            lost = error
+            continue
+        if lost is not None and not is_sure(reply):
             raise StoreUnavailableError(
-                f"{lost.message}; it is done, but the client can't know by whom; read it again"
+                f"{lost.message}, and the client can't know whether it was done by this call or by another "
+                "client; read it again"
             ) from lost
         return reply
 

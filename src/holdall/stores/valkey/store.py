@@ -10,7 +10,6 @@ from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
-    StoreUnavailableError,
     UnsupportedOperation,
 )
 from holdall.ranges import CHUNK, span
@@ -19,7 +18,7 @@ from holdall.stores.valkey import scripts
 from holdall.stores.valkey.chunks import WHOLE, Chunks, ReplacedError, Upload
 from holdall.stores.valkey.connecting import PLAIN as PLAIN_SCHEMES
 from holdall.stores.valkey.connecting import SOCKET, TLS, client_of, servers_of, split_url, url_of
-from holdall.stores.valkey.errors import LateError, LostError
+from holdall.stores.valkey.errors import LostError
 from holdall.stores.valkey.head import (
     FIXED,
     GLANCE,
@@ -298,27 +297,15 @@ class ValkeyStore(Store):
             *(member, [head.packed(), *pieces], condition(expect), b"%d" % head.expires),
             *(self._shards.chunks[shard], b"%d" % count_of_chunks),
         )
-        retry = Retry.LOST if expect is ANY else Retry.NEVER
-        lost: LostError | None = None
-        while True:
-            try:
-                reply = self._link.run(shard, scripts.PUT, keys, arguments, retry)
-            except LostError as error:
-                if expect is ANY or lost is not None or isinstance(error, LateError):
-                    raise outcome_unknown(error) from error
-                # The script knows its own ETag again, if the first request was carried out.
-                lost = error
-                continue
-            if reply == 1:
-                return
-            if lost is not None and isinstance(reply, bytes):
-                raise StoreUnavailableError(
-                    f"{lost.message}, and the blob isn't what was expected: the client can't know whether "
-                    "this put was stored before somebody else's; read it again"
-                ) from lost
-            for name in chunks:
+        # The script knows its own ETag again, if an earlier request was carried out.
+        reply = ensure(
+            lambda: self._link.run(shard, scripts.PUT, keys, arguments, Retry.NEVER),
+            lambda reply: not isinstance(reply, bytes),
+        )
+        if reply != 1:
+            for unpublished in chunks:
                 # After an error instead of a reply they may be published; if not, they expire.
-                self._chunks.forget(shard, name)
+                self._chunks.forget(shard, unpublished)
             refuse(reply, expect, self._shards.prefix, key)
 
     def _delete(self, key: str, expect: Expect) -> bool:
