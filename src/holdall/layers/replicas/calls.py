@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial, reduce
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from holdall.errors import (
     InvalidArgumentError,
@@ -30,6 +30,7 @@ from holdall.store import Can, Info, Piece, Store
 __all__ = ["REFUSALS", "ROUNDS", "Replicas", "never_equal", "typed", "unavailable"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 REFUSALS = (KeyConflictError, InvalidArgumentError)
 """The errors of a store that can never hold the key: then no replica should."""
@@ -128,29 +129,31 @@ class Replicas:
     ) -> dict[str, T | Exception]:
         """Call a function with each of these names at the same time, or one after the other on this thread
         where that is faster, as for a short call of near replicas; return what it returned or raised."""
+        if self.inline or (short and self.near):
+            return {name: _outcome(function, name) for name in names}
         names, began = tuple(names), time.monotonic()
-        here = self.inline or (short and self.near)
-        results: dict[str, T | Exception] = {}
-        at_once = names if self.timeout is not None else () if here else names[1:]
-        calls = {name: Call(partial(function, name)) for name in at_once}
+        calls = {
+            name: Call(partial(function, name)) for name in (names[1:] if self.timeout is None else names)
+        }
         try:
             for name, call in calls.items():
                 self.workers[name].begin(call)
-            for name in names:
-                try:
-                    there = calls.get(name)
-                    results[name] = function(name) if there is None else self.awaited(there, began)
-                except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
-                    results[name] = error
+            return {
+                name: _outcome(self.awaited, calls[name], began)
+                if name in calls
+                else _outcome(function, name)
+                for name in names
+            }
         except BaseException:
             # What goes on behind an interrupted call could undo what is done next.
             self.wait(calls.values())
             raise
-        return results
 
     def states(self, key: str, names: Sequence[str]) -> dict[str, str | Exception | None]:
         """Return what each of these holds, as `copying.state` does, or its error."""
-        return self.each(names, lambda name: state(self.stores[name], key), short=True)
+        if self.near:
+            return {name: _outcome(state, self.stores[name], key) for name in names}
+        return self.each(names, lambda name: state(self.stores[name], key))
 
     def digests(self, key: str) -> dict[str, tuple[Info, str] | Exception | None]:
         """Return what each holds with its SHA-256, as `copying.digest` does, or its error."""
@@ -188,6 +191,13 @@ class Replicas:
             message += "; write it again, or make the replicas equal with repair()"
         error = PartialWriteError(message, key=key, failures=failures, written=written)
         error.__cause__ = next(iter(failures.values()), None)
+        return error
+
+
+def _outcome(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T | Exception:
+    try:
+        return function(*args)
+    except Exception as error:  # noqa: BLE001 - it is reported, with the name of the replica
         return error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from holdall.layers.forks import begin_anew
@@ -29,7 +29,7 @@ class Memory:
         names: The replicas, in their order.
 
     >>> memory = Memory(["a", "b"])
-    >>> memory.note_missed("k", {"a": "1"}, ["b"])
+    >>> memory.note_change("k", {"a": "1"}, ["b"])
     >>> memory.current("k"), memory.report()
     (['a'], {'k': ['b']})
     """
@@ -68,8 +68,12 @@ class Memory:
         with self._mutex:
             return {key: list(missed) for key, missed in sorted(self._missed.items())}
 
-    def note_missed(self, key: str, held: Mapping[str, str | None], failures: Iterable[str]) -> None:
-        """Note who took a change and who missed it; where nobody took it, nothing is known."""
+    def note_change(self, key: str, held: Mapping[str, str | None], failures: Collection[str]) -> None:
+        """Note who took a change and who missed it; if nobody took it, nothing is known. What failed to be
+        read is replaced."""
+        self.forget_failures(key)
+        if not failures and key not in self._missed:
+            return
         missed: dict[str, Witnesses] = {name: {**held} for name in failures}
         with self._mutex:
             if not missed:
@@ -102,7 +106,7 @@ class Memory:
         self._failures[key, name] = time.monotonic() + _REMEMBERED
 
     def forget_failures(self, key: str) -> None:
-        """A write has replaced what failed to be read."""
+        """Ask all replicas of this key in order again."""
         if self._failures:
             for name in self._names:
                 self._failures.pop((key, name), None)

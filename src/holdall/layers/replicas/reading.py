@@ -44,8 +44,10 @@ class Reader:
 
     def shown(self, name: str, info: Info) -> Info:
         """Return the `Info` of a replica's blob with the ETag that it has in the fan-out."""
-        etag = foreign_etag(name if name != self._replicas.first else None, info.etag)
-        return info if etag == info.etag else info.replace(etag=etag)
+        own = name == self._replicas.first
+        if own and not info.etag.startswith("@"):
+            return info
+        return info.replace(etag=foreign_etag(None if own else name, info.etag))
 
     def ask(self, key: str, what: str, function: Callable[[Store], T]) -> tuple[str, T]:
         """Return the name of the first replica that has the blob, and its result: an `Info`, or a tuple that

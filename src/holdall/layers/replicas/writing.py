@@ -55,9 +55,10 @@ class Writer:
         return self._publish(key, body, expect, attributes)
 
     def _publish(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        near = self._replicas.near and isinstance(body, tuple) and sum(map(len, body)) <= _SHORT
+        replicas = self._replicas
+        near = replicas.near and isinstance(body, tuple)
         try:
-            if near or self._replicas.inline:
+            if replicas.inline or (near and sum(map(len, body)) <= _SHORT):
                 return self._write_in_turn(key, body, expect, attributes)
             return self._write_at_once(key, body, expect, attributes)
         except ConcurrencyError:
@@ -235,7 +236,7 @@ class Writer:
         if not failures:
             return typed(self._first, lost)
         failures = {self._first: lost, **failures}
-        self._memory.note_missed(key, held, failures)
+        self._memory.note_change(key, held, failures)
         return self._replicas.partial(key, held, failures, "delete")
 
     # --- agreeing -------------------------------------------------------------------------------------
@@ -309,11 +310,9 @@ class Writer:
     ) -> None:
         """Remember which replicas missed a change, then acknowledge it if enough took it, or raise."""
         # Also if too few took it: a reader that has seen it must not see an older version later.
-        if failures or self._memory.missed(key):
-            self._memory.note_missed(key, held, failures)
+        self._memory.note_change(key, held, failures)
         if len(held) < self._replicas.need:
             raise self._replicas.partial(key, held, failures, what)
-        self._memory.forget_failures(key)
         for name, error in failures.items():
             self._replicas.log_failure(what, key, name, error)
 
