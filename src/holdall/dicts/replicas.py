@@ -67,6 +67,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
                     f"a replica must be a blob dict, not a {type(cast(object, each)).__name__}"
                 )
         self._replicas = dict(replica_dicts)
+        self._views: dict[tuple[str, ...], BlobDict[B]] = {}
         stores = {name: each.store for name, each in self._replicas.items()}
         super().__init__(FanoutStore(stores, write=write, timeout=timeout, fill=fill))
 
@@ -111,11 +112,15 @@ class MultiReplicaBlobDict(BlobDict[B]):
         return {name: each for name, each in self._replicas.items() if name in wanted}
 
     def _view(self, names: Iterable[str] | None) -> BlobDict[B]:
-        """Return a dict of these replicas alone, which fills none of them."""
+        """Return a dict of these replicas alone, to read them; it fills none of them."""
         if names is None:
             return self
         chosen = self._chosen(names)
-        return MultiReplicaBlobDict(chosen, fill=False) if chosen else cast("BlobDict[B]", InMemoryBlobDict())
+        view = self._views.get(tuple(chosen))
+        if view is None:
+            view = MultiReplicaBlobDict(chosen, fill=False) if chosen else InMemoryBlobDict[B]()
+            self._views[tuple(chosen)] = view
+        return view
 
     @overload
     def get(self, key: str, /, *, replica_names: Iterable[str] | None = None) -> B | None: ...
