@@ -251,11 +251,8 @@ class Writer:
         at the arbiter; then it sees the replicas that differ. Case 2: it wrote to another replica later than
         the last writer of the arbiter; then it sees that the arbiter has changed.
 
-        Args:
-            key: Which.
-            arbiter: The name of the replica that decides.
-            held: The ETags of what was written to each, None for what was deleted; it is kept up.
-            version: The ETag that the arbiter gave to this.
+        `held` has the ETags of what was written to each, None for what was deleted, and is kept up. `version`
+        is the ETag that the arbiter gave to this.
         """
         failures: dict[str, Exception] = {}
         others = [name for name in held if name != arbiter]
