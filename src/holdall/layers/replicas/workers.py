@@ -90,7 +90,7 @@ class Workers:
         return call
 
     def begin(self, call: Call[Any]) -> None:
-        """The same, of a call that its maker holds already, and can wait for if he is interrupted here."""
+        """Begin a call that its maker holds already, to wait for it also if an interrupt comes here."""
         job = call, copy_context()
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
