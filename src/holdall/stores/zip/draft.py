@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import zlib
-from collections.abc import Callable
+from io import FileIO
 from typing import NamedTuple
 
 from holdall.ranges import CHUNK
@@ -16,7 +15,7 @@ from holdall.stores.zip.faults import failure
 from holdall.stores.zip.journal import PUT, Change, head_size
 from holdall.stores.zip.packed import DEFLATED
 
-__all__ = ["HELD", "Draft", "Run", "new_etag", "open_spool"]
+__all__ = ["HELD", "Draft", "Run", "new_etag"]
 
 HELD = 2 * CHUNK
 """A streamed body waits for the lock in memory up to this size, and in a temporary file past it."""
@@ -37,13 +36,11 @@ class Draft:
 
     Args:
         path: The archive.
-        make_spool: Opens a file without a name.
         deflate: Whether blobs are compressed.
     """
 
-    def __init__(self, path: str, make_spool: Callable[[], int], deflate: bool) -> None:
+    def __init__(self, path: str, deflate: bool) -> None:
         self._path = path
-        self._make_spool = make_spool
         self._deflate = deflate
         self.changes: list[Change] = []
         self.pieces: list[tuple[int, Piece]] = []
@@ -52,21 +49,21 @@ class Draft:
         """The offset of the first data."""
         self._size = 0
         self._held = 0
-        self._spool = -1
+        self._spool: FileIO | None = None
         self._spooled = 0
 
     def __enter__(self) -> Draft:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._spool >= 0:
-            os.close(self._spool)
+        if self._spool is not None:
+            self._spool.close()
 
     def run(self) -> Run | None:
         """The data in the spool; between them are gaps for the heads of the records."""
-        if self._spool < 0:
+        if self._spool is None:
             return None
-        return Run(self._spool, self._first, self._first, self._spooled - self._first)
+        return Run(self._spool.fileno(), self._first, self._first, self._spooled - self._first)
 
     def put(self, key: str, body: Body, content_type: str | None) -> None:
         """Add a put of a blob."""
@@ -125,34 +122,20 @@ class Draft:
     def _spill(self) -> None:
         """Write out what is held."""
         try:
-            if self._spool < 0:
-                self._spool = self._make_spool()
+            if self._spool is None:
+                from tempfile import TemporaryFile
+
+                folder, name = os.path.split(self._path)
+                os.makedirs(folder, exist_ok=True)
+                # It has no name, or only for a moment, so that nothing is left of it.
+                self._spool = TemporaryFile(buffering=0, prefix=f".{name}.holdall-fold-", dir=folder)  # noqa: SIM115
             for offset, piece in self.pieces:
-                write_at(self._spool, piece, offset)
+                write_at(self._spool.fileno(), piece, offset)
         except OSError as error:
             raise failure(error, self._path) from error
         self._spooled = self._size
         self.pieces = []
         self._held = 0
-
-
-def open_spool(folder: str, path: str) -> int:
-    """Open a file without a name in a folder, so that nothing is left of it.
-
-    Args:
-        folder: Where the archive will be; it is made if it isn't there.
-        path: The beginning of the name that the file has for a moment where the file system needs one.
-    """
-    os.makedirs(folder, exist_ok=True)
-    try:
-        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except (AttributeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.EISDIR, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-    path = f"{path}-{os.urandom(6).hex()}"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.unlink(path)
-    return fd
 
 
 def new_etag() -> str:

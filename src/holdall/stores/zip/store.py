@@ -7,7 +7,6 @@ import time
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from heapq import merge
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ from holdall.paths import checked_path
 from holdall.ranges import cut, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.zip.archive import locate
-from holdall.stores.zip.draft import Draft, Run, new_etag, open_spool
+from holdall.stores.zip.draft import Draft, Run, new_etag
 from holdall.stores.zip.entry import CHECKED, STORED, Entry
 from holdall.stores.zip.faults import failure
 from holdall.stores.zip.journal import CLEAR, DELETE, PUT, Change, head_size
@@ -204,19 +203,15 @@ class ZipStore(Store):
     # --- writing --------------------------------------------------------------------------------------
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        with self._draft() as draft:
+        with Draft(self._path, self._deflate) as draft:
             draft.put(key, body, attributes.content_type)
             return self._publish(draft, key, expect)[0]
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        with self._draft() as draft:
+        with Draft(self._path, self._deflate) as draft:
             for key, body in items:
                 draft.put(key, body, attributes.content_type)
             return iter(self._publish(draft, "", ANY) if draft.changes else ())
-
-    def _draft(self) -> Draft:
-        files = self._files
-        return Draft(files.path, partial(open_spool, files.folder, files.temporary), self._deflate)
 
     def _publish(self, draft: Draft, key: str, expect: Expect) -> list[Info]:
         def publish(view: View) -> None:
