@@ -24,8 +24,21 @@ Run = Callable[[str, dict[str, Any], str | None], object]
 """Called with a command's name, the values of its parameters, and the store named before the command."""
 
 
-def _prepare(params: Params) -> Params:
+class _AsItIs:
+    """Stands in for the converter of a parameter while a line is completed.
+
+    Since 0.28 typer converts by pydantic, whose import takes longer than the rest.
+    """
+
+    def coerce(self, value: Any, **_: Any) -> Any:
+        return value
+
+
+def _prepare(params: Params, context: Any) -> Params:
     for param in params:
+        # A private part of typer: without it nothing is saved, and everything works.
+        if context.resilient_parsing and getattr(param, "_runtime_param", 0) is None:
+            param._runtime_param = _AsItIs()
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = ""  # or the help says <bool>, as if a value had to follow
     return params
@@ -35,14 +48,14 @@ class _Command(TyperCommand):
     """A command whose help shows no type for a flag."""
 
     def get_params(self, ctx: Any) -> Any:
-        return _prepare(super().get_params(ctx))
+        return _prepare(super().get_params(ctx), ctx)
 
 
 class _Group(TyperGroup):
     """All commands; the help shows no type for a flag."""
 
     def get_params(self, ctx: Any) -> Any:
-        return _prepare(super().get_params(ctx))
+        return _prepare(super().get_params(ctx), ctx)
 
 
 def _declare(field: Field) -> inspect.Parameter:
