@@ -109,6 +109,36 @@ def test_a_suite_that_skips_or_kills_less_is_not_whole():
             assert_whole(suite)
 
 
+def test_a_reduced_suite_tries_less_and_all_of_it_where_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Medium(StoreSuite):
+        pass
+
+    class Layer(StoreSuite):
+        reduced = True
+
+    class AnotherLayer(Layer):
+        pass
+
+    class Prefixed(Layer):
+        respells = True
+
+    def tries(suite: type[StoreSuite]) -> tuple[int, int]:
+        return suite()._effort(200, 24, 10), len(suite()._choose(GOOD_KEYS))
+
+    monkeypatch.delenv("HOLDALL_KIT", raising=False)
+    whole = len(GOOD_KEYS)
+    assert (tries(Medium), tries(Prefixed)) == ((200, whole), (24, whole))
+    assert tries(Layer)[0] == 24
+    assert whole // 5 <= tries(Layer)[1] <= whole // 5 + 1
+    assert set(Layer()._choose(GOOD_KEYS)).isdisjoint(AnotherLayer()._choose(GOOD_KEYS))
+    monkeypatch.setenv("HOLDALL_KIT", "quick")
+    assert tries(Medium)[0] == 10
+    monkeypatch.setenv("HOLDALL_KIT", "full")
+    assert tries(Medium) == tries(Layer) == (200, whole)
+
+
 def test_the_corpora_are_large_and_free_of_folders_of_each_other():
     assert len(BAD_KEYS) >= 500
     assert len(GOOD_KEYS) >= 500

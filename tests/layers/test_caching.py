@@ -64,6 +64,7 @@ class TestThroughASharedCache(StoreSuite):
 
     keeps_what_is_read = True
     reduced = True
+    respells = True
 
     def make(self, place: Path) -> Store:
         source, cache = SqliteStore(place / "blobs.sqlite"), FilesystemStore(place / "cache")

@@ -63,6 +63,7 @@ class TestEncryptedOverMemory(StoreSuite):
 
 class TestEncryptedOverSqlite(StoreSuite):
     reduced = True
+    respells = True
     longest = 752
 
     def make(self, place: Path) -> Store:

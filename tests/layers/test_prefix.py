@@ -16,6 +16,7 @@ from holdall.testing import Counting, Limited, StoreSuite
 
 class TestPrefixOverMemory(StoreSuite):
     reduced = True
+    respells = True
     persistent = False
     longest = 1024 - len("folder/in/")
 
@@ -27,6 +28,7 @@ class TestPrefixOverMemory(StoreSuite):
 
 class TestPrefixOverFiles(StoreSuite):
     reduced = True
+    respells = True
     longest = 1024 - len("sub/")
 
     def make(self, place: Path) -> Store:

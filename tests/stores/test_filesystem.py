@@ -45,6 +45,7 @@ class _Folded(FilesystemStore):
 
 class TestFoldedFilesystem(StoreSuite):
     reduced = True
+    respells = True
 
     def make(self, place: Path) -> Store:
         return _Folded(place / "store")

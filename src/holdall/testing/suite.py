@@ -76,13 +76,12 @@ def assert_whole(*suites: type[StoreSuite]) -> None:
         assert suite.longest >= MAX_KEY_BYTES // 2, f"{suite.__name__} allows too short keys only"
 
 
+FIXED = ("place", "store", "other", "_handle", "_grade", "_effort", "_choose")
+
+
 def _find_changes(suite: type[StoreSuite]) -> list[str]:
     """Return the names of tests, and of what tests rely on, that aren't those of `StoreSuite` in a suite."""
-    fixed = [
-        name
-        for name in dir(StoreSuite)
-        if name.startswith("test") or name in ("place", "store", "other", "_handle", "_effort")
-    ]
+    fixed = [name for name in dir(StoreSuite) if name.startswith("test") or name in FIXED]
     return [
         name for name in fixed if getattr_static(suite, name, None) is not getattr_static(StoreSuite, name)
     ]

@@ -61,11 +61,11 @@ class ThreadTests(SuiteBase):
         first = seal(b"first")
         etags[store.put("key", first).etag] = hash_bytes(first)
         seen: list[tuple[Info, str]] = []
-        writing = [2]
+        writing, rounds = [2], self._effort(18, 12, 6)
 
         def write(handle: Store, seed: int) -> None:
             try:
-                for number in range(18):
+                for number in range(rounds):
                     data = seal(make_noise(sizes[(number + seed) % 6], number * 2 + seed))
                     if number % 3 == 0:
                         info = handle.put("key", data)
@@ -116,12 +116,12 @@ class ThreadTests(SuiteBase):
         stable = [f"{number:03d}/stable" for number in range(60)]
         store.put_many(dict.fromkeys(stable, b"x"))
         there = set(stable)
-        writing = [2]
+        writing, rounds = [2], self._effort(60, 20, 10)
 
         def write(handle: Store, seed: int) -> None:
             rng = random.Random(seed)
             try:
-                for _ in range(60):
+                for _ in range(rounds):
                     number = rng.randrange(60)
                     came = f"{number:03d}/{seed}/passing", f"{number:03d}.{seed}"
                     went = f"{rng.randrange(60):03d}/{seed}/passing", f"{rng.randrange(60):03d}.{seed}"
