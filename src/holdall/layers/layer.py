@@ -131,7 +131,7 @@ class _Passed(Layer):
         self._store._clear()
 
 
-_LISTING = "_scan", "_survey", "_adapt_listing"
+_LISTING = "_scan", "_adapt_listing"
 _KEEPS: Final = {
     "_get": ("_read", "_checked"),
     "_has": ("_info", "_checked"),
@@ -166,7 +166,7 @@ class Transparent(Layer):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._store = store
+        self._store: Store = store
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -174,7 +174,7 @@ class Transparent(Layer):
         for hook, parts in _KEEPS.items():
             keeps = all(getattr(cls, part) is getattr(Transparent, part) for part in parts)
             fallback, passed = getattr(Store, hook), getattr(_Passed, hook)
-            if getattr(cls, hook) is (fallback if keeps else passed):
+            if hook not in vars(cls) and getattr(cls, hook) is (fallback if keeps else passed):
                 setattr(cls, hook, passed if keeps else fallback)
 
     # Asked for when it is needed, since a store may have to ask its server first; then kept.

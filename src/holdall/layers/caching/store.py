@@ -21,8 +21,8 @@ from holdall.layers.caching.checks import refuse_records, refuse_same_place, ref
 from holdall.layers.caching.shelf import CacheStats, Shelf, clean_name
 from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
 from holdall.layers.caching.through import Through
-from holdall.layers.layer import Layer
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.layers.layer import Layer, Transparent
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Store
 
 __all__ = ["CacheMode", "CachingStore"]
 
@@ -43,7 +43,7 @@ class CacheMode(enum.Enum):
     """Reads leave copies; a write is recorded in the cache, and at the source after the next sync."""
 
 
-class CachingStore(Layer):
+class CachingStore(Transparent):
     """A store with copies of its blobs in another, faster one.
 
     `fresh` chooses how fresh a read is:
@@ -107,7 +107,7 @@ class CachingStore(Layer):
         sync_on_close: bool = True,
         jobs: int = 8,
     ) -> None:
-        super().__init__(store, cache)
+        Layer.__init__(self, store, cache)
         refuse_same_place(store, cache)
         self._mode = _mode(mode)
         self._fresh = _freshness(fresh)
@@ -122,14 +122,14 @@ class CachingStore(Layer):
             refuse_records(cache)
         self._shelf = Shelf(cache, max_bytes)
         self._back: Back | None = None
-        self._how: Store = store
+        self._store = store
         self._through: Through | None = None
         if self._mode is not CacheMode.NONE:
             self._through = Through(store, self._shelf, self._fresh)
-            self._how = self._through
+            self._store = self._through
         if self._mode is CacheMode.WRITE_BACK and self._through is not None:
             self._back = Back(self._through, cache, self._shelf)
-            self._how = self._back
+            self._store = self._back
         # Whether a read may be answered without asking the source.
         unasked = self._through is not None and not self._through.asks and self._back is None
         self._may_be_quick = self._through.quick if self._through is not None and unasked else None
@@ -156,7 +156,7 @@ class CachingStore(Layer):
 
     @cached_property
     def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self._how.can
+        return self._store.can
 
     def _settings(self) -> dict[str, object]:
         return {
@@ -293,57 +293,33 @@ class CachingStore(Layer):
         self._quick = self._may_be_quick
         return key
 
-    # --- the primitives, by mode ---
+    # --- what goes another way than through the layer of the mode ---
 
     def _get(self, key: str) -> bytes | None:
         quick = self._quick
         data = None if quick is None else quick(key)
         return super()._get(key) if data is None else data
 
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        return self._how._read(key, start, stop)
-
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        return self._how._write(key, body, expect, attributes)
-
-    def _delete(self, key: str, expect: Expect) -> bool:
-        return self._how._delete(key, expect)
-
-    def _info(self, key: str) -> Info:
-        return self._how._info(key)
-
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return self._how._scan(prefix, after)
+    # One by one, since each may be answered without asking the source.
+    _get_many = Store._get_many
+    _open_read = Store._open_read
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        return self._how._survey(prefix, after)
+        return self._store._survey(prefix, after)
 
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._how._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._how._children(prefix)
+    # Whatever the source can, the layer of the mode looks at all keys before it changes one.
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        return self._how._put_many(items, attributes)
+        return self._store._put_many(items, attributes)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._how._delete_many(keys)
+        return self._store._delete_many(keys)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        return self._how._copy(source, target, expect)
+        return self._store._copy(source, target, expect)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
-        return self._how._move(source, target, expect)
-
-    def _sign(self, key: str, method: str, seconds: float) -> str:
-        return self._how._sign(key, method, seconds)
-
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        return self._how._digest(key, algorithm)
-
-    def _clear(self) -> None:
-        self._how._clear()
+        return self._store._move(source, target, expect)
 
 
 def _mode(mode: object) -> CacheMode:

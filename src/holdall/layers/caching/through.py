@@ -55,10 +55,10 @@ class Through(Transparent):
     def __init__(self, store: Store, shelf: Shelf, fresh: float | Literal["etag", "immutable"]) -> None:
         super().__init__(store)
         self.source = store
-        self._shelf = shelf
+        self._shelf, self._cache = shelf, shelf.cache
         self.asks = fresh == "etag"
         """Whether the source is asked at each read, so that an old copy does no harm."""
-        self._copy_of, self._sizes, self._recency = shelf.cache.get, shelf.sizes, shelf.recency
+        self._sizes, self._recency = shelf.sizes, shelf.recency
         self._long: set[str] = set()
         self._names: dict[str, tuple[bytes, str]] = {}
         self._age = round(fresh * 1e6) if isinstance(fresh, int | float) else None
@@ -76,7 +76,7 @@ class Through(Transparent):
         if self._long and name in self._long:
             return None
         try:
-            data = self._copy_of(name)
+            data = self._cache._get(name)
         except StoreError:
             return None
         if data is None:
@@ -117,7 +117,7 @@ class Through(Transparent):
     def _short(self, key: str, name: str, info: Info) -> bytes | None:
         """Return the copy of this version of a short blob."""
         try:
-            data = self._copy_of(name)
+            data = self._cache._get(name)
         except StoreError as error:
             self._shelf.failed("read", error)
             return None
@@ -352,12 +352,6 @@ class Through(Transparent):
             if opened is not None and alive(opened.head) and self._is_young(name, opened):
                 return stored_info(opened.head, opened.size)
         return self._store._info(key)
-
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._store._children(prefix)
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         return self._store._digest(key, algorithm)
