@@ -1221,7 +1221,7 @@ def test_interrupts_find_what_they_leave_behind(kind: type[MemoryStore], tmp_pat
     if kind is MemoryStore:
         interrupt()
         return
-    with pytest.raises((AssertionError, StoreUnavailableError)):
+    with pytest.raises((AssertionError, ConcurrencyError, StoreUnavailableError)):
         _again_and_again(interrupt)
 
 
