@@ -58,9 +58,9 @@ class BytesBlob:
         if compression:
             if not isinstance(b, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidDataError(f"what is compressed is bytes, not {type(b).__name__}")
-            from holdall.blobs.zstd import decompressed
+            from holdall.blobs.zstd import decompress
 
-            b = decompressed(bytes(b))
+            b = decompress(bytes(b))
         return cls(b)
 
     @classmethod
@@ -106,11 +106,11 @@ class BytesBlob:
         save(f, self._for_suffix(suffix_of(f)))
 
     def _for_suffix(self, suffix: str) -> bytes:
-        """The bytes for a file whose name has this end, in lower case and with its dot, or no end at all."""
+        """Return the bytes for a file whose name has this end, in lower case and with its dot, or none."""
         return self._bytes
 
     def as_bytes(self, *, compression: bool = False) -> bytes:
-        """The bytes.
+        """Return the bytes.
 
         Args:
             compression: Compress them by Zstandard.
@@ -119,9 +119,9 @@ class BytesBlob:
             MissingDependencyError: Zstandard isn't installed.
         """
         if compression:
-            from holdall.blobs.zstd import compressed
+            from holdall.blobs.zstd import compress
 
-            return compressed(self._bytes)
+            return compress(self._bytes)
         return self._bytes
 
     def as_b64_str(self) -> str:

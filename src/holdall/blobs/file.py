@@ -14,7 +14,7 @@ __all__ = ["load", "save", "suffix_of"]
 
 
 def _local(path: Any) -> str | None:
-    """A path of the file system; None is of something else that reads and writes."""
+    """Return a path of the file system; None for something else that reads and writes."""
     if isinstance(path, (str, PurePath)):
         if "\0" in str(path):
             raise InvalidArgumentError(f"the name of a file can't have a NUL: {str(path)!r}")

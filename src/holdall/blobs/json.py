@@ -54,7 +54,7 @@ class JsonDictBlob(StrBlob):
         return "application/json"
 
     def as_dict(self) -> dict[str, Any]:
-        """The dict.
+        """Return the dict.
 
         Raises:
             SerializationError: The bytes aren't JSON, or aren't a JSON object.
@@ -76,7 +76,7 @@ class JsonDictBlob(StrBlob):
         return super()._for_suffix(suffix)
 
 
-def _checked(model_class: Any) -> type[Any]:
+def _check_model(model_class: Any) -> type[Any]:
     for module, name in (("pydantic", "BaseModel"), ("msgspec", "Struct")):
         base: Any = getattr(sys.modules.get(module), name, None)
         if (
@@ -96,8 +96,8 @@ def _serializer_of(model_class: type[Any]) -> PydanticSerializer | MsgspecSerial
     return PydanticSerializer(model_class) if pydantic else MsgspecSerializer(model_class)
 
 
-def _of_fields(fields: dict[str, Any], model_class: type[Any] | None) -> bytes:
-    """The JSON of a model whose fields are in a dict."""
+def _encode_fields(fields: dict[str, Any], model_class: type[Any] | None) -> bytes:
+    """Return the JSON of a model whose fields are in a dict."""
     # In the JSON of a model nothing is a marker: `$holdall` is a name like any other.
     data = plain_json(fields)
     if data is not None:
@@ -107,7 +107,7 @@ def _of_fields(fields: dict[str, Any], model_class: type[Any] | None) -> bytes:
             "these fields aren't all plain JSON: give the model itself, or its class as model_class, "
             "which says how they are written"
         )
-    chosen = _checked(model_class)
+    chosen = _check_model(model_class)
     try:
         if hasattr(chosen, "model_validate"):
             model = chosen.model_validate(fields)
@@ -156,10 +156,10 @@ class JsonModelBlob(StrBlob):
             super().__init__(joined(_serializer_of(kind).encode(blob)))
             model_class = model_class or kind
         elif isinstance(blob, dict):
-            super().__init__(_of_fields(cast("dict[str, Any]", blob), model_class))
+            super().__init__(_encode_fields(cast("dict[str, Any]", blob), model_class))
         else:
             super().__init__(cast(Any, blob))
-        self._model_class: type[Any] | None = None if model_class is None else _checked(model_class)
+        self._model_class: type[Any] | None = None if model_class is None else _check_model(model_class)
 
     @property
     def media_type(self) -> str:
@@ -172,7 +172,7 @@ class JsonModelBlob(StrBlob):
     def as_model(self, model_class: type[M]) -> M: ...
 
     def as_model(self, model_class: type[Any] | None = None) -> Any:
-        """The model, validated.
+        """Return the model, validated.
 
         Args:
             model_class: Its class, where the blob doesn't know it or another is wanted.
@@ -181,7 +181,7 @@ class JsonModelBlob(StrBlob):
             SerializationError: The bytes aren't JSON, or don't fit this model.
             InvalidArgumentError: The class isn't known.
         """
-        chosen = self._model_class if model_class is None else _checked(model_class)
+        chosen = self._model_class if model_class is None else _check_model(model_class)
         if chosen is None:
             raise InvalidArgumentError(
                 "this blob doesn't know the class of its model: give it, as_model(User)"
@@ -189,7 +189,7 @@ class JsonModelBlob(StrBlob):
         return _serializer_of(chosen).decode(self._bytes)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them, not validated: a date is a str. Fields that weren't set are
+        """Return the fields as JSON has them, not validated: a date is a str. Fields that weren't set are
         absent.
 
         Raises:

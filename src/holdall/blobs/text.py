@@ -36,7 +36,7 @@ class StrBlob(BytesBlob):
         return "text/plain"
 
     def as_str(self) -> str:
-        """The text.
+        """Return the text.
 
         Raises:
             SerializationError: The bytes aren't UTF-8.

@@ -7,7 +7,7 @@ from typing import Any
 
 from holdall.errors import MissingDependencyError, SerializationError
 
-__all__ = ["compressed", "decompressed"]
+__all__ = ["compress", "decompress"]
 
 
 def _module() -> Any:
@@ -23,13 +23,13 @@ def _module() -> Any:
         ) from None
 
 
-def compressed(data: bytes) -> bytes:
-    """The bytes as a frame that says its size."""
+def compress(data: bytes) -> bytes:
+    """Compress bytes to a frame that says its size."""
     return _module().compress(data)
 
 
-def decompressed(data: bytes) -> bytes:
-    """The bytes of one or more frames."""
+def decompress(data: bytes) -> bytes:
+    """Return the bytes of one or more frames."""
     module = _module()
     try:
         return module.decompress(data)

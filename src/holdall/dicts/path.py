@@ -121,7 +121,7 @@ class PathBlobDict(BlobDict[B]):
 
 
 def _is_root(path: Any) -> bool:
-    """Whether a path is a whole file system or bucket."""
+    """Return whether a path is a whole file system or bucket."""
     if isinstance(path, Path):
         return not path.name
     if hasattr(path, "cloud_prefix"):

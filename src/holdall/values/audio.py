@@ -97,27 +97,27 @@ class AudioSerializer(MediaSerializer):
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
         if instance(value, "moviepy.audio.AudioClip", "AudioClip"):
-            value = _of_clip(value)
+            value = _render_clip(value)
         if not isinstance(value, AudioData):
             raise SerializationError(
                 f"the audio format takes AudioData or a MoviePy audio clip, got {type_name(value)}"
             )
-        samples, rate = _checked(value)
+        samples, rate = _check_samples(value)
         if self.format == "WAV":
-            return _wav(samples, rate)
-        return (_encoded(samples, rate, self.format),)
+            return _write_wav(samples, rate)
+        return (_write_sound(samples, rate, self.format),)
 
     def decode(self, data: Buffer) -> AudioData:
         soundfile = needed("soundfile", "audio", "sound")
         data = whole_wav(data)
         try:
             with soundfile.SoundFile(BytesIO(data)) as file:
-                return AudioData(_samples(file, len(data)), file.samplerate)
+                return AudioData(_read_samples(file, len(data)), file.samplerate)
         except SerializationError:
             raise
         # Beside its own error, the driver raises what NumPy and the calls back from C make of nonsense.
         except Exception as error:
-            raise self._explain_unread(data, "sound", _said(error)) from error
+            raise self._explain_unread(data, "sound", _explain(error)) from error
 
 
 def whole_wav(data: Buffer) -> Buffer:
@@ -130,7 +130,7 @@ def whole_wav(data: Buffer) -> Buffer:
     view = memoryview(data)
     if audio_format(view) != "WAV":
         return data
-    found = _samples_of(view)
+    found = _find_samples(view)
     if found is None:
         return data
     at, size, frame = found
@@ -152,8 +152,9 @@ def whole_wav(data: Buffer) -> Buffer:
     return b"".join((head, view[at : at + kept]))
 
 
-def _samples_of(view: memoryview) -> tuple[int, int, int] | None:
-    """Where the samples of a WAV begin, how many bytes they are said to be, and the bytes of a frame."""
+def _find_samples(view: memoryview) -> tuple[int, int, int] | None:
+    """Return where the samples of a WAV begin, their number of bytes by the header, and the bytes of a
+    frame."""
     at, frame, long_size = 12, 1, None
     for _ in range(_CHUNKS):
         if at + 8 > len(view):
@@ -173,7 +174,7 @@ def _samples_of(view: memoryview) -> tuple[int, int, int] | None:
 
 
 def _are_chunks(view: memoryview) -> bool:
-    """Whether bytes are chunks of a WAV from begin to end, such as those that say who made it."""
+    """Return whether bytes are chunks of a WAV from begin to end, such as those that say who made it."""
     at = 0
     for _ in range(_CHUNKS):
         if at >= len(view):
@@ -188,7 +189,7 @@ def _are_chunks(view: memoryview) -> bool:
     return False
 
 
-def _samples(file: Any, size: int) -> Any:
+def _read_samples(file: Any, size: int) -> Any:
     dtype = _READ_AS.get(file.subtype, "float32")
     count: int = file.frames
     # A header may claim any length: memory is taken for what is there, not for what is claimed.
@@ -205,8 +206,8 @@ def _samples(file: Any, size: int) -> Any:
     return samples
 
 
-def _checked(value: AudioData) -> tuple[Any, int]:
-    """The samples, contiguous and little-endian, and the rate."""
+def _check_samples(value: AudioData) -> tuple[Any, int]:
+    """Return the samples, contiguous and little-endian, and the rate."""
     np = needed("numpy", "audio", "sound")
     try:
         samples = np.asarray(value.data)
@@ -235,8 +236,8 @@ def _checked(value: AudioData) -> tuple[Any, int]:
     return np.ascontiguousarray(samples, dtype=kind), rate
 
 
-def _wav(samples: Any, rate: int) -> tuple[Buffer, ...]:
-    """A header, and the samples where they lie.
+def _write_wav(samples: Any, rate: int) -> tuple[Buffer, ...]:
+    """Return a header, and the samples where they lie.
 
     SoundFile would stamp the time on it, so that the same sound would have other bytes each second.
     See RFC 2361, and "Multimedia Programming Interface and Data Specifications 1.0" of IBM and Microsoft.
@@ -268,7 +269,7 @@ def _pace(rate: int, width: int, channels: int) -> tuple[int, int]:
     return min(rate * width * channels, (1 << 32) - 1), width * channels
 
 
-def _encoded(samples: Any, rate: int, name: str) -> bytes:
+def _write_sound(samples: Any, rate: int, name: str) -> bytes:
     soundfile = needed("soundfile", "audio", "sound")
     np = needed("numpy", "audio", "sound")
     subtype = None
@@ -300,7 +301,7 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
                 file.write(samples[start : start + _BLOCK])
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise SerializationError(
-            f"{name} can't hold {channels} channels of {samples.dtype.name} at {rate} Hz: {_said(error)}; "
+            f"{name} can't hold {channels} channels of {samples.dtype.name} at {rate} Hz: {_explain(error)}; "
             "WAV can"
         ) from error
     data = stream.getvalue()
@@ -309,7 +310,7 @@ def _encoded(samples: Any, rate: int, name: str) -> bytes:
     return data
 
 
-def _said(error: BaseException) -> str:
+def _explain(error: BaseException) -> str:
     """Return the message of a driver's error, without the file object that it names."""
     return str(getattr(error, "error_string", error))
 
@@ -326,10 +327,10 @@ def rendered(clip: Any) -> tuple[int, int, Iterator[Any]]:
     # A clip of n frames has the duration n / rate, which times the rate may come out below n.
     count = int(clip.duration * rate + 1e-3)
     channels: int = clip.nchannels
-    return rate, channels, _blocks(clip, rate, count, channels)
+    return rate, channels, _render_blocks(clip, rate, count, channels)
 
 
-def _blocks(clip: Any, rate: int, count: int, channels: int) -> Iterator[Any]:
+def _render_blocks(clip: Any, rate: int, count: int, channels: int) -> Iterator[Any]:
     np = needed("numpy", "audio", "sound")
     # MoviePy's readers fail on more than half of what they keep, which is all of a short file.
     step = max(1, min(_RENDERED, count // 2))
@@ -349,7 +350,7 @@ def _blocks(clip: Any, rate: int, count: int, channels: int) -> Iterator[Any]:
         yield samples
 
 
-def _of_clip(clip: Any) -> AudioData:
+def _render_clip(clip: Any) -> AudioData:
     np = needed("numpy", "audio", "sound")
     rate, channels, blocks = rendered(clip)
     samples = np.concatenate([np.empty((0, channels), "float32"), *blocks])

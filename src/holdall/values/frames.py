@@ -67,7 +67,7 @@ class ParquetSerializer:
             raise SerializationError(f"Parquet can't hold this frame: {error}") from error
         except (arrow.ArrowException, SerializationError, *_FAULTS) as error:
             raise SerializationError(
-                f"Parquet can't hold {_culprit(arrow, kind, value)}: {_one_line(error)}"
+                f"Parquet can't hold {_find_culprit(arrow, kind, value)}: {_one_line(error)}"
             ) from error
         changed = difference_of(kind, value if kind != "arrow" else table, back)
         if changed is not None:
@@ -84,9 +84,9 @@ class ParquetSerializer:
 
 def _written(arrow: Any, kind: str, value: Any) -> tuple[memoryview, Any, Any]:
     """Return a frame as a file, as read back from the file, and as the Arrow table in between."""
-    table, says = _table(arrow, kind, value)
-    says["seconds"] = _in_seconds(arrow, table.schema)
-    says["dictionaries"] = _dictionaries(arrow, table)
+    table, says = _make_table(arrow, kind, value)
+    says["seconds"] = _find_seconds(arrow, table.schema)
+    says["dictionaries"] = _find_categories(arrow, table)
     if kind not in ("pandas", "polars") and not _schema_stays(arrow, table):
         says["schema"] = b64encode(table.schema.serialize()).decode("ascii")
     metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
@@ -104,11 +104,11 @@ def _read(arrow: Any, data: Buffer) -> Any:
     source = arrow.BufferReader(arrow.py_buffer(data))
     with parquet.ParquetFile(source, page_checksum_verification=True, pre_buffer=False) as file:
         table = file.read(use_threads=len(data) > _LARGE)
-    return _frame(table)
+    return _make_frame(table)
 
 
-def _culprit(arrow: Any, kind: str, value: Any) -> str:
-    """The column that can't be written alone either."""
+def _find_culprit(arrow: Any, kind: str, value: Any) -> str:
+    """Return the column that can't be written alone either."""
     if kind == "pandas":
         columns = ((name, lambda name=name: value[[name]].reset_index(drop=True)) for name in value.columns)
     elif kind == "polars":
@@ -151,7 +151,7 @@ _ran = _lost = False
 
 def _before_fork() -> None:
     global _ran
-    _ran = "polars" in sys.modules and any(map(_is_of_polars, _threads()))
+    _ran = "polars" in sys.modules and any(map(_is_of_polars, _list_threads()))
 
 
 def _after_fork() -> None:
@@ -163,8 +163,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
-def _threads() -> Iterator[str]:
-    """The names of the threads of this process, where the system reports them, as Linux does."""
+def _list_threads() -> Iterator[str]:
+    """Yield the names of the threads of this process, where the system reports them, as Linux does."""
     for path in glob("/proc/self/task/*/comm"):
         # A thread may have ended in between.
         with suppress(OSError), open(path, errors="replace") as file:
@@ -213,8 +213,8 @@ def _kind(value: object) -> str | None:
     return None if column else "arrow"
 
 
-def _in_seconds(arrow: Any, schema: Any) -> list[int]:
-    """The columns of times in whole seconds, which Parquet has only as milliseconds."""
+def _find_seconds(arrow: Any, schema: Any) -> list[int]:
+    """Return the columns of times in whole seconds, which Parquet has only as milliseconds."""
     return [
         at
         for at, field in enumerate(schema)
@@ -232,7 +232,7 @@ def _schema_stays(arrow: Any, table: Any) -> bool:
     return bool(table.schema.equals(back, check_metadata=True))
 
 
-def _dictionaries(arrow: Any, table: Any) -> dict[str, str]:
+def _find_categories(arrow: Any, table: Any) -> dict[str, str]:
     """The categories of columns whose categories aren't text, which Parquet reads back as plain columns: each
     as an Arrow stream, in base64."""
     made: dict[str, str] = {}
@@ -269,8 +269,8 @@ def _with_categories(arrow: Any, table: Any, at: int, stream: str) -> Any:
     return table.set_column(at, field, arrow.chunked_array(chunks, kind))
 
 
-def _table(arrow: Any, kind: str, value: Any) -> tuple[Any, dict[str, Any]]:
-    """The frame as an Arrow table, and what has to be remembered of it."""
+def _make_table(arrow: Any, kind: str, value: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the frame as an Arrow table, and what has to be remembered of it."""
     if kind == "pandas":
         return _table_of_pandas(arrow, value)
     if kind == "polars":
@@ -304,8 +304,8 @@ def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
     return arrow.Table.from_pandas(frame), says
 
 
-def _frame(table: Any) -> Any:
-    """The frame that a table was made of."""
+def _make_frame(table: Any) -> Any:
+    """Return the frame that a table was made of."""
     metadata: dict[bytes, bytes] = dict(table.schema.metadata or {})
     known = metadata.pop(_OURS, None)
     says: Any = json.loads(known) if known is not None else {}

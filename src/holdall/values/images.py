@@ -94,9 +94,9 @@ class ImageSerializer(MediaSerializer):
             raise SerializationError(f"the image format takes a Pillow image, got {type_name(value)}")
         _check_size(image, value)
         try:
-            form = IMAGES[self.format or _exact(value)]
+            form = IMAGES[self.format or _choose_format(value)]
             _check_profile(value, form)
-            data = _saved(value, form)
+            data = _save(value, form)
             _check_back(value, form, self.decode(data))
         except SerializationError:
             raise
@@ -160,7 +160,7 @@ def _is_moving(image: Any) -> bool:
     return getattr(image, "n_frames", 1) > 1
 
 
-def _saved(image: Any, form: ImageFormat) -> bytes:
+def _save(image: Any, form: ImageFormat) -> bytes:
     moving = _is_moving(image)
     if moving and (not form.frames or image.format not in _MOVING):
         raise SerializationError(
@@ -170,13 +170,13 @@ def _saved(image: Any, form: ImageFormat) -> bytes:
     stream = BytesIO()
     if not moving:
         image.load()
-        _fitting(image, form).save(stream, form.name, **_options(image, form))
+        _convert(image, form).save(stream, form.name, **_choose_options(image, form))
         return stream.getvalue()
     at = image.tell()
     try:
         # All frames are seen from here, and what the file says of all of them.
         image.seek(0)
-        options = _options(image, form)
+        options = _choose_options(image, form)
         if form.name == "TIFF" and image.format == "TIFF":
             image.save(stream, form.name, save_all=True, **options)
         elif form.name == "TIFF":
@@ -190,7 +190,7 @@ def _saved(image: Any, form: ImageFormat) -> bytes:
     return stream.getvalue()
 
 
-def _options(image: Any, form: ImageFormat) -> dict[str, Any]:
+def _choose_options(image: Any, form: ImageFormat) -> dict[str, Any]:
     return _OPTIONS.get(form.name, {}) | options_for(form.name, extras_of(image))
 
 
@@ -219,7 +219,7 @@ def _check_back(image: Any, form: ImageFormat, back: Any) -> None:
             # The colors of a GIF were chosen anew.
             refuse_other_frames(form.name, image, back, exact=form.name != "GIF")
         else:
-            _check_still(_fitting(image, form), form, back)
+            _check_still(_convert(image, form), form, back)
         if moving:
             image.seek(0)
             back.seek(0)
@@ -270,8 +270,8 @@ def _check_pages(image: Any, back: Any) -> None:
                 )
 
 
-def _exact(image: Any) -> str:
-    """The format that keeps all of an image."""
+def _choose_format(image: Any) -> str:
+    """Return the format that keeps all of an image."""
     if _is_moving(image):
         return "TIFF" if image.format == "TIFF" else "PNG"
     if len(image.info.get("icc_profile") or b"") > _PNG_PROFILE and image.mode in IMAGES["TIFF"].modes:
@@ -279,8 +279,8 @@ def _exact(image: Any) -> str:
     return "TIFF" if image.mode not in IMAGES["PNG"].modes and image.mode in IMAGES["TIFF"].modes else "PNG"
 
 
-def _fitting(image: Any, form: ImageFormat) -> Any:
-    """An image in a mode that a format holds."""
+def _convert(image: Any, form: ImageFormat) -> Any:
+    """Return an image in a mode that a format holds."""
     mode = image.mode
     clear = image.has_transparency_data
     if form.name == "JPEG" and clear:

@@ -252,7 +252,7 @@ def _mark(kind: str, value: Any) -> dict[str, Any]:
 
 
 def _marked(value: Any, above: set[int]) -> Any:
-    """The value in what JSON has."""
+    """Return the value in what JSON has."""
     kind = cast("type[Any]", type(value))
     if kind is str or kind is bool or value is None:
         return value

@@ -60,7 +60,7 @@ class PydanticSerializer:
             raise SerializationError(f"expected a Pydantic model, got {type_name(value)}")
         kind = cast("Any", type(value))
         failure: Exception | str | None = None
-        for make, options in _ways(value):
+        for make, options in _list_ways(value):
             try:
                 wanted = make()
                 text: bytes = wanted.model_dump_json(round_trip=True, warnings=False, **options).encode()
@@ -99,8 +99,8 @@ class PydanticSerializer:
             raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
 
 
-def _ways(value: Any) -> Iterator[tuple[Callable[[], Any], dict[str, bool]]]:
-    """How to make the model that is written, and how to write it, from the best way to the last one."""
+def _list_ways(value: Any) -> Iterator[tuple[Callable[[], Any], dict[str, bool]]]:
+    """Return how to make the model that is written, and how to write it, from the best way to the last."""
     # A model may be read by its aliases, by its names, or by both.
     for by_alias in (True, False):
         yield lambda: value, {"by_alias": by_alias, "exclude_unset": True}

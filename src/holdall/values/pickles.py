@@ -209,7 +209,7 @@ class PickleSerializer:
         # Copy first, unless it is bytes: the checked bytes are those that are unpickled, even if another
         # thread or process that shares the memory changes it.
         data = bytes(data)
-        pickled = self._verified(data) if self._mode == "signed" else data
+        pickled = self._verify(data) if self._mode == "signed" else data
         try:
             return pickle.loads(pickled)
         except Exception as error:
@@ -224,8 +224,8 @@ class PickleSerializer:
                 "mode='trust' if nobody else can write where it is kept"
             )
 
-    def _verified(self, data: bytes) -> memoryview:
-        """The pickle, whose tag was right. Not one byte of it was unpickled before."""
+    def _verify(self, data: bytes) -> memoryview:
+        """Return the pickle if its tag is right, before a byte of it is unpickled."""
         if len(data) < _HEAD + _TAG or not data.startswith(_MAGIC):
             raise UntrustedDataError(
                 "this isn't signed, so it isn't unpickled; if nobody else can write where it is kept, "

@@ -91,7 +91,7 @@ def extras_of(image: Any) -> Extras:
     profile = info.get("icc_profile")
     return Extras(
         profile=bytes(profile) if profile else None,
-        exif=_exif_of(image),
+        exif=_read_exif(image),
         dpi=resolution_of(info.get("dpi")),
         xmp=(xmp.encode() if isinstance(xmp, str) else bytes(xmp)) if xmp else None,
         text=text,
@@ -108,8 +108,8 @@ def resolution_of(dpi: Any) -> tuple[float, float] | None:
     return (across, down) if usable and (across, down) != (1, 1) else None
 
 
-def _exif_of(image: Any) -> bytes | None:
-    """Exif data as an image has it now: it may have been changed by `getexif()[...] = ...`."""
+def _read_exif(image: Any) -> bytes | None:
+    """Return Exif data as an image has it now: it may have been changed by `getexif()[...] = ...`."""
     given = image.info.get("exif")
     given = given if isinstance(given, bytes) and given else None
     pillow = needed("PIL.Image", "images", "a picture")
@@ -118,7 +118,7 @@ def _exif_of(image: Any) -> bytes | None:
         if given is not None:
             was = pillow.Exif()
             was.load(given)
-            if _tags(was, frozenset()) == _tags(now, frozenset()):
+            if _read_tags(was, frozenset()) == _read_tags(now, frozenset()):
                 # As it is, with what Pillow doesn't write, such as a thumbnail.
                 return given if given.startswith(_EXIF_HEAD) else _EXIF_HEAD + given
         kept = pillow.Exif()
@@ -130,7 +130,7 @@ def _exif_of(image: Any) -> bytes | None:
             if found := _directory(now, part):
                 kept.get_ifd(part).update(found)
         # An empty directory would be written too.
-        return kept.tobytes() if _tags(now, layout) else None
+        return kept.tobytes() if _read_tags(now, layout) else None
     except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error) as error:
         _log.debug("the Exif data of an image can't be read, and is kept as it is: %s", error)
         return None if given is None else given if given.startswith(_EXIF_HEAD) else _EXIF_HEAD + given
@@ -143,8 +143,8 @@ def _directory(exif: Any, part: int) -> dict[int, Any]:
     return dict(exif.get_ifd(part))
 
 
-def _tags(exif: Any, without: frozenset[int]) -> dict[tuple[int, int], str]:
-    """All tags of Exif data in one form, whatever types a file has for them."""
+def _read_tags(exif: Any, without: frozenset[int]) -> dict[tuple[int, int], str]:
+    """Return all tags of Exif data in one form, whatever types a file has for them."""
     parts = {0: dict(exif), **{part: _directory(exif, part) for part in _EXIF_PARTS}}
     return {
         (part, tag): _tag_text(value)
@@ -173,7 +173,7 @@ def options_for(name: str, extras: Extras) -> dict[str, Any]:
     options: dict[str, Any] = {}
     exif = extras.exif
     if name == "PNG" and (extras.text or extras.xmp):
-        options["pnginfo"] = _png_text(extras)
+        options["pnginfo"] = _make_png_text(extras)
     if "comment" in extras.text and name in ("JPEG", "GIF"):
         options["comment"] = extras.text["comment"].encode("latin-1")
     if name == "GIF":
@@ -185,16 +185,16 @@ def options_for(name: str, extras: Extras) -> dict[str, Any]:
     if extras.dpi and name != "WEBP":
         options["dpi"] = extras.dpi
     if (extras.dpi and name == "WEBP") or (extras.xmp and name == "TIFF"):
-        exif = _with_tags(extras, name)
+        exif = _add_tags(extras, name)
     if exif:
         options["exif"] = exif
-    if name == "TIFF" and exif and any(part for part, _ in _tags(_loaded(exif), frozenset())):
+    if name == "TIFF" and exif and any(part for part, _ in _read_tags(_load_exif(exif), frozenset())):
         # Its compression can't write the directories of Exif data.
         options["compression"] = "raw"
     return options
 
 
-def _png_text(extras: Extras) -> Any:
+def _make_png_text(extras: Extras) -> Any:
     made = needed("PIL.PngImagePlugin", "images", "a picture").PngInfo()
     for name, text in extras.text.items():
         made.add_text(name, text)
@@ -203,14 +203,15 @@ def _png_text(extras: Extras) -> Any:
     return made
 
 
-def _loaded(exif: bytes) -> Any:
+def _load_exif(exif: bytes) -> Any:
     made = needed("PIL.Image", "images", "a picture").Exif()
     made.load(exif)
     return made
 
 
-def _with_tags(extras: Extras, name: str) -> bytes:
-    """Exif data with the resolution, for which a WebP has no other place, or with the XMP data of a TIFF."""
+def _add_tags(extras: Extras, name: str) -> bytes:
+    """Return Exif data with the resolution, for which a WebP has no other place, or with the XMP data of a
+    TIFF."""
     made = needed("PIL.Image", "images", "a picture").Exif()
     if extras.exif:
         made.load(extras.exif)
@@ -240,12 +241,12 @@ def refuse_loss(name: str, given: Extras, back: Any) -> None:
         loss = _LOSSES[part]
         missing = next((each for each in given.text if each not in found.text), "comment")
         raise SerializationError(
-            f"{name} would lose {loss.what}{_detail(part, given)}, which {loss.keepers} can; choose one "
+            f"{name} would lose {loss.what}{_describe(part, given)}, which {loss.keepers} can; choose one "
             f"of these, or remove it: {loss.removal.format(missing)}"
         )
 
 
-def _detail(part: str, extras: Extras) -> str:
+def _describe(part: str, extras: Extras) -> str:
     if part == "dpi" and extras.dpi:
         return f" of {extras.dpi[0]:g} x {extras.dpi[1]:g} dpi"
     if part == "profile" and extras.profile:
@@ -266,7 +267,9 @@ def _is_kept(part: str, name: str, given: Any, found: Any) -> bool:
         return bool(given == found)
     without = _LAYOUT if name in ("TIFF", "WEBP") else frozenset[int]()
     try:
-        return found is not None and _tags(_loaded(given), without) == _tags(_loaded(found), without)
+        return found is not None and _read_tags(_load_exif(given), without) == _read_tags(
+            _load_exif(found), without
+        )
     except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
         return False  # damaged, and not even kept as it was
 
@@ -279,12 +282,12 @@ def same_pixels(one: Any, other: Any) -> bool:
     step = max(1, (1 << 20) // max(1, width))
     for top in range(0, height, step):
         box = (0, top, width, min(top + step, height))
-        if _pixels(one.crop(box)) != _pixels(other.crop(box)):
+        if _read_pixels(one.crop(box)) != _read_pixels(other.crop(box)):
             return False
     return True
 
 
-def _pixels(image: Any) -> bytes:
+def _read_pixels(image: Any) -> bytes:
     if image.mode.startswith("I;16"):
         return image.convert("I").tobytes()
     # RGBA shows what a palette and a transparent color mean.
@@ -297,8 +300,8 @@ def plays_of(image: Any) -> int:
     return int(image.info.get("loop", 1 if image.format == "GIF" else 0))
 
 
-def _frames_of(image: Any) -> Iterator[tuple[bytes, int]]:
-    """The frames of an animation as they are seen, each with its milliseconds; equal ones are one."""
+def _read_frames(image: Any) -> Iterator[tuple[bytes, int]]:
+    """Yield the frames of an animation as they are seen, each with its milliseconds; equal ones are one."""
     pillow = needed("PIL.Image", "images", "a picture")
     held: bytes | None = None
     lasts = 0
@@ -336,11 +339,11 @@ def refuse_other_frames(name: str, image: Any, back: Any, exact: bool) -> None:
             "and WEBP can; choose one of these, or set image.info['loop']"
         )
     if not exact:
-        given, found = (sum(lasts for _, lasts in _frames_of(each)) for each in (image, back))
+        given, found = (sum(lasts for _, lasts in _read_frames(each)) for each in (image, back))
         if given != found:
             raise SerializationError(f"{name} would show this animation for {found} ms, not {given} ms")
         return
-    for number, (one, other) in enumerate(zip_longest(_frames_of(image), _frames_of(back))):
+    for number, (one, other) in enumerate(zip_longest(_read_frames(image), _read_frames(back))):
         if one == other:
             continue
         if one is None or other is None or one[0] != other[0]:

@@ -62,7 +62,7 @@ class Serializers:
         """
         _check(serializer)
         with self._lock:
-            self._members = _with(serializer, tuple(self))
+            self._members = _add(serializer, tuple(self))
 
     def __iter__(self) -> Iterator[Serializer]:
         return iter(self._members)
@@ -146,8 +146,8 @@ def _check(serializer: object) -> None:
         raise InvalidArgumentError(f"the name and the media_type of {serializer!r} are str")
 
 
-def _with(serializer: Serializer, members: tuple[Serializer, ...]) -> tuple[Serializer, ...]:
-    """The members and another one, which is the first, or takes the place of the one of its name."""
+def _add(serializer: Serializer, members: tuple[Serializer, ...]) -> tuple[Serializer, ...]:
+    """Return the members and another one, which is the first, or replaces the one of its name."""
     if any(each.name == serializer.name for each in members):
         # In its place, so that a PickleSerializer with a key, which accepts anything, stays the last.
         return tuple(serializer if each.name == serializer.name else each for each in members)
@@ -177,7 +177,7 @@ class _Default(Serializers):
                 # Set first: a module that brings one may ask for others, or register them, as it is imported.
                 self._complete = True
                 for each in self._brought():
-                    self._members = _with(each, self._members)
+                    self._members = _add(each, self._members)
         return iter(self._members)
 
     def __len__(self) -> int:

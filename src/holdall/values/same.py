@@ -210,7 +210,7 @@ _PLAIN: Final = frozenset((str, int, bool, type(None), bytes))
 
 
 def _plainly_equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same, seen at a glance: most are."""
+    """Return whether two values are the same, seen at a glance: most are."""
     return type(one) is type(other) and type(one) in _PLAIN and one == other
 
 
@@ -237,7 +237,7 @@ _WITH_MEMBERS: Final = (dict, list, tuple, deque, set, frozenset, str, bytes, by
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two values of one type, which hold no others, are the same."""
+    """Return whether two values of one type, which hold no others, are the same."""
     if isinstance(one, float):
         return _equal_floats(float(one), float(other))
     if isinstance(one, complex):

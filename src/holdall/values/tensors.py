@@ -123,7 +123,7 @@ class SafetensorsSerializer:
 
     def decode(self, data: Buffer) -> dict[str, Any]:
         view = memoryview(data)
-        metadata, tensors = _parsed(view)
+        metadata, tensors = _parse_header(view)
         framework = self._framework or ("torch" if metadata.get("format") == "pt" else "numpy")
         make = _as_torch if framework == "torch" else _as_numpy
         return {name: make(name, tensor) for name, tensor in tensors.items()}
@@ -196,8 +196,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _parsed(view: memoryview) -> tuple[dict[str, Any], dict[str, _Tensor]]:
-    """What its header says, all of it checked."""
+def _parse_header(view: memoryview) -> tuple[dict[str, Any], dict[str, _Tensor]]:
+    """Return what its header says, all of it checked."""
     if len(view) < _LENGTH.size:
         raise _bad("it is too short")
     (length,) = _LENGTH.unpack(view[: _LENGTH.size])

@@ -56,7 +56,7 @@ class VideoSerializer(MediaSerializer):
         video = needed("moviepy.video.VideoClip", "video", "video")
         if not isinstance(value, video.VideoClip):
             raise SerializationError(f"the video format takes a MoviePy clip, got {type_name(value)}")
-        return _encoded(value, VIDEO[self.format]).chunks()
+        return _encode_clip(value, VIDEO[self.format]).chunks()
 
     def decode(self, data: Buffer) -> Any:
         needed("moviepy.video.VideoClip", "video", "video")
@@ -87,7 +87,7 @@ class _Scratch:
                 weakref.finalize(self, folder.cleanup)
                 weakref.finalize(self, self.file.close)
         except OSError as error:
-            raise _no_room(error) from error
+            raise _explain_no_room(error) from error
 
     def write(self, data: Any) -> None:
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")
@@ -95,7 +95,7 @@ class _Scratch:
             while view:
                 view = view[self.file.write(view) :]
         except OSError as error:
-            raise _no_room(error) from error
+            raise _explain_no_room(error) from error
 
     def chunks(self) -> Iterator[bytes]:
         self.file.seek(0)
@@ -103,13 +103,13 @@ class _Scratch:
             yield chunk
 
 
-def _no_room(error: OSError) -> StoreUnavailableError:
+def _explain_no_room(error: OSError) -> StoreUnavailableError:
     import tempfile
 
     return StoreUnavailableError(f"a video needs a temporary file in {tempfile.gettempdir()}: {error}")
 
 
-def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
+def _encode_clip(clip: Any, form: VideoFormat) -> _Scratch:
     rate = getattr(clip, "fps", None)
     if not rate:
         raise SerializationError("this clip lacks a frame rate; give it one: with_fps(24)")
@@ -130,7 +130,7 @@ def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
     command = [needed("moviepy.config", "video", "video").FFMPEG_BINARY, "-y", "-loglevel", "error"]
     command += f"-f rawvideo -pix_fmt {'rgba' if clear else 'rgb24'} -s {width}x{height}".split()
     command += ["-framerate", f"{float(rate):.12g}", "-i", "pipe:0"]
-    sound = _sound(clip) if clip.audio is not None else None
+    sound = _render_sound(clip) if clip.audio is not None else None
     if sound is not None:
         scratch, audio_rate, channels = sound
         command += f"-f f32le -ar {audio_rate} -ac {channels} -i".split()
@@ -140,11 +140,11 @@ def _encoded(clip: Any, form: VideoFormat) -> _Scratch:
     command += [*form.video.split(), "-pix_fmt", "yuva420p" if clear else "yuv420p" if halved else "yuv444p"]
     target = _Scratch()
     command += ["-f", form.muxer, target.path]
-    _run(command, _frames(clip, float(rate), (height, width), clear), form)
+    _run_ffmpeg(command, _render_frames(clip, float(rate), (height, width), clear), form)
     return target
 
 
-def _frames(clip: Any, rate: float, size: tuple[int, int], clear: bool) -> Iterator[bytes]:
+def _render_frames(clip: Any, rate: float, size: tuple[int, int], clear: bool) -> Iterator[bytes]:
     np = needed("numpy", "video", "video")
     # As for sound: what a whole number of frames take may come out a little shorter.
     count = max(1, int(clip.duration * rate + 1e-3))
@@ -167,7 +167,7 @@ def _frames(clip: Any, rate: float, size: tuple[int, int], clear: bool) -> Itera
         yield frame.astype("uint8").tobytes()
 
 
-def _sound(clip: Any) -> tuple[_Scratch, int, int]:
+def _render_sound(clip: Any) -> tuple[_Scratch, int, int]:
     from holdall.values.audio import rendered
 
     audio = clip.audio
@@ -180,8 +180,8 @@ def _sound(clip: Any) -> tuple[_Scratch, int, int]:
     return scratch, rate, channels
 
 
-def _run(command: list[str], frames: Iterator[bytes], form: VideoFormat) -> None:
-    """ffmpeg, fed with frames."""
+def _run_ffmpeg(command: list[str], frames: Iterator[bytes], form: VideoFormat) -> None:
+    """Run ffmpeg and give it the frames."""
     import subprocess
     import tempfile
 
@@ -208,7 +208,7 @@ def _run(command: list[str], frames: Iterator[bytes], form: VideoFormat) -> None
 
 
 def open_video(path: str, held: object = None) -> Any:
-    """A clip that reads a file.
+    """Return a clip that reads a file.
 
     Args:
         path: Of the file, as ffmpeg takes it.
@@ -232,7 +232,7 @@ def open_video(path: str, held: object = None) -> Any:
 
 
 def open_sound(path: str) -> Any:
-    """A MoviePy audio clip that reads a file.
+    """Return a MoviePy audio clip that reads a file.
 
     Args:
         path: Of the file, as ffmpeg takes it.
