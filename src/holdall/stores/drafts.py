@@ -218,7 +218,7 @@ class Draft:
         if root.durable:
             sync_folder(target.folder, "the blob is stored")
         close_all(self._held)
-        return Info(key, self.size, stamp << 48 | self.size, stamp / 1e9)
+        return with_mode(Info(key, self.size, stamp << 48 | self.size, stamp / 1e9), self._mode)
 
     def _fit(self, found: os.stat_result | None) -> None:
         """Take over the permission bits of what it replaces."""

@@ -19,7 +19,7 @@ import stat
 import time
 from functools import partial
 
-from holdall.store import Info
+from holdall.store import Info, with_mode
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, draft_name, release
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
@@ -78,7 +78,8 @@ def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None
                 raise OSError(-failed, os.strerror(-failed))
             name = ""
             fcntl.flock(root, fcntl.LOCK_UN)
-            return Info(key, size, stamp << 48 | size, stamp / 1e9)
+            info = Info(key, size, stamp << 48 | size, stamp / 1e9)
+            return info if old is None else with_mode(info, old.st_mode)
         except OSError as error:
             release(root)
             if not (new and isinstance(error, FileExistsError)):

@@ -23,6 +23,7 @@ from holdall.layers.caching.entry import (
     DIRTY,
     FIELD,
     HOLD,
+    INHERITED,
     PUT,
     TOMBSTONE,
     Head,
@@ -41,7 +42,7 @@ from holdall.layers.caching.shelf import Shelf, clean_name
 from holdall.layers.caching.through import Through, gathered
 from holdall.layers.layer import Transparent, place_of
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store, mode_of
 
 __all__ = ["Back", "Record", "dirty_name"]
 
@@ -51,6 +52,8 @@ _SPOOL = 8 * CHUNK
 _SEEN = 1 << 16
 """Remember the version that was read for at most this many keys."""
 _STRIPES = 64
+_PRIVATE = Attributes(mode=0o600)
+"""Of a record, as of all that is on its way: its blob may replace one that few may read."""
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -81,6 +84,8 @@ class _State(NamedTuple):
     """Whether a note was left to be taken back."""
     unsure: bool
     """Whether the base must be looked up again."""
+    mode: int | None = None
+    """The permission bits that a new blob takes over, as far as they are known."""
 
 
 class Back(Transparent):
@@ -155,7 +160,7 @@ class Back(Transparent):
         if self.shelf.recency is not None:
             self.shelf.recency.reserve(name, total)
         try:
-            return self.shelf.write(name, pieces, expect)
+            return self.shelf.write(name, pieces, expect, _PRIVATE)
         except BaseException:
             self.shelf.unsure(name)
             raise
@@ -204,10 +209,11 @@ class Back(Transparent):
             seen.clear()
         seen[key] = etag
 
-    def base(self, key: str) -> Expect:
-        """Return the source's version that a change of this key is based on; `ANY` if none was read here."""
+    def base(self, key: str) -> tuple[Expect, int | None]:
+        """Return the source's version that a change of this key is based on, `ANY` if none was read here; and
+        its permission bits, if they are known and limit a copy."""
         clean = self.shelf.head(clean_name(key), key)
-        return self._seen.get(key, ANY) if clean is None else clean[0].base
+        return (self._seen.get(key, ANY), None) if clean is None else (clean[0].base, clean[0].mode)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         opened = self.opened(dirty_name(key), key, start, stop)
@@ -319,7 +325,8 @@ class Back(Transparent):
                 state = self._state(key, name, ask=expect is not ANY)
                 if expect is not ANY:
                     self._check(name, state, expect)
-                head = head._replace(base=state.base)
+                mode = state.mode if attributes.mode is None else attributes.mode
+                head = head._replace(base=state.base, mode=mode)
                 try:
                     self.record(head, body, state.expect)
                 except ConcurrencyError:
@@ -340,7 +347,7 @@ class Back(Transparent):
                     self._take_back(name, state)
                     return False
                 now, base = micros(), state.base
-                if state.hold and expect is ANY and (read := self.base(key)) is not ANY:
+                if state.hold and expect is ANY and (read := self.base(key)[0]) is not ANY:
                     # As a put: what was read before is what this deletes, and not what came since.
                     base = read
                 head = Head(TOMBSTONE, key, now, base=base, stamped=now, token=urandom(8))
@@ -374,12 +381,12 @@ class Back(Transparent):
                 return _State(self.cache._info(name).etag, ANY, None, hold=False, unsure=False)
             if opened is not None and opened.head.kind != HOLD:
                 info = stored_info(opened.head, opened.size) if alive(opened.head) else None
-                return _State(opened.etag, opened.head.base, info, hold=False, unsure=False)
+                return _State(opened.etag, opened.head.base, info, False, False, opened.head.mode)
             expect = ABSENT if opened is None else opened.etag
             if not ask:
                 # What was read before is what this replaces: if the source changes, that is a conflict.
-                base = self.base(key)
-                return _State(expect, base, None, hold=False, unsure=base is not ANY)
+                base, mode = self.base(key)
+                return _State(expect, base, None, False, base is not ANY, _inherited(mode))
             if opened is not None and patience:
                 # Somebody compares at this moment; replacing his note would only make him begin again.
                 patience -= 1
@@ -398,7 +405,7 @@ class Back(Transparent):
         except BaseException:
             self._take_back(name, state)
             raise
-        return state._replace(base=info.etag, info=info)
+        return state._replace(base=info.etag, info=info, mode=_inherited(mode_of(info)))
 
     def _take_back(self, name: str, state: _State) -> None:
         if state.hold:
@@ -447,6 +454,10 @@ class Back(Transparent):
             for key in sorted(found)
             if found[key].head.kind in (PUT, TOMBSTONE)
         }
+
+
+def _inherited(mode: int | None) -> int | None:
+    return None if mode is None else mode | INHERITED
 
 
 def _lost(key: str | None, name: str) -> IntegrityError:

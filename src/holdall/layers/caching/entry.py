@@ -12,7 +12,7 @@ from zlib import crc32
 
 from holdall.errors import BlobNotFoundError, IntegrityError
 from holdall.ranges import cut, span
-from holdall.store import ABSENT, ANY, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Expect, Info, Piece, Store, mode_of, with_mode
 
 __all__ = [
     "CLAIM",
@@ -22,6 +22,7 @@ __all__ = [
     "FIELD",
     "FRAME",
     "HOLD",
+    "INHERITED",
     "INTENT",
     "NEVER",
     "PUT",
@@ -71,6 +72,10 @@ INTENT = 6
 """Digests of what was about to be uploaded."""
 
 _MAGIC = b"hdc1"
+_WITH_MODE = b"hdc2"
+"""Begins a header that has a mode before its content type: older releases fetch such a blob again."""
+_MODE = 2
+"""The size of the mode, in bytes."""
 # Magic, kind, kind of base, lengths of key, ETag and content type, microseconds since 1970 of modified,
 # expires (or NEVER) and of when it was fetched, the size of the body, and a random token.
 _FIXED = struct.Struct("<4sBBHHHqqqq8s")
@@ -78,6 +83,8 @@ _CRC = struct.Struct("<I")
 _RESIDUE = 0x2144DF1C
 """The CRC-32 of whatever ends with its own, the lowest byte first."""
 _unpack, _KEY = _FIXED.unpack_from, _FIXED.size
+INHERITED = 0o1000
+"""A bit of a head's mode."""
 NEVER = -(1 << 63)
 """The expiry of an entry that never expires."""
 FIELD = 1 << 14
@@ -109,6 +116,14 @@ class Head(NamedTuple):
     """When the source was asked, or the record was made."""
     token: bytes = bytes(8)
     """Part of the ETag of a blob that isn't at the source yet."""
+    mode: int | None = None
+    """The permission bits of the file at the source; None if everybody may read it, or there are none. With
+    `INHERITED` they are those of the blob that a change replaces, and not the change's own."""
+
+    @property
+    def attributes(self) -> Attributes:
+        """With what the entry is written, so that it is never readable by more people than the blob."""
+        return PLAIN if self.mode is None else Attributes(mode=self.mode & 0o777)
 
 
 class Opened(NamedTuple):
@@ -135,10 +150,18 @@ def micros(moment: datetime | None = None) -> int:
     return time.time_ns() // 1000 if moment is None else (moment - _EPOCH) // _MICRO
 
 
-def head_of(info: Info, stamped: int) -> Head | None:
-    """The head for a copy of the source's blob; None where an ETag or content type is too long to keep."""
+def head_of(info: Info, stamped: int, most: int | None = None) -> Head | None:
+    """Return the head for a copy of the source's blob; None if an ETag or content type is too long to keep.
+
+    Args:
+        info: The source's.
+        stamped: When the source was asked.
+        most: Permission bits that limit the copy if the source keeps none.
+    """
     expires = None if info.expires is None else micros(info.expires)
-    head = Head(ENTRY, info.key, micros(info.modified), expires, info.content_type, info.etag, stamped)
+    modified, mode = micros(info.modified), mode_of(info)
+    mode = most if mode is None else mode
+    head = Head(ENTRY, info.key, modified, expires, info.content_type, info.etag, stamped, mode=mode)
     return head if _fits(info.etag) and _fits(info.content_type or "") else None
 
 
@@ -151,7 +174,8 @@ def stored_info(head: Head, size: int) -> Info:
     etag = f"unsynced-{head.token.hex()}" if head.kind == PUT else str(head.base)
     modified = _EPOCH + timedelta(microseconds=head.modified)
     expires = None if head.expires is None else _EPOCH + timedelta(microseconds=head.expires)
-    return Info(head.key, size, etag, modified, head.content_type, expires)
+    info = Info(head.key, size, etag, modified, head.content_type, expires)
+    return info if head.mode is None else with_mode(info, head.mode)
 
 
 def alive(head: Head) -> bool:
@@ -164,8 +188,10 @@ def packed(head: Head, size: int = 0) -> bytes:
     key = head.key.encode()
     etag = head.base.encode(errors="surrogatepass") if isinstance(head.base, str) else b""
     kind = b"" if head.content_type is None else b"t" + head.content_type.encode(errors="surrogatepass")
+    if head.mode is not None:
+        kind = head.mode.to_bytes(_MODE, "little") + kind
     fixed = _FIXED.pack(
-        _MAGIC,
+        _MAGIC if head.mode is None else _WITH_MODE,
         head.kind,
         2 if isinstance(head.base, str) else _BASES[head.base],
         len(key),
@@ -189,13 +215,15 @@ def parsed(data: Piece) -> tuple[Head, int, int] | None:
         return None
     magic, kind, base, keys, etags, kinds, modified, expires, stamped, size, token = fixed
     length = _FIXED.size + keys + etags + kinds
-    if magic != _MAGIC or len(data) < length + _CRC.size:
+    if magic not in (_MAGIC, _WITH_MODE) or len(data) < length + _CRC.size:
         return None
     if crc32(data[:length]) != _CRC.unpack_from(data, length)[0]:
         return None
     text = bytes(data[_FIXED.size : length])
     etag = text[keys : keys + etags].decode(errors="surrogatepass")
-    named = text[keys + etags :]
+    named, mode = text[keys + etags :], None
+    if magic == _WITH_MODE:
+        named, mode = named[_MODE:], int.from_bytes(named[:_MODE], "little")
     head = Head(
         kind,
         text[:keys].decode(errors="surrogatepass"),
@@ -205,6 +233,7 @@ def parsed(data: Piece) -> tuple[Head, int, int] | None:
         etag if base == 2 else (ANY, ABSENT)[base & 1],
         stamped,
         token,
+        mode,
     )
     return head, length + _CRC.size, size
 
@@ -221,7 +250,12 @@ def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
     where it is something else."""
     try:
         magic, kind, _, keys, etags, kinds, _, expires, stamped, size, _ = _unpack(data)
-        if magic != _MAGIC or kind != ENTRY or keys != len(key) or not data.startswith(key, _KEY):
+        if (
+            (magic != _MAGIC and magic != _WITH_MODE)
+            or kind != ENTRY
+            or keys != len(key)
+            or not data.startswith(key, _KEY)
+        ):
             return None
         at = _KEY + keys + etags + kinds + 4
         if len(data) - at != size + 4 or size > FRAME or crc32(data) != _RESIDUE:

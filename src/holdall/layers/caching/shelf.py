@@ -27,7 +27,7 @@ from holdall.layers.caching.entry import (
 )
 from holdall.layers.caching.recency import Recency
 from holdall.layers.forks import begin_anew
-from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece, Store
 
 __all__ = ["SIZES", "CacheStats", "Shelf", "clean_name"]
 
@@ -210,7 +210,7 @@ class Shelf:
                 return None
         pieces = sealed(start, body) if isinstance(body, bytes) else framed(start, body)
         try:
-            info = self.write(name, pieces, expect)
+            info = self.write(name, pieces, expect, head.attributes)
         except ConcurrencyError:
             self.unsure(name)
             return None
@@ -225,7 +225,7 @@ class Shelf:
             recency.set(name, info.size)
         return info
 
-    def write(self, name: str, pieces: Iterable[Piece], expect: Expect) -> Info:
+    def write(self, name: str, pieces: Iterable[Piece], expect: Expect, attributes: Attributes) -> Info:
         """Write to the cache.
 
         Raises:
@@ -237,7 +237,7 @@ class Shelf:
             buffer = BytesIO()
             buffer.writelines(pieces)
             pieces = (buffer.getvalue(),)
-        return self.cache._write(name, pieces, expect, PLAIN)  # pyright: ignore[reportPrivateUsage]
+        return self.cache._write(name, pieces, expect, attributes)  # pyright: ignore[reportPrivateUsage]
 
     def unsure(self, name: str) -> None:
         """Mark an entry as unknown, so that the next read looks at it."""

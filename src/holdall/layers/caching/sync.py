@@ -22,6 +22,7 @@ from holdall.layers.caching.back import Back, Record, dirty_name
 from holdall.layers.caching.entry import (
     DIRTY,
     HOLD,
+    INHERITED,
     INTENT,
     SENT,
     Head,
@@ -235,7 +236,7 @@ class _Upload:
                         self._outcome.add("conflicts", key)
                         return
                 if info is not None and self._data is not None:
-                    copy = head_of(info, now)
+                    copy = head_of(info, now, self._head.attributes.mode)
                     if shelf.put(name, copy, self._data, len(self._data), mark) is not None:
                         marked = False
                 self._back.saw(key, None if info is None else info.etag)
@@ -280,7 +281,10 @@ class _Upload:
         opened = self._body()
         self._data = opened.data
         kept = stored_info(opened.head, opened.size)
-        attributes = Attributes(kept.content_type, kept.expires)
+        mode = self._head.mode
+        # The mode that the record inherited is there already, or was changed since on purpose.
+        given = None if mode is None or mode & INHERITED else mode
+        attributes = Attributes(kept.content_type, kept.expires, given)
         pieces = self._unchanged(opened.pieces if opened.data is None else (opened.data,))
         return source._write(key, pieces, expect, attributes), opened.size  # pyright: ignore[reportPrivateUsage]
 

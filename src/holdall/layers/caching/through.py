@@ -25,7 +25,7 @@ from holdall.layers.caching.entry import (
 from holdall.layers.caching.shelf import SIZES, Flight, Shelf, clean_name
 from holdall.layers.layer import Transparent
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
 
 __all__ = ["Through", "gathered", "read_range"]
 
@@ -139,7 +139,7 @@ class Through(Transparent):
         if self.asks:
             # The source comes first: a copy that is read afterwards can't be older than its answer.
             known = self._current(key, name)
-            if stop is None and start == 0 and known.size <= FRAME:
+            if stop is None and start == 0 and known.size <= FRAME and mode_of(known) is None:
                 data = self._short(key, name, known)
                 if data is not None:
                     shelf.hit(len(data))
@@ -185,7 +185,10 @@ class Through(Transparent):
             self._shelf.drop_seen(name, opened.etag)
 
     def _is_good(self, opened: Opened, info: Info) -> bool:
-        return opened.head.base == info.etag and opened.size == info.size and alive(opened.head)
+        head, mode = opened.head, mode_of(info)
+        # A file may have been made private since it was copied.
+        same = head.base == info.etag and opened.size == info.size and mode in (None, head.mode)
+        return same and alive(head)
 
     def _is_young(self, name: str, opened: Opened) -> bool:
         if self._age is None:
@@ -371,7 +374,7 @@ class Through(Transparent):
         if self.asks:
             info = self._store._write(key, body, expect, attributes)
             if data is not None and shelf.fits(len(data)):
-                shelf.put(name, head_of(info, now), data, len(data), ANY)
+                shelf.put(name, head_of(info, now, attributes.mode), data, len(data), ANY)
             return info
         mark: str | None = None
         kept = False
@@ -380,7 +383,7 @@ class Through(Transparent):
             mark = shelf.mark(name, key)
             info = self._store._write(key, body, expect, attributes)
             if data is not None and shelf.fits(len(data)):
-                kept = shelf.put(name, head_of(info, now), data, len(data), mark) is not None
+                kept = shelf.put(name, head_of(info, now, attributes.mode), data, len(data), mark) is not None
             return info
         finally:
             if not kept:
