@@ -30,9 +30,8 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.store import ABSENT, Info, Store
-from holdall.stores import sqlite_connection
-from holdall.stores.sqlite import SqliteStore
-from holdall.stores.sqlite_file import file_system
+from holdall.stores.sqlite import SqliteStore, connections
+from holdall.stores.sqlite.file import file_system
 
 MIB = 1 << 20
 
@@ -200,7 +199,7 @@ def test_a_database_in_utf_16_is_refused(path: Path) -> None:
 def test_a_network_file_system_is_told(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlite_connection, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(connections, "file_system", lambda path: "nfs4")
     with caplog.at_level(logging.WARNING, "holdall"):
         store["a"] = b"1"
     assert "nfs4" in caplog.text
@@ -524,7 +523,7 @@ def test_a_fork_just_as_a_connection_was_opened(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     store["key"] = b"1"
-    real, forks = store._opened, 0
+    real, forks = store._database._opened, 0
 
     def opened(create: bool) -> Any:
         nonlocal forks
@@ -535,7 +534,7 @@ def test_a_fork_just_as_a_connection_was_opened(
         return connection
 
     succeeds(forked(lambda: None))
-    monkeypatch.setattr(store, "_opened", opened)
+    monkeypatch.setattr(store._database, "_opened", opened)
     if what == "put":
         store["key"] = b"2"
     elif what == "get":
@@ -549,7 +548,7 @@ def test_a_fork_just_as_a_connection_was_opened(
 
 def test_a_fork_while_a_cut_file_is_checked(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store["key"] = b"1"
-    real, forks = store._opened, 0
+    real, forks = store._database._opened, 0
 
     def opened(create: bool) -> Any:
         nonlocal forks
@@ -558,8 +557,8 @@ def test_a_fork_while_a_cut_file_is_checked(store: SqliteStore, monkeypatch: pyt
             succeeds(forked(lambda: None))
         return connection
 
-    monkeypatch.setattr(store, "_opened", opened)
-    assert not store._cut_short()
+    monkeypatch.setattr(store._database, "_opened", opened)
+    assert not store._database._is_damaged()
     assert forks == 2
 
 
@@ -567,7 +566,7 @@ def test_a_fork_as_an_interrupt_comes_hides_it_behind_no_error(store: SqliteStor
     store["key"] = b"1"
     succeeds(forked(lambda: None))
     assert hasattr(store._local, "quick")
-    store._drop_quick()
+    store._database.drop_quick()
     assert store["key"] == b"1"
 
 

@@ -22,9 +22,8 @@ from tests.interrupts import Interrupts, interrupting
 from holdall.errors import ConcurrencyError, IntegrityError, InvalidArgumentError, ReadOnlyError, StoreError
 from holdall.errors import StoreUnavailableError as Unavailable
 from holdall.store import LeftOut, Store
-from holdall.stores import sqlite_connection
-from holdall.stores.sqlite import SqliteStore
-from holdall.stores.sqlite_file import lock_holders
+from holdall.stores.sqlite import SqliteStore, connections
+from holdall.stores.sqlite.file import lock_holders
 
 MIB = 1 << 20
 
@@ -163,7 +162,7 @@ def test_a_put_never_joins_a_transaction_of_another_call(store: SqliteStore, pat
                 again()
         return connection.execute("DELETE FROM holdall_v1_blobs WHERE key = 'a'")
 
-    store._transaction(lambda connection: handler(), None)
+    store._database.transaction(lambda connection: handler(), None)
     assert elsewhere(path) == {"first": b"0"}
 
 
@@ -374,10 +373,11 @@ store = {"sqlite": SqliteStore, "zip": ZipStore}[sys.argv[1]](sys.argv[2])
 # As a machine that is cloned: both go on with one memory, and Python isn't asked.
 child = ctypes.CDLL(None).fork()
 name = "child" if child == 0 else "parent"
-store._path += name
-if sys.argv[1] == "zip":
-    store._journal_path += name
-    store._temporary += name
+if sys.argv[1] == "sqlite":
+    store._database.path += name
+else:
+    store._path += name
+    store._files = type(store._files)(store._path)
 tags = [store.put(str(n), b"x").etag for n in range(3)]
 tags += [info.etag for info in store.put_many({"a": b"", "b": b""}).values()]
 os.write(1, "".join(tag + "\\n" for tag in tags).encode())
@@ -403,7 +403,7 @@ def test_what_others_write_is_seen_where_this_process_can_only_read(
         owner.put_many({"a": b"1", "large": b"x" * (3 * MIB)})
     with monkeypatch.context() as patch:
         # For root every folder can be written to.
-        patch.setattr(sqlite_connection, "is_writable", lambda folder: False)
+        patch.setattr(connections, "is_writable", lambda folder: False)
         reader = SqliteStore(path)
         assert reader["a"] == b"1"
         assert len(reader["large"]) == 3 * MIB

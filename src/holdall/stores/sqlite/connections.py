@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from holdall.errors import IntegrityError, ReadOnlyError, StoreError, StoreUnavailableError
-from holdall.stores.sqlite_file import (
+from holdall.stores.sqlite.file import (
     OpenFile,
     UnchangingFile,
     file_size,
