@@ -306,7 +306,7 @@ class _Section:
     def table(self, key: str) -> Mapping[str, object]:
         value = self._table[key]
         if not _is_table(value):
-            raise self.fault(f"a table, not {_kind(value)}", key)
+            raise self.fault(f"a table, not {_kind_of(value)}", key)
         return value
 
     def is_table(self, key: str) -> bool:
@@ -323,7 +323,7 @@ class _Section:
         """A string, its variables filled in."""
         value = self._table[key]
         if not isinstance(value, str):
-            raise self.fault(f"a string, not {_kind(value)}", key)
+            raise self.fault(f"a string, not {_kind_of(value)}", key)
         return self._fill(value, key)
 
     def value(self, key: str, hint: object = Any) -> object:
@@ -355,7 +355,7 @@ class _Section:
         if not _SIMPLE.issuperset(kinds) or any(_fits(value, kind) for kind in kinds):
             return value
         wanted = dict.fromkeys(name for kind, name in _KINDS if kind in kinds)
-        raise self.fault(f"{' or '.join(wanted)}, not {_kind(self._table[key])}", key)
+        raise self.fault(f"{' or '.join(wanted)}, not {_kind_of(self._table[key])}", key)
 
     def entries(self, key: str) -> _Section:
         """A table, or a list as a table by its numbers."""
@@ -363,14 +363,14 @@ class _Section:
         if isinstance(value, list):
             return self._numbered(key, cast("list[object]", value))
         if not _is_table(value):
-            raise self.fault(f"a list or a table, not {_kind(value)}", key)
+            raise self.fault(f"a list or a table, not {_kind_of(value)}", key)
         return self.section(key)
 
     def flag(self, key: str) -> bool:
         """A boolean."""
         value = self.value(key, bool)
         if not isinstance(value, bool):
-            raise self.fault(f"true or false, not {_kind(self._table[key])}", key)
+            raise self.fault(f"true or false, not {_kind_of(self._table[key])}", key)
         return value
 
     @contextmanager
@@ -458,7 +458,7 @@ class _Building:
         if name not in self._config.names():
             raise InvalidArgumentError(f"no store is named {name!r}; {self._config.offer(name)}")
         try:
-            return self._named(name)
+            return self._open_name(name)
         except BaseException as error:
             for store in reversed(self._opened):
                 try:
@@ -467,7 +467,7 @@ class _Building:
                     error.add_note(f"closing what was opened before failed too: {type(second).__name__}")
             raise
 
-    def _named(self, name: str) -> Store:
+    def _open_name(self, name: str) -> Store:
         section = self._config.section(name, self._filled)
         section.check_names((*_BASES, "options", *_OVER))
         self._trail.append(name)
@@ -521,7 +521,7 @@ class _Building:
             raise section.fault(f"a store can't be made of itself: {' -> '.join(circle)}", key)
         with section.blame(key):
             layers = layer_options(named, {})
-        store = self._named(named.name)
+        store = self._open_name(named.name)
         with section.blame(key):
             return self._kept(layered(store, named.folder, **layers))
 
@@ -623,7 +623,7 @@ def _is_table(value: object) -> TypeGuard[dict[str, object]]:
     return isinstance(value, dict)
 
 
-def _kind(value: object) -> str:
+def _kind_of(value: object) -> str:
     """What TOML calls a value; never the value itself."""
     for kind, name in _KINDS:
         if isinstance(value, kind):

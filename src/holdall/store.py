@@ -343,7 +343,7 @@ class Store(MutableMapping[str, bytes]):
 
         The first one is shown without its name by `repr`.
         """
-        raise UnsupportedOperation(f"{_named(self)} has no settings to pickle it by")
+        raise UnsupportedOperation(f"{kind_name(self)} has no settings to pickle it by")
 
     # --- checks ---------------------------------------------------------------------------------------
 
@@ -367,7 +367,7 @@ class Store(MutableMapping[str, bytes]):
         if self._closed:
             raise self._closed_error()
         if flag not in self.can:
-            raise UnsupportedOperation(f"{_named(self)} can't {call}")
+            raise UnsupportedOperation(f"{kind_name(self)} can't {call}")
 
     def _conditions(
         self, expect: Expect, ttl: float | timedelta | None, content_type: str | None
@@ -1207,7 +1207,8 @@ def _naming(key: str | None) -> Generator[None]:
         raise
 
 
-def _named(store: Store) -> str:
+def kind_name(store: Store) -> str:
+    """Return the name of a store's class with its article, for a message."""
     name = type(store).__name__
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 

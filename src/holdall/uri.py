@@ -137,7 +137,7 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     opener = _opener(scheme)
     if scheme == "sqlite":
         location = _third_slash(location)
-    return _open(opener, scheme, _decoded(location, scheme), _parsed(query), options, base)
+    return _open(opener, scheme, _decoded(location, scheme), _parse_query(query), options, base)
 
 
 def _checked_path(path: object) -> str:
@@ -221,7 +221,7 @@ def is_store_name(text: str) -> bool:
 
 def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any]:
     """Check the options of a store that `holdall.toml` names, and return them."""
-    query = _parsed(named.query)
+    query = _parse_query(named.query)
     for name in (*query, *options):
         if name not in _LAYERS:
             raise InvalidArgumentError(
@@ -283,7 +283,7 @@ def _third_slash(location: str) -> str:
     return location[1:]
 
 
-def _parsed(query: str | None) -> dict[str, str]:
+def _parse_query(query: str | None) -> dict[str, str]:
     parsed: dict[str, str] = {}
     for name, value in _pairs(query or ""):
         if name in parsed:

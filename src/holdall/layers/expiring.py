@@ -27,7 +27,7 @@ from holdall.store import (
     Info,
     Piece,
     Store,
-    _named,  # pyright: ignore[reportPrivateUsage]
+    kind_name,
 )
 
 __all__ = ["ExpiringStore"]
@@ -92,7 +92,7 @@ class ExpiringStore(Transparent):
     def _need(self, flag: Can, call: str) -> None:
         if flag is Can.EXPIRE and not self._native:
             raise UnsupportedOperation(
-                f"{_named(self._store)} doesn't keep a ttl with each blob, so all blobs live for "
+                f"{kind_name(self._store)} doesn't keep a ttl with each blob, so all blobs live for "
                 f"{self._ttl.total_seconds():g} seconds; leave ttl out"
             )
         super()._need(flag, call)
@@ -115,7 +115,7 @@ class ExpiringStore(Transparent):
             return 0
         if _BURY not in self._store.can:
             raise UnsupportedOperation(
-                f"{_named(self._store)} can't delete by ETag, so a purge could delete a blob that is new"
+                f"{kind_name(self._store)} can't delete by ETag, so a purge could delete a blob that is new"
             )
         purged = 0
         for info in self._store._scan("", ""):

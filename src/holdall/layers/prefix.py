@@ -96,7 +96,7 @@ class PrefixStore(Transparent):
             for each in found:
                 yield turn(each)
 
-    def _named(self, info: Info) -> Info:
+    def _strip(self, info: Info) -> Info:
         return info.replace(key=info.key[self._cut :])
 
     # With its folder a key is valid below only if it is valid here.
@@ -112,7 +112,7 @@ class PrefixStore(Transparent):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info, pieces = self._store._read(self._prefix + key, start, stop)
-        return self._named(info), self._pieces(key, pieces)
+        return self._strip(info), self._pieces(key, pieces)
 
     def _pieces(self, key: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
         try:
@@ -122,17 +122,17 @@ class PrefixStore(Transparent):
             raise
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        return self._named(self._store._write(self._prefix + key, body, expect, attributes))
+        return self._strip(self._store._write(self._prefix + key, body, expect, attributes))
 
     def _delete(self, key: str, expect: Expect) -> bool:
         return self._store._delete(self._prefix + key, expect)
 
     def _info(self, key: str) -> Info:
-        return self._named(self._store._info(self._prefix + key))
+        return self._strip(self._store._info(self._prefix + key))
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         found = self._store._scan(self._prefix + prefix, after and self._prefix + after)
-        return self._each(found, self._named)
+        return self._each(found, self._strip)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         found = self._store._survey(self._prefix + prefix, after and self._prefix + after)
@@ -141,19 +141,19 @@ class PrefixStore(Transparent):
     def _surveyed(self, entry: Info | LeftOut) -> Info | LeftOut:
         if isinstance(entry, LeftOut):
             return LeftOut(entry.path[self._cut :], entry.kind)
-        return self._named(entry)
+        return self._strip(entry)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         found = self._store._keys(self._prefix + prefix, after and self._prefix + after)
-        return self._each(found, self._shortened)
+        return self._each(found, self._strip_key)
 
-    def _shortened(self, key: str) -> str:
+    def _strip_key(self, key: str) -> str:
         return key[self._cut :]
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return self._each(
             self._store._children(self._prefix + prefix),
-            lambda child: self._shortened(child) if isinstance(child, str) else self._named(child),
+            lambda child: self._strip_key(child) if isinstance(child, str) else self._strip(child),
         )
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -164,17 +164,17 @@ class PrefixStore(Transparent):
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         prefixed = ((self._prefix + key, body) for key, body in items)
         with self._own_keys():
-            yield from map(self._named, self._store._put_many(prefixed, attributes))
+            yield from map(self._strip, self._store._put_many(prefixed, attributes))
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         with self._own_keys():
             return self._store._delete_many([self._prefix + key for key in keys])
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        return self._named(self._store._copy(self._prefix + source, self._prefix + target, expect))
+        return self._strip(self._store._copy(self._prefix + source, self._prefix + target, expect))
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
-        return self._named(self._store._move(self._prefix + source, self._prefix + target, expect))
+        return self._strip(self._store._move(self._prefix + source, self._prefix + target, expect))
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         return self._store._open_write(self._prefix + key, expect, attributes)

@@ -23,7 +23,7 @@ from holdall.store import (
     LeftOut,
     Piece,
     Store,
-    _named,  # pyright: ignore[reportPrivateUsage]
+    kind_name,
     mode_of,
 )
 
@@ -349,13 +349,13 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
     """Refuse to copy a blob from another store to one that can't keep what is kept with it."""
     if attributes.expires is not None and Can.EXPIRE not in store.can:
         raise UnsupportedOperation(
-            f"{_named(store)}, to which this key is routed, can't keep the ttl of the blob; put the blob's "
-            "bytes without one"
+            f"{kind_name(store)}, to which this key is routed, can't keep the ttl of the blob; put the "
+            "blob's bytes without one"
         )
     if attributes.content_type is not None and Can.ATTRIBUTES not in store.can:
         raise UnsupportedOperation(
-            f"{_named(store)}, to which this key is routed, can't keep the content_type of the blob; put the "
-            "blob's bytes without one"
+            f"{kind_name(store)}, to which this key is routed, can't keep the content_type of the blob; "
+            "put the blob's bytes without one"
         )
 
 

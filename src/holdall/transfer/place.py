@@ -36,19 +36,19 @@ def identity(store: Store) -> object:
         settings = store._settings()
     except UnsupportedOperation:
         return [kind.__qualname__, _process, os.getpid(), _tokens.setdefault(store, os.urandom(8).hex())]
-    known = {name: _named(value) for name, value in settings.items() if name not in kind._secrets}
+    known = {name: _spell(value) for name, value in settings.items() if name not in kind._secrets}
     return [kind.__qualname__, known]
 
 
-def _named(value: object) -> object:
+def _spell(value: object) -> object:
     if isinstance(value, Store):
         return identity(value)
     if value is None or isinstance(value, str | int | float):
         return value.name if isinstance(value, enum.Enum) else value
     if isinstance(value, Mapping):
-        return {str(name): _named(each) for name, each in cast("Mapping[object, object]", value).items()}
+        return {str(name): _spell(each) for name, each in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple):
-        return [_named(each) for each in cast("list[object]", value)]
+        return [_spell(each) for each in cast("list[object]", value)]
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, os.PathLike):

@@ -58,14 +58,14 @@ class Shard:
     @property
     def source(self) -> Store:
         """From where."""
-        return self._opened()[0]
+        return self._open_stores()[0]
 
     @property
     def target(self) -> Store:
         """To where."""
-        return self._opened()[1]
+        return self._open_stores()[1]
 
-    def _opened(self) -> tuple[Store, Store]:
+    def _open_stores(self) -> tuple[Store, Store]:
         if isinstance(self._stores, bytes):
             self._stores = cast("tuple[Store, Store]", pickle.loads(self._stores))
         return self._stores

@@ -84,7 +84,7 @@ class Reader:
 
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Open the first blob."""
-        name, (info, pieces, held) = self.ask(key, "read", partial(_opened, key, start, stop))
+        name, (info, pieces, held) = self.ask(key, "read", partial(_open_stream, key, start, stop))
         if pieces is not None:
             stream = _Stream(key, info, name, *span(start, stop, info.size))
             pieces = self._pieces(stream, chain(held, pieces))
@@ -270,10 +270,10 @@ class _AtHand(Store):
         return self._found, iter(self._pieces)
 
 
-def _opened(
+def _open_stream(
     key: str, start: int, stop: int | None, store: Store
 ) -> tuple[Info, Iterator[Piece] | None, list[Piece]]:
-    """A blob that has begun to come; None for the pieces where it is here already, whole and to its end, so
+    """Begin to read a blob; None for the pieces where it is here already, whole and to its end, so
     that what is found out at the end is found out in time."""
     info, pieces = store._read(key, start, stop)
     pieces = iter(pieces)
