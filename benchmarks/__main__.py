@@ -21,6 +21,7 @@ from benchmarks import (
     imports,
     layers,
     machine,
+    needs,
     ours,
     picture,
     report,
@@ -73,15 +74,44 @@ class Scale:
     import_rounds: int = 15
     layer_keys: int = 2000
     layer_rounds: int = 9
+    transparent_rounds: int = 300
     synced: int = 20_000
     sync_rounds: int = 5
     commits: int = 1000
     commit_rounds: int = 5
+    size_rounds: int = 30
     calls: int = 2000
     call_rounds: int = 9
 
 
-QUICK = Scale(100, 2, 50, 1, 3, 1, 100, 2, 1, 4, 1, 2000, 2, 20_000, 2000, 3, 50, 2, 300, 1, 50, 1, 20, 2)
+QUICK = Scale(
+    keys=100,
+    rounds=2,
+    disk_keys=50,
+    disk_rounds=1,
+    durable_keys=3,
+    durable_rounds=1,
+    many=100,
+    blobs=2,
+    mib_rounds=1,
+    stream=4,
+    stream_rounds=1,
+    listed=2000,
+    list_rounds=2,
+    long_sqlite=20_000,
+    long_files=2000,
+    import_rounds=3,
+    layer_keys=50,
+    layer_rounds=2,
+    transparent_rounds=3,
+    synced=300,
+    sync_rounds=1,
+    commits=50,
+    commit_rounds=1,
+    size_rounds=1,
+    calls=20,
+    call_rounds=2,
+)
 
 
 class Run:
@@ -93,6 +123,7 @@ class Run:
         self.places = places
         self.tables: list[Table] = []
         self.number = 0
+        self.begun = time.monotonic()
 
     def folder(self, place: str) -> str:
         self.number += 1
@@ -105,9 +136,17 @@ class Run:
     ) -> Table:
         base = {MEMORY: bare.Dict, FILES: bare.Files, SQLITE: bare.Sqlite, ZIP: bare.Zip}.get(medium)
         table = Table(section, medium, place, title, unit, columns, base.name if base else "")
+        self.lap()
         self.tables.append(table)
         print(f"{time.strftime('%H:%M:%S')} {title}", file=sys.stderr, flush=True)
         return table
+
+    def lap(self) -> None:
+        """What has passed since the last table began is its time."""
+        now = time.monotonic()
+        if self.tables:
+            self.tables[-1].seconds = now - self.begun
+        self.begun = now
 
     def all(self) -> None:
         for medium in self.media:
@@ -135,6 +174,7 @@ class Run:
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
+        self.lap()
 
     def small(self, medium: str, place: str) -> None:
         scale = self.scale
@@ -161,10 +201,13 @@ class Run:
         title = f"files, {len(keys):,} keys in 50 folders, {place}"
         columns = [column for column in rounds.SMALL if not column.endswith("_many")]
         table = self.table("nested", FILES, place, title, "us a blob", columns)
-        table.notes.append("holdall takes a folder away with its last blob, the bare calls leave it")
+        table.notes.append(
+            "holdall and the bare calls take a folder away with its last blob, obstore leaves it"
+        )
         folder = self.folder(place)
         names = ("holdall", "bare", "obstore")
         classes = [kind for kind in self.field.of(FILES) if kind.name.startswith(names)]
+        classes[classes.index(bare.Files)] = bare.FilesInFolders
         rounds.small(table, classes, folder, keys, scale.rounds)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -254,17 +297,23 @@ class Run:
         table.bare = layers.BASE
         layers.over_memory(table, scale.layer_keys, scale.layer_rounds)
         place = next(iter(self.places))
-        caches: dict[str, tuple[str, Callable[[str], holdall.Store]]] = {
+        below: dict[str, tuple[str, Callable[[str], holdall.Store]]] = {
             FILES: ("FilesystemStore", holdall.FilesystemStore),
             SQLITE: ("SqliteStore", lambda folder: holdall.SqliteStore(f"{folder}/cache.db")),
             MEMORY: ("MemoryStore", lambda folder: holdall.MemoryStore()),
         }
-        for medium, (name, make) in caches.items():
+        for medium, (name, make) in below.items():
             where = "memory" if medium == MEMORY else place
             title = f"A cache hit, the cache a {name}" + ("" if medium == MEMORY else f", {place}")
             table = self.table("hits", medium, where, title, "us a blob", ["get"])
             table.bare = f"{name}, bare"
             layers.hits(table, make, self.folder(place), scale.layer_keys, scale.layer_rounds)
+            title = f"Layers that pass on keys and bytes, over a {name}"
+            title += "" if medium == MEMORY else f", {place}"
+            table = self.table("transparent", medium, where, title, "us a blob", ["put", "get"])
+            table.bare = name
+            folder = self.folder(place)
+            layers.transparent(table, make(f"{folder}/below"), scale.transparent_rounds)
 
     def syncs(self) -> None:
         for place in self.places:
@@ -286,6 +335,9 @@ class Run:
         title = f"A repository of git, {scale.commits:,} commits of 1 KiB, {place}"
         table = self.table("git", GIT, place, title, "a second", git.COLUMNS)
         git.commits(table, self.folder(place), scale.commits, scale.commit_rounds)
+        title = f"A commit where there are few files and where there are many, {place}"
+        table = self.table("git sizes", GIT, place, title, "us", ["a commit"])
+        git.sizes(table, self.folder(place), scale.size_rounds)
 
     def valkey(self) -> None:
         place, scale = next(iter(self.places)), self.scale
@@ -330,8 +382,14 @@ def main(arguments: list[str] | None = None) -> int:
         shown.remove(options.out)
     command = shlex.join(["python", "-m", "benchmarks", *shown])
     field = every(peers=not options.no_peers)
-    for name, why in field.missing.items():
-        print(f"{name}: {why}", file=sys.stderr)
+    lacking = needs.missing(field, options.only, not options.no_peers)
+    if lacking:
+        print(
+            "This can't be measured; `make bench` sets up all peers, --no-peers leaves them out:",
+            file=sys.stderr,
+        )
+        print(*(f"  {line}" for line in lacking), sep="\n", file=sys.stderr)
+        return 1
     os.makedirs(options.out, exist_ok=True)
     places: dict[str, str] = {}
     begin = time.monotonic()
@@ -359,7 +417,6 @@ def main(arguments: list[str] | None = None) -> int:
         [kind for kind in field.classes if kind.medium in options.only],
         facts,
         machine.versions(),
-        field.missing,
         datetime.now(UTC).strftime("%Y-%m-%d"),
         time.monotonic() - begin,
         command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import zipfile
@@ -141,6 +142,19 @@ class Files(Contender):
 
     def read(self, key: str) -> Iterator[bytes]:
         return file_chunks(open(self.base + key, "rb", buffering=0))
+
+
+class FilesInFolders(Files):
+    """The same, and a folder goes with its last file."""
+
+    def delete(self, key: str) -> None:
+        path = self.base + key
+        os.unlink(path)
+        try:
+            os.rmdir(os.path.dirname(path))
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
 
 
 class DurableFiles(Files):

@@ -16,6 +16,8 @@ COMMITS, CURRENT, OLD, NAMED = (
     "old reads by a revision's name/s",
 )
 COLUMNS = [COMMITS, CURRENT, OLD, NAMED]
+FEW, MANY = 100, 5000
+"""How many files a repository has that one commit changes."""
 
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "Ann",
@@ -63,6 +65,48 @@ def commits(table: Table, folder: str, count: int, rounds: int) -> None:
             if number % 2 == 0:
                 _theirs(table, theirs, bodies[: count // 5])
             _reads(table, store, ours, count)
+
+
+def sized(count: int) -> str:
+    """The row of a repository of this many files."""
+    return f"{HOLDALL}, {count:,} files"
+
+
+def sizes(table: Table, folder: str, rounds: int) -> None:
+    """Fill a table with what a commit of one blob of 1 KiB takes where there are few files and where many.
+
+    Args:
+        table: With the column "a commit".
+        folder: An empty one.
+        rounds: How many, of ten commits each.
+    """
+    from holdall.stores.git import GitStore
+
+    table.notes.append("50 files in each folder, one of which is replaced")
+    table.bare = sized(FEW)
+    stores: dict[str, tuple[GitStore, int]] = {}
+    for count in (FEW, MANY):
+        store = GitStore(f"{folder}/{count}", author="Ann <ann@example.org>")
+        store.put_many({_filed(index): os.urandom(1024) for index in range(count)})
+        stores[sized(count)] = store, count
+    table.names = list(stores)
+    for number in range(-1, rounds):
+        for name in table.names if number % 2 else table.names[::-1]:
+            store, count = stores[name]
+            bodies = [os.urandom(1024) for _ in range(10)]
+            begin = time.perf_counter()
+            for index, body in enumerate(bodies):
+                # Seven has no divisor in common with the counts, so that every file has its turn.
+                store.put(_filed((number * 10 + index) * 7 % count), body)
+            spent = time.perf_counter() - begin
+            if number >= 0:
+                table.add(name, table.columns[0], spent * 1e6 / len(bodies))
+    for store, _ in stores.values():
+        store.close()
+
+
+def _filed(index: int) -> str:
+    return f"run-{index // 50:03}/file-{index:05}"
 
 
 def _ours(table: Table, store: object, bodies: list[bytes]) -> None:

@@ -74,7 +74,6 @@ def markdown(
     classes: list[type[Contender]],
     facts: list[tuple[str, str]],
     versions: dict[str, str | None],
-    missing: dict[str, str],
     date: str,
     seconds: float,
     command: str,
@@ -116,10 +115,12 @@ def markdown(
         "list nested": "Listings",
         "long": "Listings",
         "layers": "Layers",
+        "transparent": "Layers",
         "hits": "Layers",
         "sync": "Sync",
         "resume": "Sync",
         "git": "Git",
+        "git sizes": "Git",
         "valkey": "Valkey",
         "valkey many": "Valkey",
         "dicts": "Blob dicts",
@@ -137,8 +138,14 @@ def markdown(
         out += [*_grid([["", "medium", "promise", "what to know"], *notes]), ""]
     found = [f"{name} {text}" for name, text in versions.items() if text]
     out += [f"Versions: {', '.join(found) or 'none is installed'}.", ""]
-    out += [f"- {name}: {why}" for name, why in missing.items()]
-    if missing:
-        out.append("")
     out += ["## The machine", "", *(f"- {name}: {text}" for name, text in facts), ""]
+    spent: dict[str, float] = {}
+    for table in tables:
+        spent[headings[table.section]] = spent.get(headings[table.section], 0) + table.seconds
+    out += [
+        "## What the run took",
+        "",
+        *_grid([["", "seconds"]] + [[n, f"{s:.0f}"] for n, s in spent.items()]),
+        "",
+    ]
     return "\n".join(out)

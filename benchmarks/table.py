@@ -22,6 +22,8 @@ class Table:
     samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    """How long it took to fill, with all that was made for it."""
 
     def add(self, name: str, column: str, value: float) -> None:
         self.samples.setdefault((name, column), []).append(value)
@@ -43,3 +45,10 @@ class Table:
         if len(mine) == len(theirs):
             return median(a / b for a, b in zip(mine, theirs, strict=True))
         return median(mine) / median(theirs)
+
+    def added(self, name: str, column: str) -> float | None:
+        """How much more than the bare value: the median of the rounds' own differences."""
+        mine, theirs = self.samples.get((name, column)), self.samples.get((self.bare, column))
+        if not mine or not theirs:
+            return None
+        return median(a - b for a, b in zip(mine, theirs, strict=True))
