@@ -26,7 +26,9 @@ __all__ = [
     "INTENT",
     "NEVER",
     "PUT",
+    "RESIDUE",
     "SENT",
+    "SUM",
     "TOMBSTONE",
     "WRITING",
     "Head",
@@ -80,7 +82,9 @@ _MODE = 2
 # expires (or NEVER) and of when it was fetched, the size of the body, and a random token.
 _FIXED = struct.Struct("<4sBBHHHqqqq8s")
 _CRC = struct.Struct("<I")
-_RESIDUE = 0x2144DF1C
+SUM = _CRC.size
+"""The size of a checksum, in bytes."""
+RESIDUE = 0x2144DF1C
 """The CRC-32 of whatever ends with its own, the lowest byte first."""
 _unpack, _KEY = _FIXED.unpack_from, _FIXED.size
 INHERITED = 0o1000
@@ -142,7 +146,7 @@ class Opened(NamedTuple):
 
 def digest_of(key: str) -> str:
     """Return the name of a key in the cache."""
-    return blake2b(key.encode(), digest_size=20).hexdigest()
+    return blake2b(key.encode(errors="surrogatepass"), digest_size=20).hexdigest()
 
 
 def micros(moment: datetime | None = None) -> int:
@@ -258,7 +262,7 @@ def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
         ):
             return None
         at = _KEY + keys + etags + kinds + 4
-        if len(data) - at != size + 4 or size > FRAME or crc32(data) != _RESIDUE:
+        if len(data) - at != size + 4 or size > FRAME or crc32(data) != RESIDUE:
             return None
     except struct.error:
         return None

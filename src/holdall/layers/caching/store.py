@@ -132,7 +132,7 @@ class CachingStore(Transparent):
             self._store = self._back
         # Whether a read may be answered without asking the source.
         unasked = self._through is not None and not self._through.asks and self._back is None
-        self._may_be_quick = self._through.quick if self._through is not None and unasked else None
+        self._may_be_quick = self._through.get_fresh if self._through is not None and unasked else None
         # From the second call on: the first asks the source whether it may be read, which an encrypted one
         # with another key refuses.
         self._quick: Callable[[str], bytes | None] | None = None

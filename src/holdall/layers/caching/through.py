@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from hashlib import blake2b
 from itertools import chain
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast
+from zlib import crc32
 
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.layers.caching.checks import refuse_pending
 from holdall.layers.caching.entry import (
-    CLEAN,
     FRAME,
     NEVER,
+    RESIDUE,
+    SUM,
     Opened,
     alive,
     base_of,
@@ -33,8 +34,11 @@ _REMEMBERED = 1 << 16
 """Remember at most this many large entries."""
 _SHORT = CHUNK // 4
 """The largest stream that is held in memory, to be kept in the cache as it is written."""
-_NAMES = 1 << 14
-"""Remember the names of at most this many keys' entries."""
+_KNOWN = 1 << 14
+"""Remember the heads of at most this many short entries."""
+_Known: TypeAlias = tuple[str, bytes, int, int, int | None]
+"""Of a short entry: its name, its head, its size (0 before it was read), and from when and until when it is
+served without asking the source (None for ever)."""
 T = TypeVar("T")
 
 
@@ -60,7 +64,7 @@ class Through(Transparent):
         """Whether the source is asked at each read, so that an old copy does no harm."""
         self._sizes, self._recency = shelf.sizes, shelf.recency
         self._long: set[str] = set()
-        self._names: dict[str, tuple[bytes, str]] = {}
+        self._known: dict[str, _Known] = {}
         self._age = round(fresh * 1e6) if isinstance(fresh, int | float) else None
 
     @cached_property
@@ -69,11 +73,13 @@ class Through(Transparent):
 
     # --- reading ---
 
-    def quick(self, key: str) -> bytes | None:
+    def get_fresh(self, key: str) -> bytes | None:
         """Return the blob if it is short and has a copy that is served without asking the source."""
-        found = self._names.get(key)
-        raw, name = self._named(key) if found is None else found
-        if self._long and name in self._long:
+        try:
+            name, head, size, since, until = self._known[key]
+        except KeyError:
+            name, head, size, since, until = self._name(key)
+        if not size and name in self._long:
             return None
         try:
             data = self._cache._get(name)
@@ -81,19 +87,15 @@ class Through(Transparent):
             return None
         if data is None:
             return None
-        short = short_body(data, raw)
-        if short is None:
-            if len(data) > FRAME:
-                # It was read in vain, and is not again.
-                if len(self._long) > _REMEMBERED:
-                    self._long.clear()
-                self._long.add(name)
-            return None
-        body, expires, stamped = short
-        if self._age is not None or expires != NEVER:
-            now = micros()
-            if (self._age is not None and not 0 <= now - stamped < self._age) or NEVER < expires <= now:
+        # The head that was parsed at the last hit needn't be parsed again.
+        if len(data) != size or not data.startswith(head) or crc32(data) != RESIDUE:
+            learned = self._learn(key, name, data)
+            if learned is None:
                 return None
+            _, head, _, since, until = learned
+        if until is not None and not since <= micros() < until:
+            return None
+        body = data[len(head) : -SUM]
         sizes = self._sizes
         sizes.append(len(body))
         if len(sizes) > SIZES:
@@ -105,14 +107,30 @@ class Through(Transparent):
                 recency.settle()
         return body
 
-    def _named(self, key: str) -> tuple[bytes, str]:
-        """A key's bytes and its name in the cache."""
-        raw = key.encode(errors="surrogatepass")
-        found = raw, CLEAN + blake2b(raw, digest_size=20).hexdigest()
-        if len(self._names) >= _NAMES:
-            self._names.clear()
-        self._names[key] = found
-        return found
+    def _name(self, key: str) -> _Known:
+        """Return what is known of a key that wasn't read before: the name of its copy."""
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        known = self._known[key] = clean_name(key), b"", 0, NEVER, None
+        return known
+
+    def _learn(self, key: str, name: str, data: bytes) -> _Known | None:
+        """Remember the head of a short copy, and when it is served without asking; None if it isn't one."""
+        short = short_body(data, key.encode(errors="surrogatepass"))
+        if short is None:
+            if len(data) > FRAME:
+                # It was read in vain, and is not again.
+                if len(self._long) > _REMEMBERED:
+                    self._long.clear()
+                self._long.add(name)
+            return None
+        body, expires, stamped = short
+        until = None if expires == NEVER else expires
+        if self._age is not None:
+            until = stamped + self._age if until is None else min(until, stamped + self._age)
+        since = NEVER if self._age is None else stamped
+        known = self._known[key] = name, data[: -SUM - len(body)], len(data), since, until
+        return known
 
     def _short(self, key: str, name: str, info: Info) -> bytes | None:
         """Return the copy of this version of a short blob."""
