@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, cast
 
-from holdall.errors import InvalidTypeError
+from holdall.errors import BlobExistsError, ConcurrencyError, InvalidTypeError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -27,7 +27,9 @@ __all__ = [
     "Items",
     "LeftOut",
     "Piece",
+    "check_expected",
     "mode_of",
+    "place_of",
     "with_mode",
 ]
 
@@ -264,3 +266,27 @@ class LeftOut(NamedTuple):
     """Where it is, spelled as its key would be; it needn't be a valid key."""
     kind: str
     """Its kind: `symbolic link`, `named pipe`, `name that can't be a key`."""
+
+
+def place_of(entry: Info | LeftOut) -> str:
+    """Return where an entry of a survey belongs in the order of keys."""
+    return entry.path if isinstance(entry, LeftOut) else entry.key
+
+
+def check_expected(actual: str | None, expect: Expect, key: str | None = None) -> None:
+    """Check what is there against what the caller expects.
+
+    Args:
+        actual: The ETag of the blob that is there; None for no blob.
+        expect: What the caller expects.
+        key: The blob's key, for the error.
+
+    Raises:
+        BlobExistsError: `expect` is `ABSENT`, and a blob is there.
+        ConcurrencyError: `expect` is an ETag, and another blob is there, or none.
+    """
+    if expect is ABSENT:
+        if actual is not None:
+            raise BlobExistsError(key=key, actual=actual)
+    elif expect is not ANY and actual != expect:
+        raise ConcurrencyError(key=key, expected=str(expect), actual=actual)

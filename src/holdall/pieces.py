@@ -10,10 +10,11 @@ from holdall.blob import Body, Piece
 from holdall.errors import InvalidDataError
 from holdall.ranges import CHUNK
 
-__all__ = ["chunk_pieces", "flatten", "join_pieces", "pieces_of"]
+__all__ = ["flatten", "join_pieces", "pieces_of", "regroup"]
 
 
 def join_pieces(pieces: Iterator[Piece]) -> bytes:
+    """Return the pieces as one. Each is copied as it comes, since its owner may fill it again."""
     first = bytes(next(pieces, b""))
     second = next(pieces, None)
     if second is None:
@@ -27,24 +28,27 @@ def join_pieces(pieces: Iterator[Piece]) -> bytes:
     return buffer.getvalue()
 
 
-def chunk_pieces(pieces: Iterator[Piece], size: int) -> Iterator[bytes]:
-    held: list[memoryview] = []
-    length = 0
+def regroup(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
+    """Yield the same bytes in pieces of `size` bytes, which may be held: what isn't `bytes` is copied, since
+    its owner may fill it again."""
+    held, length = io.BytesIO(), 0
     for piece in pieces:
-        if length == 0 and len(piece) == size and type(piece) is bytes:
-            yield piece
+        if not length and len(piece) == size:
+            yield bytes(piece)
             continue
-        view = memoryview(piece)
-        while length + len(view) >= size:
-            take = size - length
-            held.append(view[:take])
-            yield b"".join(held)
-            held, length, view = [], 0, view[take:]
-        if view:
-            held.append(view)
-            length += len(view)
+        view, at = memoryview(piece), 0
+        while at < len(view):
+            part = view[at : at + size - length]
+            at += len(part)
+            if len(part) == size:
+                yield part if type(piece) is bytes else bytes(part)
+                continue
+            length += held.write(part)
+            if length == size:
+                yield held.getvalue()
+                held, length = io.BytesIO(), 0
     if length:
-        yield b"".join(held)
+        yield held.getvalue()
 
 
 def flatten(data: Any) -> Piece | None:

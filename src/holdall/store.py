@@ -68,7 +68,7 @@ from holdall.errors import (
 )
 from holdall.files import BlobReader, SpooledWriter, TextFile
 from holdall.keys import check_key, check_prefix, past, scan_range
-from holdall.pieces import chunk_pieces, flatten, join_pieces, pieces_of
+from holdall.pieces import flatten, join_pieces, pieces_of, regroup
 from holdall.ranges import CHUNK, check_range, cut, span
 
 if TYPE_CHECKING:
@@ -961,7 +961,7 @@ class Store(MutableMapping[str, bytes]):
         except StoreError as error:
             error.key = key
             raise
-        return chunk_pieces(pieces, size)
+        return (bytes(piece) for piece in regroup(pieces, size))
 
     def modify(
         self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING

@@ -8,6 +8,7 @@ from functools import cached_property
 from heapq import merge
 from typing import Any, BinaryIO, ClassVar, Final, cast
 
+from holdall.blob import place_of
 from holdall.errors import InvalidArgumentError
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
@@ -63,11 +64,6 @@ def _reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
     layer = kind(**settings)
     layer._own(*layer._below)  # pyright: ignore[reportPrivateUsage]
     return layer
-
-
-def place_of(entry: Info | LeftOut) -> str:
-    """Where an entry of a survey belongs in the order of keys."""
-    return entry.path if isinstance(entry, LeftOut) else entry.key
 
 
 class _Passed(Layer):

@@ -9,9 +9,10 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
+from holdall.blob import place_of
 from holdall.errors import ConcurrencyError, InvalidArgumentError, InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key, glob_prefix, matcher, past
-from holdall.layers.layer import Layer, place_of
+from holdall.layers.layer import Layer
 from holdall.store import (
     ANY,
     PLAIN,

@@ -14,7 +14,8 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
-from holdall.errors import BlobExistsError, ConcurrencyError, StoreUnavailableError
+from holdall.blob import check_expected
+from holdall.errors import BlobExistsError, StoreUnavailableError
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
 from holdall.stores.litter import remove
@@ -45,18 +46,8 @@ def describe(key: str, found: os.stat_result) -> Info:
 
 
 def compare(found: os.stat_result | None, expect: Expect) -> None:
-    """Check what is there against what the caller expects.
-
-    Raises:
-        BlobExistsError: `expect` is `ABSENT`, and a blob is there.
-        ConcurrencyError: `expect` is another ETag.
-    """
-    actual = None if found is None else etag_of(found)
-    if expect is ABSENT:
-        if actual is not None:
-            raise BlobExistsError(actual=actual)
-    elif expect is not ANY and actual != expect:
-        raise ConcurrencyError(expected=str(expect), actual=actual)
+    """Check the file that is there against what the caller expects, as `check_expected` does."""
+    check_expected(None if found is None else etag_of(found), expect)
 
 
 def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> int:

@@ -12,10 +12,12 @@ from itertools import count
 from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
-from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, StoreUnavailableError
+from holdall.blob import check_expected
+from holdall.errors import BlobNotFoundError, StoreUnavailableError
 from holdall.keys import check_key, past
+from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, span
-from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Data, Expect, Info, Piece, Store
+from holdall.store import ANY, PLAIN, Attributes, Body, Can, Data, Expect, Info, Piece, Store
 
 __all__ = ["DictStore", "MemoryStore"]
 
@@ -163,7 +165,7 @@ class MemoryStore(Store):
         return _info(key, entry), pieces
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        data = _gathered(body)
+        data = join_pieces(iter(body))
         expires = None if attributes.expires is None else attributes.expires.timestamp()
         shared = self._shared
         with shared.lock:
@@ -231,12 +233,7 @@ class MemoryStore(Store):
 
     def _expect(self, key: str, expect: Expect) -> None:
         entry = self._live(key)
-        if expect is ABSENT:
-            if entry is not None:
-                raise BlobExistsError(key=key, actual=_etag(entry))
-        elif entry is None or _etag(entry) != expect:
-            actual = None if entry is None else _etag(entry)
-            raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
+        check_expected(None if entry is None else f"{entry.etag:x}", expect, key)
 
     def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
         # The sorted list is replaced, never changed, so that it can be walked without the lock.
@@ -254,19 +251,9 @@ class MemoryStore(Store):
 DictStore = MemoryStore
 
 
-def _etag(entry: _Entry) -> str:
-    return f"{entry.etag:x}"
-
-
 def _info(key: str, entry: _Entry) -> Info:
     kept = entry.attributes
     return Info(key, len(entry.data), entry.etag, entry.written, kept.content_type, kept.expires)
-
-
-def _gathered(body: Body) -> bytes:
-    # Each piece is copied as it comes, since its owner may fill it again; bytes are not.
-    pieces = [bytes(piece) for piece in body]
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _here(process: int, name: str | None, token: str | None) -> MemoryStore:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, TypeAlias, cast
 
+from holdall.blob import place_of
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
 from holdall.keys import matcher, scan_range
 from holdall.store import Can, Info, LeftOut, Store
@@ -133,7 +134,7 @@ def _left_out_above(store: Store, prefix: str) -> Iterator[LeftOut]:
         return
     for folder in list(above(prefix))[:-1]:
         for entry in store._survey(folder, ""):
-            path = entry.path if isinstance(entry, LeftOut) else entry.key
+            path = place_of(entry)
             if isinstance(entry, LeftOut) and path.rstrip("/") == folder:
                 yield entry
                 return

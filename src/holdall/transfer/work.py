@@ -17,6 +17,7 @@ from holdall.errors import (
     KeyConflictError,
     StoreError,
 )
+from holdall.pieces import join_pieces, regroup
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
 from holdall.transfer.spread import Stopped
@@ -205,7 +206,7 @@ class Worker:
         try:
             found, pieces = self._target._read(key, 0, None)
             if data is not None:
-                same = found.size == len(data) and _joined(pieces) == data
+                same = found.size == len(data) and join_pieces(pieces) == data
             else:
                 same = stream is not None and self._digest(pieces) == stream.digest
         except BlobNotFoundError:
@@ -328,10 +329,10 @@ class Worker:
                 self._drain(theirs)
                 return None
             if data is not None:
-                return (info.etag, found.etag) if _joined(theirs) == data else None
+                return (info.etag, found.etag) if join_pieces(theirs) == data else None
             if pieces is None:
                 info, pieces = self._source._read(key, 0, None)
-            mine, yours = _blocks(pieces), _blocks(theirs)
+            mine, yours = regroup(pieces, CHUNK), regroup(theirs, CHUNK)
             while True:
                 self._stopped()
                 one, other = next(mine, b""), next(yours, b"")
@@ -505,33 +506,10 @@ class _Stream:
 
 
 def _whole(info: Info, pieces: Iterator[Piece], where: str) -> bytes:
-    data = _joined(pieces)
+    data = join_pieces(pieces)
     if len(data) != info.size:
         raise IntegrityError(f"{where} returned {len(data)} bytes of a blob of {info.size}")
     return data
-
-
-def _joined(pieces: Iterator[Piece]) -> bytes:
-    # Each is copied as it comes, since its owner may fill it again; bytes are not.
-    held = [bytes(piece) for piece in pieces]
-    return held[0] if len(held) == 1 else b"".join(held)
-
-
-def _blocks(pieces: Iterator[Piece]) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of 1 MiB."""
-    held, length = list[bytes](), 0
-    for piece in pieces:
-        view = memoryview(piece)
-        while view:
-            taken = view[: CHUNK - length]
-            held.append(bytes(taken))
-            length += len(taken)
-            view = view[len(taken) :]
-            if length == CHUNK:
-                yield b"".join(held)
-                held, length = [], 0
-    if length:
-        yield b"".join(held)
 
 
 def _is_absent(store: Store, key: str) -> bool:

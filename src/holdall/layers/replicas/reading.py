@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar, cast
 
+from holdall.blob import place_of
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -21,7 +22,6 @@ from holdall.errors import (
     StoreUnavailableError,
     WrongKeyError,
 )
-from holdall.layers.layer import place_of
 from holdall.layers.replicas.calls import Replicas, unavailable
 from holdall.layers.replicas.copying import state
 from holdall.layers.replicas.marks import SIZE, is_mark

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from typing import TypeVar
 
+from holdall.blob import check_expected, place_of
 from holdall.errors import (
-    BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
@@ -20,7 +20,7 @@ from holdall.errors import (
 from holdall.keys import past
 from holdall.paths import checked_path
 from holdall.ranges import cut, span
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.zip.archive import locate
 from holdall.stores.zip.draft import Draft, Run, new_etag
 from holdall.stores.zip.entry import CHECKED, STORED, Entry
@@ -162,7 +162,7 @@ class ZipStore(Store):
             for path in sorted(left_out)
             if path.startswith(prefix) and path > after
         )
-        return merge(self._scan(prefix, after), others, key=_path_of)
+        return merge(self._scan(prefix, after), others, key=place_of)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return (key for key, _ in self._walk(prefix, after))
@@ -332,18 +332,7 @@ class ZipStore(Store):
             self._writer.retire_now()
 
 
-def _path_of(entry: Info | LeftOut) -> str:
-    return entry.path if isinstance(entry, LeftOut) else entry.key
-
-
 def _compare(view: View, key: str, expect: Expect) -> None:
     """Check what is there against what the caller expects."""
-    if expect is ANY:
-        return
     entry = view.entries.get(key)
-    actual = None if entry is None else entry.etag
-    if expect is ABSENT:
-        if actual is not None:
-            raise BlobExistsError(key=key, actual=actual)
-    elif actual != expect:
-        raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
+    check_expected(None if entry is None else entry.etag, expect, key)
