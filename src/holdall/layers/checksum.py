@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from holdall.errors import (
     BlobNotFoundError,
@@ -15,10 +14,10 @@ from holdall.errors import (
     MissingDependencyError,
     StoreError,
 )
-from holdall.layers.frames import Encoder, EncodingWriter, encoded, gathered, only_piece, read_tail
-from holdall.layers.layer import Transparent
+from holdall.layers.encoding import EncodingStore
+from holdall.layers.frames import Encoder, gathered, read_tail
 from holdall.ranges import CHUNK, span
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Can, Info, Piece, Store
 
 __all__ = ["ChecksumStore"]
 
@@ -43,7 +42,7 @@ class _Trailer(NamedTuple):
     algorithm: str
 
 
-class ChecksumStore(Transparent):
+class ChecksumStore(EncodingStore):
     """A store that keeps a digest with each blob, and notices when its bytes have changed.
 
     Every whole read is checked: `get` and the other calls that return a whole blob never return wrong bytes.
@@ -84,10 +83,6 @@ class ChecksumStore(Transparent):
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "algorithm": self._algorithm}
 
-    @cached_property
-    def can(self) -> Can:
-        return self._store.can & ~Can.SIGN
-
     def verify(self, prefix: str = "") -> Iterator[IntegrityError]:
         """Read every blob under a prefix; yield the error of each whose bytes aren't those that were written.
 
@@ -116,35 +111,35 @@ class ChecksumStore(Transparent):
 
     # --- reading ---
 
-    def _plain(self, info: Info) -> Info:
+    def _plain(self, key: str, info: Info) -> Info:
         # A blob that is too short for a trailer raises when it is read; a listing goes on.
-        return info.replace(size=max(0, info.size - _SIZE))
+        return info.replace(key=key, size=max(0, info.size - _SIZE))
 
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        if start == 0 and stop is None:
-            return self._read_whole(key)
-        while True:
-            info, trailer = self._trailer(key)
-            start_, stop_ = span(start, stop, trailer.size)
-            if start_ == stop_:
-                return self._plain(info), iter(())
-            found, pieces = self._store._read(key, start_, stop_)
-            if found.etag == info.etag:
-                return self._plain(info), pieces
+    def _decode(self, key: str, stored: bytes) -> bytes:
+        return bytes(self._checked_body(key, stored))
 
-    def _read_whole(self, key: str) -> tuple[Info, Iterator[Piece]]:
-        while True:
-            info, pieces = self._store._read(key, 0, None)
-            if info.size <= _IN_HAND:
-                return self._plain(info), iter((self._checked_body(key, gathered(pieces)),))
-            if Can.RANGE not in self._store.can:
-                # The algorithm is known at the end only: each that may be meant is fed.
-                return self._plain(info), _checked_stream(key, info.size, pieces, _hashers())
-            # Its algorithm is known at its end, and has to be known at its start.
-            found, trailer = self._trailer(key)
-            if found.etag == info.etag:
-                hashers = {trailer.algorithm: _hasher(trailer.algorithm)()}
-                return self._plain(info), _checked_stream(key, info.size, pieces, hashers)
+    def _read_range(
+        self, key: str, below: str, start: int, stop: int | None
+    ) -> tuple[Info, Iterator[Piece]] | None:
+        info, trailer = self._trailer(key)
+        low, high = span(start, stop, trailer.size)
+        pieces = iter(()) if low == high else self._part_of(key, info, low, high)
+        return None if pieces is None else (self._plain(key, info), pieces)
+
+    def _read_whole(self, key: str, below: str) -> tuple[Info, Iterator[Piece]] | None:
+        info, pieces = self._store._read(key, 0, None)
+        plain = self._plain(key, info)
+        if info.size <= _IN_HAND:
+            return plain, iter((self._checked_body(key, gathered(pieces)),))
+        if Can.RANGE not in self._store.can:
+            # The algorithm is known at the end only: each that may be meant is fed.
+            return plain, _checked_stream(key, info.size, pieces, _hashers())
+        # Its algorithm is known at its end, and has to be known at its start.
+        found, trailer = self._trailer(key)
+        if found.etag != info.etag:
+            return None
+        hashers = {trailer.algorithm: _hasher(trailer.algorithm)()}
+        return plain, _checked_stream(key, info.size, pieces, hashers)
 
     def _checked_body(self, key: str, stored: Piece) -> Piece:
         view = memoryview(stored)
@@ -160,23 +155,6 @@ class ChecksumStore(Transparent):
         info, tail = read_tail(self._store, key, _SIZE)
         return info, _parsed(key, tail, info.size)
 
-    def _info(self, key: str) -> Info:
-        return self._plain(self._store._info(key))
-
-    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
-        return map(self._plain, listing)
-
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        for child in self._store._children(prefix):
-            yield child if isinstance(child, str) else self._plain(child)
-
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for key, stored in self._store._get_many(keys):
-            yield key, bytes(self._checked_body(key, stored))
-
     def _digest(self, key: str, algorithm: str) -> str | None:
         if Can.RANGE not in self._store.can:
             return None
@@ -185,51 +163,22 @@ class ChecksumStore(Transparent):
 
     # --- writing ---
 
-    def _sealed(self, body: Body) -> Body:
-        small = only_piece(body, 1 << 16)
-        if small is None:
-            return encoded(body, _Sealing(self._algorithm, self._new()))
-        hasher = self._new()
-        # A copy first: what is hashed is what is stored, even if the caller's buffer changes.
-        data = bytes(small)
-        hasher.update(data)
-        trailer = _TRAILER.pack(hasher.digest(), len(data), _ALGORITHMS[self._algorithm], _MAGIC)
-        return (data + trailer,)
-
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        return self._plain(self._store._write(key, self._sealed(body), expect, attributes))
-
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        sealed = ((key, self._sealed(body)) for key, body in items)
-        return map(self._plain, self._store._put_many(sealed, attributes))
-
-    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        file = self._store._open_write(key, expect, attributes)
-        return cast(BinaryIO, EncodingWriter(file, _Sealing(self._algorithm, self._new())))
-
-    # The bytes below are the same whatever the key, so that the store below may copy them on its own; where
-    # it can't, they pass through here anyway, and are checked on their way.
-
-    def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        if Can.COPY not in self._store.can:
-            return super()._copy(source, target, expect)
-        return self._plain(self._store._copy(source, target, expect))
-
-    def _move(self, source: str, target: str, expect: Expect) -> Info:
-        if Can.COPY not in self._store.can:
-            return super()._move(source, target, expect)
-        return self._plain(self._store._move(source, target, expect))
-
-    def _clear(self) -> None:
-        self._store._clear()
+    def _encoder(self, key: str) -> Encoder:
+        return _Sealing(self._algorithm, self._new())
 
 
 class _Sealing(Encoder):
     """Passes a body on, and its trailer after it."""
 
+    at_once = 1 << 16
+
     def __init__(self, algorithm: str, hasher: _Hash) -> None:
         self._number = _ALGORITHMS[algorithm]
         self._hasher = hasher
+
+    def whole(self, data: Piece) -> bytes:
+        # A copy first: what is hashed is what is stored, even if the caller's buffer changes.
+        return super().whole(bytes(data))
 
     def update(self, piece: Piece) -> tuple[Piece]:
         self.size += len(piece)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -100,6 +99,10 @@ class Codec:
         """The bytes of exactly one frame; `Damaged` if they aren't `size`, and no more are ever made."""
         raise NotImplementedError
 
+    def only(self, stored: bytes) -> bytes | None:
+        """Return the plain bytes of a whole blob in one frame, if there is a short way to them."""
+        return None
+
     def check(self, frame: Piece) -> bytes:
         """The checksum of the content, as the frame keeps it."""
         return bytes(frame[-4:])
@@ -129,10 +132,12 @@ def _needed(module: str, extra: str, name: str) -> Any:
 # --- Zstandard: RFC 8878, and the seekable format of its authors --------------------------------------
 
 _SKIPPABLE: Final = 0x184D2A5E
-_SEEKABLE: Final = 0x8F92EAB1
+_SEEKABLE: Final = b"\xb1\xea\x92\x8f"
 _TABLE_HEAD: Final = struct.Struct("<II")
 _TABLE_ENTRY: Final = struct.Struct("<II4s")
-_TABLE_FOOT: Final = struct.Struct("<IBI")
+_TABLE_FOOT: Final = struct.Struct("<IB4s")
+_TABLE_END: Final = struct.Struct("<4xI4x3IIB4x")
+"""The plain size of the last frame, the three fields of the seal, the number of entries, the descriptor."""
 _WINDOW: Final = FRAME.bit_length()
 """No frame needs a longer window, in powers of two; one that asks for it is refused its memory."""
 _CHECKED: Final = 0x80
@@ -141,6 +146,10 @@ _CHECKED: Final = 0x80
 
 _SKIPPED: Final = struct.pack("<II", 0x184D2A50, 0)
 """A frame that holds nothing."""
+
+_ONLY_HEAD: Final = _SKIPPED + _TABLE_HEAD.pack(_SKIPPABLE, 2 * _TABLE_ENTRY.size + _TABLE_FOOT.size)
+"""What the index of a blob in one frame begins with."""
+_ONLY_SIZE: Final = len(_ONLY_HEAD) + _TABLE_END.size
 
 
 class _Zstd(Codec):
@@ -197,6 +206,16 @@ class _Zstd(Codec):
         except module.ZstdError as error:
             raise Damaged(str(error)) from error
 
+    def only(self, stored: bytes) -> bytes | None:
+        index = stored[-_ONLY_SIZE:]
+        footer = self.footer(index) if index.startswith(_ONLY_HEAD) else None
+        if footer is None or footer.frames != 1:
+            return None
+        taken, _, check = _TABLE_ENTRY.unpack_from(index, len(_ONLY_HEAD))
+        if taken != len(stored) - len(index) or check != stored[taken - 4 : taken]:
+            return None
+        return self.decompress(memoryview(stored)[:taken], footer.size)
+
     def index(self, entries: bytes, size: int) -> bytes:
         count = len(entries) // ENTRY.size
         footer = Footer(size, count, 0)
@@ -205,48 +224,39 @@ class _Zstd(Codec):
         for number, (taken, check) in enumerate(ENTRY.iter_unpack(entries)):
             table += _TABLE_ENTRY.pack(taken, footer.plain(number), check)
         foot = _TABLE_FOOT.pack(count + 1, _CHECKED, _SEEKABLE)
-        seal = _seal(bytes(table[-_TABLE_ENTRY.size :]) if count else b"", foot)
+        last = table[-_TABLE_ENTRY.size :] if count else b""
+        seal = zlib.crc32(last + foot).to_bytes(4, "little")
         return bytes(table) + _TABLE_ENTRY.pack(len(_SKIPPED), 0, seal) + foot
 
     def footer(self, tail: bytes) -> Footer | None:
-        if len(tail) < _TABLE_HEAD.size + _TABLE_FOOT.size:
+        if not tail.endswith(_SEEKABLE):
             return None
-        count, descriptor, magic = _TABLE_FOOT.unpack(tail[-_TABLE_FOOT.size :])
-        if magic != _SEEKABLE:
-            return None
+        if len(tail) < _TABLE_END.size:
+            raise Damaged("its index was cut off")
+        plain, *seal, count, descriptor = _TABLE_END.unpack(tail[-_TABLE_END.size :])
         if descriptor != _CHECKED:
             raise Damaged("its seek table has no checksums")
-        # The entry of the last frame, if there is one, and the seal.
-        taken = min(count, 2) * _TABLE_ENTRY.size
-        if not count or len(tail) < taken + _TABLE_FOOT.size:
-            raise Damaged("its index has changed, or was cut off")
-        known = tail[-taken - _TABLE_FOOT.size : -_TABLE_FOOT.size]
-        *last, seal = _TABLE_ENTRY.iter_unpack(known)
-        expected = _seal(known[: -_TABLE_ENTRY.size], tail[-_TABLE_FOOT.size :])
-        plain = last[0][1] if last else 0
-        if seal != (len(_SKIPPED), 0, expected) or (last and not 0 < plain <= FRAME):
+        foot = tail[-_TABLE_FOOT.size :]
+        if count > 1:
+            foot = tail[-_TABLE_END.size :][: _TABLE_ENTRY.size] + foot
+        else:
+            plain = 0
+        if not count or seal != [len(_SKIPPED), 0, zlib.crc32(foot)] or (count > 1) != (0 < plain <= FRAME):
             raise Damaged("its index has changed, or wasn't written here")
         index = len(_SKIPPED) + _TABLE_HEAD.size + count * _TABLE_ENTRY.size + _TABLE_FOOT.size
         return Footer(FRAME * max(0, count - 2) + plain, count - 1, index)
 
     def entries(self, footer: Footer, index: bytes) -> bytes:
-        if not index.startswith(_SKIPPED):
-            raise Damaged("its index has changed")
-        table = memoryview(index)[len(_SKIPPED) :]
-        if _TABLE_HEAD.unpack(table[: _TABLE_HEAD.size]) != (_SKIPPABLE, len(table) - _TABLE_HEAD.size):
+        begin = len(_SKIPPED) + _TABLE_HEAD.size
+        if not index.startswith(_SKIPPED + _TABLE_HEAD.pack(_SKIPPABLE, len(index) - begin)):
             raise Damaged("its seek table has another length")
+        table = index[begin : begin + footer.frames * _TABLE_ENTRY.size]
         entries = bytearray()
-        table = table[_TABLE_HEAD.size :][: footer.frames * _TABLE_ENTRY.size]
         for number, (taken, plain, check) in enumerate(_TABLE_ENTRY.iter_unpack(table)):
             if plain != footer.plain(number):
                 raise Damaged("its seek table has frames of another length than are written here")
             entries += ENTRY.pack(taken, check)
         return bytes(entries)
-
-
-def _seal(last: bytes, foot: bytes) -> bytes:
-    """The checksum of the end of a seek table: of its last frame's entry and its footer."""
-    return struct.pack("<I", zlib.crc32(last + foot))
 
 
 # --- what the two others share: an index of our own ---------------------------------------------------
@@ -255,39 +265,60 @@ _FOOT: Final = struct.Struct("<QIII")
 """The plain size, the number of frames, the CRC-32 of the entries, the CRC-32 of what stands before it."""
 
 
-def _foot(entries: bytes, size: int) -> bytes:
-    foot = _FOOT.pack(size, len(entries) // ENTRY.size, zlib.crc32(entries), 0)[:-4]
-    return foot + struct.pack("<I", zlib.crc32(foot))
+class _Indexed(Codec):
+    """Keeps its index in one or more parts that other programs skip; the last one ends in a footer."""
 
+    magic: bytes
+    end: bytes = b""
+    """What stands after the content of each part."""
+    around: int
+    """The number of bytes in a part besides its content."""
+    room: int
+    """The number of entries in a part."""
 
-def _parsed_foot(foot: bytes) -> tuple[int, int]:
-    """The plain size and the number of frames."""
-    if len(foot) != _FOOT.size:
-        raise Damaged("its index was cut off")
-    size, count, _, check = _FOOT.unpack(foot)
-    if check != zlib.crc32(foot[:-4]) or count != -(-size // FRAME):
-        raise Damaged("its index has changed")
-    return size, count
+    def part(self, content: bytes) -> bytes:
+        raise NotImplementedError
 
+    def index(self, entries: bytes, size: int) -> bytes:
+        room = self.room * ENTRY.size
+        contents = [entries[at : at + room] for at in range(0, len(entries), room)] or [b""]
+        foot = _FOOT.pack(size, len(entries) // ENTRY.size, zlib.crc32(entries), 0)[:-4]
+        contents[-1] += foot + struct.pack("<I", zlib.crc32(foot)) + self.magic
+        return b"".join(map(self.part, contents))
 
-def _checked_entries(entries: bytes, foot: bytes) -> bytes:
-    if zlib.crc32(entries) != _FOOT.unpack(foot)[2]:
-        raise Damaged("its index has changed")
-    return entries
+    def footer(self, tail: bytes) -> Footer | None:
+        end = self.magic + self.end
+        if not tail.endswith(end):
+            return None
+        foot = tail[: -len(end)][-_FOOT.size :]
+        if len(foot) != _FOOT.size:
+            raise Damaged("its index was cut off")
+        size, count, _, check = _FOOT.unpack(foot)
+        if check != zlib.crc32(foot[:-4]) or count != -(-size // FRAME):
+            raise Damaged("its index has changed")
+        parts = max(1, -(-count // self.room))
+        return Footer(size, count, parts * self.around + count * ENTRY.size + len(foot) + len(self.magic))
+
+    def entries(self, footer: Footer, index: bytes) -> bytes:
+        begin, room = self.around - len(self.end), self.room * ENTRY.size
+        starts = range(begin, len(index), self.around + room)
+        entries = b"".join([index[at : at + room] for at in starts])[: footer.frames * ENTRY.size]
+        if self.index(entries, footer.size) != index:
+            raise Damaged("its index has changed")
+        return entries
 
 
 # --- LZ4: its frame format, with a skippable frame at the end ------------------------------------------
 
-_LZ4_MAGIC: Final = b"holdall4"
 
-
-class _Lz4(Codec):
+class _Lz4(_Indexed):
     """See lz4's doc/lz4_Frame_format.md."""
 
     name = "lz4"
     starts = (b"\x04\x22\x4d\x18", struct.pack("<I", _SKIPPABLE))
     levels = (0, 0, 12)
     cheap, quick, flat = 2, 0, 0
+    magic, around, room = b"holdall4", _TABLE_HEAD.size, 1 << 28
 
     def __init__(self) -> None:
         self._module: Any = None
@@ -309,45 +340,27 @@ class _Lz4(Codec):
         except RuntimeError as error:
             raise Damaged(str(error)) from error
 
-    def index(self, entries: bytes, size: int) -> bytes:
-        table = entries + _foot(entries, size) + _LZ4_MAGIC
-        return _TABLE_HEAD.pack(_SKIPPABLE, len(table)) + table
-
-    def footer(self, tail: bytes) -> Footer | None:
-        if not tail.endswith(_LZ4_MAGIC):
-            return None
-        size, count = _parsed_foot(tail[-_FOOT.size - 8 : -8])
-        return Footer(size, count, _TABLE_HEAD.size + count * ENTRY.size + _FOOT.size + 8)
-
-    def entries(self, footer: Footer, index: bytes) -> bytes:
-        if _TABLE_HEAD.unpack(index[: _TABLE_HEAD.size]) != (_SKIPPABLE, len(index) - _TABLE_HEAD.size):
-            raise Damaged("its index has another length")
-        return _checked_entries(index[_TABLE_HEAD.size : -_FOOT.size - 8], index[-_FOOT.size - 8 : -8])
+    def part(self, content: bytes) -> bytes:
+        return _TABLE_HEAD.pack(_SKIPPABLE, len(content)) + content
 
 
 # --- gzip: RFC 1952, with empty members at the end that hold the index in their extra fields -----------
 
-_GZIP_MAGIC: Final = b"holdallz"
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff"
-_GZIP_END: Final = b"\x03\0" + bytes(8)
-"""Deflated nothing, its CRC-32 and its length."""
-_GZIP_ROOM: Final = 8000
-"""The number of entries in the extra field of one member, which has at most 65,535 bytes."""
 _GZIP_FIELD: Final = struct.Struct("<H2sH")
-_GZIP_AROUND: Final = len(_GZIP_HEAD) + _GZIP_FIELD.size + len(_GZIP_END)
-_GZIP_FOOT: Final = _FOOT.size + len(_GZIP_MAGIC)
 
 
-def _empty_member(content: bytes) -> bytes:
-    field = _GZIP_FIELD.pack(len(content) + 4, b"hl", len(content))
-    return _GZIP_HEAD + field + content + _GZIP_END
-
-
-class _Gzip(Codec):
+class _Gzip(_Indexed):
     name = "gzip"
     starts = (b"\x1f\x8b\x08",)
     levels = (1, 6, 9)
     cheap, quick, flat = 0, 1, 0
+    magic = b"holdallz"
+    # Deflated nothing, its CRC-32 and its length.
+    end = b"\x03\0" + bytes(8)
+    around = len(_GZIP_HEAD) + _GZIP_FIELD.size + len(end)
+    # An extra field has at most 65,535 bytes.
+    room = 8000
 
     def compress(self, plain: Any, level: int) -> bytes:
         return zlib.compress(plain, level, 31)
@@ -361,39 +374,9 @@ class _Gzip(Codec):
     def check(self, frame: Piece) -> bytes:
         return bytes(frame[-8:-4])
 
-    def index(self, entries: bytes, size: int) -> bytes:
-        room = _GZIP_ROOM * ENTRY.size
-        members = [entries[at : at + room] for at in range(0, len(entries), room)] or [b""]
-        members[-1] += _foot(entries, size) + _GZIP_MAGIC
-        return b"".join(map(_empty_member, members))
-
-    def footer(self, tail: bytes) -> Footer | None:
-        if not tail.endswith(_GZIP_MAGIC + _GZIP_END):
-            return None
-        end = len(tail) - len(_GZIP_MAGIC) - len(_GZIP_END)
-        size, count = _parsed_foot(tail[max(0, end - _FOOT.size) : end])
-        members = max(1, -(-count // _GZIP_ROOM))
-        return Footer(size, count, members * _GZIP_AROUND + count * ENTRY.size + _GZIP_FOOT)
-
-    def entries(self, footer: Footer, index: bytes) -> bytes:
-        contents: list[bytes] = []
-        for content in _contents(footer.frames):
-            at = sum(map(len, contents)) + len(contents) * _GZIP_AROUND
-            member = index[at : at + _GZIP_AROUND + content]
-            contents.append(member[_GZIP_AROUND - len(_GZIP_END) : -len(_GZIP_END)])
-            if member != _empty_member(contents[-1]):
-                raise Damaged("its index has changed")
-        table = b"".join(contents)
-        foot = table[-_GZIP_FOOT : -len(_GZIP_MAGIC)]
-        return _checked_entries(table[:-_GZIP_FOOT], foot)
-
-
-def _contents(count: int) -> Iterator[int]:
-    """How much the members of an index hold."""
-    while count > _GZIP_ROOM:
-        yield _GZIP_ROOM * ENTRY.size
-        count -= _GZIP_ROOM
-    yield count * ENTRY.size + _GZIP_FOOT
+    def part(self, content: bytes) -> bytes:
+        field = _GZIP_FIELD.pack(len(content) + 4, b"hl", len(content))
+        return _GZIP_HEAD + field + content + self.end
 
 
 # --- all of them --------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 from holdall.errors import BlobNotFoundError, IntegrityError
 from holdall.layers.codecs import (
@@ -20,19 +20,11 @@ from holdall.layers.codecs import (
     chosen,
     codec_of,
 )
-from holdall.layers.frames import (
-    EncodingWriter,
-    Framing,
-    encoded,
-    gathered,
-    only_piece,
-    read_part,
-    read_tail,
-    regrouped,
-)
-from holdall.layers.layer import Transparent
+from holdall.layers.encoding import EncodingStore
+from holdall.layers.frames import Encoder, Framing, gathered, read_part, read_tail, regrouped
+from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Expect, Info, Piece, Store
 
 __all__ = ["CompressedStore"]
 
@@ -44,7 +36,7 @@ _MOST: Final = FRAME + (FRAME >> 7) + 1024
 """No frame takes more bytes below."""
 
 
-class CompressedStore(Transparent):
+class CompressedStore(EncodingStore):
     """A store that compresses its blobs.
 
     Each blob below is a plain `.zst`, `.lz4` or `.gz` file, which the format's own program decompresses. It
@@ -88,85 +80,80 @@ class CompressedStore(Transparent):
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "codec": self._codec.name, "level": self._asked}
 
-    @cached_property
-    def can(self) -> Can:
-        return self._store.can & ~Can.SIGN
-
     # --- reading ---
 
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        if start == 0 and stop is None:
-            return self._read_whole(key)
-        while True:
-            info, tail = read_tail(self._store, key, _GUESS)
-            if len(tail) == info.size:
-                codec, footer = _recognized(key, tail)
-                low, high = span(start, stop, footer.size)
-                return info.replace(size=footer.size), _decoded(key, codec, footer, tail, low, high)
-            opened = self._index(key, info, tail)
-            if opened is None:
-                continue
-            codec, footer, entries = opened
-            low, high = span(start, stop, footer.size)
-            plain = info.replace(size=footer.size)
-            if low == high:
-                return plain, iter(())
-            first, past = low // FRAME, -(-high // FRAME)
-            before = sum(taken for taken, _ in islice(ENTRY.iter_unpack(entries), first))
-            within = entries[first * ENTRY.size : past * ENTRY.size]
-            taken = sum(taken for taken, _ in ENTRY.iter_unpack(within))
-            found, pieces = self._store._read(key, before, before + taken)
-            if found.etag == info.etag:
-                frames = _frames(key, codec, footer, within, first, pieces)
-                return plain, cut(frames, low - first * FRAME, high - first * FRAME)
+    def _decode(self, key: str, stored: bytes) -> bytes:
+        try:
+            plain = self._codec.only(stored)
+        except Damaged as error:
+            raise _damaged(key, str(error)) from error
+        if plain is not None:
+            return plain
+        codec, footer = _recognized(key, stored)
+        return join_pieces(_decoded(key, codec, footer, stored, 0, footer.size))
 
-    def _read_whole(self, key: str) -> tuple[Info, Iterator[Piece]]:
-        while True:
-            info, pieces = self._store._read(key, 0, None)
-            if info.size <= _IN_HAND:
-                stored = bytes(gathered(pieces))
-                codec, footer = _recognized(key, stored)
-                return info.replace(size=footer.size), _decoded(key, codec, footer, stored, 0, footer.size)
-            # Only the end has the size and the frames, so it is read first.
-            found, tail = read_tail(self._store, key, _GUESS)
-            opened = self._index(key, found, tail) if found.etag == info.etag else None
-            if opened is not None:
-                codec, footer, entries = opened
-                body = cut(pieces, 0, info.size - footer.index_size)
-                frames = _frames(key, codec, footer, entries, 0, body)
-                return info.replace(size=footer.size), frames
+    def _read_range(
+        self, key: str, below: str, start: int, stop: int | None
+    ) -> tuple[Info, Iterator[Piece]] | None:
+        info, tail = read_tail(self._store, key, _GUESS)
+        if len(tail) == info.size:
+            codec, footer = _recognized(key, tail)
+            low, high = span(start, stop, footer.size)
+            return info.replace(size=footer.size), _decoded(key, codec, footer, tail, low, high)
+        opened = self._index(key, info, tail)
+        if opened is None:
+            return None
+        codec, footer, entries = opened
+        low, high = span(start, stop, footer.size)
+        plain = info.replace(size=footer.size)
+        if low == high:
+            return plain, iter(())
+        first, past = low // FRAME, -(-high // FRAME)
+        before = sum(taken for taken, _ in islice(ENTRY.iter_unpack(entries), first))
+        within = entries[first * ENTRY.size : past * ENTRY.size]
+        taken = sum(taken for taken, _ in ENTRY.iter_unpack(within))
+        pieces = self._part_of(key, info, before, before + taken)
+        if pieces is None:
+            return None
+        frames = _frames(key, codec, footer, within, first, pieces)
+        return plain, cut(frames, low - first * FRAME, high - first * FRAME)
+
+    def _read_whole(self, key: str, below: str) -> tuple[Info, Iterator[Piece]] | None:
+        info, pieces = self._store._read(key, 0, None)
+        if info.size <= _IN_HAND:
+            stored = bytes(gathered(pieces))
+            codec, footer = _recognized(key, stored)
+            return info.replace(size=footer.size), _decoded(key, codec, footer, stored, 0, footer.size)
+        # Only the end has the size and the frames, so it is read first.
+        found, tail = read_tail(self._store, key, _GUESS)
+        opened = self._index(key, found, tail) if found.etag == info.etag else None
+        if opened is None:
+            return None
+        codec, footer, entries = opened
+        body = cut(pieces, 0, info.size - footer.index_size)
+        return info.replace(size=footer.size), _frames(key, codec, footer, entries, 0, body)
 
     def _index(self, key: str, info: Info, tail: bytes) -> tuple[Codec, Footer, bytes] | None:
         """Return the index of a blob; None if another blob has replaced it since `info`."""
         codec, footer = _recognized(key, tail)
         index = tail[-footer.index_size :]
         if len(index) < footer.index_size <= info.size:
-            found, pieces = read_part(self._store, key, -footer.index_size, None)
-            if found.etag != info.etag:
+            pieces = self._part_of(key, info, -footer.index_size, None)
+            if pieces is None:
                 return None
             index = bytes(gathered(pieces))
         return codec, footer, _entries(key, codec, footer, index, info.size)
 
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for key, stored in self._store._get_many(keys):
-            codec, footer = _recognized(key, stored)
-            yield key, bytes(gathered(_decoded(key, codec, footer, stored, 0, footer.size)))
-
     # --- looking ---
 
-    def _has(self, key: str) -> bool:
-        return self._store._has(key)
-
-    def _info(self, key: str) -> Info:
+    def _plain_info(self, key: str, below: str) -> Info:
         info, tail = read_tail(self._store, key, TAIL)
         return info.replace(size=_recognized(key, tail)[1].size)
 
     def _listed(self, info: Info) -> Info | None:
-        """Return an entry of a listing with its plain size; None if the blob was deleted since.
-
-        An error below, or a compressed blob that was changed, ends the listing: callers would take any other
-        size for the blob's. A blob that was put without this layer is listed as it is.
-        """
+        # An error below, or a compressed blob that was changed, ends the listing: callers would take any
+        # other size for the blob's. A blob that was put without this layer is listed as it is, and one that
+        # was deleted since isn't.
         key = info.key
         try:
             found, tail = read_tail(self._store, key, TAIL)
@@ -185,72 +172,23 @@ class CompressedStore(Transparent):
             return False
         return not begins_as_ours(bytes(gathered(read_part(self._store, key, 0, 4)[1])))
 
-    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
-        return filter(None, map(self._listed, listing))
-
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        for child in self._store._children(prefix):
-            listed = child if isinstance(child, str) else self._listed(child)
-            if listed is not None:
-                yield listed
-
     # --- writing ---
 
-    def _packed(self, body: Body) -> tuple[Body, _Packing]:
-        packing = _Packing(self._codec, self._level)
-        piece = only_piece(body, FRAME)
-        if piece is None:
-            return encoded(body, packing), packing
-        return (b"".join([*packing.update(piece), *packing.finish()]),), packing
+    def _encoder(self, key: str) -> Encoder:
+        return _Packing(self._codec, self._level)
 
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        stored, packing = self._packed(body)
-        return self._store._write(key, stored, expect, attributes).replace(size=packing.size)
-
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        written: dict[str, _Packing] = {}
-
-        def packed() -> Iterator[tuple[str, Body]]:
-            for key, body in items:
-                stored, written[key] = self._packed(body)
-                yield key, stored
-
-        for info in self._store._put_many(packed(), attributes):
-            yield info.replace(size=written[info.key].size)
-
-    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        file = self._store._open_write(key, expect, attributes)
-        return cast(BinaryIO, EncodingWriter(file, _Packing(self._codec, self._level)))
-
-    # The bytes below are the same whatever the key, so that the store below may copy them on its own; where
-    # it can't, they pass through here anyway, and are checked on their way.
-
-    def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        return self._duplicated(source, target, expect, move=False)
-
-    def _move(self, source: str, target: str, expect: Expect) -> Info:
-        return self._duplicated(source, target, expect, move=True)
-
-    def _duplicated(self, source: str, target: str, expect: Expect, *, move: bool) -> Info:
-        if Can.COPY not in self._store.can:
-            return (super()._move if move else super()._copy)(source, target, expect)
+    def _copied(
+        self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
+    ) -> Info:
         before = self._info(source)
-        info = (self._store._move if move else self._store._copy)(source, target, expect)
+        info = act(source, target, expect)
         try:
-            found, tail = read_tail(self._store, target, TAIL)
+            found = self._info(target)
         except BlobNotFoundError:
             # Another writer has deleted it already.
             return info.replace(size=before.size)
-        if found.etag == info.etag:
-            return info.replace(size=_recognized(target, tail)[1].size)
-        # Another writer has replaced it already.
-        return info.replace(size=before.size)
-
-    def _clear(self) -> None:
-        self._store._clear()
+        # Another writer may have replaced it already.
+        return info.replace(size=found.size if found.etag == info.etag else before.size)
 
 
 class _Packing(Framing):

@@ -24,11 +24,11 @@ from holdall.errors import (
 )
 from holdall.files import BlobReader
 from holdall.keys import check_key
-from holdall.layers.frames import EncodingWriter, encoded, gathered, only_piece, read_part, regrouped
+from holdall.layers.encoding import EncodingStore
+from holdall.layers.frames import Encoder, gathered, read_part, regrouped
 from holdall.layers.keycheck import KeyCheck
 from holdall.layers.keynames import LONGEST, KeyNames
 from holdall.layers.keyring import KeyRing
-from holdall.layers.layer import Transparent
 from holdall.layers.order import warn_of_compression
 from holdall.layers.sealing import (
     FRAME,
@@ -38,14 +38,15 @@ from holdall.layers.sealing import (
     Opened,
     Sealing,
     changed,
+    check_header,
     frame_count,
     frame_sizes,
-    parsed_header,
     plain_size,
 )
 from holdall.masterkeys import Key
+from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store, mode_of
+from holdall.store import Attributes, Body, Can, Info, LeftOut, Piece, Store, mode_of
 
 __all__ = ["EncryptedStore", "Key", "RotationReport"]
 
@@ -62,7 +63,7 @@ class RotationReport:
     """By key, why a blob couldn't be rotated; it is unchanged."""
 
 
-class EncryptedStore(Transparent):
+class EncryptedStore(EncodingStore):
     """A store that encrypts its blobs, so that others with access to the store below can't read or alter
     them.
 
@@ -192,7 +193,7 @@ class EncryptedStore(Transparent):
     def _judged(self, below: str, header: Piece) -> bool | WrongKeyError:
         """Whether a blob below is encrypted under one of the keys; False if it isn't encrypted."""
         try:
-            parsed_header(below, header)
+            check_header(below, header)
         except IntegrityError:
             return False
         key = below if self._names is None else self._names.opened(below)
@@ -204,10 +205,10 @@ class EncryptedStore(Transparent):
             return WrongKeyError(error.message, key=below)
         return True
 
-    def _opened(self, key: str, header: Piece) -> Opened:
+    def _opened(self, key: str, header: Piece, known: dict[bytes, BlobKey] | None = None) -> Opened:
         """What opens a blob, from its header."""
         try:
-            return Opened(key, header, self._known)
+            return Opened(key, header, self._known if known is None else known)
         except IntegrityError:
             # Another process may have emptied the store below and begun anew with another key.
             self._check.forget()
@@ -262,68 +263,88 @@ class EncryptedStore(Transparent):
             self._check.before_writing((below,))
         return below
 
-    def _plain_info(self, key: str, info: Info) -> Info:
+    def _plain(self, key: str, info: Info) -> Info:
         return info.replace(key=key, size=plain_size(info.size))
 
     # --- reading ---
 
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        below = self._below_key(key)
-        if start == 0 and stop is None:
-            info, _, frames = self._begun(key, below, self._known)
-            return self._plain_info(key, info), frames
-        while True:
-            info, pieces = read_part(self._store, below, 0, HEAD)
-            opened = self._opened(key, gathered(pieces))
-            plain = self._plain_info(key, info)
-            count = frame_count(info.size)
-            refused = None
-            try:
-                low, high = span(start, stop, plain.size)
-            except InvalidArgumentError as error:
-                low, high, refused = 0, 0, error
-            first, past = low // FRAME, -(-high // FRAME)
-            # Only the last frame proves how long the blob is, which a range that is clamped depends on.
-            clamped = start < 0 or start > plain.size or stop is None or stop < 0 or stop > plain.size
-            if clamped and (low == high or past < count):
-                proof = self._part(below, info, opened, count - 1, count)
-                if proof is None:
-                    continue
-                for _ in proof:
-                    pass
-            if refused is not None:
-                raise refused
-            if low == high:
-                return plain, iter(())
-            frames = self._part(below, info, opened, first, past)
-            if frames is not None:
-                return plain, cut(frames, low - first * FRAME, high - first * FRAME)
+    # A key that is found below is valid, unless it is one that isn't shown.
+
+    def _get(self, key: str) -> bytes | None:
+        return super()._get(key if self._may_look(key) else self._checked(key))
+
+    def _has(self, key: str) -> bool:
+        return super()._has(key if self._may_look(key) else self._checked(key))
+
+    def _put(self, key: str, data: bytes) -> Info:
+        if self._check.writable and self._may_look(key):
+            return super()._put(key, data)
+        return Store._put(self, key, data)
+
+    def _may_look(self, key: str) -> bool:
+        """Whether the store below can be asked before a key is checked."""
+        return self._check.readable and self._names is None and key != self._check.place
+
+    def _decode(self, key: str, stored: bytes) -> bytes:
+        opened, view = self._opened(key, stored[:HEAD]), memoryview(stored)
+        if len(stored) <= HEAD + SEALED:
+            return opened.frame(view[HEAD:], 0, last=True)
+        count = frame_count(len(stored))
+        parts = regrouped((view[HEAD:],), frame_sizes(0, count, len(stored)), partial(changed, key))
+        return join_pieces(opened.frames(parts, 0, count))
+
+    def _read_whole(self, key: str, below: str) -> tuple[Info, Iterator[Piece]]:
+        info, _, frames = self._begun(key, below)
+        return self._plain(key, info), frames
+
+    def _read_range(
+        self, key: str, below: str, start: int, stop: int | None
+    ) -> tuple[Info, Iterator[Piece]] | None:
+        info, pieces = read_part(self._store, below, 0, HEAD)
+        opened = self._opened(key, gathered(pieces))
+        plain = self._plain(key, info)
+        count = frame_count(info.size)
+        refused = None
+        try:
+            low, high = span(start, stop, plain.size)
+        except InvalidArgumentError as error:
+            low, high, refused = 0, 0, error
+        first, past = low // FRAME, -(-high // FRAME)
+        # Only the last frame proves how long the blob is, which a range that is clamped depends on.
+        clamped = start < 0 or start > plain.size or stop is None or stop < 0 or stop > plain.size
+        if clamped and (low == high or past < count):
+            proof = self._part(below, info, opened, count - 1, count)
+            if proof is None:
+                return None
+            for _ in proof:
+                pass
+        if refused is not None:
+            raise refused
+        if low == high:
+            return plain, iter(())
+        frames = self._part(below, info, opened, first, past)
+        return None if frames is None else (plain, cut(frames, low - first * FRAME, high - first * FRAME))
 
     def _begun(
-        self, key: str, below: str, known: dict[bytes, BlobKey]
+        self, key: str, below: str, known: dict[bytes, BlobKey] | None = None
     ) -> tuple[Info, Opened, Iterator[Piece]]:
         """A whole blob: what it is below, what opens it, and its plain bytes."""
         info, pieces = self._store._read(below, 0, None)
         if info.size <= HEAD + SEALED:
             stored = gathered(pieces)
-            opened = (
-                self._opened(key, stored[:HEAD])
-                if known is self._known
-                else Opened(key, stored[:HEAD], known)
-            )
+            opened = self._opened(key, stored[:HEAD], known)
             return info, opened, iter((opened.frame(memoryview(stored)[HEAD:], 0, last=True),))
         count = frame_count(info.size)
         sizes = chain((HEAD,), frame_sizes(0, count, info.size))
         parts = regrouped(pieces, sizes, partial(changed, key))
-        header = next(parts)
-        opened = self._opened(key, header) if known is self._known else Opened(key, header, known)
+        opened = self._opened(key, next(parts), known)
         return info, opened, opened.frames(parts, 0, count)
 
     def _part(self, below: str, info: Info, opened: Opened, first: int, past: int) -> Iterator[Piece] | None:
         """Some frames; None if another blob has taken the place of the one whose header was read."""
         start, stop = HEAD + first * SEALED, min(HEAD + past * SEALED, info.size)
-        found, pieces = read_part(self._store, below, start, stop)
-        if found.etag != info.etag:
+        pieces = self._part_of(below, info, start, stop)
+        if pieces is None:
             return None
         parts = regrouped(pieces, frame_sizes(first, past, info.size), partial(changed, opened.key))
         return opened.frames(parts, first, frame_count(info.size))
@@ -332,9 +353,6 @@ class EncryptedStore(Transparent):
         import io
 
         return cast(BinaryIO, io.BufferedReader(_Reader(self, key), CHUNK))
-
-    def _info(self, key: str) -> Info:
-        return self._plain_info(key, self._store._info(self._below_key(key)))
 
     # --- listing ---
 
@@ -350,31 +368,28 @@ class EncryptedStore(Transparent):
         return iter(found)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        if not after or not self._check.readable:
-            # After a listing the caller may delete or replace much: a store that was emptied and encrypted
-            # with another key is noticed here.
-            self._check.forget()
-            self._check.before_reading()
+        self._check_anew(after)
         if self._names is None:
             return self._adapt_listing(self._store._scan(prefix, after))
-        return (self._plain_info(key, info) for key, info in self._found(after) if key.startswith(prefix))
+        return (self._plain(key, info) for key, info in self._found(after) if key.startswith(prefix))
 
-    def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
-        place = self._check.place
-        return (self._plain_info(info.key, info) for info in listing if info.key != place)
+    def _check_anew(self, after: str) -> None:
+        # After a listing the caller may delete or replace much: a store that was emptied and encrypted with
+        # another key is noticed here.
+        if not after or not self._check.readable:
+            self._check.forget()
+            self._check.before_reading()
+
+    def _listed(self, info: Info) -> Info | None:
+        return None if info.key == self._check.place else self._plain(info.key, info)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         if self._names is not None:
             return super()._survey(prefix, after)
-        if not after or not self._check.readable:
-            self._check.forget()
-            self._check.before_reading()
-        place = self._check.place
-        return (
-            entry if isinstance(entry, LeftOut) else self._plain_info(entry.key, entry)
-            for entry in self._store._survey(prefix, after)
-            if isinstance(entry, LeftOut) or entry.key != place
-        )
+        self._check_anew(after)
+        below = self._store._survey(prefix, after)
+        listed = (entry if isinstance(entry, LeftOut) else self._listed(entry) for entry in below)
+        return filter(None, listed)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         if not self._check.readable:
@@ -395,11 +410,7 @@ class EncryptedStore(Transparent):
         if not self._check.readable:
             self._check.before_reading()
         if self._names is None:
-            for child in self._store._children(prefix):
-                if isinstance(child, str):
-                    yield child
-                elif child.key != self._check.place:
-                    yield self._plain_info(child.key, child)
+            yield from super()._children(prefix)
             return
         # The base class would list again past each folder, which here sorts everything each time.
         folder = ""
@@ -410,66 +421,19 @@ class EncryptedStore(Transparent):
             folder = info.key[: slash + 1]
             yield folder or info
 
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        plain = {self._below_key(key): key for key in keys}
-        try:
-            for below, stored in self._store._get_many(plain):
-                key = plain[below]
-                opened = self._opened(key, stored[:HEAD])
-                count = frame_count(len(stored))
-                sizes = frame_sizes(0, count, len(stored))
-                parts = regrouped((memoryview(stored)[HEAD:],), sizes, partial(changed, key))
-                yield key, bytes(gathered(opened.frames(parts, 0, count)))
-        except StoreError as error:
-            error.key = plain.get(error.key or "", error.key)
-            raise
-
     # --- writing ---
 
-    def _sealed(self, key: str, body: Body) -> Body:
-        sealing = Sealing(self._current.begun, key)
-        piece = only_piece(body, FRAME)
-        if piece is None:
-            return encoded(body, sealing)
-        return (sealing.whole(piece),)
-
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        below = self._target_key(key)
-        return self._plain_info(key, self._store._write(below, self._sealed(key, body), expect, attributes))
+    def _encoder(self, key: str) -> Encoder:
+        return Sealing(self._current.begun, key)
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        plain: dict[str, str] = {}
         if not self._check.writable:
             self._check.before_writing()
+        return super()._put_many(items, attributes)
 
-        def sealed() -> Iterator[tuple[str, Body]]:
-            for key, body in items:
-                below = self._target_key(key)
-                plain[below] = key
-                yield below, self._sealed(key, body)
-
-        try:
-            for info in self._store._put_many(sealed(), attributes):
-                yield self._plain_info(plain[info.key], info)
-        except StoreError as error:
-            error.key = plain.get(error.key or "", error.key)
-            raise
-
-    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        # Encrypted as it is written, so that no plain byte is spooled to a disk.
-        file = self._store._open_write(self._target_key(key), expect, attributes)
-        return cast(BinaryIO, EncodingWriter(file, Sealing(self._current.begun, key)))
-
-    def _delete(self, key: str, expect: Expect) -> bool:
-        return self._store._delete(self._below_key(key), expect)
-
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        plain = {self._below_key(key): key for key in keys}
-        try:
-            return self._store._delete_many(plain)
-        except StoreError as error:
-            error.key = plain.get(error.key or "", error.key)
-            raise
+    def _clear(self) -> None:
+        # Not the store below at once: the list of keys stays.
+        Store._clear(self)
 
     # --- rotation ---
 
@@ -544,8 +508,8 @@ class _Reader(BlobReader):
         self._key = key
         self._position = 0
         self._below = store._below_key(key)
-        self._stored, self._opened, self._pieces = store._begun(key, self._below, store._known)
-        self._info = store._plain_info(key, self._stored)
+        self._stored, self._opened, self._pieces = store._begun(key, self._below)
+        self._info = store._plain(key, self._stored)
         self._left: Piece = b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

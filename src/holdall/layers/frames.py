@@ -29,6 +29,12 @@ class Encoder:
 
     size: int = 0
     """The number of bytes that it was given."""
+    at_once: int
+    """Up to this many bytes a body in memory is encoded by `whole`, without a stream."""
+
+    def whole(self, data: Piece) -> bytes:
+        """Return all that is stored of a body."""
+        return b"".join([*self.update(data), *self.finish()])
 
     def update(self, piece: Piece) -> Iterable[Piece]:
         """Yield the next bytes to store; of a piece that isn't bytes only a copy is kept."""
@@ -48,7 +54,7 @@ class Framing(Encoder):
     """
 
     def __init__(self, frame: int, *, ahead: bool) -> None:
-        self._frame = frame
+        self._frame = self.at_once = frame
         self._ready = frame + ahead
         self._held = bytearray()
         self._count = 0

@@ -21,7 +21,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from holdall.errors import IntegrityError, MissingDependencyError, WrongKeyError
 from holdall.layers.frames import Framing
@@ -37,11 +37,11 @@ __all__ = [
     "Opened",
     "Sealing",
     "changed",
+    "check_header",
     "ciphers",
     "frame_count",
     "frame_sizes",
     "listed_keys",
-    "parsed_header",
     "plain_size",
 ]
 
@@ -49,25 +49,18 @@ FRAME: Final = 1 << 16
 """The number of plain bytes in each frame except the last; part of the format."""
 _TAG: Final = 16
 SEALED: Final = FRAME + _TAG
-_HEADER: Final = struct.Struct(">7sB8s16s32s")
-HEAD: Final = _HEADER.size
+HEAD: Final = 64
 _MAGIC: Final = b"hldlaes"
 _VERSION: Final = 2
+_BEGIN: Final = _MAGIC + bytes([_VERSION])
 _NONCE: Final = struct.Struct(">QI")
+_ONLY: Final = _NONCE.pack(0, True)
+"""The nonce of a frame that is the first and the last."""
 _LENGTH: Final = struct.Struct(">Q")
 _MOMENT: Final = struct.Struct(">QQ")
 _BLOB: Final = b"holdall blob 2\0"
 _SALT: Final = b"holdall salt 2\0"
 _STORE: Final = b"holdall store 2\0"
-
-
-class Header(NamedTuple):
-    """The information in the first bytes of a blob."""
-
-    id: bytes
-    """The fingerprint of the key."""
-    salt: bytes
-    commitment: bytes
 
 
 class Binding:
@@ -98,7 +91,7 @@ class BlobKey:
         self._expand = master.expand
         self._binding = binding
         self._aead: Any = ciphers().AESGCM
-        self._head = _HEADER.pack(_MAGIC, _VERSION, self.id, b"", b"")[:16]
+        self._head = _BEGIN + self.id
         self._salting = Keyed(master.derived(_SALT, 32))
         self.proof: bytes = master.derived(_STORE + binding.of(b""), 32)
         """Shows that a store's list of keys was made by who has this key, for this context."""
@@ -123,20 +116,19 @@ class BlobKey:
         return cipher, self._head + salt + commitment
 
 
-def parsed_header(key: str, header: Piece) -> Header:
-    """What a blob's header says, before anything of it is trusted.
+def check_header(key: str, header: Piece) -> None:
+    """Check that a blob's first bytes are such as are written here.
 
     Raises:
         IntegrityError: It isn't the header of an encrypted blob.
     """
     if len(header) == HEAD:
-        magic, version, *fields = _HEADER.unpack(header)
-        if magic == _MAGIC and version == _VERSION:
-            return Header(*fields)
-        if magic == _MAGIC:
+        if header[:8] == _BEGIN:
+            return
+        if header[:7] == _MAGIC:
             raise changed(
                 key,
-                f"its header has the version {version}, expected {_VERSION}: it was changed, or another "
+                f"its header has the version {header[7]}, expected {_VERSION}: it was changed, or another "
                 "version of holdall wrote it",
             )
     raise IntegrityError(
@@ -166,17 +158,19 @@ class Opened:
     __slots__ = ("_bound", "_cipher", "key", "master", "proven")
 
     def __init__(self, key: str, header: Piece, known: dict[bytes, BlobKey]) -> None:
-        found = parsed_header(key, header)
-        master = known.get(found.id)
+        check_header(key, header)
+        header = bytes(header)
+        id_ = header[8:16]
+        master = known.get(id_)
         if master is None:
             raise WrongKeyError(
-                f"it is encrypted under another key, {found.id.hex()}, which isn't among the keys of this "
+                f"it is encrypted under another key, {id_.hex()}, which isn't among the keys of this "
                 f"EncryptedStore: {listed_keys(known.values())}",
                 key=key,
             )
         encoded = key.encode()
-        cipher, commitment = master.derived(found.salt, encoded)
-        if not hmac.compare_digest(commitment, found.commitment):
+        cipher, commitment = master.derived(header[16:32], encoded)
+        if not hmac.compare_digest(commitment, header[32:]):
             raise changed(
                 key,
                 "its header was changed, or it belongs to another key of the store, or to another context",
@@ -185,7 +179,7 @@ class Opened:
         self.proven = False
         """Whether the last frame was authentic, which proves how long the blob is."""
         self._cipher = cipher
-        self._bound = bytes(header) + encoded
+        self._bound = header + encoded
 
     def frame(self, sealed: Piece, number: int, *, last: bool) -> bytes:
         """The plain bytes of one frame."""
@@ -214,7 +208,8 @@ class Sealing(Framing):
     def __init__(self, begin: Callable[[bytes, Piece], tuple[Any, bytes]], key: str) -> None:
         super().__init__(FRAME, ahead=True)
         self._begin = begin
-        self._key = key.encode()
+        # A lone surrogate may come this far; the store below refuses the key.
+        self._key = key.encode(errors="surrogatepass")
         self._cipher: Any = None
         self._bound = b""
 
@@ -225,10 +220,9 @@ class Sealing(Framing):
         self._bound = header + self._key
         return header + self._cipher.encrypt(_NONCE.pack(0, last), plain, self._bound)
 
-    def whole(self, plain: Piece) -> bytes:
-        """What is stored of a body of at most one frame."""
-        self.size = len(plain)
-        return self._encode(plain, 0, True)
+    def whole(self, data: Piece) -> bytes:
+        self.size = len(data)
+        return self._encode(data, 0, True)
 
     def update(self, piece: Piece) -> list[Piece]:
         sealed = super().update(piece)
