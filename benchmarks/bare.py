@@ -166,15 +166,19 @@ class Sqlite(Contender):
 
     name, medium, kind, promise = "bare sqlite3 statement", SQLITE, BARE, "WL"
     durable: ClassVar[bool] = False
+    settings: ClassVar[tuple[str, ...]] = (
+        "secure_delete = OFF",
+        "wal_autocheckpoint = 4000",
+        "cache_size = -8000",
+    )
 
     def __init__(self, folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         connection = self.connection = sqlite3.connect(f"{folder}/bare.db", isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
-        connection.execute("PRAGMA secure_delete = OFF").fetchall()
-        connection.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
-        connection.execute("PRAGMA cache_size = -8000")
+        for setting in self.settings:
+            connection.execute(f"PRAGMA {setting}").fetchall()
         connection.execute("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY, v BLOB)")
         self.execute = connection.execute
 
@@ -248,6 +252,17 @@ class Sqlite(Contender):
 
 class DurableSqlite(Sqlite):
     durable = True
+
+
+class PlainSqlite(Sqlite):
+    """What a program without a library would write: SQLite's own settings, and INSERT OR REPLACE."""
+
+    name = "a plain SQLite table"
+    note = "SQLite's own settings but WAL and synchronous=NORMAL; INSERT OR REPLACE"
+    settings = ()
+    upsert = "INSERT OR REPLACE INTO t (k, v) VALUES (?, ?)"
+    lacks: ClassVar[dict[str, str]] = dict.fromkeys(("keys", "write", "read"), "as the bare statement")
+    keys = write = read = None
 
 
 class Zip(Contender):
@@ -343,4 +358,4 @@ class ZipEach(Zip):
         pass
 
 
-CONTENDERS: list[type[Contender]] = [Dict, Files, Sqlite, Zip, ZipEach]
+CONTENDERS: list[type[Contender]] = [Dict, Files, Sqlite, PlainSqlite, Zip, ZipEach]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks import git, valkey
+from benchmarks.bare import PlainSqlite
 from benchmarks.contenders import (
     FILES,
     GIT,
@@ -65,6 +66,7 @@ class Verdict:
         self.at_most(FILES, FS, "put", 1.3)
         self.at_most(SQLITE, DB, "get", 1.5)
         self.at_most(SQLITE, DB, "put", 1.3)
+        self.plain_table()
         self.memory()
         for medium, name in ((FILES, FS), (SQLITE, DB)):
             for column in ("miss", "exists"):
@@ -82,6 +84,14 @@ class Verdict:
         self.git()
         self.valkey()
         return self.lines
+
+    def plain_table(self) -> None:
+        table = self.table("small", SQLITE, "tmpfs")
+        for column in ("put", "overwrite"):
+            ratio = table.ratio(DB, column, PlainSqlite.name) if table else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            goal = "<= 1.5x a plain table without our settings"
+            self.add(f"SQLite: {column}", goal, shown, (ratio or 0) <= 1.5)
 
     def memory(self) -> None:
         table = self.table("small", MEMORY, "memory")

@@ -21,8 +21,6 @@ from holdall.stores.sqlite.file import (
     lock_holders,
 )
 
-__all__ = ["Connection", "closing", "code_of", "connect", "translated"]
-
 T = TypeVar("T")
 
 _STEP = 0.1

@@ -10,17 +10,6 @@ from collections.abc import Callable
 from holdall.errors import InvalidArgumentError, StoreUnavailableError
 from holdall.paths import checked_path
 
-__all__ = [
-    "OpenFile",
-    "UnchangingFile",
-    "file_path",
-    "file_size",
-    "file_system",
-    "is_writable",
-    "lock_holders",
-]
-
-
 _SOON = 200
 """Microseconds for which a look at the folder is enough: it misses that a file was cut, or that the folder
 itself was replaced."""
@@ -45,20 +34,6 @@ class OpenFile:
     >>> opened.stands(), opened.is_replaced(), opened.is_cut()
     (False, False, False)
     """
-
-    __slots__ = (
-        "_device",
-        "_folder",
-        "_index",
-        "_index_path",
-        "_inode",
-        "_log",
-        "_log_path",
-        "_looked",
-        "_path",
-        "_seen",
-        "_size",
-    )
 
     def __init__(self, path: str) -> None:
         self._folder = self._seen = -1
@@ -137,8 +112,6 @@ class UnchangingFile(OpenFile):
 
     Its owner may write to it all the same; then a log appears, or the file changes.
     """
-
-    __slots__ = ("_changed",)
 
     def __init__(self, path: str) -> None:
         super().__init__(path)

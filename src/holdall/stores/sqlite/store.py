@@ -14,41 +14,11 @@ from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
 from holdall.ranges import span
 from holdall.store import Store
-from holdall.stores.sqlite import listing
+from holdall.stores.sqlite import listing, rows
 from holdall.stores.sqlite.connections import Connection
 from holdall.stores.sqlite.database import Database
 from holdall.stores.sqlite.file import file_path
-from holdall.stores.sqlite.rows import (
-    ALIVE,
-    COPIED,
-    COPY,
-    COUNT,
-    CREATE,
-    DELETE,
-    DELETE_SWAP,
-    ETAG,
-    EXISTS,
-    GET,
-    INFO,
-    INLINE,
-    PUT,
-    PUT_ALL,
-    PUT_ROWS,
-    READ,
-    READ_PART,
-    ROWS,
-    SWAP,
-    Row,
-    info_of,
-    inline,
-    mismatch,
-    new_etag,
-    new_etags,
-    new_row,
-    now,
-    number_of,
-    odd_row,
-)
+from holdall.stores.sqlite.rows import DELETE, EXISTS, GET, INLINE, PUT, info_of, mismatch, new_etag, now
 from holdall.stores.sqlite.streams import Chunks, Staged, Stages, unstage, whole
 
 _SPOOL = 16 << 20
@@ -173,7 +143,7 @@ class SqliteStore(Store):
 
     def __len__(self) -> int:
         self._need(Can.LIST, "list")
-        row = self._database.run(lambda connection: connection.execute(COUNT, (now(),)).fetchone(), (0,))
+        row = self._database.run(lambda connection: connection.execute(rows.COUNT, (now(),)).fetchone(), (0,))
         return row[0]
 
     # --- the primitives ---
@@ -181,14 +151,16 @@ class SqliteStore(Store):
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if (start > 0 or (start == 0 and stop is not None)) and (stop is None or stop >= 0):
             length = INLINE if stop is None else max(stop - start, 0)
-            row = self._database.one(READ_PART, (min(start, INLINE) + 1, min(length, INLINE), key, now()))
+            row = self._database.one(
+                rows.READ_PART, (min(start, INLINE) + 1, min(length, INLINE), key, now())
+            )
         else:
-            row = self._database.one(READ, (key, now()))
+            row = self._database.one(rows.READ, (key, now()))
         if row is None:
             raise BlobNotFoundError(key=key)
         if row[5] is not None:
             return self._read_stream(key, start, stop)
-        return inline(key, row, start, stop)
+        return rows.inline(key, row, start, stop)
 
     def _read_stream(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         # On a connection of its own, whose snapshot lasts as long as the iterator, while this thread writes.
@@ -199,7 +171,7 @@ class SqliteStore(Store):
                 raise BlobNotFoundError(key=key)
             if row[5] is None:
                 pieces.close()
-                return inline(key, row, start, stop)
+                return rows.inline(key, row, start, stop)
             info = info_of(key, row)
             pieces.at, pieces.stop = span(start, stop, info.size)
             return info, pieces
@@ -237,16 +209,16 @@ class SqliteStore(Store):
             return self._database.run(
                 lambda c: c.execute(DELETE, (key, moment)).rowcount > 0, False, write=True
             )
-        if self._deleted(DELETE_SWAP, (key, number_of(expect), now())):
+        if self._deleted(rows.DELETE_SWAP, (key, rows.number_of(expect), now())):
             return True
-        row = self._database.one(ETAG, (key, now()))
+        row = self._database.one(rows.ETAG, (key, now()))
         raise mismatch(key, expect, row)
 
     def _deleted(self, sql: str, parameters: tuple[str | int, ...]) -> bool:
         return self._database.run(lambda c: c.execute(sql, parameters).rowcount > 0, False, write=True)
 
     def _info(self, key: str) -> Info:
-        row = self._database.one(INFO, (key, now()))
+        row = self._database.one(rows.INFO, (key, now()))
         if row is None:
             raise BlobNotFoundError(key=key)
         return info_of(key, row)
@@ -269,7 +241,7 @@ class SqliteStore(Store):
         keys = iter(keys)
         while batch := list(islice(keys, _PARAMETERS)):
             marks = ", ".join("?" * len(batch))
-            sql = f"SELECT key, data FROM holdall_v1_blobs WHERE key IN ({marks}) AND {ALIVE}"
+            sql = f"SELECT key, data FROM holdall_v1_blobs WHERE key IN ({marks}) AND {rows.ALIVE}"
             found = dict(self._database.all(sql, (*batch, now())))
             for key in batch:
                 if key in found:
@@ -311,33 +283,33 @@ class SqliteStore(Store):
     def _put_plain(self, taken: Sequence[tuple[str, Piece]]) -> Iterator[Info]:
         modified = now()
         keys, pieces = zip(*taken, strict=True) if taken else ((), ())
-        rows = list(zip(keys, new_etags(len(keys)), repeat(modified), pieces, strict=False))
-        rest = len(rows) % ROWS
+        written = list(zip(keys, rows.new_etags(len(keys)), repeat(modified), pieces, strict=False))
+        rest = len(written) % rows.ROWS
 
         def put(connection: Connection) -> None:
-            connection.executemany(PUT, rows[:rest])
+            connection.executemany(PUT, written[:rest])
             # Many rows a statement cost a third less than one each.
-            for at in range(rest, len(rows), ROWS):
-                connection.execute(PUT_ROWS, [*chain.from_iterable(rows[at : at + ROWS])])
+            for at in range(rest, len(written), rows.ROWS):
+                connection.execute(rows.PUT_ROWS, [*chain.from_iterable(written[at : at + rows.ROWS])])
 
         self._database.transaction(put, None, create=True)
         when = modified / 1e6
-        return iter([Info(key, len(data), etag, when) for key, etag, _, data in rows])
+        return iter([Info(key, len(data), etag, when) for key, etag, _, data in written])
 
     def _put_all(self, taken: list[tuple[str, Piece | Staged]], attributes: Attributes) -> Iterator[Info]:
         bodies = [
             (key, body if isinstance(body, Staged) else Staged(len(body), data=body)) for key, body in taken
         ]
-        rows = [(key, self._row(staged, attributes)) for key, staged in bodies]
+        written = [(key, self._row(staged, attributes)) for key, staged in bodies]
 
         def put(connection: Connection) -> None:
             for _, staged in bodies:
                 if staged.data is None:
                     unstage(connection, staged)
-            connection.executemany(PUT_ALL, ((key, *row.stored()) for key, row in rows))
+            connection.executemany(rows.PUT_ALL, ((key, *row.stored()) for key, row in written))
 
         self._database.transaction(put, None, create=True)
-        return (info_of(key, row) for key, row in rows)
+        return (info_of(key, row) for key, row in written)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         listed = list(keys)
@@ -347,7 +319,7 @@ class SqliteStore(Store):
             deleted = 0
             for batch in batches:
                 marks = ", ".join("?" * len(batch))
-                sql = f"DELETE FROM holdall_v1_blobs WHERE key IN ({marks}) AND {ALIVE}"
+                sql = f"DELETE FROM holdall_v1_blobs WHERE key IN ({marks}) AND {rows.ALIVE}"
                 deleted += connection.execute(sql, (*batch, now())).rowcount
             return deleted
 
@@ -363,21 +335,21 @@ class SqliteStore(Store):
         etag, moment = new_etag(), now()
 
         def duplicate(connection: Connection) -> Info | None:
-            found = connection.execute(COPIED, (source, moment)).fetchone()
+            found = connection.execute(rows.COPIED, (source, moment)).fetchone()
             if found is None:
                 return None
             info_of(source, found)
             if found[5] not in ("blob", "null"):
-                raise odd_row(source)
+                raise rows.odd_row(source)
             if expect is not ANY:
-                found = connection.execute(ETAG, (target, moment)).fetchone()
-                wanted = None if expect is ABSENT else (number_of(expect),)
+                found = connection.execute(rows.ETAG, (target, moment)).fetchone()
+                wanted = None if expect is ABSENT else (rows.number_of(expect),)
                 if found != wanted:
                     raise mismatch(target, expect, found)
-            connection.execute(COPY, (target, etag, moment, source))
+            connection.execute(rows.COPY, (target, etag, moment, source))
             if move:
                 connection.execute("DELETE FROM holdall_v1_blobs WHERE key = ?", (source,))
-            return info_of(target, connection.execute(INFO, (target, moment)).fetchone())
+            return info_of(target, connection.execute(rows.INFO, (target, moment)).fetchone())
 
         info = self._database.transaction(duplicate, None)
         if info is None:
@@ -392,11 +364,11 @@ class SqliteStore(Store):
     def _publish(self, key: str, staged: Staged, expect: Expect, attributes: Attributes) -> Info:
         row = self._row(staged, attributes)
         if expect is ANY:
-            sql, parameters = PUT_ALL, (key, *row.stored())
+            sql, parameters = rows.PUT_ALL, (key, *row.stored())
         elif expect is ABSENT:
-            sql, parameters = CREATE, (key, *row.stored(), now())
+            sql, parameters = rows.CREATE, (key, *row.stored(), now())
         else:
-            sql, parameters = SWAP, (key, *row.stored(), key, number_of(expect), now())
+            sql, parameters = rows.SWAP, (key, *row.stored(), key, rows.number_of(expect), now())
 
         def put(connection: Connection) -> bool:
             return connection.execute(sql, parameters).rowcount > 0
@@ -404,18 +376,18 @@ class SqliteStore(Store):
         def put_stream(connection: Connection) -> bool:
             unstage(connection, staged)
             if not put(connection):
-                raise mismatch(key, expect, connection.execute(ETAG, (key, now())).fetchone())
+                raise mismatch(key, expect, connection.execute(rows.ETAG, (key, now())).fetchone())
             return True
 
         if staged.data is None:
             self._database.transaction(put_stream, False, create=True)
         elif not self._database.run(put, False, write=True, create=True):
-            raise mismatch(key, expect, self._database.one(ETAG, (key, now())))
+            raise mismatch(key, expect, self._database.one(rows.ETAG, (key, now())))
         return info_of(key, row)
 
-    def _row(self, staged: Staged, attributes: Attributes) -> Row:
+    def _row(self, staged: Staged, attributes: Attributes) -> rows.Row:
         stream = staged.stream if staged.data is None else None
-        row = new_row(staged.size, stream, staged.data, attributes)
+        row = rows.new_row(staged.size, stream, staged.data, attributes)
         if row.expires is not None and row.etag % 256 == 0:
             # What has expired since is swept by a later write.
             self._stages.swept = False
