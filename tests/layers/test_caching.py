@@ -556,8 +556,8 @@ def test_a_cache_that_fails_while_many_write_is_counted_anew() -> None:
     logger.disabled = False
     cache._rate = 0.0
     store["k"] = b"1"
-    assert store._shelf.recency is not None
-    assert store._shelf.recency.bytes == taken(cache) <= 20_000
+    assert store._copies.recency is not None
+    assert store._copies.recency.bytes == taken(cache) <= 20_000
 
 
 def test_a_smaller_bound_after_a_restart() -> None:
@@ -591,8 +591,8 @@ def test_a_bound_while_many_read(tmp_path: Path) -> None:
 
     race(*(functools.partial(work, seed) for seed in range(6)))
     assert taken(cache) <= 20_000
-    assert store._shelf.recency is not None
-    assert store._shelf.recency.bytes == taken(cache)
+    assert store._copies.recency is not None
+    assert store._copies.recency.bytes == taken(cache)
 
 
 # --- what it can, and what it is told -----------------------------------------------------------------
@@ -1451,7 +1451,7 @@ def test_a_fork_inherits_no_lock(tmp_path: Path) -> None:
     store = CachingStore(source, SqliteStore(tmp_path / "cache.sqlite"), fresh="immutable", max_bytes=10**6)
     thread = threading.Thread(target=lambda: store["a"])
     thread.start()
-    while not store._shelf.flights:
+    while not store._copies.flights:
         time.sleep(0.001)
 
     def work() -> None:

@@ -365,14 +365,7 @@ def open_entry(
         except BlobNotFoundError:
             return None
         etag, total = found.etag, found.size
-        first = bytes(next(pieces, b""))
-        while (result := parsed(first)) is None:
-            # A header may come in several pieces.
-            piece = next(pieces, None) if len(first) < _FIRST else None
-            if piece is None:
-                raise _damaged()
-            first += piece
-        head, length, size = result
+        first, (head, length, size) = _read_head(pieces)
         payload, seed, count = total - length, crc32(first[:length]), _frames_of(size)
         if (key is not None and head.key != key) or payload != size + count * _CRC.size:
             raise _damaged()
@@ -400,6 +393,17 @@ def open_entry(
             body = _frames(pieces, seed, payload, one, end)
             return Opened(head, etag, size, cut(body, low - one * FRAME, high - one * FRAME), None)
         # It was replaced between the two reads.
+
+
+def _read_head(pieces: Iterator[Piece]) -> tuple[bytes, tuple[Head, int, int]]:
+    """Read as many pieces as a header takes; return their bytes, and what they begin with."""
+    first = bytes(next(pieces, b""))
+    while (result := parsed(first)) is None:
+        piece = next(pieces, None) if len(first) < _FIRST else None
+        if piece is None:
+            raise _damaged()
+        first += piece
+    return first, result
 
 
 def _after(first: bytes, pieces: Iterator[Piece]) -> Iterator[Piece]:

@@ -16,11 +16,11 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.keys import check_key, check_prefix
-from holdall.layers.caching.back import Back
 from holdall.layers.caching.checks import refuse_records, refuse_same_place, refuse_swapped
-from holdall.layers.caching.shelf import CacheStats, Shelf, clean_name
+from holdall.layers.caching.copies import CacheStats, Copies, clean_name
 from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
-from holdall.layers.caching.through import Through
+from holdall.layers.caching.writeback import WriteBack
+from holdall.layers.caching.writethrough import WriteThrough
 from holdall.layers.layer import Layer, Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Store
 
@@ -120,22 +120,19 @@ class CachingStore(Transparent):
         refuse_swapped(store, cache)
         if self._mode is not CacheMode.WRITE_BACK:
             refuse_records(cache)
-        self._shelf = Shelf(cache, max_bytes)
-        self._back: Back | None = None
+        self._copies = Copies(cache, max_bytes)
+        self._back: WriteBack | None = None
         self._store = store
-        self._through: Through | None = None
+        self._may_get_fresh: Callable[[str], bytes | None] | None = None
         if self._mode is not CacheMode.NONE:
-            self._through = Through(store, self._shelf, self._fresh)
-            self._store = self._through
-        if self._mode is CacheMode.WRITE_BACK and self._through is not None:
-            self._back = Back(self._through, cache, self._shelf)
-            self._store = self._back
-        # Whether a read may be answered without asking the source.
-        unasked = self._through is not None and not self._through.asks and self._back is None
-        self._may_be_quick = self._through.get_fresh if self._through is not None and unasked else None
-        # From the second call on: the first asks the source whether it may be read, which an encrypted one
-        # with another key refuses.
-        self._quick: Callable[[str], bytes | None] | None = None
+            self._store = through = WriteThrough(store, self._copies, self._fresh)
+            if self._mode is CacheMode.WRITE_BACK:
+                self._store = self._back = WriteBack(through, cache, self._copies)
+            elif not through.asks:
+                self._may_get_fresh = through.get_fresh
+        # Used from the second call on: the first asks the source whether it may be read, which an encrypted
+        # one with another key refuses.
+        self._get_fresh: Callable[[str], bytes | None] | None = None
 
     def _check_cache(self) -> None:
         if self._mode is CacheMode.NONE:
@@ -180,7 +177,7 @@ class CachingStore(Transparent):
         >>> store.stats().misses, store.stats().bytes_from_cache
         (1, 4)
         """
-        return self._shelf.stats()
+        return self._copies.stats()
 
     def invalidate(self, key: str | None = None, *, prefix: str | None = None) -> int:
         """Drop copies, so that the source is read again; return their number. Changes that wait for a sync
@@ -202,7 +199,7 @@ class CachingStore(Transparent):
             if prefix is not None:
                 raise InvalidArgumentError("give a key or a prefix, not both")
             name = clean_name(self._checked(key))
-            return int(self._shelf.remove(name))
+            return int(self._copies.remove(name))
         self._need_open()
         if Can.LIST not in self._cache.can:
             raise UnsupportedOperation(
@@ -210,10 +207,10 @@ class CachingStore(Transparent):
             )
         prefix = check_prefix(prefix)
         count = 0
-        for name in list(self._shelf.names()):
-            if prefix and not (self._shelf.key_of(name) or "").startswith(prefix):
+        for name in list(self._copies.names()):
+            if prefix and not (self._copies.key_of(name) or "").startswith(prefix):
                 continue
-            count += self._shelf.remove(name)
+            count += self._copies.remove(name)
         return count
 
     def dirty(self) -> dict[str, Literal["put", "delete"]]:
@@ -264,8 +261,8 @@ class CachingStore(Transparent):
             raise self._closed_error()
 
     def _close(self) -> None:
-        if self._shelf.recency is not None:
-            self._shelf.recency.flush()
+        if self._copies.recency is not None:
+            self._copies.recency.flush()
         if self._back is None or not self._sync_on_close:
             return
         try:
@@ -290,14 +287,14 @@ class CachingStore(Transparent):
             raise self._closed_error()
         # Some sources have room for less than others.
         key = self._source._checked(key) if self._narrow else check_key(key)
-        self._quick = self._may_be_quick
+        self._get_fresh = self._may_get_fresh
         return key
 
     # --- what goes another way than through the layer of the mode ---
 
     def _get(self, key: str) -> bytes | None:
-        quick = self._quick
-        data = None if quick is None else quick(key)
+        get_fresh = self._get_fresh
+        data = None if get_fresh is None else get_fresh(key)
         return super()._get(key) if data is None else data
 
     # One by one, since each may be answered without asking the source.

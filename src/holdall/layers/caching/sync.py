@@ -18,7 +18,7 @@ from holdall.errors import (
     StoreError,
     SyncConflictError,
 )
-from holdall.layers.caching.back import Back, Record, dirty_name
+from holdall.layers.caching.copies import clean_name
 from holdall.layers.caching.entry import (
     DIRTY,
     HOLD,
@@ -36,7 +36,7 @@ from holdall.layers.caching.entry import (
     sealed,
     stored_info,
 )
-from holdall.layers.caching.shelf import clean_name
+from holdall.layers.caching.writeback import Record, WriteBack, dirty_name
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece
 
 __all__ = ["Conflicts", "SyncReport", "synchronise"]
@@ -101,7 +101,7 @@ class _Outcome:
         return SyncReport(**ordered, failures=failures, bytes=self.bytes)
 
 
-def synchronise(back: Back, conflicts: Conflicts, jobs: int) -> SyncReport:
+def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
     """Upload the recorded changes; the failure of one key doesn't stop the others.
 
     Raises:
@@ -134,7 +134,7 @@ def synchronise(back: Back, conflicts: Conflicts, jobs: int) -> SyncReport:
     return report
 
 
-def _all(tasks: list[Callable[[], None]], jobs: int, back: Back) -> None:
+def _all(tasks: list[Callable[[], None]], jobs: int, back: WriteBack) -> None:
     if jobs == 1 or len(tasks) < 2 or (back.cache.inline and back.source.inline):
         for task in tasks:
             task()
@@ -154,11 +154,11 @@ def _is_name(name: str, prefix: str) -> bool:
     return len(name) == len(prefix) + 40 and set(name[len(prefix) :]) <= set("0123456789abcdef")
 
 
-def _settle(back: Back, name: str, force: bool, outcome: _Outcome) -> None:
+def _settle(back: WriteBack, name: str, force: bool, outcome: _Outcome) -> None:
     """Bring one record to the source."""
     key = name
     try:
-        opened = back.opened(name, None, 0, 0)
+        opened = back.open_record(name, None, 0, 0)
         if opened is None:
             return
         head, key = opened.head, opened.head.key
@@ -185,7 +185,7 @@ class _Upload:
     other handles on this cache, which may remember an older version that they read.
     """
 
-    def __init__(self, back: Back, record: Record, force: bool, outcome: _Outcome) -> None:
+    def __init__(self, back: WriteBack, record: Record, force: bool, outcome: _Outcome) -> None:
         self._back, self._record, self._outcome = back, record, outcome
         self._key, self._head = record.head.key, record.head
         self._forced = force
@@ -200,7 +200,7 @@ class _Upload:
 
     def run(self) -> None:
         """Do it."""
-        shelf, name, key = self._back.shelf, clean_name(self._key), self._key
+        copies, name, key = self._back.copies, clean_name(self._key), self._key
         base, digest = self._head.base, b"" if self._puts else _DELETED
         mark, marked = "", False
         try:
@@ -217,7 +217,7 @@ class _Upload:
                 # In place of the copy: none is right until the source was written, nor one that another
                 # sync leaves meanwhile.
                 marked = True
-                mark = mark or shelf.mark(name, key)
+                mark = mark or copies.mark(name, key)
                 # Before the source is written or read: until then nothing newer can be there.
                 now = micros()
                 try:
@@ -237,9 +237,9 @@ class _Upload:
                         return
                 if info is not None and self._data is not None:
                     copy = head_of(info, now, self._head.attributes.mode)
-                    if shelf.put(name, copy, self._data, len(self._data), mark) is not None:
+                    if copies.put(name, copy, self._data, len(self._data), mark) is not None:
                         marked = False
-                self._back.saw(key, None if info is None else info.etag)
+                self._back.note_etag(key, None if info is None else info.etag)
                 if self._settled(ABSENT if info is None else info.etag):
                     self._note_last(digest)
                 self._outcome.add("uploaded" if self._puts else "deleted", key, size)
@@ -249,7 +249,7 @@ class _Upload:
             return
         finally:
             if marked:
-                shelf.unmark(name, mark or None)
+                copies.unmark(name, mark or None)
 
     # --- the source ---
 
@@ -317,7 +317,7 @@ class _Upload:
     # --- the record ---
 
     def _body(self) -> Opened:
-        opened = self._back.opened(self._record.name, self._key)
+        opened = self._back.open_record(self._record.name, self._key)
         if opened is None or opened.etag != self._record.etag:
             raise _Changed
         return opened
@@ -326,7 +326,7 @@ class _Upload:
         return _digest_of(self._body().pieces)
 
     def _check_record(self) -> None:
-        opened = self._back.opened(self._record.name, self._key, 0, 0)
+        opened = self._back.open_record(self._record.name, self._key, 0, 0)
         if opened is None or opened.etag != self._record.etag:
             raise _Changed
 
@@ -334,7 +334,7 @@ class _Upload:
         """Remove the record, since the source has its bytes; return False if one is left that knows less."""
         back, name, etag = self._back, self._record.name, self._record.etag
         while not back.remove(name, etag):
-            opened = back.opened(name, self._key)
+            opened = back.open_record(name, self._key)
             if opened is None or opened.head.kind == HOLD or opened.head.base == now:
                 return True
             if opened.head.token == self._head.token:
@@ -385,7 +385,7 @@ class _Upload:
             # Another sync added to it.
             return
         except StoreError as error:
-            self._back.shelf.failed("write", error)
+            self._back.copies.failed("write", error)
 
     def _write_note(self, digests: Iterable[bytes], expect: Expect) -> str:
         data = b"".join(digests)
@@ -400,7 +400,7 @@ def _digest_of(pieces: Iterable[Piece]) -> bytes:
     return digest.digest()
 
 
-def _sweep(back: Back) -> None:
+def _sweep(back: WriteBack) -> None:
     """Remove old notes whose record is gone."""
     cache, old = back.cache, datetime.now(UTC) - _KEPT
     try:
@@ -410,4 +410,4 @@ def _sweep(back: Back) -> None:
             if not cache.exists(DIRTY + info.key[len(SENT) :]):
                 cache._delete(info.key, info.etag)  # pyright: ignore[reportPrivateUsage]
     except StoreError as error:
-        back.shelf.failed("sweep", error)
+        back.copies.failed("sweep", error)

@@ -19,6 +19,7 @@ from holdall.errors import (
     WrongKeyError,
 )
 from holdall.keys import past
+from holdall.layers.caching.copies import Copies, clean_name
 from holdall.layers.caching.entry import (
     DIRTY,
     FIELD,
@@ -38,13 +39,12 @@ from holdall.layers.caching.entry import (
     size_of,
     stored_info,
 )
-from holdall.layers.caching.shelf import Shelf, clean_name
-from holdall.layers.caching.through import Through, gathered
+from holdall.layers.caching.writethrough import WriteThrough, gather
 from holdall.layers.layer import Transparent, place_of
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store, mode_of
 
-__all__ = ["Back", "Record", "dirty_name"]
+__all__ = ["Record", "WriteBack", "dirty_name"]
 
 E = TypeVar("E", bound=Info | LeftOut)
 
@@ -58,7 +58,7 @@ _HEX = frozenset("0123456789abcdef")
 
 
 def dirty_name(key: str) -> str:
-    """The name of a key's record."""
+    """Return the name of a key's record."""
     return DIRTY + digest_of(key)
 
 
@@ -88,7 +88,7 @@ class _State(NamedTuple):
     """The permission bits that a new blob takes over, as far as they are known."""
 
 
-class Back(Transparent):
+class WriteBack(Transparent):
     """The source, with the records in the cache laid over it.
 
     All writers of a key replace its record by compare-and-swap in the cache, so the threads, handles and
@@ -97,17 +97,17 @@ class Back(Transparent):
     Args:
         through: Reads of the source, by way of its copies.
         cache: Where the records are.
-        shelf: Where the copies are.
+        copies: The copies of the source's blobs.
     """
 
-    def __init__(self, through: Through, cache: Store, shelf: Shelf) -> None:
+    def __init__(self, through: WriteThrough, cache: Store, copies: Copies) -> None:
         super().__init__(through)
-        self.through, self.source, self.cache, self.shelf = through, through.source, cache, shelf
+        self.through, self.source, self.cache, self.copies = through, through.source, cache, copies
         self._known: dict[str, Record] = {}
         self._seen: dict[str, str] = {}
-        """Which ETag of the source this handle read last: copies may be evicted, or never made."""
+        """The source's ETag that this handle read last, by key: copies may be evicted, or never made."""
         self.after_fork()
-        shelf.followers.append(self.after_fork)
+        copies.followers.append(self.after_fork)
 
     def after_fork(self) -> None:
         """Forget the other threads, which a forked process lacks."""
@@ -121,7 +121,9 @@ class Back(Transparent):
 
     # --- records ---
 
-    def opened(self, name: str, key: str | None, start: int = 0, stop: int | None = None) -> Opened | None:
+    def open_record(
+        self, name: str, key: str | None, start: int = 0, stop: int | None = None
+    ) -> Opened | None:
         """Open a record; None where there is none. A cache that fails is an error here: the source's blob may
         be older than what was acknowledged.
 
@@ -133,13 +135,13 @@ class Back(Transparent):
         if not self.cache.exists(name):
             return None
         try:
-            return open_entry(self.cache, name, key, start, stop, ranges=self.shelf.ranges)
+            return open_entry(self.cache, name, key, start, stop, ranges=self.copies.ranges)
         except WrongKeyError:
             raise
         except IntegrityError:
             raise _lost(key, name) from None
 
-    def record(self, head: Head, body: bytes | IO[bytes], expect: Expect) -> Info:
+    def write_record(self, head: Head, body: bytes | IO[bytes], expect: Expect) -> Info:
         """Write a record, whole or not at all.
 
         Raises:
@@ -157,12 +159,12 @@ class Back(Transparent):
 
     def write(self, name: str, pieces: Body, total: int, expect: Expect) -> Info:
         """Write what is a record already."""
-        if self.shelf.recency is not None:
-            self.shelf.recency.reserve(name, total)
+        if self.copies.recency is not None:
+            self.copies.recency.reserve(name, total)
         try:
-            return self.shelf.write(name, pieces, expect, _PRIVATE)
+            return self.copies.write(name, pieces, expect, _PRIVATE)
         except BaseException:
-            self.shelf.unsure(name)
+            self.copies.look_again(name)
             raise
 
     def remove(self, name: str, etag: str) -> bool:
@@ -175,12 +177,12 @@ class Back(Transparent):
             self.cache._delete(name, etag)
         except ConcurrencyError:
             return False
-        if self.shelf.recency is not None:
-            self.shelf.recency.forget(name)
+        if self.copies.recency is not None:
+            self.copies.recency.forget(name)
         return True
 
-    def records(self) -> dict[str, Record]:
-        """All records there are now, by key."""
+    def list_records(self) -> dict[str, Record]:
+        """Return all records there are now, by key."""
         known, found = self._known, dict[str, Record]()
         for info in self.cache._scan(DIRTY, ""):
             name = info.key
@@ -188,7 +190,7 @@ class Back(Transparent):
                 continue
             record = known.get(name)
             if record is None or record.etag != info.etag:
-                opened = self.opened(name, None, 0, 0)
+                opened = self.open_record(name, None, 0, 0)
                 if opened is None:
                     # A sync took it away: it is at the source by now.
                     continue
@@ -199,7 +201,7 @@ class Back(Transparent):
 
     # --- reading ---
 
-    def saw(self, key: str, etag: str | None) -> None:
+    def note_etag(self, key: str, etag: str | None) -> None:
         """Note the ETag that was read from the source; None if it lacks the blob."""
         seen = self._seen
         if etag is None:
@@ -209,28 +211,28 @@ class Back(Transparent):
             seen.clear()
         seen[key] = etag
 
-    def base(self, key: str) -> tuple[Expect, int | None]:
+    def find_base(self, key: str) -> tuple[Expect, int | None]:
         """Return the source's version that a change of this key is based on, `ANY` if none was read here; and
         its permission bits, if they are known and limit a copy."""
-        clean = self.shelf.head(clean_name(key), key)
+        clean = self.copies.read_head(clean_name(key), key)
         return (self._seen.get(key, ANY), None) if clean is None else (clean[0].base, clean[0].mode)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        opened = self.opened(dirty_name(key), key, start, stop)
+        opened = self.open_record(dirty_name(key), key, start, stop)
         if opened is None or opened.head.kind == HOLD:
             try:
                 info, pieces = self._store._read(key, start, stop)
             except BlobNotFoundError:
-                self.saw(key, None)
+                self.note_etag(key, None)
                 raise
-            self.saw(key, info.etag)
+            self.note_etag(key, info.etag)
             return info, pieces
         if not alive(opened.head):
             raise BlobNotFoundError(key=key)
         return stored_info(opened.head, opened.size), opened.pieces
 
     def _info(self, key: str) -> Info:
-        opened = self.opened(dirty_name(key), key, 0, 0)
+        opened = self.open_record(dirty_name(key), key, 0, 0)
         if opened is None or opened.head.kind == HOLD:
             return self._store._info(key)
         if not alive(opened.head):
@@ -239,20 +241,20 @@ class Back(Transparent):
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         # The records first: what a sync takes away after that is at the source before that is listed.
-        return self._merged(self._changed(), self.source._scan, prefix, after)
+        return self._merge(self._list_changes(), self.source._scan, prefix, after)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        return self._merged(self._changed(), self.source._survey, prefix, after)
+        return self._merge(self._list_changes(), self.source._survey, prefix, after)
 
-    def _changed(self) -> dict[str, Info | None]:
-        """Yield the keys of records with their infos; None for deleted keys."""
+    def _list_changes(self) -> dict[str, Info | None]:
+        """Return the infos of what is recorded, by key; None for deleted keys."""
         return {
             key: stored_info(record.head, record.size) if alive(record.head) else None
-            for key, record in self.records().items()
+            for key, record in self.list_records().items()
             if record.head.kind != HOLD
         }
 
-    def _merged(
+    def _merge(
         self,
         changed: dict[str, Info | None],
         scan: Callable[[str, str], Iterator[E]],
@@ -268,7 +270,7 @@ class Back(Transparent):
                 if mine is not None:
                     yield mine
                 key = next(ours, None)
-            # A key of ours is told by its record, whatever the source has.
+            # Whatever the source has, a record says what is at its key.
             if isinstance(entry, LeftOut) or place not in changed:
                 yield entry
         while key is not None:
@@ -278,9 +280,9 @@ class Back(Transparent):
             key = next(ours, None)
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        changed, after = self._changed(), ""
+        changed, after = self._list_changes(), ""
         while True:
-            for info in self._merged(changed, self.source._scan, prefix, after):
+            for info in self._merge(changed, self.source._scan, prefix, after):
                 slash = info.key.find("/", len(prefix))
                 if slash >= 0:
                     break
@@ -292,7 +294,7 @@ class Back(Transparent):
             after = past(folder)
 
     def _digest(self, key: str, algorithm: str) -> str | None:
-        opened = self.opened(dirty_name(key), key, 0, 0)
+        opened = self.open_record(dirty_name(key), key, 0, 0)
         if opened is None or opened.head.kind == HOLD:
             return self.source._digest(key, algorithm)
         return None
@@ -306,33 +308,33 @@ class Back(Transparent):
                 f"with write-back a content_type must have at most {FIELD} UTF-8 bytes"
             )
         # The record may have to be written more than once, and a body can be read only once.
-        data, body = gathered(body)
+        data, body = gather(body)
         if data is not None:
-            return self._recorded(key, data, expect, attributes)
+            return self._record(key, data, expect, attributes)
         import tempfile
 
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
             for piece in body:
                 spool.write(piece)
-            return self._recorded(key, spool, expect, attributes)
+            return self._record(key, spool, expect, attributes)
 
-    def _recorded(self, key: str, body: bytes | IO[bytes], expect: Expect, attributes: Attributes) -> Info:
+    def _record(self, key: str, body: bytes | IO[bytes], expect: Expect, attributes: Attributes) -> Info:
         name, token, now = dirty_name(key), urandom(8), micros()
         expires = None if attributes.expires is None else micros(attributes.expires)
         head = Head(PUT, key, now, expires, attributes.content_type, ANY, now, token)
         with self._lock(name):
             while True:
-                state = self._state(key, name, ask=expect is not ANY)
+                state = self._read_state(key, name, ask=expect is not ANY)
                 if expect is not ANY:
                     self._check(name, state, expect)
                 mode = state.mode if attributes.mode is None else attributes.mode
                 head = head._replace(base=state.base, mode=mode)
                 try:
-                    self.record(head, body, state.expect)
+                    self.write_record(head, body, state.expect)
                 except ConcurrencyError:
                     continue
                 if state.unsure:
-                    self._look_again(head)
+                    self._rebase_if_raced(head)
                 size = len(body) if isinstance(body, bytes) else body.tell()
                 return stored_info(head, size)
 
@@ -340,28 +342,28 @@ class Back(Transparent):
         name = dirty_name(key)
         with self._lock(name):
             while True:
-                state = self._state(key, name, ask=True)
+                state = self._read_state(key, name, ask=True)
                 if expect is not ANY:
                     self._check(name, state, expect)
                 if state.info is None:
                     self._take_back(name, state)
                     return False
                 now, base = micros(), state.base
-                if state.hold and expect is ANY and (read := self.base(key)[0]) is not ANY:
+                if state.hold and expect is ANY and (read := self.find_base(key)[0]) is not ANY:
                     # As a put: what was read before is what this deletes, and not what came since.
                     base = read
                 head = Head(TOMBSTONE, key, now, base=base, stamped=now, token=urandom(8))
                 try:
-                    self.record(head, b"", state.expect)
+                    self.write_record(head, b"", state.expect)
                 except ConcurrencyError:
                     continue
                 return True
 
     def _lock(self, name: str) -> threading.Lock:
-        # Threads that would only make each other begin again take turns; nothing rests on it.
+        # Threads that would only make each other begin again take turns; no promise depends on it.
         return self._locks[int(name[-2:], 16) % _STRIPES]
 
-    def _state(self, key: str, name: str, *, ask: bool) -> _State:
+    def _read_state(self, key: str, name: str, *, ask: bool) -> _State:
         """Return the state of a key now.
 
         Where there is no record and the source is asked, a note is left first. A writer that comes in between
@@ -370,9 +372,9 @@ class Back(Transparent):
         patience = 5
         while True:
             try:
-                opened = self.opened(name, key, 0, 0)
+                opened = self.open_record(name, key, 0, 0)
             except WrongKeyError:
-                # It isn't damaged: whoever has the key can read it.
+                # It isn't damaged: a handle with the right key can read it.
                 raise
             except IntegrityError:
                 if ask:
@@ -385,15 +387,17 @@ class Back(Transparent):
             expect = ABSENT if opened is None else opened.etag
             if not ask:
                 # What was read before is what this replaces: if the source changes, that is a conflict.
-                base, mode = self.base(key)
+                base, mode = self.find_base(key)
                 return _State(expect, base, None, False, base is not ANY, _inherited(mode))
             if opened is not None and patience:
-                # Somebody compares at this moment; replacing his note would only make him begin again.
+                # Another writer compares at this moment; replacing its note would only make it begin again.
                 patience -= 1
                 time.sleep(random.random() * 0.002)
                 continue
             try:
-                hold = self.record(Head(HOLD, key, stamped=micros(), token=urandom(8)), b"", expect).etag
+                hold = self.write_record(
+                    Head(HOLD, key, stamped=micros(), token=urandom(8)), b"", expect
+                ).etag
                 break
             except ConcurrencyError:
                 continue
@@ -421,15 +425,15 @@ class Back(Transparent):
             self._take_back(name, state)
             raise ConcurrencyError(expected=str(expect), actual=actual)
 
-    def _look_again(self, head: Head) -> None:
+    def _rebase_if_raced(self, head: Head) -> None:
         """Handle a race: a sync may have changed the source between the look at the copy and the write of the
         record. It then left another copy, and the record is based on that."""
-        clean = self.shelf.head(clean_name(head.key), head.key)
-        # Where there is none any more, it made room, perhaps for this very record.
+        clean = self.copies.read_head(clean_name(head.key), head.key)
+        # If there is none any more, it was evicted, perhaps to make room for this record.
         base = head.base if clean is None else clean[0].base
         name = dirty_name(head.key)
         while base != head.base:
-            opened = self.opened(name, head.key)
+            opened = self.open_record(name, head.key)
             if opened is None or opened.head.token != head.token or self.rebase(name, opened, base):
                 return
 
@@ -448,7 +452,7 @@ class Back(Transparent):
 
     def dirty(self) -> dict[str, Literal["put", "delete"]]:
         """Return the changes that wait for a sync, in key order."""
-        found = self.records()
+        found = self.list_records()
         return {
             key: "put" if found[key].head.kind == PUT else "delete"
             for key in sorted(found)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Literal, TypeAlias, TypeVar, cast
 from zlib import crc32
 
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.layers.caching.checks import refuse_pending
+from holdall.layers.caching.copies import SIZES, Copies, Flight, clean_name
 from holdall.layers.caching.entry import (
     FRAME,
     NEVER,
@@ -23,12 +24,12 @@ from holdall.layers.caching.entry import (
     short_body,
     stored_info,
 )
-from holdall.layers.caching.shelf import SIZES, Flight, Shelf, clean_name
+from holdall.layers.frames import read_part
 from holdall.layers.layer import Transparent
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
 
-__all__ = ["Through", "gathered", "read_range"]
+__all__ = ["WriteThrough", "gather"]
 
 _REMEMBERED = 1 << 16
 """Remember at most this many large entries."""
@@ -46,23 +47,23 @@ class _SourceError(Exception):
     """The source failed while it was copied."""
 
 
-class Through(Transparent):
+class WriteThrough(Transparent):
     """The source, read through copies of it.
 
     Args:
         store: The source.
-        shelf: Where the copies are.
+        copies: The copies of the source's blobs.
         fresh: `etag` asks the source at each read, `immutable` never; a number is the greatest age, in
             seconds, of a copy that is served without asking.
     """
 
-    def __init__(self, store: Store, shelf: Shelf, fresh: float | Literal["etag", "immutable"]) -> None:
+    def __init__(self, store: Store, copies: Copies, fresh: float | Literal["etag", "immutable"]) -> None:
         super().__init__(store)
         self.source = store
-        self._shelf, self._cache = shelf, shelf.cache
+        self._copies, self._cache = copies, copies.cache
         self.asks = fresh == "etag"
         """Whether the source is asked at each read, so that an old copy does no harm."""
-        self._sizes, self._recency = shelf.sizes, shelf.recency
+        self._sizes, self._recency = copies.sizes, copies.recency
         self._long: set[str] = set()
         self._known: dict[str, _Known] = {}
         self._age = round(fresh * 1e6) if isinstance(fresh, int | float) else None
@@ -99,7 +100,7 @@ class Through(Transparent):
         sizes = self._sizes
         sizes.append(len(body))
         if len(sizes) > SIZES:
-            self._shelf.add_up()
+            self._copies.add_up()
         recency = self._recency
         if recency is not None:
             recency.used.append(name)
@@ -132,12 +133,12 @@ class Through(Transparent):
         known = self._known[key] = name, data[: -SUM - len(body)], len(data), since, until
         return known
 
-    def _short(self, key: str, name: str, info: Info) -> bytes | None:
+    def _get_current(self, key: str, name: str, info: Info) -> bytes | None:
         """Return the copy of this version of a short blob."""
         try:
             data = self._cache._get(name)
         except StoreError as error:
-            self._shelf.failed("read", error)
+            self._copies.failed("read", error)
             return None
         short = None if data is None else short_body(data, key.encode())
         if short is None or data is None or base_of(data) != info.etag or len(short[0]) != info.size:
@@ -146,45 +147,45 @@ class Through(Transparent):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         while True:
-            result = self._attempt(key, start, stop)
+            result = self._try_read(key, start, stop)
             if result is not None:
                 return result
 
-    def _attempt(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]] | None:
+    def _try_read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]] | None:
         """Try to read; None if another thread fetched the blob in between, so that the caller starts
         again."""
-        shelf, name, known = self._shelf, clean_name(key), None
+        copies, name, known = self._copies, clean_name(key), None
         if self.asks:
             # The source comes first: a copy that is read afterwards can't be older than its answer.
             known = self._current(key, name)
             if stop is None and start == 0 and known.size <= FRAME and mode_of(known) is None:
-                data = self._short(key, name, known)
+                data = self._get_current(key, name, known)
                 if data is not None:
-                    shelf.hit(len(data))
-                    shelf.touch(name)
+                    copies.count_hit(len(data))
+                    copies.touch(name)
                     return known, iter((data,))
-                return self._missed(key, name, start, stop, known)
-            opened = shelf.open(name, key, start, stop)
+                return self._fetch_once(key, name, start, stop, known)
+            opened = copies.open(name, key, start, stop)
             if opened is not None and self._is_good(opened, known):
-                return self._hit(name, known, opened, start, stop)
-            self._outdated(name, opened)
+                return self._serve_copy(name, known, opened, start, stop)
+            self._drop_outdated(name, opened)
         else:
-            opened = shelf.open(name, key, start, stop)
+            opened = copies.open(name, key, start, stop)
             if opened is not None and alive(opened.head):
                 info = stored_info(opened.head, opened.size)
                 if self._is_young(name, opened):
-                    return self._hit(name, info, opened, start, stop)
+                    return self._serve_copy(name, info, opened, start, stop)
                 now = micros()
                 known = self._current(key, name)
                 if self._is_good(opened, known):
                     self._renew(name, opened, known, now)
-                    return self._hit(name, known, opened, start, stop)
-                self._outdated(name, opened)
-        return self._missed(key, name, start, stop, known)
+                    return self._serve_copy(name, known, opened, start, stop)
+                self._drop_outdated(name, opened)
+        return self._fetch_once(key, name, start, stop, known)
 
     def _current(self, key: str, name: str) -> Info:
         """Return the state at the source now."""
-        self._shelf.asked()
+        self._copies.count("revalidations")
         try:
             return self._store._info(key)
         except BlobNotFoundError:
@@ -193,14 +194,14 @@ class Through(Transparent):
 
     def _forget(self, key: str, name: str) -> None:
         """Remove the copy of a deleted blob."""
-        found = self._shelf.head(name, key)
+        found = self._copies.read_head(name, key)
         if found is not None:
-            self._shelf.drop_seen(name, found[1])
+            self._copies.drop_seen(name, found[1])
 
-    def _outdated(self, name: str, opened: Opened | None) -> None:
+    def _drop_outdated(self, name: str, opened: Opened | None) -> None:
         """Remove the copy of an older version, even if no other replaces it."""
         if opened is not None:
-            self._shelf.drop_seen(name, opened.etag)
+            self._copies.drop_seen(name, opened.etag)
 
     def _is_good(self, opened: Opened, info: Info) -> bool:
         head, mode = opened.head, mode_of(info)
@@ -212,7 +213,7 @@ class Through(Transparent):
         if self._age is None:
             return True
         now, stamped = micros(), opened.head.stamped
-        etag, renewed = self._shelf.renewed.get(name, ("", 0))
+        etag, renewed = self._copies.renewed.get(name, ("", 0))
         if etag == opened.etag:
             stamped = max(stamped, renewed)
         # A clock that was set back proves nothing.
@@ -221,26 +222,26 @@ class Through(Transparent):
     def _renew(self, name: str, opened: Opened, info: Info, now: int) -> None:
         """Note that the source just confirmed the copy."""
         if opened.data is not None:
-            self._shelf.put(name, head_of(info, now), opened.data, opened.size, opened.etag)
+            self._copies.put(name, head_of(info, now), opened.data, opened.size, opened.etag)
             return
-        renewed = self._shelf.renewed
-        with self._shelf.lock:
+        renewed = self._copies.renewed
+        with self._copies.lock:
             renewed.pop(name, None)
             renewed[name] = (opened.etag, now)
             if len(renewed) > _REMEMBERED:
                 del renewed[next(iter(renewed))]
 
-    def _hit(
+    def _serve_copy(
         self, name: str, info: Info, opened: Opened, start: int, stop: int | None
     ) -> tuple[Info, Iterator[Piece]]:
         low, high = span(start, stop, opened.size)
-        self._shelf.hit(high - low)
-        self._shelf.touch(name)
+        self._copies.count_hit(high - low)
+        self._copies.touch(name)
         if opened.data is not None:
             return info, opened.pieces
-        return info, self._lasting(name, info, opened, low, high)
+        return info, self._yield_copy(name, info, opened, low, high)
 
-    def _lasting(self, name: str, info: Info, opened: Opened, low: int, high: int) -> Iterator[Piece]:
+    def _yield_copy(self, name: str, info: Info, opened: Opened, low: int, high: int) -> Iterator[Piece]:
         """Yield a copy's bytes, or the source's from the point where the cache fails."""
         at = low
         try:
@@ -249,56 +250,56 @@ class Through(Transparent):
                 at += len(piece)
             return
         except StoreError as error:
-            self._shelf.failed("read", error)
-            self._shelf.drop_seen(name, opened.etag)
+            self._copies.failed("read", error)
+            self._copies.drop_seen(name, opened.etag)
             failure = error
-        again, rest = read_range(self._store, info.key, at, high)
+        again, rest = read_part(self._store, info.key, at, high)
         if again.etag != info.etag:
             raise failure
         yield from rest
 
     # --- fetching ---
 
-    def _missed(
+    def _fetch_once(
         self, key: str, name: str, start: int, stop: int | None, known: Info | None
     ) -> tuple[Info, Iterator[Piece]] | None:
-        shelf = self._shelf
+        copies = self._copies
         if (start, stop) != (0, None):
             known = known or self._store._info(key)
-            if known.size > CHUNK or not shelf.fits(known.size):
-                return self._passed(key, start, stop)
-        elif known is not None and not shelf.fits(known.size):
-            return self._passed(key, start, stop)
+            if known.size > CHUNK or not copies.fits(known.size):
+                return self._read_source(key, start, stop)
+        elif known is not None and not copies.fits(known.size):
+            return self._read_source(key, start, stop)
         # The steps of a lock and not of an event: an interrupt between any two leaves nobody waiting.
-        flight = shelf.flights.setdefault(name, Flight())
+        flight = copies.flights.setdefault(name, Flight())
         with flight.turn:
             if flight.over:
-                if shelf.flights.get(name) is flight:
-                    shelf.flights.pop(name, None)
-                return self._passed(key, start, stop) if flight.alone else None
+                if copies.flights.get(name) is flight:
+                    copies.flights.pop(name, None)
+                return self._read_source(key, start, stop) if flight.alone else None
             try:
-                return self._fetched(key, name, start, stop, flight)
+                return self._fetch(key, name, start, stop, flight)
             finally:
                 flight.over = True
-                shelf.flights.pop(name, None)
+                copies.flights.pop(name, None)
 
-    def _passed(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+    def _read_source(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Read directly from the source."""
-        self._shelf.miss()
-        info, pieces = read_range(self._store, key, start, stop)
-        return info, self._counted(pieces)
+        self._copies.count("misses")
+        info, pieces = read_part(self._store, key, start, stop)
+        return info, self._count_pieces(pieces)
 
-    def _counted(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    def _count_pieces(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         for piece in pieces:
-            self._shelf.fetched(len(piece))
+            self._copies.count("bytes_from_source", len(piece))
             yield piece
 
-    def _fetched(
+    def _fetch(
         self, key: str, name: str, start: int, stop: int | None, flight: Flight
     ) -> tuple[Info, Iterator[Piece]]:
         """Read from the source, and keep a copy."""
-        shelf = self._shelf
-        expect: Expect | None = ANY if self.asks else shelf.claim(name, key)
+        copies = self._copies
+        expect: Expect | None = ANY if self.asks else copies.claim(name, key)
         published = False
         try:
             now = micros()
@@ -308,35 +309,35 @@ class Through(Transparent):
                 if self.asks:
                     self._forget(key, name)
                 raise
-            if expect is None or not shelf.fits(info.size):
+            if expect is None or not copies.fits(info.size):
                 flight.alone = True
-                shelf.miss()
+                copies.count("misses")
                 if (start, stop) == (0, None):
-                    return info, self._counted(pieces)
+                    return info, self._count_pieces(pieces)
                 low, high = span(start, stop, info.size)
-                return info, self._counted(cut(pieces, low, high))
+                return info, self._count_pieces(cut(pieces, low, high))
             if info.size > CHUNK:
-                opened = self._copied(name, info, pieces, now, expect, start, stop)
+                opened = self._fetch_large(name, info, pieces, now, expect, start, stop)
                 published = opened is not None
                 flight.alone = not published
                 if opened is None:
-                    return self._passed(key, start, stop)
-                shelf.miss()
+                    return self._read_source(key, start, stop)
+                copies.count("misses")
                 low, high = span(start, stop, info.size)
-                return info, self._lasting(name, info, opened, low, high)
+                return info, self._yield_copy(name, info, opened, low, high)
             data = b"".join([bytes(piece) for piece in pieces])
-            shelf.miss()
-            shelf.fetched(len(data))
+            copies.count("misses")
+            copies.count("bytes_from_source", len(data))
             if len(data) == info.size:
-                published = shelf.put(name, head_of(info, now), data, len(data), expect) is not None
+                published = copies.put(name, head_of(info, now), data, len(data), expect) is not None
             flight.alone = not published
             low, high = span(start, stop, len(data))
             return info, iter((data[low:high],))
         finally:
             if not published and isinstance(expect, str):
-                shelf.drop(name, expect)
+                copies.drop(name, expect)
 
-    def _copied(
+    def _fetch_large(
         self, name: str, info: Info, pieces: Iterator[Piece], now: int, expect: Expect, *wanted: int | None
     ) -> Opened | None:
         """Copy a large blob and open the copy; None if the cache fails or another writer came between."""
@@ -354,13 +355,13 @@ class Through(Transparent):
 
         start, stop = wanted
         try:
-            written = self._shelf.put(name, head_of(info, now), guarded(), info.size, expect)
+            written = self._copies.put(name, head_of(info, now), guarded(), info.size, expect)
         except _SourceError as error:
             raise cast(StoreError, error.__cause__) from None
-        self._shelf.fetched(size)
+        self._copies.count("bytes_from_source", size)
         if written is None:
             return None
-        opened = self._shelf.open(name, info.key, start or 0, stop)
+        opened = self._copies.open(name, info.key, start or 0, stop)
         if opened is None or opened.etag != written.etag or opened.size != info.size:
             return None
         return opened
@@ -369,7 +370,7 @@ class Through(Transparent):
 
     def _info(self, key: str) -> Info:
         if not self.asks:
-            opened = self._shelf.open(name := clean_name(key), key, 0, 0)
+            opened = self._copies.open(name := clean_name(key), key, 0, 0)
             if opened is not None and alive(opened.head) and self._is_young(name, opened):
                 return stored_info(opened.head, opened.size)
         return self._store._info(key)
@@ -383,59 +384,63 @@ class Through(Transparent):
     # --- writing ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        shelf, name = self._shelf, clean_name(key)
-        refuse_pending(shelf.cache, key)
+        copies, name = self._copies, clean_name(key)
+        refuse_pending(copies.cache, key)
         # What is short is kept; what is streamed is fetched when it is read.
-        data, body = gathered(body)
+        data, body = gather(body)
         # Before the source is written: until then nothing newer can be there.
         now = micros()
         if self.asks:
             info = self._store._write(key, body, expect, attributes)
-            if data is not None and shelf.fits(len(data)):
-                shelf.put(name, head_of(info, now, attributes.mode), data, len(data), ANY)
+            if data is not None and copies.fits(len(data)):
+                copies.put(name, head_of(info, now, attributes.mode), data, len(data), ANY)
             return info
         mark: str | None = None
         kept = False
         try:
             # It takes the old copy's place before the source is touched: if that fails, nothing was done.
-            mark = shelf.mark(name, key)
+            mark = copies.mark(name, key)
             info = self._store._write(key, body, expect, attributes)
-            if data is not None and shelf.fits(len(data)):
-                kept = shelf.put(name, head_of(info, now, attributes.mode), data, len(data), mark) is not None
+            if data is not None and copies.fits(len(data)):
+                kept = (
+                    copies.put(name, head_of(info, now, attributes.mode), data, len(data), mark) is not None
+                )
             return info
         finally:
             if not kept:
-                shelf.unmark(name, mark)
+                copies.unmark(name, mark)
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        refuse_pending(self._shelf.cache, key)
+        refuse_pending(self._copies.cache, key)
         if self.asks:
             gone = self._store._delete(key, expect)
             self._forget(key, clean_name(key))
             return gone
-        return self._changing([key], lambda: self._store._delete(key, expect))
+        return self._change_without_copies([key], partial(self._store._delete, key, expect))
 
-    def _changing(self, keys: Iterable[str], change: Callable[[], T]) -> T:
+    def _change_without_copies(self, keys: Iterable[str], change: Callable[[], T]) -> T:
         """Change the source while no copies of these keys exist."""
         marks: dict[str, str | None] = {}
         try:
             if not self.asks:
                 for key in keys:
                     marks[name := clean_name(key)] = None
-                    marks[name] = self._shelf.mark(name, key)
+                    marks[name] = self._copies.mark(name, key)
             return change()
         finally:
             for name, mark in marks.items():
-                self._shelf.unmark(name, mark)
+                self._copies.unmark(name, mark)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        refuse_pending(self._shelf.cache, target)
-        return self._changing([target], lambda: self._store._copy(source, target, expect))
+        refuse_pending(self._copies.cache, target)
+        return self._change_without_copies([target], partial(self._store._copy, source, target, expect))
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         for key in (source, target):
-            refuse_pending(self._shelf.cache, key)
-        return self._changing([source, target], lambda: self._store._move(source, target, expect))
+            refuse_pending(self._copies.cache, key)
+        return self._change_without_copies(
+            [source, target], lambda: self._store._move(source, target, expect)
+        )
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
         if Can.BULK not in self._store.can:
@@ -443,22 +448,22 @@ class Through(Transparent):
             return
         if self.asks:
             # The items pass one by one.
-            yield from self._store._put_many(self._unpending(items), attributes)
+            yield from self._store._put_many(self._refuse_pending(items), attributes)
             return
-        pairs = list(self._unpending(items))
+        pairs = list(self._refuse_pending(items))
         keys = [key for key, _ in pairs]
-        yield from self._changing(keys, lambda: list(self._store._put_many(pairs, attributes)))
+        yield from self._change_without_copies(keys, lambda: list(self._store._put_many(pairs, attributes)))
 
-    def _unpending(self, items: Iterable[tuple[str, Body]]) -> Iterator[tuple[str, Body]]:
+    def _refuse_pending(self, items: Iterable[tuple[str, Body]]) -> Iterator[tuple[str, Body]]:
         for item in items:
-            refuse_pending(self._shelf.cache, item[0])
+            refuse_pending(self._copies.cache, item[0])
             yield item
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         keys = list(keys)
         for key in keys:
-            refuse_pending(self._shelf.cache, key)
-        return self._changing(keys, lambda: self._store._delete_many(keys))
+            refuse_pending(self._copies.cache, key)
+        return self._change_without_copies(keys, partial(self._store._delete_many, keys))
 
     def _clear(self) -> None:
         # Twice: once so that nothing old can be read, once for what was copied meanwhile.
@@ -468,24 +473,15 @@ class Through(Transparent):
 
     def _drop_all(self, *, strict: bool) -> None:
         try:
-            for name in list(self._shelf.names()):
-                self._shelf.remove(name)
+            for name in list(self._copies.names()):
+                self._copies.remove(name)
         except StoreError as error:
             if strict:
                 raise
-            self._shelf.failed("delete", error)
+            self._copies.failed("delete", error)
 
 
-def read_range(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-    """Read a part of a blob, also from a store that can only read whole ones."""
-    if (start, stop) == (0, None) or Can.RANGE in store.can:
-        return store._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
-    info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
-    low, high = span(start, stop, info.size)
-    return info, cut(pieces, low, high)
-
-
-def gathered(body: Body, most: int = _SHORT) -> tuple[bytes | None, Body]:
+def gather(body: Body, most: int = _SHORT) -> tuple[bytes | None, Body]:
     """Return a body as bytes, if it is in memory or short, and as a body that no other code can change."""
     if isinstance(body, tuple) and len(body) == 1:
         piece = body[0]

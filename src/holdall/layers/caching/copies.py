@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
-from itertools import count
 from typing import NamedTuple
 
-from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
+from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError, WrongKeyError
 from holdall.layers.caching.entry import (
     CLAIM,
     CLEAN,
@@ -21,7 +21,6 @@ from holdall.layers.caching.entry import (
     micros,
     open_entry,
     packed,
-    parsed,
     sealed,
     size_of,
 )
@@ -29,13 +28,13 @@ from holdall.layers.caching.recency import Recency
 from holdall.layers.forks import begin_anew
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece, Store
 
-__all__ = ["SIZES", "CacheStats", "Shelf", "clean_name"]
+__all__ = ["SIZES", "CacheStats", "Copies", "clean_name"]
 
 SIZES = 4096
 """The number of hits that are added up together."""
-_DOUBT = 600 * 10**6
-"""How long the mark of a writer keeps others from filling in a copy, in microseconds: after a writer is
-killed, the key stays uncached for this long."""
+_MARK_LIFETIME = 600 * 10**6
+"""How long the mark of a writer blocks caching, in microseconds: after a writer is killed, the key stays
+uncached for this long."""
 
 
 class CacheStats(NamedTuple):
@@ -65,7 +64,7 @@ def clean_name(key: str) -> str:
     return CLEAN + digest_of(key)
 
 
-class Shelf:
+class Copies:
     """The entries in a cache. Its failures never reach a reader.
 
     Args:
@@ -77,20 +76,21 @@ class Shelf:
         self.cache = cache
         self.ranges = Can.RANGE in cache.can
         self.swaps = Can.SWAP in cache.can and Can.CREATE in cache.can
-        self.recency = None if max_bytes is None else Recency(cache, max_bytes, self.failed, self._evict)
-        # Counting needs no lock where one call does it.
-        self._misses, self._asked = count(), count()
-        self._evicted, self._errors = count(), count()
+        self.recency = (
+            None
+            if max_bytes is None
+            else Recency(cache, max_bytes, self.failed, partial(self.count, "evictions"))
+        )
         self.lock = threading.Lock()
         self.flights: dict[str, Flight] = {}
         self.renewed: dict[str, tuple[str, int]] = {}
         """Of large entries, when they were last found to be good; of one with this ETag."""
         self.followers: list[Callable[[], None]] = []
         """Notified of a fork, too."""
-        self._hits, self._cached, self._fetched = 0, 0, 0
+        self._counts = dict.fromkeys(CacheStats._fields, 0)
         self.sizes: list[int] = []
         """Of the hits that were not added up yet: appending to a list needs no lock."""
-        begin_anew(self, Shelf.after_fork)
+        begin_anew(self, Copies.after_fork)
 
     def after_fork(self) -> None:
         """Forget the other threads, which a forked process lacks."""
@@ -103,8 +103,13 @@ class Shelf:
 
     # --- what is counted ---
 
-    def hit(self, size: int) -> None:
-        """A read was served from here."""
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to one of the counts of `CacheStats`."""
+        with self.lock:
+            self._counts[what] += number
+
+    def count_hit(self, size: int) -> None:
+        """Count a read that a copy served."""
         self.sizes.append(size)
         if len(self.sizes) > SIZES:
             self.add_up()
@@ -114,45 +119,21 @@ class Shelf:
         with self.lock:
             sizes = self.sizes
             number = len(sizes)
-            self._hits += number
-            self._cached += sum(sizes[:number])
+            self._counts["hits"] += number
+            self._counts["bytes_from_cache"] += sum(sizes[:number])
             del sizes[:number]
-
-    def miss(self) -> None:
-        """A read was not."""
-        next(self._misses)
-
-    def fetched(self, size: int) -> None:
-        """Count bytes that the source returned."""
-        with self.lock:
-            self._fetched += size
-
-    def asked(self) -> None:
-        """The source was asked whether a copy is good."""
-        next(self._asked)
-
-    def _evict(self) -> None:
-        next(self._evicted)
 
     def failed(self, what: str, error: StoreError) -> None:
         """Log and count a failure of the cache."""
         import logging
 
-        next(self._errors)
+        self.count("errors")
         logging.getLogger("holdall.layers.caching").warning("the cache failed to %s: %s", what, error)
 
     def stats(self) -> CacheStats:
         """Return the counts."""
         self.add_up()
-        return CacheStats(
-            hits=self._hits,
-            misses=_so_far(self._misses),
-            revalidations=_so_far(self._asked),
-            bytes_from_cache=self._cached,
-            bytes_from_source=self._fetched,
-            evictions=_so_far(self._evicted),
-            errors=_so_far(self._errors),
-        )
+        return CacheStats(**self._counts)
 
     # --- reading ---
 
@@ -169,8 +150,8 @@ class Shelf:
             return None
         return opened
 
-    def head(self, name: str, key: str) -> tuple[Head, str] | None:
-        """What an entry begins with, and the cache's ETag of it."""
+    def read_head(self, name: str, key: str) -> tuple[Head, str] | None:
+        """Return the head of a copy, and the cache's ETag of it; None if there is no good one."""
         opened = self.open(name, key, 0, 0)
         return None if opened is None else (opened.head, opened.etag)
 
@@ -206,20 +187,20 @@ class Shelf:
             if not recency.fits(total):
                 return None
             if not recency.reserve(name, total):
-                self.unsure(name)
+                self.look_again(name)
                 return None
         pieces = sealed(start, body) if isinstance(body, bytes) else framed(start, body)
         try:
             info = self.write(name, pieces, expect, head.attributes)
         except ConcurrencyError:
-            self.unsure(name)
+            self.look_again(name)
             return None
         except StoreError as error:
-            self.unsure(name)
+            self.look_again(name)
             self.failed("write", error)
             return None
         except BaseException:
-            self.unsure(name)
+            self.look_again(name)
             raise
         if recency is not None:
             recency.set(name, info.size)
@@ -239,8 +220,8 @@ class Shelf:
             pieces = (buffer.getvalue(),)
         return self.cache._write(name, pieces, expect, attributes)  # pyright: ignore[reportPrivateUsage]
 
-    def unsure(self, name: str) -> None:
-        """Mark an entry as unknown, so that the next read looks at it."""
+    def look_again(self, name: str) -> None:
+        """Ask for the size of an entry whose write failed or was interrupted."""
         if self.recency is not None:
             try:
                 self.recency.set(name, self.cache._info(name).size)  # pyright: ignore[reportPrivateUsage]
@@ -288,7 +269,7 @@ class Shelf:
                 expect = ABSENT if seen is None else seen.etag
                 if seen is not None and seen.head.kind == WRITING:
                     age = micros() - seen.head.stamped
-                    if 0 <= age < _DOUBT:
+                    if 0 <= age < _MARK_LIFETIME:
                         return None
             except IntegrityError:
                 expect = self.cache._info(name).etag  # pyright: ignore[reportPrivateUsage]
@@ -339,17 +320,12 @@ class Shelf:
     def key_of(self, name: str) -> str | None:
         """Return the key of an entry; None if the entry isn't ours."""
         try:
-            pieces = self.cache._read(name, 0, 1 << 16 if self.ranges else None)[1]  # pyright: ignore[reportPrivateUsage]
-            first = b""
-            # A header may come in several pieces.
-            while (found := parsed(first)) is None and len(first) < 1 << 16:
-                piece = next(pieces, None)
-                if piece is None:
-                    break
-                first += piece
-        except BlobNotFoundError:
+            opened = open_entry(self.cache, name, None, 0, 0, ranges=self.ranges)
+        except WrongKeyError:
+            raise
+        except IntegrityError:
             return None
-        return None if found is None else found[0].key
+        return None if opened is None else opened.head.key
 
 
 _HEX = frozenset("0123456789abcdef")
@@ -369,8 +345,3 @@ class Flight:
     def __init__(self) -> None:
         self.turn = threading.Lock()
         self.over = self.alone = False
-
-
-def _so_far(counter: count[int]) -> int:
-    # How often it was counted, without counting: `count(5)`.
-    return int(repr(counter)[6:-1])
