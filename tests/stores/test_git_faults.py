@@ -62,10 +62,23 @@ CALLS: dict[str, tuple[Callable[[Store], object], dict[str, bytes]]] = {
     "list": (lambda store: list(store.list()), BEFORE),
 }
 SYSTEM = (
-    *("open", "stat", "lstat", "unlink", "rename", "rmdir", "mkdir", "chmod", "write", "pwrite", "ftruncate"),
+    *(
+        "open",
+        "stat",
+        "lstat",
+        "unlink",
+        "rename",
+        "rmdir",
+        "mkdir",
+        "chmod",
+        "write",
+        "writev",
+        "pwrite",
+        "ftruncate",
+    ),
     *("utime", "link", "fsync", "fchmod", "fstat", "listdir", "read", "pread", "close"),
 )
-WRITING = ("open", "write", "pwrite", "mkdir", "link", "rename", "fsync")
+WRITING = ("open", "write", "writev", "pwrite", "mkdir", "link", "rename", "fsync")
 
 
 @pytest.mark.parametrize("lasts", [False, True], ids=["once", "from then on"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import count
 from typing import ParamSpec, TypeVar
@@ -19,19 +19,22 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 
-__all__ = ["failed", "new_stamp", "signature", "text", "typed", "write"]
+__all__ = ["failed", "new_stamp", "signature", "text", "typed", "write", "write_all"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_VECTOR = 1024
+"""The most pieces that every system takes in one call of writev(2)."""
 
 _ticks = count(int.from_bytes(os.urandom(2), "little"))
 
 
 def text(path: str) -> str:
-    """Return the first line of a file, without its end; an empty text if the file is missing."""
+    """Return the text of a file, without the white space around it; an empty text if the file is missing."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().strip()
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode(errors="surrogateescape").strip()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
 
@@ -52,6 +55,15 @@ def write(fd: int, piece: bytes | memoryview) -> int:
         size = os.write(fd, memoryview(piece)[done : done + 64 * CHUNK])
         done += size
     return done
+
+
+def write_all(fd: int, pieces: Sequence[bytes]) -> None:
+    """Write pieces, one after the other, without a copy of them all."""
+    for at in range(0, len(pieces), _VECTOR):
+        part = pieces[at : at + _VECTOR]
+        done = os.writev(fd, part)
+        if done < sum(map(len, part)):
+            write(fd, memoryview(b"".join(part))[done:])
 
 
 def new_stamp() -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from holdall.errors import IntegrityError, KeyConflictError, UnsupportedOperation
 from holdall.store import LeftOut
 from holdall.stores.git.names import key_of, path_of
-from holdall.stores.git.rows import Rows
+from holdall.stores.git.rows import Parts, Rows
 
 __all__ = ["DOUBLE", "EMPTY", "LINK", "UNSPELLABLE", "Entry", "Index", "kind_of", "read_index"]
 
@@ -54,7 +54,7 @@ class Index:
         self,
         signature: tuple[int, int, int] | None,
         rows: Rows,
-        entries: dict[str, Entry],
+        entries: Parts[Entry],
         extended: bool = False,
         unmerged: bool = False,
         by_git: bool = False,
@@ -102,21 +102,23 @@ class Index:
 
     def changed(self, changes: Mapping[bytes, tuple[int, bytes, os.stat_result] | None], fold: bool) -> Index:
         """This index with other entries: a mode, an object and a file's stat(2); None for none."""
-        entries = self.entries.copy()
+        entries: dict[str, Entry | None] = {}
         raws: list[tuple[bytes, bytes | None]] = []
         # A stable sort: what goes makes room for what comes.
         for path, change in sorted(changes.items(), key=lambda item: item[1] is not None):
             key = key_of(path, fold)
             if change is None:
                 raws.append((path, None))
-                if key is not None and key in entries and entries[key].path.encode() == path:
-                    del entries[key]
+                known = None if key is None else self.entries.get(key)
+                if key is not None and known is not None and known.path.encode() == path:
+                    entries[key] = None
                 continue
             raw, entry = _packed(path, *change)
             raws.append((path, raw))
             if key is not None and entry.mode != 0o120000:
                 entries[key] = entry
-        made = Index(None, self._rows.changed(raws), entries, self.extended, self.unmerged, left=self.left)
+        rows, parts = self._rows.changed(raws), self.entries.changed(entries)
+        made = Index(None, rows, parts, self.extended, self.unmerged, left=self.left)
         if not any(path.endswith(b".gitattributes") for path in changes):
             made._converts = self._converts
         return made
@@ -139,8 +141,8 @@ class Index:
         if any(each not in gone for each in below):
             raise KeyConflictError("blobs lie below it, and a work tree can't hold both")
 
-    def packed(self, algorithm: str) -> bytes:
-        """The bytes of the file."""
+    def packed(self, algorithm: str) -> list[bytes]:
+        """Return the bytes of the file, in pieces."""
         at = 60 + _wide(algorithm)
         version = 3 if self.extended and any(raw[at] & 0x40 for raw in self._rows.raws) else 2
         return self._rows.packed(struct.pack(">4sII", b"DIRC", version, len(self._rows)), algorithm)
@@ -169,7 +171,7 @@ def _packed(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[
     return raw, Entry(os.fsdecode(path), oid, mode, mtime, inode, size)
 
 
-EMPTY = Index(None, Rows([]), {})
+EMPTY = Index(None, Rows([]), Parts[Entry].of({}))
 
 _DAMAGED = (
     "the index of the repository is damaged ({}): move the file away and run `git reset`, which makes a new "
@@ -293,7 +295,7 @@ def _entries(content: bytes, width: int, fold: bool) -> tuple[int, Index]:
     if at > len(content):
         raise ValueError("it ends within an entry")
     left.sort()
-    return at, Index(None, Rows.of(paths, raws), entries, extended, unmerged, left=left)
+    return at, Index(None, Rows.of(paths, raws), Parts[Entry].of(entries), extended, unmerged, left=left)
 
 
 def _check_extensions(content: bytes, at: int, end: int) -> bool:

@@ -26,7 +26,7 @@ from holdall.errors import (
 from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.drafts import Drafts
-from holdall.stores.git.files import failed, new_stamp, signature, text, write
+from holdall.stores.git.files import failed, new_stamp, signature, text, write_all
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, give_back, is_ours, take
@@ -454,7 +454,7 @@ class Repository:
         content = index.packed(self.algorithm)
         fd = os.open(draft, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
-            write(fd, content)
+            write_all(fd, content)
             stamp = new_stamp()
             os.utime(fd, ns=(stamp, stamp))
             if self.durable:

@@ -1,19 +1,67 @@
-"""The rows of an index: a sorted table in blocks, so that a change copies and hashes little of it."""
+"""The rows of an index: a sorted table in blocks, so that a change copies and hashes little of it. And what
+is known by key, in parts, for the same reason.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Rows"]
+__all__ = ["Parts", "Rows"]
+
+T = TypeVar("T")
 
 _ROOM = 256
 """The rows of a block, up to twice as many."""
 _FEW = 8
 """Up to this number of changes, each is made in its block."""
+
+
+_PARTS = 64
+"""A power of two."""
+
+
+class Parts(Mapping[str, T], Generic[T]):
+    """A mapping that never changes: `changed` makes another, which shares most of what it holds.
+
+    Args:
+        parts: By the hash of a key.
+    """
+
+    def __init__(self, parts: list[dict[str, T]]) -> None:
+        self._parts = parts
+
+    @classmethod
+    def of(cls, values: Mapping[str, T]) -> Parts[T]:
+        """Make one of another mapping."""
+        parts: list[dict[str, T]] = [{} for _ in range(_PARTS)]
+        for key, value in values.items():
+            parts[hash(key) & (_PARTS - 1)][key] = value
+        return cls(parts)
+
+    def __getitem__(self, key: str) -> T:
+        return self._parts[hash(key) & (_PARTS - 1)][key]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def changed(self, changes: Mapping[str, T | None]) -> Parts[T]:
+        """Return one with other values, or without a key."""
+        parts = self._parts.copy()
+        for place in {hash(key) & (_PARTS - 1) for key in changes}:
+            parts[place] = parts[place].copy()
+        for key, value in changes.items():
+            if value is None:
+                parts[hash(key) & (_PARTS - 1)].pop(key, None)
+            else:
+                parts[hash(key) & (_PARTS - 1)][key] = value
+        return Parts(parts)
 
 
 class _Block(NamedTuple):
@@ -86,8 +134,8 @@ class Rows:
         blocks[at : at + 1] = _cut(paths, raws)
         return Rows(blocks, self._header, self._sums[: at + 1])
 
-    def packed(self, header: bytes, algorithm: str) -> bytes:
-        """Return a file of a header, the rows, and the hash of both by an algorithm of `hashlib`."""
+    def packed(self, header: bytes, algorithm: str) -> list[bytes]:
+        """Return a file in pieces: a header, the rows, and the hash of both by an algorithm of `hashlib`."""
         sums = self._sums
         if header != self._header:
             self._header = header
@@ -96,7 +144,7 @@ class Rows:
             total = sums[-1].copy()
             total.update(block.packed)
             sums.append(total)
-        return b"".join((header, *(block.packed for block in self._blocks), sums[-1].digest()))
+        return [header, *(block.packed for block in self._blocks), sums[-1].digest()]
 
     def _find(self, path: bytes) -> int:
         """Return the block that the first entry of a path is in, or would be in."""
