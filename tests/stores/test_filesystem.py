@@ -511,12 +511,12 @@ def test_a_copy_that_the_system_gives_up_half_way_is_whole(
 ) -> None:
     copy, calls = os.copy_file_range, 0
 
-    def half(source: int, target: int, count: int, offset: int) -> int:
+    def half(source: int, target: int, count: int, start: int, at: int) -> int:
         nonlocal calls
         calls += 1
         if calls > 1:
             raise OSError(errno.EXDEV, "two file systems")
-        return copy(source, target, 1000, offset)
+        return copy(source, target, 1000, start, at)
 
     store = FilesystemStore(tmp_path)
     store["a"] = bytes(range(256)) * 20

@@ -16,13 +16,13 @@ from functools import partial
 
 from holdall.blob import check_expected
 from holdall.errors import BlobExistsError, StoreUnavailableError
-from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
 from holdall.stores.litter import remove
+from holdall.stores.local import copy_range, sync_folder
 from holdall.stores.locks import CANNOT, draft_name, generation, take
 from holdall.stores.nofollow import NEW, close_all, move_new
 from holdall.stores.oserrors import conflict
-from holdall.stores.places import TRIES, Place, sync_folder
+from holdall.stores.places import TRIES, Place
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of
 
@@ -165,18 +165,8 @@ class Draft:
         mode = found.st_mode & 0o777
         self.limit(mode)
         self._new_mode |= mode & 0o111 & self._new_mode >> 2
-        while self.size < found.st_size:
-            try:
-                copied = os.copy_file_range(source, self._fd, found.st_size - self.size, self.size)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise
-                copied = 0
-            if not copied:
-                while piece := os.pread(source, CHUNK, self.size):
-                    self.add(piece)
-                return
-            self.size += copied
+        copy_range(source, 0, self._fd, 0, found.st_size)
+        self.size = found.st_size
 
     def publish(self, key: str, expect: Expect, check: Check) -> Info:
         """Put it where its blob belongs, if what is there is what `expect` says by `check`."""

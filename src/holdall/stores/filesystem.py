@@ -29,6 +29,7 @@ from holdall.ranges import CHUNK, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.listing import Listing, Run
+from holdall.stores.local import FilePieces, sync_folder
 from holdall.stores.locks import FolderLock
 from holdall.stores.nofollow import (
     FOLDER,
@@ -39,7 +40,7 @@ from holdall.stores.nofollow import (
     open_into,
 )
 from holdall.stores.oserrors import GONE, translate
-from holdall.stores.places import sync_folder, tidy
+from holdall.stores.places import tidy
 from holdall.stores.root import Root
 from holdall.stores.shortway import SHORT, delete_short, put_short
 from holdall.stores.spelling import is_plain, segment_of, spell_segment
@@ -246,7 +247,7 @@ class FilesystemStore(Store):
             start, stop = span(start, stop, found.st_size)
             info = describe(key, found)
             if stop - start > CHUNK:
-                return info, _Pieces(fds, start, stop)
+                return info, FilePieces(fds, start, stop)
             piece = os.pread(fds[0], stop - start, start)
             close_all(fds)
             return info, iter((piece,))
@@ -523,37 +524,6 @@ class _Writer(BlobWriter):
     def _drop(self) -> None:
         self._held = []
         self._draft.drop()
-
-
-class _Pieces(Iterator[bytes]):
-    """The rest of an open file, in chunks; it closes the file at the end, or when it is dropped."""
-
-    def __init__(self, fds: list[int], start: int, stop: int) -> None:
-        self._fds = fds
-        self._position = start
-        self._stop = stop
-
-    def __next__(self) -> bytes:
-        if not self._fds:
-            raise StopIteration
-        try:
-            size = min(CHUNK, self._stop - self._position)
-            piece = os.pread(self._fds[0], size, self._position)
-        except OSError as error:
-            raise translate(error, "read") from error
-        self._position += len(piece)
-        if not piece or self._position >= self._stop:
-            self.close()
-            if not piece:
-                raise StopIteration
-        return piece
-
-    def close(self) -> None:
-        """Close the file."""
-        close_all(self._fds)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def _absolute(path: object) -> str:

@@ -11,12 +11,13 @@ import os
 import stat
 from functools import partial
 
-from holdall.errors import StoreError, StoreUnavailableError
+from holdall.errors import StoreUnavailableError
 from holdall.stores.litter import is_draft, sweep
+from holdall.stores.local import sync_folder
 from holdall.stores.nofollow import FOLDER, LIST_NEAR, close_all, open_below
 from holdall.stores.oserrors import GONE, conflict
 
-__all__ = ["TRIES", "Place", "remove_empty", "sync_folder", "tidy"]
+__all__ = ["TRIES", "Place", "remove_empty", "tidy"]
 
 TRIES = 64
 """How often a folder that others remove is made again."""
@@ -192,30 +193,3 @@ def tidy(root: int, path: str) -> None:
         finally:
             close_all(held)
         folder = folder.rpartition("/")[0]
-
-
-def sync_folder(folder: int, done: str = "") -> None:
-    """Write a folder's entries to the disk.
-
-    Args:
-        folder: The open folder.
-        done: The change that was made already, for the error.
-
-    Raises:
-        StoreUnavailableError: The disk failed; what was done may not outlive a power failure.
-    """
-    fds: list[int] = []
-    try:
-        # A folder that was opened only to reach files can't be synced.
-        fds.extend(map(partial(os.open, ".", dir_fd=folder), (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,)))
-        os.fsync(fds[0])
-    except FileNotFoundError:
-        return  # another process removed the last blob, and the folder with it
-    except OSError as error:
-        if isinstance(error, StoreError) or not done:
-            raise
-        raise StoreUnavailableError(
-            f"{done}, but the folder can't be synced ({error.strerror}): it may not outlive a power failure"
-        ) from error
-    finally:
-        close_all(fds)

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
 from holdall.stores.litter import remove
+from holdall.stores.local import sync_folder
 from holdall.stores.locks import FolderLock, FolderMoved, draft_name
 from holdall.stores.nofollow import NEW, close_all
-from holdall.stores.places import TRIES, sync_folder
+from holdall.stores.places import TRIES
 from holdall.stores.times import COARSE, new_stamp
 
 __all__ = ["Root"]
@@ -110,12 +111,7 @@ class Root:
             made.append(above)
         os.makedirs(folder, exist_ok=True)
         for above in made:
-            fds: list[int] = []
-            try:
-                fds.extend(map(os.open, (above,), (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,)))
-                sync_folder(fds[0])
-            finally:
-                close_all(fds)
+            sync_folder(above)
 
     def probe(self) -> bool:
         """Whether the disk of the folder is blind to case, by a file that is made and removed; how fine its

@@ -7,8 +7,9 @@ import os
 from holdall.errors import BlobNotFoundError, StoreUnavailableError
 from holdall.store import ANY, Expect
 from holdall.stores.drafts import Check
+from holdall.stores.local import sync_folder
 from holdall.stores.nofollow import close_all
-from holdall.stores.places import TRIES, Place, sync_folder
+from holdall.stores.places import TRIES, Place
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of, new_stamp, raise_floor
 

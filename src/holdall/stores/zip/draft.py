@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from holdall.ranges import CHUNK
 from holdall.store import Body, Piece
-from holdall.stores.zip.entry import CHECKED, STORED, Entry, write_at
+from holdall.stores.local import write_at
+from holdall.stores.zip.entry import CHECKED, STORED, Entry
 from holdall.stores.zip.faults import failure
 from holdall.stores.zip.journal import PUT, Change, head_size
 from holdall.stores.zip.packed import DEFLATED

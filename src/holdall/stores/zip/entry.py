@@ -1,18 +1,16 @@
-"""Where the bytes of a blob are, in the archive or in its journal, and how they are copied."""
+"""Where the bytes of a blob are, in the archive or in its journal."""
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import sys
 from dataclasses import dataclass, field
 
 from holdall.errors import InvalidArgumentError
-from holdall.ranges import CHUNK
-from holdall.store import Info, Piece
+from holdall.store import Info
 
-__all__ = ["CHECKED", "STORED", "Entry", "File", "decode_type", "encode_type", "transfer", "write_at"]
+__all__ = ["CHECKED", "STORED", "Entry", "File", "decode_type", "encode_type"]
 
 STORED = 0
 """Zip's number of no compression."""
@@ -68,36 +66,6 @@ class Entry:
     def info(self, key: str) -> Info:
         """The entry as the contract describes it."""
         return Info(key, self.size, self.etag, self.written, self.content_type)
-
-
-def write_at(fd: int, data: Piece | bytearray, offset: int) -> None:
-    """Write all of the data at a place of a file."""
-    view = memoryview(data)
-    while len(view):
-        done = os.pwrite(fd, view, offset)
-        offset += done
-        view = view[done:]
-
-
-def transfer(source: int, start: int, target: int, at: int, length: int) -> None:
-    """Copy bytes from one file to another, inside the kernel where it can."""
-    copy = getattr(os, "copy_file_range", None)
-    while length > 0 and copy is not None:
-        try:
-            done = copy(source, target, min(length, 1 << 30), start, at)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-                raise
-            break
-        if not done:
-            break
-        start, at, length = start + done, at + done, length - done
-    while length > 0:
-        data = os.pread(source, min(length, CHUNK), start)
-        if not data:
-            raise OSError(errno.EIO, "a file ended before what was written to it")
-        write_at(target, data, at)
-        start, at, length = start + len(data), at + len(data), length - len(data)
 
 
 def encode_type(content_type: str | None) -> bytes:

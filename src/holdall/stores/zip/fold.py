@@ -10,9 +10,10 @@ import time
 from functools import lru_cache
 
 from holdall.ranges import CHUNK
+from holdall.stores.local import copy_range, write_at
 from holdall.stores.zip import archive
 from holdall.stores.zip.archive import MAX16, MAX32, Member, read_members
-from holdall.stores.zip.entry import CHECKED, Entry, File, encode_type, transfer, write_at
+from holdall.stores.zip.entry import CHECKED, Entry, File, encode_type
 from holdall.stores.zip.view import View
 
 __all__ = ["write_archive"]
@@ -131,7 +132,7 @@ class _NewArchive:
             self._write(data)
         else:
             self._flush()
-            transfer(source.fd, offset, self._fd, self._at, length)
+            copy_range(source.fd, offset, self._fd, self._at, length)
             self._at += length
 
     def _flush(self) -> None:

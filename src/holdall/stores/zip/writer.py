@@ -13,8 +13,9 @@ from weakref import WeakSet
 
 from holdall.errors import KeyConflictError, StoreError
 from holdall.store import Piece
+from holdall.stores.local import copy_range, sync_folder, write_at
 from holdall.stores.zip.draft import HELD, Run
-from holdall.stores.zip.entry import CHECKED, File, transfer, write_at
+from holdall.stores.zip.entry import CHECKED, File
 from holdall.stores.zip.faults import failure
 from holdall.stores.zip.fold import write_archive
 from holdall.stores.zip.journal import BEGIN, HEAD, PUT, Change, make_heads, new_beginning, read_beginning
@@ -104,18 +105,11 @@ class Writer:
             self._fd = os.open(self._files.journal_path, flags, 0o600)
         self._inode = os.fstat(self._fd).st_ino
         if self._durable:
-            self._sync_folder()
+            sync_folder(self._files.folder)
 
     def _drop_lock(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
-
-    def _sync_folder(self) -> None:
-        fd = os.open(self._files.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
             os.close(fd)
 
     # --- appending ------------------------------------------------------------------------------------
@@ -157,7 +151,7 @@ class Writer:
                 write_at(self._fd, b"".join(part for _, part in parts), start)
             else:
                 if run is not None:
-                    transfer(run.fd, run.start, self._fd, start + run.place, run.length)
+                    copy_range(run.fd, run.start, self._fd, start + run.place, run.length)
                     end = max(end, run.place + run.length)
                 # The first header makes everything after it count, so that it is the last to be written.
                 parts[0] = HEAD, heads[0][1][HEAD:]
@@ -257,7 +251,7 @@ class Writer:
             finally:
                 os.close(fd)
             if sync:
-                self._sync_folder()
+                sync_folder(self._files.folder)
             break
         os.unlink(files.journal_path)
         # Those who wait for its lock see that the file has no name now, and open the next one.
