@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torch lint matrix kit campaign bench clean programs copiers
+.PHONY: help demo test torch lint matrix kit campaign bench clean programs measured copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -65,7 +65,7 @@ campaign: $(VENV)/.dev programs $(VENV)/.azurite ## Attack every store for half 
 	$(BIN)/python -m campaign
 	@$(call run_tests,PATH="$(AZURITE):$$PATH" HOLDALL_KIT=full,)
 
-bench: $(VENV)/.bench copiers ## Measure holdall against raw calls and other libraries.
+bench: measured $(VENV)/.bench copiers ## Measure holdall against raw calls and other libraries.
 	$(BIN)/python -m benchmarks
 
 clean: ## Delete .venv and everything else that the chores made.
@@ -122,6 +122,15 @@ $(VENV)/.azurite: $(VENV)/.made
 		|| { echo "the tests need npm; as root: apt-get install npm" >&2; exit 1; }
 	npm install --silent --no-audit --no-fund --prefix $(VENV)/npm azurite
 	@touch $@
+
+# What the benchmarks start, and what pip builds PyICU with, which anystore needs.
+measured:
+	@{ { command -v valkey-server || command -v redis-server; } && command -v git && command -v g++ \
+		&& pkg-config --exists icu-i18n; } >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update \
+			&& apt-get install -y --no-install-recommends redis-server git g++ pkg-config libicu-dev; } \
+		|| { echo "the benchmarks need these; as root: apt-get install redis-server git g++ pkg-config libicu-dev" >&2; \
+			exit 1; }
 
 # What a sync is measured against; it is measured without them too.
 copiers:

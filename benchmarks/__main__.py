@@ -58,7 +58,7 @@ class Scale:
 
     keys: int = 5000
     rounds: int = 7
-    disk_keys: int = 1000
+    disk_keys: int = 500
     disk_rounds: int = 5
     durable_keys: int = 50
     durable_rounds: int = 5
@@ -76,7 +76,8 @@ class Scale:
     layer_rounds: int = 9
     transparent_rounds: int = 300
     synced: int = 20_000
-    sync_rounds: int = 5
+    sync_rounds: int = 3
+    sync_again: int = 3
     commits: int = 1000
     commit_rounds: int = 5
     size_rounds: int = 30
@@ -106,6 +107,7 @@ QUICK = Scale(
     transparent_rounds=3,
     synced=300,
     sync_rounds=1,
+    sync_again=1,
     commits=50,
     commit_rounds=1,
     size_rounds=1,
@@ -115,11 +117,14 @@ QUICK = Scale(
 
 
 class Run:
-    def __init__(self, scale: Scale, parts: list[str], field: Field, places: dict[str, str]) -> None:
+    def __init__(
+        self, scale: Scale, parts: list[str], field: Field, places: dict[str, str], peers: bool
+    ) -> None:
         self.scale = scale
         self.parts = parts
         self.media = [name for name in MEDIA if name in parts]
         self.field = field
+        self.peers = peers
         self.places = places
         self.tables: list[Table] = []
         self.number = 0
@@ -187,9 +192,6 @@ class Run:
         folder = self.folder(place)
         keys = [f"key-{number:05}" for number in range(count)]
         classes = self.field.of(medium)
-        for kind in classes:
-            if kind.limit < count:
-                table.notes.append(f"{kind.name} was given {kind.limit:,} keys only")
         rounds.small(table, classes, folder, keys, turns, scale.many)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -322,8 +324,9 @@ class Run:
             table = self.table("sync", SYNC, place, title, "seconds, the whole command", syncing.COLUMNS)
             table.bare = syncing.RCLONE
             folder = self.folder(place)
-            turns = scale.sync_rounds if place == "tmpfs" else min(scale.sync_rounds, 3)
-            syncing.syncs(table, folder, scale.synced, turns)
+            less = int(place == "disk" and scale.sync_rounds > 1)
+            turns, again = scale.sync_rounds - less, scale.sync_again - less
+            syncing.syncs(table, folder, scale.synced, turns, again)
             title = f"A sync of {scale.synced:,} files killed at half and run again, {place}"
             columns = ["copied before the kill", "copied again", "copied again, % of all"]
             table = self.table("resume", SYNC, place, title, "files", columns)
@@ -345,13 +348,13 @@ class Run:
         table = self.table("valkey", VALKEY, "loopback", title, "us a call", valkey.COLUMNS)
         title = "Valkey or Redis on loopback, 1,000 blobs of 1 KiB at once"
         many = self.table("valkey many", VALKEY, "loopback", title, "us a blob", valkey.MANY_COLUMNS)
-        valkey.calls(table, many, self.folder(place), scale.calls, scale.call_rounds)
+        valkey.calls(table, many, self.folder(place), scale.calls, scale.call_rounds, self.peers)
 
     def dicts(self) -> None:
         place, scale = next(iter(self.places)), self.scale
         title = f"Blob dicts, a blob of 1 KiB, {place}"
         table = self.table("dicts", DICTS, place, title, "us a call", dicts.COLUMNS)
-        dicts.dicts(table, self.folder(place), scale.calls, 3)
+        dicts.dicts(table, self.folder(place), scale.calls, 3, self.peers)
 
 
 def _parts(text: str) -> list[str]:
@@ -401,7 +404,7 @@ def main(arguments: list[str] | None = None) -> int:
                 prefix="holdall-bench-", dir=os.environ.get("TMPDIR") or os.getcwd()
             )
         facts = machine.facts(places)
-        run = Run(QUICK if options.quick else Scale(), options.only, field, places)
+        run = Run(QUICK if options.quick else Scale(), options.only, field, places, not options.no_peers)
         run.all()
     finally:
         for folder in places.values():

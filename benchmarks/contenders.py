@@ -37,7 +37,8 @@ class Contender:
     """`W` whole or not at all, `L` live: sees what others write, `S` compare-and-swap."""
     note: ClassVar[str] = ""
     limit: ClassVar[int] = 1 << 30
-    """The most keys it is given, where more would take all day."""
+    """The most keys that its calls are timed with, where more would take all day; with fewer than a thousand
+    it isn't filled for a listing."""
     nested: ClassVar[bool] = True
     """Whether a key may have folders."""
     plain: ClassVar[bool] = False

@@ -50,18 +50,20 @@ def _theirs(kind: str, folder: str, port: int) -> Made:
     return made, blob
 
 
-def dicts(table: Table, folder: str, count: int, rounds: int) -> None:
+def dicts(table: Table, folder: str, count: int, rounds: int, peers: bool) -> None:
     """Fill a table with the microseconds of a put of a new blob of 1 KiB, and of a get of it."""
     data = os.urandom(1024)
-    contenders = {"holdall": _ours, "blob-dict": _theirs}
-    table.names = [f"{name} {kind}" for kind in KINDS for name in contenders]
-    table.notes.append(
-        "blob-dict writes in place, and starts git for each commit; a put of it is whole in Valkey only"
-    )
+    contenders = {"holdall": _ours}
     if sys.version_info < (3, 12):
         table.notes.append(
             "blob-dict needs Python 3.12: RESULTS-blob-dict.md was measured there, by `--only dicts`"
         )
+    elif peers:
+        contenders["blob-dict"] = _theirs
+        table.notes.append(
+            "blob-dict writes in place, and starts git for each commit; a put of it is whole in Valkey only"
+        )
+    table.names = [f"{name} {kind}" for kind in KINDS for name in contenders]
     with valkey.server(folder) as port:
         for number in range(rounds):
             for kind in KINDS:

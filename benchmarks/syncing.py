@@ -66,8 +66,16 @@ def _timed(command: list[str], folder: str) -> float:
     return spent
 
 
-def syncs(table: Table, folder: str, count: int, rounds: int) -> None:
-    """Fill a table with the seconds that each program takes for the same folder, in alternated rounds."""
+def syncs(table: Table, folder: str, count: int, rounds: int, again: int) -> None:
+    """Fill a table with the seconds that each program takes for the same folder, in alternated rounds.
+
+    Args:
+        table: With the columns of this module.
+        folder: An empty one.
+        count: How many files.
+        rounds: How often each program copies all.
+        again: How often it finds nothing to do, and 1 % changed, in each round: these are quick.
+    """
     commands = _commands(folder)
     table.names = list(commands)
     names = list(commands)
@@ -85,16 +93,19 @@ def syncs(table: Table, folder: str, count: int, rounds: int) -> None:
         _timed(commands[HOLDALL](source, f"{folder}/few"), folder)
     shutil.rmtree(f"{folder}/few")
     fill(source, count)
+    changes = 0
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             target = f"{folder}/target"
             os.makedirs(target)
             command = commands[name](source, target)
             table.add(name, COLUMNS[0], _timed(command, folder))
-            # The files that rsync and rclone compare by time must not be of this very second.
-            table.add(name, COLUMNS[1], _timed(command, folder))
-            fill(source, count, number * len(names) + names.index(name) + 1)
-            table.add(name, COLUMNS[2], _timed(command, folder))
+            for _ in range(again):
+                # The files that rsync and rclone compare by time must not be of this very second.
+                table.add(name, COLUMNS[1], _timed(command, folder))
+                changes += 1
+                fill(source, count, changes)
+                table.add(name, COLUMNS[2], _timed(command, folder))
             shutil.rmtree(target)
             if os.path.exists(f"{folder}/journal.db"):
                 os.unlink(f"{folder}/journal.db")

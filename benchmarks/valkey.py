@@ -57,29 +57,25 @@ def server(folder: str) -> Generator[int]:
         process.wait()
 
 
-def calls(table: Table, many: Table, folder: str, count: int, rounds: int) -> None:
+def calls(table: Table, many: Table, folder: str, count: int, rounds: int, peers: bool) -> None:
     """Fill two tables, of single calls and of a thousand at once, in alternated rounds."""
-    try:
-        with server(folder) as port:
-            _single(table, port, count, rounds)
-            _many(many, port, rounds)
-    except RuntimeError as error:
-        for each in (table, many):
-            each.names = [OURS]
-            for column in each.columns:
-                each.fail(OURS, column, str(error))
+    with server(folder) as port:
+        _single(table, port, count, rounds, peers)
+        _many(many, port, rounds)
 
 
-def _clients(port: int) -> dict[str, Any]:
-    redis, valkey = importlib.import_module("redis"), importlib.import_module("valkey")
-    return {
+def _clients(port: int, peers: bool) -> dict[str, Any]:
+    redis = importlib.import_module("redis")
+    clients = {
         REDIS: redis.Redis(port=port),
         REDIS_ONE: redis.Redis(port=port, single_connection_client=True),
-        VALKEY: valkey.Valkey(port=port),
     }
+    if peers:
+        clients[VALKEY] = importlib.import_module("valkey").Valkey(port=port)
+    return clients
 
 
-def _single(table: Table, port: int, count: int, rounds: int) -> None:
+def _single(table: Table, port: int, count: int, rounds: int, peers: bool) -> None:
     from holdall.stores.valkey import ValkeyStore
 
     table.bare = REDIS
@@ -87,7 +83,7 @@ def _single(table: Table, port: int, count: int, rounds: int) -> None:
     contenders: dict[str, Calls] = {}
     store = ValkeyStore(f"valkey://127.0.0.1:{port}")
     contenders[OURS] = {"put": lambda: store.put("blob", data), "get": lambda: store.get("blob")}
-    clients = _clients(port)
+    clients = _clients(port, peers)
     for name, client in clients.items():
         contenders[name] = {
             "put": lambda client=client: client.set("blob", data),
@@ -114,7 +110,7 @@ def _many(table: Table, port: int, rounds: int) -> None:
     table.bare = PIPELINE
     blobs = {f"many/{number:04}": os.urandom(1024) for number in range(1000)}
     store = ValkeyStore(f"valkey://127.0.0.1:{port}")
-    client = _clients(port)[REDIS]
+    client = _clients(port, peers=False)[REDIS]
 
     def pipeline_put() -> None:
         with client.pipeline(transaction=False) as pipeline:

@@ -13,6 +13,8 @@ from benchmarks.contenders import FILES, MEMORY, Contender, absent, file_chunks
 
 
 class _Opendal(Contender):
+    limit = 1000
+
     def make(self, folder: str) -> Any:
         raise NotImplementedError
 
