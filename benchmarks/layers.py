@@ -1,4 +1,4 @@
-"""What each layer adds to a get and a put, and what a cache hit takes beside the bare cache."""
+"""What each layer adds to a get and a put, beside the codecs alone, and a cache hit beside the bare cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 import holdall
+from benchmarks.alone import alone
 from benchmarks.contenders import LAYERS
 from benchmarks.table import Table
 
@@ -87,6 +88,7 @@ def over_memory(table: Table, count: int, rounds: int) -> None:
     data = os.urandom(512) + bytes(512)
     chain = _Method()
     rows = [_Row(name, through.put, store.get) for name, through, store in _over_memory()]
+    rows += [_Row(name, codec.put, codec.get) for name, codec in alone().items()]
     rows.append(_Row(CHAIN, chain.put, chain.get))
     table.names = [row.name for row in rows]
     gc.collect()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks import git, valkey
+from benchmarks.alone import ALONE
 from benchmarks.bare import PlainSqlite
 from benchmarks.contenders import (
     FILES,
@@ -17,7 +19,7 @@ from benchmarks.contenders import (
     VALKEY,
     Contender,
 )
-from benchmarks.layers import TRANSPARENT
+from benchmarks.layers import BASE, TRANSPARENT
 from benchmarks.rounds import SMALL
 from benchmarks.syncing import COLUMNS, HOLDALL, MODIFIED
 from benchmarks.table import Table
@@ -79,6 +81,7 @@ class Verdict:
         self.imports()
         self.held()
         self.layers()
+        self.codecs()
         self.hits()
         self.syncs()
         self.git()
@@ -197,6 +200,18 @@ class Verdict:
         self.add(
             f"{name}: {column}{words}", f"<= {limit} us more than the store", shown, (added or 0) <= limit
         )
+
+    def codecs(self) -> None:
+        """What a layer that encodes adds to a get, in times of the codec alone."""
+        table = self.table("layers", LAYERS, "memory")
+        for name, codec in ALONE.items():
+            spent, base, bare = (
+                table.samples.get((row, "get"), []) if table else [] for row in (name, BASE, codec)
+            )
+            times = [(a - b) / c for a, b, c in zip(spent, base, bare, strict=True)]
+            shown = f"{median(times):.2f}x" if times else None
+            goal = f"<= the store's get plus 1.3x {codec}"
+            self.add(f"{name}: get", goal, shown, bool(times) and median(times) <= 1.3)
 
     def hits(self) -> None:
         for medium, name in ((FILES, "FilesystemStore"), (SQLITE, "SqliteStore")):

@@ -29,6 +29,9 @@ def test_layers_and_syncs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "RESULTS.md").read_text()
+    assert (
+        "| EncryptedStore: get | <= the store's get plus 1.3x SHA-256, HKDF and AES-256-GCM alone |" in text
+    )
     assert "| PrefixStore: get of sqlite | <= 0.4 us more than the store |" in text
     assert "| PrefixStore: put of files | <= 1 us more than the store |" in text
     assert "| a killed sync run again, tmpfs | < 1 % copied again | 0.00 % | yes |" in text

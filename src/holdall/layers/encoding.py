@@ -99,7 +99,7 @@ class EncodingStore(Transparent):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         plain = {self._below_key(key): key for key in keys}
-        with _named(plain):
+        with _plain_keys(plain):
             for below, stored in self._store._get_many(plain):
                 key = plain[below]
                 yield key, self._decode(key, stored)
@@ -151,7 +151,7 @@ class EncodingStore(Transparent):
                 data, encoders[below] = self._encoded(key, body)
                 yield below, data
 
-        with _named(plain):
+        with _plain_keys(plain):
             for info in self._store._put_many(stored(), attributes):
                 yield info.replace(key=plain[info.key], size=encoders[info.key].size)
 
@@ -165,7 +165,7 @@ class EncodingStore(Transparent):
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         plain = {self._below_key(key): key for key in keys}
-        with _named(plain):
+        with _plain_keys(plain):
             return self._store._delete_many(plain)
 
     # Where the bytes below are the same whatever the key, the store below may copy them on its own; where it
@@ -192,7 +192,7 @@ class EncodingStore(Transparent):
 
 
 @contextmanager
-def _named(plain: dict[str, str]) -> Generator[None]:
+def _plain_keys(plain: dict[str, str]) -> Generator[None]:
     """Give an error of the store below the key as it is here, from a dict by keys below."""
     try:
         yield

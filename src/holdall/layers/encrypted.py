@@ -233,10 +233,7 @@ class EncryptedStore(EncodingStore):
 
     def _checked_key(self, key: object) -> str:
         if self._names is None:
-            key = super()._checked(key)
-            if key == self._check.place:
-                raise InvalidKeyError("an EncryptedStore keeps the fingerprints of its keys there", key=key)
-            return key
+            return self._stored_key(super()._checked(key))
         if self._closed:
             raise self._closed_error()
         key = check_key(key)
@@ -252,13 +249,21 @@ class EncryptedStore(EncodingStore):
             raise InvalidKeyError(f"encrypted it can't be a key: {error.message}", key=key) from None
         return key
 
+    def _stored_key(self, key: str) -> str:
+        """Return the key below."""
+        if self._names is not None:
+            return self._names.encrypt(key)
+        if key == self._check.place:
+            raise InvalidKeyError("an EncryptedStore keeps the fingerprints of its keys there", key=key)
+        return key
+
     def _below_key(self, key: str) -> str:
         if not self._check.readable:
             self._check.before_reading()
-        return key if self._names is None else self._names.encrypt(key)
+        return self._stored_key(key)
 
     def _target_key(self, key: str) -> str:
-        below = key if self._names is None else self._names.encrypt(key)
+        below = self._stored_key(key)
         if not self._check.writable:
             self._check.before_writing((below,))
         return below
@@ -268,22 +273,18 @@ class EncryptedStore(EncodingStore):
 
     # --- reading ---
 
-    # A key that is found below is valid, unless it is one that isn't shown.
+    # Here again, since a class that overrides `_checked` doesn't inherit them.
 
     def _get(self, key: str) -> bytes | None:
-        return super()._get(key if self._may_look(key) else self._checked(key))
+        return super()._get(key if self._check.readable else self._checked(key))
 
     def _has(self, key: str) -> bool:
-        return super()._has(key if self._may_look(key) else self._checked(key))
+        return super()._has(key if self._check.readable else self._checked(key))
 
     def _put(self, key: str, data: bytes) -> Info:
-        if self._check.writable and self._may_look(key):
-            return super()._put(key, data)
-        return Store._put(self, key, data)
-
-    def _may_look(self, key: str) -> bool:
-        """Whether the store below can be asked before a key is checked."""
-        return self._check.readable and self._names is None and key != self._check.place
+        # The store below checks a new key, but not what it was before it was encrypted.
+        shown = self._names is None and self._check.writable
+        return super()._put(key, data) if shown else Store._put(self, key, data)
 
     def _decode(self, key: str, stored: bytes) -> bytes:
         opened, view = self._opened(key, stored[:HEAD]), memoryview(stored)

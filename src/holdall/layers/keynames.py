@@ -39,10 +39,12 @@ class KeyNames:
         self._warned = False
 
     def encrypt(self, key: str) -> str:
-        return _spelled(self._siv.encrypt(key.encode(), None))
+        """Return the name that a key is stored under."""
+        # A lone surrogate may come this far: no blob has this key.
+        return _spelled(self._siv.encrypt(key.encode(errors="surrogatepass"), None))
 
     def opened(self, name: str) -> str | None:
-        """The key that a name stands for; None if it isn't one of ours."""
+        """Return the key that a name stands for; None if it isn't one of ours."""
         try:
             sealed = urlsafe_b64decode(name.encode("ascii") + b"=" * (-len(name) % 4))
             # The decoder passes over what it doesn't know, so that many spellings give the same.
@@ -53,7 +55,7 @@ class KeyNames:
             return None
 
     def decrypt(self, name: str) -> str | None:
-        """The same, with a warning for the first name that isn't ours."""
+        """Do the same, and warn of the first name that isn't ours."""
         key = self.opened(name)
         if key is None and not self._warned:
             import logging
