@@ -468,11 +468,16 @@ def test_a_living_writer_is_not_swept(path: Path) -> None:
         assert store.get_range("key", -2) == b"xy"
 
 
-def test_a_writer_that_was_given_up_says_so(store: SqliteStore, path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    # Of another host, without a sign of life for a day; and of a process whose id this one has now.
+    ["owner = 'another/host 1 1', beat = 0", "owner = rtrim(owner, '0123456789') || '1'"],
+)
+def test_a_writer_that_was_given_up_says_so(store: SqliteStore, path: Path, change: str) -> None:
     def body() -> Iterator[bytes]:
         yield b"x" * 9 * MIB
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE holdall_v1_stages SET owner = 'another/host 1 1', beat = 0")
+            connection.execute(f"UPDATE holdall_v1_stages SET {change}")
         with SqliteStore(path) as other:
             other["other"] = b""
         assert (chunks(path), stages(path)) == (0, 0)

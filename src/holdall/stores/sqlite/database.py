@@ -180,7 +180,7 @@ class Database:
     # --- connections ---
 
     def _opened(self, create: bool) -> Connection | None:
-        """Open a connection; None if the file or its table is missing and shouldn't be made."""
+        """Open a connection; return None if the file or its table is missing and shouldn't be made."""
         with _opening:
             if self._closed_error is not None:
                 raise self._closed_error()
@@ -292,5 +292,5 @@ class Database:
                 fresh.shut()
             return not sound
         except sqlite3.DatabaseError:
-            # A fork that closed it says nothing of the file.
+            # If a fork has closed the connection, this says nothing about the file.
             return fresh is None or fresh.alive or self._is_damaged()

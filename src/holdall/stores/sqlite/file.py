@@ -20,7 +20,7 @@ _TICK = 20_000_000
 class OpenFile:
     """The database and the log that a connection writes to.
 
-    SQLite never looks whether they are still at their paths: once an administrator restores a backup, or a
+    SQLite never checks that they are still at their paths: once an administrator restores a backup, or a
     script deletes the log, everything that is written goes to files without a name.
 
     >>> import tempfile
@@ -58,7 +58,7 @@ class OpenFile:
             close(folder)
 
     def seems_to_stand(self, now: int) -> bool:
-        """Whether `stands` is true, for half of its price: nothing in the folder was replaced or deleted
+        """Return whether `stands` is true, at half its cost: nothing in the folder was replaced or deleted
         since `stands` last looked, which was less than `_SOON` ago. `now` is in microseconds."""
         return (
             self._seen >= 0
@@ -67,7 +67,7 @@ class OpenFile:
         ) or self.stands()
 
     def stands(self) -> bool:
-        """Whether what was written through this connection can be found at the paths."""
+        """Return whether what was written through this connection can be found at the paths."""
         now = time.time_ns()
         self._looked, self._seen = now // 1000, -1
         if self._folder >= 0:
@@ -87,7 +87,7 @@ class OpenFile:
             return False
 
     def is_replaced(self) -> bool:
-        """Whether another file, or none, lies at the path."""
+        """Return whether another file, or none, lies at the path."""
         try:
             now = os.stat(self._path)
         except FileNotFoundError:
@@ -95,7 +95,7 @@ class OpenFile:
         return (now.st_ino, now.st_dev) != (self._inode, self._device)
 
     def is_cut(self) -> bool:
-        """Whether the file has become shorter: it was truncated, or `VACUUM` gave back its space."""
+        """Return whether the file has become shorter: it was truncated, or `VACUUM` gave back its space."""
         return not self.is_replaced() and os.stat(self._path).st_size < self._size
 
     def unlink_log(self) -> None:
@@ -133,7 +133,7 @@ class UnchangingFile(OpenFile):
 
 
 def file_path(path: object) -> str:
-    """The absolute path of what may become a database.
+    """Return the absolute path of what may become a database.
 
     Raises:
         InvalidArgumentError: It can't be a path of a file.
@@ -154,7 +154,7 @@ def file_path(path: object) -> str:
 
 
 def file_size(path: str) -> int | None:
-    """The size of a file, or None where there is none; an error where one can't know."""
+    """Return the size of a file, or None if there is no file; raise OSError if that can't be known."""
     try:
         return os.stat(path).st_size
     except FileNotFoundError:
@@ -162,12 +162,12 @@ def file_size(path: str) -> int | None:
 
 
 def is_writable(folder: str) -> bool:
-    """Whether this process can make files in the folder; a read-only mount counts as well."""
+    """Return whether this process can make files in the folder; on a read-only mount it can't."""
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def file_system(path: str) -> str:
-    """The kind of the file system, as Linux reports it; empty where it isn't known."""
+    """Return the kind of the file system, as Linux reports it; empty if it isn't known."""
     try:
         device = os.stat(path).st_dev
         wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -182,7 +182,7 @@ def file_system(path: str) -> str:
 
 
 def lock_holders(path: str) -> list[int]:
-    """The processes that hold a lock on a database for writing, as far as Linux reports them."""
+    """Return the processes that hold a lock on a database for writing, as far as Linux reports them."""
     real = os.path.realpath(path)
     inodes = {str(_inode(name)) for name in (real, f"{real}-shm")} - {"None"}
     found: set[int] = set()

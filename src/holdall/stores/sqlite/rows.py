@@ -85,7 +85,7 @@ def new_row(size: int, stream: int | None, data: Piece | None, attributes: Attri
     try:
         (content_type or "").encode()
     except UnicodeEncodeError:
-        raise InvalidArgumentError("a content_type has no lone surrogates") from None
+        raise InvalidArgumentError("content_type must not contain lone surrogates") from None
     until = None if expires is None else (expires - _EPOCH) // _MICROSECOND
     return Row(new_etag(), now(), size, until, content_type, stream, data)
 

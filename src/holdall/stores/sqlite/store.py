@@ -73,7 +73,9 @@ class SqliteStore(Store):
     ) -> None:
         path = file_path(path)
         if not isinstance(timeout, int | float) or not 0 <= timeout < 1e9:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"timeout is a number of seconds from 0, such as 5, not {timeout!r}")
+            raise InvalidArgumentError(
+                f"timeout must be a number of seconds from 0, such as 5, not {timeout!r}"
+            )
         self._near = not durable
         self._database = Database(path, durable=durable, timeout=timeout)
         self._local, self._turn = self._database.local, self._database.turn

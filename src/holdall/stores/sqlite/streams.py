@@ -62,7 +62,7 @@ class Stages:
 
     def take(self, staged: Staged, body: Body, inline: int, *, flush: bool = False) -> None:
         """Read a body: what is short is held, the rest staged in short transactions, so that a body may take
-        its time, and use this store, without keeping anybody from writing.
+        its time, and use this store, while others write.
 
         The last chunks are left for the transaction that publishes them, unless all are to be flushed.
         """
@@ -114,13 +114,13 @@ class Stages:
         self._database.transaction(drop, None)
 
     def sweep_once(self) -> None:
-        """Sweep at the first write of a handle."""
+        """Sweep before the first write of a handle."""
         if not self.swept:
             self.swept = True
             self._sweep()
 
     def _sweep(self) -> None:
-        """Delete what expired, and what writers left behind who are gone."""
+        """Delete what has expired, and what killed writers have left."""
         database, mine = self._database, _owner(os.getpid())
         try:
             for stream, owner, beat in database.all("SELECT stream, owner, beat FROM holdall_v1_stages", ()):
@@ -129,7 +129,7 @@ class Stages:
             while database.all(EXPIRED, (now(),)):
                 database.run(lambda connection: connection.execute(_SWEEP, (now(), _BATCH)), None, write=True)
         except StoreError:
-            # Whatever is wrong, the call that came to write finds it too, and reports it.
+            # Whatever is wrong, the write that follows finds it too, and reports it.
             return
 
 
