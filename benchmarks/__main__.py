@@ -312,7 +312,8 @@ class Run:
             layers.hits(table, make, self.folder(place), scale.layer_keys, scale.layer_rounds)
             title = f"Layers that pass on keys and bytes, over a {name}"
             title += "" if medium == MEMORY else f", {place}"
-            table = self.table("transparent", medium, where, title, "us a blob", ["put", "get"])
+            unit = "us of processor time a blob"
+            table = self.table("transparent", medium, where, title, unit, ["put", "get"])
             table.bare = name
             folder = self.folder(place)
             layers.transparent(table, make(f"{folder}/below"), scale.transparent_rounds)
