@@ -188,7 +188,8 @@ class TracedStore(Transparent):
 
 
 class _Call:
-    """A call that nobody wants to hear of."""
+    """A call that is reported when it is over: a `with` block ends it, unless it goes on as a stream; each
+    part of the stream is then such a block. A call without `report` is one that isn't reported."""
 
     bytes = 0
     """The number of bytes that were read or written."""
@@ -197,87 +198,81 @@ class _Call:
     found: bool | None = None
     """Whether the blob was there, where it may be absent."""
 
+    def __init__(
+        self,
+        operation: str = "",
+        store: str = "",
+        about: dict[str, str] | None = None,
+        report: Callable[[_Call, float, BaseException | None], None] | None = None,
+        span: _Span | None = None,
+    ) -> None:
+        self.operation, self.store, self.about = operation, store, about
+        self.report, self.span = report, span
+        self.goes_on, self.ended = False, report is None
+        self.started = perf_counter()
+
     def __enter__(self) -> Self:
+        if self.span is not None:
+            self.span.enter()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
-        pass
-
-    def over(
-        self, entries: Iterator[T], size_of: Callable[[T], int] | None = None, *, counted: bool = False
-    ) -> Iterator[T]:
-        """The entries; the call is over when they are."""
-        return entries
-
-    def writing(self, file: BlobWriter) -> BlobWriter:
-        """The file; the call is over when it is closed."""
-        return file
-
-    def end(self, error: BaseException | None = None) -> None:
-        """The call is over."""
-
-
-_NOT_REPORTED = _Call()
-
-
-class _Reported(_Call):
-    """A call that is reported when it is over: a `with` block ends it, unless it goes on as a stream; each
-    part of the stream is then such a block."""
-
-    def __init__(self, operation: str, store: str, about: dict[str, str] | None) -> None:
-        self.operation, self.store, self.about = operation, store, about
-        self.goes_on = self.ended = False
-        self.started = perf_counter()
-
-    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
+        if self.report is None:
+            return
         if error is not None or not self.goes_on:
             self.end(None if kind is StopIteration else error)
+        if self.span is not None:
+            self.span.leave()
 
     def over(
         self, entries: Iterator[T], size_of: Callable[[T], int] | None = None, *, counted: bool = False
     ) -> Iterator[T]:
+        """Return the entries; the call is over when they are."""
+        if self.report is None:
+            return entries
         self.goes_on = True
         if counted:
             self.count = 0
         return _Stream(self, entries, size_of)
 
     def writing(self, file: BlobWriter) -> BlobWriter:
+        """Return the file; the call is over when it is closed."""
+        if self.report is None:
+            return file
         self.goes_on = True
         return _Writer(self, file)
 
     def end(self, error: BaseException | None = None) -> None:
-        if self.ended:
+        """Report the call, which is over."""
+        if self.ended or self.report is None:
             return
         self.ended = True
         if isinstance(error, BlobNotFoundError) and self.operation not in ("write", "put_many"):
             self.found, error = False, None
-        self.report(perf_counter() - self.started, error)
-
-    def report(self, seconds: float, error: BaseException | None) -> None:
-        raise NotImplementedError
+        self.report(self, perf_counter() - self.started, error)
 
 
-class _Logged(_Reported):
-    """A call that becomes a line of log."""
-
-    def report(self, seconds: float, error: BaseException | None) -> None:
-        words = [f"{name}={text!r}" for name, text in (self.about or {}).items() if text]
-        if self.count is not None:
-            words.append(f"count={self.count}")
-        outcome = "miss" if self.found is False else "ok"
-        if error is not None:
-            outcome = _kind(error)
-        words.append(f"bytes={self.bytes} seconds={seconds:.6f} outcome={outcome}")
-        _log.debug("operation=%s store=%r %s", self.operation, self.store, " ".join(words))
+_NOT_REPORTED = _Call()
 
 
-class _Spanned(_Reported):
-    """A call that becomes a span, and counts in the metrics."""
+def _log_call(call: _Call, seconds: float, error: BaseException | None) -> None:
+    """Report a call as a line of log."""
+    words = [f"{name}={text!r}" for name, text in (call.about or {}).items() if text]
+    if call.count is not None:
+        words.append(f"count={call.count}")
+    outcome = "miss" if call.found is False else "ok"
+    if error is not None:
+        outcome = _kind(error)
+    words.append(f"bytes={call.bytes} seconds={seconds:.6f} outcome={outcome}")
+    _log.debug("operation=%s store=%r %s", call.operation, call.store, " ".join(words))
+
+
+class _Span:
+    """The span of a call, and what the metrics count of it."""
 
     def __init__(
         self, telemetry: _Telemetry, operation: str, store: str, about: dict[str, str] | None
     ) -> None:
-        super().__init__(operation, store, about)
         self.telemetry = telemetry
         self.labels: dict[str, str] = {"holdall.operation": operation, "holdall.store": store}
         named = {f"holdall.{name}": text for name, text in about.items() if text} if about else {}
@@ -288,44 +283,45 @@ class _Spanned(_Reported):
             self.context = telemetry.trace.set_span_in_context(self.span)
         self.token: Token[Context] | None = None
 
-    def __enter__(self) -> Self:
+    def enter(self) -> None:
+        """Make it the parent of spans that begin in this thread."""
         if self.context is not None:
             self.token = self.telemetry.context.attach(self.context)
-        return self
 
-    def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
-        super().__exit__(kind, error, frames)
+    def leave(self) -> None:
+        """Undo `enter`."""
         if self.token is not None:
             self.telemetry.context.detach(self.token)
             self.token = None
 
-    def report(self, seconds: float, error: BaseException | None) -> None:
+    def report(self, call: _Call, seconds: float, error: BaseException | None) -> None:
+        """End it, and count the call."""
         telemetry, labels = self.telemetry, self.labels
         if error is not None:
             labels["error.type"] = _kind(error)
             telemetry.errors.add(1, labels)
         if self.span.is_recording():
-            self._tell(error)
+            self._describe(call, error)
         self.span.end()
         telemetry.duration.record(seconds, labels)
-        counter = telemetry.bytes.get(self.operation)
-        if counter is not None and self.bytes:
-            counter.add(self.bytes, labels)
+        counter = telemetry.bytes.get(call.operation)
+        if counter is not None and call.bytes:
+            counter.add(call.bytes, labels)
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _describe(self, call: _Call, error: BaseException | None) -> None:
         span = self.span
-        if self.bytes or self.operation in self.telemetry.bytes:
-            span.set_attribute("holdall.bytes", self.bytes)
-        if self.count is not None:
-            span.set_attribute("holdall.count", self.count)
-        if self.found is not None:
-            span.set_attribute("holdall.found", self.found)
+        if call.bytes or call.operation in self.telemetry.bytes:
+            span.set_attribute("holdall.bytes", call.bytes)
+        if call.count is not None:
+            span.set_attribute("holdall.count", call.count)
+        if call.found is not None:
+            span.set_attribute("holdall.found", call.found)
         if error is None:
             return
         # As `record_exception` does, but without the messages of others, which may hold anything.
         kind = _kind(error)
         event = {"exception.type": kind, "exception.stacktrace": _frames(error)}
-        if self.about is not None and isinstance(error, StoreError):
+        if call.about is not None and isinstance(error, StoreError):
             event["exception.message"] = error.message
         span.add_event("exception", event)
         span.set_attribute("error.type", kind)
@@ -337,10 +333,10 @@ class _Stream(Generic[T]):
 
     # A generator that was never begun would not hear that it is dropped.
 
-    _call = cast("_Reported", _NOT_REPORTED)
+    _call = _NOT_REPORTED
     """For a stream whose making was interrupted."""
 
-    def __init__(self, call: _Reported, entries: Iterator[T], size_of: Callable[[T], int] | None) -> None:
+    def __init__(self, call: _Call, entries: Iterator[T], size_of: Callable[[T], int] | None) -> None:
         self._call, self._entries, self._size_of = call, entries, size_of
 
     def __iter__(self) -> Self:
@@ -367,7 +363,7 @@ class _Stream(Generic[T]):
 class _Writer(BlobWriter):
     """A file that is written in a call that is over at its close."""
 
-    def __init__(self, call: _Reported, file: BlobWriter) -> None:
+    def __init__(self, call: _Call, file: BlobWriter) -> None:
         self._call, self._file = call, file
         self._done = False
 
@@ -423,7 +419,8 @@ def _reporter() -> _Begin:
 
 
 def _begin_logged(operation: str, store: str, about: dict[str, str] | None) -> _Call:
-    return _Logged(operation, store, about) if _log.isEnabledFor(logging.DEBUG) else _NOT_REPORTED
+    enabled = _log.isEnabledFor(logging.DEBUG)
+    return _Call(operation, store, about, _log_call) if enabled else _NOT_REPORTED
 
 
 class _Telemetry:
@@ -460,25 +457,9 @@ class _Telemetry:
         self.bytes = {"read": read, "get_many": read, "write": written, "put_many": written}
 
     def begin(self, operation: str, store: str, about: dict[str, str] | None) -> _Call:
-        return _Spanned(self, operation, store, about)
+        span = _Span(self, operation, store, about)
+        return _Call(operation, store, about, span.report, span)
 
 
-_BUCKETS = (
-    0.00001,
-    0.0001,
-    0.0005,
-    0.001,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    60.0,
-)
+_BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """In seconds: from a dict's microseconds to a large blob's minute."""
