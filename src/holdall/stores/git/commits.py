@@ -33,7 +33,9 @@ class Commits:
         moment = now()
         header = [f"tree {tree.hex()}", *[f"parent {parent.hex()}" for parent in parents]]
         header += [f"author {author} {moment}", f"committer {committer} {moment}"]
-        return self._write([line.encode() for line in header], (message.rstrip("\n") + "\n").encode())
+        made = self._write([line.encode() for line in header], (message.rstrip("\n") + "\n").encode())
+        self._objects.know_root(made, tree)
+        return made
 
     def remake(self, tree: bytes, parent: bytes, header: Sequence[bytes], message: bytes) -> bytes:
         """Write a commit as another one was, by its header and message, with another tree and parent."""

@@ -254,19 +254,15 @@ def _entries(content: bytes, width: int, fold: bool) -> tuple[int, Index]:
             at += 2
             extended = True
         if version == 4:
-            # A name says how much of the end of the one before it goes, and what comes instead.
-            cut, at = _varint(content, at)
-            end = content.index(b"\0", at)
-            name = before[: len(before) - cut] + content[at:end]
-            at = end + 1
-            raw = content[begin : begin + head.size + (2 if flags & _EXTENDED else 0)] + name
+            name, after = _shared_name(content, at, before)
+            raw = content[begin:at] + name
             raw += b"\0" * (8 - len(raw) % 8)
         else:
             length = flags & 0xFFF
             end = at + length if length < 0xFFF else content.index(b"\0", at)
-            name = content[at:end]
-            at = begin + ((end - begin) // 8 + 1) * 8
-            raw = content[begin:at]
+            name, after = content[at:end], begin + ((end - begin) // 8 + 1) * 8
+            raw = content[begin:after]
+        at = after
         again = name == before
         before = name
         paths.append(name)
@@ -296,6 +292,13 @@ def _entries(content: bytes, width: int, fold: bool) -> tuple[int, Index]:
         raise ValueError("it ends within an entry")
     left.sort()
     return at, Index(None, Rows.of(paths, raws), Parts[Entry].of(entries), extended, unmerged, left=left)
+
+
+def _shared_name(content: bytes, at: int, before: bytes) -> tuple[bytes, int]:
+    """A name that says how much of the end of the one before it goes, and what comes instead; its end."""
+    cut, at = _varint(content, at)
+    end = content.index(b"\0", at)
+    return before[: len(before) - cut] + content[at:end], end + 1
 
 
 def _check_extensions(content: bytes, at: int, end: int) -> bool:

@@ -15,12 +15,12 @@ import fcntl
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
 
-__all__ = ["Busy", "alone", "give_back", "is_ours", "take"]
+__all__ = ["Busy", "alone", "is_ours", "release", "under"]
 
 T = TypeVar("T")
 
@@ -135,6 +135,35 @@ def give_back(draft: str, lock: str, keep: bool = False) -> None:
             os.unlink(draft)
         except FileNotFoundError:
             return
+
+
+def under(locks: Sequence[tuple[str, str]], act: Callable[[], T], keep: bool = False) -> T:
+    """Call a function while git is kept away by some of its locks.
+
+    Args:
+        locks: Our file that a lock links to and the path of the lock, for each.
+        act: The function.
+        keep: Whether our files are kept for the next time.
+
+    Raises:
+        StoreUnavailableError: Another git has held one for ten seconds.
+    """
+    try:
+        for draft, lock in locks:
+            take(draft, lock, keep)
+        return act()
+    finally:
+        try:
+            release(locks, keep)
+        except BaseException:
+            release(locks, keep)  # an interrupt may have come before any of it was done
+            raise
+
+
+def release(locks: Sequence[tuple[str, str]], keep: bool = False) -> None:
+    """Give back the locks that are ours."""
+    for draft, lock in locks:
+        give_back(draft, lock, keep)
 
 
 def is_ours(draft: str, lock: str) -> bool:

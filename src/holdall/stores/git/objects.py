@@ -198,6 +198,10 @@ class Objects:
             self._remember(self._roots, commit, found)
         return found
 
+    def know_root(self, commit: bytes, tree: bytes) -> None:
+        """Remember the tree of a commit that was made of it."""
+        self._remember(self._roots, commit, tree)
+
     def time_and_parents(self, commit: bytes) -> tuple[int, list[bytes]]:
         """When a commit was made, in seconds since 1970, and the commits before it."""
         header = self.read(commit).partition(b"\n\n")[0].split(b"\n")

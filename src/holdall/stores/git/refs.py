@@ -12,7 +12,7 @@ from holdall.stores.git.commits import now
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.exchange import exchange
 from holdall.stores.git.files import signature, text, write
-from holdall.stores.git.locks import give_back, is_ours, take
+from holdall.stores.git.locks import is_ours, release, under
 from holdall.stores.git.objects import sync_folder
 
 __all__ = ["Head", "Refs"]
@@ -114,16 +114,7 @@ class Refs:
 
     def locked(self, ref: str, act: Callable[[], T]) -> T:
         """Call a function while git is kept away from a branch that is checked out."""
-        try:
-            for draft, lock in self._locks(ref):
-                take(draft, lock, keep=True)
-            return act()
-        finally:
-            try:
-                self.unlock(ref)
-            except BaseException:
-                self.unlock(ref)  # an interrupt may have come before any of it was done
-                raise
+        return under(self._locks(ref), act, keep=True)
 
     def is_locked(self) -> bool:
         """Whether a lock on the branch that is checked out is ours, of a writer who may have been killed."""
@@ -131,8 +122,7 @@ class Refs:
 
     def unlock(self, ref: str) -> None:
         """Give back the locks of a killed writer."""
-        for draft, lock in self._locks(ref):
-            give_back(draft, lock, keep=True)
+        release(self._locks(ref), keep=True)
 
     def move(self, head: Head, made: bytes, told: str) -> None:
         """Let a branch name another commit. It is locked.

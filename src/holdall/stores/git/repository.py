@@ -29,7 +29,7 @@ from holdall.stores.git.drafts import Drafts
 from holdall.stores.git.files import failed, new_stamp, signature, text, write_all
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
-from holdall.stores.git.locks import Busy, alone, give_back, is_ours, take
+from holdall.stores.git.locks import Busy, alone, is_ours, release, under
 from holdall.stores.git.mending import undone
 from holdall.stores.git.names import key_of
 from holdall.stores.git.objects import Objects, sync_folder
@@ -64,35 +64,14 @@ class Repository:
         self.top = folder
         self.git = Git(folder, timeout, durable)
         self.durable = durable
-        try:
-            said = self.git.run(
-                "rev-parse",
-                "--is-inside-work-tree",
-                "--show-object-format",
-                "--show-prefix",
-                "--absolute-git-dir",
-            )
-        except StoreUnavailableError as error:
-            if "dubious ownership" not in error.message:
-                raise
-            raise StoreUnavailableError(
-                f"the repository {folder!r} belongs to another user, so that git doesn't use it: if you "
-                f"trust what is in it, run `git config --global --add safe.directory {shlex.quote(folder)}`"
-            ) from error
-        # The path comes last, since it may hold the end of a line.
-        inside, algorithm, prefix, private = os.fsdecode(said)[:-1].split("\n", 3)
-        if inside != "true" or prefix:
-            # A damaged .git is passed over by git for that of a folder above.
-            raise StoreUnavailableError(
-                f"{folder!r} isn't a work tree of git: its .git is damaged, or belongs to another work tree"
-            )
-        self.private = private
+        self.algorithm, self.private = _discovered(self.git)
+        private = self.private
         # As gitrepository-layout(5) says it of linked work trees.
         self.shared = os.path.normpath(os.path.join(private, text(f"{private}/commondir")))
-        self.objects = Objects(self.git, f"{self.shared}/objects", algorithm, durable)
-        self.algorithm = algorithm
+        self.objects = Objects(self.git, f"{self.shared}/objects", self.algorithm, durable)
         self.own = f"{private}/holdall"
         self.index_path = f"{private}/index"
+        self._index_lock = f"{self.own}/index.new", f"{private}/index.lock"
         self.configuration = Configuration(self.git, folder, private, self.shared, author)
         self.refs = Refs(self.configuration, private, self.shared, self.own, durable)
         self.commits = Commits(self.configuration, self.git, self.objects, self.own)
@@ -415,8 +394,7 @@ class Repository:
 
     def wait_for_git(self) -> bool:
         """Wait until no other git is changing the work tree, a second at most for each; whether one was."""
-        lock = f"{self.private}/index.lock"
-        waited = False
+        waited, (_, lock) = False, self._index_lock
         deadline = time.monotonic() + _PATIENCE
         while (found := signature(lock)) is not None and found != self._outwaited:
             if time.monotonic() > deadline:
@@ -429,28 +407,19 @@ class Repository:
 
     def _index_locked(self, act: Callable[[], T]) -> T:
         """Call a function while git is kept away from the index."""
-        draft, lock = f"{self.own}/index.new", f"{self.private}/index.lock"
-        try:
-            take(draft, lock)
-            return act()
-        finally:
-            try:
-                give_back(draft, lock)
-            except BaseException:
-                give_back(draft, lock)  # an interrupt may have come before any of it was done
-                raise
+        return under([self._index_lock], act)
 
     def _is_locked(self) -> bool:
         """Return whether a lock of git is ours: a holdall process commits, or was killed while it did."""
-        return self.refs.is_locked() or is_ours(f"{self.own}/index.new", f"{self.private}/index.lock")
+        return self.refs.is_locked() or is_ours(*self._index_lock)
 
     def _unlock_all(self, ref: str) -> None:
         """Give back the locks of a killed writer. Ours is held."""
-        give_back(f"{self.own}/index.new", f"{self.private}/index.lock")
+        release([self._index_lock])
         self.refs.unlock(ref)
 
     def _write_index(self, index: Index) -> None:
-        draft = f"{self.own}/index.new"
+        draft, lock = self._index_lock
         content = index.packed(self.algorithm)
         fd = os.open(draft, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
@@ -462,7 +431,7 @@ class Repository:
             found = os.fstat(fd)
         finally:
             os.close(fd)
-        os.rename(f"{self.private}/index.lock", self.index_path)
+        os.rename(lock, self.index_path)
         os.unlink(draft)
         index.signature = found.st_mtime_ns, found.st_ino, found.st_size
         self.latest = index
@@ -490,7 +459,7 @@ class Repository:
                     self.drafts.drop(change.draft)
             _log.info("discarded a change that a killed writer hadn't begun: %s", told)
             return False
-        changes = [change for change in map(self._found_again, changes) if change is not None]
+        changes = [found for change in changes if (found := _found_again(self, change)) is not None]
 
         def finish() -> None:
             after = made
@@ -530,19 +499,46 @@ class Repository:
 
         self._index_locked(write)
 
-    def _found_again(self, change: Change) -> Change | None:
-        """Return the change if its draft is there, though it was dropped; None if another program has the
-        file."""
-        draft = change.draft
-        place = self.tree.look(change.path)
-        if draft is None or self.tree.is_placed(change.path, draft) or os.path.lexists(draft.path):
-            return change
-        if place is not None:
-            key = key_of(os.fsencode(change.path), self.fold)
-            entry = None if key is None else self.index().entries.get(key)
-            if entry is None or not entry.is_clean(place):
-                return None
-        return change._replace(draft=self.drafts.make(self.objects.stream(draft.raw), change.path, draft.oid))
+
+def _discovered(git: Git) -> tuple[str, str]:
+    """Return the object format of a repository, and the folder of git that is the work tree's own.
+
+    Raises:
+        StoreUnavailableError: Git doesn't take the folder for the top of a work tree.
+    """
+    asked = ("--is-inside-work-tree", "--show-object-format", "--show-prefix", "--absolute-git-dir")
+    try:
+        said = git.run("rev-parse", *asked)
+    except StoreUnavailableError as error:
+        if "dubious ownership" not in error.message:
+            raise
+        raise StoreUnavailableError(
+            f"the repository {git.folder!r} belongs to another user, so that git doesn't use it: if you "
+            f"trust what is in it, run `git config --global --add safe.directory {shlex.quote(git.folder)}`"
+        ) from error
+    # The path comes last, since it may hold the end of a line.
+    inside, algorithm, prefix, private = os.fsdecode(said)[:-1].split("\n", 3)
+    if inside != "true" or prefix:
+        # A damaged .git is passed over by git for that of a folder above.
+        raise StoreUnavailableError(
+            f"{git.folder!r} isn't a work tree of git: its .git is damaged, or belongs to another work tree"
+        )
+    return algorithm, private
+
+
+def _found_again(repository: Repository, change: Change) -> Change | None:
+    """Return a change if its draft is there, though it was dropped; None if another program has the file."""
+    draft, tree = change.draft, repository.tree
+    place = tree.look(change.path)
+    if draft is None or tree.is_placed(change.path, draft) or os.path.lexists(draft.path):
+        return change
+    if place is not None:
+        key = key_of(os.fsencode(change.path), repository.fold)
+        entry = None if key is None else repository.index().entries.get(key)
+        if entry is None or not entry.is_clean(place):
+            return None
+    body = repository.objects.stream(draft.raw)
+    return change._replace(draft=repository.drafts.make(body, change.path, draft.oid))
 
 
 def _check_apart(changes: Sequence[Change]) -> None:

@@ -177,7 +177,7 @@ class GitStore(WorkTreeStore):
         try:
             for key, body in items:
                 try:
-                    draft = self._draft(key, body)
+                    draft = self._draft(key, body, learn=not drafts)
                 except StoreError as error:
                     error.key = key
                     raise
@@ -228,10 +228,12 @@ class GitStore(WorkTreeStore):
         return path_of(key, self._repository.fold) if entry is None else entry.path
 
     @typed("write")
-    def _draft(self, key: str, body: Body) -> Draft:
+    def _draft(self, key: str, body: Body, learn: bool = True) -> Draft:
         repository = self._made()
-        repository.learn()
-        entry, path = repository.index().entries.get(key), self._path_of(key)
+        if learn:
+            repository.learn()
+        entry = repository.index().entries.get(key)
+        path = path_of(key, repository.fold) if entry is None else entry.path
         if entry is None and repository.configuration.is_ignored(path):
             raise InvalidKeyError(
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
@@ -251,7 +253,8 @@ class GitStore(WorkTreeStore):
                 if isinstance(expect, str):
                     raise ConcurrencyError(key=key, expected=expect)
             return []
-        repository.learn()
+        if all(draft is None for _, draft, _ in steps):
+            repository.learn()  # a draft has learned
         while True:
             try:
                 infos, made = self._locked(lambda: self._try(steps, message))
