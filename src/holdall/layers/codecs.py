@@ -1,8 +1,8 @@
 """Compression formats whose files have an index, so that parts of them can be read.
 
-A blob is cut in frames of 256 KiB, each a frame or member of its own that any program of the format
-decompresses one after the other; what follows is an index, in a place that such programs skip. The size was
-measured: frames of 1 MiB are 1 to 3 % smaller together, and a short range takes four times as long.
+A blob is cut into frames of 256 KiB. Each is a frame or member of the format, and any program of the format
+decompresses them one after the other. An index follows, in a place that such programs skip. Larger frames, of
+1 MiB, were measured: blobs are 1 to 3 % smaller, and a short range takes four times as long.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORTH: Final = 0.97
 
 
 class Damaged(Exception):
-    """These bytes are not what the codec wrote."""
+    """The bytes aren't what the codec wrote."""
 
 
 class Footer(NamedTuple):
@@ -55,13 +55,13 @@ class Footer(NamedTuple):
     """The size of the index at the end of the blob, the footer included."""
 
     def plain(self, number: int) -> int:
-        """The number of plain bytes in a frame."""
+        """Return the number of plain bytes in a frame."""
         return FRAME if number < self.frames - 1 else self.size - FRAME * (self.frames - 1)
 
 
 ENTRY: Final = struct.Struct("<I4s")
-"""What is known of a frame: how many bytes it takes below, and the checksum that the frame holds too, so that
-one which is in another's place is noticed."""
+"""An entry of a frame: the number of bytes that it takes below, and its checksum. The frame has the same
+checksum, so that a frame in the place of another is noticed."""
 
 
 class Codec:
@@ -83,7 +83,7 @@ class Codec:
         """Import what it needs, or raise `MissingDependencyError`."""
 
     def pack(self, plain: Any, level: int) -> bytes:
-        """One frame, at no great cost where the bytes don't shrink."""
+        """Return one frame, quickly if the bytes don't shrink."""
         if level > self.cheap and len(plain) > _SAMPLES * _SAMPLE:
             step = (len(plain) - _SAMPLE) // (_SAMPLES - 1)
             samples = b"".join([plain[at : at + _SAMPLE] for at in range(0, len(plain), step)])
@@ -92,11 +92,15 @@ class Codec:
         return self.compress(plain, level)
 
     def compress(self, plain: Any, level: int) -> bytes:
-        """One frame."""
+        """Return one frame."""
         raise NotImplementedError
 
     def decompress(self, frame: Any, size: int) -> bytes:
-        """The bytes of exactly one frame; `Damaged` if they aren't `size`, and no more are ever made."""
+        """Return the plain bytes of exactly one frame, without making more than `size` and one.
+
+        Raises:
+            Damaged: The frame doesn't hold `size` bytes.
+        """
         raise NotImplementedError
 
     def only(self, stored: bytes) -> bytes | None:
@@ -104,11 +108,11 @@ class Codec:
         return None
 
     def check(self, frame: Piece) -> bytes:
-        """The checksum of the content, as the frame keeps it."""
+        """Return the checksum of the content, as the frame keeps it."""
         return bytes(frame[-4:])
 
     def index(self, entries: bytes, size: int) -> bytes:
-        """What follows the frames."""
+        """Return the index that follows the frames of a blob of `size` plain bytes."""
         raise NotImplementedError
 
     def footer(self, tail: bytes) -> Footer | None:
@@ -116,7 +120,7 @@ class Codec:
         raise NotImplementedError
 
     def entries(self, footer: Footer, index: bytes) -> bytes:
-        """Return the frames, as the index describes them."""
+        """Return the entries of the frames; raise `Damaged` if the index isn't valid."""
         raise NotImplementedError
 
 
@@ -153,12 +157,11 @@ _ONLY_SIZE: Final = len(_ONLY_HEAD) + _TABLE_END.size
 
 
 class _Zstd(Codec):
-    """A frame's checksum is the lower half of the XXH64 of its content, and so is the seek table's, so that
-    one is copied from the other.
+    """A frame ends in the lower half of the XXH64 of its content. Its entry in the seek table has the same
+    checksum, which is copied from the frame.
 
-    The format keeps no checksum of the seek table. So the last entry of ours is that of an empty frame, and
-    its checksum is the CRC-32 of what stands around it at the end of the table: the entry before it and the
-    footer, from which the size of the blob follows.
+    The format has no checksum of the seek table. So the last entry, the *seal*, is of an empty frame, and its
+    checksum is the CRC-32 of the entry before it and of the footer, which give the size of the blob.
 
     See zstd's contrib/seekable_format/zstd_seekable_compression_format.md.
     """
@@ -188,7 +191,7 @@ class _Zstd(Codec):
 
     def compress(self, plain: Any, level: int) -> bytes:
         module = self._module()
-        # To make one takes five times as long as to compress 1 KiB; each thread keeps its own.
+        # Making a compressor takes five times as long as compressing 1 KiB; each thread keeps its own.
         compressor = self._local.compressors.pop(level, None)
         if compressor is None:
             parameter = module.CompressionParameter
@@ -383,9 +386,9 @@ class _Gzip(_Indexed):
 
 
 def _exactly(decompressor: Any, frame: Any, size: int) -> bytes:
-    """What one frame holds, whose end is the end of the bytes; no more than one byte too many is made."""
+    """Return what one frame holds, which must be all of the bytes; at most one byte too many is made."""
     plain: bytes = decompressor.decompress(frame, size + 1)
-    # A decompressor that stopped at the limit, exactly, has not yet looked at the checksum behind it.
+    # A decompressor that stopped exactly at the limit hasn't checked the checksum yet.
     if not decompressor.eof and len(plain) <= size:
         plain += decompressor.decompress(b"", size + 1 - len(plain))
     if len(plain) != size or not decompressor.eof or decompressor.unused_data:
@@ -398,7 +401,7 @@ CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (_Zstd(), _Lz4
 
 
 def codec_of(tail: bytes) -> tuple[Codec, Footer] | None:
-    """The codec that wrote a blob and what its footer says, from the last bytes of the blob."""
+    """Return the codec that wrote a blob, and the blob's footer, from its last bytes; None if none did."""
     for codec in CODECS.values():
         footer = codec.footer(tail)
         if footer is not None:
@@ -407,12 +410,12 @@ def codec_of(tail: bytes) -> tuple[Codec, Footer] | None:
 
 
 def begins_as_ours(head: bytes) -> bool:
-    """Whether the first bytes of a blob are such as a codec writes."""
+    """Return whether a blob begins as one that a codec wrote."""
     return any(head.startswith(codec.starts) for codec in CODECS.values())
 
 
 def chosen(name: object, level: object) -> tuple[Codec, int]:
-    """The codec and the level that were asked for.
+    """Return the codec and the level that were asked for.
 
     Raises:
         InvalidArgumentError: The codec or the level is unknown.

@@ -164,7 +164,7 @@ class CompressedStore(EncodingStore):
         return found.replace(size=_recognized(key, tail)[1].size)
 
     def _is_foreign(self, key: str, tail: bytes) -> bool:
-        """Whether neither end of a blob is such as is written here."""
+        """Return whether a blob neither begins nor ends as one that is written here."""
         try:
             if codec_of(tail) is not None:
                 return False
@@ -245,7 +245,7 @@ def _entries(key: str, codec: Codec, footer: Footer, index: bytes, size: int) ->
 def _frames(
     key: str, codec: Codec, footer: Footer, entries: bytes, first: int, pieces: Iterable[Piece]
 ) -> Iterator[Piece]:
-    """The plain bytes of some frames, from the bytes below that hold exactly these."""
+    """Yield the plain bytes of some frames, from the bytes below that hold exactly these."""
     damaged = partial(_damaged, key)
     known = ENTRY.iter_unpack(entries)
     sizes = (taken for taken, _ in ENTRY.iter_unpack(entries))
@@ -270,7 +270,7 @@ def _plain(key: str, codec: Codec, footer: Footer, number: int, frame: Piece, ch
 
 
 def _decoded(key: str, codec: Codec, footer: Footer, stored: bytes, low: int, high: int) -> Iterator[Piece]:
-    """A range of the plain bytes of a blob that is in hand."""
+    """Yield a range of the plain bytes of a blob that was read whole."""
     index = stored[-footer.index_size :]
     entries = _entries(key, codec, footer, index, len(stored))
     if low == high:

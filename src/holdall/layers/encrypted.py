@@ -191,7 +191,7 @@ class EncryptedStore(EncodingStore):
     # --- whether this is the right key ---
 
     def _judged(self, below: str, header: Piece) -> bool | WrongKeyError:
-        """Whether a blob below is encrypted under one of the keys; False if it isn't encrypted."""
+        """Return True if one of the keys opens a blob below, False if it isn't encrypted, or the error."""
         try:
             check_header(below, header)
         except IntegrityError:
@@ -206,7 +206,7 @@ class EncryptedStore(EncodingStore):
         return True
 
     def _opened(self, key: str, header: Piece, known: dict[bytes, BlobKey] | None = None) -> Opened:
-        """What opens a blob, from its header."""
+        """Return what opens a blob, from its header."""
         try:
             return Opened(key, header, self._known if known is None else known)
         except IntegrityError:
@@ -329,7 +329,7 @@ class EncryptedStore(EncodingStore):
     def _begun(
         self, key: str, below: str, known: dict[bytes, BlobKey] | None = None
     ) -> tuple[Info, Opened, Iterator[Piece]]:
-        """A whole blob: what it is below, what opens it, and its plain bytes."""
+        """Return the `Info` below of a whole blob, what opens it, and its plain bytes."""
         info, pieces = self._store._read(below, 0, None)
         if info.size <= HEAD + SEALED:
             stored = gathered(pieces)
@@ -342,7 +342,7 @@ class EncryptedStore(EncodingStore):
         return info, opened, opened.frames(parts, 0, count)
 
     def _part(self, below: str, info: Info, opened: Opened, first: int, past: int) -> Iterator[Piece] | None:
-        """Some frames; None if another blob has taken the place of the one whose header was read."""
+        """Return some frames; None if the blob was replaced since its header was read."""
         start, stop = HEAD + first * SEALED, min(HEAD + past * SEALED, info.size)
         pieces = self._part_of(below, info, start, stop)
         if pieces is None:
@@ -358,7 +358,7 @@ class EncryptedStore(EncodingStore):
     # --- listing ---
 
     def _found(self, after: str = "") -> Iterator[tuple[str, Info]]:
-        """All blobs of the store below whose names are encrypted, sorted by their keys."""
+        """Return the blobs of the store below whose names are encrypted, sorted by their keys."""
         names, place = cast(KeyNames, self._names), self._check.place
         found: list[tuple[str, Info]] = []
         for info in self._store._scan("", ""):
@@ -502,7 +502,7 @@ class EncryptedStore(EncodingStore):
 
 
 class _Reader(BlobReader):
-    """A file over an encrypted blob: one header opens all of it, so that no two versions are ever mixed."""
+    """A file over an encrypted blob. One header opens all of it, so that two versions are never mixed."""
 
     def __init__(self, store: EncryptedStore, key: str) -> None:
         self._store: EncryptedStore = store
@@ -525,7 +525,7 @@ class _Reader(BlobReader):
         return super()._next()
 
     def _prove_size(self) -> None:
-        """Authenticate the last frame, the only proof that the blob wasn't cut off."""
+        """Authenticate the last frame, which alone proves that the blob wasn't cut off."""
         if not self._opened.proven:
             count = frame_count(self._stored.size)
             for _ in self._frames(count - 1):

@@ -1,4 +1,4 @@
-"""The common part of layers that store a body in another form: encoding streams, and reading ranges."""
+"""Bodies that are encoded piece by piece, and ranges of blobs that are read to be decoded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Encoder:
-    """Turns a body, piece by piece, into what is stored below."""
+    """Encodes one body, piece by piece."""
 
     size: int = 0
     """The number of bytes that it was given."""
@@ -37,20 +37,20 @@ class Encoder:
         return b"".join([*self.update(data), *self.finish()])
 
     def update(self, piece: Piece) -> Iterable[Piece]:
-        """Yield the next bytes to store; of a piece that isn't bytes only a copy is kept."""
+        """Return the next bytes to store. A piece that isn't bytes is copied if it is kept."""
         raise NotImplementedError
 
     def finish(self) -> Iterable[Piece]:
-        """Yield the rest to store, once the body has ended."""
+        """Return the rest to store, once the body has ended."""
         raise NotImplementedError
 
 
 class Framing(Encoder):
-    """Cuts the body in frames of one size, the last one shorter, each of which is encoded on its own.
+    """Cuts the body into frames of one size, the last one shorter, and encodes each on its own.
 
     Args:
         frame: The number of bytes in a frame.
-        ahead: Whether a full frame waits until it is known if it is the last.
+        ahead: Whether a full frame waits until it is known whether it is the last.
     """
 
     def __init__(self, frame: int, *, ahead: bool) -> None:
@@ -88,14 +88,14 @@ class Framing(Encoder):
         return encoded
 
     def _rest(self, *, always: bool) -> list[Piece]:
-        """The last frame; an empty one only if there must be one `always`."""
+        """Return the last frame, if there is one; an empty body has one only if `always` is true."""
         if self._held or (always and not self._count):
             return [self._next(memoryview(self._held), last=True)]
         return []
 
 
 def encoded(body: Body, encoder: Encoder) -> Iterator[Piece]:
-    """The body as it is stored."""
+    """Yield the body as it is stored."""
     for piece in body:
         for part in _parts(piece):
             yield from encoder.update(part)
@@ -103,7 +103,7 @@ def encoded(body: Body, encoder: Encoder) -> Iterator[Piece]:
 
 
 def _parts(piece: Piece) -> Iterable[Piece]:
-    """A piece in parts, so that of a huge one not all is encoded before the first is stored."""
+    """Split a piece, so that the first part of a huge one is stored before the rest is encoded."""
     if len(piece) <= CHUNK:
         return (piece,)
     view = memoryview(piece)
@@ -111,7 +111,7 @@ def _parts(piece: Piece) -> Iterable[Piece]:
 
 
 def only_piece(body: Body, most: int) -> Piece | None:
-    """Return the whole body if it is one piece in memory of at most `most` bytes, which needs no stream."""
+    """Return the body if it is one piece in memory of at most `most` bytes, which needs no stream."""
     if type(body) is tuple:
         pieces = cast("tuple[Piece, ...]", body)
         if len(pieces) == 1 and len(pieces[0]) <= most:
@@ -120,7 +120,7 @@ def only_piece(body: Body, most: int) -> Piece | None:
 
 
 class EncodingWriter(BlobWriter):
-    """A file that encodes what is written to it into a file of the store below.
+    """A file that encodes what is written to it, and writes that to a file of the store below.
 
     Args:
         file: The file below.
@@ -140,7 +140,7 @@ class EncodingWriter(BlobWriter):
         return len(view)
 
     def _pass_on(self, pieces: Iterable[Piece]) -> None:
-        # What was encoded can't be encoded again, so that a write that failed leaves nothing to go on from.
+        # The encoder can't take back what it was given, so nothing can be written after a write that failed.
         if self._failed:
             raise StoreError("a write to this file failed, and it can't be stored; open it again")
         self._failed = True
@@ -164,13 +164,13 @@ class EncodingWriter(BlobWriter):
 
 
 def gathered(pieces: Iterable[Piece]) -> Piece:
-    """The pieces as one."""
+    """Join pieces."""
     held = [piece if type(piece) is bytes else bytes(piece) for piece in pieces]
     return held[0] if len(held) == 1 else b"".join(held)
 
 
 def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-    """A range of a blob below; where the store below has no ranges, cut from the whole."""
+    """Return a range of a blob below. If the store below can't RANGE, the range is cut from the whole."""
     if Can.RANGE in store.can:
         return store._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
     info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
@@ -178,7 +178,7 @@ def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Inf
 
 
 def read_tail(store: Store, key: str, count: int) -> tuple[Info, bytes]:
-    """The last `count` bytes of a blob below, or all of a shorter one."""
+    """Return the last `count` bytes of a blob below, or all of a shorter one."""
     info, pieces = read_part(store, key, -count, None)
     return info, bytes(gathered(pieces))
 
@@ -186,7 +186,7 @@ def read_tail(store: Store, key: str, count: int) -> tuple[Info, bytes]:
 def regrouped(
     pieces: Iterable[Piece], sizes: Iterable[int], damaged: Callable[[str], IntegrityError]
 ) -> Iterator[Piece]:
-    """The same bytes in pieces of other sizes; one that isn't copied is good until the next is asked for.
+    """Yield the same bytes in pieces of other sizes; each piece is valid until the next one is asked for.
 
     Raises:
         IntegrityError: There are fewer bytes, or more.

@@ -77,7 +77,7 @@ class Binding:
         return f"Binding({self.context!r})"
 
     def of(self, key: bytes) -> bytes:
-        """What stands for a blob's key in this context."""
+        """Return what stands for a blob's key in this context."""
         return hashlib.sha256(self._head + _LENGTH.pack(len(key)) + key).digest()
 
 
@@ -94,24 +94,23 @@ class BlobKey:
         self._head = _BEGIN + self.id
         self._salting = Keyed(master.derived(_SALT, 32))
         self.proof: bytes = master.derived(_STORE + binding.of(b""), 32)
-        """Shows that a store's list of keys was made by who has this key, for this context."""
+        """Proves that the writer of a store's list of keys had this key, for this context."""
 
     def __repr__(self) -> str:
         return f"BlobKey({self.name!r}, {self.id.hex()})"
 
     def derived(self, salt: bytes, key: bytes) -> tuple[Any, bytes]:
-        """The cipher of one blob, and the commitment to it."""
+        """Return the cipher of one blob and the commitment to its key."""
         info = _BLOB + salt + self._binding.of(key)
         # HKDF-Expand, two blocks.
         first = self._expand(info + b"\x01")
         return self._aead(first), self._expand(first + info + b"\x02")
 
     def begun(self, key: bytes, first_frame: Piece) -> tuple[Any, bytes]:
-        """The cipher and the header of a new blob."""
-        # Should the system's random bytes ever repeat, as in a copy of a virtual machine, the salt doesn't.
+        """Return the cipher and the header of a new blob."""
+        # If the system's random bytes ever repeat, as in a copy of a virtual machine, the salt still doesn't.
         moment = _MOMENT.pack(time.time_ns(), os.getpid())
-        content = hashlib.sha256(first_frame).digest()
-        salt = self._salting(os.urandom(32) + moment + content)[:16]
+        salt = self._salting(os.urandom(32) + moment, first_frame)[:16]
         cipher, commitment = self.derived(salt, key)
         return cipher, self._head + salt + commitment
 
@@ -138,7 +137,7 @@ def check_header(key: str, header: Piece) -> None:
 
 
 def listed_keys(keys: Iterable[BlobKey | MasterKey]) -> str:
-    """Keys by their names and fingerprints, for messages."""
+    """Return keys by their names and fingerprints, for messages."""
     return ", ".join(f"{key.name!r} = {key.id.hex()}" for key in keys)
 
 
@@ -182,7 +181,7 @@ class Opened:
         self._bound = header + encoded
 
     def frame(self, sealed: Piece, number: int, *, last: bool) -> bytes:
-        """The plain bytes of one frame."""
+        """Return the plain bytes of one frame."""
         try:
             plain = self._cipher.decrypt(_NONCE.pack(number, last), sealed, self._bound)
         # The class is of a package that may be absent; it is the only one that sealed bytes can raise.
@@ -192,7 +191,13 @@ class Opened:
         return plain
 
     def frames(self, sealed: Iterable[Piece], first: int, count: int) -> Iterator[Piece]:
-        """Frames from the first of them on, of a blob that has `count`."""
+        """Yield the plain bytes of successive frames of a blob that has `count` frames.
+
+        Args:
+            sealed: The frames as they are stored.
+            first: The number of the first of them.
+            count: The number of frames in the blob.
+        """
         for number, frame in enumerate(sealed, first):
             yield self.frame(frame, number, last=number == count - 1)
 
@@ -201,7 +206,7 @@ class Sealing(Framing):
     """Seals a body frame by frame, after its header.
 
     Args:
-        begin: From the first frame to the cipher and the header.
+        begin: Called with the blob's key and the first frame; returns the cipher and the header.
         key: The blob's key.
     """
 
@@ -233,7 +238,7 @@ class Sealing(Framing):
 
 
 def frame_count(size: int) -> int:
-    """In how many frames a blob is that takes `size` bytes below; there is one at least."""
+    """Return the number of frames in a blob that takes `size` bytes below, which is at least one."""
     return max(1, -(-(size - HEAD) // SEALED))
 
 
@@ -251,12 +256,12 @@ def plain_size(size: int) -> int:
 
 
 def changed(key: str, why: str) -> IntegrityError:
-    """The error of a blob that isn't as it was written."""
+    """Return the error of a blob that isn't as it was written."""
     return IntegrityError(f"the encrypted blob can't be trusted: {why}", key=key)
 
 
 class _Ciphers:
-    """What is used of the package `cryptography`."""
+    """The names that are used from the package `cryptography`."""
 
     def __init__(self) -> None:
         try:
@@ -276,7 +281,7 @@ _loaded: _Ciphers | None = None
 
 
 def ciphers() -> _Ciphers:
-    """The package `cryptography`, imported at the first use."""
+    """Return what is used from the package `cryptography`, which is imported at the first call."""
     global _loaded
     if _loaded is None:
         _loaded = _Ciphers()
