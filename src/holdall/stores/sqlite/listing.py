@@ -13,11 +13,10 @@ from holdall.stores.sqlite.rows import ALIVE, EXPIRED, ROW, info_of, now
 
 _BATCH = 1000
 
-_LISTED = f"""SELECT key, {ROW} FROM holdall_v1_blobs
-    WHERE key {{}} ? AND key <= ? AND {ALIVE} ORDER BY key LIMIT ?"""
-_KEYS_ALIVE = f"""SELECT key FROM holdall_v1_blobs
-    WHERE key {{}} ? AND key <= ? AND {ALIVE} ORDER BY key LIMIT ?"""
-_KEYS = "SELECT key FROM holdall_v1_blobs WHERE key {} ? AND key <= ? ORDER BY key LIMIT ?"
+_RANGE = "FROM holdall_v1_blobs WHERE key {} ? AND key <= ?"
+_LISTED = f"SELECT key, {ROW} {_RANGE} AND {ALIVE} ORDER BY key LIMIT ?"
+_KEYS_ALIVE = f"SELECT key {_RANGE} AND {ALIVE} ORDER BY key LIMIT ?"
+_KEYS = f"SELECT key {_RANGE} ORDER BY key LIMIT ?"
 _FROM, _PAST = ">=", ">"
 _NOT_A_KEY = "name that can't be a key"
 

@@ -117,10 +117,10 @@ def number_of(etag: Expect) -> int:
 
 def info_of(key: str, row: Sequence[Any]) -> Info:
     """Return the `Info` of a row that begins with the columns of `ROW`."""
-    etag, modified, size, expires = row[:4]
+    etag, modified, size = row[0], row[1], row[2]
     if type(etag) is type(modified) is type(size) is int and size >= 0:
         try:
-            until = None if expires is None else _EPOCH + timedelta(microseconds=expires)
+            until = None if row[3] is None else _EPOCH + timedelta(microseconds=row[3])
             return Info(key, size, etag, modified / 1e6, row[4], until)
         except (TypeError, OverflowError):
             pass
