@@ -208,9 +208,7 @@ class SqliteStore(Store):
                                 return found
                 except sqlite3.Error as error:
                     self._database.wait(error, connection)
-            return self._database.run(
-                lambda c: c.execute(DELETE, (key, moment)).rowcount > 0, False, write=True
-            )
+            return self._deleted(DELETE, (key, moment))
         if self._deleted(rows.DELETE_SWAP, (key, rows.number_of(expect), now())):
             return True
         row = self._database.one(rows.ETAG, (key, now()))

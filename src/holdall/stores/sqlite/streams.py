@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from holdall.blob import Body, Piece
 from holdall.errors import ConcurrencyError, IntegrityError, StoreError, StoreUnavailableError
+from holdall.pieces import regroup
 from holdall.stores.sqlite.connections import Connection
 from holdall.stores.sqlite.database import Database
 from holdall.stores.sqlite.file import UnchangingFile
@@ -66,14 +67,13 @@ class Stages:
 
         The last chunks are left for the transaction that publishes them, unless all are to be flushed.
         """
-        for chunk in _cut(body):
+        for chunk in regroup(body, _CHUNK):
             staged.held.append(chunk)
             staged.size += len(chunk)
             if len(staged.held) == _HELD:
                 self._stage(staged)
         if not staged.begun and staged.size <= inline:
-            held, staged.held = staged.held, []
-            staged.data = bytes(held[0]) if len(held) == 1 else b"".join(held)
+            staged.data, staged.held = b"".join(staged.held), []
         elif flush:
             self._stage(staged)
 
@@ -270,22 +270,3 @@ def whole(body: Body) -> Piece | None:
             # sqlite3 takes an empty view for NULL.
             return pieces[0] or b""
     return None
-
-
-def _cut(body: Body) -> Iterator[Piece]:
-    """Cut a body into chunks to hold: what isn't `bytes` is copied, as its owner may fill it again."""
-    held = bytearray()
-    for piece in body:
-        view, at = memoryview(piece), 0
-        while at < len(view):
-            part = view[at : at + _CHUNK - len(held)]
-            at += len(part)
-            if len(part) == _CHUNK:
-                yield part if type(piece) is bytes else bytes(part)
-                continue
-            held += part
-            if len(held) == _CHUNK:
-                yield bytes(held)
-                held.clear()
-    if held:
-        yield bytes(held)
