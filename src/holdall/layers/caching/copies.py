@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError, WrongKeyError
+from holdall.forks import begin_anew
 from holdall.layers.caching.entry import (
     CLAIM,
     CLEAN,
@@ -25,7 +26,6 @@ from holdall.layers.caching.entry import (
     size_of,
 )
 from holdall.layers.caching.recency import Recency
-from holdall.layers.forks import begin_anew
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece, Store
 
 __all__ = ["SIZES", "CacheStats", "Copies", "clean_name"]

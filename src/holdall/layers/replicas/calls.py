@@ -20,7 +20,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from holdall.layers.forks import begin_anew
+from holdall.forks import begin_anew
 from holdall.layers.layer import Layer
 from holdall.layers.replicas.copying import digest, replace, state
 from holdall.layers.replicas.turns import Turns

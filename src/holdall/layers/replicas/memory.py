@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from holdall.layers.forks import begin_anew
+from holdall.forks import begin_anew
 from holdall.store import ANY, Expect
 
 __all__ = ["Memory", "Witnesses"]

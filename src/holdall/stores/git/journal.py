@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from holdall.stores.git.objects import sync_folder
 from holdall.stores.git.refs import Head
 from holdall.stores.git.worktree import Change, Draft, WorkTree
+from holdall.stores.local import sync_folder
 
 __all__ = ["Journal", "Record"]
 

@@ -18,8 +18,9 @@ from typing import BinaryIO, TypeVar
 from holdall.errors import IntegrityError
 from holdall.ranges import CHUNK
 from holdall.stores.git.program import Git, Pipe
+from holdall.stores.local import sync_folder
 
-__all__ = ["FOLDER", "Objects", "Tree", "checking", "sync_folder"]
+__all__ = ["FOLDER", "Objects", "Tree", "checking"]
 
 T = TypeVar("T")
 
@@ -390,15 +391,6 @@ def checking(oid: bytes) -> Generator[None]:
             f"the object {oid.hex()} of the repository is damaged: `git fsck` lists such objects; get it "
             "from another clone"
         ) from error
-
-
-def sync_folder(folder: str) -> None:
-    """Have the names in a folder on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _size(line: bytes, oid: bytes) -> int:

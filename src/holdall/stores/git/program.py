@@ -9,11 +9,11 @@ import subprocess
 import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, BinaryIO, TypeVar, cast
 
 from holdall.errors import StoreUnavailableError
+from holdall.forks import begin_anew
 from holdall.ranges import CHUNK
 from holdall.stores.git.files import failed
 
@@ -259,17 +259,6 @@ def _has_ended(process: subprocess.Popen[bytes], patience: float) -> bool:
     return True
 
 
-_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for pipe in list(_pipes):
-        pipe.begin()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
 class Pipe:
     """A git that is kept running and asked one thing after another: a thread at a time, a process each.
 
@@ -284,7 +273,7 @@ class Pipe:
         self._process: subprocess.Popen[bytes] | None = None
         self._state: object = None
         self.begin()
-        _pipes.add(self)
+        begin_anew(self, Pipe.begin)
 
     def begin(self) -> None:
         """Begin without a program; one that runs is the parent's, before a fork."""

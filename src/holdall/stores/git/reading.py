@@ -18,6 +18,7 @@ from holdall.stores.git.listing import Left, Listed, survey
 from holdall.stores.git.names import path_of
 from holdall.stores.git.repository import Repository
 from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
+from holdall.stores.local import FilePieces
 from holdall.stores.nofollow import READ, open_file
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class WorkTreeStore(Store):
                 return self.at("HEAD")._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
             start, stop = span(start, stop, info.size)
             if stop - start > CHUNK:
-                pieces = _Pieces(fd, start, stop)
+                pieces = FilePieces([fd], start, stop)
                 fd = -1
                 return info, pieces
             return info, iter((os.pread(fd, stop - start, start),))
@@ -356,35 +357,3 @@ class WorkTreeStore(Store):
         if repository.refs.head().commit is None:
             return []
         return list(read_log(repository.git.run(*arguments)))
-
-
-class _Pieces(Iterator[bytes]):
-    """The rest of an open file, in chunks; it closes the file at the end, or when it is dropped."""
-
-    def __init__(self, fd: int, start: int, stop: int) -> None:
-        self._fd = fd
-        self._position = start
-        self._stop = stop
-
-    def __next__(self) -> bytes:
-        if self._fd < 0:
-            raise StopIteration
-        try:
-            piece = os.pread(self._fd, min(CHUNK, self._stop - self._position), self._position)
-        except OSError as error:
-            raise failed(error, "read") from error
-        self._position += len(piece)
-        if not piece or self._position >= self._stop:
-            self.close()
-            if not piece:
-                raise StopIteration
-        return piece
-
-    def close(self) -> None:
-        """Close the file."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()

@@ -13,7 +13,7 @@ from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.exchange import exchange
 from holdall.stores.git.files import signature, text, write
 from holdall.stores.git.locks import is_ours, release, under
-from holdall.stores.git.objects import sync_folder
+from holdall.stores.local import sync_folder
 
 __all__ = ["Head", "Refs"]
 

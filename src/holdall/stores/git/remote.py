@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from holdall.forks import begin_anew
 from holdall.stores.git.checkout import checked_out
 from holdall.stores.git.files import typed
 from holdall.stores.git.names import is_allowed, key_of
@@ -42,17 +42,6 @@ _TRIES = 8
 _AGAIN, _LATER = 15.0, 600.0
 """Seconds until commits that could not be sent are tried again: at first, and at most."""
 _Entry = tuple[bytes, bytes]
-
-_all: weakref.WeakSet[Remote] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """The thread that pushes is the parent's, and its locks may be held for ever here."""
-    for remote in list(_all):
-        remote.begin()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class Remote:
@@ -86,7 +75,7 @@ class Remote:
             raise InvalidArgumentError(
                 f"the repository has no remote {name!r}: run `git remote add {name} URL`"
             )
-        _all.add(self)
+        begin_anew(self, Remote.begin)
         self._waiting = f"{repository.own}/unpushed"
         if push == "background" and os.path.exists(self._waiting):
             self.after_write()  # an earlier process could not send it

@@ -32,10 +32,11 @@ from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, is_ours, release, under
 from holdall.stores.git.mending import undone
 from holdall.stores.git.names import key_of
-from holdall.stores.git.objects import Objects, sync_folder
+from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, WorkTree
+from holdall.stores.local import sync_folder
 
 __all__ = ["Moved", "Repository"]
 

@@ -10,6 +10,7 @@ from heapq import merge
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
+from holdall.blob import place_of
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
 from holdall.ranges import CHUNK, cut, span
@@ -170,7 +171,7 @@ class GitRevision(Store):
         for each in left:
             self._left.warn(each)
         infos = (self._described(key, everything.blobs[key]) for key in self._keys(prefix, after))
-        return merge(infos, left, key=_place) if left else infos
+        return merge(infos, left, key=place_of) if left else infos
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (each for each in self._survey(prefix, after) if isinstance(each, Info))
@@ -180,10 +181,6 @@ class GitRevision(Store):
         keys = self._everything().keys
         place = max(bisect_left(keys, prefix), bisect_right(keys, after))
         return takewhile(lambda key: key.startswith(prefix), islice(keys, place, None))
-
-
-def _place(entry: Info | LeftOut) -> str:
-    return entry.path if isinstance(entry, LeftOut) else entry.key
 
 
 def read_log(printed: bytes) -> Iterator[Revision]:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from holdall.blob import check_expected
 from holdall.errors import (
-    BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
@@ -15,7 +15,7 @@ from holdall.errors import (
     KeyConflictError,
     StoreError,
 )
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, Piece
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece
 from holdall.stores.git.checkout import converted_together
 from holdall.stores.git.creation import check_place, make
 from holdall.stores.git.files import failed, typed
@@ -286,12 +286,7 @@ class GitStore(WorkTreeStore):
                     key=key,
                 )
             now = None if entry is None else self._now(key)
-            if now is None and expect is not ANY and expect is not ABSENT:
-                raise ConcurrencyError(key=key, expected=expect)
-            if now is not None and expect is ABSENT:
-                raise BlobExistsError(key=key, actual=now.etag)
-            if now is not None and isinstance(expect, str) and now.etag != expect:
-                raise ConcurrencyError(key=key, expected=expect, actual=now.etag)
+            check_expected(None if now is None else now.etag, expect, key)
             if draft is None:
                 # Something that a person has put in its place, such as a link, isn't the blob.
                 if entry is not None and (now is not None or not os.path.lexists(self._base + entry.path)):

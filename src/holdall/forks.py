@@ -1,4 +1,4 @@
-"""What layers begin anew in the child of a fork: locks that other threads held, and the threads."""
+"""What is begun anew in the child of a fork: locks that other threads held, and the threads."""
 
 from __future__ import annotations
 
