@@ -19,6 +19,7 @@ from holdall.layers.caching.entry import (
     Opened,
     digest_of,
     framed,
+    is_entry,
     micros,
     open_entry,
     packed,
@@ -311,11 +312,8 @@ class Copies:
     # --- all of them ---
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all entries."""
-        size = len(CLEAN) + 40
-        for name in self.cache._keys(CLEAN, ""):  # pyright: ignore[reportPrivateUsage]
-            if len(name) == size and set(name[len(CLEAN) :]) <= _HEX:
-                yield name
+        """Return the names of all entries."""
+        return filter(is_entry, self.cache._keys(CLEAN, ""))  # pyright: ignore[reportPrivateUsage]
 
     def key_of(self, name: str) -> str | None:
         """Return the key of an entry; None if the entry isn't ours."""
@@ -326,9 +324,6 @@ class Copies:
         except IntegrityError:
             return None
         return None if opened is None else opened.head.key
-
-
-_HEX = frozenset("0123456789abcdef")
 
 
 class Flight:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -38,6 +39,9 @@ __all__ = [
     "digest_of",
     "framed",
     "head_of",
+    "is_entry",
+    "is_intent",
+    "is_record",
     "micros",
     "open_entry",
     "packed",
@@ -56,6 +60,9 @@ DIRTY = "dirty-"
 """Names of records: what was written here and not yet at the source."""
 SENT = "sent-"
 """Names of intents: digests of what a sync was about to upload."""
+is_entry, is_record, is_intent = (
+    re.compile(rf"{kind}[0-9a-f]{{40}}").fullmatch for kind in (CLEAN, DIRTY, SENT)
+)
 
 # --- kinds of entries and records ---
 ENTRY = 0

@@ -9,15 +9,13 @@ from collections.abc import Callable
 from secrets import token_hex
 
 from holdall.errors import BlobNotFoundError, StoreError
-from holdall.layers.caching.entry import CLEAN, DIRTY, micros
+from holdall.layers.caching.entry import CLEAN, DIRTY, is_entry, is_record, micros
 from holdall.store import ANY, PLAIN, Store
 
 __all__ = ["Recency"]
 
 _LOG = "recency-"
 """Names of what keeps the order of use: parts of a log, each named by its time."""
-_is_entry = re.compile(rf"{CLEAN}[0-9a-f]{{40}}").fullmatch
-_is_record = re.compile(rf"{DIRTY}[0-9a-f]{{40}}").fullmatch
 _is_log = re.compile(rf"{_LOG}([0-9a-f]{{16}})-[0-9a-f]{{8}}").fullmatch
 _NAME = 20
 """The bytes of a name in the log."""
@@ -182,8 +180,8 @@ class Recency:
             self._failed("list", error)
             return
         logs = [info.key for info in found if _is_log(info.key)]
-        self._records = {info.key: info.size for info in found if _is_record(info.key)}
-        entries = {info.key: info for info in found if _is_entry(info.key)}
+        self._records = {info.key: info.size for info in found if is_record(info.key)}
+        entries = {info.key: info for info in found if is_entry(info.key)}
         used = {name: (micros(info.modified), 0) for name, info in entries.items()}
         for log in logs:
             match = _is_log(log)
@@ -244,4 +242,4 @@ class Recency:
 
 
 def _is_ours(name: str) -> bool:
-    return bool(_is_entry(name) or _is_record(name) or _is_log(name))
+    return bool(is_entry(name) or is_record(name) or _is_log(name))

@@ -30,6 +30,8 @@ from holdall.layers.caching.entry import (
     alive,
     digest_of,
     head_of,
+    is_intent,
+    is_record,
     micros,
     open_entry,
     packed,
@@ -109,18 +111,15 @@ def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
         StoreError: The cache fails to list its records.
     """
     outcome = _Outcome()
-    names = [info.key for info in back.cache._scan(DIRTY, "") if _is_name(info.key, DIRTY)]  # pyright: ignore[reportPrivateUsage]
-    tasks = [partial(_settle, back, name, conflicts == "overwrite", outcome) for name in names]
-    _all(tasks, jobs, back)
+    names = [info.key for info in back.cache._scan(DIRTY, "") if is_record(info.key)]  # pyright: ignore[reportPrivateUsage]
+    settle = partial(_settle, back, conflicts == "overwrite", outcome)
+    _call_for_each(names, settle, 1 if back.cache.inline and back.source.inline else jobs)
     refused = [key for key, error in outcome.failures.items() if isinstance(error, KeyConflictError)]
     if refused:
         # What was in the way of a medium of folders may have been deleted since, by this very sync.
-        again = [
-            partial(_settle, back, dirty_name(key), conflicts == "overwrite", outcome) for key in refused
-        ]
         for key in refused:
             del outcome.failures[key]
-        _all(again, jobs, back)
+        _call_for_each([dirty_name(key) for key in refused], settle, jobs)
     _sweep(back)
     report = outcome.report()
     if report.conflicts and conflicts == "raise":
@@ -134,27 +133,19 @@ def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
     return report
 
 
-def _all(tasks: list[Callable[[], None]], jobs: int, back: WriteBack) -> None:
-    if jobs == 1 or len(tasks) < 2 or (back.cache.inline and back.source.inline):
-        for task in tasks:
-            task()
+def _call_for_each(names: list[str], settle: Callable[[str], None], jobs: int) -> None:
+    if jobs == 1 or len(names) < 2:
+        for name in names:
+            settle(name)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(jobs, len(tasks)), "holdall-sync") as pool:
-        for _ in pool.map(_call, tasks):
+    with ThreadPoolExecutor(min(jobs, len(names)), "holdall-sync") as pool:
+        for _ in pool.map(settle, names):
             pass
 
 
-def _call(task: Callable[[], None]) -> None:
-    task()
-
-
-def _is_name(name: str, prefix: str) -> bool:
-    return len(name) == len(prefix) + 40 and set(name[len(prefix) :]) <= set("0123456789abcdef")
-
-
-def _settle(back: WriteBack, name: str, force: bool, outcome: _Outcome) -> None:
+def _settle(back: WriteBack, force: bool, outcome: _Outcome, name: str) -> None:
     """Bring one record to the source."""
     key = name
     try:
@@ -405,7 +396,7 @@ def _sweep(back: WriteBack) -> None:
     cache, old = back.cache, datetime.now(UTC) - _KEPT
     try:
         for info in list(cache._scan(SENT, "")):  # pyright: ignore[reportPrivateUsage]
-            if not _is_name(info.key, SENT) or info.modified > old:
+            if not is_intent(info.key) or info.modified > old:
                 continue
             if not cache.exists(DIRTY + info.key[len(SENT) :]):
                 cache._delete(info.key, info.etag)  # pyright: ignore[reportPrivateUsage]

@@ -32,6 +32,7 @@ from holdall.layers.caching.entry import (
     alive,
     digest_of,
     framed,
+    is_record,
     micros,
     open_entry,
     packed,
@@ -54,7 +55,6 @@ _SEEN = 1 << 16
 _STRIPES = 64
 _PRIVATE = Attributes(mode=0o600)
 """Of a record, as of all that is on its way: its blob may replace one that few may read."""
-_HEX = frozenset("0123456789abcdef")
 
 
 def dirty_name(key: str) -> str:
@@ -186,7 +186,7 @@ class WriteBack(Transparent):
         known, found = self._known, dict[str, Record]()
         for info in self.cache._scan(DIRTY, ""):
             name = info.key
-            if len(name) != len(DIRTY) + 40 or not set(name[len(DIRTY) :]) <= _HEX:
+            if not is_record(name):
                 continue
             record = known.get(name)
             if record is None or record.etag != info.etag:

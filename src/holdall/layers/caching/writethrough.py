@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from itertools import chain
@@ -94,7 +95,7 @@ class WriteThrough(Transparent):
             if learned is None:
                 return None
             _, head, _, since, until = learned
-        if until is not None and not since <= micros() < until:
+        if until is not None and not since <= time.time_ns() // 1000 < until:
             return None
         body = data[len(head) : -SUM]
         sizes = self._sizes
