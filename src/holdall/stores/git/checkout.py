@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holdall.ranges import CHUNK
+from holdall.stores.git.names import folders_of
 from holdall.stores.git.program import Git
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def checked_out(
     objects, index = repository.objects, repository.index()
     attributes: dict[str, bytes | None] = {}
     is_other = False
-    for name in {path[: end + 1] + _ATTRIBUTES for path in paths for end in _ends(path)}:
+    for name in _above(paths):
         found = objects.find(root, os.fsencode(name))
         attributes[name] = found[1] if found is not None and found[0].startswith(b"100") else None
         is_other |= found != index.mode_and_oid(os.fsencode(name), objects.width)
@@ -72,7 +73,7 @@ def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> d
         drafts: By their paths.
     """
     with tempfile.TemporaryDirectory(prefix="holdall-") as place:
-        for name in {path[: end + 1] + _ATTRIBUTES for path in drafts for end in _ends(path)}:
+        for name in _above(drafts):
             source = drafts[name].path if name in drafts else f"{repository.top}/{name}"
             # A link says nothing to git here, wherever it leads.
             if os.path.isfile(source) and not os.path.islink(source):
@@ -96,10 +97,8 @@ def _with_attributes(repository: Repository, place: str) -> Git:
     return Git(place, repository.git.timeout, durable=False, GIT_INDEX_FILE=f"{place}/none", **places)
 
 
-def _ends(path: str) -> Iterator[int]:
-    """Where the names of the folders of a path end; -1 is that of the work tree."""
-    yield -1
-    end = path.find("/")
-    while end > 0:
-        yield end
-        end = path.find("/", end + 1)
+def _above(paths: Iterable[str]) -> set[str]:
+    """The places of the files of attributes that may apply to some paths."""
+    return {
+        f"{folder}/{_ATTRIBUTES}".lstrip("/") for path in paths for folder in ("", *folders_of(path, "/"))
+    }

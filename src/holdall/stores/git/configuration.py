@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from holdall.errors import StoreUnavailableError
 from holdall.stores.git.files import signature, text
+from holdall.stores.git.names import folders_of
 from holdall.stores.git.program import Git, Pipe
 
 __all__ = ["Configuration"]
@@ -126,10 +127,7 @@ class Configuration:
         """Whether git would refuse to add a path that it doesn't track."""
         # Usually there are no rules, and no need to ask git.
         places = [f"{self._shared}/info/exclude", self._excluding, f"{self._top}/.gitignore"]
-        end = path.find("/")
-        while end > 0:
-            places.append(f"{self._top}/{path[:end]}/.gitignore")
-            end = path.find("/", end + 1)
+        places += [f"{self._top}/{folder}/.gitignore" for folder in folders_of(path, "/")]
         state = [signature(place) for place in places]
         if not any(state) or (not any(state[1:]) and not _says_anything(places[0])):
             return False
@@ -145,12 +143,8 @@ class Configuration:
             tracked: Whether git tracks a file of attributes.
         """
         if not tracked and not self.converts_elsewhere():
-            places = [f"{self._top}/.gitattributes"]
-            end = path.find("/")
-            while end > 0:
-                places.append(f"{self._top}/{path[:end]}/.gitattributes")
-                end = path.find("/", end + 1)
-            if not any(map(os.path.exists, places)):
+            folders = [self._top, *[f"{self._top}/{folder}" for folder in folders_of(path, "/")]]
+            if not any(os.path.exists(f"{folder}/.gitattributes") for folder in folders):
                 return False
         return bool(self.converted(self._git, [path]))
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from holdall.errors import IntegrityError, KeyConflictError, UnsupportedOperation
 from holdall.store import LeftOut
-from holdall.stores.git.names import key_of, path_of
+from holdall.stores.git.names import folders_of, key_of, path_of
 from holdall.stores.git.rows import Parts, Rows
 
 __all__ = ["DOUBLE", "EMPTY", "LINK", "UNSPELLABLE", "Entry", "Index", "kind_of", "read_index"]
@@ -129,13 +129,11 @@ class Index:
         Raises:
             KeyConflictError: The path is below a blob, or blobs are below it.
         """
-        end = path.rfind(b"/")
-        while end > 0:
-            if path[:end] not in gone and self.has(path[:end]):
+        for above in folders_of(path, b"/"):
+            if above not in gone and self.has(above):
                 raise KeyConflictError(
-                    f"{os.fsdecode(path[:end])!r} is a blob; a work tree can't hold blobs below it too"
+                    f"{os.fsdecode(above)!r} is a blob; a work tree can't hold blobs below it too"
                 )
-            end = path.rfind(b"/", 0, end)
         folder = path + b"/"
         below = takewhile(lambda each: each.startswith(folder), self._rows.paths_from(folder))
         if any(each not in gone for each in below):

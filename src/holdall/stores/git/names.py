@@ -9,12 +9,14 @@ than its own, and for a folder `.gitattributes`, where it wants a file.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import AnyStr
 
 from holdall.errors import InvalidKeyError
 from holdall.keys import check_key
 from holdall.stores.spelling import is_plain, read_names, spell_segment, spellable
 
-__all__ = ["is_allowed", "key_of", "path_of"]
+__all__ = ["folders_of", "is_allowed", "key_of", "path_of"]
 
 # The code points that HFS+ leaves out of account, as git's own utf8.c lists them.
 _ignored = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]").sub
@@ -29,6 +31,18 @@ _attributes = re.compile(
 ).fullmatch
 # What git refuses to check out: see `verify_path` in its read-cache.c.
 _refused = re.compile(r"(?:\.git|git~1)[ .]*(?::.*)?", _flags).fullmatch
+
+
+def folders_of(path: AnyStr, slash: AnyStr) -> Iterator[AnyStr]:
+    """Yield the folders that a path is in, the outermost first.
+
+    >>> list(folders_of("a/b/c", "/"))
+    ['a', 'a/b']
+    """
+    end = path.find(slash)
+    while end > 0:
+        yield path[:end]
+        end = path.find(slash, end + 1)
 
 
 def is_allowed(path: bytes) -> bool:

@@ -24,7 +24,7 @@ from holdall.errors import (
 from holdall.forks import begin_anew
 from holdall.stores.git.checkout import checked_out
 from holdall.stores.git.files import typed
-from holdall.stores.git.names import is_allowed, key_of
+from holdall.stores.git.names import folders_of, is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
 from holdall.stores.git.repository import Moved
@@ -388,12 +388,7 @@ class Remote:
 
 
 def _is_among(path: bytes, others: set[bytes]) -> bool:
-    end = len(path)
-    while end > 0:
-        if path[:end] in others:
-            return True
-        end = path.rfind(b"/", 0, end)
-    return False
+    return path in others or any(folder in others for folder in folders_of(path, b"/"))
 
 
 def _clashes(here: Mapping[bytes, _Entry | None], there: Mapping[bytes, _Entry | None]) -> set[bytes]:
@@ -402,10 +397,8 @@ def _clashes(here: Mapping[bytes, _Entry | None], there: Mapping[bytes, _Entry |
     for one, other in ((here, there), (there, here)):
         added = {path for path, now in other.items() if now is not None}
         for path, now in one.items():
-            end = path.rfind(b"/")
-            while now is not None and end > 0:
+            for folder in folders_of(path, b"/") if now is not None else ():
                 # A blob on one side, a folder on the other.
-                if path[:end] in added:
-                    found |= {path, path[:end]}
-                end = path.rfind(b"/", 0, end)
+                if folder in added:
+                    found |= {path, folder}
     return found

@@ -31,7 +31,7 @@ from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, is_ours, release, under
 from holdall.stores.git.mending import undone
-from holdall.stores.git.names import key_of
+from holdall.stores.git.names import folders_of, key_of
 from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
@@ -546,10 +546,8 @@ def _check_apart(changes: Sequence[Change]) -> None:
     """Refuse files of one commit that would have to be folders of others in it."""
     put = {change.path for change in changes if change.draft is not None}
     for path in put:
-        end = path.find("/")
-        while end > 0:
-            if path[:end] in put:
+        for folder in folders_of(path, "/"):
+            if folder in put:
                 raise KeyConflictError(
-                    f"{path[:end]!r} is put with it, and a work tree can't hold blobs below a blob", key=path
+                    f"{folder!r} is put with it, and a work tree can't hold blobs below a blob", key=path
                 )
-            end = path.find("/", end + 1)

@@ -37,10 +37,7 @@ class Parts(Mapping[str, T], Generic[T]):
     @classmethod
     def of(cls, values: Mapping[str, T]) -> Parts[T]:
         """Make one of another mapping."""
-        parts: list[dict[str, T]] = [{} for _ in range(_PARTS)]
-        for key, value in values.items():
-            parts[hash(key) & (_PARTS - 1)][key] = value
-        return cls(parts)
+        return cls([{}] * _PARTS).changed(values)
 
     def __getitem__(self, key: str) -> T:
         return self._parts[hash(key) & (_PARTS - 1)][key]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from holdall.errors import KeyConflictError
 from holdall.stores.git.index import Index
+from holdall.stores.git.names import folders_of
 
 __all__ = ["Change", "Draft", "WorkTree"]
 
@@ -130,12 +131,10 @@ class WorkTree:
 
     def is_linked(self, path: str) -> bool:
         """Whether a path, or a folder on the way to it, is a symbolic link."""
-        end = path.find("/")
-        while end > 0:
-            found = self.look(path[:end])
+        for folder in folders_of(path, "/"):
+            found = self.look(folder)
             if found is None or not stat.S_ISDIR(found.st_mode):
                 return found is not None and stat.S_ISLNK(found.st_mode)
-            end = path.find("/", end + 1)
         found = self.look(path)
         return found is not None and stat.S_ISLNK(found.st_mode)
 
@@ -186,11 +185,9 @@ class WorkTree:
 
     def _check_inside(self, path: str) -> None:
         """Refuse a path in another repository, where this repository can't track files."""
-        end = path.find("/")
-        while end > 0:
-            if os.path.lexists(f"{self._top}/{path[:end]}/.git"):
-                raise KeyConflictError(f"{path[:end]!r} is a repository of its own: open a GitStore there")
-            end = path.find("/", end + 1)
+        for folder in folders_of(path, "/"):
+            if os.path.lexists(f"{self._top}/{folder}/.git"):
+                raise KeyConflictError(f"{folder!r} is a repository of its own: open a GitStore there")
 
     # --- files ----------------------------------------------------------------------------------------
 
