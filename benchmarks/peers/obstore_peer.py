@@ -13,8 +13,6 @@ from benchmarks.contenders import FILES, MEMORY, MIB, Contender, absent
 
 
 class _Obstore(Contender):
-    limit = 2000
-
     def make(self, folder: str) -> Any:
         raise NotImplementedError
 
