@@ -126,6 +126,23 @@ def test_a_file_that_was_made_private_since(
     assert modes(tmp_path / "cache") == {"cached": 0o600}
 
 
+@pytest.mark.parametrize("size", [5, LONG])
+def test_a_copy_that_is_private_anyway_is_not_fetched_again(size: int, tmp_path: Path) -> None:
+    source = private(tmp_path / "source", size)
+    (tmp_path / "source" / "a").chmod(0o644)
+    memory = CachingStore(source, MemoryStore())
+    assert memory["a"] == bytes(size)
+    (tmp_path / "source" / "a").chmod(0o600)
+    os.umask(0o077)
+    folder = CachingStore(source, FilesystemStore(tmp_path / "cache"))
+    folder["b"] = b"new"
+    for store, key in ((memory, "a"), (folder, "b")):
+        missed = store.stats().misses
+        assert store[key] == source[key]
+        assert store.stats().misses == missed
+        assert mode_of(store.info(key)) == 0o600
+
+
 def test_heads_without_a_mode_are_as_they_were() -> None:
     plain = Head(ENTRY, "a", 1, None, "text/plain", "e", 2)
     assert packed(plain, 3).startswith(b"hdc1")

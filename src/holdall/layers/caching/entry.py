@@ -149,6 +149,15 @@ class Opened(NamedTuple):
     """The requested bytes of the body."""
     data: bytes | None
     """The whole body, if it is short and some of it was requested: its checksum was compared already."""
+    held: int | None = None
+    """The permission bits of the entry's own file; None if the cache has no such bits."""
+
+    def is_wider(self, most: int | None) -> bool:
+        """Return whether more people may read it than a file with these permission bits, and it was written
+        for a file with others: a file system without modes keeps none."""
+        if most is None or self.held is None or self.head.mode == most:
+            return False
+        return bool(self.held & ~(most | 0o711))
 
 
 def digest_of(key: str) -> str:
@@ -371,24 +380,24 @@ def open_entry(
                 begun = False
         except BlobNotFoundError:
             return None
-        etag, total = found.etag, found.size
+        etag, total, held = found.etag, found.size, found._mode  # pyright: ignore[reportPrivateUsage]
         first, (head, length, size) = _read_head(pieces)
         payload, seed, count = total - length, crc32(first[:length]), _frames_of(size)
         if (key is not None and head.key != key) or payload != size + count * _CRC.size:
             raise _damaged()
         if (start, stop) == (0, 0) or (head.kind != INTENT and not alive(head)):
-            return Opened(head, etag, size, iter(()), None)
+            return Opened(head, etag, size, iter(()), None, held)
         low, high = span(start, stop, size)
         if total <= _FIRST or not begun:
             rest = _after(first[length:], pieces)
             if count == 1:
                 data = bytes(next(_frames(rest, seed, payload, 0, 1)))
                 part = data if (low, high) == (0, size) else memoryview(data)[low:high]
-                return Opened(head, etag, size, iter((part,)), data)
+                return Opened(head, etag, size, iter((part,)), data, held)
             body = _frames(rest, seed, payload, 0, -(-high // FRAME))
-            return Opened(head, etag, size, cut(body, low, high), None)
+            return Opened(head, etag, size, cut(body, low, high), None, held)
         if low == high:
-            return Opened(head, etag, size, iter(()), None)
+            return Opened(head, etag, size, iter(()), None, held)
         one, end = low // FRAME, -(-high // FRAME)
         try:
             again, pieces = cache._read(  # pyright: ignore[reportPrivateUsage]
@@ -398,7 +407,7 @@ def open_entry(
             return None
         if again.etag == etag:
             body = _frames(pieces, seed, payload, one, end)
-            return Opened(head, etag, size, cut(body, low - one * FRAME, high - one * FRAME), None)
+            return Opened(head, etag, size, cut(body, low - one * FRAME, high - one * FRAME), None, held)
         # It was replaced between the two reads.
 
 

@@ -205,10 +205,9 @@ class WriteThrough(Transparent):
             self._copies.drop_seen(name, opened.etag)
 
     def _is_good(self, opened: Opened, info: Info) -> bool:
-        head, mode = opened.head, mode_of(info)
+        same = opened.head.base == info.etag and opened.size == info.size
         # A file may have been made private since it was copied.
-        same = head.base == info.etag and opened.size == info.size and mode in (None, head.mode)
-        return same and alive(head)
+        return same and alive(opened.head) and not opened.is_wider(mode_of(info))
 
     def _is_young(self, name: str, opened: Opened) -> bool:
         if self._age is None:
