@@ -15,7 +15,8 @@ from holdall.errors import (
     StoreError,
 )
 from holdall.layers.encoding import EncodingStore
-from holdall.layers.frames import Encoder, gathered, read_tail
+from holdall.layers.frames import Encoder, read_tail
+from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, span
 from holdall.store import Can, Info, Piece, Store
 
@@ -130,7 +131,7 @@ class ChecksumStore(EncodingStore):
         info, pieces = self._store._read(key, 0, None)
         plain = self._plain(key, info)
         if info.size <= _IN_HAND:
-            return plain, iter((self._checked_body(key, gathered(pieces)),))
+            return plain, iter((self._checked_body(key, join_pieces(pieces)),))
         if Can.RANGE not in self._store.can:
             # The algorithm is known at the end only: each that may be meant is fed.
             return plain, _checked_stream(key, info.size, pieces, _hashers())
@@ -204,7 +205,7 @@ def _checked_stream(
             continue
         if len(rest) < _SIZE:
             body = memoryview(bytes(body))
-            rest = memoryview(bytes(rest) + gathered(pieces))
+            rest = memoryview(bytes(rest) + join_pieces(pieces))
         trailer = _parsed(key, rest, size)
         hasher = hashers.get(trailer.algorithm)
         if hasher is None:

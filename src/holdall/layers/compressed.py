@@ -21,7 +21,7 @@ from holdall.layers.codecs import (
     codec_of,
 )
 from holdall.layers.encoding import EncodingStore
-from holdall.layers.frames import Encoder, Framing, gathered, read_part, read_tail, regrouped
+from holdall.layers.frames import Encoder, Framing, read_part, read_tail, regrouped
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import Expect, Info, Piece, Store
@@ -121,7 +121,7 @@ class CompressedStore(EncodingStore):
     def _read_whole(self, key: str, below: str) -> tuple[Info, Iterator[Piece]] | None:
         info, pieces = self._store._read(key, 0, None)
         if info.size <= _IN_HAND:
-            stored = bytes(gathered(pieces))
+            stored = join_pieces(pieces)
             codec, footer = _recognized(key, stored)
             return info.replace(size=footer.size), _decoded(key, codec, footer, stored, 0, footer.size)
         # Only the end has the size and the frames, so it is read first.
@@ -141,7 +141,7 @@ class CompressedStore(EncodingStore):
             pieces = self._part_of(key, info, -footer.index_size, None)
             if pieces is None:
                 return None
-            index = bytes(gathered(pieces))
+            index = join_pieces(pieces)
         return codec, footer, _entries(key, codec, footer, index, info.size)
 
     # --- looking ---
@@ -170,7 +170,7 @@ class CompressedStore(EncodingStore):
                 return False
         except Damaged:
             return False
-        return not begins_as_ours(bytes(gathered(read_part(self._store, key, 0, 4)[1])))
+        return not begins_as_ours(join_pieces(read_part(self._store, key, 0, 4)[1]))
 
     # --- writing ---
 

@@ -25,7 +25,7 @@ from holdall.errors import (
 from holdall.files import BlobReader
 from holdall.keys import check_key
 from holdall.layers.encoding import EncodingStore
-from holdall.layers.frames import Encoder, gathered, read_part, regrouped
+from holdall.layers.frames import Encoder, read_part, regrouped
 from holdall.layers.keycheck import KeyCheck
 from holdall.layers.keynames import LONGEST, KeyNames
 from holdall.layers.keyring import KeyRing
@@ -302,7 +302,7 @@ class EncryptedStore(EncodingStore):
         self, key: str, below: str, start: int, stop: int | None
     ) -> tuple[Info, Iterator[Piece]] | None:
         info, pieces = read_part(self._store, below, 0, HEAD)
-        opened = self._opened(key, gathered(pieces))
+        opened = self._opened(key, join_pieces(pieces))
         plain = self._plain(key, info)
         count = frame_count(info.size)
         refused = None
@@ -332,7 +332,7 @@ class EncryptedStore(EncodingStore):
         """Return the `Info` below of a whole blob, what opens it, and its plain bytes."""
         info, pieces = self._store._read(below, 0, None)
         if info.size <= HEAD + SEALED:
-            stored = gathered(pieces)
+            stored = join_pieces(pieces)
             opened = self._opened(key, stored[:HEAD], known)
             return info, opened, iter((opened.frame(memoryview(stored)[HEAD:], 0, last=True),))
         count = frame_count(info.size)
@@ -488,7 +488,7 @@ class EncryptedStore(EncodingStore):
     def _rotated(self, key: str) -> bool:
         below = self._target_key(key)
         while True:
-            header = gathered(read_part(self._store, below, 0, HEAD)[1])
+            header = join_pieces(read_part(self._store, below, 0, HEAD)[1])
             if Opened(key, header, self._check.keys).master is self._current:
                 return False
             info, _, pieces = self._begun(key, below, self._check.keys)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, cast
 
 from holdall.errors import IntegrityError, StoreError
 from holdall.files import BlobWriter
+from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import Body, Can, Info, Piece, Store
 
@@ -16,7 +17,6 @@ __all__ = [
     "EncodingWriter",
     "Framing",
     "encoded",
-    "gathered",
     "only_piece",
     "read_part",
     "read_tail",
@@ -163,12 +163,6 @@ class EncodingWriter(BlobWriter):
         cast(BlobWriter, self._file).discard()
 
 
-def gathered(pieces: Iterable[Piece]) -> Piece:
-    """Join pieces."""
-    held = [piece if type(piece) is bytes else bytes(piece) for piece in pieces]
-    return held[0] if len(held) == 1 else b"".join(held)
-
-
 def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
     """Return a range of a blob below. If the store below can't RANGE, the range is cut from the whole."""
     if Can.RANGE in store.can:
@@ -180,7 +174,7 @@ def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Inf
 def read_tail(store: Store, key: str, count: int) -> tuple[Info, bytes]:
     """Return the last `count` bytes of a blob below, or all of a shorter one."""
     info, pieces = read_part(store, key, -count, None)
-    return info, bytes(gathered(pieces))
+    return info, join_pieces(pieces)
 
 
 def regrouped(

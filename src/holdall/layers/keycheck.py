@@ -24,9 +24,10 @@ from holdall.errors import (
     InvalidKeyError,
     WrongKeyError,
 )
-from holdall.layers.frames import gathered, read_part
+from holdall.layers.frames import read_part
 from holdall.layers.keyring import KeyRing
 from holdall.layers.sealing import HEAD, BlobKey, listed_keys
+from holdall.pieces import join_pieces
 from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Piece, Store
 
 __all__ = ["RECORD", "KeyCheck"]
@@ -188,7 +189,7 @@ class KeyCheck:
             return None
         try:
             info, pieces = self._store._read(self.place, 0, None)
-            body = b"" if info.size > _LARGEST else bytes(gathered(pieces))
+            body = b"" if info.size > _LARGEST else join_pieces(pieces)
         except BlobNotFoundError:
             return None
         listed, digest = body[len(_MAGIC) : -_DIGEST], body[-_DIGEST:]
@@ -249,7 +250,7 @@ class KeyCheck:
         refused: WrongKeyError | None = None
         for key in islice(self._candidates(keys), _SEARCHED):
             try:
-                header = gathered(read_part(self._store, key, 0, HEAD)[1])
+                header = join_pieces(read_part(self._store, key, 0, HEAD)[1])
             except BlobNotFoundError:
                 continue
             except WrongKeyError:

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from heapq import merge
 from os import urandom
 from typing import IO, Literal, NamedTuple, TypeVar
 
+from holdall.blob import check_expected, place_of
 from holdall.errors import (
-    BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
     IntegrityError,
@@ -41,7 +42,7 @@ from holdall.layers.caching.entry import (
     stored_info,
 )
 from holdall.layers.caching.writethrough import WriteThrough, gather
-from holdall.layers.layer import Transparent, place_of
+from holdall.layers.layer import Transparent
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store, mode_of
 
@@ -261,23 +262,13 @@ class WriteBack(Transparent):
         prefix: str,
         after: str,
     ) -> Iterator[E | Info]:
-        ours = iter(sorted(key for key in changed if key.startswith(prefix) and key > after))
-        key = next(ours, None)
-        for entry in scan(prefix, after):
-            place = place_of(entry)
-            while key is not None and key < place:
-                mine = changed[key]
-                if mine is not None:
-                    yield mine
-                key = next(ours, None)
-            # Whatever the source has, a record says what is at its key.
-            if isinstance(entry, LeftOut) or place not in changed:
-                yield entry
-        while key is not None:
-            mine = changed[key]
-            if mine is not None:
-                yield mine
-            key = next(ours, None)
+        keys = sorted(key for key in changed if key.startswith(prefix) and key > after)
+        ours = (info for info in map(changed.get, keys) if info is not None)
+        # Whatever the source has, a record says what is at its key.
+        theirs = (
+            entry for entry in scan(prefix, after) if isinstance(entry, LeftOut) or entry.key not in changed
+        )
+        return merge(theirs, ours, key=place_of)
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         changed, after = self._list_changes(), ""
@@ -417,13 +408,11 @@ class WriteBack(Transparent):
 
     def _check(self, name: str, state: _State, expect: Expect) -> None:
         actual = None if state.info is None else state.info.etag
-        if expect is ABSENT:
-            if actual is not None:
-                self._take_back(name, state)
-                raise BlobExistsError(actual=actual)
-        elif actual != expect:
+        try:
+            check_expected(actual, expect)
+        except ConcurrencyError:
             self._take_back(name, state)
-            raise ConcurrencyError(expected=str(expect), actual=actual)
+            raise
 
     def _rebase_if_raced(self, head: Head) -> None:
         """Handle a race: a sync may have changed the source between the look at the copy and the write of the
