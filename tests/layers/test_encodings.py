@@ -1,6 +1,7 @@
 """What each layer promises that stores bodies in another form: checksums, compression, encryption."""
 
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from holdall import (
     Can,
     FilesystemStore,
     IntegrityError,
+    InvalidKeyError,
     MemoryStore,
     SqliteStore,
     Store,
@@ -52,6 +54,29 @@ layers = pytest.mark.parametrize("layer", LAYERS)
 def body(size: int, seed: object = 0) -> bytes:
     """Bytes that shrink to about half."""
     return random.Random(f"{size} {seed}").randbytes(size // 2 + 1).hex().encode()[:size]
+
+
+# --- large and small blobs in turn ---
+
+
+@layers
+def test_a_large_blob_is_held_once_after_another(layer: str, tmp_path: Path) -> None:
+    store = LAYERS[layer](FilesystemStore(tmp_path))
+    # Doesn't shrink.
+    large, small = random.Random(1).randbytes(12 << 20), body(100)
+    store.put_many({"large": large, "small": small})
+    assert store["large"] == large
+    tracemalloc.start()
+    try:
+        assert store["large"] == large
+        assert tracemalloc.get_traced_memory()[1] < 1.7 * len(large)
+    finally:
+        tracemalloc.stop()
+    assert store.get("absent") is None
+    for key in ("small", "large", "small", "small", "large", "large", "small"):
+        assert store[key] == (large if key == "large" else small)
+    with pytest.raises(InvalidKeyError):
+        store.get("../large")
 
 
 # --- bytes below that change ---
