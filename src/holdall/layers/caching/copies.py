@@ -219,6 +219,8 @@ class Copies:
             buffer = BytesIO()
             buffer.writelines(pieces)
             pieces = (buffer.getvalue(),)
+        if expect is ANY and attributes is PLAIN and isinstance(pieces, tuple) and len(pieces) == 1:
+            return self.cache._put(name, bytes(pieces[0]))  # pyright: ignore[reportPrivateUsage]
         return self.cache._write(name, pieces, expect, attributes)  # pyright: ignore[reportPrivateUsage]
 
     def look_again(self, name: str) -> None:
@@ -291,7 +293,7 @@ class Copies:
 
     def _note(self, kind: int, name: str, key: str, expect: Expect) -> str:
         note = sealed(packed(Head(kind, key, stamped=micros())), b"")
-        info = self.cache._write(name, note, expect, PLAIN)  # pyright: ignore[reportPrivateUsage]
+        info = self.write(name, note, expect, PLAIN)
         if self.recency is not None:
             self.recency.set(name, info.size)
         return info.etag

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.layers.caching.entry import CLEAN, DIRTY, is_entry, is_record, micros
-from holdall.store import ANY, PLAIN, Store
+from holdall.store import ANY, Store
 
 __all__ = ["Recency"]
 
@@ -213,7 +213,7 @@ class Recency:
     def _write_part(self, names: list[str]) -> bool:
         data = b"".join([bytes.fromhex(name[len(CLEAN) :]) for name in names])
         try:
-            self._cache._write(f"{_LOG}{micros():016x}-{token_hex(4)}", (data,), ANY, PLAIN)  # pyright: ignore[reportPrivateUsage]
+            self._cache._put(f"{_LOG}{micros():016x}-{token_hex(4)}", data)  # pyright: ignore[reportPrivateUsage]
         except StoreError as error:
             self._failed("write the order of use", error)
             return False
