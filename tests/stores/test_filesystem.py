@@ -525,6 +525,23 @@ def test_a_copy_that_the_system_gives_up_half_way_is_whole(
     assert (calls, store["b"]) == (2, store["a"])
 
 
+def test_a_copy_of_a_file_that_is_cut_meanwhile_stores_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = os.copy_file_range
+
+    def cut(source: int, target: int, count: int, start: int, at: int) -> int:
+        os.truncate(tmp_path / "a", 1000)
+        return copy(source, target, count, start, at)
+
+    store = FilesystemStore(tmp_path)
+    store["a"] = b"x" * 5000
+    monkeypatch.setattr(os, "copy_file_range", cut)
+    with pytest.raises(StoreUnavailableError, match="cut the file"):
+        store.copy("a", "b")
+    assert list(store) == ["a"]
+
+
 def test_descriptors_do_not_leak(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path)
     store["a"] = b"x" * (5 << 20)

@@ -82,7 +82,7 @@ def copy_range(source: int, start: int, target: int, at: int, length: int) -> No
     while length > 0:
         data = os.pread(source, min(length, CHUNK), start)
         if not data:
-            raise OSError(errno.EIO, "a file ended before what was written to it")
+            raise OSError(errno.EIO, "another program cut the file while it was copied")
         write_at(target, data, at)
         start, at, length = start + len(data), at + len(data), length - len(data)
 
