@@ -74,6 +74,6 @@ def test_a_cache_beside_its_source_is_taken(place: Path) -> None:
 
 def test_progress_that_can_not_be_called_is_refused_first() -> None:
     source, target = MemoryStore({"a": b"1"}), MemoryStore()
-    with pytest.raises(InvalidArgumentError, match="progress is a function"):
+    with pytest.raises(InvalidArgumentError, match="progress must be a function"):
         copy_store(source, target, progress=3)  # pyright: ignore[reportArgumentType]
     assert not target
