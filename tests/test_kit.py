@@ -701,7 +701,7 @@ class LeakyPrefix(PrefixStore):
     """Lists a sibling, whose name begins as its own does."""
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return map(self._named, self._store._scan(self._prefix.rstrip("/") + prefix, ""))
+        return map(self._strip, self._store._scan(self._prefix.rstrip("/") + prefix, ""))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return Store._keys(self, prefix, after)

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import os
 import random
 import resource
@@ -18,7 +19,8 @@ from tests.forks import forked, succeeds
 from tests.interrupts import interrupting
 
 from holdall import IntegrityError, Store, StoreError, StoreUnavailableError
-from holdall.stores.git import GitStore, program
+from holdall.stores.git import GitStore
+from holdall.stores.git.program import Pipe
 
 ANN = "Ann <ann@example.org>"
 LOCKS = ("index.lock", "HEAD.lock", "refs/heads/main.lock")
@@ -172,7 +174,8 @@ def test_a_lock_that_an_interrupt_left_in_subprocess_keeps_nobody_waiting(tmp_pa
     store = GitStore(tmp_path, author=ANN)
     store["a"] = b"1"
     assert store.at("HEAD")["a"] == b"1"
-    pipes = [pipe for pipe in list(program._pipes) if pipe._folder == str(tmp_path) and pipe._process]
+    pipes = [each for each in gc.get_objects() if isinstance(each, Pipe) and each._process is not None]
+    pipes = [pipe for pipe in pipes if pipe._folder == str(tmp_path)]
     assert pipes
     for pipe in pipes:
         # `Popen.poll` takes it, and an interrupt between that and its `try` leaves it so.
