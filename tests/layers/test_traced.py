@@ -52,8 +52,8 @@ _sink = _Sink()
 _reader = InMemoryMetricReader()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _providers() -> None:
+@pytest.fixture(scope="session")
+def providers() -> None:
     # A process has one provider of each, for good.
     provider = TracerProvider()
     provider.add_span_processor(_sink)
@@ -62,7 +62,7 @@ def _providers() -> None:
 
 
 @pytest.fixture(autouse=True)
-def logger() -> Iterator[logging.Logger]:
+def logger(providers: None) -> Iterator[logging.Logger]:
     logger = logging.getLogger("holdall.trace")
     handler = logging.NullHandler()
     logger.addHandler(handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 _DEEP = 5
 """The number of symbolic refs that git follows in a chain."""
+_LOOKS = 10
+"""How often a ref that seems to be damaged is read before it is taken for damaged."""
 
 
 class Head(NamedTuple):
@@ -70,20 +73,26 @@ class Refs:
         """
         if not name.startswith("refs/") or ".." in name or depth > _DEEP:
             raise IntegrityError(_DAMAGED.format(name))
-        for attempt in range(3):
+        path = f"{self._shared}/{name}"
+        for attempt in range(_LOOKS):
             # A ref that is packed in between was a file before, and is in the pack now. One that was made in
-            # between is read again.
-            path = f"{self._shared}/{name}"
+            # between, or written while it was read, is read again.
             said = text(path)
             if said.startswith("ref: "):
                 return self.ref(said[5:].strip(), depth + 1)
-            if said or (_is_regular(path) and attempt == 2):
-                return _oid(name, said)
-            if _is_regular(path):
+            try:
+                if said or _is_regular(path):
+                    return _oid(name, said)
+            except IntegrityError:
+                if attempt == _LOOKS - 1:
+                    raise
+                time.sleep(0.001)
                 continue
             found = self._packed_refs().get(name)
             if found is not None:
                 return found
+            if attempt >= 2:
+                break
         return None
 
     def _packed_refs(self) -> dict[str, bytes]:
