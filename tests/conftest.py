@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import gc
+import resource
 import signal
 import sys
 from typing import Any
@@ -42,6 +43,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if suite_of(item) is None])
         items[:] = [item for item in items if suite_of(item) is not None]
     items.sort(key=rank)
+
+
+def pytest_configure() -> None:
+    """Let a worker open many files: the clients of clouds keep their connections as long as the process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+    if soft not in (resource.RLIM_INFINITY, most) and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def pytest_sessionstart() -> None:
