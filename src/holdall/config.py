@@ -173,7 +173,7 @@ def find() -> str | None:
 
 
 def nowhere() -> str:
-    """Return a message: that there is no configuration, and where it was looked for."""
+    """Return a message that no configuration was found, and where it was looked for."""
     return (
         f"there is no {_NAME} in the working directory or above it, no {_of_the_user()}, "
         f"and {_VARIABLE} isn't set"

@@ -256,18 +256,7 @@ class Store(MutableMapping[str, bytes]):
         return (info.key for info in self._scan(prefix, after))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        after = ""
-        while True:
-            for info in self._scan(prefix, after):
-                slash = info.key.find("/", len(prefix))
-                if slash >= 0:
-                    break
-                yield info
-            else:
-                return
-            folder = info.key[: slash + 1]
-            yield folder
-            after = past(folder)
+        return group_children(self._scan, prefix)
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for key in keys:
@@ -1211,6 +1200,27 @@ def kind_name(store: Store) -> str:
     """Return the name of a store's class with its article, for a message."""
     name = type(store).__name__
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def group_children(scan: Callable[[str, str], Iterator[Info]], prefix: str) -> Iterator[str | Info]:
+    """Yield one level of the tree of keys, as `Store.children` does.
+
+    Args:
+        scan: A store's `_scan`, which begins anew behind each folder.
+        prefix: Where the level begins.
+    """
+    after = ""
+    while True:
+        for info in scan(prefix, after):
+            slash = info.key.find("/", len(prefix))
+            if slash >= 0:
+                break
+            yield info
+        else:
+            return
+        folder = info.key[: slash + 1]
+        yield folder
+        after = past(folder)
 
 
 class _Values(ValuesView[bytes]):

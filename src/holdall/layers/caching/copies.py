@@ -139,7 +139,7 @@ class Copies:
     # --- reading ---
 
     def open(self, name: str, key: str, start: int = 0, stop: int | None = None) -> Opened | None:
-        """Open an entry, its bytes from `start` to `stop`; None where there is no good one."""
+        """Open an entry, its bytes from `start` to `stop`; None if it is missing or damaged."""
         try:
             opened = open_entry(self.cache, name, key, start, stop, ranges=self.ranges)
         except StoreError as error:
@@ -152,7 +152,7 @@ class Copies:
         return opened
 
     def read_head(self, name: str, key: str) -> tuple[Head, str] | None:
-        """Return the head of a copy, and the cache's ETag of it; None if there is no good one."""
+        """Return the head of a copy, and the cache's ETag of it; None if the copy is missing or damaged."""
         opened = self.open(name, key, 0, 0)
         return None if opened is None else (opened.head, opened.etag)
 

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from heapq import merge
 from os import urandom
 from typing import IO, Literal, NamedTuple, TypeVar
@@ -19,7 +19,6 @@ from holdall.errors import (
     InvalidArgumentError,
     WrongKeyError,
 )
-from holdall.keys import past
 from holdall.layers.caching.copies import Copies, clean_name
 from holdall.layers.caching.entry import (
     DIRTY,
@@ -44,7 +43,20 @@ from holdall.layers.caching.entry import (
 from holdall.layers.caching.writethrough import WriteThrough, gather
 from holdall.layers.layer import Transparent
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store, mode_of
+from holdall.store import (
+    ABSENT,
+    ANY,
+    Attributes,
+    Body,
+    Can,
+    Expect,
+    Info,
+    LeftOut,
+    Piece,
+    Store,
+    group_children,
+    mode_of,
+)
 
 __all__ = ["Record", "WriteBack", "dirty_name"]
 
@@ -271,18 +283,7 @@ class WriteBack(Transparent):
         return merge(theirs, ours, key=place_of)
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        changed, after = self._list_changes(), ""
-        while True:
-            for info in self._merge(changed, self.source._scan, prefix, after):
-                slash = info.key.find("/", len(prefix))
-                if slash >= 0:
-                    break
-                yield info
-            else:
-                return
-            folder = info.key[: slash + 1]
-            yield folder
-            after = past(folder)
+        return group_children(partial(self._merge, self._list_changes(), self.source._scan), prefix)
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         opened = self.open_record(dirty_name(key), key, 0, 0)
