@@ -122,7 +122,9 @@ class Terminal:
 
     def poll(self, seconds: float) -> None:
         """Read what comes within that time."""
-        if select.select([self.master], [], [], seconds)[0]:
+        waiting = select.poll()  # select(2) takes no descriptor above 1,023
+        waiting.register(self.master, select.POLLIN)
+        if waiting.poll(seconds * 1000):
             try:
                 self.seen += os.read(self.master, 65536).decode(errors="replace")
             except OSError:

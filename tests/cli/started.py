@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import os
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import holdall
 
+HANGS = 50
+"""Seconds after which a command has hung."""
 SERVE = "import sys; from tests.cli.started import serve; serve(int(sys.argv[1]))"
 
 
@@ -30,7 +33,7 @@ class Started:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._given = self._read_at_start(env)
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(60)
+        self._socket.settimeout(HANGS + 10)
         paths = os.pathsep.join([str(Path(__file__).parents[2]), env.get("PYTHONPATH", "")])
         with theirs:
             self._process = subprocess.Popen(
@@ -90,6 +93,8 @@ def serve(fd: int) -> None:
         request = take(requests)
     if request is not None:
         args, env, cwd = request
+        # A command that hangs shows where, and doesn't hold up those after it.
+        faulthandler.dump_traceback_later(HANGS, exit=True)
         os.environ.clear()
         os.environ.update(env)
         os.chdir(cwd)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -124,13 +126,14 @@ class Connection(sqlite3.Connection):
 
     def shut(self) -> None:
         self.alive = False
-        with closing:
+        # At the end of the interpreter no other thread runs any more, and one that Python stopped may have
+        # stopped with the lock held.
+        with contextlib.nullcontext() if sys.is_finalizing() else closing:
             self.close()
 
     def __del__(self) -> None:
         try:
-            with closing:
-                self.close()
+            self.shut()
         except sqlite3.ProgrammingError:
             # It was never opened.
             pass
