@@ -11,8 +11,6 @@ from typing import Any, Final, cast
 from holdall.blob import HasKeys
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["check_many", "check_mode", "check_seconds", "pairs_of"]
-
 _FOREVER: Final = 10**12
 
 

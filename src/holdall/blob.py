@@ -12,27 +12,6 @@ from holdall.errors import BlobExistsError, ConcurrencyError, InvalidTypeError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = [
-    "ABSENT",
-    "ANY",
-    "PLAIN",
-    "Attributes",
-    "Body",
-    "Can",
-    "Condition",
-    "Data",
-    "Expect",
-    "HasKeys",
-    "Info",
-    "Items",
-    "LeftOut",
-    "Piece",
-    "check_expected",
-    "mode_of",
-    "place_of",
-    "with_mode",
-]
-
 
 class Condition(enum.Enum):
     """The values of `expect` that aren't ETags."""

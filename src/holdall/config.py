@@ -77,8 +77,6 @@ from holdall.uri import (
 if TYPE_CHECKING:
     from holdall.layers.layer import Layer
 
-__all__ = ["Config", "find", "load", "nowhere"]
-
 _NAME = "holdall.toml"
 _VARIABLE = "HOLDALL_CONFIG"
 

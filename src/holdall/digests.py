@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, MissingDependencyError
 from holdall.store import Info, Store
 
-__all__ = ["Hash", "digest", "hasher", "read_digest"]
-
 
 class Hash(Protocol):
     """A hash object of `hashlib` or `blake3`."""

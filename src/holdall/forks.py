@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import ref
 
-__all__ = ["begin_anew"]
-
 T = TypeVar("T")
 
 # A `WeakKeyDictionary` would remove what is gone in callbacks, which swallow an interrupt.

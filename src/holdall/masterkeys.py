@@ -12,19 +12,6 @@ from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 
-__all__ = [
-    "Hidden",
-    "Key",
-    "Keyed",
-    "MasterKey",
-    "are_references",
-    "check_key_names",
-    "hidden",
-    "hidden_keys",
-    "master_key",
-    "shown",
-]
-
 Key: TypeAlias = bytes | str
 """32 bytes, or a reference to them, `env:NAME` or `file:PATH`, in base64 or hexadecimal. A reference may end
 in `#` and the fingerprint that the key must have, 16 hexadecimal digits."""

@@ -7,8 +7,6 @@ import re
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["checked_path", "checked_text"]
-
 _LONGEST = 4096
 """No system takes a longer path; Linux's PATH_MAX."""
 

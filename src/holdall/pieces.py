@@ -10,8 +10,6 @@ from holdall.blob import Body, Piece
 from holdall.errors import InvalidDataError
 from holdall.ranges import CHUNK
 
-__all__ = ["flatten", "join_pieces", "pieces_of", "regroup"]
-
 
 def join_pieces(pieces: Iterator[Piece]) -> bytes:
     """Return the pieces as one. Each is copied as it comes, since its owner may fill it again."""

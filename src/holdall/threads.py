@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-__all__ = ["start"]
-
 
 def start(thread: threading.Thread) -> None:
     """Start a thread.

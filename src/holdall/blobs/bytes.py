@@ -10,8 +10,6 @@ from typing import Any, Self, TypeVar, cast
 from holdall.blobs.file import load, save, suffix_of
 from holdall.errors import InvalidArgumentError, InvalidDataError, SerializationError
 
-__all__ = ["BytesBlob"]
-
 B = TypeVar("B", bound="BytesBlob")
 
 _SHOWN = 60

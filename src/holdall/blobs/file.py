@@ -10,8 +10,6 @@ from typing import Any
 
 from holdall.errors import InvalidArgumentError
 
-__all__ = ["load", "save", "suffix_of"]
-
 
 def _local(path: Any) -> str | None:
     """Return a path of the file system; None for something else that reads and writes."""

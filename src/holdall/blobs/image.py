@@ -12,8 +12,6 @@ from holdall.values.images import ImageSerializer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ImageBlob"]
-
 
 class ImageBlob(MediaBlob):
     """A picture. Bytes are kept as given: PNG, JPEG, WebP, GIF, TIFF, and the like.

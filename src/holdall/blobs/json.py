@@ -19,8 +19,6 @@ from holdall.values.same import type_name
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["JsonDictBlob", "JsonModelBlob"]
-
 _JSON = JsonSerializer()
 YAML_SUFFIXES = (".yaml", ".yml")
 

@@ -12,8 +12,6 @@ from holdall.blobs.text import StrBlob
 from holdall.blobs.video import VideoBlob
 from holdall.blobs.yaml import YamlDictBlob
 
-__all__ = ["ENDINGS", "blob_class"]
-
 _BY_MEDIA_TYPE: dict[str, type[BytesBlob]] = {
     "application/json": JsonDictBlob,
     "application/yaml": YamlDictBlob,

@@ -8,8 +8,6 @@ from holdall.errors import SerializationError
 from holdall.values.registry import joined
 from holdall.values.same import type_name
 
-__all__ = ["dict_from_yaml", "yaml_of_dict"]
-
 
 def dict_from_yaml(data: bytes) -> dict[str, Any]:
     """Return the dict that YAML holds; an empty file is an empty dict."""

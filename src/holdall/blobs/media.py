@@ -10,8 +10,6 @@ from holdall.errors import InvalidArgumentError
 from holdall.values.media import find_format
 from holdall.values.registry import joined
 
-__all__ = ["MediaBlob"]
-
 
 class MediaBlob(BytesBlob):
     """The base of images, audio and video."""

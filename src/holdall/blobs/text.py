@@ -5,8 +5,6 @@ from __future__ import annotations
 from holdall.blobs.bytes import BytesBlob
 from holdall.values.raw import TextSerializer
 
-__all__ = ["StrBlob"]
-
 _TEXT = TextSerializer()
 _SHOWN = 60
 

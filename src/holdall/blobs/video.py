@@ -13,9 +13,6 @@ from holdall.blobs.media import MediaBlob
 from holdall.values.packages import needed
 from holdall.values.video import VideoSerializer, open_video
 
-__all__ = ["VideoBlob", "drop_source"]
-
-
 _BOXES = 1_000
 """The number of parts of an MP4 that a repr looks at: a damaged one may have a part every eight bytes."""
 

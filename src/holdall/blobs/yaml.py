@@ -10,8 +10,6 @@ from holdall.blobs.json import JsonDictBlob
 from holdall.blobs.mappings import dict_from_yaml, yaml_of_dict
 from holdall.blobs.text import StrBlob
 
-__all__ = ["YamlDictBlob"]
-
 
 class YamlDictBlob(StrBlob):
     """A dict, kept as YAML, in the part of it that names no Python objects.

@@ -7,8 +7,6 @@ from typing import Any
 
 from holdall.errors import MissingDependencyError, SerializationError
 
-__all__ = ["compress", "decompress"]
-
 
 def _module() -> Any:
     try:

@@ -12,8 +12,6 @@ from holdall.cli.logs import print_warnings
 from holdall.cli.output import flush
 from holdall.cli.parameters import fields, invoke, parse
 
-__all__ = ["run"]
-
 _COMPLETE = "_HOLDALL_COMPLETE"
 
 _COMMANDS = {

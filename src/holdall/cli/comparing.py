@@ -27,8 +27,6 @@ from holdall.cli.transferring import (
 from holdall.errors import StoreUnavailableError
 from holdall.store import Info
 
-__all__ = ["diff", "verify"]
-
 
 class _Wishes(NamedTuple):
     """Which keys are compared; the commands take these options."""

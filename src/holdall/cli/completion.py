@@ -12,8 +12,6 @@ from holdall.cli.stores import address
 from holdall.opening import from_uri
 from holdall.store import Store
 
-__all__ = ["complete_key", "complete_store", "rejoin_bash_words"]
-
 _OFFERED = 50
 _LOOKED_AT = 1000
 

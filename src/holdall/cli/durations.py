@@ -6,8 +6,6 @@ import re
 
 from holdall.cli.errors import UsageFault
 
-__all__ = ["parse_duration"]
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 

@@ -15,21 +15,6 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 
-__all__ = [
-    "BUG",
-    "CONFLICT",
-    "DIFFERENT",
-    "INTERRUPTED",
-    "NOT_FOUND",
-    "UNAVAILABLE",
-    "USAGE",
-    "OutputError",
-    "UsageFault",
-    "describe",
-    "exit_code",
-    "warn",
-]
-
 NOT_FOUND = DIFFERENT = 1
 USAGE = 2
 CONFLICT = 3

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from holdall.cli.errors import warn
 from holdall.cli.progress import hide_bar
 
-__all__ = ["print_logs", "print_warnings"]
-
 _find_numbers = re.compile(r"\d+")
 
 

@@ -19,8 +19,6 @@ from holdall.errors import StoreError
 from holdall.layers.layer import Layer
 from holdall.store import Store
 
-__all__ = ["keygen", "repair", "rotate"]
-
 T = TypeVar("T", bound=Store)
 
 Place = Annotated[

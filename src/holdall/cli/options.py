@@ -9,19 +9,6 @@ from holdall.cli.errors import UsageFault
 from holdall.cli.parameters import Parameter
 from holdall.store import ABSENT, ANY, Expect
 
-__all__ = [
-    "IfAbsent",
-    "IfMatch",
-    "Json",
-    "Key",
-    "KeyPrefix",
-    "Keys",
-    "Prefix",
-    "StoreOption",
-    "check_prefix",
-    "expectation",
-]
-
 StoreOption = Annotated[
     str | None,
     Parameter(

@@ -11,8 +11,6 @@ from holdall.cli import streams
 from holdall.cli.errors import OutputError
 from holdall.store import Info
 
-__all__ = ["Output", "amount", "as_json", "dumps", "exact", "flush", "human", "timestamp"]
-
 
 class Output:
     """Standard output: bytes as they are, text as UTF-8 whatever the locale says.

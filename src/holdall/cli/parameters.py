@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["Field", "Parameter", "fields", "invoke", "parse"]
-
 
 class Parameter:
     """An option, or without names an argument; it stands in the annotation of a command's parameter.

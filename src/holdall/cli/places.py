@@ -12,8 +12,6 @@ from holdall.errors import BlobNotFoundError, StoreUnavailableError, Unsupported
 from holdall.layers.layer import Layer
 from holdall.store import Store
 
-__all__ = ["check_there", "open_to_read", "read_from"]
-
 
 @contextmanager
 def read_from(place: str) -> Generator[Store]:

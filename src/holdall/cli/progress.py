@@ -13,8 +13,6 @@ from holdall.cli.output import human
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Meter", "hide_bar"]
-
 _PATIENCE = 0.5
 """Seconds of work before there is a bar."""
 _PAUSE = 0.1

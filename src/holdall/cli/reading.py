@@ -20,8 +20,6 @@ from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
 from holdall.store import Can, Info, Store, mode_of
 
-__all__ = ["cat", "exists", "get", "info", "keys"]
-
 Force = Annotated[bool, Parameter("--force", "-f", help="Print it on a terminal even if it isn't text.")]
 
 

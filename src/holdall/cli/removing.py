@@ -16,8 +16,6 @@ from holdall.errors import BlobNotFoundError
 from holdall.keys import check_key
 from holdall.store import Store
 
-__all__ = ["rm"]
-
 _BATCH = 1000
 
 

@@ -16,8 +16,6 @@ from holdall.errors import StoreError
 if TYPE_CHECKING:
     from holdall.transfer import Difference, Plan, Report
 
-__all__ = ["Failures", "difference_as_json", "difference_line", "log_failures", "print_plan", "print_report"]
-
 _SHOWN = 10
 """How many failures that differ only in names are printed before they are only counted."""
 _find_names = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\d+")

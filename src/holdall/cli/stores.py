@@ -12,8 +12,6 @@ from holdall.opening import from_uri
 from holdall.store import Store
 from holdall.uri import reference
 
-__all__ = ["address", "is_store", "open_at", "open_store", "store_name"]
-
 
 @contextmanager
 def open_store(uri: str | None) -> Generator[Store]:

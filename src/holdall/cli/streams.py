@@ -7,8 +7,6 @@ import sys
 
 from holdall.cli.errors import warn
 
-__all__ = ["fill_closed", "is_closed", "speak_utf8"]
-
 _closed: set[int] = set()
 
 

@@ -14,8 +14,6 @@ from holdall.cli.progress import Meter
 from holdall.errors import BlobNotFoundError
 from holdall.store import Info, Store
 
-__all__ = ["du", "ls", "tree"]
-
 
 def ls(
     prefix: Prefix = "",

@@ -26,25 +26,6 @@ if TYPE_CHECKING:
     # Transfers are imported when one is made: they bring sqlite3, which most commands do without.
     from holdall.transfer import Plan, Report
 
-__all__ = [
-    "Compare",
-    "DryRun",
-    "Exclude",
-    "Include",
-    "Jobs",
-    "Journal",
-    "NoVerify",
-    "Quiet",
-    "ReplaceUnreadable",
-    "Resume",
-    "Wishes",
-    "check_compare",
-    "check_places",
-    "mirror",
-    "sync",
-    "transfer",
-]
-
 
 _WAYS = ("auto", "size", "modified", "etag", "content")
 

@@ -16,8 +16,6 @@ from holdall.cli.options import StoreOption
 from holdall.cli.output import Output
 from holdall.cli.parameters import Field, fields
 
-__all__ = ["run_typer"]
-
 Params = TypeVar("Params", bound="list[Any]")
 
 Run = Callable[[str, dict[str, Any], str | None], object]

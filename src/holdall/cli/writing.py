@@ -28,8 +28,6 @@ from holdall.keys import check_key
 from holdall.ranges import CHUNK
 from holdall.store import Expect, Info, Store
 
-__all__ = ["cp", "mv", "put"]
-
 Source = Annotated[
     str,
     Parameter(

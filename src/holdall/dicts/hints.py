@@ -19,8 +19,6 @@ from holdall.blobs import (
 )
 from holdall.values.packages import instance
 
-__all__ = ["fitting"]
-
 
 def fitting(key: object, value: object, wanted: type[BytesBlob] = BytesBlob) -> str:
     """Return the code that makes a blob of a value, by its type and the key; `wanted` is the dict's class.

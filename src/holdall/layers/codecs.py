@@ -16,19 +16,6 @@ from typing import Any, Final, NamedTuple
 from holdall.errors import InvalidArgumentError, MissingDependencyError
 from holdall.store import Piece
 
-__all__ = [
-    "CODECS",
-    "ENTRY",
-    "FRAME",
-    "TAIL",
-    "Codec",
-    "Damaged",
-    "Footer",
-    "begins_as_ours",
-    "chosen",
-    "codec_of",
-]
-
 FRAME: Final = 1 << 18
 """The number of plain bytes in each frame except the last; part of the format."""
 TAIL: Final = 64

@@ -16,8 +16,6 @@ from holdall.layers.layer import Transparent
 from holdall.ranges import CHUNK
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
 
-__all__ = ["EncodingStore"]
-
 
 class EncodingStore(Transparent):
     """A layer over one store that encodes blobs as they are written, and decodes them as they are read.

@@ -12,17 +12,6 @@ from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import Body, Can, Info, Piece, Store
 
-__all__ = [
-    "Encoder",
-    "EncodingWriter",
-    "Framing",
-    "encoded",
-    "only_piece",
-    "read_part",
-    "read_tail",
-    "regrouped",
-]
-
 
 class Encoder:
     """Encodes one body, piece by piece."""

@@ -30,8 +30,6 @@ from holdall.layers.sealing import HEAD, BlobKey, listed_keys
 from holdall.pieces import join_pieces
 from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Piece, Store
 
-__all__ = ["RECORD", "KeyCheck"]
-
 RECORD: Final = "holdall.encryption"
 """The key of the record. A store below that is itself encrypted has one there; then a number follows."""
 _PLACES: Final = (RECORD, *(f"{RECORD}.{number}" for number in range(2, 6)))

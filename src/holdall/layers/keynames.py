@@ -10,8 +10,6 @@ from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.layers.sealing import Binding, ciphers
 from holdall.masterkeys import MasterKey
 
-__all__ = ["LONGEST", "KeyNames"]
-
 _LABEL: Final = b"holdall key names 2\0"
 _STORE: Final = b"holdall store 2\0"
 _SIV: Final = 16

@@ -19,8 +19,6 @@ from holdall.masterkeys import (
     shown,
 )
 
-__all__ = ["KeyRing"]
-
 
 class KeyRing:
     """Keys by their names and fingerprints.

@@ -7,8 +7,6 @@ import warnings
 from holdall.layers.layer import Layer
 from holdall.store import Store
 
-__all__ = ["warn_of_compression"]
-
 
 def warn_of_compression(store: Store) -> None:
     """Warn if a store compresses what a new `EncryptedStore` over it encrypts: ciphertext doesn't shrink.

@@ -28,23 +28,6 @@ from holdall.layers.frames import Framing
 from holdall.masterkeys import Keyed, MasterKey
 from holdall.store import Piece
 
-__all__ = [
-    "FRAME",
-    "HEAD",
-    "SEALED",
-    "Binding",
-    "BlobKey",
-    "Opened",
-    "Sealing",
-    "changed",
-    "check_header",
-    "ciphers",
-    "frame_count",
-    "frame_sizes",
-    "listed_keys",
-    "plain_size",
-]
-
 FRAME: Final = 1 << 16
 """The number of plain bytes in each frame except the last; part of the format."""
 _TAG: Final = 16

@@ -26,8 +26,6 @@ from holdall.stores.places import TRIES, Place
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of
 
-__all__ = ["Draft", "compare", "describe", "etag_of", "keep_mode"]
-
 Check = Callable[[os.stat_result | None, Expect], None]
 
 _log = logging.getLogger("holdall")

@@ -19,8 +19,6 @@ from holdall.stores.nofollow import FOLDER, LIST, close_all, open_into
 from holdall.stores.oserrors import GONE, kind_of, translate
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segment_of, spell
 
-__all__ = ["Folder", "Listing", "Run", "open_folder", "printable"]
-
 _NO_KEY = "name that can't be a key"
 _HIDDEN = "second file for one key"
 _TOO_LONG = "path too long for a key"

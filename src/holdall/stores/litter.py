@@ -10,8 +10,6 @@ from functools import partial
 from holdall.stores.nofollow import close_all
 from holdall.stores.spelling import PRIVATE
 
-__all__ = ["is_draft", "remove", "sweep"]
-
 _log = logging.getLogger("holdall")
 
 

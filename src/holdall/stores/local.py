@@ -13,8 +13,6 @@ from holdall.ranges import CHUNK
 from holdall.stores.nofollow import close_all
 from holdall.stores.oserrors import translate
 
-__all__ = ["FilePieces", "copy_range", "sync_folder", "write_at"]
-
 
 class FilePieces(Iterator[bytes]):
     """A part of an open file, in chunks. It closes the file at the end, or when it is dropped.

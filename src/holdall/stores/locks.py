@@ -22,8 +22,6 @@ from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.stores.nofollow import close_all
 from holdall.stores.spelling import PRIVATE
 
-__all__ = ["CANNOT", "WAIT", "FolderLock", "FolderMoved", "draft_name", "generation", "release", "take"]
-
 T = TypeVar("T")
 
 WAIT = 60.0

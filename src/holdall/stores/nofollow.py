@@ -18,26 +18,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-__all__ = [
-    "FOLDER",
-    "HERE",
-    "LIST",
-    "LIST_NEAR",
-    "NEAR",
-    "NEW",
-    "READ",
-    "close_all",
-    "has_link",
-    "link_and_unlink",
-    "move_new",
-    "open_below",
-    "open_below_by_steps",
-    "open_by_steps",
-    "open_file",
-    "open_into",
-    "open_into_by_steps",
-]
-
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """To read a file; it doesn't wait for the writer of a pipe."""
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -13,8 +13,6 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["GONE", "conflict", "kind_of", "translate"]
-
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errnos of an open where there can't be a blob: nothing is there, or a file or link is in the path."""
 

@@ -17,8 +17,6 @@ from holdall.stores.local import sync_folder
 from holdall.stores.nofollow import FOLDER, LIST_NEAR, close_all, open_below
 from holdall.stores.oserrors import GONE, conflict
 
-__all__ = ["TRIES", "Place", "remove_empty", "tidy"]
-
 TRIES = 64
 """How often a folder that others remove is made again."""
 

@@ -16,8 +16,6 @@ from holdall.stores.nofollow import NEW, close_all
 from holdall.stores.places import TRIES
 from holdall.stores.times import COARSE, new_stamp
 
-__all__ = ["Root"]
-
 T = TypeVar("T")
 
 

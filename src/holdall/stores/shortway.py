@@ -25,8 +25,6 @@ from holdall.stores.locks import FolderLock, draft_name, release
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
 from holdall.stores.times import ticks
 
-__all__ = ["SHORT", "delete_short", "put_short"]
-
 _log = logging.getLogger("holdall")
 
 SHORT = 1 << 22

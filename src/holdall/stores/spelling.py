@@ -9,17 +9,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "PRIVATE",
-    "are_plain",
-    "is_plain",
-    "is_small",
-    "read_names",
-    "segment_of",
-    "spell",
-    "spell_segment",
-]
-
 PRIVATE = ".holdall~"
 """How the names begin that are never blobs; the segments of keys that begin so are escaped."""
 

@@ -13,8 +13,6 @@ from holdall.stores.places import TRIES, Place
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of, new_stamp, raise_floor
 
-__all__ = ["rename", "sync_below", "unlink"]
-
 
 def unlink(root: Root, path: str, expect: Expect, check: Check, alone: bool, fd: int) -> bool | None:
     """Delete a file; whether it was there, or None if other writers must be kept away for it.

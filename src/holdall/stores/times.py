@@ -15,8 +15,6 @@ from itertools import count
 
 from holdall.stores.nofollow import close_all
 
-__all__ = ["COARSE", "floor_of", "new_stamp", "raise_floor", "ticks"]
-
 COARSE = 10_000
 """A file system that rounds times by more nanoseconds than this may give two changes the same time."""
 

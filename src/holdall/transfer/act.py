@@ -12,8 +12,6 @@ from holdall.transfer.step import COPIES, DELETES, Kind, Outcome, Rules, Step
 from holdall.transfer.tally import Tally
 from holdall.transfer.work import SMALL, Worker
 
-__all__ = ["Act", "units_of"]
-
 _FEW = 16
 
 

@@ -13,8 +13,6 @@ from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
 from holdall.keys import matcher, scan_range
 from holdall.store import Can, Info, LeftOut, Store
 
-__all__ = ["Compare", "Difference", "Globs", "Judge", "Noted", "Selection", "above", "judge", "pairs"]
-
 Globs: TypeAlias = str | Iterable[str] | None
 """One glob of keys, or several."""
 Noted: TypeAlias = Callable[[bool, LeftOut], object]

@@ -19,8 +19,6 @@ from holdall.transfer.work import Worker
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["differences"]
-
 
 def differences(
     source: Store,

@@ -18,8 +18,6 @@ from holdall.transfer.shard import Shard, copy_shard
 from holdall.transfer.spread import Stopped, stopping
 from holdall.transfer.step import Outcome, Status
 
-__all__ = ["Executor", "Pool", "copy_shards"]
-
 _log = logging.getLogger("holdall.transfer")
 
 _GRACE = 10.0

@@ -15,8 +15,6 @@ from holdall.store import LeftOut
 from holdall.transfer.compare import above
 from holdall.transfer.step import Kind, Step
 
-__all__ = ["DONE", "FAILED", "PENDING", "RETRY", "Journal"]
-
 PENDING, DONE, FAILED, RETRY = 0, 1, 2, 3
 """The states of a step."""
 

@@ -7,8 +7,6 @@ from holdall.transfer.compare import above
 from holdall.transfer.journal import Journal
 from holdall.transfer.step import Kind, Step
 
-__all__ = ["protect"]
-
 _BATCH = 1000
 
 

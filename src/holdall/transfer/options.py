@@ -9,8 +9,6 @@ from typing import Any, TypeAlias, TypedDict
 from holdall.store import Info
 from holdall.transfer.compare import Compare, Globs
 
-__all__ = ["Options", "Progress", "SyncOptions", "Where"]
-
 Where: TypeAlias = Callable[[Info], object]
 Progress: TypeAlias = Callable[[int, int, int, str], object]
 

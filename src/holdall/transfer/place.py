@@ -18,8 +18,6 @@ from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.transfer.compare import Selection
 
-__all__ = ["has_ttl_of_its_own", "identity", "is_folder", "is_in_memory", "missing_place", "refuse_overlap"]
-
 _process = os.urandom(8).hex()
 _tokens: WeakKeyDictionary[Store, str] = WeakKeyDictionary()
 

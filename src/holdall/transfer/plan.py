@@ -11,8 +11,6 @@ from holdall.transfer.journal import Journal
 from holdall.transfer.shard import Shard
 from holdall.transfer.step import Action, Kind, Rules, Step, action_of
 
-__all__ = ["Plan"]
-
 
 class Plan:
     """The actions of a transfer in key order.

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from holdall.errors import ConcurrencyError, KeyConflictError, TransferError
 
-__all__ = ["Report"]
-
 _EXAMPLES = 3
 
 

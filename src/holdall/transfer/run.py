@@ -40,8 +40,6 @@ from holdall.transfer.work import Worker
 if TYPE_CHECKING:
     from holdall.transfer.elsewhere import Executor
 
-__all__ = ["Job", "check_jobs"]
-
 _log = logging.getLogger("holdall.transfer")
 
 _PAGE = 1000

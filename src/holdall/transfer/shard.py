@@ -19,8 +19,6 @@ from holdall.transfer.step import Action, Kind, Outcome, Rules, Status, Step, ac
 from holdall.transfer.tally import Tally
 from holdall.transfer.work import Worker, portable
 
-__all__ = ["Shard", "copy_shard"]
-
 _BATCH = 64
 
 

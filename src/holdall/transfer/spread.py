@@ -11,8 +11,6 @@ from typing import TypeVar
 
 from holdall.threads import start
 
-__all__ = ["JOBS", "Stopped", "spread", "stop_event", "stopping"]
-
 Unit = TypeVar("Unit", bound=Sized)
 T = TypeVar("T")
 

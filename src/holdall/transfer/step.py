@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from typing import Literal, NamedTuple
 
-__all__ = ["COPIES", "DELETES", "Action", "Kind", "Outcome", "Rules", "Status", "Step", "action_of"]
-
 
 class Action(NamedTuple):
     """One thing that a transfer does."""

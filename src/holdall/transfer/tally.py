@@ -12,8 +12,6 @@ from holdall.transfer.options import Progress
 from holdall.transfer.report import Report
 from holdall.transfer.step import COPIES, Kind, Outcome, Status, Step
 
-__all__ = ["Tally"]
-
 _log = logging.getLogger("holdall.transfer")
 
 _SECONDS = 0.25

@@ -26,8 +26,6 @@ from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 if TYPE_CHECKING:
     import hashlib
 
-__all__ = ["SMALL", "Worker", "portable"]
-
 SMALL = 1 << 16
 """The largest blob that may go into a batch, in bytes."""
 

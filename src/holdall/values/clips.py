@@ -13,8 +13,6 @@ from typing import Any, Final, cast
 
 from holdall.values.packages import needed
 
-__all__ = ["make_sound_clip", "make_video_clip"]
-
 _HEAD: Final = 1 << 14
 _LONGER: Final = 0.1
 """How much longer than its pictures a video lasts for its sound, in seconds."""

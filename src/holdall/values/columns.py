@@ -8,8 +8,6 @@ from typing import Any
 from holdall.values.packages import instance, needed
 from holdall.values.same import difference, same
 
-__all__ = ["UnfitError", "check_names", "check_pandas", "difference_of"]
-
 _TO_TEXT = "write such values as text, as json.dumps does, or use PickleSerializer(key=...)"
 
 

@@ -6,8 +6,6 @@ from typing import Any, Final
 
 from holdall.values.packages import needed
 
-__all__ = ["without_gaps"]
-
 _LONG_DOUBLE: Final = 10
 """The bytes of a long double of x86, which take 12 or 16."""
 

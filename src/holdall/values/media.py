@@ -9,20 +9,6 @@ from typing import Any, ClassVar, Final, NamedTuple
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.serializer import Buffer
 
-__all__ = [
-    "AUDIO",
-    "IMAGES",
-    "VIDEO",
-    "AudioFormat",
-    "ImageFormat",
-    "MediaSerializer",
-    "VideoFormat",
-    "audio_format",
-    "find_format",
-    "image_format",
-    "video_format",
-]
-
 
 class ImageFormat(NamedTuple):
     """A format of pictures."""

@@ -18,8 +18,6 @@ from holdall.values.packages import needed, present
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 
-__all__ = ["NpySerializer", "PlainNpySerializer", "check_array", "is_array"]
-
 _MAGIC: Final = b"\x93NUMPY"
 _VERSIONS: Final = {b"\1\0": "<H", b"\2\0": "<I", b"\3\0": "<I"}
 """How each version of the format writes the length of its header; the third writes the header as UTF-8."""

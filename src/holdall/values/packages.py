@@ -10,8 +10,6 @@ from typing import Any
 
 from holdall.errors import MissingDependencyError
 
-__all__ = ["instance", "needed", "of_class", "present"]
-
 
 def needed(module: str, extra: str, what: str) -> Any:
     """Import a module of an optional package.

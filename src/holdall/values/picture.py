@@ -12,17 +12,6 @@ from typing import Any, Final, NamedTuple, cast
 from holdall.errors import SerializationError
 from holdall.values.packages import needed
 
-__all__ = [
-    "Extras",
-    "extras_of",
-    "options_for",
-    "plays_of",
-    "refuse_loss",
-    "refuse_other_frames",
-    "resolution_of",
-    "same_pixels",
-]
-
 _log = logging.getLogger("holdall")
 
 _EXIF_HEAD: Final = b"Exif\0\0"

@@ -13,8 +13,6 @@ from holdall.values.json import unheld
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer, Serializer
 
-__all__ = ["ENTRY_POINTS", "Serializers", "joined", "register", "serializers"]
-
 ENTRY_POINTS = "holdall.serializers"
 """The group of entry points in which packages register serializers: instances or classes."""
 

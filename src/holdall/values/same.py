@@ -14,8 +14,6 @@ from zoneinfo import ZoneInfo
 
 from holdall.values.packages import instance
 
-__all__ = ["children", "difference", "place_of", "same", "type_name"]
-
 _TOO_DEEP: Final = "is nested too deep to be compared"
 
 

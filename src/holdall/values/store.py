@@ -36,8 +36,6 @@ else:
     # Defaults of type variables are for type checkers here: Python has them from 3.13 on.
     V = TypeVar("V")
 
-__all__ = ["MISSING", "Missing", "ValueStore", "read_whole"]
-
 
 class Missing(Enum):
     """The type of `MISSING`."""

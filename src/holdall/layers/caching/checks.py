@@ -16,8 +16,6 @@ from holdall.layers.caching.entry import CLEAN, DIRTY, HOLD, SENT, digest_of, op
 from holdall.layers.layer import Layer
 from holdall.store import Can, Store
 
-__all__ = ["refuse_pending", "refuse_records", "refuse_same_place", "refuse_shared_place", "refuse_swapped"]
-
 _is_ours = re.compile(
     rf"({CLEAN}|{DIRTY}|{SENT})[0-9a-f]{{40}}|recency-[0-9a-f]{{16}}-[0-9a-f]{{8}}|holdall\.encryption.*"
 ).fullmatch

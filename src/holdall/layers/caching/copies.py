@@ -29,8 +29,6 @@ from holdall.layers.caching.entry import (
 from holdall.layers.caching.recency import Recency
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece, Store
 
-__all__ = ["SIZES", "CacheStats", "Copies", "clean_name"]
-
 SIZES = 4096
 """The number of hits that are added up together."""
 _MARK_LIFETIME = 600 * 10**6

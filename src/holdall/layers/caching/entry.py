@@ -15,43 +15,6 @@ from holdall.errors import BlobNotFoundError, IntegrityError
 from holdall.ranges import cut, span
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Expect, Info, Piece, Store, mode_of, with_mode
 
-__all__ = [
-    "CLAIM",
-    "CLEAN",
-    "DIRTY",
-    "ENTRY",
-    "FIELD",
-    "FRAME",
-    "HOLD",
-    "INHERITED",
-    "INTENT",
-    "NEVER",
-    "PUT",
-    "RESIDUE",
-    "SENT",
-    "SUM",
-    "TOMBSTONE",
-    "WRITING",
-    "Head",
-    "Opened",
-    "alive",
-    "base_of",
-    "digest_of",
-    "framed",
-    "head_of",
-    "is_entry",
-    "is_intent",
-    "is_record",
-    "micros",
-    "open_entry",
-    "packed",
-    "parsed",
-    "sealed",
-    "short_body",
-    "size_of",
-    "stored_info",
-]
-
 # Names in the cache: flat, so that no file store makes or looks at a folder for them; a digest, so that any
 # key fits any medium. What doesn't look like this is not ours and is never touched.
 CLEAN = "cached-"

@@ -12,8 +12,6 @@ from holdall.errors import BlobNotFoundError, StoreError
 from holdall.layers.caching.entry import CLEAN, DIRTY, is_entry, is_record, micros
 from holdall.store import ANY, Store
 
-__all__ = ["Recency"]
-
 _LOG = "recency-"
 """Names of what keeps the order of use: parts of a log, each named by its time."""
 _is_log = re.compile(rf"{_LOG}([0-9a-f]{{16}})-[0-9a-f]{{8}}").fullmatch

@@ -24,8 +24,6 @@ from holdall.layers.caching.writethrough import WriteThrough
 from holdall.layers.layer import Layer, Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Store
 
-__all__ = ["CacheMode", "CachingStore"]
-
 T = TypeVar("T")
 
 _LONGEST = 10**11

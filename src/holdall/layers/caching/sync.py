@@ -41,8 +41,6 @@ from holdall.layers.caching.entry import (
 from holdall.layers.caching.writeback import Record, WriteBack, dirty_name
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece
 
-__all__ = ["Conflicts", "SyncReport", "synchronise"]
-
 Conflicts: TypeAlias = Literal["skip", "overwrite", "raise"]
 """What to do with a key that changed at the source since it was read."""
 

@@ -58,8 +58,6 @@ from holdall.store import (
     mode_of,
 )
 
-__all__ = ["Record", "WriteBack", "dirty_name"]
-
 E = TypeVar("E", bound=Info | LeftOut)
 
 _SPOOL = 8 * CHUNK

@@ -30,8 +30,6 @@ from holdall.layers.layer import Transparent
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
 
-__all__ = ["WriteThrough", "gather"]
-
 _REMEMBERED = 1 << 16
 """Remember at most this many large entries."""
 _SHORT = CHUNK // 4

@@ -27,8 +27,6 @@ from holdall.layers.replicas.turns import Turns
 from holdall.layers.replicas.workers import Call, Workers
 from holdall.store import Can, Info, Piece, Store
 
-__all__ = ["REFUSALS", "ROUNDS", "Replicas", "never_equal", "typed", "unavailable"]
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 

@@ -12,8 +12,6 @@ from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.layers.replicas.marks import SIZE, etag_of, is_mark, new_mark
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store, mode_of
 
-__all__ = ["NO_DIGEST", "digest", "digested_blob", "replace", "state"]
-
 NO_DIGEST = ""
 """Of a mark."""
 

@@ -19,8 +19,6 @@ from holdall.layers.replicas.reading import Reader
 from holdall.layers.replicas.writing import Writer
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
-__all__ = ["FanoutStore"]
-
 
 class FanoutStore(Layer):
     """Several stores with the same blobs, as one store.

@@ -10,8 +10,6 @@ from os import urandom
 from holdall.errors import BlobNotFoundError
 from holdall.store import Info, Store
 
-__all__ = ["SIZE", "Mark", "etag_of", "is_mark", "is_none", "new_mark"]
-
 # A copy into a replica that lacks the blob can't be a compare-and-swap: "absent" has no ETag. Without a mark:
 #
 #   mender:   reads `old` from the arbiter, and sees that replica b lacks it

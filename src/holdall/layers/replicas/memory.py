@@ -10,8 +10,6 @@ from typing import TypeAlias
 from holdall.forks import begin_anew
 from holdall.store import ANY, Expect
 
-__all__ = ["Memory", "Witnesses"]
-
 _MAX_FAILURES = 1 << 12
 """Remember at most this many failures to read."""
 _REMEMBERED = 10.0

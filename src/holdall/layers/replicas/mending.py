@@ -19,8 +19,6 @@ from holdall.layers.replicas.memory import Memory, Witnesses
 from holdall.layers.replicas.reading import Reader
 from holdall.store import ANY, Info
 
-__all__ = ["Mender", "Repair", "ReplicaDifference", "Rule", "leader"]
-
 Rule: TypeAlias = "Literal['first', 'newest'] | Callable[[str, Mapping[str, Info | None]], str]"
 """The rule that decides which replica is right where they differ."""
 

@@ -29,8 +29,6 @@ from holdall.layers.replicas.memory import Memory
 from holdall.ranges import cut, span
 from holdall.store import Can, Info, LeftOut, Piece, Store
 
-__all__ = ["Reader", "foreign_etag", "split_etag"]
-
 T = TypeVar("T")
 
 _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP

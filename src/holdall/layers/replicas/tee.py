@@ -9,8 +9,6 @@ from typing import TypeAlias
 
 from holdall.store import Piece
 
-__all__ = ["Tee"]
-
 _AHEAD = 2
 """The most pieces that may wait for a reader."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from weakref import ref
 
-__all__ = ["Turns"]
-
 _FEW = 256
 """The number of locks that are remembered before dead ones are forgotten."""
 

@@ -10,8 +10,6 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from holdall.threads import start
 
-__all__ = ["Call", "Workers"]
-
 T = TypeVar("T")
 
 _IDLE = 10.0

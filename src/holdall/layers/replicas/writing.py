@@ -22,8 +22,6 @@ from holdall.layers.replicas.tee import Tee
 from holdall.layers.replicas.workers import Call
 from holdall.store import ABSENT, ANY, Attributes, Body, Expect, Info
 
-__all__ = ["Writer"]
-
 _GRACE = 1.0
 """Seconds that a blob which the first replica lacks is left to the writer or deleter who may be at it."""
 _NOTHING = ""

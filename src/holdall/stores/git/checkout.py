@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
     from holdall.stores.git.worktree import Draft
 
-__all__ = ["checked_out", "converted_together"]
-
 _ATTRIBUTES = ".gitattributes"
 
 

@@ -11,8 +11,6 @@ from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 
-__all__ = ["Commits", "now"]
-
 
 class Commits:
     """Makes commits; no branch has them yet.

@@ -11,8 +11,6 @@ from holdall.stores.git.files import signature, text
 from holdall.stores.git.names import folders_of
 from holdall.stores.git.program import Git, Pipe
 
-__all__ = ["Configuration"]
-
 _CONVERTING = ("text", "crlf", "eol", "filter", "ident", "working-tree-encoding")
 
 

@@ -13,8 +13,6 @@ from holdall.errors import StoreUnavailableError
 from holdall.stores.git.program import Git
 from holdall.stores.spelling import PRIVATE
 
-__all__ = ["check_place", "is_made", "make"]
-
 _log = logging.getLogger("holdall")
 
 _NEW = f"{PRIVATE}init-"

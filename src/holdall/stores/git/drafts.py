@@ -20,8 +20,6 @@ from holdall.stores.git.worktree import Draft
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
 
-__all__ = ["Drafts"]
-
 _log = logging.getLogger("holdall")
 
 _STALE = 3600.0

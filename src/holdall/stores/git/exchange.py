@@ -11,8 +11,6 @@ import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["exchange"]
-
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 0x02
 

@@ -19,8 +19,6 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 
-__all__ = ["failed", "new_stamp", "signature", "text", "typed", "write", "write_all"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

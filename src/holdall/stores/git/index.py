@@ -18,8 +18,6 @@ from holdall.store import LeftOut
 from holdall.stores.git.names import folders_of, key_of, path_of
 from holdall.stores.git.rows import Parts, Rows
 
-__all__ = ["DOUBLE", "EMPTY", "LINK", "UNSPELLABLE", "Entry", "Index", "kind_of", "read_index"]
-
 _EXTENDED = 0x4000
 
 

@@ -13,8 +13,6 @@ from holdall.stores.git.refs import Head
 from holdall.stores.git.worktree import Change, Draft, WorkTree
 from holdall.stores.local import sync_folder
 
-__all__ = ["Journal", "Record"]
-
 _log = logging.getLogger("holdall")
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from holdall.stores.git.index import Entry, Index
     from holdall.stores.git.repository import Repository
 
-__all__ = ["Left", "Listed", "survey"]
-
 _log = logging.getLogger("holdall")
 
 _BATCH = 64

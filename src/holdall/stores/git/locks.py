@@ -20,8 +20,6 @@ from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
 
-__all__ = ["Busy", "alone", "is_ours", "release", "under"]
-
 T = TypeVar("T")
 
 _WAIT = 10.0

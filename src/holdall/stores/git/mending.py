@@ -18,8 +18,6 @@ from holdall.stores.nofollow import READ, open_file
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
 
-__all__ = ["undone"]
-
 _log = logging.getLogger("holdall")
 
 _LATELY = 5.0

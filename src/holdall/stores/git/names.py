@@ -16,8 +16,6 @@ from holdall.errors import InvalidKeyError
 from holdall.keys import check_key
 from holdall.stores.spelling import is_plain, read_names, spell_segment, spellable
 
-__all__ = ["folders_of", "is_allowed", "key_of", "path_of"]
-
 # The code points that HFS+ leaves out of account, as git's own utf8.c lists them.
 _ignored = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]").sub
 _flags = re.IGNORECASE | re.DOTALL

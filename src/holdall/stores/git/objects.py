@@ -20,8 +20,6 @@ from holdall.ranges import CHUNK
 from holdall.stores.git.program import Git, Pipe
 from holdall.stores.local import sync_folder
 
-__all__ = ["FOLDER", "Objects", "Tree", "checking"]
-
 T = TypeVar("T")
 
 FOLDER = b"40000"

@@ -7,8 +7,6 @@ import os
 from holdall.errors import InvalidArgumentError
 from holdall.paths import checked_path
 
-__all__ = ["check_options"]
-
 _LONGEST = 2_000_000
 """Seconds; the system waits for 24 days at most."""
 

@@ -17,8 +17,6 @@ from holdall.forks import begin_anew
 from holdall.ranges import CHUNK
 from holdall.stores.git.files import failed
 
-__all__ = ["Git", "Pipe", "environment"]
-
 T = TypeVar("T")
 
 _GRACE = 0.25

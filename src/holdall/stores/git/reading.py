@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from holdall.stores.git.index import Entry, Index
     from holdall.stores.git.remote import Remote
 
-__all__ = ["WorkTreeStore"]
-
 T = TypeVar("T")
 
 _GUESS = 1 << 16

@@ -16,8 +16,6 @@ from holdall.stores.git.files import signature, text, write
 from holdall.stores.git.locks import is_ours, release, under
 from holdall.stores.local import sync_folder
 
-__all__ = ["Head", "Refs"]
-
 T = TypeVar("T")
 
 _DEEP = 5

@@ -34,8 +34,6 @@ from holdall.threads import start
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
 
-__all__ = ["Remote"]
-
 _log = logging.getLogger("holdall")
 
 _TRIES = 8

@@ -38,8 +38,6 @@ from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, WorkTree
 from holdall.stores.local import sync_folder
 
-__all__ = ["Moved", "Repository"]
-
 _log = logging.getLogger("holdall")
 
 _PATIENCE = 1.0

@@ -22,8 +22,6 @@ from holdall.stores.git.names import key_of, path_of
 if TYPE_CHECKING:
     from holdall.stores.git.reading import WorkTreeStore
 
-__all__ = ["GitRevision", "Known", "Revision", "read_log"]
-
 
 class Revision(NamedTuple):
     """A commit, as `history` yields it."""

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Parts", "Rows"]
-
 T = TypeVar("T")
 
 _ROOM = 256

@@ -31,8 +31,6 @@ from holdall.stores.nofollow import READ, open_file
 if TYPE_CHECKING:
     from holdall.stores.git.index import Entry
 
-__all__ = ["GitStore"]
-
 _GC = 1000
 
 

@@ -17,8 +17,6 @@ from holdall.errors import KeyConflictError
 from holdall.stores.git.index import Index
 from holdall.stores.git.names import folders_of
 
-__all__ = ["Change", "Draft", "WorkTree"]
-
 _FILE = 0o100644
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Where the system has it, a folder whose names may not be listed can be gone through all the same.

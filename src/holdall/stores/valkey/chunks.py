@@ -12,8 +12,6 @@ from holdall.stores.valkey.head import FIXED, Head, parse
 from holdall.stores.valkey.link import Link, Part, Retry, packed
 from holdall.stores.valkey.shards import Place, Shards
 
-__all__ = ["WHOLE", "Chunks", "ReplacedError", "Upload"]
-
 WHOLE = 4 * CHUNK
 """The largest blob that is one string; a larger one is cut into chunks."""
 _GUARD = b"%d" % (15 * 60 * 1000)

@@ -12,8 +12,6 @@ from holdall.stores.valkey.connecting import Servers
 from holdall.stores.valkey.errors import LostError, kind_of, translate
 from holdall.stores.valkey.link import Link, Packed, Retry, Server, answer, packed
 
-__all__ = ["Cluster", "slot_of"]
-
 
 def slot_of(name: bytes) -> int:
     """The slot of a cluster that a name belongs to (Redis cluster specification, key distribution model).

@@ -11,8 +11,6 @@ from holdall.errors import InvalidArgumentError, MissingDependencyError, StoreUn
 from holdall.stores.valkey.errors import Drivers
 from holdall.stores.valkey.password import Password
 
-__all__ = ["PLAIN", "SOCKET", "TLS", "Servers", "client_of", "driver", "servers_of", "split_url", "url_of"]
-
 PLAIN, TLS, SOCKET = ("valkey", "redis"), ("valkeys", "rediss"), "unix"
 
 

@@ -8,17 +8,6 @@ from typing import Protocol
 
 from holdall.errors import ReadOnlyError, StoreError, StoreUnavailableError
 
-__all__ = [
-    "DeniedError",
-    "Drivers",
-    "LateError",
-    "LostError",
-    "is_reply",
-    "kind_of",
-    "translate",
-    "unreachable",
-]
-
 
 class LostError(StoreUnavailableError):
     """The connection was lost after the request was sent: it is unknown whether it was carried out."""

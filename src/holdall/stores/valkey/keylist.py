@@ -18,8 +18,6 @@ from holdall.stores.valkey.outcomes import refuse
 from holdall.stores.valkey.scripts import FOREIGN
 from holdall.stores.valkey.shards import Shards
 
-__all__ = ["KeyList"]
-
 # Each list has a member that can't be a key, the seal: it says that the list was whole when the seal was put
 # there, and hasn't been lost since, because the seal would have been lost too. A listing asks for it in its
 # first round trip. Where it is missing, the server is searched for blobs, once, and the list is sealed. A

@@ -13,8 +13,6 @@ from holdall.errors import StoreClosedError, StoreError
 from holdall.stores.valkey.errors import Drivers, LateError, LostError, is_reply, translate, unreachable
 from holdall.stores.valkey.scripts import Script
 
-__all__ = ["NO_SCRIPT", "Link", "Packed", "Part", "Retry", "Server", "Single", "answer", "packed"]
-
 Part: TypeAlias = "bytes | list[bytes | memoryview]"
 """One argument of a request, whole or in pieces."""
 Packed: TypeAlias = "list[bytes | memoryview]"

@@ -18,8 +18,6 @@ from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.outcomes import ensure, outcome_unknown, refuse
 from holdall.stores.valkey.shards import Group, Shards
 
-__all__ = ["Batches"]
-
 _BATCH = 1000
 """The number of keys that a script is given at once."""
 

@@ -10,8 +10,6 @@ from holdall.store import ABSENT, ANY, Expect
 from holdall.stores.valkey.errors import LateError, LostError
 from holdall.stores.valkey.scripts import FOREIGN
 
-__all__ = ["condition", "ensure", "outcome_unknown", "refuse"]
-
 
 def condition(expect: Expect) -> bytes:
     """Spell what must be there now, as the scripts compare it."""

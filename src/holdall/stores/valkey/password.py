@@ -7,8 +7,6 @@ from typing import Any
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 
-__all__ = ["Password"]
-
 _LONGEST = 1 << 16
 
 

@@ -11,8 +11,6 @@ from holdall.stores.valkey.connecting import Servers
 from holdall.stores.valkey.link import Link, Retry, Server, Single
 from holdall.stores.valkey.scripts import Script
 
-__all__ = ["Group", "Place", "Shards"]
-
 _COUNT = 64
 """The number of shards of a store in a cluster; each is on one server."""
 

@@ -38,8 +38,6 @@ from holdall.stores.valkey.outcomes import condition, ensure, outcome_unknown, r
 from holdall.stores.valkey.password import Password
 from holdall.stores.valkey.shards import Place, Shards
 
-__all__ = ["ValkeyStore", "open_socket", "open_tls"]
-
 T = TypeVar("T")
 
 _SMALL = 16_384

@@ -19,8 +19,6 @@ from holdall.keys import check_key
 from holdall.stores.zip.entry import STORED, Entry, File, decode_type
 from holdall.stores.zip.faults import damaged
 
-__all__ = ["ENCRYPTED", "Directory", "Member", "find_directory", "locate", "read_members", "refuse_overlaps"]
-
 ENCRYPTED, STREAMED, UTF8 = 0x0001, 0x0008, 0x0800
 MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
 _UNIX = (3, 19)

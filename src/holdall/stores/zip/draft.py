@@ -16,8 +16,6 @@ from holdall.stores.zip.faults import failure
 from holdall.stores.zip.journal import PUT, Change, head_size
 from holdall.stores.zip.packed import DEFLATED
 
-__all__ = ["HELD", "Draft", "Run", "new_etag"]
-
 HELD = 2 * CHUNK
 """A streamed body waits for the lock in memory up to this size, and in a temporary file past it."""
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from holdall.errors import InvalidArgumentError
 from holdall.store import Info
 
-__all__ = ["CHECKED", "STORED", "Entry", "File", "decode_type", "encode_type"]
-
 STORED = 0
 """Zip's number of no compression."""
 CHECKED = 64 << 10

@@ -6,8 +6,6 @@ import errno
 
 from holdall.errors import IntegrityError, ReadOnlyError, StoreError, StoreUnavailableError
 
-__all__ = ["corrupt", "damaged", "failure"]
-
 
 def damaged(path: str, how: str) -> IntegrityError:
     """The error for an archive whose directory can't be right."""

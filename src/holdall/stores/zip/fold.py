@@ -16,8 +16,6 @@ from holdall.stores.zip.archive import MAX16, MAX32, Member, read_members
 from holdall.stores.zip.entry import CHECKED, Entry, File, encode_type
 from holdall.stores.zip.view import View
 
-__all__ = ["write_archive"]
-
 _LONG = MAX32
 """From here on a size or an offset is written with 64 bits, and its field of 32 says so by `MAX32`."""
 _PLAIN, _WITH_64 = 20, 45

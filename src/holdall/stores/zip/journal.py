@@ -12,20 +12,6 @@ from holdall.errors import IntegrityError
 from holdall.ranges import CHUNK
 from holdall.stores.zip.entry import CHECKED, Entry, File, decode_type, encode_type
 
-__all__ = [
-    "BEGIN",
-    "CLEAR",
-    "DELETE",
-    "HEAD",
-    "PUT",
-    "Change",
-    "head_size",
-    "make_heads",
-    "new_beginning",
-    "read_batches",
-    "read_beginning",
-]
-
 _MAGIC = b"holdzip\x02"
 _BEGIN = struct.Struct("<8sII")
 """How a journal begins: the format, a random number, and the process that made it."""

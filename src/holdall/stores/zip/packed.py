@@ -14,8 +14,6 @@ from holdall.store import Piece
 from holdall.stores.zip.entry import STORED, Entry
 from holdall.stores.zip.faults import corrupt, failure
 
-__all__ = ["DEFLATED", "check_readable", "read_at", "read_stored", "unpack"]
-
 DEFLATED, _BZIP2, _LZMA = 8, 12, 14
 _METHODS = {STORED: "stored", DEFLATED: "deflated", _BZIP2: "bzip2", _LZMA: "LZMA"}
 """The methods of compression that Python's `zipfile` reads, by their number in a zip."""

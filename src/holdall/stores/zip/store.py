@@ -30,8 +30,6 @@ from holdall.stores.zip.packed import DEFLATED, check_readable, read_at, read_st
 from holdall.stores.zip.view import Files, View
 from holdall.stores.zip.writer import Writer
 
-__all__ = ["ZipStore"]
-
 T = TypeVar("T")
 
 

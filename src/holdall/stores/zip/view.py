@@ -14,8 +14,6 @@ from holdall.stores.zip.entry import Entry, File
 from holdall.stores.zip.faults import failure
 from holdall.stores.zip.journal import BEGIN, CLEAR, Change, read_batches, read_beginning
 
-__all__ = ["Files", "View"]
-
 
 class View:
     """The blobs of an archive and of its journal up to `parsed`."""

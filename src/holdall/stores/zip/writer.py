@@ -21,8 +21,6 @@ from holdall.stores.zip.fold import write_archive
 from holdall.stores.zip.journal import BEGIN, HEAD, PUT, Change, make_heads, new_beginning, read_beginning
 from holdall.stores.zip.view import Files, View
 
-__all__ = ["Writer"]
-
 T = TypeVar("T")
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
