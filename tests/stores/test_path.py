@@ -190,6 +190,27 @@ def test_many_at_once(folder: CloudPath, monkeypatch: pytest.MonkeyPatch) -> Non
         assert store.delete_many(blobs) == 20
 
 
+def test_many_leave_no_file_open(folder: CloudPath) -> None:
+    def opened() -> list[str]:
+        found: list[str] = []
+        for each in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(each.readlink()))
+        # The client keeps its connections.
+        return sorted(name for name in found if not name.startswith("socket:"))
+
+    with PathStore(folder) as store:
+        blobs = {str(number): b"%d" % number for number in range(20)}
+        store.put_many(blobs)
+        before = opened()
+        for _ in range(3):
+            store.put_many(blobs)
+            assert store.get_many(blobs) == blobs
+        store.delete_many(blobs)
+        gc.collect()
+        assert opened() == before
+
+
 def test_many_of_which_some_are_large(folder: CloudPath) -> None:
     blobs = {str(number): bytes([number]) * (MIB * (number % 3)) for number in range(12)}
     with PathStore(folder) as store:

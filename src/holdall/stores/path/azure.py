@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -31,10 +32,16 @@ class _Azure(_Cloud):
         super().__init__(path)
         # The errors that are retried.
         hurry = default_retries(self._client.service_client) is not None
-        self._options: dict[str, Any] = {"retry_connect": 1, "retry_read": 1} if hurry else {}
+        self._retries: dict[str, Any] = {"retry_connect": 1, "retry_read": 1} if hurry else {}
         self._opening = threading.Lock()
         self._process = os.getpid()
         self._service: Any = self._client.service_client
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The options of a call. Without an id of ours the library makes one with `uuid.uuid1`, which may
+        leave a file open for each thread that has called it: one for each of those that `abreast` starts."""
+        return {"client_request_id": str(uuid.uuid4()), **self._retries}
 
     def _clients(self) -> Any:
         """What makes clients, whose connections are of this process: they don't live through a fork."""
