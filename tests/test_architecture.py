@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 HOUSE = Path(__file__).parent.parent
@@ -53,10 +54,14 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
-IMPORTS = {
-    module: {each for each in imported(path) if each in MODULES and (module, room(each)) not in DOORS}
-    for module, path in MODULES.items()
-}
+@cache
+def read_imports() -> dict[str, set[str]]:
+    """Return what each module imports, but for the doors. It takes a second, so that no worker that only
+    collects these tests does it."""
+    return {
+        module: {each for each in imported(path) if each in MODULES and (module, room(each)) not in DOORS}
+        for module, path in MODULES.items()
+    }
 
 
 def test_every_room_is_in_the_drawing_once() -> None:
@@ -69,7 +74,7 @@ def test_imports_run_down() -> None:
     below = floors()
     up = [
         f"{module} imports {each}"
-        for module, others in IMPORTS.items()
+        for module, others in read_imports().items()
         for each in others
         if room(module) != room(each) and "holdall" not in (room(each), room(module))
         if below.get(room(module), -1) >= below[room(each)]
@@ -93,7 +98,7 @@ def test_no_circles() -> None:
             circles.append([*under_way[under_way.index(module) :], module])
         elif module not in done:
             under_way.append(module)
-            for each in sorted(IMPORTS[module] - {module}):
+            for each in sorted(read_imports()[module] - {module}):
                 visit(each)
             under_way.pop()
             done.add(module)
