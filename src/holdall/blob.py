@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, cast
+from datetime import UTC, datetime, timedelta
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, TypedDict, cast
 
 from holdall.errors import BlobExistsError, ConcurrencyError, InvalidTypeError
 
@@ -36,6 +36,22 @@ Body: TypeAlias = Iterable[Piece]
 """The pieces that a backend writes: they can be read once, in order."""
 Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
 """The data that a caller may put: a buffer, a binary file, or an iterable of buffers."""
+
+
+class WriteOptions(TypedDict, total=False):
+    """What `open` takes for a file of bytes."""
+
+    expect: Expect
+    ttl: float | timedelta | None
+    content_type: str | None
+
+
+class TextOptions(WriteOptions, total=False):
+    """What `open` takes for a file of text."""
+
+    encoding: str | None
+    errors: str | None
+    newline: str | None
 
 
 class HasKeys(Protocol):

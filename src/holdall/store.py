@@ -31,6 +31,7 @@ from typing import (
     Self,
     TextIO,
     TypeVar,
+    Unpack,
     cast,
     overload,
 )
@@ -50,6 +51,8 @@ from holdall.blob import (
     Items,
     LeftOut,
     Piece,
+    TextOptions,
+    WriteOptions,
     mode_of,
     with_mode,
 )
@@ -823,37 +826,14 @@ class Store(MutableMapping[str, bytes]):
         self,
         key: str,
         mode: Literal["rb", "wb", "xb", "br", "bw", "bx"] = "rb",
-        *,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> BinaryIO: ...
     @overload
     def open(
-        self,
-        key: str,
-        mode: Literal["r", "w", "x", "rt", "wt", "xt"],
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
+        self, key: str, mode: Literal["r", "w", "x", "rt", "wt", "xt"], **options: Unpack[TextOptions]
     ) -> TextIO: ...
     @overload
-    def open(
-        self,
-        key: str,
-        mode: str,
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> IO[Any]: ...
+    def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> IO[Any]: ...
     def open(
         self,
         key: str,

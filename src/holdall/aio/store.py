@@ -9,27 +9,32 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import wraps
 from itertools import islice
 from typing import (
     IO,
     TYPE_CHECKING,
     Any,
     AnyStr,
+    Concatenate,
     Generic,
     Literal,
     NoReturn,
+    ParamSpec,
     Self,
     TypeAlias,
     TypeVar,
+    Unpack,
     cast,
     overload,
 )
 
+from holdall.blob import TextOptions, WriteOptions
 from holdall.ranges import CHUNK
-from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, Items, LeftOut, Store, _Missing
+from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, LeftOut, Store, _Missing
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFile", "AsyncStore"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 AsyncData: TypeAlias = "Data | AsyncIterable[Buffer]"
 """What may be put: all that a store takes, and an async iterable of buffers."""
@@ -63,6 +69,21 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _awaited(
+    call: Callable[Concatenate[Store, P], T],
+) -> Callable[Concatenate[AsyncStore, P], Coroutine[Any, Any, T]]:
+    """Return a call of a store as a coroutine, with the same arguments."""
+    name = call.__name__
+
+    @wraps(call)
+    async def run(self: AsyncStore, /, *args: P.args, **options: P.kwargs) -> T:
+        # By its name, since the class of the store may override it.
+        return await self._run(lambda: getattr(self._store, name)(*args, **options))
+
+    run.__doc__ = f"As `Store.{name}`."
+    return run
 
 
 class AsyncStore:
@@ -105,6 +126,23 @@ class AsyncStore:
         if self._store.inline:
             return function()
         return await on_thread(function)
+
+    # The calls whose types a type checker can take over from `Store`; overloads it can't, in part.
+
+    get_range = _awaited(Store.get_range)
+    delete = _awaited(Store.delete)
+    popitem = _awaited(Store.popitem)
+    setdefault = _awaited(Store.setdefault)
+    update = _awaited(Store.update)
+    clear = _awaited(Store.clear)
+    exists = _awaited(Store.exists)
+    info = _awaited(Store.info)
+    get_many = _awaited(Store.get_many)
+    put_many = _awaited(Store.put_many)
+    delete_many = _awaited(Store.delete_many)
+    move = _awaited(Store.move)
+    sign = _awaited(Store.sign)
+    close = _awaited(Store.close)
 
     async def run(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run a call that only this kind of store has, in the same way as the others.
@@ -160,10 +198,6 @@ class AsyncStore:
         def __exit__(self, *_: object) -> None:
             """Never called: `with` fails at its begin."""
 
-    async def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
-        """As `Store.get_range`."""
-        return await self._run(lambda: self._store.get_range(key, start, stop))
-
     async def put(
         self,
         key: str,
@@ -182,10 +216,6 @@ class AsyncStore:
             return await _bridged(data, put)
         return await self._run(lambda: put(data))
 
-    async def delete(self, key: str, *, expect: Expect = ANY) -> bool:
-        """As `Store.delete`."""
-        return await self._run(lambda: self._store.delete(key, expect=expect))
-
     @overload
     async def pop(self, key: str) -> bytes: ...
     @overload
@@ -195,30 +225,6 @@ class AsyncStore:
     async def pop(self, key: str, default: Any = _MISSING) -> Any:
         """As `Store.pop`."""
         return await self._run(lambda: self._store.pop(key, default))
-
-    async def popitem(self) -> tuple[str, bytes]:
-        """As `Store.popitem`."""
-        return await self._run(self._store.popitem)
-
-    async def setdefault(self, key: str, default: Data = b"") -> bytes:
-        """As `Store.setdefault`."""
-        return await self._run(lambda: self._store.setdefault(key, default))
-
-    async def update(self, other: Items = (), /, **more: Data) -> None:
-        """As `Store.update`."""
-        await self._run(lambda: self._store.update(other, **more))
-
-    async def clear(self) -> None:
-        """As `Store.clear`."""
-        await self._run(self._store.clear)
-
-    async def exists(self, key: str) -> bool:
-        """As `Store.exists`."""
-        return await self._run(lambda: self._store.exists(key))
-
-    async def info(self, key: str) -> Info:
-        """As `Store.info`."""
-        return await self._run(lambda: self._store.info(key))
 
     async def len(self) -> int:
         """The number of blobs, as `len(store)`."""
@@ -257,24 +263,6 @@ class AsyncStore:
         """As `Store.children`."""
         return self._iterate(lambda: self._store.children(prefix))
 
-    async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """As `Store.get_many`."""
-        return await self._run(lambda: self._store.get_many(keys))
-
-    async def put_many(
-        self,
-        items: Items,
-        *,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> dict[str, Info]:
-        """As `Store.put_many`."""
-        return await self._run(lambda: self._store.put_many(items, ttl=ttl, content_type=content_type))
-
-    async def delete_many(self, keys: Iterable[str]) -> int:
-        """As `Store.delete_many`."""
-        return await self._run(lambda: self._store.delete_many(keys))
-
     def chunks(self, key: str, size: int = CHUNK) -> AsyncIterator[bytes]:
         """As `Store.chunks`."""
         return self._iterate(lambda: self._store.chunks(key, size), 1)
@@ -284,37 +272,14 @@ class AsyncStore:
         self,
         key: str,
         mode: Literal["rb", "wb", "xb", "br", "bw", "bx"] = "rb",
-        *,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> _Opening[bytes]: ...
     @overload
     def open(
-        self,
-        key: str,
-        mode: Literal["r", "w", "x", "rt", "wt", "xt"],
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
+        self, key: str, mode: Literal["r", "w", "x", "rt", "wt", "xt"], **options: Unpack[TextOptions]
     ) -> _Opening[str]: ...
     @overload
-    def open(
-        self,
-        key: str,
-        mode: str,
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-        expect: Expect = ANY,
-        ttl: float | timedelta | None = None,
-        content_type: str | None = None,
-    ) -> _Opening[Any]: ...
+    def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> _Opening[Any]: ...
     def open(
         self,
         key: str,
@@ -355,18 +320,6 @@ class AsyncStore:
     ) -> Info:
         """As `Store.copy`."""
         return await self._run(lambda: self._store.copy(source, cast(str, target), expect=expect))
-
-    async def move(self, source: str, target: str, *, expect: Expect = ANY) -> Info:
-        """As `Store.move`."""
-        return await self._run(lambda: self._store.move(source, target, expect=expect))
-
-    async def sign(self, key: str, *, method: str = "GET", expires: float | timedelta = 3600) -> str:
-        """As `Store.sign`."""
-        return await self._run(lambda: self._store.sign(key, method=method, expires=expires))
-
-    async def close(self) -> None:
-        """As `Store.close`."""
-        await self._run(self._store.close)
 
     async def __aenter__(self) -> Self:
         await self._run(self._store.__enter__)

@@ -37,8 +37,6 @@ _MAGIC: Final = b"hldlaes"
 _VERSION: Final = 2
 _BEGIN: Final = _MAGIC + bytes([_VERSION])
 _NONCE: Final = struct.Struct(">QI")
-_ONLY: Final = _NONCE.pack(0, True)
-"""The nonce of a frame that is the first and the last."""
 _LENGTH: Final = struct.Struct(">Q")
 _MOMENT: Final = struct.Struct(">QQ")
 _BLOB: Final = b"holdall blob 2\0"
