@@ -60,6 +60,33 @@ def _pair_of(pair: object) -> tuple[str, Any]:
     return cast("tuple[str, Any]", pair)
 
 
+def check_type(value: object, kind: Any, expected: str, *, hint: str = "", key: str | None = None) -> None:
+    """Refuse a value that isn't of a type, or of one of several, as in `isinstance`.
+
+    >>> check_type(5, str, "a glob must be a str")
+    Traceback (most recent call last):
+    holdall.errors.InvalidTypeError: a glob must be a str, not int
+    """
+    if not isinstance(value, kind):
+        more = f"; {hint}" if hint else ""
+        raise InvalidTypeError(f"{expected}, not {type(value).__name__}{more}", key=key)
+
+
+def check_count(value: object, what: str, *, key: str | None = None) -> None:
+    """Refuse what isn't a whole number from 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidTypeError(f"{what} must be an int of at least 1, not {value!r}", key=key)
+    if value < 1:
+        raise InvalidArgumentError(f"{what} must be an int of at least 1, not {value!r:.50}", key=key)
+
+
+def check_choice(value: object, what: str, choices: Iterable[str]) -> None:
+    """Refuse what isn't one of some words."""
+    known = list(choices)
+    if not isinstance(value, str) or value not in known:
+        raise InvalidArgumentError(f"{what} must be one of {', '.join(map(repr, known))}, not {value!r}")
+
+
 def check_many(keys: object, call: str) -> Iterable[str]:
     if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
         kind = type(cast(object, keys)).__name__

@@ -36,7 +36,7 @@ from typing import (
     overload,
 )
 
-from holdall.arguments import check_many, check_mode, check_seconds, pairs_of
+from holdall.arguments import check_count, check_many, check_mode, check_seconds, check_type, pairs_of
 from holdall.blob import (
     ABSENT,
     ANY,
@@ -305,11 +305,9 @@ class Store(MutableMapping[str, bytes]):
                 expect = moved.etag
 
     def _open_read(self, key: str) -> BinaryIO:
-
         return cast(BinaryIO, io.BufferedReader(BlobReader(self, key), CHUNK))
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-
         return cast(BinaryIO, SpooledWriter(lambda body: self._write(key, body, expect, attributes)))
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
@@ -369,9 +367,7 @@ class Store(MutableMapping[str, bytes]):
         if expect is not ANY:
             self._check_expect(expect)
         if content_type is not None:
-            if not isinstance(content_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                kind = type(cast(object, content_type)).__name__
-                raise InvalidTypeError(f"a content_type is a str such as 'text/plain', not {kind}")
+            check_type(content_type, str, "a content_type must be a str such as 'text/plain'")
             self._need(Can.ATTRIBUTES, "keep a content_type")
         if ttl is None:
             return Attributes(content_type)
@@ -878,36 +874,36 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         action = check_mode(key, mode, encoding, errors, newline)
-        if action == "r":
-            if (expect, ttl, content_type) != (ANY, None, None):
-                raise InvalidArgumentError("expect, ttl and content_type are for files that are written")
-        elif action == "x":
-            if expect is not ANY:
-                raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
-            expect = ABSENT
         try:
             if action == "r":
+                if (expect, ttl, content_type) != (ANY, None, None):
+                    raise InvalidArgumentError("expect, ttl and content_type are for files that are written")
                 file = self._open_read(key)
             else:
-                attributes = self._conditions(expect, ttl, content_type)
-                if action == "x":
-                    self._refuse_present(key)
-                file = self._open_write(key, expect, attributes)
-                file.key = key  # pyright: ignore[reportAttributeAccessIssue]
+                file = self._open_new(key, action, expect, ttl, content_type)
         except StoreError as error:
             error.key = key
             raise
         if "b" in mode:
             return file
-
         return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
-    def _refuse_present(self, key: str) -> None:
-        try:
-            info = self._info(key)
-        except BlobNotFoundError:
-            return
-        raise BlobExistsError(actual=info.etag)
+    def _open_new(
+        self, key: str, action: str, expect: Expect, ttl: float | timedelta | None, content_type: str | None
+    ) -> BinaryIO:
+        if action == "x":
+            if expect is not ANY:
+                raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
+            expect = ABSENT
+        attributes = self._conditions(expect, ttl, content_type)
+        if action == "x":
+            try:
+                raise BlobExistsError(actual=self._info(key).etag)
+            except BlobNotFoundError:
+                pass
+        file = self._open_write(key, expect, attributes)
+        file.key = key  # pyright: ignore[reportAttributeAccessIssue]
+        return file
 
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """Yield the blob's bytes in chunks of `size` bytes, the last one shorter.
@@ -920,11 +916,7 @@ class Store(MutableMapping[str, bytes]):
         [b'ab', b'cd', b'e']
         """
         key = self._checked(key)
-        if not isinstance(size, int) or isinstance(size, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            kind = type(cast(object, size)).__name__
-            raise InvalidTypeError(f"the size of a chunk is an int, not {kind}", key=key)
-        if size < 1:
-            raise InvalidArgumentError(f"the size of a chunk is at least one byte, not {size}", key=key)
+        check_count(size, "the size of a chunk", key=key)
         try:
             pieces = self._read(key, 0, None)[1]
         except StoreError as error:
@@ -953,10 +945,7 @@ class Store(MutableMapping[str, bytes]):
         b'1'
         """
         key = self._checked(key)
-        if not callable(function):
-            raise InvalidTypeError(
-                f"modify calls a function, and was given {type(function).__name__}", key=key
-            )
+        check_type(function, Callable, "modify must be given a function", key=key)
         with _naming(key):
             self._need(Can.SWAP, "modify")
             if default is not _MISSING:
@@ -1064,9 +1053,7 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         with _naming(key):
-            if not isinstance(method, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                kind = type(cast(object, method)).__name__
-                raise InvalidTypeError(f"a method is a str such as 'GET', not {kind}")
+            check_type(method, str, "a method must be a str such as 'GET'")
             self._need(Can.SIGN, "sign URLs")
             return self._sign(key, method, check_seconds(expires, "expires"))
 

@@ -245,7 +245,7 @@ def test_many_subscribe_at_once() -> None:
 
 @pytest.mark.parametrize("callback", [None, "print", 1])
 def test_what_is_no_callback(callback: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="a callback must be callable"):
+    with pytest.raises(InvalidArgumentError, match="a callback must be a function of a Change, not"):
         NotifyingStore(MemoryStore(), callback)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError):
         NotifyingStore(MemoryStore()).subscribe(callback)  # type: ignore[arg-type]

@@ -144,6 +144,6 @@ def test_damaged_bytes_are_an_error_that_names_the_key(store: Store) -> None:
 
 
 def test_what_is_no_store_is_refused() -> None:
-    with pytest.raises(InvalidTypeError, match="ValueStore expects a store, got dict"):
+    with pytest.raises(InvalidTypeError, match="ValueStore must be given a store, not dict"):
         ValueStore({})  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(serializers)) is serializers

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, overload
 
+from holdall.arguments import check_type
 from holdall.dicts.base import B, BlobDict
 from holdall.dicts.memory import InMemoryBlobDict
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, PartialWriteError, StoreError
@@ -56,16 +57,9 @@ class MultiReplicaBlobDict(BlobDict[B]):
         write: Literal["all"] | int = "all",
         timeout: float | None = None,
     ) -> None:
-        if not isinstance(replica_dicts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(
-                "the replicas must be a dict from names to blob dicts, not a "
-                f"{type(cast(object, replica_dicts)).__name__}"
-            )
+        check_type(replica_dicts, Mapping, "the replicas must be a dict from names to blob dicts")
         for each in replica_dicts.values():
-            if not isinstance(each, BlobDict):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgumentError(
-                    f"a replica must be a blob dict, not a {type(cast(object, each)).__name__}"
-                )
+            check_type(each, BlobDict, "a replica must be a blob dict")
         self._replicas = dict(replica_dicts)
         self._views: dict[tuple[str, ...], BlobDict[B]] = {}
         stores = {name: each.store for name, each in self._replicas.items()}
@@ -99,10 +93,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
 
     def _chosen(self, names: Iterable[str]) -> dict[str, BlobDict[B]]:
         """Return the replicas of these names, in their order."""
-        if not isinstance(names, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(
-                f"replica_names must be a set of names, not a {type(cast(object, names)).__name__}"
-            )
+        check_type(names, Iterable, "replica_names must be a set of names")
         wanted = {names} if isinstance(names, str) else set(names)
         if unknown := wanted - self._replicas.keys():
             raise InvalidArgumentError(

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol, cast
 
+from holdall.arguments import check_choice
 from holdall.errors import (
     BlobNotFoundError,
     IntegrityError,
-    InvalidArgumentError,
     MissingDependencyError,
     StoreError,
 )
@@ -76,8 +76,7 @@ class ChecksumStore(EncodingStore):
 
     def __init__(self, store: Store, algorithm: str = "sha256") -> None:
         super().__init__(store)
-        if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"algorithm is one of {', '.join(_ALGORITHMS)}, not {algorithm!r}")
+        check_choice(algorithm, "algorithm", _ALGORITHMS)
         self._algorithm = algorithm
         self._new = _hasher(algorithm)
 

@@ -13,6 +13,7 @@ import zlib
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from holdall.arguments import check_choice
 from holdall.errors import InvalidArgumentError, MissingDependencyError
 from holdall.store import Piece
 
@@ -401,15 +402,14 @@ def begins_as_ours(head: bytes) -> bool:
     return any(head.startswith(codec.starts) for codec in CODECS.values())
 
 
-def chosen(name: object, level: object) -> tuple[Codec, int]:
+def chosen(name: str, level: object) -> tuple[Codec, int]:
     """Return the codec and the level that were asked for.
 
     Raises:
         InvalidArgumentError: The codec or the level is unknown.
         MissingDependencyError: Its package isn't installed.
     """
-    if not isinstance(name, str) or name not in CODECS:
-        raise InvalidArgumentError(f"codec is one of {', '.join(CODECS)}, not {name!r}")
+    check_choice(name, "codec", CODECS)
     codec = CODECS[name]
     low, default, high = codec.levels
     if level is None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from heapq import merge
-from typing import Any, BinaryIO, ClassVar, Final, cast
+from typing import Any, BinaryIO, ClassVar, Final
 
+from holdall.arguments import check_type
 from holdall.blob import place_of
-from holdall.errors import InvalidArgumentError
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["Layer", "Transparent", "place_of"]
@@ -31,11 +31,7 @@ class Layer(Store):
 
     def __init__(self, *stores: Store) -> None:
         for store in stores:
-            if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
-                kind = type(cast(object, store)).__name__
-                raise InvalidArgumentError(
-                    f"a layer goes over a store, not over a {kind}; Store.from_uri opens one"
-                )
+            check_type(store, Store, "a layer must be given a store", hint="Store.from_uri opens one")
         self._below = stores
         self.inline = all(store.inline for store in stores)
         self._near = all(store.inline or store._near for store in stores)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from holdall.errors import InvalidArgumentError
+from holdall.arguments import check_type
 from holdall.layers.layer import Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, Store
 
@@ -162,10 +162,7 @@ class _Subscription:
     """One of those who are called; a callback that subscribed twice has two."""
 
     def __init__(self, callback: Callback) -> None:
-        if not callable(callback):
-            raise InvalidArgumentError(
-                f"a callback must be callable with one Change; got {type(callback).__name__}"
-            )
+        check_type(callback, Callable, "a callback must be a function of a Change")
         self.callback = callback
 
 

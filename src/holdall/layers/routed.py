@@ -9,6 +9,7 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
+from holdall.arguments import check_type
 from holdall.blob import place_of
 from holdall.errors import ConcurrencyError, InvalidArgumentError, InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key, glob_prefix, matcher, past
@@ -361,17 +362,13 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
 
 
 def _checked_routes(routes: object) -> list[_Route]:
-    if not isinstance(routes, Mapping):
-        kind = type(routes).__name__
-        raise InvalidArgumentError(f"routes must be a mapping from prefixes or globs to stores, not {kind}")
+    check_type(routes, Mapping, "routes must be a mapping from prefixes or globs to stores")
     if not routes:
         raise InvalidArgumentError("routes must not be empty; the route '' takes every key")
     checked: list[_Route] = []
-    for text, store in cast("Mapping[object, object]", routes).items():
-        if not isinstance(text, str):
-            raise InvalidArgumentError(f"a route must be a str, not {type(text).__name__}")
-        if not isinstance(store, Store):
-            raise InvalidArgumentError(f"the route {text!r} must lead to a store, not {type(store).__name__}")
+    for text, store in cast("Mapping[str, Store]", routes).items():
+        check_type(text, str, "a route must be a str")
+        check_type(store, Store, f"the route {text!r} must lead to a store")
         route = _Route(text, *_pattern(text), store)
         for earlier in checked:
             if earlier.matches is None and route.literal.startswith(earlier.text):

@@ -11,7 +11,8 @@ from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeAlias, TypeVar, cast
 
-from holdall.errors import BlobNotFoundError, InvalidArgumentError, MissingDependencyError, StoreError
+from holdall.arguments import check_type
+from holdall.errors import BlobNotFoundError, MissingDependencyError, StoreError
 from holdall.files import BlobWriter
 from holdall.layers.layer import Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
@@ -61,8 +62,7 @@ class TracedStore(Transparent):
 
     def __init__(self, store: Store, *, name: str | None = None, keys: bool = True) -> None:
         super().__init__(store)
-        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"the name must be a str, not {type(name).__name__}")
+        check_type(name, str | None, "the name must be a str")
         self._name = name
         self._shown = type(store).__name__ if name is None else name
         self._with_keys = bool(keys)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 
+from holdall.arguments import check_count
 from holdall.errors import BlobExistsError, InvalidArgumentError, InvalidKeyError, StoreUnavailableError
 from holdall.keys import check_key
 from holdall.store import ABSENT, Info, LeftOut
@@ -55,9 +56,8 @@ class HashdirStore(FilesystemStore):
     def __init__(
         self, path: str | os.PathLike[str], *, width: int = 2, depth: int = 3, durable: bool = False
     ) -> None:
-        for name, value in (("width", width), ("depth", depth)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgumentError(f"{name} is an int of at least 1, not {value!r}")
+        check_count(width, "width")
+        check_count(depth, "depth")
         if width * depth > 32:
             raise InvalidArgumentError("width times depth is at most 32, the digits of a digest")
         super().__init__(path, durable=durable)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, TypeAlias, cast
 
+from holdall.arguments import check_type
 from holdall.blob import place_of
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
 from holdall.keys import matcher, scan_range
@@ -62,8 +63,7 @@ class Selection:
         where: Callable[[Info], object] | None,
         exclude: Globs = None,
     ) -> None:
-        if where is not None and not callable(where):
-            raise InvalidArgumentError(f"where must be a function of an Info, not {where!r}")
+        check_type(where, Callable | None, "where must be a function of an Info")
         self.globs = _checked_globs("glob", glob)
         self.excluded = _checked_globs("exclude", exclude)
         matches: Callable[[str], object] | None = None
@@ -149,10 +149,7 @@ def _checked_globs(name: str, globs: Globs) -> list[str]:
     except TypeError:
         found = [cast(str, globs)]
     for glob in found:
-        if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(
-                f"{name} must be one or more globs, each a str, not {type(glob).__name__}"
-            )
+        check_type(glob, str, f"{name} must be one or more globs, each a str")
         # A folder that is excluded may be written with its slash. Any other glob that can match nothing is a
         # mistake, after which a copy would have what it shouldn't, or lack what it should have.
         segments = (glob.rstrip("/") if name == "exclude" else glob).split("/")

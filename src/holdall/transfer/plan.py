@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from holdall.errors import InvalidArgumentError
+from holdall.arguments import check_count
 from holdall.store import Store
 from holdall.transfer.journal import Journal
 from holdall.transfer.shard import Shard
@@ -79,8 +79,7 @@ class Plan:
         >>> [shard().copied for shard in plan.shards(2)], len(target)
         ([1, 1], 2)
         """
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"count must be a number of shards, 1 or more, not {count!r}")
+        check_count(count, "count")
         copies = list(self._journal.steps(Kind.COPY))
         deletes = list(self._journal.steps(Kind.DELETE, Kind.REMOVE))
         if count == 1 or not (deletes or self._rules.move):

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from holdall.arguments import check_type
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
@@ -70,8 +71,7 @@ class Job:
         max_delete: float = 1.0,
     ) -> None:
         for store in (source, target):
-            if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgumentError(f"source and target must be stores, not {type(store).__name__}")
+            check_type(store, Store, "source and target must be stores")
         check_jobs(jobs)
         _check_executor(executor, jobs, source, target)
         self._kind = kind
@@ -84,8 +84,7 @@ class Job:
         self._rules = Rules(bool(verify), kind == "move", compare == "auto", bool(replace_unreadable))
         self._jobs = jobs
         self._journal = _checked_path(journal)
-        if progress is not None and not callable(progress):  # pyright: ignore[reportUnnecessaryComparison]
-            raise InvalidArgumentError(f"progress must be a function, not {progress!r}")
+        check_type(progress, Callable | None, "progress must be a function")
         self._progress = progress
         self._executor = None if executor == "process" else executor
         self._shares = executor == "process" and is_folder(source) and is_folder(target)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
+from holdall.arguments import check_type
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
-    InvalidTypeError,
     SerializationError,
     StoreError,
 )
@@ -70,9 +70,7 @@ class ValueStore(MutableMapping[str, V]):
     """
 
     def __init__(self, store: Store, serializers: Serializers = serializers) -> None:
-        if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
-            kind = type(cast(object, store)).__name__
-            raise InvalidTypeError(f"{type(self).__name__} expects a store, got {kind}")
+        check_type(store, Store, f"{type(self).__name__} must be given a store")
         self._store = store
         self._owned: Store | None = None
         self._serializers = serializers

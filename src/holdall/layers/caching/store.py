@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from holdall.arguments import check_choice
 from holdall.errors import (
     ConcurrencyError,
     InvalidArgumentError,
@@ -247,10 +248,7 @@ class CachingStore(Transparent):
         >>> store.sync().uploaded, source["a"]
         (('a',), b'1')
         """
-        if etag_behavior not in ("skip", "overwrite", "raise"):
-            raise InvalidArgumentError(
-                f"etag_behavior must be 'skip', 'overwrite' or 'raise', not {etag_behavior!r}"
-            )
+        check_choice(etag_behavior, "etag_behavior", ("skip", "overwrite", "raise"))
         self._need_open()
         return SyncReport() if self._back is None else synchronise(self._back, etag_behavior, self._jobs)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreUnavailableError
 from holdall.ranges import CHUNK, span
 from holdall.store import Info, LeftOut, Piece, Store
@@ -304,8 +305,7 @@ class WorkTreeStore(Store):
         """
         if self._closed:
             raise self._closed_error()
-        if not isinstance(revision, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"a revision is a str, not {type(revision).__name__}")
+        check_type(revision, str, "a revision must be a str")
         self._fresh()
         repository = self._found()
         commit = None if repository is None else repository.objects.resolve(revision)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from holdall.arguments import check_choice
 from holdall.blob import check_expected
 from holdall.errors import (
     BlobNotFoundError,
@@ -400,8 +401,8 @@ class GitStore(WorkTreeStore):
             raise self._closed_error()
         if self._remote is None:
             raise InvalidArgumentError("this store has no remote; open it with remote=True")
-        if prefer not in (None, "ours", "theirs"):
-            raise InvalidArgumentError(f"prefer is 'ours', 'theirs' or None, not {prefer!r}")
+        if prefer is not None:
+            check_choice(prefer, "prefer", ("ours", "theirs"))
         self._remote.sync(prefer)
 
     def _close(self) -> None:
