@@ -214,14 +214,14 @@ _FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
 
 def with_mode(info: Info, mode: int) -> Info:
     """Note in a new `Info` the permission bits of the blob's file, and return it."""
-    info._mode = mode & 0o777  # pyright: ignore[reportPrivateUsage]
+    info._mode = mode & 0o777
     return info
 
 
 def mode_of(info: Info) -> int | None:
     """Return the permission bits that limit a copy of a blob; None where everybody may read it, or its medium
     has none."""
-    mode = info._mode  # pyright: ignore[reportPrivateUsage]
+    mode = info._mode
     return None if mode is None or mode & 0o044 == 0o044 else mode
 
 

@@ -587,7 +587,7 @@ class _Building:
             return self._owning(kind(*stores, **options), *stores)
 
     def _owning(self, layer: Layer, *stores: Store) -> Store:
-        layer._own(*stores)  # pyright: ignore[reportPrivateUsage]
+        layer._own(*stores)
         return self._kept(layer)
 
     def _kept(self, store: Store) -> Store:

@@ -1,8 +1,5 @@
 """The digests of blobs."""
 
-# A helper of layers and of `holdall.transfer`, which call primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import hashlib

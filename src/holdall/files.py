@@ -33,7 +33,7 @@ class BlobReader(io.RawIOBase):
         self._key = key
         self._position = 0
         self._pieces: Iterator[Piece] | None
-        self._info, self._pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
+        self._info, self._pieces = store._read(key, 0, None)
         self._left: Piece = b""
 
     @property
@@ -95,8 +95,8 @@ class BlobReader(io.RawIOBase):
         from holdall.ranges import cut
 
         if Can.RANGE in self._store.can:
-            return self._store._read(self._key, self._position, None)  # pyright: ignore[reportPrivateUsage]
-        info, pieces = self._store._read(self._key, 0, None)  # pyright: ignore[reportPrivateUsage]
+            return self._store._read(self._key, self._position, None)
+        info, pieces = self._store._read(self._key, 0, None)
         return info, cut(pieces, self._position, info.size)
 
     def close(self) -> None:

@@ -119,7 +119,7 @@ def matcher(glob: str) -> Callable[[str], object]:
     >>> [bool(matcher("**/*.pdf")(key)) for key in ("a.pdf", "x/y/a.pdf", "a.txt")]
     [True, True, False]
     """
-    if not isinstance(glob, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(glob, str):
         raise InvalidTypeError(f"a glob is a str, not {type(glob).__name__}")
     *above, last = _groups(glob)
     # The text between two `**` is matched where it first occurs, without going back: as good as any other

@@ -1017,7 +1017,7 @@ class Store(MutableMapping[str, bytes]):
         >>> store.move("a", "b").key, list(store)
         ('b', ['b'])
         """
-        with _naming(source if isinstance(source, str) else None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        with _naming(source if isinstance(source, str) else None):
             self._need(Can.DELETE, "move")
         return self._transfer(self._move, source, target, expect)
 

@@ -87,7 +87,7 @@ def register(scheme: str, opener: Opener, *, replace: bool = False) -> None:
     >>> Store.from_uri("scratch://pad")
     MemoryStore(name='pad')
     """
-    if not isinstance(scheme, str) or not callable(opener):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(scheme, str) or not callable(opener):
         raise InvalidTypeError("register takes a scheme (a str) and a Store class or a function")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.\-]*", scheme):
         raise InvalidArgumentError(
@@ -243,7 +243,7 @@ def layered(
     from holdall.layers.layer import Layer
 
     def over(layer: Layer) -> Store:
-        layer._own(store)  # pyright: ignore[reportPrivateUsage]
+        layer._own(store)
         return layer
 
     try:

@@ -1,8 +1,5 @@
 """The calls of a store as coroutines, each run whole on a worker thread."""
 
-# An async store has the arguments of the store's calls, and so their defaults.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio

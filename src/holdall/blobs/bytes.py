@@ -36,7 +36,7 @@ class BytesBlob:
     def __init__(self, blob: bytes | bytearray | memoryview | BytesBlob) -> None:
         if isinstance(blob, BytesBlob):
             blob = blob._bytes
-        elif not isinstance(blob, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        elif not isinstance(blob, (bytes, bytearray, memoryview)):
             raise InvalidDataError(f"{type(self).__name__} can't be made of {type(blob).__name__}")
         self._bytes = bytes(blob)
 
@@ -54,7 +54,7 @@ class BytesBlob:
             MissingDependencyError: Zstandard isn't installed.
         """
         if compression:
-            if not isinstance(b, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(b, (bytes, bytearray, memoryview)):
                 raise InvalidDataError(f"what is compressed is bytes, not {type(b).__name__}")
             from holdall.blobs.zstd import decompress
 
@@ -69,7 +69,7 @@ class BytesBlob:
             SerializationError: It isn't base64.
             InvalidDataError: It isn't text.
         """
-        if not isinstance(s, (str, bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(s, (str, bytes, bytearray)):
             raise InvalidDataError(f"base64 is a str or bytes, not {type(s).__name__}")
         try:
             return cls(
@@ -133,7 +133,7 @@ class BytesBlob:
             blob_class: The type.
             blob_class_args: Keyword arguments for it.
         """
-        if not (isinstance(blob_class, type) and issubclass(blob_class, BytesBlob)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not (isinstance(blob_class, type) and issubclass(blob_class, BytesBlob)):
             raise InvalidArgumentError(f"as_blob takes a class of blobs, not {blob_class!r}")
         return blob_class(self._bytes, **(blob_class_args or {}))
 

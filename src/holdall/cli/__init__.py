@@ -61,7 +61,7 @@ def _end(code: int) -> None:
         return
     try:
         # As multiprocessing ends its processes; it has no public name.
-        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):

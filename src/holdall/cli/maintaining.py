@@ -165,7 +165,7 @@ def _layer(store: Store, kind: type[T], name: str, setting: str) -> T:
         if isinstance(each, kind):
             return each
         if isinstance(each, Layer):
-            waiting += each._below  # pyright: ignore[reportPrivateUsage]
+            waiting += each._below
     raise UsageFault(
         f"{store!r} isn't {name}; name a store of holdall.toml that has {setting} = ... ('holdall info' "
         "shows what a store is)"

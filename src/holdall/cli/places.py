@@ -66,7 +66,7 @@ def check_there(store: Store, place: str) -> None:
     if isinstance(store, Layer):
         from holdall.layers.caching import CachingStore
 
-        below = store._below  # pyright: ignore[reportPrivateUsage]
+        below = store._below
         if isinstance(store, CachingStore):
             below = below[:1]
         for number, each in enumerate(below):
@@ -81,7 +81,7 @@ def check_there(store: Store, place: str) -> None:
     if not type(store).__module__.startswith("holdall.stores."):
         return
     try:
-        path = store._settings().get("path")  # pyright: ignore[reportPrivateUsage]
+        path = store._settings().get("path")
     except UnsupportedOperation:
         return
     if isinstance(path, str):

@@ -74,7 +74,7 @@ class GitBlobDict(BlobDict[B]):
 
     def create(self) -> None:
         """Make the repository, if it isn't there."""
-        self._git._made()  # pyright: ignore[reportPrivateUsage]
+        self._git._made()
 
     def __getitem__(self, key: str | tuple[str, Version], /) -> B:
         if not isinstance(key, tuple):
@@ -118,14 +118,14 @@ class GitBlobDict(BlobDict[B]):
         if isinstance(version, str):
             return version
         history = self._git.history(key)
-        if isinstance(version, int) and not isinstance(version, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(version, int) and not isinstance(version, bool):
             # The history begins with the newest commit; one that deleted the blob isn't a version of it.
             history = [each for each in history if key in self._git.at(each.commit)]
             index = -1 - version
             return history[index].commit if -len(history) <= index < len(history) else None
         if isinstance(version, timedelta):
             version = _ago(version)
-        if not isinstance(version, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(version, datetime):
             raise InvalidArgumentError(
                 f"a version is a str, an int, a datetime or a timedelta, not {type(version).__name__}",
                 key=key,

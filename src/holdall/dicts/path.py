@@ -1,8 +1,5 @@
 """Blobs in a folder, of the disk or of a cloud."""
 
-# The folder itself is its store's to delete.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import os

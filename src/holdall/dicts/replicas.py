@@ -1,8 +1,5 @@
 """The same blobs in several blob dicts."""
 
-# A dict of replicas does with them what a dict does with itself.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,8 +1,5 @@
 """The base of the layers that store each blob in another form, which a subclass gives."""
 
-# A layer calls the primitives and hooks of the store below.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator

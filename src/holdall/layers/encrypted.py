@@ -1,8 +1,5 @@
 """A layer that encrypts blobs in frames, so that a range can be read without the rest."""
 
-# The file below calls the store that made it.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import os

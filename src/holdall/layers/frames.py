@@ -155,8 +155,8 @@ class EncodingWriter(BlobWriter):
 def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
     """Return a range of a blob below. If the store below can't RANGE, the range is cut from the whole."""
     if Can.RANGE in store.can:
-        return store._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
-    info, pieces = store._read(key, 0, None)  # pyright: ignore[reportPrivateUsage]
+        return store._read(key, start, stop)
+    info, pieces = store._read(key, 0, None)
     return info, cut(pieces, *span(start, stop, info.size))
 
 

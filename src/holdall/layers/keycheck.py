@@ -5,9 +5,6 @@ a proof that its writer had that key. It is made before the first blob. Where th
 lost or the store below has no place for it, the headers of the blobs that are there decide.
 """
 
-# A helper of a layer, which calls primitives of the store below.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import hashlib

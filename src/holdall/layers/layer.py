@@ -58,7 +58,7 @@ class Layer(Store):
 
 def _reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
     layer = kind(**settings)
-    layer._own(*layer._below)  # pyright: ignore[reportPrivateUsage]
+    layer._own(*layer._below)
     return layer
 
 

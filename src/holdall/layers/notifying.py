@@ -177,5 +177,5 @@ def _log(callback: Callback, change: Change) -> None:
 
 def _reopen(kind: Callable[..., NotifyingStore], store: Store, callbacks: tuple[Any, ...]) -> NotifyingStore:
     layer = kind(store, *callbacks)
-    layer._own(store)  # pyright: ignore[reportPrivateUsage]
+    layer._own(store)
     return layer

@@ -19,7 +19,7 @@ def warn_of_compression(store: Store) -> None:
         each = waiting.pop()
         if not isinstance(each, Layer):
             continue
-        if each._compresses:  # pyright: ignore[reportPrivateUsage]
+        if each._compresses:
             name = type(each).__name__
             warnings.warn(
                 f"{name} below EncryptedStore compresses encrypted bytes, which don't shrink; expected the "
@@ -28,4 +28,4 @@ def warn_of_compression(store: Store) -> None:
                 stacklevel=3,
             )
             return
-        waiting += each._below  # pyright: ignore[reportPrivateUsage]
+        waiting += each._below

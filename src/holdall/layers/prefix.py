@@ -39,7 +39,7 @@ class PrefixStore(Transparent):
 
     def __init__(self, store: Store, prefix: str) -> None:
         super().__init__(store)
-        folder = check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)  # pyright: ignore[reportUnnecessaryIsInstance]
+        folder = check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)
         self._prefix = f"{folder}/"
         self._cut = len(self._prefix)
         if len(self._prefix.encode()) >= MAX_KEY_BYTES:

@@ -269,5 +269,5 @@ def _here(process: int, name: str | None, token: str | None) -> MemoryStore:
         raise StoreUnavailableError(
             "the memory store that was pickled no longer exists; give it a name, or keep it referenced"
         )
-    store._shared, store._entries = shared, shared.entries  # pyright: ignore[reportPrivateUsage]
+    store._shared, store._entries = shared, shared.entries
     return store

@@ -1,7 +1,5 @@
 """Layers that fail on purpose, or do less than the store below."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """A store that can't write, delete or list, with a helper over the same blobs that can."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import threading
@@ -80,7 +78,7 @@ class Helped(Store):
         return written
 
     def open(self, key: str, mode: str = "rb", **options: Any) -> Any:
-        writes = isinstance(mode, str) and not {"w", "x"}.isdisjoint(mode)  # pyright: ignore[reportUnnecessaryIsInstance]
+        writes = isinstance(mode, str) and not {"w", "x"}.isdisjoint(mode)
         store = self._acting if writes and Can.WRITE not in self._tested.can else self._tested
         return store.open(key, mode, **options)
 

@@ -1,7 +1,5 @@
 """Raise KeyboardInterrupt at moments within a call."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """Check that a store refuses the calls that it can't do."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Run tasks in threads and in forked processes, and wait for them no longer than a deadline."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import os

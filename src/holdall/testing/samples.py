@@ -1,7 +1,5 @@
 """Bytes that tests write, and short ways to see what a store holds."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import hashlib

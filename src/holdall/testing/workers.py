@@ -1,7 +1,5 @@
 """Other processes that use a store, and are killed."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import atexit

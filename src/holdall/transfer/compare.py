@@ -1,8 +1,5 @@
 """Pairing the blobs of two stores, and comparing the blobs of a pair."""
 
-# What is asked of stores here is what layers ask of the stores below.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
@@ -227,7 +224,7 @@ def judge(compare: Compare) -> Judge:
     """
     if callable(compare):
         return lambda source, target: bool(compare(source, target))
-    if isinstance(compare, str) and compare in _judges:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(compare, str) and compare in _judges:
         return _judges[compare]
     raise InvalidArgumentError(f"compare must be one of {', '.join(_judges)}, or a function, not {compare!r}")
 

@@ -1,7 +1,5 @@
 """The differences between two stores, key by key."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import threading

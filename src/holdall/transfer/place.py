@@ -1,7 +1,5 @@
 """The identities of stores: so a journal recognizes them, and a transfer into itself is refused."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import enum

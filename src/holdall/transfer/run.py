@@ -1,7 +1,5 @@
 """A transfer: its plan, its copies, its deletes and its report."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import logging
@@ -370,14 +368,14 @@ def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
 def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
     if journal is None:
         return None
-    if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):
         raise InvalidArgumentError(f"journal must be the path of a file, not {journal!r}")
     return os.path.abspath(os.path.expanduser(os.fspath(journal)))
 
 
 def _checked_limit(max_delete: float) -> float:
     """Return the limit of deletes: a float is a share, an int a count."""
-    fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)
     if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):
         raise InvalidArgumentError(
             f"max_delete must be a share from 0.0 to 1.0 (a float) or a number of blobs (an int), not "

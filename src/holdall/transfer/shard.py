@@ -1,7 +1,5 @@
 """A part of a plan, which any process can run."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import pickle

@@ -1,7 +1,5 @@
 """The steps of a transfer for one blob, or for a batch of small ones."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import pickle

@@ -99,7 +99,7 @@ class PickleSerializer:
         given = None if key is None else keys if many else keys["default"]
         # So that no traceback from here on shows a key.
         key = None
-        if current is not None and not (isinstance(current, str) and current in keys):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if current is not None and not (isinstance(current, str) and current in keys):
             current = cast(Any, Hidden(current))
         if mode not in get_args(Mode):
             raise InvalidArgumentError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
@@ -107,7 +107,7 @@ class PickleSerializer:
             raise InvalidArgumentError(
                 "mode='trust' signs nothing, so it takes no key; leave one of them out"
             )
-        if not isinstance(context, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(context, bytes):
             raise InvalidArgumentError("context must be bytes; bound(store, blob_key) makes it of two names")
         self._given, self._mode, self._context = given, mode, context
         self._keys: dict[bytes, tuple[str, Keyed]] = {}

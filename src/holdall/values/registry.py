@@ -140,7 +140,7 @@ def _check(serializer: object) -> None:
             f"the extensions of {serializer!r} are a tuple of ends of names, with the dot and in lower case, "
             f"such as ('.point',), not {extensions!r}"
         )
-    if not isinstance(serializer.name, str) or not isinstance(serializer.media_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(serializer.name, str) or not isinstance(serializer.media_type, str):
         raise InvalidArgumentError(f"the name and the media_type of {serializer!r} are str")
 
 

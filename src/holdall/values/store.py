@@ -1,8 +1,5 @@
 """A mapping from keys to Python values, over any store."""
 
-# A value is asked for what it is and for its bytes in one call, which is a primitive of the store.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView

@@ -1,8 +1,6 @@
 """The checks when a cache is opened: it must not be the same place as its source, and its contents must
 fit."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import os

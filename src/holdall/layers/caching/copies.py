@@ -218,14 +218,14 @@ class Copies:
             buffer.writelines(pieces)
             pieces = (buffer.getvalue(),)
         if expect is ANY and attributes is PLAIN and isinstance(pieces, tuple) and len(pieces) == 1:
-            return self.cache._put(name, bytes(pieces[0]))  # pyright: ignore[reportPrivateUsage]
-        return self.cache._write(name, pieces, expect, attributes)  # pyright: ignore[reportPrivateUsage]
+            return self.cache._put(name, bytes(pieces[0]))
+        return self.cache._write(name, pieces, expect, attributes)
 
     def look_again(self, name: str) -> None:
         """Ask for the size of an entry whose write failed or was interrupted."""
         if self.recency is not None:
             try:
-                self.recency.set(name, self.cache._info(name).size)  # pyright: ignore[reportPrivateUsage]
+                self.recency.set(name, self.cache._info(name).size)
             except BlobNotFoundError:
                 self.recency.forget(name)
             except StoreError:
@@ -253,7 +253,7 @@ class Copies:
             ConcurrencyError: It isn't what is expected.
             StoreError: The cache fails.
         """
-        gone = self.cache._delete(name, expect)  # pyright: ignore[reportPrivateUsage]
+        gone = self.cache._delete(name, expect)
         if self.recency is not None:
             self.recency.forget(name)
         return gone
@@ -273,7 +273,7 @@ class Copies:
                     if 0 <= age < _MARK_LIFETIME:
                         return None
             except IntegrityError:
-                expect = self.cache._info(name).etag  # pyright: ignore[reportPrivateUsage]
+                expect = self.cache._info(name).etag
             return self._note(CLAIM, name, key, expect)
         except (ConcurrencyError, BlobNotFoundError):
             return None
@@ -313,7 +313,7 @@ class Copies:
 
     def names(self) -> Iterator[str]:
         """Return the names of all entries."""
-        return filter(is_entry, self.cache._keys(CLEAN, ""))  # pyright: ignore[reportPrivateUsage]
+        return filter(is_entry, self.cache._keys(CLEAN, ""))
 
     def key_of(self, name: str) -> str | None:
         """Return the key of an entry; None if the entry isn't ours."""

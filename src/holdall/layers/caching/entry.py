@@ -336,14 +336,14 @@ def open_entry(
     while True:
         try:
             if ranges and (start, stop) != (0, None):
-                found, pieces = cache._read(name, 0, _FIRST)  # pyright: ignore[reportPrivateUsage]
+                found, pieces = cache._read(name, 0, _FIRST)
                 begun = True
             else:
-                found, pieces = cache._read(name, 0, None)  # pyright: ignore[reportPrivateUsage]
+                found, pieces = cache._read(name, 0, None)
                 begun = False
         except BlobNotFoundError:
             return None
-        etag, total, held = found.etag, found.size, found._mode  # pyright: ignore[reportPrivateUsage]
+        etag, total, held = found.etag, found.size, found._mode
         first, (head, length, size) = _read_head(pieces)
         payload, seed, count = total - length, crc32(first[:length]), _frames_of(size)
         if (key is not None and head.key != key) or payload != size + count * _CRC.size:
@@ -363,9 +363,7 @@ def open_entry(
             return Opened(head, etag, size, iter(()), None, held)
         one, end = low // FRAME, -(-high // FRAME)
         try:
-            again, pieces = cache._read(  # pyright: ignore[reportPrivateUsage]
-                name, length + one * _BLOCK, min(total, length + end * _BLOCK)
-            )
+            again, pieces = cache._read(name, length + one * _BLOCK, min(total, length + end * _BLOCK))
         except BlobNotFoundError:
             return None
         if again.etag == etag:

@@ -152,7 +152,7 @@ class Recency:
             if name is None:
                 return False
             try:
-                self._cache._delete(name, ANY)  # pyright: ignore[reportPrivateUsage]
+                self._cache._delete(name, ANY)
             except StoreError as error:
                 self._failed("evict", error)
                 failing[name] = 0
@@ -173,7 +173,7 @@ class Recency:
         """List the cache, and read the order of use from the log."""
         self.flush()
         try:
-            found = [info for info in self._cache._scan("", "") if _is_ours(info.key)]  # pyright: ignore[reportPrivateUsage]
+            found = [info for info in self._cache._scan("", "") if _is_ours(info.key)]
         except StoreError as error:
             self._failed("list", error)
             return
@@ -200,7 +200,7 @@ class Recency:
 
     def _part(self, log: str) -> list[str]:
         try:
-            data = b"".join(self._cache._read(log, 0, None)[1])  # pyright: ignore[reportPrivateUsage]
+            data = b"".join(self._cache._read(log, 0, None)[1])
         except BlobNotFoundError:
             return []
         except StoreError as error:
@@ -211,7 +211,7 @@ class Recency:
     def _write_part(self, names: list[str]) -> bool:
         data = b"".join([bytes.fromhex(name[len(CLEAN) :]) for name in names])
         try:
-            self._cache._put(f"{_LOG}{micros():016x}-{token_hex(4)}", data)  # pyright: ignore[reportPrivateUsage]
+            self._cache._put(f"{_LOG}{micros():016x}-{token_hex(4)}", data)
         except StoreError as error:
             self._failed("write the order of use", error)
             return False
@@ -220,7 +220,7 @@ class Recency:
     def _forget_parts(self, logs: list[str]) -> None:
         for log in logs:
             try:
-                self._cache._delete(log, ANY)  # pyright: ignore[reportPrivateUsage]
+                self._cache._delete(log, ANY)
             except StoreError as error:
                 self._failed("delete the order of use", error)
 

@@ -109,7 +109,7 @@ def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
         StoreError: The cache fails to list its records.
     """
     outcome = _Outcome()
-    names = [info.key for info in back.cache._scan(DIRTY, "") if is_record(info.key)]  # pyright: ignore[reportPrivateUsage]
+    names = [info.key for info in back.cache._scan(DIRTY, "") if is_record(info.key)]
     settle = partial(_settle, back, conflicts == "overwrite", outcome)
     _call_for_each(names, settle, 1 if back.cache.inline and back.source.inline else jobs)
     refused = [key for key, error in outcome.failures.items() if isinstance(error, KeyConflictError)]
@@ -244,7 +244,7 @@ class _Upload:
 
     def _source_info(self) -> Info | None:
         try:
-            return self._back.source._info(self._key)  # pyright: ignore[reportPrivateUsage]
+            return self._back.source._info(self._key)
         except BlobNotFoundError:
             return None
 
@@ -264,7 +264,7 @@ class _Upload:
                 if self._source_info() is not None:
                     raise ConcurrencyError(key=key)
                 return None, 0
-            source._delete(key, self._bound(expect, Can.SWAP))  # pyright: ignore[reportPrivateUsage]
+            source._delete(key, self._bound(expect, Can.SWAP))
             return None, 0
         expect = self._bound(expect, Can.CREATE if expect is ABSENT else Can.SWAP)
         opened = self._body()
@@ -275,7 +275,7 @@ class _Upload:
         given = None if mode is None or mode & INHERITED else mode
         attributes = Attributes(kept.content_type, kept.expires, given)
         pieces = self._unchanged(opened.pieces if opened.data is None else (opened.data,))
-        return source._write(key, pieces, expect, attributes), opened.size  # pyright: ignore[reportPrivateUsage]
+        return source._write(key, pieces, expect, attributes), opened.size
 
     def _unchanged(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Return a body that fails at its end if the record was replaced or removed since: so a blob that
@@ -295,7 +295,7 @@ class _Upload:
         """Return whether the source has the record's bytes, an upload of ours, or a conflict."""
         info: Info | None = None
         try:
-            info, pieces = self._back.source._read(self._key, 0, None)  # pyright: ignore[reportPrivateUsage]
+            info, pieces = self._back.source._read(self._key, 0, None)
             found = _digest_of(pieces)
         except BlobNotFoundError:
             found = _DELETED
@@ -379,7 +379,7 @@ class _Upload:
     def _write_note(self, digests: Iterable[bytes], expect: Expect) -> str:
         data = b"".join(digests)
         note = sealed(packed(Head(INTENT, self._key, stamped=micros()), len(data)), data)
-        return self._back.cache._write(self._sent, note, expect, PLAIN).etag  # pyright: ignore[reportPrivateUsage]
+        return self._back.cache._write(self._sent, note, expect, PLAIN).etag
 
 
 def _digest_of(pieces: Iterable[Piece]) -> bytes:
@@ -393,10 +393,10 @@ def _sweep(back: WriteBack) -> None:
     """Remove old notes whose record is gone."""
     cache, old = back.cache, datetime.now(UTC) - _KEPT
     try:
-        for info in list(cache._scan(SENT, "")):  # pyright: ignore[reportPrivateUsage]
+        for info in list(cache._scan(SENT, "")):
             if not is_intent(info.key) or info.modified > old:
                 continue
             if not cache.exists(DIRTY + info.key[len(SENT) :]):
-                cache._delete(info.key, info.etag)  # pyright: ignore[reportPrivateUsage]
+                cache._delete(info.key, info.etag)
     except StoreError as error:
         back.copies.failed("sweep", error)

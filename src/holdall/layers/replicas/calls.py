@@ -1,8 +1,5 @@
 """Calls of replicas: of one or of all, on this thread or in threads of their own, with a timeout."""
 
-# Replicas are called by their primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import logging

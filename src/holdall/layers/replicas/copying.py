@@ -1,8 +1,5 @@
 """Copying one replica of a key to another, and what they are compared by."""
 
-# A helper of layers, which call primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from contextlib import suppress

@@ -1,8 +1,5 @@
 """Replicas: a store whose writes go to several stores, and whose reads come from the first that answers."""
 
-# Replicas are asked about keys by a hook.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence

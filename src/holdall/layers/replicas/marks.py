@@ -1,8 +1,5 @@
 """A mark where a blob is about to be copied into a replica, so that a delete in the meantime is noticed."""
 
-# A helper of layers, which call primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from os import urandom

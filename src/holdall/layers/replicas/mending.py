@@ -1,8 +1,5 @@
 """Comparing replicas, and making them equal, so that no newer write is lost."""
 
-# Replicas are called by their primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,8 +1,5 @@
 """Reads of replicas: one is asked after the other, streams go on elsewhere, and listings are merged."""
 
-# Replicas are called by their primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import zlib

@@ -1,8 +1,5 @@
 """Writes and deletes of replicas: a quorum takes them, and all that took them agree with the arbiter."""
 
-# Replicas are called by their primitives.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import time

@@ -29,7 +29,7 @@ def check_options(
         raise InvalidArgumentError(f"author must be 'Name <mail>', not {author!r}")
     if push not in ("background", "now", None):
         raise InvalidArgumentError(f"push must be 'background', 'now' or None, not {push!r}")
-    if not isinstance(remote, bool | str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(remote, bool | str):
         raise InvalidArgumentError(f"remote must be the name of a remote, True or False, not {remote!r}")
     if remote == "":
         raise InvalidArgumentError("remote must be the name of a remote, True or False, not an empty text")

@@ -124,7 +124,7 @@ class WorkTreeStore(Store):
         try:
             if fd < 0:
                 # A sparse checkout leaves the file out.
-                return self.at("HEAD")._read(key, start, stop)  # pyright: ignore[reportPrivateUsage]
+                return self.at("HEAD")._read(key, start, stop)
             start, stop = span(start, stop, info.size)
             if stop - start > CHUNK:
                 pieces = FilePieces([fd], start, stop)
@@ -229,7 +229,7 @@ class WorkTreeStore(Store):
             if fd >= 0:
                 os.close(fd)
             if entry.skip:
-                return -1, self.at("HEAD")._info(key)  # pyright: ignore[reportPrivateUsage]
+                return -1, self.at("HEAD")._info(key)
             if waited:
                 continue
             if entry.unmerged:

@@ -74,7 +74,7 @@ class GitRevision(Store):
 
     def __init__(self, store: WorkTreeStore, revision: str, *, _known: Known | None = None) -> None:
         self._store = store
-        self._repository = store._repository  # pyright: ignore[reportPrivateUsage]
+        self._repository = store._repository
         self._objects = self._repository.objects
         if _known is None:
             commit = self._objects.resolve(revision)
@@ -82,7 +82,7 @@ class GitRevision(Store):
                 raise InvalidArgumentError(f"{revision!r} doesn't name a commit of {self._repository.top!r}")
             _known = Known(commit, self._objects.root(commit))
         self._known = _known
-        self._left = store._left  # pyright: ignore[reportPrivateUsage]
+        self._left = store._left
 
     @property
     def commit(self) -> str:
@@ -93,7 +93,7 @@ class GitRevision(Store):
         return {"store": self._store, "revision": self.commit}
 
     def _check_open(self) -> None:
-        if self._store._closed:  # pyright: ignore[reportPrivateUsage]
+        if self._store._closed:
             raise self._closed_error()
 
     def _modified(self) -> datetime:

@@ -378,8 +378,8 @@ class GitStore(WorkTreeStore):
     def _as_checked_out(self, past: GitRevision, key: str) -> Iterator[Piece]:
         path = path_of(key, self._repository.fold)
         if not self._repository.converts(path):
-            return past._read(key, 0, None)[1]  # pyright: ignore[reportPrivateUsage]
-        oid = past._blob(key)  # pyright: ignore[reportPrivateUsage]
+            return past._read(key, 0, None)[1]
+        oid = past._blob(key)
         return self._repository.git.streaming("cat-file", "--filters", f"--path={path}", oid.hex())
 
     # --- remotes --------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class SqliteStore(Store):
         self, path: str | os.PathLike[str], *, durable: bool = False, timeout: float = _PATIENCE
     ) -> None:
         path = file_path(path)
-        if not isinstance(timeout, int | float) or not 0 <= timeout < 1e9:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(timeout, int | float) or not 0 <= timeout < 1e9:
             raise InvalidArgumentError(
                 f"timeout must be a number of seconds from 0, such as 5, not {timeout!r}"
             )

@@ -110,7 +110,7 @@ class ValkeyStore(Store):
         # From here on no traceback shows it.
         secret = None if password is None else Password(password)
         password = None
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
             raise InvalidArgumentError(f"the timeout must be more than 0 and at most {_LONGEST:,} seconds")
         tls = {"tls_ca": tls_ca, "tls_certificate": tls_certificate, "tls_key": tls_key}
         self._reopens: dict[str, object] | None = None

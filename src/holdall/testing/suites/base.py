@@ -1,7 +1,5 @@
 """What every test of a suite is given: the store under test, and how hard to try."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """Keys are checked, and come back exactly."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import io

@@ -1,7 +1,5 @@
 """A store is closed, pickled, used by other processes, killed and interrupted."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import contextlib

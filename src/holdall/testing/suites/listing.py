@@ -1,7 +1,5 @@
 """Listings are in order, and show what is there."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import gc

@@ -1,7 +1,5 @@
 """A store works as a dict."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import io

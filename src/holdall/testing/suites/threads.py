@@ -1,7 +1,5 @@
 """Threads that share a store see whole blobs and exact conditions."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import contextlib

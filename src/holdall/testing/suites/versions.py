@@ -1,7 +1,5 @@
 """Copies, moves, conditions, times to live and attributes."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
