@@ -882,11 +882,40 @@ def test_who_opens_by_steps_finds_the_same(tmp_path: Path) -> None:
     os.close(root)
 
 
+def test_a_short_blob_is_put_on_condition(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    for key in ("first", "d/first"):
+        store[key] = b""
+    old = os.umask(0o022)
+    try:
+        for key in ("k", "d/k"):
+            made = store.put(key, memoryview(b"1"), expect=ABSENT)
+            with pytest.raises(BlobExistsError) as found:
+                store.put(key, b"2", expect=ABSENT)
+            assert (found.value.key, found.value.actual, store.info(key)) == (key, made.etag, made)
+            os.chmod(tmp_path / key, 0o640)
+            swapped = store.put(key, b"33", expect=made.etag)
+            assert store.info(key) == swapped
+            with pytest.raises(ConcurrencyError) as found:
+                store.put(key, b"4", expect=made.etag)
+            assert (found.value.key, found.value.actual, store[key]) == (key, swapped.etag, b"33")
+            assert os.stat(tmp_path / key).st_mode & 0o777 == 0o640
+            store.delete(key)
+            store.put("d/other", b"")  # the folder stays
+            with pytest.raises(ConcurrencyError) as found:
+                store.put(key, b"4", expect=swapped.etag)
+            assert (found.value.actual, key in store) == (None, False)
+    finally:
+        os.umask(old)
+    assert not [path for path in tmp_path.rglob("*") if ".new-" in path.name]
+
+
 def test_one_of_many_creates(tmp_path: Path) -> None:
     stores = [FilesystemStore(tmp_path) for _ in range(4)]
     won: list[int] = []
 
     def create(number: int) -> None:
+        stores[number][f"d/own-{number}"] = b""  # from now on it goes the short way
         for turn in range(40):
             try:
                 stores[number].put(f"d/{turn}", b"%d" % number, expect=ABSENT)
@@ -900,3 +929,19 @@ def test_one_of_many_creates(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(won) == list(range(40))
+
+
+def test_one_of_many_swaps(tmp_path: Path) -> None:
+    stores = [FilesystemStore(tmp_path) for _ in range(4)]
+    stores[0]["d/sum"] = b"0"
+
+    def add(store: FilesystemStore) -> None:
+        for _ in range(20):
+            store.modify("d/sum", lambda data: b"%d" % (int(data) + 1))
+
+    threads = [threading.Thread(target=add, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stores[0]["d/sum"] == b"80"

@@ -87,9 +87,10 @@ class Draft:
     Args:
         root: The store's folder.
         path: The target's path below the store's folder.
+        most: The permission bits that it may have at most.
     """
 
-    def __init__(self, root: Root, path: str) -> None:
+    def __init__(self, root: Root, path: str, most: int = 0o777) -> None:
         self.size = 0
         self._root = root
         self._path = path
@@ -101,7 +102,7 @@ class Draft:
         self._name = ""
         self._mode = 0o600
         self._new_mode = 0o600
-        self._most = 0o777
+        self._most = most
         self._generation = generation()
 
     @property
@@ -153,15 +154,11 @@ class Draft:
             written = os.write(self._fd, piece)
             self.size += written
 
-    def limit(self, mode: int) -> None:
-        """Let no more people read it than a file with these permission bits."""
-        self._most = mode | 0o711
-
     def clone(self, source: int, found: os.stat_result) -> None:
         """Take over another file's bytes, inside the file system where it can, and let no more people read
         them than could."""
         mode = found.st_mode & 0o777
-        self.limit(mode)
+        self._most = mode | 0o711
         self._new_mode |= mode & 0o111 & self._new_mode >> 2
         copy_range(source, 0, self._fd, 0, found.st_size)
         self.size = found.st_size

@@ -275,26 +275,31 @@ class FilesystemStore(Store):
     # --- writing --------------------------------------------------------------------------------------
 
     def _put(self, key: str, data: bytes) -> Info:
-        # Whatever is in the way of the short way leads to the long one.
-        if not self._slow and len(data) <= SHORT:
-            lock: FolderLock | None = getattr(self._local, "lock", None)
-            if lock is not None and lock.fd >= 0:
-                if len(key) < 256 and self._flat and is_plain(key):
-                    path = key
-                else:
-                    path = self._path(key)[len(self._base) :]
-                info = put_short(lock, path, key, data)
-                if info is not None:
-                    return info
-        return super()._put(key, data)
+        info = None if self._slow else self._put_short(key, data)
+        return self._put_long(self._checked(key), (data,), ANY) if info is None else info
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        mode = attributes.mode
+        most = 0o777 if mode is None else mode | 0o711
+        info = None
+        if not self._slow and isinstance(body, tuple) and len(body) == 1:
+            info = self._put_short(key, body[0], expect, most)
+        return self._put_long(key, body, expect, most) if info is None else info
+
+    def _put_short(self, key: str, data: Piece, expect: Expect = ANY, most: int = 0o777) -> Info | None:
+        """Put a blob the short way; None if something is in the way of that."""
+        lock: FolderLock | None = getattr(self._local, "lock", None)
+        if lock is None or lock.fd < 0 or len(data) > SHORT:
+            return None
+        plain = len(key) < 256 and self._flat and is_plain(key)
+        path = key if plain else self._path(key)[len(self._base) :]
+        return put_short(lock, path, key, data, expect, most)
+
+    def _put_long(self, key: str, body: Body, expect: Expect, most: int = 0o777) -> Info:
         with self._changing():
-            draft = Draft(self._root, self._target(key))
+            draft = Draft(self._root, self._target(key), most)
             try:
                 draft.begin()
-                if attributes.mode is not None:
-                    draft.limit(attributes.mode)
                 for piece in body:
                     draft.add(piece)
                 info = draft.publish(key, expect, _compare)

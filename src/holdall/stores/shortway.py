@@ -7,11 +7,14 @@ A put spares two looks. Whether the locked folder is still the one at the path: 
 from its whole path, where it can't be found if another folder is there by now, since no other file has its
 name (a new one for each put, because a copy of the folder may hold what was there before). And whether a blob
 is replaced, whose permission bits stay: a failed look costs as much as two that find something, so that
-whoever puts many new blobs is spared it, and the rename finds out whether something is there.
+whoever puts many new blobs is spared it, and the rename finds out whether something is there. So is a put
+that expects nothing there: that rename replaces nothing. One that expects an ETag looks again while all
+other writers are kept away.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -19,7 +22,9 @@ import stat
 import time
 from functools import partial
 
-from holdall.store import Info, with_mode
+from holdall.errors import ConcurrencyError
+from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
+from holdall.stores.drafts import compare
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, draft_name, release
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
@@ -35,12 +40,18 @@ _ENOUGH = 8
 _LAST = (-1,)
 
 
-def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None:
-    """Put a blob of at most `SHORT` bytes to a path below the folder; None if it is to go the long way."""
+def put_short(
+    lock: FolderLock, path: str, key: str, data: Piece, expect: Expect = ANY, most: int = 0o777
+) -> Info | None:
+    """Put a blob of at most `SHORT` bytes to a path below the folder, in a file with at most these permission
+    bits; None if it is to go the long way.
+
+    Raises:
+        ConcurrencyError: Another blob is there than is expected.
+    """
     root = folder = lock.fd
-    size = len(data)
     above, slash, last = path.rpartition("/")
-    draft = name = ""
+    name = ""
     new = False
     near: list[int] = []
     made: list[int] = []
@@ -50,37 +61,29 @@ def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None
                 if open_below(near, root, above, NEAR):
                     return None
                 folder = near[0]
-            new = lock.misses > _ENOUGH
+            swaps = not (expect is ANY or expect is ABSENT)
+            new = expect is ABSENT or (expect is ANY and lock.misses > _ENOUGH)
             old = None if new else _look(lock, last, folder)
-            if old is not None and not _is_ours(old):
+            if swaps if old is None else not _is_ours(old):
                 return None
-            draft = name = draft_name()
+            name = draft_name()
             create = partial(os.open, dir_fd=folder) if slash else lock.open
+            mode = (0o666 if old is None else old.st_mode & 0o777) & most
             # What replaces a private file is private from the first.
-            made.extend(map(create, (name,), (NEW,), (0o666 if old is None else 0o600,)))
-            fd = made[0]
-            if os.write(fd, data) != size:
-                return None
-            stamp = (time.time_ns() & ~1023) | (next(ticks) & 1023)
-            os.utime(fd, ns=(stamp, stamp))
-            if old is not None:
-                os.fchmod(fd, old.st_mode & 0o777)
+            made.extend(map(create, (name,), (NEW,), (mode if old is None else 0o600,)))
+            stamp = _fill(made[0], data, None if old is None else mode)
             # Some network file systems say only now that it could not be written.
             any(map(os.close, map(made.pop, _LAST)))
-            fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            draft = f"{lock.start}{above}{slash}{draft}"
-            if not new:
-                os.rename(draft, last, dst_dir_fd=folder)
-            elif failed := move_new(draft, last, HERE, folder):
-                lock.misses = 0
-                raise OSError(-failed, os.strerror(-failed))
+            fcntl.flock(root, (fcntl.LOCK_EX if swaps else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            _publish(lock, f"{lock.start}{above}{slash}{name}", last, folder, expect, new)
             name = ""
             fcntl.flock(root, fcntl.LOCK_UN)
-            info = Info(key, size, stamp << 48 | size, stamp / 1e9)
-            return info if old is None else with_mode(info, old.st_mode)
+            return with_mode(Info(key, len(data), stamp << 48 | len(data), stamp / 1e9), mode)
+        except ConcurrencyError:
+            raise  # though it may be an OSError, too
         except OSError as error:
             release(root)
-            if not (new and isinstance(error, FileExistsError)):
+            if expect is not ANY or not (new and isinstance(error, FileExistsError)):
                 _log.debug("%r is put the long way: %s", key, error)
                 return None
     except BaseException:
@@ -95,7 +98,33 @@ def put_short(lock: FolderLock, path: str, key: str, data: bytes) -> Info | None
             remove(name, folder)
         if near:
             close_all(near)
-    return put_short(lock, path, key, data)  # now with a look first
+    return put_short(lock, path, key, data, most=most)  # now with a look first
+
+
+def _fill(fd: int, data: Piece, mode: int | None) -> int:
+    """Write a new file; return its time."""
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, "the disk took a part only")
+    stamp = (time.time_ns() & ~1023) | (next(ticks) & 1023)
+    os.utime(fd, ns=(stamp, stamp))
+    if mode is not None:
+        os.fchmod(fd, mode)
+    return stamp
+
+
+def _publish(lock: FolderLock, draft: str, name: str, folder: int, expect: Expect, new: bool) -> None:
+    """Move the file to its place, if what is there is what is expected."""
+    if not new:
+        if expect is not ANY:
+            compare(os.stat(name, dir_fd=folder, follow_symlinks=False), expect)
+        os.rename(draft, name, dst_dir_fd=folder)
+    elif failed := move_new(draft, name, HERE, folder):
+        lock.misses = 0
+        if expect is ABSENT:
+            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(there.st_mode):
+                compare(there, expect)
+        raise OSError(-failed, os.strerror(-failed))
 
 
 def _look(lock: FolderLock, name: str, folder: int) -> os.stat_result | None:
