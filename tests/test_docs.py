@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
+from tests.effort import effort
 from tests.packages import install
 from tests.servers.valkey import ValkeyServer
 
@@ -91,6 +92,8 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
         monkeypatch.setenv(name, value)
     for name in [name for name in os.environ if name.startswith(("HOLDALL_", "PYTEST_"))]:
         monkeypatch.delenv(name)
+    # Nor do the suites that a page runs have to prove more than that its stores pass them.
+    monkeypatch.setenv("HOLDALL_KIT", effort("full", "quick"))
     # A pytest that a page runs has folders of its own: it would sweep those of the runs before this one.
     monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
     return tmp_path

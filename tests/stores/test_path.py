@@ -232,11 +232,13 @@ def test_many_into_a_bucket_that_is_not_there(folder: CloudPath) -> None:
 
 
 def test_a_folder_goes_with_all_that_is_in_it(folder: CloudPath) -> None:
+    # More than S3 lists at a time; Azure lists five thousand.
+    many = 1010 if isinstance(folder, S3Path) else 30
     with PathStore(folder.parent) as top:
         beside = ["in", "in.txt", "inner/a"]
-        top.put_many(dict.fromkeys([*beside, "in/a", *(f"in/b/{number}" for number in range(1010))], b""))
+        top.put_many(dict.fromkeys([*beside, "in/a", *(f"in/b/{number}" for number in range(many))], b""))
         d = PathBlobDict(folder)
-        assert len(d) == 1011
+        assert len(d) == many + 1
         d.delete()
         assert list(top) == beside
         d.delete()

@@ -114,7 +114,7 @@ class ThreadTests(SuiteBase):
         stable = [f"{number:03d}/stable" for number in range(60)]
         store.put_many(dict.fromkeys(stable, b"x"))
         there = set(stable)
-        writing, rounds = [2], self._effort(60, 20, 10)
+        writing, rounds = [2], self._effort(60, 12, 10)
 
         def write(handle: Store, seed: int) -> None:
             rng = random.Random(seed)
