@@ -10,7 +10,7 @@ from holdall.dicts.base import B, BlobDict
 from holdall.dicts.memory import InMemoryBlobDict
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, PartialWriteError, StoreError
 from holdall.layers.fanout import FanoutStore
-from holdall.layers.replicas.reading import split_etag
+from holdall.layers.replicas.reading import has_plain_etag, split_etag
 from holdall.values.store import MISSING, Missing
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         self._views: dict[tuple[str, ...], BlobDict[B]] = {}
         stores = {name: each.store for name, each in self._replicas.items()}
         super().__init__(FanoutStore(stores, write=write, timeout=timeout, fill=fill))
+        self._first = next(iter(stores))
 
     @property
     def replicas(self) -> Mapping[str, BlobDict[B]]:
@@ -83,7 +84,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
             return MISSING
         info, data = found
         # The replica that had the blob says of which class it is.
-        name = split_etag(info.etag)[0] or next(iter(self._replicas))
+        name = self._first if has_plain_etag(info) else split_etag(info.etag)[0] or self._first
         return self._replicas[name]._decode(key, data, info.content_type)
 
     # --- calls of some replicas, by name --------------------------------------------------------------
@@ -100,14 +101,15 @@ class MultiReplicaBlobDict(BlobDict[B]):
         return {name: each for name, each in self._replicas.items() if name in wanted}
 
     def _view(self, names: Iterable[str] | None) -> BlobDict[B]:
-        """Return a dict of these replicas alone, to read them; it fills none of them."""
+        """Return a dict of these replicas alone; a read of it fills none of them."""
         if names is None:
             return self
         chosen = self._chosen(names)
+        if not chosen:
+            return InMemoryBlobDict()
         view = self._views.get(tuple(chosen))
         if view is None:
-            view = MultiReplicaBlobDict(chosen, fill=False) if chosen else InMemoryBlobDict[B]()
-            self._views[tuple(chosen)] = view
+            view = self._views[tuple(chosen)] = MultiReplicaBlobDict(chosen, fill=False)
         return view
 
     @overload
@@ -124,8 +126,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
             default: The result where there is none.
             replica_names: Which replicas to ask, in their order, and no others; nothing is filled then.
         """
-        blob = self._view(replica_names)._find(key)
-        return default if blob is MISSING else blob
+        return BlobDict[B].get(self._view(replica_names), key, default)
 
     def contains(self, key: str, *, replica_names: Iterable[str] | None = None) -> bool:
         """Return whether any of these replicas has a blob."""
@@ -133,11 +134,11 @@ class MultiReplicaBlobDict(BlobDict[B]):
 
     def len(self, *, replica_name: str | None = None) -> int:
         """Return the number of blobs, in all replicas together or in one."""
-        return len(self._view(replica_name and (replica_name,)))
+        return len(self._view(replica_name))
 
     def iter(self, *, replica_name: str | None = None) -> Iterator[str]:
         """Yield the keys, of all replicas together or of one."""
-        return iter(self._view(replica_name and (replica_name,)))
+        return iter(self._view(replica_name))
 
     def put(self, key: str, blob: B, *, replica_names: Iterable[str] | None = None) -> None:
         """Put a blob, into all replicas or some; those left out keep what they have.
@@ -146,14 +147,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
             PartialWriteError: Some of them failed: its `failures` says why, and its `written` names the
                 others.
         """
-        if replica_names is None:
-            super().__setitem__(key, blob)
-            return
-        chosen = self._chosen(replica_names)
-        for each in chosen.values():
-            each._checked_blob(key, blob)
-            each.store._checked(key)
-        self._in_each(chosen, "take", key, lambda each: each.__setitem__(key, blob))
+        BlobDict[B].__setitem__(self._view(replica_names), key, blob)
 
     def __setitem__(self, key: str, blob: B, /, *, replica_names: Iterable[str] | None = None) -> None:
         self.put(key, blob, replica_names=replica_names)
@@ -173,19 +167,15 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """
         if replica_names is None:
             return super().pop(key, default)
-        chosen = self._chosen(replica_names)
-        first, *others = list(chosen) or [None]
-        if others and first is not None:
+        (_, first), *others = [*self._chosen(replica_names).items()] or [("", InMemoryBlobDict[B]())]
+        if others:
             # The first replica is asked before anything is deleted, and loses its blob last.
-            chosen[first]._find(key)
-        rest = {name: each for name, each in chosen.items() if name != first}
-        popped = self._in_each(rest, "delete", key, lambda each: each.pop(key, None), is_all=False)
-        if first is not None:
-            popped.insert(0, chosen[first].pop(key, None))
-        blob = next((blob for blob in popped if blob is not None), None)
-        if blob is None and default is MISSING:
+            first._find(key)
+        popped = _call_each(others, "delete", lambda each: each.pop(key, None), key)
+        blob = next((blob for blob in (first.pop(key, None), *popped) if blob is not None), default)
+        if blob is MISSING:
             raise BlobNotFoundError(key=key)
-        return default if blob is None else blob
+        return blob
 
     def clear(self, *, replica_names: Iterable[str] | None = None) -> None:
         """Delete every blob of all replicas, or of some.
@@ -195,35 +185,26 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """
         if replica_names is None:
             super().clear()
-            return
-        self._in_each(self._chosen(replica_names), "clear", None, lambda each: each.clear())
+        else:
+            _call_each(self._chosen(replica_names).items(), "clear", BlobDict[B].clear)
 
-    def _in_each(
-        self,
-        chosen: Mapping[str, BlobDict[B]],
-        what: str,
-        key: str | None,
-        act: Callable[[BlobDict[B]], T],
-        *,
-        is_all: bool = True,
-    ) -> list[T]:
-        """Do something with each of these replicas, even if others fail; return their results. They may be
-        only some of those that the call is for."""
-        given: dict[str, T] = {}
-        failures: dict[str, Exception] = {}
-        for name, each in chosen.items():
-            try:
-                given[name] = act(each)
-            except StoreError as error:
-                failures[name] = error
-        if failures and len(chosen) == 1 and is_all:
-            raise next(iter(failures.values()))
-        if failures:
-            raise PartialWriteError(
-                f"these replicas failed to {what}: "
-                + "; ".join(f"{name!r}: {error}" for name, error in failures.items()),
-                key=key,
-                failures=failures,
-                written=tuple(given),
-            )
-        return list(given.values())
+
+def _call_each(
+    replicas: Iterable[tuple[str, BlobDict[Any]]],
+    what: str,
+    call: Callable[[BlobDict[Any]], T],
+    key: str | None = None,
+) -> list[T]:
+    """Call a function with each of these replicas, even if others fail; return its results."""
+    done: dict[str, T] = {}
+    failures: dict[str, Exception] = {}
+    for name, each in replicas:
+        try:
+            done[name] = call(each)
+        except StoreError as error:
+            failures[name] = error
+    if failures:
+        listed = "; ".join(f"{name!r}: {error}" for name, error in failures.items())
+        message = f"these replicas failed to {what}: {listed}"
+        raise PartialWriteError(message, key=key, failures=failures, written=tuple(done))
+    return list(done.values())

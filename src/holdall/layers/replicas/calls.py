@@ -91,9 +91,11 @@ class Replicas:
             raise TimeoutError(f"no answer within {self.timeout:g} s")
         return call.result()
 
-    def call(self, name: str, function: Callable[[], T]) -> T:
-        """Call a replica, for at most the timeout."""
-        return function() if self.timeout is None else self.awaited(self.workers[name].submit(function))
+    def call(self, name: str, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Call a function of a replica, for at most the timeout."""
+        if self.timeout is None:
+            return function(*args)
+        return self.awaited(self.workers[name].submit(partial(function, *args)))
 
     def state(self, key: str, name: str) -> str | None:
         """Return what a replica holds, as `copying.state` does; raise a `StoreError` if it doesn't answer."""
@@ -109,7 +111,7 @@ class Replicas:
             return replace(key, source, self.stores[target], found)
         beats = [time.monotonic()]
         watched = _Watched(source, beats)
-        call = self.workers[target].submit(lambda: replace(key, watched, self.stores[target], found))
+        call = self.workers[target].submit(partial(replace, key, watched, self.stores[target], found))
         while True:
             seen = beats[0]
             with suppress(TimeoutError):

@@ -48,18 +48,18 @@ class Memory:
         """Return the replicas that are behind, each with those that aren't."""
         return self._missed.get(key, {})
 
-    def current(self, key: str) -> list[str]:
+    def current(self, key: str) -> Sequence[str]:
         """Return the replicas that aren't known to be behind."""
         missed = self._missed.get(key)
-        return [name for name in self._names if missed is None or name not in missed]
+        return self._names if missed is None else [name for name in self._names if name not in missed]
 
-    def readers(self, key: str) -> list[str]:
-        """The same, in the order in which they are asked: those that failed lately are last."""
+    def readers(self, key: str) -> Sequence[str]:
+        """Return the same, in the order in which they are asked: those that failed lately are last."""
         names = self.current(key)
-        if self._failures:
-            now = time.monotonic()
-            names.sort(key=lambda name: now < self._failures.get((key, name), 0.0))
-        return names
+        if not self._failures:
+            return names
+        now = time.monotonic()
+        return sorted(names, key=lambda name: now < self._failures.get((key, name), 0.0))
 
     def report(self) -> dict[str, list[str]]:
         """Return the keys that some replicas are behind at, with the names of these, in order."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.errors import ConcurrencyError, IntegrityError, InvalidArgumentError
@@ -76,7 +75,7 @@ class Mender:
         if not isinstance(found, Mark):
             return False
         with suppress(ConcurrencyError):
-            self._replicas.call(name, partial(self._replicas.stores[name]._delete, key, found))
+            self._replicas.call(name, self._replicas.stores[name]._delete, key, found)
         return True
 
     # --- those that are behind ------------------------------------------------------------------------
@@ -101,10 +100,10 @@ class Mender:
         """Make a replica like the first of the witnesses that answers; return False to try again."""
         replicas, failure = self._replicas, None
         for witness, etag in witnesses.items():
-            own = replicas.call(name, partial(digest, key, replicas.stores[name]))
+            own = replicas.call(name, digest, key, replicas.stores[name])
             source = replicas.stores[witness]
             try:
-                right = digested_blob(replicas.call(witness, partial(digest, key, source)))
+                right = digested_blob(replicas.call(witness, digest, key, source))
             except Exception as error:  # noqa: BLE001 - another witness may answer
                 failure = error
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TypeVar, cast
+from typing import TypeVar, TypeVarTuple
 
 from holdall.blob import place_of
 from holdall.errors import (
@@ -27,6 +27,7 @@ from holdall.ranges import cut, span
 from holdall.store import Can, Info, LeftOut, Piece, Store
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
 
@@ -40,21 +41,22 @@ class Reader:
     def shown(self, name: str, info: Info) -> Info:
         """Return the `Info` of a replica's blob with the ETag that it has in the fan-out."""
         own = name == self._replicas.first
-        if own and not info.etag.startswith("@"):
+        if own and has_plain_etag(info):
             return info
         return info.replace(etag=foreign_etag(None if own else name, info.etag))
 
-    def ask(self, key: str, what: str, function: Callable[[Store], T]) -> tuple[str, T]:
-        """Return the name of the first replica that has the blob, and its result: an `Info`, or a tuple that
-        begins with one."""
+    def ask(
+        self, key: str, what: str, function: Callable[[Store], tuple[Info, *Ts]]
+    ) -> tuple[str, Info, *Ts]:
+        """Return the name of the first replica that has the blob, and its result, which begins with the
+        `Info`."""
         replicas, missing, failures = self._replicas, False, dict[str, Exception]()
         for name in self._memory.readers(key):
             store = replicas.stores[name]
             try:
-                result = replicas.call(name, partial(function, store))
-                info = result if isinstance(result, Info) else cast("tuple[Info]", result)[0]
-                if info.size != SIZE or not replicas.call(name, partial(is_mark, store, key)):
-                    return name, result
+                result = replicas.call(name, function, store)
+                if result[0].size != SIZE or not replicas.call(name, is_mark, store, key):
+                    return name, *result
                 missing = True
             except BlobNotFoundError:
                 missing = True
@@ -73,13 +75,13 @@ class Reader:
 
     def info(self, key: str) -> Info:
         """Return the `Info` of the first blob."""
-        return self.shown(*self.ask(key, "look up", lambda store: store._info(key)))
+        return self.shown(*self.ask(key, "look up", lambda store: (store._info(key),)))
 
     # --- streams --------------------------------------------------------------------------------------
 
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Open the first blob."""
-        name, (info, pieces, held) = self.ask(key, "read", partial(_open_stream, key, start, stop))
+        name, info, pieces, held = self.ask(key, "read", partial(_open_stream, key, start, stop))
         if pieces is not None:
             stream = _Stream(key, info, name, *span(start, stop, info.size))
             pieces = self._pieces(stream, chain(held, pieces))
@@ -109,7 +111,7 @@ class Reader:
     def _pieces(self, stream: _Stream, pieces: Iterator[Piece]) -> Iterator[Piece]:
         while True:
             try:
-                piece = self._replicas.call(stream.name, partial(next, pieces, None))
+                piece = self._replicas.call(stream.name, next, pieces, None)
                 if piece is None:
                     stream.check_end()
                     return
@@ -132,7 +134,7 @@ class Reader:
                 continue
             stream.tried.add(name)
             try:
-                rest = self._replicas.call(name, partial(stream.rest, name, self._replicas.stores[name]))
+                rest = self._replicas.call(name, stream.rest, name, self._replicas.stores[name])
             except Exception as error:  # noqa: BLE001 - it is logged, and the first one is raised
                 self._replicas.log_failure("read on", stream.key, name, error)
                 continue
@@ -177,8 +179,8 @@ class Reader:
             store = replicas.stores[name]
             try:
                 if name not in listings:
-                    listings[name] = iter(replicas.call(name, partial(begin, store)))
-                for entry in replicas.call(name, lambda: list(_next_blob(listings[name], store))):
+                    listings[name] = iter(replicas.call(name, begin, store))
+                for entry in replicas.call(name, list, _next_blob(listings[name], store)):
                     heads[name] = key_of(entry), entry
             except Exception as error:
                 if isinstance(error, WrongKeyError) and not everything:
@@ -268,20 +270,23 @@ class _AtHand(Store):
 def _open_stream(
     key: str, start: int, stop: int | None, store: Store
 ) -> tuple[Info, Iterator[Piece] | None, list[Piece]]:
-    """Begin to read a blob; None for the pieces where it is here already, whole and to its end, so
-    that what is found out at the end is found out in time."""
+    """Begin to read a blob. None stands for the pieces if it is here already, whole and to its end, so that
+    what is found out at the end is found out in time."""
     info, pieces = store._read(key, start, stop)
-    pieces = iter(pieces)
-    low, high = span(start, stop, info.size)
+    size = info.size
+    if start or stop is not None:
+        low, high = span(start, stop, size)
+        size = high - low
     held: list[Piece] = []
-    size = 0
+    left = size
+    pieces = iter(pieces)
     for piece in pieces:
-        size += len(piece)
-        if not held and size < high - low:
+        left -= len(piece)
+        if left > 0 and not held:
             return info, pieces, [piece]
         held.append(bytes(piece))
-    if size != high - low:
-        raise IntegrityError(f"the store returned {size} bytes of {high - low}", key=key)
+    if left:
+        raise IntegrityError(f"the store returned {size - left} bytes of {size}", key=key)
     return info, None, held
 
 
@@ -291,6 +296,11 @@ def _next_blob(iterator: Iterator[T], store: Store) -> Iterator[T]:
         if not isinstance(entry, Info) or entry.size != SIZE or not is_mark(store, entry.key):
             yield entry
             return
+
+
+def has_plain_etag(info: Info) -> bool:
+    """Return whether an ETag is the same in the fan-out; an int stays one."""
+    return type(info._etag) is int or not info.etag.startswith("@")
 
 
 def foreign_etag(name: str | None, etag: str) -> str:

@@ -329,7 +329,7 @@ class Writer:
             self._fill_arbiter(key, name, etag)
             # A blob that the arbiter has and can't read would be read elsewhere and refused here forever.
             try:
-                self._replicas.call(self._first, partial(digest, key, self._replicas.stores[self._first]))
+                self._replicas.call(self._first, digest, key, self._replicas.stores[self._first])
             except Exception as error:  # a replica may be anybody's store
                 raise typed(self._first, error) from error
             self._memory.forget_failures(key)
