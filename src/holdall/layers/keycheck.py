@@ -52,38 +52,18 @@ class KeyCheck:
     """Refuses the first call of a handle that has another key than the store was encrypted with.
 
     It holds no lock: two threads that ask at once do the same work twice and come to the same answer.
-
-    Args:
-        store: The store below.
-        ring: The keys of the handle.
-        judge: From a key below and the first bytes of its blob to True if one of the keys opens it, False if
-            it isn't an encrypted blob, or the error.
     """
 
-    __slots__ = (
-        "_context",
-        "_current",
-        "_judge",
-        "_names",
-        "_searched",
-        "_store",
-        "keys",
-        "place",
-        "readable",
-        "writable",
-    )
-
     def __init__(
-        self,
-        store: Store,
-        ring: KeyRing,
-        judge: Callable[[str, Piece], bool | WrongKeyError],
+        self, store: Store, ring: KeyRing, judge: Callable[[str, Piece], bool | WrongKeyError]
     ) -> None:
         self._store = store
         self.keys = ring.all
         """All keys of the handle, by their fingerprints."""
         self._current, self._names, self._context = ring.current, ring.names, ring.context
         self._judge = judge
+        """From a key below and the first bytes of its blob to True if one of the keys opens it, False if it
+        isn't an encrypted blob, or the error."""
         self._searched = False
         self.readable = False
         """Whether the keys are known to be the right ones."""
@@ -120,11 +100,8 @@ class KeyCheck:
             self._searched = True
 
     def before_writing(self, keys: Iterable[str] = ()) -> None:
-        """The same, and list the key that encrypts in the record before anything is encrypted under it.
-
-        Args:
-            keys: The keys below that are about to be written.
-        """
+        """Do the same, and list the key that encrypts in the record before anything is encrypted under it.
+        `keys` are the keys below that are about to be written."""
         # Two handles with different keys that come to an empty store at once both find no record. One of
         # them creates it; the other's creation is refused, and it begins again and finds the wrong key. Where
         # the store below can't create, the one that wrote last is found by both when they look again, unless
@@ -170,9 +147,8 @@ class KeyCheck:
         return entries
 
     def _written(self, place: str, entries: Entries, expect: Expect) -> bool:
-        """Write the record; whether it is sure to be there now."""
-        listed = b"".join(_ENTRY.pack(*kind, proof) for kind, proof in sorted(entries.items()))
-        body = _MAGIC + listed
+        """Write the record; return whether it is sure to be there now."""
+        body = _MAGIC + b"".join(_ENTRY.pack(*kind, proof) for kind, proof in sorted(entries.items()))
         try:
             self._store._write(place, (body + _digest(body),), expect, PLAIN)
         except ConcurrencyError:
@@ -240,8 +216,7 @@ class KeyCheck:
         )
 
     def _search(self, keys: Iterable[str]) -> bool:
-        """Whether there is a blob that one of the keys opens; an error if all that are encrypted are under
-        others."""
+        """Return whether one of the keys opens a blob; raise if all encrypted blobs are under other keys."""
         refused: WrongKeyError | None = None
         for key in islice(self._candidates(keys), _SEARCHED):
             try:

@@ -18,12 +18,8 @@ LONGEST: Final = MAX_KEY_BYTES * 3 // 4 - _SIV
 
 
 class KeyNames:
-    """Encrypts keys by AES-256-SIV (RFC 5297), which is deterministic.
-
-    Args:
-        master: The key of names.
-        binding: The store's context, so that a key has another name in another context.
-    """
+    """Encrypts keys by AES-256-SIV (RFC 5297), which is deterministic. In another context a key has another
+    name."""
 
     def __init__(self, master: MasterKey, binding: Binding) -> None:
         loaded = ciphers()

@@ -21,24 +21,7 @@ from holdall.masterkeys import (
 
 
 class KeyRing:
-    """Keys by their names and fingerprints.
-
-    Args:
-        key: As `EncryptedStore` takes it.
-        current: The same.
-        names: The same.
-        context: The same.
-        retired: The same.
-        fingerprint: The same.
-    """
-
-    # What a repr shows where the constructor raised.
-    _given: str | Hidden | dict[str, str | Hidden] = Hidden(None)
-    _asked: str | None = None
-    _names_given: str | Hidden | None = None
-    _retired: tuple[str, ...] = ()
-    _fingerprint: str | None = None
-    context: str = ""
+    """The keys of an `EncryptedStore`, by their names and fingerprints; it is given what the store is."""
 
     def __init__(
         self,
@@ -57,7 +40,7 @@ class KeyRing:
         if current is not None and not (isinstance(current, str) and current in keys):
             current = Hidden(current)
         check_key_names(keys)
-        self._given = keys if many else keys["default"]
+        self._given: str | Hidden | dict[str, str | Hidden] = keys if many else keys["default"]
         self._names_given = cast("str | Hidden | None", names)
         self._choose(keys, current)
         self._retire(keys, retired)
@@ -66,10 +49,11 @@ class KeyRing:
         self._open(keys)
 
     def _choose(self, keys: dict[str, str | Hidden], current: object) -> None:
+        self._asked = current if isinstance(current, str) else None
         if current is None and len(keys) == 1:
             self._current_name = next(iter(keys))
-        elif isinstance(current, str):
-            self._current_name = self._asked = current
+        elif self._asked is not None:
+            self._current_name = self._asked
         else:
             # Not what was given, which may be a key by mistake.
             known = ", ".join(map(repr, keys))
@@ -107,12 +91,12 @@ class KeyRing:
             self.names = KeyNames(master_key("names", self._names_given, "names"), binding)
 
     def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each key by its name."""
+        """Return the fingerprint of each key by its name."""
         found = {key.name: key.id.hex() for key in self.all.values()}
         return found if self.names is None else {**found, "names": self.names.id.hex()}
 
     def settings(self) -> dict[str, object]:
-        """The arguments that make this again."""
+        """Return the arguments that make this again."""
         keys = list(self._given.values()) if isinstance(self._given, dict) else [self._given]
         if not are_references(*keys, self._names_given):
             raise UnsupportedOperation(
@@ -129,6 +113,8 @@ class KeyRing:
         }
 
     def __repr__(self) -> str:
+        if "names" not in vars(self):
+            return "KeyRing(...)"  # the constructor raised
         if isinstance(self._given, dict):
             text = ", ".join([f"{name!r}: {shown(value)}" for name, value in self._given.items()])
             text = f"key={{{text}}}"

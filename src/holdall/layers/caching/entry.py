@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
 
 from holdall.errors import BlobNotFoundError, IntegrityError
+from holdall.layers.frames import regrouped
+from holdall.pieces import regroup
 from holdall.ranges import cut, span
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Expect, Info, Piece, Store, mode_of, with_mode
 
@@ -135,12 +138,7 @@ def micros(moment: datetime | None = None) -> int:
 
 def head_of(info: Info, stamped: int, most: int | None = None) -> Head | None:
     """Return the head for a copy of the source's blob; None if an ETag or content type is too long to keep.
-
-    Args:
-        info: The source's.
-        stamped: When the source was asked.
-        most: Permission bits that limit the copy if the source keeps none.
-    """
+    `stamped` is when the source was asked, and `most` limits the copy's mode if the source keeps none."""
     expires = None if info.expires is None else micros(info.expires)
     modified, mode = micros(info.modified), mode_of(info)
     mode = most if mode is None else mode
@@ -153,7 +151,8 @@ def _fits(text: str) -> bool:
 
 
 def stored_info(head: Head, size: int) -> Info:
-    """The info that a head keeps: the source's of an entry, its own of what is not at the source yet."""
+    """Return the `Info` that a head keeps: the source's of a copy, its own of a change not at the source
+    yet."""
     etag = f"unsynced-{head.token.hex()}" if head.kind == PUT else str(head.base)
     modified = _EPOCH + timedelta(microseconds=head.modified)
     expires = None if head.expires is None else _EPOCH + timedelta(microseconds=head.expires)
@@ -162,12 +161,12 @@ def stored_info(head: Head, size: int) -> Info:
 
 
 def alive(head: Head) -> bool:
-    """Whether there is a blob, and it has not expired."""
+    """Return whether there is a blob, and it hasn't expired."""
     return head.kind in (ENTRY, PUT) and (head.expires is None or head.expires > time.time_ns() // 1000)
 
 
 def packed(head: Head, size: int = 0) -> bytes:
-    """A head as bytes, for a body of this size; its checksum is last."""
+    """Return a head as bytes, for a body of this size; its checksum is last."""
     key = head.key.encode()
     etag = head.base.encode(errors="surrogatepass") if isinstance(head.base, str) else b""
     kind = b"" if head.content_type is None else b"t" + head.content_type.encode(errors="surrogatepass")
@@ -191,7 +190,7 @@ def packed(head: Head, size: int = 0) -> bytes:
 
 
 def parsed(data: Piece) -> tuple[Head, int, int] | None:
-    """The head that data begin with, its length and the body's; None where they begin with none."""
+    """Return the head that data begin with, its length and the body's; None if they don't begin with one."""
     try:
         fixed = _FIXED.unpack_from(data)
     except struct.error:
@@ -222,15 +221,15 @@ def parsed(data: Piece) -> tuple[Head, int, int] | None:
 
 
 def base_of(data: bytes) -> Expect:
-    """The source's ETag in an entry that is known to be good."""
+    """Return the source's ETag in an entry that is known to be good."""
     fixed = _unpack(data)
     start = _KEY + fixed[3]
     return data[start : start + fixed[4]].decode(errors="surrogatepass") if fixed[2] == 2 else ANY
 
 
 def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
-    """The body of an entry that has one frame, when it expires and when it was fetched, in one go; None
-    where it is something else."""
+    """Return the body of an entry that has one frame, when it expires and when it was fetched, all in one go;
+    None if it is something else."""
     try:
         magic, kind, _, keys, etags, kinds, _, expires, stamped, size, _ = _unpack(data)
         if (
@@ -252,82 +251,53 @@ def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
 
 
 def _sum(frame: Piece | bytearray, seed: int, index: int) -> int:
-    # It goes on from the header's, and tells which frame this is, so that none can be moved or come from
-    # elsewhere.
+    # It goes on from the header's, and depends on the frame's number, so that no frame can be moved or come
+    # from elsewhere.
     return crc32(frame, seed) ^ index
 
 
 def sealed(head: bytes, data: bytes) -> tuple[bytes, ...] | Iterator[bytes]:
-    """An entry in pieces, out of a body that is at hand."""
+    """Return an entry in pieces, from a body in memory."""
     if len(data) <= FRAME:
         return (b"".join((head, data, _CRC.pack(_sum(data, crc32(head), 0)))),)
     return framed(head, (data,))
 
 
 def framed(head: bytes, body: Iterable[Piece]) -> Iterator[bytes]:
-    """An entry in pieces, out of a body in pieces."""
-    seed, index, before, frame = crc32(head), 0, head, bytearray()
-    for piece in body:
-        view, at = memoryview(piece), 0
-        while at < len(view):
-            if len(frame) == FRAME:
-                yield b"".join((before, frame, _CRC.pack(_sum(frame, seed, index))))
-                index, before, frame = index + 1, b"", bytearray()
-            take = min(FRAME - len(frame), len(view) - at)
-            frame += view[at : at + take]
-            at += take
-    yield b"".join((before, frame, _CRC.pack(_sum(frame, seed, index))))
+    """Yield an entry in pieces, from a body in pieces. An empty body has one frame."""
+    seed, frames = crc32(head), iter(regroup(body, FRAME))
+    for index, frame in enumerate(chain((next(frames, b""),), frames)):
+        yield b"".join((b"" if index else head, frame, _CRC.pack(_sum(frame, seed, index))))
 
 
 def size_of(head: bytes, body: int) -> int:
     """Return the size of an entry with a body of this size."""
-    return len(head) + body + _CRC.size * _frames_of(body)
+    return len(head) + body + _CRC.size * _frame_count(body)
 
 
-def _frames_of(body: int) -> int:
+def _frame_count(body: int) -> int:
     return max(1, -(-body // FRAME))
 
 
-def _frames(pieces: Iterator[Piece], seed: int, payload: int, first: int, end: int) -> Iterator[memoryview]:
-    """The frames numbered from `first` to before `end`, out of pieces that begin with the first of them."""
-    left = memoryview(b"")
-    for index in range(first, end):
-        want = min(_BLOCK, payload - index * _BLOCK)
-        if len(left) >= want:
-            block, left = left[:want], left[want:]
-        else:
-            # Only a frame that lies across pieces is copied.
-            buffer = bytearray(left)
-            while len(buffer) < want:
-                piece = next(pieces, None)
-                if piece is None:
-                    raise _damaged()
-                view, take = memoryview(piece), want - len(buffer)
-                buffer += view[:take]
-                left = view[take:]
-            block = memoryview(buffer)
-        frame = block[: -_CRC.size]
+def _frames(pieces: Iterator[Piece], seed: int, payload: int, first: int, end: int) -> Iterator[Piece]:
+    """Yield the frames from number `first` to before `end`, from pieces that begin with the first of them."""
+    sizes = (min(_BLOCK, payload - index * _BLOCK) for index in range(first, end))
+    for index, block in enumerate(regrouped(pieces, sizes, _damaged), first):
+        frame = block[:-SUM]
         if _sum(frame, seed, index) != _CRC.unpack_from(block, len(frame))[0]:
             raise _damaged()
         yield frame
 
 
-def _damaged() -> IntegrityError:
+def _damaged(_: str = "") -> IntegrityError:
     return IntegrityError("the copy in the cache is damaged")
 
 
 def open_entry(
     cache: Store, name: str, key: str | None, start: int = 0, stop: int | None = 0, *, ranges: bool
 ) -> Opened | None:
-    """Read an entry; None where there is none.
-
-    Args:
-        cache: Where.
-        name: Under which name.
-        key: Whose it must be; None for anyone's.
-        start: The first byte of the body that is wanted, as in a slice.
-        stop: The byte past the last.
-        ranges: Whether the cache can read a part of a blob.
+    """Read a range of an entry's body; return None where there is no entry. `key` is the one that it must be
+    of; None allows any.
 
     Raises:
         IntegrityError: It isn't an entry, is that of another key, or is damaged.
@@ -345,19 +315,19 @@ def open_entry(
             return None
         etag, total, held = found.etag, found.size, found._mode
         first, (head, length, size) = _read_head(pieces)
-        payload, seed, count = total - length, crc32(first[:length]), _frames_of(size)
+        payload, seed, count = total - length, crc32(first[:length]), _frame_count(size)
         if (key is not None and head.key != key) or payload != size + count * _CRC.size:
             raise _damaged()
         if (start, stop) == (0, 0) or (head.kind != INTENT and not alive(head)):
             return Opened(head, etag, size, iter(()), None, held)
         low, high = span(start, stop, size)
         if total <= _FIRST or not begun:
-            rest = _after(first[length:], pieces)
+            rest = chain((first[length:],), pieces)
             if count == 1:
                 data = bytes(next(_frames(rest, seed, payload, 0, 1)))
                 part = data if (low, high) == (0, size) else memoryview(data)[low:high]
                 return Opened(head, etag, size, iter((part,)), data, held)
-            body = _frames(rest, seed, payload, 0, -(-high // FRAME))
+            body = _frames(rest, seed, payload, 0, count)
             return Opened(head, etag, size, cut(body, low, high), None, held)
         if low == high:
             return Opened(head, etag, size, iter(()), None, held)
@@ -381,8 +351,3 @@ def _read_head(pieces: Iterator[Piece]) -> tuple[bytes, tuple[Head, int, int]]:
             raise _damaged()
         first += piece
     return first, result
-
-
-def _after(first: bytes, pieces: Iterator[Piece]) -> Iterator[Piece]:
-    yield first
-    yield from pieces
