@@ -302,7 +302,7 @@ def test_without_keys_no_key_is_told(
     use(quiet)
     assert "top-secret" not in "".join(span.to_json() for span in spans)
     assert all("exception.message" not in (event.attributes or {}) for span in spans for event in span.events)
-    quiet._begin = traced._begin_logged
+    quiet._telemetry = None
     use(quiet)
     loud = TracedStore(MemoryStore())
     assert "top-secret" not in caplog.text
@@ -402,7 +402,7 @@ def test_a_call_is_a_line_of_log(caplog: pytest.LogCaptureFixture, logger: loggi
     logger.addHandler(caplog.handler)
     logger.setLevel(logging.DEBUG)
     store = TracedStore(Flaky(MemoryStore(), rate=0), name="up loads")
-    store._begin = traced._begin_logged
+    store._telemetry = None
     store["a b"] = b"1234"
     _ = store["a b"], store.get("c"), list(store.list("a")), store.get_many(["a b"])
     store.copy("a b", "d")
@@ -431,7 +431,7 @@ def test_a_call_is_a_line_of_log(caplog: pytest.LogCaptureFixture, logger: loggi
 def test_nothing_is_made_of_a_call_that_nobody_logs(logger: logging.Logger) -> None:
     logger.setLevel(logging.INFO)
     store = TracedStore(MemoryStore({"a": b"1"}))
-    store._begin = traced._begin_logged
+    store._telemetry = None
     _, pieces = store._read("a", 0, None)
     assert type(pieces) is type(iter(()))
     assert store._call("read", key="a") is traced._NOT_REPORTED
@@ -459,12 +459,12 @@ def test_a_package_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.fail("older versions know no advisory boundaries")
 
     monkeypatch.setattr(metrics, "get_meter", lambda *_: Meter())
-    traced._reporter.cache_clear()
+    traced._telemetry.cache_clear()
     try:
         with pytest.raises(MissingDependencyError, match=r"holdall\[trace\]"):
             TracedStore(MemoryStore())
     finally:
-        traced._reporter.cache_clear()
+        traced._telemetry.cache_clear()
 
 
 def test_with_the_package_and_no_provider_nothing_happens() -> None:
@@ -504,7 +504,7 @@ def test_what_is_reported_is_what_happened(
     store = TracedStore(below, name="MemoryStore")
     if logged:
         logger.setLevel(logging.DEBUG)
-        store._begin = traced._begin_logged
+        store._telemetry = None
     keys = [f"key/{number}" for number in range(6)]
     failed = 0
     for number in range(10_000):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import PurePath
 from typing import Any, Self, TypeVar, cast
 
 from holdall.blobs.file import load, save, suffix_of
 from holdall.errors import InvalidArgumentError, InvalidDataError, SerializationError
+from holdall.values.packages import needed
 
 B = TypeVar("B", bound="BytesBlob")
 
@@ -55,10 +57,12 @@ class BytesBlob:
         """
         if compression:
             if not isinstance(b, (bytes, bytearray, memoryview)):
-                raise InvalidDataError(f"what is compressed is bytes, not {type(b).__name__}")
-            from holdall.blobs.zstd import decompress
-
-            b = decompress(bytes(b))
+                raise InvalidDataError(f"expected compressed bytes, got {type(b).__name__}")
+            module = _zstd()
+            try:
+                b = module.decompress(bytes(b))
+            except (module.ZstdError, ValueError, EOFError) as error:
+                raise SerializationError(f"this isn't compressed by Zstandard: {error}") from error
         return cls(b)
 
     @classmethod
@@ -70,11 +74,10 @@ class BytesBlob:
             InvalidDataError: It isn't text.
         """
         if not isinstance(s, (str, bytes, bytearray)):
-            raise InvalidDataError(f"base64 is a str or bytes, not {type(s).__name__}")
+            raise InvalidDataError(f"expected base64 as a str or bytes, got {type(s).__name__}")
         try:
-            return cls(
-                b64decode("".join(s.split()) if isinstance(s, str) else b"".join(s.split()), validate=True)
-            )
+            joined = "".join(s.split()) if isinstance(s, str) else b"".join(s.split())
+            return cls(b64decode(joined, validate=True))
         except ValueError as error:
             raise SerializationError(f"this isn't base64: {error}") from error
 
@@ -116,11 +119,7 @@ class BytesBlob:
         Raises:
             MissingDependencyError: Zstandard isn't installed.
         """
-        if compression:
-            from holdall.blobs.zstd import compress
-
-            return compress(self._bytes)
-        return self._bytes
+        return _zstd().compress(self._bytes) if compression else self._bytes
 
     def as_b64_str(self) -> str:
         """Return the bytes as base64 text, in one line."""
@@ -168,3 +167,11 @@ class BytesBlob:
         if len(self._bytes) <= _SHOWN:
             return repr(self._bytes)
         return f"{self._bytes[:32]!r}..., {self.size:,} bytes"
+
+
+def _zstd() -> Any:
+    """Return the module of Zstandard, which makes a blob one frame (RFC 8878)."""
+    try:
+        return import_module("compression.zstd")
+    except ImportError:
+        return needed("backports.zstd", "zstd", "Zstandard")

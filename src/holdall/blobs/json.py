@@ -57,10 +57,7 @@ class JsonDictBlob(StrBlob):
         Raises:
             SerializationError: The bytes aren't JSON, or aren't a JSON object.
         """
-        value = _JSON.decode(self._bytes)
-        if not isinstance(value, dict):
-            raise SerializationError(f"expected a JSON object, got {type_name(value)}")
-        return cast("dict[str, Any]", value)
+        return _check_object(_JSON.decode(self._bytes))
 
     @classmethod
     def load(cls, f: Any) -> Self:
@@ -72,6 +69,12 @@ class JsonDictBlob(StrBlob):
         if suffix in YAML_SUFFIXES:
             return yaml_of_dict(self.as_dict())
         return super()._for_suffix(suffix)
+
+
+def _check_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SerializationError(f"expected a JSON object, got {type_name(value)}")
+    return cast("dict[str, Any]", value)
 
 
 def _check_model(model_class: Any) -> type[Any]:
@@ -193,7 +196,4 @@ class JsonModelBlob(StrBlob):
         Raises:
             SerializationError: The bytes aren't JSON, or aren't a JSON object.
         """
-        value = plain(self._bytes)
-        if not isinstance(value, dict):
-            raise SerializationError(f"expected a JSON object, got {type_name(value)}")
-        return cast("dict[str, Any]", value)
+        return _check_object(plain(self._bytes))

@@ -123,14 +123,12 @@ class GitBlobDict(BlobDict[B]):
             history = [each for each in history if key in self._git.at(each.commit)]
             index = -1 - version
             return history[index].commit if -len(history) <= index < len(history) else None
-        if isinstance(version, timedelta):
-            version = _ago(version)
-        if not isinstance(version, datetime):
+        if not isinstance(version, datetime | timedelta):
             raise InvalidArgumentError(
                 f"a version is a str, an int, a datetime or a timedelta, not {type(version).__name__}",
                 key=key,
             )
-        moment = _in_utc(version)
+        moment = _moment(version)
         return next((each.commit for each in history if each.modified < moment), None)
 
     def history(self, key: str) -> list[Revision]:
@@ -138,20 +136,10 @@ class GitBlobDict(BlobDict[B]):
         return self._git.history(key)
 
 
-def _ago(span: timedelta) -> datetime:
+def _moment(version: datetime | timedelta) -> datetime:
+    """Return a moment, or the one that long ago, in UTC; the nearest that there is, if it is out of range."""
     try:
-        return datetime.now(UTC) - span
-    except OverflowError:
-        return _FIRST if span > timedelta(0) else _LAST
-
-
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
+        return (datetime.now(UTC) - version if isinstance(version, timedelta) else version).astimezone(UTC)
     except (OverflowError, ValueError):
-        # It is within a day of the first or the last moment that there is.
-        return _FIRST if moment.year == 1 else _LAST
-
-
-_FIRST = datetime.min.replace(tzinfo=UTC)
-_LAST = datetime.max.replace(tzinfo=UTC)
+        first = version > timedelta(0) if isinstance(version, timedelta) else version.year == 1
+        return (datetime.min if first else datetime.max).replace(tzinfo=UTC)

@@ -57,7 +57,7 @@ VulkeyBlobDict = ValkeyBlobDict
 
 
 def _client(arguments: Mapping[str, Any]) -> Any:
-    """A client of the library that is installed; it connects when it is first used."""
+    """Return a client of the library that is installed; it connects when it is first used."""
     from holdall.stores.valkey.connecting import driver
 
     library = driver()

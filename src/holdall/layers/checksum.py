@@ -192,7 +192,7 @@ class _Sealing(Encoder):
 def _checked_stream(
     key: str, size: int, pieces: Iterator[Piece], hashers: dict[str, _Hash]
 ) -> Iterator[Piece]:
-    """The body; its last piece is given out only once the whole is checked."""
+    """Yield the body; its last piece is returned only once the whole is checked."""
     left = size - _SIZE
     for piece in pieces:
         body, rest = memoryview(piece)[:left], memoryview(piece)[left:]

@@ -148,7 +148,7 @@ class _Zstd(Codec):
     """A frame ends in the lower half of the XXH64 of its content. Its entry in the seek table has the same
     checksum, which is copied from the frame.
 
-    The format has no checksum of the seek table. So the last entry, the *seal*, is of an empty frame, and its
+    The seek table itself lacks a checksum. So the last entry, the *seal*, is of an empty frame, and its
     checksum is the CRC-32 of the entry before it and of the footer, which give the size of the blob.
 
     See zstd's contrib/seekable_format/zstd_seekable_compression_format.md.
@@ -226,7 +226,7 @@ class _Zstd(Codec):
             raise Damaged("its index was cut off")
         plain, *seal, count, descriptor = _TABLE_END.unpack(tail[-_TABLE_END.size :])
         if descriptor != _CHECKED:
-            raise Damaged("its seek table has no checksums")
+            raise Damaged("its seek table lacks checksums")
         foot = tail[-_TABLE_FOOT.size :]
         if count > 1:
             foot = tail[-_TABLE_END.size :][: _TABLE_ENTRY.size] + foot

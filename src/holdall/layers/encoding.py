@@ -49,7 +49,7 @@ class EncodingStore(Transparent):
     def _read_range(
         self, key: str, below: str, start: int, stop: int | None
     ) -> tuple[Info, Iterator[Piece]] | None:
-        """The same, for a part of a blob."""
+        """Return the same for a part of a blob."""
         raise NotImplementedError
 
     def _plain_info(self, key: str, below: str) -> Info:

@@ -142,7 +142,7 @@ class ExpiringStore(Transparent):
             return False
 
     def _bury(self, key: str) -> bool:
-        """Delete a blob below if it has expired; whether it was this call that did."""
+        """Delete a blob below if it has expired; return whether this call did it."""
         # A listing may be old, and an ETag that is made of the bytes is the same when they are put again.
         try:
             info = self._store._info(key)
@@ -296,7 +296,7 @@ class ExpiringStore(Transparent):
         return self._store._open_read(key) if self._native else super()._open_read(key)
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        # Else it is written here at its close, so that the time counts from there, and conditions hold then.
+        # Otherwise it is written here at its close: the time counts from then, and conditions hold then.
         if self._native or expect is not ANY:
             return super()._open_write(key, expect, attributes)
         return self._store._open_write(key, expect, attributes)
@@ -318,5 +318,5 @@ class ExpiringStore(Transparent):
 
 
 def _is_short(body: Body) -> bool:
-    """Whether a body is at hand: read in no time, and as often as it is asked for."""
+    """Return whether a body is in memory, so that it can be read again."""
     return type(body) is tuple

@@ -35,12 +35,8 @@ class Encoder:
 
 
 class Framing(Encoder):
-    """Cuts the body into frames of one size, the last one shorter, and encodes each on its own.
-
-    Args:
-        frame: The number of bytes in a frame.
-        ahead: Whether a full frame waits until it is known whether it is the last.
-    """
+    """Cuts the body into frames of one size, the last one shorter, and encodes each on its own. If it looks
+    `ahead`, a full frame waits until it is known whether it is the last."""
 
     def __init__(self, frame: int, *, ahead: bool) -> None:
         self._frame = self.at_once = frame
@@ -109,12 +105,7 @@ def only_piece(body: Body, most: int) -> Piece | None:
 
 
 class EncodingWriter(BlobWriter):
-    """A file that encodes what is written to it, and writes that to a file of the store below.
-
-    Args:
-        file: The file below.
-        encoder: What encodes.
-    """
+    """A file that encodes what is written to it, and writes that to a file of the store below."""
 
     def __init__(self, file: BinaryIO, encoder: Encoder) -> None:
         self._file = file

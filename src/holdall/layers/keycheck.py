@@ -2,7 +2,7 @@
 
 A small blob below, the *record*, holds the fingerprints of the keys that blobs are encrypted under, each with
 a proof that its writer had that key. It is made before the first blob. Where there is none, because it was
-lost or the store below has no place for it, the headers of the blobs that are there decide.
+lost or the store below lacks a place for it, the headers of the blobs that are there decide.
 """
 
 from __future__ import annotations

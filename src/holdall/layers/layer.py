@@ -18,8 +18,8 @@ __all__ = ["Layer", "Transparent", "place_of"]
 class Layer(Store):
     """A store made of stores.
 
-    What it was given stays its maker's to close. Stores that nobody else holds, such as those that a URI or
-    a pickle opened, are its own: `_own` says so, and they are closed after it.
+    Its maker closes the stores that it was given. It closes those that only it holds, such as those that a
+    URI or a pickle opened: they are passed to `_own`.
 
     Args:
         stores: The stores below.
@@ -41,7 +41,7 @@ class Layer(Store):
         self._owned += stores
 
     def _place(self, tail: str) -> str:
-        """What the keys in the stores below begin with, of those here that begin with `tail`."""
+        """Return what the keys in the stores below begin with, of those here that begin with `tail`."""
         return tail
 
     def close(self) -> None:
@@ -53,10 +53,11 @@ class Layer(Store):
             stack.callback(super().close)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (type(self), self._settings())
+        return reopen, (type(self), self._settings())
 
 
-def _reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
+def reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
+    """Make a layer of a pickle, which owns the stores below."""
     layer = kind(**settings)
     layer._own(*layer._below)
     return layer
@@ -205,12 +206,12 @@ class Transparent(Layer):
         return self._adapt_listing(self._store._scan(prefix, after))
 
     def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
-        """What this layer makes of a listing of the store below: a subclass overrides it to change one."""
+        """Return what this layer makes of a listing of the store below."""
         return listing
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         if type(self)._scan is not Transparent._scan:
-            # A layer that lists in a way of its own: what is left out below is listed beside it.
+            # A layer that lists in its own way: what is left out below is merged in.
             below = self._store._survey(prefix, after)
             left_out = (entry for entry in below if isinstance(entry, LeftOut))
             yield from merge(self._scan(prefix, after), left_out, key=place_of)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias
+from functools import cached_property, partial
+from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.arguments import check_type
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Transparent, reopen
 from holdall.store import Attributes, Body, Can, Expect, Info, Store
 
 __all__ = ["Change", "NotifyingStore"]
@@ -29,6 +30,8 @@ class Change(NamedTuple):
 
 
 Callback: TypeAlias = Callable[[Change], object]
+
+_log = logging.getLogger("holdall.notify")
 
 
 class NotifyingStore(Transparent):
@@ -61,15 +64,16 @@ class NotifyingStore(Transparent):
     def __init__(self, store: Store, *callbacks: Callback) -> None:
         super().__init__(store)
         self._given = callbacks
-        # In order. Each change of it, and a copy to be walked, is one step for all threads.
-        self._subscriptions = dict.fromkeys([_Subscription(callback) for callback in callbacks])
+        # In order; a callback may subscribe twice. Each change of it, and a copy of it, is one step for all
+        # threads.
+        self._subscriptions = {object(): callback for callback in map(_check, callbacks)}
 
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "callbacks": self._given}
 
     def __reduce__(self) -> tuple[object, ...]:
         # The callbacks are positional arguments of the constructor, so they have no name.
-        return _reopen, (type(self), self._store, self._given)
+        return reopen, (partial(type(self), self._store, *self._given), dict[str, object]())
 
     @cached_property
     def can(self) -> Can:
@@ -91,38 +95,39 @@ class NotifyingStore(Transparent):
         >>> seen
         ['a']
         """
-        subscription = _Subscription(callback)
-        self._subscriptions[subscription] = None
+        subscription = object()
+        self._subscriptions[subscription] = _check(callback)
 
         def unsubscribe() -> None:
             self._subscriptions.pop(subscription, None)
 
         return unsubscribe
 
-    def _tell(self, kind: Literal["put", "delete"], key: str, info: Info | None = None) -> None:
+    def _report(self, kind: Literal["put", "delete"], key: str, info: Info | None = None) -> None:
         change = Change(kind, key, info)
-        for subscription in tuple(self._subscriptions):
+        for callback in tuple(self._subscriptions.values()):
             try:
-                subscription.callback(change)
-            except Exception:  # noqa: BLE001 - the change is made, whatever they do
-                _log(subscription.callback, change)
+                callback(change)
+            except Exception:  # noqa: BLE001 - the change is made, whatever a callback does
+                name = getattr(callback, "__qualname__", type(callback).__name__)
+                _log.exception("the callback %s failed after the %s of %r, which is done", name, kind, key)
 
     # --- what changes a blob ---
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         info = self._store._write(key, body, expect, attributes)
-        self._tell("put", key, info)
+        self._report("put", key, info)
         return info
 
     def _put(self, key: str, data: bytes) -> Info:
         info = self._store._put(key, data)
-        self._tell("put", key, info)
+        self._report("put", key, info)
         return info
 
     def _delete(self, key: str, expect: Expect) -> bool:
         deleted = self._store._delete(key, expect)
         if deleted:
-            self._tell("delete", key)
+            self._report("delete", key)
         return deleted
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
@@ -131,51 +136,33 @@ class NotifyingStore(Transparent):
             return
         infos: list[Info] = []
         try:
-            # Told once the store below is done: a callback may use it, and locks may be held till then.
+            # Reported once the store below is done: a callback may use it, and locks may be held till then.
             for info in self._store._put_many(items, attributes):
                 infos.append(info)  # noqa: PERF402 - those before an error are kept
         finally:
             for info in {info.key: info for info in infos}.values():
-                self._tell("put", info.key, info)
+                self._report("put", info.key, info)
         yield from infos
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
             return super()._copy(source, target, expect)
         info = self._store._copy(source, target, expect)
-        self._tell("put", target, info)
+        self._report("put", target, info)
         return info
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
             return super()._move(source, target, expect)
         info = self._store._move(source, target, expect)
-        self._tell("put", target, info)
-        self._tell("delete", source)
+        self._report("put", target, info)
+        self._report("delete", source)
         return info
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         return self._store._sign(key, method, seconds)
 
 
-class _Subscription:
-    """One of those who are called; a callback that subscribed twice has two."""
-
-    def __init__(self, callback: Callback) -> None:
-        check_type(callback, Callable, "a callback must be a function of a Change")
-        self.callback = callback
-
-
-def _log(callback: Callback, change: Change) -> None:
-    import logging
-
-    name = getattr(callback, "__qualname__", type(callback).__name__)
-    logging.getLogger("holdall.notify").exception(
-        "the callback %s failed after the %s of %r, which is done", name, change.kind, change.key
-    )
-
-
-def _reopen(kind: Callable[..., NotifyingStore], store: Store, callbacks: tuple[Any, ...]) -> NotifyingStore:
-    layer = kind(store, *callbacks)
-    layer._own(store)
-    return layer
+def _check(callback: Callback) -> Callback:
+    check_type(callback, Callable, "a callback must be a function of a Change")
+    return callback

@@ -9,11 +9,8 @@ from holdall.store import Store
 
 
 def warn_of_compression(store: Store) -> None:
-    """Warn if a store compresses what a new `EncryptedStore` over it encrypts: ciphertext doesn't shrink.
-
-    Args:
-        store: The store below the new layer; what lies below it is looked at too.
-    """
+    """Warn if a store, or one below it, compresses what a new `EncryptedStore` over it encrypts: ciphertext
+    doesn't shrink."""
     waiting = [store]
     while waiting:
         each = waiting.pop()

@@ -83,7 +83,7 @@ class PrefixStore(Transparent):
 
     @contextmanager
     def _own_keys(self) -> Generator[None]:
-        """Errors of many keys name the one that failed, as this store calls it."""
+        """Give an error of many keys the one that failed, as this store calls it."""
         try:
             yield
         except StoreError as error:

@@ -108,7 +108,7 @@ class RoutedStore(Layer):
     # --- routes ---
 
     def _route(self, key: str) -> int:
-        """The number of the key's route; the number of routes where there is none."""
+        """Return the number of the key's route, or the number of routes if there is none."""
         first = len(self._routes)
         for length, table in self._tables:
             index = table.get(key[:length], first)
@@ -122,7 +122,7 @@ class RoutedStore(Layer):
         return first
 
     def _of(self, key: str) -> Store:
-        """The store that a key is routed to."""
+        """Return the store that a key is routed to."""
         index = self._route(key)
         if index == len(self._routes):
             raise self._lost(key)
@@ -142,7 +142,7 @@ class RoutedStore(Layer):
         return key
 
     def _grouped(self, items: Iterable[T], key_of: Callable[[T], str]) -> list[tuple[Store, list[T]]]:
-        """What goes to each store, once every key is known to have a route."""
+        """Return what goes to each store, once every key is known to have a route."""
         groups: dict[int, tuple[Store, list[T]]] = {}
         for item in items:
             store = self._of(key_of(item))
@@ -197,7 +197,7 @@ class RoutedStore(Layer):
         return self._merged(prefix, lambda store, part: store._survey(part, after), after, place_of)
 
     def _candidates(self, prefix: str) -> tuple[list[_Route], bool]:
-        """The routes that keys of this prefix may take, and whether each of these keys has one."""
+        """Return the routes that keys of this prefix may take, and whether each of these keys has one."""
         candidates: list[_Route] = []
         for route in self._routes:
             covers = prefix.startswith(route.literal)
@@ -208,7 +208,7 @@ class RoutedStore(Layer):
         return candidates, False
 
     def _only(self, prefix: str) -> Store | None:
-        """The store that all keys of this prefix are routed to, if there is one."""
+        """Return the store that all keys of this prefix are routed to, if there is one."""
         candidates, total = self._candidates(prefix)
         if total and all(route.store is candidates[0].store for route in candidates):
             return candidates[0].store
@@ -245,7 +245,7 @@ class RoutedStore(Layer):
             yield from listings[0] if len(listings) == 1 else heapq.merge(*listings, key=cast(Any, key_of))
 
     def _routed(self, listing: Iterator[T], store: Store, key_of: Callable[[T], str]) -> Iterator[T]:
-        """What of a store's listing is routed to the store."""
+        """Return the part of a store's listing that is routed to the store."""
         owners = [route.store for route in self._routes]
         owners.append(self)
         return (entry for entry in listing if owners[self._route(key_of(entry))] is store)
@@ -315,7 +315,7 @@ class RoutedStore(Layer):
     def _copied(
         self, store: Store, other: Store, source: str, target: str, expect: Expect
     ) -> tuple[str, Info]:
-        """The ETag of what was copied from one store to another, and what was written."""
+        """Copy a blob from one store to another; return its ETag and the `Info` of the copy."""
         info, pieces = store._read(source, 0, None)
         # Where a layer expires blobs by their age, the expiry isn't kept with the blob: in the other
         # store it lives by the rule of that one. The same holds for a content type that a store only guesses.
@@ -349,16 +349,15 @@ class RoutedStore(Layer):
 
 def _check_kept(store: Store, attributes: Attributes) -> None:
     """Refuse to copy a blob from another store to one that can't keep what is kept with it."""
-    if attributes.expires is not None and Can.EXPIRE not in store.can:
-        raise UnsupportedOperation(
-            f"{kind_name(store)}, to which this key is routed, can't keep the ttl of the blob; put the "
-            "blob's bytes without one"
-        )
-    if attributes.content_type is not None and Can.ATTRIBUTES not in store.can:
-        raise UnsupportedOperation(
-            f"{kind_name(store)}, to which this key is routed, can't keep the content_type of the blob; "
-            "put the blob's bytes without one"
-        )
+    for name, value, flag in (
+        ("ttl", attributes.expires, Can.EXPIRE),
+        ("content_type", attributes.content_type, Can.ATTRIBUTES),
+    ):
+        if value is not None and flag not in store.can:
+            raise UnsupportedOperation(
+                f"{kind_name(store)}, to which this key is routed, can't keep the {name} of the blob; put "
+                "the blob's bytes without one"
+            )
 
 
 def _checked_routes(routes: object) -> list[_Route]:

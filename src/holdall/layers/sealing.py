@@ -123,12 +123,7 @@ def listed_keys(keys: Iterable[BlobKey | MasterKey]) -> str:
 
 
 class Opened:
-    """Opens the frames of one blob.
-
-    Args:
-        key: The blob's key.
-        header: The blob's first bytes.
-        known: The master keys by their fingerprints.
+    """Opens the frames of the blob with a key, by its header and the master keys by their fingerprints.
 
     Raises:
         WrongKeyError: It is encrypted under a key that isn't known.
@@ -172,24 +167,14 @@ class Opened:
         return plain
 
     def frames(self, sealed: Iterable[Piece], first: int, count: int) -> Iterator[Piece]:
-        """Yield the plain bytes of successive frames of a blob that has `count` frames.
-
-        Args:
-            sealed: The frames as they are stored.
-            first: The number of the first of them.
-            count: The number of frames in the blob.
-        """
+        """Yield the plain bytes of successive frames, from number `first` on, of a blob that has `count`."""
         for number, frame in enumerate(sealed, first):
             yield self.frame(frame, number, last=number == count - 1)
 
 
 class Sealing(Framing):
-    """Seals a body frame by frame, after its header.
-
-    Args:
-        begin: Called with the blob's key and the first frame; returns the cipher and the header.
-        key: The blob's key.
-    """
+    """Seals the body of the blob with a key frame by frame, after its header. `begin` makes the cipher and
+    the header from the key and the first frame."""
 
     def __init__(self, begin: Callable[[bytes, Piece], tuple[Any, bytes]], key: str) -> None:
         super().__init__(FRAME, ahead=True)

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from importlib import import_module
 from operator import attrgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Self, TypeVar, cast
 
 from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, MissingDependencyError, StoreError
@@ -66,7 +66,7 @@ class TracedStore(Transparent):
         self._name = name
         self._shown = type(store).__name__ if name is None else name
         self._with_keys = bool(keys)
-        self._begin = _reporter()
+        self._telemetry = _telemetry()
 
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "name": self._name, "keys": self._with_keys}
@@ -77,7 +77,9 @@ class TracedStore(Transparent):
 
     def _call(self, operation: str, **about: str) -> _Call:
         """Begin a call; `about` is what it has to do with: key, target, prefix."""
-        return self._begin(operation, self._shown, about if self._with_keys else None)
+        if self._telemetry is None and not _log.isEnabledFor(logging.DEBUG):
+            return _NOT_REPORTED
+        return _Call(operation, self._shown, about if self._with_keys else None, self._telemetry)
 
     # --- the primitives ---
 
@@ -189,7 +191,7 @@ class TracedStore(Transparent):
 
 class _Call:
     """A call that is reported when it is over: a `with` block ends it, unless it goes on as a stream; each
-    part of the stream is then such a block. A call without `report` is one that isn't reported."""
+    part of the stream is then such a block. A call without an operation isn't reported."""
 
     bytes = 0
     """The number of bytes that were read or written."""
@@ -203,12 +205,11 @@ class _Call:
         operation: str = "",
         store: str = "",
         about: dict[str, str] | None = None,
-        report: Callable[[_Call, float, BaseException | None], None] | None = None,
-        span: _Span | None = None,
+        telemetry: _Telemetry | None = None,
     ) -> None:
         self.operation, self.store, self.about = operation, store, about
-        self.report, self.span = report, span
-        self.goes_on, self.ended = False, report is None
+        self.span = None if telemetry is None else _Span(telemetry, operation, store, about)
+        self.goes_on, self.ended = False, not operation
         self.started = perf_counter()
 
     def __enter__(self) -> Self:
@@ -217,8 +218,6 @@ class _Call:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, frames: object) -> None:
-        if self.report is None:
-            return
         if error is not None or not self.goes_on:
             self.end(None if kind is StopIteration else error)
         if self.span is not None:
@@ -228,7 +227,7 @@ class _Call:
         self, entries: Iterator[T], size_of: Callable[[T], int] | None = None, *, counted: bool = False
     ) -> Iterator[T]:
         """Return the entries; the call is over when they are."""
-        if self.report is None:
+        if not self.operation:
             return entries
         self.goes_on = True
         if counted:
@@ -237,19 +236,20 @@ class _Call:
 
     def writing(self, file: BlobWriter) -> BlobWriter:
         """Return the file; the call is over when it is closed."""
-        if self.report is None:
+        if not self.operation:
             return file
         self.goes_on = True
         return _Writer(self, file)
 
     def end(self, error: BaseException | None = None) -> None:
         """Report the call, which is over."""
-        if self.ended or self.report is None:
+        if self.ended:
             return
         self.ended = True
         if isinstance(error, BlobNotFoundError) and self.operation not in ("write", "put_many"):
             self.found, error = False, None
-        self.report(self, perf_counter() - self.started, error)
+        report = _log_call if self.span is None else self.span.report
+        report(self, perf_counter() - self.started, error)
 
 
 _NOT_REPORTED = _Call()
@@ -331,7 +331,7 @@ class _Span:
 class _Stream(Generic[T]):
     """The entries of a call that is over when they are, or when they are dropped."""
 
-    # A generator that was never begun would not hear that it is dropped.
+    # A generator that never began wouldn't notice that it is dropped.
 
     _call = _NOT_REPORTED
     """For a stream whose making was interrupted."""
@@ -394,33 +394,23 @@ def _kind(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> str:
-    """Where it was raised, in the form of a traceback, but without lines of source, which it would have to
-    read, and without messages."""
-    frames = traceback.walk_tb(error.__traceback__)
-    lines = [
+    """Return where it was raised, as a traceback shows it, but without lines of source, which it would have
+    to read, and without messages."""
+    return "".join(
         f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
-        for frame, line in frames
-    ]
-    return "".join(lines)
-
-
-_Begin: TypeAlias = Callable[[str, str, "dict[str, str] | None"], _Call]
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    )
 
 
 @cache
-def _reporter() -> _Begin:
-    """Where calls are reported, for the whole process."""
+def _telemetry() -> _Telemetry | None:
+    """Return what reports the calls of the whole process as spans; None if they are lines of log."""
     try:
         for name in ("context", "metrics", "trace"):
             import_module(f"opentelemetry.{name}")
     except ImportError:
-        return _begin_logged
-    return _Telemetry().begin
-
-
-def _begin_logged(operation: str, store: str, about: dict[str, str] | None) -> _Call:
-    enabled = _log.isEnabledFor(logging.DEBUG)
-    return _Call(operation, store, about, _log_call) if enabled else _NOT_REPORTED
+        return None
+    return _Telemetry()
 
 
 class _Telemetry:
@@ -455,10 +445,6 @@ class _Telemetry:
             "holdall.bytes.written", unit="By", description="Bytes of blobs that were written."
         )
         self.bytes = {"read": read, "get_many": read, "write": written, "put_many": written}
-
-    def begin(self, operation: str, store: str, about: dict[str, str] | None) -> _Call:
-        span = _Span(self, operation, store, about)
-        return _Call(operation, store, about, span.report, span)
 
 
 _BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)

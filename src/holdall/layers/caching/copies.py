@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from io import BytesIO
 from typing import NamedTuple
@@ -64,41 +64,29 @@ def clean_name(key: str) -> str:
 
 
 class Copies:
-    """The entries in a cache. Its failures never reach a reader.
-
-    Args:
-        cache: The store that holds them.
-        max_bytes: The most bytes they may take together; None for no bound.
-    """
+    """The entries in a cache. Its failures never reach a reader."""
 
     def __init__(self, cache: Store, max_bytes: int | None) -> None:
         self.cache = cache
         self.ranges = Can.RANGE in cache.can
         self.swaps = Can.SWAP in cache.can and Can.CREATE in cache.can
-        self.recency = (
-            None
-            if max_bytes is None
-            else Recency(cache, max_bytes, self.failed, partial(self.count, "evictions"))
-        )
+        self.recency: Recency | None = None
+        if max_bytes is not None:
+            self.recency = Recency(cache, max_bytes, self.failed, partial(self.count, "evictions"))
         self.lock = threading.Lock()
         self.flights: dict[str, Flight] = {}
         self.renewed: dict[str, tuple[str, int]] = {}
         """Of large entries, when they were last found to be good; of one with this ETag."""
-        self.followers: list[Callable[[], None]] = []
-        """Notified of a fork, too."""
         self._counts = dict.fromkeys(CacheStats._fields, 0)
         self.sizes: list[int] = []
         """Of the hits that were not added up yet: appending to a list needs no lock."""
-        begin_anew(self, Copies.after_fork)
+        begin_anew(self, Copies._begin)
 
-    def after_fork(self) -> None:
-        """Forget the other threads, which a forked process lacks."""
+    def _begin(self) -> None:
         self.lock = threading.Lock()
         self.flights = {}
         if self.recency is not None:
             self.recency.reset()
-        for follower in self.followers:
-            follower()
 
     # --- what is counted ---
 
@@ -155,28 +143,21 @@ class Copies:
         return None if opened is None else (opened.head, opened.etag)
 
     def touch(self, name: str) -> None:
-        """An entry was used."""
+        """Note that an entry was used."""
         if self.recency is not None:
             self.recency.touch(name)
 
     # --- writing ---
 
     def fits(self, size: int) -> bool:
-        """Whether a body of this size can be held at all."""
+        """Return whether a body of this size can be held at all."""
         return self.recency is None or self.recency.fits(size)
 
     def put(
         self, name: str, head: Head | None, body: bytes | Iterable[Piece], size: int, expect: Expect
     ) -> Info | None:
-        """Keep a copy; None where that can't be done, or another writer was faster.
-
-        Args:
-            name: Its name.
-            head: What it is; None where that can't be kept.
-            body: Its bytes.
-            size: How many there are.
-            expect: What must be there now.
-        """
+        """Keep a copy; return None if that can't be done, as where it has no head, or if another writer was
+        faster."""
         if head is None:
             return None
         start = packed(head, size)
@@ -186,21 +167,16 @@ class Copies:
             if not recency.fits(total):
                 return None
             if not recency.reserve(name, total):
-                self.look_again(name)
+                self._look_again(name)
                 return None
         pieces = sealed(start, body) if isinstance(body, bytes) else framed(start, body)
         try:
             info = self.write(name, pieces, expect, head.attributes)
         except ConcurrencyError:
-            self.look_again(name)
             return None
         except StoreError as error:
-            self.look_again(name)
             self.failed("write", error)
             return None
-        except BaseException:
-            self.look_again(name)
-            raise
         if recency is not None:
             recency.set(name, info.size)
         return info
@@ -217,11 +193,15 @@ class Copies:
             buffer = BytesIO()
             buffer.writelines(pieces)
             pieces = (buffer.getvalue(),)
-        if expect is ANY and attributes is PLAIN and isinstance(pieces, tuple) and len(pieces) == 1:
-            return self.cache._put(name, bytes(pieces[0]))
-        return self.cache._write(name, pieces, expect, attributes)
+        try:
+            if expect is ANY and attributes is PLAIN and isinstance(pieces, tuple) and len(pieces) == 1:
+                return self.cache._put(name, bytes(pieces[0]))
+            return self.cache._write(name, pieces, expect, attributes)
+        except BaseException:
+            self._look_again(name)
+            raise
 
-    def look_again(self, name: str) -> None:
+    def _look_again(self, name: str) -> None:
         """Ask for the size of an entry whose write failed or was interrupted."""
         if self.recency is not None:
             try:

@@ -26,14 +26,7 @@ _SHARE = 16
 
 
 class Recency:
-    """The entries of a cache in the order of their use, and a bound on their bytes.
-
-    Args:
-        cache: Where they are.
-        most: The most bytes they may take together.
-        failed: Called with each failure of the cache.
-        evicted: Called with each entry that was removed to make room.
-    """
+    """The entries of a cache in the order of their use, and a bound on their bytes."""
 
     def __init__(
         self, cache: Store, most: int, failed: Callable[[str, StoreError], None], evicted: Callable[[], None]
@@ -73,7 +66,7 @@ class Recency:
             return self._total
 
     def touch(self, name: str) -> None:
-        """An entry was used."""
+        """Note that an entry was used."""
         # Appending needs no lock; the order is brought up to date when it is needed.
         used = self.used
         used.append(name)
@@ -110,7 +103,7 @@ class Recency:
         return size <= self._most
 
     def reserve(self, name: str, size: int) -> bool:
-        """Make room for an entry, or a record, before it is written; False where there is none."""
+        """Make room for an entry, or a record, before it is written; return False if there is none."""
         with self._lock:
             self._count()
             if self._added * _SHARE > self._most:
@@ -122,7 +115,7 @@ class Recency:
             return self._shrink(name)
 
     def set(self, name: str, size: int) -> None:
-        """A note or record of this size is there."""
+        """Note that an entry or record of this size is there."""
         with self._lock:
             if self._counted:
                 self._set(name, size)
@@ -140,7 +133,7 @@ class Recency:
             self._noted.append(name)
 
     def forget(self, name: str) -> None:
-        """An entry or record is gone."""
+        """Note that an entry or record is gone."""
         with self._lock:
             self._total -= self._order.pop(name, 0) + self._records.pop(name, 0)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
-from typing import Literal, TypeAlias
+from operator import itemgetter
+from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.errors import (
     BlobNotFoundError,
@@ -77,28 +77,12 @@ class SyncReport:
         return not self.conflicts and not self.failures
 
 
-class _Outcome:
-    """The results of all records, gathered from many threads."""
+class _Result(NamedTuple):
+    """What became of one record."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.keys: dict[str, list[str]] = {"uploaded": [], "deleted": [], "conflicts": []}
-        self.failures: dict[str, Exception] = {}
-        self.bytes = 0
-
-    def add(self, what: str, key: str, size: int = 0) -> None:
-        with self.lock:
-            self.keys[what].append(key)
-            self.bytes += size
-
-    def fail(self, key: str, error: Exception) -> None:
-        with self.lock:
-            self.failures[key] = error
-
-    def report(self) -> SyncReport:
-        ordered = {what: tuple(sorted(keys)) for what, keys in self.keys.items()}
-        failures = {key: self.failures[key] for key in sorted(self.failures)}
-        return SyncReport(**ordered, failures=failures, bytes=self.bytes)
+    key: str
+    what: Literal["uploaded", "deleted", "conflict"] | StoreError
+    size: int = 0
 
 
 def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
@@ -108,18 +92,16 @@ def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
         SyncConflictError: There are conflicts, and `etag_behavior` is `"raise"`.
         StoreError: The cache fails to list its records.
     """
-    outcome = _Outcome()
     names = [info.key for info in back.cache._scan(DIRTY, "") if is_record(info.key)]
-    settle = partial(_settle, back, conflicts == "overwrite", outcome)
-    _call_for_each(names, settle, 1 if back.cache.inline and back.source.inline else jobs)
-    refused = [key for key, error in outcome.failures.items() if isinstance(error, KeyConflictError)]
+    settle = partial(_settle, back, conflicts == "overwrite")
+    results = _call_for_each(names, settle, 1 if back.cache.inline and back.source.inline else jobs)
+    refused = [dirty_name(each.key) for each in results if isinstance(each.what, KeyConflictError)]
     if refused:
         # What was in the way of a medium of folders may have been deleted since, by this very sync.
-        for key in refused:
-            del outcome.failures[key]
-        _call_for_each([dirty_name(key) for key in refused], settle, jobs)
+        results = [each for each in results if not isinstance(each.what, KeyConflictError)]
+        results += _call_for_each(refused, settle, jobs)
     _sweep(back)
-    report = outcome.report()
+    report = _report(results)
     if report.conflicts and conflicts == "raise":
         named = ", ".join(map(repr, report.conflicts[:10])) + (", ..." if len(report.conflicts) > 10 else "")
         error = SyncConflictError(
@@ -131,34 +113,43 @@ def synchronise(back: WriteBack, conflicts: Conflicts, jobs: int) -> SyncReport:
     return report
 
 
-def _call_for_each(names: list[str], settle: Callable[[str], None], jobs: int) -> None:
+def _report(results: list[_Result]) -> SyncReport:
+    keys: dict[object, list[str]] = {}
+    failures: dict[str, Exception] = {}
+    for key, what, _ in sorted(results, key=itemgetter(0)):
+        if isinstance(what, StoreError):
+            failures[key] = what
+        else:
+            keys.setdefault(what, []).append(key)
+    uploaded, deleted, conflicts = (tuple(keys.get(what, ())) for what in ("uploaded", "deleted", "conflict"))
+    return SyncReport(uploaded, deleted, conflicts, failures, sum(each.size for each in results))
+
+
+def _call_for_each(names: list[str], settle: Callable[[str], _Result | None], jobs: int) -> list[_Result]:
     if jobs == 1 or len(names) < 2:
-        for name in names:
-            settle(name)
-        return
+        return [each for each in map(settle, names) if each is not None]
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(jobs, len(names)), "holdall-sync") as pool:
-        for _ in pool.map(settle, names):
-            pass
+        return [each for each in pool.map(settle, names) if each is not None]
 
 
-def _settle(back: WriteBack, force: bool, outcome: _Outcome, name: str) -> None:
-    """Bring one record to the source."""
+def _settle(back: WriteBack, force: bool, name: str) -> _Result | None:
+    """Bring one record to the source; return None if there is nothing to bring."""
     key = name
     try:
         opened = back.open_record(name, None, 0, 0)
         if opened is None:
-            return
+            return None
         head, key = opened.head, opened.head.key
         if head.kind == HOLD:
             if not 0 <= micros() - head.stamped < _STALE:
                 back.remove(name, opened.etag)
-            return
-        _Upload(back, Record(name, opened.etag, head, opened.size), force, outcome).run()
+            return None
+        return _Upload(back, Record(name, opened.etag, head, opened.size), force).run()
     except StoreError as error:
         error.key = error.key or key
-        outcome.fail(key, error)
+        return _Result(key, error)
 
 
 class _Changed(Exception):
@@ -174,8 +165,8 @@ class _Upload:
     other handles on this cache, which may remember an older version that they read.
     """
 
-    def __init__(self, back: WriteBack, record: Record, force: bool, outcome: _Outcome) -> None:
-        self._back, self._record, self._outcome = back, record, outcome
+    def __init__(self, back: WriteBack, record: Record, force: bool) -> None:
+        self._back, self._record = back, record
         self._key, self._head = record.head.key, record.head
         self._forced = force
         self._puts = alive(record.head)
@@ -187,8 +178,8 @@ class _Upload:
         """Whether the note lists earlier uploads, too."""
         self._sent = SENT + digest_of(self._key)
 
-    def run(self) -> None:
-        """Do it."""
+    def run(self) -> _Result | None:
+        """Bring it to the source; return None if the record was replaced since it was read."""
         copies, name, key = self._back.copies, clean_name(self._key), self._key
         base, digest = self._head.base, b"" if self._puts else _DELETED
         mark, marked = "", False
@@ -222,8 +213,7 @@ class _Upload:
                         base = ANY
                         continue
                     else:
-                        self._outcome.add("conflicts", key)
-                        return
+                        return _Result(key, "conflict")
                 if info is not None and self._data is not None:
                     copy = head_of(info, now, self._head.attributes.mode)
                     if copies.put(name, copy, self._data, len(self._data), mark) is not None:
@@ -231,11 +221,10 @@ class _Upload:
                 self._back.note_etag(key, None if info is None else info.etag)
                 if self._settled(ABSENT if info is None else info.etag):
                     self._note_last(digest)
-                self._outcome.add("uploaded" if self._puts else "deleted", key, size)
-                return
+                return _Result(key, "uploaded" if self._puts else "deleted", size)
             raise ConcurrencyError("the source changes faster than it can be written", key=key)
         except _Changed:
-            return
+            return None
         finally:
             if marked:
                 copies.unmark(name, mark or None)

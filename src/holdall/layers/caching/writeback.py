@@ -19,6 +19,7 @@ from holdall.errors import (
     InvalidArgumentError,
     WrongKeyError,
 )
+from holdall.forks import begin_anew
 from holdall.layers.caching.copies import Copies, clean_name
 from holdall.layers.caching.entry import (
     DIRTY,
@@ -104,11 +105,6 @@ class WriteBack(Transparent):
 
     All writers of a key replace its record by compare-and-swap in the cache, so the threads, handles and
     processes that share the cache agree. Where there is no record, the source counts.
-
-    Args:
-        through: Reads of the source, by way of its copies.
-        cache: Where the records are.
-        copies: The copies of the source's blobs.
     """
 
     def __init__(self, through: WriteThrough, cache: Store, copies: Copies) -> None:
@@ -117,11 +113,10 @@ class WriteBack(Transparent):
         self._known: dict[str, Record] = {}
         self._seen: dict[str, str] = {}
         """The source's ETag that this handle read last, by key: copies may be evicted, or never made."""
-        self.after_fork()
-        copies.followers.append(self.after_fork)
+        self._begin()
+        begin_anew(self, WriteBack._begin)
 
-    def after_fork(self) -> None:
-        """Forget the other threads, which a forked process lacks."""
+    def _begin(self) -> None:
         self._locks = [threading.Lock() for _ in range(_STRIPES)]
 
     @cached_property
@@ -172,11 +167,7 @@ class WriteBack(Transparent):
         """Write what is a record already."""
         if self.copies.recency is not None:
             self.copies.recency.reserve(name, total)
-        try:
-            return self.copies.write(name, pieces, expect, _PRIVATE)
-        except BaseException:
-            self.copies.look_again(name)
-            raise
+        return self.copies.write(name, pieces, expect, _PRIVATE)
 
     def remove(self, name: str, etag: str) -> bool:
         """Remove the record with this ETag; False where another took its place.
@@ -185,11 +176,9 @@ class WriteBack(Transparent):
             StoreError: The cache fails.
         """
         try:
-            self.cache._delete(name, etag)
+            self.copies.remove(name, etag)
         except ConcurrencyError:
             return False
-        if self.copies.recency is not None:
-            self.copies.recency.forget(name)
         return True
 
     def list_records(self) -> dict[str, Record]:

@@ -388,24 +388,19 @@ class WriteThrough(Transparent):
         data, body = gather(body)
         # Before the source is written: until then nothing newer can be there.
         now = micros()
-        if self.asks:
-            info = self._store._write(key, body, expect, attributes)
-            if data is not None and copies.fits(len(data)):
-                copies.put(name, head_of(info, now, attributes.mode), data, len(data), ANY)
-            return info
         mark: str | None = None
         kept = False
         try:
-            # It takes the old copy's place before the source is touched: if that fails, nothing was done.
-            mark = copies.mark(name, key)
+            if not self.asks:
+                # It takes the old copy's place before the source is touched: if that fails, nothing was done.
+                mark = copies.mark(name, key)
             info = self._store._write(key, body, expect, attributes)
             if data is not None and copies.fits(len(data)):
-                kept = (
-                    copies.put(name, head_of(info, now, attributes.mode), data, len(data), mark) is not None
-                )
+                copy = head_of(info, now, attributes.mode)
+                kept = copies.put(name, copy, data, len(data), mark or ANY) is not None
             return info
         finally:
-            if not kept:
+            if not kept and not self.asks:
                 copies.unmark(name, mark)
 
     def _delete(self, key: str, expect: Expect) -> bool:

@@ -73,7 +73,7 @@ class Replicas:
 
     @cached_property
     def atomic(self) -> bool:
-        """Whether the others can follow the arbiter, whoever else writes."""
+        """Whether the others can follow the arbiter, whichever other handle writes."""
         return Can.CREATE | Can.SWAP in self.can
 
     def turn(self, key: str) -> threading.RLock:

@@ -26,16 +26,8 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
     """Make one replica of a key like another, if it still is as it was found.
 
     Where the target had no blob, a mark is put there first (see `marks`), so that a delete in the meantime
-    is noticed, whenever this process is killed.
-
-    Args:
-        key: Which.
-        source: The replica that is right.
-        target: The one to change.
-        found: Its ETag, None where it had no blob.
-
-    Returns:
-        The ETag of the version that was copied and the one that the copy got: None where the blob is absent.
+    is noticed, whenever this process is killed. `found` is the ETag of what the target had, None if it had
+    no blob. Return the ETag of the version that was copied and that of the copy, both None for no blob.
 
     Raises:
         ConcurrencyError: The target has changed since.

@@ -165,7 +165,7 @@ class FanoutStore(Layer):
         return self._writer.delete(key, expect)
 
     def behind(self) -> dict[str, list[str]]:
-        """The keys whose last write this handle knows some replicas to have missed, with their names.
+        """Return the keys whose last write this handle knows some replicas to have missed, with their names.
 
         >>> from holdall import MemoryStore
         >>> FanoutStore([MemoryStore(), MemoryStore()]).behind()

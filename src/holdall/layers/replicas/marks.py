@@ -37,12 +37,12 @@ class Mark(str):
 
 
 def new_mark() -> bytes:
-    """The bytes of a mark; no two are equal, so that no ETag is the same either."""
+    """Return the bytes of a mark; no two are equal, so that no ETag is the same either."""
     return _BEGIN + urandom(_NONCE)
 
 
 def is_mark(store: Store, key: str) -> bool:
-    """Whether a replica has a mark instead of a blob; asked only where the size is that of a mark."""
+    """Return whether a replica has a mark instead of a blob; asked only if the size is that of a mark."""
     try:
         info, pieces = store._read(key, 0, None)
     except BlobNotFoundError:
@@ -56,5 +56,5 @@ def is_none(found: object) -> bool:
 
 
 def etag_of(store: Store, info: Info, key: str) -> str:
-    """The ETag in an info: a `Mark` if it is that of a mark."""
+    """Return the ETag in an info: a `Mark` if it is that of a mark."""
     return Mark(info.etag) if info.size == SIZE and is_mark(store, key) else info.etag

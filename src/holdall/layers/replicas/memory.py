@@ -21,10 +21,7 @@ they hold now."""
 
 
 class Memory:
-    """Which replicas are behind, and which failed lately, by key.
-
-    Args:
-        names: The replicas, in their order.
+    """Which replicas, of those with these names, are behind, and which failed lately, by key.
 
     >>> memory = Memory(["a", "b"])
     >>> memory.note_change("k", {"a": "1"}, ["b"])
@@ -67,7 +64,7 @@ class Memory:
             return {key: list(missed) for key, missed in sorted(self._missed.items())}
 
     def note_change(self, key: str, held: Mapping[str, str | None], failures: Collection[str]) -> None:
-        """Note who took a change and who missed it; if nobody took it, nothing is known. What failed to be
+        """Note which took a change and which missed it; if none took it, nothing is known. What failed to be
         read is replaced."""
         self.forget_failures(key)
         if not failures and key not in self._missed:
@@ -89,7 +86,7 @@ class Memory:
                 self._missed.pop(key, None)
 
     def note_doubt(self, key: str) -> None:
-        """After a failed change nobody knows what the replicas hold; one that was behind still is."""
+        """Note a failed change: what the replicas hold is unknown, but one that was behind still is."""
         with self._mutex:
             if missed := self._missed.get(key):
                 witnesses: Witnesses = dict.fromkeys(

@@ -253,7 +253,7 @@ class _Stream:
 
 
 class _AtHand(Store):
-    """A replica of which a blob was read already; it has no other."""
+    """A replica with one blob, which was read already."""
 
     def __init__(self, store: Store, info: Info, pieces: list[Piece]) -> None:
         self._store, self._found, self._pieces = store, info, pieces

@@ -21,11 +21,7 @@ class Tee:
 
     A store publishes a blob once it has seen the end of its body. So the writer feeds all pieces, then opens
     the end for one reader after another, in the order in which the blob is to appear; or it fails them, and
-    nothing appears.
-
-    Args:
-        readers: Their names.
-        timeout: Seconds that a reader may take over a piece before it is given up; None waits.
+    nothing appears. A reader that takes longer over a piece than `timeout` seconds is given up.
 
     >>> tee = Tee(["a"])
     >>> tee.feed(b"1"), tee.open("a"), list(tee.reader("a"))
@@ -44,7 +40,7 @@ class Tee:
         self._timeout = timeout
 
     def reader(self, name: str) -> Iterator[Piece]:
-        """The body, as this reader sees it."""
+        """Yield the body, as this reader sees it."""
         inbox = self._inboxes[name]
         while True:
             piece = inbox.get()

@@ -27,7 +27,7 @@ class Turns:
         self._most = _FEW
 
     def of(self, key: str) -> threading.RLock:
-        """The lock of a key, to be used in a `with` at once."""
+        """Return the lock of a key, to be used in a `with` at once."""
         with self._mutex:
             known = self._locks.get(key)
             lock = None if known is None else known()

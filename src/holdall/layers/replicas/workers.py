@@ -17,11 +17,7 @@ _IDLE = 10.0
 
 
 class Call(Generic[T]):
-    """A call that another thread makes, for one thread to wait for.
-
-    Args:
-        function: What to call.
-    """
+    """A call that another thread makes, for one thread to wait for."""
 
     # Not a `Future`: an interrupt in one of its methods can leave its lock held, and the other thread hangs.
 
@@ -57,7 +53,7 @@ class Call(Generic[T]):
         return self._over or self._signal.acquire(timeout=-1 if timeout is None else timeout) or self._over
 
     def result(self) -> T:
-        """What it returned; raises what it raised. Waits until it is over."""
+        """Wait until it is over; return what it returned, or raise what it raised."""
         self.wait()
         if self._error is not None:
             raise self._error

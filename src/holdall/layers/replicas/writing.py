@@ -336,12 +336,12 @@ class Writer:
         raise ConcurrencyError(key=key, expected=expect, actual=self._replicas.state(key, self._first))
 
     def _check_arbiter(self, key: str, expect: Expect) -> None:
-        """A write that the arbiter missed came before this turn."""
+        """Refuse a condition if the arbiter missed a write that came before this turn."""
         if expect is not ANY and self._first in self._memory.missed(key):
             raise (BlobExistsError if expect is ABSENT else ConcurrencyError)(key=key)
 
     def _check_others_lack(self, key: str) -> None:
-        """A blob that readers find in another replica exists, even if the arbiter lacks it."""
+        """Refuse to create a blob that readers find in another replica, even if the arbiter lacks it."""
         others = [name for name in self._memory.current(key) if name != self._first]
         for name, found in self._replicas.states(key, others).items():
             if isinstance(found, str) and not is_none(found):
