@@ -42,8 +42,8 @@ from holdall import (
     Store,
     ValkeyStore,
     ZipStore,
-    config,
 )
+from holdall.config import stack
 from holdall.layers.layer import Layer
 from holdall.stores.spelling import spell
 
@@ -322,4 +322,4 @@ def test_every_key_of_a_stack_is_told_of_in_its_order() -> None:
     text = (ROOT / "docs/composing.md").read_text()
     section = text[text.index("## Name a stack") :]
     told = re.findall(r"^\| `(\w+)` \|", section, flags=re.M)
-    assert tuple(told) == (*config._BASES, *config._OVER)
+    assert tuple(told) == (*stack.BASES, *stack.LAYERS)

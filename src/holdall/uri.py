@@ -57,7 +57,7 @@ _name = re.compile(_NAME).fullmatch
 _reference = re.compile(rf"({_NAME}):(?!//)([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
 
 _LAYERS: Mapping[str, object] = {"prefix": str, "readonly": bool}
-"""The options that every store has, since a layer over it does what they ask for."""
+"""The options that every store has: a layer over it carries them out."""
 
 
 class Reference(NamedTuple):
@@ -113,15 +113,9 @@ def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
 
 
 def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str | None = None) -> Store:
-    """Open the store that a URI or a path names; see `holdall.opening.from_uri`.
-
-    Args:
-        uri: Which store.
-        options: Its options, besides those of the URI.
-        base: The folder to which its path is relative; by default the working directory.
-    """
+    """Open the store that a URI or a path names; paths are relative to `base` or the working directory."""
     if not isinstance(uri, str):
-        # A Path is one, whatever it looks like.
+        # A Path is never a URI.
         return _open(_built_in("file"), "file", _checked_path(uri), {}, options, base)
     if not uri:
         raise InvalidArgumentError(
@@ -137,7 +131,7 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     opener = _opener(scheme)
     if scheme == "sqlite":
         location = _third_slash(location)
-    return _open(opener, scheme, _decoded(location, scheme), _parse_query(query), options, base)
+    return _open(opener, scheme, _decode(location, scheme), _parse_query(query), options, base)
 
 
 def _checked_path(path: object) -> str:
@@ -159,7 +153,7 @@ def _refuse_half_a_name(text: str) -> None:
 _escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 
 
-def _decoded(text: str, what: str) -> str:
+def _decode(text: str, what: str) -> str:
     """Decode the percent-escapes of a text (RFC 3986, section 2.1)."""
     # No message shows the text, which may hold a password.
     if _escape(text):
@@ -180,7 +174,7 @@ def _decoded(text: str, what: str) -> str:
 
 
 def _refuse_options_of_a_path(path: str) -> None:
-    # Otherwise a store that should be read-only, or durable, silently wouldn't be.
+    # Otherwise a store would silently not be read-only, or durable, as the options ask.
     before, mark, query = path.rpartition("?")
     if not mark:
         return
@@ -211,7 +205,7 @@ def reference(uri: str) -> Reference | None:
     (Reference(name='models', folder='v1', query=None), None, None)
     """
     match = _reference(uri)
-    return None if match is None else Reference(match[1], _decoded(match[2], f"{match[1]}:"), match[3])
+    return None if match is None else Reference(match[1], _decode(match[2], f"{match[1]}:"), match[3])
 
 
 def is_store_name(text: str) -> bool:
@@ -228,7 +222,7 @@ def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any
                 f"{named.name}: has no option {name!r}; known are {', '.join(_LAYERS)}, "
                 "and other options belong in holdall.toml"
             )
-    _once(query, options)
+    _refuse_twice(query, options)
     layers = {**{name: typed(name, text, _LAYERS[name]) for name, text in query.items()}, **options}
     if named.folder:
         check_key(named.folder.removesuffix("/"))
@@ -239,7 +233,7 @@ def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any
 def layered(
     store: Store, folder: str = "", *, prefix: str | None = None, readonly: bool | None = None
 ) -> Store:
-    """Lay the layers that the options ask for over a store that only they use, so that they close it."""
+    """Lay the layers that the options ask for over a store; they close it, since nothing else uses it."""
     from holdall.layers.layer import Layer
 
     def over(layer: Layer) -> Store:
@@ -275,7 +269,7 @@ def _check_layers(layers: Mapping[str, object]) -> None:
 
 
 def _third_slash(location: str) -> str:
-    # As SQLAlchemy has it: three slashes for a relative path, four for an absolute one.
+    # As in SQLAlchemy: three slashes for a relative path, four for an absolute one.
     if not location.startswith("/"):
         raise InvalidArgumentError(
             "expected sqlite:///relative/file.db, or sqlite:////absolute/file.db: a path after three slashes"
@@ -284,21 +278,17 @@ def _third_slash(location: str) -> str:
 
 
 def _parse_query(query: str | None) -> dict[str, str]:
+    if not query:
+        return {}
+    from urllib.parse import parse_qsl
+
+    _decode(query, "the options of a URI")
     parsed: dict[str, str] = {}
-    for name, value in _pairs(query or ""):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         if name in parsed:
             raise InvalidArgumentError(f"the option {name!r} is given twice")
         parsed[name] = value
     return parsed
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    if not query:
-        return []
-    from urllib.parse import parse_qsl
-
-    _decoded(query, "the options of a URI")
-    return parse_qsl(query, keep_blank_values=True)
 
 
 _CLOUDS = ("s3", "r2", "gs", "az", "abfs")
@@ -352,28 +342,24 @@ def _open(
             raise InvalidArgumentError(
                 f"{scheme}:// has no option {name!r}; known are {listed}{', '.join(_LAYERS)}"
             )
-    _once(query, options)
+    _refuse_twice(query, options)
     given: dict[str, Any] = {name: typed(name, text, known[name]) for name, text in query.items()}
     given.update(options)
     layers: dict[str, Any] = {name: given.pop(name) for name in _LAYERS if name in given and name not in own}
     _check_layers(layers)
     if base is not None and location and _is_path(make):
         location = os.path.join(base, os.path.expanduser(location))
-    return layered(_made(make, scheme, location, given), **layers)
-
-
-def _made(make: Callable[..., Store], scheme: str, location: str, given: Mapping[str, Any]) -> Store:
     try:
-        return make(location, **given)
+        store = make(location, **given)
     except StoreError:
         raise
     except (ValueError, OverflowError) as error:
-        # A port that isn't a number, a host that can't be spelled. Its text may hold a password, as may what
-        # it was raised for.
+        # Such as a port that isn't a number. The text of the error may hold a password, as may its cause.
         kind = type(error).__name__
         raise InvalidArgumentError(
             f"{scheme}:// can't open this location ({kind}); check its host, port and path"
         ) from None
+    return layered(store, **layers)
 
 
 def _maker(opener: Opener) -> Callable[..., Store]:
@@ -387,7 +373,7 @@ def _maker(opener: Opener) -> Callable[..., Store]:
     return getattr(opener, "_from_uri", opener)
 
 
-def _once(query: Mapping[str, str], options: Mapping[str, Any]) -> None:
+def _refuse_twice(query: Mapping[str, str], options: Mapping[str, Any]) -> None:
     for name in query:
         if name in options:
             raise InvalidArgumentError(f"the option {name!r} is given twice")
@@ -401,7 +387,7 @@ def _is_path(make: Callable[..., object]) -> bool:
 
 def _options(make: Callable[..., object]) -> dict[str, object]:
     """Return the names of an opener's options, each with its type."""
-    # Imported here, since most commands open a path without options, and do without it.
+    # Imported here, since most commands open a path without options.
     from inspect import signature
 
     function = make.__init__ if isinstance(make, type) else make
@@ -413,14 +399,15 @@ def _options(make: Callable[..., object]) -> dict[str, object]:
     }
 
 
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
 def typed(name: str, text: str, hint: object) -> object:
     """Convert the text of an option to its type."""
     kinds = get_args(hint) or (hint,)
     try:
         if bool in kinds:
-            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
-                text.lower()
-            ]
+            return _FLAGS[text.lower()]
         for kind in (int, float, str):
             if kind in kinds:
                 return kind(text)

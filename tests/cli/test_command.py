@@ -39,6 +39,8 @@ def test_an_unknown_scheme_lists_those_known(holdall):
 def test_wrong_usage_is_one_line(holdall):
     assert "--help" in holdall.error("get", code=2)
     assert "frob" in holdall.error("frob", code=2)
+    assert "?;" not in holdall.error("gett", code=2)
+    assert holdall.error("gett", code=2).endswith("ee holdall --help")
     assert "--frob" in holdall.error("keys", "--frob", code=2)
     assert "'a//b'" in holdall.error("get", "a//b", code=2)
     assert "surrogates" in holdall.error("get", b"\xff", code=2)

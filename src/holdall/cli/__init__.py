@@ -34,13 +34,13 @@ def main(args: Sequence[str] | None = None) -> int:
             args = sys.argv[1:]
             # As with Ctrl-C, a half-written file is removed before the process ends.
             signal.signal(signal.SIGTERM, _stop)
-            # A shell's background jobs ignore Ctrl-C, and go on to.
+            # A shell's background jobs ignore Ctrl-C, and must go on ignoring it.
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, _stop)
         from holdall.cli.app import run
 
         if own:
-            # What was imported stays, so the collector needn't look at it again and again.
+            # The imported modules stay in memory, so the collector needn't look at them.
             gc.freeze()
         code = run(args)
     except KeyboardInterrupt:
@@ -51,16 +51,16 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _end(code: int) -> None:
-    """End the process at once, if it has nothing left to wait for: taking the interpreter down, module by
+    """End the process at once, if it has nothing left to wait for: to finalize the interpreter, module by
     module, takes as long as a thousand blobs."""
     import atexit
     import threading
 
-    # Threads are waited for; and with warnings turned on, the interpreter reports what was left open.
+    # The interpreter waits for threads; and with warnings turned on, it reports what was left open.
     if threading.active_count() > 1 or sys.warnoptions or sys.flags.dev_mode:
         return
     try:
-        # As multiprocessing ends its processes; it has no public name.
+        # Multiprocessing ends its processes so too; the function has no public name.
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -70,8 +70,8 @@ def _end(code: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """End the command. Python drops what is raised in a `__del__`, which may close a large file: after it the
-    signal is sent again."""
+    """End the command. Python drops what is raised in a `__del__`, which may close a large file: then the
+    signal is sent again a little later."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
             from threading import Timer

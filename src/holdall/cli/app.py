@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -76,7 +77,7 @@ def _run(args: Sequence[str]) -> object:
         from holdall.cli.completion import rejoin_bash_words
 
         rejoin_bash_words()
-    # Putting all commands together takes longer than one.
+    # To import and declare all commands takes longer than one.
     one = args and args[0] in _COMMANDS and _COMPLETE not in os.environ
     names = args[:1] if one else _COMMANDS
     return run_typer(args, {name: _command(name) for name in names}, _invoke, _COMPLETE)
@@ -87,7 +88,7 @@ def _command(name: str) -> Callable[..., Any]:
 
 
 def _invoke(name: str, values: dict[str, Any], store: str | None) -> object:
-    """Run a command, in a store that may be named before it."""
+    """Run a command; a store may be named before it."""
     if store is not None and "store" in values:
         values["store"] = values["store"] or store
     elif store is not None and "target" in values:
@@ -96,10 +97,8 @@ def _invoke(name: str, values: dict[str, Any], store: str | None) -> object:
 
 
 def _abandon_output() -> None:
-    """Drop what is still buffered: at its end the interpreter would try to write it again, and complain."""
-    try:
+    """Drop what is still buffered: at its end the interpreter would try to write it again and report it."""
+    with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.close(nowhere)
-    except OSError:
-        return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from holdall.cli.completion import complete_store
-from holdall.cli.errors import DIFFERENT, UNAVAILABLE, UsageFault, describe, warn
-from holdall.cli.options import Json, KeyPrefix, StoreOption
+from holdall.cli.errors import DIFFERENT, UNAVAILABLE, describe, warn
+from holdall.cli.options import Json, KeyPrefix, StoreArgument, StoreOption
 from holdall.cli.output import Output, amount
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import check_there, read_from
@@ -21,8 +21,7 @@ from holdall.cli.transferring import (
     Quiet,
     Source,
     Target,
-    check_compare,
-    check_places,
+    check_place,
 )
 from holdall.errors import StoreUnavailableError
 from holdall.store import Info
@@ -49,32 +48,24 @@ def diff(
     """List what differs between two stores.
 
     There is a line for each key: + only SOURCE has it, - only TARGET has it, ~ both have it with different
-    bytes; as sync --delete would add, delete and replace. A line with ! names what can't be a blob, such as a
-    symbolic link. The exit code is 0 if nothing differs, 1 if something does, 4 if a blob can't be read.
+    bytes; sync --delete would add, delete and replace them. A line with ! names what can't be a blob, such as
+    a symbolic link. The exit code is 0 if nothing differs, 1 if something does, 4 if a blob can't be read.
 
     Examples:
       holdall diff ./data sqlite:///backup.db
       holdall diff ./data backup: --prefix reports/ --compare size
     """
-    check_places("diff", source, target)
-    check_compare(compare)
     return _compare("diff", source, target, wishes, compare, jobs, json, quiet)
 
 
 def verify(
-    source: Annotated[
-        str | None,
-        Parameter(
-            metavar="STORE",
-            complete=complete_store,
-            help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
-        ),
-    ] = None,
+    source: StoreArgument = None,
     target: Annotated[
         str | None,
         Parameter(
             metavar="OTHER",
             complete=complete_store,
+            check=check_place,
             help="A store that must hold the same.",
         ),
     ] = None,
@@ -95,14 +86,10 @@ def verify(
       holdall verify zip://photos.zip
       holdall verify ./data sqlite:///backup.db
     """
-    if source is None:
-        return _check(store_name(store), wishes, jobs, json, quiet)
-    if store is not None:
-        raise UsageFault("verify takes its store as an argument or by --store, not both; leave --store out")
-    check_places("verify", source, *(() if target is None else (target,)))
+    place = store_name(store, source)
     if target is None:
-        return _check(source, wishes, jobs, json, quiet)
-    return _compare("verify", source, target, wishes, "content", jobs, json, quiet)
+        return _check(place, wishes, jobs, json, quiet)
+    return _compare("verify", place, target, wishes, "content", jobs, json, quiet)
 
 
 def _check(place: str, wishes: _Wishes, jobs: int | None, json: bool, quiet: bool) -> int:

@@ -15,8 +15,8 @@ from holdall.store import Store
 _OFFERED = 50
 _LOOKED_AT = 1000
 
-# Shells put what is offered on the command line as it is, and zsh evaluates it: a stranger's key must not
-# become a command.
+# Shells put what is offered on the command line as it is, and zsh evaluates it: a key that somebody else
+# chose must not become a command.
 _is_harmless = re.compile(r"[\w./@%+=,:-]+").fullmatch
 
 _head = ""
@@ -26,9 +26,7 @@ _head = ""
 def complete_key(ctx: Any, incomplete: str) -> list[str]:
     """Return the first keys that start with what was typed, or none if anything is wrong.
 
-    Args:
-        ctx: Typer's context, which typer passes by this name.
-        incomplete: What was typed.
+    Typer passes its context by the name `ctx`.
     """
     try:
         uri = _uri(ctx)
@@ -36,7 +34,7 @@ def complete_key(ctx: Any, incomplete: str) -> list[str]:
             return []
         with from_uri(address(uri)) as store:
             return _matching(store, _head + incomplete)
-    except Exception:  # noqa: BLE001 - a traceback in the middle of the user's line helps nobody
+    except Exception:  # noqa: BLE001 - a traceback would be printed in the middle of the user's line
         return []
 
 
@@ -53,9 +51,9 @@ def complete_store(incomplete: str) -> list[str]:
 
 
 def rejoin_bash_words() -> None:
-    """Put together again the words that bash takes apart at `:`, `=` and `@`, as in `sqlite:///file.db`.
+    """Join the words that bash splits at `:`, `=` and `@`, as in `sqlite:///file.db`.
 
-    The last one is left as bash wants it, which replaces only what stands after the colon.
+    Bash replaces only what stands after the colon of the last word, so completions begin there.
     """
     global _head
     with suppress(KeyError, ValueError):

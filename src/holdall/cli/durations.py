@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from holdall.cli.errors import UsageFault
 
@@ -10,21 +11,13 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that a text means: a number of seconds, or numbers with units.
-
-    Args:
-        text: Such as `90`, `0.5`, `5m`, `1h30m`, `7d`, `2w`.
-
-    Raises:
-        UsageFault: It means no span of time.
+    """Return the seconds that a text means; raise UsageFault if it isn't a span of time.
 
     >>> parse_duration("90"), parse_duration("5m"), parse_duration("1h30m")
     (90.0, 300.0, 5400.0)
     """
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        pass
     if not re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
         raise UsageFault(
             f"a time to live is a number of seconds, or numbers with units as in 1h30m or 7d, not {text!r}"

@@ -66,7 +66,8 @@ def describe(error: BaseException) -> str:
     if message is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "holdall"
-        return f"{str(message()).rstrip('.')}; see {path} --help"
+        text = str(message())
+        return f"{text} See {path} --help" if text.endswith("?") else f"{text.rstrip('.')}; see {path} --help"
     return f"a bug in holdall: {type(error).__name__}: {error} (set HOLDALL_DEBUG=1 to see where)"
 
 
@@ -76,7 +77,7 @@ def warn(text: str) -> None:
         sys.stderr.write(f"holdall: {' '.join(text.split())}\n")
         sys.stderr.flush()
     except OSError:
-        # Nobody reads it; the exit code says enough.
+        # Standard error is closed or full; the exit code remains.
         return
 
 

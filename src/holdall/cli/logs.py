@@ -1,4 +1,4 @@
-"""What the library logs as warnings, on standard error: no command passes over something in silence."""
+"""What the library logs as warnings, printed on standard error: no command leaves anything out in silence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _find_numbers = re.compile(r"\d+")
 
 
 class _Printer(logging.Handler):
-    """Gives each warning to a function, after any progress bar was taken away."""
+    """Passes each warning to a function, after it has removed any progress bar."""
 
     def __init__(self, report: Callable[[str], object]) -> None:
         super().__init__(logging.WARNING)
@@ -28,11 +28,7 @@ class _Printer(logging.Handler):
 
 @contextmanager
 def print_logs(report: Callable[[str], object]) -> Generator[None]:
-    """Give the warnings of the library to a function for as long as the block runs, and to it alone.
-
-    Args:
-        report: Takes the text of each.
-    """
+    """Pass the text of each warning of the library to a function, and only to it, while the block runs."""
     logger = logging.getLogger("holdall")
     handlers, propagates = logger.handlers, logger.propagate
     others = [each for each in handlers if not isinstance(each, _Printer)]
@@ -45,8 +41,8 @@ def print_logs(report: Callable[[str], object]) -> Generator[None]:
 
 @contextmanager
 def print_warnings() -> Generator[None]:
-    """Print the warnings of the library; those that differ only in numbers the first time, and at the end as
-    they are then."""
+    """Print the warnings of the library: of those that differ only in numbers the first, and at the end the
+    last."""
     first: dict[str, str] = {}
     latest: dict[str, str] = {}
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
-from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, describe
-from holdall.cli.options import Json, KeyPrefix, StoreOption
+from holdall.cli.options import Json, KeyPrefix, StoreArgument, StoreOption
 from holdall.cli.output import Output, amount, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
@@ -20,15 +18,6 @@ from holdall.layers.layer import Layer
 from holdall.store import Store
 
 T = TypeVar("T", bound=Store)
-
-Place = Annotated[
-    str | None,
-    Parameter(
-        metavar="STORE",
-        complete=complete_store,
-        help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
-    ),
-]
 
 
 def keygen(
@@ -58,10 +47,10 @@ def keygen(
         Output().line(text)
         return
     try:
-        # Never over a key that is there: its blobs could not be read any more.
+        # A key that is there is never replaced: its blobs could not be read any more.
         number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UsageFault(f"{file!r} exists, and may be the only copy of a key; name a new file") from None
+        raise UsageFault(f"{file!r} exists, perhaps as the only copy of a key; name a new file") from None
     except OSError as error:
         raise UsageFault(f"--output can't be written: {describe(error)}") from error
     try:
@@ -75,10 +64,7 @@ def keygen(
 
 
 def rotate(
-    place: Place = None,
-    prefix: KeyPrefix = "",
-    json: Json = False,
-    store: StoreOption = None,
+    place: StoreArgument = None, prefix: KeyPrefix = "", json: Json = False, store: StoreOption = None
 ) -> int:
     """Encrypt with the current key what an encrypted store holds under older keys.
 
@@ -90,7 +76,7 @@ def rotate(
     """
     from holdall.layers.encrypted import EncryptedStore
 
-    with _open(place, store) as found, Failures() as failures:
+    with read_from(store_name(store, place)) as found, Failures() as failures:
         report = _layer(found, EncryptedStore, "encrypted", "encrypt").rotate(prefix)
         for error in report.failures.values():
             failures.report(describe(error))
@@ -104,23 +90,19 @@ def rotate(
 
 
 def repair(
-    place: Place = None,
+    place: StoreArgument = None,
     prefix: KeyPrefix = "",
     rule: Annotated[
         str,
-        Parameter(
-            "--rule",
-            metavar="RULE",
-            help="Which replica is right where they differ: first, or newest.",
-        ),
+        Parameter("--rule", metavar="RULE", help="Which replica is right if they differ: first or newest."),
     ] = "first",
     json: Json = False,
     store: StoreOption = None,
 ) -> int:
     """Make the replicas of a store equal.
 
-    Where replicas differ, the first that has the blob is followed, or with --rule newest the one that was
-    written last. What can't be mended is printed, and the exit code is 4.
+    Where replicas differ, the blob is taken from the first replica that has it, or with --rule newest from
+    the one that was written last. What can't be mended is printed, and the exit code is 4.
 
     Example:
       holdall repair photos: --prefix 2026/
@@ -129,32 +111,21 @@ def repair(
 
     if rule not in ("first", "newest"):
         raise UsageFault(f"--rule takes first or newest, not {rule!r}")
-    with _open(place, store) as found, Failures() as failures:
+    with read_from(store_name(store, place)) as found, Failures() as failures:
         report = _layer(found, FanoutStore, "replicated", "replicas").repair(rule, prefix)
-        for key, errors in report.failures.items():
-            for name, error in errors.items():
-                failures.report(f"{key!r} in replica {name!r}: {_text(error)}")
-        for name, error in report.unlisted.items():
-            failures.report(f"replica {name!r} can't be listed: {_text(error)}")
+        failed = {key: _texts(errors) for key, errors in report.failures.items()}
+        unlisted = _texts(report.unlisted)
+        for key, texts in failed.items():
+            for name, text in texts.items():
+                failures.report(f"{key!r} in replica {name!r}: {text}")
+        for name, text in unlisted.items():
+            failures.report(f"replica {name!r} can't be listed: {text}")
     if json:
-        failed = {
-            key: {name: _text(error) for name, error in errors.items()}
-            for key, errors in report.failures.items()
-        }
-        unlisted = {name: _text(error) for name, error in report.unlisted.items()}
         Output().line(dumps({"mended": report.mended, "failures": failed, "unlisted": unlisted}))
     else:
-        rest = f", {len(report.failures):,} can't be mended" if report.failures else ""
+        rest = f", {len(failed):,} can't be mended" if failed else ""
         Output().line(f"{amount(len(report.mended), 'key')} mended{rest}")
     return 0 if report else UNAVAILABLE
-
-
-@contextmanager
-def _open(place: str | None, store: str | None) -> Generator[Store]:
-    if place is not None and store is not None:
-        raise UsageFault("name the store as an argument or by --store, not both")
-    with read_from(place or store_name(store)) as opened:
-        yield opened
 
 
 def _layer(store: Store, kind: type[T], name: str, setting: str) -> T:
@@ -172,5 +143,8 @@ def _layer(store: Store, kind: type[T], name: str, setting: str) -> T:
     )
 
 
-def _text(error: Exception) -> str:
-    return describe(error) if isinstance(error, StoreError) else repr(error)
+def _texts(errors: Mapping[str, Exception]) -> dict[str, str]:
+    return {
+        name: describe(error) if isinstance(error, StoreError) else repr(error)
+        for name, error in errors.items()
+    }

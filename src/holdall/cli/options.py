@@ -20,18 +20,26 @@ StoreOption = Annotated[
         "Without it, HOLDALL_URI.",
     ),
 ]
+StoreArgument = Annotated[
+    str | None,
+    Parameter(
+        metavar="STORE",
+        complete=complete_store,
+        help="A URI, a path, or a configured name. Without it, --store or HOLDALL_URI.",
+    ),
+]
 Json = Annotated[bool, Parameter("--json", help="Print JSON, one object a line.")]
 Key = Annotated[str, Parameter(metavar="KEY", complete=complete_key, help="Which blob.")]
 Keys = Annotated[list[str], Parameter(metavar="KEY", complete=complete_key, help="Which blobs.")]
 
 
 def check_prefix(prefix: str) -> str:
-    """Refuse a prefix that no key can start with: it is most often meant for a store."""
+    """Refuse a prefix that no key can start with: most often it is meant for a store."""
     *folders, _ = prefix.split("/")
     if not {"", ".", ".."}.isdisjoint(folders):
         raise UsageFault(
-            f"no key starts with {prefix!r}: write a folder as in logs/, with no '/' or './' before it; a "
-            "store is named by --store, or where STORE, SOURCE or TARGET stands"
+            f"no key starts with {prefix!r}: write a folder as in logs/, without '/' or './' before it; name "
+            "a store by --store, or as STORE, SOURCE or TARGET"
         )
     return prefix
 
@@ -46,13 +54,7 @@ Prefix = Annotated[
     ),
 ]
 KeyPrefix = Annotated[
-    str,
-    Parameter(
-        "--prefix",
-        "-p",
-        check=check_prefix,
-        help="Only keys that start with this.",
-    ),
+    str, Parameter("--prefix", "-p", check=check_prefix, help="Only keys that start with this.")
 ]
 IfAbsent = Annotated[
     bool, Parameter("--if-absent", help="Only where there is no blob yet; otherwise exit with 3.")

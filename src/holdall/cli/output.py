@@ -16,12 +16,11 @@ class Output:
     """Standard output: bytes as they are, text as UTF-8 whatever the locale says.
 
     A terminal shows each line at once; a pipe gets them in blocks. Every failure is an `OutputError`, so that
-    a reader that went away isn't taken for a fault of the store.
+    a reader that has ended isn't reported as a fault of the store.
     """
 
     def __init__(self) -> None:
-        # Closed standard output fails when something is written to it: a command that prints nothing can
-        # do without.
+        # A closed standard output fails when something is written to it: some commands print nothing.
         self._closed = streams.is_closed(1)
         self._buffer = sys.stdout.buffer
         self.empty = True
@@ -45,7 +44,7 @@ class Output:
 
 
 def flush() -> None:
-    """Write what standard output still holds: the last chance to learn of a full disk."""
+    """Write what standard output still holds in its buffer, and raise if its disk is full."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -53,7 +52,7 @@ def flush() -> None:
 
 
 def human(size: int) -> str:
-    """A number of bytes as people say it, in powers of 1,000.
+    """Return a number of bytes as people say it, in powers of 1,000.
 
     >>> human(999), human(3_400_000), human(999_950)
     ('999 B', '3.4 MB', '1.0 MB')
@@ -69,7 +68,7 @@ def human(size: int) -> str:
 
 
 def exact(size: int) -> str:
-    """A number of bytes, and the exact one where they differ.
+    """Return a number of bytes as people say it, and the exact one where they differ.
 
     >>> exact(12), exact(3_412_345)
     ('12 B', '3.4 MB (3,412,345 bytes)')
@@ -78,7 +77,7 @@ def exact(size: int) -> str:
 
 
 def amount(count: int, noun: str) -> str:
-    """How many of something.
+    """Return a count with its noun.
 
     >>> amount(1, "blob"), amount(1200, "blob")
     ('1 blob', '1,200 blobs')
@@ -87,12 +86,12 @@ def amount(count: int, noun: str) -> str:
 
 
 def timestamp(moment: datetime) -> str:
-    """A time in UTC, to the second (ISO 8601)."""
+    """Return a time in UTC, to the second (ISO 8601)."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def as_json(info: Info) -> dict[str, object]:
-    """A blob's `Info` for `json`; times as ISO 8601."""
+    """Return a blob's `Info` for `dumps`; times as ISO 8601."""
     return {
         "key": info.key,
         "size": info.size,
@@ -104,7 +103,7 @@ def as_json(info: Info) -> dict[str, object]:
 
 
 def dumps(value: object) -> str:
-    """JSON on one line."""
+    """Return JSON on one line."""
     import json
 
     return json.dumps(value, ensure_ascii=False)

@@ -31,7 +31,7 @@ class Parameter:
         help: str,  # noqa: A002 - as typer calls it
         metavar: str | None = None,
         complete: Callable[..., list[str]] | None = None,
-        check: Callable[[str], str] | None = None,
+        check: Callable[[Any], Any] | None = None,
         least: int | None = None,
     ) -> None:
         self.names = names

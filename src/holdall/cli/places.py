@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from holdall.cli.errors import describe, warn
-from holdall.cli.stores import address, open_at, open_store, store_name
+from holdall.cli.stores import address, open_at, store_name
 from holdall.errors import BlobNotFoundError, StoreUnavailableError, UnsupportedOperation
 from holdall.layers.layer import Layer
 from holdall.store import Store
@@ -15,19 +15,16 @@ from holdall.store import Store
 
 @contextmanager
 def read_from(place: str) -> Generator[Store]:
-    """Open the store at a place, unless that is a folder or a file that isn't there.
+    """Open the store at a place; raise StoreUnavailableError if it is a folder or a file that doesn't exist.
 
-    To Python such a store is empty. In a crontab it is a path that was mistyped, or a disk that isn't
-    mounted, and a backup that does nothing must not look like one that had nothing to do.
-
-    Raises:
-        StoreUnavailableError: Nothing is there.
+    To Python such a store is empty. In a crontab its path was mistyped, or its disk isn't mounted, and a
+    backup that does nothing must not look like one that had nothing to do.
     """
     scheme, _, location = address(place).partition("://")
     if scheme.lower() == "git+file":
         from urllib.parse import unquote
 
-        # A repository that isn't there can't be opened for reading.
+        # A repository that doesn't exist can't be opened for reading.
         _check_path(os.path.expanduser(unquote(location.partition("?")[0])), place)
     with open_at(place) as store:
         check_there(store, place)
@@ -37,10 +34,11 @@ def read_from(place: str) -> Generator[Store]:
 @contextmanager
 def open_to_read(uri: str | None) -> Generator[Store]:
     """Open the store that the command line names, and warn if nothing is there: it is empty all the same."""
-    with open_store(uri) as store:
+    place = store_name(uri)
+    with open_at(place) as store:
         missing = ""
         try:
-            check_there(store, store_name(uri))
+            check_there(store, place)
         except StoreUnavailableError as error:
             missing = describe(error)
         try:
@@ -54,15 +52,8 @@ def open_to_read(uri: str | None) -> Generator[Store]:
 
 
 def check_there(store: Store, place: str) -> None:
-    """Check that the folder or the file of a store exists.
-
-    Args:
-        store: Which store.
-        place: What the user calls it.
-
-    Raises:
-        StoreUnavailableError: It doesn't.
-    """
+    """Raise StoreUnavailableError if the folder or the file of a store doesn't exist, which the user calls
+    `place`."""
     if isinstance(store, Layer):
         from holdall.layers.caching import CachingStore
 
@@ -72,7 +63,7 @@ def check_there(store: Store, place: str) -> None:
         for number, each in enumerate(below):
             try:
                 check_there(each, place)
-                return  # one of several replicas is enough; and a route may not have been used yet
+                return  # one of several replicas is enough; and perhaps a route wasn't used yet
             except StoreUnavailableError:
                 if number + 1 == len(below):
                     raise
@@ -89,18 +80,12 @@ def check_there(store: Store, place: str) -> None:
 
 
 def _check_path(path: str, place: str) -> None:
-    if not _exists(path):
-        raise StoreUnavailableError(
-            f"there is nothing at {path!r}, where {place} would be read: check the spelling, and whether its "
-            "disk is mounted"
-        )
-
-
-def _exists(path: str) -> bool:
     try:
         os.stat(path)  # follows links: one to a disk that isn't mounted leads nowhere
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        raise StoreUnavailableError(
+            f"there is nothing at {path!r}, where {place} would be read: check the spelling, and whether its "
+            "disk is mounted"
+        ) from None
     except OSError:
-        return True  # it exists, and the store reports what is wrong with it
-    return True
+        return  # it exists, and the store reports what is wrong with it

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for work that turns out to be long, if a terminal is there to see it."""
+"""A progress bar on standard error, for work that turns out to be long, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 _PATIENCE = 0.5
 """Seconds of work before there is a bar."""
 _PAUSE = 0.1
-"""Seconds between two looks at what blobs have reached."""
+"""Seconds between two updates of the bar."""
 
 
 _visible: Meter | None = None
-"""The one whose bar is on the screen."""
+"""The meter whose bar is on the screen."""
 
 
 def hide_bar() -> None:
-    """Take away the bar that is on the screen, so that something else can be printed."""
+    """Remove the bar that is on the screen, so that something else can be printed."""
     if _visible is not None:
         _visible.hide()
 
@@ -58,7 +58,7 @@ class Meter:
         self.hide()
 
     def advance(self, amount: int = 1) -> None:
-        """So much more is done."""
+        """Count bytes or blobs as done."""
         self._done += amount
         if not self._seen:
             return
@@ -73,7 +73,7 @@ class Meter:
                 )
 
     def start_soon(self) -> None:
-        """Show that something goes on, even if nothing is counted yet; then comes `reached`."""
+        """Show a bar even if nothing is counted yet; `reached` counts."""
         self._size = 0
         if self._seen:
             self._timer = Timer(_PATIENCE, self.advance, (0,))
@@ -81,7 +81,7 @@ class Meter:
             self._timer.start()
 
     def reached(self, done: int, total: int, size: int, _key: str = "") -> None:
-        """So many blobs are done, of so many, and so many bytes."""
+        """Show how many blobs are done, of how many in all, and how many bytes: `progress=` of a transfer."""
         self._done, self._total, self._size = done, total, size
         # A bar drawn for each of many small blobs would take longer than they do.
         if self._seen and monotonic() >= self._next:
@@ -97,13 +97,13 @@ class Meter:
         return f"{self._done:,}/{self._total:,} blobs  {human(self._size)}  {human(round(rate))}/s"
 
     def through(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """The same pieces, counted as they pass."""
+        """Yield the same pieces, and count their bytes."""
         for piece in pieces:
             yield piece
             self.advance(len(piece))
 
     def hide(self) -> None:
-        """Take the bar away, so that something else can be printed; it comes back after another while."""
+        """Remove the bar, so that something else can be printed; it returns after half a second of work."""
         global _visible
         with self._lock:
             if self._timer is not None:
@@ -127,7 +127,7 @@ class Meter:
                 TransferSpeedColumn,
             )
         except ModuleNotFoundError:
-            # Typer comes without rich too; the work is done all the same.
+            # Typer may be installed without rich; the work is done without a bar.
             self._seen = False
             return None
         columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]

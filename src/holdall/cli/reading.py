@@ -27,12 +27,7 @@ def keys(
     start: Prefix = "",
     prefix: KeyPrefix = "",
     exclude_prefix: Annotated[
-        str,
-        Parameter(
-            "--exclude-prefix",
-            check=check_prefix,
-            help="No keys that start with this.",
-        ),
+        str, Parameter("--exclude-prefix", check=check_prefix, help="No keys that start with this.")
     ] = "",
     glob: Annotated[
         str | None,
@@ -81,7 +76,7 @@ def keys(
 
 
 def _print_infos(found: Iterator[Info], json: bool, output: Output) -> None:
-    # A column widens when it must: its width is only known when the whole listing is held in memory.
+    # The column widens as it goes: only a whole listing, held in memory, would tell its width.
     width = 0
     for each in found:
         if json:
@@ -135,9 +130,7 @@ def _to_file(source: Store, key: str, name: str) -> None:
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise UsageFault(
-                f"can't write {name!r}: {describe(OSError(error.errno, error.strerror))}"
-            ) from error
+            raise _unwritable(name, error) from error
         return
     # The file behind a symbolic link is replaced, not the link.
     path = os.path.realpath(name)
@@ -157,9 +150,7 @@ def _to_file(source: Store, key: str, name: str) -> None:
         try:
             handle, temporary = mkstemp(dir=os.path.dirname(path), prefix=".holdall-")
         except OSError as error:
-            raise UsageFault(
-                f"can't write {name!r}: {describe(OSError(error.errno, error.strerror))}"
-            ) from error
+            raise _unwritable(name, error) from error
         try:
             with open(handle, "wb") as file:
                 file.writelines(meter.through(source.chunks(key)))
@@ -173,15 +164,20 @@ def _to_file(source: Store, key: str, name: str) -> None:
             raise
 
 
+def _unwritable(name: str, error: OSError) -> UsageFault:
+    return UsageFault(f"can't write {name!r}: {describe(OSError(error.errno, error.strerror))}")
+
+
 def _descriptor(name: str) -> int | None:
-    """Return the descriptor that a name such as /dev/stdout or a shell's >(command) stands for."""
+    """Return the descriptor that a name means, such as /dev/stdout or a shell's >(command)."""
     name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(name, name)
     folder, _, number = name.rpartition("/")
     return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
 
 
 def _new_mode(info: Info) -> int:
-    """Return the permission bits of a new file that is a copy of a blob: it shows the blob to nobody else."""
+    """Return the permission bits of a new file that is a copy of a blob: nobody may read the file who may not
+    read the blob."""
     mask = os.umask(0)
     os.umask(mask)
     most = mode_of(info)
@@ -189,7 +185,7 @@ def _new_mode(info: Info) -> int:
 
 
 def _for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:
-    """Refuse to write binary bytes to a terminal: they change its settings, and no one can read them."""
+    """Refuse to write binary bytes to a terminal: they change its settings, and nobody can read them."""
     first = next(chunks, b"")
     if output.terminal and not force and _is_binary(first):
         raise UsageFault(
@@ -251,10 +247,7 @@ def exists(
 
 
 def info(
-    key: Annotated[
-        str | None,
-        Parameter(metavar="KEY", complete=complete_key, help="Which blob."),
-    ] = None,
+    key: Annotated[str | None, Parameter(metavar="KEY", complete=complete_key, help="Which blob.")] = None,
     json: Json = False,
     store: StoreOption = None,
 ) -> None:

@@ -22,8 +22,7 @@ _BATCH = 1000
 def rm(
     keys: Keys,
     recursive: Annotated[
-        bool,
-        Parameter("--recursive", "-r", help="Each KEY is a folder such as logs/: delete all under it."),
+        bool, Parameter("--recursive", "-r", help="Each KEY is a folder such as logs/: delete all under it.")
     ] = False,
     string_prefix: Annotated[
         bool,
@@ -79,7 +78,8 @@ def _check_prefix(prefix: str, string_prefix: bool) -> None:
         raise UsageFault("an empty prefix means every key of the store; name a folder")
     if not (prefix.endswith("/") or string_prefix):
         raise UsageFault(
-            f"{prefix!r} isn't a folder: write '{prefix}/', or add --string-prefix for keys that start so"
+            f"{prefix!r} isn't a folder: write '{prefix}/', or add --string-prefix for all keys that start "
+            "with it"
         )
 
 

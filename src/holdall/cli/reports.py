@@ -35,14 +35,12 @@ class Failures:
             if count > _SHOWN:
                 warn(f"and {count - _SHOWN:,} more failures like this: {kind}")
 
-    def report(self, text: str) -> bool:
-        """Print a failure, unless ten like it were printed; returns whether it was."""
+    def report(self, text: str) -> None:
+        """Print a failure, unless ten like it were printed."""
         kind = _find_names.sub("...", text)
         self._counts[kind] += 1
-        if self._counts[kind] > _SHOWN:
-            return False
-        warn(text)
-        return True
+        if self._counts[kind] <= _SHOWN:
+            warn(text)
 
 
 def print_plan(plan: Plan, json: bool, quiet: bool, output: Output) -> None:

@@ -14,18 +14,9 @@ from holdall.uri import reference
 
 
 @contextmanager
-def open_store(uri: str | None) -> Generator[Store]:
-    """Open the store that the command line names, and close it whatever happens.
-
-    A close that fails is an error.
-    """
-    with open_at(store_name(uri)) as store:
-        yield store
-
-
-@contextmanager
 def open_at(place: str) -> Generator[Store]:
-    """Open the store at a URI, a path or a configured name, and close it whatever happens."""
+    """Open the store at a URI, a path or a configured name, and close it whatever happens; a close that fails
+    is an error."""
     store = from_uri(address(place))
     try:
         yield store
@@ -40,23 +31,26 @@ def open_at(place: str) -> Generator[Store]:
 
 def address(text: str) -> str:
     """Return the URI or path that a command line means by a store; a bare name may be in `holdall.toml`."""
-    if not text.startswith((".", "~")) and not {"/", ":"} & set(text):
-        # Even what can't be a name: a file that names a store so is refused, and no such folder is made.
-        from holdall import config
+    if text.startswith((".", "~")) or {"/", ":"} & set(text):
+        return text
+    # The file is read even for a text that can't be a name: it is refused if it has a store of such a name,
+    # and no folder of that name is made.
+    from holdall import config
 
-        path = config.find()
-        if path is not None:
-            stores = config.load(path)
-            if text in stores:
-                return f"{text}:"
-            from difflib import get_close_matches
+    path = config.find()
+    if path is None:
+        return text
+    stores = config.load(path)
+    if text in stores:
+        return f"{text}:"
+    from difflib import get_close_matches
 
-            near = get_close_matches(text, stores.names(), 1)
-            if near and not os.path.lexists(text):
-                raise UsageFault(
-                    f"there is no folder {text!r}, and {path} names no such store; did you mean "
-                    f"{near[0]!r}? A new folder is './{text}'"
-                )
+    near = get_close_matches(text, stores.names(), 1)
+    if near and not os.path.lexists(text):
+        raise UsageFault(
+            f"there is no folder {text!r}, and {path} names no store {text!r}; did you mean {near[0]!r}? "
+            f"To make a new folder, write './{text}'"
+        )
     return text
 
 
@@ -76,11 +70,13 @@ def is_store(text: str) -> bool:
     return path is not None and named.name in config.load(path)
 
 
-def store_name(uri: str | None) -> str:
-    """Return the URI, path or configured name that the command line or HOLDALL_URI gives."""
-    uri = uri or os.environ.get("HOLDALL_URI")
-    if not uri:
+def store_name(option: str | None, argument: str | None = None) -> str:
+    """Return the URI, path or configured name that --store, an argument, or HOLDALL_URI gives."""
+    if option is not None and argument is not None:
+        raise UsageFault("name the store as an argument or by --store, not both; leave --store out")
+    name = (option or os.environ.get("HOLDALL_URI")) if argument is None else argument
+    if not name:
         raise UsageFault(
             "no store was named: give --store URI (such as ./data or sqlite:///file.db), or set HOLDALL_URI"
         )
-    return uri
+    return name

@@ -28,19 +28,15 @@ def fill_closed() -> None:
 
 
 def is_closed(number: int) -> bool:
-    """Return whether a standard stream was closed when the process began.
-
-    Args:
-        number: 0 for input, 1 for output, 2 for errors.
-    """
+    """Return whether a standard stream was closed when the process began: 0 is input, 1 output, 2 errors."""
     return number in _closed
 
 
 def speak_utf8() -> None:
     """Start this program again in Python's UTF-8 mode, if the locale uses another encoding.
 
-    Keys are Unicode, and names of files are UTF-8. In such a locale Python would take each name that isn't
-    ASCII for another one, and a copy would misname it. An argument that isn't UTF-8 is refused as a key.
+    Keys are Unicode, and names of files are UTF-8. In such a locale Python would read each name that isn't
+    ASCII as another one, and a copy would get a wrong name. An argument that isn't UTF-8 is refused as a key.
     """
     if sys.getfilesystemencoding().lower().replace("-", "") == "utf8" or sys.flags.utf8_mode:
         return

@@ -113,8 +113,7 @@ def _groups(store: Store, prefix: str, meter: Meter) -> Iterator[tuple[str, int,
 def tree(
     prefix: Prefix = "",
     depth: Annotated[
-        int | None,
-        Parameter("--depth", "-d", "-L", metavar="N", least=1, help="Print only N levels."),
+        int | None, Parameter("--depth", "-d", "-L", metavar="N", least=1, help="Print only N levels.")
     ] = None,
     store: StoreOption = None,
 ) -> None:

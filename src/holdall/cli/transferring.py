@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, warn
@@ -13,19 +14,16 @@ from holdall.cli.output import Output, amount, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
 from holdall.cli.progress import Meter
-from holdall.cli.reports import (
-    log_failures,
-    print_plan,
-    print_report,
-)
+from holdall.cli.reports import log_failures, print_plan, print_report
 from holdall.cli.stores import open_at
 from holdall.errors import DeleteRefusedError
 from holdall.store import Store
 
 if TYPE_CHECKING:
-    # Transfers are imported when one is made: they bring sqlite3, which most commands do without.
+    # The import brings sqlite3, which most commands don't need: it is done when a transfer is made.
     from holdall.transfer import Plan, Report
 
+T = TypeVar("T")
 
 _WAYS = ("auto", "size", "modified", "etag", "content")
 
@@ -34,13 +32,31 @@ def _complete_compare(incomplete: str) -> list[str]:
     return [way for way in _WAYS if way.startswith(incomplete)]
 
 
+def _check_compare(compare: str) -> str:
+    if compare not in _WAYS:
+        raise UsageFault(f"--compare takes one of {', '.join(_WAYS)}, not {compare!r}")
+    return compare
+
+
+def check_place(place: T) -> T:
+    """Refuse an empty name of a store, as of a variable that isn't set."""
+    if place == "":
+        raise UsageFault("a store is a path, a URI or a configured name, but one of those given is empty")
+    return place
+
+
 Source = Annotated[
     str,
     Parameter(
-        metavar="SOURCE", complete=complete_store, help="A store: a URI, a path, or a configured name."
+        metavar="SOURCE",
+        complete=complete_store,
+        check=check_place,
+        help="A store: a URI, a path, or a configured name.",
     ),
 ]
-Target = Annotated[str, Parameter(metavar="TARGET", complete=complete_store, help="Another store.")]
+Target = Annotated[
+    str, Parameter(metavar="TARGET", complete=complete_store, check=check_place, help="Another store.")
+]
 Include = Annotated[
     list[str] | None,
     Parameter(
@@ -62,31 +78,9 @@ Exclude = Annotated[
         "May be repeated.",
     ),
 ]
-ReplaceUnreadable = Annotated[
-    bool,
-    Parameter(
-        "--replace-unreadable",
-        help="Replace blobs of TARGET that can't be read, such as damaged ones. Without it, each of them "
-        "is a failure.",
-    ),
-]
-DryRun = Annotated[bool, Parameter("--dry-run", "-n", help="Change nothing; print what would be done.")]
 Jobs = Annotated[
-    int | None,
-    Parameter("--jobs", "-j", metavar="N", least=1, help="Copy up to N blobs at a time."),
+    int | None, Parameter("--jobs", "-j", metavar="N", least=1, help="Copy up to N blobs at a time.")
 ]
-Resume = Annotated[
-    bool,
-    Parameter(
-        "--resume",
-        help="Keep a journal in $XDG_STATE_HOME/holdall, and continue where the same command was stopped.",
-    ),
-]
-Journal = Annotated[
-    str | None,
-    Parameter("--journal", metavar="FILE", help="As --resume, with the journal in this file."),
-]
-NoVerify = Annotated[bool, Parameter("--no-verify", help="Don't read back what was copied.")]
 MaxDelete = Annotated[
     str | None,
     Parameter(
@@ -103,6 +97,7 @@ Compare = Annotated[
         "--compare",
         metavar="HOW",
         complete=_complete_compare,
+        check=_check_compare,
         help="When blobs are equal: size, modified (same size, and the target isn't older), etag, content, "
         "or auto: same size and digest where both stores know it, otherwise content.",
     ),
@@ -116,12 +111,30 @@ class Wishes(NamedTuple):
     include: Include = None
     exclude: Exclude = None
     compare: Compare = "auto"
-    dry_run: DryRun = False
+    dry_run: Annotated[
+        bool, Parameter("--dry-run", "-n", help="Change nothing; print what would be done.")
+    ] = False
     jobs: Jobs = None
-    resume: Resume = False
-    journal: Journal = None
-    no_verify: NoVerify = False
-    replace_unreadable: ReplaceUnreadable = False
+    resume: Annotated[
+        bool,
+        Parameter(
+            "--resume",
+            help="Keep a journal in $XDG_STATE_HOME/holdall, and go on where the same command was stopped.",
+        ),
+    ] = False
+    journal: Annotated[
+        str | None,
+        Parameter("--journal", metavar="FILE", help="As --resume, with the journal in this file."),
+    ] = None
+    no_verify: Annotated[bool, Parameter("--no-verify", help="Don't read back what was copied.")] = False
+    replace_unreadable: Annotated[
+        bool,
+        Parameter(
+            "--replace-unreadable",
+            help="Replace blobs of TARGET that can't be read, such as damaged ones. Without it, each of them "
+            "is a failure.",
+        ),
+    ] = False
     json: Json = False
     quiet: Quiet = False
 
@@ -153,13 +166,7 @@ def sync(
     return _sync(name, source, target, delete, max_delete, wishes)
 
 
-def mirror(
-    source: Source,
-    target: Target,
-    max_delete: MaxDelete = None,
-    *,
-    wishes: Wishes,
-) -> int:
+def mirror(source: Source, target: Target, max_delete: MaxDelete = None, *, wishes: Wishes) -> int:
     """Make one store the same as another: sync --delete.
 
     What TARGET has and SOURCE lacks is deleted after everything was copied, unless something failed. If that
@@ -173,24 +180,11 @@ def mirror(
     return _sync("mirror", source, target, True, max_delete, wishes)
 
 
-def transfer(
-    name: str,
-    act: Callable[..., Report | Plan],
-    source: str,
-    target: str,
-    wishes: Wishes,
-) -> int:
-    """Copy from store to store, print what was done, and return the exit code.
+def transfer(name: str, act: Callable[..., Report | Plan], source: str, target: str, wishes: Wishes) -> int:
+    """Run a command from store to store, print what was done, and return the exit code; `act` is
+    `copy_store`, or a function with its signature."""
+    from holdall.transfer import Plan
 
-    Args:
-        name: What the command is called.
-        act: Has the signature of `copy_store`.
-        source: A store.
-        target: Another one.
-        wishes: What the options ask for.
-    """
-    check_places(name, source, target)
-    check_compare(wishes.compare)
     output = Output()
     with (
         read_from(source) as first,
@@ -226,27 +220,22 @@ def transfer(
             warn(f"stopped; what was copied is whole; {again} to go on")
             raise
         meter.hide()
-        failed = bool(result.failures)
-        if wishes.dry_run:
-            print_plan(result, wishes.json, wishes.quiet, output)  # pyright: ignore[reportArgumentType]
+        if isinstance(result, Plan):
+            print_plan(result, wishes.json, wishes.quiet, output)
         else:
-            print_report(result, source, wishes.json, wishes.quiet, output)  # pyright: ignore[reportArgumentType]
-    return UNAVAILABLE if failed else 0
+            print_report(result, source, wishes.json, wishes.quiet, output)
+    return UNAVAILABLE if result.failures else 0
 
 
 def _sync(name: str, source: str, target: str, delete: bool, max_delete: str | None, wishes: Wishes) -> int:
     limit = _limit(max_delete)
+    from holdall.transfer import sync_stores
 
-    def act(*stores: Store, **options: Any) -> Report | Plan:
-        from holdall.transfer import sync_stores
-
-        return sync_stores(*stores, delete=delete, max_delete=limit, **options)
-
-    return transfer(name, act, source, target, wishes)
+    return transfer(name, partial(sync_stores, delete=delete, max_delete=limit), source, target, wishes)
 
 
 def _limit(text: str | None) -> float | int:
-    """A share, or a number of blobs."""
+    """Return what --max-delete allows: a share, or a number of blobs."""
     if text is None:
         return 0.5
     try:
@@ -261,35 +250,16 @@ def _limit(text: str | None) -> float | int:
     return limit
 
 
-def check_compare(compare: str) -> None:
-    """Check the argument of --compare."""
-    if compare not in _WAYS:
-        raise UsageFault(f"--compare takes one of {', '.join(_WAYS)}, not {compare!r}")
-
-
-def check_places(name: str, *places: str) -> None:
-    """Check that a command is given its stores."""
-    if not all(places):
-        raise UsageFault(f"{name} takes paths, URIs or configured names, and one is empty")
-
-
 def _journal(name: str, source: Store, target: Store, wishes: Wishes) -> str | None:
-    """The file in which this transfer, and no other, is recorded."""
+    """Return the file in which this transfer, and no other, is recorded."""
     if wishes.journal is not None or not wishes.resume:
         return wishes.journal
     from hashlib import sha256
 
     from holdall.transfer.place import identity
 
-    which = [
-        name,
-        identity(source),
-        identity(target),
-        wishes.prefix,
-        wishes.include,
-        wishes.exclude,
-        wishes.compare,
-    ]
+    which = [name, identity(source), identity(target)]
+    which += [wishes.prefix, wishes.include, wishes.exclude, wishes.compare]
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     folder = os.path.join(state, "holdall")
     os.makedirs(folder, mode=0o700, exist_ok=True)

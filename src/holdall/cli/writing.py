@@ -17,12 +17,9 @@ from holdall.cli.options import IfAbsent, IfMatch, Key, StoreOption, expectation
 from holdall.cli.output import Output
 from holdall.cli.parameters import Parameter
 from holdall.cli.progress import Meter
-from holdall.cli.stores import is_store, open_store
+from holdall.cli.stores import is_store, open_at, store_name
 from holdall.cli.streams import is_closed
-from holdall.cli.transferring import (
-    Wishes,
-    transfer,
-)
+from holdall.cli.transferring import Wishes, transfer
 from holdall.errors import BlobNotFoundError
 from holdall.keys import check_key
 from holdall.ranges import CHUNK
@@ -50,19 +47,15 @@ Recursive = Annotated[bool, Parameter("--recursive", "-r", help="Everything unde
 def put(
     key: Key,
     value: Annotated[
-        str | None,
-        Parameter(metavar="VALUE", help="The bytes themselves; - reads standard input."),
+        str | None, Parameter(metavar="VALUE", help="The bytes themselves; - reads standard input.")
     ] = None,
     file: Annotated[
-        str | None,
-        Parameter("--file", "-f", metavar="FILE", help="Put the contents of a file."),
+        str | None, Parameter("--file", "-f", metavar="FILE", help="Put the contents of a file.")
     ] = None,
     text: Annotated[
         str | None,
         Parameter(
-            "--text",
-            metavar="TEXT",
-            help="Put these characters, even if they are the name of a file.",
+            "--text", metavar="TEXT", help="Put these characters, even if they are the name of a file."
         ),
     ] = None,
     if_absent: IfAbsent = False,
@@ -70,14 +63,11 @@ def put(
     ttl: Annotated[
         str | None,
         Parameter(
-            "--ttl",
-            metavar="TIME",
-            help="Let it expire after this time: seconds, or 30s, 5m, 1h30m, 7d.",
+            "--ttl", metavar="TIME", help="Let it expire after this time: seconds, or 30s, 5m, 1h30m, 7d."
         ),
     ] = None,
     content_type: Annotated[
-        str | None,
-        Parameter("--content-type", metavar="TYPE", help="Its media type, such as text/csv."),
+        str | None, Parameter("--content-type", metavar="TYPE", help="Its media type, such as text/csv.")
     ] = None,
     print_etag: Annotated[bool, Parameter("--print-etag", help="Print the ETag of what was put.")] = False,
     store: StoreOption = None,
@@ -95,7 +85,7 @@ def put(
     """
     expect = expectation(if_absent, if_match)
     seconds = None if ttl is None else parse_duration(ttl)
-    with _body(key, value, file, text) as body, open_store(store) as target:
+    with _body(key, value, file, text) as body, open_at(store_name(store)) as target:
         info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
     if print_etag:
         Output().line(info.etag)
@@ -126,7 +116,7 @@ def _check_not_a_file(value: str) -> None:
         raise UsageFault(f"{value!r} is a {kind} here: {way}--text {quote(value)} puts these characters")
     if value.startswith(("/", "./", "../", "~/")) and "\n" not in value:
         raise UsageFault(
-            f"{value!r} looks like the name of a file, and there is none: check the name, or put these "
+            f"{value!r} looks like the name of a file that doesn't exist: check the name, or put these "
             "characters by --text"
         )
 
@@ -141,12 +131,12 @@ def _input(file: str | None, *, asked: bool) -> BinaryIO:
         raise UsageFault("standard input is closed; give VALUE, --file or --text")
     mode = os.fstat(0).st_mode
     if not (asked or file == "-" or stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
-        # A terminal; or the null device, which a script inherits from cron, and which would empty the blob.
+        # A terminal; or the null device, which a script inherits from cron: the blob would become empty.
         raise UsageFault(
             "there is nothing to put: give VALUE, --file FILE or --text TEXT, or pipe it in; - reads "
-            "whatever standard input is"
+            "standard input of any kind"
         )
-    # Another object over the same descriptor, so that closing it leaves standard input as it was.
+    # Another object over the same descriptor, so that closing it doesn't close standard input.
     try:
         return open(sys.stdin.fileno(), "rb", closefd=False)
     except OSError:
@@ -191,16 +181,7 @@ def cp(
       holdall cp --recursive reports/ archive/2026/
       holdall cp ./data sqlite:///data.db --prefix reports/
     """
-    if _are_stores("cp", source, target):
-        _refuse_key_options("cp", recursive, if_absent, store)
-        from holdall.transfer import copy_store
-
-        return transfer("cp", copy_store, source, target, wishes)
-    _refuse_no_store("cp", store)
-    _refuse_store_options("cp", wishes)
-    with open_store(store) as place:
-        _transfer(place, place.copy, "cp", source, target, expectation(if_absent, None), recursive)
-    return 0
+    return _copy_or_move("cp", source, target, recursive, if_absent, wishes, store)
 
 
 def mv(
@@ -226,15 +207,22 @@ def mv(
       holdall mv --recursive inbox/ archive/inbox/
       holdall mv ./inbox zip://inbox.zip --include '*.eml'
     """
-    if _are_stores("mv", source, target):
-        _refuse_key_options("mv", recursive, if_absent, store)
-        from holdall.transfer import move_store
+    return _copy_or_move("mv", source, target, recursive, if_absent, wishes, store)
 
-        return transfer("mv", move_store, source, target, wishes)
-    _refuse_no_store("mv", store)
-    _refuse_store_options("mv", wishes)
-    with open_store(store) as place:
-        _transfer(place, place.move, "mv", source, target, expectation(if_absent, None), recursive)
+
+def _copy_or_move(
+    name: str, source: str, target: str, recursive: bool, if_absent: bool, wishes: Wishes, store: str | None
+) -> int:
+    if _are_stores(name, source, target):
+        _refuse_key_options(name, recursive, if_absent, store)
+        from holdall.transfer import copy_store, move_store
+
+        return transfer(name, copy_store if name == "cp" else move_store, source, target, wishes)
+    _refuse_no_store(name, store)
+    _refuse_store_options(name, wishes)
+    with open_at(store_name(store)) as place:
+        act = place.copy if name == "cp" else place.move
+        _act_on_keys(place, act, name, source, target, expectation(if_absent, None), recursive)
     return 0
 
 
@@ -252,7 +240,7 @@ def _are_stores(name: str, source: str, target: str) -> bool:
             )
         raise UsageFault(
             f"{place!r} is a store and {key!r} is a key: {name} works within one store by keys, or from a "
-            f"whole store to another (a path then begins with ./); for one blob between two stores: "
+            "whole store to another (a path then begins with ./); for one blob between two stores: "
             "holdall -s A get KEY | holdall -s B put KEY"
         )
     return all(stores)
@@ -280,7 +268,7 @@ def _refuse_store_options(name: str, wishes: Wishes) -> None:
             raise UsageFault(f"--{option.replace('_', '-')} is for {name} between stores, not between keys")
 
 
-def _transfer(
+def _act_on_keys(
     store: Store,
     act: Callable[..., Info],
     name: str,
@@ -295,10 +283,10 @@ def _transfer(
         act(source, target + source.rpartition("/")[2] if target.endswith("/") else target, expect=expect)
         return
     if not (source.endswith("/") and target.endswith("/")):
-        raise UsageFault(f"{name} --recursive goes from a folder to a folder: both end in '/', as in a/ b/")
+        raise UsageFault(f"{name} --recursive goes from a folder to a folder; both end in '/', as in a/ b/")
     check_key(target[:-1])
     if source.startswith(target) or target.startswith(source):
-        raise UsageFault(f"{source!r} and {target!r} lie one within the other")
+        raise UsageFault(f"one of {source!r} and {target!r} lies in the other; name two separate folders")
     count = 0
     with Meter(f"{name} {source}", blobs=True) as meter:
         for key in store.iterate_keys(source):
