@@ -28,6 +28,7 @@ class Holdall:
         self.started = started
         self.env = {**os.environ, **STRICT, "HOLDALL_URI": uri, "COLUMNS": "100"}
         self.env.pop("HOLDALL_DEBUG", None)
+        self._begun: list[subprocess.Popen[bytes]] = []
 
     def __call__(
         self, *args: str | bytes, stdin: bytes | None = None, code: int = 0, uri: str | None = None
@@ -69,7 +70,16 @@ class Holdall:
         return output, errors.decode()
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*COMMAND, *args], env=self.env, cwd=self.cwd, **options)
+        process = subprocess.Popen([*COMMAND, *args], env=self.env, cwd=self.cwd, **options)
+        self._begun.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what a test that failed left running."""
+        for process in self._begun:
+            if process.poll() is None:
+                with process:
+                    process.kill()
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +89,18 @@ def started() -> Iterator[Started]:
 
 
 @pytest.fixture
-def holdall(tmp_path: Path, started: Started) -> Holdall:
+def holdall(tmp_path: Path, started: Started) -> Iterator[Holdall]:
     """`holdall` on a store that isn't there yet."""
-    return Holdall(str(tmp_path / "store"), tmp_path, started)
+    with contextlib.closing(Holdall(str(tmp_path / "store"), tmp_path, started)) as made:
+        yield made
 
 
 @pytest.fixture
-def usual(tmp_path: Path) -> Holdall:
+def usual(tmp_path: Path) -> Iterator[Holdall]:
     """As `holdall`, but each command starts an interpreter, which isn't asked to watch for warnings."""
-    made = Holdall(str(tmp_path / "store"), tmp_path)
-    del made.env["PYTHONWARNINGS"]
-    return made
+    with contextlib.closing(Holdall(str(tmp_path / "store"), tmp_path)) as made:
+        del made.env["PYTHONWARNINGS"]
+        yield made
 
 
 URIS = {
@@ -101,9 +112,10 @@ URIS = {
 
 
 @pytest.fixture(params=sorted(URIS))
-def anywhere(request: pytest.FixtureRequest, tmp_path: Path, started: Started) -> Holdall:
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path, started: Started) -> Iterator[Holdall]:
     """`holdall` on a store of each kind that outlives a process."""
-    return Holdall(URIS[request.param].format(tmp_path), tmp_path, started)
+    with contextlib.closing(Holdall(URIS[request.param].format(tmp_path), tmp_path, started)) as made:
+        yield made
 
 
 class Terminal:
@@ -113,7 +125,7 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         self.seen = ""
 
-    def until(self, found: Callable[[str], object], seconds: float = 30) -> None:
+    def until(self, found: Callable[[str], object], seconds: float = 60) -> None:
         """Read on until what was seen satisfies the predicate."""
         end = time.monotonic() + seconds
         while not found(self.seen):

@@ -97,7 +97,7 @@ def gets_through(store: Store) -> None:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive(), "somebody waits for what an interrupt left"
     if failures:
         raise failures[0]

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.servers.ports import free_port
+
 _DEADLINE = 60.0
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The key that every Azurite has; it is no secret."""
@@ -20,9 +22,7 @@ def azurite() -> Iterator[str]:
     program = shutil.which("azurite-blob")
     if program is None:
         raise RuntimeError("these tests need Azurite on the PATH: npm install -g azurite")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(program, "--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"),
         *("--blobHost", "127.0.0.1", "--blobPort", str(port)),

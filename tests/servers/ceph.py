@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from tests.servers.ports import free_port
 
 _DEADLINE = 90.0
 _UNREADY = "problem getting command descriptions from mon"
@@ -77,7 +78,9 @@ def ceph() -> Iterator[str]:
         )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ceph-")))
-        mon, gateway = _free_ports()
+        mon = gateway = free_port()
+        while gateway == mon:
+            gateway = free_port()
         for name in ("mon", "osd", "rgw"):
             (folder / name).mkdir()
         (folder / "keyring").touch()
@@ -125,13 +128,6 @@ def ceph() -> Iterator[str]:
         )
         run("radosgw-admin", "-n", "client.rgw", "user", "create", "--uid=u", "--display-name=u", *keys)
         yield url
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

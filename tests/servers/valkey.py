@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.servers.ports import free_port
 
 _DEADLINE = 60.0
 # A server that is killed while it rewrites its file may refuse to read it again (7.0), so it never rewrites.
@@ -27,16 +28,6 @@ def program(name: str = "server") -> str:
     raise RuntimeError(f"neither valkey-{name} nor redis-{name} is installed: apt-get install redis-server")
 
 
-def free_port(below: int = 65_536) -> int:
-    """A port of loopback that nobody listens at."""
-    while True:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-        if port < below:
-            return port
-
-
 class ValkeyServer:
     """One server in a temporary folder.
 
@@ -48,8 +39,7 @@ class ValkeyServer:
 
     def __init__(self, *options: str, durable: bool = False, tls: tuple[str, str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="valkey-")
-        # A cluster's bus listens at a port that is 10,000 higher.
-        self.port = free_port(55_000)
+        self.port = free_port()
         self.options = [
             *("--bind", "127.0.0.1", "--dir", self._folder.name, "--save", ""),
             *("--logfile", f"{self._folder.name}/log", "--daemonize", "no"),

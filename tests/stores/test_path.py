@@ -174,7 +174,7 @@ def test_a_small_read_is_one_request(folder: CloudPath, requests: list[str]) -> 
 
 def test_many_at_once(folder: CloudPath, monkeypatch: pytest.MonkeyPatch) -> None:
     # Ten are under way at once: each waits for nine others.
-    together = threading.Barrier(10, timeout=30)
+    together = threading.Barrier(10, timeout=60)
     with PathStore(folder) as store:
         for meeting in ("_write", "_read", "_delete"):
             act = getattr(store, meeting)

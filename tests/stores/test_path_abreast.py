@@ -37,7 +37,7 @@ class Crowd:
 
 def test_several_are_under_way_and_results_are_in_order() -> None:
     # Each waits for all of them.
-    barrier = threading.Barrier(AT_ONCE, timeout=30)
+    barrier = threading.Barrier(AT_ONCE, timeout=60)
 
     def call(key: str) -> str:
         barrier.wait()
@@ -99,7 +99,7 @@ def test_what_is_alone_is_done_here_and_after_all_before_it() -> None:
 
 def test_once_one_failed_no_other_begins_and_all_are_named() -> None:
     begun: list[str] = []
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(4, timeout=60)
 
     def call(key: str) -> str:
         begun.append(key)

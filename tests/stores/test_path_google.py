@@ -205,7 +205,7 @@ def test_an_answer_without_what_a_blob_is(name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_many_at_once(name: str) -> None:
-    together = threading.Barrier(10, timeout=30)
+    together = threading.Barrier(10, timeout=60)
     with PathStore(GSPath(f"gs://{name}")) as store:
 
         def meeting(act: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,8 @@ import pytest
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
-from tests.servers.valkey import ValkeyServer, free_port, program, valkey_cluster
+from tests.servers.ports import free_port
+from tests.servers.valkey import ValkeyServer, program, valkey_cluster
 
 import valkey
 from holdall import Store

@@ -20,8 +20,9 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
-from tests.servers.valkey import ValkeyServer, free_port, valkey_cluster
+from tests.servers.valkey import ValkeyServer, valkey_cluster
 
 from holdall.errors import (
     BlobExistsError,
