@@ -13,7 +13,7 @@ from holdall.store import Info
 
 
 class Output:
-    """Standard output: bytes as they are, text as UTF-8 whatever the locale says.
+    """Standard output: bytes as they are, text as UTF-8 in any locale.
 
     A terminal shows each line at once; a pipe gets them in blocks. Every failure is an `OutputError`, so that
     a reader that has ended isn't reported as a fault of the store.

@@ -81,7 +81,7 @@ class Meter:
             self._timer.start()
 
     def reached(self, done: int, total: int, size: int, _key: str = "") -> None:
-        """Show how many blobs are done, of how many in all, and how many bytes: `progress=` of a transfer."""
+        """Show the numbers of blobs done, of all blobs, and of bytes: the `progress=` of a transfer."""
         self._done, self._total, self._size = done, total, size
         # A bar drawn for each of many small blobs would take longer than they do.
         if self._seen and monotonic() >= self._next:

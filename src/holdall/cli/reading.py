@@ -76,7 +76,7 @@ def keys(
 
 
 def _print_infos(found: Iterator[Info], json: bool, output: Output) -> None:
-    # The column widens as it goes: only a whole listing, held in memory, would tell its width.
+    # The column widens as it goes: only a whole listing, held in memory, would show its width.
     width = 0
     for each in found:
         if json:

@@ -15,8 +15,8 @@ from holdall.uri import reference
 
 @contextmanager
 def open_at(place: str) -> Generator[Store]:
-    """Open the store at a URI, a path or a configured name, and close it whatever happens; a close that fails
-    is an error."""
+    """Open the store at a URI, a path or a configured name, and always close it; a close that fails is an
+    error."""
     store = from_uri(address(place))
     try:
         yield store

@@ -26,7 +26,7 @@ the one that `HOLDALL_CONFIG` names; or `holdall.toml` in the working directory 
 above it; or `holdall/holdall.toml` in `$XDG_CONFIG_HOME` (`~/.config`).
 
 A stack begins with `uri`, `replicas` (a `FanoutStore`) or `routes` (a `RoutedStore`), whose opener is given
-`options`. The layers lie over it in this order, whatever their order in the file:
+`options`. The layers lie over it in this order; their order in the file doesn't matter:
 
 1. `prefix`: only this folder of it.
 2. `checksum`: over what the medium holds, so that every read from it is verified.

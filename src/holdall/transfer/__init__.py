@@ -1,4 +1,20 @@
-"""Copy, sync, move, compare and check whole stores."""
+"""Copy, sync, move, compare and check whole stores.
+
+`compare` says when two blobs with the same key are equal. `"auto"`: equal sizes, and equal digests if both
+stores know them, otherwise equal contents, for which both blobs are read; with a journal only those that
+changed. `"size"`; `"modified"` (equal sizes, and the target's isn't older); `"etag"` (for two handles of one
+store; ETags of different stores are never equal); `"content"` (always read); or a function of both `Info`s
+that returns True for equal blobs.
+
+`journal` is the path of a file (SQLite, readable only by its owner) that records the progress. A run that was
+stopped is finished first, without repeating its copies; then both stores are listed again for later changes.
+A later run with the same journal doesn't compare contents that it knows to be equal.
+
+`executor` is a `concurrent.futures.Executor`, or another object with its `submit`, such as a client of Dask:
+copies are made there, in shards of the plan; the stores are sent there by pickle. Or `"process"`: between two
+folders, with a thousand blobs to copy and two processors or more, a `ProcessPoolExecutor` is started;
+otherwise, or if that fails, this process makes all copies.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +22,14 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal, Unpack, overload
 
+from holdall.arguments import check_count
 from holdall.store import Store
 from holdall.transfer.compare import Compare, Difference, Globs, Selection
 from holdall.transfer.diff import differences
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
 from holdall.transfer.plan import Plan
 from holdall.transfer.report import Report
-from holdall.transfer.run import Job, check_jobs
+from holdall.transfer.run import Job
 from holdall.transfer.shard import Shard
 from holdall.transfer.spread import stop_event
 from holdall.transfer.step import Action
@@ -65,11 +82,9 @@ def copy_store(
     Everything is planned before anything is touched. A key that fails doesn't stop the others: it is in the
     report, and logged. A blob that another writer changes in the target after it was listed isn't overwritten
     if the target `can` SWAP and CREATE; that key fails. If the target `can` BULK, small new blobs are written
-    together, just after a look that they are still absent.
-
-    A blob of the target that can't be read, being damaged or encrypted with another key, isn't replaced: that
-    key fails. So does a key where the target has something that isn't a blob, such as a symbolic link. Such
-    things in the source are counted in the report as `left_out`.
+    together, just after a look that they are still absent. A blob of the target that can't be read, being
+    damaged or encrypted with another key, isn't replaced: that key fails. So does a key where the target has
+    something that isn't a blob, such as a symbolic link. In the source these are counted as `left_out`.
 
     Args:
         source: The store to read; it must be able to LIST.
@@ -80,26 +95,14 @@ def copy_store(
             nor deleted. `".git"` excludes a folder with its contents, `"**/*.tmp"` files in all folders.
         where: Only blobs for which this function returns true. It is called with the `Info` of the source's
             blob, or of the target's if only the target has the key.
-        compare: When two blobs with the same key are equal. `"auto"`: equal sizes, and equal digests if both
-            stores know them, otherwise equal contents, for which both blobs are read; with a journal only
-            those that changed. `"size"`; `"modified"` (equal sizes, and the target's isn't older); `"etag"`
-            (for two handles of one store; ETags of different stores are never equal); `"content"` (always
-            read); or a function of both `Info`s that returns True for equal blobs.
+        compare: When two blobs with the same key are equal; see `holdall.transfer`.
         verify: Whether each copy is read back from the target and compared.
         replace_unreadable: Whether blobs of the target that can't be read are replaced.
-        jobs: The number of threads. By default one, and 16 once blobs turn out to wait for several
-            milliseconds each, as over a network.
+        jobs: The number of threads; by default one, and 16 once blobs wait for several milliseconds each.
         dry_run: Touch nothing and return the `Plan`. Contents are compared if `compare` needs them.
-        journal: The path of a file (SQLite, readable only by its owner) that records the progress. A run
-            that was stopped is finished first, without repeating its copies; then both stores are listed
-            again for later changes. A later run with the same journal doesn't compare contents that it
-            knows to be equal.
-        progress: Called after each action as `progress(done, total, bytes, key)`. An exception in it
-            stops the transfer.
-        executor: A `concurrent.futures.Executor`, or another object with its `submit`, such as a client of
-            Dask: copies are made there, in shards of the plan; the stores are sent there by pickle. Or
-            `"process"`: between two folders, with a thousand blobs to copy and two processors or more, a
-            `ProcessPoolExecutor` is started; otherwise, or if that fails, this process does it all.
+        journal: The path of a file that records the progress; see `holdall.transfer`.
+        progress: Called after each action as `progress(done, total, bytes, key)`; if it raises, all stops.
+        executor: Makes the copies, in other processes; see `holdall.transfer`.
 
     Raises:
         InvalidArgumentError: An argument is wrong, source and target overlap, the stores can't be pickled
@@ -110,10 +113,8 @@ def copy_store(
 
     >>> from holdall import MemoryStore
     >>> source, target = MemoryStore({"a": b"1", "b": b"2"}), MemoryStore({"b": b"old", "c": b"3"})
-    >>> copy_store(source, target).copied
-    2
-    >>> dict(target)
-    {'a': b'1', 'b': b'2', 'c': b'3'}
+    >>> copy_store(source, target).copied, dict(target)
+    (2, {'a': b'1', 'b': b'2', 'c': b'3'})
     """
     return _carry_out("copy", **locals())
 
@@ -171,7 +172,7 @@ def sync_stores(
         verify: Whether each copy is read back.
         replace_unreadable: Whether unreadable blobs of the target are replaced.
         jobs: The number of threads.
-        dry_run: Touch nothing and return the `Plan`, whatever `max_delete` allows.
+        dry_run: Touch nothing and return the `Plan`; `max_delete` isn't checked.
         journal: The path of a file that records the progress.
         progress: Called as `progress(done, total, bytes, key)`.
         executor: Runs the copies.
@@ -295,7 +296,8 @@ def diff_stores(
     >>> [(difference.kind, difference.key) for difference in diff_stores(one, other)]
     [('source', 'a'), ('differs', 'b'), ('target', 'c')]
     """
-    check_jobs(jobs)
+    if jobs is not None:
+        check_count(jobs, "jobs, the number of threads,")
     selection = Selection(prefix, glob, where, exclude)
     return differences(source, target, selection, compare, jobs, stop_event())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from holdall.store import Store
 from holdall.transfer.journal import RETRY, Journal
@@ -15,40 +16,21 @@ from holdall.transfer.work import SMALL, Worker
 _FEW = 16
 
 
+@dataclass
 class Act:
-    """Does the steps that a journal holds.
+    """Does the steps that a journal holds; a tally counts and records their outcomes."""
 
-    Args:
-        source: From where.
-        target: To where.
-        rules: How.
-        journal: Holds the steps.
-        tally: Counts and records what comes of them.
-        stop: Ends all when it is set.
-        jobs: The number of threads; None decides by how long calls wait.
-        copy: Makes the copies instead of this process, such as by an executor, or returns False.
-    """
-
-    def __init__(
-        self,
-        source: Store,
-        target: Store,
-        rules: Rules,
-        journal: Journal,
-        tally: Tally,
-        stop: threading.Event,
-        *,
-        jobs: int | None = None,
-        copy: Callable[[Iterator[Step]], bool] | None = None,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._rules = rules
-        self._journal = journal
-        self._tally = tally
-        self._stop = stop
-        self._jobs = jobs
-        self._copy_elsewhere = copy
+    source: Store
+    target: Store
+    rules: Rules
+    journal: Journal
+    tally: Tally
+    stop: threading.Event
+    """Ends all when it is set."""
+    jobs: int | None = None
+    """The number of threads; None decides by how long calls wait."""
+    copy_elsewhere: Callable[[Iterator[Step]], bool] | None = None
+    """Makes the copies instead of this process, such as by an executor, or returns False."""
 
     def run(self, obstacle: Callable[[], Outcome | None] | None = None) -> None:
         """Do all steps.
@@ -56,7 +38,7 @@ class Act:
         Args:
             obstacle: Returns a failure that forbids the deletes; it is asked if there are some.
         """
-        journal, tally = self._journal, self._tally
+        journal, tally = self.journal, self.tally
         try:
             self._copy()
             # A blob in the way may be deleted later. Otherwise it stays there, which is a failure, known
@@ -82,14 +64,14 @@ class Act:
         Other deletes are left to the next listing."""
         try:
             self._copy()
-            if not self._tally.failed:
-                self._delete(self._journal.steps(Kind.GIVE_UP))
+            if not self.tally.failed:
+                self._delete(self.journal.steps(Kind.GIVE_UP))
         finally:
-            self._tally.flush()
+            self.tally.flush()
 
     def _copy(self) -> None:
-        steps, tally = self._journal.steps(*COPIES), self._tally
-        if self._copy_elsewhere is None or not self._copy_elsewhere(steps):
+        steps, tally = self.journal.steps(*COPIES), self.tally
+        if self.copy_elsewhere is None or not self.copy_elsewhere(steps):
             worker = self._worker()
             # Without batches, a few at a time spare the threads the passing to and fro.
             batch = (lambda: tally.batch) if worker.bulk else lambda: min(tally.batch, _FEW)
@@ -100,20 +82,22 @@ class Act:
         """Delete in this process, where the first failure is known at once and ends it."""
         worker = self._worker()
         worker.bulk = False
-        self._spread(worker, units_of(steps, False, lambda: min(self._tally.batch, _FEW)))
-        self._tally.flush()
+        self._spread(worker, units_of(steps, False, lambda: min(self.tally.batch, _FEW)))
+        self.tally.flush()
 
     def _count_deletes(self) -> int:
-        counts = self._journal.counts()
+        counts = self.journal.counts()
         return sum(counts[kind][0] for kind in DELETES)
 
     def _worker(self, *, final: bool = False) -> Worker:
-        return Worker(self._source, self._target, self._rules, self._stop, final=final)
+        return Worker(self.source, self.target, self.rules, self.stop, final=final)
 
     def _spread(self, worker: Worker, units: Iterator[list[Step]]) -> None:
-        inline = self._source.inline and self._target.inline
-        take, widen = self._tally.take, self._tally.widen
-        spread(worker, units, take, jobs=self._jobs, inline=inline, stop=self._stop, widen=widen)
+        inline = self.source.inline and self.target.inline
+        tally = self.tally
+        spread(
+            worker, units, tally.take, jobs=self.jobs, inline=inline, stop=self.stop, on_threads=tally.widen
+        )
 
 
 def units_of(steps: Iterable[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:

@@ -41,24 +41,10 @@ class Difference(NamedTuple):
 
 
 class Selection:
-    """The keys to transfer, the same in both stores.
-
-    Args:
-        prefix: Only keys that start with it.
-        glob: Only keys that match one of these.
-        where: Only blobs for which it is true.
-        exclude: No keys that match one of these, nor keys in a folder that does.
-
-    Raises:
-        InvalidArgumentError: An argument is wrong.
-    """
+    """The keys to transfer, the same in both stores: the arguments are those of `copy_store`."""
 
     def __init__(
-        self,
-        prefix: str,
-        glob: Globs,
-        where: Callable[[Info], object] | None,
-        exclude: Globs = None,
+        self, prefix: str, glob: Globs, where: Callable[[Info], object] | None, exclude: Globs = None
     ) -> None:
         check_type(where, Callable | None, "where must be a function of an Info")
         self.globs = _checked_globs("glob", glob)
@@ -70,7 +56,7 @@ class Selection:
             self.prefix, self.start, _ = scan_range(prefix, None)
             matches = _any_of(self.globs)
         self.includes = matches
-        # As in rsync, a folder's name stands for all that is in it.
+        # As in rsync, the name of a folder means all that is in it.
         names = [name.rstrip("/") for name in self.excluded]
         self.excludes = _any_of([*names, *(f"{name}/**" for name in names)]) if names else None
         self.where = where
@@ -84,12 +70,8 @@ class Selection:
         )
 
     def scan(self, store: Store, left: Callable[[LeftOut], object]) -> Iterator[Info]:
-        """Yield the blobs of a store whose keys are selected.
-
-        Args:
-            store: Which.
-            left: Called with each entry that the listing leaves out, unless it is excluded.
-        """
+        """Yield the blobs of a store whose keys are selected; call `left` with each entry that the listing
+        leaves out, unless it is excluded."""
         includes, excludes = self.includes, self.excludes
         last = ""
         for entry in _left_out_above(store, self.prefix):
@@ -148,7 +130,7 @@ def _checked_globs(name: str, globs: Globs) -> list[str]:
     for glob in found:
         check_type(glob, str, f"{name} must be one or more globs, each a str")
         # A folder that is excluded may be written with its slash. Any other glob that can match nothing is a
-        # mistake, after which a copy would have what it shouldn't, or lack what it should have.
+        # mistake: a copy would have blobs that it shouldn't, or lack blobs that it should have.
         segments = (glob.rstrip("/") if name == "exclude" else glob).split("/")
         if not {"", ".", ".."}.isdisjoint(segments):
             more = (
@@ -176,7 +158,7 @@ def pairs(
     both = _merged(source, target, selection, noted)
     if where is None:
         return both
-    # One of the two decides, so that a key is meant in both stores or in neither.
+    # One of the two Infos decides, so that a key is selected in both stores or in neither.
     return (pair for pair in both if where(cast(Info, pair[0] or pair[1])))
 
 
@@ -217,11 +199,7 @@ def _found(store: Store, key: str) -> Info | None:
 
 
 def judge(compare: Compare) -> Judge:
-    """Return the function that `compare=` names.
-
-    Raises:
-        InvalidArgumentError: The name is unknown.
-    """
+    """Return the function that `compare=` names."""
     if callable(compare):
         return lambda source, target: bool(compare(source, target))
     if isinstance(compare, str) and compare in _judges:
@@ -242,7 +220,7 @@ def _by_time(source: Info, target: Info) -> bool | None:
         return False
     one, other = source._modified, target._modified
     if type(one) is float and type(other) is float:
-        # Seconds as most stores give them: no datetime need be made of each.
+        # Most stores give seconds: comparing them makes no datetime of each.
         return other >= one
     return target.modified >= source.modified
 

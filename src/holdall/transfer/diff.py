@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.compare import Compare, Difference, Selection, above, judge, pairs
-from holdall.transfer.spread import JOBS
+from holdall.transfer.spread import JOBS, Gauge
 from holdall.transfer.step import Kind, Rules, Status, Step
 from holdall.transfer.work import Worker
 
@@ -76,17 +75,26 @@ def _differences(
     worker: Worker,
     jobs: int | None,
 ) -> Iterator[Difference]:
-    flying: deque[tuple[Difference, Future[Difference | None] | None]] = deque()
+    flying: deque[Difference | Future[Difference | None]] = deque()
     pool: ThreadPoolExecutor | None = None
-    waited, asked = 0.0, 0
+    gauge = Gauge()
 
-    def compared(difference: Difference) -> Difference | None:
+    def compared(unit: tuple[Difference]) -> Difference | None:
+        (difference,) = unit
         one, other = cast(Info, difference.source), cast(Info, difference.target)
         step = Step(0, Kind.COMPARE, difference.key, one.size, one.etag, other.etag)
         outcome = worker([step])[0]
         if outcome.error is not None:
             return difference._replace(kind="failed", error=outcome.error)
         return difference if outcome.status == Status.DIFFERS else None
+
+    def taken(most: int) -> Iterator[Difference]:
+        """Yield what is known, in order; wait while there are more than `most`."""
+        while flying and (len(flying) > most or isinstance(flying[0], Difference) or flying[0].done()):
+            first = flying.popleft()
+            different = first if isinstance(first, Difference) else first.result()
+            if different is not None:
+                yield different
 
     try:
         for each in found:
@@ -95,39 +103,18 @@ def _differences(
                 verdict = decide(cast(Info, each.source), cast(Info, each.target))
             if verdict:
                 continue
-            if pool is None and verdict is None:
-                # Threads where calls wait, as in `spread`.
-                begun, used = time.perf_counter(), time.thread_time()
-                alone = jobs is None or jobs == 1
-                different = compared(each) if alone else None
-                waited += time.perf_counter() - begun - (time.thread_time() - used)
-                asked += 1
-                if jobs != 1 and (jobs is not None or (asked >= 4 and waited / asked > 0.002)):
-                    from concurrent.futures import ThreadPoolExecutor
+            if pool is None and (gauge.waits if jobs is None else jobs > 1):
+                from concurrent.futures import ThreadPoolExecutor
 
-                    pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
-                if different is not None:
-                    yield different
-                if alone:
-                    continue
-            if pool is None:
-                yield each
-                continue
-            flying.append((each, None if verdict is not None else pool.submit(compared, each)))
-            while flying and (len(flying) > 4 * (jobs or JOBS) or _is_ready(flying[0][1])):
-                first, future = flying.popleft()
-                last = first if future is None else future.result()
-                if last is not None:
-                    yield last
-        while flying:
-            first, future = flying.popleft()
-            last = first if future is None else future.result()
-            if last is not None:
-                yield last
+                pool = ThreadPoolExecutor(jobs or JOBS, thread_name_prefix="holdall-diff")
+            if verdict is False:
+                flying.append(each)
+            elif pool is not None:
+                flying.append(pool.submit(compared, (each,)))
+            elif (different := gauge.run(compared, (each,))) is not None:
+                flying.append(different)
+            yield from taken(4 * (jobs or JOBS))
+        yield from taken(0)
     finally:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _is_ready(future: Future[Difference | None] | None) -> bool:
-    return future is None or future.done()

@@ -25,7 +25,7 @@ _busy = threading.Lock()
 
 
 class Executor:
-    """An executor of the caller's."""
+    """The executor that the caller gave."""
 
     def __init__(self, executor: Any, jobs: int | None) -> None:
         self._executor = executor
@@ -41,19 +41,15 @@ class Executor:
         return future.result()
 
     def replace(self, shard: Shard, error: Exception) -> list[Outcome]:
-        """Return the outcomes of a shard that wasn't done, or perhaps only in part: all have failed."""
+        """Return the outcomes of a shard that wasn't done, or perhaps in part: all have failed."""
         return [Outcome(step, Status.FAILED, error=_lost(error, step.key)) for step in shard.copies]
 
 
 class Pool(Executor):
-    """Processes of this machine, which end with this one. Where they fail, this one does their shards.
+    """Processes of this machine, which end with this one. If they fail, this one does their shards.
 
-    It is a context manager. At its end, and when this process ends for whatever reason, the processes stop
-    between two blobs, or two pieces of one.
-
-    Args:
-        count: The number of processes.
-        stop: Ends the waiting when it is set.
+    It is a context manager. At its end, and when this process ends for any reason, the processes stop between
+    two blobs, or two pieces of one.
 
     Raises:
         OSError: The system can't start a process.
@@ -68,7 +64,7 @@ class Pool(Executor):
         super().__init__(ProcessPoolExecutor(count, context, _begin, (ended,)), count)
         self._stop = stop
         self._warned = False
-        # One is started at once, since a process that can't start others must not do their work.
+        # One is started at once: a process that can't start others fails here, before it does their work.
         self._submit(os.getpid)
 
     def __enter__(self) -> Pool:
@@ -107,11 +103,7 @@ class Pool(Executor):
 def copy_shards(
     executor: Executor, shards: Iterator[Shard], take: Callable[[list[Outcome]], None], stop: threading.Event
 ) -> None:
-    """Have the copies of all shards made, and take the outcomes, a few shards at a time.
-
-    Raises:
-        Stopped: `stop` was set.
-    """
+    """Have the copies of all shards made, and take the outcomes, a few shards at a time."""
     flying: deque[tuple[Shard, Any]] = deque()
 
     def take_next() -> None:

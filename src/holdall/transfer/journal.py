@@ -45,10 +45,6 @@ class Journal:
 
     Args:
         path: The path of its file; None for a temporary one, which is held in memory while it is small.
-
-    Raises:
-        InvalidArgumentError: The file isn't a journal.
-        StoreUnavailableError: It can't be opened, or another run holds it.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
@@ -129,7 +125,7 @@ class Journal:
             self._connection.close()
 
     def __del__(self) -> None:
-        # A plan holds one as long as it is in use.
+        # A plan doesn't close its journal.
         if hasattr(self, "_connection"):
             self._connection.close()
 
@@ -146,17 +142,13 @@ class Journal:
         Args:
             transfer: The identities of both stores.
             options: The kind of the transfer, its selection and its comparison.
-
-        Raises:
-            InvalidArgumentError: The journal belongs to another transfer.
         """
         known, phase = self.fact("transfer"), self.fact("phase")
         before: dict[str, object] = self.fact("options") or {}
         transfer, options = json.loads(json.dumps(transfer)), json.loads(json.dumps(options))
         if known is not None and known != transfer:
             raise InvalidArgumentError(
-                f"the journal {self._name!r} belongs to other stores: {known}; give another path, or delete "
-                "it"
+                f"the journal {self._name!r} is of other stores: {known}; give another path, or delete it"
             )
         if before and before["kind"] != options["kind"]:
             raise InvalidArgumentError(
@@ -178,8 +170,7 @@ class Journal:
 
     def restart(self, facts: dict[str, object]) -> None:
         """Forget the steps, but not the pairs that are known to be equal."""
-        state: dict[str, object] = {**facts, "phase": "plan", "counts": None}
-        self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(state))])
+        self._forget_steps({**facts, "phase": "plan", "counts": None})
 
     def note(self, **facts: object) -> None:
         """Record facts."""
@@ -187,7 +178,9 @@ class Journal:
 
     def finish(self) -> None:
         """Mark the run as done: the next one begins anew."""
-        facts: dict[str, object] = {"phase": "done", "counts": None}
+        self._forget_steps({"phase": "done", "counts": None})
+
+    def _forget_steps(self, facts: dict[str, object]) -> None:
         self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(facts))])
 
     # --- steps ---
@@ -211,7 +204,7 @@ class Journal:
             last = rows[-1][0]
 
     def counts(self, state: int = PENDING) -> dict[int, tuple[int, int]]:
-        """The number of steps in a state and of their bytes, by kind."""
+        """Return the number of steps in a state, and of their bytes, by kind."""
         rows = self._all("SELECT kind, count(*), sum(size) FROM step WHERE state = ? GROUP BY kind", (state,))
         return {kind.value: (0, 0) for kind in Kind} | {kind: (count, size) for kind, count, size in rows}
 

@@ -11,7 +11,7 @@ _BATCH = 1000
 
 
 def protect(journal: Journal) -> list[tuple[Step, StoreError]]:
-    """Take the deletes that must not be done from a plan, and the copies that can't be; yield why not.
+    """Remove from a plan the deletes that must not be done, and the copies that can't; return why they can't.
 
     This runs after the listing, so the order in which a store lists what it leaves out doesn't matter.
     """
@@ -38,14 +38,9 @@ def protect(journal: Journal) -> list[tuple[Step, StoreError]]:
 
 def _conflict(key: str, replaces: bool, path: str, kind: str) -> KeyConflictError:
     where = "" if path == key else f" at {path!r}"
-    if replaces:
-        return KeyConflictError(
-            f"the source holds something{where} that isn't a blob ({kind}), so the target's isn't replaced; "
-            "move it away, then run again",
-            key=key,
-        )
+    side, so = ("source", "so the target's") if replaces else ("target", "which")
     return KeyConflictError(
-        f"the target holds something{where} that isn't a blob ({kind}), which isn't replaced; move it away, "
+        f"the {side} holds something{where} that isn't a blob ({kind}), {so} isn't replaced; move it away, "
         "then run again",
         key=key,
     )

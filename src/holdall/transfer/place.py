@@ -39,19 +39,24 @@ def identity(store: Store) -> object:
 def _spell(value: object) -> object:
     if isinstance(value, Store):
         return identity(value)
+    if isinstance(value, enum.Enum):
+        return value.name
     if value is None or isinstance(value, str | int | float):
-        return value.name if isinstance(value, enum.Enum) else value
+        return value
     if isinstance(value, Mapping):
         return {str(name): _spell(each) for name, each in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple):
         return [_spell(each) for each in cast("list[object]", value)]
-    if isinstance(value, enum.Enum):
-        return value.name
     if isinstance(value, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", value))
     # The address of a function or an object differs in each process.
-    kind: Any = value if callable(value) else type(value)
-    return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', type(kind).__qualname__)}"
+    return name_of(value if callable(value) else type(value))
+
+
+def name_of(function: Any) -> str:
+    """Return the module and the name of a function, a class or an object that can be called."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def refuse_overlap(
@@ -63,7 +68,7 @@ def refuse_overlap(
     deep: bool = False,
     deletes: bool = False,
 ) -> None:
-    """Refuse a transfer that would read its own writes, where that can be seen.
+    """Raise InvalidArgumentError for a transfer that would read its own writes, where that can be seen.
 
     Args:
         source: From where.
@@ -73,13 +78,10 @@ def refuse_overlap(
         deep: Whether to refuse two layers over one place, too, for a transfer that deletes what it has read:
             two views of one store show equal blobs, and it would delete their only copy.
         deletes: Whether it deletes from the target, or from both.
-
-    Raises:
-        InvalidArgumentError: They would.
     """
     pairs = [(_region(source, selection.prefix), _region(target, selection.prefix))]
     # Otherwise layers over one place may be filled from another, as a replica is; but a folder lists the
-    # files of one inside it whatever is above.
+    # files of a folder in it under any layers.
     leaves = list(_leaves(target, selection.prefix))
     pairs += [
         (one, other)
@@ -137,14 +139,14 @@ def _region(store: Store, tail: str = "") -> tuple[object, str]:
         return _region(store._store, store._prefix + tail)
     if type(store) is FilesystemStore:
         return _FILES, os.path.realpath(store._given).rstrip("/") + "/" + tail
-    # One file has many names, and a store on it many settings.
+    # One file has many names, and stores in it may have different settings.
     if (path := _path(store)) is not None:
         try:
             found = os.stat(path)
         except OSError:
             return path, tail
         return (found.st_dev, found.st_ino), tail
-    # One server, whatever it is asked with; its keys begin with the prefix.
+    # One server, for any user; its keys begin with the prefix.
     try:
         settings = store._settings()
     except UnsupportedOperation:
@@ -180,18 +182,23 @@ def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
         yield from _leaves(below, tail)
 
 
-def _places(store: Store) -> Iterator[str]:
-    """Return the files and folders that hold a store, below all layers."""
+def _bottoms(store: Store) -> Iterator[Store]:
+    """Yield the stores that hold the bytes, below all layers."""
     if isinstance(store, Layer):
         for below in store._below:
-            yield from _places(below)
-    elif (path := _path(store)) is not None:
-        yield path
+            yield from _bottoms(below)
+    else:
+        yield store
+
+
+def _places(store: Store) -> Iterator[str]:
+    """Return the files that hold a store, and the folders of other stores than a `FilesystemStore`."""
+    return (path for bottom in _bottoms(store) if (path := _path(bottom)) is not None)
 
 
 def is_in_memory(store: Store) -> bool:
     """Return whether some of a store's bytes are in the memory of this process, out of reach of others."""
-    return any(map(is_in_memory, store._below)) if isinstance(store, Layer) else store.inline
+    return any(bottom.inline for bottom in _bottoms(store))
 
 
 def is_folder(store: Store) -> bool:
@@ -203,18 +210,11 @@ def is_folder(store: Store) -> bool:
 
 def missing_place(store: Store) -> str | None:
     """Return the file or folder that holds a store if it is missing: such a store seems to be empty."""
-    places = [os.path.realpath(folder) for folder in _folders(store)] + list(_places(store))
+    folders = [os.path.realpath(each._given) for each in _bottoms(store) if type(each) is FilesystemStore]
+    places = [*folders, *_places(store)]
     if not places or any(map(os.path.lexists, places)):
         return None
     return places[0]
-
-
-def _folders(store: Store) -> Iterator[str]:
-    if isinstance(store, Layer):
-        for below in store._below:
-            yield from _folders(below)
-    elif type(store) is FilesystemStore:
-        yield os.fspath(store._given)
 
 
 def has_ttl_of_its_own(store: Store) -> bool:
@@ -227,9 +227,7 @@ def has_ttl_of_its_own(store: Store) -> bool:
 
 
 def _path(store: Store) -> str | None:
-    """The file or the folder that holds a store, if one does."""
-    while isinstance(store, PrefixStore):
-        store = store._store
+    """Return the file or the folder that holds a store, if one does."""
     if type(store) is FilesystemStore:
         return None
     try:

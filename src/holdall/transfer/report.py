@@ -86,15 +86,10 @@ class Report:
 
     def merge(self, other: Report) -> None:
         """Add the counts of another report, and keep the longer time, as of runs side by side."""
-        self.copied += other.copied
-        self.skipped += other.skipped
-        self.deleted += other.deleted
-        self.checked += other.checked
-        self.bytes += other.bytes
-        self.resumed += other.resumed
+        for name in ("copied", "skipped", "deleted", "checked", "bytes", "resumed", "withheld"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds = max(self.seconds, other.seconds)
         self.failures.update(other.failures)
-        self.withheld += other.withheld
         for kind, count in other.left_out.items():
             self.left_out[kind] = self.left_out.get(kind, 0) + count
             paths = [*self.left_out_paths.get(kind, []), *other.left_out_paths.get(kind, [])]

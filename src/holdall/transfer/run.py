@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from holdall.arguments import check_type
+from holdall.arguments import check_count, check_type
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
@@ -26,6 +26,7 @@ from holdall.transfer.place import (
     is_folder,
     is_in_memory,
     missing_place,
+    name_of,
     refuse_overlap,
 )
 from holdall.transfer.plan import Plan
@@ -70,7 +71,8 @@ class Job:
     ) -> None:
         for store in (source, target):
             check_type(store, Store, "source and target must be stores")
-        check_jobs(jobs)
+        if jobs is not None:
+            check_count(jobs, "jobs, the number of threads,")
         _check_executor(executor, jobs, source, target)
         self._kind = kind
         self._source = source
@@ -92,8 +94,8 @@ class Job:
             "kind": kind,
             "prefix": prefix,
             "glob": selection.globs[0] if len(selection.globs) == 1 else selection.globs or None,
-            "where": None if where is None else _name(where),
-            "compare": _name(compare) if callable(compare) else compare,
+            "where": None if where is None else name_of(where),
+            "compare": name_of(compare) if callable(compare) else compare,
         }
         if selection.excluded:
             self._options["exclude"] = selection.excluded
@@ -282,7 +284,7 @@ class Job:
     def _act(self, journal: Journal, tally: Tally) -> Act:
         stores = self._source, self._target
         copy = partial(self._copy_elsewhere, tally)
-        return Act(*stores, self._rules, journal, tally, self._stop, jobs=self._jobs, copy=copy)
+        return Act(*stores, self._rules, journal, tally, self._stop, jobs=self._jobs, copy_elsewhere=copy)
 
     def _copy_elsewhere(self, tally: Tally, steps: Iterator[Step]) -> bool:
         """Have the copies made by the executor, or by processes of our own; return False if this process is
@@ -384,16 +386,6 @@ def _checked_limit(max_delete: float) -> float:
     return max_delete
 
 
-def check_jobs(jobs: object) -> None:
-    if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-        raise InvalidArgumentError(f"jobs must be a number of threads, 1 or more, not {jobs!r}")
-
-
 def _processors() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _name(function: Any) -> str:
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '')}.{name}"

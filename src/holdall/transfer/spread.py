@@ -35,7 +35,7 @@ class Stopped(BaseException):
     """The transfer was stopped; this isn't the error of a blob."""
 
 
-class _Gauge:
+class Gauge:
     """Measures whether calls wait, as for a network, more than they work: then threads pay.
 
     Small calls to a local disk are slower on threads, which pass the interpreter's lock around: 20,000 files
@@ -74,54 +74,51 @@ class _Gauge:
 def spread(
     work: Callable[[Unit], T],
     units: Iterator[Unit],
-    took: Callable[[T], None],
+    on_result: Callable[[T], None],
     *,
     jobs: int | None,
     inline: bool,
     stop: threading.Event,
-    widen: Callable[[int], object] = id,
+    on_threads: Callable[[int], object] = id,
 ) -> None:
-    """Do the work for each unit, and pass on each result, in any order, on the calling thread.
+    """Do the work for each unit; pass on each result, in any order, on the calling thread.
 
     Args:
         work: Run on any thread.
         units: The units; iterated on the calling thread, a few ahead of the work.
-        took: Called with each result.
+        on_result: Called with each result.
         jobs: The number of threads; None decides by how long the first units wait.
         inline: Whether nothing can wait.
-        stop: Ends all when it is set; it is set when an exception, such as a KeyboardInterrupt, ends this.
-        widen: Called with the number of threads, before the first is started.
-
-    Raises:
-        Stopped: `stop` was set.
+        stop: Ends all, with Stopped; it is set when an exception, such as a KeyboardInterrupt, ends this.
+        on_threads: Called with the number of threads, before the first is started.
     """
     if jobs is None and not inline:
-        gauge = _Gauge()
+        gauge = Gauge()
         for unit in units:
             if stop.is_set():
                 raise Stopped
-            took(gauge.run(work, unit))
+            on_result(gauge.run(work, unit))
             if gauge.waits:
                 break
         if not gauge.waits:
             return
-        widen(JOBS)
-        _threaded(work, units, took, JOBS, stop)
+        on_threads(JOBS)
+        _threaded(work, units, on_result, JOBS, stop)
         return
     if jobs is None or jobs == 1:
         for unit in units:
             if stop.is_set():
                 raise Stopped
-            took(work(unit))
+            on_result(work(unit))
         return
-    widen(jobs)
-    _threaded(work, units, took, jobs, stop)
+    on_threads(jobs)
+    _threaded(work, units, on_result, jobs, stop)
 
 
 def _threaded(
     work: Callable[[Unit], T],
     units: Iterator[Unit],
-    took: Callable[[T], None],
+    on_result: Callable[[T], None],
     jobs: int,
     stop: threading.Event,
 ) -> None:
@@ -158,7 +155,7 @@ def _threaded(
             flying -= 1
             if isinstance(result, BaseException):
                 raise result
-            took(result[0])
+            on_result(result[0])
         if stop.is_set():
             raise Stopped
     except BaseException:
@@ -177,4 +174,4 @@ def _threaded(
         while not outbox.empty():
             result = outbox.get()
             if not isinstance(result, BaseException):
-                took(result[0])
+                on_result(result[0])

@@ -1,4 +1,4 @@
-"""The steps of a transfer, and what comes of them, as data."""
+"""The steps of a transfer, and their outcomes, as data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Rules(NamedTuple):
 
 
 class Status:
-    """What came of a step: the kinds."""
+    """The kinds of outcomes."""
 
     COPIED = 0
     SKIPPED = 1
@@ -79,7 +79,7 @@ class Status:
 
 
 class Outcome(NamedTuple):
-    """What came of a step."""
+    """The outcome of a step."""
 
     step: Step
     status: int

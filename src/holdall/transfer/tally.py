@@ -1,4 +1,4 @@
-"""What comes of the steps of a transfer: counted, recorded and reported."""
+"""The outcomes of the steps of a transfer: counted, recorded and reported."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ _SECONDS = 0.25
 
 
 class Tally:
-    """The progress of a transfer.
-
-    Args:
-        journal: Records it.
-        progress: Called after each step.
-        move: Whether a copy is to be deleted from the source afterwards.
-    """
+    """The progress of a transfer; in a move, copies are deleted from the source afterwards."""
 
     def __init__(self, journal: Journal, progress: Progress | None, *, move: bool) -> None:
         self.report = Report()
