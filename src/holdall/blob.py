@@ -101,6 +101,10 @@ class Can(enum.Flag):
     """`content_type=` is kept with the blob."""
 
 
+ATOMIC: Final = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP
+"""What a store can do that checks conditions in the step that publishes."""
+
+
 class Info:
     """The properties of a blob that are known without reading it. An `Info` can't be changed.
 

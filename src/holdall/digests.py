@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Protocol
 
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, MissingDependencyError
@@ -13,6 +15,7 @@ class Hash(Protocol):
     """A hash object of `hashlib` or `blake3`."""
 
     def update(self, data: Any, /) -> object: ...
+    def digest(self) -> bytes: ...
     def hexdigest(self) -> str: ...
 
 
@@ -32,13 +35,7 @@ def hasher(algorithm: str = "sha256") -> Hash:
     'ba7816bf'
     """
     if algorithm == "blake3":
-        try:
-            from blake3 import blake3  # pyright: ignore
-        except ImportError:
-            raise MissingDependencyError(
-                "BLAKE3 needs a package: pip install 'holdall[blake3]'; or use sha256"
-            ) from None
-        return blake3()  # pyright: ignore
+        return blake3()()
     try:
         made = hashlib.new(algorithm, usedforsecurity=False)
     except (ValueError, TypeError) as error:
@@ -46,6 +43,20 @@ def hasher(algorithm: str = "sha256") -> Hash:
     if not made.digest_size:
         raise InvalidArgumentError(f"a digest of {algorithm} lacks a fixed length; use sha256")
     return made
+
+
+def blake3() -> Callable[[], Hash]:
+    """Return the class of BLAKE3's hash objects.
+
+    Raises:
+        MissingDependencyError: The package isn't installed.
+    """
+    try:
+        return import_module("blake3").blake3
+    except ImportError:
+        raise MissingDependencyError(
+            "BLAKE3 needs a package: pip install 'holdall[blake3]'; or use sha256"
+        ) from None
 
 
 def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from holdall.blob import Can, Info, Piece
 from holdall.errors import ConcurrencyError, StoreError, StoreUnavailableError
-from holdall.ranges import CHUNK
+from holdall.ranges import CHUNK, cut
 
 if TYPE_CHECKING:
     from holdall.store import Store
@@ -92,8 +92,6 @@ class BlobReader(io.RawIOBase):
         return b""
 
     def _resume(self) -> tuple[Info, Iterator[Piece]]:
-        from holdall.ranges import cut
-
         if Can.RANGE in self._store.can:
             return self._store._read(self._key, self._position, None)
         info, pieces = self._store._read(self._key, 0, None)
@@ -162,12 +160,16 @@ class BlobWriter(io.RawIOBase):
     def __del__(self) -> None:
         # A file that wasn't closed wasn't finished: closing it here would publish half a blob.
         if not self._done:
-            warnings.warn(
-                f"{self!r} was dropped without being closed, so it wasn't stored; use `with`",
-                ResourceWarning,
-                stacklevel=2,
-            )
+            _warn_dropped(self)
             self.discard()
+
+
+def _warn_dropped(file: object) -> None:
+    warnings.warn(
+        f"{file!r} was dropped without being closed, so it wasn't stored; use `with`",
+        ResourceWarning,
+        stacklevel=3,
+    )
 
 
 class SpooledWriter(BlobWriter):
@@ -238,9 +240,5 @@ class TextFile(io.TextIOWrapper):
         except ValueError:
             return
         if discard is not None:
-            warnings.warn(
-                f"{self!r} was dropped without being closed, so it wasn't stored; use `with`",
-                ResourceWarning,
-                stacklevel=2,
-            )
+            _warn_dropped(self)
             discard()

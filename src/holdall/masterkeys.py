@@ -127,6 +127,17 @@ def check_key_names(keys: Mapping[object, object]) -> None:
         )
 
 
+def current_name(keys: Mapping[str, object], current: object) -> str:
+    """Return the name of the key for what is new: the one that was asked for, or the only one."""
+    if current is None and len(keys) == 1:
+        return next(iter(keys))
+    if isinstance(current, str):
+        return current
+    # Not what was given, which may be a key by mistake.
+    known = ", ".join(map(repr, keys))
+    raise InvalidArgumentError(f"current must be the name of one of the keys: {known}")
+
+
 def are_references(*keys: object) -> bool:
     """Whether none of these keys holds key bytes, so that all may be pickled."""
     return all(key is None or isinstance(key, str) for key in keys)

@@ -49,6 +49,15 @@ def regroup(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
         yield held.getvalue()
 
 
+def only_piece(body: Body, most: int) -> Piece | None:
+    """Return the body if it is one piece in memory of at most `most` bytes, which needs no stream."""
+    if type(body) is tuple:
+        pieces = cast("tuple[Piece, ...]", body)
+        if len(pieces) == 1 and len(pieces[0]) <= most:
+            return pieces[0]
+    return None
+
+
 def flatten(data: Any) -> Piece | None:
     if type(data) is bytes:
         return data

@@ -11,9 +11,6 @@ def start(thread: threading.Thread) -> None:
     `Thread.start` waits with a condition. A KeyboardInterrupt in it can release the condition's lock twice,
     and then comes out as a RuntimeError.
 
-    Args:
-        thread: Which.
-
     >>> start(threading.Thread(target=list))
     """
     try:

@@ -342,6 +342,18 @@ async def on_thread(function: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_workers(), run, function)
 
 
+async def finish(running: asyncio.Future[T], cancel: Callable[[], None]) -> T:
+    """Wait for what runs on a thread; where this wait is cancelled, make it stop, and wait for that too."""
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        cancel()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise
+
+
 async def _bridged(source: AsyncIterable[Buffer], put: Callable[[Data], T]) -> T:
     """Put an async iterable from a thread: one piece at a time is asked of the loop."""
     loop = asyncio.get_running_loop()
@@ -362,18 +374,14 @@ async def _bridged(source: AsyncIterable[Buffer], put: Callable[[Data], T]) -> T
                 return
             yield piece
 
-    writing = asyncio.ensure_future(on_thread(lambda: put(pieces())))
-    try:
-        return await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        # Notify the thread, which may wait for a piece: it drops what it wrote, or has just published it.
+    def cancel() -> None:
+        # The thread may wait for a piece: it drops what it wrote, or has just published it.
         cancelled.set()
         for waiting in asked:
             waiting.cancel()
-        await asyncio.wait([writing])
-        if not writing.cancelled():
-            writing.exception()
-        raise
+
+    try:
+        return await finish(asyncio.ensure_future(on_thread(lambda: put(pieces()))), cancel)
     finally:
         close = getattr(iterator, "aclose", None)
         if close is not None:

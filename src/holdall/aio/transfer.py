@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from holdall import transfer
-from holdall.aio.store import AsyncStore, on_thread
+from holdall.aio.store import AsyncStore, finish, on_thread
 from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare, Globs
@@ -182,13 +182,5 @@ async def _run(function: Callable[[], T]) -> T:
 
     # In a context of its own, so that the event reaches this transfer alone.
     context = contextvars.copy_context()
-    running = asyncio.ensure_future(on_thread(lambda: context.run(run)))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        # It ends before this does, so that the next run finds the journal free.
-        stop.set()
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()
-        raise
+    # It ends before this does, so that the next run finds the journal free.
+    return await finish(asyncio.ensure_future(on_thread(lambda: context.run(run))), stop.set)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple
 
 from holdall.arguments import check_choice
+from holdall.digests import Hash, blake3
 from holdall.errors import (
     BlobNotFoundError,
     IntegrityError,
-    MissingDependencyError,
     StoreError,
 )
 from holdall.layers.encoding import EncodingStore
@@ -30,11 +30,6 @@ _ALGORITHMS: Final = {"sha256": 1, "blake3": 2}
 _NAMES: Final = {number: name for name, number in _ALGORITHMS.items()}
 _IN_HAND: Final = CHUNK + _SIZE
 """A blob of at most this many bytes is checked before any of them is returned."""
-
-
-class _Hash(Protocol):
-    def update(self, data: Any, /) -> object: ...
-    def digest(self) -> bytes: ...
 
 
 class _Trailer(NamedTuple):
@@ -172,7 +167,7 @@ class _Sealing(Encoder):
 
     at_once = 1 << 16
 
-    def __init__(self, algorithm: str, hasher: _Hash) -> None:
+    def __init__(self, algorithm: str, hasher: Hash) -> None:
         self._number = _ALGORITHMS[algorithm]
         self._hasher = hasher
 
@@ -190,7 +185,7 @@ class _Sealing(Encoder):
 
 
 def _checked_stream(
-    key: str, size: int, pieces: Iterator[Piece], hashers: dict[str, _Hash]
+    key: str, size: int, pieces: Iterator[Piece], hashers: dict[str, Hash]
 ) -> Iterator[Piece]:
     """Yield the body; its last piece is returned only once the whole is checked."""
     left = size - _SIZE
@@ -234,20 +229,12 @@ def _differs(key: str, trailer: _Trailer) -> IntegrityError:
     )
 
 
-def _hasher(algorithm: str) -> Callable[[], _Hash]:
-    if algorithm == "sha256":
-        return hashlib.sha256
-    try:
-        from blake3 import blake3
-    except ImportError:
-        raise MissingDependencyError(
-            "BLAKE3 needs a package that isn't installed: pip install 'holdall[blake3]'"
-        ) from None
-    return cast("Callable[[], _Hash]", blake3)
+def _hasher(algorithm: str) -> Callable[[], Hash]:
+    return hashlib.sha256 if algorithm == "sha256" else blake3()
 
 
-def _hashers() -> dict[str, _Hash]:
-    hashers: dict[str, _Hash] = {}
+def _hashers() -> dict[str, Hash]:
+    hashers: dict[str, Hash] = {}
     for algorithm in _ALGORITHMS:
         try:
             hashers[algorithm] = _hasher(algorithm)()

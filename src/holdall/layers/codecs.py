@@ -80,7 +80,6 @@ class Codec:
         return self.compress(plain, level)
 
     def compress(self, plain: Any, level: int) -> bytes:
-        """Return one frame."""
         raise NotImplementedError
 
     def decompress(self, frame: Any, size: int) -> bytes:

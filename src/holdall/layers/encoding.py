@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import BinaryIO, cast
 
 from holdall.errors import StoreError
-from holdall.layers.frames import Encoder, EncodingWriter, encoded, only_piece, read_part
+from holdall.layers.frames import Encoder, EncodingWriter, encoded, read_part
 from holdall.layers.layer import Transparent
+from holdall.pieces import only_piece
 from holdall.ranges import CHUNK
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
 
@@ -20,9 +21,6 @@ class EncodingStore(Transparent):
     A subclass overrides the methods of its form: `_encoder`, `_decode`, `_read_whole`, `_read_range`, and
     `_plain`, or `_plain_info` and `_listed`. One whose keys are others below overrides `_below_key` and
     `_target_key`.
-
-    Args:
-        store: The store below.
     """
 
     _large: bool = False

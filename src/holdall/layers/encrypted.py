@@ -247,7 +247,6 @@ class EncryptedStore(EncodingStore):
         return key
 
     def _stored_key(self, key: str) -> str:
-        """Return the key below."""
         if self._names is not None:
             return self._names.encrypt(key)
         if key == self._check.place:

@@ -22,7 +22,6 @@ class Encoder:
     """Up to this many bytes a body in memory is encoded by `whole`, without a stream."""
 
     def whole(self, data: Piece) -> bytes:
-        """Return all that is stored of a body."""
         return b"".join([*self.update(data), *self.finish()])
 
     def update(self, piece: Piece) -> Iterable[Piece]:
@@ -93,15 +92,6 @@ def _parts(piece: Piece) -> Iterable[Piece]:
         return (piece,)
     view = memoryview(piece)
     return (view[at : at + CHUNK] for at in range(0, len(view), CHUNK))
-
-
-def only_piece(body: Body, most: int) -> Piece | None:
-    """Return the body if it is one piece in memory of at most `most` bytes, which needs no stream."""
-    if type(body) is tuple:
-        pieces = cast("tuple[Piece, ...]", body)
-        if len(pieces) == 1 and len(pieces[0]) <= most:
-            return pieces[0]
-    return None
 
 
 class EncodingWriter(BlobWriter):

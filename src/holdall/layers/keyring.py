@@ -13,6 +13,7 @@ from holdall.masterkeys import (
     Key,
     are_references,
     check_key_names,
+    current_name,
     hidden,
     hidden_keys,
     master_key,
@@ -49,15 +50,8 @@ class KeyRing:
         self._open(keys)
 
     def _choose(self, keys: dict[str, str | Hidden], current: object) -> None:
-        self._asked = current if isinstance(current, str) else None
-        if current is None and len(keys) == 1:
-            self._current_name = next(iter(keys))
-        elif self._asked is not None:
-            self._current_name = self._asked
-        else:
-            # Not what was given, which may be a key by mistake.
-            known = ", ".join(map(repr, keys))
-            raise InvalidArgumentError(f"current must be the name of one of the keys: {known}")
+        self._current_name = current_name(keys, current)
+        self._asked = cast("str | None", current)
         if self._names_given is not None and "names" in keys:
             raise InvalidArgumentError("with names= no other key can be called 'names'; rename that one")
 

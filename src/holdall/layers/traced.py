@@ -256,7 +256,6 @@ _NOT_REPORTED = _Call()
 
 
 def _log_call(call: _Call, seconds: float, error: BaseException | None) -> None:
-    """Report a call as a line of log."""
     words = [f"{name}={text!r}" for name, text in (call.about or {}).items() if text]
     if call.count is not None:
         words.append(f"count={call.count}")

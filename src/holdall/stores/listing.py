@@ -96,13 +96,7 @@ def printable(name: str) -> str:
 
 
 class Listing:
-    """A walk through a folder.
-
-    Args:
-        base: Its path, which ends in `/`.
-        fold: Whether its disk is blind to case.
-        path_of: The path of a key.
-    """
+    """A walk through a folder, whose path ends in `/`. `fold` is whether its disk is blind to case."""
 
     def __init__(self, base: str, fold: bool, path_of: Callable[[str], str]) -> None:
         self._base = base

@@ -15,13 +15,8 @@ from holdall.stores.oserrors import translate
 
 
 class FilePieces(Iterator[bytes]):
-    """A part of an open file, in chunks. It closes the file at the end, or when it is dropped.
-
-    Args:
-        fds: The open file, which is taken out of the list when it is closed.
-        start: Where the part begins.
-        stop: Where it ends.
-    """
+    """A part of an open file, in chunks. It closes the file at the end, or when it is dropped, and takes
+    it out of the list."""
 
     def __init__(self, fds: list[int], start: int, stop: int) -> None:
         self._fds = fds
@@ -44,7 +39,6 @@ class FilePieces(Iterator[bytes]):
         return piece
 
     def close(self) -> None:
-        """Close the file."""
         close_all(self._fds)
 
     def __del__(self) -> None:
@@ -52,7 +46,6 @@ class FilePieces(Iterator[bytes]):
 
 
 def write_at(fd: int, data: Piece | bytearray, offset: int) -> None:
-    """Write all of the data at a place of a file."""
     view = memoryview(data)
     while len(view):
         done = os.pwrite(fd, view, offset)
@@ -86,11 +79,8 @@ def copy_range(source: int, start: int, target: int, at: int, length: int) -> No
 
 
 def sync_folder(folder: int | str, done: str = "") -> None:
-    """Write a folder's entries to the disk.
-
-    Args:
-        folder: The open folder, or its path.
-        done: The change that was made already, for the error.
+    """Write to the disk the entries of a folder, which is open or named by its path. `done` is the change
+    that was made already, for the error.
 
     Raises:
         OSError: The folder can't be synced, and `done` is empty.

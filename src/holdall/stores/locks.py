@@ -74,14 +74,7 @@ class FolderMoved(Exception):
 
 
 class FolderLock:
-    """A thread's own descriptor of a store's folder, for flock.
-
-    Args:
-        path: The folder.
-
-    Raises:
-        OSError: It can't be opened.
-    """
+    """A thread's own descriptor of a store's folder, for flock."""
 
     __slots__ = ("__weakref__", "_fds", "fd", "misses", "open", "path", "place", "start")
 
@@ -109,12 +102,8 @@ class FolderLock:
         return (found.st_dev, found.st_ino) != self.place
 
     def run(self, how: int, path: str, act: Callable[[int], T]) -> T:
-        """Call a function with the folder's descriptor while the folder is locked.
-
-        Args:
-            how: `LOCK_SH` keeps those away who compare and swap, `LOCK_EX` all writers.
-            path: Where the folder is.
-            act: Called while the lock is held.
+        """Call a function with the folder's descriptor while the folder is locked: `LOCK_SH` keeps those away
+        who compare and swap, `LOCK_EX` all writers.
 
         Raises:
             FolderMoved: Another folder is there by now; nothing was done.
@@ -143,7 +132,6 @@ class FolderLock:
             raise
 
     def close(self) -> None:
-        """Close the descriptor; it may be called twice."""
         self.fd = -1
         # An interrupt may come before there are any.
         close_all(getattr(self, "_fds", []))

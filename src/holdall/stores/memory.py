@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
-from holdall.blob import check_expected
+from holdall.blob import ATOMIC, check_expected
 from holdall.errors import BlobNotFoundError, StoreUnavailableError
 from holdall.keys import check_key, past
 from holdall.pieces import join_pieces
@@ -75,17 +75,7 @@ class MemoryStore(Store):
     b'2'
     """
 
-    can = (
-        Can.WRITE
-        | Can.DELETE
-        | Can.LIST
-        | Can.RANGE
-        | Can.CREATE
-        | Can.SWAP
-        | Can.EXPIRE
-        | Can.COPY
-        | Can.ATTRIBUTES
-    )
+    can = ATOMIC | Can.EXPIRE | Can.COPY | Can.ATTRIBUTES
     schemes = ("memory",)
     inline = True
 
@@ -154,9 +144,7 @@ class MemoryStore(Store):
     # --- the primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        entry = self._live(key)
-        if entry is None:
-            raise BlobNotFoundError(key=key)
+        entry = self._found(key)
         if start == 0 and stop is None and len(entry.data) <= CHUNK:
             return _info(key, entry), iter((entry.data,))
         start, stop = span(start, stop, len(entry.data))
@@ -187,10 +175,7 @@ class MemoryStore(Store):
             return alive
 
     def _info(self, key: str) -> Info:
-        entry = self._live(key)
-        if entry is None:
-            raise BlobNotFoundError(key=key)
-        return _info(key, entry)
+        return _info(key, self._found(key))
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (_info(key, entry) for key, entry in self._walk(prefix, after))
@@ -202,9 +187,7 @@ class MemoryStore(Store):
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         with self._shared.lock:
-            entry = self._live(source)
-            if entry is None:
-                raise BlobNotFoundError(key=source)
+            entry = self._found(source)
             return self._write(target, (entry.data,), expect, entry.attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
@@ -229,6 +212,12 @@ class MemoryStore(Store):
         entry = self._entries.get(key)
         if entry is None or (entry.expires is not None and entry.expires <= time.time()):
             return None
+        return entry
+
+    def _found(self, key: str) -> _Entry:
+        entry = self._live(key)
+        if entry is None:
+            raise BlobNotFoundError(key=key)
         return entry
 
     def _expect(self, key: str, expect: Expect) -> None:

@@ -139,7 +139,6 @@ class Place:
 
 
 def _make_folders(held: list[int], root: int, path: str, base: str, durable: bool) -> None:
-    """Make the folders of a path, and open them."""
     above, done = root, ""
     for name in path.split("/"):
         done = f"{done}/{name}" if done else name

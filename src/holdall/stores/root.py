@@ -20,13 +20,7 @@ T = TypeVar("T")
 
 
 class Root:
-    """The folder of a store.
-
-    Args:
-        path: Its path, which may be a link to it.
-        base: The same without links; it ends in `/`.
-        durable: Whether what is made is synced to the disk.
-    """
+    """The folder of a store: `path` may be a link to it, `base` has none and ends in `/`."""
 
     def __init__(self, path: str, base: str, durable: bool) -> None:
         self._path = path
@@ -71,9 +65,7 @@ class Root:
                 if not make:
                     raise
                 self.make()
-        raise StoreUnavailableError(
-            f"the folder {self._path!r} keeps being moved; nothing was changed: try again"
-        )
+        raise self._keeps_moving()
 
     def locked(self, how: int, act: Callable[[int], T]) -> T:
         """Call a function with the folder that is there now, while that is locked: `LOCK_SH` keeps those away
@@ -87,7 +79,10 @@ class Root:
                 return self.lock().run(how, self._path, act)
             except FolderMoved:
                 self._look_again()
-        raise StoreUnavailableError(
+        raise self._keeps_moving()
+
+    def _keeps_moving(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
             f"the folder {self._path!r} keeps being moved; nothing was changed: try again"
         )
 
@@ -101,7 +96,6 @@ class Root:
         self.local = threading.local()
 
     def make(self) -> None:
-        """Make the folder, and those above it."""
         folder = above = os.path.realpath(self._path)
         made: list[str] = []
         while self.durable and not os.path.isdir(above):

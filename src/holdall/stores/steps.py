@@ -15,16 +15,8 @@ from holdall.stores.times import floor_of, new_stamp, raise_floor
 
 
 def unlink(root: Root, path: str, expect: Expect, check: Check, alone: bool, fd: int) -> bool | None:
-    """Delete a file; whether it was there, or None if other writers must be kept away for it.
-
-    Args:
-        root: The store's folder.
-        path: The file's path below it.
-        expect: What must be there, by `check`.
-        check: Raises if it isn't.
-        alone: Whether other writers are kept away.
-        fd: The folder, open.
-    """
+    """Delete a file below the open folder; return whether it was there, or None if other writers must be kept
+    away for it, and aren't (`alone`)."""
     held: list[int] = []
     try:
         place = Place(held, fd, path)
@@ -46,16 +38,8 @@ def unlink(root: Root, path: str, expect: Expect, check: Check, alone: bool, fd:
 def rename(
     root: Root, source: str, origin: str, path: str, expect: Expect, check: Check, fd: int
 ) -> os.stat_result:
-    """Move a file while other writers are kept away; what stat(2) says of it.
-
-    Args:
-        root: The store's folder.
-        source: The key of the blob that moves.
-        origin: The file's path below the folder.
-        path: Its new path.
-        expect: What must be there, by `check`.
-        check: Raises if it isn't.
-        fd: The folder, open.
+    """Move the file of a key from one path below the open folder to another, while other writers are kept
+    away; return what stat(2) says of it.
 
     Raises:
         BlobNotFoundError: There is no such file.

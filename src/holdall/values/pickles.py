@@ -21,6 +21,7 @@ from holdall.masterkeys import (
     Keyed,
     are_references,
     check_key_names,
+    current_name,
     hidden,
     hidden_keys,
     master_key,
@@ -117,13 +118,8 @@ class PickleSerializer:
 
     def _open(self, keys: dict[str, str | Hidden], current: object) -> None:
         check_key_names(cast("Mapping[object, object]", keys))
-        if current is None and len(keys) == 1:
-            signing = next(iter(keys))
-        elif isinstance(current, str):
-            signing = self._asked = current
-        else:
-            known = ", ".join(map(repr, keys))
-            raise InvalidArgumentError(f"current must be the name of one of the keys: {known}")
+        signing = current_name(keys, current)
+        self._asked = cast("str | None", current)
         for name, given in keys.items():
             master = master_key(name, given, "pickles")
             if master.id in self._keys:

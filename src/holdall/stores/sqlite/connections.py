@@ -290,7 +290,6 @@ def code_of(error: sqlite3.Error) -> int:
 
 
 def translated(error: sqlite3.Error, path: str, timeout: float) -> StoreError:
-    """Return the StoreError for an error of SQLite."""
     code = code_of(error)
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY or (
         code == sqlite3.SQLITE_CANTOPEN and _is_read_only_mount(os.path.dirname(path))

@@ -74,13 +74,7 @@ class _ThreadConnection:
 
 
 class Database:
-    """The connections of one handle: one for each thread, and some for streams.
-
-    Args:
-        path: The absolute path of the file.
-        durable: Whether a commit waits for the disk.
-        timeout: How long to wait for a lock of another program, in seconds.
-    """
+    """The connections of one handle: one for each thread, and some for streams. The path is absolute."""
 
     def __init__(self, path: str, *, durable: bool, timeout: float) -> None:
         self.path = path
@@ -172,7 +166,6 @@ class Database:
         raise self.error(error) from error
 
     def error(self, error: sqlite3.Error) -> StoreError:
-        """Return the StoreError for an error of SQLite."""
         if self._closed_error is not None:
             return self._closed_error()
         return translated(error, self.path, self.timeout)

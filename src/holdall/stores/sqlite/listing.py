@@ -37,7 +37,6 @@ def survey(database: Database, prefix: str, after: str) -> Iterator[Info | LeftO
 
 
 def keys(database: Database, prefix: str, after: str) -> Iterator[str]:
-    """Yield all keys of a prefix in order."""
     for rows in _pages(database, _KEYS, prefix, after):
         sound = _are_keys(rows)
         for row in rows:

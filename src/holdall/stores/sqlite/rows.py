@@ -102,7 +102,6 @@ def new_etag() -> int:
 
 
 def new_etags(number: int) -> Iterator[int]:
-    """Return many of them."""
     return (word >> 2 for (word,) in _WORD.iter_unpack(os.urandom(8 * number)))
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from typing import cast
 
-from holdall.blob import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece
+from holdall.blob import ABSENT, ANY, ATOMIC, Attributes, Body, Can, Expect, Info, LeftOut, Piece
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
+from holdall.pieces import only_piece
 from holdall.ranges import span
 from holdall.store import Store
 from holdall.stores.sqlite import listing, rows
@@ -19,7 +20,7 @@ from holdall.stores.sqlite.connections import Connection
 from holdall.stores.sqlite.database import Database
 from holdall.stores.sqlite.file import file_path
 from holdall.stores.sqlite.rows import DELETE, EXISTS, GET, INLINE, PUT, info_of, mismatch, new_etag, now
-from holdall.stores.sqlite.streams import Chunks, Staged, Stages, unstage, whole
+from holdall.stores.sqlite.streams import Chunks, Staged, Stages, unstage
 
 _SPOOL = 16 << 20
 """The bytes of small streamed blobs that `put_many` holds before it stages the next ones."""
@@ -54,18 +55,7 @@ class SqliteStore(Store):
     b'1'
     """
 
-    can = (
-        Can.WRITE
-        | Can.DELETE
-        | Can.LIST
-        | Can.RANGE
-        | Can.CREATE
-        | Can.SWAP
-        | Can.EXPIRE
-        | Can.COPY
-        | Can.BULK
-        | Can.ATTRIBUTES
-    )
+    can = ATOMIC | Can.EXPIRE | Can.COPY | Can.BULK | Can.ATTRIBUTES
     schemes = ("sqlite",)
 
     def __init__(
@@ -183,9 +173,10 @@ class SqliteStore(Store):
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         self._stages.sweep_once()
-        data = whole(body)
+        data = only_piece(body, INLINE)
         if data is not None:
-            return self._publish(key, Staged(len(data), data=data), expect, attributes)
+            # sqlite3 takes an empty view for NULL.
+            return self._publish(key, Staged(len(data), data=data or b""), expect, attributes)
         staged = Staged()
         try:
             self._stages.take(staged, body, INLINE)
@@ -259,9 +250,9 @@ class SqliteStore(Store):
         room = _SPOOL
         try:
             for key, body in items:
-                data = whole(body)
+                data = only_piece(body, INLINE)
                 if data is not None:
-                    taken.append((key, data))
+                    taken.append((key, data or b""))
                     continue
                 # The pieces of a stream are held until all is written; past a limit they are staged in the
                 # file.

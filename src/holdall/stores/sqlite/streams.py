@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 from weakref import WeakValueDictionary
 
 from holdall.blob import Body, Piece
@@ -14,7 +14,7 @@ from holdall.pieces import regroup
 from holdall.stores.sqlite.connections import Connection
 from holdall.stores.sqlite.database import Database
 from holdall.stores.sqlite.file import UnchangingFile
-from holdall.stores.sqlite.rows import EXPIRED, INLINE, READ, new_etag, now
+from holdall.stores.sqlite.rows import EXPIRED, READ, new_etag, now
 
 _CHUNK = 1 << 18
 """How long every chunk but the last is; part of the format. SQLite reads a chunk whole to cut a range from
@@ -260,13 +260,3 @@ class Chunks(Iterator[Piece]):
 
     def __del__(self) -> None:
         self.close()
-
-
-def whole(body: Body) -> Piece | None:
-    """Return the one piece of a body that fits into a row."""
-    if type(body) is tuple:
-        pieces = cast("tuple[Piece, ...]", body)
-        if len(pieces) == 1 and len(pieces[0]) <= INLINE:
-            # sqlite3 takes an empty view for NULL.
-            return pieces[0] or b""
-    return None

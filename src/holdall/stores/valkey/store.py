@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from holdall.blob import ATOMIC
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -79,18 +80,7 @@ class ValkeyStore(Store):
     ValkeyStore('valkey://app@db.example.org:6379/2', prefix='app:', password='***')
     """
 
-    can = (
-        Can.WRITE
-        | Can.DELETE
-        | Can.LIST
-        | Can.RANGE
-        | Can.CREATE
-        | Can.SWAP
-        | Can.EXPIRE
-        | Can.COPY
-        | Can.BULK
-        | Can.ATTRIBUTES
-    )
+    can = ATOMIC | Can.EXPIRE | Can.COPY | Can.BULK | Can.ATTRIBUTES
     schemes = (*PLAIN_SCHEMES, *TLS, SOCKET)
     _secrets = frozenset({"password"})
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from typing import TypeVar
 
-from holdall.blob import check_expected, place_of
+from holdall.blob import ATOMIC, check_expected, place_of
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -63,17 +63,7 @@ class ZipStore(Store):
     The format: PKWARE's APPNOTE.TXT 6.3.10.
     """
 
-    can = (
-        Can.WRITE
-        | Can.DELETE
-        | Can.LIST
-        | Can.RANGE
-        | Can.CREATE
-        | Can.SWAP
-        | Can.COPY
-        | Can.BULK
-        | Can.ATTRIBUTES
-    )
+    can = ATOMIC | Can.COPY | Can.BULK | Can.ATTRIBUTES
     schemes = ("zip",)
 
     _fold_size = 4 << 20
