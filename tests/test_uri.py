@@ -95,9 +95,9 @@ def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
         ("sqlite://x.db", {}, "sqlite:///relative"),
         ("sqlite:x.db", {}, "begins with sqlite://"),
         ("", {}, "expected a URI or a path"),
-        (5, {}, "expected a URI"),
-        (None, {}, "expected a URI"),
-        (b"./x", {}, "expected a URI"),
+        (5, {}, "a URI is a str"),
+        (None, {}, "a URI is a str"),
+        (b"./x", {}, "a URI is a str"),
     ],
 )
 def test_what_nobody_knows_is_refused(
