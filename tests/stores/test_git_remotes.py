@@ -228,7 +228,7 @@ def test_a_push_in_the_background(tmp_path: Path, bare: Path) -> None:
     with opened(tmp_path / "one", str(bare), push="background") as one:
         for number in range(10):
             one[f"k/{number}"] = b"%d" % number
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(git(bare, "for-each-ref")) == 0 or "k/9" not in git(bare, "log", "--format=%s"):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -154,13 +154,14 @@ def test_a_client_that_tries_again(server: ValkeyServer) -> None:
 def test_a_client_without_a_timeout_has_that_of_the_store(server: ValkeyServer) -> None:
     with (
         redis.Redis(port=server.port, socket_timeout=None, retry=Retry(NoBackoff(), 0)) as client,
-        ValkeyStore(client, timeout=0.2) as store,
+        ValkeyStore(client) as store,
+        ValkeyStore(client, timeout=0.2) as hasty,
     ):
         _works(store)
         server.pause()
         try:
             with pytest.raises(StoreUnavailableError, match="timeout="):
-                store.get("key")
+                hasty.get("key")
         finally:
             server.resume()
 

@@ -39,6 +39,7 @@ from holdall.errors import (
 from holdall.store import ABSENT, Store
 from holdall.stores.valkey import ValkeyStore, connecting, link, open_tls, scripts
 from holdall.testing import race
+from holdall.testing.running import wait_until
 
 MIB = 1 << 20
 
@@ -462,9 +463,21 @@ def test_a_counter_over_a_network_that_fails(proxy: Proxy, server: ValkeyServer)
         assert counted[0] <= int(direct["count"]) <= counted[0] + unsure[0]
 
 
+def _connect(hasty: Store) -> None:
+    """Read until a busy machine answers in time."""
+
+    def answered() -> bool:
+        with contextlib.suppress(StoreUnavailableError):
+            hasty.get("key")
+            return True
+        return False
+
+    wait_until(answered)
+
+
 def test_a_server_that_does_not_answer_in_time(server: ValkeyServer, raw: redis.Redis) -> None:
     with ValkeyStore(server.url, timeout=0.2) as store:
-        store["key"] = b"before"
+        _connect(store)
         server.pause()
         try:
             for call in (lambda: store["key"], lambda: store.delete("key"), lambda: list(store)):
@@ -823,7 +836,7 @@ def test_a_server_that_is_busy_or_paused(server: ValkeyServer, raw: redis.Redis)
                 client.eval("while true do end", 0)
 
         def ask() -> None:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             try:
                 while not told:
                     try:
@@ -839,7 +852,7 @@ def test_a_server_that_is_busy_or_paused(server: ValkeyServer, raw: redis.Redis)
         assert store["key"] == b"x"
         raw.execute_command("CLIENT PAUSE 60000 WRITE")
         with ValkeyStore(server.url, timeout=0.2) as hasty:
-            assert hasty["key"] == b"x"
+            _connect(hasty)
             with pytest.raises(StoreUnavailableError, match="timeout="):
                 hasty.put("key", b"y")
         raw.execute_command("CLIENT UNPAUSE")
@@ -954,7 +967,7 @@ def test_a_store_that_is_closed_while_it_is_used(server: ValkeyServer, raw: redi
         store.close()
 
     race(*[use] * 4, close)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(raw.client_list()) >= clients:
         assert time.monotonic() < deadline, "a closed store keeps its connections"
 
