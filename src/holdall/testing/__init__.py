@@ -6,9 +6,9 @@
         def make(self, place):
             return MyStore(place / "data")
 
-pytest finds and runs it. A store that can't write, delete or list returns in `fill` a store that does it. For
-readable failures, `pytest.register_assert_rewrite("holdall.testing")` in a `conftest.py`. The kit forks,
-kills and looks at `/proc`: it runs on POSIX systems.
+pytest finds and runs it. If the store can't write, delete or list, define `fill` too. For readable failures,
+call `pytest.register_assert_rewrite("holdall.testing")` in a `conftest.py`. The kit forks and kills processes
+and reads `/proc`: it runs on POSIX systems.
 """
 
 from importlib import import_module

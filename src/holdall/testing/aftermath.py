@@ -1,4 +1,4 @@
-"""Check what killed and interrupted writers left, against what they said."""
+"""Check what killed and interrupted writers left, against what they reported."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from holdall.testing.samples import hash_bytes
 def settle(
     store: Store, known: dict[str, str | None], pending: dict[str, str | None], late: dict[str, str | None]
 ) -> None:
-    """Check the blobs that were under way, and make what happened to them known. `check_after_kill` looks at
-    all blobs."""
+    """Check the blobs that were being written, and note what happened to them. `check_after_kill` checks all
+    blobs."""
     for key, digest in pending.items():
         data = store.get(key)
         found = data if data is None else hash_bytes(data)
@@ -29,7 +29,7 @@ def settle(
 def note(
     words: Iterable[Any], known: dict[str, str | None], late: dict[str, str | None]
 ) -> dict[str, str | None]:
-    """Note what a writer said that was acknowledged, in `known`; returns what was under way at its end."""
+    """Note in `known` what a writer reports as done; return what it was writing at its end."""
     pending: dict[str, str | None] = {}
     for word in words:
         if word == "done":
@@ -45,10 +45,10 @@ def note(
 def check_after_kill(
     store: Store, known: dict[str, str | None], pending: dict[str, str | None], late: dict[str, str | None]
 ) -> None:
-    """Check every blob that was acknowledged by its digest, and make what the last writer left known.
+    """Check every acknowledged blob by its digest, and note what the last writer left.
 
-    A server may yet carry out what a writer asked of it just before the kill: `late` is what the writer
-    before this one asked for and nobody has seen; it becomes what this one did.
+    A server may carry out a request after the kill of the writer that made it: `late` holds the requests of
+    the writer before this one whose effect nobody has seen. It then holds those of this one.
     """
     looks = 0
     while True:
@@ -60,7 +60,7 @@ def check_after_kill(
         if not differ or looks == 10 or not {key for key, _ in differ} <= {*pending, *late}:
             break
     assert list(infos) == sorted(infos)
-    assert infos.keys() == held.keys(), "a killed writer left something that listing shows, and get doesn't"
+    assert infos.keys() == held.keys(), "a killed writer left something that a listing shows and get doesn't"
     for key, data in held.items():
         assert infos[key].size == len(data)
     for key in {*held, *known, *pending}:
@@ -68,7 +68,7 @@ def check_after_kill(
         allowed = {known.get(key), *(asked[key] for asked in (pending, late) if key in asked)}
         assert found in allowed, f"{key!r} is neither what was acknowledged nor what was under way"
     if len(pending) == 2 and None in pending.values():
-        # A move: the target is whole before the source goes.
+        # A move: the target is whole before the source is deleted.
         target, source = sorted(pending, key=lambda key: pending[key] is None)
         if pending[target] is not None:
             assert source in held or hash_bytes(held[target]) == pending[target], "a move lost the blob"

@@ -7,8 +7,8 @@ import functools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, TypeVar
 
 from holdall.errors import StoreUnavailableError
 from holdall.layers.layer import Transparent
@@ -41,7 +41,47 @@ class Limited(Transparent):
         return {"store": self._store, "can": self._given}
 
 
-class Counting(Transparent):
+class _Tampering(Transparent):
+    """A layer that does something before each primitive, with each of its streams, and after each write and
+    delete."""
+
+    def _begin(self, call: str) -> str:
+        """Do what comes before a call; return what its stream and its end need to know."""
+        raise NotImplementedError
+
+    def _stream(self, mark: str, pieces: Iterable[T]) -> Iterable[T]:
+        return pieces
+
+    def _end(self, mark: str) -> None:
+        pass
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        mark = self._begin("read")
+        info, pieces = super()._read(key, start, stop)
+        return info, iter(self._stream(mark, pieces))
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        mark = self._begin("write")
+        info = super()._write(key, self._stream(mark, body), expect, attributes)
+        self._end(mark)
+        return info
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        mark = self._begin("delete")
+        found = super()._delete(key, expect)
+        self._end(mark)
+        return found
+
+    def _info(self, key: str) -> Info:
+        self._begin("info")
+        return super()._info(key)
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        mark = self._begin("scan")
+        return iter(self._stream(mark, super()._scan(prefix, after)))
+
+
+class Counting(_Tampering):
     """A store that counts its calls to the one below.
 
     >>> from holdall import MemoryStore
@@ -60,39 +100,22 @@ class Counting(Transparent):
         self.bytes_written = 0
         """How many bytes went down."""
 
-    def _count(self, call: str) -> None:
+    def _begin(self, call: str) -> str:
         with self._lock:
             self.calls[call] += 1
+        return {"read": "bytes_read", "write": "bytes_written"}.get(call, "")
 
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        self._count("read")
-        info, pieces = super()._read(key, start, stop)
-        return info, self._counted(pieces, "bytes_read")
+    def _stream(self, mark: str, pieces: Iterable[T]) -> Iterable[T]:
+        return self._counted(mark, pieces) if mark else pieces
 
-    def _counted(self, pieces: Iterable[Piece], counter: str) -> Iterator[Piece]:
+    def _counted(self, counter: str, pieces: Iterable[Any]) -> Iterator[Any]:
         for piece in pieces:
             with self._lock:
                 setattr(self, counter, getattr(self, counter) + len(piece))
             yield piece
 
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        self._count("write")
-        return super()._write(key, self._counted(body, "bytes_written"), expect, attributes)
 
-    def _delete(self, key: str, expect: Expect) -> bool:
-        self._count("delete")
-        return super()._delete(key, expect)
-
-    def _info(self, key: str) -> Info:
-        self._count("info")
-        return super()._info(key)
-
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        self._count("scan")
-        return super()._scan(prefix, after)
-
-
-class Slow(Transparent):
+class Slow(_Tampering):
     """A store that delays each call and each piece.
 
     Args:
@@ -112,32 +135,65 @@ class Slow(Transparent):
     def _settings(self) -> dict[str, object]:
         return {"store": self._store, "seconds": self._seconds}
 
-    def _slowed(self, pieces: Iterable[T]) -> Iterator[T]:
+    def _begin(self, call: str) -> str:
+        # A write and a listing wait for their pieces.
+        if call not in ("write", "scan"):
+            time.sleep(self._seconds)
+        return call
+
+    def _stream(self, mark: str, pieces: Iterable[T]) -> Iterator[T]:
         for piece in pieces:
             time.sleep(self._seconds)
             yield piece
 
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        time.sleep(self._seconds)
-        info, pieces = super()._read(key, start, stop)
-        return info, self._slowed(pieces)
 
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        return super()._write(key, self._slowed(body), expect, attributes)
+class _Failing(_Tampering):
+    """A layer in which a share of the calls meet a fault, chosen by a seed."""
 
-    def _delete(self, key: str, expect: Expect) -> bool:
-        time.sleep(self._seconds)
-        return super()._delete(key, expect)
+    _moments: ClassVar[dict[str, tuple[str, ...]]] = {
+        "read": ("before", "halfway"),
+        "write": ("before", "halfway", "after"),
+        "delete": ("before", "after"),
+        "info": ("before",),
+        "scan": ("before", "halfway"),
+    }
+    """When each call may meet it."""
 
-    def _info(self, key: str) -> Info:
-        time.sleep(self._seconds)
-        return super()._info(key)
+    def __init__(self, store: Store, rate: float, seed: int) -> None:
+        super().__init__(store)
+        self._rate, self._seed = rate, seed
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
 
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return self._slowed(super()._scan(prefix, after))
+    def _settings(self) -> dict[str, object]:
+        return {"store": self._store, "rate": self._rate, "seed": self._seed}
+
+    def _fail(self, moment: str) -> None:
+        raise NotImplementedError
+
+    def _begin(self, call: str) -> str:
+        with self._lock:
+            fault = self._random.choice(self._moments[call]) if self._random.random() < self._rate else ""
+        if fault == "before":
+            self._fail(fault)
+        return fault
+
+    def _stream(self, mark: str, pieces: Iterable[T]) -> Iterable[T]:
+        return self._break(pieces) if mark == "halfway" else pieces
+
+    def _break(self, pieces: Iterable[T]) -> Iterator[T]:
+        iterator = iter(pieces)
+        with contextlib.suppress(StopIteration):
+            yield next(iterator)
+        self._fail("halfway")
+        yield from iterator
+
+    def _end(self, mark: str) -> None:
+        if mark == "after":
+            self._fail(mark)
 
 
-class Flaky(Transparent):
+class Flaky(_Failing):
     """A store whose calls fail now and then with `StoreUnavailableError`: before they begin, halfway through
     a body, or after they were done, as networks do. The message says which.
 
@@ -151,53 +207,10 @@ class Flaky(Transparent):
     """
 
     def __init__(self, store: Store, rate: float = 0.1, seed: int = 0) -> None:
-        super().__init__(store)
-        self._rate, self._seed = rate, seed
-        self._random = random.Random(seed)
-        self._lock = threading.Lock()
+        super().__init__(store, rate, seed)
 
-    def _settings(self) -> dict[str, object]:
-        return {"store": self._store, "rate": self._rate, "seed": self._seed}
-
-    def _fault(self, *moments: str) -> str:
-        with self._lock:
-            return self._random.choice(moments) if self._random.random() < self._rate else ""
-
-    def _halfway(self, pieces: Iterable[T]) -> Iterator[T]:
-        iterator = iter(pieces)
-        with contextlib.suppress(StopIteration):
-            yield next(iterator)
-        raise StoreUnavailableError("halfway")
-
-    def _call(self, fault: str, function: Callable[[], T]) -> T:
-        if fault == "before":
-            raise StoreUnavailableError(fault)
-        result = function()
-        if fault == "after":
-            raise StoreUnavailableError(fault)
-        return result
-
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        fault = self._fault("before", "halfway")
-        info, pieces = self._call(fault, lambda: super(Flaky, self)._read(key, start, stop))
-        return info, self._halfway(pieces) if fault else pieces
-
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        fault = self._fault("before", "halfway", "after")
-        body = self._halfway(body) if fault == "halfway" else body
-        return self._call(fault, lambda: super(Flaky, self)._write(key, body, expect, attributes))
-
-    def _delete(self, key: str, expect: Expect) -> bool:
-        fault = self._fault("before", "after")
-        return self._call(fault, lambda: super(Flaky, self)._delete(key, expect))
-
-    def _info(self, key: str) -> Info:
-        return self._call(self._fault("before"), lambda: super(Flaky, self)._info(key))
-
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        fault = self._fault("before", "halfway")
-        listing = self._call(fault, lambda: super(Flaky, self)._scan(prefix, after))
-        return self._halfway(listing) if fault else listing
+    def _fail(self, moment: str) -> None:
+        raise StoreUnavailableError(moment)
 
 
 class Corrupting(Transparent):
@@ -228,16 +241,11 @@ class Corrupting(Transparent):
         """How many blobs were damaged so far."""
 
     def _settings(self) -> dict[str, object]:
-        return {
-            "store": self._store,
-            "rate": self._rate,
-            "seed": self._seed,
-            "reads": self._reads,
-            "writes": self._writes,
-        }
+        rates = {"store": self._store, "rate": self._rate, "seed": self._seed}
+        return {**rates, "reads": self._reads, "writes": self._writes}
 
     def _fault(self) -> tuple[str, float]:
-        """What is to happen to a blob, and how far into the piece it happens to."""
+        """Choose what happens to a blob, and how far into its first piece."""
         with self._lock:
             kind, where = self._random.choice(("flip", "drop", "cut")), self._random.random()
             return (kind if self._random.random() < self._rate else ""), where
@@ -271,9 +279,9 @@ class Corrupting(Transparent):
             yield bytes(spoilt)
 
 
-class Hanging(Transparent):
+class Hanging(_Failing):
     """A store whose calls hang now and then, before they begin or halfway through a body, as networks do.
-    When the time is over, or all are released, they go on as if nothing had been.
+    When the time is over, or all are released, they go on as if nothing had happened.
 
     Args:
         store: The store below.
@@ -287,11 +295,11 @@ class Hanging(Transparent):
     (b'1', 0)
     """
 
+    _moments: ClassVar = {**_Failing._moments, "write": ("before", "halfway"), "delete": ("before",)}
+
     def __init__(self, store: Store, rate: float = 0.1, seconds: float = 60.0, seed: int = 0) -> None:
-        super().__init__(store)
-        self._rate, self._seconds, self._seed = rate, seconds, seed
-        self._random = random.Random(seed)
-        self._lock = threading.Lock()
+        super().__init__(store, rate, seed)
+        self._seconds = seconds
         self._released = threading.Event()
         self.inline = False
         self.hanging = 0
@@ -309,51 +317,10 @@ class Hanging(Transparent):
     def _close(self) -> None:
         self.release()
 
-    def _fault(self, *moments: str) -> str:
-        with self._lock:
-            moment = self._random.choice(moments)
-            return moment if self._random.random() < self._rate else ""
-
-    def _hang(self) -> None:
+    def _fail(self, moment: str) -> None:
         with self._lock:
             self.hanging += 1
             self.hung += 1
         self._released.wait(self._seconds)
         with self._lock:
             self.hanging -= 1
-
-    def _before(self, *moments: str) -> bool:
-        """Hang if a call is to hang before it begins; whether it is to hang halfway."""
-        moment = self._fault("before", *moments)
-        if moment == "before":
-            self._hang()
-        return moment == "halfway"
-
-    def _halfway(self, pieces: Iterable[T]) -> Iterator[T]:
-        iterator = iter(pieces)
-        with contextlib.suppress(StopIteration):
-            yield next(iterator)
-        self._hang()
-        yield from iterator
-
-    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        halfway = self._before("halfway")
-        info, pieces = super()._read(key, start, stop)
-        return info, self._halfway(pieces) if halfway else pieces
-
-    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        body = self._halfway(body) if self._before("halfway") else body
-        return super()._write(key, body, expect, attributes)
-
-    def _delete(self, key: str, expect: Expect) -> bool:
-        self._before()
-        return super()._delete(key, expect)
-
-    def _info(self, key: str) -> Info:
-        self._before()
-        return super()._info(key)
-
-    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        halfway = self._before("halfway")
-        listing = super()._scan(prefix, after)
-        return self._halfway(listing) if halfway else listing

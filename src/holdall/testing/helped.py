@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from holdall.store import Can, Info, Store
 from holdall.testing.faults import Limited
-from holdall.testing.keys import split_words
 
 _FILLING = Can.WRITE | Can.DELETE | Can.LIST
 """What the kit itself needs, to fill a store and to see what is in it."""
@@ -17,17 +16,18 @@ _FILLING = Can.WRITE | Can.DELETE | Can.LIST
 
 # Which flags each call needs. One that the store under test lacks, its helper has.
 _NEEDED: Mapping[str, Can] = {
-    **dict.fromkeys(
-        split_words("get __getitem__ __contains__ exists info get_range get_many chunks sign"), Can(0)
-    ),
-    **dict.fromkeys(split_words("_read _info hash_bytes"), Can(0)),
-    **dict.fromkeys(split_words("put __setitem__ setdefault update put_many copy modify _write"), Can.WRITE),
-    **dict.fromkeys(split_words("delete __delitem__ delete_many pop _delete"), Can.DELETE),
-    **dict.fromkeys(split_words("list iterate_keys children left_out __iter__ __len__ __bool__"), Can.LIST),
-    **dict.fromkeys(split_words("_scan _survey"), Can.LIST),
-    **dict.fromkeys(split_words("keys values items"), Can.LIST),
-    "move": Can.WRITE | Can.DELETE,
-    **dict.fromkeys(split_words("popitem clear"), Can.DELETE | Can.LIST),
+    name: flags
+    for names, flags in (
+        ("get __getitem__ __contains__ exists info get_range get_many chunks sign", Can(0)),
+        ("_read _info _digest", Can(0)),
+        ("put __setitem__ setdefault update put_many copy modify _write", Can.WRITE),
+        ("delete __delitem__ delete_many pop _delete", Can.DELETE),
+        ("list iterate_keys children left_out __iter__ __len__ __bool__ _scan _survey", Can.LIST),
+        ("keys values items", Can.LIST),
+        ("move", Can.WRITE | Can.DELETE),
+        ("popitem clear", Can.DELETE | Can.LIST),
+    )
+    for name in names.split()
 }
 
 
@@ -35,12 +35,12 @@ class Helped(Store):
     """A store under test that can't write, delete or list, with a helper over the same blobs that can: each
     call is made on the store, if it can do it, else on the helper.
 
-    What the helper puts is thus read through the store, and every test is run on a store of any kind.
+    So the store reads what the helper puts, and every test runs on a store of any kind.
 
     Args:
         tested: The store under test.
         helper: A handle that can write, delete and list.
-        same_infos: Whether what the helper tells of a blob is what the store tells of it.
+        same_infos: Whether the helper and the store return equal infos of a blob.
     """
 
     def __init__(self, tested: Store, helper: Store, same_infos: bool = True) -> None:
@@ -50,7 +50,7 @@ class Helped(Store):
         self.inline = tested.inline and helper.inline
         self.can = tested.can | lacking
         if Can.WRITE in lacking:
-            # What is kept with a blob is read too; who may replace which version is the helper's affair.
+            # What is kept with a blob is read too; conditions of a write are the helper's affair.
             self.can |= helper.can & (Can.EXPIRE | Can.ATTRIBUTES)
         self._acting = Limited(helper, self.can | Can.RANGE)
 
@@ -70,7 +70,7 @@ class Helped(Store):
             return self._told(getattr(self._acting, name)(*arguments, **options))
 
     def _told(self, written: Any) -> Any:
-        """What the store under test tells of what was written."""
+        """Return the infos of the store under test of what was written."""
         if isinstance(written, Info):
             return self._tested.info(written.key)
         if isinstance(written, dict):
@@ -119,17 +119,17 @@ for _name in _NEEDED:
 
 
 _telling = threading.RLock()
-"""Held from a write by the helper until the store under test has told of it."""
+"""Held from a write by the helper until the store under test has returned its info."""
 
 
 def get_tested(store: Store) -> Store:
-    """The store under test itself, where it has a helper."""
+    """Return the store under test itself, without its helper."""
     return store._tested if isinstance(store, Helped) else store
 
 
 def open_handle(
     make: Callable[[Path], Store], fill: Callable[[Path], Store], place: Path, same_infos: bool = True
 ) -> Store:
-    """A handle on which every call can be made that the kit needs."""
+    """Return a handle that can do every call that the kit needs."""
     store = make(place)
     return store if _FILLING in store.can else Helped(store, fill(place), same_infos)

@@ -22,7 +22,7 @@ from holdall.testing.samples import hash_bytes
 
 
 def write_until_interrupted(store: Store, seed: int) -> list[Any]:
-    """Write, and interrupt the last put where its body is read; returns what a writer would say."""
+    """Write, and interrupt the last put where its body is read; return what a writer would report."""
     rng = random.Random(seed)
     words: list[Any] = []
     for _ in range(2):
@@ -43,11 +43,11 @@ def _interrupting() -> Iterator[bytes]:
 
 
 class Enough(Exception):
-    """Raised by `say` to end a writer that would write for ever."""
+    """Raised by `say` to end a writer that would write forever."""
 
 
 class Interrupts:
-    """Raises KeyboardInterrupt in this thread, as Ctrl-C does, at moments within the length of some calls."""
+    """Raise KeyboardInterrupt in this thread, as Ctrl-C does, at moments within the length of some calls."""
 
     def __init__(self) -> None:
         self._length = 0.0
@@ -60,7 +60,7 @@ class Interrupts:
         )
         self._handler = signal.signal(signal.SIGALRM, self._raise)
         self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore
-        # A file that is opened and interrupted before its `with` begins is dropped unclosed, and says so.
+        # A file that is opened, but interrupted before its `with` begins, is dropped unclosed with a warning.
         self._warnings = warnings.catch_warnings()
         self._warnings.__enter__()
         warnings.simplefilter("ignore", ResourceWarning)
@@ -79,8 +79,8 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _ignore(self, unraisable: Any) -> None:
-        # In a finalizer Python itself drops every exception; no library can do anything about it. Nor about a
-        # finalizer of the standard library that fails since its constructor was interrupted.
+        # Python itself drops every exception in a finalizer; no library can change that. The same holds for
+        # a finalizer of the standard library that fails since its constructor was interrupted.
         module = str(getattr(unraisable.object, "__module__", "")).partition(".")[0]
         if unraisable.exc_type is KeyboardInterrupt:
             self._ignored += 1
@@ -88,12 +88,7 @@ class Interrupts:
             self._hook(unraisable)
 
     def during(self, write: Callable[[Say], None], moment: float) -> list[Any]:
-        """Interrupt a writer; returns what it said until then.
-
-        Args:
-            write: Writes for ever, and says what; as `write_for_ever`.
-            moment: When, from 0 to 1.
-        """
+        """Interrupt a writer, such as `write_for_ever`, at a moment from 0 to 1; return what it reported."""
         words: list[Any] = []
         if not self._length:
             self._length = self._measure(write, words)
@@ -103,7 +98,7 @@ class Interrupts:
             nonlocal ended
             words.append(word)
             if self._raised:
-                # It was raised, and the writer goes on: it may only have been in a finalizer.
+                # It was raised, and the writer goes on: that is right only if it came in a finalizer.
                 ended += 1
                 if ended > 4:
                     assert self._ignored, "a KeyboardInterrupt was swallowed"
@@ -121,7 +116,7 @@ class Interrupts:
         return words
 
     def _measure(self, write: Callable[[Say], None], words: list[Any]) -> float:
-        """The seconds that a few calls take."""
+        """Return the seconds that a few calls take."""
 
         def say(word: object) -> None:
             words.append(word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,25 +18,13 @@ from holdall.testing.faults import Limited
 from holdall.testing.helped import open_handle
 from holdall.testing.samples import key_of, make_noise, read_all, without_times
 
-_LAW_KEYS = ("a", "b", "d/x", "d/y", "d.z", "d-z", "d0", "d/e/f", "é", "Ω%_", "B", "a\\b")
-
-
 _PUTS = ("put", "stream", "file", "create", "swap", "stale", "setdefault")
 
-
-_keys = st.sampled_from(_LAW_KEYS)
-
-
-# A size stands for a blob of noise, which no failure is to print.
+_keys = st.sampled_from(("a", "b", "d/x", "d/y", "d.z", "d-z", "d0", "d/e/f", "é", "Ω%_", "B", "a\\b"))
+# A size stands for a blob of noise, which a failure must not print.
 _values = st.one_of(st.binary(max_size=40), st.sampled_from((70_000, 200_000)))
-
-
 _ends = st.one_of(st.none(), st.integers(-50, 50))
-
-
 _prefixes = st.sampled_from(("", "d", "d/", "d.", "d/e", "x", "_", "%", "Ω%", "*", "a\\", "é"))
-
-
 _steps = st.one_of(
     st.tuples(st.sampled_from(_PUTS), _keys, _values),
     st.tuples(
@@ -52,96 +40,66 @@ _steps = st.one_of(
 
 
 def _outcome(store: Store, stale: dict[str, str], step: tuple[Any, ...]) -> object:
-    """What a step gives or raises, in terms that two stores share."""
+    """Take a step; return what it gives or raises, in terms that two stores share."""
     try:
         return without_times(_take(store, stale, *step))
     except StoreError as error:
         return type(error), error.key
 
 
-def _put(
-    store: Store, stale: dict[str, str], action: str, key: str, data: bytes, current: Callable[[], str]
-) -> object:
-    match action:
-        case "put":
-            return store.put(key, data)
-        case "stream":
-            return store.put(key, (data[at : at + 1000] for at in range(0, len(data), 1000)))
-        case "file":
-            with store.open(key, "wb") as file:
-                file.write(data)
-            return store.info(key)
-        case "create":
-            return store.put(key, data, expect=ABSENT)
-        case "swap":
-            return store.put(key, data, expect=current())
-        case "stale":
-            etag = stale.get(key, "none")
-            # The bytes may be those of old again, and with them the ETag of a store that hashes.
-            return store.put(key, data, expect="stale" if etag == current() else etag)
-        case _:
-            return store.setdefault(key, data)
-
-
 def _take(store: Store, stale: dict[str, str], action: str, *rest: Any) -> object:
     key: Any = rest[0] if rest else ""
-    rest = tuple(
-        make_noise(value) if action in _PUTS and isinstance(value, int) else value for value in rest[1:]
-    )
+    data = _make_value(rest[1]) if action in _PUTS else b""
 
     def current() -> str:
         return store.info(key).etag if key in store else "none"
 
-    if action in ("put", "stream", "file", "swap") and isinstance(key, str):
+    def old() -> str:
+        # The bytes may be those of old again, and with them the ETag of a store that hashes.
+        etag = stale.get(key, "none")
+        return "stale" if etag == current() else etag
+
+    def write_file() -> object:
+        with store.open(key, "wb") as file:
+            file.write(data)
+        return store.info(key)
+
+    if action in ("put", "stream", "file", "swap"):
         stale.setdefault(key, current())
-    if action in _PUTS:
-        return _put(store, stale, action, key, rest[0], current)
-    match action:
-        case "delete":
-            return store.delete(key)
-        case "delete same":
-            return store.delete(key, expect=current())
-        case "delete stale":
-            return store.delete(key, expect="stale")
-        case "pop":
-            return store.pop(key)
-        case "get":
-            return store.get(key), key in store, b"".join(store.chunks(key, 7))
-        case "info":
-            return store.info(key)
-        case "modify":
-            return store.modify(key, lambda old: old[::-1] + b".", default=b"new")
-        case "range":
-            return store.get_range(key, *rest)
-        case "copy":
-            return store.copy(key, rest[0])
-        case "copy new":
-            return store.copy(key, rest[0], expect=ABSENT)
-        case "move":
-            return store.move(key, rest[0])
-        case "list":
-            return [without_times(info) for info in store.list(key)], list(store.iterate_keys(key))
-        case "children":
-            return [key_of(child) for child in store.children(key)]
-        case "exclude":
-            return list(store.iterate_keys(exclude_prefix=key))
-        case "glob":
-            return list(store.iterate_keys(glob=key + "*"))
-        case "put many":
-            many = cast("dict[str, bytes | int]", key).items()
-            return store.put_many(
-                {key: make_noise(data) if isinstance(data, int) else data for key, data in many}
-            )
-        case "get many":
-            return store.get_many(key)
-        case "delete many":
-            return store.delete_many(key)
-        case "popitem":
-            return store.popitem()
-        case "clear":
-            return store.clear()
-        case _:
-            raise AssertionError(action)
+    actions: dict[str, Callable[[], object]] = {
+        "put": lambda: store.put(key, data),
+        "stream": lambda: store.put(key, (data[at : at + 1000] for at in range(0, len(data), 1000))),
+        "file": write_file,
+        "create": lambda: store.put(key, data, expect=ABSENT),
+        "swap": lambda: store.put(key, data, expect=current()),
+        "stale": lambda: store.put(key, data, expect=old()),
+        "setdefault": lambda: store.setdefault(key, data),
+        "delete": lambda: store.delete(key),
+        "delete same": lambda: store.delete(key, expect=current()),
+        "delete stale": lambda: store.delete(key, expect="stale"),
+        "pop": lambda: store.pop(key),
+        "get": lambda: (store.get(key), key in store, b"".join(store.chunks(key, 7))),
+        "info": lambda: store.info(key),
+        "modify": lambda: store.modify(key, lambda old: old[::-1] + b".", default=b"new"),
+        "range": lambda: store.get_range(*rest),
+        "copy": lambda: store.copy(*rest),
+        "copy new": lambda: store.copy(*rest, expect=ABSENT),
+        "move": lambda: store.move(*rest),
+        "list": lambda: ([*map(without_times, store.list(key))], list(store.iterate_keys(key))),
+        "children": lambda: [key_of(child) for child in store.children(key)],
+        "exclude": lambda: list(store.iterate_keys(exclude_prefix=key)),
+        "glob": lambda: list(store.iterate_keys(glob=key + "*")),
+        "put many": lambda: store.put_many({key: _make_value(value) for key, value in rest[0].items()}),
+        "get many": lambda: store.get_many(key),
+        "delete many": lambda: store.delete_many(key),
+        "popitem": store.popitem,
+        "clear": store.clear,
+    }
+    return actions[action]()
+
+
+def _make_value(value: bytes | int) -> bytes:
+    return make_noise(value) if isinstance(value, int) else value
 
 
 _UNCHECKED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
@@ -156,16 +114,16 @@ def check_laws(
     examples: int = 80,
     seed: int = 0,
 ) -> None:
-    """Drive a store and a `MemoryStore` through the same steps, made up by hypothesis, on two handles that
-    are closed and opened again, and compare what each step gives and what is there at the end.
+    """Drive a store and a `MemoryStore` through the same steps, which hypothesis makes up, on two handles
+    that are closed and opened again; compare what each step gives and what is there at the end.
 
     Args:
         make: Opens a store in a folder.
         place: An empty folder.
-        fill: Opens, for a store that can't write, delete or list, one that can, as `StoreSuite.fill`.
+        fill: Opens a store that can write, delete and list, if `make`'s can't; as `StoreSuite.fill`.
         same_infos: As `StoreSuite.same_infos`.
         examples: How many sequences of steps.
-        seed: Which ones: another number gives others, the same number the same.
+        seed: Which sequences: the same number gives the same ones.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     check_laws(lambda place: MemoryStore(name=str(place)), Path(folder), examples=3)
@@ -194,7 +152,7 @@ def check_laws(
                 if step[0] == "other":
                     handles.reverse()
                 elif step[0] == "reopen":
-                    # One handle stays open, for a medium that lives only as long as somebody holds it.
+                    # One handle stays open, for a medium that lives only as long as a handle on it.
                     handles[0].close()
                     handles[0] = open_one(folder)
                 else:

@@ -1,4 +1,4 @@
-"""Check that a store refuses the calls that it can't do."""
+"""Check that a store refuses each call that it can't do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from holdall.errors import UnsupportedOperation
 from holdall.store import ABSENT, Can, Store
 from holdall.testing.helped import get_tested
+from holdall.testing.samples import bind_calls
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ _Calls = Mapping[Can, Sequence[Callable[[], object]]]
 
 
 def needs(flags: Can) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark a test of what only some stores can: one that lacks a flag is tested to refuse the calls."""
+    """Mark a test of what only some stores can do; a store that lacks a flag must refuse its calls."""
 
     def mark(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
@@ -43,87 +44,59 @@ def needs(flags: Can) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return mark
 
 
-def _plain_calls(store: Store, key: str, new: str) -> _Calls:
-    put = store.put
+def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
+    bind = functools.partial(bind_calls, store)
     return {
         Can.WRITE: [
-            lambda: put(key, b"x"),
-            lambda: put(new, b"x"),
-            lambda: store.__setitem__(key, b"x"),
-            lambda: store.setdefault(new, b"x"),
-            lambda: store.update({key: b"x"}),
-            lambda: store.put_many({new: b"x"}),
-            lambda: store.put(key, iter([b"x"])),
-            lambda: store.open(key, "wb"),
-            lambda: store.open(new, "w"),
+            *bind("put __setitem__", key, b"x"),
+            *bind("put setdefault", new, b"x"),
+            *bind("update put_many", {key: b"x", new: b"x"}),
+            *bind("put", key, iter([b"x"])),
+            *bind("open", key, "wb"),
+            *bind("open", new, "w"),
+            *bind("copy move", key, new),
             lambda: asyncio.run(_awaited(store.aio.put(key, b"x"))),
-            lambda: store.copy(key, new),
-            lambda: store.move(key, new),
         ],
         Can.DELETE: [
-            lambda: store.delete(key),
-            lambda: store.__delitem__(key),
-            lambda: store.pop(key),
-            lambda: store.pop(key, b"default"),
-            lambda: store.delete_many([key]),
+            *bind("delete __delitem__ pop", key),
+            *bind("pop", key, b"default"),
+            *bind("delete_many", [key]),
+            *bind("clear popitem"),
+            *bind("move", key, new),
             lambda: asyncio.run(_awaited(store.aio.delete(key))),
-            lambda: store.clear(),
-            lambda: store.popitem(),
-            lambda: store.move(key, new),
         ],
         Can.LIST: [
+            *bind("__len__ __bool__ keys values items list iterate_keys children popitem clear"),
             lambda: list(store),
-            lambda: len(store),
-            lambda: bool(store),
-            lambda: list(store.keys()),
-            lambda: list(store.values()),
-            lambda: list(store.items()),
-            lambda: list(store.list()),
-            lambda: list(store.iterate_keys()),
-            lambda: list(store.children()),
-            lambda: store.popitem(),
-            lambda: store.clear(),
         ],
-    }
-
-
-def _calls_with_options(store: Store, key: str, new: str, etag: str) -> _Calls:
-    put = store.put
-    return {
         Can.CREATE: [
-            lambda: put(new, b"x", expect=ABSENT),
-            lambda: put(key, b"x", expect=ABSENT),
-            lambda: store.open(new, "xb"),
-            lambda: store.open(new, "wb", expect=ABSENT),
-            lambda: store.copy(key, new, expect=ABSENT),
-            lambda: store.move(key, new, expect=ABSENT),
-            lambda: store.modify(new, bytes, default=b""),
+            *(call for each in (new, key) for call in bind("put", each, b"x", expect=ABSENT)),
+            *bind("open", new, "xb"),
+            *bind("open", new, "wb", expect=ABSENT),
+            *bind("copy move", key, new, expect=ABSENT),
+            *bind("modify", new, bytes, default=b""),
         ],
         Can.SWAP: [
-            lambda: put(key, b"x", expect=etag),
-            lambda: store.delete(key, expect=etag),
-            lambda: store.modify(key, lambda _: b"x"),
-            lambda: store.open(key, "wb", expect=etag),
-            lambda: store.copy(key, key, expect=etag),
-            lambda: store.copy(key, new, expect=etag),
-            lambda: store.move(key, new, expect=etag),
+            *bind("put", key, b"x", expect=etag),
+            *bind("delete", key, expect=etag),
+            *bind("modify", key, bytes),
+            *bind("open", key, "wb", expect=etag),
+            *bind("copy", key, key, expect=etag),
+            *bind("copy move", key, new, expect=etag),
         ],
         Can.EXPIRE: [
-            lambda: put(key, b"x", ttl=60),
-            lambda: put(key, b"x", ttl=timedelta(hours=1)),
-            lambda: store.put_many({key: b"x"}, ttl=60),
-            lambda: store.open(key, "wb", ttl=60),
+            *(call for ttl in (60, timedelta(hours=1)) for call in bind("put", key, b"x", ttl=ttl)),
+            *bind("put_many", {key: b"x"}, ttl=60),
+            *bind("open", key, "wb", ttl=60),
         ],
         Can.ATTRIBUTES: [
-            lambda: put(key, b"x", content_type="text/plain"),
-            lambda: store.put_many({key: b"x"}, content_type="text/plain"),
-            lambda: store.open(key, "wb", content_type="text/plain"),
+            *bind("put", key, b"x", content_type="text/plain"),
+            *bind("put_many", {key: b"x"}, content_type="text/plain"),
+            *bind("open", key, "wb", content_type="text/plain"),
         ],
-        Can.SIGN: [lambda: store.sign(key), lambda: store.sign(key, method="PUT", expires=60)],
+        Can.SIGN: [*bind("sign", key), *bind("sign", key, method="PUT", expires=60)],
         # These three have fallbacks, whose behaviour other tests see.
-        Can.RANGE: [],
-        Can.COPY: [],
-        Can.BULK: [],
+        **dict.fromkeys((Can.RANGE, Can.COPY, Can.BULK), ()),
     }
 
 
@@ -133,7 +106,7 @@ def check_refusals(store: Store, flag: Can, key: str) -> None:
     Args:
         store: The store.
         flag: One flag.
-        key: The key of a blob that is there; it must come out untouched.
+        key: The key of a blob that is there, which must stay as it is.
 
     >>> from holdall import Can, MemoryStore
     >>> from holdall.testing import Limited
@@ -142,8 +115,7 @@ def check_refusals(store: Store, flag: Can, key: str) -> None:
     etag = store.info(key).etag
     before = store[key]
     new = f"{key}-new"
-    calls = {**_plain_calls(store, key, new), **_calls_with_options(store, key, new, etag)}
-    for call in calls[flag]:
+    for call in _list_calls(store, key, new, etag)[flag]:
         with pytest.raises(UnsupportedOperation):
             call()
     assert store[key] == before, f"a call that needs {flag} was refused, but changed the blob"

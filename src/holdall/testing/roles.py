@@ -18,7 +18,7 @@ Say = Callable[[object], None]
 
 
 def write_for_ever(store: Store, seed: int, say: Say) -> None:
-    """Write in every way there is; say before each what keys are to hold, and after it that it is done."""
+    """Write in every way; report before each write what keys will hold, and after it that it is done."""
     rng = random.Random(seed)
     small = [f"small/{number}" for number in range(8)]
 
@@ -110,19 +110,19 @@ def _go_through_forks(store: Store, seed: int, say: Say) -> None:
 
 
 def _answer(store: Store, seed: int, say: Say) -> None:
-    """Get through as often as the test asks for it, and answer whether that worked."""
+    """Call `get_through` each time the test asks for it, and answer with the traceback if it failed."""
     with open("asked") as asked, open("answers", "w") as answers:
         for line in asked:
             answer = ""
             try:
                 get_through(store, bytes.fromhex(line))
-            except Exception:  # noqa: BLE001 - the test raises it
+            except Exception:  # noqa: BLE001 - the test fails with it
                 answer = traceback.format_exc()
             print(json.dumps(answer), file=answers, flush=True)
 
 
 def get_through(store: Store, alive: bytes) -> None:
-    """See what another handle acknowledged last, and write: both must work whatever happened to it."""
+    """Read what another handle acknowledged last, and write: both must work whatever happened to it."""
     assert store.get("alive") == alive, "what was acknowledged after an interrupt isn't there"
     etag = store.put("other", alive).etag
     if Can.SWAP in store.can:

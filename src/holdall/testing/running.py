@@ -20,10 +20,10 @@ DEADLINE = 120.0
 def race(*tasks: Callable[[], T], seconds: float = DEADLINE) -> list[T]:
     """Run tasks at the same moment, each in its own thread; return their results in order.
 
-    The first error is raised here. Threads change places as often as they can meanwhile.
+    The first error is raised here. Python switches threads as often as it can meanwhile.
 
     Raises:
-        AssertionError: A task still runs after so many seconds.
+        AssertionError: A task still runs after that number of seconds.
 
     >>> race(lambda: 1, lambda: 2)
     [1, 2]
@@ -36,7 +36,7 @@ def race(*tasks: Callable[[], T], seconds: float = DEADLINE) -> list[T]:
         try:
             barrier.wait(seconds)
             results[index] = task()
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked
+        except BaseException as error:  # noqa: BLE001 - the calling thread raises it
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=each, daemon=True) for each in enumerate(tasks)]
@@ -58,12 +58,12 @@ def race(*tasks: Callable[[], T], seconds: float = DEADLINE) -> list[T]:
 
 
 def run_within(function: Callable[[], T], seconds: float = DEADLINE) -> T:
-    """What the function returns, which must not hang."""
+    """Return what the function returns; fail if it hangs."""
     return race(function, seconds=seconds)[0]
 
 
 def step_together(parties: int) -> Callable[[], object]:
-    """A call that returns once so many threads have made it; a thread that dies frees the others."""
+    """Return a function that waits until that number of threads have called it; if one dies, none waits."""
     barrier = threading.Barrier(parties)
     return lambda: barrier.wait(DEADLINE)
 
@@ -71,7 +71,7 @@ def step_together(parties: int) -> Callable[[], object]:
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        assert time.monotonic() < deadline, f"it didn't happen within {DEADLINE} s"
         time.sleep(0.002)
 
 

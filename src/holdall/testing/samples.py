@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from holdall.store import Info, Store
@@ -17,7 +18,7 @@ def make_noise(size: int, seed: int = 0) -> bytes:
 
 
 def seal(payload: bytes) -> bytes:
-    """A value that tells whether it is whole: a digest, then what it is the digest of."""
+    """Return a value that shows whether it is whole: the digest of the payload, then the payload."""
     return hashlib.sha256(payload).digest() + payload
 
 
@@ -39,7 +40,17 @@ def fail_after(*pieces: bytes, error: Exception | None = None) -> Iterator[bytes
 
 
 class BodyError(Exception):
-    """What a failing body raises."""
+    """Raised by a body that fails."""
+
+
+def bind_calls(store: object, names: str, *arguments: Any, **options: Any) -> list[Callable[[], object]]:
+    """Return a call of each method that is named, with the same arguments; a listing is read to its end."""
+    return [partial(_call, store, name, *arguments, **options) for name in names.split()]
+
+
+def _call(store: object, name: str, *arguments: Any, **options: Any) -> object:
+    made = getattr(store, name)(*arguments, **options)
+    return list(made) if name in ("list", "iterate_keys", "children", "keys", "values", "items") else made
 
 
 def read_all(store: Store) -> dict[str, bytes]:
@@ -62,13 +73,13 @@ def key_of(child: str | Info) -> str:
 
 
 def read_whole(store: Store, key: str) -> tuple[Info, bytes]:
-    """A blob's info with its bytes, from one read."""
+    """Return the info and the bytes of a blob, from one read."""
     info, pieces = store._read(key, 0, None)
     return info, b"".join(pieces)
 
 
 def measure_memory() -> int:
-    """The bytes of memory that this process holds beside mapped files; 0 where nobody tells."""
+    """Return the bytes of memory that this process holds, without mapped files; 0 if unknown."""
     try:
         with open("/proc/self/status") as status:
             return next((int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon")), 0)

@@ -1,4 +1,4 @@
-"""The conformance suite, whole: its parts, and the check that no suite leaves one out."""
+"""The whole conformance suite: its parts, and the check that no suite leaves one out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class StoreSuite(
 ):
     """The whole test of a store: subclass it, name the class `Test...`, and define `make`.
 
-    No test may be overridden: a class that tries isn't made. A store that can't write, delete or list is
-    filled by `fill`.
+    No test may be overridden: such a class raises `TypeError` when it is defined. If the store can't write,
+    delete or list, define `fill` too.
 
     >>> from holdall import MemoryStore
     >>> class TestStore(StoreSuite):
@@ -44,15 +44,15 @@ class StoreSuite(
         super().__init_subclass__()
         changed = _find_changes(cls)
         if changed:
-            raise TypeError(f"{cls.__name__} overrides {', '.join(changed)}; a suite is run whole")
+            raise TypeError(f"{cls.__name__} overrides {', '.join(changed)}; a suite runs whole")
 
     def test_the_suite_is_whole(self) -> None:
         assert_whole(type(self))
 
 
 def assert_whole(*suites: type[StoreSuite]) -> None:
-    """Check that suites run every test of `StoreSuite` as it is: none is overridden, skipped or expected to
-    fail, and no fewer writers are killed.
+    """Check that suites run every test of `StoreSuite` unchanged: none is overridden, skipped or expected to
+    fail, and as many writers are killed.
 
     >>> from holdall import MemoryStore
     >>> class TestStore(StoreSuite):
@@ -69,7 +69,7 @@ def assert_whole(*suites: type[StoreSuite]) -> None:
             for mark in cast("list[Any]", marks if isinstance(marks, list) else [marks]):
                 kind = mark.name
                 assert kind not in ("skip", "skipif", "xfail"), f"{suite.__name__} has a {kind} on {name}"
-        assert getattr(suite, "__test__", True), f"{suite.__name__} is not collected"
+        assert getattr(suite, "__test__", True), f"{suite.__name__} isn't collected"
         for name in ("kills", "interrupts", "laws"):
             least: int = getattr(StoreSuite, name)
             assert getattr(suite, name) >= least, f"{suite.__name__} tries fewer {name} than {least}"
@@ -80,7 +80,7 @@ FIXED = ("place", "store", "other", "_handle", "_grade", "_effort", "_choose")
 
 
 def _find_changes(suite: type[StoreSuite]) -> list[str]:
-    """Return the names of tests, and of what tests rely on, that aren't those of `StoreSuite` in a suite."""
+    """Return the names of tests, and of what tests rely on, that a suite overrides."""
     fixed = [name for name in dir(StoreSuite) if name.startswith("test") or name in FIXED]
     return [
         name for name in fixed if getattr_static(suite, name, None) is not getattr_static(StoreSuite, name)

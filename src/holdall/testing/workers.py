@@ -26,7 +26,7 @@ from holdall.testing.running import DEADLINE, fork, run_within, wait_for, wait_u
 
 
 class _Order(NamedTuple):
-    """What the other interpreter is asked to do."""
+    """What the other interpreter has to do."""
 
     role: str
     store: bytes
@@ -36,17 +36,17 @@ class _Order(NamedTuple):
     kill: float | None
     """Seconds after which the workers are killed; None waits for them."""
     opened: bool
-    """Whether these seconds begin once a worker has said something, or when it is made."""
+    """Whether these seconds begin when each worker has reported something, or when they are started."""
     wait: bool
-    """Whether to answer when the workers have ended, or as soon as they run."""
+    """Whether to answer once the workers have ended, or once they run."""
     paths: list[str]
     environment: dict[str, str]
     folder: str
 
 
 class _Interpreter:
-    """A single-threaded interpreter that forks workers: one for all tests of this process, since it takes
-    longer to start than most of what it is asked."""
+    """A single-threaded interpreter that forks workers: one for all tests of this process, since its start
+    takes longer than most orders."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,7 +63,7 @@ class _Interpreter:
         return self._process
 
     def ask(self, order: _Order) -> list[int]:
-        """Have an order carried out; returns what each worker ended with."""
+        """Send an order; return the exit code of each worker."""
         process = self._started()
         source, sink = process.stdin, process.stdout
         assert source is not None
@@ -76,7 +76,7 @@ class _Interpreter:
             return pickle.load(sink)
         except (EOFError, BrokenPipeError):
             self.end()
-            raise AssertionError(f"the workers that {order.role} hang or died") from None
+            raise AssertionError(f"the workers of the role {order.role} hang or died") from None
         finally:
             timer.cancel()
             timer.join()
@@ -94,7 +94,7 @@ atexit.register(_interpreter.end)
 
 
 class Workers:
-    """Workers in processes of their own, each with a store out of a pickle, which are killed when told to."""
+    """Worker processes, each with a store from a pickle."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._pickled, self._modules = pickle.dumps(store), [type(get_tested(store)).__module__]
@@ -102,7 +102,7 @@ class Workers:
         self._count = 0
 
     def warm(self) -> None:
-        """Import what a worker imports before it writes, so that each begins sooner."""
+        """Import the modules that a worker imports before it writes, so that each worker begins sooner."""
         own, self._modules = self._modules, self.run("warm", [0])[0][0]
         self.run("warm", [])
         self._modules = own
@@ -117,7 +117,7 @@ class Workers:
         wait: bool = True,
         folder: Path | None = None,
     ) -> list[list[Any]]:
-        """Run a worker for each seed, in a folder; returns what each said."""
+        """Run a worker for each seed, in a folder; return what each reported."""
         journals: list[str] = []
         for _ in (seeds := list(seeds)):
             self._count += 1
@@ -139,7 +139,7 @@ class Workers:
         if not wait:
             return []
         expected = 0 if kill is None else -signal.SIGKILL
-        assert codes == [expected] * len(seeds), f"the workers that {role} ended with {codes}"
+        assert codes == [expected] * len(seeds), f"the workers of the role {role} ended with {codes}"
         said: list[list[Any]] = []
         for journal in journals:
             with open(journal, "a+") as file:
@@ -151,8 +151,8 @@ class Workers:
 
 def serve() -> None:
     """Carry out orders, as the interpreter that `_Interpreter` starts, until its input ends."""
-    # Workers that nobody waits for are reaped by the kernel only if this process asks it to; those that
-    # somebody waits for must stay until then. So: look for ended ones between two orders.
+    # Ended workers that nobody waits for stay as zombies; the kernel would also reap those that are waited
+    # for. So this loop reaps them between two orders.
     while True:
         try:
             order = cast(_Order, pickle.load(sys.stdin.buffer))
@@ -169,8 +169,8 @@ def _carry_out(order: _Order) -> list[int]:
     sys.path[:] = order.paths
     for module in order.modules:
         if module not in sys.modules:
-            # Not every name in sys.modules can be imported: some packages put others there. Nothing is lost
-            # by one that fails: a worker that needs it imports it, and reports.
+            # Not every name in sys.modules can be imported: some packages add others. A failure here loses
+            # nothing: a worker that needs the module imports it, and reports the error.
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
     start, go = os.pipe()
@@ -192,11 +192,11 @@ def _carry_out(order: _Order) -> list[int]:
 def _work(order: _Order, seed: int, journal: str, start: int, go: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
-        os.dup2(null, stream)  # the pipes are the interpreter's own: its end must be seen at their other ends
+        os.dup2(null, stream)  # a worker must not hold the interpreter's pipes, or its end would go unseen
     os.environ.clear()
     os.environ.update(order.environment)
     os.chdir(order.folder)
-    # What was written to a file outlives a kill, so that no more than the last word is lost.
+    # What was written to a file survives a kill, so that at most the last word is lost.
     file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     store = cast(Store, pickle.loads(order.store))
     os.close(go)
@@ -210,8 +210,8 @@ def _append(file: int, word: object) -> None:
 
 
 class Witness:
-    """Somebody else with a handle of its own on the same blobs, who must get through whenever it is asked to:
-    a process, or a thread where the store lives in this process only."""
+    """Another user of the same blobs, who must be able to read and write at any time: a process, or a thread
+    if the store is in this process only."""
 
     def __init__(self, store: Store, other: Store, folder: Path, persistent: bool) -> None:
         self._other = other
@@ -220,12 +220,12 @@ class Witness:
             return
         for name in ("asked", "answers"):
             os.mkfifo(folder / name)
-        # Opened for both, an end waits for nobody.
+        # An open for reading and writing doesn't wait for the other end.
         self._pipes = os.open(folder / "asked", os.O_RDWR), os.open(folder / "answers", os.O_RDWR)
         Workers(store, folder).run("answer", [0], wait=False, folder=folder)
 
     def get_through(self, alive: bytes) -> None:
-        """Fail unless the witness sees what was acknowledged last, and can write."""
+        """Fail unless the witness reads what was acknowledged last, and can write."""
         if self._pipes is None:
             run_within(functools.partial(get_through, self._other, alive))
             return
@@ -249,7 +249,7 @@ class Witness:
 
 
 def persists(store: Store, place: Path) -> bool:
-    """Whether another process sees what is put here."""
+    """Return whether another process sees what is put here."""
     store["seen"] = b"here"
     try:
         return bool(Workers(store, place.parent).run("look", [0])[0])

@@ -1,4 +1,4 @@
-"""What every test of a suite is given: the store under test, and how hard to try."""
+"""The base of a suite: its settings, and the fixtures of its tests."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from holdall.testing.helped import open_handle
 
 
 class SuiteBase:
-    """The store under test, and how hard it is tested."""
+    """The settings of a suite, and the fixtures of its tests."""
 
     persistent: ClassVar[bool] = True
     """Whether another process sees the blobs."""
 
     kills: ClassVar[int] = 200
-    """How many writing processes are killed, of a store that is persistent."""
+    """How many writing processes are killed, if the store is persistent."""
 
     interrupts: ClassVar[int] = 500
-    """How many times a writer is interrupted, as Ctrl-C does it."""
+    """How many times a writer is interrupted, as Ctrl-C does."""
 
     interruptible: ClassVar[bool] = True
-    """Whether an interrupt may come at any moment of a call. Where it may not, since a driver of others below
-    the store swallows it, it comes where a body is read."""
+    """Whether an interrupt may come at any moment of a call. If a driver below the store swallows interrupts,
+    they come only where a body is read."""
 
     keeps_what_is_read: ClassVar[bool] = False
     """Whether a read may make files, as a cache does."""
@@ -40,34 +40,34 @@ class SuiteBase:
     """How many sequences of steps the store and its model are driven through."""
 
     reduced: ClassVar[bool] = False
-    """Whether the store keeps nothing of its own, as a layer over stores that have suites of their own: tests
-    of chance try less then, and a fifth of the awkward keys, unless the environment variable `HOLDALL_KIT` is
-    `full`. Where it is `quick`, every suite is reduced further."""
+    """Whether the store keeps nothing of its own, such as a layer over stores that have their own suites: the
+    tests of chance then try less, and a fifth of the awkward keys, unless the environment variable
+    `HOLDALL_KIT` is `full`. If it is `quick`, every suite is reduced further."""
 
     respells: ClassVar[bool] = False
-    """Whether a reduced store spells keys in its own way below, so that all awkward keys are tried on it."""
+    """Whether a reduced store changes keys for the store below, so that all awkward keys are tried on it."""
 
     longest: ClassVar[int] = MAX_KEY_BYTES
-    """The longest key in UTF-8 bytes: a layer that makes keys longer below leaves less room."""
+    """The longest key in UTF-8 bytes: a layer that makes keys longer leaves less room."""
 
     expires: ClassVar[bool] = False
-    """Whether a blob that is put without a ttl expires all the same, which its info then tells."""
+    """Whether a blob that is put without a ttl expires too, as its info then says."""
 
     same_infos: ClassVar[bool] = True
-    """Whether the store tells of a blob what `fill` tells of it, its ETag and times too. Of a store that
-    can't write and has ETags of its own, each blob is asked for there once it is written."""
+    """Whether the store and the one of `fill` return equal infos of a blob, with equal ETags and times. If
+    not, the suite asks the store for the info of each blob after it was written."""
 
     def make(self, place: Path) -> Store:
-        """Return a new handle on the store in this folder, which is empty at first and only for this test;
+        """Return a new handle on the store in this folder, which is at first empty and only for this test;
         every call with the same folder returns a handle on the same blobs."""
         raise NotImplementedError
 
     def fill(self, place: Path) -> Store:
-        """Another handle on the same blobs that can write, delete and list; by default one that `make` gives.
+        """Return another handle on the same blobs that can write, delete and list; by default one of `make`.
 
-        A store that can't do one of the three is tested with its help: `store` and `other` are then the
-        store under test for every call that it can do, and this handle for the rest. What is put here is
-        read there, and each call that the store lacks is tested to be refused, with nothing changed.
+        A store that can't do one of the three is tested with the help of this handle: `store` and `other`
+        make each call on the store under test if it can do it, otherwise here. What is put here is read
+        there, and the suite checks that the store refuses each call that it can't do, with nothing changed.
         """
         return self.make(place)
 
@@ -76,7 +76,7 @@ class SuiteBase:
         return grade if grade in ("full", "quick") else "reduced" if self.reduced else "full"
 
     def _effort(self, full: int, reduced: int, quick: int) -> int:
-        """How often to try what is a matter of chance."""
+        """Return how often to try what is a matter of chance."""
         return min(full, {"full": full, "reduced": reduced, "quick": quick}[self._grade()])
 
     def _choose(self, keys: Sequence[str]) -> Sequence[str]:
@@ -90,12 +90,12 @@ class SuiteBase:
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Path]:
-        """The folder that `make` is given."""
+        """The folder for `make`."""
         place = tmp_path / "place"
         place.mkdir()
         named = set(memory.named)
         yield place
-        # A store in memory that has a name stays as long as its process.
+        # A named store in memory stays until its process ends.
         for name in set(memory.named) - named:
             del memory.named[name]
 

@@ -81,12 +81,7 @@ class BodyTests(SuiteBase):
         assert hash_bytes(store["large"]) == hash_bytes(data)
 
     def test_sizes_around_the_limits_of_a_medium(self, store: Store, other: Store) -> None:
-        sizes = {
-            base + by
-            for power in (8, 10, 12, 14, 16, 17, 18, 20, 21)
-            for base in (1 << power,)
-            for by in (-1, 0, 1)
-        }
+        sizes = {(1 << power) + by for power in (8, 10, 12, 14, 16, 17, 18, 20, 21) for by in (-1, 0, 1)}
         for size in sorted({0, 1, 2, *sizes}):
             data = make_noise(size)
             store.put(f"size/{size}", data)
@@ -136,15 +131,10 @@ class BodyTests(SuiteBase):
         text = place.parent / "text"
         text.write_text("text")
         with text.open() as file:
+            plain: list[Any] = ["text", {"a": b"1"}, 1, 1.5, None, True, object(), file]
+            plain += [[b"good", "text"], [1, 2], [None], [[b"nested"]], [b"", 0]]
             kinds: list[Callable[[], Any]] = [
-                *(
-                    lambda data=data: data
-                    for data in ("text", {"a": b"1"}, 1, 1.5, None, True, object(), file)
-                ),
-                *(
-                    lambda data=data: data
-                    for data in ([b"good", "text"], [1, 2], [None], [[b"nested"]], [b"", 0])
-                ),
+                *(lambda data=data: data for data in plain),
                 lambda: io.StringIO("text"),
                 lambda: iter(["text"]),
                 lambda: give_once(b"good", "text"),

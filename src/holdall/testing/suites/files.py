@@ -54,16 +54,7 @@ class FileTests(SuiteBase):
     def test_wrong_ranges(self, store: Store) -> None:
         wrong: Any = store
         store["key"] = b"0123456789"
-        for ends in (
-            ("1",),
-            (1.0,),
-            (0, "2"),
-            (0, 2.5),
-            (b"1",),
-            (None,),
-            (True,),
-            (0, False),
-        ):
+        for ends in (("1",), (1.0,), (0, "2"), (0, 2.5), (b"1",), (None,), (True,), (0, False)):
             with pytest.raises(InvalidArgumentError) as caught:
                 wrong.get_range("key", *ends)
             assert isinstance(caught.value, TypeError)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from holdall.errors import (
 from holdall.store import Can, Store
 from holdall.testing.helped import get_tested
 from holdall.testing.keys import BAD_KEYS, GOOD_KEYS
-from holdall.testing.samples import give_once, key_of, list_keys, read_all
+from holdall.testing.samples import bind_calls, give_once, key_of, list_keys, read_all
 from holdall.testing.suites.base import SuiteBase
 
 
@@ -28,55 +28,39 @@ class KeyTests(SuiteBase):
 
     def test_what_is_no_key_is_refused_before_anything_is_touched(self, store: Store, place: Path) -> None:
         wrong: Any = store
-        tested: Any = get_tested(store)
+        tested, bind = get_tested(store), functools.partial(bind_calls, store)
         store["there"] = b"before"
         info = store.info("there")
         outside = sorted(place.parent.iterdir())
         assert len(BAD_KEYS) >= 500
         for bad in BAD_KEYS:
-            calls: list[Callable[[Any], object]] = [
-                *(
-                    wrong.get,
-                    wrong.__getitem__,
-                    wrong.__delitem__,
-                    wrong.exists,
-                    wrong.info,
-                ),
-                *(wrong.delete, wrong.pop, wrong.open, wrong.chunks),
-                lambda bad: wrong.get(bad, b"default"),
-                lambda bad: wrong.pop(bad, b"default"),
-                lambda bad: wrong.__setitem__(bad, b"x"),
-                lambda bad: wrong.put(bad, b"x"),
-                lambda bad: wrong.put(bad, give_once(b"x")),
-                lambda bad: wrong.setdefault(bad, b"x"),
-                lambda bad: wrong.get_range(bad, 0, 1),
-                lambda bad: wrong.open(bad, "wb"),
-                lambda bad: wrong.copy("there", bad),
-                lambda bad: wrong.copy(bad, "new"),
-                lambda bad: wrong.copy(bad, bad),
-                lambda bad: wrong.move("there", bad),
-                lambda bad: wrong.move(bad, "new"),
-                lambda bad: wrong.get_many(["there", bad]),
-                lambda bad: wrong.put_many([("new", b"x"), (bad, b"x")]),
-                lambda bad: wrong.update([("new", b"x"), (bad, b"x")]),
-                lambda bad: wrong.delete_many(["there", bad]),
+            calls = [
+                *bind("get __getitem__ __delitem__ exists info delete pop open chunks", bad),
+                *bind("get pop", bad, b"default"),
+                *bind("__setitem__ put setdefault", bad, b"x"),
+                *bind("put", bad, give_once(b"x")),
+                *bind("get_range", bad, 0, 1),
+                *bind("open", bad, "wb"),
+                *bind("copy move", "there", bad),
+                *bind("copy move", bad, "new"),
+                *bind("copy", bad, bad),
+                *bind("get_many delete_many", ["there", bad]),
+                *bind("put_many update", [("new", b"x"), (bad, b"x")]),
+                *(bind("modify", bad, bytes) if Can.SWAP in store.can else ()),
             ]
-            if Can.SWAP in store.can:
-                calls.append(lambda bad: wrong.modify(bad, bytes))
             for call in calls:
                 with pytest.raises(InvalidKeyError) as caught:
-                    call(bad)
+                    call()
                 assert isinstance(caught.value, ValueError)
             assert bad not in wrong
             assert bad not in wrong.keys()  # noqa: SIM118
-            if tested is not store:
-                # It may say first that it can't do this at all.
-                for call in (tested.put, tested.__setitem__, tested.setdefault):
-                    with pytest.raises((InvalidKeyError, UnsupportedOperation)):
-                        call(bad, b"x")
-                for call in (tested.delete, tested.__delitem__, tested.pop):
-                    with pytest.raises((InvalidKeyError, UnsupportedOperation)):
-                        call(bad)
+            # A store that can't do this at all may say so first.
+            for call in (
+                *bind_calls(tested, "put __setitem__ setdefault", bad, b"x"),
+                *bind_calls(tested, "delete __delitem__ pop", bad),
+            ):
+                with pytest.raises((InvalidKeyError, UnsupportedOperation)):
+                    call()
         assert read_all(store) == {"there": b"before"}
         assert store.info("there") == info
         assert sorted(place.parent.iterdir()) == outside

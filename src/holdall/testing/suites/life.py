@@ -9,7 +9,6 @@ import pickle
 import random
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +22,7 @@ from holdall.testing.helped import get_tested
 from holdall.testing.interrupts import Interrupts, write_until_interrupted
 from holdall.testing.roles import write_for_ever
 from holdall.testing.running import DEADLINE, run_within
-from holdall.testing.samples import MIB, BodyError, give_once, hash_bytes, make_noise, read_all
+from holdall.testing.samples import MIB, BodyError, bind_calls, give_once, hash_bytes, make_noise, read_all
 from holdall.testing.suites.base import SuiteBase
 from holdall.testing.workers import Witness, Workers, persists
 
@@ -42,45 +41,24 @@ class LifeTests(SuiteBase):
         kept = closed.keys()
         handle.close()
         handle.close()
-        calls: list[Callable[[], object]] = [
-            lambda: closed["key"],
-            lambda: closed.__setitem__("key", b"y"),
-            lambda: closed.__delitem__("key"),
-            lambda: "key" in closed,
+        bind = functools.partial(bind_calls, closed)
+        calls = [
+            *bind("__getitem__ __delitem__ __contains__ get exists info delete pop", "key"),
+            *bind("open chunks sign", "key"),
+            *bind("__setitem__ put setdefault", "key", b"y"),
+            *bind("__len__ __bool__ __enter__ keys values items list iterate_keys children popitem clear"),
+            *bind("get_many delete_many", ["key"]),
+            *bind("put_many update", {"key": b"y"}),
+            *bind("get", "absent"),
+            *bind("get_range", "key", 0),
+            *bind("put", "key", give_once(b"y")),
+            *bind("modify", "key", bytes),
+            *bind("open", "key", "wb"),
+            *bind("open", "key", "w"),
+            *bind("copy move", "key", "new"),
+            *bind("copy", "key", "key"),
             lambda: list(closed),
-            lambda: len(closed),
-            lambda: bool(closed),
-            lambda: closed.get("key"),
-            lambda: closed.get("absent"),
-            lambda: closed.get_range("key", 0),
-            lambda: closed.put("key", b"y"),
-            lambda: closed.put("key", give_once(b"y")),
-            lambda: closed.delete("key"),
-            lambda: closed.pop("key"),
-            lambda: closed.popitem(),
-            lambda: closed.setdefault("key", b"y"),
-            lambda: closed.update({"key": b"y"}),
-            lambda: closed.clear(),
             lambda: list(kept),
-            lambda: list(closed.values()),
-            lambda: list(closed.items()),
-            lambda: closed.exists("key"),
-            lambda: closed.info("key"),
-            lambda: list(closed.list()),
-            lambda: list(closed.iterate_keys()),
-            lambda: list(closed.children()),
-            lambda: closed.get_many(["key"]),
-            lambda: closed.put_many({"key": b"y"}),
-            lambda: closed.delete_many(["key"]),
-            lambda: closed.open("key"),
-            lambda: closed.open("key", "wb"),
-            lambda: closed.open("key", "w"),
-            lambda: closed.chunks("key"),
-            lambda: closed.modify("key", bytes),
-            *(functools.partial(getattr(closed, name), "key", "new") for name in ("copy", "move")),
-            lambda: closed.copy("key", "key"),
-            lambda: closed.sign("key"),
-            closed.__enter__,
         ]
         for number, call in enumerate(calls):
             with pytest.raises(StoreClosedError):
@@ -223,7 +201,7 @@ class LifeTests(SuiteBase):
     def test_an_interrupt_leaves_nothing_behind(self, store: Store, other: Store, place: Path) -> None:
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
-        # Where the moments aren't a matter of chance, few of them are as good as many.
+        # If the moments are always the same, few rounds are enough.
         rounds = self._effort(self.interrupts, 100, 40) if self.interruptible else 20
         moments = random.Random(type(self).__name__)
         alive = store["alive"] = b"at first"
@@ -235,9 +213,9 @@ class LifeTests(SuiteBase):
                     else write_until_interrupted(store, number)
                 )
                 pending = note(words, known, late)
-                # The interrupted handle does nothing more, and must be in nobody's way.
+                # The interrupted handle does nothing more, and must not block others.
                 witness.get_through(alive)
-                # What it acknowledges from now on must not end with what was interrupted.
+                # The end of the interrupted writes must not undo what it acknowledges from now on.
                 alive = store["alive"] = b"%d" % number
                 known["alive"] = hash_bytes(alive)
                 witness.get_through(alive)

@@ -101,7 +101,7 @@ class ThreadTests(SuiteBase):
         )
         assert seen
         for info, digest in seen:
-            # A move shows the source's ETag under the draft's key only, so that each one seen was told.
+            # A move shows the ETag of its source under the key of the draft only, so all seen were returned.
             assert etags.get(info.etag) == digest, "an ETag belongs to other bytes"
         info, last = read_whole(store, "key")
         assert read_whole(other, "key") == (info, last)
@@ -209,7 +209,7 @@ class ThreadTests(SuiteBase):
                     swaps.append((seen[-1], add(seen[-1])))
 
         def settle() -> None:
-            # Whoever was about to swap when the put or delete came has done so two turns later.
+            # A thread that was about to swap when the put or delete came has done so two turns later.
             before = list(turns)
             wait_until(lambda: done.is_set() or all(turns[name] >= before[name] + 2 for name in range(3)))
 
