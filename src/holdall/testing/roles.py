@@ -14,7 +14,7 @@ from holdall.store import ABSENT, Can, Store
 from holdall.testing.running import fork, wait_for
 from holdall.testing.samples import MIB, hash_bytes
 
-Say = Callable[[object], None]
+Say = Callable[[object], object]
 
 
 def write_for_ever(store: Store, seed: int, say: Say) -> None:

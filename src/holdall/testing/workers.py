@@ -15,33 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from holdall.store import Store
 from holdall.testing.helped import get_tested
 from holdall.testing.roles import ROLES, get_through
 from holdall.testing.running import DEADLINE, fork, run_within, wait_for, wait_until
-
-
-class _Order(NamedTuple):
-    """What the other interpreter has to do."""
-
-    role: str
-    store: bytes
-    modules: list[str]
-    seeds: list[int]
-    journals: list[str]
-    kill: float | None
-    """Seconds after which the workers are killed; None waits for them."""
-    opened: bool
-    """Whether these seconds begin when each worker has reported something, or when they are started."""
-    wait: bool
-    """Whether to answer once the workers have ended, or once they run."""
-    paths: list[str]
-    environment: dict[str, str]
-    folder: str
 
 
 class _Interpreter:
@@ -62,8 +43,8 @@ class _Interpreter:
             )
         return self._process
 
-    def ask(self, order: _Order) -> list[int]:
-        """Send an order; return the exit code of each worker."""
+    def ask(self, role: str, *order: Any) -> list[int]:
+        """Have `_carry_out` called; return the exit code of each worker."""
         process = self._started()
         source, sink = process.stdin, process.stdout
         assert source is not None
@@ -76,7 +57,7 @@ class _Interpreter:
             return pickle.load(sink)
         except (EOFError, BrokenPipeError):
             self.end()
-            raise AssertionError(f"the workers of the role {order.role} hang or died") from None
+            raise AssertionError(f"the workers of the role {role} hang or died") from None
         finally:
             timer.cancel()
             timer.join()
@@ -117,25 +98,21 @@ class Workers:
         wait: bool = True,
         folder: Path | None = None,
     ) -> list[list[Any]]:
-        """Run a worker for each seed, in a folder; return what each reported."""
+        """Run a worker for each seed, in a folder; return what each reported.
+
+        Args:
+            kill: Seconds after which the workers are killed; None waits for them.
+            opened: Whether these seconds begin when each worker has reported something, or when it starts.
+            wait: Whether to wait until the workers have ended, or only until they run.
+        """
         journals: list[str] = []
         for _ in (seeds := list(seeds)):
             self._count += 1
             journals.append(str(self._folder / f"journal-{self._count}"))
-        order = _Order(
-            role,
-            self._pickled,
-            self._modules,
-            seeds,
-            journals,
-            kill,
-            opened,
-            wait,
-            paths=sys.path[:],
-            environment=dict(os.environ),
-            folder=str(folder or os.getcwd()),
-        )
-        codes = _interpreter.ask(order)
+        work = functools.partial(_work, role, self._pickled, dict(os.environ), str(folder or os.getcwd()))
+        works = [functools.partial(work, *each) for each in zip(seeds, journals, strict=True)]
+        starts = journals if opened else []
+        codes = _interpreter.ask(role, sys.path[:], self._modules, works, starts, kill, wait)
         if not wait:
             return []
         expected = 0 if kill is None else -signal.SIGKILL
@@ -155,58 +132,66 @@ def serve() -> None:
     # for. So this loop reaps them between two orders.
     while True:
         try:
-            order = cast(_Order, pickle.load(sys.stdin.buffer))
+            order = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(_carry_out(order), sys.stdout.buffer)
+        pickle.dump(_carry_out(*order), sys.stdout.buffer)
         sys.stdout.buffer.flush()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
 
-def _carry_out(order: _Order) -> list[int]:
-    sys.path[:] = order.paths
-    for module in order.modules:
+def _carry_out(
+    paths: list[str],
+    modules: list[str],
+    works: list[Callable[[int, int], None]],
+    starts: list[str],
+    kill: float | None,
+    wait: bool,
+) -> list[int]:
+    sys.path[:] = paths
+    for module in modules:
         if module not in sys.modules:
             # Not every name in sys.modules can be imported: some packages add others. A failure here loses
             # nothing: a worker that needs the module imports it, and reports the error.
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
     start, go = os.pipe()
-    workers = [
-        fork(functools.partial(_work, order, seed, journal, start, go))
-        for seed, journal in zip(order.seeds, order.journals, strict=True)
-    ]
+    workers = [fork(functools.partial(work, start, go)) for work in works]
     os.close(start)
     os.close(go)
-    if order.kill is not None:
-        if order.opened:
-            wait_until(lambda: all(os.path.exists(path) and os.path.getsize(path) for path in order.journals))
-        time.sleep(order.kill)
+    if kill is not None:
+        wait_until(lambda: all(os.path.exists(path) and os.path.getsize(path) for path in starts))
+        time.sleep(kill)
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
-    return [wait_for(worker) for worker in workers] if order.wait else []
+    return [wait_for(worker) for worker in workers] if wait else []
 
 
-def _work(order: _Order, seed: int, journal: str, start: int, go: int) -> None:
+def _work(
+    role: str,
+    pickled: bytes,
+    environment: dict[str, str],
+    folder: str,
+    seed: int,
+    journal: str,
+    start: int,
+    go: int,
+) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)  # a worker must not hold the interpreter's pipes, or its end would go unseen
     os.environ.clear()
-    os.environ.update(order.environment)
-    os.chdir(order.folder)
+    os.environ.update(environment)
+    os.chdir(folder)
     # What was written to a file survives a kill, so that at most the last word is lost.
     file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    store = cast(Store, pickle.loads(order.store))
+    store = cast(Store, pickle.loads(pickled))
     os.close(go)
     os.read(start, 1)
-    ROLES[order.role](store, seed, lambda word: _append(file, word))
+    ROLES[role](store, seed, lambda word: os.write(file, json.dumps(word).encode() + b"\n"))
     store.close()
-
-
-def _append(file: int, word: object) -> None:
-    os.write(file, json.dumps(word).encode() + b"\n")
 
 
 class Witness:

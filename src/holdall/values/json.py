@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, Final, TypeVar, cast
@@ -390,10 +391,10 @@ def _moment(value: date | time) -> Any:
 
 
 def _exact(kind: str, value: Any, written: Any) -> dict[str, Any]:
-    """Refuses what a subclass adds, such as the nanoseconds of a pandas.Timestamp."""
+    """Refuse what a subclass adds, such as the nanoseconds of a pandas.Timestamp."""
     if type(value) not in (datetime, date, time, timedelta):
         try:
-            same = _READ[kind](written) == value
+            same = _READ[kind][1](written) == value
         except (ValueError, TypeError, OverflowError):
             same = False
         if not same:
@@ -418,10 +419,13 @@ def _unmarked(members: dict[str, Any]) -> Any:
     if MARK not in members:
         return members
     kind = members[MARK]
-    read = _READ.get(kind) if isinstance(kind, str) else None
-    if read is None or len(members) != 2 or "value" not in members:
+    known = _READ.get(kind) if isinstance(kind, str) else None
+    if known is None or len(members) != 2 or "value" not in members:
         raise SerializationError(f"this JSON has a {MARK} marker that isn't known here: {str(kind)[:40]!r}")
+    written, read = known
     try:
+        if not isinstance(members["value"], written):
+            raise TypeError(f"not a {written.__name__}")
         return read(members["value"])
     except (ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
         raise SerializationError(
@@ -429,20 +433,8 @@ def _unmarked(members: dict[str, Any]) -> Any:
         ) from error
 
 
-def _str(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a str")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("not a list")
-    return cast("list[Any]", value)
-
-
 def _int_of(value: Any) -> int:
-    if not re.fullmatch(r"-?0x[0-9a-f]+", _str(value)):
+    if not re.fullmatch(r"-?0x[0-9a-f]+", value):
         raise ValueError("not hexadecimal")
     return int(value, 16)
 
@@ -455,29 +447,20 @@ def _float_of(value: Any) -> float:
 
 
 def _complex_of(value: Any) -> complex:
-    real, imaginary = _list(value)
+    real, imaginary = value
     if type(real) is not float or type(imaginary) is not float:
         raise TypeError("not two floats")
     return complex(real, imaginary)
 
 
-def _bytes_of(value: Any) -> bytes:
-    return b64decode(_str(value), validate=True)
-
-
-def _bytearray_of(value: Any) -> bytearray:
-    return bytearray(_bytes_of(value))
-
-
 _zoned = re.compile(r"([^\[\]]+)(?:\[([A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*)\])?").fullmatch
 
 
-def _zone_of(text: Any) -> tuple[str, ZoneInfo | None, int]:
-    said = _str(text)
-    match = _zoned(said.removesuffix(_FOLD))
+def _zone_of(text: str) -> tuple[str, ZoneInfo | None, int]:
+    match = _zoned(text.removesuffix(_FOLD))
     if match is None:
         raise ValueError("not a time")
-    return match[1], None if match[2] is None else ZoneInfo(match[2]), int(said.endswith(_FOLD))
+    return match[1], None if match[2] is None else ZoneInfo(match[2]), int(text.endswith(_FOLD))
 
 
 _below_a_second = re.compile(r"(.*)([+-])00:00:00(\.[0-9]{6})", re.DOTALL).fullmatch
@@ -513,37 +496,36 @@ def _time_of(value: Any) -> time:
 
 
 def _timedelta_of(value: Any) -> timedelta:
-    days, seconds, microseconds = _list(value)
+    days, seconds, microseconds = value
     if any(type(each) is not int for each in (days, seconds, microseconds)):
         raise TypeError("not three ints")
     return timedelta(days, seconds, microseconds)
 
 
 def _dict_of(value: Any) -> dict[Any, Any]:
-    made: dict[Any, Any] = {}
-    for pair in _list(value):
-        key, member = _list(pair)
-        made[key] = member
-    return made
+    if not all(isinstance(pair, list) for pair in value):
+        raise TypeError("not a list of pairs")
+    return dict(value)
 
 
-_READ: Final[dict[str, Callable[[Any], Any]]] = {
-    "tuple": lambda value: tuple(_list(value)),
-    "set": lambda value: set(_list(value)),
-    "frozenset": lambda value: frozenset(_list(value)),
-    "bytes": _bytes_of,
-    "bytearray": _bytearray_of,
-    "datetime": _datetime_of,
-    "date": lambda value: date.fromisoformat(_str(value)),
-    "time": _time_of,
-    "timedelta": _timedelta_of,
-    "uuid": lambda value: UUID(_str(value)),
-    "decimal": lambda value: Decimal(_str(value)),
-    "path": lambda value: Path(_str(value)),
-    "posixpath": lambda value: PurePosixPath(_str(value)),
-    "windowspath": lambda value: PureWindowsPath(_str(value)),
-    "float": _float_of,
-    "complex": _complex_of,
-    "int": _int_of,
-    "dict": _dict_of,
+_READ: Final[dict[str, tuple[type[str] | type[list[Any]], Callable[[Any], Any]]]] = {
+    "tuple": (list, tuple),
+    "set": (list, set),
+    "frozenset": (list, frozenset),
+    "bytes": (str, partial(b64decode, validate=True)),
+    "bytearray": (str, lambda text: bytearray(b64decode(text, validate=True))),
+    "datetime": (str, _datetime_of),
+    "date": (str, date.fromisoformat),
+    "time": (str, _time_of),
+    "timedelta": (list, _timedelta_of),
+    "uuid": (str, UUID),
+    "decimal": (str, Decimal),
+    "path": (str, Path),
+    "posixpath": (str, PurePosixPath),
+    "windowspath": (str, PureWindowsPath),
+    "float": (str, _float_of),
+    "complex": (list, _complex_of),
+    "int": (str, _int_of),
+    "dict": (list, _dict_of),
 }
+"""How each kind is written, and the function that reads it."""

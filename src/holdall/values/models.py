@@ -4,18 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from holdall.errors import SerializationError
 from holdall.values.json import plain
 from holdall.values.packages import instance, needed
-from holdall.values.same import children, difference, same, type_name
+from holdall.values.same import children_of, difference, same, type_name
 from holdall.values.serializer import Buffer
 
 __all__ = ["MsgspecSerializer", "PydanticSerializer"]
 
 
-class PydanticSerializer:
+class _ModelSerializer:
+    """The common part of both: JSON, which a class reads."""
+
+    media_type = "application/json"
+    extensions: tuple[str, ...] = (".json",)
+    _library: ClassVar[tuple[str, str, str]]
+    _model: Any
+
+    def decode(self, data: Buffer) -> Any:
+        return plain(data) if self._model is None else self.decode_as(data, self._model)
+
+    def decode_as(self, data: Buffer, model: Any) -> Any:
+        """Decode a model.
+
+        Args:
+            data: JSON.
+            model: A class, or any type that the library reads, such as `list[User]`.
+
+        Raises:
+            SerializationError: It isn't JSON, or doesn't fit the model.
+        """
+        library = needed(*self._library)
+        try:
+            return self._load(library, bytes(data), model)
+        # A validator or `__post_init__` may raise anything.
+        except Exception as error:
+            name = getattr(model, "__qualname__", repr(model))
+            raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
+
+    def _load(self, library: Any, data: bytes, model: Any) -> Any:
+        raise NotImplementedError
+
+
+class PydanticSerializer(_ModelSerializer):
     """A Pydantic model as the JSON that the model itself defines.
 
     The JSON is read back at once and compared, field by field with its types, so a model that its JSON can't
@@ -45,8 +78,7 @@ class PydanticSerializer:
     """
 
     name = "pydantic"
-    media_type = "application/json"
-    extensions: tuple[str, ...] = (".json",)
+    _library = ("pydantic", "pydantic", "a Pydantic model")
 
     def __init__(self, model: Any = None) -> None:
         self._model = model
@@ -55,7 +87,7 @@ class PydanticSerializer:
         return instance(value, "pydantic", "BaseModel")
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
-        needed("pydantic", "pydantic", "a Pydantic model")
+        needed(*self._library)
         if not self.accepts(value):
             raise SerializationError(f"expected a Pydantic model, got {type_name(value)}")
         kind = cast("Any", type(value))
@@ -74,29 +106,10 @@ class PydanticSerializer:
                 failure = failure or error
         raise _not_back(value, failure) from (failure if isinstance(failure, Exception) else None)
 
-    def decode(self, data: Buffer) -> Any:
-        return plain(data) if self._model is None else self.decode_as(data, self._model)
-
-    def decode_as(self, data: Buffer, model: Any) -> Any:
-        """Decode a model.
-
-        Args:
-            data: JSON.
-            model: A class, or any type that Pydantic validates, such as `list[User]`.
-
-        Raises:
-            SerializationError: It isn't JSON, or doesn't fit the model.
-        """
-        pydantic = needed("pydantic", "pydantic", "a Pydantic model")
-        held = bytes(data)
-        try:
-            if isinstance(model, type) and issubclass(model, pydantic.BaseModel):
-                return model.model_validate_json(held)  # pyright: ignore
-            return pydantic.TypeAdapter(model).validate_json(held)
-        # A validator may raise anything, and Pydantic handles only ValueError and AssertionError.
-        except Exception as error:
-            name = getattr(model, "__qualname__", repr(model))
-            raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
+    def _load(self, library: Any, data: bytes, model: Any) -> Any:
+        if isinstance(model, type) and issubclass(model, library.BaseModel):
+            return model.model_validate_json(data)  # pyright: ignore
+        return library.TypeAdapter(model).validate_json(data)
 
 
 def _list_ways(value: Any) -> Iterator[tuple[Callable[[], Any], dict[str, bool]]]:
@@ -125,7 +138,7 @@ def _with_changes_set(value: Any) -> Any:
                 for name, field in kind.model_fields.items()
                 if field.default_factory is not None or not same(getattr(held, name, None), field.default)
             )
-        for child in children(held):
+        for _, child in children_of(held):
             if id(child) not in seen:
                 seen.add(id(child))
                 stack.append(child)
@@ -147,7 +160,7 @@ def _not_back(value: Any, failure: Exception | str | None) -> SerializationError
     )
 
 
-class MsgspecSerializer:
+class MsgspecSerializer(_ModelSerializer):
     """A `msgspec.Struct` as JSON.
 
     The JSON is read back at once and compared, field by field with its types, so values that JSON can't
@@ -168,8 +181,7 @@ class MsgspecSerializer:
     """
 
     name = "msgspec"
-    media_type = "application/json"
-    extensions: tuple[str, ...] = (".json",)
+    _library = ("msgspec", "msgspec", "a msgspec model")
 
     def __init__(self, model: Any = None) -> None:
         self._model = model
@@ -178,7 +190,7 @@ class MsgspecSerializer:
         return instance(value, "msgspec", "Struct")
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
-        msgspec = needed("msgspec", "msgspec", "a msgspec model")
+        msgspec = needed(*self._library)
         if not self.accepts(value):
             raise SerializationError(f"expected a msgspec Struct, got {type_name(value)}")
         try:
@@ -192,23 +204,5 @@ class MsgspecSerializer:
             raise _not_back(value, changed)
         return (text,)
 
-    def decode(self, data: Buffer) -> Any:
-        return plain(data) if self._model is None else self.decode_as(data, self._model)
-
-    def decode_as(self, data: Buffer, model: Any) -> Any:
-        """Decode a model.
-
-        Args:
-            data: JSON.
-            model: A class, or any type that msgspec decodes, such as `list[Point]`.
-
-        Raises:
-            SerializationError: It isn't JSON, or doesn't fit the model.
-        """
-        msgspec = needed("msgspec", "msgspec", "a msgspec model")
-        try:
-            return msgspec.json.decode(bytes(data), type=model)
-        # Of msgspec's own errors, each is a ValueError; `__post_init__` may raise anything.
-        except Exception as error:
-            name = getattr(model, "__qualname__", repr(model))
-            raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
+    def _load(self, library: Any, data: bytes, model: Any) -> Any:
+        return library.json.decode(data, type=model)

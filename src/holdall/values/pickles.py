@@ -7,14 +7,10 @@ import os
 import pickle
 import struct
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Literal, cast, get_args
 
-from holdall.errors import (
-    InvalidArgumentError,
-    SerializationError,
-    UnsupportedOperation,
-    UntrustedDataError,
-)
+from holdall.errors import InvalidArgumentError, SerializationError, UnsupportedOperation, UntrustedDataError
 from holdall.masterkeys import (
     Hidden,
     Key,
@@ -185,7 +181,10 @@ class PickleSerializer:
                 "a PickleSerializer that holds keys as bytes isn't pickled, since they would go with it; "
                 "give references, 'env:NAME' or 'file:PATH', instead"
             )
-        return _reopen, (self._given, self._mode, self._asked, self._context)
+        return partial(PickleSerializer, current=self._asked, context=self._context), (
+            self._given,
+            self._mode,
+        )
 
     def accepts(self, value: Any) -> bool:
         return self._mode == "trust" or (self._mode == "signed" and self._current is not None)
@@ -255,9 +254,3 @@ def _encoded(name: object) -> bytes:
     raise InvalidArgumentError(
         "a pickle is bound to two strings, what the store is called and the blob's key"
     )
-
-
-def _reopen(
-    key: Key | Mapping[str, Key] | None, mode: Mode, current: str | None, context: bytes
-) -> PickleSerializer:
-    return PickleSerializer(key, mode, current=current, context=context)

@@ -42,7 +42,7 @@ def difference(given: Any, back: Any) -> str | None:
     try:
         return next(_differences(given, back, "", set()), None)
     except RecursionError:
-        return f"it {_TOO_DEEP}"
+        return "it is nested too deep to be compared"
 
 
 def type_name(value: object) -> str:
@@ -50,12 +50,9 @@ def type_name(value: object) -> str:
     if value is None:
         return "None"
     kind = type(value)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else _full_name(kind)
+    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    name = f"{module}{kind.__qualname__}"
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
-
-
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def place_of(value: Any, wanted: object) -> str:
@@ -70,16 +67,12 @@ def place_of(value: Any, wanted: object) -> str:
         if id(held) in seen:
             continue
         seen.add(id(held))
-        stack += reversed([(child, path + step) for step, child in _children(held)])
+        stack += reversed([(child, path + step) for step, child in children_of(held)])
     return ""
 
 
-def children(value: Any) -> Iterator[Any]:
-    """Return the children of a value: fields, members, keys."""
-    return (child for _, child in _children(value))
-
-
-def _children(value: Any) -> Iterator[tuple[str, Any]]:
+def children_of(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the fields, members and keys of a value, each after its place in it."""
     names, kind = _field_names(value), cast("type[Any]", type(value))
     if names is not None:
         yield from ((f".{name}", getattr(value, name, None)) for name in names)
@@ -94,7 +87,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _differences(one: Any, other: Any, path: str, above: set[tuple[int, int]]) -> Iterator[str]:
-    """Each difference, in the order of the value."""
+    """Yield each difference, in the order of the value."""
     if one is other:
         return
     if type(one) is not type(other):
@@ -108,6 +101,8 @@ def _differences(one: Any, other: Any, path: str, above: set[tuple[int, int]]) -
     names, kind = _field_names(one), cast("type[Any]", type(one))
     if names is not None:
         yield from _of_fields(one, other, names, path, above)
+    elif issubclass(kind, _HOLDERS) and len(one) != len(other):
+        yield f"{_at(path)} would come back with {len(other)} members, not {len(one)}"
     elif issubclass(kind, dict):
         yield from _of_dicts(one, other, path, above)
     elif issubclass(kind, (list, tuple, deque)):
@@ -175,9 +170,6 @@ def _field_names(value: object) -> list[str] | None:
 def _of_dicts(
     one: dict[Any, Any], other: dict[Any, Any], path: str, above: set[tuple[int, int]]
 ) -> Iterator[str]:
-    if len(one) != len(other):
-        yield f"{_at(path)} would come back with {len(other)} members, not {len(one)}"
-        return
     if getattr(one, "default_factory", None) is not getattr(other, "default_factory", None):
         yield f"{_at(path)} would come back with another default_factory"
     for (key, first), (second_key, second) in zip(one.items(), other.items(), strict=True):
@@ -194,9 +186,6 @@ def _of_dicts(
 
 
 def _of_sequences(one: Any, other: Any, path: str, above: set[tuple[int, int]]) -> Iterator[str]:
-    if len(one) != len(other):
-        yield f"{_at(path)} would come back with {len(other)} members, not {len(one)}"
-        return
     if getattr(one, "maxlen", None) != getattr(other, "maxlen", None):
         yield f"{_at(path)} would come back with another maxlen"
     for at, (first, second) in enumerate(zip(one, other, strict=True)):
@@ -213,10 +202,8 @@ def _plainly_equal(one: Any, other: Any) -> bool:
 
 
 def _of_sets(one: set[Any], other: set[Any], path: str) -> Iterator[str]:
-    """A set has no two equal members, but `1` is in a set that holds `True`: each must be the same, too."""
-    if len(one) != len(other):
-        yield f"{_at(path)} would come back with {len(other)} members, not {len(one)}"
-        return
+    """Yield a difference of two sets of one size. A set that holds `True` holds `1` too, so each member must
+    be the same."""
     found = {member: member for member in other}
     for member in one:
         if member in found:
@@ -231,7 +218,8 @@ def _of_sets(one: set[Any], other: set[Any], path: str) -> Iterator[str]:
         del found[twin]
 
 
-_WITH_MEMBERS: Final = (dict, list, tuple, deque, set, frozenset, str, bytes, bytearray, int, float, complex)
+_HOLDERS: Final = (dict, list, tuple, deque, set, frozenset)
+_WITH_MEMBERS: Final = (*_HOLDERS, str, bytes, bytearray, int, float, complex)
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -255,7 +243,7 @@ def _equal(one: Any, other: Any) -> bool:
     kind = cast("type[Any]", type(one))
     if kind.__eq__ is not object.__eq__ or not hasattr(one, "__dict__"):
         return False
-    # It is equal to itself only, and is what its attributes say.
+    # It is equal to itself only, and its attributes are all that it holds.
     return same(vars(one), vars(other))
 
 
@@ -266,8 +254,8 @@ def _equal_floats(one: float, other: float) -> bool:
 
 
 def _equal_moments(one: Any, other: Any) -> bool:
-    """Aware ones by their clocks and offsets: `==` says no in the hours of a clock change (PEP 495), and
-    takes a time with a ZoneInfo, whose offset depends on the day, for one without a zone."""
+    """Compare aware ones by their clocks and offsets: `==` denies equality in the hours of a clock change
+    (PEP 495), and treats a time with a ZoneInfo, whose offset depends on the day, as one without a zone."""
     if one != one:
         return bool(other != other)  # pandas.NaT
     zone, back = one.tzinfo, other.tzinfo
