@@ -645,11 +645,11 @@ class Store(MutableMapping[str, bytes]):
 
     def values(self) -> ValuesView[bytes]:
         """Return a view of the blobs' bytes, read one by one as it is iterated."""
-        return _Values(self)
+        return LiveValues(self)
 
     def items(self) -> ItemsView[str, bytes]:
         """Return a view of keys with their bytes, read one by one as it is iterated."""
-        return _Items(self)
+        return LiveItems(self)
 
     def __truediv__(self, prefix: str) -> PrefixStore:
         """Return the blobs under a folder as a store of their own.
@@ -1190,23 +1190,25 @@ def group_children(scan: Callable[[str, str], Iterator[Info]], prefix: str) -> I
         after = past(folder)
 
 
-class _Values(ValuesView[bytes]):
-    """The bytes of every blob; one that is deleted while they are listed is left out."""
+class LiveValues(ValuesView[T]):
+    """The values of a mapping; one that is deleted while they are listed is left out."""
 
-    _mapping: Store
+    _mapping: Mapping[str, T]
 
-    def __iter__(self) -> Iterator[bytes]:
-        for _, data in _pairs(self._mapping):
-            yield data
+    def __iter__(self) -> Iterator[T]:
+        for _, value in _pairs(self._mapping):
+            yield value
 
     def __contains__(self, value: object) -> bool:
-        return any(data == value for data in self)
+        return any(each == value for each in self)
 
 
-class _Items(ItemsView[str, bytes]):
-    _mapping: Store
+class LiveItems(ItemsView[str, T]):
+    """The keys of a mapping with their values; one that is deleted while they are listed is left out."""
 
-    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+    _mapping: Mapping[str, T]
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
         return _pairs(self._mapping)
 
     def __contains__(self, item: object) -> bool:
@@ -1229,8 +1231,8 @@ def holds_item(mapping: Mapping[str, Any], item: object) -> bool:
     return found is not _MISSING and bool(found == value)
 
 
-def _pairs(store: Store) -> Iterator[tuple[str, bytes]]:
-    for key in store.iterate_keys():
-        data = store.get(key, _MISSING)
-        if data is not _MISSING:
-            yield key, data
+def _pairs(mapping: Mapping[str, T]) -> Iterator[tuple[str, T]]:
+    for key in mapping:
+        value = mapping.get(key, _MISSING)
+        if not isinstance(value, _Missing):
+            yield key, value

@@ -31,7 +31,7 @@ _SAMPLE: Final = 4_096
 _IN_MEMORY: Final = 4 << 20
 """The size of an array, in bytes, up to which a copy or two don't matter."""
 _CHUNK: Final = 4 << 20
-"""The most bytes that are compressed at once. With this and the next another, arrays get other bytes."""
+"""The most bytes that are compressed at once. With another number, arrays would get other bytes."""
 _CHUNKS: Final = 10_000
 """The most chunks that are read one by one."""
 _BLOCK_OF_CHUNK: Final = 1 << 18
@@ -94,7 +94,7 @@ class ArraySerializer:
             _check_shape(held)
             made = numpy.empty(held.shape, dtype)
             if made.nbytes:
-                # A chunk at a time, so that there is no second array besides; not where others cut it tiny.
+                # A chunk at a time needs no second array; an array in too many chunks is read at once.
                 parts = _chunks(held.shape, held.chunks) if held.schunk.nchunks <= _CHUNKS else [...]
                 for part in parts:
                     made[part] = held[() if part is ... else part]
@@ -170,7 +170,7 @@ def _write_frame(array: Any) -> Iterator[bytes]:
         with tempfile.TemporaryDirectory(prefix="holdall-", ignore_cleanup_errors=True) as folder:
             path = os.path.join(folder, "array")
             _compress(array, urlpath=path)
-            file = open(path, "rb")  # noqa: SIM115 - it is read below, when no name is left of it
+            file = open(path, "rb")  # noqa: SIM115 - it is read below, after its name is gone
     except (OSError, RuntimeError) as error:
         raise StoreUnavailableError(
             f"an array of more than 4 MiB needs a temporary file (set TMPDIR to a folder for it): {error}"

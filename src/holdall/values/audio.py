@@ -115,7 +115,7 @@ class AudioSerializer(MediaSerializer):
                 return AudioData(_read_samples(file, len(data)), file.samplerate)
         except SerializationError:
             raise
-        # Beside its own error, the driver raises what NumPy and the calls back from C make of nonsense.
+        # Besides its own error, SoundFile raises errors of NumPy and of callbacks from C.
         except Exception as error:
             raise self._explain_unread(data, "sound", _explain(error)) from error
 
@@ -135,7 +135,7 @@ def whole_wav(data: Buffer) -> Buffer:
         return data
     at, size, frame = found
     there = len(view) - at
-    # A program that writes to a pipe doesn't know the length, and claims one that is as good as endless.
+    # A program that writes to a pipe doesn't know the length, and claims an endless one.
     if size < _ENDLESS and size > there:
         raise SerializationError(
             f"this WAV was cut off: expected {size} bytes of samples, got {there}; if that is all there is, "
@@ -144,7 +144,7 @@ def whole_wav(data: Buffer) -> Buffer:
     if size or not there or _are_chunks(view[at:]):
         return data
     if bytes(view[:4]) != b"RIFF":
-        raise SerializationError(f"this WAV says that it has no samples, and {there} bytes follow its header")
+        raise SerializationError(f"the length of this WAV is 0, but {there} bytes follow its header")
     kept = there - there % frame
     head = bytearray(view[:at])
     struct.pack_into("<I", head, 4, min(at + kept - 8, (1 << 32) - 1))
@@ -251,9 +251,10 @@ def _write_wav(samples: Any, rate: int) -> tuple[Buffer, ...]:
             "WAV holds up to 4 GiB in up to 1,024 channels; give it in parts, or as FLAC"
         )
     floats = samples.dtype.kind == "f"
-    form = struct.pack(
-        "<HHIIHH", 3 if floats else 1, channels, rate, *_pace(rate, width, channels), width * 8
-    )
+    frame = width * channels
+    # The bytes a second, up to the limit of the field.
+    pace = min(rate * frame, (1 << 32) - 1)
+    form = struct.pack("<HHIIHH", 3 if floats else 1, channels, rate, pace, frame, width * 8)
     if floats:
         fact = struct.pack("<4sII", b"fact", 4, len(samples))
         form += b"\0\0"
@@ -262,11 +263,6 @@ def _write_wav(samples: Any, rate: int) -> tuple[Buffer, ...]:
     body = struct.pack("<4sI", b"fmt ", len(form)) + form + fact + struct.pack("<4sI", b"data", size)
     head = struct.pack("<4sI4s", b"RIFF", 4 + len(body) + size, b"WAVE") + body
     return (head, samples.data.cast("B")) if size else (head,)
-
-
-def _pace(rate: int, width: int, channels: int) -> tuple[int, int]:
-    """Return the bytes a second, up to the limit of the field, and the bytes a frame."""
-    return min(rate * width * channels, (1 << 32) - 1), width * channels
 
 
 def _write_sound(samples: Any, rate: int, name: str) -> bytes:

@@ -36,7 +36,7 @@ class _Reader:
 
     def initialize(self, start_time: float = 0) -> None:
         held = self.held
-        # MoviePy closes the reader first, which isn't the end of it here.
+        # MoviePy closes the reader first, which must not end it here.
         cast(Any, super()).initialize(start_time)
         self.held, self.over = held, False
 
@@ -125,7 +125,7 @@ def make_sound_clip(path: str, held: object = None) -> Any:
     clip.filename, clip.reader = path, reader
     clip.fps, clip.buffersize, clip.nchannels = reader.fps, reader.buffersize, reader.nchannels
     clip.duration = clip.end = reader.duration
-    # The clip isn't in it, so that a clip that is dropped is gone at once.
+    # The function doesn't hold the clip, so that a dropped clip is freed at once.
     clip.frame_function = reader.get_frame
     return clip
 

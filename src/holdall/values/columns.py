@@ -124,7 +124,7 @@ def _of_arrow(table: Any, back: Any) -> str | None:
         return "the number of its rows, which it has without columns"
     for name in table.schema.names:
         one, other = table.column(name), back.column(name)
-        # Arrow takes no NaN for equal to another; in text they are.
+        # For Arrow, NaNs differ; as text they are equal.
         if not one.equals(other) and repr(one.to_pylist()) != repr(other.to_pylist()):
             return f"the values of {name!r}"
     return None
@@ -137,7 +137,7 @@ def _of_pandas(frame: Any, back: Any) -> str | None:
             return f"the freq of its {what}; remove it: frame.{what}.freq = None"
         try:
             testing.assert_index_equal(one, other, exact=True, check_exact=True)
-        # Besides AssertionError, what objects raise that can't be compared.
+        # Besides AssertionError, objects that can't be compared may raise anything.
         except Exception as error:  # noqa: BLE001
             way = "make it a column: frame.reset_index()" if what == "index" else _RENAME
             return f"its {what}: {' '.join(str(error).split())[:200]}; {way}"

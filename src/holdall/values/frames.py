@@ -128,21 +128,14 @@ def _find_culprit(arrow: Any, kind: str, value: Any) -> str:
 
 
 _LARGE: Final = 16 << 20
-"""Bytes from which on threads of Arrow help: a process that ends just after it used them may be aborted, see
-https://github.com/apache/arrow/issues/34314."""
+"""The bytes of a table from which Arrow's threads help. A process that ends just after it used them may be
+aborted, see https://github.com/apache/arrow/issues/34314."""
 
 # What pyarrow, pandas and polars raise of their own is one of these too.
 _FAULTS: Final = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    OSError,
-    MemoryError,
-    AssertionError,
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, MemoryError, AssertionError,
     RuntimeError,
-)
+)  # fmt: skip
 
 
 _is_of_polars = re.compile(r"polars-[0-9]+\n?").fullmatch
@@ -185,12 +178,12 @@ def _arrow() -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    # Those of pyarrow have several parts, which say the column too.
+    # An error of pyarrow has several parts, one of which names the column.
     return " ".join("; ".join(map(str, error.args)).split())[:300]
 
 
 def _kind(value: object) -> str | None:
-    """Whose frame it is."""
+    """Return which library a frame is of; None for a value that isn't a frame."""
     kind = type(value)
     for module, name, label in (
         ("pandas", "DataFrame", "pandas"),
@@ -233,8 +226,8 @@ def _schema_stays(arrow: Any, table: Any) -> bool:
 
 
 def _find_categories(arrow: Any, table: Any) -> dict[str, str]:
-    """The categories of columns whose categories aren't text, which Parquet reads back as plain columns: each
-    as an Arrow stream, in base64."""
+    """Return the categories that aren't text, each as an Arrow stream, in base64: Parquet reads such columns
+    back without their categories."""
     made: dict[str, str] = {}
     # Categories of text come back without this, if a row has one.
     text = (arrow.string(), arrow.large_string()) if table.num_rows else ()
@@ -270,7 +263,7 @@ def _with_categories(arrow: Any, table: Any, at: int, stream: str) -> Any:
 
 
 def _make_table(arrow: Any, kind: str, value: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the frame as an Arrow table, and what has to be remembered of it."""
+    """Return the frame as an Arrow table, and what the table doesn't hold of it."""
     if kind == "pandas":
         return _table_of_pandas(arrow, value)
     if kind == "polars":
@@ -293,7 +286,7 @@ def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
         except SerializationError as error:
             raise UnfitError(f"its attrs: {error}") from error
         says["attrs"] = str(attrs, "utf-8")
-        # As pyarrow would write them, it fails at what plain JSON doesn't hold.
+        # pyarrow would write them itself, and fail at values that plain JSON doesn't hold.
         frame = frame.copy(deep=False)
         frame.attrs = {}
     for what, index in (("freq", frame.index), ("freq of columns", frame.columns)):
@@ -310,7 +303,7 @@ def _make_frame(table: Any) -> Any:
     known = metadata.pop(_OURS, None)
     says: Any = json.loads(known) if known is not None else {}
     if not isinstance(says, dict):
-        raise TypeError("its metadata is of another kind")
+        raise TypeError("its metadata isn't a JSON object")
     said = cast("dict[str, Any]", says)
     kind = said.get("frame", "pandas" if b"pandas" in metadata and present("pandas") else "table")
     table = table.replace_schema_metadata(metadata or None)

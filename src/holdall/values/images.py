@@ -100,7 +100,7 @@ class ImageSerializer(MediaSerializer):
             _check_back(value, form, self.decode(data))
         except SerializationError:
             raise
-        # A plugin raises whatever its arithmetic or the file behind a lazy image makes it raise.
+        # A plugin, or the file of a lazy image, may raise anything.
         except Exception as error:
             raise SerializationError(
                 f"Pillow can't write this image of mode {value.mode}, {value.width}x{value.height}: {error}"
@@ -114,7 +114,7 @@ class ImageSerializer(MediaSerializer):
             found = image.open(BytesIO(data), formats=[name for name in _READ if name in image.OPEN])
             found.load()
             _complete(found)
-        # Decoders raise whatever the bytes make them stumble over; all of it means the same.
+        # Decoders raise errors of many types for bad bytes; all mean the same.
         except Exception as error:
             raise self._explain_unread(data, "an image", error) from error
         return found
@@ -130,7 +130,7 @@ _PNG_PROFILE: Final = 1 << 20
 
 
 def _check_size(pillow: Any, image: Any) -> None:
-    """Refuse what Pillow would not read back, as it may be an attack."""
+    """Refuse an image of more pixels than Pillow reads back."""
     limit = pillow.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > 2 * limit:
         raise SerializationError(
@@ -141,9 +141,9 @@ def _check_size(pillow: Any, image: Any) -> None:
 
 
 def _complete(image: Any) -> None:
-    """Show the resolution as it is in the file, which Pillow doesn't."""
+    """Set the resolution to that of the file, which Pillow doesn't do."""
     if image.format == "TIFF" and 282 not in image.tag_v2:
-        # It says 1 dpi where a TIFF says nothing.
+        # Pillow shows 1 dpi for a TIFF without a resolution.
         image.info.pop("dpi", None)
     elif image.format == "WEBP" and "exif" in image.info and "dpi" not in image.info:
         try:
@@ -174,7 +174,7 @@ def _save(image: Any, form: ImageFormat) -> bytes:
         return stream.getvalue()
     at = image.tell()
     try:
-        # All frames are seen from here, and what the file says of all of them.
+        # Only the first frame has the data that hold for all of them.
         image.seek(0)
         options = _choose_options(image, form)
         if form.name == "TIFF" and image.format == "TIFF":
@@ -235,7 +235,7 @@ def _check_still(given: Any, form: ImageFormat, back: Any) -> None:
             f"{form.name} would turn this image by its Exif orientation: give it upright, as "
             "PIL.ImageOps.exif_transpose(image)"
         )
-    # A GIF of many colors, and a JPEG, are what they can be.
+    # A GIF of many colors, and a JPEG, lose detail by their nature.
     if form.name == "JPEG" or (form.name == "GIF" and given.mode in ("RGB", "RGBA")):
         return
     modes = (given.mode, "I;16" if given.mode == "I;16B" else given.mode)
@@ -289,7 +289,7 @@ def _convert(image: Any, form: ImageFormat) -> Any:
             "convert it with convert('RGB'), or take PNG or WEBP"
         )
     if clear and "a" not in mode.lower():
-        # What says how opaque its colors are has a place in PNG, and in GIF if it is one color.
+        # PNG can hold how opaque the colors are, GIF only one transparent color.
         channel = _CHANNEL.get(form.name, {}).get(mode)
         if channel and not (form.name == "GIF" and isinstance(image.info.get("transparency"), int)):
             return image.convert(channel)
@@ -312,7 +312,7 @@ def _convert(image: Any, form: ImageFormat) -> Any:
 
 
 class _Frames:
-    """The frames of an animation after its first, as RGBA, made anew for each that goes over them."""
+    """The frames of an animation after its first, as RGBA, made anew by each iteration."""
 
     def __init__(self, image: Any) -> None:
         self._image = image
@@ -344,11 +344,11 @@ def _animate(image: Any, stream: BytesIO, name: str, options: dict[str, Any]) ->
             "(default_image), which PNG can keep; choose PNG"
         )
     plays = plays_of(image)
-    # A GIF that says nothing of it is shown once.
+    # A GIF without a count is shown once.
     if name != "GIF" or plays != 1:
         options["loop"] = plays
     for _ in frames:
-        # Their times have to be known before the first of them is written.
+        # Their times must be known before the first is written.
         pass
     durations = frames.durations[1:] if default else frames.durations
     if default:
@@ -360,12 +360,12 @@ def _animate(image: Any, stream: BytesIO, name: str, options: dict[str, Any]) ->
                 f"GIF has times in steps of 10 ms, and frame {durations.index(odd)} lasts {odd} ms, which "
                 "PNG and WEBP can keep; choose one of these"
             )
-        # What moves away from a transparent place leaves nothing there.
+        # A part that moves must leave nothing behind on a transparent background.
         options["disposal"] = 2
     first.save(stream, name, save_all=True, append_images=frames, duration=durations, **options)
     if name == "WEBP" and frames.clear:
-        # Where the parts that change are opaque, libwebp forgets that the rest is not: the flag "Alpha" of
-        # the chunk VP8X (RFC 9649, section 2.7).
+        # If the parts that change are opaque, libwebp marks the whole as opaque: this sets the flag "Alpha"
+        # of the chunk VP8X (RFC 9649, section 2.7).
         with stream.getbuffer() as data:
             if bytes(data[12:16]) == b"VP8X":
                 data[20] |= 0x10

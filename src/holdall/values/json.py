@@ -43,7 +43,7 @@ _STEADY: Final = frozenset(
 )
 """Types that come back equal and with the same hash, so two of them never become one."""
 _BIG: Final = 8_192
-"""The bits of an int from which on it is marked: Python reads no decimal number of over 4,300 digits."""
+"""The bits of the largest int without a marker: Python doesn't read decimal numbers of over 4,300 digits."""
 
 _JSON_TYPES: Final = (
     dict, list, tuple, set, frozenset, str, bool, int, float, type(None), complex, bytes, bytearray,
@@ -116,7 +116,7 @@ class JsonSerializer:
             raise _too_deep() from error
 
     def decode(self, data: Buffer) -> Any:
-        # A document without the mark needs no look at every object. It may be spelled with escapes.
+        # Without the mark no object has to be looked at. The mark may be written with escapes.
         marked = (b'"' + MARK.encode()) in (held := bytes(data)) or b"\\u00" in held
         return _loaded(held, _unmarked if marked else None)
 
@@ -157,8 +157,7 @@ class _UnheldError(Exception):
 
 def unheld(value: Any) -> str | None:
     """Return the part of a value that JSON can't hold, such as `a dict with a numpy.ndarray at ['x']`; None
-    if its first lists, dicts and sets lack such parts. So a dict of arrays is left to another serializer,
-    before any of it is written."""
+    if its first lists, dicts and sets lack such parts. So another serializer gets a dict of arrays."""
     if type(value) not in _PLAIN and (
         not _is_held(cast("type[Any]", type(value)))
         or instance(value, "pydantic", "BaseModel")
@@ -203,7 +202,7 @@ def _text(value: Any) -> str:
         try:
             return _dumps(value)
         except ValueError:
-            # There is a NaN, an infinity or a huge int in it.
+            # It holds a NaN, an infinity or a huge int.
             pass
     return _dumps(_marked(value, set()))
 
@@ -221,7 +220,7 @@ def _entered(value: object, above: set[int]) -> None:
 
 
 def _is_plain(value: Any, above: set[int]) -> bool:
-    """Return whether JSON reads back all in it unchanged, except for numbers."""
+    """Return whether plain JSON restores all of a value, except for numbers."""
     kind = cast("type[Any]", type(value))
     if kind in _LEAVES:
         return True
@@ -253,7 +252,7 @@ def _mark(kind: str, value: Any) -> dict[str, Any]:
 
 
 def _marked(value: Any, above: set[int]) -> Any:
-    """Return the value in what JSON has."""
+    """Return the value as JSON can write it, with markers."""
     kind = cast("type[Any]", type(value))
     if kind is str or kind is bool or value is None:
         return value
@@ -322,8 +321,8 @@ def _check_distinct(members: Iterable[Any], written: list[Any]) -> None:
     kind = "dict whose keys" if isinstance(members, Mapping) else "set whose members"
     raise _UnheldError(
         cast("object", members),
-        f"a {kind} would become fewer, since a member of an Enum is kept as its value and a dataclass as "
-        "a dict",
+        f"a {kind} would become equal, or a dict: JSON keeps a member of an Enum as its value, and a "
+        "dataclass as a dict",
     )
 
 
@@ -385,7 +384,7 @@ def _moment(value: date | time) -> Any:
             if zone.key is None or _zoned(text) is None:  # pyright: ignore[reportUnnecessaryComparison]
                 raise _UnheldError(value, "a time with a ZoneInfo that lacks a key")
         if value.fold and (zone is None or not isinstance(value, datetime)):
-            text += _FOLD  # of an hour that comes twice the second, which the offset doesn't say
+            text += _FOLD  # the second of two equal hours, which the offset doesn't say
         return _exact("datetime" if isinstance(value, datetime) else "time", value, text)
     return _exact("date", value, value.isoformat())
 
@@ -442,7 +441,7 @@ def _int_of(value: Any) -> int:
 def _float_of(value: Any) -> float:
     if value not in ("nan", "inf", "-inf"):
         raise ValueError("not a float that JSON lacks")
-    # Each NaN is one of its own, as it was: those of a set, and keys, stay apart.
+    # A new NaN each time: those in a set, and those that are keys, stay apart.
     return float(value)
 
 

@@ -23,7 +23,7 @@ _VERSIONS: Final = {b"\1\0": "<H", b"\2\0": "<I", b"\3\0": "<I"}
 """How each version of the format writes the length of its header; the third writes the header as UTF-8."""
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _HEADER_LIMIT: Final = 10_000
-"""As long a header as `numpy.load` reads."""
+"""The longest header that `numpy.load` reads, in bytes."""
 
 
 def is_array(value: object, masked: bool = False) -> bool:
@@ -111,7 +111,7 @@ class NpySerializer(PlainNpySerializer):
             return super().decode(data)
         zstd = _zstd()
         try:
-            # How large the array is, only its header says: memory is filled as the bytes come.
+            # Only the header says how large the array is, so memory is filled as the bytes come.
             return _read_arrays(zstd.ZstdFile(_Source(memoryview(data))), sys.maxsize)
         except (zstd.ZstdError, EOFError) as error:
             raise SerializationError(f"this isn't an npy array compressed with Zstandard: {error}") from error
@@ -183,7 +183,7 @@ def _memory(array: Any) -> Iterator[Buffer]:
         return
     if array.flags.c_contiguous or array.flags.f_contiguous:
         flat = array if array.flags.c_contiguous else array.T
-        # Not every type lends its memory, such as a datetime64; bytes do.
+        # Not every type exports its memory (datetime64 doesn't); bytes do.
         yield memoryview(flat.reshape(-1).view("u1"))
         return
     count = max(1, CHUNK // array.dtype.itemsize)
@@ -227,7 +227,7 @@ def _store(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
 
 
 class _Source:
-    """Bytes that are read from begin to end."""
+    """A file over bytes, which are read once."""
 
     def __init__(self, view: memoryview) -> None:
         self._view = view
@@ -245,8 +245,7 @@ class _Source:
 
 
 def _read_arrays(source: Any, room: int) -> Any:
-    """Return the array, of at most `room` bytes, of the file `source`, or the masked array that its arrays
-    are parts of."""
+    """Return the array of a file, of at most `room` bytes; or the masked array that its arrays make up."""
     numpy = _numpy()
     parts: list[Any] = []
     while first := _read(source, 8):
@@ -260,7 +259,7 @@ def _read_arrays(source: Any, room: int) -> Any:
     data, mask, fill, hard = (*parts, numpy.asarray(False))[:4]
     try:
         if hard.shape != () or hard.dtype != bool:
-            raise ValueError("it isn't said whether it is hard")
+            raise ValueError("the fourth part must be a bool")
         whole = numpy.ma.nomask if mask.shape == () and data.shape != () and not mask else mask
         if whole is not numpy.ma.nomask and mask.shape != data.shape:
             raise ValueError("it has another shape")
@@ -270,7 +269,7 @@ def _read_arrays(source: Any, room: int) -> Any:
 
 
 def _read_array(source: Any, first: bytes, room: int) -> Any:
-    """Return the next array, whose first 8 bytes were read."""
+    """Return the next array, whose first 8 bytes were read already."""
     numpy = _numpy()
     shape, fortran, dtype = _read_header(source, first)
     if dtype.hasobject:
@@ -308,7 +307,7 @@ def _read_header(source: Any, first: bytes) -> tuple[tuple[int, ...], bool, Any]
             text = text.decode("utf-8").encode("ascii", "backslashreplace")
         head = BytesIO(struct.pack("<I", len(text)) + text)
         return npy.read_array_header_2_0(head, max_header_size=len(text))
-    # NumPy raises whatever a header makes it stumble over; all of it means the same.
+    # NumPy raises errors of many types for a bad header; all mean the same.
     except Exception as error:
         raise SerializationError(f"this isn't an npy array: {str(error)[:200]}") from error
 

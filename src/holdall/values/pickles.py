@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal, cast, get_args
 
+from holdall.arguments import check_choice
 from holdall.errors import InvalidArgumentError, SerializationError, UnsupportedOperation, UntrustedDataError
 from holdall.masterkeys import (
     Hidden,
@@ -98,8 +99,7 @@ class PickleSerializer:
         key = None
         if current is not None and not (isinstance(current, str) and current in keys):
             current = cast(Any, Hidden(current))
-        if mode not in get_args(Mode):
-            raise InvalidArgumentError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+        check_choice(mode, "mode", get_args(Mode))
         if given is not None and mode == "trust":
             raise InvalidArgumentError(
                 "mode='trust' signs nothing, so it takes no key; leave one of them out"
@@ -252,5 +252,5 @@ def _encoded(name: object) -> bytes:
     except UnicodeEncodeError:
         pass
     raise InvalidArgumentError(
-        "a pickle is bound to two strings, what the store is called and the blob's key"
+        "bound(store, blob_key) takes two strings: the name of the store and the key of the blob"
     )

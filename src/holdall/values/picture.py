@@ -47,7 +47,7 @@ class Extras(NamedTuple):
 
 
 class _Loss(NamedTuple):
-    """What to say of something that a format doesn't keep."""
+    """The parts of a message about data that a format doesn't keep."""
 
     what: str
     keepers: str
@@ -101,16 +101,14 @@ def _read_exif(image: Any) -> bytes | None:
     """Return Exif data as an image has it now: it may have been changed by `getexif()[...] = ...`."""
     given = image.info.get("exif")
     given = given if isinstance(given, bytes) and given else None
-    pillow = needed("PIL.Image", "images", "a picture")
+    if given is not None and not given.startswith(_EXIF_HEAD):
+        given = _EXIF_HEAD + given
     try:
         now = image.getexif()
-        if given is not None:
-            was = pillow.Exif()
-            was.load(given)
-            if _read_tags(was, frozenset()) == _read_tags(now, frozenset()):
-                # As it is, with what Pillow doesn't write, such as a thumbnail.
-                return given if given.startswith(_EXIF_HEAD) else _EXIF_HEAD + given
-        kept = pillow.Exif()
+        if given is not None and _read_tags(_load_exif(given), frozenset()) == _read_tags(now, frozenset()):
+            # Unchanged, with what Pillow doesn't write, such as a thumbnail.
+            return given
+        kept = _load_exif(None)
         layout = _LAYOUT if image.format in ("TIFF", "MPO") or given is None else frozenset[int]()
         for tag, value in now.items():
             if tag not in layout and tag not in _EXIF_PARTS:
@@ -122,18 +120,18 @@ def _read_exif(image: Any) -> bytes | None:
         return kept.tobytes() if _read_tags(now, layout) else None
     except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error) as error:
         _log.debug("the Exif data of an image can't be read, and is kept as it is: %s", error)
-        return None if given is None else given if given.startswith(_EXIF_HEAD) else _EXIF_HEAD + given
+        return given
 
 
 def _directory(exif: Any, part: int) -> dict[int, Any]:
-    # The one of interoperability stands within that of the camera, without which Pillow looks it up in vain.
+    # The interoperability directory is inside the camera's; without that, Pillow can't look it up.
     if part == _EXIF_PARTS[2] and part not in exif.get_ifd(_EXIF_PARTS[0]):
         return {}
     return dict(exif.get_ifd(part))
 
 
 def _read_tags(exif: Any, without: frozenset[int]) -> dict[tuple[int, int], str]:
-    """Return all tags of Exif data in one form, whatever types a file has for them."""
+    """Return all tags of Exif data as text, whatever types a file has for them."""
     parts = {0: dict(exif), **{part: _directory(exif, part) for part in _EXIF_PARTS}}
     return {
         (part, tag): _tag_text(value)
@@ -192,21 +190,20 @@ def _make_png_text(extras: Extras) -> Any:
     return made
 
 
-def _load_exif(exif: bytes) -> Any:
+def _load_exif(exif: bytes | None) -> Any:
     made = needed("PIL.Image", "images", "a picture").Exif()
-    made.load(exif)
+    if exif:
+        made.load(exif)
     return made
 
 
 def _add_tags(extras: Extras, name: str) -> bytes:
     """Return Exif data with the resolution, for which a WebP has no other place, or with the XMP data of a
     TIFF."""
-    made = needed("PIL.Image", "images", "a picture").Exif()
-    if extras.exif:
-        made.load(extras.exif)
-        for part in _EXIF_PARTS[:2]:
-            if part in made:
-                made.get_ifd(part)  # which is written only if it was looked at
+    made = _load_exif(extras.exif)
+    for part in _EXIF_PARTS[:2]:
+        if part in made:
+            made.get_ifd(part)  # Pillow writes it only if it was read
     if name == "TIFF":
         made[_XMP] = extras.xmp
     elif extras.dpi and not all(tag in made for tag in _RESOLUTION[:2]):
@@ -297,7 +294,7 @@ def _read_frames(image: Any) -> Iterator[tuple[bytes, int]]:
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
         frame = image.convert("RGBA")
-        # Where nothing is seen, formats keep whatever color is good for them.
+        # Formats may keep any color in fully transparent places.
         seen = pillow.new("RGBA", frame.size)
         seen.paste(frame, mask=frame.getchannel("A").point([0, *[255] * 255]))
         pixels = seen.tobytes()
@@ -324,8 +321,8 @@ def refuse_other_frames(name: str, image: Any, back: Any, exact: bool) -> None:
     """
     if plays_of(image) != plays_of(back):
         raise SerializationError(
-            f"{name} would be shown {plays_of(back)} times, not {plays_of(image)} (0 is for ever), which PNG "
-            "and WEBP can; choose one of these, or set image.info['loop']"
+            f"{name} would be shown {plays_of(back)} times, not {plays_of(image)} (0 means forever), which "
+            "PNG and WEBP can; choose one of these, or set image.info['loop']"
         )
     if not exact:
         given, found = (sum(lasts for _, lasts in _read_frames(each)) for each in (image, back))

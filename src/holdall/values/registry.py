@@ -81,7 +81,7 @@ class Serializers:
             try:
                 if each.accepts(value):
                     return each
-            # Those of other packages may raise anything; which it was is what helps.
+            # A serializer of another package may raise anything; the message names it.
             except Exception as error:
                 raise SerializationError(
                     f"the serializer {each.name!r} fails when it is asked whether it accepts a "
@@ -128,24 +128,24 @@ def _check(serializer: object) -> None:
         )
     if not isinstance(serializer, Serializer):
         raise InvalidArgumentError(
-            f"{serializer!r} isn't a serializer, which has name, media_type, extensions, accepts, encode, "
-            "decode"
+            f"{serializer!r} isn't a serializer: it must have name, media_type, extensions, accepts, encode "
+            "and decode"
         )
     extensions: Any = serializer.extensions
-    # A str is a sequence of str too: of ".point", each key that ends with "t" would be one.
+    # A str is a sequence of str too: each key that ends with "t" would match ".point".
     if isinstance(extensions, str) or not all(
         isinstance(each, str) and each.startswith(".") and each == each.lower() for each in extensions
     ):
         raise InvalidArgumentError(
-            f"the extensions of {serializer!r} are a tuple of ends of names, with the dot and in lower case, "
-            f"such as ('.point',), not {extensions!r}"
+            f"the extensions of {serializer!r} must be a tuple of endings of file names, with the dot and in "
+            f"lower case, such as ('.point',), not {extensions!r}"
         )
     if not isinstance(serializer.name, str) or not isinstance(serializer.media_type, str):
-        raise InvalidArgumentError(f"the name and the media_type of {serializer!r} are str")
+        raise InvalidArgumentError(f"the name and the media_type of {serializer!r} must be str")
 
 
 def _add(serializer: Serializer, members: tuple[Serializer, ...]) -> tuple[Serializer, ...]:
-    """Return the members and another one, which is the first, or replaces the one of its name."""
+    """Return the members with another one, which comes first, or replaces the one with its name."""
     if any(each.name == serializer.name for each in members):
         # In its place, so that a PickleSerializer with a key, which accepts anything, stays the last.
         return tuple(serializer if each.name == serializer.name else each for each in members)
@@ -155,7 +155,7 @@ def _add(serializer: Serializer, members: tuple[Serializer, ...]) -> tuple[Seria
 def joined(pieces: Iterable[Buffer]) -> bytes:
     """Join buffers to one bytes object, with as few copies as possible."""
     if isinstance(pieces, (tuple, list)):
-        # All of them are there at once.
+        # They exist at once, so that they are joined without a copy of each.
         whole = pieces[0] if len(pieces) == 1 else None
         return whole if type(whole) is bytes else b"".join(pieces)
     held = [bytes(piece) for piece in pieces]
@@ -163,7 +163,7 @@ def joined(pieces: Iterable[Buffer]) -> bytes:
 
 
 class _Default(Serializers):
-    """The built-in ones, and those of other packages: found when they are first needed."""
+    """The built-in serializers, and those of other packages, found when they are first needed."""
 
     _complete = False
 
@@ -194,13 +194,13 @@ class _Default(Serializers):
     def _brought() -> Iterator[Serializer]:
         from importlib.metadata import entry_points
 
-        # The last is put first.
+        # Each is put before the earlier ones.
         for entry in reversed(tuple(entry_points(group=ENTRY_POINTS))):
             try:
                 loaded = entry.load()
                 made = loaded() if isinstance(loaded, type) else loaded
                 _check(made)
-            # What one package does wrong must not keep users from all other formats.
+            # An error in one package must not take all other formats from users.
             except Exception as error:  # noqa: BLE001
                 package = entry.dist.name if entry.dist is not None else "an unknown package"
                 warnings.warn(

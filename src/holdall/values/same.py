@@ -14,8 +14,6 @@ from zoneinfo import ZoneInfo
 
 from holdall.values.packages import instance
 
-_TOO_DEEP: Final = "is nested too deep to be compared"
-
 
 def same(one: Any, other: Any) -> bool:
     """Return whether two values are equal and of the same types at all levels. All NaNs are the same.
@@ -210,7 +208,7 @@ def _of_sets(one: set[Any], other: set[Any], path: str) -> Iterator[str]:
             if (changed := next(_differences(member, found.pop(member), "", set()), None)) is not None:
                 yield f"a member of {_at(path)}: {changed}"
             continue
-        # What equals nothing, such as a NaN, or a time in the hour that comes twice.
+        # A member that equals nothing, such as a NaN, or a time in the hour that a clock repeats.
         twin = next((each for each in found if same(member, each)), found)
         if twin is found:
             yield f"a member of {_at(path)}, {type_name(member)}, would be lost or changed"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
-from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from holdall.arguments import check_type
 from holdall.errors import (
@@ -16,7 +15,9 @@ from holdall.errors import (
     StoreError,
 )
 from holdall.pieces import join_pieces
-from holdall.store import ABSENT, ANY, Can, Info, Store, holds_item, pairs_of
+from holdall.store import _MISSING as MISSING
+from holdall.store import ABSENT, ANY, Can, Info, LiveItems, LiveValues, Store, pairs_of
+from holdall.store import _Missing as Missing
 from holdall.values.registry import Serializers, joined, serializers
 from holdall.values.same import type_name
 from holdall.values.serializer import Serializer
@@ -32,16 +33,6 @@ else:
     T = TypeVar("T")
     # Defaults of type variables are for type checkers here: Python has them from 3.13 on.
     V = TypeVar("V")
-
-
-class Missing(Enum):
-    """The type of `MISSING`."""
-
-    MISSING = "missing"
-
-
-MISSING: Final = Missing.MISSING
-"""What stands for a value that isn't there: None may be one."""
 
 
 class ValueStore(MutableMapping[str, V]):
@@ -258,7 +249,7 @@ class ValueStore(MutableMapping[str, V]):
         """Put many values, as `dict.update` takes them: in one round trip, transaction or commit where the
         store has one."""
         values = {**dict(pairs_of(other)), **more}
-        # All of them before the first is put, since each media type is a call of its own.
+        # All are encoded before the first is put, since each media type takes its own call.
         encoded = {self._store._checked(key): self._encode(key, value) for key, value in values.items()}
         groups: dict[str | None, dict[str, bytes]] = {}
         for key, (data, media_type) in encoded.items():
@@ -272,37 +263,11 @@ class ValueStore(MutableMapping[str, V]):
 
     def values(self) -> ValuesView[V]:
         """Return a view of the values, read one by one as it is iterated."""
-        return _Values(self)
+        return LiveValues(self)
 
     def items(self) -> ItemsView[str, V]:
         """Return a view of keys with their values, read one by one as it is iterated."""
-        return _Items(self)
-
-
-class _Values(ValuesView[V]):
-    """The values; one that is deleted while they are listed is left out."""
-
-    _mapping: ValueStore[V]
-
-    def __iter__(self) -> Iterator[V]:
-        return (value for _, value in _pairs(self._mapping))
-
-
-class _Items(ItemsView[str, V]):
-    _mapping: ValueStore[V]
-
-    def __iter__(self) -> Iterator[tuple[str, V]]:
-        return _pairs(self._mapping)
-
-    def __contains__(self, item: object) -> bool:
-        return holds_item(self._mapping, item)
-
-
-def _pairs(mapping: ValueStore[V]) -> Iterator[tuple[str, V]]:
-    for key in mapping:
-        value = mapping.get(key, MISSING)
-        if not isinstance(value, Missing):
-            yield key, value
+        return LiveItems(self)
 
 
 def _explain(writer: Serializer, keeps_types: bool) -> str:

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, cast
 
-from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.arguments import check_choice
+from holdall.errors import SerializationError
 from holdall.values.packages import instance, needed
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
@@ -18,12 +19,11 @@ __all__ = ["SafetensorsSerializer"]
 
 _LENGTH: Final = struct.Struct("<Q")
 _HEADER_LIMIT: Final = 100_000_000
-"""As long a header as the safetensors library reads."""
-
+"""The longest header that the safetensors library reads, in bytes."""
 _DIMENSIONS: Final = 64
-"""As many as NumPy and torch have; to multiply millions of them would take minutes."""
+"""The most that NumPy and torch have; a product of millions would take minutes."""
 
-# The name of each type in the format, in NumPy (None: it has none), and in torch.
+# The name of each type in the format, in NumPy (None if NumPy lacks it) and in torch, and its bytes.
 _TYPES: Final = (
     ("BOOL", "bool", "bool", 1),
     ("U8", "uint8", "uint8", 1),
@@ -81,8 +81,8 @@ class SafetensorsSerializer:
     extensions: tuple[str, ...] = (".safetensors",)
 
     def __init__(self, framework: Literal["numpy", "torch"] | None = None) -> None:
-        if framework not in (None, "numpy", "torch"):
-            raise InvalidArgumentError(f"framework is numpy or torch, not {framework!r}")
+        if framework is not None:
+            check_choice(framework, "framework", ("numpy", "torch"))
         self._framework = framework
 
     def accepts(self, value: Any) -> bool:
@@ -157,7 +157,7 @@ def _of_tensor(name: str, tensor: Any) -> _Tensor:
         raise SerializationError(f"{name!r} is on the device `meta`, so it lacks the numbers to keep")
     held = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     if held.stride(0) != 1:
-        # One item is contiguous whatever its stride, but isn't seen as bytes with it.
+        # A single item is contiguous with any stride, but can't be viewed as bytes with every one.
         held = held.clone(memory_format=torch.contiguous_format)
     # NumPy has no bfloat16; bytes are the same to both.
     return _Tensor(found, tuple(tensor.shape), memoryview(held.view(torch.uint8).numpy()))
@@ -192,12 +192,12 @@ def _bad(why: str) -> SerializationError:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) != len(made := dict(pairs)):
-        raise _bad("a name comes twice")
+        raise _bad("a name occurs twice")
     return made
 
 
 def _parse_header(view: memoryview) -> tuple[dict[str, Any], dict[str, _Tensor]]:
-    """Return what its header says, all of it checked."""
+    """Return the metadata and the tensors of the header, checked."""
     if len(view) < _LENGTH.size:
         raise _bad("it is too short")
     (length,) = _LENGTH.unpack(view[: _LENGTH.size])
@@ -239,7 +239,7 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         kind, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, start, stop]
     except (TypeError, KeyError, ValueError) as error:
-        raise _bad(f"its header says nonsense of {name!r}") from error
+        raise _bad(f"its header has a wrong entry for {name!r}") from error
     if not isinstance(kind, str) or kind not in _SIZE:
         raise _bad(f"{name!r} is of a type that isn't known here: {str(kind)[:20]}")
     if (
@@ -248,7 +248,7 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         or any(type(each) is not int or not 0 <= each < 1 << 63 for each in numbers)
         or stop < start
     ):
-        raise _bad(f"its header says nonsense of {name!r}")
+        raise _bad(f"its header has a wrong entry for {name!r}")
     return kind, tuple(cast("list[int]", shape)), start, stop
 
 
@@ -272,7 +272,7 @@ def _as_torch(name: str, tensor: _Tensor) -> Any:
     if dtype is None:
         raise SerializationError(f"this torch lacks {tensor.type}, the type of {name!r}")
     try:
-        # A buffer of its own: torch needs one that it may write to.
+        # torch needs a buffer that it may write to.
         held = torch.frombuffer(bytearray(tensor.memory), dtype=torch.uint8) if tensor.memory else None
         return (
             torch.empty(tensor.shape, dtype=dtype) if held is None else held.view(dtype).reshape(tensor.shape)

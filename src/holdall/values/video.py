@@ -146,7 +146,7 @@ def _encode_clip(clip: Any, form: VideoFormat) -> _Scratch:
 
 def _render_frames(clip: Any, rate: float, size: tuple[int, int], clear: bool) -> Iterator[bytes]:
     np = needed("numpy", "video", "video")
-    # As for sound: what a whole number of frames take may come out a little shorter.
+    # As for sound: the duration of a whole number of frames may come out a little too short.
     count = max(1, int(clip.duration * rate + 1e-3))
     for number in range(count):
         time = number / rate
@@ -196,7 +196,7 @@ def _run_ffmpeg(command: list[str], frames: Iterator[bytes], form: VideoFormat) 
                     while view:
                         view = view[process.stdin.write(view) :]
             except BrokenPipeError:
-                # It ended early, and says below why.
+                # ffmpeg ended early; its output says why.
                 pass
             except BaseException:
                 process.kill()
@@ -212,17 +212,17 @@ def open_video(path: str, held: object = None) -> Any:
 
     Args:
         path: Of the file, as ffmpeg takes it.
-        held: The object that keeps the file alive.
+        held: An object that keeps the file alive.
 
     Raises:
         SerializationError: It isn't a video.
     """
-    # MoviePy is imported with it.
+    # This imports MoviePy.
     from holdall.values.clips import make_video_clip
 
     try:
         return make_video_clip(path, held)
-    # Beside OSError, the parser of what ffmpeg says raises what it stumbles over.
+    # Besides OSError, MoviePy's parser of ffmpeg's output raises errors of many types.
     except Exception as error:
         said = str(error).strip().splitlines()
         why = said[-1] if said else type(error).__name__
@@ -241,7 +241,7 @@ def open_sound(path: str) -> Any:
         SerializationError: It lacks sound.
         MissingDependencyError: MoviePy isn't installed.
     """
-    # MoviePy is imported with it.
+    # This imports MoviePy.
     from holdall.values.clips import make_sound_clip
 
     try:

@@ -15,13 +15,11 @@ from holdall.values.serializer import Buffer
 
 __all__ = ["YamlSerializer"]
 
-# What PyYAML raises for documents that aren't YAML, or whose tags fit no value.
+# What PyYAML raises for documents that aren't YAML, or whose tags don't fit their values.
 _FAULTS: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-
-
 _MERGED: Final = 10_000
 _DIGITS: Final = 4_300
-"""The length of a number to the base of 60, such as 1:30, from which on PyYAML would take minutes."""
+"""The longest number in base 60, such as 1:30, that is read: PyYAML takes minutes for long ones."""
 _of_sixty = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?").fullmatch
 _REPEATED: Final = 10_000_000
 """The number of values that a document's aliases may stand for: a few hundred bytes could mean billions."""
@@ -72,7 +70,7 @@ class YamlSerializer:
 
 
 def _why(value: Any, error: BaseException) -> str:
-    # A RepresenterError says what it can't represent; where that lies is said here.
+    # A RepresenterError names what it can't represent; this adds its place.
     if len(error.args) == 2 and (place := place_of(value, error.args[1])):
         return f"it has {type_name(error.args[1])} at {place}; convert that first"
     return " ".join(str(error).split())[:300]
@@ -113,9 +111,9 @@ def _loader() -> Any:
 
 
 def _check_size(events: Iterator[Any], yaml: Any) -> None:
-    """Refuse what is nested so deep that the parser's own recursion would end the process, and aliases that
-    repeat aliases again and again: a program that goes over all of it would not come to an end."""
-    # The sizes of what has an anchor, and of the collections that are open, each with its anchor.
+    """Refuse a depth at which the parser's own recursion would end the process, and aliases that repeat
+    aliases: a program that reads all of their values would never end."""
+    # The sizes of anchored values; and of each open collection its anchor and the size before it.
     anchored: dict[str, int] = {}
     above: list[tuple[str | None, int]] = []
     size = repeated = 0
