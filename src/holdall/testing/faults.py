@@ -100,9 +100,12 @@ class Counting(_Tampering):
         self.bytes_written = 0
         """How many bytes went down."""
 
-    def _begin(self, call: str) -> str:
+    def _count(self, call: str) -> None:
         with self._lock:
             self.calls[call] += 1
+
+    def _begin(self, call: str) -> str:
+        self._count(call)
         return {"read": "bytes_read", "write": "bytes_written"}.get(call, "")
 
     def _stream(self, mark: str, pieces: Iterable[T]) -> Iterable[T]:
