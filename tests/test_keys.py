@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from fnmatch import translate
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -317,6 +318,11 @@ def test_the_front_door_shows_public_names_only():
     names: dict[str, object] = {}
     exec("from holdall import *", names)
     assert names.keys() - {"__builtins__"} == set(holdall.__all__)
+
+
+@pytest.mark.parametrize("module", ["dicts", "errors", "layers.caching", "stores.git", "transfer"])
+def test_type_checkers_see_no_name_that_the_front_door_lacks(module: str) -> None:
+    assert set(import_module(f"holdall.{module}").__all__) <= set(holdall.__all__)
 
 
 def test_nothing_is_logged_unless_the_program_asks():

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 logging.getLogger("holdall").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
+    # A star stands for all that a module lists as its own.
     from holdall.aio.store import AsyncStore as AsyncStore
     from holdall.blobs import AudioBlob as AudioBlob
     from holdall.blobs import AudioData as AudioData
@@ -29,41 +30,9 @@ if TYPE_CHECKING:
     from holdall.blobs import StrBlob as StrBlob
     from holdall.blobs import VideoBlob as VideoBlob
     from holdall.blobs import YamlDictBlob as YamlDictBlob
-    from holdall.dicts import BlobDict as BlobDict
-    from holdall.dicts import GitBlobDict as GitBlobDict
-    from holdall.dicts import InMemoryBlobDict as InMemoryBlobDict
-    from holdall.dicts import LocalPath as LocalPath
-    from holdall.dicts import MultiReplicaBlobDict as MultiReplicaBlobDict
-    from holdall.dicts import PathBlobDict as PathBlobDict
-    from holdall.dicts import ValkeyBlobDict as ValkeyBlobDict
-    from holdall.dicts import VulkeyBlobDict as VulkeyBlobDict
-    from holdall.errors import BlobExistsError as BlobExistsError
-    from holdall.errors import BlobNotFoundError as BlobNotFoundError
-    from holdall.errors import ConcurrencyError as ConcurrencyError
-    from holdall.errors import DeleteRefusedError as DeleteRefusedError
-    from holdall.errors import IntegrityError as IntegrityError
-    from holdall.errors import InvalidArgumentError as InvalidArgumentError
-    from holdall.errors import InvalidDataError as InvalidDataError
-    from holdall.errors import InvalidKeyError as InvalidKeyError
-    from holdall.errors import InvalidKeyTypeError as InvalidKeyTypeError
-    from holdall.errors import InvalidTypeError as InvalidTypeError
-    from holdall.errors import KeyConflictError as KeyConflictError
-    from holdall.errors import MissingDependencyError as MissingDependencyError
-    from holdall.errors import PartialWriteError as PartialWriteError
-    from holdall.errors import ReadOnlyError as ReadOnlyError
-    from holdall.errors import SerializationError as SerializationError
-    from holdall.errors import StoreClosedError as StoreClosedError
-    from holdall.errors import StoreError as StoreError
-    from holdall.errors import StoreUnavailableError as StoreUnavailableError
-    from holdall.errors import SyncConflictError as SyncConflictError
-    from holdall.errors import TransferError as TransferError
-    from holdall.errors import UnsupportedOperation as UnsupportedOperation
-    from holdall.errors import UntrustedDataError as UntrustedDataError
-    from holdall.errors import WrongKeyError as WrongKeyError
-    from holdall.layers.caching import CacheMode as CacheMode
-    from holdall.layers.caching import CacheStats as CacheStats
-    from holdall.layers.caching import CachingStore as CachingStore
-    from holdall.layers.caching import SyncReport as SyncReport
+    from holdall.dicts import *
+    from holdall.errors import *
+    from holdall.layers.caching import *
     from holdall.layers.checksum import ChecksumStore as ChecksumStore
     from holdall.layers.compressed import CompressedStore as CompressedStore
     from holdall.layers.encrypted import EncryptedStore as EncryptedStore
@@ -86,9 +55,7 @@ if TYPE_CHECKING:
     from holdall.store import LeftOut as LeftOut
     from holdall.store import Store as Store
     from holdall.stores.filesystem import FilesystemStore as FilesystemStore
-    from holdall.stores.git import GitRevision as GitRevision
-    from holdall.stores.git import GitStore as GitStore
-    from holdall.stores.git import Revision as Revision
+    from holdall.stores.git import *
     from holdall.stores.hashdir import HashdirStore as HashdirStore
     from holdall.stores.memory import DictStore as DictStore
     from holdall.stores.memory import MemoryStore as MemoryStore
@@ -96,16 +63,7 @@ if TYPE_CHECKING:
     from holdall.stores.sqlite import SqliteStore as SqliteStore
     from holdall.stores.valkey import ValkeyStore as ValkeyStore
     from holdall.stores.zip import ZipStore as ZipStore
-    from holdall.transfer import Action as Action
-    from holdall.transfer import Difference as Difference
-    from holdall.transfer import Plan as Plan
-    from holdall.transfer import Report as Report
-    from holdall.transfer import Shard as Shard
-    from holdall.transfer import copy_store as copy_store
-    from holdall.transfer import diff_stores as diff_stores
-    from holdall.transfer import move_store as move_store
-    from holdall.transfer import sync_stores as sync_stores
-    from holdall.transfer import verify_store as verify_store
+    from holdall.transfer import *
 
     ObjectStore = Store
 
