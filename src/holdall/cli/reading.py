@@ -127,9 +127,9 @@ def _to_file(source: Store, key: str, name: str) -> None:
         try:
             with open(number, "wb", closefd=False) as device:
                 device.writelines(source.chunks(key))
+        except StoreError:
+            raise
         except OSError as error:
-            if isinstance(error, StoreError):
-                raise
             raise _unwritable(name, error) from error
         return
     # The file behind a symbolic link is replaced, not the link.

@@ -36,12 +36,12 @@ class Act:
         """Do all steps.
 
         Args:
-            obstacle: Returns a failure that forbids the deletes; it is asked if there are some.
+            obstacle: Called if there are deletes; returns a failure that forbids them, or None.
         """
         journal, tally = self.journal, self.tally
         try:
             self._copy()
-            # A blob in the way may be deleted later. Otherwise it stays there, which is a failure, known
+            # A blob in the way may be deleted later. Otherwise it stays there, and this failure must be known
             # before anything is deleted.
             hopeless = ([step] for step in journal.steps(state=RETRY) if not journal.is_in_the_way(step.key))
             tally.retrying = True
@@ -73,7 +73,7 @@ class Act:
         steps, tally = self.journal.steps(*COPIES), self.tally
         if self.copy_elsewhere is None or not self.copy_elsewhere(steps):
             worker = self._worker()
-            # Without batches, a few at a time spare the threads the passing to and fro.
+            # Without batches, units of a few steps are passed to the threads and back less often.
             batch = (lambda: tally.batch) if worker.bulk else lambda: min(tally.batch, _FEW)
             self._spread(worker, units_of(steps, worker.bulk, batch))
         tally.flush()
@@ -108,7 +108,7 @@ def units_of(steps: Iterable[Step], bulk: bool, batch: Callable[[], int]) -> Ite
             yield [step]
             continue
         held.append(step)
-        # They grow slowly, so that stores which wait are known by the first few.
+        # The groups grow slowly, so that the first few show whether the stores wait.
         if len(held) >= min(batch(), max(1, count // 8)):
             yield held
             held = []

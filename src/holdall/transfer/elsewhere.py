@@ -80,7 +80,7 @@ class Pool(Executor):
         return self._submit(_serve, shard)
 
     def _submit(self, call: Callable[..., Any], *args: object) -> Future[Any]:
-        # Ctrl-C is for this process, which then stops the others: what is started here inherits the mask.
+        # Ctrl-C must reach only this process, which then stops the others: they inherit the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._executor.submit(call, *args)
@@ -146,20 +146,20 @@ def _lost(error: Exception, key: str) -> StoreError:
 
 
 def _begin(ended: Connection) -> None:
-    """Prepare one of our processes."""
+    """Prepare a process of a pool."""
     stop = threading.Event()
     stopping.set(stop)
     threading.Thread(target=_end, args=(ended, stop), daemon=True).start()
 
 
 def _end(ended: Connection, stop: threading.Event) -> None:
-    """End one of our processes when the one that started it has ended, or stops early."""
+    """End a process of a pool when the one that started it has ended, or stops early."""
     ended.poll(None)
-    # What is done here is stopped in between.
+    # Copies stop between two blobs, or two pieces of one.
     stop.set()
     parent = multiprocessing.parent_process()
     assert parent is not None
-    # If that is alive, it ends this one in order, unless a call hangs here.
+    # A parent that is alive ends this process in order, unless a call hangs here.
     parent.join(_GRACE)
     if not parent.is_alive():
         _busy.acquire(timeout=_GRACE)

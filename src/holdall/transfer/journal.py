@@ -80,7 +80,7 @@ class Journal:
             self._connection.executescript(_TABLES)
             run(_LEFT_OUT)
             return
-        # The lock is the system's, so that it goes with its holder, however that one ends.
+        # The system releases this lock when the process ends, in whatever way.
         run("PRAGMA locking_mode = EXCLUSIVE")
         tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and run("PRAGMA application_id").fetchone()[0] != _MARK:
@@ -96,8 +96,8 @@ class Journal:
             run(f"PRAGMA application_id = {_MARK}")
         run(_LEFT_OUT)
         run("COMMIT")
-        # It holds keys, those of an encrypted store too, that others may not see. A journal of an earlier
-        # version may be readable by them.
+        # It holds keys, also those of an encrypted store, which other users must not see. A journal of an
+        # earlier version may be readable by them.
         for name in (self._name, f"{self._name}-wal"):
             if os.path.exists(name) and os.stat(name).st_uid == os.geteuid():
                 os.chmod(name, 0o600)
@@ -120,7 +120,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let others use it."""
+        """Close it, so that others can use it."""
         with self._lock:
             self._connection.close()
 
@@ -191,8 +191,7 @@ class Journal:
         self._do([(_ADD, rows), (_FACT, _rows(facts))])
 
     def steps(self, *kinds: int, state: int = PENDING) -> Iterator[Step]:
-        """Yield the steps in a state, in order; it may or may not see steps that are added or marked during
-        it."""
+        """Yield the steps in a state, in order; steps that are added or marked meanwhile may be missing."""
         wanted = ", ".join(str(int(kind)) for kind in kinds or Kind)
         sql = (
             "SELECT number, kind, key, size, source, target FROM step "
@@ -227,7 +226,7 @@ class Journal:
         )
 
     def drop_deletes(self, numbers: Sequence[tuple[int]]) -> None:
-        """Take deletes from the plan."""
+        """Remove deletes from the plan."""
         if numbers:
             counts = self.fact("counts")
             counts["deletes"] -= len(numbers)
@@ -235,7 +234,7 @@ class Journal:
             self._do([drop, (_FACT, _rows({"counts": counts}))])
 
     def withhold_deletes(self) -> int:
-        """Take all deletes from the plan; return their number."""
+        """Remove all deletes from the plan; return their number."""
         counts = self.counts()
         self._do([("DELETE FROM step WHERE kind IN (2, 3)", [()])])
         return counts[Kind.DELETE][0] + counts[Kind.REMOVE][0]
@@ -345,7 +344,7 @@ def _create_private(name: str) -> None:
 
 
 def _as_bytes(path: str) -> bytes:
-    # A name that isn't UTF-8 has lone surrogates, which SQLite takes for no text.
+    # A name that isn't UTF-8 has lone surrogates, which SQLite refuses as text.
     return path.encode("utf-8", "surrogatepass")
 
 

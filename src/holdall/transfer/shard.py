@@ -67,8 +67,8 @@ class Shard:
         return self._stores
 
     def __getstate__(self) -> dict[str, object]:
-        # A store that can't be opened there should raise in the call, where that can be reported: while
-        # it arrives, it would take the worker down.
+        # A store that can't be opened there must raise in the call, where the error is reported: while the
+        # shard is unpickled, it would end the worker.
         stores = self._stores if isinstance(self._stores, bytes) else pickle.dumps(self._stores)
         return {**self.__dict__, "_stores": stores}
 
@@ -96,8 +96,7 @@ class Shard:
         return report
 
     def _first_missing(self) -> Outcome | None:
-        """Return the failure of the first copy of the other shards that isn't in the target: it failed, or
-        wasn't made yet."""
+        """Return the failure of the first copy of the other shards that isn't in the target."""
         for step in self.awaited:
             try:
                 if self.target._info(step.key).etag != step.target_etag:
@@ -109,7 +108,7 @@ class Shard:
                 "others",
                 key=step.key,
             )
-            # Its number is another journal's.
+            # The number of the step belongs to another journal.
             return Outcome(step._replace(number=0), Status.FAILED, error=error)
         return None
 

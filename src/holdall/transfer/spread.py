@@ -15,7 +15,7 @@ Unit = TypeVar("Unit", bound=Sized)
 T = TypeVar("T")
 
 JOBS = 16
-"""The number of threads that are started where calls wait."""
+"""The number of threads that are started if calls wait."""
 
 _WAIT = 0.002
 _SAMPLE = 5
@@ -53,8 +53,8 @@ class Gauge:
         begun = time.perf_counter()
         result = work(unit)
         if time.perf_counter() - begun > _WAIT * len(unit):
-            # It waited, or it was much work, or the machine is busy: the next few show which. To look costs
-            # a call of the system or two, too much to do it for each.
+            # It waited, or it was much work, or the machine is busy: the next few show which. To measure it
+            # costs two system calls, too many for each unit.
             self._looking = _SAMPLE
         return result
 
@@ -65,7 +65,7 @@ class Gauge:
         self._waits.append(waited / len(unit))
         self._looking -= 1
         if not self._looking:
-            # The middle one, since a busy machine lets any call wait once in a while.
+            # The median, since on a busy machine any call may wait once in a while.
             self.waits = sorted(self._waits)[_SAMPLE // 2] > _WAIT
             self._waits.clear()
         return result
@@ -167,7 +167,7 @@ def _threaded(
         # A call that hangs is left behind.
         deadline = time.monotonic() + _GRACE
         for thread in threads:
-            # One that an interrupt kept from being started can't be joined.
+            # After an interrupt a thread may not have been started: it can't be joined.
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
         # Work that was done just before the end is recorded too, so that it isn't repeated.

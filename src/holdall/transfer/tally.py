@@ -24,7 +24,7 @@ class Tally:
         self.report = Report()
         self.done = self.total = 0
         self.retrying = False
-        """Whether these steps were tried before, so that it matters which they are."""
+        """Whether these steps were tried before; then a temporary journal records their states, too."""
         self._move = move
         self._journal = journal
         self._progress = progress
@@ -61,8 +61,8 @@ class Tally:
 
     def _expect(self, pending: int) -> None:
         self.total = self.done + pending
-        # After a kill a batch that was put without its marks being written is done again: small parts of the
-        # whole, if a journal outlives this run.
+        # After a kill, a batch whose marks weren't written is done again: if a journal outlives this run,
+        # batches are small parts of the whole.
         self._batch = max(4 if self._journal.kept else 64, min(256, self.total // 500))
         self._often = 2 * self._batch
         self.batch = self._batch
