@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
+from operator import attrgetter
 from typing import BinaryIO, cast
 
 from holdall.errors import (
@@ -43,7 +45,7 @@ from holdall.layers.sealing import (
 from holdall.masterkeys import Key
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Attributes, Body, Can, Info, LeftOut, Piece, Store, mode_of
+from holdall.store import Attributes, Body, Can, Info, LeftOut, Piece, Store, group_children, mode_of
 
 __all__ = ["EncryptedStore", "Key", "RotationReport"]
 
@@ -175,11 +177,8 @@ class EncryptedStore(EncodingStore):
         return {"store": self._store, **self._keys_given().settings()}
 
     def __repr__(self) -> str:
-        return (
-            "EncryptedStore(...)"
-            if self._ring is None
-            else f"EncryptedStore({self._store!r}, {self._ring!r})"
-        )
+        opened = self._ring is not None
+        return f"EncryptedStore({self._store!r}, {self._ring!r})" if opened else "EncryptedStore(...)"
 
     @cached_property
     def can(self) -> Can:
@@ -391,16 +390,10 @@ class EncryptedStore(EncodingStore):
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         if not self._check.readable:
             self._check.before_reading()
-        place = self._check.place
+        is_blob = (self._check.place or "").__ne__
         if self._names is None:
-            keys = self._store._keys(prefix, after)
-            return (
-                keys
-                if place is None or not place.startswith(prefix)
-                else (key for key in keys if key != place)
-            )
-        below = (key for key in self._store._keys("", "") if key != place)
-        found = filter(None, map(self._names.decrypt, below))
+            return filter(is_blob, self._store._keys(prefix, after))
+        found = filter(None, map(self._names.decrypt, filter(is_blob, self._store._keys("", ""))))
         return iter(sorted(key for key in found if key.startswith(prefix) and key > after))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
@@ -409,14 +402,9 @@ class EncryptedStore(EncodingStore):
         if self._names is None:
             yield from super()._children(prefix)
             return
-        # The base class would list again past each folder, which here sorts everything each time.
-        folder = ""
-        for info in self._scan(prefix, ""):
-            if folder and info.key.startswith(folder):
-                continue
-            slash = info.key.find("/", len(prefix))
-            folder = info.key[: slash + 1]
-            yield folder or info
+        # Sorted once, and not again past each folder.
+        infos, key_of = list(self._scan(prefix, "")), attrgetter("key")
+        yield from group_children(lambda _, after: iter(infos[bisect(infos, after, key=key_of) :]), prefix)
 
     # --- writing ---
 

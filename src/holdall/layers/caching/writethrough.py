@@ -27,6 +27,7 @@ from holdall.layers.caching.entry import (
 )
 from holdall.layers.frames import read_part
 from holdall.layers.layer import Transparent
+from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
 
@@ -47,14 +48,7 @@ class _SourceError(Exception):
 
 
 class WriteThrough(Transparent):
-    """The source, read through copies of it.
-
-    Args:
-        store: The source.
-        copies: The copies of the source's blobs.
-        fresh: `etag` asks the source at each read, `immutable` never; a number is the greatest age, in
-            seconds, of a copy that is served without asking.
-    """
+    """The source, read through copies of it; `fresh` as for a `CachingStore`."""
 
     def __init__(self, store: Store, copies: Copies, fresh: float | Literal["etag", "immutable"]) -> None:
         super().__init__(store)
@@ -159,27 +153,24 @@ class WriteThrough(Transparent):
             known = self._current(key, name)
             if stop is None and start == 0 and known.size <= FRAME and mode_of(known) is None:
                 data = self._get_current(key, name, known)
-                if data is not None:
-                    copies.count_hit(len(data))
-                    copies.touch(name)
-                    return known, iter((data,))
-                return self._fetch_once(key, name, start, stop, known)
-            opened = copies.open(name, key, start, stop)
-            if opened is not None and self._is_good(opened, known):
-                return self._serve_copy(name, known, opened, start, stop)
-            self._drop_outdated(name, opened)
-        else:
-            opened = copies.open(name, key, start, stop)
-            if opened is not None and alive(opened.head):
-                info = stored_info(opened.head, opened.size)
-                if self._is_young(name, opened):
-                    return self._serve_copy(name, info, opened, start, stop)
-                now = micros()
-                known = self._current(key, name)
-                if self._is_good(opened, known):
-                    self._renew(name, opened, known, now)
-                    return self._serve_copy(name, known, opened, start, stop)
-                self._drop_outdated(name, opened)
+                if data is None:
+                    return self._fetch_once(key, name, start, stop, known)
+                copies.count_hit(len(data))
+                copies.touch(name)
+                return known, iter((data,))
+        opened = copies.open(name, key, start, stop)
+        if opened is None or not (self.asks or alive(opened.head)):
+            return self._fetch_once(key, name, start, stop, known)
+        if not self.asks and self._is_young(name, opened):
+            return self._serve_copy(name, stored_info(opened.head, opened.size), opened, start, stop)
+        now = micros()
+        known = known or self._current(key, name)
+        if self._is_good(opened, known):
+            if not self.asks:
+                self._renew(name, opened, known, now)
+            return self._serve_copy(name, known, opened, start, stop)
+        # The copy of an older version goes, even if no other replaces it.
+        copies.drop_seen(name, opened.etag)
         return self._fetch_once(key, name, start, stop, known)
 
     def _current(self, key: str, name: str) -> Info:
@@ -196,11 +187,6 @@ class WriteThrough(Transparent):
         found = self._copies.read_head(name, key)
         if found is not None:
             self._copies.drop_seen(name, found[1])
-
-    def _drop_outdated(self, name: str, opened: Opened | None) -> None:
-        """Remove the copy of an older version, even if no other replaces it."""
-        if opened is not None:
-            self._copies.drop_seen(name, opened.etag)
 
     def _is_good(self, opened: Opened, info: Info) -> bool:
         same = opened.head.base == info.etag and opened.size == info.size
@@ -268,7 +254,7 @@ class WriteThrough(Transparent):
                 return self._read_source(key, start, stop)
         elif known is not None and not copies.fits(known.size):
             return self._read_source(key, start, stop)
-        # The steps of a lock and not of an event: an interrupt between any two leaves nobody waiting.
+        # A lock and not an event: an interrupt between any two steps leaves no thread waiting.
         flight = copies.flights.setdefault(name, Flight())
         with flight.turn:
             if flight.over:
@@ -310,10 +296,7 @@ class WriteThrough(Transparent):
             if expect is None or not copies.fits(info.size):
                 flight.alone = True
                 copies.count("misses")
-                if (start, stop) == (0, None):
-                    return info, self._count_pieces(pieces)
-                low, high = span(start, stop, info.size)
-                return info, self._count_pieces(cut(pieces, low, high))
+                return info, self._count_pieces(cut(pieces, *span(start, stop, info.size)))
             if info.size > CHUNK:
                 opened = self._fetch_large(name, info, pieces, now, expect, start, stop)
                 published = opened is not None
@@ -321,9 +304,8 @@ class WriteThrough(Transparent):
                 if opened is None:
                     return self._read_source(key, start, stop)
                 copies.count("misses")
-                low, high = span(start, stop, info.size)
-                return info, self._yield_copy(name, info, opened, low, high)
-            data = b"".join([bytes(piece) for piece in pieces])
+                return info, self._yield_copy(name, info, opened, *span(start, stop, info.size))
+            data = join_pieces(pieces)
             copies.count("misses")
             copies.count("bytes_from_source", len(data))
             if len(data) == info.size:
