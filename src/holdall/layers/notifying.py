@@ -131,9 +131,6 @@ class NotifyingStore(Transparent):
         return deleted
 
     def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        if Can.BULK not in self.can:
-            yield from super()._put_many(items, attributes)
-            return
         infos: list[Info] = []
         try:
             # Reported once the store below is done: a callback may use it, and locks may be held till then.
@@ -145,8 +142,6 @@ class NotifyingStore(Transparent):
         yield from infos
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        if Can.COPY not in self.can:
-            return super()._copy(source, target, expect)
         info = self._store._copy(source, target, expect)
         self._report("put", target, info)
         return info

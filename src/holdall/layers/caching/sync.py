@@ -290,7 +290,7 @@ class _Upload:
             found = _DELETED
         if found == digest:
             return "same", info
-        return ("ours" if found in self._notes(but=digest) else "conflict"), info
+        return ("ours" if found in self._noted_now(but=digest)[1] else "conflict"), info
 
     # --- the record ---
 
@@ -335,9 +335,6 @@ class _Upload:
         data = opened.data or b""
         each = [data[at : at + _SIZE] for at in range(0, len(data), _SIZE)]
         return opened.etag, [digest for digest in each if digest != but]
-
-    def _notes(self, but: bytes = b"") -> list[bytes]:
-        return self._noted_now(but)[1]
 
     def _note(self, digest: bytes) -> None:
         while True:
