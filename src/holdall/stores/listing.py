@@ -61,15 +61,16 @@ class Run(NamedTuple):
         try:
             if not open_folder(fds, self.folder, FOLDER):
                 return []
+            above, odd, folder = self.above, self.odd, fds[0]
             for name in names:
                 try:
-                    what = os.stat(self.odd.get(name, name), dir_fd=fds[0], follow_symlinks=False)
+                    what = os.stat(odd.get(name, name) if odd else name, dir_fd=folder, follow_symlinks=False)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # deleted since its folder was read
                 if stat.S_ISREG(what.st_mode):
-                    found.append(describe(self.above + name, what))
+                    found.append(describe(above + name, what))
                 else:
-                    found.append(LeftOut(self.above + name, kind_of(what.st_mode)))
+                    found.append(LeftOut(above + name, kind_of(what.st_mode)))
         except OSError as error:
             raise translate(error, "list") from error
         finally:

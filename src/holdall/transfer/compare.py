@@ -77,12 +77,11 @@ class Selection:
         for entry in _left_out_above(store, self.prefix):
             left(entry)
         for info in store._alive(store._survey(self.prefix, self.start)):
-            if type(info) is LeftOut:
+            if isinstance(info, LeftOut):
                 if excludes is None or not excludes(info.path.rstrip("/")):
                     left(info)
                 continue
-            info = cast(Info, info)
-            key = info.key
+            key = info._key
             if key <= last:
                 # Two lists can only be merged in order; otherwise keys would seem to be missing, and their
                 # blobs would be deleted.
@@ -173,7 +172,7 @@ def _merged(
     targets = selection.scan(target, lambda entry: noted(False, entry))
     one, other = next(sources, None), next(targets, None)
     while one is not None and other is not None:
-        mine, yours = one.key, other.key
+        mine, yours = one._key, other._key
         if mine == yours:
             yield one, other
             one, other = next(sources, None), next(targets, None)
@@ -208,15 +207,15 @@ def judge(compare: Compare) -> Judge:
 
 
 def _by_content(source: Info, target: Info) -> bool | None:
-    return None if source.size == target.size else False
+    return None if source._size == target._size else False
 
 
 def _by_size(source: Info, target: Info) -> bool | None:
-    return source.size == target.size
+    return source._size == target._size
 
 
 def _by_time(source: Info, target: Info) -> bool | None:
-    if source.size != target.size:
+    if source._size != target._size:
         return False
     one, other = source._modified, target._modified
     if type(one) is float and type(other) is float:

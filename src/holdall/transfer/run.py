@@ -239,7 +239,7 @@ class Job:
             if one is None:
                 yield Kind.DELETE, cast(Info, other).key, None, other
                 continue
-            key = one.key
+            key = one._key
             if other is None:
                 yield Kind.COPY, key, one, None
                 continue
