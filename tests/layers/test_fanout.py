@@ -47,6 +47,8 @@ class TestFanoutOverThreeWithAQuorum(StoreSuite):
 
 
 class TestFanoutOverFilesAndSqlite(StoreSuite):
+    reduced = True
+
     def make(self, place: Path) -> Store:
         return apart(FanoutStore([FilesystemStore(place / "files"), SqliteStore(place / "blobs.sqlite")]))
 
