@@ -459,3 +459,38 @@ def test_a_store_is_no_cache_of_its_own() -> None:
     store = MemoryStore()
     with pytest.raises(InvalidArgumentError, match="same place"):
         CachingStore(store, store)
+
+
+@pytest.mark.parametrize("size", [0, 1000, MIB])
+def test_copies_outlive_a_source_that_is_closed(size: int) -> None:
+    source = MemoryStore({"a": bytes(size)})
+    with CachingStore(source, MemoryStore(), fresh="immutable") as store:
+        assert len(store["a"]) == size
+        source.close()
+        assert len(store["a"]) == len(store["a"]) == size
+        assert store.stats().hits == 2
+
+
+def test_a_subclass_sees_each_read() -> None:
+    asked: list[str] = []
+
+    class Logged(CachingStore):
+        def _get(self, key: str) -> bytes | None:
+            asked.append(key)
+            return super()._get(key)
+
+    with Logged(MemoryStore({"a": b"1"}), MemoryStore(), fresh="immutable") as store:
+        assert store["a"] == store["a"] == store["a"] == b"1"
+        assert store.stats().hits == 2
+    assert asked == ["a"] * 3
+
+
+def test_four_zeros_are_not_a_copy() -> None:
+    cache = MemoryStore()
+    with CachingStore(MemoryStore({"a": b"1"}), cache, fresh="immutable") as store:
+        assert store["a"] == b"1"
+        (name,) = cache
+        cache[name] = bytes(4)  # their checksum is that of a whole entry
+        with CachingStore(MemoryStore({"a": b"2"}), cache, fresh="immutable") as other:
+            assert other.get("b") is None
+            assert other["a"] == b"2"

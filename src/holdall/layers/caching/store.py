@@ -122,16 +122,13 @@ class CachingStore(Transparent):
         self._copies = Copies(cache, max_bytes)
         self._back: WriteBack | None = None
         self._store = store
-        self._may_get_fresh: Callable[[str], bytes | None] | None = None
+        self._get_short: Callable[[str], bytes | None] | None = None
         if self._mode is not CacheMode.NONE:
             self._store = through = WriteThrough(store, self._copies, self._fresh)
             if self._mode is CacheMode.WRITE_BACK:
                 self._store = self._back = WriteBack(through, cache, self._copies)
-            elif not through.asks:
-                self._may_get_fresh = through.get_fresh
-        # Used from the second call on: the first asks the source whether it may be read, which an encrypted
-        # one with another key refuses.
-        self._get_fresh: Callable[[str], bytes | None] | None = None
+            elif not through.asks and type(self) is CachingStore:
+                self._get_short = through.get_short
 
     def _check_cache(self) -> None:
         if self._mode is CacheMode.NONE:
@@ -283,15 +280,14 @@ class CachingStore(Transparent):
             raise self._closed_error()
         # Some sources have room for less than others.
         key = self._source._checked(key) if self._narrow else check_key(key)
-        self._get_fresh = self._may_get_fresh
+        if self._get_short is not None:
+            # It is the hook from the second call on: the first asks the source whether it may be read, which
+            # an encrypted one with another key refuses. A call that passes it on would cost more than all
+            # else here. If another thread has closed the store, what `close` left there stays.
+            vars(self).setdefault("_get", self._get_short)
         return key
 
     # --- what goes another way than through the layer of the mode ---
-
-    def _get(self, key: str) -> bytes | None:
-        get_fresh = self._get_fresh
-        data = None if get_fresh is None else get_fresh(key)
-        return super()._get(key) if data is None else data
 
     # One by one, since each may be answered without asking the source.
     _get_many = Store._get_many

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, TypeVar, cast
 from zlib import crc32
 
 from holdall.errors import BlobNotFoundError, StoreError
+from holdall.keys import check_key
 from holdall.layers.caching.checks import refuse_pending
 from holdall.layers.caching.copies import SIZES, Copies, Flight, clean_name
 from holdall.layers.caching.entry import (
@@ -38,8 +39,8 @@ _SHORT = CHUNK // 4
 _KNOWN = 1 << 14
 """Remember the heads of at most this many short entries."""
 _Known: TypeAlias = tuple[str, bytes, int, int, int | None]
-"""Of a short entry: its name, its head, its size (0 before it was read), and from when and until when it is
-served without asking the source (None for ever)."""
+"""Of a short entry: its name, its head, the size of its body (-1 before it was read), and from when and until
+when it is served without asking the source (None for ever)."""
 T = TypeVar("T")
 
 
@@ -54,6 +55,7 @@ class WriteThrough(Transparent):
         super().__init__(store)
         self.source = store
         self._copies, self._cache = copies, copies.cache
+        self._narrow = type(store)._checked is not Store._checked
         self.asks = fresh == "etag"
         """Whether the source is asked at each read, so that an old copy does no harm."""
         self._sizes, self._recency = copies.sizes, copies.recency
@@ -67,31 +69,37 @@ class WriteThrough(Transparent):
 
     # --- reading ---
 
-    def get_fresh(self, key: str) -> bytes | None:
-        """Return the blob if it is short and has a copy that is served without asking the source."""
+    def _checked(self, key: object) -> str:
+        # A source that is closed may have copies. Some sources have room for less than others.
+        return self._store._checked(key) if self._narrow else check_key(key)
+
+    def get_short(self, key: str) -> bytes | None:
+        """Return a blob, as `_get` does, where a short copy may be served without asking the source."""
         try:
             name, head, size, since, until = self._known[key]
         except KeyError:
             name, head, size, since, until = self._name(key)
-        if not size and name in self._long:
-            return None
+        if size < 0 and name in self._long:
+            return self._get(key)
         try:
             data = self._cache._get(name)
         except StoreError:
-            return None
+            return self._get(key)
         if data is None:
-            return None
+            return self._get(key)
         # The head that was parsed at the last hit needn't be parsed again.
-        if len(data) != size or not data.startswith(head) or crc32(data) != RESIDUE:
+        body = data[len(head) : -SUM]
+        if len(body) != size or not data.startswith(head) or crc32(data) != RESIDUE:
             learned = self._learn(key, name, data)
             if learned is None:
-                return None
-            _, head, _, since, until = learned
+                return self._get(key)
+            _, head, size, since, until = learned
+            body = data[len(head) : -SUM]
         if until is not None and not since <= time.time_ns() // 1000 < until:
-            return None
-        body = data[len(head) : -SUM]
+            return self._get(key)
+        # The number that is known of the copy: an object of its own for each hit would be slower.
         sizes = self._sizes
-        sizes.append(len(body))
+        sizes.append(size)
         if len(sizes) > SIZES:
             self._copies.add_up()
         recency = self._recency
@@ -105,7 +113,7 @@ class WriteThrough(Transparent):
         """Return what is known of a key that wasn't read before: the name of its copy."""
         if len(self._known) >= _KNOWN:
             self._known.clear()
-        known = self._known[key] = clean_name(key), b"", 0, NEVER, None
+        known = self._known[key] = clean_name(key), b"", -1, NEVER, None
         return known
 
     def _learn(self, key: str, name: str, data: bytes) -> _Known | None:
@@ -123,7 +131,7 @@ class WriteThrough(Transparent):
         if self._age is not None:
             until = stamped + self._age if until is None else min(until, stamped + self._age)
         since = NEVER if self._age is None else stamped
-        known = self._known[key] = name, data[: -SUM - len(body)], len(data), since, until
+        known = self._known[key] = name, data[: -SUM - len(body)], len(body), since, until
         return known
 
     def _get_current(self, key: str, name: str, info: Info) -> bytes | None:
