@@ -1202,7 +1202,7 @@ def test_what_fails_half_way_is_finished_by_the_next_call(
     for call in (lambda: store.put_many({"a": b"2", "new/x": b"2"}), lambda: store.delete("b")):
         with monkeypatch.context() as broken:
             broken.setattr(part, step, _full)
-            with pytest.raises(StoreUnavailableError, match="full"):
+            with pytest.raises(StoreUnavailableError, match="the next call finishes it"):
                 call()
         assert not (tmp_path / ".git/index.lock").exists()
         assert store["new/x"] == b"2"

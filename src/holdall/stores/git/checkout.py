@@ -26,11 +26,6 @@ def checked_out(
 ) -> Generator[Callable[[str, bytes], Iterator[bytes]]]:
     """Return a function from a path and a blob to the pieces of the file, by the attributes of its commit:
     those in the work tree may be of another one.
-
-    Args:
-        repository: Of all of it.
-        root: The tree of the commit.
-        paths: The files.
     """
     objects, index = repository.objects, repository.index()
     attributes: dict[str, bytes | None] = {}
@@ -64,12 +59,7 @@ def checked_out(
 
 
 def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> dict[str, Draft]:
-    """Drafts as the files of attributes among them want them.
-
-    Args:
-        repository: Where they will be.
-        drafts: By their paths.
-    """
+    """Return drafts, by their paths, as the files of attributes among them want them."""
     with tempfile.TemporaryDirectory(prefix="holdall-") as place:
         for name in _above(drafts):
             source = drafts[name].path if name in drafts else f"{repository.top}/{name}"

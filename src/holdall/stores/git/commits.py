@@ -10,17 +10,12 @@ from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
+from holdall.stores.litter import remove
+from holdall.stores.nofollow import HERE
 
 
 class Commits:
-    """Makes commits; no branch has them yet.
-
-    Args:
-        configuration: Of the repository.
-        git: The program.
-        objects: Where they are kept.
-        own: The folder of holdall in the repository.
-    """
+    """Makes commits; no branch has them yet. `own` is the folder of holdall in the repository."""
 
     def __init__(self, configuration: Configuration, git: Git, objects: Objects, own: str) -> None:
         self._configuration, self._git, self._objects, self._own = configuration, git, objects, own
@@ -85,7 +80,7 @@ class Commits:
         # Not `COMMIT_EDITMSG`, which a person may have open.
         index, text = f"{self._own}/hook-index", f"{self._own}/hook-message"
         for name in (index, f"{index}.lock", text):
-            _remove(name)  # of a writer that was killed
+            remove(name, HERE)  # of a writer that was killed
         arguments = {"pre-commit": (), "prepare-commit-msg": (text, "message"), "commit-msg": (text,)}
         try:
             self._git.run("read-tree", tree.hex(), GIT_INDEX_FILE=index)
@@ -103,18 +98,11 @@ class Commits:
             with open(text, encoding="utf-8", errors="replace") as file:
                 message = file.read()
         finally:
-            _remove(index)
-            _remove(text)
+            remove(index, HERE)
+            remove(text, HERE)
         if not message.strip():
             raise UnsupportedOperation("the hooks of the repository left the commit message empty")
         return message
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def now() -> str:

@@ -17,12 +17,8 @@ _CONVERTING = ("text", "crlf", "eol", "filter", "ident", "working-tree-encoding"
 class Configuration:
     """What git does as its user wants it.
 
-    Args:
-        git: The program.
-        top: The work tree.
-        private: The folder of git that is the work tree's own.
-        shared: The one that it shares with linked work trees.
-        author: Such as `Ann <ann@example.org>`; None for whom the configuration says.
+    `private` is the folder of git that is the work tree's own, `shared` the one that it shares with linked
+    work trees. Without an author the configuration says who commits.
     """
 
     def __init__(self, git: Git, top: str, private: str, shared: str, author: str | None) -> None:
@@ -134,12 +130,8 @@ class Configuration:
         return bool(said[2]) and not said[2].startswith(b"!")
 
     def converts(self, path: str, tracked: bool) -> bool:
-        """Whether git would keep other bytes of a file than those in it.
-
-        Args:
-            path: The file.
-            tracked: Whether git tracks a file of attributes.
-        """
+        """Whether git would keep other bytes of a file than those in it; `tracked` says whether git tracks
+        any file of attributes."""
         if not tracked and not self.converts_elsewhere():
             folders = [self._top, *[f"{self._top}/{folder}" for folder in folders_of(path, "/")]]
             if not any(os.path.exists(f"{folder}/.gitattributes") for folder in folders):
@@ -151,12 +143,8 @@ class Configuration:
         return self._converting or signature(f"{self._shared}/info/attributes") is not None
 
     def converted(self, git: Git, paths: Iterable[str]) -> set[str]:
-        """Return the files for which git would keep other bytes than those in them.
-
-        Args:
-            git: In a folder where the files of attributes lie.
-            paths: The files.
-        """
+        """Return the files for which git would keep other bytes than those in them, by the files of
+        attributes in its folder."""
         asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
         printed = git.run("check-attr", "--stdin", "-z", *_CONVERTING, data=asked).split(b"\0")
         found: dict[bytes, dict[bytes, bytes]] = {}

@@ -50,14 +50,11 @@ def _is_begun(folder: str) -> bool:
 
 
 def check_place(folder: str, inside: bool) -> None:
-    """Refuse a folder that isn't a work tree and shouldn't become one.
-
-    Args:
-        folder: An absolute path.
-        inside: Whether it may lie in the work tree of another repository.
+    """Refuse a folder that isn't a work tree and shouldn't become one: not inside the work tree of another
+    repository, unless `inside` is set.
 
     Raises:
-        StoreUnavailableError: It can't be made there.
+        StoreUnavailableError: A repository can't be made there.
     """
     if _is_repository(folder):
         raise StoreUnavailableError(
@@ -90,12 +87,7 @@ def _above(folder: str) -> Iterator[str]:
 
 
 def make(folder: str, git: Git, durable: bool) -> None:
-    """Make a repository, unless another process is faster; both find the same one then.
-
-    Args:
-        folder: The work tree; its folder is made as well.
-        git: Runs git.
-        durable: Whether it is on the disk when this returns.
+    """Make a repository, and its folder, unless another process is faster; both find the same one then.
 
     Raises:
         StoreUnavailableError: It can't be made; nothing of it is left.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import stat
@@ -11,16 +10,16 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
-from holdall.errors import StoreError
 from holdall.store import Body
-from holdall.stores.git.files import failed, new_stamp, write
+from holdall.stores.git.files import typed, write
 from holdall.stores.git.program import Git
 from holdall.stores.git.worktree import Draft
+from holdall.stores.litter import remove, sweep
+from holdall.stores.nofollow import HERE
+from holdall.stores.times import new_stamp
 
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
-
-_log = logging.getLogger("holdall")
 
 _STALE = 3600.0
 _POINTER = 1024
@@ -30,68 +29,52 @@ _names = count()
 
 
 class Drafts:
-    """Makes the drafts of a repository.
-
-    Args:
-        repository: The repository.
-    """
+    """Makes the drafts of a repository."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
 
     def make(self, body: Body, path: str, oid: bytes | None = None) -> Draft:
-        """The pieces of a body as a file, and as a blob that git keeps.
-
-        Args:
-            body: The pieces.
-            path: Where the file will lie.
-            oid: The blob, where that is known.
-        """
+        """Write the pieces of a body as a file, and as a blob that git keeps, unless that is `oid`."""
         name = f"{self._repository.own}/draft-{os.getpid():x}-{next(_names):x}-{os.urandom(4).hex()}"
-        try:
+        with typed("write"):
             there = self._repository.tree.look(path)
             fd, bits = self._begin(name, there)
-        except OSError as error:
-            raise failed(error, "write") from error
-        try:
             try:
-                pieces = iter(body)
-                first = next(pieces, b"")
-                data = bytes(first) if type(first) is not bytes else first
-                size = 0
-                rest = next(pieces, None)
-                if rest is not None:
-                    # A stream may last: the lock tells sweepers that its writer lives.
-                    fcntl.flock(fd, fcntl.LOCK_EX)
-                size += write(fd, data)
-                while rest is not None:
-                    size += write(fd, rest)
-                    data = b""
-                    rest = next(pieces, None)
-                if size == len(data):
-                    raw = self._repository.objects.write(b"blob", data)
-                else:
-                    raw = self._repository.objects.write_file(fd, size)
-                if oid is None:
-                    oid = (
-                        self.convert(name, path, size, self._repository.git)
-                        if self._repository.converts(path)
-                        else raw
-                    )
-                stamp = new_stamp()
-                os.utime(fd, ns=(stamp, stamp))
-                if self._repository.durable:
-                    os.fsync(fd)
-                # Where times are coarse the file has another one than was asked for.
-                found = os.fstat(fd)
-                return Draft(name, oid, raw, size, found.st_mtime_ns, found.st_ino, bits)
-            finally:
-                os.close(fd)
-        except BaseException as error:
-            os.unlink(name)
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
-                raise failed(error, "write") from error
-            raise
+                try:
+                    return self._fill(fd, name, body, path, oid)._replace(bits=bits)
+                finally:
+                    os.close(fd)
+            except BaseException:
+                os.unlink(name)
+                raise
+
+    def _fill(self, fd: int, name: str, body: Body, path: str, oid: bytes | None) -> Draft:
+        repository = self._repository
+        pieces = iter(body)
+        first = next(pieces, b"")
+        data = bytes(first) if type(first) is not bytes else first
+        rest = next(pieces, None)
+        if rest is not None:
+            # A stream may last: the lock shows sweepers that its writer lives.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        size = write(fd, data)
+        while rest is not None:
+            size += write(fd, rest)
+            data = b""
+            rest = next(pieces, None)
+        objects = repository.objects
+        raw = objects.write(b"blob", data) if size == len(data) else objects.write_file(fd, size)
+        if oid is None:
+            is_other = repository.converts(path)
+            oid = self.convert(name, path, size, repository.git) if is_other else raw
+        stamp = new_stamp()
+        os.utime(fd, ns=(stamp, stamp))
+        if repository.durable:
+            os.fsync(fd)
+        # Where times are coarse the file has another one than was asked for.
+        found = os.fstat(fd)
+        return Draft(name, oid, raw, size, found.st_mtime_ns, found.st_ino)
 
     def _begin(self, name: str, there: os.stat_result | None) -> tuple[int, int]:
         """A new file that only this user can read, and the permissions that it will have in its place."""
@@ -116,38 +99,21 @@ class Drafts:
         return fd, bits
 
     def convert(self, draft: str, path: str, size: int, git: Git) -> bytes:
-        """The blob that a git makes of a draft by the attributes of its path.
-
-        Args:
-            draft: The draft's own path.
-            path: Where it will lie.
-            size: Of the draft, in bytes.
-            git: In the folder with the attributes.
-        """
+        """Return the blob that a git makes of a draft by the attributes of the path where it will lie."""
         with open(draft, "rb") as file:
             said = git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
         oid = bytes.fromhex(said.strip().decode())
-        told = (
-            _pointer(self._repository.objects.read(oid))
-            if self._repository.objects.size(oid) < _POINTER
-            else None
-        )
-        if told and int(told[1]) != size:
+        objects = self._repository.objects
+        pointer = _pointer(objects.read(oid)) if objects.size(oid) < _POINTER else None
+        if pointer and int(pointer[1]) != size:
             # Git LFS goes by the size of the file that lies at the path, which this one has yet to replace.
             with open(draft, "rb") as file:
-                oid = self._repository.objects.write(
-                    b"blob", self._repository.git.run("lfs", "clean", data=file)
-                )
+                oid = objects.write(b"blob", self._repository.git.run("lfs", "clean", data=file))
         return oid
 
     def drop(self, draft: Draft) -> None:
         """Delete a draft that isn't needed, unless it was moved to its place."""
-        try:
-            os.unlink(draft.path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            _log.debug("%r can't be deleted, and a later sweep deletes it: %s", draft.path, error)
+        remove(draft.path, HERE)
 
     def sweep(self) -> None:
         """Remove what killed writers left: nothing of one that lives, nor what is younger than an hour, since
@@ -158,18 +124,11 @@ class Drafts:
             if not name.startswith("draft-") or _is_alive(name.split("-")[1]):
                 continue
             try:
-                if time.time() - os.lstat(path).st_ctime < _STALE or self._repository.pending():
-                    continue
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                is_young = time.time() - os.lstat(path).st_ctime < _STALE
             except OSError:
                 continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path)
-            except OSError as error:
-                _log.debug("%r can't be swept: %s", path, error)
-            finally:
-                os.close(fd)
+            if not is_young and not self._repository.pending():
+                sweep(path, HERE)
 
 
 def _is_alive(pid: str) -> bool:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import time
-from collections.abc import Callable, Sequence
-from functools import wraps
-from itertools import count
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
+from contextlib import ContextDecorator
 
-from holdall.errors import (
-    InvalidKeyError,
-    KeyConflictError,
-    ReadOnlyError,
-    StoreError,
-    StoreUnavailableError,
-)
+from holdall.errors import StoreError
 from holdall.ranges import CHUNK
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from holdall.stores.oserrors import translate
 
 _VECTOR = 1024
 """The most pieces that every system takes in one call of writev(2)."""
-
-_ticks = count(int.from_bytes(os.urandom(2), "little"))
 
 
 def text(path: str) -> str:
@@ -64,63 +50,15 @@ def write_all(fd: int, pieces: Sequence[bytes]) -> None:
             write(fd, memoryview(b"".join(part))[done:])
 
 
-def new_stamp() -> int:
-    """The time now, in nanoseconds, as no other change of this process has it: two within one tick of the
-    kernel's clock would else carry the same."""
-    return (time.time_ns() & ~1023) | (next(_ticks) & 1023)
+class typed(ContextDecorator):
+    """Turn what the system raises in a call, or in a `with` block, into an error of the contract."""
 
+    def __init__(self, what: str) -> None:
+        self._what = what
 
-def failed(error: OSError, what: str, maybe: bool = False) -> StoreError:
-    """The error of the contract for one of the system.
+    def __enter__(self) -> None:
+        return
 
-    Args:
-        error: The system's error.
-        what: The action that failed.
-        maybe: Whether the change was begun, so that the next call finishes it.
-    """
-    if isinstance(error, StoreError):
-        return error
-    state = (
-        "; the change was begun and may be visible: the next call finishes it"
-        if maybe
-        else "; nothing was changed"
-        if what == "write"
-        else ""
-    )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreUnavailableError(f"the disk is full, or a quota is used up{state}")
-    if error.errno == errno.EROFS:
-        return ReadOnlyError(f"the file system is mounted read-only{state}")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return StoreUnavailableError(
-            f"no permission to {what}: look at the owner and the mode of the repository{state}"
-        )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return StoreUnavailableError(f"too many open files: close some, or raise `ulimit -n`{state}")
-    if error.errno == errno.ENAMETOOLONG:
-        return InvalidKeyError("the path of its file is too long for the system")
-    if error.errno in (errno.ENOTDIR, errno.EISDIR):
-        return KeyConflictError("a work tree can't hold both a blob and blobs below it")
-    return StoreUnavailableError(f"the file system can't {what}: {error.strerror or error}{state}")
-
-
-def typed(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Turn what the system raises in a call into an error of the contract.
-
-    Args:
-        what: The action of the call, in one word.
-    """
-
-    def wrap(call: Callable[P, T]) -> Callable[P, T]:
-        @wraps(call)
-        def typed_call(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return call(*args, **kwargs)
-            except OSError as error:
-                if isinstance(error, StoreError):
-                    raise
-                raise failed(error, what) from error
-
-        return typed_call
-
-    return wrap
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            raise translate(error, self._what) from error

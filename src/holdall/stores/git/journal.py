@@ -32,14 +32,8 @@ class Record(NamedTuple):
 
 
 class Journal:
-    """A file that holds one change at most.
-
-    Args:
-        folder: The folder of holdall in the repository.
-        tree: The work tree.
-        durable: Whether it is on the disk when it is written.
-        mode: The permissions of a new one.
-    """
+    """A file in the folder of holdall that holds one change at most; a new one gets the permissions
+    `mode`."""
 
     def __init__(self, folder: str, tree: WorkTree, durable: bool, mode: int) -> None:
         self._folder, self._tree, self._durable, self._mode = folder, tree, durable, mode

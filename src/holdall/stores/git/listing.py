@@ -9,11 +9,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from heapq import merge
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from holdall.store import LeftOut
 from holdall.stores.git.index import LINK
 from holdall.stores.git.program import Git
+from holdall.stores.oserrors import kind_of
 
 if TYPE_CHECKING:
     from holdall.stores.git.index import Entry, Index
@@ -26,40 +28,21 @@ _MANY = 10_000
 Listed: TypeAlias = "tuple[str, Entry, os.stat_result | None]"
 """A key, what git tracks there, and what lies there; None where a sparse checkout leaves it out."""
 
-_KINDS = {
-    stat.S_IFLNK: LINK,
-    stat.S_IFIFO: "named pipe",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFDIR: "folder where git tracks a file",
-}
-
 
 def survey(
     repository: Repository, index: Index, prefix: str, after: str, left: Left
 ) -> Iterator[Listed | LeftOut]:
-    """The blobs of a work tree, and what is left out of a listing, in the order of the keys.
-
-    Args:
-        repository: The repository.
-        index: What git tracks.
-        prefix: How the keys begin.
-        after: The last key that isn't to be listed.
-        left: Warns of what is left out.
-    """
+    """The blobs of a work tree, and what is left out of a listing, in the order of the keys."""
     found = _each(repository, index, prefix, after)
     others = [
         each for each in index.left if each.path.startswith(prefix) and (not after or each.path > after)
     ]
     if others:
-        found = merge(found, others, key=_place)
+        found = merge(found, others, key=itemgetter(0))
     for each in found:
         if isinstance(each, LeftOut):
             left.warn(each)
         yield each
-
-
-def _place(each: Listed | LeftOut) -> str:
-    return each[0]
 
 
 def _each(repository: Repository, index: Index, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
@@ -81,7 +64,8 @@ def _each(repository: Repository, index: Index, prefix: str, after: str) -> Iter
             if found is not None and stat.S_ISREG(found.st_mode):
                 yield key, entry, found
             elif found is not None:
-                yield LeftOut(key, _KINDS.get(stat.S_IFMT(found.st_mode), "device"))
+                is_folder = stat.S_ISDIR(found.st_mode)
+                yield LeftOut(key, "folder where git tracks a file" if is_folder else kind_of(found.st_mode))
             elif entry.skip:
                 yield key, entry, None
             elif entry.unmerged:
@@ -91,11 +75,7 @@ def _each(repository: Repository, index: Index, prefix: str, after: str) -> Iter
 
 
 class Left:
-    """Warns of what listings leave out, once for each kind.
-
-    Args:
-        top: The work tree.
-    """
+    """Warns of what listings of a work tree leave out, once for each kind."""
 
     def __init__(self, top: str) -> None:
         self._top = top
@@ -113,12 +93,8 @@ class Left:
             )
 
     def warn_of_untracked(self, git: Git | None, prefix: str) -> None:
-        """Warn, once, if nothing is listed though there are files that git doesn't track.
-
-        Args:
-            git: Runs git in the work tree; None if it lacks a repository.
-            prefix: How the keys would begin.
-        """
+        """Warn, once, if nothing is listed though there are files that git doesn't track. `git` is None if
+        the work tree lacks a repository."""
         if "untracked" in self._kinds:
             return
         folder = f"{self._top}/{prefix.rpartition('/')[0]}"

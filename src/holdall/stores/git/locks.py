@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
+from holdall.stores.litter import remove
+from holdall.stores.nofollow import HERE
 
 T = TypeVar("T")
 
@@ -44,13 +46,8 @@ class Busy(Exception):
 def alone(file: io.FileIO, patience: float | None, act: Callable[[], T]) -> T:
     """Call a function while this process holds the lock of a file, which is closed afterwards.
 
-    Args:
-        file: The file.
-        patience: Seconds to wait; None waits forever.
-        act: The function.
-
     Raises:
-        Busy: It took longer.
+        Busy: Waiting took longer than `patience`, in seconds; None waits forever.
     """
     with file:
         try:
@@ -80,12 +77,8 @@ def _flock(file: io.FileIO, patience: float) -> None:
 
 
 def take(draft: str, lock: str, keep: bool = False) -> None:
-    """Take one of git's locks. The caller releases it in any case, even if an interrupt comes in here.
-
-    Args:
-        draft: Our file to link to.
-        lock: The path of the lock.
-        keep: Whether our file is kept for the next time.
+    """Take one of git's locks, as a link to our draft, which is kept for the next time if `keep` is set. The
+    caller releases it in any case, even if an interrupt comes in here.
 
     Raises:
         StoreUnavailableError: Another git has held it for ten seconds.
@@ -119,29 +112,15 @@ def take(draft: str, lock: str, keep: bool = False) -> None:
 
 
 def give_back(draft: str, lock: str, keep: bool = False) -> None:
-    """Give back a lock if it is ours; it may be called again.
-
-    Args:
-        draft: Our file that it links to.
-        lock: The path of the lock.
-        keep: Whether our file is kept for the next time.
-    """
+    """Give back a lock if it is ours; it may be called again."""
     if is_ours(draft, lock):
         os.unlink(lock)
     if not keep:
-        try:
-            os.unlink(draft)
-        except FileNotFoundError:
-            return
+        remove(draft, HERE)
 
 
 def under(locks: Sequence[tuple[str, str]], act: Callable[[], T], keep: bool = False) -> T:
-    """Call a function while git is kept away by some of its locks.
-
-    Args:
-        locks: Our file that a lock links to and the path of the lock, for each.
-        act: The function.
-        keep: Whether our files are kept for the next time.
+    """Call a function while git is kept away by some of its locks, each with our draft that it links to.
 
     Raises:
         StoreUnavailableError: Another git has held one for ten seconds.

@@ -29,12 +29,10 @@ _Entry: TypeAlias = tuple[bytes, bytes]
 def undone(
     repository: Repository, commit: bytes | None, written: float
 ) -> dict[bytes, tuple[int, bytes, os.stat_result] | None]:
-    """The entries that the index should have, by path; None for one that it shouldn't have.
+    """Return the entries that the index should have, by path; None for one that it shouldn't have.
 
-    Args:
-        repository: The repository; its lock is held.
-        commit: The last commit.
-        written: When the index was written, in seconds since 1970.
+    The lock of the repository is held. `commit` is the last one; `written` is when the index was written, in
+    seconds since 1970.
     """
     index = repository.latest
     entries: dict[bytes, tuple[int, bytes, os.stat_result] | None] = {}

@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeVar
 
 from holdall.errors import IntegrityError
 from holdall.ranges import CHUNK
+from holdall.stores.git.files import write
 from holdall.stores.git.program import Git, Pipe
 from holdall.stores.local import sync_folder
 
@@ -88,14 +89,8 @@ class Tree:
 
 
 class Objects:
-    """The objects of one repository.
-
-    Args:
-        git: Runs git there.
-        folder: The folder `objects`.
-        algorithm: `sha1` or `sha256`.
-        durable: Whether what is written is on the disk when it is named.
-    """
+    """The objects of one repository, in its folder `objects`; if `durable` is set, what is written is on the
+    disk when it is named."""
 
     def __init__(self, git: Git, folder: str, algorithm: str, durable: bool) -> None:
         self._git = git
@@ -252,11 +247,10 @@ class Objects:
         digest.update(content)
         oid = digest.digest()
         if not self._has(oid):
-            if kind == b"tree":
-                # Most of it are the names of objects, random bytes that don't get shorter.
-                self._keep(oid, iter((zlib.compress(header + bytes(content), 0),)))
-            elif len(content) < CHUNK:
-                self._keep(oid, iter((zlib.compress(header + bytes(content), 1),)))
+            if kind == b"tree" or len(content) < CHUNK:
+                # Most of a tree is the names of objects, random bytes that don't get shorter.
+                level = 0 if kind == b"tree" else 1
+                self._keep(oid, iter((zlib.compress(header + bytes(content), level),)))
             else:
                 views = memoryview(content)
                 pieces = (views[at : at + CHUNK] for at in range(0, len(content), CHUNK))
@@ -265,13 +259,9 @@ class Objects:
 
     def write_file(self, fd: int, size: int) -> bytes:
         """Keep the bytes of an open file as a blob."""
-        header = b"blob %d\0" % size
-        digest = hashlib.new(self.algorithm, header, usedforsecurity=False)
-        for piece in _pieces(fd, size):
-            digest.update(piece)
-        oid = digest.digest()
+        oid = self.hash_file(fd, size)
         if not self._has(oid):
-            self._keep(oid, _deflated(header, _pieces(fd, size)))
+            self._keep(oid, _deflated(b"blob %d\0" % size, _pieces(fd, size)))
         return oid
 
     def hash_file(self, fd: int, size: int) -> bytes:
@@ -305,9 +295,7 @@ class Objects:
         try:
             try:
                 for piece in pieces:
-                    view = memoryview(piece)
-                    while view:
-                        view = view[os.write(fd, view) :]
+                    write(fd, piece)
                 if self._durable:
                     os.fsync(fd)
             finally:
@@ -320,8 +308,12 @@ class Objects:
         if self._durable:
             sync_folder(folder)
 
-    def graft(self, oid: bytes | None, changes: Mapping[bytes, tuple[bytes, bytes] | None]) -> bytes | None:
-        """The tree that another becomes by changes of paths, written; None for an empty one."""
+    def graft(self, oid: bytes | None, changes: Mapping[bytes, tuple[bytes, bytes] | None]) -> bytes:
+        """Write the tree that another becomes by changes of paths."""
+        return self._graft(oid, changes) or self.write(b"tree", b"")
+
+    def _graft(self, oid: bytes | None, changes: Mapping[bytes, tuple[bytes, bytes] | None]) -> bytes | None:
+        """The same; None for an empty one."""
         tree = Tree([], []) if oid is None else self.tree(oid).copy()
         here: dict[bytes, tuple[bytes, bytes] | None] = {}
         below: dict[bytes, dict[bytes, tuple[bytes, bytes] | None]] = {}
@@ -334,7 +326,7 @@ class Objects:
         for name, inner in below.items():
             found = tree.find(name)
             folder = found[1] if found is not None and found[0] == FOLDER else None
-            made = self.graft(folder, inner)
+            made = self._graft(folder, inner)
             if made is not None:
                 tree.put(name, (FOLDER, made))
             elif folder is not None:
@@ -357,26 +349,22 @@ class Objects:
         """The paths that two trees differ in, with what each has there."""
         if old == new:
             return
-        one = {} if old is None else {key: entry for key, *entry in self._keyed(old)}
-        two = {} if new is None else {key: entry for key, *entry in self._keyed(new)}
+        one, two = self._keyed(old), self._keyed(new)
         for key in sorted({*one, *two}):
             was, now = one.get(key), two.get(key)
             if was == now:
                 continue
             if key.endswith(b"/"):
-                yield from self.differ(
-                    None if was is None else was[1], None if now is None else now[1], above + key
-                )
+                yield from self.differ(was and was[1], now and now[1], above + key)
             else:
-                yield (
-                    above + key,
-                    None if was is None else (was[0], was[1]),
-                    None if now is None else (now[0], now[1]),
-                )
+                yield above + key, was, now
 
-    def _keyed(self, oid: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-        for key, (mode, _, inner) in zip(self.tree(oid).keys, self.tree(oid).entries(), strict=True):
-            yield key, mode, inner
+    def _keyed(self, oid: bytes | None) -> dict[bytes, tuple[bytes, bytes]]:
+        """The mode and object of each entry of a tree, by its key."""
+        if oid is None:
+            return {}
+        tree = self.tree(oid)
+        return {key: (mode, inner) for key, (mode, _, inner) in zip(tree.keys, tree.entries(), strict=True)}
 
 
 @contextmanager

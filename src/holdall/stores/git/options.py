@@ -19,11 +19,7 @@ def check_options(
     push: str | None,
     timeout: float,
 ) -> str:
-    """Check the arguments of `GitStore`; return the path.
-
-    Raises:
-        InvalidArgumentError: An argument isn't valid.
-    """
+    """Check the arguments of `GitStore`; return the path."""
     given = checked_path(path)
     if author is not None and not _is_person(author):
         raise InvalidArgumentError(f"author must be 'Name <mail>', not {author!r}")

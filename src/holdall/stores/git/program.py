@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, TypeVar, cast
 from holdall.errors import StoreUnavailableError
 from holdall.forks import begin_anew
 from holdall.ranges import CHUNK
-from holdall.stores.git.files import failed
+from holdall.stores.git.files import typed
 
 T = TypeVar("T")
 
@@ -55,13 +55,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Git:
-    """Runs git in a folder.
+    """Runs git in a folder, with these variables in its environment.
 
-    Args:
-        folder: The work tree.
-        timeout: Seconds that a command on the network may take; other commands get five minutes.
-        durable: Whether what a command writes is on the disk when it ends.
-        variables: For its environment.
+    A command on the network may take `timeout` seconds, any other five minutes. If `durable` is set, what a
+    command writes is on the disk when it ends.
     """
 
     def __init__(self, folder: str, timeout: float, durable: bool, **variables: str) -> None:
@@ -82,7 +79,6 @@ class Git:
         """Run a command; return its output.
 
         Args:
-            arguments: After `git`.
             data: Its standard input.
             good: The exit codes that aren't errors.
             network: Whether it may wait for another host.
@@ -106,13 +102,12 @@ class Git:
         process = _start(self.folder, (*self._options, *arguments), source, subprocess.PIPE, **variables)
         limit = self.timeout if network else 300.0
         try:
-            printed, said = process.communicate(given, limit)
+            with typed(f"run git {arguments[0]}"):
+                printed, said = process.communicate(given, limit)
         except subprocess.TimeoutExpired:
             raise StoreUnavailableError(
                 f"git {arguments[0]} took longer than {limit:g} seconds and was ended"
             ) from None
-        except OSError as error:
-            raise failed(error, f"run git {arguments[0]}") from error
         finally:
             _end(process)
         return process.returncode, printed, said.decode(errors="replace").strip()
@@ -123,22 +118,19 @@ class Git:
         Raises:
             StoreUnavailableError: It failed, as shows when all that it printed was given.
         """
-        try:
-            with tempfile.TemporaryFile() as errors:
-                process = _start(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables)
-                try:
-                    source = cast(BinaryIO, process.stdout)
-                    while piece := source.read(CHUNK):
-                        yield piece
-                    code = process.wait()
-                finally:
-                    _end(process)
-                if code:
-                    errors.seek(0)
-                    said = errors.read().decode(errors="replace").strip()
-                    raise StoreUnavailableError(f"git {arguments[0]}: {said or _ended(code)}")
-        except OSError as error:
-            raise failed(error, f"run git {arguments[0]}") from error
+        with typed(f"run git {arguments[0]}"), tempfile.TemporaryFile() as errors:
+            process = _start(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables)
+            try:
+                source = cast(BinaryIO, process.stdout)
+                while piece := source.read(CHUNK):
+                    yield piece
+                code = process.wait()
+            finally:
+                _end(process)
+            if code:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip()
+                raise StoreUnavailableError(f"git {arguments[0]}: {said or _ended(code)}")
 
 
 def _ended(code: int) -> str:
@@ -258,12 +250,7 @@ def _has_ended(process: subprocess.Popen[bytes], patience: float) -> bool:
 
 
 class Pipe:
-    """A git that is kept running and asked one thing after another: a thread at a time, a process each.
-
-    Args:
-        folder: The work tree.
-        arguments: After `git`.
-    """
+    """A git that is kept running and asked one thing after another: a thread at a time, a process each."""
 
     def __init__(self, folder: str, *arguments: str) -> None:
         self._folder = folder

@@ -14,7 +14,7 @@ from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreUnavail
 from holdall.ranges import CHUNK, span
 from holdall.store import Info, LeftOut, Piece, Store
 from holdall.stores.git.creation import is_made
-from holdall.stores.git.files import failed, typed
+from holdall.stores.git.files import typed
 from holdall.stores.git.listing import Left, Listed, survey
 from holdall.stores.git.names import path_of
 from holdall.stores.git.repository import Repository
@@ -37,11 +37,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 class WorkTreeStore(Store):
-    """What of `GitStore` reads.
-
-    Args:
-        top: The work tree, an absolute path without symbolic links.
-    """
+    """What of `GitStore` reads; `top` is an absolute path without symbolic links."""
 
     def __init__(self, top: str) -> None:
         self._top = top
@@ -77,6 +73,10 @@ class WorkTreeStore(Store):
         if repository is None:
             raise BlobNotFoundError
         return repository
+
+    def _path_of(self, key: str) -> str:
+        entry = self._repository.index().entries.get(key)
+        return path_of(key, self._repository.fold) if entry is None else entry.path
 
     # --- reading --------------------------------------------------------------------------------------
 
@@ -211,6 +211,7 @@ class WorkTreeStore(Store):
 
         return self._repository.locked(work)
 
+    @typed("read")
     def _dirty(self, key: str) -> tuple[int, Info]:
         while True:
             entry = self._repository.index().entries.get(key)
@@ -219,7 +220,7 @@ class WorkTreeStore(Store):
             fd = open_file(self._base + entry.path, READ)
             found = os.fstat(fd) if fd >= 0 else None
             if fd < 0 and -fd not in _ABSENT:
-                raise failed(OSError(-fd, os.strerror(-fd)), "read")
+                raise OSError(-fd, os.strerror(-fd))
             if found is not None and entry.is_clean(found) and stat.S_ISREG(found.st_mode):
                 return fd, self._described(key, entry, found)
             # A checkout may be half-way through it.
@@ -263,7 +264,7 @@ class WorkTreeStore(Store):
             self._left.warn_of_untracked(None if repository is None else repository.git, prefix)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        try:
+        with typed("list"):
             for each in self._listed(prefix, after):
                 if isinstance(each, LeftOut):
                     yield each
@@ -277,19 +278,15 @@ class WorkTreeStore(Store):
                 except BlobNotFoundError:
                     continue  # deleted in between
                 yield info
-        except OSError as error:
-            raise failed(error, "list") from error
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (each for each in self._survey(prefix, after) if isinstance(each, Info))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        try:
+        with typed("list"):
             for each in self._listed(prefix, after):
                 if not isinstance(each, LeftOut):
                     yield each[0]
-        except OSError as error:
-            raise failed(error, "list") from error
 
     # --- the past -------------------------------------------------------------------------------------
 
@@ -349,9 +346,7 @@ class WorkTreeStore(Store):
         if repository is None:
             return []
         if key is not None:
-            entry = repository.index().entries.get(key)
-            path = path_of(key, repository.fold) if entry is None else entry.path
-            arguments += ["--", f":(top,literal){path}"]
+            arguments += ["--", f":(top,literal){self._path_of(key)}"]
         if repository.refs.head().commit is None:
             return []
         return list(read_log(repository.git.run(*arguments)))

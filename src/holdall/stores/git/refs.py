@@ -35,12 +35,8 @@ class Head(NamedTuple):
 class Refs:
     """What refs name, and how the one that is checked out is moved.
 
-    Args:
-        configuration: Of the repository.
-        private: The folder of git that is the work tree's own.
-        shared: The one that it shares with linked work trees.
-        own: That of holdall, where drafts and locks lie.
-        durable: Whether a move is on the disk when it is done.
+    `private` is the folder of git that is the work tree's own, `shared` the one that it shares with linked
+    work trees, `own` that of holdall, where drafts and locks lie.
     """
 
     def __init__(
@@ -132,13 +128,7 @@ class Refs:
         release(self._locks(ref), keep=True)
 
     def move(self, head: Head, made: bytes, told: str) -> None:
-        """Let a branch name another commit. It is locked.
-
-        Args:
-            head: The branch, and what it names now.
-            made: The commit that it will name.
-            told: For the reflog.
-        """
+        """Let a branch, which is locked, name the commit `made`; `told` is for the reflog."""
         path = self._path(head.ref)
         # The file that was the branch before the last commit becomes the branch again: no file is made.
         spare = f"{self._own}/ref"

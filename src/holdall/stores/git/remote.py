@@ -48,7 +48,7 @@ class Remote:
     Args:
         repository: The repository.
         name: The remote's.
-        interval: After how many seconds a read fetches; None for never.
+        interval: Seconds after which a read fetches; None for never.
         push: `background`, `now` or None.
         locked: Calls a function under the lock of the repository, as the store does.
     """
@@ -318,7 +318,7 @@ class Remote:
         """A commit of what both sides have changed, which keeps all of their commits."""
         repository, objects = self._repository, self._repository.objects
         changes = {path: now for path, now in here.items() if not _is_among(path, left_out)}
-        tree = objects.graft(objects.root(theirs), changes) or objects.write(b"tree", b"")
+        tree = objects.graft(objects.root(theirs), changes)
         return repository.commits.make(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
 
     def _replayed(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
@@ -332,7 +332,7 @@ class Remote:
             before = objects.root(parents[0]) if parents else None
             made_here = {path: now for path, _, now in objects.differ(before, objects.root(commit))}
             changes = {path: now for path, now in made_here.items() if not _is_among(path, left_out)}
-            tree = objects.graft(objects.root(onto), changes) or objects.write(b"tree", b"")
+            tree = objects.graft(objects.root(onto), changes)
             if made_here and tree == objects.root(onto):
                 continue  # they have it already
             onto = repository.commits.remake(tree, onto, lines, message)

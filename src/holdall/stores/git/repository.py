@@ -26,7 +26,7 @@ from holdall.errors import (
 from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.drafts import Drafts
-from holdall.stores.git.files import failed, new_stamp, signature, text, write_all
+from holdall.stores.git.files import signature, text, typed, write_all
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, is_ours, release, under
@@ -37,6 +37,7 @@ from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, WorkTree
 from holdall.stores.local import sync_folder
+from holdall.stores.times import new_stamp
 
 _log = logging.getLogger("holdall")
 
@@ -50,14 +51,7 @@ class Moved(Exception):
 
 
 class Repository:
-    """A repository that is there.
-
-    Args:
-        folder: The work tree.
-        author: Such as `Ann <ann@example.org>`; None for whom git's configuration says.
-        durable: Whether a commit is on the disk when it is acknowledged.
-        timeout: In seconds, for what waits for another host.
-    """
+    """A repository that is there; the arguments are those of `GitStore`."""
 
     def __init__(self, folder: str, author: str | None, durable: bool, timeout: float) -> None:
         self.top = folder
@@ -174,12 +168,8 @@ class Repository:
     def locked(self, act: Callable[[], T], patience: float | None = None) -> T:
         """Call a function while all others of holdall are kept away, once what a killed one left is finished.
 
-        Args:
-            act: The function.
-            patience: Seconds to wait for the lock; None waits forever.
-
         Raises:
-            Busy: It took longer.
+            Busy: Waiting for the lock took longer than `patience`, in seconds; None waits forever.
             StoreUnavailableError: The repository isn't there any more.
         """
         after: list[Callable[[], object]] = []
@@ -194,12 +184,8 @@ class Repository:
             self._after = after
             return act()
 
-        try:
+        with typed("write"):
             result = alone(self._lock_file(), patience, work)
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise failed(error, "write") from error
         for action in after:
             try:
                 action()
@@ -238,17 +224,13 @@ class Repository:
         head = self.refs.head()
         before = None if head.commit is None else self.objects.root(head.commit)
         after = self._grafted(before, changes)
-        if after is None:
-            after = self.objects.write(b"tree", b"")
-            unchanged = before is None or before == after
-        else:
-            unchanged = before == after
+        unchanged = not self.objects.tree(after).raws if before is None else before == after
         made = None if unchanged else self._commit_object(after, head.commit, message)
         self.land(head, made, changes, f"commit: {message.splitlines()[0]}")
         return made
 
-    def _grafted(self, root: bytes | None, changes: Sequence[Change]) -> bytes | None:
-        """The tree that a tree becomes by changes; None for an empty one."""
+    def _grafted(self, root: bytes | None, changes: Sequence[Change]) -> bytes:
+        """Write the tree that a tree becomes by changes."""
         entries = {
             os.fsencode(path): None if draft is None else (b"%o" % mode, draft.oid)
             for path, draft, mode in changes
@@ -278,18 +260,15 @@ class Repository:
         return self.commits.make(tree, [] if parent is None else [parent], self.commits.asked(tree, message))
 
     def land(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
-        """Let files, branch and index be what a commit says. The lock is held.
+        """Let files, branch and index be what a commit says; None leaves the branch. The lock is held.
 
-        Args:
-            head: The expected branch and commit.
-            made: The new commit; None to leave the branch.
-            changes: Of the files.
-            told: For the reflog.
+        Raises:
+            Moved: The branch isn't `head` any more, or the index was changed.
         """
         index = self.index()
         begun: list[bool] = []
         try:
-            self._index_locked(lambda: self._land(index, head, made, changes, told, begun))
+            under([self._index_lock], lambda: self._land(index, head, made, changes, told, begun))
         except BaseException as error:
             # Whatever came in between, an interrupt included: no change is left half-done.
             if not self._settle(error, bool(begun)):
@@ -338,11 +317,7 @@ class Repository:
     def _settle(self, error: BaseException, begun: bool) -> bool:
         """Finish or forget a change that an error stopped; whether it is made, so that the error is none.
 
-        What can't be finished now is finished by the next call.
-
-        Args:
-            error: What stopped it.
-            begun: Whether the journal was written.
+        `begun` says whether the journal was written. What can't be finished now is finished by the next call.
         """
         of_system = isinstance(error, OSError) and not isinstance(error, StoreError)
         try:
@@ -350,10 +325,11 @@ class Repository:
                 return begun and of_system
             return self._recover() and isinstance(error, Exception)
         except (OSError, StoreError) as again:
-            if isinstance(error, OSError) and of_system:
-                raise failed(error, "write", maybe=True) from again
+            begun_only = "; the change was begun and may be visible: the next call finishes it"
+            if of_system:
+                raise StoreUnavailableError(f"the file system can't write: {error}{begun_only}") from again
             if isinstance(error, StoreError):
-                error.message += "; the change was begun and may be visible: the next call finishes it"
+                error.message += begun_only
             return False
 
     def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
@@ -403,10 +379,6 @@ class Repository:
             time.sleep(0.0005)  # git's lock is a file, and nothing signals its removal
             waited = True
         return waited
-
-    def _index_locked(self, act: Callable[[], T]) -> T:
-        """Call a function while git is kept away from the index."""
-        return under([self._index_lock], act)
 
     def _is_locked(self) -> bool:
         """Return whether a lock of git is ours: a holdall process commits, or was killed while it did."""
@@ -465,14 +437,14 @@ class Repository:
             if after is not None and now not in (old, after):
                 # Another program committed since: this comes on top of that.
                 root = None if now is None else self.objects.root(now)
-                tree = self._grafted(root, changes) or self.objects.write(b"tree", b"")
+                tree = self._grafted(root, changes)
                 after = self._commit_object(tree, now, told.partition(": ")[2])
             if after is None or after == now:
                 self._move(Head(ref, now), None, changes, told)
             else:
                 self.refs.locked(ref, lambda: self._move(Head(ref, now), after, changes, told))
 
-        self._index_locked(finish)
+        under([self._index_lock], finish)
         _log.info("finished a change that a killed writer had begun: %s", told)
         return True
 
@@ -496,7 +468,7 @@ class Repository:
                 self._write_index(index.changed(entries, self.fold))
                 _log.info("restored %d changes in the index that a slower git had undone", len(entries))
 
-        self._index_locked(write)
+        under([self._index_lock], write)
 
 
 def _discovered(git: Git) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from holdall.errors import (
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece
 from holdall.stores.git.checkout import converted_together
 from holdall.stores.git.creation import check_place, make
-from holdall.stores.git.files import failed, typed
+from holdall.stores.git.files import typed
 from holdall.stores.git.names import key_of, path_of
 from holdall.stores.git.options import check_options
 from holdall.stores.git.program import Git
@@ -186,10 +186,8 @@ class GitStore(WorkTreeStore):
                 order.append(key)
             if any(key.endswith(".gitattributes") for key in drafts):
                 paths = {key: self._path_of(key) for key in drafts}
-                try:
+                with typed("write"):
                     made = converted_together(self._repository, {paths[key]: drafts[key] for key in drafts})
-                except OSError as error:
-                    raise failed(error, "write") from error
                 drafts = {key: made[path] for key, path in paths.items()}
             infos = self._commit([(key, draft, ANY) for key, draft in drafts.items()]) if drafts else []
         finally:
@@ -222,18 +220,13 @@ class GitStore(WorkTreeStore):
             finally:
                 self._repository.drafts.drop(draft)
 
-    def _path_of(self, key: str) -> str:
-        entry = self._repository.index().entries.get(key)
-        return path_of(key, self._repository.fold) if entry is None else entry.path
-
     @typed("write")
     def _draft(self, key: str, body: Body, learn: bool = True) -> Draft:
         repository = self._made()
         if learn:
             repository.learn()
-        entry = repository.index().entries.get(key)
-        path = path_of(key, repository.fold) if entry is None else entry.path
-        if entry is None and repository.configuration.is_ignored(path):
+        path = self._path_of(key)
+        if key not in repository.index().entries and repository.configuration.is_ignored(path):
             raise InvalidKeyError(
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
                 "`git add --force` it"

@@ -1,28 +1,26 @@
 """The files of a work tree, and changes of them.
 
-Every folder on the way to a file is opened by itself, and none through a symbolic link; what is looked at,
-moved or removed is a name in the open folder. So a folder that is replaced by a link can't lead a call out of
-the tree.
+What is looked at, moved or removed is a name in an open folder, which was opened through no symbolic link. So
+a folder that is replaced by a link can't lead a call out of the tree.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from holdall.errors import KeyConflictError
 from holdall.stores.git.index import Index
 from holdall.stores.git.names import folders_of
+from holdall.stores.nofollow import FOLDER, close_all, has_link
+from holdall.stores.oserrors import GONE
+from holdall.stores.places import Place, remove_empty, tidy
+from holdall.stores.steps import sync_below
 
 _FILE = 0o100644
-_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Where the system has it, a folder whose names may not be listed can be gone through all the same.
-_PASSED = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""The errnos where nothing is there, or a file or a link is in place of a folder."""
 
 
 class Draft(NamedTuple):
@@ -49,94 +47,48 @@ class Change(NamedTuple):
 
 
 class WorkTree:
-    """Looks at the files of a work tree, and changes them.
-
-    Args:
-        top: The folder.
-    """
+    """Looks at the files of a work tree, whose folder is `top`, and changes them."""
 
     def __init__(self, top: str) -> None:
         self._top = top
 
-    # --- folders --------------------------------------------------------------------------------------
-
-    def open_folder(self, path: str, make: bool = False) -> int:
-        """Open a folder, for `dir_fd`; the caller closes it.
-
-        Args:
-            path: In the work tree; empty for the work tree itself.
-            make: Whether it is made where it isn't there.
+    @contextmanager
+    def _at(self, path: str, make: bool = False) -> Generator[Place]:
+        """Open the folder of a path, and make it first if `make` is set.
 
         Raises:
-            OSError: It isn't there, or a file or a symbolic link is in the way.
+            OSError: The folder isn't there, or a file or a symbolic link is in the way.
             KeyConflictError: The same, if the folder should be made.
         """
-        fd = os.open(self._top, _PASSED)
+        held = [os.open(self._top, FOLDER)]
         try:
-            done = 0
-            for name in path.split("/") if path else ():
-                done += len(name) + 1
-                below = self._enter(fd, name, path[: done - 1], make)
-                fd, above = below, fd
-                os.close(above)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def _enter(self, fd: int, name: str, path: str, make: bool) -> int:
-        while True:
-            try:
-                return os.open(name, _PASSED, dir_fd=fd)
-            except FileNotFoundError:
-                if not make:
-                    raise
-            except OSError as error:
-                if not make or error.errno not in _ABSENT:
-                    raise
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if stat.S_ISLNK(found.st_mode):
-                    raise KeyConflictError(
-                        f"{path!r} is a symbolic link, and links aren't followed"
-                    ) from error
-                raise KeyConflictError(
-                    f"{path!r} is a file, and a work tree can't hold both it and blobs below it"
-                ) from error
-            try:
-                os.mkdir(name, dir_fd=fd)
-            except FileExistsError:
-                continue  # another process was faster
+            if make:
+                yield Place.make(held, held[0], path, base="", durable=False)
+            else:
+                yield Place(held, held[0], path)
+        finally:
+            close_all(held)
 
     def look(self, path: str) -> os.stat_result | None:
         """Return the stat of a path; None for nothing."""
-        if "/" not in path:
-            return _look(f"{self._top}/{path}", None)
         folder, _, name = path.rpartition("/")
         return self.look_many(folder, (name,))[0]
 
     def look_many(self, folder: str, names: Sequence[str]) -> list[os.stat_result | None]:
         """Return the stats of some names in a folder; None for nothing."""
+        if not folder:
+            return [_look(f"{self._top}/{name}") for name in names]
         try:
-            fd = self.open_folder(folder)
+            with self._at(f"{folder}/.") as place:
+                return [_look(name, place.folder) for name in names]
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in GONE:
                 return [None] * len(names)
             raise
-        try:
-            return [_look(name, fd) for name in names]
-        finally:
-            os.close(fd)
 
     def is_linked(self, path: str) -> bool:
         """Whether a path, or a folder on the way to it, is a symbolic link."""
-        for folder in folders_of(path, "/"):
-            found = self.look(folder)
-            if found is None or not stat.S_ISDIR(found.st_mode):
-                return found is not None and stat.S_ISLNK(found.st_mode)
-        found = self.look(path)
-        return found is not None and stat.S_ISLNK(found.st_mode)
-
-    # --- room -----------------------------------------------------------------------------------------
+        return has_link(f"{self._top}/{path}", len(self._top) + 1)
 
     def make_room(self, index: Index, path: bytes, gone: Mapping[bytes, object]) -> None:
         """Make the folder of a file.
@@ -150,22 +102,20 @@ class WorkTree:
             KeyConflictError: Something is in the way that git doesn't track, or that isn't a file.
         """
         index.check_room(path, gone)
-        text = os.fsdecode(path)
-        if any(text.startswith(os.fsdecode(other) + "/") for other in gone):
+        text, is_tracked = os.fsdecode(path), index.has(path)
+        if any(path.startswith(other + b"/") for other in gone):
             return
-        folder, _, name = text.rpartition("/")
-        fd = self.open_folder(folder, make=True)
-        try:
-            if not index.has(path):
+        with self._at(text, make=True) as place:
+            if not is_tracked:
                 self._check_inside(text)
-            found = _look(name, fd)
+            found = place.look()
             if found is None:
                 return
             if stat.S_ISDIR(found.st_mode):
                 if any(other.startswith(path + b"/") for other in gone):
                     return
                 try:
-                    _remove_empty(name, fd)
+                    remove_empty(place.name, place.folder)
                 except OSError:
                     raise KeyConflictError(
                         f"{text!r} is a folder with files that git doesn't track: move it away"
@@ -174,12 +124,10 @@ class WorkTree:
                 raise KeyConflictError(
                     f"{text!r} is a symbolic link or a special file, which isn't replaced: move it away"
                 )
-            elif not index.has(path):
+            elif not is_tracked:
                 raise KeyConflictError(
                     f"{text!r} is a file that git doesn't track: `git add` it, or move it away"
                 )
-        finally:
-            os.close(fd)
 
     def _check_inside(self, path: str) -> None:
         """Refuse a path in another repository, where this repository can't track files."""
@@ -187,16 +135,12 @@ class WorkTree:
             if os.path.lexists(f"{self._top}/{folder}/.git"):
                 raise KeyConflictError(f"{folder!r} is a repository of its own: open a GitStore there")
 
-    # --- files ----------------------------------------------------------------------------------------
-
     def place(self, change: Change, draft: Draft) -> os.stat_result:
-        """Move a draft to its place, with the permissions of the file that was there; what lies there then.
-        It may be there already.
+        """Move a draft to its place, with the permissions of the file that was there, and return its stat. It
+        may be there already.
         """
-        folder, _, name = change.path.rpartition("/")
-        fd = self.open_folder(folder, make=True)
-        try:
-            there = _look(name, fd)
+        with self._at(change.path, make=True) as place:
+            there = place.look()
             if there is not None and _is_draft(there, draft):
                 return there
             bits = draft.bits | (draft.bits & 0o444) >> 2 if change.mode & 0o111 else draft.bits
@@ -206,41 +150,25 @@ class WorkTree:
                     bits |= (bits & 0o444) >> 2
             os.chmod(draft.path, bits)
             try:
-                os.rename(draft.path, name, dst_dir_fd=fd)
+                os.rename(draft.path, place.name, dst_dir_fd=place.folder)
             except IsADirectoryError:
-                _remove_empty(name, fd)
-                os.rename(draft.path, name, dst_dir_fd=fd)
-            return os.stat(name, dir_fd=fd, follow_symlinks=False)
-        finally:
-            os.close(fd)
+                remove_empty(place.name, place.folder)
+                os.rename(draft.path, place.name, dst_dir_fd=place.folder)
+            return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
 
     def remove(self, path: str) -> None:
         """Remove a file, and the folders that it leaves empty. It may be gone already, with its folder."""
-        folder, _, name = path.rpartition("/")
         try:
-            fd = self.open_folder(folder)
-        except OSError as error:
-            if error.errno in _ABSENT:
-                return  # it is in the way, and not part of the work tree
-            raise
-        try:
-            os.unlink(name, dir_fd=fd)
-        except (FileNotFoundError, IsADirectoryError):
+            with self._at(path) as place:
+                os.unlink(place.name, dir_fd=place.folder)
+        except IsADirectoryError:
             return
-        finally:
-            os.close(fd)
-        while folder:
-            folder, _, name = folder.rpartition("/")
-            try:
-                fd = self.open_folder(folder)
-            except OSError:
-                return
-            try:
-                os.rmdir(name, dir_fd=fd)
-            except OSError:
-                return
-            finally:
-                os.close(fd)
+        except OSError as error:
+            if error.errno in GONE:
+                return  # what is in the way isn't part of the work tree
+            raise
+        with self._at(".") as top:
+            tidy(top.folder, path)
 
     def is_placed(self, path: str, draft: Draft) -> bool:
         """Whether a draft has moved to a place."""
@@ -249,46 +177,18 @@ class WorkTree:
 
     def sync(self, folder: str) -> None:
         """Have the names in a folder on the disk."""
-        try:
-            fd = self.open_folder(folder)
-        except OSError as error:
-            if error.errno in _ABSENT:
-                return  # it went with its last blob
-            raise
-        try:
-            # A folder that was opened only to pass through can't be synced.
-            listed = os.open(".", _LISTED, dir_fd=fd)
-            try:
-                os.fsync(listed)
-            finally:
-                os.close(listed)
-        finally:
-            os.close(fd)
+        with self._at(".") as top:
+            sync_below(top.folder, folder or ".", "the change was made")
 
 
-def _look(name: str, fd: int | None) -> os.stat_result | None:
+def _look(name: str, folder: int | None = None) -> os.stat_result | None:
     try:
-        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in GONE:
             return None
         raise
 
 
 def _is_draft(found: os.stat_result, draft: Draft) -> bool:
     return found.st_ino == draft.inode and found.st_mtime_ns == draft.stamp
-
-
-def _remove_empty(name: str, above: int) -> None:
-    """Remove a folder without files.
-
-    Raises:
-        OSError: There are, or it is a link.
-    """
-    fd = os.open(name, _LISTED, dir_fd=above)
-    try:
-        for inner in os.listdir(fd):
-            _remove_empty(inner, fd)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=above)

@@ -23,13 +23,8 @@ class ReplacedError(ConcurrencyError):
 
 
 class Upload:
-    """The bytes of one blob on their way to the server.
-
-    Args:
-        link: Leads to the servers.
-        shard: Where the blob belongs.
-        chunks: The name of its chunks, if it turns out to need them.
-    """
+    """The bytes of one blob on their way to the server, to chunks of this name if it turns out to need
+    them."""
 
     def __init__(self, link: Link, shard: int, chunks: bytes) -> None:
         self._link, self._shard, self._chunks = link, shard, chunks

@@ -28,13 +28,8 @@ def slot_of(name: bytes) -> int:
 
 
 class Cluster(Link):
-    """The servers of a cluster, found by asking any of them.
-
-    Args:
-        servers: Some of them, and how to connect.
-        slots: The slot of each shard.
-        timeout: Seconds to wait for a cluster that is being rearranged.
-    """
+    """The servers of a cluster, found by asking any of them, with the slot of each shard. A request waits
+    `timeout` seconds for a cluster that is being rearranged."""
 
     # The client's own map of slots (its NodesManager) isn't used: it connects when it is made, it takes 30
     # times as long to make, for each slot that moves, and in valkey-py it waits for a dead server each time.
@@ -99,11 +94,10 @@ class Cluster(Link):
         assert failed is not None
         raise failed
 
-    def ask(self, shard: int, request: Packed, retry: Retry = Retry.ALWAYS) -> Any:
-        return self._ask(shard, request, retry, None)
-
-    def _ask(self, shard: int, request: Packed, retry: Retry, silent: Server | None) -> Any:
-        """Ask as `ask` does; `silent` is the server that didn't answer the same request."""
+    def ask(
+        self, shard: int, request: Packed, retry: Retry = Retry.ALWAYS, silent: Server | None = None
+    ) -> Any:
+        """Ask as `Link.ask` says; `silent` is the server that didn't answer the same request."""
         deadline, pause = time.monotonic() + self._timeout, 0.02
         # Where a server said that the slot is, and whether it is on its way there still.
         moved: Server | None = None
@@ -171,5 +165,5 @@ class Cluster(Link):
                 silent = server
             for number, index in enumerate(indexes):
                 is_answer = silent is None and not isinstance(got[number], Exception)
-                replies[index] = got[number] if is_answer else self._ask(*requests[index], retry, silent)
+                replies[index] = got[number] if is_answer else self.ask(*requests[index], retry, silent)
         return replies

@@ -119,7 +119,7 @@ def client_of(url: str, password: Password, timeout: float, tls: Mapping[str, st
     client = driver().from_url(url.replace("valkey:", "redis:", 1), **options)
     settings = client.connection_pool.connection_kwargs
     username = settings.pop("username", None)
-    if username or password != Password(None):
+    if username or password.setting is not None:
         settings["credential_provider"] = _Credentials(username, password)
     return client
 
@@ -160,15 +160,12 @@ def _check_files(tls_ca: str | None, tls_certificate: str | None, tls_key: str |
 
 
 def servers_of(client: Any, cluster: bool, timeout: float) -> Servers:
-    """Look up where a client of redis-py or valkey-py connects to, and how.
-
-    Args:
-        client: Of a server, a cluster or a Sentinel.
-        cluster: Whether the server belongs to a cluster, where the client isn't a cluster's.
-        timeout: Seconds, for a client that would wait for a dead server without end.
+    """Look up where a client of redis-py or valkey-py connects to, and how. `cluster` says that the server of
+    another client belongs to a cluster. The timeout is for a client that would wait for a dead server without
+    end.
 
     Raises:
-        InvalidArgumentError: It isn't such a client.
+        InvalidArgumentError: It isn't a client of a server, a cluster or a Sentinel.
     """
     modules = [kind.__module__.split(".")[:2] for kind in type(client).__mro__]
     package = next((name for name, *_ in modules if name in ("redis", "valkey")), "")

@@ -96,13 +96,8 @@ def is_reply(error: BaseException) -> bool:
 
 
 def translate(error: BaseException, name: str, kind: str | None = None) -> StoreError:
-    """Return the StoreError for an error reply.
-
-    Args:
-        error: The client library's.
-        name: The server's, as host and port.
-        kind: What to take it for, if not for what `kind_of` returns.
-    """
+    """Return the StoreError for an error reply of the server of this name; `kind` replaces what `kind_of`
+    returns."""
     kind = kind or kind_of(error)
     says = _REPLIES[kind][0] if kind in _REPLIES else f"replied: {error}"
     made = {"ReadOnlyError": ReadOnlyError, "NoPermissionError": DeniedError}.get(kind, StoreUnavailableError)

@@ -83,13 +83,7 @@ class KeyList:
 
     def heads(self, prefix: str, after: str, length: int) -> Iterator[tuple[str, Head | str]]:
         """Yield each key with the head of its blob, or with what another program keeps in its place; expired
-        keys leave the list.
-
-        Args:
-            prefix: What the keys begin with.
-            after: The key before the first one.
-            length: The number of bytes of each head that are read.
-        """
+        keys leave the list. Of each head `length` bytes are read."""
         last = b"%d" % (length - 1)
         for page in self.pages(prefix, after):
             replies: dict[str, bytes] = {}

@@ -74,13 +74,8 @@ def packed(*parts: Part) -> Packed:
 
 
 class Server:
-    """One server, with this process's idle connections to it.
-
-    Args:
-        connect: Makes a connection, which isn't open yet.
-        name: Its host and port, or the path of its socket.
-        drivers: The exceptions of the client library.
-    """
+    """One server, with this process's idle connections to it. `connect` makes a connection, which isn't open
+    yet."""
 
     def __init__(self, connect: Callable[[], Any], name: str, drivers: Drivers) -> None:
         self.name = name
@@ -155,11 +150,8 @@ class Server:
         return connection
 
     def exchange(self, requests: Sequence[Packed], look: bool) -> list[Any]:
-        """Send requests together; return the reply to each, errors of the server included.
-
-        Args:
-            requests: What `packed` made.
-            look: Whether to check first that the connection is still open.
+        """Send requests together; return the reply to each, errors of the server included. `look` says
+        whether to check first that the connection is still open.
 
         Raises:
             LostError: The connection was lost.
@@ -211,15 +203,10 @@ class Link:
     """The requests of a store, wherever its shards are."""
 
     def ask(self, shard: int, request: Packed, retry: Retry = Retry.ALWAYS) -> Any:
-        """Return what `answer` makes of the reply to one request.
-
-        Args:
-            shard: Whose keys it is about.
-            request: What `packed` made.
-            retry: Whether it may be sent again when the connection is lost.
+        """Return what `answer` makes of the reply to one request about a shard.
 
         Raises:
-            LostError: The connection was lost, and it may not, or it was lost again.
+            LostError: The connection was lost, and the request may not be sent again, or it was lost again.
         """
         raise NotImplementedError
 

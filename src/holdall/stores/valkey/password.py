@@ -33,12 +33,6 @@ class Password:
     def __repr__(self) -> str:
         return "Password('***')" if self._given is not None else "Password(None)"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Password) and self._given == other._given
-
-    def __hash__(self) -> int:
-        return hash(self._given)
-
     @property
     def setting(self) -> str | Password | None:
         """What opens the store again: a reference as it is, the password itself out of sight."""

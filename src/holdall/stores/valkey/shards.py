@@ -28,13 +28,7 @@ class Group(NamedTuple):
 
 
 class Shards:
-    """The parts of a store, each of which is in one server; one, unless it is in a cluster.
-
-    Args:
-        prefix: What all names begin with.
-        servers: Where they are.
-        timeout: Seconds to wait for a cluster that is being rearranged.
-    """
+    """The parts of a store, each of which is in one server; one, unless it is in a cluster."""
 
     def __init__(self, prefix: str, servers: Servers, timeout: float) -> None:
         self.prefix, self.base = prefix, prefix.encode()

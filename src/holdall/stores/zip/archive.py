@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from holdall.errors import InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key
+from holdall.stores.oserrors import kind_of
 from holdall.stores.zip.entry import STORED, Entry, File, decode_type
 from holdall.stores.zip.faults import damaged
 
@@ -38,14 +39,6 @@ program that changes the member but keeps the field is found out by the CRC or t
 EPOCH = 315619200.0
 """1980-01-02 in UTC: a zip knows no time before 1980, wherever it is read."""
 _NOT_A_KEY = "name that can't be a key"
-_KINDS = {
-    stat.S_IFLNK: "symbolic link",
-    stat.S_IFDIR: "folder with contents",
-    stat.S_IFIFO: "named pipe",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFBLK: "block device",
-    stat.S_IFCHR: "character device",
-}
 
 
 class Member(NamedTuple):
@@ -75,7 +68,7 @@ class Member(NamedTuple):
             return ""
         if self.maker in _UNIX:
             if self.attributes >> 28 not in (0, stat.S_IFREG >> 12):
-                return _KINDS.get(stat.S_IFMT(self.attributes >> 16), "special file")
+                return kind_of(self.attributes >> 16)
         elif "\\" in self.name:
             # Some programs write folders so; unzip makes folders of it, others don't.
             return _NOT_A_KEY

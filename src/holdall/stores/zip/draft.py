@@ -31,12 +31,7 @@ class Run(NamedTuple):
 
 
 class Draft:
-    """Puts that count together.
-
-    Args:
-        path: The archive.
-        deflate: Whether blobs are compressed.
-    """
+    """Puts that count together, for the archive at a path."""
 
     def __init__(self, path: str, deflate: bool) -> None:
         self._path = path

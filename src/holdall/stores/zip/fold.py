@@ -30,13 +30,7 @@ _MODE = (stat.S_IFREG | 0o644) << 16
 
 
 def write_archive(view: View, path: str, fd: int) -> None:
-    """Write what a view shows to a new file.
-
-    Args:
-        view: The archive with its journal laid over it.
-        path: The archive, for errors.
-        fd: The new file, which is empty.
-    """
+    """Write what a view of the archive at `path` shows to a new file, which is empty."""
     new = _NewArchive(fd)
     if view.archive is not None:
         new.keep(view.archive, view, list(read_members(view.archive, view.directory, path)))

@@ -103,11 +103,8 @@ class View:
 
 
 class Files:
-    """The archive and its journal, and the newest view of the two.
-
-    Args:
-        path: The archive, absolute and without links: the journal lies next to it.
-    """
+    """The archive and its journal, and the newest view of the two. The path is absolute and without links,
+    since the journal lies next to the archive."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -12,6 +12,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from holdall.errors import KeyConflictError, StoreError
+from holdall.forks import begin_anew
 from holdall.store import Piece
 from holdall.stores.local import copy_range, sync_folder, write_at
 from holdall.stores.zip.draft import HELD, Run
@@ -27,13 +28,8 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 class Writer:
-    """What one handle does to the files. All calls need the mutex of the files.
-
-    Args:
-        files: The archive and its journal.
-        durable: Whether an acknowledged write survives a power cut, not only a kill.
-        fold_size: A journal of fewer bytes isn't folded before `retire`.
-    """
+    """What one handle does to the files. All calls need the mutex of the files. A journal of less than
+    `fold_size` bytes isn't folded before `retire`."""
 
     def __init__(self, files: Files, durable: bool, fold_size: int) -> None:
         self._files = files
@@ -46,6 +42,7 @@ class Writer:
         self._dirty = False
         """Whether the journal holds what this handle wrote."""
         _writers.add(self)
+        begin_anew(self, Writer.after_fork)
 
     # --- the lock -------------------------------------------------------------------------------------
 
@@ -261,13 +258,8 @@ class Writer:
     # --- the end --------------------------------------------------------------------------------------
 
     def retire(self, wait: bool, tidy: bool) -> None:
-        """Fold what this handle wrote, or a killed process left, if no other process writes now or it may
-        wait for them; free the lock.
-
-        Args:
-            wait: Whether to wait for another process, if this handle wrote.
-            tidy: Whether to fold what a killed process left.
-        """
+        """Fold what this handle wrote, or if `tidy` is set what a killed process left, and free the lock.
+        `wait` says whether to wait for another process that writes now, if this handle wrote."""
         journal_path = self._files.journal_path
         try:
             abandoned = self._fd < 0 and tidy and self._is_abandoned()
@@ -334,15 +326,9 @@ def _is_checked(change: Change) -> bool:
 _writers: WeakSet[Writer] = WeakSet()
 
 
-def _after_fork() -> None:
-    for writer in list(_writers):
-        writer.after_fork()
-
-
 def _at_exit() -> None:
     for writer in list(_writers):
         writer.retire_now()
 
 
-os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
