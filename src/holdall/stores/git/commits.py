@@ -56,16 +56,16 @@ class Commits:
             if name in ("author", "committer"):
                 person, _, rest = value.partition(" <")
                 mail, _, moment = rest.rpartition("> ")
-                for what, said in (("NAME", person), ("EMAIL", mail), ("DATE", f"@{moment}")):
-                    people[f"GIT_{name.upper()}_{what}"] = said
+                for what, text in (("NAME", person), ("EMAIL", mail), ("DATE", f"@{moment}")):
+                    people[f"GIT_{name.upper()}_{what}"] = text
             elif name == "encoding":
                 encoding = value
             else:
                 arguments += ["-p", value] if name == "parent" else [value]
         command = ("-c", f"i18n.commitEncoding={encoding}", "commit-tree", "-S", *arguments)
-        code, made, told = self._git.call(*command, data=message, network=False, **people)
+        code, made, errors = self._git.call(*command, data=message, network=False, **people)
         if code:
-            raise StoreUnavailableError(f"git can't sign the commit (commit.gpgsign): {told}")
+            raise StoreUnavailableError(f"git can't sign the commit (commit.gpgsign): {errors}")
         return bytes.fromhex(made.strip().decode())
 
     def asked(self, tree: bytes, message: str) -> str:
@@ -87,13 +87,13 @@ class Commits:
             with open(text, "w", encoding="utf-8") as file:
                 file.write(message + "\n")
             for name in asked:
-                code, printed, said = self._git.call(
+                code, output, errors = self._git.call(
                     "hook", "run", "--ignore-missing", name, "--", *arguments[name], GIT_INDEX_FILE=index
                 )
                 if code:
-                    told = said or printed.decode(errors="replace").strip()
+                    reason = errors or output.decode(errors="replace").strip()
                     raise UnsupportedOperation(
-                        f"the hook {name} of the repository refuses the commit: {told}"
+                        f"the hook {name} of the repository refuses the commit: {reason}"
                     )
             with open(text, encoding="utf-8", errors="replace") as file:
                 message = file.read()
@@ -106,7 +106,7 @@ class Commits:
 
 
 def now() -> str:
-    """This moment, as a commit says it: seconds since 1970, and the offset of the time zone."""
+    """This moment, as commits spell it: seconds since 1970, and the offset of the time zone."""
     seconds = int(time.time())
     offset = time.localtime(seconds).tm_gmtoff // 60
     sign = "-" if offset < 0 else "+"

@@ -58,7 +58,7 @@ class Configuration:
         config: dict[str, str] = {}
         for line in os.fsdecode(self._git.run("config", "--list", "-z", "--includes")).split("\0"):
             name, given, value = line.partition("\n")
-            # A name alone says yes.
+            # A name alone means yes.
             config[name] = value if given else "true"
         self._values, self._identity, self._state = config, None, state
         excludes, attributes = config.get("core.excludesfile"), config.get("core.attributesfile")
@@ -71,9 +71,9 @@ class Configuration:
         )
 
     def is_on(self, name: str, default: bool = False) -> bool:
-        """Whether a setting says yes."""
-        said = self._values.get(name)
-        return default if said is None else said.lower() not in ("false", "no", "off", "0", "")
+        """Whether a setting is switched on."""
+        value = self._values.get(name)
+        return default if value is None else value.lower() not in ("false", "no", "off", "0", "")
 
     def get(self, name: str) -> str | None:
         """Return the value of a setting; its name is in lower case."""
@@ -94,12 +94,12 @@ class Configuration:
             else:
                 people: list[str] = []
                 for who in ("AUTHOR", "COMMITTER"):
-                    code, person, said = self._who(who)
+                    code, person, errors = self._who(who)
                     if code:
                         raise StoreUnavailableError(
                             "git doesn't know who commits: give author='Name <mail>', or run "
                             f"`git config --global user.name ...` and `user.email ...` "
-                            f"({' '.join(said.splitlines()[-1:])})"
+                            f"({' '.join(errors.splitlines()[-1:])})"
                         )
                     people.append(person)
                 self._identity = people[0], people[1]
@@ -114,8 +114,8 @@ class Configuration:
             return "unknown <>"
 
     def _who(self, who: str) -> tuple[int, str, str]:
-        code, printed, said = self._git.call("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT")
-        return code, printed.decode(errors="replace").rpartition("> ")[0] + ">", said
+        code, output, errors = self._git.call("-c", "user.useConfigOnly=true", "var", f"GIT_{who}_IDENT")
+        return code, output.decode(errors="replace").rpartition("> ")[0] + ">", errors
 
     def is_ignored(self, path: str) -> bool:
         """Whether git would refuse to add a path that it doesn't track."""
@@ -125,9 +125,9 @@ class Configuration:
         state = [signature(place) for place in places]
         if not any(state) or (not any(state[1:]) and not _says_anything(places[0])):
             return False
-        # Relative to the folder that git runs in, and said to be that by `./` where it looks like magic.
-        said = self._ignores.ask(os.fsencode(path) + b"\0", lambda source: _fields(source, 4), tuple(state))
-        return bool(said[2]) and not said[2].startswith(b"!")
+        # Relative to the folder that git runs in, and marked as that by `./` where it looks like magic.
+        fields = self._ignores.ask(os.fsencode(path) + b"\0", lambda source: _fields(source, 4), tuple(state))
+        return bool(fields[2]) and not fields[2].startswith(b"!")
 
     def converts(self, path: str, tracked: bool) -> bool:
         """Whether git would keep other bytes of a file than those in it; `tracked` says whether git tracks

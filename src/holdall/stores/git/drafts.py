@@ -101,8 +101,8 @@ class Drafts:
     def convert(self, draft: str, path: str, size: int, git: Git) -> bytes:
         """Return the blob that a git makes of a draft by the attributes of the path where it will lie."""
         with open(draft, "rb") as file:
-            said = git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
-        oid = bytes.fromhex(said.strip().decode())
+            output = git.run("hash-object", "-w", "--stdin", f"--path={path}", data=file)
+        oid = bytes.fromhex(output.strip().decode())
         objects = self._repository.objects
         pointer = _pointer(objects.read(oid)) if objects.size(oid) < _POINTER else None
         if pointer and int(pointer[1]) != size:

@@ -23,7 +23,7 @@ class Record(NamedTuple):
     """The branch, and the commit that it named."""
     made: bytes | None
     """The commit that it should name; None to leave it unchanged."""
-    told: str
+    reflog: str
     """For the reflog."""
     changes: list[Change]
     """Of the files."""
@@ -50,7 +50,7 @@ class Journal:
         finally:
             os.close(fd)
 
-    def write(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
+    def write(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
         """Write what is about to be done; see `Record`."""
         files: list[list[object]] = []
         for path, draft, mode in changes:
@@ -60,8 +60,8 @@ class Journal:
                 name, oid, raw, *rest = draft
                 files.append([path, [name, oid.hex(), raw.hex(), *rest], False, mode])
         old = None if head.commit is None else head.commit.hex()
-        said = [head.ref, old, None if made is None else made.hex(), told, files]
-        content = json.dumps(said).encode(errors="surrogateescape")
+        fields = [head.ref, old, None if made is None else made.hex(), reflog, files]
+        content = json.dumps(fields).encode(errors="surrogateescape")
         # Written in place, since a new file costs more than all else here. The first byte says that the rest
         # is there, and comes last.
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
@@ -103,7 +103,7 @@ class Journal:
         content = content[17 : 17 + size]
         if len(content) != size or zlib.crc32(content) != check:
             raise ValueError("its checksum is wrong")
-        ref, before, after, told, files = json.loads(content.decode(errors="surrogateescape"))
+        ref, before, after, reflog, files = json.loads(content.decode(errors="surrogateescape"))
         seen = False
         changes: list[Change] = []
         for path, fields, was, mode in files:
@@ -116,7 +116,7 @@ class Journal:
                 seen |= self._tree.is_placed(path, draft)
             changes.append(Change(path, draft, mode))
         old, made = (None if each is None else bytes.fromhex(each) for each in (before, after))
-        return Record(Head(ref, old), made, told, changes, seen)
+        return Record(Head(ref, old), made, reflog, changes, seen)
 
     def _content(self) -> bytes | None:
         try:

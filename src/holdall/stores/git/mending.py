@@ -86,8 +86,8 @@ def _as_committed(repository: Repository, path: str, entry: _Entry) -> os.stat_r
         oid = repository.objects.hash_file(fd, found.st_size)
         if oid != entry[1] and repository.converts(path):
             with open(fd, "rb", closefd=False) as file:
-                said = repository.git.run("hash-object", "--stdin", f"--path={path}", data=file)
-            oid = bytes.fromhex(said.strip().decode())
+                output = repository.git.run("hash-object", "--stdin", f"--path={path}", data=file)
+            oid = bytes.fromhex(output.strip().decode())
         return found if oid == entry[1] else None
     finally:
         os.close(fd)

@@ -85,12 +85,12 @@ class Git:
             more: Variables for its environment.
 
         Raises:
-            StoreUnavailableError: It failed, or took too long; with what git said.
+            StoreUnavailableError: It failed, or took too long; with what git printed.
         """
-        code, printed, said = self.call(*arguments, data=data, network=network, **more)
+        code, output, errors = self.call(*arguments, data=data, network=network, **more)
         if code not in good:
-            raise StoreUnavailableError(f"git {arguments[0]}: {said or _ended(code)}")
-        return printed
+            raise StoreUnavailableError(f"git {arguments[0]}: {errors or _ended(code)}")
+        return output
 
     def call(
         self, *arguments: str, data: bytes | BinaryIO | None = None, network: bool = False, **more: str
@@ -103,20 +103,20 @@ class Git:
         limit = self.timeout if network else 300.0
         try:
             with typed(f"run git {arguments[0]}"):
-                printed, said = process.communicate(given, limit)
+                output, errors = process.communicate(given, limit)
         except subprocess.TimeoutExpired:
             raise StoreUnavailableError(
                 f"git {arguments[0]} took longer than {limit:g} seconds and was ended"
             ) from None
         finally:
             _end(process)
-        return process.returncode, printed, said.decode(errors="replace").strip()
+        return process.returncode, output, errors.decode(errors="replace").strip()
 
     def streaming(self, *arguments: str) -> Iterator[bytes]:
         """Run a command; yield its output in pieces.
 
         Raises:
-            StoreUnavailableError: It failed, as shows when all that it printed was given.
+            StoreUnavailableError: It failed, as its end shows, after all of its output.
         """
         with typed(f"run git {arguments[0]}"), tempfile.TemporaryFile() as errors:
             process = _start(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables)
@@ -129,8 +129,8 @@ class Git:
                 _end(process)
             if code:
                 errors.seek(0)
-                said = errors.read().decode(errors="replace").strip()
-                raise StoreUnavailableError(f"git {arguments[0]}: {said or _ended(code)}")
+                text = errors.read().decode(errors="replace").strip()
+                raise StoreUnavailableError(f"git {arguments[0]}: {text or _ended(code)}")
 
 
 def _ended(code: int) -> str:

@@ -53,11 +53,11 @@ class Refs:
         Raises:
             IntegrityError: HEAD or the branch is damaged.
         """
-        said = text(f"{self._private}/HEAD")
-        if said.startswith("ref: "):
-            ref = said[5:].strip()
+        content = text(f"{self._private}/HEAD")
+        if content.startswith("ref: "):
+            ref = content[5:].strip()
             return Head(ref, self.ref(ref))
-        return Head("HEAD", _oid("HEAD", said))
+        return Head("HEAD", _oid("HEAD", content))
 
     def ref(self, name: str, depth: int = 0) -> bytes | None:
         """Return the commit that a ref names; None if the ref is missing.
@@ -71,12 +71,12 @@ class Refs:
         for attempt in range(_LOOKS):
             # A ref that is packed in between was a file before, and is in the pack now. One that was made in
             # between, or written while it was read, is read again.
-            said = text(path)
-            if said.startswith("ref: "):
-                return self.ref(said[5:].strip(), depth + 1)
+            content = text(path)
+            if content.startswith("ref: "):
+                return self.ref(content[5:].strip(), depth + 1)
             try:
-                if said or _is_regular(path):
-                    return _oid(name, said)
+                if content or _is_regular(path):
+                    return _oid(name, content)
             except IntegrityError:
                 if attempt == _LOOKS - 1:
                     raise
@@ -127,8 +127,8 @@ class Refs:
         """Give back the locks of a killed writer."""
         release(self._locks(ref), keep=True)
 
-    def move(self, head: Head, made: bytes, told: str) -> None:
-        """Let a branch, which is locked, name the commit `made`; `told` is for the reflog."""
+    def move(self, head: Head, made: bytes, reflog: str) -> None:
+        """Let a branch, which is locked, name the commit `made`; `reflog` is the message in the reflog."""
         path = self._path(head.ref)
         # The file that was the branch before the last commit becomes the branch again: no file is made.
         spare = f"{self._own}/ref"
@@ -143,7 +143,7 @@ class Refs:
             os.close(fd)
         if self._configuration.is_on("core.logallrefupdates", default=True):
             old = head.commit.hex() if head.commit else "0" * (2 * len(made))
-            line = f"{old} {made.hex()} {self._configuration.mover()} {now()}\t{told}\n".encode()
+            line = f"{old} {made.hex()} {self._configuration.mover()} {now()}\t{reflog}\n".encode()
             logs = {f"{self._private}/logs/HEAD"}
             if head.ref != "HEAD":
                 logs.add(f"{self._shared}/logs/{head.ref}")
@@ -163,9 +163,9 @@ class Refs:
 _DAMAGED = "the ref {} of the repository is damaged: `git fsck` and `git reflog` show what it should name"
 
 
-def _oid(name: str, said: str) -> bytes:
+def _oid(name: str, content: str) -> bytes:
     try:
-        oid = bytes.fromhex(said)
+        oid = bytes.fromhex(content)
     except ValueError:
         oid = b""
     if len(oid) not in (20, 32):

@@ -181,19 +181,19 @@ class Remote:
                 head = self._repository.refs.ref(f"refs/heads/{branch}")
                 if head is None or head == self._repository.refs.ref(self._tracking(branch)):
                     break
-                code, printed, said = self._repository.git.call(
+                code, output, errors = self._repository.git.call(
                     *("push", "--porcelain", self._name, f"{head.hex()}:refs/heads/{branch}"), network=True
                 )
                 if code == 0:
                     # A push by URL or by an old git leaves the tracking ref; the next fetch sets it.
                     break
                 # A line of `--porcelain` for the ref: `!`, from and to, and why not.
-                why = b"".join(line.split(b"\t")[-1] for line in printed.splitlines() if line[:1] == b"!")
+                why = b"".join(line.split(b"\t")[-1] for line in output.splitlines() if line[:1] == b"!")
                 rejected = b"[rejected]" in why or b"fetch first" in why or b"lock" in why
-                rejected = rejected or "cannot lock ref" in said or "failed to update ref" in said
+                rejected = rejected or "cannot lock ref" in errors or "failed to update ref" in errors
                 if not rejected or b"hook declined" in why:
-                    told_by_git = said or printed.decode(errors="replace").strip()
-                    raise StoreUnavailableError(f"git push to {self._name!r}: {told_by_git}")
+                    reason = errors or output.decode(errors="replace").strip()
+                    raise StoreUnavailableError(f"git push to {self._name!r}: {reason}")
                 # Another clone was faster: try again, on top of its commits.
                 time.sleep(0.01 * number)
             else:
@@ -218,14 +218,14 @@ class Remote:
         repository = self._repository
         branch = self._branch()
         tracking = self._tracking(branch)
-        code, _, said = repository.git.call(
+        code, _, errors = repository.git.call(
             *("fetch", "--quiet", "--no-write-fetch-head", self._name, f"+refs/heads/{branch}:{tracking}"),
             network=True,
         )
         if code:
-            if "couldn't find remote ref" in said:
+            if "couldn't find remote ref" in errors:
                 return  # it is new there
-            raise StoreUnavailableError(f"git fetch from {self._name!r}: {said}")
+            raise StoreUnavailableError(f"git fetch from {self._name!r}: {errors}")
         theirs = repository.refs.ref(tracking)
         if theirs is None:
             return
@@ -242,13 +242,13 @@ class Remote:
     def _bases(self, ours: bytes, theirs: bytes) -> list[bytes]:
         """The last commits that both sides have."""
         repository = self._repository
-        code, printed, _ = repository.git.call("merge-base", "--all", ours.hex(), theirs.hex())
+        code, output, _ = repository.git.call("merge-base", "--all", ours.hex(), theirs.hex())
         if code and os.path.exists(f"{repository.shared}/shallow"):
             raise StoreUnavailableError(
                 f"this clone is too shallow to see what it has in common with {self._name!r}: "
                 f"run `git fetch --unshallow {self._name}`"
             )
-        return [] if code else [bytes.fromhex(name.decode()) for name in printed.split()]
+        return [] if code else [bytes.fromhex(name.decode()) for name in output.split()]
 
     def _take_over(self, branch: str, theirs: bytes, prefer: str | None) -> None:
         """Let the branch be what is there, and what is new here on top. The lock is held."""
@@ -273,10 +273,10 @@ class Remote:
                 here.update((path, now) for path, _, now in objects.differ(root, ours_root))
                 there.update((path, now) for path, _, now in objects.differ(root, objects.root(theirs)))
             since = [f"^{base.hex()}" for base in bases]
-            printed = repository.git.run(
+            output = repository.git.run(
                 "rev-list", "--reverse", "--topo-order", "--parents", head.commit.hex(), *since
             )
-            lines = [[bytes.fromhex(name) for name in line.split()] for line in printed.decode().splitlines()]
+            lines = [[bytes.fromhex(name) for name in line.split()] for line in output.decode().splitlines()]
             merges = any(len(line) > 2 for line in lines)
             if not merges and ours_root is not None:
                 # A file that was changed and changed back counts too: made again, it would undo their change.

@@ -59,7 +59,7 @@ class Repository:
         self.durable = durable
         self.algorithm, self.private = _discovered(self.git)
         private = self.private
-        # As gitrepository-layout(5) says it of linked work trees.
+        # See gitrepository-layout(5) on linked work trees.
         self.shared = os.path.normpath(os.path.join(private, text(f"{private}/commondir")))
         self.objects = Objects(self.git, f"{self.shared}/objects", self.algorithm, durable)
         self.own = f"{private}/holdall"
@@ -259,7 +259,7 @@ class Repository:
             self._after.append(lambda: self.git.call("hook", "run", "--ignore-missing", "post-commit"))
         return self.commits.make(tree, [] if parent is None else [parent], self.commits.asked(tree, message))
 
-    def land(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
+    def land(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
         """Let files, branch and index be what a commit says; None leaves the branch. The lock is held.
 
         Raises:
@@ -268,7 +268,7 @@ class Repository:
         index = self.index()
         begun: list[bool] = []
         try:
-            under([self._index_lock], lambda: self._land(index, head, made, changes, told, begun))
+            under([self._index_lock], lambda: self._land(index, head, made, changes, reflog, begun))
         except BaseException as error:
             # Whatever came in between, an interrupt included: no change is left half-done.
             if not self._settle(error, bool(begun)):
@@ -281,7 +281,7 @@ class Repository:
         head: Head,
         made: bytes | None,
         changes: Sequence[Change],
-        told: str,
+        reflog: str,
         begun: list[bool],
     ) -> None:
         if self.index().signature != index.signature or self.is_suspect():
@@ -305,9 +305,9 @@ class Repository:
             # The old value is checked while git can't change it, as `git update-ref` does.
             if self.refs.head() != head:
                 raise Moved
-            self._journal.write(head, made, changes, told)
+            self._journal.write(head, made, changes, reflog)
             begun.append(True)
-            self._move(head, made, changes, told)
+            self._move(head, made, changes, reflog)
 
         if made is None or self.configuration.hook("reference-transaction"):
             write()  # git itself takes the lock of the branch
@@ -332,13 +332,13 @@ class Repository:
                 error.message += begun_only
             return False
 
-    def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], told: str) -> None:
+    def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
         """Do the rest once the journal is written and all locks are held; it can be repeated."""
         by_git = made is not None and self.configuration.hook("reference-transaction")
         if by_git and made is not None and self.refs.ref_or_head(head.ref) != made:
             old = head.commit.hex() if head.commit else "0" * (2 * self.objects.width)
             try:
-                self.git.run("update-ref", "-m", told, "HEAD", made.hex(), old)
+                self.git.run("update-ref", "-m", reflog, "HEAD", made.hex(), old)
             except StoreError:
                 self._journal.forget()
                 raise
@@ -351,7 +351,7 @@ class Repository:
                 place = self.tree.place(change, change.draft)
                 entries[os.fsencode(change.path)] = change.mode, change.draft.oid, place
         if made is not None and not by_git and self.refs.ref_or_head(head.ref) != made:
-            self.refs.move(head, made, told)
+            self.refs.move(head, made, reflog)
         if self.durable:
             for folder in {change.path.rpartition("/")[0] for change in changes}:
                 self.tree.sync(folder)
@@ -419,7 +419,7 @@ class Repository:
             self._unlock_all(self.refs.head().ref)
             self._journal.forget()
             return False
-        (ref, old), made, told, changes, seen = record
+        (ref, old), made, reflog, changes, seen = record
         now = self.refs.ref_or_head(ref)
         seen |= made is not None and now == made
         self._unlock_all(ref)
@@ -428,7 +428,7 @@ class Repository:
             for change in changes:
                 if change.draft is not None:
                     self.drafts.drop(change.draft)
-            _log.info("discarded a change that a killed writer hadn't begun: %s", told)
+            _log.info("discarded a change that a killed writer hadn't begun: %s", reflog)
             return False
         changes = [found for change in changes if (found := _found_again(self, change)) is not None]
 
@@ -438,14 +438,14 @@ class Repository:
                 # Another program committed since: this comes on top of that.
                 root = None if now is None else self.objects.root(now)
                 tree = self._grafted(root, changes)
-                after = self._commit_object(tree, now, told.partition(": ")[2])
+                after = self._commit_object(tree, now, reflog.partition(": ")[2])
             if after is None or after == now:
-                self._move(Head(ref, now), None, changes, told)
+                self._move(Head(ref, now), None, changes, reflog)
             else:
-                self.refs.locked(ref, lambda: self._move(Head(ref, now), after, changes, told))
+                self.refs.locked(ref, lambda: self._move(Head(ref, now), after, changes, reflog))
 
         under([self._index_lock], finish)
-        _log.info("finished a change that a killed writer had begun: %s", told)
+        _log.info("finished a change that a killed writer had begun: %s", reflog)
         return True
 
     def _mend(self) -> None:
@@ -479,7 +479,7 @@ def _discovered(git: Git) -> tuple[str, str]:
     """
     asked = ("--is-inside-work-tree", "--show-object-format", "--show-prefix", "--absolute-git-dir")
     try:
-        said = git.run("rev-parse", *asked)
+        output = git.run("rev-parse", *asked)
     except StoreUnavailableError as error:
         if "dubious ownership" not in error.message:
             raise
@@ -488,7 +488,7 @@ def _discovered(git: Git) -> tuple[str, str]:
             f"trust what is in it, run `git config --global --add safe.directory {shlex.quote(git.folder)}`"
         ) from error
     # The path comes last, since it may hold the end of a line.
-    inside, algorithm, prefix, private = os.fsdecode(said)[:-1].split("\n", 3)
+    inside, algorithm, prefix, private = os.fsdecode(output)[:-1].split("\n", 3)
     if inside != "true" or prefix:
         # A damaged .git is passed over by git for that of a folder above.
         raise StoreUnavailableError(

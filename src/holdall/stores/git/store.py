@@ -193,8 +193,8 @@ class GitStore(WorkTreeStore):
         finally:
             for draft in drafts.values():
                 self._repository.drafts.drop(draft)
-        told = {info.key: info for info in infos}
-        return iter([told[key] for key in order])
+        by_key = {info.key: info for info in infos}
+        return iter([by_key[key] for key in order])
 
     def _delete(self, key: str, expect: Expect) -> bool:
         return bool(self._commit([(key, None, expect)]))
@@ -268,8 +268,8 @@ class GitStore(WorkTreeStore):
         repository = self._repository
         index = repository.index()
         changes: list[Change] = []
-        said: list[str] = []
-        told: list[Info] = []
+        lines: list[str] = []
+        infos: list[Info] = []
         for key, draft, expect in steps:
             entry = index.entries.get(key)
             if entry is not None and entry.unmerged:
@@ -283,28 +283,28 @@ class GitStore(WorkTreeStore):
                 # Something that a person has put in its place, such as a link, isn't the blob.
                 if entry is not None and (now is not None or not os.path.lexists(self._base + entry.path)):
                     changes.append(Change(entry.path, None, entry.mode))
-                    said.append(f"Delete {key}")
+                    lines.append(f"Delete {key}")
                 if now is not None:
-                    told.append(now)
+                    infos.append(now)
                 continue
             path = path_of(key, repository.fold) if entry is None else entry.path
             if entry is None and index.has(os.fsencode(path)):
                 raise KeyConflictError("git tracks a symbolic link or a submodule there", key=key)
             if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
-                told.append(now)
+                infos.append(now)
                 continue
             changes.append(Change(path, draft, 0o100644 if entry is None else entry.mode))
-            said.append(f"{'Add' if entry is None else 'Update'} {key}")
-            told.append(Info(key, draft.size, f"{draft.oid.hex()}-{draft.stamp:x}", draft.stamp / 1e9))
+            lines.append(f"{'Add' if entry is None else 'Update'} {key}")
+            infos.append(Info(key, draft.size, f"{draft.oid.hex()}-{draft.stamp:x}", draft.stamp / 1e9))
         made = None
         if changes:
             try:
-                made = repository.commit(changes, message or _message(said))
+                made = repository.commit(changes, message or _message(lines))
             except KeyConflictError as error:
                 if error.key is not None:
                     error.key = key_of(os.fsencode(error.key), repository.fold)
                 raise
-        return told, made
+        return infos, made
 
     def _now(self, key: str) -> Info | None:
         try:
@@ -407,12 +407,12 @@ class GitStore(WorkTreeStore):
                 self._opened_repository.close()
 
 
-def _message(said: Sequence[str]) -> str:
-    if len(said) == 1:
-        return said[0]
-    shown = list(said[:100])
-    if len(said) > len(shown):
-        shown.append(f"and {len(said) - len(shown)} more")
-    verbs = {word: sum(line.startswith(word) for line in said) for word in ("Add", "Update", "Delete")}
+def _message(lines: Sequence[str]) -> str:
+    if len(lines) == 1:
+        return lines[0]
+    shown = list(lines[:100])
+    if len(lines) > len(shown):
+        shown.append(f"and {len(lines) - len(shown)} more")
+    verbs = {word: sum(line.startswith(word) for line in lines) for word in ("Add", "Update", "Delete")}
     head = " and ".join(f"{word} {count}" for word, count in verbs.items() if count)
     return f"{head} blobs\n\n" + "\n".join(shown)

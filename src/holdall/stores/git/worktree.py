@@ -15,7 +15,7 @@ from typing import NamedTuple
 from holdall.errors import KeyConflictError
 from holdall.stores.git.index import Index
 from holdall.stores.git.names import folders_of
-from holdall.stores.nofollow import FOLDER, close_all, has_link
+from holdall.stores.nofollow import FOLDER, close_all, has_link, open_file
 from holdall.stores.oserrors import GONE
 from holdall.stores.places import Place, remove_empty, tidy
 from holdall.stores.steps import sync_below
@@ -78,13 +78,15 @@ class WorkTree:
         """Return the stats of some names in a folder; None for nothing."""
         if not folder:
             return [_look(f"{self._top}/{name}") for name in names]
+        fd = open_file(f"{self._top}/{folder}", FOLDER)
+        if -fd in GONE:
+            return [None] * len(names)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
         try:
-            with self._at(f"{folder}/.") as place:
-                return [_look(name, place.folder) for name in names]
-        except OSError as error:
-            if error.errno in GONE:
-                return [None] * len(names)
-            raise
+            return [_look(name, fd) for name in names]
+        finally:
+            os.close(fd)
 
     def is_linked(self, path: str) -> bool:
         """Whether a path, or a folder on the way to it, is a symbolic link."""

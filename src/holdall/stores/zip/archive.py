@@ -209,7 +209,7 @@ def read_members(archive: File | None, directory: Directory, path: str) -> Itera
         at = stop
         number += 1
     if number & MAX16 != directory.number & MAX16:
-        raise damaged(path, f"its directory has {number} records where it says {directory.number}")
+        raise damaged(path, f"its directory has {number} records; its end counts {directory.number}")
 
 
 def _long(extra: bytes, size: int, packed: int, header: int, path: str) -> list[int]:
@@ -235,13 +235,13 @@ def locate(entry: Entry, path: str) -> int:
     if sign != b"PK\3\4":
         raise damaged(path, "a member isn't where the directory says")
     # A program that streams a member writes CRC and sizes after the data; long ones are in an extra field.
-    said = [(crc, entry.crc), (length, entry.length), (size, entry.size)]
+    pairs = [(crc, entry.crc), (length, entry.length), (size, entry.size)]
     if (
         raw[LOCAL.size :] != entry.name
         or names != len(entry.name)
         or method != entry.method
         or (flags ^ entry.encrypted) & ENCRYPTED
-        or (not flags & STREAMED and any(here not in (0, there, MAX32) for here, there in said))
+        or (not flags & STREAMED and any(here not in (0, there, MAX32) for here, there in pairs))
     ):
         raise damaged(path, "a member's own header contradicts the directory")
     entry.offset = entry.header + LOCAL.size + names + extras
