@@ -12,6 +12,8 @@ from holdall.blob import HasKeys
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
 _FOREVER: Final = 10**12
+LONGEST_WAIT: Final = 2_000_000
+"""Seconds; sockets and threads wait for 24 days at most."""
 
 
 def pairs_of(items: object) -> Iterator[tuple[str, Any]]:
@@ -129,14 +131,12 @@ def check_mode(key: str, mode: object, encoding: str | None, errors: str | None,
     return action.pop()
 
 
-def check_seconds(value: object, what: str) -> float:
+def check_seconds(value: object, what: str, most: int = _FOREVER) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidTypeError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
     # An int may be too large for a float, and for a message.
-    if not 0 < value <= _FOREVER:
-        raise InvalidArgumentError(
-            f"{what} is from more than zero to {_FOREVER:,} seconds, not {value!r:.40}"
-        )
+    if not 0 < value <= most:
+        raise InvalidArgumentError(f"{what} is from more than zero to {most:,} seconds, not {value!r:.40}")
     return float(value)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from holdall.ranges import CHUNK
 from holdall.stores.git.names import folders_of
 from holdall.stores.git.program import Git
 
@@ -50,10 +49,8 @@ def checked_out(
         def contents(path: str, oid: bytes) -> Iterator[bytes]:
             if path in converted:
                 yield from git.streaming("cat-file", "--filters", f"--path={path}", oid.hex())
-            elif objects.size(oid) > CHUNK:
-                yield from objects.stream(oid)
             else:
-                yield objects.read(oid)
+                yield from objects.stream(oid)
 
         yield contents
 

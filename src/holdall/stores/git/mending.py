@@ -66,10 +66,8 @@ def _lately(
             moment, parents = objects.time_and_parents(commit)
             if moment < since:
                 return
-            parent = parents[0] if parents else None
-            before = None if parent is None else objects.root(parent)
-            yield from objects.differ(before, objects.root(commit))
-            commit = parent
+            yield from objects.changed_by(commit)
+            commit = parents[0] if parents else None
     except (StoreUnavailableError, IntegrityError) as error:
         _log.debug("the history ends, as in a shallow clone: %s", error)
 

@@ -158,8 +158,10 @@ class Objects:
         finally:
             os.close(fd)
 
-    def stream(self, oid: bytes) -> Iterator[bytes]:
-        """The bytes of a blob, in pieces."""
+    def stream(self, oid: bytes, size: int | None = None) -> Iterator[bytes]:
+        """Return the bytes of a blob in pieces; its size, if that is known, saves a look."""
+        if (self.size(oid) if size is None else size) <= CHUNK:
+            return iter((self.read(oid),))
         return self._git.streaming("cat-file", "blob", oid.hex())
 
     def resolve(self, revision: str) -> bytes | None:
@@ -342,6 +344,13 @@ class Objects:
         made = self.write(b"tree", b"".join(tree.raws))
         self._remember(self._trees, made, tree)
         return made
+
+    def changed_by(
+        self, commit: bytes
+    ) -> Iterator[tuple[bytes, tuple[bytes, bytes] | None, tuple[bytes, bytes] | None]]:
+        """The paths that a commit changed, as `differ` yields them."""
+        _, parents = self.time_and_parents(commit)
+        return self.differ(self.root(parents[0]) if parents else None, self.root(commit))
 
     def differ(
         self, old: bytes | None, new: bytes | None, above: bytes = b""

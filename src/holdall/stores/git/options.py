@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 
+from holdall.arguments import LONGEST_WAIT, check_seconds
 from holdall.errors import InvalidArgumentError
 from holdall.paths import checked_path
-
-_LONGEST = 2_000_000
-"""Seconds; the system waits for 24 days at most."""
 
 
 def check_options(
@@ -25,21 +23,12 @@ def check_options(
         raise InvalidArgumentError(f"author must be 'Name <mail>', not {author!r}")
     if push not in ("background", "now", None):
         raise InvalidArgumentError(f"push must be 'background', 'now' or None, not {push!r}")
-    if not isinstance(remote, bool | str):
+    if not isinstance(remote, bool | str) or remote == "":
         raise InvalidArgumentError(f"remote must be the name of a remote, True or False, not {remote!r}")
-    if remote == "":
-        raise InvalidArgumentError("remote must be the name of a remote, True or False, not an empty text")
-    if pull_interval is not None and not _is_time(pull_interval, least=0.0):
+    if pull_interval is not None and not (isinstance(pull_interval, int | float) and pull_interval >= 0):
         raise InvalidArgumentError(f"pull_interval must be 0 seconds or more, or None, not {pull_interval!r}")
-    if not _is_time(timeout) or timeout > _LONGEST:
-        raise InvalidArgumentError(
-            f"timeout must be above 0 and at most {_LONGEST:,} seconds, not {timeout!r}"
-        )
+    check_seconds(timeout, "a timeout", LONGEST_WAIT)
     return given
-
-
-def _is_time(seconds: object, least: float = 5e-324) -> bool:
-    return isinstance(seconds, int | float) and seconds >= least
 
 
 def _is_person(author: object) -> bool:

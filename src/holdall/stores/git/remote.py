@@ -280,9 +280,8 @@ class Remote:
             merges = any(len(line) > 2 for line in lines)
             if not merges and ours_root is not None:
                 # A file that was changed and changed back counts too: made again, it would undo their change.
-                for commit, *parents in lines:
-                    before = objects.root(parents[0]) if parents else None
-                    for path, _, _ in objects.differ(before, objects.root(commit)):
+                for commit, *_ in lines:
+                    for path, _, _ in objects.changed_by(commit):
                         if path not in here:
                             here[path] = objects.find(ours_root, path)
             clashing = _clashes(here, there)
@@ -325,17 +324,13 @@ class Remote:
         """Make our commits, each with one parent or none, again on top of another."""
         repository, objects = self._repository, self._repository.objects
         for commit in ours:
-            content = objects.read(commit)
-            header, _, message = content.partition(b"\n\n")
-            lines = header.split(b"\n")
-            parents = [bytes.fromhex(line[7:].decode()) for line in lines if line.startswith(b"parent ")]
-            before = objects.root(parents[0]) if parents else None
-            made_here = {path: now for path, _, now in objects.differ(before, objects.root(commit))}
+            header, _, message = objects.read(commit).partition(b"\n\n")
+            made_here = {path: now for path, _, now in objects.changed_by(commit)}
             changes = {path: now for path, now in made_here.items() if not _is_among(path, left_out)}
             tree = objects.graft(objects.root(onto), changes)
             if made_here and tree == objects.root(onto):
                 continue  # they have it already
-            onto = repository.commits.remake(tree, onto, lines, message)
+            onto = repository.commits.remake(tree, onto, header.split(b"\n"), message)
         return onto
 
     def _check_out(self, head: Head, tip: bytes, before: bytes | None) -> None:

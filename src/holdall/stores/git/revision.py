@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from holdall.blob import place_of
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
-from holdall.ranges import CHUNK, cut, span
+from holdall.ranges import cut, span
 from holdall.store import Can, Info, LeftOut, Piece, Store
 from holdall.stores.git.files import typed
 from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
@@ -141,18 +141,14 @@ class GitRevision(Store):
             oid = self._blob(check_key(key))
         except BlobNotFoundError:
             return None
-        if self._objects.size(oid) > CHUNK:
-            return b"".join(self._objects.stream(oid))
-        return self._objects.read(oid)
+        return b"".join(self._objects.stream(oid))
 
     @typed("read")
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         oid = self._blob(key)
         info = self._described(key, oid)
         start, stop = span(start, stop, info.size)
-        if info.size <= CHUNK:
-            return info, iter((self._objects.read(oid)[start:stop],))
-        pieces = self._objects.stream(oid)
+        pieces = self._objects.stream(oid, info.size)
         return info, pieces if (start, stop) == (0, info.size) else cut(pieces, start, stop)
 
     @typed("read")

@@ -20,8 +20,6 @@ from holdall.stores.oserrors import GONE
 from holdall.stores.places import Place, remove_empty, tidy
 from holdall.stores.steps import sync_below
 
-_FILE = 0o100644
-
 
 class Draft(NamedTuple):
     """A file that waits to be moved to its place."""
@@ -43,7 +41,7 @@ class Change(NamedTuple):
 
     path: str
     draft: Draft | None
-    mode: int = _FILE
+    mode: int = 0o100644
 
 
 class WorkTree:

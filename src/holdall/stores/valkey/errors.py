@@ -27,7 +27,6 @@ class Drivers(Protocol):
     ConnectionError: type[Exception]
     TimeoutError: type[Exception]
     ResponseError: type[Exception]
-    AuthenticationError: type[Exception]
 
 
 _CLUSTER = "belongs to a cluster; pass cluster=True (?cluster=1)"

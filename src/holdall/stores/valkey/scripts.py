@@ -327,12 +327,10 @@ return 1
 """
 )
 
-COPY = Script(
+_BETWEEN = (
     _COMMON
     + """
 -- KEYS: source, target, index, expiring
--- ARGV: member, expect, ETag, modified (8 bytes), prefix of chunks
--- Returns the new head; or the source's, if its bytes are in chunks; or false; or {the ETag in the way}.
 local source, target = head_of(KEYS[1]), head_of(KEYS[2])
 if not target then
     return -1
@@ -340,6 +338,14 @@ end
 if not source or source == '' then
     return false
 end
+"""
+)
+
+COPY = Script(
+    _BETWEEN
+    + """
+-- ARGV: member, expect, ETag, modified (8 bytes), prefix of chunks
+-- Returns the new head; or the source's, if its bytes are in chunks; or false; or {the ETag in the way}.
 local last = length_of(source) - 1
 if string.sub(source, 45, 48) ~= INLINE then
     return redis.call('GETRANGE', KEYS[1], 0, last)
@@ -365,17 +371,10 @@ return string.sub(value, 1, last + 1)
 )
 
 MOVE = Script(
-    _COMMON
+    _BETWEEN
     + """
--- KEYS: source, target, index, expiring; ARGV: member of the source, of the target, expect, prefix of chunks
+-- ARGV: member of the source, of the target, expect, prefix of chunks
 -- Returns the head, which moves as it is; or false; or {the ETag in the way}.
-local source, target = head_of(KEYS[1]), head_of(KEYS[2])
-if not target then
-    return -1
-end
-if not source or source == '' then
-    return false
-end
 if conflict(target, ARGV[3]) then
     return {string.sub(target, 5, 20)}
 end

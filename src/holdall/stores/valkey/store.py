@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from holdall.arguments import LONGEST_WAIT, check_seconds
 from holdall.blob import ATOMIC
 from holdall.errors import (
     BlobNotFoundError,
@@ -42,8 +43,6 @@ from holdall.stores.valkey.shards import Place, Shards
 T = TypeVar("T")
 
 _SMALL = 16_384
-_LONGEST = 2_000_000
-"""Seconds; a socket waits for 24 days at most."""
 _TRIES = 20
 """How often a read begins again because the blob was replaced during it."""
 
@@ -100,8 +99,7 @@ class ValkeyStore(Store):
         # From here on no traceback shows it.
         secret = None if password is None else Password(password)
         password = None
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
-            raise InvalidArgumentError(f"the timeout must be more than 0 and at most {_LONGEST:,} seconds")
+        check_seconds(timeout, "a timeout", LONGEST_WAIT)
         tls = {"tls_ca": tls_ca, "tls_certificate": tls_certificate, "tls_key": tls_key}
         self._reopens: dict[str, object] | None = None
         """The arguments that open the store again, unless a client was passed in."""

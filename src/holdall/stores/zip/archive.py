@@ -18,7 +18,7 @@ from holdall.errors import InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key
 from holdall.stores.oserrors import kind_of
 from holdall.stores.zip.entry import STORED, Entry, File, decode_type
-from holdall.stores.zip.faults import damaged
+from holdall.stores.zip.faults import damaged, failure
 
 ENCRYPTED, STREAMED, UTF8 = 0x0001, 0x0008, 0x0800
 MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
@@ -223,12 +223,18 @@ def _long(extra: bytes, size: int, packed: int, header: int, path: str) -> list[
 
 
 def locate(entry: Entry, path: str) -> int:
-    """Hold a member against its own header, and find where its data begin, which only that says.
+    """Return where the data of a member begin. Only its own header says that, and is held against the
+    directory once.
 
     Raises:
         IntegrityError: The header isn't there, or is of another member: the directory was changed.
     """
-    raw = os.pread(entry.file.fd, LOCAL.size + len(entry.name), entry.header)
+    if entry.offset >= 0:
+        return entry.offset
+    try:
+        raw = os.pread(entry.file.fd, LOCAL.size + len(entry.name), entry.header)
+    except OSError as error:
+        raise failure(error, path) from error
     if len(raw) < LOCAL.size:
         raise damaged(path, "a member's header is cut off")
     sign, _, flags, method, _, crc, length, size, names, extras = LOCAL.unpack_from(raw)

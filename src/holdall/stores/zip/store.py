@@ -119,11 +119,7 @@ class ZipStore(Store):
         entry = self._found(key)
         check_readable(entry, self._path)
         low, high = span(start, stop, entry.size)
-        if entry.offset < 0:
-            try:
-                locate(entry, self._path)
-            except OSError as error:
-                raise failure(error, self._path) from error
+        locate(entry, self._path)
         info = entry.info(key)
         if entry.method == STORED:
             return info, read_stored(entry, low, high, self._path)
@@ -269,8 +265,7 @@ class ZipStore(Store):
                 raise BlobNotFoundError(key=source)
             check_readable(old, self._path)
             _compare(view, target, expect)
-            offset = old.offset if old.offset >= 0 else locate(old, self._path)
-            check = 0
+            offset, check = locate(old, self._path), 0
             if old.length <= CHECKED:
                 check = zlib.crc32(read_at(old, 0, old.length, self._path))
             kind = old.content_type

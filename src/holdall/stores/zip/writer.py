@@ -140,8 +140,9 @@ class Writer:
         parts = sorted([*heads, *pieces], key=itemgetter(0))
         end = parts[-1][0] + len(parts[-1][1])
         counts = False
+        checked = all(each.entry is None or each.entry.length <= CHECKED for each in changes)
         try:
-            if run is None and end <= HELD + CHECKED and all(map(_is_checked, changes)):
+            if run is None and end <= HELD + CHECKED and checked:
                 # Where it is torn, the check of a head or of its data shows it.
                 write_at(self._fd, b"".join(part for _, part in parts), start)
             else:
@@ -316,11 +317,6 @@ class Writer:
         self._drop_lock()
         self._dirty = False
         self._files.forget()
-
-
-def _is_checked(change: Change) -> bool:
-    """Whether a record's head has a check of all its data."""
-    return change.entry is None or change.entry.length <= CHECKED
 
 
 _writers: WeakSet[Writer] = WeakSet()
