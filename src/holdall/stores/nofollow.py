@@ -2,7 +2,8 @@
 
 Files are opened without following any symbolic link on the way: Linux does it in one call, openat2(2) with
 RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is opened in the one before. A file is moved to where
-nothing is by renameat2(2) with RENAME_NOREPLACE, or by a second link.
+nothing is by renameat2(2) with RENAME_NOREPLACE, or by a second link; two files change names with
+RENAME_EXCHANGE.
 
 A descriptor that the system returns is put into a list by the interpreter's own C code, with no step of
 Python between: an interrupt can't lose it, and the maker of the list closes what is in it.
@@ -39,7 +40,11 @@ _OPENAT2 = 437  # the same on every architecture
 _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
-_RENAME_NOREPLACE = 0x01
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 0x01, 0x02
+
+_renameat2: Callable[..., int] | None = (
+    getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+)
 
 
 def close_all(fds: list[int]) -> None:
@@ -193,12 +198,9 @@ _Move = Callable[[str, str, int, int], int]
 
 def _native_move() -> _Move | None:
     """`link_and_unlink` in one system call, where the system has it."""
-    if sys.platform != "linux" or sys.getfilesystemencoding() != "utf-8":
+    call, get_errno = _renameat2, ctypes.get_errno
+    if call is None or sys.getfilesystemencoding() != "utf-8":
         return None
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return None
-    get_errno = ctypes.get_errno
 
     def move_at_once(old: str, new: str, old_folder: int = HERE, new_folder: int = HERE) -> int:
         names = old.encode("utf-8", "surrogateescape"), new.encode("utf-8", "surrogateescape")
@@ -216,3 +218,13 @@ def _native_move() -> _Move | None:
 move_new: _Move = _native_move() or link_and_unlink
 """Move a file to where nothing is, atomically: 0, or a negative errno, which leaves all as it was. The paths
 are taken from two open folders."""
+
+
+def exchange(one: str, other: str) -> bool:
+    """Let two files change names, atomically, where the system can; whether they did.
+
+    What replaces a file by rename(2) has its bytes forced to the disk by ext4 (`auto_da_alloc`), which costs
+    as much as the rest of a commit of git; two files that both were there already need none of that.
+    """
+    call = _renameat2
+    return call is not None and call(HERE, os.fsencode(one), HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0

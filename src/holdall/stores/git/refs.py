@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeVar
 from holdall.errors import IntegrityError
 from holdall.stores.git.commits import now
 from holdall.stores.git.configuration import Configuration
-from holdall.stores.git.exchange import exchange
 from holdall.stores.git.files import signature, text, write
 from holdall.stores.git.locks import is_ours, release, under
 from holdall.stores.local import sync_folder
+from holdall.stores.nofollow import exchange
 
 T = TypeVar("T")
 
