@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator
@@ -47,6 +48,32 @@ def _is_begun(folder: str) -> bool:
         if os.path.lexists(f"{folder}/{name}"):
             return False
     return not any(files for name in ("objects", "refs") for _, _, files in os.walk(f"{folder}/{name}"))
+
+
+def discover(git: Git) -> tuple[str, str]:
+    """Return the object format of a repository, and the folder of git that is the work tree's own.
+
+    Raises:
+        StoreUnavailableError: Git doesn't take the folder for the top of a work tree.
+    """
+    asked = ("--is-inside-work-tree", "--show-object-format", "--show-prefix", "--absolute-git-dir")
+    try:
+        output = git.run("rev-parse", *asked)
+    except StoreUnavailableError as error:
+        if "dubious ownership" not in error.message:
+            raise
+        raise StoreUnavailableError(
+            f"the repository {git.folder!r} belongs to another user, so that git doesn't use it: if you "
+            f"trust what is in it, run `git config --global --add safe.directory {shlex.quote(git.folder)}`"
+        ) from error
+    # The path comes last, since it may hold the end of a line.
+    inside, algorithm, prefix, private = os.fsdecode(output)[:-1].split("\n", 3)
+    if inside != "true" or prefix:
+        # A damaged .git is passed over by git for that of a folder above.
+        raise StoreUnavailableError(
+            f"{git.folder!r} isn't a work tree of git: its .git is damaged, or belongs to another work tree"
+        )
+    return algorithm, private
 
 
 def check_place(folder: str, inside: bool) -> None:

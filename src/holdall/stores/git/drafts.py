@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from holdall.store import Body
 from holdall.stores.git.files import typed, write
+from holdall.stores.git.names import key_of
 from holdall.stores.git.program import Git
-from holdall.stores.git.worktree import Draft
+from holdall.stores.git.worktree import Change, Draft
 from holdall.stores.litter import remove, sweep
 from holdall.stores.nofollow import HERE
 from holdall.stores.times import new_stamp
@@ -110,6 +111,20 @@ class Drafts:
             with open(draft, "rb") as file:
                 oid = objects.write(b"blob", self._repository.git.run("lfs", "clean", data=file))
         return oid
+
+    def find(self, change: Change) -> Change | None:
+        """Return a change with its draft, made again if that is gone; None if another program has the file."""
+        repository, draft = self._repository, change.draft
+        place = repository.tree.look(change.path)
+        if draft is None or repository.tree.is_placed(change.path, draft) or os.path.lexists(draft.path):
+            return change
+        if place is not None:
+            key = key_of(os.fsencode(change.path), repository.fold)
+            entry = None if key is None else repository.index().entries.get(key)
+            if entry is None or not entry.is_clean(place):
+                return None
+        body = repository.objects.stream(draft.raw)
+        return change._replace(draft=self.make(body, change.path, draft.oid))
 
     def drop(self, draft: Draft) -> None:
         """Delete a draft that isn't needed, unless it was moved to its place."""

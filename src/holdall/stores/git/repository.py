@@ -11,7 +11,6 @@ import errno
 import io
 import logging
 import os
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -25,17 +24,17 @@ from holdall.errors import (
 )
 from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
+from holdall.stores.git.creation import discover
 from holdall.stores.git.drafts import Drafts
 from holdall.stores.git.files import signature, text, typed, write_all
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, alone, is_ours, release, under
 from holdall.stores.git.mending import undone
-from holdall.stores.git.names import folders_of, key_of
 from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
-from holdall.stores.git.worktree import Change, WorkTree
+from holdall.stores.git.worktree import Change, WorkTree, check_apart
 from holdall.stores.local import sync_folder
 from holdall.stores.times import new_stamp
 
@@ -57,7 +56,7 @@ class Repository:
         self.top = folder
         self.git = Git(folder, timeout, durable)
         self.durable = durable
-        self.algorithm, self.private = _discovered(self.git)
+        self.algorithm, self.private = discover(self.git)
         private = self.private
         # See gitrepository-layout(5) on linked work trees.
         self.shared = os.path.normpath(os.path.join(private, text(f"{private}/commondir")))
@@ -220,7 +219,7 @@ class Repository:
             KeyConflictError: Something is in the way.
             Moved: Another program moved the branch or the index.
         """
-        _check_apart(changes)
+        check_apart(changes)
         head = self.refs.head()
         before = None if head.commit is None else self.objects.root(head.commit)
         after = self._grafted(before, changes)
@@ -430,7 +429,7 @@ class Repository:
                     self.drafts.drop(change.draft)
             _log.info("discarded a change that a killed writer hadn't begun: %s", reflog)
             return False
-        changes = [found for change in changes if (found := _found_again(self, change)) is not None]
+        changes = [found for change in changes if (found := self.drafts.find(change)) is not None]
 
         def finish() -> None:
             after = made
@@ -469,55 +468,3 @@ class Repository:
                 _log.info("restored %d changes in the index that a slower git had undone", len(entries))
 
         under([self._index_lock], write)
-
-
-def _discovered(git: Git) -> tuple[str, str]:
-    """Return the object format of a repository, and the folder of git that is the work tree's own.
-
-    Raises:
-        StoreUnavailableError: Git doesn't take the folder for the top of a work tree.
-    """
-    asked = ("--is-inside-work-tree", "--show-object-format", "--show-prefix", "--absolute-git-dir")
-    try:
-        output = git.run("rev-parse", *asked)
-    except StoreUnavailableError as error:
-        if "dubious ownership" not in error.message:
-            raise
-        raise StoreUnavailableError(
-            f"the repository {git.folder!r} belongs to another user, so that git doesn't use it: if you "
-            f"trust what is in it, run `git config --global --add safe.directory {shlex.quote(git.folder)}`"
-        ) from error
-    # The path comes last, since it may hold the end of a line.
-    inside, algorithm, prefix, private = os.fsdecode(output)[:-1].split("\n", 3)
-    if inside != "true" or prefix:
-        # A damaged .git is passed over by git for that of a folder above.
-        raise StoreUnavailableError(
-            f"{git.folder!r} isn't a work tree of git: its .git is damaged, or belongs to another work tree"
-        )
-    return algorithm, private
-
-
-def _found_again(repository: Repository, change: Change) -> Change | None:
-    """Return a change if its draft is there, though it was dropped; None if another program has the file."""
-    draft, tree = change.draft, repository.tree
-    place = tree.look(change.path)
-    if draft is None or tree.is_placed(change.path, draft) or os.path.lexists(draft.path):
-        return change
-    if place is not None:
-        key = key_of(os.fsencode(change.path), repository.fold)
-        entry = None if key is None else repository.index().entries.get(key)
-        if entry is None or not entry.is_clean(place):
-            return None
-    body = repository.objects.stream(draft.raw)
-    return change._replace(draft=repository.drafts.make(body, change.path, draft.oid))
-
-
-def _check_apart(changes: Sequence[Change]) -> None:
-    """Refuse files of one commit that would have to be folders of others in it."""
-    put = {change.path for change in changes if change.draft is not None}
-    for path in put:
-        for folder in folders_of(path, "/"):
-            if folder in put:
-                raise KeyConflictError(
-                    f"{folder!r} is put with it, and a work tree can't hold blobs below a blob", key=path
-                )

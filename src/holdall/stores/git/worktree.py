@@ -44,6 +44,17 @@ class Change(NamedTuple):
     mode: int = 0o100644
 
 
+def check_apart(changes: Sequence[Change]) -> None:
+    """Refuse files of one commit that would have to be folders of others in it."""
+    put = {change.path for change in changes if change.draft is not None}
+    for path in put:
+        for folder in folders_of(path, "/"):
+            if folder in put:
+                raise KeyConflictError(
+                    f"{folder!r} is put with it, and a work tree can't hold blobs below a blob", key=path
+                )
+
+
 class WorkTree:
     """Looks at the files of a work tree, whose folder is `top`, and changes them."""
 

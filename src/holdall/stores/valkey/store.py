@@ -415,43 +415,6 @@ class ValkeyStore(Store):
         return self._run_between(scripts.MOVE, source, target, arguments, expect).info(target)
 
 
-def open_tls(
-    location: str,
-    *,
-    prefix: str = "holdall:",
-    db: int | None = None,
-    password: str | None = None,
-    cluster: bool = False,
-    timeout: float = 30.0,
-    tls_ca: str | None = None,
-    tls_certificate: str | None = None,
-    tls_key: str | None = None,
-) -> ValkeyStore:
-    """The store that a URI of the scheme `rediss` names: as `valkey`, over TLS."""
-    return ValkeyStore(
-        url_of("rediss", location, db),
-        prefix=prefix,
-        password=password,
-        cluster=cluster,
-        timeout=timeout,
-        tls_ca=tls_ca,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
-    )
-
-
-def open_socket(
-    location: str,
-    *,
-    prefix: str = "holdall:",
-    db: int | None = None,
-    password: str | None = None,
-    timeout: float = 30.0,
-) -> ValkeyStore:
-    """The store that a URI of the scheme `unix` names: as `valkey`, by a socket on this host."""
-    return ValkeyStore(url_of(SOCKET, location, db), prefix=prefix, password=password, timeout=timeout)
-
-
 def _check_prefix(prefix: object) -> None:
     if not isinstance(prefix, str) or not prefix or "{}" in prefix:
         raise InvalidArgumentError("the prefix of a ValkeyStore must be a str such as 'app:', without '{}'")
