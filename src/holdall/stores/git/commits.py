@@ -101,7 +101,9 @@ class Commits:
             remove(index, HERE)
             remove(text, HERE)
         if not message.strip():
-            raise UnsupportedOperation("the hooks of the repository left the commit message empty")
+            raise UnsupportedOperation(
+                "the repository's hooks left an empty commit message: change the hooks"
+            )
         return message
 
 

@@ -113,7 +113,7 @@ class Drafts:
         return oid
 
     def find(self, change: Change) -> Change | None:
-        """Return a change with its draft, made again if that is gone; None if another program has the file."""
+        """Return a change with its draft, made again if it is gone; None if another program has the file."""
         repository, draft = self._repository, change.draft
         place = repository.tree.look(change.path)
         if draft is None or repository.tree.is_placed(change.path, draft) or os.path.lexists(draft.path):

@@ -235,8 +235,8 @@ class WorkTreeStore(Store):
                 continue
             if entry.unmerged:
                 raise StoreUnavailableError(
-                    "a merge or the like has a conflict there and left no file: resolve it, and `git add` or "
-                    "`git rm` it",
+                    "the key is in conflict, as after a merge, and lacks a file: resolve it, then `git add` "
+                    "or `git rm` it",
                     key=key,
                 )
             raise BlobNotFoundError(key=key)
@@ -327,7 +327,7 @@ class WorkTreeStore(Store):
             InvalidArgumentError: The limit is below 0.
         """
         if limit is not None and limit < 0:
-            raise InvalidArgumentError(f"a limit is 0 or more, not {limit}")
+            raise InvalidArgumentError(f"expected a limit of 0 or more, got {limit}")
         arguments = [
             "log",
             "--encoding=UTF-8",

@@ -245,7 +245,7 @@ class Repository:
         name = self._under_way()
         if name is not None:
             raise StoreUnavailableError(
-                f"a merge or the like is under way in this work tree ({name}): finish it first"
+                f"a person's merge or rebase is under way in this work tree ({name}): finish it first"
             )
 
     def _under_way(self) -> str | None:

@@ -274,7 +274,7 @@ class GitStore(WorkTreeStore):
             entry = index.entries.get(key)
             if entry is not None and entry.unmerged:
                 raise KeyConflictError(
-                    "a merge or the like has a conflict there: resolve it, and `git add` or `git rm` it",
+                    "the key is in conflict, as after a merge: resolve it, then `git add` or `git rm` it",
                     key=key,
                 )
             now = None if entry is None else self._now(key)
@@ -289,7 +289,10 @@ class GitStore(WorkTreeStore):
                 continue
             path = path_of(key, repository.fold) if entry is None else entry.path
             if entry is None and index.has(os.fsencode(path)):
-                raise KeyConflictError("git tracks a symbolic link or a submodule there", key=key)
+                raise KeyConflictError(
+                    "git tracks a link or a submodule there: `git rm` it, or use another key",
+                    key=key,
+                )
             if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
                 infos.append(now)
                 continue

@@ -107,12 +107,16 @@ class ValkeyStore(Store):
             server, literal = split_url(server)
             secret = literal if secret is None else secret
             if cluster and (server.startswith(SOCKET) or server.count("/") > 2):
-                raise InvalidArgumentError("a cluster is found by host and port, and has only database 0")
+                raise InvalidArgumentError(
+                    "for cluster=True expected a URL with a host and without a database"
+                )
             self._reopens = {"server": server, "prefix": prefix, "password": secret.setting}
             self._reopens |= {"cluster": cluster, "timeout": timeout, **tls}
             server = client_of(server, secret, timeout, tls)
         elif secret is not None or any(tls.values()):
-            raise InvalidArgumentError("a client that is passed in has its own password and certificates")
+            raise InvalidArgumentError(
+                "a client that is passed in has its own password and certificates; leave these arguments out"
+            )
         elif cluster and not hasattr(server, "nodes_manager"):
             raise InvalidArgumentError("for cluster=True pass a URL, a RedisCluster or a ValkeyCluster")
         self._shards = Shards(prefix, servers_of(server, cluster, timeout), timeout)

@@ -77,7 +77,7 @@ class ZipStore(Store):
     ) -> None:
         given = checked_path(path, "an archive")
         if compression not in (None, "stored", "deflated"):
-            raise InvalidArgumentError(f"compression is 'stored' or 'deflated', not {compression!r}")
+            raise InvalidArgumentError(f"expected compression as 'stored' or 'deflated', got {compression!r}")
         # The journal lies next to the archive itself, also when a link leads there.
         self._path = os.path.realpath(given)
         if os.path.isdir(self._path):
