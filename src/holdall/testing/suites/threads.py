@@ -215,7 +215,7 @@ class ThreadTests(SuiteBase):
 
         def put(handle: Store) -> None:
             try:
-                for number in range(30):
+                for number in range(self._effort(30, 12, 12)):
                     word = b"%040d" % number
                     handle["key"] = word
                     settle()
