@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Annotated
 
 from holdall.cli.errors import UsageFault
@@ -88,26 +89,19 @@ def _row(size: int, blobs: int, name: str) -> str:
 
 
 def _groups(store: Store, prefix: str, meter: Meter) -> Iterator[tuple[str, int, int]]:
-    """Yield the children of a prefix, each with the number of its blobs and of their bytes.
+    """Yield the children of a prefix, each with the number of its blobs and of their bytes."""
 
-    Keys come in order, so those of one folder come together.
-    """
-    folder, blobs, size = "", 0, 0
-    for info in store.list(prefix):
-        if folder and not info.key.startswith(folder):
-            yield folder, blobs, size
-            folder = ""
-        if not folder:
-            slash = info.key.find("/", len(prefix))
-            if slash < 0:
-                yield info.key, 1, info.size
-                continue
-            folder, blobs, size = info.key[: slash + 1], 0, 0
-        blobs += 1
-        size += info.size
-        meter.advance()
-    if folder:
-        yield folder, blobs, size
+    def child(info: Info) -> str:
+        slash = info.key.find("/", len(prefix))
+        return info.key if slash < 0 else info.key[: slash + 1]
+
+    for name, infos in groupby(store.list(prefix), child):
+        blobs = size = 0
+        for info in infos:
+            blobs += 1
+            size += info.size
+            meter.advance()
+        yield name, blobs, size
 
 
 def tree(

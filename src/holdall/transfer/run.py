@@ -262,22 +262,17 @@ class Job:
         missing = missing_place(self._source)
         if missing is None and deletes <= (limit if isinstance(limit, int) else limit * selected):
             return
-        # It is listed anew when the user has looked into it.
+        # The next run lists both stores again, after the user has found the cause.
         journal.restart({})
         if missing is not None:
-            raise DeleteRefusedError(
-                f"{deletes} of {selected} blobs of the target would be deleted, and there is nothing at "
-                f"{missing!r}, where the source is: {done}. Check the path, and whether its disk is mounted",
-                deletes=deletes,
-                selected=selected,
-            )
-        allowed = f"{limit}" if isinstance(limit, int) else f"{limit:.0%} of them"
-        raise DeleteRefusedError(
-            f"{deletes} of {selected} blobs of the target would be deleted, and max_delete allows {allowed}: "
-            f"{done}. If the source is as it should be, pass max_delete={deletes} or 1.0",
-            deletes=deletes,
-            selected=selected,
-        )
+            why = f"there is nothing at {missing!r}, where the source is"
+            hint = "Check the path, and whether its disk is mounted"
+        else:
+            allowed = f"{limit}" if isinstance(limit, int) else f"{limit:.0%} of them"
+            why = f"max_delete allows {allowed}"
+            hint = f"If the source is as it should be, pass max_delete={deletes} or 1.0"
+        message = f"{deletes} of {selected} blobs of the target would be deleted, and {why}: {done}. {hint}"
+        raise DeleteRefusedError(message, deletes=deletes, selected=selected)
 
     # --- phases 2 and 3: copies, then deletes ---
 
@@ -353,16 +348,13 @@ def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
     if threads is not None and type(executor) is threads.ThreadPoolExecutor:
         return  # its shards stay in this process
     for store in stores:
-        if is_in_memory(store):
-            raise InvalidArgumentError(
-                f"executor= sends the stores to other processes, and {store!r} is in the memory of this one; "
-                "leave executor= out, or use stores that other processes can open"
-            )
         try:
+            if is_in_memory(store):
+                raise InvalidArgumentError("it is in the memory of this process")
             pickle.dumps(store)
         except Exception as error:
             raise InvalidArgumentError(
-                f"executor= sends the stores to other processes by pickle, and {store!r} can't be pickled "
+                f"executor= sends the stores to other processes by pickle, and {store!r} can't be sent "
                 f"({error}); leave executor= out, or use stores that other processes can open"
             ) from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from holdall.errors import (
@@ -34,11 +33,8 @@ class Worker:
     """Does the steps of a transfer, from any thread.
 
     Args:
-        source: From where.
-        target: To where.
-        rules: How.
         stop: Ends a long copy when it is set.
-        final: Whether nothing that is in the way will be deleted any more.
+        final: Whether no blob that is in the way will be deleted later.
         dry: Whether to compare only.
     """
 
@@ -248,11 +244,11 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
                 outcomes.append(self._failed(step, error))
         try:
-            # A batch can't be put on condition, so that it is looked first who came between.
+            # A batch can't be put on condition: blobs that another writer has put meanwhile are found first.
             for key, _ in target._get_many(list(held)):
                 step, info, data = held.pop(key)
                 outcomes.append(self._one(step, data, info))
-            # No store of files has BULK, so that no permission bits are to be passed on here.
+            # No store of files has BULK, so there are no permission bits to pass on.
             written = {
                 info.key: info
                 for info in target._put_many([(key, (data,)) for key, (_, _, data) in held.items()], PLAIN)
@@ -278,7 +274,7 @@ class Worker:
 
     def _compare(self, step: Step) -> Outcome:
         key, source, target = step.key, self._source, self._target
-        # A move takes no digest's word for it: that is of what was written, not of what is there now.
+        # A move doesn't trust digests: they are of what was written, not of what is there now.
         if self._rules.digests and not (self._rules.move and self._rules.verify):
             for algorithm in ("sha256", "blake3"):
                 mine = source._digest(key, algorithm)
@@ -341,7 +337,7 @@ class Worker:
                     return info.etag, found.etag
         except BlobNotFoundError:
             if pieces is not None and not _is_absent(self._target, key):
-                raise  # it is the source's that went
+                raise  # the source's blob was deleted
             return None
         except _Unreadable as error:
             if replaces and isinstance(error.error, StoreError):
@@ -354,7 +350,7 @@ class Worker:
     def _delete(self, step: Step) -> Outcome:
         if self.failed:
             return Outcome(step, Status.WITHHELD)
-        # The plan may be old, and a listing may have passed it over: only the source itself says it is gone.
+        # The plan may be old, and the listing incomplete: only the source itself can show that it is absent.
         if not _is_absent(self._source, step.key):
             raise ConcurrencyError(
                 "the source has this blob now, but lacked it when it was listed, so the target's isn't "
@@ -438,14 +434,14 @@ class Worker:
                 raise IntegrityError(f"the store returned {size} bytes of a blob of {info.size}")
             if digest is None or digest.hexdigest() == known:
                 return Outcome(step, Status.CHECKED, size)
-            # The digest may be of another version than the bytes: on the second try no writer came between.
+            # The digest may be of another version than the bytes, if a writer replaced the blob in between.
             if last or store._info(key).etag == info.etag:
                 break
         raise IntegrityError("the digest of the bytes isn't the one that was recorded for them")
 
 
 def _hash(algorithm: str) -> hashlib._Hash:
-    # Its import takes as long as a look at a thousand blobs, and most runs read no blobs.
+    # Its import takes as long as comparing a thousand Infos, and most runs read no blobs.
     import hashlib
 
     return hashlib.new(algorithm)
@@ -530,13 +526,8 @@ def portable(error: Exception, key: str) -> Exception:
 def _bare(error: Exception) -> Exception:
     """Return the error without its frames, which would keep every blob that failed in memory."""
     link: BaseException | None = error
-    for link in islice(_chain(error), 16):
-        link.__traceback__ = None
+    for _ in range(16):
+        if link is not None:
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
     return error
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__
