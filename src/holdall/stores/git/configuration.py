@@ -80,11 +80,7 @@ class Configuration:
         return self._values.get(name)
 
     def identity(self) -> tuple[str, str]:
-        """Return the author and the committer.
-
-        Raises:
-            StoreUnavailableError: They aren't configured.
-        """
+        """Return the author and the committer, and refuse to go on if they aren't configured."""
         if self._identity is None:
             if self._author is not None:
                 name, _, mail = self._author.partition("<")
@@ -106,8 +102,7 @@ class Configuration:
         return self._identity
 
     def mover(self) -> str:
-        """Return the committer for the reflog, or a placeholder: merging others' commits needs no
-        identity."""
+        """Return the committer for the reflog, or a placeholder: a merge of others' commits needs none."""
         try:
             return self.identity()[1]
         except StoreUnavailableError:
@@ -130,8 +125,8 @@ class Configuration:
         return bool(fields[2]) and not fields[2].startswith(b"!")
 
     def converts(self, path: str, tracked: bool) -> bool:
-        """Whether git would keep other bytes of a file than those in it; `tracked` says whether git tracks
-        any file of attributes."""
+        """Whether git would keep other bytes of a file than those in it; `tracked` is set if git tracks a
+        file of attributes."""
         if not tracked and not self.converts_elsewhere():
             folders = [self._top, *[f"{self._top}/{folder}" for folder in folders_of(path, "/")]]
             if not any(os.path.exists(f"{folder}/.gitattributes") for folder in folders):
@@ -143,8 +138,7 @@ class Configuration:
         return self._converting or signature(f"{self._shared}/info/attributes") is not None
 
     def converted(self, git: Git, paths: Iterable[str]) -> set[str]:
-        """Return the files for which git would keep other bytes than those in them, by the files of
-        attributes in its folder."""
+        """Return the files for which git, in the folder of the attributes, would keep other bytes."""
         asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
         printed = git.run("check-attr", "--stdin", "-z", *_CONVERTING, data=asked).split(b"\0")
         found: dict[bytes, dict[bytes, bytes]] = {}

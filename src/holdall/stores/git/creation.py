@@ -51,11 +51,8 @@ def _is_begun(folder: str) -> bool:
 
 
 def discover(git: Git) -> tuple[str, str]:
-    """Return the object format of a repository, and the folder of git that is the work tree's own.
-
-    Raises:
-        StoreUnavailableError: Git doesn't take the folder for the top of a work tree.
-    """
+    """Return the object format of a repository, and the folder of git that is the work tree's own. Refuse a
+    folder that git doesn't take for the top of a work tree."""
     asked = ("--is-inside-work-tree", "--show-object-format", "--show-prefix", "--absolute-git-dir")
     try:
         output = git.run("rev-parse", *asked)
@@ -77,12 +74,8 @@ def discover(git: Git) -> tuple[str, str]:
 
 
 def check_place(folder: str, inside: bool) -> None:
-    """Refuse a folder that isn't a work tree and shouldn't become one: not inside the work tree of another
-    repository, unless `inside` is set.
-
-    Raises:
-        StoreUnavailableError: A repository can't be made there.
-    """
+    """Refuse a folder where no repository may be made: unless `inside` is set, also in the work tree of
+    another repository."""
     if _is_repository(folder):
         raise StoreUnavailableError(
             f"{folder!r} lacks a work tree: it is a bare repository, or the inside of one; open a clone of "
@@ -114,12 +107,8 @@ def _above(folder: str) -> Iterator[str]:
 
 
 def make(folder: str, git: Git, durable: bool) -> None:
-    """Make a repository, and its folder, unless another process is faster; both find the same one then.
-
-    Raises:
-        StoreUnavailableError: It can't be made; nothing of it is left.
-        OSError: The same.
-    """
+    """Make a repository, and its folder, unless another process is faster; both find the same one then. If it
+    can't be made, nothing of it is left."""
     is_new = not os.path.lexists(folder)
     os.makedirs(folder, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -32,8 +32,7 @@ class Record(NamedTuple):
 
 
 class Journal:
-    """A file in the folder of holdall that holds one change at most; a new one gets the permissions
-    `mode`."""
+    """A file in the folder of holdall that holds one change at most, made with the permissions `mode`."""
 
     def __init__(self, folder: str, tree: WorkTree, durable: bool, mode: int) -> None:
         self._folder, self._tree, self._durable, self._mode = folder, tree, durable, mode
@@ -82,8 +81,12 @@ class Journal:
 
     def read(self) -> Record | None:
         """Return the change that was begun; None if there is none, or it can't be read."""
-        content = self._content()
-        if content is None:
+        try:
+            with open(self._path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        if content[:1] != b"+":
             return None
         try:
             return self._record(content)
@@ -117,14 +120,6 @@ class Journal:
             changes.append(Change(path, draft, mode))
         old, made = (None if each is None else bytes.fromhex(each) for each in (before, after))
         return Record(Head(ref, old), made, reflog, changes, seen)
-
-    def _content(self) -> bytes | None:
-        try:
-            with open(self._path, "rb") as file:
-                content = file.read()
-        except FileNotFoundError:
-            return None
-        return content if content[:1] == b"+" else None
 
     def forget(self) -> None:
         """Say that nothing is under way."""

@@ -120,11 +120,7 @@ def give_back(draft: str, lock: str, keep: bool = False) -> None:
 
 
 def under(locks: Sequence[tuple[str, str]], act: Callable[[], T], keep: bool = False) -> T:
-    """Call a function while git is kept away by some of its locks, each with our draft that it links to.
-
-    Raises:
-        StoreUnavailableError: Another git has held one for ten seconds.
-    """
+    """Call a function while git is kept away by some of its locks, each with our draft that it links to."""
     try:
         for draft, lock in locks:
             take(draft, lock, keep)

@@ -113,11 +113,7 @@ class Git:
         return process.returncode, output, errors.decode(errors="replace").strip()
 
     def streaming(self, *arguments: str) -> Iterator[bytes]:
-        """Run a command; yield its output in pieces.
-
-        Raises:
-            StoreUnavailableError: It failed, as its end shows, after all of its output.
-        """
+        """Run a command; yield its output in pieces. An error of the command is raised after the last one."""
         with typed(f"run git {arguments[0]}"), tempfile.TemporaryFile() as errors:
             process = _start(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables)
             try:
@@ -159,13 +155,10 @@ def _start(
         if threading.current_thread() is not threading.main_thread():
             return start()
         return _in_a_thread(start)
-    except FileNotFoundError as error:
-        if error.filename != "git":
-            raise StoreUnavailableError(f"the program git can't be run: {error}") from error
-        raise StoreUnavailableError("the program git isn't installed, or isn't on the PATH") from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreUnavailableError(f"the program git can't be run: {reason}") from error
+        if isinstance(error, FileNotFoundError) and error.filename == "git":
+            raise StoreUnavailableError("the program git isn't installed, or isn't on the PATH") from error
+        raise StoreUnavailableError(f"the program git can't be run: {error}") from error
 
 
 def _in_a_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:

@@ -48,11 +48,7 @@ class Refs:
         self._packed: tuple[object, dict[str, bytes]] = (None, {})
 
     def head(self) -> Head:
-        """The branch that is checked out, and its last commit.
-
-        Raises:
-            IntegrityError: HEAD or the branch is damaged.
-        """
+        """Return the branch that is checked out, and its last commit."""
         content = text(f"{self._private}/HEAD")
         if content.startswith("ref: "):
             ref = content[5:].strip()
@@ -60,11 +56,7 @@ class Refs:
         return Head("HEAD", _oid("HEAD", content))
 
     def ref(self, name: str, depth: int = 0) -> bytes | None:
-        """Return the commit that a ref names; None if the ref is missing.
-
-        Raises:
-            IntegrityError: It is damaged.
-        """
+        """Return the commit that a ref names; None if the ref is missing."""
         if not name.startswith("refs/") or ".." in name or depth > _DEEP:
             raise IntegrityError(_DAMAGED.format(name))
         path = f"{self._shared}/{name}"

@@ -113,11 +113,7 @@ class Repository:
     # --- what is there --------------------------------------------------------------------------------
 
     def index(self) -> Index:
-        """What git tracks now.
-
-        Raises:
-            IntegrityError: The index is missing or damaged.
-        """
+        """Return what git tracks now."""
         while True:
             try:
                 found = os.stat(self.index_path)
@@ -237,11 +233,7 @@ class Repository:
         return self.objects.graft(root, entries)
 
     def check_idle(self) -> None:
-        """Refuse to go on where a person is in the middle of something that moves the branch.
-
-        Raises:
-            StoreUnavailableError: A merge, a rebase or the like is under way.
-        """
+        """Refuse to go on while a person merges, rebases or the like, which moves the branch."""
         name = self._under_way()
         if name is not None:
             raise StoreUnavailableError(

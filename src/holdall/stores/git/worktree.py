@@ -63,12 +63,8 @@ class WorkTree:
 
     @contextmanager
     def _at(self, path: str, make: bool = False) -> Generator[Place]:
-        """Open the folder of a path, and make it first if `make` is set.
-
-        Raises:
-            OSError: The folder isn't there, or a file or a symbolic link is in the way.
-            KeyConflictError: The same, if the folder should be made.
-        """
+        """Open the folder of a path. If `make` is set, it is made first, and what is in the way of it is a
+        `KeyConflictError`."""
         held = [os.open(self._top, FOLDER)]
         try:
             if make:
@@ -102,16 +98,8 @@ class WorkTree:
         return has_link(f"{self._top}/{path}", len(self._top) + 1)
 
     def make_room(self, index: Index, path: bytes, gone: Mapping[bytes, object]) -> None:
-        """Make the folder of a file.
-
-        Args:
-            index: What git tracks.
-            path: The file.
-            gone: Files that go in the same commit.
-
-        Raises:
-            KeyConflictError: Something is in the way that git doesn't track, or that isn't a file.
-        """
+        """Make the folder of a file, unless something is in the way that git doesn't track, or that isn't a
+        file, and that doesn't go in the same commit."""
         index.check_room(path, gone)
         text, is_tracked = os.fsdecode(path), index.has(path)
         if any(path.startswith(other + b"/") for other in gone):
@@ -147,9 +135,8 @@ class WorkTree:
                 raise KeyConflictError(f"{folder!r} is a repository of its own: open a GitStore there")
 
     def place(self, change: Change, draft: Draft) -> os.stat_result:
-        """Move a draft to its place, with the permissions of the file that was there, and return its stat. It
-        may be there already.
-        """
+        """Move a draft to its place, unless it is there already, with the permissions of the file that was
+        there."""
         with self._at(change.path, make=True) as place:
             there = place.look()
             if there is not None and _is_draft(there, draft):

@@ -23,8 +23,7 @@ class ReplacedError(ConcurrencyError):
 
 
 class Upload:
-    """The bytes of one blob on their way to the server, to chunks of this name if it turns out to need
-    them."""
+    """The bytes of one blob on their way to the server, where large ones become chunks of this name."""
 
     def __init__(self, link: Link, shard: int, chunks: bytes) -> None:
         self._link, self._shard, self._chunks = link, shard, chunks

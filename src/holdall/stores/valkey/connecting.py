@@ -40,11 +40,7 @@ class _Credentials:
 
 
 def driver() -> Any:
-    """Import the client library: redis-py, otherwise valkey-py.
-
-    Raises:
-        MissingDependencyError: Neither is installed.
-    """
+    """Import the client library: redis-py, otherwise valkey-py."""
     for name in ("redis", "valkey"):
         try:
             return import_module(name)
@@ -160,13 +156,9 @@ def _check_files(tls_ca: str | None, tls_certificate: str | None, tls_key: str |
 
 
 def servers_of(client: Any, cluster: bool, timeout: float) -> Servers:
-    """Look up where a client of redis-py or valkey-py connects to, and how. `cluster` says that the server of
-    another client belongs to a cluster. The timeout is for a client that would wait for a dead server without
-    end.
-
-    Raises:
-        InvalidArgumentError: It isn't a client of a server, a cluster or a Sentinel.
-    """
+    """Look up where a client of redis-py or valkey-py connects to, and how. `cluster` is set if the server of
+    another client belongs to a cluster; the timeout is for a client that would wait for a dead server without
+    end."""
     modules = [kind.__module__.split(".")[:2] for kind in type(client).__mro__]
     package = next((name for name, *_ in modules if name in ("redis", "valkey")), "")
     nodes: Any = getattr(client, "nodes_manager", None)

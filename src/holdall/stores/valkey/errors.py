@@ -95,8 +95,7 @@ def is_reply(error: BaseException) -> bool:
 
 
 def translate(error: BaseException, name: str, kind: str | None = None) -> StoreError:
-    """Return the StoreError for an error reply of the server of this name; `kind` replaces what `kind_of`
-    returns."""
+    """Return the StoreError for an error reply of a server; `kind` replaces what `kind_of` returns."""
     kind = kind or kind_of(error)
     says = _REPLIES[kind][0] if kind in _REPLIES else f"replied: {error}"
     made = {"ReadOnlyError": ReadOnlyError, "NoPermissionError": DeniedError}.get(kind, StoreUnavailableError)

@@ -74,8 +74,7 @@ def packed(*parts: Part) -> Packed:
 
 
 class Server:
-    """One server, with this process's idle connections to it. `connect` makes a connection, which isn't open
-    yet."""
+    """One server, with this process's idle connections to it; `connect` makes one that isn't open yet."""
 
     def __init__(self, connect: Callable[[], Any], name: str, drivers: Drivers) -> None:
         self.name = name

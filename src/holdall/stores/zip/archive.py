@@ -120,12 +120,7 @@ class Directory(NamedTuple):
 
 
 def find_directory(fd: int, size: int, path: str) -> Directory:
-    """Find the central directory.
-
-    Raises:
-        IntegrityError: There is none, or it lies where it can't.
-        UnsupportedOperation: The archive is split over several files.
-    """
+    """Find the central directory."""
     tail_at = max(0, size - END.size - MAX16 - LOCATOR.size - END64.size)
     tail = os.pread(fd, size - tail_at, tail_at)
     place = tail.rfind(b"PK\5\6")
@@ -166,11 +161,7 @@ def find_directory(fd: int, size: int, path: str) -> Directory:
 
 
 def read_members(archive: File | None, directory: Directory, path: str) -> Iterator[Member]:
-    """The records of the central directory, each held against the others.
-
-    Raises:
-        IntegrityError: A record is damaged, or there are more or fewer than the directory says.
-    """
+    """Yield the records of the central directory, each held against the others."""
     if archive is None:
         return
     start, length = directory.start, directory.length
@@ -255,11 +246,7 @@ def locate(entry: Entry, path: str) -> int:
 
 
 def refuse_overlaps(members: Iterable[Member], directory: Directory, path: str) -> None:
-    """Refuse an archive whose members share bytes: a small one can be unpacked to terabytes.
-
-    Raises:
-        IntegrityError: Two members overlap.
-    """
+    """Refuse an archive whose members share bytes: a small one can be unpacked to terabytes."""
     spans = [(each.header, each.header + LOCAL.size + len(each.raw) + each.length) for each in members]
     spans.sort()
     end = 0

@@ -87,11 +87,8 @@ def new_beginning() -> bytes:
 
 
 def read_beginning(fd: int, path: str) -> tuple[int, int] | None:
-    """The random number of a journal and the process that made it; None if a kill cut its beginning off.
-
-    Raises:
-        IntegrityError: It isn't a journal, or one of another version.
-    """
+    """Return the random number of a journal and the process that made it; None if a kill cut its beginning
+    off."""
     raw = os.pread(fd, BEGIN, 0)
     if raw[: len(_MAGIC)] != _MAGIC[: len(raw)]:
         raise IntegrityError(

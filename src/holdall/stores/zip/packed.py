@@ -20,11 +20,7 @@ _METHODS = {STORED: "stored", DEFLATED: "deflated", _BZIP2: "bzip2", _LZMA: "LZM
 
 
 def check_readable(entry: Entry, path: str) -> None:
-    """Check that a member can be unpacked.
-
-    Raises:
-        UnsupportedOperation: It is encrypted, or compressed by a method that Python lacks.
-    """
+    """Refuse a member that is encrypted, or compressed by a method that Python lacks."""
     if entry.encrypted:
         raise UnsupportedOperation(
             f"this member of {path} is encrypted; unpack it with a zip program and put it again"

@@ -119,8 +119,8 @@ class Files:
         self.view: View | None = None
 
     def current(self) -> View | None:
-        """The newest view, whichever process wrote it, for the price of two system calls; None if this one
-        isn't the newest."""
+        """Return the newest view, for the price of two system calls; None if another process has written
+        since."""
         view = self.view
         if view is not None:
             try:

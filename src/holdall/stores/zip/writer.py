@@ -312,8 +312,7 @@ class Writer:
         return False
 
     def after_fork(self) -> None:
-        """Begin anew: a lock belongs to an open file, which parent and child would share, and both would
-        hold it."""
+        """Begin anew: a lock belongs to an open file, which parent and child would share."""
         self._drop_lock()
         self._dirty = False
         self._files.forget()
