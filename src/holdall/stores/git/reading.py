@@ -328,25 +328,13 @@ class WorkTreeStore(Store):
         """
         if limit is not None and limit < 0:
             raise InvalidArgumentError(f"expected a limit of 0 or more, got {limit}")
-        arguments = [
-            "log",
-            "--encoding=UTF-8",
-            "--no-show-signature",
-            "--no-follow",
-            "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00",
-        ]
-        if limit is not None:
-            arguments.append(f"--max-count={limit}")
         if self._closed:
             raise self._closed_error()
-        if key is not None:
-            key = self._checked(key)
+        key = None if key is None else self._checked(key)
         self._fresh()
         repository = self._found()
-        if repository is None:
+        if repository is None or repository.refs.head().commit is None:
             return []
-        if key is not None:
-            arguments += ["--", f":(top,literal){self._path_of(key)}"]
-        if repository.refs.head().commit is None:
-            return []
-        return list(read_log(repository.git.run(*arguments)))
+        most = () if limit is None else (f"--max-count={limit}",)
+        paths = () if key is None else ("--", f":(top,literal){self._path_of(key)}")
+        return list(read_log(repository.git, *most, *paths))

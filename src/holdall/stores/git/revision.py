@@ -20,6 +20,7 @@ from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
 from holdall.stores.git.names import key_of, path_of
 
 if TYPE_CHECKING:
+    from holdall.stores.git.program import Git
     from holdall.stores.git.reading import WorkTreeStore
 
 
@@ -177,9 +178,11 @@ class GitRevision(Store):
         return takewhile(lambda key: key.startswith(prefix), islice(keys, place, None))
 
 
-def read_log(printed: bytes) -> Iterator[Revision]:
-    """What `git log --format=%H%x00%an%x00%ae%x00%at%x00%B%x00` prints."""
-    fields = printed.decode(errors="replace").split("\0")
+def read_log(git: Git, *arguments: str) -> Iterator[Revision]:
+    """Yield the commits that `git log` prints."""
+    form = ("--encoding=UTF-8", "--no-show-signature", "--format=%H%x00%an%x00%ae%x00%at%x00%B%x00")
+    output = git.run("log", "--no-follow", *form, *arguments)
+    fields = output.decode(errors="replace").split("\0")
     for at in range(0, len(fields) - 5, 5):
         commit, author, email, seconds, message = fields[at : at + 5]
         moment = _moment(int(seconds))
