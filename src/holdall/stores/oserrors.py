@@ -41,7 +41,7 @@ def conflict(path: str, mode: int) -> KeyConflictError:
     kind = kind_of(mode)
     if stat.S_ISREG(mode):
         return KeyConflictError(
-            f"{path!r} is a blob, and a file system can't hold both it and blobs below it; use another key"
+            f"{path!r} is a file, and a file system can't hold both it and blobs below it; use another key"
         )
     if stat.S_ISDIR(mode):
         return KeyConflictError(
