@@ -108,7 +108,7 @@ class ValkeyStore(Store):
             secret = literal if secret is None else secret
             if cluster and (server.startswith(SOCKET) or server.count("/") > 2):
                 raise InvalidArgumentError(
-                    "for cluster=True expected a URL with a host and without a database"
+                    "a cluster has only database 0; give a URL with a host and no database"
                 )
             self._reopens = {"server": server, "prefix": prefix, "password": secret.setting}
             self._reopens |= {"cluster": cluster, "timeout": timeout, **tls}
