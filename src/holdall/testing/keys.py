@@ -57,7 +57,7 @@ def _good_keys() -> tuple[str, ...]:
     )
     segments += ["a b", " a", "a ", "  ", " ", ".. "]
     segments += [" ..", ". .", "con ", "'; DROP TABLE blobs; --", 'a" "b']
-    # Forms and cases that normalizing or folding would make one, and what looks like a separator.
+    # Forms and cases that normalizing or folding would make equal, and lookalikes of separators.
     segments += ["\u017f", "\u0131", "\xc5", "A\u030a", "\u212b"]
     segments += ["e\u0301", "\u2126", "\u1100\u1161", "\uff0e\uff0e"]
     segments += ["\u202eabc", "\u200b", "\ufeff", "\ufeffa", "\xa0"]

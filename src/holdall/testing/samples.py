@@ -72,12 +72,6 @@ def key_of(child: str | Info) -> str:
     return child if isinstance(child, str) else child.key
 
 
-def read_whole(store: Store, key: str) -> tuple[Info, bytes]:
-    """Return the info and the bytes of a blob, from one read."""
-    info, pieces = store._read(key, 0, None)
-    return info, b"".join(pieces)
-
-
 def measure_memory() -> int:
     """Return the bytes of memory that this process holds, without mapped files; 0 if unknown."""
     try:

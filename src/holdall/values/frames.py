@@ -109,19 +109,14 @@ def _read(arrow: Any, data: Buffer) -> Any:
 
 def _find_culprit(arrow: Any, kind: str, value: Any) -> str:
     """Return the column that can't be written alone either."""
-    if kind == "pandas":
-        columns = ((name, lambda name=name: value[[name]].reset_index(drop=True)) for name in value.columns)
-    elif kind == "polars":
-        columns = ((name, lambda name=name: value.select(name)) for name in value.columns)
-    elif kind == "arrow":
+    if kind == "arrow":
         return "this frame"  # it may be readable only once
-    else:
-        table = value if kind == "table" else arrow.Table.from_batches([value])
-        columns = ((name, lambda name=name: table.select([name])) for name in table.column_names)
-        kind = "table"
-    for name, alone in columns:
+    if kind == "batch":
+        kind, value = "table", arrow.Table.from_batches([value])
+    for name in value.column_names if kind == "table" else value.columns:
         try:
-            _written(arrow, kind, alone())
+            alone = value[[name]].reset_index(drop=True) if kind == "pandas" else value.select([name])
+            _written(arrow, kind, alone)
         except (arrow.ArrowException, SerializationError, *_FAULTS):
             return f"the column {name!r} of this frame (convert it first, or leave it out)"
     return "this frame"

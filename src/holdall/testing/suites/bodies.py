@@ -24,9 +24,9 @@ from holdall.testing.samples import (
     key_of,
     make_noise,
     read_all,
-    read_whole,
 )
 from holdall.testing.suites.base import SuiteBase
+from holdall.values.store import read_whole
 
 
 class BodyTests(SuiteBase):

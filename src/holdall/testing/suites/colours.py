@@ -170,7 +170,7 @@ class AsyncTests(SuiteBase):
             store["key"] = old
             asyncio.run(cancelled(lambda: aio.put("key", stream()), turns))
             wait_until(lambda: is_whole(other["key"]))
-            # What began may end later, so that the next turn has a key of its own.
+            # A thread of the put may end later; what it writes is whole too.
             store["key"] = old
             asyncio.run(cancelled(lambda: aio.put("key", iter([new[:1000], new[1000:]])), turns))
         run_within(lambda: asyncio.run(cancelled(lambda: aio.put("key", stuck()), 5)))

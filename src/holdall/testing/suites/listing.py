@@ -161,7 +161,7 @@ class ListingTests(SuiteBase):
             for child in listing():
                 at = int(key_of(child)[:4])
                 seen.append(f"{at:04d}/x")
-                # Behind the listing and before it, what comes and goes moves the rest to other places.
+                # Blobs that come and go, behind the listing and before it, move the others to other places.
                 if at % 4:
                     other.delete(f"{at:04d}/x")
                 elif at % 3 == 0:

@@ -12,8 +12,9 @@ from holdall.errors import BlobNotFoundError
 from holdall.store import Can, Info, Piece, Store
 from holdall.testing.helped import get_tested
 from holdall.testing.refusals import needs
-from holdall.testing.samples import bind_calls, give_once, key_of, read_all, read_file, read_whole
+from holdall.testing.samples import bind_calls, give_once, key_of, read_all, read_file
 from holdall.testing.suites.base import SuiteBase
+from holdall.values.store import read_whole
 
 
 class MappingTests(SuiteBase):
@@ -81,7 +82,7 @@ class MappingTests(SuiteBase):
             if data is not None:
                 assert handle.info("d/key") == read_whole(handle, "d/key")[0]
 
-        # Each value is read before it changes, of one size and then of another, gone and there again.
+        # Each value is read before it changes: to one of the same or another size, to none, and back.
         for number, data in enumerate((b"1", b"2", b"3", None, b"4", b"5555", b"", b"6", None, None, b"7")):
             for writer in (store, other):
                 if data is None:

@@ -15,8 +15,9 @@ from holdall.testing.faults import Flaky
 from holdall.testing.laws import check_laws
 from holdall.testing.refusals import needs
 from holdall.testing.running import race, step_together, wait_until
-from holdall.testing.samples import hash_bytes, is_whole, key_of, make_noise, read_all, read_whole, seal
+from holdall.testing.samples import hash_bytes, is_whole, key_of, make_noise, read_all, seal
 from holdall.testing.suites.base import SuiteBase
+from holdall.values.store import read_whole
 
 
 class ThreadTests(SuiteBase):
@@ -201,7 +202,7 @@ class ThreadTests(SuiteBase):
 
                 def add(old: bytes, token: bytes = token, seen: list[bytes] = seen) -> bytes:
                     seen.append(old)
-                    # The value is what stood there, and who came: a lost put is a lost word.
+                    # Each swap adds a word to the value, so that a lost swap is a lost word.
                     return old + token if len(old) < 400 else old[:40] + token
 
                 with contextlib.suppress(BlobNotFoundError):
