@@ -1234,5 +1234,5 @@ def holds_item(mapping: Mapping[str, Any], item: object) -> bool:
 def _pairs(mapping: Mapping[str, T]) -> Iterator[tuple[str, T]]:
     for key in mapping:
         value = mapping.get(key, _MISSING)
-        if not isinstance(value, _Missing):
+        if value is not _MISSING:
             yield key, value

@@ -147,3 +147,17 @@ def test_what_is_no_store_is_refused() -> None:
     with pytest.raises(InvalidTypeError, match="ValueStore must be given a store, not dict"):
         ValueStore({})  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(serializers)) is serializers
+
+
+def test_a_value_is_looked_for_while_another_is_deleted(store: Store) -> None:
+    class Third:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            values.pop("b.json", None)
+            return other == 3
+
+    values: ValueStore = ValueStore(store)
+    values.update({"a.json": 1, "b.json": 2, "c.json": 3})
+    assert Third() in values.values()
+    assert list(values.items()) == [("a.json", 1), ("c.json", 3)]
