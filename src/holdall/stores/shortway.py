@@ -6,10 +6,9 @@ whatever is unusual they give up, with nothing changed: the long way begins anew
 A put spares two looks. Whether the locked folder is still the one at the path: the temporary file is renamed
 from its whole path, where it can't be found if another folder is there by now, since no other file has its
 name (a new one for each put, because a copy of the folder may hold what was there before). And whether a blob
-is replaced, whose permission bits stay: a failed look costs as much as two that find something, so that
-whoever puts many new blobs is spared it, and the rename finds out whether something is there. So is a put
-that expects nothing there: that rename replaces nothing. One that expects an ETag looks again while all
-other writers are kept away.
+is replaced, whose permission bits stay: a failed look costs as much as two that find something, so after
+many new blobs the next one is put without it, and the rename finds out whether something is there. A put that
+expects nothing is always done so. One that expects an ETag looks again while all other writers are kept away.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from holdall.errors import ConcurrencyError
 from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
 from holdall.stores.drafts import compare
 from holdall.stores.litter import remove
-from holdall.stores.locks import FolderLock, draft_name, release
+from holdall.stores.locks import FolderLock, draft_name, release, take
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
 from holdall.stores.times import ticks
 
@@ -61,10 +60,10 @@ def put_short(
                 if open_below(near, root, above, NEAR):
                     return None
                 folder = near[0]
-            swaps = not (expect is ANY or expect is ABSENT)
             new = expect is ABSENT or (expect is ANY and lock.misses > _ENOUGH)
             old = None if new else _look(lock, last, folder)
-            if swaps if old is None else not _is_ours(old):
+            fits = (new or expect is ANY) if old is None else _is_ours(old)
+            if not fits:
                 return None
             name = draft_name()
             create = partial(os.open, dir_fd=folder) if slash else lock.open
@@ -74,7 +73,6 @@ def put_short(
             stamp = _fill(made[0], data, None if old is None else mode)
             # Some network file systems say only now that it could not be written.
             any(map(os.close, map(made.pop, _LAST)))
-            fcntl.flock(root, (fcntl.LOCK_EX if swaps else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             _publish(lock, f"{lock.start}{above}{slash}{name}", last, folder, expect, new)
             name = ""
             fcntl.flock(root, fcntl.LOCK_UN)
@@ -113,7 +111,13 @@ def _fill(fd: int, data: Piece, mode: int | None) -> int:
 
 
 def _publish(lock: FolderLock, draft: str, name: str, folder: int, expect: Expect, new: bool) -> None:
-    """Move the file to its place, if what is there is what is expected."""
+    """Lock the folder, and move the file to its place if what is there is what is expected."""
+    how = fcntl.LOCK_SH if expect is ANY or expect is ABSENT else fcntl.LOCK_EX
+    try:
+        fcntl.flock(lock.fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # The file isn't locked, so that it may be swept meanwhile: then it can't be moved.
+        take(lock.fd, how, lock.path)
     if not new:
         if expect is not ANY:
             compare(os.stat(name, dir_fd=folder, follow_symlinks=False), expect)
