@@ -273,12 +273,7 @@ def place_of(entry: Info | LeftOut) -> str:
 
 
 def check_expected(actual: str | None, expect: Expect, key: str | None = None) -> None:
-    """Check what is there against what the caller expects.
-
-    Args:
-        actual: The ETag of the blob that is there; None for no blob.
-        expect: What the caller expects.
-        key: The blob's key, for the error.
+    """Check the ETag of what is there, which is None for no blob, against what the caller expects.
 
     Raises:
         BlobExistsError: `expect` is `ABSENT`, and a blob is there.

@@ -20,10 +20,7 @@ class Hash(Protocol):
 
 
 def hasher(algorithm: str = "sha256") -> Hash:
-    """Return a new hash object.
-
-    Args:
-        algorithm: A name that `hashlib` knows and whose digest has a fixed length, or `blake3`.
+    """Return a new hash object of `blake3`, or of an algorithm of `hashlib` whose digest has a fixed length.
 
     Raises:
         InvalidArgumentError: The name is unknown, or its digest lacks a fixed length.
@@ -63,11 +60,7 @@ def digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info, str
     """Return the `Info` of a blob and the digest of its bytes in hexadecimal, both of the same version.
 
     A store that knows the digest is asked for it; otherwise the blob is read once, in pieces.
-
-    Args:
-        store: Where.
-        key: Which; it was checked, as for a primitive.
-        algorithm: As `hasher` takes it.
+    The key was checked, as for a primitive.
 
     Raises:
         BlobNotFoundError: No blob has this key.

@@ -72,13 +72,8 @@ class Keyed:
 
 
 class MasterKey:
-    """A key from which others are derived by HKDF-SHA256 (RFC 5869).
-
-    Args:
-        name: What its owner calls it.
-        key: Its 32 bytes.
-        purpose: What it is for, which is part of its fingerprint.
-    """
+    """A key of 32 bytes, from which others are derived by HKDF-SHA256 (RFC 5869). Its purpose is part of its
+    fingerprint."""
 
     __slots__ = ("expand", "id", "name")
 
@@ -149,13 +144,8 @@ def shown(key: object) -> str:
 
 
 def master_key(name: str, key: str | Hidden, purpose: str, fingerprint: object = None) -> MasterKey:
-    """The master key that was given or referred to.
-
-    Args:
-        name: What its owner calls it; messages name it.
-        key: What `hidden` made of what was given.
-        purpose: What it is for.
-        fingerprint: What its fingerprint must be, in hexadecimal; None takes any.
+    """Return the master key that was given, or referred to, to `hidden`. Its fingerprint must be the one in
+    hexadecimal; None takes any.
 
     Raises:
         InvalidArgumentError: It isn't a key, can't be found, or has another fingerprint. No message shows

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, TypeVar
 
-from holdall.arguments import check_choice
+from holdall.arguments import check_choice, check_count
 from holdall.errors import (
     ConcurrencyError,
     InvalidArgumentError,
@@ -110,8 +110,9 @@ class CachingStore(Transparent):
         refuse_same_place(store, cache)
         self._mode = _mode(mode)
         self._fresh = _freshness(fresh)
-        _check_count("max_bytes", max_bytes)
-        _check_count("jobs", jobs)
+        if max_bytes is not None:
+            check_count(max_bytes, "max_bytes")
+        check_count(jobs, "jobs")
         self._max_bytes, self._sync_on_close, self._jobs = max_bytes, bool(sync_on_close), jobs
         self._source, self._cache = store, cache
         self._narrow = type(store)._checked is not Store._checked
@@ -331,10 +332,3 @@ def _freshness(fresh: object) -> float | Literal["etag", "immutable"]:
             f"{_LONGEST:,} seconds, not {fresh!r:.50}"
         )
     return float(fresh)
-
-
-def _check_count(what: str, number: object) -> None:
-    if number is None and what == "max_bytes":
-        return
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise InvalidArgumentError(f"{what} must be an int of at least 1, not {number!r}")

@@ -9,7 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from typing import cast
 
-from holdall.blob import ABSENT, ANY, ATOMIC, Attributes, Body, Can, Expect, Info, LeftOut, Piece
+from holdall.blob import (
+    ABSENT,
+    ANY,
+    ATOMIC,
+    Attributes,
+    Body,
+    Can,
+    Expect,
+    Info,
+    LeftOut,
+    Piece,
+    check_expected,
+)
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
 from holdall.pieces import only_piece
@@ -334,9 +346,7 @@ class SqliteStore(Store):
                 raise rows.odd_row(source)
             if expect is not ANY:
                 found = connection.execute(rows.ETAG, (target, moment)).fetchone()
-                wanted = None if expect is ABSENT else (rows.number_of(expect),)
-                if found != wanted:
-                    raise mismatch(target, expect, found)
+                check_expected(None if found is None else f"{found[0]:x}", expect, target)
             connection.execute(rows.COPY, (target, etag, moment, source))
             if move:
                 connection.execute("DELETE FROM holdall_v1_blobs WHERE key = ?", (source,))
