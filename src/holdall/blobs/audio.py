@@ -105,17 +105,8 @@ class AudioBlob(MediaBlob):
         # MoviePy wants two columns: its clips of one fail on single frames or come out with two.
         return clips.AudioArrayClip(samples[:, None].repeat(2, 1) if samples.ndim == 1 else samples, fps=rate)
 
-    def _about(self) -> str:
-        if self.format is None:
-            return super()._about()
-        try:
-            soundfile = needed("soundfile", "audio", "sound")
-            # Its head only; no sample is decoded.
-            with soundfile.SoundFile(BytesIO(whole_wav(self._bytes))) as file:
-                channels = {1: "mono", 2: "stereo"}.get(file.channels, f"{file.channels} channels")
-                return (
-                    f"{self.format}, {file.frames / file.samplerate:.2f} s, {channels}, {file.samplerate} Hz"
-                )
-        # A repr never fails, whatever the bytes are and whether or not SoundFile is here.
-        except Exception:  # noqa: BLE001
-            return super()._about()
+    def _describe(self, form: str) -> str:
+        soundfile = needed("soundfile", "audio", "sound")
+        with soundfile.SoundFile(BytesIO(whole_wav(self._bytes))) as file:
+            channels = {1: "mono", 2: "stereo"}.get(file.channels, f"{file.channels} channels")
+            return f"{form}, {file.frames / file.samplerate:.2f} s, {channels}, {file.samplerate} Hz"

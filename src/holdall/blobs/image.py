@@ -50,15 +50,8 @@ class ImageBlob(MediaBlob):
         """
         return ImageSerializer().decode(self._bytes)
 
-    def _about(self) -> str:
-        if self.format is None:
-            return super()._about()
-        try:
-            from PIL import Image
+    def _describe(self, form: str) -> str:
+        from PIL import Image
 
-            # Its head only; nothing is decoded.
-            with Image.open(BytesIO(self._bytes), formats=[self.format]) as image:
-                return f"{self.format}, {image.width}x{image.height}, {image.mode}"
-        # A repr never fails, whatever the bytes are and whether or not Pillow is here.
-        except Exception:  # noqa: BLE001
-            return super()._about()
+        with Image.open(BytesIO(self._bytes), formats=[form]) as image:
+            return f"{form}, {image.width}x{image.height}, {image.mode}"

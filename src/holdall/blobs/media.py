@@ -63,9 +63,14 @@ class MediaBlob(BytesBlob):
         )
 
     def _shown(self) -> str:
-        about = self._about()
-        return ", ".join((*([about] if about else []), f"{self.size:,} bytes"))
+        form = self.format
+        try:
+            about = "unknown format" if form is None else self._describe(form)
+        # A repr never fails, whatever the bytes are and whether or not their package is installed.
+        except Exception:  # noqa: BLE001
+            about = form
+        return f"{about}, {self.size:,} bytes"
 
-    def _about(self) -> str:
-        """Return what the head of the bytes says, cheaply; this never fails."""
-        return self.format or "unknown format"
+    def _describe(self, form: str) -> str:
+        """Return what the head of the bytes says, which are in this format; decode nothing. It may raise."""
+        raise NotImplementedError

@@ -67,29 +67,30 @@ class VideoBlob(MediaBlob):
         save(filename, self._for_suffix(suffix_of(filename)))
         return open_video(os.path.expanduser(filename))
 
-    def _about(self) -> str:
-        seconds = _duration(self._bytes) if self.format == "MP4" else None
-        return super()._about() if seconds is None else f"MP4, {seconds:.2f} s"
+    def _describe(self, form: str) -> str:
+        return f"MP4, {_duration(self._bytes):.2f} s" if form == "MP4" else form
 
 
-def _duration(data: bytes) -> float | None:
-    """Return the duration in the head of an MP4, in seconds; see ISO/IEC 14496-12, "Movie Header Box"."""
-    start, end = 0, len(data)
+def _duration(data: bytes) -> float:
+    """Return the duration in the head of an MP4, in seconds; see ISO/IEC 14496-12, "Movie Header Box".
+
+    Raises:
+        Exception: The bytes end too early, or lack a duration.
+    """
+    start = 0
     # Boxes hold boxes: this looks at the sizes of the outer ones, and into the one of the movie.
     for _ in range(_BOXES):
-        if start + 16 > end:
-            return None
         size, kind = struct.unpack_from(">I4s", data, start)
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, start + 8)
-        if kind == b"mvhd" and start + 40 <= end:
+        if kind == b"mvhd":
             at, form = (start + 28, ">IQ") if data[start + 8] == 1 else (start + 20, ">II")
             scale, length = struct.unpack_from(form, data, at)
-            return length / scale if scale else None
+            return length / scale
         if size < 8:
-            return None
+            break
         start += 8 if kind == b"moov" else size
-    return None
+    raise ValueError("there is no duration")
 
 
 def drop_source(clip: Any) -> None:
