@@ -137,6 +137,12 @@ class FilesystemStore(Store):
             return self._base + key
         return self._spelled(check_key(key))
 
+    def _below(self, key: str) -> str:
+        """The same, below the store's folder."""
+        if self._flat and type(key) is str and len(key) < 256 and is_plain(key):
+            return key
+        return self._path(key)[len(self._base) :]
+
     def _spelled(self, key: str) -> str:
         """The path of a key that is spelled in another way than itself, perhaps."""
         path = self._base[:-1]
@@ -301,9 +307,7 @@ class FilesystemStore(Store):
         lock: FolderLock | None = getattr(self._local, "lock", None)
         if lock is None or lock.fd < 0 or len(data) > SHORT:
             return None
-        plain = len(key) < 256 and self._flat and is_plain(key)
-        path = key if plain else self._path(key)[len(self._base) :]
-        return put_short(lock, path, key, data, expect, most)
+        return put_short(lock, self._below(key), key, data, expect, most)
 
     def _put_long(self, key: str, body: Body, expect: Expect, most: int = 0o777) -> Info:
         with self._changing():
@@ -325,9 +329,7 @@ class FilesystemStore(Store):
             return cast(BinaryIO, _Writer(self._root, self._target(key), key, expect))
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        path = self._path(key)[len(self._base) :]
-        alone = expect is not ANY or self._root.coarse is True
-        done = None
+        path = self._below(key)
         if expect is ANY and not self._slow:
             lock: FolderLock | None = getattr(self._local, "lock", None)
             if lock is not None and lock.fd >= 0 and delete_short(lock, path):
@@ -335,6 +337,8 @@ class FilesystemStore(Store):
                     tidy(lock.fd, path)
                 return True
         step = partial(unlink, self._root, path, expect, _compare)
+        alone = expect is not ANY or self._root.coarse is True
+        done = None
         with self._changing():
             try:
                 if not alone:

@@ -181,12 +181,15 @@ def tidy(root: int, path: str) -> None:
     """Remove the folders above a path that are empty, up to the store's own."""
     folder = path.rpartition("/")[0]
     while folder:
+        above, _, name = folder.rpartition("/")
         held: list[int] = []
         try:
-            place = Place(held, root, folder)
-            os.rmdir(place.name, dir_fd=place.folder)
+            if above and open_below(held, root, above, FOLDER):
+                return
+            os.rmdir(name, dir_fd=held[0] if above else root)
         except OSError:
             return
         finally:
-            close_all(held)
-        folder = folder.rpartition("/")[0]
+            if held:
+                close_all(held)
+        folder = above
