@@ -20,7 +20,7 @@ _ATTRIBUTES = ".gitattributes"
 
 
 @contextmanager
-def checked_out(
+def check_out(
     repository: Repository, root: bytes, paths: Collection[str]
 ) -> Generator[Callable[[str, bytes], Iterator[bytes]]]:
     """Return a function from a path and a blob to the pieces of the file, by the attributes of its commit:
@@ -44,7 +44,7 @@ def checked_out(
             git = _with_attributes(repository, place)
         converted: set[str] = set()
         if any(attributes.values()) or repository.configuration.converts_elsewhere():
-            converted = repository.configuration.converted(git, paths)
+            converted = repository.configuration.find_converted(git, paths)
 
         def contents(path: str, oid: bytes) -> Iterator[bytes]:
             if path in converted:
@@ -55,7 +55,7 @@ def checked_out(
         yield contents
 
 
-def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> dict[str, Draft]:
+def convert_together(repository: Repository, drafts: Mapping[str, Draft]) -> dict[str, Draft]:
     """Return drafts, by their paths, as the files of attributes among them want them."""
     with tempfile.TemporaryDirectory(prefix="holdall-") as place:
         for name in _above(drafts):
@@ -65,7 +65,7 @@ def converted_together(repository: Repository, drafts: Mapping[str, Draft]) -> d
                 os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
                 shutil.copyfile(source, f"{place}/{name}")
         git = _with_attributes(repository, place)
-        converted = repository.configuration.converted(git, drafts)
+        converted = repository.configuration.find_converted(git, drafts)
         return {
             path: draft._replace(
                 oid=repository.drafts.convert(draft.path, path, draft.size, git)

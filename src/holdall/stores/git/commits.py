@@ -68,7 +68,7 @@ class Commits:
             raise StoreUnavailableError(f"git can't sign the commit (commit.gpgsign): {errors}")
         return bytes.fromhex(made.strip().decode())
 
-    def asked(self, tree: bytes, message: str) -> str:
+    def ask_hooks(self, tree: bytes, message: str) -> str:
         """The message that the hooks of a commit leave, if they let it pass."""
         asked = [
             name

@@ -131,13 +131,13 @@ class Configuration:
             folders = [self._top, *[f"{self._top}/{folder}" for folder in folders_of(path, "/")]]
             if not any(os.path.exists(f"{folder}/.gitattributes") for folder in folders):
                 return False
-        return bool(self.converted(self._git, [path]))
+        return bool(self.find_converted(self._git, [path]))
 
     def converts_elsewhere(self) -> bool:
         """Whether anything but the files of attributes in a work tree may say that git converts files."""
         return self._converting or signature(f"{self._shared}/info/attributes") is not None
 
-    def converted(self, git: Git, paths: Iterable[str]) -> set[str]:
+    def find_converted(self, git: Git, paths: Iterable[str]) -> set[str]:
         """Return the files for which git, in the folder of the attributes, would keep other bytes."""
         asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
         printed = git.run("check-attr", "--stdin", "-z", *_CONVERTING, data=asked).split(b"\0")

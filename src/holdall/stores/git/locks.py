@@ -43,7 +43,7 @@ class Busy(Exception):
     """Another process holds the lock for long."""
 
 
-def alone(file: io.FileIO, patience: float | None, act: Callable[[], T]) -> T:
+def run_alone(file: io.FileIO, patience: float | None, act: Callable[[], T]) -> T:
     """Call a function while this process holds the lock of a file, which is closed afterwards.
 
     Raises:
@@ -119,7 +119,7 @@ def give_back(draft: str, lock: str, keep: bool = False) -> None:
         remove(draft, HERE)
 
 
-def under(locks: Sequence[tuple[str, str]], act: Callable[[], T], keep: bool = False) -> T:
+def run_under(locks: Sequence[tuple[str, str]], act: Callable[[], T], keep: bool = False) -> T:
     """Call a function while git is kept away by some of its locks, each with our draft that it links to."""
     try:
         for draft, lock in locks:

@@ -26,7 +26,7 @@ _Entry: TypeAlias = tuple[bytes, bytes]
 """A mode and an object."""
 
 
-def undone(
+def find_undone(
     repository: Repository, commit: bytes | None, written: float
 ) -> dict[bytes, tuple[int, bytes, os.stat_result] | None]:
     """Return the entries that the index should have, by path; None for one that it shouldn't have.

@@ -12,7 +12,7 @@ from holdall.errors import IntegrityError
 from holdall.stores.git.commits import now
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.files import signature, text, write
-from holdall.stores.git.locks import is_ours, release, under
+from holdall.stores.git.locks import is_ours, release, run_under
 from holdall.stores.local import sync_folder
 from holdall.stores.nofollow import exchange
 
@@ -109,7 +109,7 @@ class Refs:
 
     def locked(self, ref: str, act: Callable[[], T]) -> T:
         """Call a function while git is kept away from a branch that is checked out."""
-        return under(self._locks(ref), act, keep=True)
+        return run_under(self._locks(ref), act, keep=True)
 
     def is_locked(self) -> bool:
         """Whether a lock on the branch that is checked out is ours, of a writer who may have been killed."""

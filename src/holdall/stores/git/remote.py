@@ -22,7 +22,7 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.forks import begin_anew
-from holdall.stores.git.checkout import checked_out
+from holdall.stores.git.checkout import check_out
 from holdall.stores.git.files import typed
 from holdall.stores.git.names import folders_of, is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
@@ -365,7 +365,7 @@ class Remote:
                     changes.append(Change(name, None))
                     continue
                 files[name] = now
-            with checked_out(repository, objects.root(tip), files) as contents:
+            with check_out(repository, objects.root(tip), files) as contents:
                 for name, (mode, oid) in files.items():
                     draft = repository.drafts.make(contents(name, oid), name, oid)
                     drafts.append(draft)

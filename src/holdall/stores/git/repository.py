@@ -29,8 +29,8 @@ from holdall.stores.git.drafts import Drafts
 from holdall.stores.git.files import signature, text, typed, write_all
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
-from holdall.stores.git.locks import Busy, alone, is_ours, release, under
-from holdall.stores.git.mending import undone
+from holdall.stores.git.locks import Busy, is_ours, release, run_alone, run_under
+from holdall.stores.git.mending import find_undone
 from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
@@ -180,7 +180,7 @@ class Repository:
             return act()
 
         with typed("write"):
-            result = alone(self._lock_file(), patience, work)
+            result = run_alone(self._lock_file(), patience, work)
         for action in after:
             try:
                 action()
@@ -248,7 +248,9 @@ class Repository:
         self.check_idle()
         if self.configuration.hook("post-commit"):
             self._after.append(lambda: self.git.call("hook", "run", "--ignore-missing", "post-commit"))
-        return self.commits.make(tree, [] if parent is None else [parent], self.commits.asked(tree, message))
+        return self.commits.make(
+            tree, [] if parent is None else [parent], self.commits.ask_hooks(tree, message)
+        )
 
     def land(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
         """Let files, branch and index be what a commit says; None leaves the branch. The lock is held.
@@ -259,7 +261,7 @@ class Repository:
         index = self.index()
         begun: list[bool] = []
         try:
-            under([self._index_lock], lambda: self._land(index, head, made, changes, reflog, begun))
+            run_under([self._index_lock], lambda: self._land(index, head, made, changes, reflog, begun))
         except BaseException as error:
             # Whatever came in between, an interrupt included: no change is left half-done.
             if not self._settle(error, bool(begun)):
@@ -435,7 +437,7 @@ class Repository:
             else:
                 self.refs.locked(ref, lambda: self._move(Head(ref, now), after, changes, reflog))
 
-        under([self._index_lock], finish)
+        run_under([self._index_lock], finish)
         _log.info("finished a change that a killed writer had begun: %s", reflog)
         return True
 
@@ -448,7 +450,7 @@ class Repository:
         if index.signature is None or index.unmerged or self._under_way():
             self._mended = index.signature
             return
-        entries = undone(self, head.commit, index.signature[0] / 1e9)
+        entries = find_undone(self, head.commit, index.signature[0] / 1e9)
         if not entries:
             self._mended = index.signature
             return
@@ -459,4 +461,4 @@ class Repository:
                 self._write_index(index.changed(entries, self.fold))
                 _log.info("restored %d changes in the index that a slower git had undone", len(entries))
 
-        under([self._index_lock], write)
+        run_under([self._index_lock], write)

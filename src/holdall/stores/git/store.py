@@ -17,7 +17,7 @@ from holdall.errors import (
     StoreError,
 )
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece
-from holdall.stores.git.checkout import converted_together
+from holdall.stores.git.checkout import convert_together
 from holdall.stores.git.creation import check_place, make
 from holdall.stores.git.files import typed
 from holdall.stores.git.names import key_of, path_of
@@ -187,7 +187,7 @@ class GitStore(WorkTreeStore):
             if any(key.endswith(".gitattributes") for key in drafts):
                 paths = {key: self._path_of(key) for key in drafts}
                 with typed("write"):
-                    made = converted_together(self._repository, {paths[key]: drafts[key] for key in drafts})
+                    made = convert_together(self._repository, {paths[key]: drafts[key] for key in drafts})
                 drafts = {key: made[path] for key, path in paths.items()}
             infos = self._commit([(key, draft, ANY) for key, draft in drafts.items()]) if drafts else []
         finally:
