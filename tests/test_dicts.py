@@ -728,6 +728,10 @@ def test_replicas_by_name_that_refuse_a_blob_or_a_key(cache: BlobDict, tmp_path:
         d.get("a", replica_names=wrong)
     assert (len(cache), len(texts)) == (0, 0)
     assert d.get("a", "none", replica_names=()) == "none"
+    d.put("a", StrBlob("1"), replica_names=())
+    assert (len(d), d.contains("a", replica_names=())) == (0, False)
+    with pytest.raises(InvalidArgumentError, match="no replica ''"):
+        d.len(replica_name="")
     with pytest.raises(KeyError):
         d.pop("a", replica_names=())
 
