@@ -449,7 +449,7 @@ def watched(location: str) -> Store:
         ("[stores.ab]\nuri = 'x'\nprefix = ''", r"stores\.ab\.prefix: .*at least one character"),
         ("[stores.ab]\nuri = 'x'\nprefix = true", r"stores\.ab\.prefix: expected a string, got a boolean"),
         ("[stores.ab]\nuri = 'x'\nttl = 'soon'", r"stores\.ab\.ttl: expected a number, got a string"),
-        ("[stores.ab]\nuri = 'x'\nttl = -1", r"stores\.ab\.ttl: .*more than zero"),
+        ("[stores.ab]\nuri = 'x'\nttl = -1", r"stores\.ab\.ttl: .*more than 0"),
         ("[stores.ab]\nuri = 'x'\nttl = 1979-05-27", r"stores\.ab\.ttl: expected a number, got a date"),
         ("[stores.ab]\nreplicas = []", r"stores\.ab\.replicas: expected at least one store"),
         ("[stores.ab]\nreplicas = 'x'", r"stores\.ab\.replicas: expected a list or a table, got a string"),

@@ -256,8 +256,8 @@ def _closed(store: Store) -> Store:
         ("../a", "a key has no segment '..'"),
         ("\ud800", "a key has no lone surrogates"),
         ("x" * 1020, "with its folder 'folder/' it can't be a key: a key has at most 1024 UTF-8 bytes"),
-        (5, "a key is a str, not int"),
-        (b"a", "a key is a str, not bytes; decode it"),
+        (5, "a key must be a str, not int"),
+        (b"a", "a key must be a str, not bytes; decode it"),
     ],
 )
 def test_a_folder_names_keys_as_its_caller_does(call: Any, key: Any, message: str, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def check_mode(key: str, mode: object, encoding: str | None, errors: str | None,
         or {"b", "t"} <= letters
     ):
         kind = InvalidArgumentError if isinstance(mode, str) else InvalidTypeError
-        message = f"a mode is 'r', 'w' or 'x', with 'b' or 't', not {mode!r}"
+        message = f"a mode must be 'r', 'w' or 'x', with 'b' or 't', not {mode!r}"
         if letters & {"a", "+"} and not letters - set("rwxabt+"):
             message += "; a blob is replaced, not changed in place"
         if isinstance(mode, str) and set(key) <= set("rwxbt"):
@@ -135,8 +135,12 @@ def check_seconds(value: object, what: str, most: int = _FOREVER) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTypeError(f"{what} is seconds or a timedelta, not {type(value).__name__}")
+        raise InvalidTypeError(
+            f"{what} must be a number of seconds or a timedelta, not {type(value).__name__}"
+        )
     # An int may be too large for a float, and for a message.
     if not 0 < value <= most:
-        raise InvalidArgumentError(f"{what} is from more than zero to {most:,} seconds, not {value!r:.40}")
+        raise InvalidArgumentError(
+            f"{what} must be more than 0 and at most {most:,} seconds, not {value!r:.40}"
+        )
     return float(value)

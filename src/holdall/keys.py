@@ -51,7 +51,7 @@ def check_key(key: object) -> str:
         raise InvalidKeyError(_fault(key), key=key)
     if isinstance(key, str):
         return check_key(str.__str__(key))
-    raise InvalidKeyTypeError(f"a key is a str, not {type(key).__name__}{_hint(key)}")
+    raise InvalidKeyTypeError(f"a key must be a str, not {type(key).__name__}{_hint(key)}")
 
 
 def _hint(key: object) -> str:
@@ -89,7 +89,7 @@ def check_prefix(prefix: object) -> str:
         return ""
     if isinstance(prefix, str):
         return str.__str__(prefix)
-    raise InvalidTypeError(f"a prefix is a str, not {type(prefix).__name__}")
+    raise InvalidTypeError(f"a prefix must be a str, not {type(prefix).__name__}")
 
 
 def past(prefix: str) -> str:
@@ -120,7 +120,7 @@ def matcher(glob: str) -> Callable[[str], object]:
     [True, True, False]
     """
     if not isinstance(glob, str):
-        raise InvalidTypeError(f"a glob is a str, not {type(glob).__name__}")
+        raise InvalidTypeError(f"a glob must be a str, not {type(glob).__name__}")
     *above, last = _groups(glob)
     # The text between two `**` is matched where it first occurs, without going back: as good as any other
     # place, and what keeps the time linear.

@@ -16,7 +16,7 @@ def check_range(start: object, stop: object) -> None:
     """Check that the ends of a range are those of a slice."""
     for end in (start, 0 if stop is None else stop):
         if not isinstance(end, int) or isinstance(end, bool):
-            raise InvalidTypeError(f"the ends of a range are int, not {type(end).__name__}")
+            raise InvalidTypeError(f"the ends of a range must be ints, not {type(end).__name__}")
 
 
 def span(start: int, stop: int | None, size: int) -> tuple[int, int]:

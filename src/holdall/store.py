@@ -385,7 +385,7 @@ class Store(MutableMapping[str, bytes]):
             self._need(Can.SWAP, "compare and swap (expect=etag)")
         elif expect is not ANY:
             hint = "; pass its .etag" if isinstance(expect, Info) else ""
-            raise InvalidTypeError(f"expect is ANY, ABSENT or an ETag (a str), not {expect!r}{hint}")
+            raise InvalidTypeError(f"expect must be ANY, ABSENT or an ETag (a str), not {expect!r}{hint}")
 
     # --- the mapping ----------------------------------------------------------------------------------
 

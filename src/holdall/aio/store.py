@@ -79,7 +79,7 @@ def _awaited(
         # By its name, since the class of the store may override it.
         return await self._run(lambda: getattr(self._store, name)(*args, **options))
 
-    run.__doc__ = f"As `Store.{name}`."
+    run.__qualname__, run.__doc__ = f"AsyncStore.{name}", f"As `Store.{name}`."
     return run
 
 

@@ -414,6 +414,6 @@ def chosen(name: str, level: object) -> tuple[Codec, int]:
     if level is None:
         level = default
     if not isinstance(level, int) or isinstance(level, bool) or not low <= level <= high:
-        raise InvalidArgumentError(f"a level of {name} is an int from {low} to {high}, not {level!r}")
+        raise InvalidArgumentError(f"a level of {name} must be an int from {low} to {high}, not {level!r}")
     codec.load()
     return codec, level
