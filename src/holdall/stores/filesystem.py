@@ -247,16 +247,6 @@ class FilesystemStore(Store):
         return self._stat(self._path(key)) is not None
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        if stop is None and not start and (fd := open_file(self._path(key), READ)) >= 0:
-            # What is read at once needs no list of what is open; anything else is opened again below.
-            try:
-                found = os.fstat(fd)
-                if found.st_size <= CHUNK and stat.S_ISREG(found.st_mode):
-                    return describe(key, found), iter((os.pread(fd, found.st_size, 0),))
-            except OSError as error:
-                raise translate(error, "read") from error
-            finally:
-                os.close(fd)
         fds: list[int] = []
         try:
             found = self._open_blob(fds, key)

@@ -142,6 +142,7 @@ def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     for near, flags in _PLAIN.items():
         hows_below[near] = _How(flags, 0, inside | _RESOLVE_NO_XDEV)
     addresses_below = {flags: ctypes.c_void_p(ctypes.addressof(how)) for flags, how in hows_below.items()}
+    numbers, heres, sizes, is_open = (number,), (here,), (size,), (-1).__lt__
     get_errno = ctypes.get_errno
 
     def open_at_once(path: str, flags: int, _alive: object = hows) -> int:
@@ -151,7 +152,7 @@ def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     def open_into_at_once(fds: list[int], path: str, flags: int) -> int:
         before = len(fds)
         name = path.encode("utf-8", "surrogateescape")
-        fds.extend(filter((-1).__lt__, map(call, (number,), (here,), (name,), (addresses[flags],), (size,))))
+        fds.extend(filter(is_open, map(call, numbers, heres, (name,), (addresses[flags],), sizes)))
         return 0 if len(fds) > before else -get_errno()
 
     def open_below_at_once(
@@ -159,8 +160,7 @@ def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     ) -> int:
         before = len(fds)
         name = path.encode("utf-8", "surrogateescape")
-        opened = map(call, (number,), (folder,), (name,), (addresses_below[flags],), (size,))
-        fds.extend(filter((-1).__lt__, opened))
+        fds.extend(filter(is_open, map(call, numbers, (folder,), (name,), (addresses_below[flags],), sizes)))
         return 0 if len(fds) > before else -get_errno()
 
     # A kernel before 5.6, or a sandbox, refuses the call itself.
