@@ -120,8 +120,7 @@ class Writer:
 
         Args:
             view: What `locked` gave.
-            changes: What to write.
-            pieces: Their data, each with its offset from the first record's start.
+            pieces: The data of the changes, each with its offset from the first record's start.
             run: Data in a file, which are written before the pieces.
 
         Raises:
