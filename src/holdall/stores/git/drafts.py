@@ -43,14 +43,14 @@ class Drafts:
             fd, bits = self._begin(name, there)
             try:
                 try:
-                    return self._fill(fd, name, body, path, oid)._replace(bits=bits)
+                    return self._fill(fd, name, body, path, oid, bits)
                 finally:
                     os.close(fd)
             except BaseException:
                 os.unlink(name)
                 raise
 
-    def _fill(self, fd: int, name: str, body: Body, path: str, oid: bytes | None) -> Draft:
+    def _fill(self, fd: int, name: str, body: Body, path: str, oid: bytes | None, bits: int) -> Draft:
         repository = self._repository
         pieces = iter(body)
         first = next(pieces, b"")
@@ -75,7 +75,7 @@ class Drafts:
             os.fsync(fd)
         # Where times are coarse the file has another one than was asked for.
         found = os.fstat(fd)
-        return Draft(name, oid, raw, size, found.st_mtime_ns, found.st_ino)
+        return Draft(name, oid, raw, size, found.st_mtime_ns, found.st_ino, bits)
 
     def _begin(self, name: str, there: os.stat_result | None) -> tuple[int, int]:
         """A new file that only this user can read, and the permissions that it will have in its place."""

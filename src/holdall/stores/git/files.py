@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ContextDecorator
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from holdall.errors import StoreError
 from holdall.ranges import CHUNK
 from holdall.stores.oserrors import translate
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _VECTOR = 1024
 """The most pieces that every system takes in one call of writev(2)."""
@@ -50,11 +54,23 @@ def write_all(fd: int, pieces: Sequence[bytes]) -> None:
             write(fd, memoryview(b"".join(part))[done:])
 
 
-class typed(ContextDecorator):
+class typed:
     """Turn what the system raises in a call, or in a `with` block, into an error of the contract."""
 
     def __init__(self, what: str) -> None:
         self._what = what
+
+    def __call__(self, call: Callable[P, T]) -> Callable[P, T]:
+        @wraps(call)
+        def typed_call(*args: P.args, **kwargs: P.kwargs) -> T:
+            # As `with self` would do it, which costs two calls more.
+            try:
+                return call(*args, **kwargs)
+            except OSError as error:
+                self.__exit__(None, error, None)
+                raise
+
+        return typed_call
 
     def __enter__(self) -> None:
         return

@@ -225,8 +225,9 @@ class GitStore(WorkTreeStore):
         repository = self._made()
         if learn:
             repository.learn()
-        path = self._path_of(key)
-        if key not in repository.index().entries and repository.configuration.is_ignored(path):
+        entry = repository.index().entries.get(key)
+        path = path_of(key, repository.fold) if entry is None else entry.path
+        if entry is None and repository.configuration.is_ignored(path):
             raise InvalidKeyError(
                 "git ignores this path (`git check-ignore -v` says why): change the rule, or "
                 "`git add --force` it"
