@@ -83,11 +83,11 @@ def test_no_file_says_where_it_was_looked_for(write: Write, monkeypatch: pytest.
         with pytest.raises(InvalidArgumentError, match=r"user/holdall/holdall\.toml.*HOLDALL_CONFIG"):
             call()
     monkeypatch.setenv("HOLDALL_CONFIG", "/nowhere/h.toml")
-    with pytest.raises(InvalidArgumentError, match=r"no file /nowhere/h\.toml, which HOLDALL_CONFIG names"):
+    with pytest.raises(InvalidArgumentError, match=r"h\.toml, which HOLDALL_CONFIG names, doesn't exist"):
         Store.from_uri("models:")
-    with pytest.raises(InvalidArgumentError, match=r"no file /nowhere/h\.toml, which HOLDALL_CONFIG names"):
+    with pytest.raises(InvalidArgumentError, match=r"h\.toml, which HOLDALL_CONFIG names, doesn't exist"):
         config.load()
-    with pytest.raises(InvalidArgumentError, match=r"no file /else/h\.toml$"):
+    with pytest.raises(InvalidArgumentError, match=r"^/else/h\.toml doesn't exist"):
         config.load("/else/h.toml")
 
 
@@ -577,12 +577,13 @@ def test_what_came_from_a_variable_is_in_no_error(
     secret: str, text: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", secret)
-    write(f"[stores.ab]\n{text}\n")
+    folder = os.path.dirname(write(f"[stores.ab]\n{text}\n"))
     try:
         Store.from_uri("ab:").close()
     except StoreError as error:
-        # What the message shows besides is the file's own path and text.
+        # What the message shows besides is the file's own path and text; its folder may have 42 in its name.
         shown = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
+        shown = shown.replace(folder, "")
         shown = shown[shown.index("holdall.toml: stores.ab") :] if secret == "42" else shown
         for part in {secret, "hunter2", "ss-w0rd", "p@ss", "t0k3n", "secret-place", "break-secret"}:
             if part in secret or part == "p@ss":

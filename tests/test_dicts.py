@@ -709,7 +709,7 @@ def test_calls_of_some_replicas_by_name(cache: BlobDict, origin: BlobDict) -> No
         d.pop("a", replica_names={"cache"})
     d.clear(replica_names={"cache"})
     assert len(origin) == 2
-    with pytest.raises(InvalidArgumentError, match=r"no replica 'disk'; there are 'cache', 'origin'"):
+    with pytest.raises(InvalidArgumentError, match=r"named 'disk'; the replicas are 'cache', 'origin'"):
         d.get("a", replica_names={"disk"})
     assert list(d.replicas) == ["cache", "origin"]
 
@@ -730,7 +730,7 @@ def test_replicas_by_name_that_refuse_a_blob_or_a_key(cache: BlobDict, tmp_path:
     assert d.get("a", "none", replica_names=()) == "none"
     d.put("a", StrBlob("1"), replica_names=())
     assert (len(d), d.contains("a", replica_names=())) == (0, False)
-    with pytest.raises(InvalidArgumentError, match="no replica ''"):
+    with pytest.raises(InvalidArgumentError, match="no replica is named ''"):
         d.len(replica_name="")
     with pytest.raises(KeyError):
         d.pop("a", replica_names=())

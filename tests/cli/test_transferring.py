@@ -419,7 +419,7 @@ def test_a_name_that_is_nearly_one_makes_no_folder(command, tmp_path):
     file.write_text("[stores.models]\nuri = 'memory://'\n")
     for args in (("put", "k", "v", "-s", "modles"), ("keys", "-s", "modles"), ("sync", "models", "modles")):
         told = command.error(*args, code=2)
-        assert f"{file} names no store 'modles'; did you mean 'models'? To make a new folder, write" in told
+        assert f"{file} has no store of that name; did you mean 'models'? To make a new folder, write" in told
     assert os.listdir(tmp_path) == ["holdall.toml"]
     (tmp_path / "modles").mkdir()
     command("put", "k", "v", "-s", "modles")

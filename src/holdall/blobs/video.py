@@ -90,7 +90,7 @@ def _duration(data: bytes) -> float:
         if size < 8:
             break
         start += 8 if kind == b"moov" else size
-    raise ValueError("there is no duration")
+    raise ValueError("no box says how long it lasts")
 
 
 def drop_source(clip: Any) -> None:

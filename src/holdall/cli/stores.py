@@ -48,7 +48,7 @@ def address(text: str) -> str:
     near = get_close_matches(text, stores.names(), 1)
     if near and not os.path.lexists(text):
         raise UsageFault(
-            f"there is no folder {text!r}, and {path} names no store {text!r}; did you mean {near[0]!r}? "
+            f"{text!r} isn't a folder, and {path} has no store of that name; did you mean {near[0]!r}? "
             f"To make a new folder, write './{text}'"
         )
     return text

@@ -88,13 +88,13 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
         raise InvalidArgumentError(nowhere())
     path = os.path.abspath(path)
     named = bool(os.environ.get(_VARIABLE)) and path == find()
-    source = f", which {_VARIABLE} names" if named else ""
+    source = f", which {_VARIABLE} names," if named else ""
     try:
         with open(path, "rb") as file:
             _check_owner(path, os.fstat(file.fileno()), named)
             parsed = tomllib.load(file)
     except FileNotFoundError:
-        raise InvalidArgumentError(f"there is no file {path}{source}") from None
+        raise InvalidArgumentError(f"{path}{source} doesn't exist; check the path") from None
     except OSError as error:
         raise StoreUnavailableError(f"{path} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

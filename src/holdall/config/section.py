@@ -60,7 +60,7 @@ class Section:
         """Refuse unknown names."""
         for key in self._table:
             if key not in known:
-                listed = f"known are {', '.join(known)}" if known else "there are no options"
+                listed = f"known are {', '.join(known)}" if known else "no options are taken here"
                 raise self.fault(f"unknown; {listed}{hint_at(key, known)}", key)
 
     def section(self, key: str) -> Section:

@@ -95,7 +95,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         wanted = {names} if isinstance(names, str) else set(names)
         if unknown := wanted - self._replicas.keys():
             raise InvalidArgumentError(
-                f"there is no replica {', '.join(sorted(map(repr, unknown)))}; there are "
+                f"no replica is named {', '.join(sorted(map(repr, unknown)))}; the replicas are "
                 f"{', '.join(map(repr, self._replicas))}"
             )
         return {name: each for name, each in self._replicas.items() if name in wanted}
