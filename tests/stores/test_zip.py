@@ -360,7 +360,12 @@ def test_a_folder_or_a_foreign_journal_is_refused(path: Path, tmp_path: Path) ->
 def test_a_file_in_the_way_of_the_folder_is_named(path: Path) -> None:
     path.write_bytes(b"mine")
     with ZipStore(path / "inner.zip") as store:
-        for use in (lambda: store.get("a"), lambda: store.put("a", b"")):
+        pieces = [bytes(1 << 20)] * 8
+        for use in (
+            lambda: store.get("a"),
+            lambda: store.put("a", b""),
+            lambda: store.put("a", iter(pieces)),
+        ):
             with pytest.raises(StoreUnavailableError, match="a file is in the way of its folder"):
                 use()
     assert path.read_bytes() == b"mine"

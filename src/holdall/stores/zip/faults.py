@@ -34,7 +34,7 @@ def failure(error: OSError, path: str) -> StoreError:
         why = "the file would be larger than the file system or this process's limit (ulimit -f) allows"
     elif error.errno in (errno.EACCES, errno.EPERM):
         why = "permission denied; check the permissions of the file and of its folder"
-    elif error.errno == errno.ENOTDIR:
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         why = "a file is in the way of its folder; give another path, or move the file away"
     else:
         why = error.strerror or str(error)
