@@ -12,7 +12,7 @@ from holdall.blob import HasKeys
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
 _FOREVER: Final = 10**12
-LONGEST_WAIT: Final = 2_000_000
+_LONGEST_WAIT: Final = 2_000_000
 """Seconds; sockets and threads wait for 24 days at most."""
 
 
@@ -144,3 +144,12 @@ def check_seconds(value: object, what: str, most: int = _FOREVER) -> float:
             f"{what} must be more than 0 and at most {most:,} seconds, not {value!r:.40}"
         )
     return float(value)
+
+
+def check_wait(timeout: object) -> None:
+    """Check the timeout of a store, which keeps it as it is, so that it must be a number."""
+    if isinstance(timeout, timedelta):
+        raise InvalidTypeError(
+            "a timeout must be a number of seconds, not timedelta: give its total_seconds()"
+        )
+    check_seconds(timeout, "a timeout", _LONGEST_WAIT)

@@ -724,6 +724,7 @@ def test_what_is_no_repository_is_refused(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
     for options in (
         *({"timeout": "5"}, {"timeout": 0}, {"timeout": float("inf")}, {"timeout": float("nan")}),
+        *({"timeout": True}, {"timeout": timedelta(seconds=5)}),
         *({"pull_interval": "x"}, {"pull_interval": -1}, {"remote": 5}, {"remote": ""}, {"push": "x"}),
     ):
         with pytest.raises(InvalidArgumentError):

@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -499,7 +500,7 @@ def test_what_is_no_server() -> None:
             ValkeyStore(url)
     for options in (
         *({"prefix": ""}, {"prefix": "{}"}, {"prefix": b"a"}, {"timeout": 0}, {"timeout": "1"}),
-        *({"timeout": -1}, {"timeout": True}, {"tls_ca": "ca.pem"}),
+        *({"timeout": -1}, {"timeout": True}, {"timeout": timedelta(seconds=1)}, {"tls_ca": "ca.pem"}),
         *({"timeout": float("inf")}, {"timeout": 1e12}, {"prefix": "\ud800"}),
         *({"password": 5}, {"password": "\ud800"}),
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from holdall.arguments import LONGEST_WAIT, check_seconds
+from holdall.arguments import check_wait
 from holdall.errors import InvalidArgumentError
 from holdall.paths import checked_path
 
@@ -27,7 +27,7 @@ def check_options(
         raise InvalidArgumentError(f"remote must be the name of a remote, True or False, not {remote!r}")
     if pull_interval is not None and not (isinstance(pull_interval, int | float) and pull_interval >= 0):
         raise InvalidArgumentError(f"pull_interval must be 0 seconds or more, or None, not {pull_interval!r}")
-    check_seconds(timeout, "a timeout", LONGEST_WAIT)
+    check_wait(timeout)
     return given
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from holdall.arguments import LONGEST_WAIT, check_seconds
+from holdall.arguments import check_wait
 from holdall.blob import ATOMIC
 from holdall.errors import (
     BlobNotFoundError,
@@ -99,7 +99,7 @@ class ValkeyStore(Store):
         # From here on no traceback shows it.
         secret = None if password is None else Password(password)
         password = None
-        check_seconds(timeout, "a timeout", LONGEST_WAIT)
+        check_wait(timeout)
         tls = {"tls_ca": tls_ca, "tls_certificate": tls_certificate, "tls_key": tls_key}
         self._reopens: dict[str, object] | None = None
         """The arguments that open the store again, unless a client was passed in."""
