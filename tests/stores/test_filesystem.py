@@ -587,6 +587,23 @@ def test_a_file_is_moved_only_to_where_nothing_is(move: Callable[[str, str], int
     assert (Path(old).read_bytes(), Path(new).read_bytes()) == (b"2", b"1")
 
 
+def test_a_file_that_is_swept_as_it_is_moved_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FilesystemStore(tmp_path)
+    store["a"] = store["b"] = b""
+    link = os.link
+
+    def swept(*args: Any, **options: Any) -> None:
+        link(*args, **options)
+        list(FilesystemStore(tmp_path))
+
+    monkeypatch.setattr(os, "link", swept)
+    monkeypatch.setattr(shortway, "move_new", nofollow.link_and_unlink)
+    assert store.put("new", b"1", expect=ABSENT).size == 1
+    assert (sorted(os.listdir(tmp_path)), store["new"]) == (["a", "b", "new"], b"1")
+
+
 class _Interrupt:
     """Raise at one step of the interpreter in the library's own code, as Ctrl-C may; at none if there are
     fewer."""

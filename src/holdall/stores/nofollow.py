@@ -17,6 +17,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -189,7 +190,9 @@ def link_and_unlink(old: str, new: str, old_folder: int = HERE, new_folder: int 
         os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
     except OSError as error:
         return -(error.errno or errno.EIO)
-    os.unlink(old, dir_fd=old_folder)
+    # A sweep may have taken away the old name of a file that isn't locked.
+    with suppress(FileNotFoundError):
+        os.unlink(old, dir_fd=old_folder)
     return 0
 
 
