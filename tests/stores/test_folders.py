@@ -910,6 +910,48 @@ def test_a_short_blob_is_put_on_condition(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if ".new-" in path.name]
 
 
+def test_a_condition_is_checked_in_the_folder_that_is_at_the_path(tmp_path: Path) -> None:
+    with FilesystemStore(tmp_path / "backup") as backup:
+        restored = backup.put("d/k", b"restored")
+    for expect in (ABSENT, restored.etag):
+        store = FilesystemStore(tmp_path / "store")
+        store["d/k"] = store["d/other"] = b"old"
+        os.rename(tmp_path / "store", tmp_path / f"before-{expect}")
+        if expect is ABSENT:
+            (tmp_path / "store/d").mkdir(parents=True)
+        else:
+            shutil.copytree(tmp_path / "backup", tmp_path / "store")
+        store.put("d/k", b"new", expect=expect)
+        assert (tmp_path / "store/d/k").read_bytes() == b"new"
+        shutil.rmtree(tmp_path / "store")
+        assert (tmp_path / f"before-{expect}/d/k").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("swaps", [False, True])
+def test_a_put_that_waits_keeps_the_mode_that_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool
+) -> None:
+    store = FilesystemStore(tmp_path)
+    store["k"] = b""
+    old = store.put("k", b"old")
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    take = shortway.take
+
+    def take_late(*args: Any) -> None:
+        os.chmod(tmp_path / "k", 0o600)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        take(*args)
+
+    monkeypatch.setattr(shortway, "take", take_late)
+    if swaps:
+        store.put("k", b"new", expect=old.etag)
+    else:
+        store["k"] = b"new"
+    os.close(other)
+    assert (store["k"], _mode(tmp_path / "k")) == (b"new", 0o600)
+
+
 def test_one_of_many_creates(tmp_path: Path) -> None:
     stores = [FilesystemStore(tmp_path) for _ in range(4)]
     won: list[int] = []

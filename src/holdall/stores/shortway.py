@@ -8,7 +8,8 @@ from its whole path, where it can't be found if another folder is there by now, 
 name (a new one for each put, because a copy of the folder may hold what was there before). And whether a blob
 is replaced, whose permission bits stay: a failed look costs as much as two that find something, so after
 many new blobs the next one is put without it, and the rename finds out whether something is there. A put that
-expects nothing is always done so. One that expects an ETag looks again while all other writers are kept away.
+expects nothing is always done so. One that expects an ETag looks again while all other writers are kept away,
+and so does one that had to wait for them.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def put_short(
             stamp = _fill(made[0], data, None if old is None else mode)
             # Some network file systems say only now that it could not be written.
             any(map(os.close, map(made.pop, _LAST)))
-            _publish(lock, f"{lock.start}{above}{slash}{name}", last, folder, expect, new)
+            _publish(lock, f"{lock.start}{above}{slash}{name}", last, folder, expect, new, old)
             name = ""
             fcntl.flock(root, fcntl.LOCK_UN)
             return with_mode(Info(key, len(data), stamp << 48 | len(data), stamp / 1e9), mode)
@@ -110,25 +111,51 @@ def _fill(fd: int, data: Piece, mode: int | None) -> int:
     return stamp
 
 
-def _publish(lock: FolderLock, draft: str, name: str, folder: int, expect: Expect, new: bool) -> None:
+def _publish(
+    lock: FolderLock,
+    draft: str,
+    name: str,
+    folder: int,
+    expect: Expect,
+    new: bool,
+    old: os.stat_result | None,
+) -> None:
     """Lock the folder, and move the file to its place if what is there is what is expected."""
     how = fcntl.LOCK_SH if expect is ANY or expect is ABSENT else fcntl.LOCK_EX
+    again = expect is not ANY
     try:
         fcntl.flock(lock.fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
         # The file isn't locked, so that it may be swept meanwhile: then it can't be moved.
         take(lock.fd, how, lock.path)
+        again = True
     if not new:
-        if expect is not ANY:
-            compare(os.stat(name, dir_fd=folder, follow_symlinks=False), expect)
+        if again:
+            _look_again(draft, name, folder, expect, old)
         os.rename(draft, name, dst_dir_fd=folder)
     elif failed := move_new(draft, name, HERE, folder):
         lock.misses = 0
-        if expect is ABSENT:
+        # Any other error may mean that this isn't the folder at the path any more.
+        if expect is ABSENT and failed == -errno.EEXIST:
             there = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISREG(there.st_mode):
                 compare(there, expect)
         raise OSError(-failed, os.strerror(-failed))
+
+
+def _look_again(draft: str, name: str, folder: int, expect: Expect, old: os.stat_result | None) -> None:
+    """Check what is about to be replaced, while those who might change it are kept away: whether it is what
+    is expected, and has the permission bits that the new file was given."""
+    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if old is None or not _is_ours(there) or there.st_mode != old.st_mode:
+        raise OSError(errno.ESTALE, "another file is there by now")
+    if expect is not ANY:
+        try:
+            compare(there, expect)
+        except ConcurrencyError:
+            # Not found if another folder is at the path by now, where the blob may be as expected.
+            os.stat(draft, follow_symlinks=False)
+            raise
 
 
 def _look(lock: FolderLock, name: str, folder: int) -> os.stat_result | None:
