@@ -21,6 +21,7 @@ import boto3
 import pytest
 from azure.core.exceptions import ResourceExistsError
 from cloudpathlib import AzureBlobClient, AzureBlobPath, CloudPath, S3Client, S3Path
+from tests.awkward import check_awkward_keys
 from tests.forks import forked, succeeds
 from tests.servers.azurite import azurite
 from tests.servers.ceph import CREDENTIALS, ceph
@@ -94,6 +95,7 @@ def bucket(place: Path) -> str:
 
 class TestMemory(StoreSuite):
     reduced = True
+    respells = True
     interruptible = False  # the clouds' libraries swallow interrupts
     persistent = False
 
@@ -188,6 +190,11 @@ def test_many_at_once(folder: CloudPath, monkeypatch: pytest.MonkeyPatch) -> Non
         assert list(store.put_many(blobs)) == list(blobs)
         assert store.get_many(blobs) == blobs
         assert store.delete_many(blobs) == 20
+
+
+def test_every_awkward_key_comes_back(folder: CloudPath) -> None:
+    with PathStore(folder) as store:
+        check_awkward_keys(store, "in")
 
 
 def test_many_leave_no_file_open(folder: CloudPath) -> None:

@@ -18,6 +18,7 @@ from cloudpathlib import GSClient, GSPath
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from tests.awkward import check_awkward_keys
 from tests.forks import forked, succeeds
 from tests.servers.google import environment, google, make_bucket
 
@@ -237,6 +238,11 @@ def test_many_of_which_some_are_large(name: str) -> None:
         nowhere.put_many({"a": b"", "b": b""})
     assert caught.value.key == "a"
     assert "'b'" in str(caught.value)
+
+
+def test_every_awkward_key_comes_back(name: str) -> None:
+    with PathStore(GSPath(f"gs://{name}/in")) as store:
+        check_awkward_keys(store, "in")
 
 
 def test_a_folder_goes_with_all_that_is_in_it(box: Any, name: str) -> None:

@@ -70,6 +70,7 @@ class TestValkey(StoreSuite):
 
 class TestValkeyCluster(StoreSuite):
     reduced = True
+    respells = True
     url: str
 
     @pytest.fixture(autouse=True)
