@@ -543,6 +543,27 @@ def test_variables_are_filled_in_any_string(write: Write, monkeypatch: pytest.Mo
         assert "durable=True" in repr(store)
 
 
+def test_a_variable_switches_a_layer_or_gives_its_option(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        "[stores.codec]\nuri = 'memory://'\ncompress = '${CODEC}'\n"
+        "[stores.sum]\nuri = 'memory://'\nchecksum = '${SUM}'\n"
+        "[stores.locked]\nuri = 'memory://'\nreadonly = '${LOCKED}'\n"
+    )
+    monkeypatch.setenv("CODEC", "gzip")
+    assert "codec='gzip'" in repr(Store.from_uri("codec:"))
+    monkeypatch.setenv("CODEC", "false")
+    assert layers(Store.from_uri("codec:")) == ["MemoryStore"]
+    monkeypatch.setenv("SUM", "md5-or-so")
+    with pytest.raises(InvalidArgumentError, match=r"stores\.sum\.checksum: .*blake3"):
+        Store.from_uri("sum:")
+    for neither in ("", "locked"):
+        monkeypatch.setenv("LOCKED", neither)
+        with pytest.raises(InvalidArgumentError, match=r"stores\.locked\.readonly: expected true, false"):
+            Store.from_uri("locked:")
+
+
 SECRETS = (
     "hunter2",
     "42",

@@ -77,11 +77,9 @@ class Section:
         return _is_table(self._table[key])
 
     def is_flag(self, key: str) -> bool:
-        """Return whether the value is a boolean, or a string of variables, which may become one."""
+        """Return whether the value is a boolean, or a string of variables that becomes one."""
         value = self._table[key]
-        if isinstance(value, str) and "$" in value:
-            return self.value(key, bool) is not self.value(key)
-        return isinstance(value, bool)
+        return isinstance(self.value(key, bool) if isinstance(value, str) else value, bool)
 
     def text(self, key: str) -> str:
         """Return a string with its variables filled in."""
