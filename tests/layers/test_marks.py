@@ -10,6 +10,8 @@ import pytest
 
 from holdall import (
     ABSENT,
+    BlobExistsError,
+    BlobNotFoundError,
     EncryptedStore,
     FanoutStore,
     InMemoryBlobDict,
@@ -189,6 +191,90 @@ def test_a_blob_of_the_size_of_a_mark_is_a_blob() -> None:
     assert (store["k"], list(store), store.info("k").size) == (data, ["k"], len(data))
     assert store.repair().mended == {"k": {"1": "copied"}}
     assert store.delete("k")
+
+
+class Changing(Transparent):
+    """A replica in which another handle ends a fill right after the mark of it was first seen."""
+
+    inline = True
+
+    def __init__(self, store: Store, end: Callable[[Store], object]) -> None:
+        super().__init__(store)
+        self._end: Callable[[Store], object] | None = end
+
+    def _seen(self) -> None:
+        end, self._end = self._end, None
+        if end is not None:
+            end(self._store)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        info, pieces = super()._read(key, start, stop)
+        found = tuple(pieces)
+        self._seen()
+        return info, iter(found)
+
+    def _info(self, key: str) -> Info:
+        info = super()._info(key)
+        self._seen()
+        return info
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        found = [*super()._scan(prefix, after)]
+        self._seen()
+        return iter(found)
+
+
+def read_listed(store: FanoutStore) -> bytes | None:
+    listed = {info.key: info.size for info in store.list()}
+    assert listed in ({}, {"k": 1})
+    return store["k"] if listed else None
+
+
+def read_looked_up(store: FanoutStore) -> bytes | None:
+    try:
+        assert store.info("k").size == 1
+    except BlobNotFoundError:
+        return None
+    return store["k"]
+
+
+def read_range(store: FanoutStore) -> bytes | None:
+    try:
+        return store.get_range("k", 0, 5)
+    except BlobNotFoundError:
+        return None
+
+
+def read_whole(store: FanoutStore) -> bytes | None:
+    return store.get("k")
+
+
+def read_repaired(store: FanoutStore) -> bytes | None:
+    assert store.repair()
+    held = [each.get("k") for each in store.replicas.values()]
+    assert held[0] == held[1]
+    return held[0]
+
+
+def read_written(store: FanoutStore) -> bytes | None:
+    with suppress(BlobExistsError):
+        store.put("k", b"2", expect=ABSENT)
+        store.delete("k")
+    return store.get("k")
+
+
+@pytest.mark.parametrize("expected", [b"1", None], ids=["replaced", "taken-back"])
+@pytest.mark.parametrize(
+    "read", [read_whole, read_range, read_looked_up, read_listed, read_repaired, read_written]
+)
+def test_a_mark_that_ends_while_it_is_looked_at_is_no_blob(
+    read: Callable[[FanoutStore], bytes | None], expected: bytes | None
+) -> None:
+    def end(store: Store) -> object:
+        return store.delete("k") if expected is None else store.put("k", expected)
+
+    medium = MemoryStore({"k": new_mark()})
+    assert read(FanoutStore([Changing(medium, end), MemoryStore()])) == expected
 
 
 def test_a_dict_tells_no_mark_from_a_blob() -> None:

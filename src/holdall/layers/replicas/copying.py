@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from holdall.digests import read_digest
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
-from holdall.layers.replicas.marks import SIZE, etag_of, is_mark, new_mark
+from holdall.layers.replicas.marks import SIZE, Mark, begins_mark, is_mark, new_mark
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store, mode_of
 
 NO_DIGEST = ""
@@ -17,9 +17,13 @@ def state(store: Store, key: str) -> str | None:
     """Return the ETag of a blob, None where there is none, or a `Mark` where there is only a mark."""
     try:
         info = store._info(key)
+        while info.size == SIZE and (marked := is_mark(store, info, key)) is not False:
+            if marked:
+                return Mark(info.etag)
+            info = store._info(key)
     except BlobNotFoundError:
         return None
-    return info.etag if info.size != SIZE else etag_of(store, info, key)
+    return info.etag
 
 
 def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
@@ -51,8 +55,10 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
 def _replaced(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
     try:
         info, pieces = source._read(key, 0, None)
-        if info.size == SIZE and is_mark(source, key):
-            raise BlobNotFoundError(key=key)
+        if info.size == SIZE:
+            pieces = (b"".join(pieces),)
+            if begins_mark(*pieces):
+                raise BlobNotFoundError(key=key)
     except BlobNotFoundError:
         if found is not None:
             target._delete(key, found if Can.SWAP in target.can else ANY)
@@ -74,9 +80,13 @@ def digest(key: str, store: Store) -> tuple[Info, str] | None:
     """Return a blob's SHA-256, `NO_DIGEST` of a mark; None where there is neither."""
     try:
         info, found = read_digest(store, key)
+        while info.size == SIZE and (marked := is_mark(store, info, key)) is not False:
+            if marked:
+                return info, NO_DIGEST
+            info, found = read_digest(store, key)
     except BlobNotFoundError:
         return None
-    return (info, NO_DIGEST) if info.size == SIZE and is_mark(store, key) else (info, found)
+    return info, found
 
 
 def digested_blob(found: tuple[Info, str] | None) -> tuple[Info, str] | None:

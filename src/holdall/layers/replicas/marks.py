@@ -41,20 +41,23 @@ def new_mark() -> bytes:
     return _BEGIN + urandom(_NONCE)
 
 
-def is_mark(store: Store, key: str) -> bool:
-    """Return whether a replica has a mark instead of a blob; asked only if the size is that of a mark."""
+def is_mark(store: Store, info: Info, key: str) -> bool | None:
+    """Return whether what a replica was seen to hold is a mark; asked only if it has the size of one.
+
+    None if it has changed since, as when a mark was replaced by its blob: then what was seen may have been
+    either, and must be looked at again."""
     try:
-        info, pieces = store._read(key, 0, None)
+        now, pieces = store._read(key, 0, None)
     except BlobNotFoundError:
-        return False
-    return info.size == SIZE and b"".join(pieces).startswith(_BEGIN)
+        return None
+    return begins_mark(b"".join(pieces)) if now.etag == info.etag else None
+
+
+def begins_mark(data: bytes) -> bool:
+    """Return whether bytes of the size of a mark are one."""
+    return data.startswith(_BEGIN)
 
 
 def is_none(found: object) -> bool:
     """Return whether an ETag, as `copying.state` returns it, doesn't stand for a blob."""
     return found is None or isinstance(found, Mark)
-
-
-def etag_of(store: Store, info: Info, key: str) -> str:
-    """Return the ETag in an info: a `Mark` if it is that of a mark."""
-    return Mark(info.etag) if info.size == SIZE and is_mark(store, key) else info.etag

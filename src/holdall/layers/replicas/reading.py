@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple, cast
 
 from holdall.blob import place_of
 from holdall.errors import (
@@ -55,7 +56,11 @@ class Reader:
             store = replicas.stores[name]
             try:
                 result = replicas.call(name, function, store)
-                if result[0].size != SIZE or not replicas.call(name, is_mark, store, key):
+                while (
+                    marked := result[0].size == SIZE and replicas.call(name, is_mark, store, result[0], key)
+                ) is None:
+                    result = replicas.call(name, function, store)
+                if not marked:
                     return name, *result
                 missing = True
             except BlobNotFoundError:
@@ -293,9 +298,16 @@ def _open_stream(
 def _next_blob(iterator: Iterator[T], store: Store) -> Iterator[T]:
     """Yield the next entry of a replica's listing, if there is one; a mark isn't a blob."""
     for entry in iterator:
-        if not isinstance(entry, Info) or entry.size != SIZE or not is_mark(store, entry.key):
+        if not isinstance(entry, Info) or entry.size != SIZE:
             yield entry
             return
+        with suppress(BlobNotFoundError):
+            info: Info = entry
+            while (marked := info.size == SIZE and is_mark(store, info, info.key)) is None:
+                info = store._info(info.key)
+            if not marked:
+                yield cast("T", info)
+                return
 
 
 def has_plain_etag(info: Info) -> bool:
