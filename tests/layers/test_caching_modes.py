@@ -74,6 +74,19 @@ def test_what_replaces_a_private_file_is_kept_as_private(data: bytes, fresh: Any
     assert modes(tmp_path / "cache") == {"cached": 0o600}
 
 
+def test_what_the_umask_makes_private_is_kept_as_private(tmp_path: Path) -> None:
+    source = FilesystemStore(tmp_path / "source")
+    source["other"] = b""  # from now on it goes the short way
+    store = CachingStore(source, FilesystemStore(tmp_path / "cache"))
+    store["a"] = b"public"
+    del source["a"]
+    os.umask(0o077)
+    info = store.put("a", b"secret")
+    assert (mode_of(info), mode_of(source.put("b", b""))) == (0o600, 0o600)
+    assert modes(tmp_path / "source") == {"a": 0o600, "b": 0o600, "other": 0o644}
+    assert modes(tmp_path / "cache") == {"cached": 0o600}
+
+
 @pytest.mark.parametrize("mode", ["write-through", "write-back"])
 def test_a_copy_of_a_file_is_private_in_a_cache_over_any_store(mode: Any, tmp_path: Path) -> None:
     private(tmp_path / "from")

@@ -72,6 +72,9 @@ def put_short(
             # What replaces a private file is private from the first.
             made.extend(map(create, (name,), (NEW,), (mode if old is None else 0o600,)))
             stamp = _fill(made[0], data, None if old is None else mode)
+            if old is None:
+                # A cache keeps its copy as private as the umask made this.
+                mode = os.fstat(made[0]).st_mode
             # Some network file systems say only now that it could not be written.
             any(map(os.close, map(made.pop, _LAST)))
             _publish(lock, f"{lock.start}{above}{slash}{name}", last, folder, expect, new, old)
