@@ -364,8 +364,9 @@ def test_bad_arguments_are_refused(compare: Any) -> None:
     for bad in ({"executor": 1}, {"executor": "thread"}, {"executor": "process", "jobs": 2}, {"journal": ""}):
         with pytest.raises(InvalidArgumentError):
             copy_store(source, target, **bad)  # type: ignore[call-overload]
-    with pytest.raises(InvalidArgumentError):
-        copy_store(source, {})  # type: ignore[call-overload]
+    for act in (copy_store, diff_stores):
+        with pytest.raises(InvalidArgumentError, match="source and target must be stores, not dict"):
+            act(source, {})  # type: ignore[arg-type, call-overload, operator]
     assert source.calls["scan"] == 0
 
 

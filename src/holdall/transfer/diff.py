@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
+from holdall.arguments import check_type
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.compare import Compare, Difference, Selection, above, judge, pairs
 from holdall.transfer.spread import JOBS, Gauge
@@ -28,6 +29,7 @@ def differences(
     """Yield the differences in key order; check the arguments at once."""
     decide = judge(compare)
     for store in (source, target):
+        check_type(store, Store, "source and target must be stores")
         store._need(Can.LIST, "list, which a comparison needs")
     worker = Worker(source, target, Rules(digests=compare == "auto"), stop, dry=True)
     inline = source.inline and target.inline
