@@ -980,6 +980,23 @@ def test_a_system_without_nameless_files_has_a_folder_for_as_long_as_a_clip(
 
 
 @traceless
+def test_a_clip_is_readable_after_a_seek_that_was_interrupted(
+    videos: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with VideoSerializer().decode(videos["MP4"]) as clip:
+        last, first = clip.get_frame(0.3), clip.get_frame(0)
+        clip.get_frame(0.3)
+        with monkeypatch.context() as patch:
+            patch.setattr("moviepy.video.io.ffmpeg_reader.sp.Popen", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                clip.get_frame(0)
+        assert (clip.get_frame(0) == first).all()
+        assert (clip.get_frame(0.3) == last).all()
+
+
 def test_a_closed_clip_holds_nothing_and_says_so(videos: dict[str, bytes]) -> None:
     before = open_files()
     clip = VideoSerializer().decode(videos["MP4"])

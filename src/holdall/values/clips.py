@@ -36,9 +36,11 @@ class _Reader:
 
     def initialize(self, start_time: float = 0) -> None:
         held = self.held
-        # MoviePy closes the reader first, which must not end it here.
-        cast(Any, super()).initialize(start_time)
-        self.held, self.over = held, False
+        # MoviePy closes the reader first, which must not end it here, even if ffmpeg can't be started now.
+        try:
+            cast(Any, super()).initialize(start_time)
+        finally:
+            self.held, self.over = held, False
 
     def close(self, delete_lastread: bool = True) -> None:
         process, self.proc = self.proc, None
