@@ -765,6 +765,21 @@ def test_replicas_by_name_of_which_one_is_away(cache: BlobDict, caplog: pytest.L
     with pytest.raises(PartialWriteError):
         d.clear(replica_names=["far", "near"])
     assert (len(cache), len(middle)) == (0, 2)
+    with pytest.raises(StoreUnavailableError):
+        d.clear(replica_names={"far"})
+
+
+def test_a_replica_that_missed_a_put_by_name_is_asked_again(cache: BlobDict) -> None:
+    store = Broken(MemoryStore())
+    d = MultiReplicaBlobDict({"far": BlobDict(store), "near": cache})
+    store.away = True
+    with pytest.raises(PartialWriteError):
+        d.put("a", BytesBlob(b"1"), replica_names=["far", "near"])
+    store.away = False
+    d.put("a", BytesBlob(b"2"), replica_names={"far"})
+    assert d.get("a", replica_names=["far", "near"]) == BytesBlob(b"2")
+    d.pop("a", replica_names={"near"})
+    assert d.get("a", replica_names=["far", "near"]) == BytesBlob(b"2")
 
 
 def test_a_replica_that_is_away(cache: BlobDict, caplog: pytest.LogCaptureFixture) -> None:

@@ -147,7 +147,13 @@ class MultiReplicaBlobDict(BlobDict[B]):
             PartialWriteError: Some of them failed: its `failures` says why, and its `written` names the
                 others.
         """
-        BlobDict[B].__setitem__(self._view(replica_names), key, blob)
+        try:
+            BlobDict[B].__setitem__(self._view(replica_names), key, blob)
+        except BaseException:
+            # A view remembers which replica missed this, and would never ask it again for the key, since what
+            # that replica is given by other ways isn't seen there.
+            self._views.clear()
+            raise
 
     def __setitem__(self, key: str, blob: B, /, *, replica_names: Iterable[str] | None = None) -> None:
         self.put(key, blob, replica_names=replica_names)
@@ -185,8 +191,10 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """
         if replica_names is None:
             super().clear()
+        elif len(chosen := self._chosen(replica_names)) == 1:
+            next(iter(chosen.values())).clear()
         else:
-            _call_each(self._chosen(replica_names).items(), "clear", BlobDict[B].clear)
+            _call_each(chosen.items(), "clear", BlobDict[B].clear)
 
 
 def _call_each(
