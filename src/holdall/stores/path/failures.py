@@ -27,7 +27,7 @@ def failed(error: Exception, what: str, place: str) -> Exception:
         known: Any = getattr(error, "error_code", None) or ""
         code = str(getattr(known, "value", known))
     if code in ("NoSuchBucket", "ContainerNotFound"):
-        return StoreUnavailableError(f"there is no bucket {place!r}; make it first")
+        return StoreUnavailableError(f"the bucket {place!r} doesn't exist; make it first")
     if status == 404 or isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
     # Azure also answers 412 if another client holds a lease, which a second attempt doesn't change.

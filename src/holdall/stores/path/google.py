@@ -85,7 +85,9 @@ class _Google(_Cloud):
         except BlobNotFoundError as error:
             # On a write or a listing only the bucket can be missing; otherwise the message says so.
             if what in ("write", "list") or "bucket does not exist" in str(error.__cause__):
-                raise StoreUnavailableError(f"there is no bucket {self._bucket!r}; make it first") from error
+                raise StoreUnavailableError(
+                    f"the bucket {self._bucket!r} doesn't exist; make it first"
+                ) from error
             raise
         except StoreUnavailableError as error:
             if type(error.__cause__).__name__ == "DataCorruption":

@@ -124,7 +124,7 @@ class _Fsspec(PathStore):
         except (FileNotFoundError, IsADirectoryError) as error:
             if what == "write":
                 raise StoreUnavailableError(
-                    f"there is no bucket for {str(self._path)!r}; make it first"
+                    f"the bucket of {str(self._path)!r} doesn't exist; make it first"
                 ) from error
             raise BlobNotFoundError from None
         except (FileExistsError, NotADirectoryError):
