@@ -729,8 +729,9 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidArgumentError):
             GitStore(tmp_path, **options)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="limit"):
-        GitStore(tmp_path).history(limit=-1)
+    for limit in (-1, "3"):
+        with pytest.raises(InvalidArgumentError, match="limit"):
+            GitStore(tmp_path).history(limit=limit)  # type: ignore[arg-type]
 
 
 def test_a_repository_in_the_work_tree_is_left_alone(tmp_path: Path) -> None:

@@ -324,10 +324,12 @@ class WorkTreeStore(Store):
             limit: The most commits to yield.
 
         Raises:
-            InvalidArgumentError: The limit is below 0.
+            InvalidArgumentError: The limit is below 0, or not an int.
         """
-        if limit is not None and limit < 0:
-            raise InvalidArgumentError(f"expected a limit of 0 or more, got {limit}")
+        if limit is not None:
+            check_type(limit, int, "a limit must be an int of 0 or more")
+            if limit < 0:
+                raise InvalidArgumentError(f"a limit must be an int of 0 or more, not {limit}")
         if self._closed:
             raise self._closed_error()
         key = None if key is None else self._checked(key)
