@@ -650,6 +650,7 @@ _CHANGES: dict[str, Callable[[Store], object]] = {
     "put below": lambda store: store.put("d/e", b"new"),
     "pieces": lambda store: store.put("a", iter([b"n", b"ew"])),
     "create": lambda store: store.put("new/one", b"new", expect=ABSENT),
+    "create in a folder that is there": lambda store: store.put("d/f", b"new", expect=ABSENT),
     "swap": lambda store: store.put("a", b"new", expect=store.info("a").etag),
     "modify": lambda store: store.modify("a", lambda _: b"new"),
     "file": lambda store: _open_and_write(store, "a"),
