@@ -29,6 +29,7 @@ from holdall import (
     InvalidArgumentError,
     InvalidKeyError,
     KeyConflictError,
+    ReadOnlyError,
     Store,
     StoreClosedError,
     StoreUnavailableError,
@@ -1204,13 +1205,28 @@ def test_what_fails_half_way_is_finished_by_the_next_call(
     for call in (lambda: store.put_many({"a": b"2", "new/x": b"2"}), lambda: store.delete("b")):
         with monkeypatch.context() as broken:
             broken.setattr(part, step, _full)
-            with pytest.raises(StoreUnavailableError, match="the next call finishes it"):
+            with pytest.raises(StoreUnavailableError, match=r"full; .* the next call finishes it"):
                 call()
         assert not (tmp_path / ".git/index.lock").exists()
         assert store["new/x"] == b"2"
     assert dict(store.items()) == {"a": b"2", "new/x": b"2", "c": b"1"}
     check(tmp_path)
     assert subjects(tmp_path)[0] == "Delete b"
+
+
+def test_a_disk_that_turns_read_only_half_way_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def turned(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    store = GitStore(tmp_path)
+    store["a"] = b"1"
+    with monkeypatch.context() as broken:
+        broken.setattr(Refs, "move", turned)
+        with pytest.raises(ReadOnlyError, match=r"Read-only file system; .* the next call finishes it"):
+            store["a"] = b"2"
+    assert store["a"] == b"2"
 
 
 def test_what_fails_before_the_first_file_is_forgotten(

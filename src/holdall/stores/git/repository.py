@@ -18,6 +18,7 @@ from typing import TypeVar
 from holdall.errors import (
     IntegrityError,
     KeyConflictError,
+    ReadOnlyError,
     StoreError,
     StoreUnavailableError,
     UnsupportedOperation,
@@ -319,8 +320,12 @@ class Repository:
             return self._recover() and isinstance(error, Exception)
         except (OSError, StoreError) as again:
             begun_only = "; the change was begun and may be visible: the next call finishes it"
-            if of_system:
-                raise StoreUnavailableError(f"the file system can't write: {error}{begun_only}") from again
+            if isinstance(error, OSError) and of_system:
+                # Not by `translate`, which says of a full disk that nothing was changed.
+                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                why = f"the file system can't write: {error.strerror or error}"
+                kind = ReadOnlyError if error.errno == errno.EROFS else StoreUnavailableError
+                raise kind(f"{'the disk or a quota is full' if is_full else why}{begun_only}") from again
             if isinstance(error, StoreError):
                 error.message += begun_only
             return False
