@@ -135,6 +135,7 @@ def test_a_reduced_suite_tries_less_and_all_of_it_where_it_is_told_to(
     assert set(Layer()._choose(GOOD_KEYS)).isdisjoint(AnotherLayer()._choose(GOOD_KEYS))
     monkeypatch.setenv("HOLDALL_KIT", "quick")
     assert tries(Medium)[0] == 10
+    assert tries(Medium)[1] < whole // 4 < tries(Prefixed)[1] == whole
     monkeypatch.setenv("HOLDALL_KIT", "full")
     assert tries(Medium) == tries(Layer) == (200, whole)
 
