@@ -36,6 +36,13 @@ def test_an_unknown_scheme_lists_those_known(holdall):
     assert "sqlite" in holdall.error("keys", "--store", "frob://x", code=2)
 
 
+def test_an_empty_store_is_not_the_usual_one(holdall):
+    holdall("put", "k", "v")
+    for args in (("rm", "k", "-s", ""), ("-s", "", "rm", "k"), ("verify", "")):
+        assert "no store was named" in holdall.error(*args, code=2)
+    assert holdall("keys") == b"k\n"
+
+
 def test_wrong_usage_is_one_line(holdall):
     assert "--help" in holdall.error("get", code=2)
     assert "frob" in holdall.error("frob", code=2)

@@ -74,7 +74,9 @@ def store_name(option: str | None, argument: str | None = None) -> str:
     """Return the URI, path or configured name that --store, an argument, or HOLDALL_URI gives."""
     if option is not None and argument is not None:
         raise UsageFault("name the store as an argument or by --store, not both; leave --store out")
-    name = (option or os.environ.get("HOLDALL_URI")) if argument is None else argument
+    # An empty name, as of a variable that isn't set, must not mean another store.
+    given = option if argument is None else argument
+    name = os.environ.get("HOLDALL_URI") if given is None else given
     if not name:
         raise UsageFault(
             "no store was named: give --store URI (such as ./data or sqlite:///file.db), or set HOLDALL_URI"
