@@ -46,6 +46,7 @@ from holdall.errors import (
     InvalidKeyError,
     PartialWriteError,
     ReadOnlyError,
+    StoreClosedError,
     StoreError,
     StoreUnavailableError,
 )
@@ -767,6 +768,16 @@ def test_replicas_by_name_of_which_one_is_away(cache: BlobDict, caplog: pytest.L
     assert (len(cache), len(middle)) == (0, 2)
     with pytest.raises(StoreUnavailableError):
         d.clear(replica_names={"far"})
+
+
+def test_a_close_also_frees_what_calls_by_name_hold(cache: BlobDict, origin: BlobDict) -> None:
+    d = MultiReplicaBlobDict({"cache": cache, "origin": origin})
+    d.put("b", BytesBlob(b"1"), replica_names=["cache", "origin"])
+    view = d._view(["cache", "origin"])
+    d.close()
+    with pytest.raises(StoreClosedError):
+        view.get("b")
+    assert cache["b"] == origin["b"] == BytesBlob(b"1")
 
 
 def test_a_replica_that_missed_a_put_by_name_is_asked_again(cache: BlobDict) -> None:

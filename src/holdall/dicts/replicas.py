@@ -70,6 +70,8 @@ class MultiReplicaBlobDict(BlobDict[B]):
 
     def close(self) -> None:
         """Free what this dict holds; its replicas stay open."""
+        while self._views:
+            self._views.popitem()[1].close()
         self._store.close()
 
     def _checked_blob(self, key: str, blob: object) -> B:
