@@ -14,9 +14,12 @@ from holdall.ranges import CHUNK
 class Stream(Iterator[bytes]):
     """The pieces of something open, which is closed at the end, or when this is dropped."""
 
+    # Dropped before it is set, if an interrupt comes in between.
+    _end: Callable[[], object] | None = None
+
     def __init__(self, read: Callable[[], bytes], close: Callable[[], object]) -> None:
         self._take = read
-        self._end: Callable[[], object] | None = close
+        self._end = close
 
     def __next__(self) -> bytes:
         if self._end is None:
