@@ -20,6 +20,11 @@ logging.getLogger("holdall").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     # A star stands for all that a module lists as its own.
+    from holdall.aio.adapters import BlobAdapter as BlobAdapter
+    from holdall.aio.adapters import LocalFileAdapter as LocalFileAdapter
+    from holdall.aio.adapters import StoreAdapter as StoreAdapter
+    from holdall.aio.blobstore import AsyncBlobStore as AsyncBlobStore
+    from holdall.aio.blobstore import ConcurrencyMode as ConcurrencyMode
     from holdall.aio.store import AsyncStore as AsyncStore
     from holdall.blobs import AudioBlob as AudioBlob
     from holdall.blobs import AudioData as AudioData
@@ -68,6 +73,8 @@ if TYPE_CHECKING:
     ObjectStore = Store
 
 _MODULES = {
+    "aio.adapters": ("BlobAdapter", "LocalFileAdapter", "StoreAdapter"),
+    "aio.blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
     "aio.store": ("AsyncStore",),
     "blobs": (
         "AudioBlob",
