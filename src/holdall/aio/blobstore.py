@@ -69,10 +69,10 @@ class AsyncBlobStore:
     >>> from holdall import AsyncBlobStore, MemoryStore, StoreAdapter
     >>> async def main():
     ...     async with AsyncBlobStore(StoreAdapter(MemoryStore()), "demo") as store:
-    ...         await store.set_json("config", {"layers": {64, 128}})
+    ...         await store.set_json("config", {"seen": {64}})
     ...         return await store.get_json("config"), await store.list_keys()
     >>> asyncio.run(main())
-    ({'layers': {64, 128}}, ['config'])
+    ({'seen': {64}}, ['config'])
     """
 
     def __init__(
