@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdall.aio.adapters import BlobAdapter as BlobAdapter
     from holdall.aio.adapters import LocalFileAdapter as LocalFileAdapter
     from holdall.aio.adapters import StoreAdapter as StoreAdapter
+    from holdall.aio.azure import AzureBlobAdapter as AzureBlobAdapter
     from holdall.aio.blobstore import AsyncBlobStore as AsyncBlobStore
     from holdall.aio.blobstore import ConcurrencyMode as ConcurrencyMode
     from holdall.aio.store import AsyncStore as AsyncStore
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "aio.adapters": ("BlobAdapter", "LocalFileAdapter", "StoreAdapter"),
+    "aio.azure": ("AzureBlobAdapter",),
     "aio.blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
     "aio.store": ("AsyncStore",),
     "blobs": (

@@ -1,0 +1,150 @@
+"""Containers of Azure, on Azurite."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from azure.storage.blob import BlobServiceClient
+from tests.servers.azurite import azurite
+from tests.test_async_blobs import ETAG, SECONDS, flushed, increment, run
+
+from holdall import (
+    AsyncBlobStore,
+    AzureBlobAdapter,
+    BlobNotFoundError,
+    CacheMode,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    StoreUnavailableError,
+)
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[str]:
+    with azurite() as connection:
+        yield connection
+
+
+@pytest.fixture
+def container(connection: str) -> str:
+    name = f"c{uuid4().hex}"
+    with BlobServiceClient.from_connection_string(connection) as client:
+        client.create_container(name)
+    return name
+
+
+def opened(connection: str, container: str, mode: CacheMode = CacheMode.NONE) -> AsyncBlobStore:
+    adapter = AzureBlobAdapter.from_connection_string(connection)
+    return AsyncBlobStore(adapter, container, cache_mode=mode, concurrency_mode=ETAG)
+
+
+def test_example_of_azure(connection: str, container: str):
+    """The second example of the package that this replaces, with its import line changed."""
+    program = """
+import os
+import asyncio
+from datetime import datetime
+from holdall import AsyncBlobStore, CacheMode, ConcurrencyMode, AzureBlobAdapter
+
+async def main():
+    adapter = AzureBlobAdapter.from_connection_string(os.environ["AZURE_CONN_STR"])
+    async with AsyncBlobStore(
+        adapter,
+        os.environ["AZURE_CONTAINER"],
+        cache_mode=CacheMode.WRITE_THROUGH,
+        concurrency_mode=ConcurrencyMode.ETAG,
+    ) as store:
+        await store.set_json("demo/config", {"created_at": datetime.utcnow()})
+        print(await store.get_json("demo/config"))
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        env={**os.environ, "AZURE_CONN_STR": connection, "AZURE_CONTAINER": container},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("{'created_at': datetime.datetime(")
+
+
+@pytest.mark.parametrize("mode", CacheMode)
+def test_a_write_that_lost_the_race_is_an_error(connection: str, container: str, mode: CacheMode):
+    async def main() -> None:
+        async with opened(connection, container, mode) as a, opened(connection, container) as b:
+            with pytest.raises(BlobNotFoundError):
+                await a.get_json("x/n")
+            await b.set_json("x/n", {"at": datetime(2026, 1, 2)})
+            with pytest.raises(ConcurrencyError):
+                await flushed(a, a.set_json("x/n", 5))
+            a.forget("x/n")
+            assert await a.get_json("x/n") == {"at": datetime(2026, 1, 2)}
+            await flushed(a, a.set_json("x/n", 6))
+            with pytest.raises(ConcurrencyError):
+                await b.delete("x/n")
+            assert await b.get_json("x/n") == 6
+            assert await b.list_keys("x") == ["x/n"]
+            await b.delete("x/n")
+            with pytest.raises(ConcurrencyError):
+                await flushed(a, a.set_json("x/n", 7))
+            a.forget("x/n")
+            assert await a.list_keys() == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("mode", CacheMode)
+def test_handles_that_race_lose_nothing(connection: str, container: str, mode: CacheMode):
+    async def main() -> None:
+        handles = [opened(connection, container, mode) for _ in range(2)]
+        await asyncio.gather(*(increment(each, 8) for each in handles))
+        for each in handles:
+            await each.close()
+        async with opened(connection, container) as store:
+            assert await store.get_json("n") == 16
+
+    run(main())
+
+
+def test_a_client_that_is_passed_in_stays_open(connection: str, container: str):
+    async def main(client: Any) -> None:
+        for _ in range(2):
+            async with AsyncBlobStore(AzureBlobAdapter(client), container) as store:
+                await store.set_binary("a", b"1")
+                assert await store.get_binary("a") == b"1"
+
+    with BlobServiceClient.from_connection_string(connection) as client:
+        run(main(client))
+        assert client.get_blob_client(container, "a").exists()
+
+
+def test_mistakes_are_typed_errors(connection: str):
+    for wrong in ("", "hunter2", "AccountKey=hunter2"):
+        with pytest.raises(InvalidArgumentError, match="connection string") as caught:
+            AzureBlobAdapter.from_connection_string(wrong)
+        assert "hunter2" not in repr(caught.value)
+    with pytest.raises(InvalidTypeError, match="environment variable"):
+        AzureBlobAdapter.from_connection_string(None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidTypeError, match="from_connection_string"):
+        AzureBlobAdapter(connection)
+    adapter = AzureBlobAdapter.from_connection_string(connection)
+    assert "AccountKey" not in repr(adapter)
+    for name in ("..", "", "a/../b", "/etc", "data/x", "Data", "ab", "a--b"):
+        with pytest.raises(InvalidArgumentError, match="name of a container"):
+            AsyncBlobStore(adapter, name)
+    with pytest.raises(StoreUnavailableError, match="'missing' doesn't exist"):
+        run(opened(connection, "missing").set_json("a", 1))
+    key = connection.partition("AccountKey=")[2].partition(";")[0]
+    with pytest.raises(StoreUnavailableError) as away_error:
+        run(opened(connection.replace(key, "aHVudGVyMg=="), "missing").get_json("a"))
+    assert key not in str(away_error.value)
