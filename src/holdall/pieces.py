@@ -9,6 +9,7 @@ from typing import Any, cast
 from holdall.blob import Body, Piece
 from holdall.errors import InvalidDataError
 from holdall.ranges import CHUNK
+from holdall.stopping import stoppable
 
 
 def join_pieces(pieces: Iterator[Piece]) -> bytes:
@@ -21,7 +22,7 @@ def join_pieces(pieces: Iterator[Piece]) -> bytes:
     buffer = io.BytesIO()
     buffer.write(first)
     buffer.write(second)
-    for piece in pieces:
+    for piece in stoppable(pieces):
         buffer.write(piece)
     return buffer.getvalue()
 
@@ -80,7 +81,7 @@ def pieces_of(data: Any, key: str | None = None) -> Body:
     if isinstance(data, str):
         raise InvalidDataError("data are bytes, not a str; encode it, as in text.encode()", key=key)
     if hasattr(data, "read"):
-        return _file_pieces(data)
+        return stoppable(_file_pieces(data))
     if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
         kind = type(cast(object, data)).__name__
         hint = "; store.aio takes an async iterable" if isinstance(data, AsyncIterable) else ""
@@ -92,7 +93,7 @@ def pieces_of(data: Any, key: str | None = None) -> Body:
         for each in cast("list[object]", data):
             if flatten(each) is None:
                 raise InvalidDataError(f"the iterable yielded {type(each).__name__}, not a buffer", key=key)
-    return _iterable_pieces(cast("Iterable[object]", data))
+    return stoppable(_iterable_pieces(cast("Iterable[object]", data)))
 
 
 def _file_pieces(file: Any) -> Iterator[Piece]:

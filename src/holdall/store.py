@@ -73,6 +73,7 @@ from holdall.files import BlobReader, SpooledWriter, TextFile
 from holdall.keys import check_key, check_prefix, past, scan_range
 from holdall.pieces import flatten, join_pieces, pieces_of, regroup
 from holdall.ranges import CHUNK, check_range, cut, span
+from holdall.stopping import stoppable
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -285,13 +286,13 @@ class Store(MutableMapping[str, bytes]):
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         info, pieces = self._read(source, 0, None)
         attributes = Attributes(info.content_type, info.expires, mode_of(info))
-        return self._write(target, pieces, expect, attributes)
+        return self._write(target, stoppable(pieces), expect, attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         while True:
             info, pieces = self._read(source, 0, None)
             attributes = Attributes(info.content_type, info.expires, mode_of(info))
-            moved = self._write(target, pieces, expect, attributes)
+            moved = self._write(target, stoppable(pieces), expect, attributes)
             if Can.SWAP not in self.can:
                 self._delete(source, ANY)
                 return moved

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import os
-import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
 from itertools import islice
@@ -29,8 +25,12 @@ from typing import (
     overload,
 )
 
+from holdall.aio.streaming import put_stream
+from holdall.aio.waiting import on_thread
+from holdall.aio.workers import Cancel
 from holdall.blob import TextOptions, WriteOptions
 from holdall.ranges import CHUNK
+from holdall.stopping import stoppable
 from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, LeftOut, Store, _Missing
 
 if TYPE_CHECKING:
@@ -44,32 +44,11 @@ P = ParamSpec("P")
 AsyncData: TypeAlias = "Data | AsyncIterable[Buffer]"
 """What may be put: all that a store takes, and an async iterable of buffers."""
 
-_WORKERS = 64
 _BATCH = 256
-
-_pool: tuple[int, ThreadPoolExecutor] | None = None
-_making = threading.Lock()
-
-
-def _workers() -> ThreadPoolExecutor:
-    """The threads that all async stores share; a forked child has its own."""
-    global _pool
-    with _making:
-        if _pool is None or _pool[0] != os.getpid():
-            _pool = os.getpid(), ThreadPoolExecutor(_WORKERS, thread_name_prefix="holdall")
-        return _pool[1]
-
-
-def _renew_lock() -> None:
-    global _making
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _awaited(
-    call: Callable[Concatenate[Store, P], T],
+    call: Callable[Concatenate[Store, P], T], cancel: Cancel = Cancel.STOP
 ) -> Callable[Concatenate[AsyncStore, P], Coroutine[Any, Any, T]]:
     """Return a call of a store as a coroutine, with the same arguments."""
     name = call.__name__
@@ -77,7 +56,7 @@ def _awaited(
     @wraps(call)
     async def run(self: AsyncStore, /, *args: P.args, **options: P.kwargs) -> T:
         # By its name, since the class of the store may override it.
-        return await self._run(lambda: getattr(self._store, name)(*args, **options))
+        return await self._run(lambda: getattr(self._store, name)(*args, **options), cancel)
 
     run.__qualname__, run.__doc__ = f"AsyncStore.{name}", f"As `Store.{name}`."
     return run
@@ -91,8 +70,11 @@ class AsyncStore:
     data`. These operators raise a `TypeError` that says so.
 
     Each call runs the whole stack on one of 64 shared worker threads; a store that touches neither disk nor
-    network runs inline. A cancelled `await` leaves the blob as it was or as it should become, never torn: the
-    call ends on its thread.
+    network runs inline. They run under asyncio and under trio.
+
+    A cancelled `await` leaves the blob as it was or as it should become, never torn. A call that waits for a
+    thread is dropped. One that runs is stopped before its next chunk: the `await` of one that only reads ends
+    at once, that of another once it has stopped, so that nothing is written later. `close` runs to its end.
 
     Args:
         store: The store under it. `store.aio` makes the same.
@@ -119,27 +101,32 @@ class AsyncStore:
         """The capabilities of the store, as in `Store.can`."""
         return self._store.can
 
-    async def _run(self, function: Callable[[], T]) -> T:
+    async def _run(
+        self,
+        function: Callable[[], T],
+        cancel: Cancel = Cancel.STOP,
+        undo: Callable[[T], object] | None = None,
+    ) -> T:
         if self._store.inline:
             return function()
-        return await on_thread(function)
+        return await on_thread(function, cancel, undo=undo)
 
     # The calls whose types a type checker can take over from `Store`; overloads it can't, in part.
 
-    get_range = _awaited(Store.get_range)
+    get_range = _awaited(Store.get_range, Cancel.LEAVE)
     delete = _awaited(Store.delete)
     popitem = _awaited(Store.popitem)
     setdefault = _awaited(Store.setdefault)
     update = _awaited(Store.update)
     clear = _awaited(Store.clear)
-    exists = _awaited(Store.exists)
-    info = _awaited(Store.info)
-    get_many = _awaited(Store.get_many)
+    exists = _awaited(Store.exists, Cancel.LEAVE)
+    info = _awaited(Store.info, Cancel.LEAVE)
+    get_many = _awaited(Store.get_many, Cancel.LEAVE)
     put_many = _awaited(Store.put_many)
     delete_many = _awaited(Store.delete_many)
     move = _awaited(Store.move)
-    sign = _awaited(Store.sign)
-    close = _awaited(Store.close)
+    sign = _awaited(Store.sign, Cancel.LEAVE)
+    close = _awaited(Store.close, Cancel.FINISH)
 
     async def run(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         """Run a call that only this kind of store has, in the same way as the others.
@@ -159,11 +146,11 @@ class AsyncStore:
     async def get(self, key: str, default: T) -> bytes | T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """As `Store.get`."""
-        return await self._run(lambda: self._store.get(key, default))
+        return await self._run(lambda: self._store.get(key, default), Cancel.LEAVE)
 
     def __getitem__(self, key: str) -> Awaitable[bytes]:
         """`await store[key]`, as `Store.__getitem__`."""
-        return _Awaitable(lambda: self._run(lambda: self._store[key]))
+        return _Awaitable(lambda: self._run(lambda: self._store[key], Cancel.LEAVE))
 
     if not TYPE_CHECKING:
         # Hidden from type checkers, which then report each use. Without __contains__ and __iter__ Python
@@ -210,7 +197,7 @@ class AsyncStore:
             return self._store.put(key, body, expect=expect, ttl=ttl, content_type=content_type)
 
         if isinstance(data, AsyncIterable):
-            return await _bridged(data, put)
+            return await put_stream(data, put)
         return await self._run(lambda: put(data))
 
     @overload
@@ -225,7 +212,7 @@ class AsyncStore:
 
     async def len(self) -> int:
         """The number of blobs, as `len(store)`."""
-        return await self._run(lambda: len(self._store))
+        return await self._run(lambda: len(self._store), Cancel.LEAVE)
 
     def list(self, prefix: str = "", *, glob: str | None = None) -> AsyncIterator[Info]:
         """As `Store.list`."""
@@ -328,64 +315,14 @@ class AsyncStore:
     def __repr__(self) -> str:
         return f"AsyncStore({repr(self._store) if hasattr(self, '_store') else '...'})"
 
-    async def _iterate(self, begin: Callable[[], Iterator[T]], batch: int = _BATCH) -> AsyncIterator[T]:
+    async def _iterate(
+        self, begin: Callable[[], Iterator[T]], batch: int = _BATCH, cancel: Cancel = Cancel.LEAVE
+    ) -> AsyncIterator[T]:
         # A hop to a thread costs more than an entry, so that listings come in batches.
-        iterator = await self._run(begin)
-        while entries := await self._run(lambda: list(islice(iterator, batch))):
+        iterator = await self._run(begin, cancel)
+        while entries := await self._run(lambda: list(islice(stoppable(iterator), batch)), cancel):
             for entry in entries:
                 yield entry
-
-
-async def on_thread(function: Callable[[], T]) -> T:
-    context = contextvars.copy_context()
-    run = cast("Callable[[Callable[[], T]], T]", context.run)
-    return await asyncio.get_running_loop().run_in_executor(_workers(), run, function)
-
-
-async def finish(running: asyncio.Future[T], cancel: Callable[[], None]) -> T:
-    """Wait for what runs on a thread; where this wait is cancelled, make it stop, and wait for that too."""
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        cancel()
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()
-        raise
-
-
-async def _bridged(source: AsyncIterable[Buffer], put: Callable[[Data], T]) -> T:
-    """Put an async iterable from a thread: one piece at a time is asked of the loop."""
-    loop = asyncio.get_running_loop()
-    iterator = aiter(source)
-    cancelled = threading.Event()
-    asked: list[Future[Buffer | None]] = []
-
-    async def next_piece() -> Buffer | None:
-        return await anext(iterator, None)
-
-    def pieces() -> Iterator[Buffer]:
-        while True:
-            asked[:] = [asyncio.run_coroutine_threadsafe(next_piece(), loop)]
-            if cancelled.is_set():
-                asked[0].cancel()
-            piece = asked[0].result()
-            if piece is None:
-                return
-            yield piece
-
-    def cancel() -> None:
-        # The thread may wait for a piece: it drops what it wrote, or has just published it.
-        cancelled.set()
-        for waiting in asked:
-            waiting.cancel()
-
-    try:
-        return await finish(asyncio.ensure_future(on_thread(lambda: put(pieces()))), cancel)
-    finally:
-        close = getattr(iterator, "aclose", None)
-        if close is not None:
-            await close()
 
 
 class _Awaitable(Awaitable[T]):
@@ -426,17 +363,22 @@ class AsyncFile(Generic[AnyStr]):
         return self._file.tell()
 
     def __aiter__(self) -> AsyncIterator[AnyStr]:
-        return self._owner._iterate(lambda: iter(self._file))
+        return self._owner._iterate(lambda: iter(self._file), cancel=Cancel.STOP)
 
     async def close(self) -> None:
         """Close the file; what was written becomes visible, whole."""
-        await self._owner._run(self._file.close)
+        await self._owner._run(self._file.close, Cancel.FINISH)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._owner._run(lambda: self._file.__exit__(*error))
+        await self._owner._run(lambda: self._file.__exit__(*error), Cancel.FINISH)
+
+
+def _discard(file: IO[Any]) -> None:
+    """Close a file that nobody took, without publishing it."""
+    file.__exit__(asyncio.CancelledError, None, None)
 
 
 class _Opening(Generic[AnyStr]):
@@ -448,7 +390,7 @@ class _Opening(Generic[AnyStr]):
         self._file: AsyncFile[AnyStr] | None = None
 
     async def _open(self) -> AsyncFile[AnyStr]:
-        self._file = AsyncFile(self._owner, await self._owner._run(self._begin))
+        self._file = AsyncFile(self._owner, await self._owner._run(self._begin, undo=_discard))
         return self._file
 
     def __await__(self) -> Generator[Any, Any, AsyncFile[AnyStr]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from holdall import transfer
-from holdall.aio.store import AsyncStore, finish, on_thread
+from holdall.aio.store import AsyncStore
+from holdall.aio.waiting import on_thread
+from holdall.aio.workers import Cancel
 from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare, Globs
@@ -164,7 +164,7 @@ async def diff_stores(
         compare=compare,
         jobs=jobs,
     )
-    while batch := await on_thread(lambda: list(islice(found, _BATCH))):
+    while batch := await on_thread(lambda: list(islice(found, _BATCH)), Cancel.LEAVE):
         for difference in batch:
             yield difference
 
@@ -177,10 +177,9 @@ async def _run(function: Callable[[], T]) -> T:
     stop = threading.Event()
 
     def run() -> T:
+        # In the context of this thread's call, so that the event reaches this transfer alone.
         stopping.set(stop)
         return function()
 
-    # In a context of its own, so that the event reaches this transfer alone.
-    context = contextvars.copy_context()
     # It ends before this does, so that the next run finds the journal free.
-    return await finish(asyncio.ensure_future(on_thread(lambda: context.run(run))), stop.set)
+    return await on_thread(run, on_stop=stop.set)

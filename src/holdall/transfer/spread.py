@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sized
 from queue import SimpleQueue
 from typing import TypeVar
 
+from holdall.stopping import Stopped
 from holdall.threads import start
 
 Unit = TypeVar("Unit", bound=Sized)
@@ -29,10 +30,6 @@ stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVa
 def stop_event() -> threading.Event:
     """Return the event that stops the transfers that begin now."""
     return stopping.get() or threading.Event()
-
-
-class Stopped(BaseException):
-    """The transfer was stopped; this isn't the error of a blob."""
 
 
 class Gauge:
