@@ -225,8 +225,13 @@ class AsyncBlobStore:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an exception the changes may be half of what belongs together: they aren't uploaded.
-        await self._aio.run(self._container.close if kind is None else self._container.abandon)
+        if kind is None:
+            await self.close()
+        else:
+            # The changes may be half of what belongs together: they aren't uploaded. A cancelled task may not
+            # come to the end of the next `await`, so the warning comes first.
+            self._container.abandon()
+            await self._aio.close()
 
     def __repr__(self) -> str:
         return f"AsyncBlobStore({self._adapter!r}, {self._name!r})"

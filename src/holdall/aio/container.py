@@ -21,6 +21,7 @@ from holdall.errors import (
     SyncConflictError,
     UnsupportedOperation,
 )
+from holdall.forks import begin_anew
 from holdall.keys import check_prefix
 from holdall.layers.caching import CacheMode, SyncReport
 from holdall.store import ABSENT, ANY, Can, Expect, Store
@@ -83,10 +84,15 @@ class Container:
         self._compares = compares
         self._closed = False
         self._clock = count(1)
-        # No call to the store is made while this is held.
-        self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._changes: dict[str, _Change] = {}
+        self._unlock()
+        begin_anew(self, Container._unlock)
+
+    def _unlock(self) -> None:
+        """Make new locks, here and in the child of a fork, where nobody would release the old ones."""
+        # No call to the store is made while this is held.
+        self._lock = threading.Lock()
         self._turns: dict[str, _Turn] = {}
         self._syncing = threading.Lock()
 
@@ -250,13 +256,12 @@ class Container:
         self._store.close()
 
     def abandon(self) -> None:
-        """Close the store without a sync; warn of the changes that are lost."""
+        """Drop the changes without a sync, and warn of them. It never waits; the store is closed after it."""
         with self._lock:
             self._closed, lost = True, sorted(self._changes)
             self._changes.clear()
         if lost:
             _warn(f"{_few(lost)} had changes that weren't uploaded, since the body of `async with` raised")
-        self._store.close()
 
     def __del__(self) -> None:
         changes: dict[str, _Change] | None = getattr(self, "_changes", None)
