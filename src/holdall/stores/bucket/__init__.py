@@ -1,0 +1,1 @@
+"""Stores in a bucket of an object storage."""

@@ -1,0 +1,124 @@
+"""A delete of the version that a caller has seen, which obstore lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from holdall.errors import StoreUnavailableError, UnsupportedOperation
+
+__all__ = ["delete_version", "endpoint_of"]
+
+_TIMEOUT = 30.0
+_VALID = timedelta(minutes=5)
+"""How long a signed URL holds: clocks may differ by minutes."""
+
+
+def delete_version(client: Any, name: str, tag: str, token: Callable[[], str | None]) -> bool | None:
+    """Delete an object if it is the version of a tag.
+
+    S3 and Azure compare an `If-Match` that isn't part of the signed URL. A signed URL of Google's would have
+    to include its condition, so there it is a call of the JSON API.
+
+    Args:
+        client: A store of obstore.
+        name: The name of the object, below the prefix of the client.
+        tag: The ETag as the server takes it, with its quotes where it wants them; the generation on Google
+            Cloud Storage.
+        token: Returns the bearer token for Google; None for a server that wants none.
+
+    Returns:
+        Whether it was deleted: False if the object is another version, None if there is no object.
+
+    Raises:
+        StoreUnavailableError: The server didn't answer, or neither deleted nor refused by the condition.
+            Unless it answered, the object may have been deleted.
+    """
+    headers: dict[str, str] = {}
+    if type(client).__name__ == "GCSStore":
+        url = _json_url(client, name, tag)
+        bearer = token()
+        if bearer is not None:
+            headers["Authorization"] = f"Bearer {bearer}"
+    else:
+        from obstore import sign
+
+        url = sign(client, "DELETE", name, _VALID)
+        headers["If-Match"] = tag
+    status, reason = _request("DELETE", url, headers)
+    if status in (200, 202, 204):
+        return True
+    if status in (409, 412):
+        return False
+    if status == 404:
+        return None
+    host = url.split("/", 3)[2]
+    if status in (400, 405, 501):
+        raise UnsupportedOperation(f"{host} takes no conditional delete: it answered {status} {reason}")
+    raise StoreUnavailableError(f"{host} answered {status} {reason} to a conditional delete")
+
+
+def _request(method: str, url: str, headers: dict[str, str]) -> tuple[int, str]:
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(host, timeout=_TIMEOUT)
+    try:
+        connection.request(method, f"/{path}", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+    except (OSError, HTTPException) as error:
+        # The URL holds a signature, and stays out of the message.
+        raise StoreUnavailableError(f"{host} didn't answer a conditional delete: {error}") from error
+    finally:
+        connection.close()
+    return answer.status, answer.reason
+
+
+def _json_url(client: Any, name: str, generation: str) -> str:
+    from urllib.parse import quote
+
+    config: dict[str, Any] = client.config
+    base = endpoint_of(client) or "https://storage.googleapis.com"
+    whole = "/".join([part for part in (client.prefix, name) if part])
+    # https://cloud.google.com/storage/docs/json_api/v1/objects/delete
+    place = f"{quote(config['bucket'], safe='')}/o/{quote(whole, safe='')}"
+    return f"{base.rstrip('/')}/storage/v1/b/{place}?ifGenerationMatch={quote(generation, safe='')}"
+
+
+def endpoint_of(client: Any) -> str:
+    """Return the URL of the server that a client of obstore was given; empty for that of the cloud.
+
+    The client reads the environment too, and shows nothing of what it found there.
+    """
+    config: dict[str, Any] = client.config
+    if type(client).__name__ == "GCSStore":
+        given = config.get("base_url") or os.environ.get("GOOGLE_BASE_URL")
+        return str(given or _service_account(config).get("gcs_base_url") or "")
+    if type(client).__name__ == "AzureStore":
+        given = config.get("endpoint") or _variable("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+        emulated = config.get("use_emulator") or _variable("AZURE_STORAGE_USE_EMULATOR", "AZURE_USE_EMULATOR")
+        # Where obstore looks for Azurite.
+        azurite = "http://127.0.0.1:10000" if str(emulated).lower() in ("true", "1", "yes", "on") else ""
+        return str(given or azurite)
+    return str(config.get("endpoint") or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
+
+
+def _variable(*names: str) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def _service_account(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the key of a service account that a client was given; an empty one if it wasn't."""
+    text = config.get("service_account_key") or _variable("GOOGLE_SERVICE_ACCOUNT_KEY")
+    path = config.get("service_account") or _variable("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
+    try:
+        return json.loads(text or Path(path).read_text()) if text or path else {}
+    except (OSError, ValueError):
+        # Without a key that can be read obstore itself makes no request.
+        return {}

@@ -1,0 +1,199 @@
+"""What the server of a bucket really does with conditions and ranges."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from holdall.errors import UnsupportedOperation
+from holdall.stores.bucket.deleting import delete_version, endpoint_of
+
+__all__ = ["Findings", "find_out", "is_probe"]
+
+_log = logging.getLogger("holdall")
+
+
+class Findings(NamedTuple):
+    """What a server does with conditions and ranges."""
+
+    create: bool = True
+    """A put where nothing may be is refused where something is."""
+    swap: bool = True
+    """A put over a version is refused where another version is, and only there."""
+    delete: bool = True
+    """So is a delete of a version."""
+    range: bool = True
+    """A part is answered with just this part."""
+    quoted: bool = True
+    """An ETag in a condition has its quotes. Ceph's gateway in Debian 12 takes it without them only."""
+
+
+_KNOWN = (
+    *(".amazonaws.com", ".amazonaws.com.cn", ".storage.googleapis.com"),
+    *(".blob.core.windows.net", ".dfs.core.windows.net"),
+)
+"""The ends of the names of hosts that document all of it."""
+_found: dict[tuple[str, str, str], Findings] = {}
+_DATA = b"0123456789"
+_PROBE = re.compile(r"(?:.*/)?\.holdall-probe-[0-9a-f]{32}", re.DOTALL)
+
+
+def is_probe(name: str) -> bool:
+    """Return whether an object is one that a probe makes for a moment; listings hide it.
+
+    >>> is_probe("logs/.holdall-probe-" + "0" * 32), is_probe("logs/a")
+    (True, False)
+    """
+    return _PROBE.fullmatch(name) is not None
+
+
+def find_out(client: Any, token: Callable[[], str | None] = lambda: None) -> Findings:
+    """Return what the server of a client's bucket does, by eight requests that are made once in a process.
+
+    Known clouds aren't asked. Where the client may not write, the conditions count as ignored. What is
+    lacking is said once, in a warning.
+
+    Args:
+        client: A store of obstore.
+        token: As for `delete_version`.
+
+    Raises:
+        obstore.exceptions.BaseError: The server doesn't answer, or there is no such bucket.
+        StoreUnavailableError: The server doesn't answer.
+    """
+    kind, host, bucket = place = _place(client)
+    if place in _found:
+        return _found[place]
+    if host == "" or f".{host.partition(':')[0]}".endswith(_KNOWN):
+        return _found.setdefault(place, Findings())
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    name = f".holdall-probe-{secrets.token_hex(16)}"
+    try:
+        found = _try_all(client, name, token)
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        found = Findings(create=False, swap=False, delete=False)
+        _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
+    finally:
+        _remove(client, name)
+    lost = [what for what, flag in zip(_LACKS, found, strict=False) if not flag]
+    # Of two threads that ask at once, the first one to know says so.
+    if _found.setdefault(place, found) is found and lost:
+        _log.warning("the bucket %r at %s (%s) %s", bucket, host, kind, "; ".join(lost))
+    return _found[place]
+
+
+_LACKS = (
+    "can't create only where nothing is (expect=ABSENT)",
+    "can't compare and swap (expect=etag)",
+    "can't delete on condition",
+    "doesn't answer ranges exactly",
+)
+
+
+def _place(client: Any) -> tuple[str, str, str]:
+    """Return the kind of a client, the host that it was given (empty for the cloud's), and its bucket."""
+    config: dict[str, Any] = client.config
+    host = endpoint_of(client).partition("://")[2].partition("/")[0]
+    bucket = str(config.get("bucket") or config.get("container_name"))
+    return type(client).__name__.removesuffix("Store"), host, bucket
+
+
+def _try_all(client: Any, name: str, token: Callable[[], str | None]) -> Findings:
+    first = _put(client, name, "create")
+    if first is None:
+        # It was refused by a server that takes no condition at all, or its answer was lost once.
+        first = client.put(name, _DATA)
+    create = _refuses(client, name, "create")
+    exact = _is_exact(client, name)
+    # A swap by both forms of the first tag; one of them must hold.
+    first = client.head(name) if not create else first
+    quoted, second = True, _put(client, name, _mode(first, True))
+    if second is None:
+        quoted, second = False, _put(client, name, _mode(first, False))
+    if second is None:
+        return Findings(create, False, False, exact)
+    swap = _refuses(client, name, _mode(first, quoted))
+    now = second if swap else client.head(name)
+    delete = swap and _deletes(client, name, first, now, quoted, token)
+    return Findings(create, swap, delete, exact, quoted)
+
+
+def _mode(told: Any, quoted: bool) -> dict[str, str]:
+    tag = str(told["e_tag"])
+    mode = {"e_tag": tag if quoted else tag.strip('"')}
+    # obstore refuses a version of None.
+    return {**mode, "version": told["version"]} if told.get("version") is not None else mode
+
+
+def _put(client: Any, name: str, mode: Any) -> Any | None:
+    """Put on a condition that holds; return None where it is refused."""
+    from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+    try:
+        return client.put(name, _DATA + secrets.token_bytes(8), mode=mode)
+    except (AlreadyExistsError, PreconditionError, NotSupportedError):
+        return None
+    except Exception as error:
+        if not _REFUSED.search(str(error)):
+            raise
+        return None
+
+
+_REFUSED = re.compile(r"status code: (?:400|405|412|501)\b")
+
+
+def _refuses(client: Any, name: str, mode: Any) -> bool:
+    """Put on a condition that doesn't hold; return whether it is refused for this reason."""
+    from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+    try:
+        client.put(name, _DATA + secrets.token_bytes(8), mode=mode)
+    except (AlreadyExistsError, PreconditionError):
+        return True
+    except NotSupportedError:
+        return False
+    except Exception as error:
+        if not _REFUSED.search(str(error)):
+            raise
+        return "status code: 412" in str(error)
+    return False
+
+
+def _is_exact(client: Any, name: str) -> bool:
+    try:
+        return bytes(client.get_range(name, start=3, end=5)) == _DATA[3:5]
+    except Exception as error:
+        if "non-partial" not in str(error):
+            raise
+        return False
+
+
+def _deletes(
+    client: Any, name: str, stale: Any, now: Any, quoted: bool, token: Callable[[], str | None]
+) -> bool:
+    def tag(told: Any) -> str:
+        mode = _mode(told, quoted)
+        return mode["version"] if type(client).__name__ == "GCSStore" else mode["e_tag"]
+
+    try:
+        # A stale delete that is answered as if it had deleted nothing may still have deleted.
+        if delete_version(client, name, tag(stale), token) is not False:
+            return False
+        client.head(name)
+        return delete_version(client, name, tag(now), token) is True
+    except (FileNotFoundError, UnsupportedOperation):
+        return False
+
+
+def _remove(client: Any, name: str) -> None:
+    from obstore.exceptions import BaseError
+
+    try:
+        client.delete(name)
+    except (FileNotFoundError, BaseError) as error:
+        # What can't be deleted is hidden; the probe's own error says more.
+        _log.debug("a probe's object couldn't be deleted: %s", type(error).__name__)

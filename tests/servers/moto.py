@@ -1,0 +1,42 @@
+"""S3 as moto speaks it, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.servers.ports import free_port
+
+_DEADLINE = 60.0
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """The address of a server that is empty, takes any credentials, and ends with this."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, process)
+            yield url
+        finally:
+            process.kill()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _DEADLINE
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError("moto ended at once: pip install 'moto[server,s3]'")
+        try:
+            with urllib.request.urlopen(f"{url}/moto-api/", timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise RuntimeError("moto doesn't answer") from error
+            time.sleep(0.05)
