@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+import trio
 
 from holdall import (
     AsyncBlobStore,
@@ -763,6 +764,38 @@ def test_a_cancelled_call_leaves_nothing_torn(tmp_path: Path, mode: CacheMode):
         assert (tmp_path / "data/n").read_bytes() == b"last"
 
     run(main())
+
+
+def test_all_of_it_runs_under_trio(tmp_path: Path):
+    adapter = LocalFileAdapter(tmp_path)
+
+    async def leave() -> AsyncBlobStore:
+        store = opened(adapter, BACK)
+        with trio.move_on_after(0.01):
+            async with store:
+                await store.set_json("x", 1)
+                await trio.sleep(SECONDS)
+        return store
+
+    async def main() -> None:
+        async with opened(adapter, BACK) as store:
+            await store.set_json("a", {1, 2})
+            assert await store.get_json("a") == {1, 2}
+            assert await store.list_keys() == ["a"]
+            assert (await store.sync()).uploaded == ("a",)
+        handles = [opened(adapter) for _ in range(3)]
+        async with trio.open_nursery() as nursery:
+            for each in handles:
+                nursery.start_soon(increment, each, 5)
+        assert await handles[0].get_json("n") == 15
+        with pytest.warns(RuntimeWarning, match="1 blob .'x'."):
+            left = await leave()
+        with pytest.raises(StoreClosedError):
+            await left.get_json("x")
+        assert left._aio.store._closed
+        assert await handles[0].list_keys() == ["a", "n"]
+
+    trio.run(main)
 
 
 # --- containers ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Containers of Azure, on Azurite."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import BlobServiceClient
 from tests.servers.azurite import azurite
+from tests.servers.proxy import Proxy
 from tests.test_async_blobs import ETAG, SECONDS, flushed, increment, run
 
 from holdall import (
@@ -114,6 +116,29 @@ def test_handles_that_race_lose_nothing(connection: str, container: str, mode: C
             assert await store.get_json("n") == 16
 
     run(main())
+
+
+def test_a_lost_answer_is_no_lost_race(connection: str, container: str):
+    """A request that is repeated after a lost answer would fail because of itself."""
+    port = int(connection.rpartition(":")[2].partition("/")[0])
+
+    async def main(proxy: Proxy) -> None:
+        store = opened(connection.replace(f":{port}/", f":{proxy.port}/"), container)
+        for write in (store.set_json, lambda key, _: store.delete(key)):
+            await store.set_json("n", 1)
+            proxy.cut = lambda way, data: way == "reply"
+            with pytest.raises(StoreUnavailableError):
+                await write("n", 2)
+            proxy.cut = lambda way, data: False
+            with pytest.raises(ConcurrencyError):
+                await store.set_json("n", 3)
+            if await store.exists("n"):
+                assert await store.get_json("n") == 2
+        store.forget("n")
+        await store.close()
+
+    with contextlib.closing(Proxy(port)) as proxy:
+        run(main(proxy))
 
 
 def test_a_client_that_is_passed_in_stays_open(connection: str, container: str):
