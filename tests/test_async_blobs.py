@@ -933,3 +933,19 @@ def test_a_uri_with_a_secret_is_never_shown():
     adapter = StoreAdapter("valkey://user:hunter2@127.0.0.1:1/0")
     store = opened(adapter, name=f"c{uuid4().hex}")
     assert "hunter2" not in repr(adapter) + repr(store) + str(vars(store))
+    for each in (adapter, store, opened(StoreAdapter(MemoryStore()))):
+        with pytest.raises(UnsupportedOperation, match="never pickled"):
+            pickle.dumps(each)
+
+
+def test_an_adapter_goes_to_another_process(tmp_path: Path):
+    run(opened(LocalFileAdapter(tmp_path)).set_json("a", 1))
+    for adapter in (
+        LocalFileAdapter(tmp_path),
+        StoreAdapter(tmp_path),
+        StoreAdapter(str(tmp_path)),
+        StoreAdapter(FilesystemStore(tmp_path)),
+    ):
+        again = pickle.loads(pickle.dumps(adapter))
+        assert repr(again) == repr(adapter)
+        assert run(opened(again).get_json("a")) == 1

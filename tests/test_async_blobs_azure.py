@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from holdall import (
     InvalidArgumentError,
     InvalidTypeError,
     StoreUnavailableError,
+    UnsupportedOperation,
 )
 
 
@@ -164,6 +166,8 @@ def test_mistakes_are_typed_errors(connection: str):
         AzureBlobAdapter(connection)
     adapter = AzureBlobAdapter.from_connection_string(connection)
     assert "AccountKey" not in repr(adapter)
+    with pytest.raises(UnsupportedOperation, match="never pickled"):
+        pickle.dumps(adapter)
     for name in ("..", "", "a/../b", "/etc", "data/x", "Data", "ab", "a--b"):
         with pytest.raises(InvalidArgumentError, match="name of a container"):
             AsyncBlobStore(adapter, name)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from holdall.aio.store import AsyncStore
 from holdall.arguments import check_type
-from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.errors import InvalidArgumentError, InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key
 from holdall.layers.prefix import PrefixStore
 from holdall.opening import from_uri
@@ -55,8 +55,18 @@ class StoreAdapter:
         return _folder(from_uri(self._store), container_name, owned=True)
 
     def __repr__(self) -> str:
-        # A URI may hold a password.
-        return f"StoreAdapter({self._store!r})" if isinstance(self._store, Store) else "StoreAdapter(...)"
+        return f"StoreAdapter({'...' if self._may_be_secret() else repr(self._store)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._may_be_secret():
+            raise UnsupportedOperation(
+                "a URI may hold a password, which is never pickled; make the adapter where it is used, or "
+                "make it of a store"
+            )
+        return StoreAdapter, (self._store,)
+
+    def _may_be_secret(self) -> bool:
+        return isinstance(self._store, str) and ":/" in self._store
 
 
 class LocalFileAdapter:

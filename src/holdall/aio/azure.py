@@ -99,6 +99,11 @@ class AzureBlobAdapter:
     def __repr__(self) -> str:
         return f"AzureBlobAdapter({self._client.account_name!r})"
 
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedOperation(
+            "an AzureBlobAdapter holds a key, which is never pickled; make one in each process"
+        )
+
 
 def _blob_service_client() -> Any:
     try:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from holdall.aio.adapters import BlobAdapter
 from holdall.aio.container import Container, EtagBehavior
 from holdall.aio.store import AsyncStore
 from holdall.arguments import check_type
-from holdall.errors import InvalidArgumentError, InvalidDataError, InvalidTypeError, SerializationError
+from holdall.errors import (
+    InvalidArgumentError,
+    InvalidDataError,
+    InvalidTypeError,
+    SerializationError,
+    UnsupportedOperation,
+)
 from holdall.layers.caching import CacheMode, SyncReport
 from holdall.pieces import flatten
 from holdall.store import Store
@@ -235,6 +241,11 @@ class AsyncBlobStore:
 
     def __repr__(self) -> str:
         return f"AsyncBlobStore({self._adapter!r}, {self._name!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedOperation(
+            "an AsyncBlobStore keeps what it read, and is never pickled; make one in each process"
+        )
 
     async def _set(self, key: str, data: bytes, content_type: str | None) -> None:
         if self._container.defers:
