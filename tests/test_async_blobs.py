@@ -35,6 +35,8 @@ from holdall import (
     LocalFileAdapter,
     MemoryStore,
     PartialWriteError,
+    ReadOnlyError,
+    ReadOnlyStore,
     SerializationError,
     SqliteStore,
     StoreAdapter,
@@ -385,6 +387,21 @@ def test_a_store_that_compares_nothing_is_refused():
     run(main())
 
 
+def test_a_read_only_store_says_that_it_is():
+    adapter = StoreAdapter(ReadOnlyStore(MemoryStore({"data/a": b"1"})))
+
+    async def main() -> None:
+        for concurrency in ConcurrencyMode:
+            async with opened(adapter, NONE, concurrency) as store:
+                assert await store.get_json("a") == 1
+                with pytest.raises(ReadOnlyError):
+                    await store.set_json("a", 2)
+                with pytest.raises(ReadOnlyError):
+                    await store.delete("a")
+
+    run(main())
+
+
 async def increment(store: AsyncBlobStore, times: int) -> None:
     for _ in range(times):
         while True:
@@ -655,7 +672,7 @@ def test_a_failed_upload_keeps_the_change():
         for key in ("a", "b", "c"):
             await store.set_json(key, 1)
         for call in (store.sync, store.close):
-            with pytest.raises(PartialWriteError, match="'b'") as caught:
+            with pytest.raises(PartialWriteError, match=r"'b'.*the disk is full") as caught:
                 await call()
             assert isinstance(caught.value.failures["b"], StoreUnavailableError)
         assert sorted(memory) == ["data/a", "data/c"]

@@ -120,6 +120,31 @@ def test_handles_that_race_lose_nothing(connection: str, container: str, mode: C
     run(main())
 
 
+def test_what_is_sent_in_blocks_compares_too(
+    connection: str, container: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("holdall.aio.azure._SINGLE", 10)
+    large = b"x" * 3_000_000
+
+    async def main() -> None:
+        async with opened(connection, container) as a, opened(connection, container) as b:
+            for each in (a, b):
+                assert not await each.exists("n")
+            await a.set_binary("n", large)
+            with pytest.raises(ConcurrencyError):
+                await b.set_binary("n", large + b"b")
+            assert await b.get_binary("n") == large
+            await b.set_binary("n", large + b"b")
+            with pytest.raises(ConcurrencyError):
+                await a.set_binary("n", large + b"a")
+            await b.delete("n")
+            a.forget("n")
+            with pytest.raises(BlobNotFoundError):
+                await a.get_binary("n")
+
+    run(main())
+
+
 def test_a_lost_answer_is_no_lost_race(connection: str, container: str):
     """A request that is repeated after a lost answer would fail because of itself."""
     port = int(connection.rpartition(":")[2].partition("/")[0])

@@ -300,8 +300,9 @@ class Container:
         if not self._compares:
             return ANY
         # Asked here, on a worker thread: some stores have to ask their server.
-        missing = [flag.name or "" for flag in (Can.CREATE, Can.SWAP) if flag not in self._store.can]
-        if missing:
+        can = self._store.can
+        missing = [flag.name or "" for flag in (Can.CREATE, Can.SWAP) if flag not in can]
+        if missing and Can.WRITE in can:  # else the write itself says why it can't
             raise UnsupportedOperation(
                 f"ConcurrencyMode.ETAG needs a store that compares ETags as it writes, and {self._store!r} "
                 f"lacks {' and '.join(missing)}; use another store, or ConcurrencyMode.NONE",
@@ -371,11 +372,12 @@ class Container:
             error.conflicts, error.report = report.conflicts, report
             raise error
         if report.failures:
+            first = next(iter(report.failures.values()))
             raise PartialWriteError(
-                f"{_few(report.failures)} couldn't be uploaded; the changes are kept, so sync again",
+                f"{_few(report.failures)} couldn't be uploaded ({first}); the changes are kept: sync again",
                 failures=dict(report.failures),
                 written=(*report.uploaded, *report.deleted),
-            ) from next(iter(report.failures.values()))
+            ) from first
         if report.conflicts:
             _log.warning(
                 "sync left out %s, which changed since this handle read them", _few(report.conflicts)
