@@ -20,12 +20,14 @@ logging.getLogger("holdall").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     # A star stands for all that a module lists as its own.
+    from holdall import aio as aio
     from holdall.aio.adapters import BlobAdapter as BlobAdapter
     from holdall.aio.adapters import LocalFileAdapter as LocalFileAdapter
     from holdall.aio.adapters import StoreAdapter as StoreAdapter
     from holdall.aio.azure import AzureBlobAdapter as AzureBlobAdapter
     from holdall.aio.blobstore import AsyncBlobStore as AsyncBlobStore
     from holdall.aio.blobstore import ConcurrencyMode as ConcurrencyMode
+    from holdall.aio.named import *
     from holdall.aio.store import AsyncStore as AsyncStore
     from holdall.blobs import AudioBlob as AudioBlob
     from holdall.blobs import AudioData as AudioData
@@ -77,6 +79,17 @@ _MODULES = {
     "aio.adapters": ("BlobAdapter", "LocalFileAdapter", "StoreAdapter"),
     "aio.azure": ("AzureBlobAdapter",),
     "aio.blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
+    "aio.named": (
+        "AsyncCachingStore",
+        "AsyncFanoutStore",
+        "AsyncFilesystemStore",
+        "AsyncGitStore",
+        "AsyncHashdirStore",
+        "AsyncMemoryStore",
+        "AsyncSqliteStore",
+        "AsyncValkeyStore",
+        "AsyncZipStore",
+    ),
     "aio.store": ("AsyncStore",),
     "blobs": (
         "AudioBlob",
@@ -166,6 +179,8 @@ __all__ = [*sorted([*_HOME, "ObjectStore"]), "__version__"]  # pyright: ignore[r
 def __getattr__(name: str) -> object:
     if name == "ObjectStore":
         value = __getattr__("Store")
+    elif name == "aio":
+        return import_module("holdall.aio")
     elif name in _HOME:
         value = getattr(import_module(f"holdall.{_HOME[name]}"), name)
     else:

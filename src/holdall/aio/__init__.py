@@ -1,1 +1,59 @@
-"""The async faces of stores."""
+"""The async faces of stores: `AsyncStore`, the names that open one, and transfers as coroutines.
+
+>>> import asyncio
+>>> from holdall import MemoryStore, aio
+>>> asyncio.run(aio.sync_stores(MemoryStore({"a": b"1"}), aio.AsyncMemoryStore())).copied
+1
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # A star stands for all that a module lists as its own.
+    from holdall.aio.adapters import BlobAdapter as BlobAdapter
+    from holdall.aio.adapters import LocalFileAdapter as LocalFileAdapter
+    from holdall.aio.adapters import StoreAdapter as StoreAdapter
+    from holdall.aio.blobstore import AsyncBlobStore as AsyncBlobStore
+    from holdall.aio.blobstore import ConcurrencyMode as ConcurrencyMode
+    from holdall.aio.named import *
+    from holdall.aio.opening import open as open  # noqa: A004 - the name users call
+    from holdall.aio.store import AsyncFile as AsyncFile
+    from holdall.aio.store import AsyncStore as AsyncStore
+    from holdall.aio.transfer import *
+
+_MODULES = {
+    "adapters": ("BlobAdapter", "LocalFileAdapter", "StoreAdapter"),
+    "blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
+    "named": (
+        "AsyncCachingStore",
+        "AsyncFanoutStore",
+        "AsyncFilesystemStore",
+        "AsyncGitStore",
+        "AsyncHashdirStore",
+        "AsyncMemoryStore",
+        "AsyncSqliteStore",
+        "AsyncValkeyStore",
+        "AsyncZipStore",
+    ),
+    "opening": ("open",),
+    "store": ("AsyncFile", "AsyncStore"),
+    "transfer": ("copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'holdall.aio' has no attribute {name!r}")
+    value = getattr(import_module(f"holdall.aio.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,188 @@
+"""Names that open a store and give its calls as coroutines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import wraps
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast
+
+from holdall.aio.store import AsyncStore
+from holdall.layers.caching import CacheMode, CachingStore
+from holdall.layers.fanout import FanoutStore
+from holdall.store import Store
+from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.git import GitStore
+from holdall.stores.hashdir import HashdirStore
+from holdall.stores.memory import MemoryStore
+from holdall.stores.sqlite import SqliteStore
+from holdall.stores.valkey import ValkeyStore
+from holdall.stores.zip import ZipStore
+
+__all__ = [
+    "AsyncCachingStore",
+    "AsyncFanoutStore",
+    "AsyncFilesystemStore",
+    "AsyncGitStore",
+    "AsyncHashdirStore",
+    "AsyncMemoryStore",
+    "AsyncSqliteStore",
+    "AsyncValkeyStore",
+    "AsyncZipStore",
+]
+
+S = TypeVar("S", bound=Store)
+P = ParamSpec("P")
+
+
+def _over(kind: Callable[P, Store]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Return what makes a constructor one with the arguments of a store's, which makes the view over it."""
+
+    @wraps(kind.__init__)  # type: ignore[misc]
+    def init(self: Any, /, *args: P.args, **options: P.kwargs) -> None:
+        AsyncStore.__init__(self, kind(*args, **options))
+
+    return lambda _: init
+
+
+class _View(AsyncStore, Generic[S]):
+    """An async store that knows the kind of the store under it."""
+
+    @property
+    def store(self) -> S:
+        """The store under it."""
+        return cast(S, self._store)
+
+
+class AsyncFilesystemStore(_View[FilesystemStore]):
+    """`FilesystemStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(FilesystemStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncHashdirStore(_View[HashdirStore]):
+    """`HashdirStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(HashdirStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncSqliteStore(_View[SqliteStore]):
+    """`SqliteStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(SqliteStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncMemoryStore(_View[MemoryStore]):
+    """`MemoryStore`, with the same arguments, as an `AsyncStore`.
+
+    >>> import asyncio
+    >>> asyncio.run(AsyncMemoryStore({"a": b"1"}).get("a"))
+    b'1'
+    """
+
+    @_over(MemoryStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncZipStore(_View[ZipStore]):
+    """`ZipStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(ZipStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncGitStore(_View[GitStore]):
+    """`GitStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(GitStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncValkeyStore(_View[ValkeyStore]):
+    """`ValkeyStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(ValkeyStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncFanoutStore(_View[FanoutStore]):
+    """`FanoutStore` as an `AsyncStore`.
+
+    Args:
+        children: The replicas, as stores or as async stores. They stay open.
+        read: As in `FanoutStore`.
+        write: As in `FanoutStore`.
+        timeout: As in `FanoutStore`.
+        fill: As in `FanoutStore`.
+
+    >>> import asyncio
+    >>> from holdall import MemoryStore
+    >>> near, far = MemoryStore(), AsyncMemoryStore()
+    >>> asyncio.run(AsyncFanoutStore([near, far]).put("a", b"1")).size, near["a"]
+    (1, b'1')
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Store | AsyncStore] | Mapping[str, Store | AsyncStore],
+        *,
+        read: Literal["first"] = "first",
+        write: Literal["all"] | int = "all",
+        timeout: float | None = None,
+        fill: bool = False,
+    ) -> None:
+        plain: Any = children
+        if isinstance(children, Mapping):
+            plain = {name: _plain(child) for name, child in children.items()}
+        elif isinstance(children, list | tuple):
+            plain = [_plain(child) for child in children]
+        super().__init__(FanoutStore(plain, read=read, write=write, timeout=timeout, fill=fill))
+
+
+class AsyncCachingStore(_View[CachingStore]):
+    """`CachingStore` as an `AsyncStore`.
+
+    Args:
+        store: The source, as a store or as an async store. It stays open.
+        cache: Where the copies are kept, as a store or as an async store. It stays open.
+        mode: As in `CachingStore`.
+        fresh: As in `CachingStore`.
+        max_bytes: As in `CachingStore`.
+        sync_on_close: As in `CachingStore`.
+        jobs: As in `CachingStore`.
+
+    >>> import asyncio
+    >>> store = AsyncCachingStore(AsyncMemoryStore({"a": b"1"}), AsyncMemoryStore())
+    >>> asyncio.run(store.get("a")), store.store.stats().misses
+    (b'1', 1)
+    """
+
+    def __init__(
+        self,
+        store: Store | AsyncStore,
+        cache: Store | AsyncStore,
+        mode: CacheMode | Literal["none", "write-through", "write-back"] = CacheMode.WRITE_THROUGH,
+        *,
+        fresh: float | timedelta | Literal["etag", "immutable"] = "etag",
+        max_bytes: int | None = None,
+        sync_on_close: bool = True,
+        jobs: int = 8,
+    ) -> None:
+        super().__init__(
+            CachingStore(
+                _plain(store),
+                _plain(cache),
+                mode,
+                fresh=fresh,
+                max_bytes=max_bytes,
+                sync_on_close=sync_on_close,
+                jobs=jobs,
+            )
+        )
+
+
+def _plain(store: Store | AsyncStore) -> Store:
+    return store.store if isinstance(store, AsyncStore) else store
