@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from datetime import timedelta
 from functools import wraps
-from itertools import islice
 from typing import (
     IO,
     TYPE_CHECKING,
@@ -25,12 +24,12 @@ from typing import (
     overload,
 )
 
+from holdall.aio.listing import Listing
 from holdall.aio.streaming import put_stream
 from holdall.aio.waiting import on_thread
 from holdall.aio.workers import Cancel
 from holdall.blob import TextOptions, WriteOptions
 from holdall.ranges import CHUNK
-from holdall.stopping import stoppable
 from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, LeftOut, Store, _Missing
 
 if TYPE_CHECKING:
@@ -315,14 +314,10 @@ class AsyncStore:
     def __repr__(self) -> str:
         return f"AsyncStore({repr(self._store) if hasattr(self, '_store') else '...'})"
 
-    async def _iterate(
+    def _iterate(
         self, begin: Callable[[], Iterator[T]], batch: int = _BATCH, cancel: Cancel = Cancel.LEAVE
     ) -> AsyncIterator[T]:
-        # A hop to a thread costs more than an entry, so that listings come in batches.
-        iterator = await self._run(begin, cancel)
-        while entries := await self._run(lambda: list(islice(stoppable(iterator), batch)), cancel):
-            for entry in entries:
-                yield entry
+        return Listing(self._run, begin, batch, cancel)
 
 
 class _Awaitable(Awaitable[T]):

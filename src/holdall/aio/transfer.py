@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable
-from itertools import islice
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from holdall import transfer
+from holdall.aio.listing import Listing
 from holdall.aio.store import AsyncStore
 from holdall.aio.waiting import on_thread
-from holdall.aio.workers import Cancel
 from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare, Globs
@@ -134,7 +133,7 @@ async def verify_store(
     )
 
 
-async def diff_stores(
+def diff_stores(
     source: AnyStore,
     target: AnyStore,
     *,
@@ -154,19 +153,20 @@ async def diff_stores(
     >>> asyncio.run(main())
     ['a']
     """
-    found = transfer.diff_stores(
-        _plain(source),
-        _plain(target),
-        prefix=prefix,
-        glob=glob,
-        exclude=exclude,
-        where=where,
-        compare=compare,
-        jobs=jobs,
+    return Listing(
+        on_thread,
+        lambda: transfer.diff_stores(
+            _plain(source),
+            _plain(target),
+            prefix=prefix,
+            glob=glob,
+            exclude=exclude,
+            where=where,
+            compare=compare,
+            jobs=jobs,
+        ),
+        _BATCH,
     )
-    while batch := await on_thread(lambda: list(islice(found, _BATCH)), Cancel.LEAVE):
-        for difference in batch:
-            yield difference
 
 
 def _plain(store: AnyStore) -> Store:
