@@ -368,7 +368,7 @@ anyio.run(main, backend=sys.argv[1])
 
 def test_nothing_warns_or_hangs_at_the_end(loop: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", ENDING, loop],
+        [sys.executable, "-W", "error", "-c", ENDING, loop],
         capture_output=True,
         timeout=60,
         check=False,
