@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from holdall.stores.memory import DictStore as DictStore
     from holdall.stores.memory import MemoryStore as MemoryStore
     from holdall.stores.path import PathStore as PathStore
+    from holdall.stores.sql import SqlStore as SqlStore
     from holdall.stores.sqlite import SqliteStore as SqliteStore
     from holdall.stores.valkey import ValkeyStore as ValkeyStore
     from holdall.stores.zip import ZipStore as ZipStore
@@ -155,6 +156,7 @@ _MODULES = {
     "stores.hashdir": ("HashdirStore",),
     "stores.memory": ("DictStore", "MemoryStore"),
     "stores.path": ("PathStore",),
+    "stores.sql": ("SqlStore",),
     "stores.sqlite": ("SqliteStore",),
     "stores.valkey": ("ValkeyStore",),
     "stores.zip": ("ZipStore",),

@@ -42,6 +42,8 @@ _BUILT_IN: Mapping[str, str] = {
     "rediss": "holdall.stores.valkey:open_tls",
     "valkeys": "holdall.stores.valkey:open_tls",
     "unix": "holdall.stores.valkey:open_socket",
+    "postgresql": "holdall.stores.sql:SqlStore",
+    "postgres": "holdall.stores.sql:SqlStore",
 }
 
 Opener = Callable[..., Store]

@@ -1,0 +1,5 @@
+"""A store in a table of a PostgreSQL database."""
+
+from holdall.stores.sql.store import SqlStore
+
+__all__ = ["SqlStore"]

@@ -1,0 +1,98 @@
+"""Where a store connects to: a URL of PostgreSQL, without its password, as libpq's parameters."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+from urllib.parse import quote
+
+from holdall.errors import InvalidArgumentError, MissingDependencyError, UnsupportedOperation
+from holdall.stores.valkey.password import Password as AnyPassword
+
+SCHEMES = ("postgresql", "postgres")
+
+
+class Password(AnyPassword):
+    """The password of a PostgreSQL server, or where it is."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        raise UnsupportedOperation(
+            "the password of a SqlStore is never pickled; to open the store in another process, give a "
+            "reference that is read there: password='env:NAME' for an environment variable, or 'file:PATH'; "
+            "or leave it to PGPASSWORD or ~/.pgpass"
+        )
+
+
+def driver() -> Any:
+    """Import psycopg."""
+    try:
+        return import_module("psycopg")
+    except ImportError as error:
+        raise MissingDependencyError("SqlStore needs psycopg 3: pip install 'holdall[postgresql]'") from error
+
+
+def split_url(url: str) -> tuple[dict[str, str], Password | None]:
+    """Return the parameters of libpq that a URL holds, without the password, and the password.
+
+    Raises:
+        InvalidArgumentError: It isn't a URL of PostgreSQL.
+    """
+    if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        raise InvalidArgumentError("expected a URL such as postgresql://user:password@host:5432/database")
+    psycopg = driver()
+    try:
+        parameters: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        # The text of the error may hold the password.
+        raise InvalidArgumentError(
+            "expected a URL such as postgresql://user:password@host:5432/database, with options that libpq "
+            "knows, such as ?sslmode=require; write '@', '/', ':', '?' and '%' in a password as "
+            "%40, %2F, %3A, %3F and %25"
+        ) from None
+    if "sslpassword" in parameters:
+        raise InvalidArgumentError("sslpassword isn't taken; give a key without a password as sslkey=")
+    secret = parameters.pop("password", None)
+    for name in ("host", "hostaddr", "dbname", "user", "port"):
+        _check_text(parameters.get(name, ""))
+    return {name: str(value) for name, value in parameters.items()}, Password(secret) if secret else None
+
+
+def _check_text(value: object) -> None:
+    if "\0" in str(value):
+        raise InvalidArgumentError("a URL of PostgreSQL has no NUL")
+
+
+def url_of(parameters: dict[str, str]) -> str:
+    """Return the URL that holds these parameters.
+
+    >>> url_of({"host": "db.example.org", "user": "app", "dbname": "blobs", "sslmode": "require"})
+    'postgresql://app@db.example.org/blobs?sslmode=require'
+    """
+    rest = dict(parameters)
+    user = quote(rest.pop("user"), safe="") + "@" if "user" in rest else ""
+    host = ""
+    given = rest.get("host", "")
+    if given and not given.startswith(("/", "@")) and "," not in given:
+        host = f"[{rest.pop('host')}]" if ":" in given else rest.pop("host")
+        if "port" in rest:
+            host += f":{rest.pop('port')}"
+    path = f"/{quote(rest.pop('dbname'), safe='')}" if "dbname" in rest else ""
+    query = "&".join(f"{name}={quote(value, safe='/,:')}" for name, value in rest.items())
+    return f"postgresql://{user}{host}{path}{f'?{query}' if query else ''}"
+
+
+def escape_location(location: str) -> str:
+    """Return the text after `://` again, of what was decoded: the host follows the last '@'."""
+    userinfo, at, rest = location.rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    host, slash, path = rest.partition("/")
+    # A folder of sockets was written %2F...; it begins with a slash that follows no host.
+    return f"{quote(user, safe='')}{colon}{quote(password, safe='')}{at}{host}{slash}{quote(path, safe='')}"
+
+
+def place_name(parameters: dict[str, str]) -> str:
+    """Return how a message names the server and the database."""
+    host = parameters.get("host") or parameters.get("hostaddr") or "localhost"
+    return f"{host}:{parameters.get('port', '5432')}/{parameters.get('dbname') or parameters.get('user', '')}"

@@ -1,0 +1,616 @@
+"""A store in PostgreSQL: a row a blob, and the chunks of large ones in a second table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from holdall.arguments import check_wait
+from holdall.blob import ATOMIC, check_expected
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    IntegrityError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
+from holdall.keys import check_key, past
+from holdall.pieces import only_piece, regroup
+from holdall.ranges import CHUNK, span
+from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.stores.sql.connecting import (
+    SCHEMES,
+    Password,
+    driver,
+    escape_location,
+    place_name,
+    split_url,
+    url_of,
+)
+from holdall.stores.sql.connections import Session, Source, check_given
+from holdall.stores.sql.errors import LostError, NoTableError
+from holdall.stores.sql.rows import (
+    INLINE,
+    Statements,
+    check_table,
+    check_type_text,
+    info_of,
+    new_etag,
+    seconds_left,
+)
+
+T = TypeVar("T")
+
+_PAGE = 1000
+_HELD = 4 << 20
+"""The bytes of small blobs that `put_many` and `get_many` hold at once."""
+_TRIES = 20
+"""How often a read begins again because the blob was replaced during it."""
+
+
+class ReplacedError(ConcurrencyError):
+    """The blob was replaced while it was read, and its chunks are gone."""
+
+
+class SqlStore(Store):
+    """A store in a table of a PostgreSQL database (12 or later); other tables are left alone.
+
+    Args:
+        server: `postgresql://user:password@host:port/database`, with parameters of libpq such as
+            `?sslmode=require`; what is left out comes from libpq's environment variables, such as PGHOST. Or
+            a `psycopg.Connection` or `psycopg_pool.ConnectionPool`, which stays open.
+        table: The name of the table; large blobs are in a second one, of this name with `_chunks` behind it.
+            The first put makes both.
+        password: Replaces the one in the URL. In both places `env:NAME` means the password in an environment
+            variable, and `file:PATH` the first line of a file. Only such a reference can be pickled. Without
+            one, libpq looks at PGPASSWORD and `~/.pgpass`.
+        timeout: Seconds to wait for a connection.
+        prepare: Whether statements are prepared in the server; false behind a connection pooler that
+            doesn't know prepared statements (PgBouncer before 1.21).
+
+    Threads and forked processes may share the store. Blobs expire by the server's clock. A blob of more than
+    4 MiB is cut into chunks.
+
+    Raises:
+        MissingDependencyError: psycopg isn't installed.
+        InvalidArgumentError: An argument isn't valid, or a password refers to a missing variable or file.
+    """
+
+    can = ATOMIC | Can.EXPIRE | Can.COPY | Can.BULK | Can.ATTRIBUTES
+    schemes = SCHEMES
+    _secrets = frozenset({"password"})
+
+    def __init__(
+        self,
+        server: Any = "postgresql://",
+        *,
+        table: str = "holdall",
+        password: str | Password | None = None,
+        timeout: float = 30.0,
+        prepare: bool = True,
+    ) -> None:
+        check_table(table)
+        # From here on no traceback shows it.
+        secret = None if password is None else Password(password)
+        password = None
+        check_wait(timeout)
+        self._reopens: dict[str, object] | None = None
+        connect: Callable[[], Any] | None = None
+        name = "the connection that was passed in"
+        if isinstance(server, str):
+            parameters, literal = split_url(server)
+            secret = literal if secret is None else secret
+            server, name = url_of(parameters), place_name(parameters)
+            setting = None if secret is None else secret.setting
+            self._reopens = {"server": server, "table": table, "password": setting}
+            self._reopens |= {"timeout": timeout, "prepare": prepare}
+            connect = _connector(parameters, secret, timeout)
+        else:
+            check_given(server)
+            if secret is not None:
+                raise InvalidArgumentError("a connection that is passed in has its own password")
+        self._sql = Statements(table)
+        self._source = Source(connect, server, name, table, prepare)
+        self._made = False
+
+    @classmethod
+    def _from_uri(
+        cls,
+        location: str,
+        *,
+        table: str = "holdall",
+        password: str | None = None,
+        timeout: float = 30.0,
+        prepare: bool = True,
+        host: str | None = None,
+        port: str | None = None,
+        sslmode: str | None = None,
+        sslrootcert: str | None = None,
+        sslcert: str | None = None,
+        sslkey: str | None = None,
+        options: str | None = None,
+        application_name: str | None = None,
+        target_session_attrs: str | None = None,
+        service: str | None = None,
+        passfile: str | None = None,
+    ) -> SqlStore:
+        given = {"host": host, "port": port, "sslmode": sslmode, "sslrootcert": sslrootcert}
+        given |= {"sslcert": sslcert, "sslkey": sslkey, "options": options}
+        given |= {"application_name": application_name, "target_session_attrs": target_session_attrs}
+        given |= {"service": service, "passfile": passfile}
+        parameters, secret = split_url(f"postgresql://{escape_location(location)}")
+        parameters |= {name: value for name, value in given.items() if value is not None}
+        return cls(
+            url_of(parameters),
+            table=table,
+            password=secret if password is None else password,
+            timeout=timeout,
+            prepare=prepare,
+        )
+
+    def _settings(self) -> dict[str, object]:
+        if self._reopens is None:
+            raise UnsupportedOperation(
+                "a SqlStore over a connection that was passed in can't be pickled; open it by its URL"
+            )
+        return self._reopens
+
+    def _close(self) -> None:
+        self._source.close()
+
+    # --- reading ---
+
+    def _ask(self, act: Callable[[Session], T], missing: T) -> T:
+        """Return the result of a read; `missing` if there is no table yet."""
+        try:
+            return self._source.run(act)
+        except NoTableError:
+            return missing
+
+    def _get(self, key: str) -> bytes | None:
+        self._checked(key)
+        row = self._ask(lambda session: session.one(self._sql.get, (key,)), None)
+        if row is None:
+            return None
+        if row[1] is not None:
+            return self._again(lambda: super(SqlStore, self)._get(key))
+        return row[0]
+
+    def _has(self, key: str) -> bool:
+        self._checked(key)
+        return self._ask(lambda session: session.one(self._sql.has, (key,)), None) is not None
+
+    def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
+        return self._again(lambda: super(SqlStore, self).get_range(key, start, stop))
+
+    get_range.__doc__ = Store.get_range.__doc__
+
+    def _again(self, read: Callable[[], T]) -> T:
+        """Read a blob; begin again while writers replace it."""
+        for _ in range(_TRIES):
+            try:
+                return read()
+            except ReplacedError:
+                continue
+        return read()
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        sql = self._sql
+        if (start > 0 or (start == 0 and stop is not None)) and (stop is None or stop >= 0):
+            length = INLINE if stop is None else max(stop - start, 0)
+            part = min(start, INLINE) + 1, min(length, INLINE), key
+            row = self._ask(lambda session: session.one(sql.part, part), None)
+        else:
+            row = self._ask(lambda session: session.one(sql.read, (key,)), None)
+        if row is None:
+            raise BlobNotFoundError(key=key)
+        info = info_of(key, row)
+        low, high = span(start, stop, info.size)
+        stream, data = row[5], row[6] or b""
+        if stream is not None:
+            return info, self._chunks(key, info, stream, low, high)
+        if len(data) == info.size != high - low:
+            data = memoryview(data)[low:high]
+        return info, iter((data,) if len(data) else ())
+
+    def _chunks(self, key: str, info: Info, stream: int, low: int, high: int) -> Iterator[Piece]:
+        """Yield the bytes of a blob; no transaction stays open between two of them."""
+        while low < high:
+            number, begin = divmod(low, CHUNK)
+            length = min(CHUNK - begin, high - low)
+            part = begin + 1, length, stream, number
+            row = self._ask(lambda session, part=part: session.one(self._sql.chunk, part), None)
+            if row is None or len(row[0]) != length:
+                now = self._info(key)
+                if now.etag == info.etag:
+                    raise IntegrityError("a chunk of this blob is missing; restore a backup", key=key)
+                raise ReplacedError(
+                    "the blob was replaced while it was read; read it again",
+                    key=key,
+                    expected=info.etag,
+                    actual=now.etag,
+                )
+            yield row[0]
+            low += length
+
+    def _info(self, key: str) -> Info:
+        row = self._ask(lambda session: session.one(self._sql.info, (key,)), None)
+        if row is None:
+            raise BlobNotFoundError(key=key)
+        return info_of(key, row)
+
+    # --- writing ---
+
+    def _make(self) -> None:
+        """Make the tables, unless they are there."""
+        if self._made:
+            return
+        row = self._source.run(lambda session: session.one(self._sql.exists))
+        if row is not None and row[1] != "UTF8":
+            raise StoreUnavailableError(
+                f"the database at {self._source.name} keeps its text as {row[1]}; use one in UTF8"
+            )
+        if row is None or not row[0]:
+
+            def make(session: Session) -> None:
+                session.simple(b"SET LOCAL client_min_messages = warning")
+                for statement in self._sql.create:
+                    session.simple(statement)
+
+            self._source.transaction(make)
+        self._made = True
+
+    def _change(self, act: Callable[[], T]) -> T:
+        """Return the result of a change that may be made twice; make the tables if they are gone."""
+        self._make()
+        try:
+            return act()
+        except NoTableError:
+            self._made = False
+            self._make()
+            return act()
+
+    def _sure(self, key: str, etag: int, put: Callable[[], Info]) -> Info:
+        """Return what a put returns; if the connection was lost, look whether it was made."""
+        try:
+            return put()
+        except LostError as lost:
+            with suppress(StoreError):
+                info = self._info(key)
+                if info.etag == f"{etag:x}":
+                    return info
+            raise _unknown(lost) from lost
+
+    def _put(self, key: str, data: bytes) -> Info:
+        self._checked(key)
+        if len(data) > INLINE:
+            return super()._put(key, data)
+        etag = new_etag()
+        parameters = key, etag, data
+
+        def put() -> Info | None:
+            row = self._source.run(lambda session: session.one(self._sql.put, parameters), write=True)
+            return None if row is None else Info(key, len(data), etag, row[0])
+
+        try:
+            info = put() if self._made else self._change(put)
+        except NoTableError:
+            self._made = False
+            info = self._change(put)
+        except LostError:
+            return self._sure(key, etag, put)  # pyright: ignore[reportArgumentType]
+        return super()._put(key, data) if info is None else info
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        if attributes is not PLAIN:
+            check_type_text(attributes)
+        data, etag = only_piece(body, INLINE), new_etag()
+
+        def publish(session: Session) -> Info:
+            if data is not None:
+                return self._publish(session, key, etag, bytes(data), len(data), None, expect, attributes)
+            size, held = self._send(session, etag, body)
+            stream = None if held is not None else etag
+            return self._publish(session, key, etag, held, size, stream, expect, attributes)
+
+        if data is not None:
+            return self._sure(key, etag, lambda: self._change(lambda: self._source.transaction(publish)))
+        self._make()
+        # A body can be read once.
+        return self._sure(key, etag, lambda: self._source.transaction(publish, again=False))
+
+    def _send(self, session: Session, stream: int, body: Body) -> tuple[int, bytes | None]:
+        """Send a body as chunks; return its size, and its bytes if it is so short that it needs none."""
+        held: list[Piece] = []
+        size = number = 0
+        for chunk in regroup(body, CHUNK):
+            size += len(chunk)
+            held.append(chunk)
+            if size > INLINE:
+                for each in held:
+                    session.run(self._sql.add_chunk, (stream, number, each))
+                    number += 1
+                held = []
+        return (size, None) if number else (size, b"".join(held))
+
+    def _publish(
+        self,
+        session: Session,
+        key: str,
+        etag: int,
+        data: bytes | None,
+        size: int,
+        stream: int | None,
+        expect: Expect,
+        attributes: Attributes,
+    ) -> Info:
+        sql, kind = self._sql, attributes.content_type
+        while True:
+            found = session.all(sql.lock, ([key],))
+            old = found[0] if found else None
+            check_expected(f"{old[1]:x}" if old is not None and old[3] else None, expect, key)
+            left = seconds_left(attributes)
+            values = (key, etag, left, kind, None if stream is None else size, stream, data)
+            if old is None:
+                row = session.one(sql.insert, values)
+            else:
+                if old[2] is not None:
+                    session.run(sql.drop_chunks, ([old[2]],))
+                row = session.one(sql.update, (*values, key))
+            if row is not None:
+                return Info(key, size, etag, row[0], kind, row[1])
+            # Another client put the first blob of this key meanwhile: now it is seen.
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        sql = self._sql
+
+        def delete(session: Session) -> bool:
+            found = session.all(sql.lock, ([key],))
+            alive = bool(found) and found[0][3]
+            check_expected(f"{found[0][1]:x}" if alive else None, expect, key)
+            self._drop(session, found)
+            return alive
+
+        def quick(session: Session) -> tuple[Any, ...] | None:
+            return session.one(sql.delete, (key,))
+
+        try:
+            if expect is ANY:
+                row = self._source.run(quick, write=True)
+                if row is not None:
+                    return row[0]
+            return self._source.transaction(delete)
+        except NoTableError:
+            check_expected(None, expect, key)
+            return False
+        except LostError as lost:
+            raise _unknown(lost) from lost
+
+    def _drop(self, session: Session, found: list[tuple[Any, ...]]) -> None:
+        """Delete rows that are locked, and their chunks."""
+        streams = [stream for _, _, stream, _ in found if stream is not None]
+        if streams:
+            session.run(self._sql.drop_chunks, (streams,))
+        if found:
+            session.run(self._sql.delete_rows, ([row[0] for row in found],))
+
+    # --- listing ---
+
+    def _pages(
+        self, statements: dict[str, bytes], prefix: str, after: str
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        try:
+            (prefix + after).encode()
+        except UnicodeEncodeError:
+            return  # it begins no key
+        if "\0" in prefix:
+            return
+        limit, end = 32, past(prefix)
+        while True:
+            low, sign = (after, ">") if after and after >= prefix else (prefix, ">=")
+            part = low.replace("\0", ""), end, limit
+            rows = self._ask(lambda s, sign=sign, part=part: s.all(statements[sign], part), [])
+            yield rows
+            if len(rows) < limit:
+                return
+            after, limit = rows[-1][0], _PAGE
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        for rows in self._pages(self._sql.listed, prefix, after):
+            for row in rows:
+                if _is_key(row[0]):
+                    yield info_of(row[0], row[1:])
+                else:
+                    yield LeftOut(row[0], "name that can't be a key")
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return (entry for entry in self._survey(prefix, after) if type(entry) is Info)
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        for rows in self._pages(self._sql.keys, prefix, after):
+            for (key,) in rows:
+                if _is_key(key):
+                    yield key
+
+    # --- many at once ---
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        listed = list(dict.fromkeys(keys))
+        for at in range(0, len(listed), _PAGE):
+            batch = listed[at : at + _PAGE]
+            sizes = self._ask(lambda s, batch=batch: s.all(self._sql.sizes, (batch,)), [])
+            group: list[str] = []
+            held = 0
+            for key, size in sizes:
+                group.append(key)
+                held += size
+                if held >= _HELD:
+                    yield from self._group(group)
+                    group, held = [], 0
+            yield from self._group(group)
+
+    def _group(self, keys: list[str]) -> Iterator[tuple[str, bytes]]:
+        if not keys:
+            return
+        for key, data, in_chunks in self._ask(lambda s: s.all(self._sql.get_many, (keys,)), []):
+            found = self._get(key) if in_chunks else data
+            if found is not None:
+                yield key, found
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        check_type_text(attributes)
+        listed = list(items)
+        if not listed:
+            return iter(())
+        self._make()
+        sql = self._sql
+
+        def put(session: Session) -> list[tuple[Any, ...]]:
+            session.simple(sql.stage)
+            held: dict[str, tuple[Any, ...]] = {}
+            size = 0
+            for key, body in dict(listed).items():
+                etag, piece = new_etag(), only_piece(body, INLINE)
+                if piece is not None:
+                    row = (key, etag, None, None, bytes(piece))
+                    size += len(piece)
+                else:
+                    length, data = self._send(session, etag, body)
+                    row = (
+                        (key, etag, None, None, data) if data is not None else (key, etag, length, etag, None)
+                    )
+                    size += len(data or b"")
+                held[key] = row
+                if size >= _HELD or len(held) >= _PAGE:
+                    _copy_in(session, sql.copy_in, held)
+                    held, size = {}, 0
+            _copy_in(session, sql.copy_in, held)
+            while True:
+                # Those that another client makes between the two statements are seen in the next turn.
+                streams = [stream for (stream,) in session.all(sql.lock_staged) if stream is not None]
+                session.run(sql.drop_chunks, (streams,))
+                values = seconds_left(attributes), attributes.content_type, streams
+                rows = session.all(sql.put_staged, values)
+                if len(rows) == len(dict(listed)):
+                    return rows
+                session.simple(b"ROLLBACK TO SAVEPOINT staged")
+
+        def put_all(session: Session) -> list[tuple[Any, ...]]:
+            return put(session)
+
+        whole = all(only_piece(body, INLINE) is not None for _, body in listed)
+        try:
+            rows = self._source.transaction(put_all, again=whole)
+        except LostError as lost:
+            raise _unknown(lost) from lost
+        infos = {row[0]: info_of(row[0], row[1:]) for row in rows}
+        return (infos[key] for key, _ in listed)
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        listed = sorted(keys)
+
+        def delete(session: Session) -> int:
+            deleted = 0
+            for at in range(0, len(listed), _PAGE):
+                found = session.all(self._sql.lock, (listed[at : at + _PAGE],))
+                self._drop(session, found)
+                deleted += sum(1 for row in found if row[3])
+            return deleted
+
+        try:
+            return self._source.transaction(delete)
+        except NoTableError:
+            return 0
+        except LostError as lost:
+            raise _unknown(lost) from lost
+
+    def _clear(self) -> None:
+        def clear(session: Session) -> None:
+            for statement in self._sql.clear:
+                session.run(statement)
+
+        try:
+            self._source.transaction(clear)
+        except NoTableError:
+            return
+        except LostError as lost:
+            raise _unknown(lost) from lost
+
+    # --- inside the server ---
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        return self._duplicate(source, target, expect, move=False)
+
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        return self._duplicate(source, target, expect, move=True)
+
+    def _duplicate(self, source: str, target: str, expect: Expect, *, move: bool) -> Info:
+        sql, etag = self._sql, new_etag()
+
+        def duplicate(session: Session) -> Info:
+            while True:
+                found = {row[0]: row for row in session.all(sql.lock, ([source, target],))}
+                origin, old = found.get(source), found.get(target)
+                if origin is None or not origin[3]:
+                    raise BlobNotFoundError(key=source)
+                check_expected(f"{old[1]:x}" if old is not None and old[3] else None, expect, target)
+                self._drop(session, [] if old is None else [old])
+                stream = None if origin[2] is None else etag
+                row = session.one(sql.copy_row, (target, etag, stream, source))
+                if row is None:
+                    continue
+                if stream is not None:
+                    session.run(sql.copy_chunks, (etag, origin[2]))
+                if move:
+                    self._drop(session, [origin])
+                return info_of(target, row)
+
+        try:
+            return self._sure(target, etag, lambda: self._source.transaction(duplicate))
+        except NoTableError:
+            raise BlobNotFoundError(key=source) from None
+
+
+def _connector(parameters: dict[str, str], secret: Password | None, timeout: float) -> Callable[[], Any]:
+    settings: dict[str, Any] = {
+        "connect_timeout": max(2, round(timeout)),
+        "keepalives_idle": 30,
+        "fallback_application_name": "holdall",
+        **parameters,
+        "client_encoding": "UTF8",
+    }
+
+    def connect() -> Any:
+        password = None if secret is None else secret.value()
+        given = {} if password is None else {"password": password}
+        return driver().Connection.connect("", autocommit=True, **settings, **given)
+
+    driver()
+    return connect
+
+
+def _copy_in(session: Session, sql: bytes, rows: dict[str, tuple[Any, ...]]) -> None:
+    if rows:
+        with session.cursor.copy(sql) as copy:
+            copy.set_types(["text", "int8", "int8", "int8", "bytea"])
+            for row in rows.values():
+                copy.write_row(row)
+    session.simple(b"SAVEPOINT staged")
+
+
+def _unknown(lost: LostError) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"{lost.message}, and the client can't know whether it was done; read it before you repeat it"
+    )
+
+
+def _is_key(text: str) -> bool:
+    try:
+        check_key(text)
+    except InvalidKeyError:
+        return False
+    return True

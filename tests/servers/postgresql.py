@@ -1,0 +1,103 @@
+"""A PostgreSQL server on loopback, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from tests.servers.ports import free_port
+
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
+
+
+def program(name: str) -> str:
+    found = shutil.which(name) or next(
+        (str(each) for each in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None
+    )
+    if found is None:
+        raise RuntimeError(f"{name} isn't installed: apt-get install postgresql")
+    return found
+
+
+class PostgresServer:
+    """One server in a temporary folder, which root starts as the user `postgres`.
+
+    Args:
+        settings: More of its configuration, as `name=value`.
+    """
+
+    def __init__(self, *settings: str) -> None:
+        self.folder = tempfile.mkdtemp(prefix="postgresql-", dir="/tmp")
+        # The server refuses to run as root.
+        self._as = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        if self._as:
+            shutil.chown(self.folder, "postgres")
+        self.data = f"{self.folder}/data"
+        self.port = free_port()
+        self.settings = [*_FAST, *settings]
+        self._run(
+            *(program("initdb"), "-D", self.data, "-U", "holdall", "-A", "trust", "-N", "-E", "UTF8"),
+            *("--locale=C",),
+        )
+        self.start()
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(
+            [*self._as, *command], cwd="/tmp", capture_output=True, text=True, check=False, timeout=120
+        )
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}{self.log[-1000:]}")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://holdall@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def log(self) -> str:
+        path = Path(self.folder, "log")
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        return int(Path(self.data, "postmaster.pid").read_text().split()[0])
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        options += "".join(f" -c {each}" for each in self.settings)
+        command = (program("pg_ctl"), "-D", self.data, "-l", f"{self.folder}/log", "-o", options)
+        # Its own pipes would stay open in the server.
+        done = subprocess.run(
+            [*self._as, *command, "-w", "-t", "60", "start"],
+            cwd="/tmp",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the server doesn't start: {self.log[-1000:]}")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: `fast` ends its connections, `immediate` is a crash."""
+        self._run(program("pg_ctl"), "-D", self.data, "-w", "-m", mode, "stop")
+
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def close(self) -> None:
+        if Path(self.data, "postmaster.pid").exists():
+            self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> PostgresServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
