@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
 
-__all__ = ["delete_version", "endpoint_of"]
+__all__ = ["delete_version", "endpoint_of", "google_token"]
 
 _TIMEOUT = 30.0
 _VALID = timedelta(minutes=5)
 """How long a signed URL holds: clocks may differ by minutes."""
 
 
-def delete_version(client: Any, name: str, tag: str, token: Callable[[], str | None]) -> bool | None:
+def delete_version(client: Any, name: str, tag: str) -> bool | None:
     """Delete an object if it is the version of a tag.
 
     S3 and Azure compare an `If-Match` that isn't part of the signed URL. A signed URL of Google's would have
@@ -29,19 +28,19 @@ def delete_version(client: Any, name: str, tag: str, token: Callable[[], str | N
         name: The name of the object, below the prefix of the client.
         tag: The ETag as the server takes it, with its quotes where it wants them; the generation on Google
             Cloud Storage.
-        token: Returns the bearer token for Google; None for a server that wants none.
 
     Returns:
         Whether it was deleted: False if the object is another version, None if there is no object.
 
     Raises:
+        UnsupportedOperation: The server takes no such call, or the credentials for it aren't known.
         StoreUnavailableError: The server didn't answer, or neither deleted nor refused by the condition.
             Unless it answered, the object may have been deleted.
     """
     headers: dict[str, str] = {}
     if type(client).__name__ == "GCSStore":
         url = _json_url(client, name, tag)
-        bearer = token()
+        bearer = google_token(client)
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
     else:
@@ -89,6 +88,26 @@ def _json_url(client: Any, name: str, generation: str) -> str:
     # https://cloud.google.com/storage/docs/json_api/v1/objects/delete
     place = f"{quote(config['bucket'], safe='')}/o/{quote(whole, safe='')}"
     return f"{base.rstrip('/')}/storage/v1/b/{place}?ifGenerationMatch={quote(generation, safe='')}"
+
+
+def google_token(client: Any) -> str | None:
+    """Return the bearer token of a client of obstore for Google; None if its server wants none.
+
+    Raises:
+        UnsupportedOperation: The client found its credentials by itself, and doesn't show them.
+    """
+    config: dict[str, Any] = client.config
+    if config.get("bearer_token"):
+        return str(config["bearer_token"])
+    if client.credential_provider is not None:
+        return str(client.credential_provider()["token"])
+    anonymous = str(config.get("skip_signature", "")).lower() == "true"
+    if anonymous or _service_account(config).get("disable_oauth"):
+        return None
+    raise UnsupportedOperation(
+        "this client of Google doesn't show its credentials; give it a credential_provider, such as "
+        "obstore.auth.google.GoogleCredentialProvider()"
+    )
 
 
 def endpoint_of(client: Any) -> str:

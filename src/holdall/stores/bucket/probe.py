@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from holdall.errors import UnsupportedOperation
@@ -50,7 +49,7 @@ def is_probe(name: str) -> bool:
     return _PROBE.fullmatch(name) is not None
 
 
-def find_out(client: Any, token: Callable[[], str | None] = lambda: None) -> Findings:
+def find_out(client: Any) -> Findings:
     """Return what the server of a client's bucket does, by eight requests that are made once in a process.
 
     Known clouds aren't asked. Where the client may not write, the conditions count as ignored. What is
@@ -58,7 +57,6 @@ def find_out(client: Any, token: Callable[[], str | None] = lambda: None) -> Fin
 
     Args:
         client: A store of obstore.
-        token: As for `delete_version`.
 
     Raises:
         obstore.exceptions.BaseError: The server doesn't answer, or there is no such bucket.
@@ -73,7 +71,7 @@ def find_out(client: Any, token: Callable[[], str | None] = lambda: None) -> Fin
 
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
-        found = _try_all(client, name, token)
+        found = _try_all(client, name)
     except (PermissionDeniedError, UnauthenticatedError) as error:
         found = Findings(create=False, swap=False, delete=False)
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
@@ -102,7 +100,7 @@ def _place(client: Any) -> tuple[str, str, str]:
     return type(client).__name__.removesuffix("Store"), host, bucket
 
 
-def _try_all(client: Any, name: str, token: Callable[[], str | None]) -> Findings:
+def _try_all(client: Any, name: str) -> Findings:
     first = _put(client, name, "create")
     if first is None:
         # It was refused by a server that takes no condition at all, or its answer was lost once.
@@ -118,7 +116,7 @@ def _try_all(client: Any, name: str, token: Callable[[], str | None]) -> Finding
         return Findings(create, False, False, exact)
     swap = _refuses(client, name, _mode(first, quoted))
     now = second if swap else client.head(name)
-    delete = swap and _deletes(client, name, first, now, quoted, token)
+    delete = swap and _deletes(client, name, first, now, quoted)
     return Findings(create, swap, delete, exact, quoted)
 
 
@@ -172,19 +170,17 @@ def _is_exact(client: Any, name: str) -> bool:
         return False
 
 
-def _deletes(
-    client: Any, name: str, stale: Any, now: Any, quoted: bool, token: Callable[[], str | None]
-) -> bool:
+def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool:
     def tag(told: Any) -> str:
         mode = _mode(told, quoted)
         return mode["version"] if type(client).__name__ == "GCSStore" else mode["e_tag"]
 
     try:
         # A stale delete that is answered as if it had deleted nothing may still have deleted.
-        if delete_version(client, name, tag(stale), token) is not False:
+        if delete_version(client, name, tag(stale)) is not False:
             return False
         client.head(name)
-        return delete_version(client, name, tag(now), token) is True
+        return delete_version(client, name, tag(now)) is True
     except (FileNotFoundError, UnsupportedOperation):
         return False
 

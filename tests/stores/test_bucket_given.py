@@ -1,0 +1,172 @@
+"""Clients that users hold, and what a bucket takes over of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiobotocore.session
+import boto3
+import pytest
+from azure.core.credentials import AccessToken, AzureSasCredential
+from azure.storage.blob import BlobServiceClient
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from cloudpathlib import AzureBlobClient, S3Client
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from obstore.store import GCSStore, S3Store
+from tests.servers import ceph as ceph_server
+from tests.servers.azurite import azurite
+from tests.servers.gcs import gcs, service_account
+from tests.servers.moto import moto
+
+from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
+from holdall.stores.bucket.deleting import google_token
+from holdall.stores.bucket.given import taken_over
+
+
+@pytest.fixture(autouse=True)
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A client of cloudpathlib that makes its own folder warns when it removes it."""
+    monkeypatch.setenv("CLOUDPATHLIB_LOCAL_CACHE_DIR", str(tmp_path))
+
+
+KEYS: Any = {
+    "aws_access_key_id": ceph_server.CREDENTIALS["AWS_ACCESS_KEY_ID"],
+    "aws_secret_access_key": "a-secret-key",
+    "region_name": "eu-west-1",
+}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with moto() as url:
+        client: Any = boto3.client("s3", endpoint_url=url, **KEYS)
+        client.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        yield url
+
+
+def check(client: Any, bucket: str | None = "bucket") -> None:
+    made = taken_over(client, bucket)
+    made.put("a", b"hello")
+    assert bytes(made.get("a").bytes()) == b"hello"
+    made.delete("a")
+    assert "secret" not in repr(made)
+
+
+def test_what_boto3_holds(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(boto3.client("s3", endpoint_url=url, **KEYS))
+    check(boto3.resource("s3", endpoint_url=url, **KEYS))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    check(boto3.Session(**KEYS))
+
+
+def test_credentials_that_expire_are_asked_for_again(url: str) -> None:
+    client: Any = boto3.client("s3", endpoint_url=url, **KEYS)
+    asked: list[int] = []
+
+    def refresh() -> dict[str, str]:
+        asked.append(1)
+        return {
+            "access_key": "testing",
+            "secret_key": "testing",
+            "token": "token",
+            "expiry_time": "2099-01-01T00:00:00Z",
+        }
+
+    client._request_signer._credentials = RefreshableCredentials.create_from_metadata(
+        refresh(), refresh_using=refresh, method="test"
+    )
+    told = taken_over(client, "bucket").credential_provider()
+    assert told["token"] == "token"
+    assert told["expires_at"] is not None
+
+
+def test_addressing_signatures_and_tls() -> None:
+    virtual: Any = {"s3": {"addressing_style": "virtual"}}
+    made = taken_over(
+        boto3.client("s3", endpoint_url="https://host:1", config=Config(**virtual), **KEYS), "bucket"
+    )
+    assert made.config["endpoint"] == "https://bucket.host:1"
+    made = taken_over(boto3.client("s3", endpoint_url="https://host:1", verify=False, **KEYS), "bucket")
+    assert made.config["endpoint"] == "https://host:1"
+    assert made.client_options["allow_invalid_certificates"] == "true"
+    anonymous: Any = boto3.client("s3", region_name="eu-west-1", config=Config(signature_version=UNSIGNED))
+    made = taken_over(anonymous, "bucket")
+    assert made.config["skip_signature"] == "true"
+    assert "endpoint" not in made.config
+    with pytest.raises(UnsupportedOperation, match="SSL_CERT_FILE"):
+        taken_over(boto3.client("s3", endpoint_url="https://host:1", verify="/a.pem", **KEYS), "bucket")
+
+
+def test_what_aiobotocore_holds(url: str) -> None:
+    async def run() -> Any:
+        session = aiobotocore.session.get_session()
+        async with session.create_client("s3", endpoint_url=url, **KEYS) as client:
+            return taken_over(client, "bucket")
+
+    check(asyncio.run(run()))
+
+
+def test_what_google_holds() -> None:
+    with gcs("bucket") as server:
+        options = {"api_endpoint": server.url}
+        client = storage.Client(project="p", credentials=AnonymousCredentials(), client_options=options)
+        check(client)
+        made = taken_over(client, "bucket")
+        assert google_token(made) is None
+
+
+def test_the_token_of_a_client_of_google() -> None:
+    def provide() -> Any:
+        return {"token": "a-token", "expires_at": None}
+
+    assert google_token(GCSStore("bucket", credential_provider=provide)) == "a-token"
+    assert google_token(GCSStore("bucket", config={"bearer_token": "b-token"})) == "b-token"
+
+
+def test_what_azure_holds() -> None:
+    with azurite() as connection:
+        service = BlobServiceClient.from_connection_string(connection)
+        container = service.create_container("bucket")
+        check(service)
+        check(container, None)
+        with pytest.raises(InvalidArgumentError, match="'bucket', not of 'other'"):
+            taken_over(container, "other")
+        check(AzureBlobClient(connection_string=connection).CloudPath("az://bucket/a"), None)
+
+
+def test_credentials_of_azure() -> None:
+    class Credential:
+        def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            return AccessToken("a-token", 4_000_000_000)
+
+    url = "https://name.blob.core.windows.net"
+    made = taken_over(BlobServiceClient(url, credential=Credential()), "bucket")
+    assert made.credential_provider()["token"] == "a-token"
+    signed = AzureSasCredential("sv=1&sig=a-secret")
+    assert "sas_key" in taken_over(BlobServiceClient(url, credential=signed), "bucket").config
+    assert "sas_key" in taken_over(BlobServiceClient(f"{url}/?sv=1&sig=a-secret"), "bucket").config
+    assert taken_over(BlobServiceClient(url), "bucket").config["skip_signature"] == "true"
+
+
+def test_what_cloudpathlib_holds(url: str) -> None:
+    session = boto3.Session(**KEYS)
+    check(S3Client(boto3_session=session, endpoint_url=url).CloudPath("s3://bucket/a/b"), None)
+
+
+def test_what_is_no_client() -> None:
+    with gcs("bucket") as server:
+        own = GCSStore("bucket", service_account_key=service_account(server.url))
+        assert taken_over(own) is own
+        with pytest.raises(InvalidArgumentError):
+            taken_over(own, "other")
+    with pytest.raises(InvalidArgumentError, match="name of a bucket"):
+        taken_over(boto3.client("s3", **KEYS))
+    for wrong in (3, "bucket", boto3.client("sts", **KEYS), S3Store):
+        with pytest.raises(InvalidTypeError, match="expected a client"):
+            taken_over(wrong, "bucket")
