@@ -327,6 +327,17 @@ def test_synchronous_calls_work_while_a_loop_runs(loop: str, tmp_path: Path) -> 
     run(loop, main)
 
 
+def test_a_call_may_run_an_event_loop_of_its_own(loop: str) -> None:
+    """As `modify` does whose function is one of a program's own."""
+    store = threaded(MemoryStore({"a": b"1"}))
+
+    def change(old: bytes) -> bytes:
+        return old + anyio.run(store.aio.get, "a", backend=loop)
+
+    assert run(loop, lambda: store.aio.modify("a", change)).size == 2
+    assert store["a"] == b"11"
+
+
 def test_a_forked_child_has_threads_of_its_own(loop: str) -> None:
     store = threaded(MemoryStore({"a": b"1"}))
     assert run(loop, lambda: store.aio.get("a")) == b"1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import enum
+import sys
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -58,6 +59,10 @@ class Job(Generic[T]):
             return
         try:
             self._context.run(current.set, self.stop)
+            # No event loop runs in this thread, whatever the caller's context says.
+            sniffio = cast(Any, sys.modules.get("sniffio"))
+            if sniffio is not None:
+                self._context.run(sniffio.current_async_library_cvar.set, None)
             self.value = self._context.run(function)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self.error = error
