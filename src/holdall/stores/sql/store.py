@@ -279,11 +279,16 @@ class SqlStore(Store):
         try:
             return put()
         except LostError as lost:
-            with suppress(StoreError):
-                info = self._info(key)
-                if info.etag == f"{etag:x}":
-                    return info
-            raise _unknown(lost) from lost
+            return self._seek(key, etag, lost)
+
+    def _seek(self, key: str, etag: int, lost: LostError) -> Info:
+        """Return the info of a blob that was put, though the answer was lost. It isn't put again: the first
+        request may still run, and end after another client's put."""
+        with suppress(StoreError):
+            info = self._info(key)
+            if info.etag == f"{etag:x}":
+                return info
+        raise _unknown(lost) from lost
 
     def _put(self, key: str, data: bytes) -> Info:
         self._checked(key)
@@ -301,8 +306,8 @@ class SqlStore(Store):
         except NoTableError:
             self._made = False
             info = self._change(put)
-        except LostError:
-            return self._sure(key, etag, put)  # pyright: ignore[reportArgumentType]
+        except LostError as lost:
+            return self._seek(key, etag, lost)
         return super()._put(key, data) if info is None else info
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
