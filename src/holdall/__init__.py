@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from holdall.stores.filesystem import FilesystemStore as FilesystemStore
     from holdall.stores.git import *
     from holdall.stores.hashdir import HashdirStore as HashdirStore
+    from holdall.stores.http import HttpStore as HttpStore
     from holdall.stores.memory import DictStore as DictStore
     from holdall.stores.memory import MemoryStore as MemoryStore
     from holdall.stores.path import PathStore as PathStore
@@ -154,6 +155,7 @@ _MODULES = {
     "stores.filesystem": ("FilesystemStore",),
     "stores.git": ("GitRevision", "GitStore", "Revision"),
     "stores.hashdir": ("HashdirStore",),
+    "stores.http": ("HttpStore",),
     "stores.memory": ("DictStore", "MemoryStore"),
     "stores.path": ("PathStore",),
     "stores.sql": ("SqlStore",),

@@ -44,12 +44,17 @@ _BUILT_IN: Mapping[str, str] = {
     "unix": "holdall.stores.valkey:open_socket",
     "postgresql": "holdall.stores.sql:SqlStore",
     "postgres": "holdall.stores.sql:SqlStore",
+    "http": "holdall.stores.http:open_http",
+    "https": "holdall.stores.http:open_https",
 }
 
 Opener = Callable[..., Store]
 """Called with the location (a str) and the options as keywords."""
 
 _registered: dict[str, Opener] = {}
+
+_ESCAPED = ("http", "https")
+"""Of these the location stays as it is written: a `%2F` in a password isn't a `/` of the path."""
 
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
 # A name has two characters at least, since C: is a drive.
@@ -133,7 +138,10 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     opener = _opener(scheme)
     if scheme == "sqlite":
         location = _third_slash(location)
-    return _open(opener, scheme, _decode(location, scheme), _parse_query(query), options, base)
+    decoded = _decode(location, scheme)
+    if scheme in _ESCAPED and scheme not in _registered:
+        decoded = location
+    return _open(opener, scheme, decoded, _parse_query(query), options, base)
 
 
 def _checked_path(path: object) -> str:

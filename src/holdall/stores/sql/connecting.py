@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from holdall.errors import InvalidArgumentError, MissingDependencyError, UnsupportedOperation
-from holdall.stores.valkey.password import Password as AnyPassword
+from holdall.stores.password import Password as AnyPassword
 
 SCHEMES = ("postgresql", "postgres")
 

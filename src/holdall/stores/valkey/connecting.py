@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from holdall.errors import InvalidArgumentError, MissingDependencyError, StoreUnavailableError
+from holdall.stores.password import Password
 from holdall.stores.valkey.errors import Drivers
-from holdall.stores.valkey.password import Password
 
 PLAIN, TLS, SOCKET = ("valkey", "redis"), ("valkeys", "rediss"), "unix"
 

@@ -16,6 +16,7 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.stores.password import Password
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.chunks import WHOLE, Chunks, ReplacedError, Upload
 from holdall.stores.valkey.connecting import PLAIN as PLAIN_SCHEMES
@@ -37,7 +38,6 @@ from holdall.stores.valkey.keylist import KeyList
 from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.many import Batches
 from holdall.stores.valkey.outcomes import condition, ensure, outcome_unknown, refuse
-from holdall.stores.valkey.password import Password
 from holdall.stores.valkey.shards import Place, Shards
 
 T = TypeVar("T")

@@ -43,7 +43,7 @@ class Password:
 
     def __reduce__(self) -> Any:
         raise UnsupportedOperation(
-            "the password of a ValkeyStore is never pickled; to open the store in another process, give a "
+            "a password is never pickled; to open the store in another process, give a "
             "reference that is read there: password='env:NAME' for an environment variable, or 'file:PATH'"
         )
 

@@ -1,0 +1,86 @@
+"""What an answer or a failure of the connection means: an error that names the host and says what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+from holdall.errors import StoreError, StoreUnavailableError
+
+
+class LostError(StoreUnavailableError):
+    """The connection ended before the whole answer had come."""
+
+
+def refused(status: int, origin: str, has_credentials: bool) -> StoreError:
+    """Return the error for a status that is neither a success nor means that there is nothing."""
+    if status == 401:
+        says = (
+            "refuses these credentials (401); check username= and password=, token=, or ~/.netrc"
+            if has_credentials
+            else "asks for credentials (401); give username= and password=, or token=, or add the host to "
+            "~/.netrc"
+        )
+    elif status == 403:
+        says = "refuses this request (403); check the permissions of the file, and the credentials"
+    elif status == 407:
+        says = "is behind a proxy that asks for credentials (407); see the environment variable HTTPS_PROXY"
+    elif status == 429:
+        says = "says that requests come too fast (429); lower concurrency=, and try again later"
+    elif status >= 500:
+        says = f"fails ({status}); try again later, and see its log"
+    else:
+        says = f"gave an answer that isn't understood ({status}); is this a web server of files?"
+    return StoreUnavailableError(f"the server at {origin} {says}")
+
+
+def unreachable(error: BaseException, origin: str, drivers: Any, timeout: object) -> StoreError:
+    """Return the error for a connection that couldn't be made, or was lost."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return StoreUnavailableError(
+                f"the certificate of the server at {origin} can't be trusted ({cause.verify_message}); "
+                "tls_ca= names the authority that signed it"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return StoreUnavailableError(
+                f"TLS with the server at {origin} fails ({cause.reason}); does it speak TLS at this port, "
+                "and does it ask for a certificate (tls_certificate=)?"
+            )
+        if isinstance(cause, socket.gaierror):
+            return StoreUnavailableError(f"no host is known by the name in {origin}; check its spelling")
+        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+            return StoreUnavailableError(
+                f"too many files are open to connect to the server at {origin}; close some, or raise the "
+                "limit (ulimit -n)"
+            )
+    if isinstance(error, drivers.TimeoutException):
+        return StoreUnavailableError(
+            f"the server at {origin} doesn't answer in time; is it up, and is the network? timeout= says how "
+            f"long to wait (now {timeout})"
+        )
+    if isinstance(error, drivers.ProxyError):
+        return StoreUnavailableError(
+            f"the proxy on the way to {origin} fails; see the environment variables HTTP_PROXY, HTTPS_PROXY "
+            "and NO_PROXY"
+        )
+    if isinstance(error, drivers.ConnectError):
+        return StoreUnavailableError(
+            f"no server can be reached at {origin}; is it up, and are host and port right?"
+        )
+    if isinstance(error, drivers.RemoteProtocolError | drivers.NetworkError):
+        return LostError(
+            f"the server at {origin} ended the connection before its answer was whole, or doesn't speak "
+            "HTTP; try again, and check the port"
+        )
+    return StoreUnavailableError(f"the request to the server at {origin} failed ({type(error).__name__})")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
