@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdall.errors import BlobNotFoundError, StoreError, UnsupportedOperation
+from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError, UnsupportedOperation
 from holdall.stores.http.address import Address, decoded, origin_of, path_of
 from holdall.stores.http.answers import is_endless
 from holdall.stores.http.link import GONE, Link
@@ -16,6 +17,8 @@ _PROPERTIES = (
     b'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>'
     b"<getlastmodified/><getetag/></prop></propfind>"
 )
+_DEPTH = {"Depth": "1", "Content-Type": "application/xml"}
+_TRIES = 8
 _NGINX = ("nginx", "openresty", "angie", "tengine", "freenginx")
 
 
@@ -57,14 +60,31 @@ class Folders:
         url = address.url + path_of(above)
         if self._speaks_dav is None:
             self._speaks_dav = self._offers_dav()
-        headers = {"Depth": "1", "Content-Type": "application/xml"} if self._speaks_dav else None
-        method, body = ("PROPFIND", _PROPERTIES) if self._speaks_dav else ("GET", None)
+        if self._speaks_dav:
+            return self._properties(url)
+        return self._request("GET", url, None, None)
+
+    def _properties(self, url: str) -> Page | str | None:
+        """Ask for the properties of what is in a folder."""
+        for _ in range(_TRIES - 1):
+            try:
+                found = self._request("PROPFIND", url, _DEPTH, _PROPERTIES)
+                if found is not UNLISTED:
+                    return found
+            except StoreUnavailableError as error:
+                if "(500)" not in error.message:
+                    raise
+            # Of rclone this is the answer if a file is deleted while it looks.
+            time.sleep(0.01)
+        return self._request("PROPFIND", url, _DEPTH, _PROPERTIES)
+
+    def _request(self, method: str, url: str, headers: Any, body: bytes | None) -> Page | str | None:
         try:
             response = self._link.ask(method, url, headers, body, may_lead=self._is_same)
         except BlobNotFoundError:
             return None
         try:
-            return self._read(response, url, address)
+            return self._read(response, url, self._link.address)
         except (self._link.drivers.HTTPError, self._link.drivers.StreamError, OSError) as error:
             if isinstance(error, StoreError):
                 raise

@@ -55,6 +55,8 @@ class Link:
         self._client: Any = client
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._closed = False
+        self._streams: set[int] = set()
         self._dropped: deque[Any] = deque()
         """Responses whose iterator was dropped half-way: a finalizer mustn't take the lock of the pool."""
         begin_anew(self, Link._begin)
@@ -62,6 +64,7 @@ class Link:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._dropped = deque()
+        self._streams = set()
         if self._given is None:
             self._client = None
 
@@ -81,14 +84,26 @@ class Link:
             return self._client
 
     def close(self) -> None:
-        if self._given is None and self._client is not None:
+        """Close the client, once no stream is left: a file that is open is read to its end."""
+        self._closed = True
+        if self._given is None and self._client is not None and not self._streams:
             self._client.close()
 
-    def drop(self, response: Any) -> None:
-        """Free what a response holds that nobody reads to its end; called by a finalizer."""
-        stream = response.extensions.get("network_stream")
-        if stream is not None:
-            stream.close()
+    def hold(self, stream: object) -> None:
+        """Keep the client open for a stream."""
+        self._streams.add(id(stream))
+
+    def release(self, stream: object) -> None:
+        self._streams.discard(id(stream))
+        if self._closed:
+            self.close()
+
+    def drop(self, stream: object, response: Any) -> None:
+        """Free what a stream holds that nobody reads to its end; called by a finalizer."""
+        self._streams.discard(id(stream))
+        wire: Any = response.extensions.get("network_stream")
+        if wire is not None:
+            wire.close()
         self._dropped.append(response)
 
     def send(self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Any = None) -> Any:
@@ -170,7 +185,8 @@ class Link:
     def _once(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> Any:
         while self._dropped:
             try:
-                self._dropped.popleft().close()
+                dropped: Any = self._dropped.popleft()
+                dropped.close()
             except IndexError:
                 break
         client = self._connected()

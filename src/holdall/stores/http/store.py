@@ -11,6 +11,7 @@ from holdall.arguments import check_choice, check_count, check_type, check_wait
 from holdall.blob import Can, Info, LeftOut, Piece
 from holdall.errors import (
     BlobNotFoundError,
+    ConcurrencyError,
     InvalidArgumentError,
     ReadOnlyError,
     StoreUnavailableError,
@@ -227,11 +228,16 @@ class HttpStore(Store):
         return ask
 
     def _get(self, key: str) -> bytes | None:
-        try:
-            pieces = self._whole(self._checked(key), 0, None)[1]
-        except BlobNotFoundError:
-            return None
-        return b"".join(pieces)
+        key = self._checked(key)
+        for tries in range(1, _TRIES + 1):
+            try:
+                return b"".join(self._whole(key, 0, None)[1])
+            except BlobNotFoundError:
+                return None
+            except ConcurrencyError:
+                if tries == _TRIES:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def _info(self, key: str) -> Info:
         response = self._link.ask("HEAD", self._url(key))

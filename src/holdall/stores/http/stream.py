@@ -41,6 +41,7 @@ class Stream(Iterator[Piece]):
         self._at, self._start, self._stop = part.start, start, stop
         self._losses = 0
         self._pieces: Iterator[bytes] | None = response.iter_raw()
+        link.hold(self)
 
     def __next__(self) -> Piece:
         while self._pieces is not None:
@@ -81,10 +82,11 @@ class Stream(Iterator[Piece]):
             self._resume()
 
     def _resume(self) -> None:
-        self.close()
+        self._response.close()
         info, part, response = self._again(max(self._start, self._at))
         if info.etag != self._info.etag or info.size != self._info.size:
             response.close()
+            self.close()
             raise ConcurrencyError(
                 "the blob was replaced while it was read; read it again",
                 expected=self._info.etag,
@@ -95,11 +97,12 @@ class Stream(Iterator[Piece]):
     def close(self) -> None:
         self._pieces = None
         self._response.close()
+        self._link.release(self)
 
     def __del__(self) -> None:
         # The interpreter may take this object apart before its constructor has ended.
         if getattr(self, "_pieces", None) is not None:
-            self._link.drop(self._response)
+            self._link.drop(self, self._response)
 
 
 def measured(link: Link, key: str, response: Any, modified: float | None, token: str | None) -> Any:
