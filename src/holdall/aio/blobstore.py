@@ -240,7 +240,7 @@ class AsyncBlobStore:
             await self._aio.close()
 
     def __repr__(self) -> str:
-        return f"AsyncBlobStore({self._adapter!r}, {self._name!r})"
+        return f"AsyncBlobStore({f'{self._adapter!r}, {self._name!r}' if hasattr(self, '_name') else '...'})"
 
     def __reduce__(self) -> NoReturn:
         raise UnsupportedOperation(
