@@ -13,7 +13,7 @@ _log = logging.getLogger("holdall")
 
 
 class Credentials:
-    """Where the credentials come from; they are looked up for each request that asks for them.
+    """Where the credentials come from. A reference to a password is read for each request.
 
     Args:
         host: The server's, without a port.
@@ -34,7 +34,7 @@ class Credentials:
             raise InvalidArgumentError("a username has no ':', and is a str that UTF-8 can spell")
         self._host, self._username, self._password, self._token = host, username, password, token
         self._netrc = netrc and token is None and password is None
-        self.is_given = token is not None or username is not None
+        self._found: tuple[tuple[str, str] | None] | None = None
 
     def __repr__(self) -> str:
         return "Credentials('***')"
@@ -48,9 +48,10 @@ class Credentials:
             return f"Bearer {token}"
         username, password = self._username, None if self._password is None else self._password.value()
         if self._netrc:
-            found = _look_up(self._host, username)
-            if found is not None:
-                username, password = found
+            if self._found is None:
+                # Once, since each request asks.
+                self._found = (_look_up(self._host, username),)
+            username, password = self._found[0] or (username, password)
         if username is None:
             return None
         pair = f"{username}:{password or ''}".encode()

@@ -90,7 +90,7 @@ class Folders:
                 raise
             raise self._link.lost(error) from error
         finally:
-            response.close()
+            self._link.finish(response)
 
     def _read(self, response: Any, url: str, address: Address) -> Page | str | None:
         status: int = response.status_code
@@ -123,7 +123,7 @@ class Folders:
             response = self._link.ask("OPTIONS", self._link.address.url, may_lead=self._is_same)
         except BlobNotFoundError:
             return False
-        response.close()
+        self._link.finish(response)
         offered: str = response.headers.get("dav", "")
         return "1" in [each.strip() for each in offered.split(",")]
 

@@ -19,11 +19,13 @@ from holdall.errors import (
 )
 from holdall.forks import begin_anew
 from holdall.stores.http.address import Address, decoded, keeps_credentials
+from holdall.stores.http.answers import length_of
 from holdall.stores.http.credentials import Credentials
 from holdall.stores.http.errors import LostError, refused, unreachable
 
 _REDIRECTS = 10
 _TRIES = 3
+_SHORT = 1 << 14
 _PATIENCE = 30.0
 """The longest wait, in seconds, that a server may ask for before the next try."""
 _REDIRECT = frozenset((301, 302, 303, 307, 308))
@@ -50,6 +52,7 @@ class Link:
         self, address: Address, credentials: Credentials, client: Any, options: Mapping[str, Any]
     ) -> None:
         self.address = address
+        self._base = address.url
         self._credentials, self._given, self._options = credentials, client, options
         self.drivers: Any = driver() if client is None else _package_of(client)
         self._client: Any = client
@@ -106,6 +109,17 @@ class Link:
             wire.close()
         self._dropped.append(response)
 
+    def finish(self, response: Any) -> None:
+        """Close a response that isn't needed; a short one is read first, so that its connection can be used
+        again."""
+        is_read = response.is_stream_consumed or response.is_closed
+        if not is_read and (response.request.method == "HEAD" or 0 <= (length_of(response) or -1) <= _SHORT):
+            try:
+                response.read()
+            except (self.drivers.HTTPError, OSError):
+                response.close()
+        response.close()
+
     def send(self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Any = None) -> Any:
         """Send a request, follow redirects, and return the response, whose body isn't read yet.
 
@@ -134,7 +148,7 @@ class Link:
             there = urljoin(here, there)
             if may_lead is not None and not may_lead(here, there):
                 return response
-            response.close()
+            self.finish(response)
             if decoded(urlsplit(there).path) == decoded(f"{urlsplit(here).path}/"):
                 raise BlobNotFoundError
             schemes = urlsplit(here).scheme, urlsplit(there).scheme
@@ -153,7 +167,7 @@ class Link:
         status: int = response.status_code
         if status in (200, 206, 207, 416):
             return response
-        response.close()
+        self.finish(response)
         if status in GONE or status in (204, 405):
             raise BlobNotFoundError
         raise self.refused(response)
@@ -178,7 +192,7 @@ class Link:
             wait = _wait_of(response, tries)
             if wait > _PATIENCE:
                 return response
-            response.close()
+            self.finish(response)
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
@@ -190,7 +204,7 @@ class Link:
             except IndexError:
                 break
         client = self._connected()
-        mine = keeps_credentials(self.address.origin, url)
+        mine = url.startswith(self._base) or keeps_credentials(self._base, url)
         sent = {**_HEADERS, **(headers or {})}
         options: dict[str, Any] = {"stream": True, "follow_redirects": False}
         try:

@@ -25,7 +25,7 @@ from holdall.stores.http.crawl import Crawl, Listed
 from holdall.stores.http.credentials import Credentials
 from holdall.stores.http.folders import LISTINGS, Folders
 from holdall.stores.http.link import Link, tls_of
-from holdall.stores.http.stream import Stream, measured, pieces_of_file
+from holdall.stores.http.stream import FilePieces, Stream, measured
 from holdall.stores.password import Password
 
 __all__ = ["HttpStore"]
@@ -176,7 +176,7 @@ class HttpStore(Store):
         asked = f"bytes={low}" if low < 0 else f"bytes={low}-{'' if high is None else high - 1}"
         response = self._link.send("GET", self._url(key), {"Range": asked})
         if response.status_code == 416:
-            response.close()
+            self._link.finish(response)
             return None
         if response.status_code != 206:
             return self._answered(key, response, low, high)
@@ -207,7 +207,7 @@ class HttpStore(Store):
             modified = time_of(response.headers.get("last-modified"))
             token = token_of(response.headers.get("etag"), None, 0)
             info, file = measured(self._link, key, response, modified, token)
-            return info, pieces_of_file(file, *span(start, stop, info.size))
+            return info, FilePieces(file, *span(start, stop, info.size))
         low, high = span(start, stop, size)
         part = Part(0, size, size)
         return info, Stream(self._link, info, part, response, low, high, self._again(key))
@@ -241,7 +241,7 @@ class HttpStore(Store):
 
     def _info(self, key: str) -> Info:
         response = self._link.ask("HEAD", self._url(key))
-        response.close()
+        self._link.finish(response)
         if response.status_code in (405, 501):
             # Not every server has HEAD; a folder of a WebDAV server has neither.
             response = self._link.send("GET", self._url(key))
@@ -262,7 +262,7 @@ class HttpStore(Store):
         url = self._url(self._checked(key))
         try:
             response = self._link.ask("HEAD", url)
-            response.close()
+            self._link.finish(response)
             if response.status_code != 200:
                 self._info(key)
         except BlobNotFoundError:
@@ -281,7 +281,7 @@ class HttpStore(Store):
         """Ask for the info of a listed file."""
         try:
             response = self._link.ask("HEAD", self._url(key))
-            response.close()
+            self._link.finish(response)
             if response.status_code == 403:
                 return LeftOut(key, _REFUSED)
             return self._info(key) if response.status_code != 200 else self._told(key, response)

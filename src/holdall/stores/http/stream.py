@@ -38,7 +38,7 @@ class Stream(Iterator[Piece]):
         self, link: Link, info: Info, part: Part, response: Any, start: int, stop: int, again: Again
     ) -> None:
         self._link, self._info, self._response, self._again = link, info, response, again
-        self._at, self._start, self._stop = part.start, start, stop
+        self._at, self._end, self._start, self._stop = part.start, part.stop, start, stop
         self._losses = 0
         self._pieces: Iterator[bytes] | None = response.iter_raw()
         link.hold(self)
@@ -46,6 +46,9 @@ class Stream(Iterator[Piece]):
     def __next__(self) -> Piece:
         while self._pieces is not None:
             if self._start >= self._stop:
+                if self._at >= self._end:
+                    # Read to its end, it leaves the connection for the next request.
+                    self._finish()
                 self.close()
                 break
             piece = self._next()
@@ -53,6 +56,8 @@ class Stream(Iterator[Piece]):
             self._at += len(piece)
             if low < high:
                 self._start += high - low
+                # Only by what is new: a server that begins anew each time may always fail at the same place.
+                self._losses = 0
                 return piece if high - low == len(piece) else memoryview(piece)[low:high]
         raise StopIteration
 
@@ -68,7 +73,6 @@ class Stream(Iterator[Piece]):
                     raise lost from error
             else:
                 if piece:
-                    self._losses = 0
                     return piece
                 if piece is not None:
                     continue
@@ -81,6 +85,14 @@ class Stream(Iterator[Piece]):
             self._losses += 1
             self._resume()
 
+    def _finish(self) -> None:
+        try:
+            for _ in self._pieces or ():
+                break
+        except (self._link.drivers.HTTPError, OSError):
+            # All bytes have come.
+            pass
+
     def _resume(self) -> None:
         self._response.close()
         info, part, response = self._again(max(self._start, self._at))
@@ -92,7 +104,8 @@ class Stream(Iterator[Piece]):
                 expected=self._info.etag,
                 actual=info.etag,
             )
-        self._response, self._at, self._pieces = response, part.start, response.iter_raw()
+        self._response, self._at, self._end = response, part.start, part.stop
+        self._pieces = response.iter_raw()
 
     def close(self) -> None:
         self._pieces = None
@@ -132,10 +145,21 @@ def measured(link: Link, key: str, response: Any, modified: float | None, token:
     return Info(key, size, token or digest.hexdigest(), modified or 0.0), file
 
 
-def pieces_of_file(file: Any, start: int, stop: int) -> Iterator[Piece]:
-    """Yield a part of a file, and close it."""
-    with file:
+class FilePieces(Iterator[Piece]):
+    """A part of a file, which is closed at its end, or when nobody asks for the rest."""
+
+    def __init__(self, file: Any, start: int, stop: int) -> None:
+        self._file, self._at, self._stop = file, start, stop
         file.seek(start)
-        while start < stop and (piece := file.read(min(CHUNK, stop - start))):
-            start += len(piece)
-            yield piece
+
+    def __next__(self) -> Piece:
+        piece: bytes = b"" if self._file.closed else self._file.read(min(CHUNK, self._stop - self._at))
+        if not piece:
+            self._file.close()
+            raise StopIteration
+        self._at += len(piece)
+        return piece
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
