@@ -108,6 +108,9 @@ class Link:
         if wire is not None:
             wire.close()
         self._dropped.append(response)
+        if self._closed:
+            # Nobody is in the pool any more who could hold its lock.
+            self.close()
 
     def finish(self, response: Any) -> None:
         """Close a response that isn't needed; a short one is read first, so that its connection can be used
