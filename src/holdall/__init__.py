@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from holdall.store import Info as Info
     from holdall.store import LeftOut as LeftOut
     from holdall.store import Store as Store
+    from holdall.stores.bucket import BucketStore as BucketStore
     from holdall.stores.filesystem import FilesystemStore as FilesystemStore
     from holdall.stores.git import *
     from holdall.stores.hashdir import HashdirStore as HashdirStore
@@ -152,6 +153,7 @@ _MODULES = {
     "layers.routed": ("RoutedStore",),
     "layers.traced": ("TracedStore",),
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "LeftOut", "Store"),
+    "stores.bucket": ("BucketStore",),
     "stores.filesystem": ("FilesystemStore",),
     "stores.git": ("GitRevision", "GitStore", "Revision"),
     "stores.hashdir": ("HashdirStore",),

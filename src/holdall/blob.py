@@ -112,8 +112,8 @@ class Info:
         key: The key, as the store takes it back.
         size: In bytes.
         etag: An opaque token that changes whenever the bytes do; an int is written in hexadecimal.
-        modified: When it was written: aware, or in seconds since 1970 in UTC.
-        content_type: The media type given at the put (RFC 9110, section 8.3).
+        modified: When it was written: aware, or in seconds since 1970 in UTC; or a function that returns it.
+        content_type: The media type given at the put (RFC 9110, section 8.3); or a function that returns it.
         expires: When it goes, as `modified`; None for never.
 
     >>> from holdall import MemoryStore
@@ -123,7 +123,8 @@ class Info:
     """
 
     # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
-    # and the times are made when they are asked for: half of what a put in memory would else take.
+    # and the times are made when they are asked for: half of what a put in memory would else take. What a
+    # server must be asked for is a function.
     __slots__ = ("_content_type", "_etag", "_expires", "_key", "_mode", "_modified", "_size")
 
     def __init__(
@@ -131,8 +132,8 @@ class Info:
         key: str,
         size: int,
         etag: str | int,
-        modified: datetime | float,
-        content_type: str | None = None,
+        modified: datetime | float | Callable[[], datetime],
+        content_type: str | Callable[[], str | None] | None = None,
         expires: datetime | float | None = None,
     ) -> None:
         self._key = key
@@ -162,11 +163,15 @@ class Info:
     @property
     def modified(self) -> datetime:
         """When it was written, aware, in UTC."""
+        if callable(self._modified):
+            self._modified = self._modified()
         return _utc(self._modified)
 
     @property
     def content_type(self) -> str | None:
         """The media type given at the put, if one was."""
+        if callable(self._content_type):
+            self._content_type = self._content_type()
         return self._content_type
 
     @property

@@ -42,6 +42,12 @@ _BUILT_IN: Mapping[str, str] = {
     "rediss": "holdall.stores.valkey:open_tls",
     "valkeys": "holdall.stores.valkey:open_tls",
     "unix": "holdall.stores.valkey:open_socket",
+    "s3": "holdall.stores.bucket:open_s3",
+    "gs": "holdall.stores.bucket:open_gs",
+    "gcs": "holdall.stores.bucket:open_gcs",
+    "az": "holdall.stores.bucket:open_az",
+    "abfs": "holdall.stores.bucket:open_abfs",
+    "r2": "holdall.stores.bucket:open_r2",
     "postgresql": "holdall.stores.sql:SqlStore",
     "postgres": "holdall.stores.sql:SqlStore",
     "http": "holdall.stores.http:open_http",
@@ -301,10 +307,6 @@ def _parse_query(query: str | None) -> dict[str, str]:
     return parsed
 
 
-_CLOUDS = ("s3", "r2", "gs", "az", "abfs")
-"""No store opens these by a URI, but users try to."""
-
-
 def _opener(scheme: str) -> Opener:
     if scheme in _registered:
         return _registered[scheme]
@@ -312,9 +314,8 @@ def _opener(scheme: str) -> Opener:
         return _built_in(scheme)
     found = _entry_points().get(scheme)
     if found is None:
-        bucket = "; for a bucket, give PathStore a CloudPath or a UPath" if scheme in _CLOUDS else ""
         raise InvalidArgumentError(
-            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}{bucket}"
+            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}"
         )
     try:
         return found.load()

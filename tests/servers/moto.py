@@ -13,12 +13,28 @@ from tests.servers.ports import free_port
 
 _DEADLINE = 60.0
 
+# moto looks at a condition and then acts, without a lock around both: of two who delete one version both may
+# be told that it was theirs. Here it answers one request after the other.
+_PROGRAM = """
+import sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+lock, app = threading.Lock(), DomainDispatcherApplication(create_backend_app)
+
+def answer(environment, start):
+    with lock:
+        return list(app(environment, start))
+
+run_simple("127.0.0.1", int(sys.argv[1]), answer, threaded=True)
+"""
+
 
 @contextmanager
 def moto() -> Iterator[str]:
     """The address of a server that is empty, takes any credentials, and ends with this."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-c", _PROGRAM, str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{port}"

@@ -218,7 +218,7 @@ def _by_time(source: Info, target: Info) -> bool | None:
     if source._size != target._size:
         return False
     one, other = source._modified, target._modified
-    if type(one) is float and type(other) is float:
+    if isinstance(one, float) and isinstance(other, float):
         # Most stores give seconds: comparing them makes no datetime of each.
         return other >= one
     return target.modified >= source.modified

@@ -44,9 +44,9 @@ def delete_version(client: Any, name: str, tag: str) -> bool | None:
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
     else:
-        from obstore import sign
+        from holdall.stores.bucket.calls import call
 
-        url = sign(client, "DELETE", name, _VALID)
+        url = call("sign", client, "DELETE", name, _VALID)
         headers["If-Match"] = tag
     status, reason = _request("DELETE", url, headers)
     if status in (200, 202, 204):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from holdall.errors import UnsupportedOperation
 from holdall.stores.bucket.deleting import delete_version, endpoint_of
+from holdall.stores.bucket.driver import driver
 
 __all__ = ["Findings", "find_out", "is_probe"]
 
@@ -67,12 +68,11 @@ def find_out(client: Any) -> Findings:
         return _found[place]
     if host == "" or f".{host.partition(':')[0]}".endswith(_KNOWN):
         return _found.setdefault(place, Findings())
-    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-
+    errors = driver().exceptions
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
         found = _try_all(client, name)
-    except (PermissionDeniedError, UnauthenticatedError) as error:
+    except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
         found = Findings(create=False, swap=False, delete=False)
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
     finally:
@@ -104,18 +104,18 @@ def _try_all(client: Any, name: str) -> Findings:
     first = _put(client, name, "create")
     if first is None:
         # It was refused by a server that takes no condition at all, or its answer was lost once.
-        first = client.put(name, _DATA)
+        first = driver().put(client, name, _DATA)
     create = _refuses(client, name, "create")
     exact = _is_exact(client, name)
     # A swap by both forms of the first tag; one of them must hold.
-    first = client.head(name) if not create else first
+    first = driver().head(client, name) if not create else first
     quoted, second = True, _put(client, name, _mode(first, True))
     if second is None:
         quoted, second = False, _put(client, name, _mode(first, False))
     if second is None:
         return Findings(create, False, False, exact)
     swap = _refuses(client, name, _mode(first, quoted))
-    now = second if swap else client.head(name)
+    now = second if swap else driver().head(client, name)
     delete = swap and _deletes(client, name, first, now, quoted)
     return Findings(create, swap, delete, exact, quoted)
 
@@ -129,11 +129,10 @@ def _mode(told: Any, quoted: bool) -> dict[str, str]:
 
 def _put(client: Any, name: str, mode: Any) -> Any | None:
     """Put on a condition that holds; return None where it is refused."""
-    from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
-
+    errors = driver().exceptions
     try:
-        return client.put(name, _DATA + secrets.token_bytes(8), mode=mode)
-    except (AlreadyExistsError, PreconditionError, NotSupportedError):
+        return driver().put(client, name, _DATA + secrets.token_bytes(8), mode=mode)
+    except (errors.AlreadyExistsError, errors.PreconditionError, errors.NotSupportedError):
         return None
     except Exception as error:
         if not _REFUSED.search(str(error)):
@@ -146,13 +145,12 @@ _REFUSED = re.compile(r"status code: (?:400|405|412|501)\b")
 
 def _refuses(client: Any, name: str, mode: Any) -> bool:
     """Put on a condition that doesn't hold; return whether it is refused for this reason."""
-    from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
-
+    errors = driver().exceptions
     try:
-        client.put(name, _DATA + secrets.token_bytes(8), mode=mode)
-    except (AlreadyExistsError, PreconditionError):
+        driver().put(client, name, _DATA + secrets.token_bytes(8), mode=mode)
+    except (errors.AlreadyExistsError, errors.PreconditionError):
         return True
-    except NotSupportedError:
+    except errors.NotSupportedError:
         return False
     except Exception as error:
         if not _REFUSED.search(str(error)):
@@ -163,7 +161,7 @@ def _refuses(client: Any, name: str, mode: Any) -> bool:
 
 def _is_exact(client: Any, name: str) -> bool:
     try:
-        return bytes(client.get_range(name, start=3, end=5)) == _DATA[3:5]
+        return bytes(driver().get_range(client, name, start=3, end=5)) == _DATA[3:5]
     except Exception as error:
         if "non-partial" not in str(error):
             raise
@@ -179,17 +177,15 @@ def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool
         # A stale delete that is answered as if it had deleted nothing may still have deleted.
         if delete_version(client, name, tag(stale)) is not False:
             return False
-        client.head(name)
+        driver().head(client, name)
         return delete_version(client, name, tag(now)) is True
     except (FileNotFoundError, UnsupportedOperation):
         return False
 
 
 def _remove(client: Any, name: str) -> None:
-    from obstore.exceptions import BaseError
-
     try:
-        client.delete(name)
-    except (FileNotFoundError, BaseError) as error:
+        driver().delete(client, name)
+    except (FileNotFoundError, driver().exceptions.BaseError) as error:
         # What can't be deleted is hidden; the probe's own error says more.
         _log.debug("a probe's object couldn't be deleted: %s", type(error).__name__)

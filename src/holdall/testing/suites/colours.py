@@ -95,7 +95,7 @@ class AsyncTests(SuiteBase):
             ("copy", ("absent", "b"), {}),
             ("move", ("absent", "b"), {}),
             ("open", ("key", "a"), {}),
-            ("sign", ("key",), {}),
+            ("sign", ("a//b",), {}),
         ]
 
         def outcome(function: Callable[[], object]) -> object:

@@ -240,7 +240,7 @@ class ThreadTests(SuiteBase):
     @needs(Can.SWAP)
     def test_of_many_who_swap_or_delete_one_version_one_wins(self, store: Store, other: Store) -> None:
         rounds, step = 12, step_together(6)
-        etags = {number: store.put(f"key/{number}", b"0").etag for number in range(rounds)}
+        etags = {number: store.put(f"key/{number}", b"old").etag for number in range(rounds)}
         winners: list[list[int]] = [[] for _ in range(rounds)]
 
         def act(handle: Store, name: int) -> None:

@@ -1,0 +1,138 @@
+"""One bucket, asked: its clients, the errors of the contract, and what its server does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from holdall.blob import Piece
+from holdall.errors import BlobNotFoundError, StoreError
+from holdall.stores.bucket.calls import call, call_method, iterate, upload
+from holdall.stores.bucket.client import Clients, Settings
+from holdall.stores.bucket.clouds import Cloud
+from holdall.stores.bucket.errors import translate
+from holdall.stores.bucket.listing import listed
+from holdall.stores.bucket.probe import Findings, find_out
+
+__all__ = ["Access"]
+
+
+class Access:
+    """The requests of a store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._findings: Findings | None = None
+        self._bucket_exists = False
+
+    @property
+    def cloud(self) -> Cloud:
+        return self.settings.cloud
+
+    def clients(self) -> Clients:
+        return self.settings.clients()
+
+    def findings(self) -> Findings:
+        """Return what the server does with conditions; see `find_out`."""
+        if self._findings is None:
+            with self.errors("try conditions"):
+                self._findings = find_out(self.clients().once)
+        return self._findings
+
+    @contextmanager
+    def errors(self, what: str) -> Generator[None]:
+        """Translate the errors of obstore."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            raise translate(error, what, self.clients().place) from error
+
+    def ask(self, what: str, function: str, *arguments: Any, by: str = "client", **options: Any) -> Any:
+        """Call a function of obstore by one of the clients."""
+        clients = self.clients()
+        try:
+            found = call(function, getattr(clients, by), *arguments, **options)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise translate(error, what, clients.place) from error
+        self._bucket_exists = True
+        return found
+
+    def upload(self, name: str, pieces: Iterator[Piece], size: int, **options: Any) -> Any:
+        clients = self.clients()
+        own = clients.client
+        failed: list[Exception] = []
+
+        def drawn() -> Iterator[Piece]:
+            try:
+                yield from pieces
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        try:
+            return upload(own, name, drawn(), size, **options)
+        except Exception as error:
+            if failed:
+                raise failed.pop() from None
+            raise translate(error, "write", clients.place) from error
+
+    def whole(self, found: Any) -> bytes:
+        """Return the bytes of an answer."""
+        with self.errors("read"):
+            return bytes(call_method(found, "bytes"))
+
+    def stream(self, found: Any, size: int) -> Iterator[Piece]:
+        """Yield the bytes of an answer in pieces of some size."""
+        with self.errors("read"):
+            for piece in iterate(found.stream(min_chunk_size=size)):
+                yield bytes(piece)
+
+    def head(self, name: str) -> Any:
+        """Return what is known of an object.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        try:
+            return self.ask("read", "head", name)
+        except BlobNotFoundError:
+            self.check_bucket(name)
+            raise
+
+    def described(self, name: str) -> tuple[Any, str | None]:
+        """Return what is known of an object, and its content type.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        try:
+            found = self.ask("read", "get", name, options={"head": True})
+        except BlobNotFoundError:
+            self.check_bucket(name)
+            raise
+        return found.meta, self.type_of(found)
+
+    def type_of(self, found: Any) -> str | None:
+        kind: str | None = found.attributes.get("Content-Type")
+        return None if kind == self.cloud.default_type else kind
+
+    def check_bucket(self, name: str) -> None:
+        """Check that there is the bucket, once: the answer to a HEAD without an object doesn't say it."""
+        if self._bucket_exists:
+            return
+        try:
+            self.ask("read", "get", name)
+        except BlobNotFoundError:
+            self._bucket_exists = True
+
+    def list(self, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+        with self.errors("list"):
+            yield from listed(self.clients().client, prefix, after)
+
+    def sign(self, method: Literal["GET", "PUT", "HEAD", "DELETE"], name: str, valid: Any) -> str:
+        return str(self.ask("sign", "sign", method, name, valid))

@@ -1,0 +1,234 @@
+"""Calls of obstore that an interrupt ends, and a stop of the async call that they belong to."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from holdall.blob import Piece
+from holdall.stopping import Stop, Stopped, current
+from holdall.stores.bucket.driver import driver
+
+__all__ = ["call", "call_method", "upload"]
+
+_PATIENCE = 0.15
+"""Seconds that an interrupted upload has to remove its parts."""
+
+# obstore's blocking calls end with their request, whatever signal comes. In the main thread, which is the
+# only one that signals interrupt, and where an async call may be stopped, its coroutines are called instead,
+# which take some 60 us more. A call that is handed to a helper thread takes about as long, and goes on after
+# the interrupt; a loop of asyncio in a thread of its own takes 250 us more.
+
+
+def call(function: str, *arguments: Any, **options: Any) -> Any:
+    """Call a function of obstore, and return what it returns.
+
+    Raises:
+        Stopped: The async call that runs this was cancelled.
+    """
+    module = driver()
+    stop = current.get()
+    if stop is None and not _is_main():
+        return getattr(module, function)(*arguments, **options)
+    return _Wait(stop).run(getattr(module, f"{function}_async"), *arguments, **options)
+
+
+def call_method(owner: Any, method: str) -> Any:
+    """Call a method that has a twin named `..._async`."""
+    stop = current.get()
+    if stop is None and not _is_main():
+        return getattr(owner, method)()
+    return _Wait(stop).run(getattr(owner, f"{method}_async"))
+
+
+def iterate(stream: Any) -> Iterator[Any]:
+    """Yield what a stream of obstore yields, which can be iterated in both ways."""
+    while True:
+        stop = current.get()
+        try:
+            direct = stop is None and not _is_main()
+            found = next(stream) if direct else _Wait(stop).run(stream.__anext__)
+        except (StopIteration, StopAsyncIteration):
+            return
+        yield found
+
+
+def upload(client: Any, name: str, pieces: Iterator[Piece], size: int, **options: Any) -> Any:
+    """Put an object in parts of a size, whose pieces this thread draws as obstore asks for them.
+
+    If a part can't be drawn, or an interrupt comes, obstore removes the parts that it has uploaded; after an
+    interrupt it has a moment for it.
+    """
+    wait = _Wait(current.get())
+    parts = _Parts(wait, _joined(pieces, size))
+    return wait.run(driver().put_async, client, name, parts, use_multipart=True, chunk_size=size, **options)
+
+
+def _joined(pieces: Iterator[Piece], size: int) -> Iterator[memoryview]:
+    """Yield the same bytes in parts of a size, each in memory of its own that goes back to the system."""
+    from mmap import mmap
+
+    part, at = mmap(-1, size), 0
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            taken = rest[: size - at]
+            part[at : at + len(taken)] = taken
+            at += len(taken)
+            rest = rest[len(taken) :]
+            if at == size:
+                yield memoryview(part)
+                part, at = mmap(-1, size), 0
+    if at:
+        yield memoryview(part)[:at]
+
+
+def _is_main() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
+
+
+class _Wait:
+    """As much of an event loop as obstore's futures need, for one call: the thread that made the call waits
+    for its outcome, and runs what obstore's threads hand to it."""
+
+    def __init__(self, stop: Stop | None) -> None:
+        self._stop = stop
+        self._handed: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self.parts: _Parts | None = None
+
+    def run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call a coroutine function of obstore, and wait for what it returns."""
+        future: Any = None
+        try:
+            with self._running():
+                future = function(*arguments, **options)
+                if not hasattr(future, "add_done_callback"):
+                    return future
+                if self._stop is not None:
+                    self._stop.then(self._notice)
+                while not future.done():
+                    self._wake.acquire()
+                    self._step()
+                    if self._stop is not None and self._stop.is_set() and not future.done():
+                        raise Stopped
+        except BaseException as error:
+            if future is not None and not future.done():
+                self._leave(future, error)
+            raise
+        try:
+            return future.result()
+        finally:
+            # An exception's traceback leads to this frame.
+            del future
+
+    def _leave(self, future: Any, error: BaseException) -> None:
+        """End a call whose outcome nobody waits for: cancelled, it closes its connection."""
+        if self.parts is not None:
+            self.parts.fail(error)
+            with self._running():
+                while not future.done() and self._wake.acquire(timeout=_PATIENCE):
+                    self._step()
+        future.cancel()
+
+    @contextmanager
+    def _running(self) -> Generator[None]:
+        from asyncio import events
+
+        # A caller in a notebook has a loop that runs.
+        outer = events._get_running_loop()
+        events._set_running_loop(self)  # pyright: ignore[reportArgumentType]
+        try:
+            yield
+        finally:
+            events._set_running_loop(outer)
+
+    def _notice(self) -> None:
+        self.call_soon_threadsafe(int)
+
+    def _step(self) -> None:
+        while self._handed:
+            function, arguments = self._handed.popleft()
+            function(*arguments)
+
+    # --- what futures, and obstore, call of a loop ---
+
+    def create_future(self) -> Any:
+        from asyncio import Future
+
+        make: Any = Future
+        return make(loop=self)
+
+    def call_soon(self, function: Callable[..., object], *arguments: Any, context: Any = None) -> None:
+        function(*arguments)
+
+    def call_soon_threadsafe(
+        self, function: Callable[..., object], *arguments: Any, context: Any = None
+    ) -> None:
+        self._handed.append((function, arguments))
+        try:
+            self._wake.release()
+        except RuntimeError:
+            # It was woken already.
+            return
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """The error of a call that was left is nobody's."""
+
+
+class _Parts:
+    """The parts of an upload as an async iterator, which obstore's threads ask and the caller's thread feeds:
+    a body may take its time, or belong to its thread."""
+
+    def __init__(self, wait: _Wait, parts: Iterator[memoryview]) -> None:
+        self._wait, self._parts = wait, parts
+        self._failed: BaseException | None = None
+        wait.parts = self
+
+    def __aiter__(self) -> _Parts:
+        return self
+
+    def __anext__(self) -> Any:
+        future = self._wait.create_future()
+        self._wait.call_soon_threadsafe(self._feed, future)
+        return future
+
+    def _feed(self, future: Any) -> None:
+        if future.cancelled():
+            return
+        if self._failed is not None:
+            future.set_exception(_LeftError())
+            return
+        try:
+            part = next(self._parts, None)
+        except Exception as error:  # noqa: BLE001 - obstore raises it again, once its parts are removed
+            future.set_exception(error)
+            return
+        except BaseException:
+            future.set_exception(_LeftError())
+            raise
+        if part is None:
+            future.set_exception(StopAsyncIteration())
+        else:
+            future.set_result(part)
+
+    def fail(self, error: BaseException) -> None:
+        """Have the next part fail."""
+        self._failed = error
+
+
+class _LeftError(Exception):
+    """The caller of an upload has left."""

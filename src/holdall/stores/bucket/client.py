@@ -1,0 +1,290 @@
+"""The clients of obstore that stores ask: one a process and settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple, cast
+
+from holdall.errors import InvalidArgumentError
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
+from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.errors import Place
+
+__all__ = ["Clients", "Settings"]
+
+
+class Clients(NamedTuple):
+    """The clients of one bucket in one process."""
+
+    client: Any
+    """What retries."""
+    once: Any
+    """What asks once: the answer to a second conditional put would say what the first one did."""
+    bulk: Any
+    """What deletes many objects by one request, where there is one. On S3 the others delete each by its own,
+    whose URL can spell what XML can't."""
+    cloud: Cloud
+    place: Place
+
+
+class Settings:
+    """What clients are made of: equal settings share them.
+
+    Args:
+        cloud: The kind of storage.
+        bucket: Its name, or that of a container.
+        region: For S3.
+        endpoint: The URL of the server; None for the cloud's own.
+        anonymous: Whether requests are sent without credentials.
+        account: For Azure.
+        key: The id of an access key.
+        secret: The secret that belongs to it.
+        timeout: Seconds to wait for a connection, and between two bytes; retries go on for twice as long.
+        given: A client of obstore to use instead of all these.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        bucket: str,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        anonymous: bool = False,
+        account: str | None = None,
+        key: str | None = None,
+        secret: Callable[[], str | None] = lambda: None,
+        timeout: float = 30.0,
+        given: Any = None,
+    ) -> None:
+        self.cloud, self.bucket, self._given = cloud, bucket, given
+        self._fixed = (region, endpoint, anonymous, account, key, timeout)
+        self._secret = secret
+        self._process = os.getpid()
+        self._held: Clients | None = None
+
+    def clients(self) -> Clients:
+        """Return the clients of this process."""
+        held = self._held
+        if held is not None and self._process == os.getpid():
+            return held
+        if held is not None:
+            # To free what a fork inherited would wait for threads of the parent.
+            _inherited.append(held)
+        driver()
+        made = self._made()
+        self._process, self._held = os.getpid(), made
+        return made
+
+    def _made(self) -> Clients:
+        if self._given is not None:
+            client = _rebuilt(self._given, {**_SINGLE[self.cloud.kind]}, None)
+            once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
+            return Clients(client, once, bulk, self.cloud, _place(client))
+        secret = self._secret()
+        known = (os.getpid(), self.cloud.kind, self.bucket, *self._fixed, secret, _environment())
+        found = _shared.get(known)
+        if found is None:
+            region, endpoint, anonymous, account, key, timeout = self._fixed
+            config = _CONFIGS[self.cloud.kind](region, endpoint, anonymous, account, key, secret)
+            client = _new(self.cloud, self.bucket, config | _SINGLE[self.cloud.kind], timeout)
+            once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
+            made = Clients(client, once, bulk, self.cloud, _place(client))
+            found = _shared.setdefault(known, made)
+        return found
+
+
+_SINGLE: dict[str, dict[str, Any]] = {
+    S3.kind: {"disable_bulk_delete": True},
+    GOOGLE.kind: {},
+    AZURE.kind: {},
+}
+_BULK = {**_SINGLE, S3.kind: {"disable_bulk_delete": False}}
+
+_shared: dict[tuple[Any, ...], Clients] = {}
+_inherited: list[Any] = []
+
+
+def _forget() -> None:
+    _inherited.append(dict(_shared))
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    """What obstore reads of the environment when a client is made."""
+    names = ("AWS_", "AZURE_", "GOOGLE_")
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(names)))
+
+
+def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> Any:
+    url = str(config.get("endpoint") or config.get("base_url") or _url_of_environment(cloud))
+    wait = f"{max(int(timeout * 1000), 1)}ms"
+    # The time of a whole request isn't limited: a large object takes long.
+    options: dict[str, Any] = {"connect_timeout": wait, "read_timeout": wait, "timeout": "7days"}
+    if url.startswith("http://"):
+        options["allow_http"] = True
+    retry = {"max_retries": 10, "retry_timeout": timedelta(seconds=2 * timeout)}
+    try:
+        # A class of obstore's extension itself, since the one that obstore.store makes of it is of the first
+        # copy of the extension.
+        make = getattr(driver()._store, cloud.kind)
+        return make(bucket, config=config, client_options=options, retry_config=retry)
+    except (ValueError, driver().exceptions.BaseError) as error:
+        message = str(error).partition("\n")[0]
+        raise InvalidArgumentError(
+            f"can't open the bucket {bucket!r} on {cloud.name} with these settings: {message:.200}"
+        ) from None
+
+
+def _rebuilt(client: Any, changes: dict[str, Any], retries: int | None) -> Any:
+    """Return another client with the settings of one, in the copy of obstore that this process uses."""
+    make = getattr(driver()._store, type(client).__name__)
+    retry: Any = dict(client.retry_config or {})
+    if retries is not None:
+        retry["max_retries"] = retries
+    config: dict[str, Any] = client.config
+    return make(
+        prefix=client.prefix,
+        config={**config, **changes},
+        client_options=client.client_options,
+        retry_config=retry or None,
+        credential_provider=client.credential_provider,
+    )
+
+
+def _place(client: Any) -> Place:
+    from holdall.stores.bucket.deleting import endpoint_of
+
+    config: dict[str, Any] = client.config
+    cloud = cloud_of(client)
+    host = endpoint_of(client).partition("://")[2].partition("/")[0]
+    if not host:
+        host = {S3: "s3.amazonaws.com", GOOGLE: "storage.googleapis.com"}.get(cloud) or (
+            f"{config.get('account_name', '?')}.blob.core.windows.net"
+        )
+    return Place(cloud, host, str(config.get("bucket") or config.get("container_name")))
+
+
+def _url_of_environment(cloud: Cloud) -> str:
+    names = {
+        S3: ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        GOOGLE: ("GOOGLE_BASE_URL",),
+        AZURE: ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    }[cloud]
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+# --- settings as obstore takes them ---
+
+
+def _config_of_s3(
+    region: str | None,
+    endpoint: str | None,
+    anonymous: bool,
+    account: str | None,
+    key: str | None,
+    secret: str | None,
+) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if region is not None:
+        config["region"] = region
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+    if anonymous:
+        config["skip_signature"] = True
+    elif key is not None:
+        config |= {"access_key_id": key, "secret_access_key": secret or ""}
+    elif not os.environ.get("AWS_ACCESS_KEY_ID"):
+        config |= _profile(region)
+    return config
+
+
+def _profile(region: str | None) -> dict[str, Any]:
+    """Return the keys of a profile (AWS_PROFILE, or `default`), which obstore doesn't look for."""
+    path = os.path.expanduser(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
+    name = os.environ.get("AWS_PROFILE") or "default"
+    if not os.path.exists(path):
+        return {}
+    from configparser import ConfigParser, Error
+
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read(path)
+    except Error:
+        # The text of the error shows a line of the file.
+        raise InvalidArgumentError(f"{path!r} isn't a file of credentials that can be read") from None
+    if not parser.has_section(name):
+        return {}
+    names = {
+        "aws_access_key_id": "access_key_id",
+        "aws_secret_access_key": "secret_access_key",
+        "aws_session_token": "session_token",
+    }
+    section = parser[name]
+    config = {ours: section[theirs] for theirs, ours in names.items() if theirs in section}
+    if region is None and "region" in section:
+        config["region"] = section["region"]
+    return config
+
+
+def _config_of_google(
+    region: str | None,
+    endpoint: str | None,
+    anonymous: bool,
+    account: str | None,
+    key: str | None,
+    secret: str | None,
+) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if anonymous:
+        import json
+
+        # Without this key obstore asks for a token at each write, `skip_signature` or not.
+        keys = {"client_email": "", "private_key": "", "private_key_id": ""}
+        base = endpoint or "https://storage.googleapis.com"
+        held = {"gcs_base_url": base, "disable_oauth": True, **keys}
+        return {"service_account_key": json.dumps(held), "skip_signature": True}
+    if endpoint is not None:
+        config["base_url"] = endpoint
+    if secret is not None:
+        config["service_account_key" if secret.lstrip().startswith("{") else "service_account"] = secret
+    return config
+
+
+def _config_of_azure(
+    region: str | None,
+    endpoint: str | None,
+    anonymous: bool,
+    account: str | None,
+    key: str | None,
+    secret: str | None,
+) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if text and account is None and secret is None:
+        split = [part.partition("=") for part in text.split(";")]
+        parts = {name: value for name, _, value in split}
+        names = {"AccountName": "account_name", "AccountKey": "account_key"}
+        names |= {"SharedAccessSignature": "sas_key", "BlobEndpoint": "endpoint"}
+        config = {ours: parts[theirs] for theirs, ours in names.items() if theirs in parts}
+    if account is not None or key is not None:
+        config["account_name"] = account if account is not None else key
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+    if anonymous:
+        config["skip_signature"] = True
+    elif secret is not None:
+        config["sas_key" if "sig=" in secret else "account_key"] = secret.lstrip("?")
+    return config
+
+
+_CONFIGS = cast(
+    "dict[str, Callable[..., dict[str, Any]]]",
+    {S3.kind: _config_of_s3, GOOGLE.kind: _config_of_google, AZURE.kind: _config_of_azure},
+)

@@ -1,0 +1,91 @@
+"""Objects by the string prefix of their names, in order, foreign ones too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from holdall.keys import MAX_KEY_BYTES
+from holdall.stores.bucket.calls import iterate
+from holdall.stores.bucket.clouds import S3
+from holdall.stores.bucket.driver import driver
+
+__all__ = ["listed", "offset_before"]
+
+_PAGE = 1000
+_LAST = "\U0010ffff"
+_AWKWARD = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def listed(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+    """Yield what is known of the objects whose names start with a string prefix and sort past `after`, in
+    order of their code points: dicts of `path`, `size`, `e_tag`, `version` and `last_modified`.
+
+    obstore matches whole segments, and raises for a page with a name that has an empty one. The objects of
+    that page are asked for by a signed URL, on S3.
+    """
+    folder = prefix[: prefix.rfind("/") + 1]
+    known = _sendable(folder.rstrip("/"))
+    if known != folder.rstrip("/"):
+        # No valid name lies below, but others may.
+        folder = known[: known.rfind("/") + 1]
+    offset = offset_before(prefix, after)
+    last = after
+    try:
+        for page in iterate(_stream(client, folder, offset)):
+            for told in page:
+                name = told["path"]
+                if not name.startswith(prefix):
+                    if name > prefix:
+                        return
+                    continue
+                if name > last or (not last and name == ""):
+                    yield told
+                    last = name
+    except driver().exceptions.InvalidPathError:
+        if client.__class__.__name__ != S3.kind:
+            raise
+        from holdall.stores.bucket.pages import pages
+
+        for told in pages(client, prefix, last or offset or ""):
+            if told["path"] > last:
+                yield told
+
+
+def _stream(client: Any, folder: str, offset: str | None) -> Any:
+    return driver().list(client, folder.rstrip("/") or None, offset=offset, chunk_size=_PAGE)
+
+
+def offset_before(prefix: str, after: str) -> str | None:
+    """Return where a listing may begin: a name that sorts before all that is wanted, and close to it; None
+    for the beginning.
+
+    >>> offset_before("", "b"), offset_before("logs/2026-", "")
+    ('b', 'logs/2026')
+    """
+    best = _sendable(prefix[:-1])
+    if prefix:
+        # Names that start with the character before the last one of the prefix sort between; most can be
+        # skipped at once.
+        before = ord(prefix[-1]) - 1
+        if before >= 0x20 and not 0xD800 <= before <= 0xDFFF and chr(before) != "/":
+            near = prefix[:-1] + chr(before)
+            near += _LAST * ((MAX_KEY_BYTES - len(near.encode("utf-8", "replace"))) // 4)
+            best = max(best, _sendable(near))
+    return max(best, _sendable(after)) or None
+
+
+def _sendable(name: str) -> str:
+    """Return the start of a name, which sorts no later and which obstore and any server take."""
+    name = _AWKWARD.split(name, maxsplit=1)[0]
+    name = name.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
+    while True:
+        # What obstore can't parse is cut before it.
+        segments = name.split("/")
+        odd = next((n for n, each in enumerate(segments) if each in ("", ".", "..")), None)
+        if odd is None:
+            return name
+        name = "/".join(segments[:odd])
+        if not name:
+            return ""

@@ -1,0 +1,517 @@
+"""A store in a bucket of an object storage, by obstore."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from itertools import chain, islice
+from typing import Any
+
+from holdall.arguments import check_wait
+from holdall.blob import Attributes
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    InvalidTypeError,
+    StoreError,
+    UnsupportedOperation,
+)
+from holdall.keys import MAX_KEY_BYTES, check_key
+from holdall.pieces import only_piece
+from holdall.ranges import CHUNK, span
+from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.stores.bucket.access import Access
+from holdall.stores.bucket.client import Settings
+from holdall.stores.bucket.clouds import AZURE, S3, cloud_of, header_of, tag_of
+from holdall.stores.bucket.deleting import delete_version
+from holdall.stores.bucket.errors import ChangedError, PartError
+from holdall.stores.bucket.given import taken_over
+from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
+from holdall.stores.bucket.probe import is_probe
+from holdall.stores.bucket.writing import put_large_if, put_small_if
+from holdall.stores.password import Password
+from holdall.stores.path.abreast import Job, abreast
+from holdall.stores.path.turns import turn
+
+__all__ = ["BucketStore"]
+
+_SMALL = 4 * CHUNK
+"""What is put by one request, and held in memory."""
+_PART, _PARTS = 8 * CHUNK, 4
+"""The size of a part of an upload, and how many are under way."""
+_PIECE = 4 * CHUNK
+_BATCH = 1000
+_FAR = 1 << 53
+_TRIES = 20
+_NOT_XML = re.compile("[\ufffe\uffff]")
+_METHODS = ("GET", "PUT", "HEAD", "DELETE")
+
+
+class BucketStore(Store):
+    """A store in a bucket: S3 and what speaks it, Google Cloud Storage, or Azure Blob Storage.
+
+    Args:
+        uri: `s3://bucket/prefix`; `gs://` or `gcs://` for Google; `az://container/prefix`, or
+            `abfs://container@account/prefix`, for Azure; `r2://` for Cloudflare R2. Keys are names below the
+            prefix. `key:secret@` may stand before the bucket; it is never shown.
+        region: The region of the bucket, for S3.
+        endpoint: The URL of another server that speaks the same, such as `http://127.0.0.1:8333`.
+        anonymous: Whether to send no credentials, for a public bucket.
+        account: The storage account, for Azure; the account of Cloudflare, for R2.
+        key: The id of an access key, for S3.
+        secret: The secret of the key; the account's key or a shared access signature, for Azure; a service
+            account's key (JSON) or its path, for Google. `env:NAME` means an environment variable, and
+            `file:PATH` the first line of a file. A literal secret isn't pickled.
+        storage_class: The class of what is put, such as `STANDARD_IA`.
+        timeout: Seconds to wait for a connection, and between two bytes; failed requests are repeated for
+            twice as long.
+
+    Without `key` and `secret`, each cloud's usual places are searched: environment variables, files, web
+    identity, the machine's own role. A pickle carries settings only, and the process that unpickles it
+    searches again. Threads and forked processes may share the store.
+
+    Servers other than the clouds' own are asked once what they do with conditions, and `can` says it.
+
+    Raises:
+        MissingDependencyError: obstore isn't installed.
+        InvalidArgumentError: An argument isn't valid.
+
+    >>> BucketStore("s3://AKEY:secret@bucket/models", region="eu-west-1")
+    BucketStore('s3://bucket/models', region='eu-west-1', key='AKEY', secret='***')
+    """
+
+    schemes = SCHEMES
+    _secrets = frozenset({"secret"})
+
+    def __init__(
+        self,
+        uri: str | Location,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        anonymous: bool = False,
+        account: str | None = None,
+        key: str | None = None,
+        secret: str | Password | None = None,
+        storage_class: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        where = uri if isinstance(uri, Location) else parse(uri)
+        key = where.key if key is None else key
+        held = None if secret is None and where.secret is None else Password(secret or where.secret)
+        # From here on no traceback shows it.
+        secret = None
+        account = where.account if account is None else account
+        uri = f"{where.scheme}://{where.bucket}{'/' + where.root[:-1] if where.root else ''}"
+        for name, value in (("region", region), ("endpoint", endpoint), ("account", account)):
+            if value is not None and (not isinstance(value, str) or not value):
+                raise InvalidTypeError(f"{name} must be a str that isn't empty, not {value!r}")
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise InvalidArgumentError(
+                f"an endpoint must be a URL such as https://host:port, not {endpoint!r}"
+            )
+        if where.cloud is S3 and (key is None) != (held is None):
+            raise InvalidArgumentError("give key= and secret= together, or neither")
+        check_wait(timeout)
+        self._reopens: dict[str, object] | None = {"uri": uri, "region": region, "endpoint": endpoint}
+        self._reopens |= {"anonymous": anonymous, "account": account, "key": key, "secret": held}
+        self._reopens |= {"storage_class": storage_class, "timeout": timeout}
+        if where.scheme == "r2":
+            endpoint = endpoint or r2_endpoint(account)
+            region = region or "auto"
+        settings = Settings(
+            where.cloud,
+            where.bucket,
+            region=region,
+            endpoint=endpoint,
+            anonymous=anonymous,
+            account=account,
+            key=key,
+            secret=(lambda: None) if held is None else held.value,
+            timeout=timeout,
+        )
+        self._begin(settings, where.root, storage_class)
+        settings.clients()
+
+    def _begin(self, settings: Settings, root: str, storage_class: str | None) -> None:
+        self._access = Access(settings)
+        self._root = root
+        self._class = {} if storage_class is None else {"Storage-Class": storage_class}
+
+    @classmethod
+    def _opened_by(cls, scheme: str, location: str, **options: Any) -> BucketStore:
+        """Return the store that a URI names whose location is decoded."""
+        return cls(parse(f"{scheme}://{location}", decoded=True), **options)
+
+    @classmethod
+    def from_client(cls, client: Any, bucket: str | None = None, prefix: str = "") -> BucketStore:
+        """Return a store on the settings and the credentials of a client that is already there.
+
+        Args:
+            client: A store of obstore; a client, resource or session of boto3; a client of aiobotocore; a
+                `google.cloud.storage.Client`; a `BlobServiceClient` or `ContainerClient` of Azure; or a
+                `CloudPath`. It stays open.
+            bucket: The bucket, where the client doesn't name one.
+            prefix: What the names of all objects start with, such as `models/`.
+
+        Raises:
+            InvalidTypeError: The client is none of these.
+            InvalidArgumentError: No bucket is named.
+            UnsupportedOperation: The credentials of the client can't be taken over.
+        """
+        found = taken_over(client, bucket)
+        config: dict[str, Any] = found.config
+        name = str(config.get("bucket") or config.get("container_name"))
+        store = object.__new__(cls)
+        store._reopens = None
+        store._begin(Settings(cloud_of(found), name, given=found), check_root(prefix.removesuffix("/")), None)
+        return store
+
+    @cached_property
+    def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the server does natively and atomically; a server that isn't known is asked at first use."""
+        found = self._access.findings()
+        can = Can.WRITE | Can.DELETE | Can.LIST | Can.COPY | Can.BULK | Can.SIGN | Can.ATTRIBUTES
+        can |= Can.CREATE if found.create else Can(0)
+        can |= Can.RANGE if found.range else Can(0)
+        # Without a conditional delete `pop` and `move` would lose what another writer puts in between.
+        return can | (Can.SWAP if found.swap and found.delete else Can(0))
+
+    def _settings(self) -> dict[str, object]:
+        if self._reopens is None:
+            raise UnsupportedOperation(
+                "a BucketStore over a client that was passed in can't be pickled; open it by its URI"
+            )
+        return self._reopens
+
+    def __reduce__(self) -> tuple[object, ...]:
+        settings = self._settings()
+        held = settings["secret"]
+        if isinstance(held, Password):
+            reference = held.setting
+            settings = {**settings, "secret": reference}
+            if isinstance(reference, Password):
+                # The process that unpickles it finds its own credentials.
+                settings |= {"key": None, "secret": None}
+        return _reopen, (type(self), settings)
+
+    # --- names ---
+
+    def _name(self, key: str) -> str:
+        return self._root + key
+
+    def _checked(self, key: object) -> str:
+        key = super()._checked(key)
+        if self._root and len((self._root + key).encode()) > MAX_KEY_BYTES:
+            raise InvalidKeyError(
+                f"with its prefix {self._root!r} it has more than {MAX_KEY_BYTES} UTF-8 bytes", key=key
+            )
+        return key
+
+    def _told(self, key: str, told: Any, kind: Any) -> Info:
+        tag = tag_of(self._access.cloud, told)
+        return Info(key, told["size"], tag, told["last_modified"], kind)
+
+    def _written(self, key: str, size: int, told: Any, kind: str | None) -> Info:
+        """Return the info of what was written. The server says when only if it is asked, which waits until
+        somebody wants to know."""
+        tag, now = tag_of(self._access.cloud, told), datetime.now(UTC)
+        if not tag:
+            # Ceph doesn't return the ETag of an upload in parts.
+            meta = self._access.head(self._name(key))
+            return self._told(key, meta, kind)
+        return Info(key, size, tag, partial(self._moment, key, tag, now), kind)
+
+    def _moment(self, key: str, tag: str, now: datetime) -> datetime:
+        try:
+            meta = self._access.head(self._name(key))
+        except StoreError:
+            return now
+        return meta["last_modified"] if tag_of(self._access.cloud, meta) == tag else now
+
+    def _type_of(self, key: str) -> str | None:
+        try:
+            return self._access.described(self._name(key))[1]
+        except BlobNotFoundError:
+            return None
+
+    # --- reading ---
+
+    def _get(self, key: str) -> bytes | None:
+        name = self._name(self._checked(key))
+        try:
+            found = self._access.ask("read", "get", name)
+        except BlobNotFoundError:
+            return None
+        if found.meta["size"] > _SMALL:
+            return super()._get(key)
+        return self._access.whole(found)
+
+    def _has(self, key: str) -> bool:
+        try:
+            self._access.head(self._name(self._checked(key)))
+        except BlobNotFoundError:
+            return False
+        return True
+
+    def _info(self, key: str) -> Info:
+        meta, kind = self._access.described(self._name(key))
+        return self._told(key, meta, kind)
+
+    def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if (start, stop) == (0, None):
+            return self._opened(key, {})
+        part = _part_of(start, stop)
+        if part is not None and not (isinstance(part, dict) and self._access.cloud is AZURE):
+            try:
+                return self._opened(key, {"range": part})
+            except PartError:
+                # A range past the end, or of an empty object, is refused.
+                pass
+        for _ in range(_TRIES):
+            info = self._info(key)
+            low, high = span(start, stop, info.size)
+            if low == high:
+                return info, iter(())
+            try:
+                return self._opened(key, {"range": (low, high), **self._unchanged(info)})
+            except (ChangedError, PartError):
+                continue
+        raise ConcurrencyError("it is replaced all the time while it is read", key=key)
+
+    def _unchanged(self, info: Info) -> dict[str, str]:
+        if self._access.cloud not in (S3, AZURE):
+            return {}
+        return {"if_match": f'"{info.etag}"'}
+
+    def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
+        found = self._access.ask("read", "get", self._name(key), options=options)
+        info = self._told(key, found.meta, self._access.type_of(found))
+        low, high = found.range
+        if high - low <= _PIECE:
+            return info, iter([self._access.whole(found)])
+        return info, self._stream(key, found)
+
+    def _stream(self, key: str, found: Any) -> Iterator[Piece]:
+        try:
+            yield from self._access.stream(found, CHUNK)
+        except ChangedError:
+            raise ConcurrencyError("it was replaced while it was read; read it again", key=key) from None
+
+    # --- writing ---
+
+    def _options(self, attributes: Attributes) -> dict[str, str]:
+        kind = attributes.content_type
+        if kind is None:
+            return self._class
+        if not kind.isprintable() or not kind.isascii() or not kind.strip():
+            raise InvalidArgumentError(
+                f"a content_type must be printable ASCII, as in RFC 9110, not {kind!r}"
+            )
+        return {**self._class, "Content-Type": kind}
+
+    def _put(self, key: str, data: bytes) -> Info:
+        if len(data) > _SMALL:
+            return super()._put(key, data)
+        name = self._name(self._checked(key))
+        told = self._access.ask(
+            "write", "put", name, data, attributes=self._class or None, use_multipart=False
+        )
+        return self._written(key, len(data), told, None)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        name, options = self._name(key), self._options(attributes)
+        kind = attributes.content_type
+        piece = only_piece(body, _SMALL)
+        whole, pieces = (bytes(piece), iter(())) if piece is not None else _begun(body)
+        if whole is not None:
+            return self._written(key, len(whole), self._put_whole(name, whole, expect, options), kind)
+        if expect is not ANY:
+            if "Storage-Class" in options and self._access.cloud is S3:
+                raise UnsupportedOperation(
+                    "S3 takes no storage class with a large put on a condition (expect=); leave one out"
+                )
+            told, size = put_large_if(self._access, name, pieces, expect, options)
+            return self._written(key, size, told, kind)
+        counted = _Counted(pieces)
+        told = self._access.upload(name, counted, _PART, attributes=options or None, max_concurrency=_PARTS)
+        return self._written(key, counted.size, told, kind)
+
+    def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
+        if expect is not ANY:
+            return put_small_if(self._access, name, data, expect, options)
+        return self._access.ask("write", "put", name, data, attributes=options or None, use_multipart=False)
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        name = self._name(key)
+        if expect is not ANY:
+            return self._delete_if(name, str(expect))
+        if not self._access.cloud.silent:
+            try:
+                self._access.ask("delete", "delete", name)
+            except BlobNotFoundError:
+                return False
+            return True
+        with turn(name):
+            try:
+                self._access.head(name)
+            except BlobNotFoundError:
+                return False
+            self._access.ask("delete", "delete", name)
+        return True
+
+    def _delete_if(self, name: str, tag: str) -> bool:
+        header = header_of(self._access.cloud, tag, self._access.findings().quoted)
+        deleted = delete_version(self._access.clients().client, name, header)
+        if deleted:
+            return True
+        actual = None
+        if deleted is False:
+            try:
+                actual = tag_of(self._access.cloud, self._access.head(name))
+            except BlobNotFoundError:
+                actual = None
+        raise ConcurrencyError(expected=tag, actual=actual)
+
+    # --- listing ---
+
+    def _found(self, prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
+        if any("\ud800" <= each <= "\udfff" for each in prefix):
+            return
+        begin, start = self._root + prefix, self._root + after if after else ""
+        for told in self._access.list(begin, start):
+            name = told["path"]
+            if is_probe(name):
+                continue
+            key = name[len(self._root) :]
+            try:
+                yield check_key(key), told
+            except InvalidKeyError:
+                yield LeftOut(key, "name that can't be a key")
+
+    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        for each in self._found(prefix, after):
+            if isinstance(each, LeftOut):
+                yield each
+            else:
+                key, told = each
+                yield self._told(key, told, partial(self._type_of, key))
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        return (each for each in self._survey(prefix, after) if isinstance(each, Info))
+
+    def _keys(self, prefix: str, after: str) -> Iterator[str]:
+        return (each[0] for each in self._found(prefix, after) if not isinstance(each, LeftOut))
+
+    # --- many at once ---
+
+    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for key, data in abreast(Job(key, CHUNK, partial(self._get_one, key)) for key in keys):
+            if data is not None:
+                yield key, data
+
+    def _get_one(self, key: str) -> tuple[str, bytes | None]:
+        return key, self._get(key)
+
+    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+        return abreast(self._put_job(key, body, attributes) for key, body in items)
+
+    def _put_job(self, key: str, body: Body, attributes: Attributes) -> Job[Info]:
+        if not isinstance(body, tuple):
+            # A stream may take long, and may use this store: the earlier ones come first.
+            return Job(key, 0, partial(self._write, key, body, ANY, attributes), alone=True)
+        # The caller's buffer is good until the next item is asked for.
+        body = tuple([bytes(piece) for piece in body])
+        return Job(key, sum(map(len, body)), partial(self._write, key, body, ANY, attributes))
+
+    def _delete_many(self, keys: Iterable[str]) -> int:
+        if not self._access.cloud.silent:
+            return sum(abreast(Job(key, 0, partial(self._delete, key, ANY)) for key in keys))
+        keys, deleted = iter(keys), 0
+        while batch := list(islice(keys, _BATCH)):
+            # The answer to a bulk delete doesn't say what was there.
+            there = abreast(Job(key, 0, partial(self._has, key)) for key in batch)
+            names = [self._name(key) for key, found in zip(batch, there, strict=True) if found]
+            self._remove(names)
+            deleted += len(names)
+        return deleted
+
+    def _clear(self) -> None:
+        keys = self._keys("", "")
+        while batch := list(islice(keys, _BATCH)):
+            if self._access.cloud.silent:
+                self._remove([self._name(key) for key in batch])
+            else:
+                self._delete_many(batch)
+
+    def _remove(self, names: list[str]) -> None:
+        """Delete objects, in one request but for those whose names XML can't spell."""
+        for name in [name for name in names if _NOT_XML.search(name)]:
+            self._access.ask("delete", "delete", name)
+        if rest := [name for name in names if not _NOT_XML.search(name)]:
+            self._access.ask("delete", "delete", rest, by="bulk")
+
+    # --- inside the cloud ---
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        if expect is not ANY:
+            return super()._copy(source, target, expect)
+        try:
+            self._access.ask("copy", "copy", self._name(source), self._name(target))
+        except BlobNotFoundError:
+            self._access.check_bucket(self._name(source))
+            raise BlobNotFoundError(key=source) from None
+        return self._info(target)
+
+    def _sign(self, key: str, method: str, seconds: float) -> str:
+        if method not in _METHODS:
+            raise InvalidArgumentError(f"a method must be one of {', '.join(_METHODS)}, not {method!r}")
+        longest = self._access.cloud.longest
+        if longest is not None and seconds > longest:
+            raise InvalidArgumentError(
+                f"on {self._access.cloud.name} a signed URL is valid for at most {longest:,} seconds"
+            )
+        verb: Any = method
+        return self._access.sign(verb, self._name(key), timedelta(seconds=max(1, round(seconds))))
+
+
+def _reopen(kind: type[BucketStore], settings: dict[str, Any]) -> BucketStore:
+    return kind(**settings)
+
+
+def _part_of(start: int, stop: int | None) -> Any:
+    """Return a range as obstore takes it; None where the size must be known first."""
+    if stop is None:
+        if start >= 0:
+            return {"offset": start} if start < _FAR else None
+        return {"suffix": -start} if -start < _FAR else None
+    return (start, min(stop, _FAR)) if 0 <= start < min(stop, _FAR) else None
+
+
+def _begun(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
+    """Return a body as one if it is small; else None and its pieces."""
+    pieces, held = iter(body), io.BytesIO()
+    for piece in pieces:
+        held.write(piece)
+        if held.tell() > _SMALL:
+            first = iter([held.getvalue()])
+            held.close()
+            return None, chain(first, pieces)
+    return held.getvalue(), iter(())
+
+
+class _Counted(Iterator[Piece]):
+    """Pieces, with their total size so far."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces, self.size = pieces, 0
+
+    def __next__(self) -> Piece:
+        piece = next(self._pieces)
+        self.size += len(piece)
+        return piece

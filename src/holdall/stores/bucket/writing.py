@@ -1,0 +1,193 @@
+"""Puts on a condition, whose outcome must be known."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import IO, Any
+
+from holdall.blob import ABSENT, Expect, Piece
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
+from holdall.ranges import CHUNK
+from holdall.stores.bucket.access import Access
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, header_of, put_mode, tag_of
+from holdall.stores.bucket.deleting import endpoint_of, google_token
+from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownError
+from holdall.stores.bucket.signed import request_put
+
+__all__ = ["put_large_if", "put_small_if"]
+
+_log = logging.getLogger("holdall")
+_VALID = timedelta(hours=6)
+_TRIES = 5
+
+
+def put_small_if(access: Access, name: str, data: bytes, expect: Expect, attributes: dict[str, str]) -> Any:
+    """Put bytes if an object is as expected; return what the server said of the new one.
+
+    The request isn't repeated unasked: the answer to the second one would be about the first one.
+
+    Raises:
+        BlobExistsError: There is an object where none is expected.
+        ConcurrencyError: It is another version, or there is none.
+        StoreUnavailableError: The outcome isn't known.
+    """
+    cloud = access.cloud
+    mode: Any = "create"
+    if expect is not ABSENT:
+        mode = put_mode(cloud, str(expect), access.findings().quoted)
+    for _ in range(_TRIES):
+        try:
+            return access.ask(
+                "write", "put", name, data, by="once", mode=mode, attributes=attributes, use_multipart=False
+            )
+        except (ChangedError, PresentError) as error:
+            # A 409 says that another write was under way, which may have come to nothing.
+            _refuse(access, name, expect, again="409" in str(error.__cause__))
+        except BlobNotFoundError:
+            raise ConcurrencyError(expected=str(expect)) from None
+        except UnknownError as error:
+            return _outcome(access, name, [data], error)
+    raise StoreUnavailableError(
+        f"{access.clients().place}: other writers were under way {_TRIES} times; try again"
+    )
+
+
+def _refuse(access: Access, name: str, expect: Expect, again: bool) -> None:
+    """Raise for a condition that doesn't hold; return if the write may be tried again."""
+    try:
+        actual = tag_of(access.cloud, access.head(name))
+    except BlobNotFoundError:
+        if expect is ABSENT and again:
+            return
+        if expect is ABSENT:
+            # It was there, and has been deleted since.
+            raise BlobExistsError() from None
+        raise ConcurrencyError(expected=str(expect)) from None
+    if expect is ABSENT:
+        raise BlobExistsError(actual=actual)
+    if actual == expect and again:
+        return
+    raise ConcurrencyError(expected=str(expect), actual=actual)
+
+
+def _outcome(access: Access, name: str, own: Iterable[Piece], error: UnknownError) -> Any:
+    """Return what is there if it is what was put; else nobody can tell what became of it."""
+    try:
+        found = access.ask("read", "get", name)
+        pieces = access.stream(found, CHUNK)
+        if _are_equal(pieces, own):
+            meta = found.meta
+            _log.info("the answer to a put was lost; the object holds what was put")
+            return meta
+    except StoreError as unread:
+        _log.debug("the outcome of a put can't be read: %s", unread)
+    raise StoreUnavailableError(
+        f"{error.message}; nobody can tell whether it was written, so read it before you repeat it"
+    ) from error
+
+
+def _are_equal(pieces: Iterable[Piece], own: Iterable[Piece]) -> bool:
+    import hashlib
+
+    digests = [hashlib.sha256() for _ in range(2)]
+    for digest, each in zip(digests, (pieces, own), strict=True):
+        for piece in each:
+            digest.update(piece)
+    return digests[0].digest() == digests[1].digest()
+
+
+def put_large_if(
+    access: Access, name: str, pieces: Iterable[Piece], expect: Expect, attributes: dict[str, str]
+) -> tuple[Any, int]:
+    """Put a stream if an object is as expected, by one request from a temporary file; return what the server
+    said of the new object, and its size. Errors as for `put_small_if`.
+
+    Raises:
+        UnsupportedOperation: It is larger than one request may be.
+    """
+    with tempfile.TemporaryFile(prefix="holdall-") as file:
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            if size > access.cloud.largest:
+                raise UnsupportedOperation(
+                    f"{access.cloud.name} takes at most {access.cloud.largest:,} bytes in a put on a "
+                    "condition (expect=); put it without one"
+                )
+            file.write(piece)
+        for _ in range(_TRIES):
+            file.seek(0)
+            told = _put_file(access, name, file, size, expect, attributes)
+            if told is not None:
+                return told, size
+    raise StoreUnavailableError(
+        f"{access.clients().place}: other writers were under way {_TRIES} times; try again"
+    )
+
+
+def _put_file(
+    access: Access, name: str, file: IO[bytes], size: int, expect: Expect, attributes: dict[str, str]
+) -> Any | None:
+    url, headers = _request_of(access, name, expect, attributes)
+    try:
+        status, answered, body = request_put(url, headers, file, size)
+        if status >= 500:
+            raise UnknownError(f"{access.clients().place} answered {status} to a put")
+    except UnknownError as error:
+        file.seek(0)
+        return _outcome(access, name, iter(lambda: file.read(CHUNK), b""), error)
+    if status in (200, 201):
+        told = {"e_tag": answered.get("etag"), "version": answered.get("x-goog-generation")}
+        return told if told["e_tag"] else access.head(name)
+    if status in (409, 412):
+        _refuse(access, name, expect, again=status == 409)
+        return None
+    if status == 404 and expect is not ABSENT:
+        raise ConcurrencyError(expected=str(expect))
+    text = body[:200].decode("utf-8", "replace")
+    raise StoreUnavailableError(f"{access.clients().place} answered {status} to a put: {text}")
+
+
+def _request_of(
+    access: Access, name: str, expect: Expect, attributes: dict[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Return the URL and the headers of a put on a condition."""
+    cloud, client = access.cloud, access.clients().client
+    headers: dict[str, str] = {}
+    if "Content-Type" in attributes:
+        headers["Content-Type"] = attributes["Content-Type"]
+    if cloud is GOOGLE:
+        from urllib.parse import quote
+
+        headers["x-goog-if-generation-match"] = "0" if expect is ABSENT else str(expect)
+        if "Storage-Class" in attributes:
+            headers["x-goog-storage-class"] = attributes["Storage-Class"]
+        token = google_token(client)
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        base = (endpoint_of(client) or "https://storage.googleapis.com").rstrip("/")
+        whole = "/".join([part for part in (client.prefix, name) if part])
+        return f"{base}/{client.config['bucket']}/{quote(whole)}", headers
+    if expect is ABSENT:
+        headers["If-None-Match"] = "*"
+    else:
+        headers["If-Match"] = header_of(cloud, str(expect), access.findings().quoted)
+    if cloud is AZURE:
+        headers["x-ms-blob-type"] = "BlockBlob"
+        if "Content-Type" in attributes:
+            headers["x-ms-blob-content-type"] = attributes["Content-Type"]
+        if "Storage-Class" in attributes:
+            headers["x-ms-access-tier"] = attributes["Storage-Class"]
+    elif "Storage-Class" in attributes:
+        headers["x-amz-storage-class"] = attributes["Storage-Class"]
+    return access.sign("PUT", name, _VALID), headers
