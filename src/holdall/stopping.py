@@ -42,6 +42,14 @@ class Stop(threading.Event):
         if self.is_set():
             self.set()
 
+    def forget(self, call: Callable[[], object]) -> None:
+        """Don't call this any more."""
+        try:
+            self._calls.remove(call)
+        except ValueError:
+            # It is being called.
+            return
+
 
 current: contextvars.ContextVar[Stop | None] = contextvars.ContextVar("holdall_stop", default=None)
 """What stops the call that runs in this context; None where nothing does."""

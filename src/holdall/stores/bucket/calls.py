@@ -120,6 +120,9 @@ class _Wait:
             if future is not None and not future.done():
                 self._leave(future, error)
             raise
+        finally:
+            if self._stop is not None:
+                self._stop.forget(self._notice)
         try:
             return future.result()
         finally:

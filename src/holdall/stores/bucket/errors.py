@@ -49,14 +49,13 @@ def status_of(error: BaseException) -> int:
     return int(found[1] or found[2]) if found else 0
 
 
-def translate(error: Exception, what: str, place: Place, hint: str = "") -> Exception:
+def translate(error: Exception, what: str, place: Place) -> Exception:
     """Return the error of the contract for one of obstore's.
 
     Args:
         error: What obstore raised.
         what: What it was asked to do: `read`, `write`, ...
         place: Where.
-        hint: What else the user may set, for an answer of a status that isn't known.
     """
     if isinstance(error, StoreError):
         return error
@@ -90,7 +89,12 @@ def translate(error: Exception, what: str, place: Place, hint: str = "") -> Exce
             f"{place} answered {status} when asked to {what}, in a form that isn't {place.cloud.name}'s; is "
             "it an object storage (endpoint=)?"
         )
-    return StoreUnavailableError(f"{place} can't {what}: {_short(text)}{hint}")
+    if "eader missing from response" in text:
+        return StoreUnavailableError(
+            f"{place} answers as no {place.cloud.name} does when asked to {what}; is it an object storage "
+            "(endpoint=)?"
+        )
+    return StoreUnavailableError(f"{place} can't {what}: {_short(text)}")
 
 
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "InvalidSecurity")
@@ -110,7 +114,7 @@ def _refusal(code: str, status: int, text: str, place: Place, what: str) -> Stor
         )
     if code in _EXPIRED:
         return StoreUnavailableError(f"the credentials for {place} have expired; renew them")
-    if code in _ELSEWHERE or status == 301 or "received redirect without LOCATION" in text.lower():
+    if code in _ELSEWHERE or status == 301 or "redirect without LOCATION" in text:
         region = re.search(r"<Region>([^<]+)</Region>|expecting '([^']+)'", text)
         where = f", which is {region[1] or region[2]}" if region else ""
         return StoreUnavailableError(f"{place} is in another region{where}; set region=")

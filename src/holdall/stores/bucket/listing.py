@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, takewhile
 from typing import Any
 
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import iterate
 from holdall.stores.bucket.clouds import S3
 from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.pages import pages
 
 __all__ = ["listed", "offset_before"]
 
@@ -34,23 +36,37 @@ def listed(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
     last = after
     try:
         for page in iterate(_stream(client, folder, offset)):
-            for told in page:
+            for told in _checked(client, page, prefix, max(last, offset or "")):
                 name = told["path"]
                 if not name.startswith(prefix):
                     if name > prefix:
                         return
-                    continue
-                if name > last or (not last and name == ""):
+                elif name > last:
                     yield told
                     last = name
     except driver().exceptions.InvalidPathError:
-        if client.__class__.__name__ != S3.kind:
+        if type(client).__name__ != S3.kind:
             raise
-        from holdall.stores.bucket.pages import pages
-
-        for told in pages(client, prefix, last or offset or ""):
+        for told in pages(client, prefix, max(last, offset or "")):
             if told["path"] > last:
                 yield told
+
+
+def _checked(client: Any, page: Any, prefix: str, after: str) -> Iterable[dict[str, Any]]:
+    """Return a page with the true names of its objects.
+
+    obstore drops a slash at either end of a name: the folder `logs/` that a program marked by an empty object
+    becomes a blob `logs`. Where this may have happened, which an empty object or a wrong order show, the page
+    is asked for once more.
+    """
+    if type(client).__name__ != S3.kind or not page:
+        return page
+    names = [told["path"] for told in page]
+    in_order = all(one < other for one, other in pairwise([after, *names]))
+    if in_order and all(told["size"] for told in page):
+        return page
+    last = max(names)
+    return takewhile(lambda told: told["path"].strip("/") <= last, pages(client, prefix, after))
 
 
 def _stream(client: Any, folder: str, offset: str | None) -> Any:

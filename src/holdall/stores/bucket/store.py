@@ -468,6 +468,20 @@ class BucketStore(Store):
             raise BlobNotFoundError(key=source) from None
         return self._info(target)
 
+    def _move(self, source: str, target: str, expect: Expect) -> Info:
+        if expect is not ANY or Can.SWAP not in self.can:
+            return super()._move(source, target, expect)
+        while True:
+            tag = tag_of(self._access.cloud, self._access.head(self._name(source)))
+            moved = self._copy(source, target, ANY)
+            try:
+                self._delete_if(self._name(source), tag)
+                return moved
+            except ConcurrencyError as error:
+                # It changed since it was looked at: move the newer bytes, over those just written.
+                if error.actual is None:
+                    return moved
+
     def _sign(self, key: str, method: str, seconds: float) -> str:
         if method not in _METHODS:
             raise InvalidArgumentError(f"a method must be one of {', '.join(_METHODS)}, not {method!r}")

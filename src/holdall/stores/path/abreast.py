@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from holdall.errors import StoreError
 from holdall.ranges import CHUNK
+from holdall.stopping import Stop, current
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -47,6 +48,9 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
 
     begun: deque[tuple[Job[T], Future[T]]] = deque()
     held = 0
+    stop, outer = Stop(), current.get()
+    if outer is not None:
+        outer.then(stop.set)
     # At its end it waits for all threads, also when the caller stops iterating half-way.
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdall-path") as pool:
         try:
@@ -59,7 +63,7 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
                 ):
                     held -= begun[0][0].size
                     yield _first(begun)
-                begun.append((job, _here(job) if job.alone else _begin(pool, job)))
+                begun.append((job, _here(job) if job.alone else _begin(pool, job, stop)))
                 held += job.size
             while begun:
                 yield _first(begun)
@@ -73,6 +77,15 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
             if failed and isinstance(error, StoreError):
                 error.message += f" (and so did {', '.join(map(repr, failed))})"
             raise
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # An interrupt doesn't wait for what is under way, where that can be stopped.
+            stop.set()
+            raise
+        finally:
+            if outer is not None:
+                outer.forget(stop.set)
 
 
 def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:
@@ -84,9 +97,11 @@ def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:
         raise
 
 
-def _begin(pool: Executor, job: Job[T]) -> Future[T]:
+def _begin(pool: Executor, job: Job[T], stop: Stop) -> Future[T]:
+    context = copy_context()
+    context.run(current.set, stop)
     try:
-        return pool.submit(copy_context().run, job.call)
+        return pool.submit(context.run, job.call)
     except RuntimeError:
         # The interpreter is about to end, and lets no thread begin.
         return _here(job)
