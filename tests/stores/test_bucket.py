@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import pickle
+import signal
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from tests.servers.ceph import CREDENTIALS
+from tests.forks import forked, succeeds
+from tests.servers.ceph import CREDENTIALS, ceph
 from tests.servers.moto import moto
+from tests.servers.scripted import Fault, Scripted, scripted
+from tests.servers.seaweedfs import seaweedfs
 
-from holdall.store import Store
+from holdall.errors import (
+    BlobExistsError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
+from holdall.store import ABSENT, Can, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
 
@@ -36,6 +51,18 @@ def server(credentials: None) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def gateway(credentials: None) -> Iterator[str]:
+    with ceph() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def weed(credentials: None) -> Iterator[str]:
+    with seaweedfs() as url:
+        yield url
+
+
 @cache
 def bucket(url: str, place: Path) -> str:
     """A bucket for each folder."""
@@ -54,3 +81,368 @@ class TestS3(StoreSuite):
 
     def make(self, place: Path) -> Store:
         return BucketStore(f"s3://{bucket(self.url, place)}", endpoint=self.url)
+
+
+class TestCeph(StoreSuite):
+    reduced = True
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _at(self, gateway: str) -> None:
+        self.url = gateway
+
+    def make(self, place: Path) -> Store:
+        return BucketStore(f"s3://{bucket(self.url, place)}", endpoint=self.url)
+
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def name(server: str, tmp_path: Path) -> str:
+    return bucket(server, tmp_path)
+
+
+@pytest.fixture
+def proxy(server: str) -> Iterator[Scripted]:
+    with scripted(int(server.rpartition(":")[2])) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: Scripted, name: str) -> Iterator[BucketStore]:
+    """A store behind a proxy, which has asked what the server can do."""
+    with BucketStore(f"s3://{name}/in", endpoint=proxy.url, timeout=2) as store:
+        assert Can.SWAP in store.can
+        proxy.requests.clear()
+        yield store
+
+
+def put(url: str, name: str, **objects: bytes) -> None:
+    client = client_of(url)
+    for key, data in objects.items():
+        client.put_object(Bucket=name, Key=key, Body=data)
+
+
+def test_requests(store: BucketStore, proxy: Scripted) -> None:
+    calls: list[tuple[Callable[[], object], list[str]]] = [
+        (lambda: store.put("a", b"0123456789"), ["PUT"]),
+        (lambda: store["a"], ["GET"]),
+        (lambda: store.get("absent"), ["GET"]),
+        (lambda: "a" in store, ["HEAD"]),
+        (lambda: store.info("a"), ["HEAD"]),
+        (lambda: store.get_range("a", 2, 5), ["GET"]),
+        (lambda: store.get_range("a", -3), ["GET"]),
+        (lambda: store.put("new", b"x", expect=ABSENT), ["PUT"]),
+        (lambda: [*store.iterate_keys("a")], ["GET"]),
+        (lambda: store.copy("a", "b"), ["PUT", "HEAD"]),
+        (lambda: store.pop("b"), ["GET", "DELETE"]),
+        (lambda: store.delete("a"), ["HEAD", "DELETE"]),
+    ]
+    for number, (call, expected) in enumerate(calls):
+        proxy.requests.clear()
+        call()
+        assert [method for method, _ in proxy.requests] == expected, number
+    many = {f"{number:04}": b"x" for number in range(40)}
+    store.put_many(many)
+    proxy.requests.clear()
+    infos = list(store.list("00"))
+    assert [info.size for info in infos] == [1] * 40
+    assert len(proxy.requests) == 1
+    # What a listing doesn't say is asked for when somebody wants to know.
+    assert infos[0].content_type is None
+    assert len(proxy.requests) == 2
+
+
+def test_a_string_prefix_in_a_crowd(server: str, name: str) -> None:
+    names = ["model", "model-x", "model/a", "modelA", "model_v1", "model_v2/x", "model_", "modelz", "logs/1"]
+    put(server, name, **dict.fromkeys(names, b"x"))
+    with BucketStore(f"s3://{name}", endpoint=server) as store:
+        for prefix in ("", "m", "model", "model_", "model_v", "model/", "modelz", "z", "logs", "logs/1"):
+            expected = sorted(key for key in names if key.startswith(prefix))
+            if "model_" in expected and prefix == "model_":
+                assert expected[0] == "model_"
+            assert list(store.iterate_keys(prefix)) == expected
+
+
+def test_foreign_names_are_left_out_and_nothing_else(server: str, name: str) -> None:
+    put(server, name, **{"a": b"x", "x/y": b"x", "z": b"", "folder/": b"", "folder/in": b"x"})
+    with BucketStore(f"s3://{name}", endpoint=server) as store:
+        assert [info.key for info in store.list()] == ["a", "folder/in", "x/y", "z"]
+        assert [entry.path for entry in store.left_out()] == ["folder/"]
+        put(server, name, **{"x//y": b"x", "/lead": b"x", "trail/": b"full", "a/../b": b"x"})
+        assert [info.key for info in store.list()] == ["a", "folder/in", "x/y", "z"]
+        left = {entry.path for entry in store.left_out()}
+        assert left == {"folder/", "x//y", "/lead", "trail/", "a/../b"}
+        assert [entry.path for entry in store.left_out("x/")] == ["x//y"]
+        assert list(store.iterate_keys("x")) == ["x/y"]
+        store.clear()
+        assert not store
+    listed = client_of(server).list_objects_v2(Bucket=name)["Contents"]
+    assert {each["Key"] for each in listed} == left
+
+
+def test_a_large_put_on_a_condition(store: BucketStore, proxy: Scripted) -> None:
+    def body() -> Iterator[bytes]:
+        for number in range(12):
+            yield bytes([number]) * MIB
+
+    first = store.put("large", body(), expect=ABSENT, content_type="image/png")
+    assert store.info("large") == first
+    assert first.content_type == "image/png"
+    with pytest.raises(BlobExistsError):
+        store.put("large", body(), expect=ABSENT)
+    store["large"] = b"other"
+    with pytest.raises(ConcurrencyError):
+        store.put("large", body(), expect=first.etag)
+    second = store.put("large", body(), expect=store.info("large").etag)
+    assert second.size == 12 * MIB
+    assert store.get_range("large", -2) == b"\x0b\x0b"
+
+
+def test_more_than_one_put_may_hold_is_refused(store: BucketStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store._access.settings.cloud = store._access.cloud._replace(largest=6 * MIB)
+    with pytest.raises(UnsupportedOperation, match="at most 6,291,456 bytes"):
+        store.put("large", [bytes(4 * MIB)] * 2, expect=ABSENT)
+    assert "large" not in store
+
+
+def test_a_failed_stream_leaves_no_parts(store: BucketStore, server: str, name: str) -> None:
+    def body() -> Iterator[bytes]:
+        yield bytes(20 * MIB)
+        raise OSError("the disk of the body")
+
+    store["a"] = b"old"
+    with pytest.raises(OSError, match="the disk of the body"):
+        store.put("a", body())
+    assert store["a"] == b"old"
+    assert "Uploads" not in client_of(server).list_multipart_uploads(Bucket=name)
+
+
+def first_put(fault: Fault) -> Callable[[str, str, dict[str, str]], Fault | None]:
+    faults = [fault]
+    return lambda method, path, headers: faults.pop() if method == "PUT" and faults else None
+
+
+CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code></Error>"
+
+
+@pytest.mark.parametrize("size", [3, 5 * MIB])
+@pytest.mark.parametrize("fault", [Fault(status=500, after=True), Fault(reset=True, after=True)])
+def test_a_lost_answer_to_a_create_is_found_out(
+    store: BucketStore, proxy: Scripted, fault: Fault, size: int
+) -> None:
+    proxy.script = first_put(fault)
+    store.put("new", bytes(size), expect=ABSENT)
+    assert store.info("new").size == size
+
+
+def test_an_outcome_that_nobody_knows(store: BucketStore, proxy: Scripted) -> None:
+    tag = store.put("a", b"old").etag
+    proxy.script = first_put(Fault(status=503))
+    with pytest.raises(StoreUnavailableError, match="nobody can tell"):
+        store.put("a", b"new", expect=tag)
+    assert store["a"] == b"old"
+
+
+def test_a_conflict_under_way_is_tried_again(store: BucketStore, proxy: Scripted) -> None:
+    proxy.script = first_put(Fault(status=409, body=CONFLICT))
+    store.put("new", b"x", expect=ABSENT)
+    proxy.script = first_put(Fault(status=409, body=CONFLICT))
+    with pytest.raises(BlobExistsError):
+        store.put("new", b"y", expect=ABSENT)
+    assert store["new"] == b"x"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, "AccessDenied", "no permission"),
+        (403, "InvalidAccessKeyId", "doesn't accept the credentials"),
+        (403, "SignatureDoesNotMatch", "doesn't accept the credentials"),
+        (400, "ExpiredToken", "have expired"),
+        (403, "RequestTimeTooSkewed", "clock is off"),
+        (301, "PermanentRedirect", "another region"),
+        (400, "AuthorizationHeaderMalformed", "another region"),
+        (404, "NoSuchBucket", "no such bucket"),
+    ],
+)
+def test_refusals_name_the_host_and_the_bucket(
+    store: BucketStore, proxy: Scripted, name: str, status: int, code: str, says: str
+) -> None:
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    proxy.script = lambda method, path, headers: Fault(status=status, body=body)
+    for call in (lambda: store["a"], lambda: store.put("a", b""), lambda: list(store.list())):
+        with pytest.raises(StoreUnavailableError, match=says) as caught:
+            call()
+        assert name in str(caught.value)
+        assert proxy.url.removeprefix("http://") in str(caught.value)
+        assert "Signature=" not in str(caught.value)
+
+
+def test_no_such_bucket_is_told_apart_from_no_such_key(server: str) -> None:
+    with BucketStore("s3://not-there", endpoint=server, timeout=1) as store:
+        calls: list[Callable[[], object]] = [
+            *(lambda: store["a"], lambda: "a" in store, lambda: store.info("a"), lambda: store.can),
+            *(lambda: store.put("a", b""), lambda: list(store.list()), lambda: store.delete("a")),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError, match="no such bucket"):
+                call()
+
+
+def test_no_server_and_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        BucketStore("s3://bucket", endpoint="http://127.0.0.1:1", timeout=0.2) as store,
+        pytest.raises(StoreUnavailableError, match=r"127.0.0.1:1 .*connection was refused"),
+    ):
+        store.get("a")
+
+
+def test_what_is_no_object_storage(store: BucketStore, proxy: Scripted) -> None:
+    html = Fault(status=200, body=b"<html>", headers=(("Content-Type", "text/html"),))
+    proxy.script = lambda method, path, headers: html
+    for call in (lambda: store.info("a"), lambda: store.put("a", b"")):
+        with pytest.raises(StoreUnavailableError, match="is it an object storage"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store["a"],
+        lambda store: store.put("a", b""),
+        lambda store: store.put("a", b"", expect=ABSENT),
+        lambda store: store.put("a", [bytes(5 * MIB)], expect=ABSENT),
+        lambda store: store.put("a", [bytes(MIB)] * 20),
+        lambda store: store.delete("a"),
+        lambda store: next(store.list()),
+        lambda store: store.get_many(["a", "b"]),
+    ],
+)
+def test_an_interrupt_ends_a_call_that_waits(
+    store: BucketStore, proxy: Scripted, name: str, call: Callable[[BucketStore], object]
+) -> None:
+    came: list[str] = []
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Fault:
+        if not came:
+            came.append(method)
+            signal.pthread_kill(main, signal.SIGINT)
+        return Fault(silent=True)
+
+    proxy.script = script
+    # Its deadline is far away.
+    with BucketStore(f"s3://{name}/in", endpoint=proxy.url, timeout=600) as patient:
+        assert patient.can
+        with pytest.raises(KeyboardInterrupt):
+            call(patient)
+    proxy.script = lambda method, path, headers: None
+    store["a"] = b"after"
+    assert store["a"] == b"after"
+
+
+def test_a_forked_child_has_clients_of_its_own(store: BucketStore) -> None:
+    store["a"] = b"parent"
+
+    def child() -> None:
+        assert store["a"] == b"parent"
+        store.put("b", b"child", expect=ABSENT)
+        assert list(store.iterate_keys()) == ["a", "b"]
+        assert store.pop("a") == b"parent"
+
+    succeeds(forked(child))
+    assert store["b"] == b"child"
+    assert "a" not in store
+
+
+def test_equal_settings_share_a_client(server: str, name: str) -> None:
+    one, other = (BucketStore(f"s3://{name}/{n}", endpoint=server) for n in range(2))
+    apart = BucketStore(f"s3://{name}", endpoint=server, timeout=7)
+    clients = [each._access.clients().client for each in (one, other, apart)]
+    assert clients[0] is clients[1] is not clients[2]
+
+
+def test_a_secret_is_never_shown(server: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"s3://testing:top/secret+1@{name}/in?endpoint={server}"
+    with Store.from_uri(uri) as store:
+        store["a"] = b"x"
+        shown = [repr(store), str(store), pickle.dumps(store).decode("latin-1")]
+        assert not any("secret+1" in each for each in shown)
+        assert repr(store) == (
+            f"BucketStore('s3://{name}/in', endpoint='{server}', key='testing', secret='***')"
+        )
+        # The other process finds its own credentials.
+        assert pickle.loads(pickle.dumps(store))["a"] == b"x"
+    monkeypatch.setenv("BUCKET_SECRET", "testing")
+    with BucketStore(f"s3://{name}/in", endpoint=server, key="testing", secret="env:BUCKET_SECRET") as store:
+        again = pickle.loads(pickle.dumps(store))
+        assert again["a"] == b"x"
+        assert "env:BUCKET_SECRET" in pickle.dumps(store).decode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("uri", "options"),
+    [
+        ("bucket", {}),
+        ("s3://", {}),
+        ("s3:///key", {}),
+        ("s3://bucket//a", {}),
+        ("s3://bucket/../a", {}),
+        ("s3://:secret@bucket", {}),
+        ("s3://bucket", {"endpoint": "127.0.0.1:80"}),
+        ("s3://bucket", {"region": 5}),
+        ("s3://bucket", {"key": "a"}),
+        ("s3://bucket", {"timeout": 0}),
+        ("r2://bucket", {}),
+    ],
+)
+def test_wrong_arguments(uri: str, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        BucketStore(uri, **options)
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_signed_url_lets_others_in(store: BucketStore) -> None:
+    store["a"] = b"x"
+    with urllib.request.urlopen(store.sign("a", expires=60)) as answer:
+        assert answer.read() == b"x"
+    request = urllib.request.Request(
+        store.sign("b", method="PUT"), b"theirs", {"Content-Type": "a/b"}, method="PUT"
+    )
+    urllib.request.urlopen(request).close()
+    assert store["b"] == b"theirs"
+    with pytest.raises(InvalidArgumentError, match="at most 604,800 seconds"):
+        store.sign("a", expires=10**6)
+    with pytest.raises(InvalidArgumentError, match="a method must be one of"):
+        store.sign("a", method="get")
+
+
+def test_a_prefix_leaves_less_room_for_keys(store: BucketStore) -> None:
+    store["x" * 1021] = b""
+    with pytest.raises(InvalidKeyError, match="with its prefix 'in/'"):
+        store["x" * 1022] = b""
+
+
+def test_a_server_that_lists_folder_by_folder(weed: str) -> None:
+    with BucketStore(f"s3://{bucket(weed, Path('order'))}/in", endpoint=weed) as store:
+        keys = ["a-b/c", "a.txt", "a/b", "a0", "b/c/d", "b_"]
+        store.put_many(dict.fromkeys(keys, b"x"))
+        assert list(store.iterate_keys()) == keys
+        assert list(store.iterate_keys("a")) == keys[:4]
+        tag = store.info("a0").etag
+        store.put("a0", b"y", expect=tag)
+        with pytest.raises(ConcurrencyError):
+            store.delete("a0", expect=tag)
+        assert store.pop("a0") == b"y"
+
+
+def test_a_client_that_is_passed_in(server: str, name: str) -> None:
+    with BucketStore.from_client(client_of(server), name, "in/") as store:
+        store["a"] = b"x"
+        assert store.put("a", b"y", expect=store.info("a").etag).size == 1
+        with pytest.raises(UnsupportedOperation, match="by its URI"):
+            pickle.dumps(store)
+    assert client_of(server).get_object(Bucket=name, Key="in/a")["Body"].read() == b"y"

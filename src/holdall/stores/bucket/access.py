@@ -11,6 +11,7 @@ from holdall.errors import BlobNotFoundError, StoreError
 from holdall.stores.bucket.calls import call, call_method, iterate, upload
 from holdall.stores.bucket.client import Clients, Settings
 from holdall.stores.bucket.clouds import Cloud
+from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.errors import translate
 from holdall.stores.bucket.listing import listed
 from holdall.stores.bucket.probe import Findings, find_out
@@ -47,7 +48,7 @@ class Access:
             yield
         except StoreError:
             raise
-        except Exception as error:
+        except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
             raise translate(error, what, self.clients().place) from error
 
     def ask(self, what: str, function: str, *arguments: Any, by: str = "client", **options: Any) -> Any:
@@ -57,7 +58,7 @@ class Access:
             found = call(function, getattr(clients, by), *arguments, **options)
         except StoreError:
             raise
-        except Exception as error:
+        except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
             raise translate(error, what, clients.place) from error
         self._bucket_exists = True
         return found
@@ -79,6 +80,8 @@ class Access:
         except Exception as error:
             if failed:
                 raise failed.pop() from None
+            if not isinstance(error, FileNotFoundError | ValueError | driver().exceptions.BaseError):
+                raise
             raise translate(error, "write", clients.place) from error
 
     def whole(self, found: Any) -> bytes:
@@ -132,7 +135,7 @@ class Access:
 
     def list(self, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         with self.errors("list"):
-            yield from listed(self.clients().client, prefix, after)
+            yield from listed(self.clients().client, prefix, after, self.findings().ordered)
 
     def sign(self, method: Literal["GET", "PUT", "HEAD", "DELETE"], name: str, valid: Any) -> str:
         return str(self.ask("sign", "sign", method, name, valid))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise, takewhile
 from typing import Any
 
+from holdall.errors import StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import iterate
 from holdall.stores.bucket.clouds import S3
@@ -20,12 +21,13 @@ _LAST = "\U0010ffff"
 _AWKWARD = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def listed(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+def listed(client: Any, prefix: str, after: str, ordered: bool) -> Iterator[dict[str, Any]]:
     """Yield what is known of the objects whose names start with a string prefix and sort past `after`, in
     order of their code points: dicts of `path`, `size`, `e_tag`, `version` and `last_modified`.
 
     obstore matches whole segments, and raises for a page with a name that has an empty one. The objects of
-    that page are asked for by a signed URL, on S3.
+    that page are asked for by a signed URL, on S3. Where the server lists in an order of its own, all are
+    held in memory and sorted.
     """
     folder = prefix[: prefix.rfind("/") + 1]
     known = _sendable(folder.rstrip("/"))
@@ -33,6 +35,9 @@ def listed(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         # No valid name lies below, but others may.
         folder = known[: known.rfind("/") + 1]
     offset = offset_before(prefix, after)
+    if not ordered:
+        yield from _sorted(client, folder, prefix, after)
+        return
     last = after
     try:
         for page in iterate(_stream(client, folder, offset)):
@@ -44,12 +49,31 @@ def listed(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
                 elif name > last:
                     yield told
                     last = name
+                elif name < last and name > after:
+                    raise StoreUnavailableError(
+                        f"the server lists out of order: {name!r} came after {last!r}; its listing may "
+                        "be incomplete"
+                    )
     except driver().exceptions.InvalidPathError:
         if type(client).__name__ != S3.kind:
             raise
         for told in pages(client, prefix, max(last, offset or "")):
             if told["path"] > last:
                 yield told
+
+
+def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        for page in iterate(_stream(client, folder, None)):
+            found |= {told["path"]: told for told in page}
+    except driver().exceptions.InvalidPathError:
+        if type(client).__name__ != S3.kind:
+            raise
+        found = {told["path"]: told for told in pages(client, prefix, "")}
+    for name in sorted(found):
+        if name.startswith(prefix) and name > after:
+            yield found[name]
 
 
 def _checked(client: Any, page: Any, prefix: str, after: str) -> Iterable[dict[str, Any]]:
@@ -77,8 +101,8 @@ def offset_before(prefix: str, after: str) -> str | None:
     """Return where a listing may begin: a name that sorts before all that is wanted, and close to it; None
     for the beginning.
 
-    >>> offset_before("", "b"), offset_before("logs/2026-", "")
-    ('b', 'logs/2026')
+    >>> offset_before("", "b"), offset_before("logs/2026-", "")[:10]
+    ('b', 'logs/2026,')
     """
     best = _sendable(prefix[:-1])
     if prefix:

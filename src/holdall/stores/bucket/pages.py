@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
 from holdall.errors import StoreUnavailableError
+from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.deleting import endpoint_of
 from holdall.stores.bucket.driver import driver
@@ -22,8 +24,9 @@ _VALID = timedelta(minutes=5)
 def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
     """Yield what S3 says of the objects whose names start with a prefix and sort past `after`, as `listed`
     does; a name may be any."""
+    begin, start = _spellable(prefix), _spellable(after)
     while True:
-        url = _url(client, prefix, after)
+        url = _url(client, begin, start)
         status, _, body = request("GET", url, {}, None)
         if status != 200:
             host = url.split("/", 3)[2]
@@ -34,6 +37,8 @@ def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         name = after
         for each in root.iter(f"{space}Contents"):
             name = unquote(each.findtext(f"{space}Key") or "")
+            if not name.startswith(prefix):
+                continue
             modified = (each.findtext(f"{space}LastModified") or "").replace("Z", "+00:00")
             yield {
                 "path": name,
@@ -44,7 +49,14 @@ def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
             }
         if (root.findtext(f"{space}IsTruncated") or "").lower() != "true" or name <= after:
             return
-        after = name
+        # A name of the server's own can be sent back to it.
+        after = start = name
+
+
+def _spellable(name: str) -> str:
+    """Return the start of a name that any request and its answer, which repeats it in XML, can spell."""
+    name = re.split("[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", name, maxsplit=1)[0]
+    return name.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
 def _url(client: Any, prefix: str, after: str) -> str:

@@ -29,6 +29,8 @@ class Findings(NamedTuple):
     """A part is answered with just this part."""
     quoted: bool = True
     """An ETag in a condition has its quotes. Ceph's gateway in Debian 12 takes it without them only."""
+    ordered: bool = True
+    """A listing is in order of its names, as S3 documents. SeaweedFS lists folder by folder."""
 
 
 _KNOWN = (
@@ -38,7 +40,7 @@ _KNOWN = (
 """The ends of the names of hosts that document all of it."""
 _found: dict[tuple[str, str, str], Findings] = {}
 _DATA = b"0123456789"
-_PROBE = re.compile(r"(?:.*/)?\.holdall-probe-[0-9a-f]{32}", re.DOTALL)
+_PROBE = re.compile(r"(?:.*/)?\.holdall-probe-[0-9a-f]{32}(?:-[./]a)?", re.DOTALL)
 
 
 def is_probe(name: str) -> bool:
@@ -51,7 +53,7 @@ def is_probe(name: str) -> bool:
 
 
 def find_out(client: Any) -> Findings:
-    """Return what the server of a client's bucket does, by eight requests that are made once in a process.
+    """Return what the server of a client's bucket does, by a dozen requests that are made once in a process.
 
     Known clouds aren't asked. Where the client may not write, the conditions count as ignored. What is
     lacking is said once, in a warning.
@@ -71,7 +73,7 @@ def find_out(client: Any) -> Findings:
     errors = driver().exceptions
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
-        found = _try_all(client, name)
+        found = _try_all(client, name)._replace(ordered=_is_ordered(client, name))
     except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
         found = Findings(create=False, swap=False, delete=False)
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
@@ -82,6 +84,22 @@ def find_out(client: Any) -> Findings:
     if _found.setdefault(place, found) is found and lost:
         _log.warning("the bucket %r at %s (%s) %s", bucket, host, kind, "; ".join(lost))
     return _found[place]
+
+
+def _is_ordered(client: Any, name: str) -> bool:
+    pair = [f"{name}-.a", f"{name}-/a"]
+    try:
+        for each in pair:
+            driver().put(client, each, _DATA)
+        none: list[dict[str, Any]] = []
+        page: list[dict[str, Any]] = next(driver().list(client, offset=name, chunk_size=2), none)
+        return [told["path"] for told in page] == pair
+    except driver().exceptions.InvalidPathError:
+        # Another name in the bucket can't be parsed.
+        return True
+    finally:
+        for each in pair:
+            _remove(client, each)
 
 
 _LACKS = (

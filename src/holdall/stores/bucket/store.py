@@ -141,7 +141,10 @@ class BucketStore(Store):
     def _begin(self, settings: Settings, root: str, storage_class: str | None) -> None:
         self._access = Access(settings)
         self._root = root
-        self._class = {} if storage_class is None else {"Storage-Class": storage_class}
+        # Some servers guess a type where none is said.
+        self._plain = {"Content-Type": settings.cloud.default_type}
+        if storage_class is not None:
+            self._plain["Storage-Class"] = storage_class
 
     @classmethod
     def _opened_by(cls, scheme: str, location: str, **options: Any) -> BucketStore:
@@ -215,7 +218,8 @@ class BucketStore(Store):
 
     def _told(self, key: str, told: Any, kind: Any) -> Info:
         tag = tag_of(self._access.cloud, told)
-        return Info(key, told["size"], tag, told["last_modified"], kind)
+        # A listing may have fractions of seconds, which a request for one object never has.
+        return Info(key, told["size"], tag, told["last_modified"].replace(microsecond=0), kind)
 
     def _written(self, key: str, size: int, told: Any, kind: str | None) -> Info:
         """Return the info of what was written. The server says when only if it is asked, which waits until
@@ -308,20 +312,18 @@ class BucketStore(Store):
     def _options(self, attributes: Attributes) -> dict[str, str]:
         kind = attributes.content_type
         if kind is None:
-            return self._class
+            return self._plain
         if not kind.isprintable() or not kind.isascii() or not kind.strip():
             raise InvalidArgumentError(
                 f"a content_type must be printable ASCII, as in RFC 9110, not {kind!r}"
             )
-        return {**self._class, "Content-Type": kind}
+        return {**self._plain, "Content-Type": kind}
 
     def _put(self, key: str, data: bytes) -> Info:
         if len(data) > _SMALL:
             return super()._put(key, data)
         name = self._name(self._checked(key))
-        told = self._access.ask(
-            "write", "put", name, data, attributes=self._class or None, use_multipart=False
-        )
+        told = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
         return self._written(key, len(data), told, None)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
@@ -339,13 +341,13 @@ class BucketStore(Store):
             told, size = put_large_if(self._access, name, pieces, expect, options)
             return self._written(key, size, told, kind)
         counted = _Counted(pieces)
-        told = self._access.upload(name, counted, _PART, attributes=options or None, max_concurrency=_PARTS)
+        told = self._access.upload(name, counted, _PART, attributes=options, max_concurrency=_PARTS)
         return self._written(key, counted.size, told, kind)
 
     def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
         if expect is not ANY:
             return put_small_if(self._access, name, data, expect, options)
-        return self._access.ask("write", "put", name, data, attributes=options or None, use_multipart=False)
+        return self._access.ask("write", "put", name, data, attributes=options, use_multipart=False)
 
     def _delete(self, key: str, expect: Expect) -> bool:
         name = self._name(key)
