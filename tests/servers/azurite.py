@@ -26,6 +26,8 @@ def azurite() -> Iterator[str]:
     command = [
         *(program, "--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"),
         *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
+        # By default it closes a connection that is idle for 5 seconds, now and then just as a request comes.
+        *("--blobKeepAliveTimeout", "600"),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
