@@ -264,7 +264,7 @@ def test_a_conflict_under_way_is_tried_again(store: BucketStore, proxy: Scripted
         (403, "RequestTimeTooSkewed", "clock is off"),
         (301, "PermanentRedirect", "another region"),
         (400, "AuthorizationHeaderMalformed", "another region"),
-        (404, "NoSuchBucket", "no such bucket"),
+        (404, "NoSuchBucket", "doesn't exist"),
     ],
 )
 def test_refusals_name_the_host_and_the_bucket(
@@ -287,7 +287,7 @@ def test_no_such_bucket_is_told_apart_from_no_such_key(server: str) -> None:
             *(lambda: store.put("a", b""), lambda: list(store.list()), lambda: store.delete("a")),
         ]
         for call in calls:
-            with pytest.raises(StoreUnavailableError, match="no such bucket"):
+            with pytest.raises(StoreUnavailableError, match="doesn't exist"):
                 call()
 
 
@@ -446,3 +446,19 @@ def test_a_client_that_is_passed_in(server: str, name: str) -> None:
         with pytest.raises(UnsupportedOperation, match="by its URI"):
             pickle.dumps(store)
     assert client_of(server).get_object(Bucket=name, Key="in/a")["Body"].read() == b"y"
+
+
+def test_a_mistyped_profile_isnt_taken_for_no_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("[work]\naws_access_key_id = k\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "wrok")
+    with pytest.raises(InvalidArgumentError, match="AWS_PROFILE names the profile 'wrok'"):
+        BucketStore("s3://bucket").get("a")
+    monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InvalidArgumentError, match="lacks keys for it"):
+        BucketStore("s3://bucket").get("a")

@@ -24,7 +24,7 @@ class BlobAdapter(Protocol):
         """Return the blobs of a container as a store, which its caller closes.
 
         Raises:
-            InvalidArgumentError: No container can have this name.
+            InvalidArgumentError: A container can't have this name.
         """
         ...
 

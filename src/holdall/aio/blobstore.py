@@ -69,7 +69,7 @@ class AsyncBlobStore:
         concurrency_mode: As above. The value of a member, such as `"etag"`, works too.
 
     Raises:
-        InvalidArgumentError: No container can have this name, or there is no such mode.
+        InvalidArgumentError: A container can't have this name, or a mode isn't one of those known.
 
     >>> import asyncio
     >>> from holdall import AsyncBlobStore, MemoryStore, StoreAdapter
@@ -177,7 +177,7 @@ class AsyncBlobStore:
         return await self._aio.run(self._container.exists, key)
 
     async def delete(self, key: str) -> None:
-        """Delete a blob. One that isn't there is no error.
+        """Delete a blob. Deleting one that isn't there isn't an error.
 
         Raises:
             ConcurrencyError: The blob changed since this handle read it (`ConcurrencyMode.ETAG`).

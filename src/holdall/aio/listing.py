@@ -39,7 +39,7 @@ class Listing(AsyncIterator[T], Generic[T]):
     async def __anext__(self) -> T:
         for entry in self._drawn:
             return entry
-        # Taken away meanwhile: after a step that failed or was cancelled there is no other.
+        # Taken away meanwhile: a step that failed or was cancelled is the last one.
         begin, self._begin = self._begin, None
         iterator, self._iterator = self._iterator, None
         if begin is not None:

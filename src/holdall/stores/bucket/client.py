@@ -210,7 +210,7 @@ def _profile(region: str | None) -> dict[str, Any]:
     path = os.path.expanduser(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
     name = os.environ.get("AWS_PROFILE") or "default"
     if not os.path.exists(path):
-        return {}
+        return _without_profile(path)
     from configparser import ConfigParser, Error
 
     parser = ConfigParser(interpolation=None)
@@ -220,7 +220,7 @@ def _profile(region: str | None) -> dict[str, Any]:
         # The text of the error shows a line of the file.
         raise InvalidArgumentError(f"{path!r} isn't a file of credentials that can be read") from None
     if not parser.has_section(name):
-        return {}
+        return _without_profile(path)
     names = {
         "aws_access_key_id": "access_key_id",
         "aws_secret_access_key": "secret_access_key",
@@ -231,6 +231,16 @@ def _profile(region: str | None) -> dict[str, Any]:
     if region is None and "region" in section:
         config["region"] = section["region"]
     return config
+
+
+def _without_profile(path: str) -> dict[str, Any]:
+    """Refuse a named profile that the file lacks: other credentials aren't what the user asked for."""
+    if name := os.environ.get("AWS_PROFILE"):
+        raise InvalidArgumentError(
+            f"AWS_PROFILE names the profile {name!r}, and {path!r} lacks keys for it; correct the name; for "
+            "a profile with SSO or a role, pass a boto3 session to BucketStore.from_client"
+        )
+    return {}
 
 
 def _config_of_google(

@@ -20,7 +20,7 @@ class Cloud(NamedTuple):
     default_type: str
     """The content type of an object that was put without one."""
     silent: bool
-    """Whether a delete succeeds where there is no object."""
+    """Whether a delete of an object that doesn't exist succeeds."""
     longest: int | None
     """How long a signed URL may be valid, in seconds."""
     chain: str

@@ -30,7 +30,7 @@ def delete_version(client: Any, name: str, tag: str) -> bool | None:
             Cloud Storage.
 
     Returns:
-        Whether it was deleted: False if the object is another version, None if there is no object.
+        Whether it was deleted: False if the object is another version, None if the object doesn't exist.
 
     Raises:
         UnsupportedOperation: The server takes no such call, or the credentials for it aren't known.

@@ -63,7 +63,7 @@ def translate(error: Exception, what: str, place: Place) -> Exception:
     status, found = status_of(error), _code(text)
     code = found[1] if found else ""
     if code in ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName") or "bucket does not exist" in text:
-        return StoreUnavailableError(f"there is no such bucket: {place}; make it first, or check its name")
+        return StoreUnavailableError(f"{place} doesn't exist; make it first, or check its name")
     if isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
     if kind == "PreconditionError" or (status == 412 and kind != "AlreadyExistsError"):

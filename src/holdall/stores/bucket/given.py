@@ -70,7 +70,7 @@ def _one_name(named: str | None, bucket: str | None) -> str:
 
 
 def _options(url: str, verify: Any = True) -> dict[str, Any]:
-    # The machine's bundle is no choice of this client's, and obstore trusts the machine's certificates too.
+    # The machine's bundle wasn't chosen for this client, and obstore trusts the machine's certificates too.
     of_machine = [os.environ.get(name) for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")]
     if isinstance(verify, str) and url.startswith("https://") and verify not in of_machine:
         raise UnsupportedOperation(

@@ -62,7 +62,7 @@ def find_out(client: Any) -> Findings:
         client: A store of obstore.
 
     Raises:
-        obstore.exceptions.BaseError: The server doesn't answer, or there is no such bucket.
+        obstore.exceptions.BaseError: The server doesn't answer, or the bucket doesn't exist.
         StoreUnavailableError: The server doesn't answer.
     """
     kind, host, bucket = place = _place(client)

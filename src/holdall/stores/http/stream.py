@@ -120,7 +120,7 @@ class Stream(Iterator[Piece]):
 
 def measured(link: Link, key: str, response: Any, modified: float | None, token: str | None) -> Any:
     """Read a body whose size or token the server doesn't say, into a file that is kept in memory if it is
-    small; return the info and the file. The token is the digest of the bytes, where there is no other."""
+    small; return the info and the file. The token is the digest of the bytes, where the server gives none."""
     if is_endless(response):
         response.close()
         raise StoreUnavailableError(

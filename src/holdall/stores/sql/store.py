@@ -504,12 +504,9 @@ class SqlStore(Store):
                     return rows
                 session.simple(b"ROLLBACK TO SAVEPOINT staged")
 
-        def put_all(session: Session) -> list[tuple[Any, ...]]:
-            return put(session)
-
         whole = all(only_piece(body, INLINE) is not None for _, body in listed)
         try:
-            rows = self._source.transaction(put_all, again=whole)
+            rows = self._source.transaction(put, again=whole)
         except LostError as lost:
             raise _unknown(lost) from lost
         infos = {row[0]: info_of(row[0], row[1:]) for row in rows}
