@@ -40,7 +40,14 @@ def seaweedfs() -> Iterator[str]:
             *(f"-master.port={master}", f"-volume.port={volume}", "-volume.max=8", "-volume.minFreeSpace=0"),
             *("-master.telemetry=false", "-master.volumeSizeLimitMB=1024", "-master.electionTimeout=500ms"),
             *("-filer", f"-filer.port={filer}", f"-filer.localSocket={folder}/filer.sock"),
-            *("-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.iam=false"),
+            *(
+                "-s3",
+                f"-s3.port={s3}",
+                f"-s3.config={identities}",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+                "-s3.iam=false",
+            ),
         ]
         log = Path(folder, "log")
         url = f"http://127.0.0.1:{s3}"
