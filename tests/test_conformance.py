@@ -47,3 +47,11 @@ class TestTheLeastAStoreCanDo(StoreSuite):
 
     def make(self, place: Path) -> Store:
         return Limited(MemoryStore(name=str(place)), Can.WRITE | Can.DELETE | Can.LIST)
+
+
+class TestAStoreThatSwapsButDeletesWhateverIsThere(StoreSuite):
+    reduced = True
+    persistent = False
+
+    def make(self, place: Path) -> Store:
+        return Limited(MemoryStore(name=str(place)), ~Can.CONDITIONAL_DELETE)

@@ -508,6 +508,16 @@ class UnlockedSwap(Named):
         return super()._write(key, pieces, ANY, attributes)
 
 
+class DeletesTheNewest(Named):
+    """Looks at the ETag, then deletes what is there, without a lock around both."""
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        if expect is not ANY:
+            self._expect(key, expect)
+            time.sleep(GAP)
+        return super()._delete(key, ANY)
+
+
 class LockAWriter(Named):
     """Swaps exclude each other, and no plain put: a lock that each kind of writer has for itself."""
 
@@ -899,6 +909,8 @@ CAUGHT = [
     (UnlockedSwap, "test_a_counter_that_many_raise_is_exact"),
     (UnlockedSwap, "test_of_many_creators_one_wins"),
     (UnlockedSwap, "test_of_many_who_swap_or_delete_one_version_one_wins"),
+    (DeletesTheNewest, "test_a_delete_or_a_move_takes_no_version_that_it_has_not_seen"),
+    (DeletesTheNewest, "test_what_many_pop_one_gets"),
     (LockAWriter, "test_swaps_beside_plain_puts_and_deletes"),
     (Forgetful, "test_it_works_as_a_dict"),
     (Forgetful, "test_the_laws_hold"),
@@ -1093,7 +1105,7 @@ class WriteBack(Folder):
 class LockOfOneProcess(Folder):
     """Swaps under a lock that other processes don't know."""
 
-    can = Folder.can | Can.CREATE | Can.SWAP
+    can = Folder.can | Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
     _lock = threading.RLock()
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:

@@ -124,7 +124,9 @@ def test_each_to_each(one: str, other: str, stores: Callable[[str, str], Store])
     assert list(diff_stores(source, target)) == []
 
 
-@pytest.mark.parametrize("lost", [Can.RANGE, Can.SWAP, Can.CREATE, Can.SWAP | Can.CREATE | Can.ATTRIBUTES])
+@pytest.mark.parametrize(
+    "lost", [Can.RANGE, Can.SWAP, Can.CONDITIONAL_DELETE, Can.CREATE, Can.SWAP | Can.CREATE | Can.ATTRIBUTES]
+)
 def test_stores_that_can_do_less(lost: Can) -> None:
     source, target = MemoryStore(BLOBS), MemoryStore({"a": b"2", "old": b""})
     sync_stores(Limited(source, ~lost), Limited(target, ~lost))
@@ -941,7 +943,7 @@ def test_a_copy_that_somebody_replaces_at_once_is_a_conflict() -> None:
     assert set(below.values()) == {b"theirs"}
 
 
-@pytest.mark.parametrize("lost", [Can(0), Can.SWAP])
+@pytest.mark.parametrize("lost", [Can(0), Can.CONDITIONAL_DELETE, Can.SWAP | Can.CONDITIONAL_DELETE])
 def test_what_changes_at_the_source_while_it_is_moved_stays(lost: Can) -> None:
     below = MemoryStore({"a": b"1", "b": b"2"})
 

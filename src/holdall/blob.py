@@ -70,7 +70,7 @@ class Can(enum.Flag):
     """What a store does natively and atomically.
 
     Without `RANGE`, `COPY` or `BULK` the call still works, only slower. Without `WRITE`, `DELETE`, `LIST`,
-    `CREATE`, `SWAP`, `EXPIRE`, `SIGN` or `ATTRIBUTES` it raises `UnsupportedOperation`.
+    `CREATE`, `SWAP`, `CONDITIONAL_DELETE`, `EXPIRE`, `SIGN` or `ATTRIBUTES` it raises `UnsupportedOperation`.
 
     >>> from holdall import Can, MemoryStore
     >>> Can.SWAP in MemoryStore().can
@@ -88,7 +88,7 @@ class Can(enum.Flag):
     CREATE = enum.auto()
     """`expect=ABSENT`, atomic."""
     SWAP = enum.auto()
-    """`expect=` an ETag, atomic."""
+    """`expect=` an ETag of a put, atomic."""
     EXPIRE = enum.auto()
     """`ttl=`."""
     COPY = enum.auto()
@@ -99,10 +99,13 @@ class Can(enum.Flag):
     """URLs that let others in for a while."""
     ATTRIBUTES = enum.auto()
     """`content_type=` is kept with the blob."""
+    CONDITIONAL_DELETE = enum.auto()
+    """`delete(expect=)` an ETag, atomic. A store with SWAP needs it to `pop`, `popitem` and `move`, which
+    would else lose what another writer puts in between."""
 
 
-ATOMIC: Final = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP
-"""What a store can do that checks conditions in the step that publishes."""
+ATOMIC: Final = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
+"""What a store can do that checks conditions in the step that publishes or deletes."""
 
 
 class Info:

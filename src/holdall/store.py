@@ -188,7 +188,8 @@ class Store(MutableMapping[str, bytes]):
         raise NotImplementedError
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        """Delete a blob; return whether it was there. `expect` is `ANY`, or an ETag where `can` has SWAP.
+        """Delete a blob; return whether it was there. `expect` is `ANY`, or an ETag where `can` has
+        CONDITIONAL_DELETE: it is checked in the same atomic step that deletes.
 
         Raises:
             ConcurrencyError: `expect` is an ETag, and the blob has another, or there is none.
@@ -289,11 +290,12 @@ class Store(MutableMapping[str, bytes]):
         return self._write(target, stoppable(pieces), expect, attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
+        exact = self._takes_exactly("move")
         while True:
             info, pieces = self._read(source, 0, None)
             attributes = Attributes(info.content_type, info.expires, mode_of(info))
             moved = self._write(target, stoppable(pieces), expect, attributes)
-            if Can.SWAP not in self.can:
+            if not exact:
                 self._delete(source, ANY)
                 return moved
             try:
@@ -303,7 +305,7 @@ class Store(MutableMapping[str, bytes]):
                 # It changed since it was read: move the newer bytes, over those just written.
                 if error.actual is None and not self.exists(source):
                     return moved
-                expect = moved.etag
+                expect = moved.etag if Can.SWAP in self.can else ANY
 
     def _open_read(self, key: str) -> BinaryIO:
         return cast(BinaryIO, io.BufferedReader(BlobReader(self, key), CHUNK))
@@ -360,6 +362,24 @@ class Store(MutableMapping[str, bytes]):
         if flag not in self.can:
             raise UnsupportedOperation(f"{kind_name(self)} can't {call}")
 
+    def _takes_exactly(self, call: str) -> bool:
+        """Return whether a delete can be limited to the version that was read before.
+
+        Raises:
+            UnsupportedOperation: The store can't delete; or it can SWAP, so that its callers count on
+                conditions, but can't keep one when it deletes.
+        """
+        self._need(Can.DELETE, call)
+        if Can.CONDITIONAL_DELETE in self.can:
+            return True
+        if Can.SWAP in self.can:
+            raise UnsupportedOperation(
+                f"{kind_name(self)} can't {call}: it checks ETags when it puts, but not when it deletes, so "
+                f"what another writer puts in between would be lost; if there is no other writer, read the "
+                f"blob and then delete it without expect="
+            )
+        return False
+
     def _conditions(
         self, expect: Expect, ttl: float | timedelta | None, content_type: str | None
     ) -> Attributes:
@@ -384,7 +404,12 @@ class Store(MutableMapping[str, bytes]):
             self._need(Can.CREATE, "create only where nothing is (expect=ABSENT)")
         elif isinstance(expect, str):
             self._need(Can.SWAP, "compare and swap (expect=etag)")
-        elif expect is not ANY:
+        else:
+            self._check_type_of(expect)
+
+    @staticmethod
+    def _check_type_of(expect: object) -> None:
+        if not isinstance(expect, Condition | str):
             hint = "; pass its .etag" if isinstance(expect, Info) else ""
             raise InvalidTypeError(f"expect must be ANY, ABSENT or an ETag (a str), not {expect!r}{hint}")
 
@@ -539,7 +564,8 @@ class Store(MutableMapping[str, bytes]):
             if expect is ABSENT:
                 raise InvalidArgumentError("delete takes ANY or an ETag as expect, not ABSENT")
             if expect is not ANY:
-                self._check_expect(expect)
+                self._check_type_of(expect)
+                self._need(Can.CONDITIONAL_DELETE, "compare and delete (delete with expect=etag)")
             return self._delete(key, expect)
         except StoreError as error:
             error.key = key
@@ -552,10 +578,12 @@ class Store(MutableMapping[str, bytes]):
     @overload
     def pop(self, key: str, default: T) -> bytes | T: ...
     def pop(self, key: str, default: Any = _MISSING) -> Any:
-        """Delete a blob and return its bytes. Of many callers at once only one gets them, if `can` has SWAP.
+        """Delete a blob and return its bytes. Of many callers at once only one gets them, if `can` has
+        CONDITIONAL_DELETE.
 
         Raises:
             BlobNotFoundError: No blob has this key, and there is no default.
+            UnsupportedOperation: `can` has SWAP without CONDITIONAL_DELETE: a put in between would be lost.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore({"a": b"x"}).pop("a")
@@ -563,7 +591,7 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         try:
-            self._need(Can.DELETE, "pop")
+            exact = self._takes_exactly("pop")
             while True:
                 try:
                     info, pieces = self._read(key, 0, None)
@@ -572,7 +600,7 @@ class Store(MutableMapping[str, bytes]):
                         raise
                     return default
                 data = join_pieces(pieces)
-                if Can.SWAP not in self.can:
+                if not exact:
                     self._delete(key, ANY)
                     return data
                 try:
@@ -589,7 +617,9 @@ class Store(MutableMapping[str, bytes]):
 
         Raises:
             BlobNotFoundError: The store is empty.
+            UnsupportedOperation: As for `pop`.
         """
+        self._takes_exactly("popitem")
         while True:
             key = next(self.iterate_keys(), None)
             if key is None:
@@ -1012,6 +1042,7 @@ class Store(MutableMapping[str, bytes]):
 
         Raises:
             BlobNotFoundError: There is no source.
+            UnsupportedOperation: As for `pop`.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"a": b"x"})
@@ -1019,7 +1050,7 @@ class Store(MutableMapping[str, bytes]):
         ('b', ['b'])
         """
         with _naming(source if isinstance(source, str) else None):
-            self._need(Can.DELETE, "move")
+            self._takes_exactly("move")
         return self._transfer(self._move, source, target, expect)
 
     def _transfer(

@@ -366,7 +366,7 @@ def test_what_the_cache_must_do() -> None:
     for flag in (Can.WRITE, Can.DELETE):
         with pytest.raises(UnsupportedOperation, match=str(flag.name)):
             CachingStore(source, Limited(MemoryStore(), whole & ~flag))
-    for flag in (Can.CREATE, Can.SWAP):
+    for flag in (Can.CREATE, Can.SWAP, Can.CONDITIONAL_DELETE):
         cache = Limited(MemoryStore(), whole & ~flag)
         CachingStore(source, cache)
         CachingStore(source, cache, "none", fresh=3)

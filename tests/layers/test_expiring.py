@@ -387,8 +387,8 @@ def test_purging_files(tmp_path: Path) -> None:
     assert list(store) == ["c", "logs/b"]
 
 
-def test_what_a_store_without_compare_and_swap_is_spared() -> None:
-    below = Aging(Limited(MemoryStore(), ~Can.SWAP))
+def test_what_a_store_without_conditional_deletes_is_spared() -> None:
+    below = Aging(Limited(MemoryStore(), ~Can.CONDITIONAL_DELETE))
     store = ExpiringStore(below, DAY)
     assert Can.CREATE not in store.can
     with pytest.raises(UnsupportedOperation, match="purge could delete a blob that is new"):

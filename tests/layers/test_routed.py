@@ -454,6 +454,17 @@ def test_a_move_takes_what_was_written_meanwhile() -> None:
     assert (list(one), other["x"]) == ([], b"2")
 
 
+def test_a_move_takes_from_no_store_that_deletes_blindly() -> None:
+    exact = Can.SWAP | Can.CONDITIONAL_DELETE
+    blind = Limited(MemoryStore({"a/x": b"1"}), ~Can.CONDITIONAL_DELETE)
+    store = RoutedStore({"a/": blind, "": Limited(MemoryStore(), ~exact)})
+    assert not store.can & exact
+    for target in ("b", "a/y"):
+        with pytest.raises(UnsupportedOperation, match="another writer"):
+            store.move("a/x", target)
+    assert (list(store), blind["a/x"]) == (["a/x"], b"1")
+
+
 def test_what_a_store_leaves_out_is_handed_on_by_its_route() -> None:
     class WithLinks(Transparent):
         def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:

@@ -131,7 +131,7 @@ class _Place:
 class _AzureContainer(_Azure):
     """A container whose writes compare ETags, which Azure does in the request that publishes the blob."""
 
-    can = _Azure.can | Can.CREATE | Can.SWAP
+    can = _Azure.can | Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
 
     _owns_client = False
 

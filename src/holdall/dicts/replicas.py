@@ -23,9 +23,9 @@ class MultiReplicaBlobDict(BlobDict[B]):
     or fails, the next one is asked; a put must reach all of them (otherwise `PartialWriteError` says which
     failed); and a listing is the merged union of all.
 
-    A read that finds a blob in a later replica puts it into the earlier ones that lack it, if they can CREATE
-    and SWAP; failures of this are logged. A blob that another process deletes at that moment stays deleted,
-    even if this process is killed in between.
+    A read that finds a blob in a later replica puts it into the earlier ones that lack it, if they can
+    CREATE, SWAP and CONDITIONAL_DELETE; failures of this are logged. A blob that another process deletes at
+    that moment stays deleted, even if this process is killed in between.
 
     A replica that only this process sees, such as an `InMemoryBlobDict`, goes stale when other processes put
     into the other replicas: give it a ttl, or use a `CachingStore`, which asks its origin.

@@ -32,7 +32,7 @@ from holdall.store import (
 
 __all__ = ["ExpiringStore"]
 
-_BURY = Can.SWAP | Can.DELETE
+_BURY = Can.CONDITIONAL_DELETE | Can.DELETE
 
 
 class ExpiringStore(Transparent):
@@ -45,7 +45,7 @@ class ExpiringStore(Transparent):
     the clock of the medium that keeps `Info.modified`. A put's own ttl can't be kept there, so `can` lacks
     EXPIRE, and a copied or modified blob begins a new life. An expired blob is removed when it is
     overwritten or deleted, or by `purge`. To create (`expect=ABSENT`), the store below must be able to
-    DELETE by ETag (SWAP), since an expired blob may be in the way.
+    DELETE by ETag (CONDITIONAL_DELETE), since an expired blob may be in the way.
 
     Args:
         store: The store below.
@@ -225,8 +225,8 @@ class ExpiringStore(Transparent):
                 return self._store._delete(key, expect)
             if expect is not ANY:
                 raise ConcurrencyError(key=key, expected=str(expect))
-            # Without SWAP it is left: it is absent already, and what a blind delete took might be new.
-            if Can.SWAP not in self._store.can or self._bury(key):
+            # Else it is left: it is absent already, and what a blind delete took might be new.
+            if Can.CONDITIONAL_DELETE not in self._store.can or self._bury(key):
                 return False
 
     def _info(self, key: str) -> Info:

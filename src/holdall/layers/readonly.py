@@ -10,7 +10,16 @@ from holdall.store import Attributes, Body, Can, Expect, Info, Store
 
 __all__ = ["ReadOnlyStore"]
 
-_CHANGING = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP | Can.EXPIRE | Can.COPY | Can.ATTRIBUTES
+_CHANGING = (
+    Can.WRITE
+    | Can.DELETE
+    | Can.CREATE
+    | Can.SWAP
+    | Can.CONDITIONAL_DELETE
+    | Can.EXPIRE
+    | Can.COPY
+    | Can.ATTRIBUTES
+)
 _READING = Can.LIST | Can.RANGE | Can.BULK | Can.SIGN
 
 

@@ -300,11 +300,12 @@ class RoutedStore(Layer):
         store, other = self._of(source), self._of(target)
         if other is store:
             return store._move(source, target, expect)
+        # The other stores may be unable to compare; this one is asked by what it can itself.
+        exact = store._takes_exactly("move")
         while True:
             etag, moved = self._copied(store, other, source, target, expect)
             try:
-                # The other stores may be unable to compare; this one is asked by what it can itself.
-                store._delete(source, etag if Can.SWAP in store.can else ANY)
+                store._delete(source, etag if exact else ANY)
                 return moved
             except ConcurrencyError as error:
                 # It changed since it was read: move the newer bytes, over those just written.

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
+from holdall.blob import ATOMIC
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -90,7 +91,7 @@ class FilesystemStore(Store):
     'hello'
     """
 
-    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.COPY
+    can = ATOMIC | Can.COPY
     schemes = ("file",)
 
     _nests = False

@@ -1,4 +1,4 @@
-"""A store that can't write, delete or list, with a helper over the same blobs that can."""
+"""A store that can't write, delete, pop, move or list, with a helper over the same blobs that can."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from holdall.testing.faults import Limited
 
 _FILLING = Can.WRITE | Can.DELETE | Can.LIST
 """What the kit itself needs, to fill a store and to see what is in it."""
+
+_TAKING = frozenset(("pop", "popitem", "move"))
+"""The calls that a store with SWAP, but without CONDITIONAL_DELETE, refuses."""
 
 
 # Which flags each call needs. One that the store under test lacks, its helper has.
@@ -32,8 +35,8 @@ _NEEDED: Mapping[str, Can] = {
 
 
 class Helped(Store):
-    """A store under test that can't write, delete or list, with a helper over the same blobs that can: each
-    call is made on the store, if it can do it, else on the helper.
+    """A store under test that can't write, delete, pop, move or list, with a helper over the same blobs that
+    can: each call is made on the store, if it can do it, else on the helper.
 
     So the store reads what the helper puts, and every test runs on a store of any kind.
 
@@ -53,12 +56,16 @@ class Helped(Store):
             # What is kept with a blob is read too; conditions of a write are the helper's affair.
             self.can |= helper.can & (Can.EXPIRE | Can.ATTRIBUTES)
         self._acting = Limited(helper, self.can | Can.RANGE)
+        # Without conditions the helper pops and moves as stores do that have none; no test counts on more.
+        self._taking = Limited(helper, (self.can | Can.RANGE) & ~Can.SWAP) if takes_unsafely(tested) else None
 
     def _settings(self) -> dict[str, object]:
         return {"tested": self._tested, "helper": self._helper, "same_infos": self._same_infos}
 
     def _routed(self, name: str, *arguments: Any, **options: Any) -> Any:
         needed = _NEEDED[name]
+        if name in _TAKING and self._taking is not None:
+            return getattr(self._taking, name)(*arguments, **options)
         if needed in self._tested.can:
             return getattr(self._tested, name)(*arguments, **options)
         if needed is Can.LIST and name in ("keys", "values", "items"):
@@ -122,6 +129,11 @@ _telling = threading.RLock()
 """Held from a write by the helper until the store under test has returned its info."""
 
 
+def takes_unsafely(store: Store) -> bool:
+    """Return whether a store checks an ETag when it puts but not when it deletes, so that it pops nothing."""
+    return Can.SWAP in store.can and Can.CONDITIONAL_DELETE not in store.can
+
+
 def get_tested(store: Store) -> Store:
     """Return the store under test itself, without its helper."""
     return store._tested if isinstance(store, Helped) else store
@@ -132,4 +144,6 @@ def open_handle(
 ) -> Store:
     """Return a handle that can do every call that the kit needs."""
     store = make(place)
-    return store if _FILLING in store.can else Helped(store, fill(place), same_infos)
+    if _FILLING in store.can and not takes_unsafely(store):
+        return store
+    return Helped(store, fill(place), same_infos)

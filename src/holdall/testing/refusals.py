@@ -78,11 +78,16 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
         ],
         Can.SWAP: [
             *bind("put", key, b"x", expect=etag),
-            *bind("delete", key, expect=etag),
             *bind("modify", key, bytes),
             *bind("open", key, "wb", expect=etag),
             *bind("copy", key, key, expect=etag),
             *bind("copy move", key, new, expect=etag),
+        ],
+        Can.CONDITIONAL_DELETE: [
+            *bind("delete", key, expect=etag),
+            *bind("delete", new, expect=etag),
+            # A store whose puts keep conditions loses no write by a delete that can't.
+            *(_take_calls(store, key, new) if Can.SWAP in store.can else ()),
         ],
         Can.EXPIRE: [
             *(call for ttl in (60, timedelta(hours=1)) for call in bind("put", key, b"x", ttl=ttl)),
@@ -98,6 +103,18 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
         # These three have fallbacks, whose behaviour other tests see.
         **dict.fromkeys((Can.RANGE, Can.COPY, Can.BULK), ()),
     }
+
+
+def _take_calls(store: Store, key: str, new: str) -> Sequence[Callable[[], object]]:
+    bind = functools.partial(bind_calls, store)
+    return [
+        *bind("pop", key),
+        *bind("pop", new, b"default"),
+        *bind("popitem"),
+        *bind("move", key, new),
+        *bind("move", key, key),
+        lambda: asyncio.run(_awaited(store.aio.pop(key))),
+    ]
 
 
 def check_refusals(store: Store, flag: Can, key: str) -> None:

@@ -225,7 +225,7 @@ def move_store(
 
     Deletes come last, and only if nothing has failed: after any failure the remaining ones are counted in
     `report.withheld` instead, and moving again finishes the rest. A blob that changes in the source while it
-    is moved stays there if the source `can` SWAP.
+    is moved stays there if the source `can` CONDITIONAL_DELETE.
 
     Args:
         source: The store to read, and to delete from.

@@ -356,7 +356,8 @@ class Worker:
                 "the source has this blob now, but lacked it when it was listed, so the target's isn't "
                 "deleted; run again"
             )
-        expect = step.target_etag if self._swaps and step.target_etag is not None else ANY
+        exact = Can.CONDITIONAL_DELETE in self._target.can
+        expect = step.target_etag if exact and step.target_etag is not None else ANY
         try:
             self._target._delete(step.key, expect)
         except ConcurrencyError as error:
@@ -396,7 +397,7 @@ class Worker:
                 "somebody changed the target's blob, so the source's isn't deleted; run again"
             )
         try:
-            if Can.SWAP in source.can:
+            if Can.CONDITIONAL_DELETE in source.can:
                 source._delete(key, etag)
                 return Outcome(step, Status.DELETED)
             if (actual := source._info(key).etag) == etag:

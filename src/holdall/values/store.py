@@ -136,7 +136,7 @@ class ValueStore(MutableMapping[str, V]):
         key = store._checked(key)
         try:
             if to_pop:
-                store._need(Can.DELETE, "pop")
+                store._takes_exactly("pop")
             return read_whole(store, key)
         except BlobNotFoundError:
             return None
@@ -152,7 +152,7 @@ class ValueStore(MutableMapping[str, V]):
             # Before the delete: bytes that can't be read stay where they are.
             value = self._decode(key, data, info.content_type if self._keeps_types else None)
             try:
-                store.delete(key, expect=info.etag if Can.SWAP in store.can else ANY)
+                store.delete(key, expect=info.etag if Can.CONDITIONAL_DELETE in store.can else ANY)
             except ConcurrencyError:
                 continue
             return value
@@ -206,7 +206,8 @@ class ValueStore(MutableMapping[str, V]):
     @overload
     def pop(self, key: str, /, default: T) -> V | T: ...
     def pop(self, key: str, /, default: Any = MISSING) -> Any:
-        """Delete a value and return it. Of many callers at once only one gets it, if the store can SWAP.
+        """Delete a value and return it. Of many callers at once only one gets it, if the store can
+        CONDITIONAL_DELETE.
 
         Raises:
             BlobNotFoundError: There is none, and no default.

@@ -69,7 +69,7 @@ class Copies:
     def __init__(self, cache: Store, max_bytes: int | None) -> None:
         self.cache = cache
         self.ranges = Can.RANGE in cache.can
-        self.swaps = Can.SWAP in cache.can and Can.CREATE in cache.can
+        self.exact = Can.CONDITIONAL_DELETE in cache.can and Can.CREATE in cache.can
         self.recency: Recency | None = None
         if max_bytes is not None:
             self.recency = Recency(cache, max_bytes, self.failed, partial(self.count, "evictions"))
@@ -224,7 +224,7 @@ class Copies:
 
     def drop_seen(self, name: str, etag: str) -> None:
         """Remove the entry with this ETag, and no note that took its place."""
-        self.drop(name, etag if self.swaps else ANY)
+        self.drop(name, etag if self.exact else ANY)
 
     def remove(self, name: str, expect: Expect = ANY) -> bool:
         """Remove an entry; return whether it was there.

@@ -86,7 +86,7 @@ class CachingStore(Transparent):
             inside it; source and cache seem to be swapped, since the cache holds blobs that no cache wrote
             and the source is empty; or the cache has changes that wait for a sync in another mode.
         UnsupportedOperation: The cache can't do what this needs: WRITE and DELETE always, LIST for a bound
-            or write-back, CREATE and SWAP for write-back and all but `fresh="etag"`.
+            or write-back, CREATE, SWAP and CONDITIONAL_DELETE for write-back and all but `fresh="etag"`.
 
     >>> from holdall import MemoryStore
     >>> source, cache = MemoryStore({"a": b"1"}), MemoryStore()
@@ -138,9 +138,9 @@ class CachingStore(Transparent):
         if self._max_bytes is not None:
             needed |= Can.LIST
         if self._fresh != "etag":
-            needed |= Can.CREATE | Can.SWAP
+            needed |= Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
         if self._mode is CacheMode.WRITE_BACK:
-            needed |= Can.LIST | Can.CREATE | Can.SWAP
+            needed |= Can.LIST | Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
         missing = [flag.name or "" for flag in needed & ~self._cache.can]
         if missing:
             name = type(self._cache).__name__

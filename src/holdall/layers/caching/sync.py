@@ -253,7 +253,7 @@ class _Upload:
                 if self._source_info() is not None:
                     raise ConcurrencyError(key=key)
                 return None, 0
-            source._delete(key, self._bound(expect, Can.SWAP))
+            source._delete(key, self._bound(expect, Can.CONDITIONAL_DELETE))
             return None, 0
         expect = self._bound(expect, Can.CREATE if expect is ABSENT else Can.SWAP)
         opened = self._body()

@@ -123,7 +123,9 @@ class WriteBack(Transparent):
     def can(self) -> Can:
         kept = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.EXPIRE | Can.ATTRIBUTES
         can = self.source.can & kept
-        return can | Can.CREATE | Can.SWAP if Can.WRITE in can else can
+        if Can.WRITE in can:
+            can |= Can.CREATE | Can.SWAP
+        return can | Can.CONDITIONAL_DELETE if Can.DELETE in can else can
 
     # --- records ---
 

@@ -19,7 +19,7 @@ from holdall.errors import (
 )
 from holdall.forks import begin_anew
 from holdall.layers.layer import Layer
-from holdall.layers.replicas.copying import digest, replace, state
+from holdall.layers.replicas.copying import EXACT, digest, replace, state
 from holdall.layers.replicas.turns import Turns
 from holdall.layers.replicas.workers import Call, Workers
 from holdall.store import Can, Info, Piece, Store
@@ -67,14 +67,13 @@ class Replicas:
         """What all of them can, and this layer with them."""
         shared = reduce(Can.__and__, (store.can for store in self.stores.values()))
         shared &= ~(Can.COPY | Can.BULK | Can.SIGN)
-        # Both are needed to make the others follow the arbiter.
-        atomic = Can.CREATE | Can.SWAP
-        return shared if atomic in shared else shared & ~atomic
+        # All are needed to make the others follow the arbiter.
+        return shared if EXACT in shared else shared & ~EXACT
 
     @cached_property
     def atomic(self) -> bool:
         """Whether the others can follow the arbiter, whichever other handle writes."""
-        return Can.CREATE | Can.SWAP in self.can
+        return EXACT in self.can
 
     def turn(self, key: str) -> threading.RLock:
         """Let one thread of this handle at a time publish a key. No body is read while it does."""

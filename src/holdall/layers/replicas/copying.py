@@ -9,6 +9,9 @@ from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.layers.replicas.marks import SIZE, Mark, begins_mark, is_mark, new_mark
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store, mode_of
 
+EXACT = Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
+"""What a replica must be able to do to follow another one, whichever other handle writes."""
+
 NO_DIGEST = ""
 """Of a mark."""
 
@@ -36,7 +39,7 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
     Raises:
         ConcurrencyError: The target has changed since.
     """
-    if found is not None or (Can.CREATE | Can.SWAP) not in target.can:
+    if found is not None or EXACT not in target.can:
         return _replaced(key, source, target, found)
     if state(source, key) is None:
         return None, None
@@ -61,7 +64,7 @@ def _replaced(key: str, source: Store, target: Store, found: str | None) -> tupl
                 raise BlobNotFoundError(key=key)
     except BlobNotFoundError:
         if found is not None:
-            target._delete(key, found if Can.SWAP in target.can else ANY)
+            target._delete(key, found if Can.CONDITIONAL_DELETE in target.can else ANY)
         return None, None
     attributes = Attributes(
         info.content_type if Can.ATTRIBUTES in target.can else None,

@@ -28,7 +28,8 @@ class FanoutStore(Layer):
         timeout: Seconds after which a call of a replica counts as failed, or a stream that makes no progress;
             None waits.
         fill: Whether a read of a whole blob, which is then held in memory, puts it into the replicas before
-            the one that had it, if they lack it and can CREATE and SWAP. Failures of this are logged.
+            the one that had it, if they lack it and can CREATE, SWAP and CONDITIONAL_DELETE. Failures of this
+            are logged.
 
     *Writes* go to all replicas at once. If `timeout` is None, replicas in memory are written one after the
     other, as are up to 64 KiB to local files and SQLite databases, if they aren't `durable`: that takes less
@@ -36,9 +37,9 @@ class FanoutStore(Layer):
     keeps the old blob. The first replica is the arbiter: it publishes first and deletes last, and its ETags
     are those of this store. So it alone decides `expect=`, and if a writer is killed, readers see the
     arbiter's state. After its writes a writer compares all replicas with the arbiter and makes them equal, so
-    two writers of one key never leave them different. This needs replicas that can CREATE and SWAP. If one
-    can't, only the writers of this handle take turns at a key, and those of other handles can leave replicas
-    different until `repair`.
+    two writers of one key never leave them different. This needs replicas that can CREATE, SWAP and
+    CONDITIONAL_DELETE. If one can't, only the writers of this handle take turns at a key, and those of other
+    handles can leave replicas different until `repair`.
 
     If a replica fails and too few are left, the write raises `PartialWriteError`: its `failures` says why,
     and its `written` names the replicas that hold the new value. If enough are left, the write is done, and

@@ -21,7 +21,7 @@ from holdall.errors import (
     WrongKeyError,
 )
 from holdall.layers.replicas.calls import Replicas, unavailable
-from holdall.layers.replicas.copying import state
+from holdall.layers.replicas.copying import EXACT, state
 from holdall.layers.replicas.marks import SIZE, is_mark
 from holdall.layers.replicas.memory import Memory
 from holdall.ranges import cut, span
@@ -30,7 +30,7 @@ from holdall.store import Can, Info, LeftOut, Piece, Store
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_FILLABLE = Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP
+_FILLABLE = Can.WRITE | Can.DELETE | EXACT
 
 
 class Reader:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from holdall.arguments import check_choice
-from holdall.blob import check_expected
+from holdall.blob import ATOMIC, check_expected
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -72,7 +72,7 @@ class GitStore(WorkTreeStore):
     (['Update notes/today.txt', 'Add notes/today.txt'], b'hello')
     """
 
-    can = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.BULK
+    can = ATOMIC | Can.BULK
     schemes = ("git+file",)
 
     def __init__(

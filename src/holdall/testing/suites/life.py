@@ -154,7 +154,7 @@ class LifeTests(SuiteBase):
         if Can.SWAP in store.can and Can.CREATE in store.can:
             workers.run("count", range(4))
             assert other["count"] == b"60"
-        if Can.SWAP in store.can:
+        if Can.CONDITIONAL_DELETE in store.can:
             store.put_many({f"pop/{number}": b"x" for number in range(15)})
             popped = workers.run("pop", range(4))
             assert sorted(chain(*popped)) == list(range(15)), "two processes popped the same blob"

@@ -240,6 +240,7 @@ class ThreadTests(SuiteBase):
     @needs(Can.SWAP)
     def test_of_many_who_swap_or_delete_one_version_one_wins(self, store: Store, other: Store) -> None:
         rounds, step = 12, step_together(6)
+        deleters = range(3, 6) if Can.CONDITIONAL_DELETE in store.can else range(0)
         etags = {number: store.put(f"key/{number}", b"old").etag for number in range(rounds)}
         winners: list[list[int]] = [[] for _ in range(rounds)]
 
@@ -247,10 +248,10 @@ class ThreadTests(SuiteBase):
             for number, etag in etags.items():
                 step()
                 try:
-                    if name < 3:
-                        handle.put(f"key/{number}", b"%d" % name, expect=etag)
-                    else:
+                    if name in deleters:
                         handle.delete(f"key/{number}", expect=etag)
+                    else:
+                        handle.put(f"key/{number}", b"%d" % name, expect=etag)
                     winners[number].append(name)
                 except ConcurrencyError:
                     pass
@@ -258,7 +259,46 @@ class ThreadTests(SuiteBase):
         race(*(functools.partial(act, (store, other)[name % 2], name) for name in range(6)))
         for number, won in enumerate(winners):
             assert len(won) == 1, f"{len(won)} had the version"
-            assert store.get(f"key/{number}") == (b"%d" % won[0] if won[0] < 3 else None)
+            assert store.get(f"key/{number}") == (None if won[0] in deleters else b"%d" % won[0])
+
+    @needs(Can.CONDITIONAL_DELETE)
+    def test_a_delete_or_a_move_takes_no_version_that_it_has_not_seen(
+        self, store: Store, other: Store
+    ) -> None:
+        rounds, step = self._effort(15, 10, 6), step_together(4)
+        etags = [store.put(f"{number}/delete", b"seen").etag for number in range(rounds)]
+        store.put_many({f"{number}/{way}": b"seen" for number in range(rounds) for way in ("pop", "move")})
+        popped: dict[int, bytes] = {}
+
+        def put(handle: Store) -> None:
+            for number in range(rounds):
+                step()
+                for way in ("delete", "pop", "move"):
+                    handle[f"{number}/{way}"] = b"new"
+
+        def delete(handle: Store) -> None:
+            for number, etag in enumerate(etags):
+                step()
+                with contextlib.suppress(ConcurrencyError):
+                    handle.delete(f"{number}/delete", expect=etag)
+
+        def take(handle: Store) -> None:
+            for number in range(rounds):
+                step()
+                popped[number] = handle.pop(f"{number}/pop")
+
+        def move(handle: Store) -> None:
+            for number in range(rounds):
+                step()
+                handle.move(f"{number}/move", f"{number}/moved")
+
+        acts = enumerate((put, delete, take, move))
+        race(*(functools.partial(act, (store, other)[at % 2]) for at, act in acts))
+        for number in range(rounds):
+            assert store[f"{number}/delete"] == b"new", "a delete took a version that it was not asked for"
+            left = store.get(f"{number}/pop"), popped[number]
+            assert left in ((b"new", b"seen"), (None, b"new")), "a pop lost a put"
+            assert b"new" in (store.get(f"{number}/move"), store[f"{number}/moved"]), "a move lost a put"
 
     def test_of_many_deleters_one_is_told_that_it_was_there(self, store: Store, other: Store) -> None:
         rounds, step = 15, step_together(8)
@@ -274,7 +314,7 @@ class ThreadTests(SuiteBase):
         assert [sorted(each) for each in told] == [[False] * 7 + [True]] * rounds
         assert not store
 
-    @needs(Can.SWAP)
+    @needs(Can.CONDITIONAL_DELETE)
     def test_what_many_pop_one_gets(self, store: Store, other: Store) -> None:
         rounds, step = 15, step_together(8)
         store.put_many({f"p/{number}": b"%d" % number for number in range(rounds)})
