@@ -169,15 +169,16 @@ def test_what_a_store_must_be_able_to(stores: Callable[[str, str], Store]) -> No
 
 def test_attributes_go_along() -> None:
     source, target = MemoryStore(), MemoryStore()
-    source.put("page", b"<p>", content_type="text/html", ttl=timedelta(hours=1))
+    source.put("page", b"<p>", content_type="text/html", ttl=timedelta(hours=1), metadata={"owner": "ana"})
     copy_store(source, target)
     there, here = target.info("page"), source.info("page")
+    assert there.metadata == here.metadata == {"owner": "ana"}
     assert (there.content_type, there.expires) == (here.content_type, here.expires)
 
 
 def test_attributes_that_the_target_cannot_keep_stay_behind(stores: Callable[[str, str], Store]) -> None:
     source, target = MemoryStore(), stores("files", "target")
-    source.put("page", b"<p>", content_type="text/html", ttl=60)
+    source.put("page", b"<p>", content_type="text/html", ttl=60, metadata={"owner": "ana"})
     copy_store(source, target)
     assert target["page"] == b"<p>"
 

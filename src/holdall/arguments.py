@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -129,6 +130,40 @@ def check_mode(key: str, mode: object, encoding: str | None, errors: str | None,
         except (ValueError, LookupError) as error:
             raise InvalidArgumentError(f"can't open text with these options: {error}", key=key) from None
     return action.pop()
+
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_VALUE: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
+_LARGEST: Final = 2048
+
+
+def check_metadata(metadata: object) -> dict[str, str] | None:
+    """Return a copy of a blob's metadata, None if it is empty; refuse what some cloud wouldn't keep as it is.
+
+    >>> check_metadata({"owner": "ana"}), check_metadata({})
+    ({'owner': 'ana'}, None)
+    """
+    if not isinstance(metadata, Mapping):
+        raise InvalidTypeError(f"metadata must be a mapping of str to str, not {type(metadata).__name__}")
+    checked: dict[str, str] = {}
+    for name, value in cast("Mapping[object, object]", metadata).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            kinds = f"{type(name).__name__} to {type(value).__name__}"
+            raise InvalidTypeError(f"metadata must be a mapping of str to str, and has one of {kinds}")
+        if not _NAME.fullmatch(name):
+            raise InvalidArgumentError(
+                f"a name in metadata must have only a-z, 0-9 and _, from a letter on, not {name!r:.80}"
+            )
+        if not _VALUE.fullmatch(value):
+            raise InvalidArgumentError(
+                f"the value of {name!r:.80} in metadata must be printable ASCII without spaces at its ends, "
+                f"not {value!r:.80}; encode it, as with urllib.parse.quote"
+            )
+        checked[name] = value
+    size = sum(map(len, checked)) + sum(map(len, checked.values()))
+    if size > _LARGEST:
+        raise InvalidArgumentError(f"metadata must have at most {_LARGEST:,} bytes in all, not {size:,}")
+    return checked or None
 
 
 def check_seconds(value: object, what: str, most: int = _FOREVER) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, TypedDict, cast
 
 from holdall.errors import BlobExistsError, ConcurrencyError, InvalidTypeError
@@ -44,6 +45,7 @@ class WriteOptions(TypedDict, total=False):
     expect: Expect
     ttl: float | timedelta | None
     content_type: str | None
+    metadata: Mapping[str, str] | None
 
 
 class TextOptions(WriteOptions, total=False):
@@ -70,7 +72,8 @@ class Can(enum.Flag):
     """What a store does natively and atomically.
 
     Without `RANGE`, `COPY` or `BULK` the call still works, only slower. Without `WRITE`, `DELETE`, `LIST`,
-    `CREATE`, `SWAP`, `CONDITIONAL_DELETE`, `EXPIRE`, `SIGN` or `ATTRIBUTES` it raises `UnsupportedOperation`.
+    `CREATE`, `SWAP`, `CONDITIONAL_DELETE`, `EXPIRE`, `SIGN`, `ATTRIBUTES` or `METADATA` it raises
+    `UnsupportedOperation`.
 
     >>> from holdall import Can, MemoryStore
     >>> Can.SWAP in MemoryStore().can
@@ -102,8 +105,11 @@ class Can(enum.Flag):
     CONDITIONAL_DELETE = enum.auto()
     """`delete(expect=)` an ETag, atomic. A store with SWAP needs it to `pop`, `popitem` and `move`, which
     would else lose what another writer puts in between."""
+    METADATA = enum.auto()
+    """`metadata=` is kept with the blob."""
 
 
+_ALL: Final = ~Can(0)
 ATOMIC: Final = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
 """What a store can do that checks conditions in the step that publishes or deletes."""
 
@@ -118,6 +124,7 @@ class Info:
         modified: When it was written: aware, or in seconds since 1970 in UTC; or a function that returns it.
         content_type: The media type given at the put (RFC 9110, section 8.3); or a function that returns it.
         expires: When it goes, as `modified`; None for never.
+        metadata: What the put was given, if anything. `==` ignores it, since not every listing has it.
 
     >>> from holdall import MemoryStore
     >>> info = MemoryStore().put("a", b"four")
@@ -128,7 +135,7 @@ class Info:
     # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
     # and the times are made when they are asked for: half of what a put in memory would else take. What a
     # server must be asked for is a function.
-    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_mode", "_modified", "_size")
+    __slots__ = ("_content_type", "_etag", "_expires", "_key", "_metadata", "_mode", "_modified", "_size")
 
     def __init__(
         self,
@@ -138,6 +145,7 @@ class Info:
         modified: datetime | float | Callable[[], datetime],
         content_type: str | Callable[[], str | None] | None = None,
         expires: datetime | float | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._key = key
         self._size = size
@@ -145,6 +153,7 @@ class Info:
         self._modified = modified
         self._content_type = content_type
         self._expires = expires
+        self._metadata = metadata
         self._mode: int | None = None
 
     @property
@@ -182,6 +191,12 @@ class Info:
         """When it goes, aware, in UTC; None for never."""
         return None if self._expires is None else _utc(self._expires)
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The names and values given at the put, read-only. It is empty in listings of a medium that doesn't
+        list them, such as S3: ask `info`."""
+        return MappingProxyType(self._metadata) if self._metadata else _NOTHING
+
     def replace(self, **changes: Any) -> Info:
         """Return a copy with some fields replaced.
 
@@ -194,11 +209,13 @@ class Info:
         made._size = changes.pop("size", self._size) if changes else self._size
         made._etag, made._modified, made._mode = self._etag, self._modified, self._mode
         made._content_type, made._expires = self._content_type, self._expires
+        made._metadata = self._metadata
         if changes:
             made._etag = changes.pop("etag", self._etag)
             made._modified = changes.pop("modified", self._modified)
             made._content_type = changes.pop("content_type", self._content_type)
             made._expires = changes.pop("expires", self._expires)
+            made._metadata = changes.pop("metadata", self._metadata)
         if changes:
             raise InvalidTypeError(f"an Info has no field {', '.join(changes)}")
         return made
@@ -214,13 +231,15 @@ class Info:
 
     def __repr__(self) -> str:
         fields = zip(_FIELDS, self._fields(), strict=True)
-        return f"Info({', '.join([f'{name}={value!r}' for name, value in fields])})"
+        metadata = f", metadata={dict(self._metadata)}" if self._metadata else ""
+        return f"Info({', '.join([f'{name}={value!r}' for name, value in fields])}{metadata})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Info, self._fields()
+        return Info, (*self._fields(), None if self._metadata is None else dict(self._metadata))
 
 
 _another = cast("Callable[[type[Info]], Info]", object.__new__)
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _FIELDS = ("key", "size", "etag", "modified", "content_type", "expires")
 
 
@@ -256,6 +275,18 @@ class Attributes(NamedTuple):
     mode: int | None = None
     """The permission bits of the file that it is a copy of, where the source is a file that not everybody may
     read: a copy shows itself to nobody else. A store without permission bits ignores it."""
+    metadata: Mapping[str, str] | None = None
+    """Names and values, not empty; nobody changes it."""
+
+
+def attributes_of(info: Info, can: Can = _ALL) -> Attributes:
+    """Return what a copy of a blob is written with, in a store that can do this."""
+    return Attributes(
+        info._content_type if Can.ATTRIBUTES in can else None,
+        info.expires if Can.EXPIRE in can else None,
+        mode_of(info),
+        (info._metadata or None) if Can.METADATA in can else None,
+    )
 
 
 PLAIN: Final = Attributes()

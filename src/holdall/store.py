@@ -36,7 +36,15 @@ from typing import (
     overload,
 )
 
-from holdall.arguments import check_count, check_many, check_mode, check_seconds, check_type, pairs_of
+from holdall.arguments import (
+    check_count,
+    check_many,
+    check_metadata,
+    check_mode,
+    check_seconds,
+    check_type,
+    pairs_of,
+)
 from holdall.blob import (
     ABSENT,
     ANY,
@@ -53,6 +61,7 @@ from holdall.blob import (
     Piece,
     TextOptions,
     WriteOptions,
+    attributes_of,
     mode_of,
     with_mode,
 )
@@ -286,14 +295,14 @@ class Store(MutableMapping[str, bytes]):
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         info, pieces = self._read(source, 0, None)
-        attributes = Attributes(info.content_type, info.expires, mode_of(info))
+        attributes = attributes_of(info)
         return self._write(target, stoppable(pieces), expect, attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         exact = self._takes_exactly("move")
         while True:
             info, pieces = self._read(source, 0, None)
-            attributes = Attributes(info.content_type, info.expires, mode_of(info))
+            attributes = attributes_of(info)
             moved = self._write(target, stoppable(pieces), expect, attributes)
             if not exact:
                 self._delete(source, ANY)
@@ -381,7 +390,11 @@ class Store(MutableMapping[str, bytes]):
         return False
 
     def _conditions(
-        self, expect: Expect, ttl: float | timedelta | None, content_type: str | None
+        self,
+        expect: Expect,
+        ttl: float | timedelta | None,
+        content_type: str | None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Attributes:
         """Return the attributes to write; raise if the store can't keep a promise of the call."""
         self._need(Can.WRITE, "put")
@@ -390,14 +403,18 @@ class Store(MutableMapping[str, bytes]):
         if content_type is not None:
             check_type(content_type, str, "a content_type must be a str such as 'text/plain'")
             self._need(Can.ATTRIBUTES, "keep a content_type")
+        if metadata is not None:
+            metadata = check_metadata(metadata)
+            self._need(Can.METADATA, "keep metadata")
         if ttl is None:
-            return Attributes(content_type)
+            return Attributes(content_type, metadata=metadata)
         seconds = check_seconds(ttl, "a ttl")
         self._need(Can.EXPIRE, "let a blob expire (ttl=)")
         try:
-            return Attributes(content_type, datetime.now(UTC) + timedelta(seconds=seconds))
+            expires = datetime.now(UTC) + timedelta(seconds=seconds)
         except OverflowError:
             raise InvalidArgumentError(f"a ttl of {seconds:g} seconds is past the year 9999") from None
+        return Attributes(content_type, expires, metadata=metadata)
 
     def _check_expect(self, expect: object) -> None:
         if expect is ABSENT:
@@ -509,6 +526,7 @@ class Store(MutableMapping[str, bytes]):
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Info:
         """Store bytes under a key, whole or not at all, and return what was written.
 
@@ -519,6 +537,9 @@ class Store(MutableMapping[str, bytes]):
             expect: What must be there now: `ANY`, `ABSENT`, or the ETag of the blob to replace.
             ttl: How long it lives, in seconds or as a timedelta, counted from now; None means forever.
             content_type: Its media type, kept with it.
+            metadata: Names and values to keep with it, as `Info.metadata`. So that each cloud keeps them, a
+                name has only a-z, 0-9 and `_` and begins with a letter, a value is printable ASCII, and all
+                have at most 2,048 bytes together.
 
         Raises:
             ConcurrencyError: The blob has another ETag than `expect`, or there is none.
@@ -532,14 +553,14 @@ class Store(MutableMapping[str, bytes]):
         >>> store.put("config", b"v2", expect=first.etag).size
         2
         """
-        plain = expect is ANY and ttl is None and content_type is None
+        plain = expect is ANY and ttl is None and content_type is None and metadata is None
         if not (plain and type(data) is bytes and type(key) is str):
             key = self._checked(key)
         try:
             if plain and type(data) is bytes:
                 return self._put(key, data)
             body = (data,) if type(data) is bytes else pieces_of(data)
-            return self._write(key, body, expect, self._conditions(expect, ttl, content_type))
+            return self._write(key, body, expect, self._conditions(expect, ttl, content_type, metadata))
         except StoreError as error:
             self._name_key(error, key)
             raise
@@ -872,6 +893,7 @@ class Store(MutableMapping[str, bytes]):
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> IO[Any]:
         """Open the blob as a file object, streamed.
 
@@ -890,6 +912,7 @@ class Store(MutableMapping[str, bytes]):
             expect: As in `put`, for a file that is written; checked when it is closed.
             ttl: As in `put`.
             content_type: As in `put`.
+            metadata: As in `put`.
 
         Raises:
             BlobNotFoundError: The mode is `r`, and no blob has this key.
@@ -907,11 +930,19 @@ class Store(MutableMapping[str, bytes]):
         action = check_mode(key, mode, encoding, errors, newline)
         try:
             if action == "r":
-                if (expect, ttl, content_type) != (ANY, None, None):
-                    raise InvalidArgumentError("expect, ttl and content_type are for files that are written")
+                if (expect, ttl, content_type, metadata) != (ANY, None, None, None):
+                    raise InvalidArgumentError(
+                        "expect, ttl, content_type and metadata are for files that are written"
+                    )
                 file = self._open_read(key)
             else:
-                file = self._open_new(key, action, expect, ttl, content_type)
+                if action == "x":
+                    if expect is not ANY:
+                        raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
+                    expect = ABSENT
+                file = self._open_new(
+                    key, expect, self._conditions(expect, ttl, content_type, metadata), action
+                )
         except StoreError as error:
             error.key = key
             raise
@@ -919,14 +950,7 @@ class Store(MutableMapping[str, bytes]):
             return file
         return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
-    def _open_new(
-        self, key: str, action: str, expect: Expect, ttl: float | timedelta | None, content_type: str | None
-    ) -> BinaryIO:
-        if action == "x":
-            if expect is not ANY:
-                raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
-            expect = ABSENT
-        attributes = self._conditions(expect, ttl, content_type)
+    def _open_new(self, key: str, expect: Expect, attributes: Attributes, action: str) -> BinaryIO:
         if action == "x":
             try:
                 raise BlobExistsError(actual=self._info(key).etag)
@@ -990,7 +1014,7 @@ class Store(MutableMapping[str, bytes]):
                     info, pieces = self._read(key, 0, None)
                     data = join_pieces(pieces)
                 old, expect = data, cast(Expect, info.etag)
-                attributes = Attributes(info.content_type, info.expires)
+                attributes = attributes_of(info)._replace(mode=None)
             except BlobNotFoundError:
                 if default is _MISSING:
                     raise

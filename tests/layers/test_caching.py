@@ -182,9 +182,11 @@ def test_what_expires_at_the_source_expires_in_the_cache(fresh: Any) -> None:
 def test_infos_are_the_sources(fresh: Any) -> None:
     source = MemoryStore()
     store = CachingStore(source, MemoryStore(), fresh=fresh)
-    info = source.put("a", b"1", ttl=60, content_type="text/plain; charset=ütf-8")
+    kept = {"owner": "ana"}
+    info = source.put("a", b"1", ttl=60, content_type="text/plain; charset=ütf-8", metadata=kept)
     for _ in range(3):
         assert store.info("a") == store._read("a", 0, None)[0] == info
+        assert store.info("a").metadata == store._read("a", 0, None)[0].metadata == kept
     with store.open("a") as file:
         assert file.raw.info == info  # type: ignore[attr-defined]
     assert store.put("b", b"2") == source.info("b") == store.info("b")

@@ -159,7 +159,11 @@ def test_a_copy_that_is_private_anyway_is_not_fetched_again(size: int, tmp_path:
 def test_heads_without_a_mode_are_as_they_were() -> None:
     plain = Head(ENTRY, "a", 1, None, "text/plain", "e", 2)
     assert packed(plain, 3).startswith(b"hdc1")
-    for head in (plain, plain._replace(mode=0o600), plain._replace(mode=0o1640, content_type=None)):
+    kept = plain._replace(metadata='{"owner": "ana"}')
+    for head in (
+        *(plain, plain._replace(mode=0o600), plain._replace(mode=0o1640, content_type=None)),
+        *(kept, kept._replace(mode=0o600), kept._replace(mode=0o1640, content_type=None)),
+    ):
         found = parsed(packed(head, 3))
         assert found is not None
         assert (found[0], found[2]) == (head, 3)

@@ -37,7 +37,7 @@ def test_what_is_put_is_recorded_and_uploaded_by_a_sync() -> None:
     source, cache = MemoryStore({"gone": b"x", "kept": b"y"}), MemoryStore()
     store = back(source, cache)
     big = os.urandom(3 * MIB)
-    store.put("a", b"1", content_type="text/plain")
+    store.put("a", b"1", content_type="text/plain", metadata={"owner": "ana"})
     store["big"] = iter([big[:MIB], big[MIB:]])
     store["new"] = b"never seen by the source"
     del store["gone"]
@@ -48,6 +48,7 @@ def test_what_is_put_is_recorded_and_uploaded_by_a_sync() -> None:
     again = back(source, cache)
     assert again.dirty() == store.dirty()
     assert again.info("a") == store.info("a")
+    assert again.info("a").metadata == {"owner": "ana"}
     report = again.sync()
     assert (report.uploaded, report.deleted) == (("a", "big"), ("gone", "new"))
     assert (report.conflicts, dict(report.failures), report.bytes, report.clean) == (
@@ -58,6 +59,7 @@ def test_what_is_put_is_recorded_and_uploaded_by_a_sync() -> None:
     )
     assert dict(source) == dict(store) == {"a": b"1", "big": big, "kept": b"y"}
     assert source.info("a").content_type == "text/plain"
+    assert source.info("a").metadata == {"owner": "ana"}
     assert store.dirty() == {}
     assert store.sync().uploaded == ()
     assert not [name for name in entries(cache) if name.startswith("dirty-")]

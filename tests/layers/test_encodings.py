@@ -317,8 +317,9 @@ def test_a_whole_small_blob_is_one_read_below(layer: str) -> None:
 @layers
 def test_attributes_and_conditions_pass(layer: str) -> None:
     store = LAYERS[layer](MemoryStore())
-    info = store.put("key", b"1", content_type="text/plain", ttl=60, expect=ABSENT)
+    info = store.put("key", b"1", content_type="text/plain", ttl=60, expect=ABSENT, metadata={"owner": "ana"})
     assert info.content_type == "text/plain"
+    assert store.info("key").metadata == next(store.list()).metadata == {"owner": "ana"}
     assert info == store.info("key") == next(store.list())
     assert store.copy("key", "copy").expires == info.expires
     assert store.modify("key", lambda old: old + b"2").content_type == "text/plain"

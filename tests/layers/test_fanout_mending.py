@@ -90,9 +90,10 @@ def test_repair_by_a_function() -> None:
 
 def test_repair_keeps_attributes() -> None:
     store = FanoutStore([MemoryStore(), MemoryStore()])
-    info = store.replicas["0"].put("a", b"1", ttl=600, content_type="text/plain")
+    info = store.replicas["0"].put("a", b"1", ttl=600, content_type="text/plain", metadata={"b": "c"})
     store.repair()
     copied = store.replicas["1"].info("a")
+    assert copied.metadata == {"b": "c"}
     assert (copied.content_type, copied.expires) == ("text/plain", info.expires)
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from datetime import timedelta
 from functools import wraps
 from typing import (
@@ -189,11 +198,14 @@ class AsyncStore:
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Info:
         """As `Store.put`; takes an async iterable of buffers too, which is streamed."""
 
         def put(body: Data) -> Info:
-            return self._store.put(key, body, expect=expect, ttl=ttl, content_type=content_type)
+            return self._store.put(
+                key, body, expect=expect, ttl=ttl, content_type=content_type, metadata=metadata
+            )
 
         if isinstance(data, AsyncIterable):
             return await put_stream(data, put)
@@ -274,6 +286,7 @@ class AsyncStore:
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> _Opening[Any]:
         """As `Store.open`: `async with store.open(key) as file: await file.read()`."""
         begin: Callable[[], IO[Any]] = lambda: self._store.open(  # noqa: E731
@@ -285,6 +298,7 @@ class AsyncStore:
             expect=expect,
             ttl=ttl,
             content_type=content_type,
+            metadata=metadata,
         )
         return _Opening(self, begin)
 

@@ -11,6 +11,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import BinaryIO, cast
 
+from holdall.blob import attributes_of
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -45,7 +46,7 @@ from holdall.layers.sealing import (
 from holdall.masterkeys import Key
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Attributes, Body, Can, Info, LeftOut, Piece, Store, group_children, mode_of
+from holdall.store import Attributes, Body, Can, Info, LeftOut, Piece, Store, group_children
 
 __all__ = ["EncryptedStore", "Key", "RotationReport"]
 
@@ -476,7 +477,7 @@ class EncryptedStore(EncodingStore):
             if Opened(key, header, self._check.keys).master is self._current:
                 return False
             info, _, pieces = self._begun(key, below, self._check.keys)
-            attributes = Attributes(info.content_type, info.expires, mode_of(info))
+            attributes = attributes_of(info)
             try:
                 self._write(key, pieces, info.etag, attributes)
                 return True

@@ -19,6 +19,7 @@ _CHANGING = (
     | Can.EXPIRE
     | Can.COPY
     | Can.ATTRIBUTES
+    | Can.METADATA
 )
 _READING = Can.LIST | Can.RANGE | Can.BULK | Can.SIGN
 

@@ -324,7 +324,7 @@ class RoutedStore(Layer):
         kind = info.content_type
         if Can.ATTRIBUTES not in store.can and Can.ATTRIBUTES not in other.can:
             kind = None
-        attributes = Attributes(kind, expires, mode_of(info))
+        attributes = Attributes(kind, expires, mode_of(info), info.metadata or None)
         _check_kept(other, attributes)
         return info.etag, other._write(target, pieces, expect, attributes)
 
@@ -353,6 +353,7 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
     for name, value, flag in (
         ("ttl", attributes.expires, Can.EXPIRE),
         ("content_type", attributes.content_type, Can.ATTRIBUTES),
+        ("metadata", attributes.metadata, Can.METADATA),
     ):
         if value is not None and flag not in store.can:
             raise UnsupportedOperation(

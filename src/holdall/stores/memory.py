@@ -75,7 +75,7 @@ class MemoryStore(Store):
     b'2'
     """
 
-    can = ATOMIC | Can.EXPIRE | Can.COPY | Can.ATTRIBUTES
+    can = ATOMIC | Can.EXPIRE | Can.COPY | Can.ATTRIBUTES | Can.METADATA
     schemes = ("memory",)
     inline = True
 
@@ -242,7 +242,9 @@ DictStore = MemoryStore
 
 def _info(key: str, entry: _Entry) -> Info:
     kept = entry.attributes
-    return Info(key, len(entry.data), entry.etag, entry.written, kept.content_type, kept.expires)
+    return Info(
+        key, len(entry.data), entry.etag, entry.written, kept.content_type, kept.expires, kept.metadata
+    )
 
 
 def _here(process: int, name: str | None, token: str | None) -> MemoryStore:

@@ -54,7 +54,7 @@ class Helped(Store):
         self.can = tested.can | lacking
         if Can.WRITE in lacking:
             # What is kept with a blob is read too; conditions of a write are the helper's affair.
-            self.can |= helper.can & (Can.EXPIRE | Can.ATTRIBUTES)
+            self.can |= helper.can & (Can.EXPIRE | Can.ATTRIBUTES | Can.METADATA)
         self._acting = Limited(helper, self.can | Can.RANGE)
         # Without conditions the helper pops and moves as stores do that have none; no test counts on more.
         self._taking = Limited(helper, (self.can | Can.RANGE) & ~Can.SWAP) if takes_unsafely(tested) else None

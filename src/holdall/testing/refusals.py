@@ -99,6 +99,10 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("put_many", {key: b"x"}, content_type="text/plain"),
             *bind("open", key, "wb", content_type="text/plain"),
         ],
+        Can.METADATA: [
+            *bind("put", key, b"x", metadata={"owner": "ana"}),
+            *bind("open", key, "wb", metadata={"owner": "ana"}),
+        ],
         Can.SIGN: [*bind("sign", key), *bind("sign", key, method="PUT", expires=60)],
         # These three have fallbacks, whose behaviour other tests see.
         **dict.fromkeys((Can.RANGE, Can.COPY, Can.BULK), ()),

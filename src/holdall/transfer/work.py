@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from holdall.blob import attributes_of
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -16,7 +17,7 @@ from holdall.errors import (
 )
 from holdall.pieces import join_pieces, regroup
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
+from holdall.store import ABSENT, ANY, PLAIN, Body, Can, Expect, Info, Piece, Store
 from holdall.transfer.spread import Stopped
 from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 
@@ -61,8 +62,6 @@ class Worker:
         """Whether several steps at once are copies to where nothing was, to be put together."""
         self._creates = Can.CREATE in target.can
         self._swaps = Can.SWAP in target.can
-        self._types = Can.ATTRIBUTES in target.can
-        self._expires = Can.EXPIRE in target.can
         self._take: dict[int, Callable[[Step], Outcome]] = {
             Kind.COPY: self._copy,
             Kind.COMPARE: self._compare,
@@ -137,12 +136,8 @@ class Worker:
                 expect = ABSENT
         elif self._swaps:
             expect = step.target_etag
-        attributes = PLAIN
-        content_type = info.content_type if self._types else None
-        expires = info.expires if self._expires else None
-        mode = mode_of(info)
-        if content_type is not None or expires is not None or mode is not None:
-            attributes = Attributes(content_type, expires, mode)
+        kept = attributes_of(info, target.can)
+        attributes = PLAIN if kept == PLAIN else kept
         stream: _Stream | None = None
         body: Body = (data,) if data is not None else ()
         if data is None:
@@ -235,7 +230,7 @@ class Worker:
                 raise Stopped
             try:
                 info, pieces = self._source._read(step.key, 0, None)
-                if info.size > _HELD or info.content_type is not None or info.expires is not None:
+                if info.size > _HELD or attributes_of(info, target.can)._replace(mode=None) != PLAIN:
                     outcomes.append(self._one(step))
                 else:
                     held[step.key] = step, info, _whole(info, pieces, "the source")

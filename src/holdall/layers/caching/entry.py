@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from itertools import chain
@@ -49,8 +50,12 @@ INTENT = 6
 _MAGIC = b"hdc1"
 _WITH_MODE = b"hdc2"
 """Begins a header that has a mode before its content type: older releases fetch such a blob again."""
+_WITH_METADATA = b"hdc3"
+"""Begins one that has a mode, or `_NO_MODE`, then the length of the metadata and the metadata in JSON."""
 _MODE = 2
-"""The size of the mode, in bytes."""
+"""The size of the mode, in bytes, and of the length of the metadata."""
+_NO_MODE = 0xFFFF
+_MAGICS = (_MAGIC, _WITH_MODE, _WITH_METADATA)
 # Magic, kind, kind of base, lengths of key, ETag and content type, microseconds since 1970 of modified,
 # expires (or NEVER) and of when it was fetched, the size of the body, and a random token.
 _FIXED = struct.Struct("<4sBBHHHqqqq8s")
@@ -96,6 +101,8 @@ class Head(NamedTuple):
     mode: int | None = None
     """The permission bits of the file at the source; None if everybody may read it, or there are none. With
     `INHERITED` they are those of the blob that a change replaces, and not the change's own."""
+    metadata: str = ""
+    """The names and values of the blob's metadata, in JSON."""
 
     @property
     def attributes(self) -> Attributes:
@@ -137,13 +144,19 @@ def micros(moment: datetime | None = None) -> int:
 
 
 def head_of(info: Info, stamped: int, most: int | None = None) -> Head | None:
-    """Return the head for a copy of the source's blob; None if an ETag or content type is too long to keep.
-    `stamped` is when the source was asked, and `most` limits the copy's mode if the source keeps none."""
+    """Return the head for a copy of the source's blob; None if its texts are too long to keep. `stamped` is
+    when the source was asked, and `most` limits the copy's mode if the source keeps none."""
     expires = None if info.expires is None else micros(info.expires)
     modified, mode = micros(info.modified), mode_of(info)
     mode = most if mode is None else mode
-    head = Head(ENTRY, info.key, modified, expires, info.content_type, info.etag, stamped, mode=mode)
-    return head if _fits(info.etag) and _fits(info.content_type or "") else None
+    kind, metadata = info.content_type, written_metadata(info.metadata)
+    head = Head(ENTRY, info.key, modified, expires, kind, info.etag, stamped, mode=mode, metadata=metadata)
+    return head if _fits(info.etag) and _fits(kind or "") and _fits(metadata) else None
+
+
+def written_metadata(metadata: Mapping[str, str] | None) -> str:
+    """Return metadata as a head keeps them."""
+    return json.dumps(dict(metadata)) if metadata else ""
 
 
 def _fits(text: str) -> bool:
@@ -156,7 +169,8 @@ def stored_info(head: Head, size: int) -> Info:
     etag = f"unsynced-{head.token.hex()}" if head.kind == PUT else str(head.base)
     modified = _EPOCH + timedelta(microseconds=head.modified)
     expires = None if head.expires is None else _EPOCH + timedelta(microseconds=head.expires)
-    info = Info(head.key, size, etag, modified, head.content_type, expires)
+    metadata = json.loads(head.metadata) if head.metadata else None
+    info = Info(head.key, size, etag, modified, head.content_type, expires, metadata)
     return info if head.mode is None else with_mode(info, head.mode)
 
 
@@ -170,10 +184,16 @@ def packed(head: Head, size: int = 0) -> bytes:
     key = head.key.encode()
     etag = head.base.encode(errors="surrogatepass") if isinstance(head.base, str) else b""
     kind = b"" if head.content_type is None else b"t" + head.content_type.encode(errors="surrogatepass")
-    if head.mode is not None:
-        kind = head.mode.to_bytes(_MODE, "little") + kind
+    magic = _MAGIC
+    if head.metadata:
+        magic, metadata = _WITH_METADATA, head.metadata.encode()
+        kind = len(metadata).to_bytes(_MODE, "little") + metadata + kind
+    elif head.mode is not None:
+        magic = _WITH_MODE
+    if magic != _MAGIC:
+        kind = (_NO_MODE if head.mode is None else head.mode).to_bytes(_MODE, "little") + kind
     fixed = _FIXED.pack(
-        _MAGIC if head.mode is None else _WITH_MODE,
+        magic,
         head.kind,
         2 if isinstance(head.base, str) else _BASES[head.base],
         len(key),
@@ -197,15 +217,19 @@ def parsed(data: Piece) -> tuple[Head, int, int] | None:
         return None
     magic, kind, base, keys, etags, kinds, modified, expires, stamped, size, token = fixed
     length = _FIXED.size + keys + etags + kinds
-    if magic not in (_MAGIC, _WITH_MODE) or len(data) < length + _CRC.size:
+    if magic not in _MAGICS or len(data) < length + _CRC.size:
         return None
     if crc32(data[:length]) != _CRC.unpack_from(data, length)[0]:
         return None
     text = bytes(data[_FIXED.size : length])
     etag = text[keys : keys + etags].decode(errors="surrogatepass")
-    named, mode = text[keys + etags :], None
-    if magic == _WITH_MODE:
-        named, mode = named[_MODE:], int.from_bytes(named[:_MODE], "little")
+    named, mode, metadata = text[keys + etags :], None, b""
+    if magic != _MAGIC:
+        named, bits = named[_MODE:], int.from_bytes(named[:_MODE], "little")
+        mode = None if bits == _NO_MODE else bits
+    if magic == _WITH_METADATA:
+        end = _MODE + int.from_bytes(named[:_MODE], "little")
+        metadata, named = named[_MODE:end], named[end:]
     head = Head(
         kind,
         text[:keys].decode(errors="surrogatepass"),
@@ -216,6 +240,7 @@ def parsed(data: Piece) -> tuple[Head, int, int] | None:
         stamped,
         token,
         mode,
+        metadata.decode(),
     )
     return head, length + _CRC.size, size
 
@@ -233,7 +258,7 @@ def short_body(data: bytes, key: bytes) -> tuple[bytes, int, int] | None:
     try:
         magic, kind, _, keys, etags, kinds, _, expires, stamped, size, _ = _unpack(data)
         if (
-            (magic != _MAGIC and magic != _WITH_MODE)
+            (magic != _MAGIC and magic not in _MAGICS)
             or kind != ENTRY
             or keys != len(key)
             or not data.startswith(key, _KEY)

@@ -262,7 +262,7 @@ class _Upload:
         mode = self._head.mode
         # The mode that the record inherited is there already, or was changed since on purpose.
         given = None if mode is None or mode & INHERITED else mode
-        attributes = Attributes(kept.content_type, kept.expires, given)
+        attributes = Attributes(kept.content_type, kept.expires, given, kept.metadata or None)
         pieces = self._unchanged(opened.pieces if opened.data is None else (opened.data,))
         return source._write(key, pieces, expect, attributes), opened.size
 

@@ -40,6 +40,7 @@ from holdall.layers.caching.entry import (
     sealed,
     size_of,
     stored_info,
+    written_metadata,
 )
 from holdall.layers.caching.writethrough import WriteThrough, gather
 from holdall.layers.layer import Transparent
@@ -121,7 +122,7 @@ class WriteBack(Transparent):
 
     @cached_property
     def can(self) -> Can:
-        kept = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.EXPIRE | Can.ATTRIBUTES
+        kept = Can.WRITE | Can.DELETE | Can.LIST | Can.RANGE | Can.EXPIRE | Can.ATTRIBUTES | Can.METADATA
         can = self.source.can & kept
         if Can.WRITE in can:
             can |= Can.CREATE | Can.SWAP
@@ -302,7 +303,8 @@ class WriteBack(Transparent):
     def _record(self, key: str, body: bytes | IO[bytes], expect: Expect, attributes: Attributes) -> Info:
         name, token, now = dirty_name(key), urandom(8), micros()
         expires = None if attributes.expires is None else micros(attributes.expires)
-        head = Head(PUT, key, now, expires, attributes.content_type, ANY, now, token)
+        metadata = written_metadata(attributes.metadata)
+        head = Head(PUT, key, now, expires, attributes.content_type, ANY, now, token, metadata=metadata)
         with self._lock(name):
             while True:
                 state = self._read_state(key, name, ask=expect is not ANY)

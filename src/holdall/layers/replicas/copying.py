@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from holdall.blob import attributes_of
 from holdall.digests import read_digest
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.layers.replicas.marks import SIZE, Mark, begins_mark, is_mark, new_mark
-from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Store, mode_of
+from holdall.store import ABSENT, ANY, PLAIN, Can, Expect, Info, Store
 
 EXACT = Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
 """What a replica must be able to do to follow another one, whichever other handle writes."""
@@ -66,11 +67,7 @@ def _replaced(key: str, source: Store, target: Store, found: str | None) -> tupl
         if found is not None:
             target._delete(key, found if Can.CONDITIONAL_DELETE in target.can else ANY)
         return None, None
-    attributes = Attributes(
-        info.content_type if Can.ATTRIBUTES in target.can else None,
-        info.expires if Can.EXPIRE in target.can else None,
-        mode_of(info),
-    )
+    attributes = attributes_of(info, target.can)
     expect: Expect = ANY
     if found is None and Can.CREATE in target.can:
         expect = ABSENT

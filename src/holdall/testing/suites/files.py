@@ -201,7 +201,7 @@ class FileTests(SuiteBase):
             for mode in ("rb", "wb"):
                 with pytest.raises(InvalidArgumentError):
                     wrong.open("key", mode, **options)
-        for options in ({"expect": ABSENT}, {"ttl": 1}, {"content_type": "a/b"}):
+        for options in ({"expect": ABSENT}, {"ttl": 1}, {"content_type": "a/b"}, {"metadata": {"a": "b"}}):
             with pytest.raises(InvalidArgumentError):
                 wrong.open("key", "rb", **options)
         with pytest.raises(InvalidArgumentError):

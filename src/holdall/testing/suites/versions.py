@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -330,3 +331,41 @@ class VersionTests(SuiteBase):
             with pytest.raises(InvalidArgumentError):
                 wrong.put("key", b"x", content_type=bad)
         assert "key" not in store
+
+    @needs(Can.METADATA)
+    def test_metadata_are_kept(self, store: Store, other: Store) -> None:
+        wrong: Any = store
+        given = {"owner": "ana", "run_7": 'a, b; c="d" %20', "empty": ""}
+        info = store.put("key", b"x", metadata=given)
+        given["owner"] = "changed later"
+        kept = {**given, "owner": "ana"}
+        assert info.metadata == kept
+        found, pieces = other._read("key", 0, None)
+        assert b"".join(pieces) == b"x"
+        assert other.info("key").metadata == found.metadata == kept
+        assert pickle.loads(pickle.dumps(other.info("key"))).metadata == kept
+        with pytest.raises(TypeError):
+            cast(Any, info.metadata)["owner"] = "bob"
+        # A listing of some media lacks them.
+        assert next(other.list()) == info
+        assert next(other.list()).metadata in (kept, {})
+        assert store.copy("key", "copied").metadata == other.info("copied").metadata == kept
+        assert store.move("key", "moved").metadata == other.info("moved").metadata == kept
+        if Can.SWAP in store.can:
+            store.modify("moved", lambda old: old + b"y")
+            assert other.info("moved").metadata == kept
+        assert not store.put("moved", b"y").metadata
+        assert not other.info("moved").metadata
+        with store.open("file", "wb", metadata=kept) as file:
+            file.write(b"x")
+        assert other.info("file").metadata == kept
+        assert not store.put("none", b"x", metadata={}).metadata
+        before = read_all(store)
+        for bad in (
+            *(1, "owner", ["owner"], {"owner": 1}, {1: "ana"}, {"owner": None}, {"": "x"}, {"Owner": "x"}),
+            *({"a-b": "x"}, {"1a": "x"}, {"a": "x\n"}, {"a": " x"}, {"a": "é"}, {"a": "x" * 2048}),
+        ):
+            for key in ("bad", "moved"):
+                with pytest.raises(InvalidArgumentError):
+                    wrong.put(key, b"x", metadata=bad)
+        assert read_all(other) == before
