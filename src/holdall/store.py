@@ -81,7 +81,9 @@ from holdall.errors import (
 from holdall.files import BlobReader, SpooledWriter, TextFile
 from holdall.keys import check_key, check_prefix, past, scan_range
 from holdall.pieces import flatten, join_pieces, pieces_of, regroup
-from holdall.ranges import CHUNK, check_range, cut, span
+from holdall.ranges import CHUNK, check_range, cut
+from holdall.ranges import span as span_in
+from holdall.spans import PAGE, Span, Spans, guess_points, sample_points, span_of, spans_between, within
 from holdall.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ __all__ = [
     "Items",
     "LeftOut",
     "Piece",
+    "Span",
     "Store",
     "holds_item",
     "mode_of",
@@ -120,6 +123,7 @@ class _Missing(enum.Enum):
 
 _MISSING: Final = _Missing.MISSING
 _BATCH: Final = 1000
+_LOOKS_AT_ONCE: Final = 16
 
 
 class Store(MutableMapping[str, bytes]):
@@ -130,10 +134,10 @@ class Store(MutableMapping[str, bytes]):
     checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
 
     A backend that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`, `_keys`,
-    `_children`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`, `_open_write`,
-    `_sign`, `_digest`, `_clear`, `_close`. It never overrides a public call, so that layers, which call
-    primitives and hooks, are as fast as the store below. A class that overrides a primitive doesn't inherit
-    the `_get`, `_put` or `_has` that would bypass it.
+    `_children`, `_split`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`,
+    `_open_write`, `_sign`, `_digest`, `_clear`, `_close`. It never overrides a public call, so that layers,
+    which call primitives and hooks, are as fast as the store below. A class that overrides a primitive
+    doesn't inherit the `_get`, `_put` or `_has` that would bypass it.
 
     >>> from holdall import MemoryStore
     >>> store = MemoryStore()
@@ -153,6 +157,10 @@ class Store(MutableMapping[str, bytes]):
 
     _near: bool = False
     """Whether a short call takes less time than it takes to hand it to a thread."""
+
+    _far: bool = False
+    """Whether each call waits for a server, and a listing begins at any key as soon as at the first: `split`
+    then looks at some keys only, and transfers list spans side by side."""
 
     _secrets: ClassVar[frozenset[str]] = frozenset()
     """The settings whose values no repr shows."""
@@ -271,6 +279,19 @@ class Store(MutableMapping[str, bytes]):
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return group_children(self._scan, prefix)
+
+    def _split(self, n: int, span: Span) -> Iterable[str]:
+        """Return places that cut a span into at most `n` parts of about equal size."""
+        prefix, after, until = span
+        if not self._far:
+            return sample_points(within(self._keys(prefix, after), until), n)
+        from concurrent.futures import ThreadPoolExecutor
+
+        def look(after: str) -> list[str]:
+            return list(islice(self._keys(prefix, after), PAGE))
+
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE, "holdall-split") as pool:
+            return guess_points(look, n, span, pool.map)
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for key in keys:
@@ -512,7 +533,7 @@ class Store(MutableMapping[str, bytes]):
             if Can.RANGE in self.can:
                 return join_pieces(self._read(key, start, stop)[1])
             info, pieces = self._read(key, 0, None)
-            low, high = span(start, stop, info.size)
+            low, high = span_in(start, stop, info.size)
             return join_pieces(cut(pieces, low, high))
         except StoreError as error:
             error.key = key
@@ -752,11 +773,12 @@ class Store(MutableMapping[str, bytes]):
             error.key = key
             raise
 
-    def list(self, prefix: str = "", *, glob: str | None = None) -> Iterator[Info]:
+    def list(self, prefix: str | Span = "", *, glob: str | None = None) -> Iterator[Info]:
         """Yield the blobs whose keys start with a string prefix and match a glob, in order of their keys.
 
         Args:
-            prefix: Any str, its characters literal; as in S3 it may end inside a segment.
+            prefix: Any str, its characters literal; as in S3 it may end inside a segment. Or a span
+                of `split`.
             glob: `*` and `?` within a segment, `**` for any number of segments, `[abc]`.
 
         >>> from holdall import MemoryStore
@@ -765,15 +787,18 @@ class Store(MutableMapping[str, bytes]):
         [('logs/a', 0), ('logs/b', 2)]
         """
         self._need(Can.LIST, "list")
-        prefix, start, matches = scan_range(prefix, glob)
+        span = span_of(prefix)
+        prefix, start, matches = scan_range(span.prefix, glob)
+        infos = within(self._scan(prefix, max(start, span.after)), span.until)
         if matches is None:
-            return self._alive(self._scan(prefix, start))
-        return self._alive(info for info in self._scan(prefix, start) if matches(info.key))
+            return self._alive(infos)
+        return self._alive(info for info in infos if matches(info.key))
 
     def iterate_keys(
-        self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
+        self, prefix: str | Span | None = None, exclude_prefix: str | None = None, glob: str | None = None
     ) -> Iterator[str]:
-        """Yield the keys that start with one prefix, don't start with another, and match a glob, in order.
+        """Yield the keys that start with one prefix, or belong to a span of `split`, don't start with another
+        prefix, and match a glob, in order.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"a.txt": b"", "b/c.txt": b"", "d": b""})
@@ -781,14 +806,37 @@ class Store(MutableMapping[str, bytes]):
         ['b/c.txt']
         """
         self._need(Can.LIST, "list")
-        prefix, start, matches = scan_range(prefix, glob)
-        keys = self._keys(prefix, start)
+        span = span_of(prefix)
+        prefix, start, matches = scan_range(span.prefix, glob)
+        keys = within(self._keys(prefix, max(start, span.after)), span.until)
         excluded = check_prefix(exclude_prefix)
         if excluded:
             keys = (key for key in keys if not key.startswith(excluded))
         if matches is not None:
             keys = (key for key in keys if matches(key))
         return self._alive(keys)
+
+    def split(self, n: int, prefix: str | Span = "") -> Spans:
+        """Return at most `n` spans of keys, which together cover all keys of a prefix, each of them once, now
+        and later. They can be pickled, so that other processes and machines list one each.
+
+        In a bucket or another store behind a server, the spans are guessed by a look at some keys, so that a
+        million keys under one prefix needn't be listed one after the other; their sizes differ. In other
+        stores all keys are listed once, and the spans have about the same size.
+
+        Args:
+            n: How many, 1 or more.
+            prefix: As in `list`; a span is cut into smaller ones.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({f"{number:03}": b"" for number in range(300)})
+        >>> [[info.key for info in store.list(span)][-1] for span in store.split(3)]
+        ['099', '199', '299']
+        """
+        check_count(n, "n, the number of spans,")
+        self._need(Can.LIST, "split")
+        span = span_of(prefix)
+        return spans_between(span, self._split(n, span) if n > 1 else ())
 
     def left_out(self, prefix: str = "") -> Iterator[LeftOut]:
         """Yield what a listing of this prefix leaves out: links, pipes, names that can't be keys.

@@ -39,7 +39,7 @@ from holdall.aio.waiting import on_thread
 from holdall.aio.workers import Cancel
 from holdall.blob import TextOptions, WriteOptions
 from holdall.ranges import CHUNK
-from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, LeftOut, Store, _Missing
+from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, LeftOut, Span, Store, _Missing
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -225,12 +225,14 @@ class AsyncStore:
         """The number of blobs, as `len(store)`."""
         return await self._run(lambda: len(self._store), Cancel.LEAVE)
 
-    def list(self, prefix: str = "", *, glob: str | None = None) -> AsyncIterator[Info]:
+    split = _awaited(Store.split, Cancel.LEAVE)
+
+    def list(self, prefix: str | Span = "", *, glob: str | None = None) -> AsyncIterator[Info]:
         """As `Store.list`."""
         return self._iterate(lambda: self._store.list(prefix, glob=glob))
 
     def iterate_keys(
-        self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
+        self, prefix: str | Span | None = None, exclude_prefix: str | None = None, glob: str | None = None
     ) -> AsyncIterator[str]:
         """As `Store.iterate_keys`."""
         return self._iterate(lambda: self._store.iterate_keys(prefix, exclude_prefix, glob))

@@ -35,6 +35,7 @@ class Layer(Store):
         self._below = stores
         self.inline = all(store.inline for store in stores)
         self._near = all(store.inline or store._near for store in stores)
+        self._far = all(store._far for store in stores)
 
     def _own(self, *stores: Store) -> None:
         """Close these too when this layer is closed."""

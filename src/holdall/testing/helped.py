@@ -25,7 +25,7 @@ _NEEDED: Mapping[str, Can] = {
         ("_read _info _digest", Can(0)),
         ("put __setitem__ setdefault update put_many copy modify _write", Can.WRITE),
         ("delete __delitem__ delete_many pop _delete", Can.DELETE),
-        ("list iterate_keys children left_out __iter__ __len__ __bool__ _scan _survey", Can.LIST),
+        ("list iterate_keys children split left_out __iter__ __len__ __bool__ _scan _survey", Can.LIST),
         ("keys values items", Can.LIST),
         ("move", Can.WRITE | Can.DELETE),
         ("popitem clear", Can.DELETE | Can.LIST),

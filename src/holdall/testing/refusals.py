@@ -67,6 +67,7 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
         ],
         Can.LIST: [
             *bind("__len__ __bool__ keys values items list iterate_keys children popitem clear"),
+            *bind("split", 2),
             lambda: list(store),
         ],
         Can.CREATE: [

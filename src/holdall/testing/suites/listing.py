@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import random
+import threading
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +15,7 @@ import pytest
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.store import Info, Store
 from holdall.testing.keys import split_words
+from holdall.testing.running import race
 from holdall.testing.samples import key_of, list_keys, read_all
 from holdall.testing.suites.base import SuiteBase
 
@@ -184,3 +188,52 @@ class ListingTests(SuiteBase):
         gc.collect()
         store.clear()
         assert not store
+
+    def test_spans_cover_each_key_once(self, store: Store, other: Store) -> None:
+        keys = [f"{folder}{number:03}" for folder in ("a", "b/", "b/c/", "é") for number in range(40)]
+        store.put_many(dict.fromkeys(keys, b""))
+        for prefix in ("", "b", "b/c/", "é0", "absent"):
+            expected = sorted(key for key in keys if key.startswith(prefix))
+            for n in (1, 2, 7, 1000):
+                spans = pickle.loads(pickle.dumps(store.split(n, prefix)))
+                assert 1 <= len(spans) <= n
+                listed = [[info.key for info in other.list(span)] for span in spans]
+                assert [*chain(*listed)] == expected
+                assert listed == [list(other.iterate_keys(span)) for span in spans]
+                assert all(span.covers(key) for span, each in zip(spans, listed, strict=True) for key in each)
+                # Keys that come later belong to one of them, too.
+                assert all(sum(span.covers(prefix + late) for span in spans) == 1 for late in "!~x水")
+        first, *_ = store.split(2)
+        assert [key for span in store.split(3, first) for key in store.iterate_keys(span)] == list(
+            store.iterate_keys(first)
+        )
+        assert [info.key for info in store.list(first, glob="**/c/*")] == [
+            key for key in store.iterate_keys(first) if key.startswith("b/c/")
+        ]
+        wrong: Any = store
+        for n in (0, -1, 1.5, "2", True, None):
+            with pytest.raises(InvalidArgumentError):
+                wrong.split(n)
+
+    def test_spans_are_listed_while_others_write(self, store: Store, other: Store) -> None:
+        stable = [f"{number:03}/stable" for number in range(self._effort(60, 40, 30))]
+        store.put_many(dict.fromkeys(stable, b""))
+        done = threading.Event()
+
+        def write() -> None:
+            rng = random.Random(1)
+            while not done.is_set():
+                passing = f"{rng.randrange(100):03}/{rng.choice('az')}"
+                other[passing] = b""
+                other.delete(passing)
+
+        def read() -> None:
+            try:
+                for n in (2, 3, 5, 16):
+                    listed = list(chain(*map(store.iterate_keys, store.split(n))))
+                    assert listed == sorted(set(listed)), "spans overlap"
+                    assert [key for key in listed if key.endswith("stable")] == stable, "a span lost a key"
+            finally:
+                done.set()
+
+        race(write, read)
