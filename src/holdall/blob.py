@@ -282,7 +282,7 @@ class Attributes(NamedTuple):
 def attributes_of(info: Info, can: Can = _ALL) -> Attributes:
     """Return what a copy of a blob is written with, in a store that can do this."""
     return Attributes(
-        info._content_type if Can.ATTRIBUTES in can else None,
+        info.content_type if Can.ATTRIBUTES in can else None,
         info.expires if Can.EXPIRE in can else None,
         mode_of(info),
         (info._metadata or None) if Can.METADATA in can else None,

@@ -301,7 +301,8 @@ class Container:
             return ANY
         # Asked here, on a worker thread: some stores have to ask their server.
         can = self._store.can
-        missing = [flag.name or "" for flag in (Can.CREATE, Can.SWAP) if flag not in can]
+        needed = (Can.CREATE, Can.SWAP, Can.CONDITIONAL_DELETE)
+        missing = [flag.name or "" for flag in needed if flag not in can]
         if missing and Can.WRITE in can:  # else the write itself says why it can't
             raise UnsupportedOperation(
                 f"ConcurrencyMode.ETAG needs a store that compares ETags as it writes, and {self._store!r} "

@@ -183,8 +183,9 @@ class BucketStore(Store):
         can |= Can.COPY if self._access.cloud is not AZURE else Can(0)
         can |= Can.CREATE if found.create else Can(0)
         can |= Can.RANGE if found.range else Can(0)
-        # Without a conditional delete `pop` and `move` would lose what another writer puts in between.
-        return can | (Can.SWAP if found.swap and found.delete else Can(0))
+        # Ceph's gateway, which ignores the condition of a delete, also answers losers of a swap with 500,
+        # which may mean anything: such a server has neither flag.
+        return can | (Can.SWAP | Can.CONDITIONAL_DELETE if found.swap and found.delete else Can(0))
 
     def _settings(self) -> dict[str, object]:
         if self._reopens is None:
@@ -466,7 +467,7 @@ class BucketStore(Store):
         return super()._copy(source, target, expect) if found is None else found[1]
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
-        if expect is not ANY or Can.SWAP not in self.can:
+        if expect is not ANY or Can.CONDITIONAL_DELETE not in self.can:
             return super()._move(source, target, expect)
         while found := self._copied(source, target):
             tag, moved = found
