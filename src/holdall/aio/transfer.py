@@ -10,6 +10,7 @@ from holdall import transfer
 from holdall.aio.listing import Listing
 from holdall.aio.store import AsyncStore
 from holdall.aio.waiting import on_thread
+from holdall.spans import Span
 from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare, Globs
@@ -106,7 +107,7 @@ async def move_store(
 async def verify_store(
     store: AnyStore,
     *,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,
@@ -137,7 +138,7 @@ def diff_stores(
     source: AnyStore,
     target: AnyStore,
     *,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,

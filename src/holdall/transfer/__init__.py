@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Unpack, overload
 
 from holdall.arguments import check_count
+from holdall.spans import Span
 from holdall.store import Store
 from holdall.transfer.compare import Compare, Difference, Globs, Selection
 from holdall.transfer.diff import differences
@@ -64,7 +65,7 @@ def copy_store(
     source: Store,
     target: Store,
     *,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,
@@ -89,7 +90,7 @@ def copy_store(
     Args:
         source: The store to read; it must be able to LIST.
         target: The store to write.
-        prefix: Only keys that start with this string.
+        prefix: Only keys that start with this string, or belong to this span of `Store.split`.
         glob: Only keys that match, as in `Store.list`; with several globs, keys that match one of them.
         exclude: A glob or several: keys that match one, or lie in a folder that matches, are neither copied
             nor deleted. `".git"` excludes a folder with its contents, `"**/*.tmp"` files in all folders.
@@ -137,7 +138,7 @@ def sync_stores(
     *,
     delete: bool = True,
     max_delete: float = 0.5,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,
@@ -208,7 +209,7 @@ def move_store(
     source: Store,
     target: Store,
     *,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,
@@ -263,7 +264,7 @@ def diff_stores(
     source: Store,
     target: Store,
     *,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,
@@ -305,7 +306,7 @@ def diff_stores(
 def verify_store(
     store: Store,
     *,
-    prefix: str = "",
+    prefix: str | Span = "",
     glob: Globs = None,
     exclude: Globs = None,
     where: Where | None = None,

@@ -9,7 +9,9 @@ from holdall.arguments import check_type
 from holdall.blob import place_of
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
 from holdall.keys import matcher, scan_range
+from holdall.spans import Span, span_of
 from holdall.store import Can, Info, LeftOut, Store
+from holdall.transfer.ahead import survey
 
 Globs: TypeAlias = str | Iterable[str] | None
 """One glob of keys, or several."""
@@ -44,17 +46,23 @@ class Selection:
     """The keys to transfer, the same in both stores: the arguments are those of `copy_store`."""
 
     def __init__(
-        self, prefix: str, glob: Globs, where: Callable[[Info], object] | None, exclude: Globs = None
+        self,
+        prefix: str | Span,
+        glob: Globs,
+        where: Callable[[Info], object] | None,
+        exclude: Globs = None,
     ) -> None:
         check_type(where, Callable | None, "where must be a function of an Info")
         self.globs = _checked_globs("glob", glob)
         self.excluded = _checked_globs("exclude", exclude)
         matches: Callable[[str], object] | None = None
+        span = span_of(prefix)
         if glob is None or len(self.globs) == 1:
-            self.prefix, self.start, matches = scan_range(prefix, self.globs[0] if self.globs else None)
+            self.prefix, start, matches = scan_range(span.prefix, self.globs[0] if self.globs else None)
         else:
-            self.prefix, self.start, _ = scan_range(prefix, None)
+            self.prefix, start, _ = scan_range(span.prefix, None)
             matches = _any_of(self.globs)
+        self.span = Span(self.prefix, max(start, span.after), span.until)
         self.includes = matches
         # As in rsync, the name of a folder means all that is in it.
         names = [name.rstrip("/") for name in self.excluded]
@@ -64,7 +72,7 @@ class Selection:
     def selects(self, key: str) -> bool:
         """Return whether a key is selected, by the key itself."""
         return (
-            key.startswith(self.prefix)
+            self.span.covers(key)
             and (self.includes is None or bool(self.includes(key)))
             and (self.excludes is None or not self.excludes(key))
         )
@@ -74,9 +82,9 @@ class Selection:
         leaves out, unless it is excluded."""
         includes, excludes = self.includes, self.excludes
         last = ""
-        for entry in _left_out_above(store, self.prefix):
+        for entry in _left_out_above(store, self.span):
             left(entry)
-        for info in store._alive(store._survey(self.prefix, self.start)):
+        for info in store._alive(survey(store, self.span)):
             if isinstance(info, LeftOut):
                 if excludes is None or not excludes(info.path.rstrip("/")):
                     left(info)
@@ -104,11 +112,24 @@ def above(path: str) -> Iterator[str]:
     yield path
 
 
-def _left_out_above(store: Store, prefix: str) -> Iterator[LeftOut]:
-    """Yield what a store leaves out at a folder of the prefix: blobs under a link are never listed."""
+def _folders_before(span: Span) -> Iterator[str]:
+    """Yield each path that isn't listed in a span, though keys under it may be.
+
+    >>> list(_folders_before(Span("a/b", "a/b-c", None)))
+    ['a', 'a/b', 'a/b-c']
+    """
+    yield from list(above(span.prefix))[:-1]
+    for end in range(len(span.prefix), len(span.after) + 1):
+        # Where "a" is a folder, "a-b" sorts between its name and the keys in it.
+        if end and span.after[end : end + 1] <= "/":
+            yield span.after[:end]
+
+
+def _left_out_above(store: Store, span: Span) -> Iterator[LeftOut]:
+    """Yield what a store leaves out at a folder of the span: blobs under a link are never listed."""
     if type(store)._survey is Store._survey:
         return
-    for folder in list(above(prefix))[:-1]:
+    for folder in _folders_before(span):
         for entry in store._survey(folder, ""):
             path = place_of(entry)
             if isinstance(entry, LeftOut) and path.rstrip("/") == folder:

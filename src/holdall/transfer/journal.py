@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any, Self
 
 from holdall.errors import InvalidArgumentError, StoreError, StoreUnavailableError
+from holdall.spans import Span
 from holdall.store import LeftOut
 from holdall.transfer.compare import above
 from holdall.transfer.step import Kind, Step
@@ -289,10 +290,11 @@ class Journal:
             ]
         )
 
-    def pairs(self, prefix: str) -> Iterator[tuple[str, str, str]]:
-        """Yield the pairs known to be equal, in key order: the ETags of the source and of the target."""
+    def pairs(self, span: Span) -> Iterator[tuple[str, str, str]]:
+        """Yield the pairs known to be equal, from the start of a span, in key order: each with the ETags of
+        the source and of the target."""
         sql = f"SELECT key, source, target FROM pair WHERE key > ? ORDER BY key LIMIT {_PAGE}"
-        last = prefix[:-1]
+        last = max(span.prefix[:-1], span.after)
         while rows := self._all(sql, (last,)):
             yield from rows
             last = rows[-1][0]

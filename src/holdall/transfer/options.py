@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypedDict
 
+from holdall.spans import Span
 from holdall.store import Info
 from holdall.transfer.compare import Compare, Globs
 
@@ -16,7 +17,7 @@ Progress: TypeAlias = Callable[[int, int, int, str], object]
 class Options(TypedDict, total=False):
     """The keyword arguments of `copy_store` and `move_store`, except `dry_run`, which decides the result."""
 
-    prefix: str
+    prefix: str | Span
     glob: Globs
     exclude: Globs
     where: Where | None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from holdall.arguments import check_count, check_type
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
+from holdall.spans import Span
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
 from holdall.transfer.compare import Compare, Globs, Selection, judge, pairs
@@ -56,7 +57,7 @@ class Job:
         source: Store,
         target: Store,
         *,
-        prefix: str = "",
+        prefix: str | Span = "",
         glob: Globs = None,
         exclude: Globs = None,
         where: Callable[[Info], object] | None = None,
@@ -228,7 +229,7 @@ class Job:
             return
         equal: Iterator[tuple[str, str, str]] = iter(())
         if self._known and known is not None and known.kept:
-            equal = known.pairs(self._selection.prefix)
+            equal = known.pairs(self._selection.span)
         known_key, *etags = next(equal, _NONE)
         expires = (
             self._compare in ("auto", "content")
