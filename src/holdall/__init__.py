@@ -83,6 +83,7 @@ _MODULES = {
     "aio.azure": ("AzureBlobAdapter",),
     "aio.blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
     "aio.named": (
+        "AsyncBucketStore",
         "AsyncCachingStore",
         "AsyncFanoutStore",
         "AsyncFilesystemStore",

@@ -28,6 +28,7 @@ _MODULES = {
     "adapters": ("BlobAdapter", "LocalFileAdapter", "StoreAdapter"),
     "blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
     "named": (
+        "AsyncBucketStore",
         "AsyncCachingStore",
         "AsyncFanoutStore",
         "AsyncFilesystemStore",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
 from holdall.aio.store import AsyncStore
+from holdall.errors import InvalidArgumentError
 from holdall.layers.caching import CacheMode, CachingStore
 from holdall.layers.fanout import FanoutStore
 from holdall.store import Store
+from holdall.stores.bucket import BucketStore
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.git import GitStore
 from holdall.stores.hashdir import HashdirStore
@@ -20,6 +22,7 @@ from holdall.stores.valkey import ValkeyStore
 from holdall.stores.zip import ZipStore
 
 __all__ = [
+    "AsyncBucketStore",
     "AsyncCachingStore",
     "AsyncFanoutStore",
     "AsyncFilesystemStore",
@@ -106,6 +109,42 @@ class AsyncValkeyStore(_View[ValkeyStore]):
 
     @_over(ValkeyStore)
     def __init__(self) -> None: ...
+
+
+class AsyncBucketStore(_View[BucketStore]):
+    """`BucketStore` as an `AsyncStore`, over a client that is already there, or by a URI.
+
+    Args:
+        client: A client, as `BucketStore.from_client` takes it, such as one of aiobotocore, boto3 or obstore;
+            it stays open. Or a URI, as `BucketStore` takes it.
+        bucket: The bucket, where the client doesn't name one.
+        prefix: What the names of all objects start with.
+        options: With a URI: the other arguments of `BucketStore`.
+
+    Raises:
+        InvalidArgumentError: As in `BucketStore`; or an argument doesn't go with the others.
+
+    >>> store = AsyncBucketStore("s3://bucket/models", endpoint="http://127.0.0.1:8333", anonymous=True)
+    >>> store.store
+    BucketStore('s3://bucket/models', endpoint='http://127.0.0.1:8333', anonymous=True)
+    """
+
+    def __init__(self, client: Any, bucket: str | None = None, prefix: str = "", **options: Any) -> None:
+        if isinstance(client, str):
+            if bucket is not None or prefix:
+                raise InvalidArgumentError("the URI names the bucket and the prefix: s3://bucket/prefix")
+            super().__init__(BucketStore(client, **options))
+            return
+        if options:
+            raise InvalidArgumentError(
+                f"a client has settings of its own: leave out {', '.join(options)}, or give a URI"
+            )
+        super().__init__(BucketStore.from_client(client, bucket, prefix))
+
+    @classmethod
+    def from_client(cls, client: Any, bucket: str | None = None, prefix: str = "") -> Self:
+        """Return a store on a client, as `BucketStore.from_client` does."""
+        return cls(client, bucket, prefix)
 
 
 class AsyncFanoutStore(_View[FanoutStore]):

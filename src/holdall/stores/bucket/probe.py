@@ -8,6 +8,7 @@ import secrets
 from typing import Any, NamedTuple
 
 from holdall.errors import UnsupportedOperation
+from holdall.stores.bucket.calls import call, iterate
 from holdall.stores.bucket.deleting import delete_version, endpoint_of
 from holdall.stores.bucket.driver import driver
 
@@ -77,8 +78,11 @@ def find_out(client: Any) -> Findings:
     except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
         found = Findings(create=False, swap=False, delete=False)
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
-    finally:
+    except Exception:
         _remove(client, name)
+        raise
+    # An interrupt doesn't wait for another request: what it leaves is small and hidden.
+    _remove(client, name)
     lost = [what for what, flag in zip(_LACKS, found, strict=False) if not flag]
     # Of two threads that ask at once, the first one to know says so.
     if _found.setdefault(place, found) is found and lost:
@@ -90,16 +94,20 @@ def _is_ordered(client: Any, name: str) -> bool:
     pair = [f"{name}-.a", f"{name}-/a"]
     try:
         for each in pair:
-            driver().put(client, each, _DATA)
+            call("put", client, each, _DATA)
         none: list[dict[str, Any]] = []
-        page: list[dict[str, Any]] = next(driver().list(client, offset=name, chunk_size=2), none)
-        return [told["path"] for told in page] == pair
+        page: list[dict[str, Any]] = next(iterate(driver().list(client, offset=name, chunk_size=2)), none)
+        is_ordered = [told["path"] for told in page] == pair
     except driver().exceptions.InvalidPathError:
         # Another name in the bucket can't be parsed.
-        return True
-    finally:
+        is_ordered = True
+    except Exception:
         for each in pair:
             _remove(client, each)
+        raise
+    for each in pair:
+        _remove(client, each)
+    return is_ordered
 
 
 _LACKS = (
@@ -122,18 +130,18 @@ def _try_all(client: Any, name: str) -> Findings:
     first = _put(client, name, "create")
     if first is None:
         # It was refused by a server that takes no condition at all, or its answer was lost once.
-        first = driver().put(client, name, _DATA)
+        first = call("put", client, name, _DATA)
     create = _refuses(client, name, "create")
     exact = _is_exact(client, name)
     # A swap by both forms of the first tag; one of them must hold.
-    first = driver().head(client, name) if not create else first
+    first = call("head", client, name) if not create else first
     quoted, second = True, _put(client, name, _mode(first, True))
     if second is None:
         quoted, second = False, _put(client, name, _mode(first, False))
     if second is None:
         return Findings(create, False, False, exact)
     swap = _refuses(client, name, _mode(first, quoted))
-    now = second if swap else driver().head(client, name)
+    now = second if swap else call("head", client, name)
     delete = swap and _deletes(client, name, first, now, quoted)
     return Findings(create, swap, delete, exact, quoted)
 
@@ -149,7 +157,7 @@ def _put(client: Any, name: str, mode: Any) -> Any | None:
     """Put on a condition that holds; return None where it is refused."""
     errors = driver().exceptions
     try:
-        return driver().put(client, name, _DATA + secrets.token_bytes(8), mode=mode)
+        return call("put", client, name, _DATA + secrets.token_bytes(8), mode=mode)
     except (errors.AlreadyExistsError, errors.PreconditionError, errors.NotSupportedError):
         return None
     except Exception as error:
@@ -165,7 +173,7 @@ def _refuses(client: Any, name: str, mode: Any) -> bool:
     """Put on a condition that doesn't hold; return whether it is refused for this reason."""
     errors = driver().exceptions
     try:
-        driver().put(client, name, _DATA + secrets.token_bytes(8), mode=mode)
+        call("put", client, name, _DATA + secrets.token_bytes(8), mode=mode)
     except (errors.AlreadyExistsError, errors.PreconditionError):
         return True
     except errors.NotSupportedError:
@@ -179,7 +187,7 @@ def _refuses(client: Any, name: str, mode: Any) -> bool:
 
 def _is_exact(client: Any, name: str) -> bool:
     try:
-        return bytes(driver().get_range(client, name, start=3, end=5)) == _DATA[3:5]
+        return bytes(call("get_range", client, name, start=3, end=5)) == _DATA[3:5]
     except Exception as error:
         if "non-partial" not in str(error):
             raise
@@ -195,7 +203,7 @@ def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool
         # A stale delete that is answered as if it had deleted nothing may still have deleted.
         if delete_version(client, name, tag(stale)) is not False:
             return False
-        driver().head(client, name)
+        call("head", client, name)
         return delete_version(client, name, tag(now)) is True
     except (FileNotFoundError, UnsupportedOperation):
         return False
@@ -203,7 +211,7 @@ def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool
 
 def _remove(client: Any, name: str) -> None:
     try:
-        driver().delete(client, name)
+        call("delete", client, name)
     except (FileNotFoundError, driver().exceptions.BaseError) as error:
         # What can't be deleted is hidden; the probe's own error says more.
         _log.debug("a probe's object couldn't be deleted: %s", type(error).__name__)
