@@ -64,6 +64,10 @@ class Job(Generic[T]):
             if sniffio is not None:
                 self._context.run(sniffio.current_async_library_cvar.set, None)
             self.value = self._context.run(function)
+        except Stopped as stopped:
+            # Nobody takes it, and with its traceback, which leads here, it would keep all that the call held,
+            # such as a connection, until the collector comes.
+            self.error = stopped.with_traceback(None)
         except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
             self.error = error
         self.done = True
