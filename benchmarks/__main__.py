@@ -22,6 +22,7 @@ from benchmarks import (
     layers,
     machine,
     needs,
+    network,
     ours,
     picture,
     report,
@@ -31,14 +32,17 @@ from benchmarks import (
     valkey,
 )
 from benchmarks.contenders import (
+    BUCKET,
     DICTS,
     FILES,
     GIT,
+    HTTP,
     LAYERS,
     MEDIA,
     MEMORY,
     MIB,
     PARTS,
+    SQL,
     SQLITE,
     SYNC,
     VALKEY,
@@ -83,6 +87,10 @@ class Scale:
     size_rounds: int = 30
     calls: int = 2000
     call_rounds: int = 9
+    bucket_calls: int = 100
+    bucket_rounds: int = 9
+    crawled: int = 10_000
+    crawl_rounds: int = 3
 
 
 QUICK = Scale(
@@ -113,6 +121,10 @@ QUICK = Scale(
     size_rounds=1,
     calls=20,
     call_rounds=2,
+    bucket_calls=10,
+    bucket_rounds=1,
+    crawled=300,
+    crawl_rounds=1,
 )
 
 
@@ -176,6 +188,12 @@ class Run:
             self.valkey()
         if DICTS in self.parts:
             self.dicts()
+        if BUCKET in self.parts:
+            self.bucket()
+        if SQL in self.parts:
+            self.sql()
+        if HTTP in self.parts:
+            self.http()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -356,6 +374,38 @@ class Run:
         title = f"Blob dicts, a blob of 1 KiB, {place}"
         table = self.table("dicts", DICTS, place, title, "us a call", dicts.COLUMNS)
         dicts.dicts(table, self.folder(place), scale.calls, 3, self.peers)
+
+    def bucket(self) -> None:
+        scale, on = self.scale, "SeaweedFS on loopback"
+        count, turns = scale.bucket_calls, scale.bucket_rounds
+        classes = self.field.of(BUCKET)
+        with network.bucket_server() as place:
+            title = f"A bucket, calls one by one, 1 KiB and 1 MiB; a list of {scale.crawled:,} keys; {on}"
+            table = self.table("bucket", BUCKET, "loopback", title, "us a call or a key", network.CALLS)
+            network.single(table, place, classes, count, turns)
+            network.listings(table, place, classes, scale.crawled, scale.crawl_rounds)
+            title = f"A bucket, 16 and 64 calls in flight on threads; {on}"
+            table = self.table("in flight", BUCKET, "loopback", title, "us a call", network.IN_FLIGHT)
+            network.in_flight(table, place, classes, count, scale.crawl_rounds)
+            title = f"A bucket, calls of coroutines in flight, 1 KiB; {on}"
+            table = self.table("coroutines", BUCKET, "loopback", title, "us a call", network.COROUTINES)
+            network.coroutines(table, place, 20 * count, scale.crawl_rounds)
+            columns = ["put ms", "put MiB held", "get ms", "get MiB held"]
+            title = f"A bucket, a stream of {scale.stream} MiB in pieces of 1 MiB; {on}"
+            table = self.table("bucket stream", BUCKET, "loopback", title, "", columns)
+            table.bare = network.BARE
+            streams.streams(table, classes, place, scale.stream, scale.stream_rounds)
+
+    def sql(self) -> None:
+        title = "PostgreSQL on loopback, 1 KiB"
+        table = self.table("sql", SQL, "loopback", title, "us a call", network.SQL_CALLS)
+        network.sql(table, self.scale.calls // 4, self.scale.call_rounds)
+
+    def http(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        title = f"{scale.crawled:,} files of 1 KiB that nginx lists"
+        table = self.table("http", HTTP, "loopback", title, "", network.HTTP_CALLS)
+        network.http(table, self.folder(place), scale.crawled, scale.crawl_rounds)
 
 
 def _parts(text: str) -> list[str]:

@@ -12,7 +12,8 @@ MIB = 1 << 20
 FILES, SQLITE, MEMORY, ZIP = "files", "sqlite", "memory", "zip"
 MEDIA = (MEMORY, FILES, SQLITE, ZIP)
 LAYERS, SYNC, GIT, VALKEY, DICTS = "layers", "sync", "git", "valkey", "dicts"
-PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY, DICTS)
+BUCKET, SQL, HTTP = "bucket", "sql", "http"
+PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY, DICTS, BUCKET, SQL, HTTP)
 """What a run may be limited to."""
 
 HOLDALL, BARE, PEER = "holdall", "bare", "peer"
@@ -94,7 +95,11 @@ def every(peers: bool = True) -> Field:
 
     classes = [*ours.CONTENDERS, *bare.CONTENDERS]
     missing: dict[str, str] = {}
-    for name in ("obstore", "opendal", "diskcache", "zict", "fsspec", "minimalkv", "anystore"):
+    try:
+        classes += import_module("benchmarks.buckets").CONTENDERS
+    except ImportError as error:
+        missing["obstore"] = f"{type(error).__name__}: {error}"
+    for name in ("obstore", "opendal", "diskcache", "zict", "fsspec", "minimalkv", "anystore", "buckets"):
         if not peers:
             continue
         try:

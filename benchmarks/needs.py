@@ -7,10 +7,16 @@ import shutil
 import sys
 import tempfile
 
-from benchmarks.contenders import DICTS, GIT, MEDIA, PEER, VALKEY, Contender, Field
+from benchmarks.contenders import BUCKET, DICTS, GIT, HTTP, MEDIA, PEER, SQL, VALKEY, Contender, Field
 
 # What pip installs for each peer; anystore's SQLite takes SQLAlchemy, which comes with an extra.
-PACKAGES = {"anystore": "anystore[sql]", "blob_dict": "blob-dict", "valkey": "valkey[libvalkey]"}
+PACKAGES = {
+    "anystore": "anystore[sql]",
+    "blob_dict": "blob-dict",
+    "buckets": "s3fs cloudpathlib[s3] boto3 anystore",
+    "psycopg": "psycopg[binary,pool]",
+    "valkey": "valkey[libvalkey]",
+}
 
 
 def missing(field: Field, parts: list[str], peers: bool) -> list[str]:
@@ -22,10 +28,12 @@ def missing(field: Field, parts: list[str], peers: bool) -> list[str]:
         peers: Whether other libraries are measured, too.
     """
     found: list[str] = []
-    if peers and any(part in MEDIA for part in parts):
+    if BUCKET in parts:
+        found += _imported("obstore") + _imported("boto3")
+    if peers and any(part in (*MEDIA, BUCKET) for part in parts):
         found += [_sentence(name, why) for name, why in field.missing.items()]
         for kind in field.classes:
-            why = _tried(kind) if kind.kind == PEER and kind.medium in parts else None
+            why = _tried(kind) if kind.kind == PEER and kind.medium in {*MEDIA} & {*parts} else None
             if why is not None:
                 found.append(_sentence(kind.__module__.rpartition(".")[2].removesuffix("_peer"), why))
     if peers and VALKEY in parts:
@@ -36,6 +44,10 @@ def missing(field: Field, parts: list[str], peers: bool) -> list[str]:
         shutil.which("valkey-server") or shutil.which("redis-server")
     ):
         found.append("valkey-server or redis-server isn't installed: apt-get install redis-server")
+    if SQL in parts:
+        found += _imported("psycopg")
+    if HTTP in parts:
+        found += _imported("httpx2")
     if GIT in parts and not shutil.which("git"):
         found.append("git isn't installed: apt-get install git")
     return found

@@ -124,6 +124,12 @@ def markdown(
         "valkey": "Valkey",
         "valkey many": "Valkey",
         "dicts": "Blob dicts",
+        "bucket": "Buckets",
+        "in flight": "Buckets",
+        "coroutines": "Buckets",
+        "bucket stream": "Buckets",
+        "sql": "PostgreSQL",
+        "http": "HTTP",
         "import": "Import",
     }
     heading = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks import git, valkey
+from benchmarks import git, network, valkey
 from benchmarks.alone import ALONE
 from benchmarks.bare import PlainSqlite
 from benchmarks.contenders import (
@@ -86,6 +86,9 @@ class Verdict:
         self.syncs()
         self.git()
         self.valkey()
+        self.bucket()
+        self.sql()
+        self.http()
         return self.lines
 
     def plain_table(self) -> None:
@@ -272,3 +275,53 @@ class Verdict:
             ratio = many.ratio(valkey.OURS, column) if many else None
             shown = None if ratio is None else f"{ratio:.2f}x"
             self.add(f"ValkeyStore: {column} of 1,000", "<= 1.3x a bare pipeline", shown, (ratio or 9) <= 1.3)
+
+    def _section(self, section: str) -> Table | None:
+        return next((table for table in self.tables if table.section == section), None)
+
+    def bucket(self) -> None:
+        for section, columns in (
+            ("bucket", network.CALLS),
+            ("in flight", network.IN_FLIGHT),
+            ("bucket stream", ["put ms", "get ms"]),
+        ):
+            table = self._section(section)
+            for column in columns:
+                ratio = table.ratio(network.OURS, column) if table else None
+                shown = None if ratio is None else f"{ratio:.2f}x"
+                self.add(f"BucketStore: {column}", "<= 1.15x bare obstore", shown, (ratio or 9) <= 1.15)
+                if table is not None:
+                    faster = _faster(table, column)
+                    measured = ", ".join(faster) or "none"
+                    self.add(f"BucketStore: {column}, peers", "none faster", measured, not faster)
+        table = self._section("bucket stream")
+        for column in ("put MiB held", "get MiB held"):
+            held = table.median(network.OURS, column) if table else None
+            shown = None if held is None else f"{held:.0f} MiB"
+            self.add(f"BucketStore: {column}", "<= 64 MiB", shown, (held or 999) <= 64)
+        table = self._section("coroutines")
+        for column in network.COROUTINES:
+            ratio = table.ratio(network.OUR_ASYNC, column) if table else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            self.add(f"AsyncStore: {column}", "<= 1.25x obstore's coroutines", shown, (ratio or 9) <= 1.25)
+
+    def sql(self) -> None:
+        table = self._section("sql")
+        for column in network.SQL_CALLS:
+            ratio = table.ratio(network.SQL_OURS, column) if table else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            self.add(f"SqlStore: {column}", "<= 1.3x one prepared statement", shown, (ratio or 9) <= 1.3)
+
+    def http(self) -> None:
+        table = self._section("http")
+        for name in (network.HTTP_OURS, network.HTTP_COPY):
+            ratio = table.ratio(name, network.HTTP_CALLS[0]) if table else None
+            shown = None if ratio is None else f"{ratio:.2f}x"
+            self.add(f"{name}: a crawl", ">= 0.5x the speed of bare requests", shown, (ratio or 0) >= 0.5)
+
+
+def _faster(table: Table, column: str) -> list[str]:
+    """Return the peers that take less time than BucketStore."""
+    ours = table.median(network.OURS, column) or 0
+    peers = [name for name in table.names if name not in (network.OURS, network.BARE)]
+    return [name for name in peers if (table.median(name, column) or ours) < ours]

@@ -38,6 +38,18 @@ def test_layers_and_syncs(tmp_path: Path) -> None:
     assert '| a hit, fresh: "immutable" |' in text
 
 
+def test_servers(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--no-peers", "--only", "bucket,sql,http"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "RESULTS.md").read_text()
+    for line in ("BucketStore: get", "BucketStore: list", "SqlStore: put", "copy_store: a crawl"):
+        assert f"| {line} |" in text
+    assert "not in this run" not in text
+
+
 def test_a_peer_that_is_not_installed(tmp_path: Path) -> None:
     """Nothing is measured, so that no row stays empty; the package is named."""
     program = "import sys; sys.modules['zict'] = None; from benchmarks.__main__ import main; sys.exit(main())"
