@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from azure.storage.blob import BlobServiceClient
+from azure.storage.blob.aio import BlobServiceClient as AsyncServiceClient
 from tests.servers.azurite import azurite
 from tests.servers.proxy import Proxy
 from tests.test_async_blobs import ETAG, SECONDS, flushed, increment, run
@@ -28,6 +29,7 @@ from holdall import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
+from holdall.stores.bucket.connection import parse_connection
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +122,8 @@ def test_handles_that_race_lose_nothing(connection: str, container: str, mode: C
     run(main())
 
 
-def test_what_is_sent_in_blocks_compares_too(
-    connection: str, container: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("holdall.aio.azure._SINGLE", 10)
-    large = b"x" * 3_000_000
+def test_what_is_large_compares_too(connection: str, container: str):
+    large = b"x" * 6_000_000
 
     async def main() -> None:
         async with opened(connection, container) as a, opened(connection, container) as b:
@@ -179,6 +178,43 @@ def test_a_client_that_is_passed_in_stays_open(connection: str, container: str):
         run(main(client))
         assert client.get_blob_client(container, "a").exists()
 
+    async def in_a_loop() -> None:
+        async with AsyncServiceClient.from_connection_string(connection) as client:
+            await main(client)
+            assert await client.get_blob_client(container, "a").exists()
+
+    run(in_a_loop())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "AccountName=a;AccountKey=k==;",
+            {"account_key": "k==", "endpoint": "https://a.blob.core.windows.net"},
+        ),
+        (
+            "DefaultEndpointsProtocol=http;accountname=a;AccountKey=k;EndpointSuffix=core.chinacloudapi.cn",
+            {"account_key": "k", "endpoint": "http://a.blob.core.chinacloudapi.cn"},
+        ),
+        (
+            "BlobEndpoint=https://a.blob.core.windows.net/;SharedAccessSignature=?sv=1&sig=s%3D",
+            {"sas_key": "sv=1&sig=s%3D", "endpoint": "https://a.blob.core.windows.net"},
+        ),
+        (
+            "BlobEndpoint=http://127.0.0.1:1/a;AccountKey=k",
+            {"account_key": "k", "endpoint": "http://127.0.0.1:1/a"},
+        ),
+    ],
+)
+def test_connection_strings(text: str, expected: dict[str, str]):
+    assert parse_connection(text) == {"account_name": "a", **expected}
+    assert repr(AzureBlobAdapter.from_connection_string(text)) == "AzureBlobAdapter('a')"
+
+
+def test_the_connection_string_of_an_emulator():
+    assert parse_connection("UseDevelopmentStorage=true")["account_name"] == "devstoreaccount1"
+
 
 def test_mistakes_are_typed_errors(connection: str):
     for wrong in ("", "hunter2", "AccountKey=hunter2"):
@@ -196,7 +232,7 @@ def test_mistakes_are_typed_errors(connection: str):
     for name in ("..", "", "a/../b", "/etc", "data/x", "Data", "ab", "a--b"):
         with pytest.raises(InvalidArgumentError, match="name of a container"):
             AsyncBlobStore(adapter, name)
-    with pytest.raises(StoreUnavailableError, match="'missing' doesn't exist"):
+    with pytest.raises(StoreUnavailableError, match=r"the bucket 'missing' at .* doesn't exist"):
         run(opened(connection, "missing").set_json("a", 1))
     key = connection.partition("AccountKey=")[2].partition(";")[0]
     with pytest.raises(StoreUnavailableError) as away_error:

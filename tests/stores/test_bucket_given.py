@@ -12,6 +12,7 @@ import boto3
 import pytest
 from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import BlobServiceClient
+from azure.storage.blob.aio import BlobServiceClient as AsyncServiceClient
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
@@ -148,6 +149,13 @@ def test_credentials_of_azure() -> None:
     url = "https://name.blob.core.windows.net"
     made = taken_over(BlobServiceClient(url, credential=Credential()), "bucket")
     assert made.credential_provider()["token"] == "a-token"
+
+    class AsyncCredential:
+        async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+            raise NotImplementedError
+
+    with pytest.raises(UnsupportedOperation, match="belongs to its event loop"):
+        taken_over(AsyncServiceClient(url, credential=AsyncCredential()), "bucket")
     signed = AzureSasCredential("sv=1&sig=a-secret")
     assert "sas_key" in taken_over(BlobServiceClient(url, credential=signed), "bucket").config
     assert "sas_key" in taken_over(BlobServiceClient(f"{url}/?sv=1&sig=a-secret"), "bucket").config

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from holdall.errors import InvalidArgumentError
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
+from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.errors import Place
 
@@ -278,11 +279,7 @@ def _config_of_azure(
     config: dict[str, Any] = {}
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if text and account is None and secret is None:
-        split = [part.partition("=") for part in text.split(";")]
-        parts = {name: value for name, _, value in split}
-        names = {"AccountName": "account_name", "AccountKey": "account_key"}
-        names |= {"SharedAccessSignature": "sas_key", "BlobEndpoint": "endpoint"}
-        config = {ours: parts[theirs] for theirs, ours in names.items() if theirs in parts}
+        config |= parse_connection(text)
     if account is not None or key is not None:
         config["account_name"] = account if account is not None else key
     if endpoint is not None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from inspect import iscoroutinefunction
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
@@ -193,6 +194,11 @@ def _of_azure(client: Any, container: str) -> Any:
         settings["account_key"] = credential.account_key
     elif hasattr(credential, "signature"):
         settings["sas_key"] = credential.signature.lstrip("?")
+    elif iscoroutinefunction(getattr(credential, "get_token", None)):
+        raise UnsupportedOperation(
+            "an asynchronous credential of Azure belongs to its event loop; give the client the one of the "
+            "same name in azure.identity"
+        )
     elif hasattr(credential, "get_token"):
         settings["credential_provider"] = _azure_provider(credential)
     else:
