@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from upath import UPath
 
 import holdall
 from holdall import MemoryStore, Store, StoreClosedError, aio
@@ -70,10 +71,11 @@ def test_each_name_opens_its_store(loop: str, tmp_path: Path) -> None:
             (aio.AsyncZipStore(tmp_path / "a.zip"), holdall.ZipStore),
             (aio.AsyncGitStore(tmp_path / "git", init=True), holdall.GitStore),
             (aio.AsyncMemoryStore(), MemoryStore),
+            (aio.AsyncPathStore(UPath("memory://async-calls")), holdall.PathStore),
         ]
         for made, kind in kinds:
             async with made as store:
-                assert type(store.store) is kind
+                assert isinstance(store.store, kind)
                 await store.put("a", b"1")
                 assert store.store["a"] == await store["a"] == b"1"
             with pytest.raises(StoreClosedError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from anyio.from_thread import BlockingPortal
 
 from holdall import ChecksumStore, CompressedStore, FilesystemStore, MemoryStore, Store
@@ -45,13 +46,17 @@ class Loop:
         call = Call(lambda: function(*args, **options))
         try:
             self.portal.start_task_soon(call.run)
-            call.ended.wait()
+            self._await(call)
         except BaseException:
             if not call.claim():
                 self.portal.start_task_soon(call.cancel)
-                call.ended.wait()
+                self._await(call)
             raise
         return call.outcome()
+
+    def _await(self, call: Call) -> None:
+        while not call.ended.wait(1):
+            assert self._thread.is_alive(), "the event loop has ended"
 
 
 def run_inline(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
@@ -218,6 +223,12 @@ class AsyncSuite(StoreSuite):
     reduced = True
     backend = "asyncio"
 
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Each store has a suite of its own.
+        if "HOLDALL_KIT" not in os.environ:
+            monkeypatch.setenv("HOLDALL_KIT", "quick")
+
     def below(self, place: Path) -> Store:
         raise NotImplementedError
 
@@ -230,25 +241,16 @@ class TestFilesystemOnAsyncio(AsyncSuite):
         return FilesystemStore(place / "store")
 
 
-class TestFilesystemOnTrio(TestFilesystemOnAsyncio):
+class TestMemoryOnTrio(AsyncSuite):
     backend = "trio"
-
-
-class TestMemoryOnAsyncio(AsyncSuite):
     persistent = False
 
     def below(self, place: Path) -> Store:
         return MemoryStore(name=place.as_posix())
 
 
-class TestMemoryOnTrio(TestMemoryOnAsyncio):
+class TestStackOnTrio(AsyncSuite):
     backend = "trio"
 
-
-class TestStackOnAsyncio(AsyncSuite):
     def below(self, place: Path) -> Store:
         return CompressedStore(ChecksumStore(FilesystemStore(place / "store")))
-
-
-class TestStackOnTrio(TestStackOnAsyncio):
-    backend = "trio"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 from tests.servers import web
 
 from holdall import (
+    AsyncHttpStore,
     BlobNotFoundError,
     HttpStore,
     InvalidArgumentError,
@@ -188,3 +190,15 @@ def test_failures_name_the_host() -> None:
     for bad in ("http://", "ftp://h", "http://h/?a=b", "http://h:x/", "http://h/#a", "http://h/../x", "h"):
         with pytest.raises(InvalidArgumentError):
             HttpStore(bad)
+
+
+def test_it_has_an_async_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+
+    async def main(url: str) -> None:
+        async with AsyncHttpStore(url) as store:
+            assert type(store.store) is HttpStore
+            assert [await store["a"], [key async for key in store]] == [b"1", ["a"]]
+
+    with web.python(tmp_path) as port:
+        asyncio.run(main(f"http://127.0.0.1:{port}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.servers.postgresql import PostgresServer
 
-from holdall import Store
+from holdall import AsyncSqlStore, Store
 from holdall.stores.sql import SqlStore
 from holdall.testing import StoreSuite
 
@@ -33,3 +34,13 @@ class TestSql(StoreSuite):
 
     def make(self, place: Path) -> Store:
         return SqlStore(self.url, table=table_of(place))
+
+
+def test_it_has_an_async_name(server: PostgresServer) -> None:
+    async def main() -> None:
+        async with AsyncSqlStore(server.url, table="awaited") as store:
+            assert type(store.store) is SqlStore
+            assert (await store.put("a", b"1")).size == await store.len() == 1
+            assert [await store["a"], store.store["a"]] == [b"1", b"1"]
+
+    asyncio.run(main())

@@ -16,7 +16,10 @@ from holdall.stores.bucket import BucketStore
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.git import GitStore
 from holdall.stores.hashdir import HashdirStore
+from holdall.stores.http import HttpStore
 from holdall.stores.memory import MemoryStore
+from holdall.stores.path import PathStore
+from holdall.stores.sql import SqlStore
 from holdall.stores.sqlite import SqliteStore
 from holdall.stores.valkey import ValkeyStore
 from holdall.stores.zip import ZipStore
@@ -28,7 +31,10 @@ __all__ = [
     "AsyncFilesystemStore",
     "AsyncGitStore",
     "AsyncHashdirStore",
+    "AsyncHttpStore",
     "AsyncMemoryStore",
+    "AsyncPathStore",
+    "AsyncSqlStore",
     "AsyncSqliteStore",
     "AsyncValkeyStore",
     "AsyncZipStore",
@@ -108,6 +114,27 @@ class AsyncValkeyStore(_View[ValkeyStore]):
     """`ValkeyStore`, with the same arguments, as an `AsyncStore`."""
 
     @_over(ValkeyStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncSqlStore(_View[SqlStore]):
+    """`SqlStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(SqlStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncHttpStore(_View[HttpStore]):
+    """`HttpStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(HttpStore)
+    def __init__(self) -> None: ...
+
+
+class AsyncPathStore(_View[PathStore]):
+    """`PathStore`, with the same arguments, as an `AsyncStore`."""
+
+    @_over(PathStore)
     def __init__(self) -> None: ...
 
 
