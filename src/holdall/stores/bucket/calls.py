@@ -14,6 +14,8 @@ from holdall.stores.bucket.driver import driver
 
 __all__ = ["call", "call_method", "upload"]
 
+_LOOK = 0.1
+"""Seconds between two looks for an interrupt."""
 _PATIENCE = 0.15
 """Seconds that an interrupted upload has to remove its parts."""
 
@@ -112,7 +114,8 @@ class _Wait:
                 if self._stop is not None:
                     self._stop.then(self._notice)
                 while not future.done():
-                    self._wake.acquire()
+                    # A signal that comes just before the wait doesn't end it: Python looks again after it.
+                    self._wake.acquire(timeout=_LOOK)
                     self._step()
                     if self._stop is not None and self._stop.is_set() and not future.done():
                         raise Stopped
