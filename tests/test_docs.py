@@ -22,13 +22,19 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import boto3
 import pytest
+from azure.storage.blob import BlobServiceClient
 from PIL import Image
 from tests.effort import effort
 from tests.packages import install
+from tests.servers.azurite import azurite
+from tests.servers.gcs import gcs, service_account
+from tests.servers.moto import moto
 from tests.servers.valkey import ValkeyServer
 
 import holdall
@@ -109,8 +115,41 @@ def valkey() -> Iterator[str]:
         yield f"127.0.0.1:{server.port}"
 
 
+@contextmanager
+def cloud_of(page: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve what the page of a cloud shows, where the environment leads to."""
+    credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    match page.name:
+        case "s3.md" | "many-machines.md":
+            with moto() as url:
+                for name, value in (credentials | {"AWS_ENDPOINT_URL": url}).items():
+                    patch.setenv(name, value)
+                patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+                boto3.client("s3").create_bucket(Bucket="my-bucket")
+                yield
+        case "azure.md":
+            with azurite() as text:
+                patch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+                BlobServiceClient.from_connection_string(text).create_container("my-container")
+                yield
+        case "google-cloud.md":
+            with gcs("my-bucket") as server:
+                patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
+                patch.setenv("GOOGLE_BASE_URL", server.url)
+                yield
+        case _:
+            yield
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_runs(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+def test_every_block_runs(
+    page: Path, folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cloud_of(page, monkeypatch):
+        run_page(page, folder, request)
+
+
+def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     found = list(blocks(page))
     if any(VALKEY in block.text and block.language != "text" for block in found):

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from holdall.layers.replicas import ReplicaDifference as ReplicaDifference
     from holdall.layers.routed import RoutedStore as RoutedStore
     from holdall.layers.traced import TracedStore as TracedStore
+    from holdall.spans import Span as Span
     from holdall.store import ABSENT as ABSENT
     from holdall.store import ANY as ANY
     from holdall.store import Attributes as Attributes
@@ -156,6 +157,7 @@ _MODULES = {
     "layers.readonly": ("ReadOnlyStore",),
     "layers.routed": ("RoutedStore",),
     "layers.traced": ("TracedStore",),
+    "spans": ("Span",),
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "LeftOut", "Store"),
     "stores.bucket": ("BucketStore",),
     "stores.filesystem": ("FilesystemStore",),

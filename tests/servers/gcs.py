@@ -122,9 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "/batch/storage/v1":
                 self._batch(body)
             elif found := _JSON.match(path):
-                self._json(self.command, found["bucket"], unquote(found["name"]), self.query)
+                self._json(self.command, unquote(found["bucket"]), unquote(found["name"]), self.query)
             elif found := _XML.match(path):
-                self._xml(found["bucket"], unquote(found["name"] or ""), body)
+                self._xml(unquote(found["bucket"]), unquote(found["name"] or ""), body)
             else:
                 raise _RefusedError(404, "NotFound")
         except _RefusedError as error:
@@ -349,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _RefusedError(400, "badRequest")
             options = {name: values[0] for name, values in parse_qs(query).items()}
             try:
-                status, _ = self._act(call[1], place["bucket"], unquote(place["name"]), options)
+                status, _ = self._act(call[1], unquote(place["bucket"]), unquote(place["name"]), options)
             except _RefusedError as error:
                 status = error.status
             head = "Content-Type: application/http\r\n"
