@@ -15,6 +15,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote
 from xml.etree import ElementTree
@@ -93,6 +96,8 @@ class GcsServer(ThreadingHTTPServer):
             return made
 
     def check(self, found: _Object | None, wanted: str | None) -> None:
+        if wanted is not None and not wanted.isdecimal():
+            raise _RefusedError(400, "InvalidArgument")
         if wanted is not None and int(wanted) != (found.generation if found else 0):
             raise _RefusedError(412, "PreconditionFailed")
 
@@ -121,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _RefusedError(403, "AccessDenied")
             if path == "/batch/storage/v1":
                 self._batch(body)
+            elif path == "/storage/v1/b" and self.command == "POST":
+                self._make_bucket(json.loads(body)["name"])
             elif found := _JSON.match(path):
                 self._json(self.command, unquote(found["bucket"]), unquote(found["name"]), self.query)
             elif found := _XML.match(path):
@@ -189,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _told(self, found: _Object) -> dict[str, str]:
         return {
-            "Content-Type": "application/octet-stream",
+            "content-type": "application/octet-stream",
             **found.headers,
             "ETag": found.etag,
             "x-goog-generation": str(found.generation),
@@ -305,6 +312,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     # --- JSON ---
 
+    def _make_bucket(self, name: str) -> None:
+        if name in self.server.buckets:
+            raise _RefusedError(409, "conflict")
+        self.server.buckets[name] = {}
+        self._answer(200, json.dumps({"name": name}).encode(), {"Content-Type": "application/json"})
+
     def _json(self, method: str, bucket: str, name: str, query: dict[str, str]) -> None:
         status, body = self._act(method, bucket, name, query)
         self._answer(status, body, {"Content-Type": "application/json"})
@@ -359,6 +372,22 @@ class _Handler(BaseHTTPRequestHandler):
             )
         text = "".join(answers) + "--answer--\r\n"
         self._answer(200, text.encode(), {"Content-Type": "multipart/mixed; boundary=answer"})
+
+
+@contextmanager
+def gcs_alone() -> Iterator[str]:
+    """The address of a server in a process of its own, without buckets."""
+    program = (
+        "from tests.servers.gcs import GcsServer as S; s = S(); print(s.url, flush=True); s.serve_forever()"
+    )
+    command = [sys.executable, "-c", program]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 @contextmanager

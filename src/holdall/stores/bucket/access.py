@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from holdall.blob import Piece
-from holdall.errors import BlobNotFoundError, StoreError
+from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.stores.bucket.calls import call, call_method, iterate, upload
 from holdall.stores.bucket.client import Clients, Settings
-from holdall.stores.bucket.clouds import Cloud
+from holdall.stores.bucket.clouds import GOOGLE, Cloud, tag_of
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.errors import translate
 from holdall.stores.bucket.listing import listed
 from holdall.stores.bucket.probe import Findings, find_out
+from holdall.stores.bucket.signing import signed_url
 
 __all__ = ["Access"]
 
@@ -107,6 +108,23 @@ class Access:
             self.check_bucket(name)
             raise
 
+    def condition(self, name: str, tag: str) -> str:
+        """Return what a request compares, so that it changes only the version of an ETag: the ETag as the
+        server takes it; on Google the generation, which isn't listed, and so must be asked for.
+
+        Raises:
+            ConcurrencyError: It is another version by now, or there is none.
+        """
+        if self.cloud is not GOOGLE:
+            return f'"{tag}"' if self.findings().quoted else tag
+        try:
+            found = self.head(name)
+        except BlobNotFoundError:
+            raise ConcurrencyError(expected=tag) from None
+        if tag_of(found) != tag:
+            raise ConcurrencyError(expected=tag, actual=tag_of(found))
+        return str(found["version"])
+
     def described(self, name: str) -> tuple[Any, str | None]:
         """Return what is known of an object, and its content type.
 
@@ -138,4 +156,5 @@ class Access:
             yield from listed(self.clients().client, prefix, after, self.findings().ordered)
 
     def sign(self, method: Literal["GET", "PUT", "HEAD", "DELETE"], name: str, valid: Any) -> str:
-        return str(self.ask("sign", "sign", method, name, valid))
+        with self.errors("sign"):
+            return signed_url(self.clients().client, method, name, valid)

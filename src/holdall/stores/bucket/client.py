@@ -11,6 +11,7 @@ from holdall.errors import InvalidArgumentError
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
 from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.endpoints import endpoint_of, service_account
 from holdall.stores.bucket.errors import Place
 
 __all__ = ["Clients", "Settings"]
@@ -124,7 +125,7 @@ def _environment() -> tuple[tuple[str, str], ...]:
 
 
 def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> Any:
-    url = str(config.get("endpoint") or config.get("base_url") or _url_of_environment(cloud))
+    url = str(config.get("endpoint") or config.get("base_url") or _url_of_environment(cloud, config))
     wait = f"{max(int(timeout * 1000), 1)}ms"
     # The time of a whole request isn't limited: a large object takes long.
     options: dict[str, Any] = {"connect_timeout": wait, "read_timeout": wait, "timeout": "7days"}
@@ -160,8 +161,6 @@ def _rebuilt(client: Any, changes: dict[str, Any], retries: int | None) -> Any:
 
 
 def _place(client: Any) -> Place:
-    from holdall.stores.bucket.deleting import endpoint_of
-
     config: dict[str, Any] = client.config
     cloud = cloud_of(client)
     host = endpoint_of(client).partition("://")[2].partition("/")[0]
@@ -172,13 +171,14 @@ def _place(client: Any) -> Place:
     return Place(cloud, host, str(config.get("bucket") or config.get("container_name")))
 
 
-def _url_of_environment(cloud: Cloud) -> str:
+def _url_of_environment(cloud: Cloud, config: dict[str, Any]) -> str:
     names = {
         S3: ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
         GOOGLE: ("GOOGLE_BASE_URL",),
         AZURE: ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     }[cloud]
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+    found = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    return found or (str(service_account(config).get("gcs_base_url") or "") if cloud is GOOGLE else "")
 
 
 # --- settings as obstore takes them ---

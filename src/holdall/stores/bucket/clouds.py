@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-__all__ = ["AZURE", "CLOUDS", "GOOGLE", "S3", "Cloud", "cloud_of"]
+__all__ = ["AZURE", "CLOUDS", "GOOGLE", "S3", "Cloud", "cloud_of", "tag_of"]
 
 MIB: Final = 1 << 20
 
@@ -50,20 +50,6 @@ def cloud_of(client: Any) -> Cloud:
     return CLOUDS[type(client).__name__]
 
 
-def tag_of(cloud: Cloud, told: Any) -> str:
-    """Return the ETag of what a server said of an object: on Google its generation, which conditions need."""
-    if cloud is GOOGLE:
-        return str(told.get("version") or told.get("e_tag") or "")
+def tag_of(told: Any) -> str:
+    """Return the ETag of what a server said of an object, without its quotes."""
     return str(told.get("e_tag") or "").strip('"')
-
-
-def put_mode(cloud: Cloud, tag: str, quoted: bool) -> dict[str, str]:
-    """Return the condition of a put over the version of a tag, as obstore takes it."""
-    if cloud is GOOGLE:
-        return {"version": tag}
-    return {"e_tag": header_of(cloud, tag, quoted)}
-
-
-def header_of(cloud: Cloud, tag: str, quoted: bool) -> str:
-    """Return a tag as a condition of a request spells it."""
-    return f'"{tag}"' if quoted and cloud is not GOOGLE else tag

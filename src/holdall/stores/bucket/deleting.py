@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
+from holdall.stores.bucket.endpoints import endpoint_of, service_account
+from holdall.stores.bucket.signing import signed_url
 
-__all__ = ["delete_version", "endpoint_of", "google_token"]
+__all__ = ["delete_version", "google_token"]
 
 _TIMEOUT = 30.0
 _VALID = timedelta(minutes=5)
@@ -44,9 +43,7 @@ def delete_version(client: Any, name: str, tag: str) -> bool | None:
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
     else:
-        from holdall.stores.bucket.calls import call
-
-        url = call("sign", client, "DELETE", name, _VALID)
+        url = signed_url(client, "DELETE", name, _VALID)
         headers["If-Match"] = tag
     status, reason = _request("DELETE", url, headers)
     if status in (200, 202, 204):
@@ -102,42 +99,9 @@ def google_token(client: Any) -> str | None:
     if client.credential_provider is not None:
         return str(client.credential_provider()["token"])
     anonymous = str(config.get("skip_signature", "")).lower() == "true"
-    if anonymous or _service_account(config).get("disable_oauth"):
+    if anonymous or service_account(config).get("disable_oauth"):
         return None
     raise UnsupportedOperation(
         "this client of Google doesn't show its credentials; give it a credential_provider, such as "
         "obstore.auth.google.GoogleCredentialProvider()"
     )
-
-
-def endpoint_of(client: Any) -> str:
-    """Return the URL of the server that a client of obstore was given; empty for that of the cloud.
-
-    The client reads the environment too, and shows nothing of what it found there.
-    """
-    config: dict[str, Any] = client.config
-    if type(client).__name__ == "GCSStore":
-        given = config.get("base_url") or os.environ.get("GOOGLE_BASE_URL")
-        return str(given or _service_account(config).get("gcs_base_url") or "")
-    if type(client).__name__ == "AzureStore":
-        given = config.get("endpoint") or _variable("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
-        emulated = config.get("use_emulator") or _variable("AZURE_STORAGE_USE_EMULATOR", "AZURE_USE_EMULATOR")
-        # Where obstore looks for Azurite.
-        azurite = "http://127.0.0.1:10000" if str(emulated).lower() in ("true", "1", "yes", "on") else ""
-        return str(given or azurite)
-    return str(config.get("endpoint") or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
-
-
-def _variable(*names: str) -> str:
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
-
-
-def _service_account(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the key of a service account that a client was given; an empty one if it wasn't."""
-    text = config.get("service_account_key") or _variable("GOOGLE_SERVICE_ACCOUNT_KEY")
-    path = config.get("service_account") or _variable("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
-    try:
-        return json.loads(text or Path(path).read_text()) if text or path else {}
-    except (OSError, ValueError):
-        # Without a key that can be read obstore itself makes no request.
-        return {}

@@ -10,7 +10,7 @@ from typing import Any
 from holdall.errors import StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import iterate
-from holdall.stores.bucket.clouds import S3
+from holdall.stores.bucket.clouds import AZURE, S3
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.pages import pages
 
@@ -18,6 +18,7 @@ __all__ = ["listed", "offset_before"]
 
 _PAGE = 1000
 _LAST = "\U0010ffff"
+_PAST = re.compile("[\U00010000-\U0010ffff]")
 _AWKWARD = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -38,22 +39,26 @@ def listed(client: Any, prefix: str, after: str, ordered: bool) -> Iterator[dict
     if not ordered:
         yield from _sorted(client, folder, prefix, after)
         return
+    found = (told for page in iterate(_stream(client, folder, offset)) for told in page)
+    if type(client).__name__ == S3.kind:
+        found = _checked_all(client, folder, offset, prefix, after)
+    elif type(client).__name__ == AZURE.kind:
+        found = in_code_points(found)
     last = after
     try:
-        for page in iterate(_stream(client, folder, offset)):
-            for told in _checked(client, page, prefix, max(last, offset or "")):
-                name = told["path"]
-                if not name.startswith(prefix):
-                    if name > prefix:
-                        return
-                elif name > last:
-                    yield told
-                    last = name
-                elif name < last and name > after:
-                    raise StoreUnavailableError(
-                        f"the server lists out of order: {name!r} came after {last!r}; its listing may "
-                        "be incomplete"
-                    )
+        for told in found:
+            name = told["path"]
+            if not name.startswith(prefix):
+                if name > prefix:
+                    return
+            elif name > last:
+                yield told
+                last = name
+            elif name < last and name > after:
+                raise StoreUnavailableError(
+                    f"the server lists out of order: {name!r} came after {last!r}; its listing may be "
+                    "incomplete"
+                )
     except driver().exceptions.InvalidPathError:
         if type(client).__name__ != S3.kind:
             raise
@@ -76,6 +81,45 @@ def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[
             yield found[name]
 
 
+def _checked_all(
+    client: Any, folder: str, offset: str | None, prefix: str, after: str
+) -> Iterator[dict[str, Any]]:
+    last = max(after, offset or "")
+    for page in iterate(_stream(client, folder, offset)):
+        for told in _checked(client, page, prefix, last):
+            yield told
+            last = max(last, told["path"])
+
+
+def in_code_points(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield objects in order of the code points of their names, which come in that of UTF-16: there the
+    characters past U+FFFF sort before those from U+E000. Names with such characters are held meanwhile.
+
+    >>> names = ["a", "b\U00010000", "b\ue000", "c"]
+    >>> [told["path"] for told in in_code_points({"path": name} for name in names)] == sorted(names)
+    True
+    """
+    held: list[tuple[str, list[dict[str, Any]]]] = []
+    for told in found:
+        name = told["path"]
+        while held and not name.startswith(held[-1][0]):
+            yield from _sort(held.pop()[1])
+        past = _PAST.search(name)
+        if past is None:
+            yield told
+            continue
+        stem = name[: past.start()]
+        if not held or held[-1][0] != stem:
+            held.append((stem, []))
+        held[-1][1].append(told)
+    while held:
+        yield from _sort(held.pop()[1])
+
+
+def _sort(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(found, key=lambda told: told["path"])
+
+
 def _checked(client: Any, page: Any, prefix: str, after: str) -> Iterable[dict[str, Any]]:
     """Return a page with the true names of its objects.
 
@@ -83,7 +127,7 @@ def _checked(client: Any, page: Any, prefix: str, after: str) -> Iterable[dict[s
     becomes a blob `logs`. Where this may have happened, which an empty object or a wrong order show, the page
     is asked for once more.
     """
-    if type(client).__name__ != S3.kind or not page:
+    if not page:
         return page
     names = [told["path"] for told in page]
     in_order = all(one < other for one, other in pairwise([after, *names]))

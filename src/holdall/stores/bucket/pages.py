@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 from holdall.errors import StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import call
-from holdall.stores.bucket.deleting import endpoint_of
 from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.signed import request
 
 __all__ = ["pages"]

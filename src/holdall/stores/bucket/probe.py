@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from holdall.errors import UnsupportedOperation
 from holdall.stores.bucket.calls import call, iterate
-from holdall.stores.bucket.deleting import delete_version, endpoint_of
+from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.endpoints import endpoint_of
 
 __all__ = ["Findings", "find_out", "is_probe"]
 

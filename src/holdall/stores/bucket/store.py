@@ -21,18 +21,18 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
-from holdall.keys import MAX_KEY_BYTES, check_key
+from holdall.keys import MAX_KEY_BYTES
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.client import Settings
-from holdall.stores.bucket.clouds import AZURE, S3, cloud_of, header_of, tag_of
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
-from holdall.stores.bucket.probe import is_probe
+from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.writing import put_large_if, put_small_if
 from holdall.stores.password import Password
 from holdall.stores.path.abreast import Job, abreast
@@ -140,7 +140,7 @@ class BucketStore(Store):
 
     def _begin(self, settings: Settings, root: str, storage_class: str | None) -> None:
         self._access = Access(settings)
-        self._root = root
+        self._root, self._names = root, Names(self._access, root)
         # Some servers guess a type where none is said.
         self._plain = {"Content-Type": settings.cloud.default_type}
         if storage_class is not None:
@@ -207,9 +207,6 @@ class BucketStore(Store):
 
     # --- names ---
 
-    def _name(self, key: str) -> str:
-        return self._root + key
-
     def _checked(self, key: object) -> str:
         key = super()._checked(key)
         if self._root and len((self._root + key).encode()) > MAX_KEY_BYTES:
@@ -219,37 +216,37 @@ class BucketStore(Store):
         return key
 
     def _told(self, key: str, told: Any, kind: Any) -> Info:
-        tag = tag_of(self._access.cloud, told)
+        tag = tag_of(told)
         # A listing may have fractions of seconds, which a request for one object never has.
         return Info(key, told["size"], tag, told["last_modified"].replace(microsecond=0), kind)
 
     def _written(self, key: str, size: int, told: Any, kind: str | None) -> Info:
         """Return the info of what was written. The server says when only if it is asked, which waits until
         somebody wants to know."""
-        tag, now = tag_of(self._access.cloud, told), datetime.now(UTC)
+        tag, now = tag_of(told), datetime.now(UTC)
         if not tag:
             # Ceph doesn't return the ETag of an upload in parts.
-            meta = self._access.head(self._name(key))
+            meta = self._access.head(self._names.of(key))
             return self._told(key, meta, kind)
         return Info(key, size, tag, partial(self._moment, key, tag, now), kind)
 
     def _moment(self, key: str, tag: str, now: datetime) -> datetime:
         try:
-            meta = self._access.head(self._name(key))
+            meta = self._access.head(self._names.of(key))
         except StoreError:
             return now
-        return meta["last_modified"] if tag_of(self._access.cloud, meta) == tag else now
+        return meta["last_modified"] if tag_of(meta) == tag else now
 
     def _type_of(self, key: str) -> str | None:
         try:
-            return self._access.described(self._name(key))[1]
+            return self._access.described(self._names.of(key))[1]
         except BlobNotFoundError:
             return None
 
     # --- reading ---
 
     def _get(self, key: str) -> bytes | None:
-        name = self._name(self._checked(key))
+        name = self._names.of(self._checked(key))
         try:
             found = self._access.ask("read", "get", name)
         except BlobNotFoundError:
@@ -260,13 +257,13 @@ class BucketStore(Store):
 
     def _has(self, key: str) -> bool:
         try:
-            self._access.head(self._name(self._checked(key)))
+            self._access.head(self._names.of(self._checked(key)))
         except BlobNotFoundError:
             return False
         return True
 
     def _info(self, key: str) -> Info:
-        meta, kind = self._access.described(self._name(key))
+        meta, kind = self._access.described(self._names.of(key))
         return self._told(key, meta, kind)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
@@ -291,12 +288,10 @@ class BucketStore(Store):
         raise ConcurrencyError("it is replaced all the time while it is read", key=key)
 
     def _unchanged(self, info: Info) -> dict[str, str]:
-        if self._access.cloud not in (S3, AZURE):
-            return {}
         return {"if_match": f'"{info.etag}"'}
 
     def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
-        found = self._access.ask("read", "get", self._name(key), options=options)
+        found = self._access.ask("read", "get", self._names.of(key), options=options)
         info = self._told(key, found.meta, self._access.type_of(found))
         low, high = found.range
         if high - low <= _PIECE:
@@ -324,12 +319,13 @@ class BucketStore(Store):
     def _put(self, key: str, data: bytes) -> Info:
         if len(data) > _SMALL:
             return super()._put(key, data)
-        name = self._name(self._checked(key))
+        name = self._names.to_write(self._checked(key))
         told = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
         return self._written(key, len(data), told, None)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        name, options = self._name(key), self._options(attributes)
+        options = self._options(attributes)
+        name = self._names.to_write(key)
         kind = attributes.content_type
         piece = only_piece(body, _SMALL)
         whole, pieces = (bytes(piece), iter(())) if piece is not None else _begun(body)
@@ -352,7 +348,7 @@ class BucketStore(Store):
         return self._access.ask("write", "put", name, data, attributes=options, use_multipart=False)
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        name = self._name(key)
+        name = self._names.of(key)
         if expect is not ANY:
             return self._delete_if(name, str(expect))
         if not self._access.cloud.silent:
@@ -370,36 +366,26 @@ class BucketStore(Store):
         return True
 
     def _delete_if(self, name: str, tag: str) -> bool:
-        header = header_of(self._access.cloud, tag, self._access.findings().quoted)
-        deleted = delete_version(self._access.clients().client, name, header)
-        if deleted:
-            return True
-        actual = None
-        if deleted is False:
+        for _ in range(_TRIES):
+            condition = self._access.condition(name, tag)
+            deleted = delete_version(self._access.clients().client, name, condition)
+            if deleted:
+                return True
+            if deleted is None:
+                break
             try:
-                actual = tag_of(self._access.cloud, self._access.head(name))
+                actual = tag_of(self._access.head(name))
             except BlobNotFoundError:
-                actual = None
-        raise ConcurrencyError(expected=tag, actual=actual)
+                break
+            # On Google the same bytes may have been put once more.
+            if actual != tag or self._access.cloud is not GOOGLE:
+                raise ConcurrencyError(expected=tag, actual=actual)
+        raise ConcurrencyError(expected=tag)
 
     # --- listing ---
 
-    def _found(self, prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
-        if any("\ud800" <= each <= "\udfff" for each in prefix):
-            return
-        begin, start = self._root + prefix, self._root + after if after else ""
-        for told in self._access.list(begin, start):
-            name = told["path"]
-            if is_probe(name):
-                continue
-            key = name[len(self._root) :]
-            try:
-                yield check_key(key), told
-            except InvalidKeyError:
-                yield LeftOut(key, "name that can't be a key")
-
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        for each in self._found(prefix, after):
+        for each in self._names.listed(prefix, after):
             if isinstance(each, LeftOut):
                 yield each
             else:
@@ -410,7 +396,7 @@ class BucketStore(Store):
         return (each for each in self._survey(prefix, after) if isinstance(each, Info))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return (each[0] for each in self._found(prefix, after) if not isinstance(each, LeftOut))
+        return (each[0] for each in self._names.listed(prefix, after) if not isinstance(each, LeftOut))
 
     # --- many at once ---
 
@@ -440,7 +426,7 @@ class BucketStore(Store):
         while batch := list(islice(keys, _BATCH)):
             # The answer to a bulk delete doesn't say what was there.
             there = abreast(Job(key, 0, partial(self._has, key)) for key in batch)
-            names = [self._name(key) for key, found in zip(batch, there, strict=True) if found]
+            names = [self._names.of(key) for key, found in zip(batch, there, strict=True) if found]
             self._remove(names)
             deleted += len(names)
         return deleted
@@ -449,7 +435,7 @@ class BucketStore(Store):
         keys = self._keys("", "")
         while batch := list(islice(keys, _BATCH)):
             if self._access.cloud.silent:
-                self._remove([self._name(key) for key in batch])
+                self._remove([self._names.of(key) for key in batch])
             else:
                 self._delete_many(batch)
 
@@ -472,7 +458,7 @@ class BucketStore(Store):
         while found := self._copied(source, target):
             tag, moved = found
             try:
-                self._delete_if(self._name(source), tag)
+                self._delete_if(self._names.of(source), tag)
                 return moved
             except ConcurrencyError as error:
                 # It changed since it was looked at: move the newer bytes, over those just written.
@@ -489,17 +475,17 @@ class BucketStore(Store):
         where the source was uploaded in parts.
         """
         cloud = self._access.cloud
-        meta = self._access.head(self._name(source))
+        meta = self._access.head(self._names.of(source))
         if cloud is AZURE or "-" in meta["e_tag"]:
             return None
-        self._access.ask("copy", "copy", self._name(source), self._name(target))
+        self._access.ask("copy", "copy", self._names.of(source), self._names.to_write(target))
         try:
-            found, kind = self._access.described(self._name(target))
+            found, kind = self._access.described(self._names.of(target))
         except BlobNotFoundError:
             return None
         if found["e_tag"] != meta["e_tag"]:
             return None
-        return tag_of(cloud, meta), self._told(target, found, kind)
+        return tag_of(meta), self._told(target, found, kind)
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         if method not in _METHODS:
@@ -510,7 +496,8 @@ class BucketStore(Store):
                 f"on {self._access.cloud.name} a signed URL is valid for at most {longest:,} seconds"
             )
         verb: Any = method
-        return self._access.sign(verb, self._name(key), timedelta(seconds=max(1, round(seconds))))
+        name = self._names.to_write(key) if method == "PUT" else self._names.of(key)
+        return self._access.sign(verb, name, timedelta(seconds=max(1, round(seconds))))
 
 
 def _reopen(kind: type[BucketStore], settings: dict[str, Any]) -> BucketStore:

@@ -19,8 +19,9 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 from holdall.stores.bucket.access import Access
-from holdall.stores.bucket.clouds import AZURE, GOOGLE, header_of, put_mode, tag_of
-from holdall.stores.bucket.deleting import endpoint_of, google_token
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, tag_of
+from holdall.stores.bucket.deleting import google_token
+from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownError
 from holdall.stores.bucket.signed import request_put
 
@@ -41,18 +42,19 @@ def put_small_if(access: Access, name: str, data: bytes, expect: Expect, attribu
         ConcurrencyError: It is another version, or there is none.
         StoreUnavailableError: The outcome isn't known.
     """
-    cloud = access.cloud
     mode: Any = "create"
-    if expect is not ABSENT:
-        mode = put_mode(cloud, str(expect), access.findings().quoted)
     for _ in range(_TRIES):
+        if expect is not ABSENT:
+            version = access.condition(name, str(expect))
+            mode = {"version" if access.cloud is GOOGLE else "e_tag": version}
         try:
             return access.ask(
                 "write", "put", name, data, by="once", mode=mode, attributes=attributes, use_multipart=False
             )
         except (ChangedError, PresentError) as error:
-            # A 409 says that another write was under way, which may have come to nothing.
-            _refuse(access, name, expect, again="409" in str(error.__cause__))
+            # A 409 says that another write was under way, which may have come to nothing; on Google the same
+            # bytes may have been put once more, under another generation.
+            _refuse(access, name, expect, again="409" in str(error.__cause__) or access.cloud is GOOGLE)
         except BlobNotFoundError:
             raise ConcurrencyError(expected=str(expect)) from None
         except UnknownError as error:
@@ -65,7 +67,7 @@ def put_small_if(access: Access, name: str, data: bytes, expect: Expect, attribu
 def _refuse(access: Access, name: str, expect: Expect, again: bool) -> None:
     """Raise for a condition that doesn't hold; return if the write may be tried again."""
     try:
-        actual = tag_of(access.cloud, access.head(name))
+        actual = tag_of(access.head(name))
     except BlobNotFoundError:
         if expect is ABSENT and again:
             return
@@ -150,7 +152,7 @@ def _put_file(
         told = {"e_tag": answered.get("etag"), "version": answered.get("x-goog-generation")}
         return told if told["e_tag"] else access.head(name)
     if status in (409, 412):
-        _refuse(access, name, expect, again=status == 409)
+        _refuse(access, name, expect, again=status == 409 or access.cloud is GOOGLE)
         return None
     if status == 404 and expect is not ABSENT:
         raise ConcurrencyError(expected=str(expect))
@@ -169,7 +171,9 @@ def _request_of(
     if cloud is GOOGLE:
         from urllib.parse import quote
 
-        headers["x-goog-if-generation-match"] = "0" if expect is ABSENT else str(expect)
+        headers["x-goog-if-generation-match"] = (
+            "0" if expect is ABSENT else access.condition(name, str(expect))
+        )
         if "Storage-Class" in attributes:
             headers["x-goog-storage-class"] = attributes["Storage-Class"]
         token = google_token(client)
@@ -181,7 +185,7 @@ def _request_of(
     if expect is ABSENT:
         headers["If-None-Match"] = "*"
     else:
-        headers["If-Match"] = header_of(cloud, str(expect), access.findings().quoted)
+        headers["If-Match"] = access.condition(name, str(expect))
     if cloud is AZURE:
         headers["x-ms-blob-type"] = "BlockBlob"
         if "Content-Type" in attributes:

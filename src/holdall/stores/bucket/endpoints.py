@@ -1,0 +1,43 @@
+"""The server that a client of obstore asks, and what else it reads of the environment without showing it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["endpoint_of", "service_account", "variable"]
+
+
+def endpoint_of(client: Any) -> str:
+    """Return the URL of the server that a client of obstore was given; empty for that of the cloud.
+
+    The client reads the environment too, and shows nothing of what it found there.
+    """
+    config: dict[str, Any] = client.config
+    if type(client).__name__ == "GCSStore":
+        given = config.get("base_url") or os.environ.get("GOOGLE_BASE_URL")
+        return str(given or service_account(config).get("gcs_base_url") or "")
+    if type(client).__name__ == "AzureStore":
+        given = config.get("endpoint") or variable("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+        emulated = config.get("use_emulator") or variable("AZURE_STORAGE_USE_EMULATOR", "AZURE_USE_EMULATOR")
+        # Where obstore looks for Azurite.
+        azurite = "http://127.0.0.1:10000" if str(emulated).lower() in ("true", "1", "yes", "on") else ""
+        return str(given or azurite)
+    return str(config.get("endpoint") or variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
+
+
+def variable(*names: str) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+def service_account(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the key of a service account that a client was given; an empty one if it wasn't."""
+    text = config.get("service_account_key") or variable("GOOGLE_SERVICE_ACCOUNT_KEY")
+    path = config.get("service_account") or variable("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
+    try:
+        return json.loads(text or Path(path).read_text()) if text or path else {}
+    except (OSError, ValueError):
+        # Without a key that can be read obstore itself makes no request.
+        return {}

@@ -1,0 +1,149 @@
+"""The whole kit on the clouds that don't speak S3."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.request
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import BlobServiceClient
+from tests.servers.azurite import azurite
+from tests.servers.gcs import gcs_alone, service_account
+from tests.servers.google import make_bucket
+
+from holdall.errors import ConcurrencyError
+from holdall.store import Store
+from holdall.stores.bucket import BucketStore
+from holdall.testing import StoreSuite
+
+
+def name_for(place: Path) -> str:
+    return hashlib.sha256(str(place).encode()).hexdigest()[:32]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    """A pickled store finds its credentials in the environment, as the processes of a test do."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def connection(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    with azurite() as connection:
+        patch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+        yield connection
+
+
+@cache
+def container(connection: str, place: Path) -> str:
+    """A container for each folder."""
+    with BlobServiceClient.from_connection_string(connection) as service:
+        service.create_container(name_for(place))
+    return name_for(place)
+
+
+class TestAzure(StoreSuite):
+    reduced = True
+    connection: str
+
+    @pytest.fixture(autouse=True)
+    def _at(self, connection: str) -> None:
+        self.connection = connection
+
+    def make(self, place: Path) -> Store:
+        return BucketStore(f"az://{container(self.connection, place)}")
+
+
+@pytest.fixture(scope="module")
+def google(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    with gcs_alone() as url:
+        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(url))
+        yield url
+
+
+class TestGoogle(StoreSuite):
+    reduced = True
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _at(self, google: str) -> None:
+        self.url = google
+
+    def make(self, place: Path) -> Store:
+        make_bucket(self.url, name_for(place))
+        return BucketStore(f"gs://{name_for(place)}")
+
+
+@pytest.fixture
+def box(connection: str, tmp_path: Path) -> Iterator[BucketStore]:
+    with BucketStore(f"az://{container(connection, tmp_path)}/in") as store:
+        yield store
+
+
+def names_in(connection: str, place: Path) -> list[str]:
+    with BlobServiceClient.from_connection_string(connection) as service:
+        return list(service.get_container_client(name_for(place)).list_blob_names())
+
+
+def test_names_of_azure_are_those_of_rclone(box: BucketStore, connection: str, tmp_path: Path) -> None:
+    box.put_many(dict.fromkeys(["a/b.txt", "c\\d", "v1./x", "e.", "f\uff0eg"], b"x"))
+    assert names_in(connection, tmp_path) == [
+        *("in/a/b.txt", "in/c\uff3cd", "in/e\uff0e", "in/f\u201b\uff0eg", "in/v1\uff0e/x"),
+        # It says that there are such names.
+        "in/\u201b",
+    ]
+    assert list(box.iterate_keys()) == sorted(["a/b.txt", "c\\d", "v1./x", "e.", "f\uff0eg"])
+    assert list(box.left_out()) == []
+
+
+def test_names_that_others_put_on_azure(box: BucketStore, connection: str, tmp_path: Path) -> None:
+    with BlobServiceClient.from_connection_string(connection) as service:
+        client = service.get_container_client(name_for(tmp_path))
+        for name in ("in/a", "in/b\uff0ec", "in/c\uff3cd", "in/z", "other"):
+            client.upload_blob(name, b"x")
+    assert list(box.iterate_keys()) == ["a", "z"]
+    assert [entry.path for entry in box.left_out()] == ["b\uff0ec", "c\uff3cd"]
+
+
+def test_a_long_listing_of_azure_is_in_order(box: BucketStore) -> None:
+    plain = [f"a/{number:04}" for number in range(1002)] + ["b\ue000", "b\U00010000", "c"]
+    box.put_many(dict.fromkeys(plain, b""))
+    assert list(box.iterate_keys()) == plain
+    assert list(box.iterate_keys("b")) == ["b\ue000", "b\U00010000"]
+    with BucketStore(box._settings()["uri"]) as other:  # pyright: ignore[reportArgumentType]
+        other.put_many({"a/0500.": b"", "a\\b": b"", "b\\": b""})
+    expected = sorted([*plain, "a/0500.", "a\\b", "b\\"])
+    assert list(box.iterate_keys()) == expected
+    assert list(box.iterate_keys("a/050")) == [key for key in expected if key.startswith("a/050")]
+    assert [info.key for info in box._scan("", "a/0500")] == [key for key in expected if key > "a/0500"]
+
+
+@pytest.mark.parametrize("key", ["plain", "é x", "a%20b+c", "水/\U0001f600", "a\\b."])
+def test_signed_urls_of_azure(box: BucketStore, key: str) -> None:
+    tag = box.put(key, b"x").etag
+    with urllib.request.urlopen(box.sign(key, expires=60)) as answer:
+        assert answer.read() == b"x"
+    headers = {"x-ms-blob-type": "BlockBlob"}
+    request = urllib.request.Request(box.sign(key, method="PUT"), b"theirs", headers, method="PUT")
+    urllib.request.urlopen(request).close()
+    assert box[key] == b"theirs"
+    with pytest.raises(ConcurrencyError):
+        box.delete(key, expect=tag)
+    large = box.put(key, [bytes(5 << 20)], expect=box.info(key).etag)
+    assert box.delete(key, expect=large.etag)
+
+
+def test_the_same_bytes_again_are_the_same_version_on_google(google: str, tmp_path: Path) -> None:
+    make_bucket(google, name_for(tmp_path))
+    with BucketStore(f"gs://{name_for(tmp_path)}") as store:
+        tag = store.put("a", b"x").etag
+        assert store.put("a", b"x").etag == tag
+        assert store.put("a", b"y", expect=tag).etag != tag
+        with pytest.raises(ConcurrencyError) as caught:
+            store.delete("a", expect=tag)
+        assert caught.value.actual == store.info("a").etag
+        assert store.pop("a") == b"y"
