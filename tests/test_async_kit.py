@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
-from anyio.from_thread import BlockingPortal
+import trio
 
 from holdall import ChecksumStore, CompressedStore, FilesystemStore, MemoryStore, Store
 from holdall.aio import AsyncFile, AsyncStore
@@ -24,11 +27,20 @@ from holdall.testing import StoreSuite
 class Loop:
     """An event loop on a thread of its own: no interrupt comes there, as none comes into a step of a loop."""
 
+    _soon: Callable[..., object]
+    _group: anyio.abc.TaskGroup
+
     def __init__(self, backend: str) -> None:
         ready = threading.Event()
 
         async def serve() -> None:
-            async with BlockingPortal() as self.portal:
+            async with anyio.create_task_group() as self._group:
+                if backend == "trio":
+                    self._soon = trio.lowlevel.current_trio_token().run_sync_soon
+                else:
+                    # In the context of this task: the one of the caller may say that no loop runs.
+                    soon = asyncio.get_running_loop().call_soon_threadsafe
+                    self._soon = partial(soon, context=contextvars.copy_context())
                 ready.set()
                 await anyio.sleep_forever()
 
@@ -45,17 +57,18 @@ class Loop:
             return run_inline(function, *args, **options)
         call = Call(lambda: function(*args, **options))
         try:
-            self.portal.start_task_soon(call.run)
+            self._soon(self._group.start_soon, call.run)
             self._await(call)
         except BaseException:
             if not call.claim():
-                self.portal.start_task_soon(call.cancel)
+                self._soon(call.cancel)
                 self._await(call)
             raise
         return call.outcome()
 
     def _await(self, call: Call) -> None:
-        while not call.ended.wait(1):
+        # An interrupt may come right after the lock was taken: then it isn't free again.
+        while not (call.done or call.ended.acquire(timeout=1)):
             assert self._thread.is_alive(), "the event loop has ended"
 
 
@@ -74,7 +87,10 @@ class Call:
     def __init__(self, begin: Callable[[], Awaitable[Any]]) -> None:
         self._begin = begin
         self._claims = [True]
-        self.ended = threading.Event()
+        # Not an event: an interrupt within its methods would leave it locked, and the loop would wait for it.
+        self.ended = threading.Lock()
+        self.ended.acquire()
+        self.done = False
         self._value: Any = None
         self._error: BaseException | None = None
 
@@ -84,16 +100,15 @@ class Call:
         return False
 
     async def run(self) -> None:
-        self._scope = anyio.CancelScope()
-        if not self.claim():
-            return
         try:
-            with self._scope:
-                self._value = await self._begin()
+            with anyio.CancelScope() as self._scope:
+                if self.claim():
+                    self._value = await self._begin()
         except BaseException as error:  # noqa: BLE001 - it would end the loop
             self._error = error
         finally:
-            self.ended.set()
+            self.done = True
+            self.ended.release()
 
     def cancel(self) -> None:
         self._scope.cancel()
@@ -161,6 +176,8 @@ def draw(run: Callable[..., Any], listing: Any) -> Iterator[Any]:
         except StopAsyncIteration:
             return
         yield entry
+        # What was drawn together comes without the way through the loop.
+        yield from listing._drawn
 
 
 class Through(Transparent):
