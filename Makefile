@@ -115,10 +115,10 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 
 # The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
 PROGRAMS = zip unzip zstd lz4 git git-lfs ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph nginx apache2
-PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common)) locales postgresql
+PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common)) locales postgresql openssh-sftp-server
 programs:
 	@( PATH="$$PATH:/usr/sbin"; for program in $(PROGRAMS); do command -v $$program || exit 1; done; \
-		ls /usr/lib/postgresql/*/bin/postgres && test -e /usr/share/i18n/locales/en_US ) >/dev/null \
+		ls /usr/lib/postgresql/*/bin/postgres /usr/lib/openssh/sftp-server && test -e /usr/share/i18n/locales/en_US ) >/dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(PACKAGES); } \
 		|| { echo "the tests need these; as root: apt-get install $(PACKAGES)" >&2; exit 1; }
 

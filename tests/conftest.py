@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest.register_assert_rewrite("holdall.testing")
 
 
-SERVED = ("test_path", "test_valkey", "test_bucket", "test_http")
+SERVED = ("test_path", "test_valkey", "test_bucket", "test_http", "test_fsspec")
 """What the names of the files begin with whose tests start servers."""
 
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from holdall.store import Store as Store
     from holdall.stores.bucket import BucketStore as BucketStore
     from holdall.stores.filesystem import FilesystemStore as FilesystemStore
+    from holdall.stores.fsspec import FsspecStore as FsspecStore
     from holdall.stores.git import *
     from holdall.stores.hashdir import HashdirStore as HashdirStore
     from holdall.stores.http import HttpStore as HttpStore
@@ -161,6 +162,7 @@ _MODULES = {
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "LeftOut", "Store"),
     "stores.bucket": ("BucketStore",),
     "stores.filesystem": ("FilesystemStore",),
+    "stores.fsspec": ("FsspecStore",),
     "stores.git": ("GitRevision", "GitStore", "Revision"),
     "stores.hashdir": ("HashdirStore",),
     "stores.http": ("HttpStore",),

@@ -145,7 +145,7 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     if scheme == "sqlite":
         location = _third_slash(location)
     decoded = _decode(location, scheme)
-    if scheme in _ESCAPED and scheme not in _registered:
+    if scheme not in _registered and (scheme in _ESCAPED or _is_of_fsspec(scheme)):
         decoded = location
     return _open(opener, scheme, decoded, _parse_query(query), options, base)
 
@@ -210,6 +210,7 @@ def known_options(uri: str) -> dict[str, object]:
     match = _uri(uri)
     opener = _built_in("file") if match is None else _opener(match[1].lower())
     own = _options(_maker(opener))
+    own.pop("**", None)
     return {**own, **{name: hint for name, hint in _LAYERS.items() if name not in own}}
 
 
@@ -314,15 +315,25 @@ def _opener(scheme: str) -> Opener:
         return _built_in(scheme)
     found = _entry_points().get(scheme)
     if found is None:
-        raise InvalidArgumentError(
-            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}"
-        )
+        from holdall.stores.fsspec.opening import opener_of
+
+        opener = opener_of(scheme)
+        if opener is None:
+            raise InvalidArgumentError(
+                f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}, or, with "
+                "pip install 'holdall[fsspec]', another that fsspec knows, such as sftp"
+            )
+        return opener
     try:
         return found.load()
     except Exception as error:  # another's package may raise anything
         raise InvalidArgumentError(
             f"{found.value!r}, the entry point of a package for {scheme!r}, can't be loaded: {error!r}"
         ) from error
+
+
+def _is_of_fsspec(scheme: str) -> bool:
+    return scheme not in _BUILT_IN and scheme not in _registered and scheme not in _entry_points()
 
 
 def _built_in(scheme: str) -> Opener:
@@ -348,13 +359,13 @@ def _open(
     own = _options(make) if query or options else {}
     known = {**_LAYERS, **own}
     for name in (*query, *options):
-        if name not in known:
+        if name not in known and "**" not in own:
             listed = f"{', '.join(sorted(own))}; for any store " if own else ""
             raise InvalidArgumentError(
                 f"{scheme}:// has no option {name!r}; known are {listed}{', '.join(_LAYERS)}"
             )
     _refuse_twice(query, options)
-    given: dict[str, Any] = {name: typed(name, text, known[name]) for name, text in query.items()}
+    given: dict[str, Any] = {name: typed(name, text, known.get(name, str)) for name, text in query.items()}
     given.update(options)
     layers: dict[str, Any] = {name: given.pop(name) for name in _LAYERS if name in given and name not in own}
     _check_layers(layers)
@@ -397,17 +408,19 @@ def _is_path(make: Callable[..., object]) -> bool:
 
 
 def _options(make: Callable[..., object]) -> dict[str, object]:
-    """Return the names of an opener's options, each with its type."""
+    """Return the names of an opener's options, each with its type; `**` stands for any other name."""
     # Imported here, since most commands open a path without options.
     from inspect import signature
 
     function = make.__init__ if isinstance(make, type) else make
     hints = get_type_hints(function)
-    return {
-        parameter.name: hints.get(parameter.name, str)
-        for parameter in signature(make).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    options: dict[str, object] = {}
+    for parameter in signature(make).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            options[parameter.name] = hints.get(parameter.name, str)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            options["**"] = str
+    return options
 
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

@@ -21,8 +21,8 @@ from holdall.forks import begin_anew
 from holdall.layers.layer import Layer
 from holdall.layers.replicas.copying import EXACT, digest, replace, state
 from holdall.layers.replicas.turns import Turns
-from holdall.layers.replicas.workers import Call, Workers
 from holdall.store import Can, Info, Piece, Store
+from holdall.workers import Call, Workers
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

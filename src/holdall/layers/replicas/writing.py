@@ -16,8 +16,8 @@ from holdall.layers.replicas.memory import Memory
 from holdall.layers.replicas.mending import Mender, Repair
 from holdall.layers.replicas.reading import Reader, foreign_etag, split_etag
 from holdall.layers.replicas.tee import Tee
-from holdall.layers.replicas.workers import Call
 from holdall.store import ABSENT, ANY, Attributes, Body, Expect, Info
+from holdall.workers import Call
 
 _GRACE = 1.0
 """Seconds that a blob which the first replica lacks is left to the writer or deleter who may be at it."""

@@ -90,7 +90,7 @@ class Workers:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
             inbox = SimpleQueue[_Job | None]()
-            start(threading.Thread(target=self._work, args=(inbox,), name="holdall-replica", daemon=True))
+            start(threading.Thread(target=self._work, args=(inbox,), name="holdall-worker", daemon=True))
         # No interrupt comes between these two.
         call.begun = True
         inbox.put(job)

@@ -1,0 +1,79 @@
+"""fsspec, and the classes of its file systems."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from holdall.errors import InvalidArgumentError, MissingDependencyError
+
+__all__ = ["class_of", "driver", "is_known"]
+
+SERVERS = frozenset(
+    ("sftp", "ssh", "ftp", "webdav", "dav", "webdavs", "davs", "smb", "hdfs", "arrow_hdfs", "webhdfs")
+)
+"""The schemes of fsspec whose URLs begin with a server, and perhaps a user."""
+
+_SAME = {"dav": "webdav", "webdavs": "webdav", "davs": "webdav"}
+_NEEDS = {
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "webdav": "'webdav4[fsspec]'",
+    "smb": "smbprotocol",
+    "hdfs": "pyarrow",
+    "arrow_hdfs": "pyarrow",
+    "webhdfs": "requests",
+    "github": "requests",
+    "gist": "requests",
+    "dbfs": "requests",
+    "jupyter": "requests",
+    "jlab": "requests",
+    "git": "pygit2",
+    "hf": "huggingface_hub",
+    "dask": "distributed",
+    "oss": "ossfs",
+    "oci": "ocifs",
+    "gdrive": "gdrive_fsspec",
+    "dropbox": "dropboxdrivefs",
+    "box": "boxfs",
+    "libarchive": "libarchive-c",
+}
+"""What pip calls the packages that fsspec needs."""
+
+
+def driver() -> Any:
+    """Import fsspec."""
+    try:
+        return import_module("fsspec")
+    except ImportError:
+        raise MissingDependencyError("FsspecStore needs fsspec: pip install 'holdall[fsspec]'") from None
+
+
+def is_known(scheme: str) -> bool:
+    """Return whether fsspec knows a scheme, as far as that can be seen here."""
+    if scheme in SERVERS:
+        return True
+    try:
+        known: Any = import_module("fsspec").available_protocols()
+    except ImportError:
+        return False
+    return scheme in known
+
+
+def class_of(scheme: str) -> Any:
+    """Return the class of a scheme's file system.
+
+    Raises:
+        MissingDependencyError: A package that it needs isn't installed.
+        InvalidArgumentError: fsspec doesn't know the scheme.
+    """
+    fsspec = driver()
+    scheme = _SAME.get(scheme, scheme)
+    try:
+        return fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        needs = _NEEDS.get(scheme)
+        how = f"it needs a package: pip install {needs}" if needs else f"{error}"
+        raise MissingDependencyError(f"{scheme}:// can't be opened: {how}") from error
+    except ValueError:
+        raise InvalidArgumentError(f"fsspec doesn't know the scheme {scheme!r}") from None
