@@ -114,7 +114,7 @@ $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.cli
 
 # The tests ask other programs what they think of archives and of compressed blobs, and start real servers.
-PROGRAMS = zip unzip zstd lz4 git git-lfs ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph nginx apache2
+PROGRAMS = zip unzip zstd lz4 git git-lfs ssh-keygen redis-server openssl radosgw ceph-mon ceph-osd ceph nginx apache2 pgbouncer
 PACKAGES = $(patsubst ssh-keygen,openssh-client,$(PROGRAMS:ceph=ceph-common)) locales postgresql openssh-sftp-server
 programs:
 	@( PATH="$$PATH:/usr/sbin"; for program in $(PROGRAMS); do command -v $$program || exit 1; done; \

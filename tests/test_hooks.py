@@ -32,7 +32,17 @@ from holdall.store import Attributes, Body, Expect, Info, Piece, Store
 
 Read = tuple[Info, Iterator[Piece]]
 
-DOORS = "get", "put", "exists", "put_many", "get_many", "__getitem__", "__setitem__", "__contains__"
+DOORS = (
+    "get",
+    "get_range",
+    "put",
+    "exists",
+    "put_many",
+    "get_many",
+    "__getitem__",
+    "__setitem__",
+    "__contains__",
+)
 
 LAYERS: list[Callable[[Store], Store]] = [
     lambda store: store / "folder",

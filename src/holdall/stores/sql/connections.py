@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from holdall.errors import InvalidArgumentError, StoreClosedError, StoreError, StoreUnavailableError
 from holdall.forks import begin_anew
 from holdall.stores.sql.connecting import driver
-from holdall.stores.sql.errors import AgainError, LostError, translate, unreachable
+from holdall.stores.sql.errors import AgainError, LostError, SilentError, translate, unreachable
 
 T = TypeVar("T")
 
@@ -214,9 +214,9 @@ class Source:
                 tries += 1
                 if not again or tries == _TRIES:
                     raise
-            except LostError:
+            except LostError as lost:
                 self.drop()
-                if write or tries:
+                if write or tries or isinstance(lost, SilentError):
                     raise
                 tries = _TRIES - 2
 

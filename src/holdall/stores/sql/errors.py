@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from holdall.errors import IntegrityError, KeyConflictError, ReadOnlyError, StoreError, StoreUnavailableError
+from holdall.stores.sql.connecting import driver
 
 
 class LostError(StoreUnavailableError):
     """The connection was lost in mid-call: it is unknown whether a change was made."""
+
+
+class SilentError(LostError):
+    """The server hangs: another call would wait as long."""
 
 
 class NoTableError(StoreUnavailableError):
@@ -101,7 +106,8 @@ def translate(error: BaseException, name: str, table: str, *, lost: bool = False
         return kind(f"the server at {name} {says.format(table=table)}{detail}")
     text = getattr(diag, "message_primary", None) or str(error).strip().partition("\n")[0]
     if lost:
-        return LostError(f"the connection to {name} was lost in mid-call ({text})")
+        kind = SilentError if isinstance(error, driver().errors.ConnectionTimeout) else LostError
+        return kind(f"the connection to {name} was lost in mid-call ({text})")
     return StoreUnavailableError(f"the server at {name} replied: {text}")
 
 

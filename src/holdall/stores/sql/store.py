@@ -19,29 +19,21 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.keys import check_key, past
-from holdall.pieces import only_piece, regroup
+from holdall.pieces import only_piece
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.sql.connecting import (
     SCHEMES,
     Password,
-    driver,
-    escape_location,
     place_name,
     split_url,
     url_of,
 )
 from holdall.stores.sql.connections import Session, Source, check_given
-from holdall.stores.sql.errors import LostError, NoTableError
-from holdall.stores.sql.rows import (
-    INLINE,
-    Statements,
-    check_table,
-    check_type_text,
-    info_of,
-    new_etag,
-    seconds_left,
-)
+from holdall.stores.sql.errors import LostError, NoTableError, SilentError
+from holdall.stores.sql.rows import INLINE, Statements, check_table, check_type_text, info_of, new_etag
+from holdall.stores.sql.transactions import copy_row, drop, hold, put_row, put_rows, send
+from holdall.stores.sql.watching import connector
 
 T = TypeVar("T")
 
@@ -68,7 +60,8 @@ class SqlStore(Store):
         password: Replaces the one in the URL. In both places `env:NAME` means the password in an environment
             variable, and `file:PATH` the first line of a file. Only such a reference can be pickled. Without
             one, libpq looks at PGPASSWORD and `~/.pgpass`.
-        timeout: Seconds to wait for a connection.
+        timeout: Seconds to wait for a connection. If the server sends nothing for as long during a call, it
+            is asked on another connection whether it still runs.
         prepare: Whether statements are prepared in the server; false behind a connection pooler that
             doesn't know prepared statements (PgBouncer before 1.21).
 
@@ -108,7 +101,7 @@ class SqlStore(Store):
             setting = None if secret is None else secret.setting
             self._reopens = {"server": server, "table": table, "password": setting}
             self._reopens |= {"timeout": timeout, "prepare": prepare}
-            connect = _connector(parameters, secret, timeout)
+            connect = connector(parameters, secret, timeout)
         else:
             check_given(server)
             if secret is not None:
@@ -142,7 +135,7 @@ class SqlStore(Store):
         given |= {"sslcert": sslcert, "sslkey": sslkey, "options": options}
         given |= {"application_name": application_name, "target_session_attrs": target_session_attrs}
         given |= {"service": service, "passfile": passfile}
-        parameters, secret = split_url(f"postgresql://{escape_location(location)}")
+        parameters, secret = split_url(f"postgresql://{location}")
         parameters |= {name: value for name, value in given.items() if value is not None}
         return cls(
             url_of(parameters),
@@ -184,10 +177,8 @@ class SqlStore(Store):
         self._checked(key)
         return self._ask(lambda session: session.one(self._sql.has, (key,)), None) is not None
 
-    def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
-        return self._again(lambda: super(SqlStore, self).get_range(key, start, stop))
-
-    get_range.__doc__ = Store.get_range.__doc__
+    def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
+        return self._again(lambda: super(SqlStore, self)._get_range(key, start, stop))
 
     def _again(self, read: Callable[[], T]) -> T:
         """Read a blob; begin again while writers replace it."""
@@ -262,6 +253,9 @@ class SqlStore(Store):
                     session.simple(statement)
 
             self._source.transaction(make)
+        else:
+            # What has expired since the last handle that wrote.
+            self._source.run(lambda session: session.run(self._sql.sweep, (_PAGE,)), write=True)
         self._made = True
 
     def _change(self, act: Callable[[], T]) -> T:
@@ -285,8 +279,8 @@ class SqlStore(Store):
         """Return the info of a blob that was put, though the answer was lost. It isn't put again: the first
         request may still run, and end after another client's put."""
         with suppress(StoreError):
-            info = self._info(key)
-            if info.etag == f"{etag:x}":
+            info = None if isinstance(lost, SilentError) else self._info(key)
+            if info is not None and info.etag == f"{etag:x}":
                 return info
         raise _unknown(lost) from lost
 
@@ -316,59 +310,14 @@ class SqlStore(Store):
         data, etag = only_piece(body, INLINE), new_etag()
 
         def publish(session: Session) -> Info:
-            if data is not None:
-                return self._publish(session, key, etag, bytes(data), len(data), None, expect, attributes)
-            size, held = self._send(session, etag, body)
-            stream = None if held is not None else etag
-            return self._publish(session, key, etag, held, size, stream, expect, attributes)
+            row = hold(etag, bytes(data)) if data is not None else send(session, self._sql, etag, body)
+            return put_row(session, self._sql, key, row, expect, attributes)
 
         if data is not None:
             return self._sure(key, etag, lambda: self._change(lambda: self._source.transaction(publish)))
         self._make()
         # A body can be read once.
         return self._sure(key, etag, lambda: self._source.transaction(publish, again=False))
-
-    def _send(self, session: Session, stream: int, body: Body) -> tuple[int, bytes | None]:
-        """Send a body as chunks; return its size, and its bytes if it is so short that it needs none."""
-        held: list[Piece] = []
-        size = number = 0
-        for chunk in regroup(body, CHUNK):
-            size += len(chunk)
-            held.append(chunk)
-            if size > INLINE:
-                for each in held:
-                    session.run(self._sql.add_chunk, (stream, number, each))
-                    number += 1
-                held = []
-        return (size, None) if number else (size, b"".join(held))
-
-    def _publish(
-        self,
-        session: Session,
-        key: str,
-        etag: int,
-        data: bytes | None,
-        size: int,
-        stream: int | None,
-        expect: Expect,
-        attributes: Attributes,
-    ) -> Info:
-        sql, kind = self._sql, attributes.content_type
-        while True:
-            found = session.all(sql.lock, ([key],))
-            old = found[0] if found else None
-            check_expected(f"{old[1]:x}" if old is not None and old[3] else None, expect, key)
-            left = seconds_left(attributes)
-            values = (key, etag, left, kind, None if stream is None else size, stream, data)
-            if old is None:
-                row = session.one(sql.insert, values)
-            else:
-                if old[2] is not None:
-                    session.run(sql.drop_chunks, ([old[2]],))
-                row = session.one(sql.update, (*values, key))
-            if row is not None:
-                return Info(key, size, etag, row[0], kind, row[1])
-            # Another client put the first blob of this key meanwhile: now it is seen.
 
     def _delete(self, key: str, expect: Expect) -> bool:
         sql = self._sql
@@ -377,7 +326,7 @@ class SqlStore(Store):
             found = session.all(sql.lock, ([key],))
             alive = bool(found) and found[0][3]
             check_expected(f"{found[0][1]:x}" if alive else None, expect, key)
-            self._drop(session, found)
+            drop(session, sql, found)
             return alive
 
         def quick(session: Session) -> tuple[Any, ...] | None:
@@ -394,14 +343,6 @@ class SqlStore(Store):
             return False
         except LostError as lost:
             raise _unknown(lost) from lost
-
-    def _drop(self, session: Session, found: list[tuple[Any, ...]]) -> None:
-        """Delete rows that are locked, and their chunks."""
-        streams = [stream for _, _, stream, _ in found if stream is not None]
-        if streams:
-            session.run(self._sql.drop_chunks, (streams,))
-        if found:
-            session.run(self._sql.delete_rows, ([row[0] for row in found],))
 
     # --- listing ---
 
@@ -472,37 +413,10 @@ class SqlStore(Store):
         if not listed:
             return iter(())
         self._make()
-        sql = self._sql
+        blobs = dict(listed)
 
         def put(session: Session) -> list[tuple[Any, ...]]:
-            session.simple(sql.stage)
-            held: dict[str, tuple[Any, ...]] = {}
-            size = 0
-            for key, body in dict(listed).items():
-                etag, piece = new_etag(), only_piece(body, INLINE)
-                if piece is not None:
-                    row = (key, etag, None, None, bytes(piece))
-                    size += len(piece)
-                else:
-                    length, data = self._send(session, etag, body)
-                    row = (
-                        (key, etag, None, None, data) if data is not None else (key, etag, length, etag, None)
-                    )
-                    size += len(data or b"")
-                held[key] = row
-                if size >= _HELD or len(held) >= _PAGE:
-                    _copy_in(session, sql.copy_in, held)
-                    held, size = {}, 0
-            _copy_in(session, sql.copy_in, held)
-            while True:
-                # Those that another client makes between the two statements are seen in the next turn.
-                streams = [stream for (stream,) in session.all(sql.lock_staged) if stream is not None]
-                session.run(sql.drop_chunks, (streams,))
-                values = seconds_left(attributes), attributes.content_type, streams
-                rows = session.all(sql.put_staged, values)
-                if len(rows) == len(dict(listed)):
-                    return rows
-                session.simple(b"ROLLBACK TO SAVEPOINT staged")
+            return put_rows(session, self._sql, blobs, attributes)
 
         whole = all(only_piece(body, INLINE) is not None for _, body in listed)
         try:
@@ -519,7 +433,7 @@ class SqlStore(Store):
             deleted = 0
             for at in range(0, len(listed), _PAGE):
                 found = session.all(self._sql.lock, (listed[at : at + _PAGE],))
-                self._drop(session, found)
+                drop(session, self._sql, found)
                 deleted += sum(1 for row in found if row[3])
             return deleted
 
@@ -551,57 +465,15 @@ class SqlStore(Store):
         return self._duplicate(source, target, expect, move=True)
 
     def _duplicate(self, source: str, target: str, expect: Expect, *, move: bool) -> Info:
-        sql, etag = self._sql, new_etag()
+        etag = new_etag()
 
         def duplicate(session: Session) -> Info:
-            while True:
-                found = {row[0]: row for row in session.all(sql.lock, ([source, target],))}
-                origin, old = found.get(source), found.get(target)
-                if origin is None or not origin[3]:
-                    raise BlobNotFoundError(key=source)
-                check_expected(f"{old[1]:x}" if old is not None and old[3] else None, expect, target)
-                self._drop(session, [] if old is None else [old])
-                stream = None if origin[2] is None else etag
-                row = session.one(sql.copy_row, (target, etag, stream, source))
-                if row is None:
-                    continue
-                if stream is not None:
-                    session.run(sql.copy_chunks, (etag, origin[2]))
-                if move:
-                    self._drop(session, [origin])
-                return info_of(target, row)
+            return copy_row(session, self._sql, etag, source, target, expect, move=move)
 
         try:
             return self._sure(target, etag, lambda: self._source.transaction(duplicate))
         except NoTableError:
             raise BlobNotFoundError(key=source) from None
-
-
-def _connector(parameters: dict[str, str], secret: Password | None, timeout: float) -> Callable[[], Any]:
-    settings: dict[str, Any] = {
-        "connect_timeout": max(2, round(timeout)),
-        "keepalives_idle": 30,
-        "fallback_application_name": "holdall",
-        **parameters,
-        "client_encoding": "UTF8",
-    }
-
-    def connect() -> Any:
-        password = None if secret is None else secret.value()
-        given = {} if password is None else {"password": password}
-        return driver().Connection.connect("", autocommit=True, **settings, **given)
-
-    driver()
-    return connect
-
-
-def _copy_in(session: Session, sql: bytes, rows: dict[str, tuple[Any, ...]]) -> None:
-    if rows:
-        with session.cursor.copy(sql) as copy:
-            copy.set_types(["text", "int8", "int8", "int8", "bytea"])
-            for row in rows.values():
-                copy.write_row(row)
-    session.simple(b"SAVEPOINT staged")
 
 
 def _unknown(lost: LostError) -> StoreUnavailableError:

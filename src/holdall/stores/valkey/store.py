@@ -180,10 +180,8 @@ class ValkeyStore(Store):
             return value[head.end :]
         return self._again(lambda: super(ValkeyStore, self)._get(key))
 
-    def get_range(self, key: str, start: int, stop: int | None = None) -> bytes:
-        return self._again(lambda: super(ValkeyStore, self).get_range(key, start, stop))
-
-    get_range.__doc__ = Store.get_range.__doc__
+    def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
+        return self._again(lambda: super(ValkeyStore, self)._get_range(key, start, stop))
 
     def _again(self, read: Callable[[], T]) -> T:
         """Read a blob; begin again while writers replace it."""
