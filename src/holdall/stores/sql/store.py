@@ -71,6 +71,9 @@ class SqlStore(Store):
     Raises:
         MissingDependencyError: psycopg isn't installed.
         InvalidArgumentError: An argument isn't valid, or a password refers to a missing variable or file.
+
+    >>> SqlStore("postgresql://app:secret@db.example.org/blobs", table="models")
+    SqlStore('postgresql://app@db.example.org/blobs', table='models', password='***')
     """
 
     can = ATOMIC | Can.EXPIRE | Can.COPY | Can.BULK | Can.ATTRIBUTES
