@@ -190,7 +190,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _kept(self) -> dict[str, str]:
         """The headers of a request that are kept with an object."""
-        names = ("content-type", "cache-control", "content-disposition", "content-language")
+        names = (
+            "content-type",
+            "cache-control",
+            "content-disposition",
+            "content-language",
+            "x-goog-storage-class",
+        )
         fields = [(name.lower(), value) for name, value in self.headers.items()]
         return {name: value for name, value in fields if name in names or name.startswith("x-goog-meta-")}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import random
 import signal
 import threading
 import urllib.request
@@ -28,7 +29,7 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.store import ABSENT, Can, Store
+from holdall.store import ABSENT, ANY, Can, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
 
@@ -152,6 +153,80 @@ def test_requests(store: BucketStore, proxy: Scripted) -> None:
     # What a listing doesn't say is asked for when somebody wants to know.
     assert infos[0].content_type is None
     assert len(proxy.requests) == 2
+
+
+def test_metadata_cost_no_request(store: BucketStore, proxy: Scripted, server: str, name: str) -> None:
+    kept = {"owner": "ana", "run_7": "a, b", "e": ""}
+    put = store.put("a", b"x", content_type="text/plain", metadata=kept)
+    assert put.metadata == store.info("a").metadata == store._read("a", 0, None)[0].metadata == kept
+    assert [method for method, _ in proxy.requests] == ["PUT", "HEAD", "GET"]
+    client = client_of(server)
+    assert client.head_object(Bucket=name, Key="in/a")["Metadata"] == {
+        "owner": "ana",
+        "run-7": "a, b",
+        "e": "",
+    }
+    client.put_object(Bucket=name, Key="in/b", Body=b"x", Metadata={"Team": "red", "a.b": "x", "1": "x"})
+    assert store.info("b").metadata == {"team": "red"}
+    with pytest.raises(InvalidArgumentError, match="'content_type' in metadata"):
+        store.put("c", b"x", metadata={"content_type": "a/b"})
+    with pytest.raises(InvalidArgumentError, match="'contenttype' in metadata"):
+        store.put("c", [b"x"], metadata={"contenttype": "a/b"})
+    assert "c" not in store
+
+
+def test_attributes_of_large_blobs(store: BucketStore, proxy: Scripted, server: str, name: str) -> None:
+    large = [bytes(MIB)] * 6
+    kept = {"owner": "ana"}
+    expect: Any = ANY
+    for _ in range(2):
+        expect = store.put("a", large, content_type="a/b", metadata=kept, expect=expect).etag
+        assert (store.info("a").content_type, store.info("a").metadata) == ("a/b", kept)
+    with pytest.raises(UnsupportedOperation, match="more than 33,554,432 bytes"):
+        store.put("a", [bytes(MIB)] * 33, metadata=kept, expect=store.info("a").etag)
+    assert store.info("a").size == 6 * MIB
+    with BucketStore(f"s3://{name}/in", endpoint=server, storage_class="STANDARD_IA") as cold:
+        for key, body in (("small", b"x"), ("large", large)):
+            cold.put(key, body)
+            cold.put(key, body, expect=cold.info(key).etag)
+            found = client_of(server).head_object(Bucket=name, Key=f"in/{key}")
+            assert found["StorageClass"] == "STANDARD_IA"
+
+
+def test_a_large_blob_is_read_in_parts_of_one_version(
+    store: BucketStore, proxy: Scripted, server: str, name: str
+) -> None:
+    data = random.Random(1).randbytes(40 * MIB)
+    store["a"] = data
+    proxy.requests.clear()
+    ranges: list[str] = []
+
+    def script(method: str, path: str, headers: dict[str, str]) -> None:
+        ranges.append(headers.get("range", headers.get("Range", "")))
+
+    proxy.script = script
+    assert store["a"] == data
+    assert len(ranges) == 13
+    assert str(40 * MIB - 1) in {each.partition("-")[2] for each in ranges}
+    ranges.clear()
+    with store.open("a") as file:
+        assert file.read(MIB) == data[:MIB]
+        assert ranges == [""]
+        assert file.read() == data[MIB:]
+    assert store.get_range("a", 5, 30 * MIB) == data[5 : 30 * MIB]
+    assert b"".join(store.chunks("a", 3 * MIB)) == data
+    # What is replaced or deleted meanwhile is read to its end.
+    for spoil in (lambda: store.put("a", b"other"), lambda: store.delete("a")):
+        pieces = store._read("a", 0, None)[1]
+        begun = [next(pieces)]
+        spoil()
+        assert b"".join([*begun, *pieces]) == data
+        store["a"] = data
+    # A stream that is dropped leaves nothing under way.
+    pieces = store._read("a", 0, None)[1]
+    assert sum(len(next(pieces)) for _ in range(5)) > 4 * MIB
+    del pieces
+    assert not [each for each in threading.enumerate() if each.name.startswith("holdall-bucket")]
 
 
 def test_a_string_prefix_in_a_crowd(server: str, name: str) -> None:

@@ -7,15 +7,16 @@ import urllib.request
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 from tests.servers.azurite import azurite
-from tests.servers.gcs import gcs_alone, service_account
+from tests.servers.gcs import gcs, gcs_alone, service_account
 from tests.servers.google import make_bucket
 
-from holdall.errors import ConcurrencyError
-from holdall.store import Store
+from holdall.errors import ConcurrencyError, InvalidArgumentError
+from holdall.store import ANY, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
 
@@ -147,3 +148,35 @@ def test_the_same_bytes_again_are_the_same_version_on_google(google: str, tmp_pa
             store.delete("a", expect=tag)
         assert caught.value.actual == store.info("a").etag
         assert store.pop("a") == b"y"
+
+
+def test_metadata_and_storage_class_on_azure(connection: str, tmp_path: Path) -> None:
+    kept = {"owner": "ana", "run_7": "a, b"}
+    with (
+        BucketStore(f"az://{container(connection, tmp_path)}", storage_class="Cool") as store,
+        BlobServiceClient.from_connection_string(connection) as service,
+    ):
+        blob = service.get_blob_client(name_for(tmp_path), "a")
+        for body in (b"x", [bytes(5 << 20)]):
+            expect: Any = ANY
+            for _ in range(2):
+                expect = store.put("a", body, metadata=kept, content_type="a/b", expect=expect).etag
+                found = blob.get_blob_properties()
+                assert found.metadata == store.info("a").metadata == kept
+                assert (found.content_settings.content_type, found.blob_tier) == ("a/b", "Cool")
+        with pytest.raises(InvalidArgumentError, match="can't be told from a header"):
+            store.put("b", b"x", metadata={"storageclass": "x"})
+
+
+def test_metadata_and_storage_class_on_google(patch: pytest.MonkeyPatch) -> None:
+    kept = {"owner": "ana", "run_7": "a, b"}
+    with gcs("bucket") as server:
+        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
+        with BucketStore("gs://bucket", storage_class="NEARLINE") as store:
+            for body in (b"x", [bytes(9 << 20)]):
+                expect: Any = ANY
+                for _ in range(2):
+                    expect = store.put("a", body, metadata=kept, content_type="a/b", expect=expect).etag
+                    found = server.buckets["bucket"]["a"].headers
+                    assert found["x-goog-storage-class"] == "NEARLINE"
+                    assert (store.info("a").metadata, store.info("a").content_type) == (kept, "a/b")

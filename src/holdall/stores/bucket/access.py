@@ -87,14 +87,18 @@ class Access:
 
     def whole(self, found: Any) -> bytes:
         """Return the bytes of an answer."""
+        return bytes(self.held(found))
+
+    def held(self, found: Any) -> memoryview:
+        """Return the bytes of an answer in the memory of obstore."""
         with self.errors("read"):
-            return bytes(call_method(found, "bytes"))
+            return memoryview(call_method(found, "bytes"))
 
     def stream(self, found: Any, size: int) -> Iterator[Piece]:
         """Yield the bytes of an answer in pieces of some size."""
         with self.errors("read"):
             for piece in iterate(found.stream(min_chunk_size=size)):
-                yield bytes(piece)
+                yield memoryview(piece)
 
     def head(self, name: str) -> Any:
         """Return what is known of an object.
@@ -125,8 +129,8 @@ class Access:
             raise ConcurrencyError(expected=tag, actual=tag_of(found))
         return str(found["version"])
 
-    def described(self, name: str) -> tuple[Any, str | None]:
-        """Return what is known of an object, and its content type.
+    def described(self, name: str) -> tuple[Any, dict[str, str]]:
+        """Return what is known of an object, and its attributes.
 
         Raises:
             BlobNotFoundError: There is none.
@@ -136,11 +140,7 @@ class Access:
         except BlobNotFoundError:
             self.check_bucket(name)
             raise
-        return found.meta, self.type_of(found)
-
-    def type_of(self, found: Any) -> str | None:
-        kind: str | None = found.attributes.get("Content-Type")
-        return None if kind == self.cloud.default_type else kind
+        return found.meta, found.attributes
 
     def check_bucket(self, name: str) -> None:
         """Check that there is the bucket, once: the answer to a HEAD without an object doesn't say it."""

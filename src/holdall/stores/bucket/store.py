@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from holdall.arguments import check_wait
-from holdall.blob import Attributes
+from holdall.blob import PLAIN, Attributes
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -23,16 +23,17 @@ from holdall.errors import (
 )
 from holdall.keys import MAX_KEY_BYTES
 from holdall.pieces import only_piece
-from holdall.ranges import CHUNK, span
+from holdall.ranges import CHUNK
 from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.bucket.access import Access
+from holdall.stores.bucket.attributes import hides_headers, to_send
 from holdall.stores.bucket.client import Settings
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleting import delete_version
-from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
+from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.writing import put_large_if, put_small_if
 from holdall.stores.password import Password
 from holdall.stores.path.abreast import Job, abreast
@@ -44,9 +45,9 @@ _SMALL = 4 * CHUNK
 """What is put by one request, and held in memory."""
 _PART, _PARTS = 8 * CHUNK, 4
 """The size of a part of an upload, and how many are under way."""
-_PIECE = 4 * CHUNK
+_HELD = 32 * CHUNK
+"""What is held in memory since a signed request can't carry its attributes."""
 _BATCH = 1000
-_FAR = 1 << 53
 _TRIES = 20
 _NOT_XML = re.compile("[\ufffe\uffff]")
 _METHODS = ("GET", "PUT", "HEAD", "DELETE")
@@ -141,6 +142,7 @@ class BucketStore(Store):
     def _begin(self, settings: Settings, root: str, storage_class: str | None) -> None:
         self._access = Access(settings)
         self._root, self._names = root, Names(self._access, root)
+        self._reader = Reader(self._access, self._names)
         # Some servers guess a type where none is said.
         self._plain = {"Content-Type": settings.cloud.default_type}
         if storage_class is not None:
@@ -179,7 +181,7 @@ class BucketStore(Store):
     def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the server does natively and atomically; a server that isn't known is asked at first use."""
         found = self._access.findings()
-        can = Can.WRITE | Can.DELETE | Can.LIST | Can.BULK | Can.SIGN | Can.ATTRIBUTES
+        can = Can.WRITE | Can.DELETE | Can.LIST | Can.BULK | Can.SIGN | Can.ATTRIBUTES | Can.METADATA
         can |= Can.COPY if self._access.cloud is not AZURE else Can(0)
         can |= Can.CREATE if found.create else Can(0)
         can |= Can.RANGE if found.range else Can(0)
@@ -215,20 +217,15 @@ class BucketStore(Store):
             )
         return key
 
-    def _told(self, key: str, told: Any, kind: Any) -> Info:
-        tag = tag_of(told)
-        # A listing may have fractions of seconds, which a request for one object never has.
-        return Info(key, told["size"], tag, told["last_modified"].replace(microsecond=0), kind)
-
-    def _written(self, key: str, size: int, told: Any, kind: str | None) -> Info:
+    def _written(self, key: str, size: int, told: Any, attributes: Attributes) -> Info:
         """Return the info of what was written. The server says when only if it is asked, which waits until
         somebody wants to know."""
         tag, now = tag_of(told), datetime.now(UTC)
         if not tag:
             # Ceph doesn't return the ETag of an upload in parts.
-            meta = self._access.head(self._names.of(key))
-            return self._told(key, meta, kind)
-        return Info(key, size, tag, partial(self._moment, key, tag, now), kind)
+            return self._info(key)
+        kind, metadata = attributes.content_type, attributes.metadata
+        return Info(key, size, tag, partial(self._moment, key, tag, now), kind, None, metadata)
 
     def _moment(self, key: str, tag: str, now: datetime) -> datetime:
         try:
@@ -237,23 +234,10 @@ class BucketStore(Store):
             return now
         return meta["last_modified"] if tag_of(meta) == tag else now
 
-    def _type_of(self, key: str) -> str | None:
-        try:
-            return self._access.described(self._names.of(key))[1]
-        except BlobNotFoundError:
-            return None
-
     # --- reading ---
 
     def _get(self, key: str) -> bytes | None:
-        name = self._names.of(self._checked(key))
-        try:
-            found = self._access.ask("read", "get", name)
-        except BlobNotFoundError:
-            return None
-        if found.meta["size"] > _SMALL:
-            return super()._get(key)
-        return self._access.whole(found)
+        return self._reader.get(self._checked(key))
 
     def _has(self, key: str) -> bool:
         try:
@@ -263,84 +247,36 @@ class BucketStore(Store):
         return True
 
     def _info(self, key: str) -> Info:
-        meta, kind = self._access.described(self._names.of(key))
-        return self._told(key, meta, kind)
+        return self._reader.info(key)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        if (start, stop) == (0, None):
-            return self._opened(key, {})
-        part = _part_of(start, stop)
-        if part is not None and not (isinstance(part, dict) and self._access.cloud is AZURE):
-            try:
-                return self._opened(key, {"range": part})
-            except PartError:
-                # A range past the end, or of an empty object, is refused.
-                pass
-        for _ in range(_TRIES):
-            info = self._info(key)
-            low, high = span(start, stop, info.size)
-            if low == high:
-                return info, iter(())
-            try:
-                return self._opened(key, {"range": (low, high), **self._unchanged(info)})
-            except (ChangedError, PartError):
-                continue
-        raise ConcurrencyError("it is replaced all the time while it is read", key=key)
-
-    def _unchanged(self, info: Info) -> dict[str, str]:
-        return {"if_match": f'"{info.etag}"'}
-
-    def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
-        found = self._access.ask("read", "get", self._names.of(key), options=options)
-        info = self._told(key, found.meta, self._access.type_of(found))
-        low, high = found.range
-        if high - low <= _PIECE:
-            return info, iter([self._access.whole(found)])
-        return info, self._stream(key, found)
-
-    def _stream(self, key: str, found: Any) -> Iterator[Piece]:
-        try:
-            yield from self._access.stream(found, CHUNK)
-        except ChangedError:
-            raise ConcurrencyError("it was replaced while it was read; read it again", key=key) from None
+        return self._reader.read(key, start, stop)
 
     # --- writing ---
-
-    def _options(self, attributes: Attributes) -> dict[str, str]:
-        kind = attributes.content_type
-        if kind is None:
-            return self._plain
-        if not kind.isprintable() or not kind.isascii() or not kind.strip():
-            raise InvalidArgumentError(
-                f"a content_type must be printable ASCII, as in RFC 9110, not {kind!r}"
-            )
-        return {**self._plain, "Content-Type": kind}
 
     def _put(self, key: str, data: bytes) -> Info:
         if len(data) > _SMALL:
             return super()._put(key, data)
         name = self._names.to_write(self._checked(key))
         told = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
-        return self._written(key, len(data), told, None)
+        return self._written(key, len(data), told, PLAIN)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        options = self._options(attributes)
+        options = to_send(self._access.cloud, self._plain, attributes)
         name = self._names.to_write(key)
-        kind = attributes.content_type
         piece = only_piece(body, _SMALL)
         whole, pieces = (bytes(piece), iter(())) if piece is not None else _begun(body)
         if whole is not None:
-            return self._written(key, len(whole), self._put_whole(name, whole, expect, options), kind)
+            return self._written(key, len(whole), self._put_whole(name, whole, expect, options), attributes)
         if expect is not ANY:
-            if "Storage-Class" in options and self._access.cloud is S3:
-                raise UnsupportedOperation(
-                    "S3 takes no storage class with a large put on a condition (expect=); leave one out"
-                )
+            if hides_headers(self._access.cloud, options):
+                data = _limited(pieces)
+                return self._written(key, len(data), self._put_whole(name, data, expect, options), attributes)
             told, size = put_large_if(self._access, name, pieces, expect, options)
-            return self._written(key, size, told, kind)
+            return self._written(key, size, told, attributes)
         counted = _Counted(pieces)
         told = self._access.upload(name, counted, _PART, attributes=options, max_concurrency=_PARTS)
-        return self._written(key, counted.size, told, kind)
+        return self._written(key, counted.size, told, attributes)
 
     def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
         if expect is not ANY:
@@ -390,7 +326,7 @@ class BucketStore(Store):
                 yield each
             else:
                 key, told = each
-                yield self._told(key, told, partial(self._type_of, key))
+                yield self._reader.listed(key, told)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (each for each in self._survey(prefix, after) if isinstance(each, Info))
@@ -480,12 +416,12 @@ class BucketStore(Store):
             return None
         self._access.ask("copy", "copy", self._names.of(source), self._names.to_write(target))
         try:
-            found, kind = self._access.described(self._names.of(target))
+            found, attributes = self._access.described(self._names.of(target))
         except BlobNotFoundError:
             return None
         if found["e_tag"] != meta["e_tag"]:
             return None
-        return tag_of(meta), self._told(target, found, kind)
+        return tag_of(meta), self._reader.told(target, found, attributes)
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         if method not in _METHODS:
@@ -504,15 +440,6 @@ def _reopen(kind: type[BucketStore], settings: dict[str, Any]) -> BucketStore:
     return kind(**settings)
 
 
-def _part_of(start: int, stop: int | None) -> Any:
-    """Return a range as obstore takes it; None where the size must be known first."""
-    if stop is None:
-        if start >= 0:
-            return {"offset": start} if start < _FAR else None
-        return {"suffix": -start} if -start < _FAR else None
-    return (start, min(stop, _FAR)) if 0 <= start < min(stop, _FAR) else None
-
-
 def _begun(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
     """Return a body as one if it is small; else None and its pieces."""
     pieces, held = iter(body), io.BytesIO()
@@ -523,6 +450,19 @@ def _begun(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
             held.close()
             return None, chain(first, pieces)
     return held.getvalue(), iter(())
+
+
+def _limited(pieces: Iterator[Piece]) -> bytes:
+    """Return pieces as one, unless they are too large to be held in memory."""
+    held = io.BytesIO()
+    for piece in pieces:
+        held.write(piece)
+        if held.tell() > _HELD:
+            raise UnsupportedOperation(
+                f"S3 keeps no metadata and no storage class of more than {_HELD:,} bytes that are put on a "
+                "condition (expect=); leave one of them out"
+            )
+    return held.getvalue()
 
 
 class _Counted(Iterator[Piece]):

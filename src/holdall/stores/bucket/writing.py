@@ -166,8 +166,12 @@ def _request_of(
     """Return the URL and the headers of a put on a condition."""
     cloud, client = access.cloud, access.clients().client
     headers: dict[str, str] = {}
-    if "Content-Type" in attributes:
-        headers["Content-Type"] = attributes["Content-Type"]
+    for field, value in attributes.items():
+        if field == "Content-Type":
+            headers[field] = value
+        elif field != "Storage-Class":
+            # On S3 there are none of these.
+            headers[f"{'x-ms-meta-' if cloud is AZURE else 'x-goog-meta-'}{field}"] = value
     if cloud is GOOGLE:
         from urllib.parse import quote
 
@@ -192,6 +196,4 @@ def _request_of(
             headers["x-ms-blob-content-type"] = attributes["Content-Type"]
         if "Storage-Class" in attributes:
             headers["x-ms-access-tier"] = attributes["Storage-Class"]
-    elif "Storage-Class" in attributes:
-        headers["x-amz-storage-class"] = attributes["Storage-Class"]
     return access.sign("PUT", name, _VALID), headers

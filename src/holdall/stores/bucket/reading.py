@@ -1,0 +1,178 @@
+"""Reads of objects: small ones by one request, large ones by several at a time, all of one version."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdall.blob import Info, Piece
+from holdall.errors import BlobNotFoundError, ConcurrencyError
+from holdall.pieces import join_pieces
+from holdall.ranges import CHUNK, span
+from holdall.stopping import Stop, current
+from holdall.stores.bucket.access import Access
+from holdall.stores.bucket.attributes import metadata_of, type_of
+from holdall.stores.bucket.clouds import AZURE, tag_of
+from holdall.stores.bucket.errors import ChangedError, PartError
+from holdall.stores.bucket.names import Names
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Reader"]
+
+T = TypeVar("T")
+
+_WHOLE = 4 * CHUNK
+"""What is handed over in one piece."""
+_LARGE = 16 * CHUNK
+"""What is read by one request."""
+_PART, _PARTS = 3 * CHUNK, 4
+"""The size of a part of what is larger, and how many are under way."""
+_FAR = 1 << 53
+_TRIES = 20
+
+
+class Reader:
+    """The reads of a store."""
+
+    def __init__(self, access: Access, names: Names) -> None:
+        self._access, self._names = access, names
+
+    def told(self, key: str, told: Any, attributes: Mapping[str, str]) -> Info:
+        """Return the info of a blob, by what the server said of it."""
+        # A listing may have fractions of seconds, which a request for one object never has.
+        modified = told["last_modified"].replace(microsecond=0)
+        kind = type_of(self._access.cloud, attributes)
+        return Info(key, told["size"], tag_of(told), modified, kind, None, metadata_of(attributes))
+
+    def listed(self, key: str, told: Any) -> Info:
+        """Return the info of a blob that a listing named. Its content type is asked for when somebody wants
+        to know it."""
+        modified = told["last_modified"].replace(microsecond=0)
+        return Info(key, told["size"], tag_of(told), modified, partial(self._type_of, key))
+
+    def _type_of(self, key: str) -> str | None:
+        try:
+            return self.info(key).content_type
+        except BlobNotFoundError:
+            return None
+
+    def info(self, key: str) -> Info:
+        return self.told(key, *self._access.described(self._names.of(key)))
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            found = self._access.ask("read", "get", self._names.of(key))
+        except BlobNotFoundError:
+            return None
+        if found.meta["size"] <= _LARGE:
+            return self._access.whole(found)
+        return join_pieces(self._pieces(key, found))
+
+    def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        if (start, stop) == (0, None):
+            return self._opened(key, {})
+        part = _part_of(start, stop)
+        if part is not None and not (isinstance(part, dict) and self._access.cloud is AZURE):
+            try:
+                return self._opened(key, {"range": part})
+            except PartError:
+                # A range past the end, or of an empty object, is refused.
+                pass
+        for _ in range(_TRIES):
+            info = self.info(key)
+            low, high = span(start, stop, info.size)
+            if low == high:
+                return info, iter(())
+            try:
+                return self._opened(key, {"range": (low, high), "if_match": f'"{info.etag}"'})
+            except (ChangedError, PartError):
+                continue
+        raise ConcurrencyError("it is replaced all the time while it is read", key=key)
+
+    def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
+        found = self._access.ask("read", "get", self._names.of(key), options=options)
+        info = self.told(key, found.meta, found.attributes)
+        low, high = found.range
+        if high - low <= _WHOLE:
+            return info, iter([self._access.whole(found)])
+        return info, self._pieces(key, found)
+
+    def _pieces(self, key: str, found: Any) -> Iterator[Piece]:
+        """Yield the bytes of an answer. Past its first part, a large one is asked for in parts, side by side;
+        the answer stays open, and goes on where the server doesn't send a part of this version."""
+        stream, (low, high) = self._access.stream(found, CHUNK), found.range
+        at, begun = low, low
+        try:
+            for piece in stream:
+                yield piece
+                at += len(piece)
+                if high - low > _LARGE and at - low >= _WHOLE:
+                    break
+            begun = at
+            try:
+                calls = (
+                    partial(self._part, key, found.meta, start, min(start + _PART, high))
+                    for start in range(begun, high, _PART)
+                )
+                for part in _side_by_side(calls):
+                    for start in range(0, len(part), CHUNK):
+                        yield part[start : start + CHUNK]
+                    at += len(part)
+            except (ChangedError, PartError, BlobNotFoundError):
+                for piece in stream:
+                    begun += len(piece)
+                    if begun > at:
+                        yield piece[at - begun :]
+                        at = begun
+        except ChangedError:
+            raise ConcurrencyError("it was replaced while it was read; read it again", key=key) from None
+
+    def _part(self, key: str, meta: Any, start: int, stop: int) -> memoryview:
+        options = {"range": (start, stop), "if_match": f'"{tag_of(meta)}"'}
+        return self._access.held(self._access.ask("read", "get", self._names.of(key), options=options))
+
+
+def _part_of(start: int, stop: int | None) -> Any:
+    """Return a range as obstore takes it; None where the size must be known first."""
+    if stop is None:
+        if start >= 0:
+            return {"offset": start} if start < _FAR else None
+        return {"suffix": -start} if -start < _FAR else None
+    return (start, min(stop, _FAR)) if 0 <= start < min(stop, _FAR) else None
+
+
+def _side_by_side(calls: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Yield the results of calls, in order. At an error, an interrupt, or when the caller stops iterating,
+    those under way are stopped."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    begun: deque[Future[T]] = deque()
+    stop, outer = Stop(), current.get()
+    context = copy_context()
+    context.run(current.set, stop)
+    if outer is not None:
+        outer.then(stop.set)
+    pool = ThreadPoolExecutor(_PARTS, thread_name_prefix="holdall-bucket")
+    try:
+        for call in calls:
+            if len(begun) == _PARTS:
+                yield begun.popleft().result()
+            try:
+                begun.append(pool.submit(context.copy().run, call))
+            except RuntimeError:
+                # The interpreter is about to end, and lets no thread begin.
+                while begun:
+                    yield begun.popleft().result()
+                yield call()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        stop.set()
+        if outer is not None:
+            outer.forget(stop.set)
+        pool.shutdown(cancel_futures=True)
