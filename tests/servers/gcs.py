@@ -291,6 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
         names = sorted(n for n in objects if n.startswith(prefix) and n > after)
         most, entries, last = int(query.get("max-keys", 1000)), list[str](), ""
         folders = dict[str, None]()
+        spell = quote if query.get("encoding-type") == "url" else str
         for name in names:
             end = name.find(mark, len(prefix)) if mark else -1
             folder = name[: end + len(mark)] if end >= 0 else ""
@@ -305,13 +306,14 @@ class _Handler(BaseHTTPRequestHandler):
                 continue
             found = objects[name]
             entries.append(
-                f"<Contents><Key>{escape(name)}</Key><Generation>{found.generation}</Generation>"
+                f"<Contents><Key>{escape(spell(name))}</Key><Generation>{found.generation}</Generation>"
                 f"<LastModified>{found.modified:%Y-%m-%dT%H:%M:%S.%f}Z</LastModified>"
                 f"<ETag>{found.etag}</ETag><Size>{len(found.data)}</Size></Contents>"
             )
         truncated = bool(names) and last != names[-1]
         text = [f"<Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(entries)}</KeyCount>"]
         text += [f"<IsTruncated>{str(truncated).lower()}</IsTruncated>", *entries]
+        text += ["<EncodingType>url</EncodingType>"] if spell is quote else []
         text += [f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders]
         text += [f"<NextContinuationToken>{escape(last)}</NextContinuationToken>"] if truncated else []
         self._answer(200, f"<ListBucketResult>{''.join(text)}</ListBucketResult>".encode())

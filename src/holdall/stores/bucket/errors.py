@@ -66,6 +66,10 @@ def translate(error: Exception, what: str, place: Place) -> Exception:
         return StoreUnavailableError(f"{place} doesn't exist; make it first, or check its name")
     if isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
+    if code.startswith("Lease"):
+        return StoreUnavailableError(f"{place} can't {what}: another client holds a lease on it ({code})")
+    if code == "BlobArchived":
+        return StoreUnavailableError(f"{place} can't {what}: the object is archived; move it to another tier")
     if kind == "PreconditionError" or (status == 412 and kind != "AlreadyExistsError"):
         return ChangedError(f"{place}: the object is another one by now")
     if kind == "AlreadyExistsError":

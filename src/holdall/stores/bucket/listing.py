@@ -27,7 +27,7 @@ def listed(client: Any, prefix: str, after: str, ordered: bool) -> Iterator[dict
     order of their code points: dicts of `path`, `size`, `e_tag`, `version` and `last_modified`.
 
     obstore matches whole segments, and raises for a page with a name that has an empty one. The objects of
-    that page are asked for by a signed URL, on S3. Where the server lists in an order of its own, all are
+    that page are asked for by a request of our own. Where the server lists in an order of its own, all are
     held in memory and sorted.
     """
     folder = prefix[: prefix.rfind("/") + 1]
@@ -60,9 +60,8 @@ def listed(client: Any, prefix: str, after: str, ordered: bool) -> Iterator[dict
                     "incomplete"
                 )
     except driver().exceptions.InvalidPathError:
-        if type(client).__name__ != S3.kind:
-            raise
-        for told in pages(client, prefix, max(last, offset or "")):
+        found = pages(client, prefix, max(last, offset or ""))
+        for told in in_code_points(found) if type(client).__name__ == AZURE.kind else found:
             if told["path"] > last:
                 yield told
 
@@ -73,8 +72,6 @@ def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[
         for page in iterate(_stream(client, folder, None)):
             found |= {told["path"]: told for told in page}
     except driver().exceptions.InvalidPathError:
-        if type(client).__name__ != S3.kind:
-            raise
         found = {told["path"]: told for told in pages(client, prefix, "")}
     for name in sorted(found):
         if name.startswith(prefix) and name > after:

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import Any
 
 from holdall.blob import LeftOut
-from holdall.errors import BlobNotFoundError, InvalidKeyError
+from holdall.errors import BlobNotFoundError, InvalidKeyError, StoreUnavailableError
 from holdall.keys import check_key
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import AZURE
@@ -42,17 +42,17 @@ class Names:
     def __init__(self, access: Access, root: str) -> None:
         self._access = access
         self._spells = access.cloud is AZURE
-        self._root = _spelling(root) if self._spells else root
+        self.root = _spelling(root) if self._spells else root
         self._marked = False
 
     def of(self, key: str) -> str:
         """Return the name of a key."""
-        return self._root + (_spelling(key) if self._spells else key)
+        return self.root + (_spelling(key) if self._spells else key)
 
     def to_write(self, key: str) -> str:
         """Return the name of a key that is about to be written."""
         name = self.of(key)
-        if self._spells and not self._marked and name != self._root + key:
+        if self._spells and not self._marked and name != self.root + key:
             self._access.ask("write", "put", self._mark, b"", use_multipart=False)
             self._marked = True
         return name
@@ -61,7 +61,7 @@ class Names:
     def _mark(self) -> str:
         """An object that says that keys with other spellings were written: their names sort elsewhere, so
         that a listing is held in memory and sorted. No key has this name."""
-        return self._root + _QUOTE
+        return self.root + _QUOTE
 
     def _is_marked(self) -> bool:
         if not self._marked:
@@ -79,11 +79,11 @@ class Names:
         if self._spells:
             yield from self._sorted(prefix, after)
             return
-        begin, start = self._root + prefix, self._root + after if after else ""
+        begin, start = self.root + prefix, self.root + after if after else ""
         for told in self._access.list(begin, start):
             name = told["path"]
             if not is_probe(name):
-                yield self._entry(name[len(self._root) :], told)
+                yield self._entry(name[len(self.root) :], told)
 
     def _entry(self, key: str, told: Any) -> tuple[str, Any] | LeftOut:
         try:
@@ -95,32 +95,46 @@ class Names:
         # How a segment is spelled depends on how it ends.
         known = re.split("[\0-\x1f]", prefix, maxsplit=1)[0]
         end = known.rfind("/") + 1
-        begin = self._root + _spelling(known[:end]) + _unsure.split(known[end:], maxsplit=1)[0]
+        begin = self.root + _spelling(known[:end]) + _unsure.split(known[end:], maxsplit=1)[0]
         # All other spellings sort past the characters that are left.
         start = _high.split(after, maxsplit=1)[0]
-        found = self._access.list(begin, self._root + start if start else "")
+        found = self._access.list(begin, self.root + start if start else "")
         first = list(islice(found, _PAGE))
-        if len(first) < _PAGE and not any(_spelled.search(told["path"]) for told in first):
-            yield from self._chosen(first, prefix, after, False)
-        elif not self._is_marked():
-            yield from self._chosen(chain(first, found), prefix, after, False)
-        else:
-            entries = self._chosen(chain(first, found), prefix, after, True)
+        if len(first) < _PAGE or any(self._is_spelled(told) for told in first) or self._is_marked():
+            entries = self._chosen(chain(first, found), prefix, after)
             yield from sorted(entries, key=_place)
+        else:
+            yield from self._chosen(self._unmarked(chain(first, found)), prefix, after)
 
-    def _chosen(
-        self, found: Iterable[Any], prefix: str, after: str, spelled: bool
-    ) -> Iterator[tuple[str, Any] | LeftOut]:
+    def _is_spelled(self, told: Any) -> bool:
+        """Return whether a key has this name as another spelling."""
+        rest = told["path"][len(self.root) :]
+        key = _meaning(rest)
+        return key != rest and _spelling(key) == rest
+
+    def _unmarked(self, found: Iterable[Any]) -> Iterator[Any]:
+        """Yield the same, while there are no other spellings. A program that doesn't know the mark, such as
+        rclone, may have written some."""
+        for told in found:
+            if self._is_spelled(told):
+                self._marked = True
+                raise StoreUnavailableError(
+                    f"{told['path']!r} is the name of a key that sorts elsewhere, which nothing said before; "
+                    "list again: from now on listings are sorted in memory"
+                )
+            yield told
+
+    def _chosen(self, found: Iterable[Any], prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
         for told in found:
             name = told["path"]
             if is_probe(name) or name == self._mark:
                 continue
-            rest = name[len(self._root) :]
-            key = _meaning(rest) if spelled else rest
+            rest = name[len(self.root) :]
+            key = _meaning(rest)
             # Another spelling of the same key would be another object.
             entry = self._entry(key, told) if _spelling(key) == rest else _left(rest)
             place = _place(entry)
-            if place.startswith(prefix) and place > after:
+            if place.startswith(prefix) and (place > after or not after):
                 yield entry
 
 

@@ -1,10 +1,11 @@
-"""Pages of a listing of S3, asked for by a signed URL, with names that obstore can't hold."""
+"""Pages of a listing, asked for by requests of our own, with names that obstore can't hold."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
@@ -12,9 +13,12 @@ from xml.etree import ElementTree
 from holdall.errors import StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import call
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3
+from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.signed import request
+from holdall.stores.bucket.signing import listing_of_azure
 
 __all__ = ["pages"]
 
@@ -22,21 +26,27 @@ _VALID = timedelta(minutes=5)
 
 
 def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
-    """Yield what S3 says of the objects whose names start with a prefix and sort past `after`, as `listed`
-    does; a name may be any."""
+    """Yield what the server says of the objects whose names start with a prefix and sort past `after`, as
+    `listed` does; a name may be any. On Azure they come in the order of UTF-16.
+
+    Raises:
+        UnsupportedOperation: The client of Google or Azure doesn't show the credentials that this needs.
+    """
+    if type(client).__name__ == AZURE.kind:
+        yield from _pages_of_azure(client, prefix, after)
+        return
     begin, start = _spellable(prefix), _spellable(after)
     while True:
-        url = _url(client, begin, start)
-        status, _, body = request("GET", url, {}, None)
-        if status != 200:
-            host = url.split("/", 3)[2]
-            raise StoreUnavailableError(f"{host} answered {status} to a listing")
+        url, headers = _url(client, begin, start), dict[str, str]()
+        if type(client).__name__ == GOOGLE.kind and (token := google_token(client)) is not None:
+            headers["Authorization"] = f"Bearer {token}"
         # What Amazon calls version 2 (ListObjectsV2).
-        root = ElementTree.fromstring(body)
-        space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+        root, space = _answer(url, headers)
+        encoded = type(client).__name__ == S3.kind or root.findtext(f"{space}EncodingType") == "url"
         name = after
         for each in root.iter(f"{space}Contents"):
-            name = unquote(each.findtext(f"{space}Key") or "")
+            name = each.findtext(f"{space}Key") or ""
+            name = unquote(name) if encoded else name
             if not name.startswith(prefix):
                 continue
             modified = (each.findtext(f"{space}LastModified") or "").replace("Z", "+00:00")
@@ -53,6 +63,44 @@ def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         after = start = name
 
 
+def _pages_of_azure(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+    """https://learn.microsoft.com/rest/api/storageservices/list-blobs"""
+    mark = ""
+    while True:
+        base, headers = listing_of_azure(client, _VALID)
+        query = f"restype=container&comp=list&prefix={quote(_spellable(prefix), safe='')}"
+        query += f"&marker={quote(mark, safe='')}" if mark else ""
+        root, _ = _answer(f"{base}{query}", headers)
+        for each in root.iter("Blob"):
+            field = each.find("Name")
+            name = (field.text if field is not None else None) or ""
+            if field is not None and field.get("Encoded") == "true":
+                name = unquote(name)
+            told = each.find("Properties")
+            if told is None or not name.startswith(prefix) or name <= after:
+                continue
+            yield {
+                "path": name,
+                "size": int(told.findtext("Content-Length") or 0),
+                "e_tag": told.findtext("Etag"),
+                "version": None,
+                "last_modified": parsedate_to_datetime(told.findtext("Last-Modified") or ""),
+            }
+        mark = root.findtext("NextMarker") or ""
+        if not mark:
+            return
+
+
+def _answer(url: str, headers: dict[str, str]) -> tuple[ElementTree.Element, str]:
+    """Return what a request is answered with, and the name space of its elements."""
+    status, _, body = request("GET", url, headers, None)
+    if status != 200:
+        host = url.split("/", 3)[2]
+        raise StoreUnavailableError(f"{host} answered {status} to a listing")
+    root = ElementTree.fromstring(body)
+    return root, root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+
+
 def _spellable(name: str) -> str:
     """Return the start of a name that any request and its answer, which repeats it in XML, can spell."""
     name = re.split("[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", name, maxsplit=1)[0]
@@ -60,7 +108,7 @@ def _spellable(name: str) -> str:
 
 
 def _url(client: Any, prefix: str, after: str) -> str:
-    """Return a signed URL of one page.
+    """Return a URL of one page, signed for S3.
 
     obstore signs URLs of objects only, but it also signs the query of the endpoint that it is given. What it
     appends for the object becomes the value of a parameter that says nothing: the SDKs of Amazon name the
@@ -69,6 +117,8 @@ def _url(client: Any, prefix: str, after: str) -> str:
     config: dict[str, Any] = client.config
     bucket = str(config["bucket"])
     base = endpoint_of(client).rstrip("/")
+    if type(client).__name__ == GOOGLE.kind:
+        base = base or "https://storage.googleapis.com"
     hosted = str(config.get("virtual_hosted_style_request", "")).lower() == "true"
     if not base:
         region = config.get("region") or config.get("default_region") or "us-east-1"
@@ -81,7 +131,7 @@ def _url(client: Any, prefix: str, after: str) -> str:
     endpoint = f"{place}/?{query}&x-id="
     changed = {**config, "endpoint": endpoint, "virtual_hosted_style_request": True}
     changed.pop("aws_endpoint_url_s3", None)
-    if str(config.get("skip_signature", "")).lower() == "true":
+    if type(client).__name__ == GOOGLE.kind or str(config.get("skip_signature", "")).lower() == "true":
         return endpoint
     make = getattr(driver()._store, type(client).__name__)
     options, provider = client.client_options, client.credential_provider

@@ -15,7 +15,7 @@ from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of, variable
 
-__all__ = ["signed_url"]
+__all__ = ["listing_of_azure", "signed_url"]
 
 _VERSION = "2020-12-06"
 _PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "cw", "DELETE": "d"}
@@ -37,23 +37,62 @@ def signed_url(
     if type(client).__name__ != AZURE.kind or _is_plain(whole):
         return str(call("sign", client, method, name, valid))
     config: dict[str, Any] = client.config
-    account = config.get("account_name") or variable("AZURE_STORAGE_ACCOUNT_NAME")
-    keys = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY")
-    key = config.get("account_key") or variable(*keys)
-    if not account or not key:
+    url = _signed_by_account(client, f"{config['container_name']}/{whole}", "b", _PERMISSIONS[method], valid)
+    if url is None:
         raise UnsupportedOperation(
             f"the URL of {name!r:.80}, whose name has other characters than a-z, 0-9, '-', '.', '_' and '~', "
             "can be signed with the account's key only; give secret=, or set AZURE_STORAGE_ACCOUNT_KEY"
         )
-    base = (endpoint_of(client) or f"https://{account}.blob.core.windows.net").rstrip("/")
-    place = f"{config['container_name']}/{whole}"
-    # https://learn.microsoft.com/rest/api/storageservices/create-service-sas
+    return url
+
+
+def listing_of_azure(client: Any, valid: timedelta) -> tuple[str, dict[str, str]]:
+    """Return a URL for requests that list a container of Azure, and the headers that they need.
+
+    Raises:
+        UnsupportedOperation: The client doesn't show its credentials.
+    """
+    config: dict[str, Any] = client.config
+    container = str(config["container_name"])
+    plain, headers = f"{_base(client)}/{container}", {"x-ms-version": _VERSION}
+    if str(config.get("skip_signature", "")).lower() == "true":
+        return f"{plain}?", headers
+    if client.credential_provider is not None:
+        token = client.credential_provider()["token"]
+        return f"{plain}?", {**headers, "Authorization": f"Bearer {token}"}
+    if signature := config.get("sas_key") or variable("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN"):
+        return f"{plain}?{str(signature).lstrip('?')}&", headers
+    url = _signed_by_account(client, container, "c", "l", valid)
+    if url is None:
+        raise UnsupportedOperation(
+            f"the container {container!r} holds names that can be listed with the account's key, a shared "
+            "access signature or a credential_provider only; give one of them"
+        )
+    return f"{url}&", headers
+
+
+def _base(client: Any) -> str:
+    config: dict[str, Any] = client.config
+    account = config.get("account_name") or variable("AZURE_STORAGE_ACCOUNT_NAME")
+    return (endpoint_of(client) or f"https://{account}.blob.core.windows.net").rstrip("/")
+
+
+def _signed_by_account(client: Any, place: str, kind: str, rights: str, valid: timedelta) -> str | None:
+    """Return a URL that the key of the account signs; None if the client doesn't show the key.
+
+    https://learn.microsoft.com/rest/api/storageservices/create-service-sas
+    """
+    config: dict[str, Any] = client.config
+    account = config.get("account_name") or variable("AZURE_STORAGE_ACCOUNT_NAME")
+    keys = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY")
+    key = config.get("account_key") or variable(*keys)
+    if not account or not key:
+        return None
     now = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
     start, end = f"{now.isoformat()}Z", f"{(now + valid).isoformat()}Z"
-    rights = _PERMISSIONS[method]
-    fields = [rights, start, end, f"/blob/{account}/{place}", "", "", "", _VERSION, "b", *[""] * 7]
+    fields = [rights, start, end, f"/blob/{account}/{place}", "", "", "", _VERSION, kind, *[""] * 7]
     digest = hmac.digest(base64.b64decode(key), "\n".join(fields).encode(), hashlib.sha256)
-    query = {"sv": _VERSION, "sr": "b", "sp": rights, "st": start, "se": end}
+    query = {"sv": _VERSION, "sr": kind, "sp": rights, "st": start, "se": end}
     query["sig"] = base64.b64encode(digest).decode()
     text = "&".join([f"{field}={quote(value, safe='')}" for field, value in query.items()])
-    return f"{base}/{quote(place)}?{text}"
+    return f"{_base(client)}/{quote(place)}?{text}"

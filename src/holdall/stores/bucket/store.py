@@ -19,6 +19,7 @@ from holdall.errors import (
     InvalidKeyError,
     InvalidTypeError,
     StoreError,
+    StoreUnavailableError,
     UnsupportedOperation,
 )
 from holdall.keys import MAX_KEY_BYTES
@@ -30,6 +31,7 @@ from holdall.stores.bucket.attributes import hides_headers, to_send
 from holdall.stores.bucket.client import Settings
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleting import delete_version
+from holdall.stores.bucket.errors import UnknownError
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
@@ -288,11 +290,7 @@ class BucketStore(Store):
         if expect is not ANY:
             return self._delete_if(name, str(expect))
         if not self._access.cloud.silent:
-            try:
-                self._access.ask("delete", "delete", name)
-            except BlobNotFoundError:
-                return False
-            return True
+            return self._delete_told(name)
         with turn(name):
             try:
                 self._access.head(name)
@@ -300,6 +298,25 @@ class BucketStore(Store):
                 return False
             self._access.ask("delete", "delete", name)
         return True
+
+    def _delete_told(self, name: str) -> bool:
+        """Delete where the answer says whether there was an object. The request isn't repeated unasked: the
+        answer to the second one would be about the first one."""
+        for _ in range(_TRIES):
+            try:
+                self._access.ask("delete", "delete", name, by="once")
+            except BlobNotFoundError:
+                return False
+            except UnknownError as error:
+                try:
+                    self._access.head(name)
+                except BlobNotFoundError:
+                    raise StoreUnavailableError(
+                        f"{error.message}; the object is gone, and nobody can tell who deleted it"
+                    ) from error
+                continue
+            return True
+        raise StoreUnavailableError(f"{self._access.clients().place} failed {_TRIES} times to delete")
 
     def _delete_if(self, name: str, tag: str) -> bool:
         for _ in range(_TRIES):
@@ -313,9 +330,14 @@ class BucketStore(Store):
                 actual = tag_of(self._access.head(name))
             except BlobNotFoundError:
                 break
-            # On Google the same bytes may have been put once more.
-            if actual != tag or self._access.cloud is not GOOGLE:
+            if actual != tag:
                 raise ConcurrencyError(expected=tag, actual=actual)
+            # On Google the same bytes may have been put once more.
+            if self._access.cloud is not GOOGLE:
+                raise StoreUnavailableError(
+                    f"{self._access.clients().place} refuses to delete this version, though it is "
+                    "the present one; does another client hold a lease on it?"
+                )
         raise ConcurrencyError(expected=tag)
 
     # --- listing ---

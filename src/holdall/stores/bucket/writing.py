@@ -79,6 +79,11 @@ def _refuse(access: Access, name: str, expect: Expect, again: bool) -> None:
         raise BlobExistsError(actual=actual)
     if actual == expect and again:
         return
+    if actual == expect:
+        raise StoreUnavailableError(
+            f"{access.clients().place} refuses to write over this version, though it is the present one; "
+            "does another client hold a lease on it?"
+        )
     raise ConcurrencyError(expected=str(expect), actual=actual)
 
 
