@@ -18,6 +18,8 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +42,21 @@ def service_account(url: str) -> str:
     """The key of a service account that leads obstore to a server, without a request for a token."""
     account = {"gcs_base_url": url, "disable_oauth": True}
     return json.dumps({**account, "client_email": "", "private_key": "", "private_key_id": ""})
+
+
+def make_bucket(url: str, name: str) -> None:
+    """Make a bucket, if there is none of this name."""
+    request = urllib.request.Request(
+        f"{url}/storage/v1/b?project=testing",
+        json.dumps({"name": name}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        urllib.request.urlopen(request).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code != 409:
+                raise
 
 
 class _Object(NamedTuple):

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobServiceClient
 from tests.servers.azurite import azurite
-from tests.servers.gcs import gcs, gcs_alone, service_account
-from tests.servers.google import make_bucket
+from tests.servers.gcs import gcs, gcs_alone, make_bucket, service_account
 
-from holdall.errors import ConcurrencyError, InvalidArgumentError
+from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreUnavailableError
 from holdall.store import ANY, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
@@ -106,8 +105,24 @@ def test_names_that_others_put_on_azure(box: BucketStore, connection: str, tmp_p
         client = service.get_container_client(name_for(tmp_path))
         for name in ("in/a", "in/b\uff0ec", "in/c\uff3cd", "in/z", "other"):
             client.upload_blob(name, b"x")
-    assert list(box.iterate_keys()) == ["a", "z"]
-    assert [entry.path for entry in box.left_out()] == ["b\uff0ec", "c\uff3cd"]
+    # One is spelled as the store spells a key.
+    assert list(box.iterate_keys()) == ["a", "c\\d", "z"]
+    assert box["c\\d"] == b"x"
+    assert [entry.path for entry in box.left_out()] == ["b\uff0ec"]
+
+
+def test_a_long_listing_of_names_that_nothing_announced(
+    box: BucketStore, connection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdall.stores.bucket.names._PAGE", 3)
+    with BlobServiceClient.from_connection_string(connection) as service:
+        client = service.get_container_client(name_for(tmp_path))
+        for name in ("in/a", "in/b", "in/c", "in/d", "in/d\uff3ce", "in/dz"):
+            client.upload_blob(name, b"x")
+    # A listing that is under way can't give them in order.
+    with pytest.raises(StoreUnavailableError, match="list again"):
+        list(box.iterate_keys())
+    assert list(box.iterate_keys()) == ["a", "b", "c", "d", "d\\e", "dz"]
 
 
 def test_a_long_listing_of_azure_is_in_order(box: BucketStore) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -105,8 +105,9 @@ class PathBlobDict(BlobDict[B]):
                 "its blobs"
             )
         self._folder._need(Can.DELETE, "delete its folder")
-        if isinstance(self._folder, PathStore):
-            self._folder._delete_folder()
+        remove: Callable[[], None] | None = getattr(self._folder, "_delete_folder", None)
+        if remove is not None:
+            remove()
             return
         try:
             while os.path.lexists(path):

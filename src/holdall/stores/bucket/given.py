@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction
+from types import MappingProxyType
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
 
 __all__ = ["taken_over"]
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_RETRY: Any = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
 _REFRESH = timedelta(minutes=5)
 """How long credentials that may be renewed hold: the client that they come from renews them in time."""
 
@@ -27,7 +30,7 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
     Args:
         client: A store of obstore for S3, Google or Azure; a client, resource or session of boto3; a client
             of aiobotocore; a `google.cloud.storage.Client`; a `BlobServiceClient` or `ContainerClient` of
-            Azure; or a `CloudPath`.
+            Azure; a `CloudPath`; or a file system of s3fs, gcsfs or adlfs.
         bucket: The name of the bucket or container; None where the client names it.
 
     Raises:
@@ -38,6 +41,8 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
     if hasattr(client, "cloud_prefix"):
         named = str(client).removeprefix(client.cloud_prefix).partition("/")[0]
         held = client.client
+        if client.cloud_prefix == "s3://":
+            return _of_boto(held.client, _one_name(named, bucket), held._extra_args)
         inner = held.service_client if hasattr(held, "service_client") else held.client
         return taken_over(inner, _one_name(named, bucket))
     kind, module = type(client).__name__, type(client).__module__
@@ -45,6 +50,8 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
         config: dict[str, Any] = client.config
         _one_name(config.get("bucket") or config.get("container_name"), bucket)
         return client
+    if module.partition(".")[0] in ("s3fs", "gcsfs", "adlfs") and hasattr(client, "storage_options"):
+        return _of_filesystem(client, _one_name(None, bucket))
     if module.startswith("boto3.resources") and hasattr(client, "meta"):
         return _of_boto(client.meta.client, _one_name(None, bucket))
     if module == "boto3.session":
@@ -52,12 +59,13 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
     if module in ("botocore.client", "aiobotocore.client") and kind == "S3":
         return _of_boto(client, _one_name(None, bucket))
     if module.startswith("google.cloud.storage") and kind == "Client":
-        return _of_google(client, _one_name(None, bucket))
+        url: str = client._connection.API_BASE_URL
+        return _of_google(client._credentials, url, _one_name(None, bucket))
     if module.startswith("azure.storage.blob") and kind in ("BlobServiceClient", "ContainerClient"):
         return _of_azure(client, _one_name(getattr(client, "container_name", None), bucket))
     raise InvalidTypeError(
-        "expected a client of obstore, boto3, aiobotocore, google-cloud-storage or azure-storage-blob, or a "
-        f"CloudPath, got a {module}.{kind}"
+        "expected a client of obstore, boto3, aiobotocore, google-cloud-storage or azure-storage-blob, a "
+        f"CloudPath, or a file system of s3fs, gcsfs or adlfs, got a {module}.{kind}"
     )
 
 
@@ -78,7 +86,8 @@ def _options(url: str, verify: Any = True) -> dict[str, Any]:
             "a client with its own file of certificates can't be taken over; "
             "set SSL_CERT_FILE, and give a client with verify=True"
         )
-    options: dict[str, Any] = {"connect_timeout": "30s"}
+    # The time of a whole request isn't limited: a large object takes long.
+    options: dict[str, Any] = {"connect_timeout": "30s", "read_timeout": "30s", "timeout": "7days"}
     if url.startswith("http://"):
         options["allow_http"] = True
     if verify is False:
@@ -89,7 +98,17 @@ def _options(url: str, verify: Any = True) -> dict[str, Any]:
 # --- S3 ---
 
 
-def _of_boto(client: Any, bucket: str) -> Any:
+_EXTRA = {
+    "RequestPayer": "request_payer",
+    "ServerSideEncryption": "server_side_encryption",
+    "SSEKMSKeyId": "sse_kms_key_id",
+    "BucketKeyEnabled": "sse_bucket_key_enabled",
+}
+"""What S3 is told with each request, and how obstore names it."""
+
+
+def _of_boto(client: Any, bucket: str, extra: Mapping[str, Any] = _NOTHING) -> Any:
+    """Take over a client of boto3 or aiobotocore, and arguments that go with its requests."""
     from obstore.store import S3Store
 
     # The client is an object of it.
@@ -109,13 +128,20 @@ def _of_boto(client: Any, bucket: str) -> Any:
             settings |= {"endpoint": url, "virtual_hosted_style_request": False}
     elif "." not in bucket and style != "path":
         settings["virtual_hosted_style_request"] = True
+    for name, value in extra.items():
+        if name not in _EXTRA:
+            raise UnsupportedOperation(
+                f"{name} of the client can't be taken over, only {', '.join(_EXTRA)}; leave it out, or set a "
+                "default for the whole bucket"
+            )
+        settings[_EXTRA[name]] = True if name == "RequestPayer" else value
     # Neither library has a public name for these two.
     signer, verify = client._request_signer, client._endpoint.http_session._verify
     if meta.config.signature_version is unsigned:
         settings["skip_signature"] = True
     else:
         settings["credential_provider"] = _aws_provider(signer._credentials)
-    return S3Store(bucket, client_options=cast(Any, _options(url, verify)), **settings)
+    return S3Store(bucket, client_options=cast(Any, _options(url, verify)), retry_config=_RETRY, **settings)
 
 
 def _aws_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
@@ -142,24 +168,25 @@ def _aws_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
 # --- Google ---
 
 
-def _of_google(client: Any, bucket: str) -> Any:
+def _of_google(credentials: Any, url: str, bucket: str) -> Any:
+    """Take over credentials of google-auth, or None for none, for the server at a URL."""
     import json
 
     from google.auth.credentials import AnonymousCredentials
     from obstore.store import GCSStore
 
-    url: str = client._connection.API_BASE_URL.rstrip("/")
+    url = url.rstrip("/")
     settings: dict[str, Any] = {}
-    if isinstance(client._credentials, AnonymousCredentials):
+    if credentials is None or isinstance(credentials, AnonymousCredentials):
         # Without this key obstore asks for a token at each write, `skip_signature` or not.
         account = {"gcs_base_url": url, "disable_oauth": True}
         account |= {"client_email": "", "private_key": "", "private_key_id": ""}
         settings["service_account_key"] = json.dumps(account)
     else:
-        settings["credential_provider"] = _google_provider(client._credentials)
+        settings["credential_provider"] = _google_provider(credentials)
         if not url.endswith("//storage.googleapis.com"):
             settings["base_url"] = url
-    return GCSStore(bucket, client_options=cast(Any, _options(url)), **settings)
+    return GCSStore(bucket, client_options=cast(Any, _options(url)), retry_config=_RETRY, **settings)
 
 
 def _google_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
@@ -178,7 +205,8 @@ def _google_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
 # --- Azure ---
 
 
-def _of_azure(client: Any, container: str) -> Any:
+def _of_azure(client: Any, container: str, credential: Any = None) -> Any:
+    """Take over a client of Azure, with another credential than its own if one is given."""
     from obstore.store import AzureStore
 
     # The URL may hold a signature after its path, and the name of a container.
@@ -186,7 +214,7 @@ def _of_azure(client: Any, container: str) -> Any:
     if hasattr(client, "container_name"):
         url = url.removesuffix(f"/{client.container_name}")
     settings: dict[str, Any] = {"account_name": client.account_name, "endpoint": url}
-    credential = client.credential
+    credential = client.credential if credential is None else credential
     if credential is None:
         signature = client.primary_endpoint.partition("?")[2]
         settings |= {"sas_key": signature} if "sig=" in signature else {"skip_signature": True}
@@ -204,7 +232,7 @@ def _of_azure(client: Any, container: str) -> Any:
     else:
         kind = type(credential).__name__
         raise UnsupportedOperation(f"a {kind} of Azure can't be taken over; give an account key or a token")
-    return AzureStore(container, client_options=cast(Any, _options(url)), **settings)
+    return AzureStore(container, client_options=cast(Any, _options(url)), retry_config=_RETRY, **settings)
 
 
 def _azure_provider(credential: Any) -> Callable[[], dict[str, Any]]:
@@ -213,3 +241,45 @@ def _azure_provider(credential: Any) -> Callable[[], dict[str, Any]]:
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, UTC)}
 
     return provide
+
+
+# --- file systems of fsspec ---
+
+
+def _of_filesystem(system: Any, bucket: str) -> Any:
+    """Return a client of obstore for a bucket, with the settings and the credentials of a file system.
+
+    Raises:
+        UnsupportedOperation: They can't be taken over.
+    """
+    library = type(system).__module__.partition(".")[0]
+    return {"s3fs": _of_s3fs, "gcsfs": _of_gcsfs, "adlfs": _of_adlfs}[library](system, bucket)
+
+
+def _of_s3fs(system: Any, bucket: str) -> Any:
+    extra = {**system.s3_additional_kwargs, **system.req_kw}
+    if system.session is not None and not system._session_is_owned:
+        return _of_boto(system.connect(), bucket, extra)
+    # Its own client belongs to an event loop; this one finds credentials in the same places.
+    # s3fs has imported these.
+    botocore: Any = sys.modules["botocore"]
+    names = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "aws_session_token": "token"}
+    own = {name: getattr(system, held) for name, held in names.items()} | {
+        "endpoint_url": system.endpoint_url
+    }
+    options: dict[str, Any] = {"use_ssl": system.use_ssl, **{n: v for n, v in own.items() if v is not None}}
+    options |= system.client_kwargs
+    settings: dict[str, Any] = dict(system.config_kwargs)
+    if system.anon:
+        options = {name: value for name, value in options.items() if name not in names}
+        settings["signature_version"] = botocore.UNSIGNED
+    session, config = botocore.session.Session(**system.kwargs), botocore.config.Config(**settings)
+    return _of_boto(session.create_client("s3", config=config, **options), bucket, extra)
+
+
+def _of_gcsfs(system: Any, bucket: str) -> Any:
+    return _of_google(system.credentials.credentials, str(system._location), bucket)
+
+
+def _of_adlfs(system: Any, container: str) -> Any:
+    return _of_azure(system.service_client, container, system.sync_credential)

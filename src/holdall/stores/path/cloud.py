@@ -1,69 +1,131 @@
-"""A store in a `CloudPath`: what all clouds of cloudpathlib have in common."""
+"""A store in the path of a cloud: a bucket with the settings and credentials of the path's client."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from mimetypes import guess_type
+from typing import Any, cast
 
-from holdall.errors import InvalidArgumentError, UnsupportedOperation
-from holdall.ranges import CHUNK
-from holdall.stores.path.abreast import Job, abreast
-from holdall.stores.path.failures import failed
-from holdall.stores.path.store import PathStore
+from holdall.blob import PLAIN
+from holdall.errors import InvalidArgumentError, StoreUnavailableError, UnsupportedOperation
+from holdall.store import ANY, Attributes, Body, Expect, Info, LeftOut
+from holdall.stores.bucket import BucketStore
 
-__all__ = ["PART", "_Cloud", "is_text"]
+__all__ = ["UNIVERSAL", "_CloudStore"]
 
-T = TypeVar("T")
+_CLOUDS = ("s3://", "az://", "gs://")
+UNIVERSAL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+"""The protocols of a `UPath` that are clouds."""
+_PUBLIC = frozenset(
+    {"anon", "endpoint_url", "account_name", "profile", "project", "requester_pays", "use_ssl"}
+)
+"""The options of a file system of fsspec that hold no secret."""
 
-PART = 5 * CHUNK
-"""The least part of a multipart upload that S3 takes, and what may be held of any body in memory."""
 
+class _CloudStore(BucketStore):
+    """A bucket that travels as its path does, and gives each object the media type of its name, as the
+    libraries of the paths do."""
 
-class _Cloud(PathStore):
-    """The common part of all clouds of cloudpathlib: a bucket, a folder in it, and a client."""
+    schemes = ()
 
-    def __init__(self, path: Any) -> None:
-        super().__init__(path)
-        self._bucket, _, folder = str(path).removeprefix(path.cloud_prefix).partition("/")
-        if not self._bucket:
+    _path: Any
+    _place: str
+    _guess: Callable[[str], tuple[str | None, str | None]] | None
+
+    @classmethod
+    def over(cls, path: Any) -> _CloudStore:
+        """Return the store in a `CloudPath`, or in a `UPath` of a cloud.
+
+        Raises:
+            InvalidArgumentError: It is in another storage, or doesn't name a bucket.
+            UnsupportedOperation: The settings or the credentials of its client can't be taken over.
+        """
+        is_cloudpath = hasattr(path, "cloud_prefix")
+        if is_cloudpath and path.cloud_prefix not in _CLOUDS:
+            raise InvalidArgumentError(
+                f"expected a path of S3, Azure or Google Cloud Storage, got a {type(path).__name__}"
+            )
+        inside = str(path).removeprefix(path.cloud_prefix) if is_cloudpath else path.path
+        bucket, _, folder = inside.strip("/").partition("/")
+        if not bucket:
             raise InvalidArgumentError(f"{str(path)!r} doesn't name a bucket")
-        self._root = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        self._client: Any = path.client
+        client = path if is_cloudpath else path.fs
+        store = cast(_CloudStore, cls.from_client(client, bucket, folder.strip("/")))
+        store._path, store._place = path, f"{bucket}/{store._root}"
+        store._guess = path.client.content_type_method if is_cloudpath else guess_type
+        return store
+
+    def _settings(self) -> dict[str, object]:
+        return {"path": self._path}
+
+    def __repr__(self) -> str:
+        return f"PathStore({self._path!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        kind = cast(Any, type(self._client))
-        if kind.get_default_client() is not self._client:
+        from holdall.stores.path.store import PathStore
+
+        path = self._path
+        if not hasattr(path, "cloud_prefix"):
+            options: dict[str, Any] = path.storage_options
+            secret = sorted(name for name in options if name not in _PUBLIC and options[name] != "anon")
+            if secret:
+                raise UnsupportedOperation(
+                    f"a path with {', '.join(secret)} may hold a secret, which is never pickled; give its "
+                    "credentials in the environment, here and in the other process"
+                )
+        elif cast(Any, type(path.client)).get_default_client() is not path.client:
             raise UnsupportedOperation(
                 "a path with a client of its own can't go to another process; make it the default one, "
                 "here and there, with client.set_as_default_client()"
             )
-        return super().__reduce__()
+        return PathStore, (path,)
 
-    def _call(self, what: str, function: Callable[[], T]) -> T:
-        """Call a client; its errors are ours."""
+    # --- media types ---
+
+    def _type_for(self, key: str) -> str | None:
+        if self._guess is None:
+            return None
+        # A name of its own could be taken for a URL.
+        kind, encoding = self._guess(f"s3://{self._place}{key}")
+        # A reader of an object with a content encoding would get other bytes than were put.
+        return kind if encoding is None else None
+
+    def _put(self, key: str, data: bytes) -> Info:
+        if self._type_for(key) is None:
+            return super()._put(key, data)
+        return self._write(self._checked(key), (data,), ANY, PLAIN)
+
+    def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+        if attributes.content_type is None:
+            attributes = attributes._replace(content_type=self._type_for(key))
+        return super()._write(key, body, expect, attributes)
+
+    # --- the whole folder ---
+
+    def _delete_folder(self) -> None:
+        """Delete everything in the folder, also what isn't a blob here; leave what is next to the folder."""
+        self.clear()
+        if self._names.root:
+            # What some programs mark a folder by, whose slash obstore drops.
+            self._delete_foreign(self._names.root)
+        for found in self._survey("", ""):
+            if isinstance(found, LeftOut) and found.path:
+                self._delete_foreign(self._names.root + found.path)
+
+    def _delete_foreign(self, name: str) -> None:
+        """Delete an object whose name obstore can't spell, if it is there, by the path's own library."""
+        path, (bucket, _, _) = self._path, self._place.partition("/")
         try:
-            return function()
-        except Exception as error:
-            raise failed(error, what, self._bucket) from error
-
-    def _remove_all(self, names: Iterable[str]) -> None:
-        for _ in abreast(Job(name, 0, partial(self._remove, name)) for name in names):
-            pass
-
-    def _remove(self, name: str) -> None:
-        """Delete what has a name, if it is there."""
-        raise NotImplementedError
-
-    def _kind(self, name: str, key: str) -> dict[str, str]:
-        """The media type of what is put, as an argument of this name."""
-        guess = self._client.content_type_method
-        kind, encoding = guess(key) if guess is not None else (None, None)
-        # A reader of a blob with a content encoding would get other bytes than were put.
-        return {name: kind} if kind is not None and encoding is None else {}
-
-
-def is_text(prefix: str) -> bool:
-    """Whether a key can begin so: one with a lone surrogate can't be sent."""
-    return prefix.isascii() or not re.search("[\ud800-\udfff]", prefix)
+            if not hasattr(path, "cloud_prefix"):
+                path.fs.rm_file(f"{bucket}/{name}")
+            elif path.cloud_prefix == "s3://":
+                path.client.client.delete_object(Bucket=bucket, Key=name)
+            elif path.cloud_prefix == "gs://":
+                path.client.client.bucket(bucket).blob(name).delete()
+            else:
+                path.client.service_client.get_blob_client(bucket, name).delete_blob()
+        except Exception as error:  # each cloud's client raises its own
+            status = getattr(error, "status_code", None) or getattr(error, "code", None)
+            if status == 404 or isinstance(error, FileNotFoundError):
+                return
+            raise StoreUnavailableError(f"{name!r} in {bucket!r} can't be deleted: {error}") from error

@@ -6,17 +6,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from holdall.errors import BlobNotFoundError, InvalidArgumentError, InvalidKeyError, InvalidTypeError
+from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError
 from holdall.keys import MAX_KEY_BYTES, check_key
-from holdall.ranges import CHUNK
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Store
+from holdall.store import ANY, Can, Expect, Info, Store
 from holdall.stores.filesystem import FilesystemStore
-from holdall.stores.path.abreast import Job, abreast
 
 _log = logging.getLogger("holdall")
 
@@ -28,18 +24,15 @@ class PathStore(Store):
 
     The type of the path chooses the class, as `pathlib.Path()` makes a `PosixPath` or a `WindowsPath`:
 
-    - a str, a `pathlib.Path` or a local `UPath`: a `FilesystemStore`, with all its capabilities;
-    - a `CloudPath` of cloudpathlib, on S3 and compatible services (Cloudflare R2), Azure or Google Cloud
-      Storage: an upload becomes visible whole or not at all. cloudpathlib's local copies aren't used, so
-      every read asks the cloud;
-    - a `UPath` of universal-pathlib in memory or in an object storage, without fsspec's caches of listings.
-      Paths of other protocols are read-only, since their files can't be replaced atomically.
-      A key that its file system would read as another, such as `a?versionId=1`, raises `InvalidKeyError`.
+    - a str, a `pathlib.Path` or a local `UPath`: a `FilesystemStore`;
+    - a `CloudPath` of cloudpathlib, or a `UPath` of universal-pathlib, on S3 and what speaks it, Azure or
+      Google Cloud Storage: a `BucketStore` with the settings and the credentials of the path's client.
+      Neither cloudpathlib's local copies nor fsspec's caches of listings are used. Each object gets the media
+      type that its name suggests;
+    - another `UPath`: in memory, or read-only, since its files can't be replaced atomically.
 
-    Bulk calls make ten requests at a time, and hold about 16 MiB.
-
-    Neither library can compare and swap, so `can` lacks CREATE and SWAP, except for local folders. If several
-    processes delete a blob at the same moment, more than one may return that it was there.
+    A store in a cloud is pickled as its path: a `CloudPath` travels if its client is the default one, and a
+    `UPath` if its options hold no secret.
 
     The name of the folder counts as part of a key: together they have at most 1,024 UTF-8 bytes.
 
@@ -48,6 +41,8 @@ class PathStore(Store):
 
     Raises:
         InvalidArgumentError: It isn't one of these paths, or doesn't name a bucket.
+        UnsupportedOperation: What the path's client was given can't be taken over.
+        MissingDependencyError: obstore isn't installed.
 
     >>> from upath import UPath
     >>> store = PathStore(UPath("memory://reports"))
@@ -64,8 +59,7 @@ class PathStore(Store):
     def __new__(cls, path: Any) -> Any:
         if cls is not PathStore:
             return super().__new__(cls)
-        kind = _kind_of(path)
-        return FilesystemStore(path) if kind is None else object.__new__(kind)
+        return _opened(path)
 
     def __init__(self, path: Any) -> None:
         self._path = path
@@ -89,49 +83,6 @@ class PathStore(Store):
         self._delete(source, ANY)
         return moved
 
-    def _delete_folder(self) -> None:
-        """Delete everything in the folder, also what isn't a blob here; leave what is next to the folder."""
-        raise NotImplementedError
-
-    # --- many at once: where requests take time, several are under way ---
-
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        if Can.BULK not in self.can:
-            yield from super()._get_many(keys)
-            return
-        for key, data in abreast(Job(key, CHUNK, partial(self._get_small, key)) for key in keys):
-            if data is not None:
-                found: bytes | None = data if isinstance(data, bytes) else self.get(key)
-                if found is not None:
-                    yield key, found
-
-    def _get_small(self, key: str) -> tuple[str, bytes | Info | None]:
-        """The bytes; of a large blob only what it is, since several of them may be more than memory holds."""
-        try:
-            info, pieces = self._read(key, 0, CHUNK)
-            data = b"".join(pieces)
-        except BlobNotFoundError:
-            return key, None
-        return key, data if len(data) == info.size else info
-
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        if Can.BULK not in self.can:
-            return super()._put_many(items, attributes)
-        return abreast(self._put_job(key, body, attributes) for key, body in items)
-
-    def _put_job(self, key: str, body: Body, attributes: Attributes) -> Job[Info]:
-        if not isinstance(body, tuple):
-            # A stream may take long, and may use this store: the earlier ones come first.
-            return Job(key, 0, partial(self._write, key, body, ANY, attributes), alone=True)
-        # The caller's buffer is good until the next item is asked for.
-        body = tuple([bytes(piece) for piece in body])
-        return Job(key, sum(map(len, body)), partial(self._write, key, body, ANY, attributes))
-
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        if Can.BULK not in self.can:
-            return super()._delete_many(keys)
-        return sum(abreast(Job(key, 0, partial(self._delete, key, ANY)) for key in keys))
-
     def _key_of(self, name: str) -> str | None:
         """The key of what lies in the medium; None for what isn't here or can't be a key."""
         if not name.startswith(self._root):
@@ -143,27 +94,20 @@ class PathStore(Store):
             return None
 
 
-def _kind_of(path: Any) -> type[PathStore] | None:
-    """Which store is over a path; None for a local folder. A path of a library that was never imported can't
-    have been given."""
+def _opened(path: Any) -> Store:
+    """Open the store in a path. A path of a library that was never imported can't have been given."""
     cloud: Any = sys.modules.get("cloudpathlib")
     if cloud is not None and isinstance(path, cloud.CloudPath):
-        from holdall.stores.path.azure import _Azure
-        from holdall.stores.path.google import _Google
-        from holdall.stores.path.s3 import _S3
+        from holdall.stores.path.cloud import _CloudStore
 
-        kinds: dict[str, type[PathStore]] = {"s3://": _S3, "az://": _Azure, "gs://": _Google}
-        kind = kinds.get(path.cloud_prefix)
-        if kind is None:
-            raise InvalidArgumentError(
-                f"expected a path of S3, Azure or Google Cloud Storage, got a {type(path).__name__}"
-            )
-        return kind
+        return _CloudStore.over(path)
     universal: Any = sys.modules.get("upath")
     if universal is not None and isinstance(path, universal.UPath) and not hasattr(path, "__fspath__"):
+        from holdall.stores.path.cloud import UNIVERSAL, _CloudStore
         from holdall.stores.path.universal import _Fsspec
 
-        return _Fsspec
+        # What is made here as a `PathStore` has its constructor called afterwards.
+        return _CloudStore.over(path) if path.protocol in UNIVERSAL else object.__new__(_Fsspec)
     if isinstance(path, str | os.PathLike):
         if isinstance(path, str) and "://" in path:
             raise InvalidArgumentError(
@@ -176,6 +120,6 @@ def _kind_of(path: Any) -> type[PathStore] | None:
                 f"{str(path)!r} looks like a URI that pathlib.Path changed; give a CloudPath or a UPath, "
                 "or the absolute path of a folder with this name"
             )
-        return None
+        return FilesystemStore(cast(Any, path))
     kind = type(cast(object, path)).__name__
     raise InvalidTypeError(f"a path is a str, a Path, a CloudPath or a UPath, not {kind}")

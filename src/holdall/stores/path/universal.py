@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import IO, Any, ClassVar, TypeVar
 
 from holdall.errors import (
     BlobNotFoundError,
-    InvalidKeyError,
     KeyConflictError,
     ReadOnlyError,
     StoreError,
@@ -23,9 +19,6 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK, span
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece
-from holdall.stores.path.abreast import Job, abreast
-from holdall.stores.path.azure import default_retries
-from holdall.stores.path.cloud import is_text
 from holdall.stores.path.failures import _ChangedError, failed
 from holdall.stores.path.store import PathStore
 from holdall.stores.path.stream import fetched
@@ -35,13 +28,6 @@ __all__ = ["_Fsspec"]
 
 T = TypeVar("T")
 
-# Of these a file is replaced whole, or not at all.
-_WHOLE = frozenset(("memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"))
-_AZURE = frozenset(("abfs", "abfss", "az"))
-# Azure takes a backslash for a slash, may drop a dot at the end of a segment, and lists in XML; adlfs
-# doesn't list a segment that ends with a space, a `#` or a `?`.
-_FOLDED = re.compile(r"[\\\ufffe\uffff]|[.#?\s](?=/|\Z)")
-_S3 = frozenset(("s3", "s3a"))
 _memory = threading.RLock()
 
 
@@ -58,14 +44,11 @@ class _Fsspec(PathStore):
         self._protocol: str = path.protocol
         self._in_memory = self._protocol == "memory"
         self.inline = self._in_memory
-        folder = self._folder.strip("/")
-        if self._protocol in _WHOLE:
-            # The first part is a bucket, which isn't part of a name.
-            folder = "" if self._in_memory else folder.partition("/")[2]
+        folder = "" if self._in_memory else self._folder.strip("/")
         self._root = f"{folder}/" if folder else ""
         self.can = Can.LIST | Can.RANGE
-        if self._protocol in _WHOLE:
-            self.can |= Can.WRITE | Can.DELETE | (Can(0) if self._in_memory else Can.BULK)
+        if self._in_memory:
+            self.can |= Can.WRITE | Can.DELETE
         self._process = os.getpid()
         options = {**self._given.storage_options, "use_listings_cache": False, "skip_instance_cache": True}
         # Files in memory may belong to the file system that was given.
@@ -73,40 +56,16 @@ class _Fsspec(PathStore):
             self._given if self._in_memory else type(self._given)(*self._given.storage_args, **options)
         )
 
-        if self._protocol in _AZURE:
-            policy = default_retries(getattr(self._fs, "service_client", None))
-            if policy is not None and self._fs is not self._given:
-                policy.connect_retries = 1
-
     def __reduce__(self) -> tuple[object, ...]:
         if self._in_memory:
             return _here, (os.getpid(), self._path)
         return super().__reduce__()
 
     def _need(self, flag: Can, call: str) -> None:
-        if flag in (Can.WRITE | Can.DELETE) and self._protocol not in _WHOLE:
+        if flag in (Can.WRITE | Can.DELETE) and not self._in_memory:
             super()._need(Can(0), call)
             raise ReadOnlyError(f"{self._protocol}:// can only be read: it can't replace a blob atomically")
         super()._need(flag, call)
-
-    def _checked(self, key: object) -> str:
-        key = super()._checked(key)
-        if not self._can_have(key):
-            raise InvalidKeyError(f"{self._protocol}:// can't hold this name", key=key)
-        return key
-
-    def _key_of(self, name: str) -> str | None:
-        key = super()._key_of(name)
-        return key if key is not None and self._can_have(key) else None
-
-    def _can_have(self, key: str) -> bool:
-        """Whether this medium takes a name as it is: some read a part of one as a query, or as the version
-        to read."""
-        if self._in_memory or self._protocol not in _WHOLE:
-            return True
-        name = self._name(key)
-        seen = "/".join(self._fs.split_path(name)[:2])
-        return seen == name and not (self._protocol in _AZURE and _FOLDED.search(key))
 
     def _name(self, key: str) -> str:
         return f"{self._folder}/{key}"
@@ -121,22 +80,11 @@ class _Fsspec(PathStore):
             return function()
         except StoreError:
             raise
-        except (FileNotFoundError, IsADirectoryError) as error:
-            if what == "write":
-                raise StoreUnavailableError(
-                    f"the bucket of {str(self._path)!r} doesn't exist; make it first"
-                ) from error
+        except (FileNotFoundError, IsADirectoryError):
             raise BlobNotFoundError from None
         except (FileExistsError, NotADirectoryError):
             raise KeyConflictError("this medium can't hold both a blob and blobs below it") from None
         except Exception as error:
-            # s3fs knows an answer to If-Match by its words, which some servers leave out.
-            met = error.__context__
-            is_wordless = isinstance(error, TypeError) and getattr(met, "errno", None) == errno.EINVAL
-            if is_wordless or type(error).__name__ == "FileExpired":
-                raise _ChangedError(
-                    f"{str(self._path)!r} was replaced while it was read; read it again"
-                ) from error
             raise failed(error, what, str(self._path)) from error
 
     def _info(self, key: str) -> Info:
@@ -149,9 +97,6 @@ class _Fsspec(PathStore):
         modified: Any = datetime.fromisoformat(stamp) if isinstance(stamp, str) else stamp
         if isinstance(modified, datetime):
             modified = modified.timestamp()
-        if self._protocol in _S3:
-            # A listing has fractions of seconds; a request for one object never does.
-            modified = int(modified)
         size: int = found["size"]
         etag = next(
             (found[name] for name in self._marks if found.get(name)), f"{float(modified).hex()}-{size}"
@@ -169,44 +114,22 @@ class _Fsspec(PathStore):
     def _version(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         """Never mix ranges of two blobs: all bytes are of the version that the info describes."""
         name = self._name(key)
-        if self._protocol in _S3:
-            # An ETag here may be one of the bytes alone, and come back; this asks for it with each range.
-            opened: Any = self._call("read", lambda: self._fs.open(name, "rb", cache_type="none"))
-            info = self._told(key, opened.details)
-        else:
-            opened, info = None, self._info(key)
+        info = self._info(key)
         low, high = span(start, stop, info.size)
 
         def fetch(file: IO[bytes]) -> int:
             for at in range(low, high, CHUNK):
                 end = min(at + CHUNK, high)
-                if opened is None:
-                    get = partial(self._fs.cat_file, name, start=at, end=end)
-                else:
-                    get = partial(_part, opened, at, end)
-                file.write(self._call("read", get))
-            if opened is None and low < high and self._info(key).etag != info.etag:
+                file.write(self._call("read", partial(self._fs.cat_file, name, start=at, end=end)))
+            if low < high and self._info(key).etag != info.etag:
                 raise _ChangedError(f"{key!r} was replaced while it was read")
             return high - low
 
         return info, fetched(key, CHUNK, fetch)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        name = self._name(key)
-        if self._in_memory:
-            data = b"".join([bytes(piece) for piece in body])
-            return self._call("write", lambda: self._keep(key, name, data))
-        with tempfile.NamedTemporaryFile(prefix="holdall-") as file:
-            for piece in body:
-                file.write(piece)
-            file.flush()
-            size = file.tell()
-            self._call("write", lambda: self._fs.put_file(file.name, name))
-        try:
-            return self._info(key)
-        except BlobNotFoundError:
-            # Another process has deleted it.
-            return Info(key, size, "", datetime.now(UTC))
+        data = b"".join([bytes(piece) for piece in body])
+        return self._call("write", lambda: self._keep(key, self._name(key), data))
 
     def _keep(self, key: str, name: str, data: bytes) -> Info:
         if self._fs.isdir(name):
@@ -225,40 +148,10 @@ class _Fsspec(PathStore):
 
     def _delete_folder(self) -> None:
         with suppress(BlobNotFoundError):
-            if self._in_memory:
-                self._call("delete", lambda: self._fs.rm(self._folder, recursive=True))
-                return
-            inside = f"{self._folder.strip('/')}/"
-            names = [str(name).lstrip("/") for name in self._call("list", self._all)]
-            for _ in abreast(Job(n, 0, partial(self._remove, n)) for n in names if n.startswith(inside)):
-                pass
-
-    def _all(self) -> list[Any]:
-        if self._protocol not in _AZURE:
-            return self._fs.find(self._folder)
-        return self._fs.find(self._folder.strip("/").partition("/")[0], prefix=self._root)
-
-    def _remove(self, name: str) -> None:
-        with suppress(BlobNotFoundError):
-            self._call("delete", lambda: self._fs.rm_file(name))
+            self._call("delete", lambda: self._fs.rm(self._folder, recursive=True))
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return self._found(prefix, after) if self._protocol in _AZURE else self._walk("", prefix, after)
-
-    def _found(self, prefix: str, after: str) -> Iterator[Info]:
-        """All that is below a container, since adlfs lists no folder where a blob has its name."""
-        if not is_text(prefix):
-            return
-        bucket = self._folder.strip("/").partition("/")[0]
-        begin = self._root + prefix[: prefix.rfind("/") + 1]
-        listed: dict[str, Any] = self._call("list", lambda: self._fs.find(bucket, prefix=begin, detail=True))
-        infos: dict[str, Info] = {}
-        for name, found in listed.items():
-            key = self._key_of(name.removeprefix(f"{bucket}/"))
-            if key is not None and key.startswith(prefix) and key > after and found["type"] == "file":
-                infos[key] = self._told(key, found)
-        for key in sorted(infos):
-            yield infos[key]
+        return self._walk("", prefix, after)
 
     def _walk(self, above: str, prefix: str, after: str) -> Iterator[Info]:
         """Yield the files in and below a folder, in order: a folder sorts as its name with a `/`."""
@@ -292,8 +185,3 @@ def _here(process: int, path: Any) -> Any:
             "a path in memory can't be opened in another process; use a path on a disk or a server"
         )
     return PathStore(path)
-
-
-def _part(file: Any, start: int, end: int) -> bytes:
-    file.seek(start)
-    return file.read(end - start)
