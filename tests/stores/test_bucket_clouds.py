@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from azure.storage.blob import BlobServiceClient
 from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, gcs_alone, make_bucket, service_account
 
+from holdall.blob import place_of
 from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreUnavailableError
+from holdall.layers.prefix import PrefixStore
+from holdall.spans import Span
 from holdall.store import ANY, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
+from holdall.transfer.ahead import survey
 
 
 def name_for(place: Path) -> str:
@@ -195,3 +200,36 @@ def test_metadata_and_storage_class_on_google(patch: pytest.MonkeyPatch) -> None
                     found = server.buckets["bucket"]["a"].headers
                     assert found["x-goog-storage-class"] == "NEARLINE"
                     assert (store.info("a").metadata, store.info("a").content_type) == (kept, "a/b")
+
+
+def test_listings_cost_a_request_for_each_thousand(patch: pytest.MonkeyPatch) -> None:
+    with gcs("bucket") as server:
+        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
+        keys = [f"{number % 7}/{number:05}" for number in range(9_500)]
+        for key in keys:
+            server.keep("bucket", f"in/{key}", b"", {}, None)
+        with BucketStore("gs://bucket/in") as store:
+            assert store._far
+            server.requests.clear()
+            assert list(store.iterate_keys()) == sorted(keys)
+            assert len(server.requests) == 10
+            server.requests.clear()
+            spans = store.split(5)
+            # Some pages show where to cut.
+            assert len(spans) == 5
+            assert len(server.requests) < 100
+            parts = [list(store.iterate_keys(span)) for span in spans]
+            assert [key for part in parts for key in part] == sorted(keys)
+            assert max(map(len, parts)) < 3 * len(keys) / 5
+            # So do transfers, whose spans are listed side by side.
+            server.requests.clear()
+            assert [place_of(entry) for entry in survey(store, Span())] == sorted(keys)
+            starts = [path for _, path in server.requests if "start-after" in path]
+            assert len(starts) > 8
+        with closing(PrefixStore(BucketStore("gs://bucket"), "in/")) as within:
+            assert within._far
+            assert [key for span in within.split(3) for key in within.iterate_keys(span)] == sorted(keys)
+
+
+def test_a_server_that_lists_from_the_first_name_is_not_split(box: BucketStore) -> None:
+    assert not box._far

@@ -85,7 +85,7 @@ def google(server: GcsServer, **options: Any) -> Any:
         (over_seaweedfs, Findings(ordered=False)),
         (over_ceph, Findings(delete=False, quoted=False)),
         (over_rclone, Findings(create=False, swap=False, delete=False, range=False)),
-        (over_azurite, Findings()),
+        (over_azurite, Findings(starts=False)),
         (over_gcs, Findings()),
     ],
 )

@@ -140,10 +140,13 @@ class EncryptedStore(EncodingStore):
         super().__init__(store)
         self._ring = ring
         self._current, self._names, self._known = ring.current, ring.names, ring.reading
-        # With encrypted names a listing has to sort them all.
-        self._far = store._far and ring.names is None
         self._check = KeyCheck(store, ring, self._judged)
         warn_of_compression(store)
+
+    @property
+    def _far(self) -> bool:
+        # With encrypted names a listing has to sort them all.
+        return self._names is None and super()._far
 
     @staticmethod
     def generate_key() -> bytes:

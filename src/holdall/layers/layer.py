@@ -35,7 +35,11 @@ class Layer(Store):
         self._below = stores
         self.inline = all(store.inline for store in stores)
         self._near = all(store.inline or store._near for store in stores)
-        self._far = all(store._far for store in stores)
+
+    @property
+    def _far(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        # A bucket finds it out when it is asked.
+        return all(store._far for store in self._below)
 
     def _own(self, *stores: Store) -> None:
         """Close these too when this layer is closed."""

@@ -33,6 +33,8 @@ class Findings(NamedTuple):
     """An ETag in a condition has its quotes. Ceph's gateway in Debian 12 takes it without them only."""
     ordered: bool = True
     """A listing is in order of its names, as S3 documents. SeaweedFS lists folder by folder."""
+    starts: bool = True
+    """A listing begins past the name that it is given. Azurite begins at the first."""
 
 
 _KNOWN = (
@@ -75,7 +77,8 @@ def find_out(client: Any) -> Findings:
     errors = driver().exceptions
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
-        found = _try_all(client, name)._replace(ordered=_is_ordered(client, name))
+        ordered, starts = _lists(client, name)
+        found = _try_all(client, name)._replace(ordered=ordered, starts=starts)
     except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
         found = Findings(create=False, swap=False, delete=False)
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
@@ -91,24 +94,28 @@ def find_out(client: Any) -> Findings:
     return _found[place]
 
 
-def _is_ordered(client: Any, name: str) -> bool:
-    pair = [f"{name}-.a", f"{name}-/a"]
+def _lists(client: Any, name: str) -> tuple[bool, bool]:
+    """Return whether a listing is in order, and whether it begins where it is asked to."""
+    before, *pair = names = [name, f"{name}-.a", f"{name}-/a"]
     try:
-        for each in pair:
+        for each in names:
             call("put", client, each, _DATA)
         none: list[dict[str, Any]] = []
-        page: list[dict[str, Any]] = next(iterate(driver().list(client, offset=name, chunk_size=2)), none)
-        is_ordered = [told["path"] for told in page] == pair
+        page = next(iterate(driver().list(client, offset=f"{before}-", chunk_size=3)), none)
+        found = [told["path"] for told in page]
+        starts = all(path > before for path in found)
+        # Azure documents its order, and a page that begins elsewhere doesn't show it.
+        ordered = type(client).__name__ == "AzureStore" or found[:2] == pair
     except driver().exceptions.InvalidPathError:
         # Another name in the bucket can't be parsed.
-        is_ordered = True
+        ordered = starts = True
     except Exception:
         for each in pair:
             _remove(client, each)
         raise
-    for each in pair:
+    for each in names:
         _remove(client, each)
-    return is_ordered
+    return ordered, starts
 
 
 _LACKS = (

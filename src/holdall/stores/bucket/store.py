@@ -191,6 +191,11 @@ class BucketStore(Store):
         # which may mean anything: such a server has neither flag.
         return can | (Can.SWAP | Can.CONDITIONAL_DELETE if found.swap and found.delete else Can(0))
 
+    @property
+    def _far(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        found = self._access.findings()
+        return found.ordered and found.starts
+
     def _settings(self) -> dict[str, object]:
         if self._reopens is None:
             raise UnsupportedOperation(
