@@ -71,7 +71,7 @@ def test_each_name_opens_its_store(loop: str, tmp_path: Path) -> None:
             (aio.AsyncZipStore(tmp_path / "a.zip"), holdall.ZipStore),
             (aio.AsyncGitStore(tmp_path / "git", init=True), holdall.GitStore),
             (aio.AsyncMemoryStore(), MemoryStore),
-            (aio.AsyncPathStore(UPath("memory://async-calls")), holdall.PathStore),
+            (aio.AsyncPathStore(UPath("memory://async-calls")), holdall.FsspecStore),
         ]
         for made, kind in kinds:
             async with made as store:

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import forked, succeeds
 from upath import UPath
 
-from holdall.dicts import LocalPath
-from holdall.errors import (
-    InvalidArgumentError,
-    ReadOnlyError,
-)
-from holdall.store import Store
+from holdall.dicts import LocalPath, PathBlobDict
+from holdall.errors import ConcurrencyError, InvalidArgumentError, ReadOnlyError, StoreUnavailableError
 from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.fsspec import FsspecStore
 from holdall.stores.memory import MemoryStore
 from holdall.stores.path import PathStore
-from holdall.testing import StoreSuite
-
-MIB = 1 << 20
-
-
-class TestMemory(StoreSuite):
-    reduced = True
-    respells = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return PathStore(UPath(f"memory://{place}"))
-
-
-# --- which store it is ---
 
 
 @pytest.mark.parametrize("kind", [str, Path, LocalPath, UPath, lambda path: UPath(f"file://{path}")])
@@ -60,11 +44,39 @@ def test_what_can_not_be_replaced_whole_is_only_read(tmp_path: Path) -> None:
         assert store.get_range("a/b.txt", 2, -2) == b"234567"
         assert store.info("c").size == 0
         assert store.get("in/c") is None
+        assert pickle.loads(pickle.dumps(store))["a/b.txt"] == b"0123456789"
         calls: list[Callable[[], object]] = [
             lambda: store.put("d", b""),
             lambda: store.delete("c"),
             store.clear,
         ]
         for call in calls:
-            with pytest.raises(ReadOnlyError, match="zip:// can only be read"):
+            with pytest.raises(ReadOnlyError, match="ZipFileSystem can't"):
                 call()
+
+
+def test_a_folder_in_memory(tmp_path: Path) -> None:
+    path = UPath(f"memory://{tmp_path}/in")
+    beside = path.parent / "inner"
+    beside.write_bytes(b"beside")
+    with PathStore(path) as store, PathBlobDict(path) as d:
+        assert isinstance(store, FsspecStore)
+        assert repr(store) == f"PathStore({path!r})"
+        first = store.put("a/b", b"1")
+        store.put("a/b", b"2", expect=first.etag)
+        with pytest.raises(ConcurrencyError):
+            store.delete("a/b", expect=first.etag)
+        assert (path / "a" / "b").read_bytes() == b"2"
+        assert pickle.loads(pickle.dumps(store))["a/b"] == b"2"
+        (path / "empty").mkdir()
+        d.delete()
+        assert not path.exists()
+        assert beside.read_bytes() == b"beside"
+        d.delete()
+
+        def work() -> None:
+            with pytest.raises(StoreUnavailableError, match="can't be opened in another process"):
+                pickle.loads(pickled)
+
+        pickled = pickle.dumps(store)
+        succeeds(forked(work))

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError
-from holdall.keys import MAX_KEY_BYTES, check_key
-from holdall.store import ANY, Can, Expect, Info, Store
+from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
 
 _log = logging.getLogger("holdall")
@@ -29,9 +28,9 @@ class PathStore(Store):
       Google Cloud Storage: a `BucketStore` with the settings and the credentials of the path's client.
       Neither cloudpathlib's local copies nor fsspec's caches of listings are used. Each object gets the media
       type that its name suggests;
-    - another `UPath`: in memory, or read-only, since its files can't be replaced atomically.
+    - another `UPath`: an `FsspecStore`, which is read-only where files can't be replaced atomically.
 
-    A store in a cloud is pickled as its path: a `CloudPath` travels if its client is the default one, and a
+    The last two are pickled as their paths: a `CloudPath` travels if its client is the default one, and a
     `UPath` if its options hold no secret.
 
     The name of the folder counts as part of a key: together they have at most 1,024 UTF-8 bytes.
@@ -51,47 +50,11 @@ class PathStore(Store):
     'all is well'
     """
 
-    can = Can.WRITE | Can.DELETE | Can.LIST
-
-    _root: str = ""
-    """The start of all blobs' names in the medium."""
-
     def __new__(cls, path: Any) -> Any:
-        if cls is not PathStore:
-            return super().__new__(cls)
         return _opened(path)
 
     def __init__(self, path: Any) -> None:
-        self._path = path
-
-    def _settings(self) -> dict[str, object]:
-        return {"path": self._path}
-
-    def __repr__(self) -> str:
-        return f"PathStore({repr(self._path) if hasattr(self, '_path') else '...'})"
-
-    def _checked(self, key: object) -> str:
-        key = super()._checked(key)
-        if self._root and len((self._root + key).encode()) > MAX_KEY_BYTES:
-            raise InvalidKeyError(
-                f"with its folder {self._root!r} it has more than {MAX_KEY_BYTES} UTF-8 bytes", key=key
-            )
-        return key
-
-    def _move(self, source: str, target: str, expect: Expect) -> Info:
-        moved = self._copy(source, target, expect)
-        self._delete(source, ANY)
-        return moved
-
-    def _key_of(self, name: str) -> str | None:
-        """The key of what lies in the medium; None for what isn't here or can't be a key."""
-        if not name.startswith(self._root):
-            return None
-        try:
-            return check_key(name[len(self._root) :])
-        except InvalidKeyError as error:
-            _log.debug("%r isn't a blob: %s", name, error)
-            return None
+        """What opens the store is `__new__`; this is its signature."""
 
 
 def _opened(path: Any) -> Store:
@@ -104,10 +67,9 @@ def _opened(path: Any) -> Store:
     universal: Any = sys.modules.get("upath")
     if universal is not None and isinstance(path, universal.UPath) and not hasattr(path, "__fspath__"):
         from holdall.stores.path.cloud import UNIVERSAL, _CloudStore
-        from holdall.stores.path.universal import _Fsspec
+        from holdall.stores.path.universal import _UniversalStore
 
-        # What is made here as a `PathStore` has its constructor called afterwards.
-        return _CloudStore.over(path) if path.protocol in UNIVERSAL else object.__new__(_Fsspec)
+        return _CloudStore.over(path) if path.protocol in UNIVERSAL else _UniversalStore(path)
     if isinstance(path, str | os.PathLike):
         if isinstance(path, str) and "://" in path:
             raise InvalidArgumentError(
