@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from azure.storage.blob import BlobServiceClient
+from obstore.exceptions import PermissionDeniedError
 from obstore.store import AzureStore, GCSStore, S3Store
 from tests.servers import ceph as ceph_server
 from tests.servers import rclone_s3 as rclone_server
@@ -142,6 +143,23 @@ def test_a_bucket_that_is_not_there_is_no_finding() -> None:
         with pytest.raises(FileNotFoundError):
             find_out(google(server))
         assert _found == before
+
+
+def test_a_bucket_is_not_made_by_a_mistyped_name() -> None:
+    """SeaweedFS makes a bucket for the first put."""
+    with over_seaweedfs() as client:
+        other = S3Store(config={**client.config, "bucket": "mistyped"}, client_options=HTTP)
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError, match="NoSuchBucket"):
+                find_out(other)
+
+
+def test_wrong_credentials_are_no_finding(caplog: pytest.LogCaptureFixture) -> None:
+    with over_seaweedfs() as client, caplog.at_level(logging.WARNING, "holdall"):
+        wrong = {**client.config, "secret_access_key": "wrong"}
+        with pytest.raises(PermissionDeniedError, match="SignatureDoesNotMatch"):
+            find_out(S3Store(config=wrong, client_options=HTTP))
+        assert not caplog.records
 
 
 def test_names_of_probes() -> None:

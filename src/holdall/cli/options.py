@@ -35,6 +35,8 @@ Keys = Annotated[list[str], Parameter(metavar="KEY", complete=complete_key, help
 
 def check_prefix(prefix: str) -> str:
     """Refuse a prefix that no key can start with: most often it is meant for a store."""
+    if "://" in prefix:
+        raise UsageFault(f"no key starts with {prefix!r}, which names a store: write --store {prefix}")
     *folders, _ = prefix.split("/")
     if not {"", ".", ".."}.isdisjoint(folders):
         raise UsageFault(

@@ -139,6 +139,11 @@ def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> A
         return make(bucket, config=config, client_options=options, retry_config=retry)
     except (ValueError, driver().exceptions.BaseError) as error:
         message = str(error).partition("\n")[0]
+        if "Account must be specified" in message:
+            raise InvalidArgumentError(
+                f"the storage account of the container {bucket!r} isn't known: give account=, or set "
+                "AZURE_STORAGE_ACCOUNT_NAME or AZURE_STORAGE_CONNECTION_STRING"
+            ) from None
         raise InvalidArgumentError(
             f"can't open the bucket {bucket!r} on {cloud.name} with these settings: {message:.200}"
         ) from None

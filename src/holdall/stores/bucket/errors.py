@@ -8,7 +8,16 @@ from typing import NamedTuple
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError, StoreUnavailableError
 from holdall.stores.bucket.clouds import Cloud
 
-__all__ = ["ChangedError", "Place", "PresentError", "UnknownError", "status_of", "translate"]
+__all__ = [
+    "ChangedError",
+    "Place",
+    "PresentError",
+    "UnknownError",
+    "lacks_bucket",
+    "refuses_credentials",
+    "status_of",
+    "translate",
+]
 
 
 class Place(NamedTuple):
@@ -49,6 +58,20 @@ def status_of(error: BaseException) -> int:
     return int(found[1] or found[2]) if found else 0
 
 
+def lacks_bucket(error: BaseException) -> bool:
+    """Return whether a server said that there is no such bucket."""
+    text = str(error)
+    found = _code(text)
+    return (found is not None and found[1] in _NO_BUCKET) or "bucket does not exist" in text
+
+
+def refuses_credentials(error: BaseException) -> bool:
+    """Return whether a server refused who asked, and not what was asked for."""
+    found = _code(str(error))
+    code = found[1] if found else ""
+    return code.startswith(_WRONG_KEYS) or code in _EXPIRED or code in _SKEWED
+
+
 def translate(error: Exception, what: str, place: Place) -> Exception:
     """Return the error of the contract for one of obstore's.
 
@@ -62,7 +85,7 @@ def translate(error: Exception, what: str, place: Place) -> Exception:
     kind, text = type(error).__name__, str(error)
     status, found = status_of(error), _code(text)
     code = found[1] if found else ""
-    if code in ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName") or "bucket does not exist" in text:
+    if lacks_bucket(error):
         return StoreUnavailableError(f"{place} doesn't exist; make it first, or check its name")
     if isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
@@ -102,6 +125,8 @@ def translate(error: Exception, what: str, place: Place) -> Exception:
 
 
 _WRONG_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "InvalidSecurity")
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName")
+_SKEWED = ("RequestTimeTooSkewed", "RequestInTheFuture")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 
@@ -112,7 +137,7 @@ def _refusal(code: str, status: int, text: str, place: Place, what: str) -> Stor
             f"no credentials for {place}; looked for {place.cloud.chain}; for a public bucket give "
             "anonymous=True"
         )
-    if code in ("RequestTimeTooSkewed", "RequestInTheFuture"):
+    if code in _SKEWED:
         return StoreUnavailableError(
             f"{place} refuses the time of this machine, whose clock is off; set it (NTP)"
         )

@@ -12,6 +12,7 @@ from holdall.stores.bucket.calls import call, iterate
 from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
+from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials
 
 __all__ = ["Findings", "find_out", "is_probe"]
 
@@ -77,9 +78,12 @@ def find_out(client: Any) -> Findings:
     errors = driver().exceptions
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
+        _look(client, name)
         ordered, starts = _lists(client, name)
         found = _try_all(client, name)._replace(ordered=ordered, starts=starts)
     except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
+        if refuses_credentials(error):
+            raise
         found = Findings(create=False, swap=False, delete=False)
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
     except Exception:
@@ -92,6 +96,19 @@ def find_out(client: Any) -> Findings:
     if _found.setdefault(place, found) is found and lost:
         _log.warning("the bucket %r at %s (%s) %s", bucket, host, kind, "; ".join(lost))
     return _found[place]
+
+
+def _look(client: Any, name: str) -> None:
+    """Fail if there is no such bucket: SeaweedFS would make it for the first put."""
+    try:
+        call("get", client, name)
+    except FileNotFoundError as error:
+        if lacks_bucket(error):
+            raise
+    except driver().exceptions.PermissionDeniedError as error:
+        # One that may write but not list is refused what isn't there.
+        if refuses_credentials(error):
+            raise
 
 
 def _lists(client: Any, name: str) -> tuple[bool, bool]:
