@@ -76,19 +76,18 @@ class Draft:
             self._loan = self._pool.lend()
             fs, medium = self._loan.fs, self._medium
             self._target = self._locate(fs)
-            found = medium.look(fs, self._target)
+            self._made = True
+            try:
+                found, self._file = medium.start(fs, self._target, self._path)
+            except (FileNotFoundError, NotADirectoryError):
+                make_folders(medium, fs, self._base, self._path)
+                found, self._file = medium.start(fs, self._target, self._path)
             if found is not None and self._expect is ABSENT and found.kind == FILE:
                 raise BlobExistsError(actual=found.etag)
             if found is not None and found.kind not in (FILE, FOLDER):
                 raise _not_replaced(self._target, found)
-            mode = None if found is None or found.kind != FILE else found.mode
-            self._made = True
-            try:
-                self._file = medium.create(fs, self._path, mode)
-            except (FileNotFoundError, NotADirectoryError):
-                make_folders(medium, fs, self._base, f"{self._base}{DRAFTS}/x")
-                self._file = medium.create(fs, self._path, mode)
             if self._sweeps:
+                medium.settle(self._file)
                 self._look_around(fs)
 
     def _look_around(self, fs: Any) -> None:

@@ -39,7 +39,7 @@ def failed(error: Exception, what: str, place: str, secrets: list[str]) -> Store
 
 def _told(error: Exception, what: str, place: str, text: str) -> StoreError:
     name = type(error).__name__
-    if name in _LOGIN or _status(error) == 401:
+    if name in _LOGIN or _status(error) == 401 or (name == "error_perm" and text.startswith("530")):
         return StoreUnavailableError(
             f"{place} refuses the login; check username= and password=, or the key (key_filename=)"
         )

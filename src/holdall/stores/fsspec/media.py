@@ -165,9 +165,18 @@ class Medium:
 
     # --- writing ---
 
+    def start(self, fs: Any, target: str, path: str) -> tuple[Found | None, Any]:
+        """Open a new file of a name that nobody else has, with the permission bits of the file that it is to
+        replace; return what is at the place of that, too."""
+        found = self.look(fs, target)
+        return found, self.create(fs, path, found.mode if found is not None and found.kind == FILE else None)
+
     def create(self, fs: Any, path: str, mode: int | None) -> Any:
-        """Open a new file of this name, which nobody else has, with these permission bits."""
+        """Open a new file with these permission bits."""
         return fs.open(path, "wb")
+
+    def settle(self, file: Any) -> None:
+        """Have what was asked of a new file done, before anything else is asked of its file system."""
 
     def write(self, file: Any, data: Any) -> None:
         file.write(data)

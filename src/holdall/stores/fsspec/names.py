@@ -10,7 +10,7 @@ from holdall.blob import Info, LeftOut
 from holdall.errors import InvalidKeyError
 from holdall.keys import check_key
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
-from holdall.stores.spelling import PRIVATE, is_plain, segment_of, spell_segment
+from holdall.stores.spelling import PRIVATE, are_plain, is_plain, segment_of, spell_segment
 
 __all__ = ["DRAFTS", "Listing", "find_path", "told"]
 
@@ -117,7 +117,18 @@ class Listing:
 
     def _level(self, above: str, folder: str) -> _Level:
         level = _Level(above, {}, {}, {})
-        for chain, path, found in self._entries(folder, []):
+        entries = [entry for entry in self._names(folder) if not entry[0].startswith(PRIVATE)]
+        if len(above.encode()) < 1024 - 255 and are_plain([name for name, _ in entries]):
+            # A look at all names together, which are keys as they are.
+            for name, found in entries:
+                if found.kind == FILE:
+                    level.files[above + name] = found
+                elif found.kind == FOLDER:
+                    level.folders[f"{above}{name}/"] = f"{folder}{name}/"
+                else:
+                    level.left[above + name] = found.kind
+            return level
+        for chain, path, found in self._entries(folder, entries, []):
             segment = segment_of(chain)
             if segment is None:
                 shown = "/".join(chain).encode("utf-8", "backslashreplace").decode()
@@ -143,15 +154,15 @@ class Listing:
             level.left.pop(key, None)
         return level
 
-    def _entries(self, folder: str, chain: list[str]) -> Iterator[tuple[list[str], str, Found]]:
+    def _entries(
+        self, folder: str, entries: list[tuple[str, Found]], chain: list[str]
+    ) -> Iterator[tuple[list[str], str, Found]]:
         """Yield what is in a folder: its names, more than one for a segment that is too long for a name."""
-        for name, found in self._names(folder):
-            if name.startswith(PRIVATE) and not chain:
-                continue
-            if found.kind == FOLDER and name.endswith("%~") and self._goes_on(f"{folder}{name}/"):
-                yield from self._entries(f"{folder}{name}/", [*chain, name])
+        for name, found in entries:
+            inner: list[tuple[str, Found]] = []
+            if found.kind == FOLDER and name.endswith("%~"):
+                inner = self._names(f"{folder}{name}/")
+            if any(each.startswith("~") for each, _ in inner):
+                yield from self._entries(f"{folder}{name}/", inner, [*chain, name])
             else:
                 yield [*chain, name], f"{folder}{name}", found
-
-    def _goes_on(self, folder: str) -> bool:
-        return any(name.startswith("~") for name, _ in self._names(folder))

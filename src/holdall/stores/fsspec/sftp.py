@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -34,6 +34,8 @@ _PART = 1 << 15
 """No server refuses a request of this size."""
 _AHEAD = 64
 """How many requests are under way, as many as OpenSSH's own client sends."""
+
+_LISTED_AHEAD = 8
 
 _chance = random.SystemRandom()
 
@@ -105,53 +107,91 @@ class Sftp(Medium):
     def names(self, fs: Any, folder: str) -> list[tuple[str, Found]]:
         # Not by its listdir, which fails at a name that isn't UTF-8.
         paramiko: Any = import_module("paramiko")
-        words = paramiko.sftp
-        ftp, entries = fs.ftp, list[tuple[str, Found]]()
+        words, ftp, entries = _words(), fs.ftp, list[tuple[str, Found]]()
         try:
             handle = ftp._request(words.CMD_OPENDIR, folder or ".")[1].get_binary()
         except FileNotFoundError:
             return []
-        try:
-            while True:
-                told = ftp._request(words.CMD_READDIR, handle)[1]
-                for _ in range(told.get_int()):
-                    name = os.fsdecode(told.get_string())
-                    told.get_string()
-                    attributes = paramiko.SFTPAttributes._from_msg(told)
-                    if name not in (".", ".."):
-                        entries.append((name, self.found(attributes)))
-        except EOFError:
-            ftp._request(words.CMD_CLOSE, handle)
+        asked: deque[int] = deque()
+        ended = False
+        while asked or not ended:
+            while not ended and len(asked) < _LISTED_AHEAD:
+                asked.append(ftp._async_request(type(None), words.CMD_READDIR, handle))
+            try:
+                told = ftp._read_response(asked.popleft())[1]
+            except EOFError:
+                ended = True
+                continue
+            for _ in range(told.get_int()):
+                name = os.fsdecode(told.get_string())
+                told.get_string()
+                attributes = paramiko.SFTPAttributes._from_msg(told)
+                if name not in (".", ".."):
+                    entries.append((name, self.found(attributes)))
+        ftp._async_request(type(None), words.CMD_CLOSE, handle)
         return entries
 
     # --- reading ---
 
     def open(self, fs: Any, path: str) -> Reader | None:
+        words, ftp = _words(), fs.ftp
+        plain = import_module("paramiko").SFTPAttributes()
+        # Not together with the open, at which the server would wait if this is a pipe.
         found = self.look(fs, path)
         if found is None or found.kind != FILE:
             return None
         try:
-            file = fs.ftp.open(path, "rb")
+            handle = ftp._request(words.CMD_OPEN, path, words.SFTP_FLAG_READ, plain)[1].get_binary()
         except FileNotFoundError:
             return None
-        found = self.found(file.stat())
-        return Reader(found, lambda low, high: _pieces(fs.ftp, file, low, high), file.close)
+        looked = ftp._async_request(type(None), words.CMD_FSTAT, handle)
+        first = ftp._async_request(type(None), words.CMD_READ, handle, words.int64(0), _PART)
+        found = self._told(ftp, looked)
+        try:
+            data: bytes = ftp._read_response(first)[1].get_string()
+        except EOFError:
+            data = b""
+        close = partial(ftp._async_request, type(None), words.CMD_CLOSE, handle)
+        return Reader(found, lambda low, high: _pieces(ftp, handle, data, low, high), close)
+
+    def _told(self, ftp: Any, request: int) -> Found:
+        return self.found(import_module("paramiko").SFTPAttributes._from_msg(ftp._read_response(request)[1]))
 
     # --- writing ---
 
-    def create(self, fs: Any, path: str, mode: int | None) -> Any:
-        file = fs.ftp.open(path, "wx")
-        if mode is not None:
-            file.chmod(mode)
-        return _Upload(fs.ftp, file)
+    def start(self, fs: Any, target: str, path: str) -> tuple[Found | None, Any]:
+        words, ftp = _words(), fs.ftp
+        flags = words.SFTP_FLAG_WRITE | words.SFTP_FLAG_CREATE | words.SFTP_FLAG_EXCL
+        plain = import_module("paramiko").SFTPAttributes()
+        looked = ftp._async_request(type(None), words.CMD_LSTAT, target)
+        opened = ftp._async_request(type(None), words.CMD_OPEN, path, flags, plain)
+        try:
+            found = self._told(ftp, looked)
+        except FileNotFoundError:
+            found = None
+        file = _Upload(ftp, ftp._read_response(opened)[1].get_binary())
+        if found is not None and found.kind == FILE:
+            plain.st_mode = found.mode
+            file.ask(words.CMD_FSETSTAT, file.handle, plain)
+        return found, file
+
+    def settle(self, file: Any) -> None:
+        # Another request would take the answers that are due.
+        file.confirm(0)
 
     def seal(self, fs: Any, file: Any, path: str) -> Found:
-        file.confirm(0)
+        words = _words()
         now = int(time.time())
         token = _chance.randrange(now + _YEAR, max(_LAST, now + 2 * _YEAR))
-        file.file.utime((token, now))
-        told = file.file.stat()
-        file.file.close()
+        times = import_module("paramiko").SFTPAttributes()
+        times.st_atime, times.st_mtime = token, now
+        file.ask(words.CMD_FSETSTAT, file.handle, times)
+        looked = fs.ftp._async_request(type(None), words.CMD_FSTAT, file.handle)
+        closed = fs.ftp._async_request(type(None), words.CMD_CLOSE, file.handle)
+        file.handle = None
+        file.confirm(0)
+        told = import_module("paramiko").SFTPAttributes._from_msg(fs.ftp._read_response(looked)[1])
+        fs.ftp._read_response(closed)
         if told.st_size != file.size:
             raise OSError(f"the server has {told.st_size} bytes of {file.size}")
         if (told.st_atime, told.st_mtime) != (token, now) and not self._trusts:
@@ -162,7 +202,7 @@ class Sftp(Medium):
         return self.found(told)
 
     def abandon(self, file: Any) -> None:
-        file.file.close()
+        file.abandon()
 
     def replace(self, fs: Any, old: str, new: str) -> None:
         fs.ftp.posix_rename(old, new)
@@ -184,21 +224,20 @@ class Sftp(Medium):
 class _Upload:
     """A file that is written in parts, some of which are under way."""
 
-    def __init__(self, ftp: Any, file: Any) -> None:
-        self._ftp, self.file = ftp, file
+    def __init__(self, ftp: Any, handle: Any) -> None:
+        self._ftp, self.handle = ftp, handle
         self.size = 0
         self._asked: deque[int] = deque()
 
-    def write(self, data: Any) -> None:
-        from paramiko import sftp as words
+    def ask(self, *request: Any) -> None:
+        """Send a request, whose answer is looked at later."""
+        self._asked.append(self._ftp._async_request(type(None), *request))
 
-        view = memoryview(data)
+    def write(self, data: Any) -> None:
+        words, view = _words(), memoryview(data)
         for at in range(0, len(view), _PART):
             part = bytes(view[at : at + _PART])
-            request = self._ftp._async_request(
-                type(None), words.CMD_WRITE, self.file.handle, words.int64(self.size), part
-            )
-            self._asked.append(request)
+            self.ask(words.CMD_WRITE, self.handle, words.int64(self.size), part)
             self.size += len(part)
             self.confirm(_AHEAD)
 
@@ -207,17 +246,29 @@ class _Upload:
         while len(self._asked) > most:
             self._ftp._read_response(self._asked.popleft())
 
+    def abandon(self) -> None:
+        """Close the file; the answers that are due come before the next one."""
+        if self.handle is not None:
+            self._ftp._request(_words().CMD_CLOSE, self.handle)
 
-def _pieces(ftp: Any, file: Any, low: int, high: int) -> Iterator[bytes]:
-    """Yield the bytes of an open file, with some requests under way."""
-    from paramiko import sftp as words
 
-    asked: deque[tuple[int, int]] = deque()
-    at, held = low, bytearray()
+def _words() -> Any:
+    """The numbers of the protocol."""
+    return import_module("paramiko.sftp")
+
+
+def _pieces(ftp: Any, handle: Any, first: bytes, low: int, high: int) -> Iterator[bytes]:
+    """Yield the bytes of an open file, of which the first are there, with some requests under way."""
+    words, asked = _words(), deque[tuple[int, int]]()
+    held = bytearray(first[low:high])
+    at = low + len(held)
+    if at == high:
+        yield bytes(held)
+        return
     while at < high or asked:
         while at < high and len(asked) < _AHEAD:
             size = min(_PART, high - at)
-            request = ftp._async_request(type(None), words.CMD_READ, file.handle, words.int64(at), size)
+            request = ftp._async_request(type(None), words.CMD_READ, handle, words.int64(at), size)
             asked.append((request, size))
             at += size
         request, size = asked.popleft()
