@@ -9,7 +9,6 @@ import pytest
 
 from holdall.errors import StoreError, StoreUnavailableError
 from holdall.stores.path.abreast import AT_ONCE, Job, abreast
-from holdall.stores.path.stream import Stream
 
 MIB = 1 << 20
 
@@ -159,9 +158,3 @@ def test_who_stops_half_way_leaves_nothing_under_way() -> None:
     assert crowd.inside == 0
     assert calls < 26
     assert threading.active_count() == before
-
-
-def test_a_stream_whose_making_was_interrupted_is_dropped_in_silence() -> None:
-    # What its finalizer raised would fail this test.
-    stream = Stream.__new__(Stream)
-    del stream

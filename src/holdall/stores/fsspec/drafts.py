@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from holdall.blob import ABSENT, Expect, Piece
@@ -97,7 +98,7 @@ class Draft:
         if self._name.upper() in entries or self._medium.look(fs, f"{folder}/{self._name.upper()}"):
             raise UnsupportedOperation(
                 "this file system doesn't tell capital letters from small ones, so that keys would overwrite "
-                "one another; it can only be read"
+                "one another; it can only be read here"
             )
         for name, found in entries.items():
             if mine is not None and found.kind == FILE and found.modified < mine.modified - _OLD:
@@ -268,6 +269,19 @@ def tidy(medium: Medium, fs: Any, base: str, path: str) -> None:
         except OSError:
             return
         above = above.rpartition("/")[0]
+
+
+def remove_all(medium: Medium, fs: Any, folder: str) -> None:
+    """Remove a folder with everything in it, and follow no link."""
+    for name, found in medium.names(fs, folder):
+        path = f"{folder}/{name}"
+        if found.kind == FOLDER:
+            remove_all(medium, fs, path)
+        else:
+            with suppress(FileNotFoundError):
+                medium.remove(fs, path)
+    with suppress(FileNotFoundError):
+        medium.remove_folder(fs, folder)
 
 
 def remove(medium: Medium, fs: Any, base: str, path: str) -> bool:

@@ -68,8 +68,8 @@ class Medium:
 
     can: Can = Can.LIST | Can.RANGE
     why: ClassVar[str] = (
-        "it can only be read: whether it replaces a file in one step isn't known; if you know that its mv "
-        "does, open it with atomic_move=True"
+        "whether it replaces a file in one step isn't known; if you know that its mv does, open it with "
+        "atomic_move=True"
     )
     spells: ClassVar[bool] = True
     """Whether keys are spelled as they are on a disk."""
@@ -222,8 +222,8 @@ class Webdav(Medium):
     """A server of WebDAV: a MOVE may delete its target first (RFC 4918, section 9.9.3)."""
 
     why = (
-        "it can only be read: a MOVE of WebDAV may delete its target before it moves (RFC 4918, section "
-        "9.9.3); if you know that this server replaces it in one step, open it with atomic_move=True"
+        "a MOVE of WebDAV may delete its target before it moves (RFC 4918, section 9.9.3); if you know that "
+        "this server replaces it in one step, open it with atomic_move=True"
     )
 
     def close(self, fs: Any) -> None:

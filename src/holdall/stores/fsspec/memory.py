@@ -107,6 +107,15 @@ class Memory(Medium):
         if above or any(name.startswith(inside) for name in fs.store):
             raise KeyConflictError("this medium can't hold both a blob and blobs below it; use another key")
 
+    def remove_all(self, fs: Any, folder: str) -> None:
+        """Delete a folder with everything in it."""
+        with _held.lock:
+            for name in [name for name in fs.store if name.startswith(f"{folder}/")]:
+                del fs.store[name]
+            fs.pseudo_dirs[:] = [
+                name for name in fs.pseudo_dirs if name != folder and not name.startswith(f"{folder}/")
+            ]
+
     def scan(self, fs: Any, base: str) -> Iterator[tuple[str, Found]]:
         """Yield all files below a path, by their names there."""
         with _held.lock:

@@ -46,8 +46,8 @@ class Sftp(Medium):
 
     can = Can.LIST | Can.RANGE | Can.WRITE | Can.DELETE | Can.CREATE
     why = (
-        "it can only be read: the server isn't OpenSSH's, and others needn't replace a file in one step; if "
-        "you know that this one does, open it with atomic_move=True"
+        "the server isn't OpenSSH's, and others needn't replace a file in one step; if you know that this "
+        "one does, open it with atomic_move=True"
     )
 
     def __init__(self, moves: bool = False) -> None:

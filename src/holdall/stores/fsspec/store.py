@@ -119,7 +119,8 @@ class FsspecStore(Store):
             self._kind = type(self._fs)
             given = hide(self._fs.storage_options)
             root, shown, user = "", self._fs, None
-            self._place = f"the {self._kind.__name__}"
+            names = self._kind.protocol
+            self._place = f"{names if isinstance(names, str) else names[0]}://"
         self._reopens: dict[str, object] = {"filesystem_or_url": shown, "path": path, "username": user}
         self._reopens["password"] = secret.setting if isinstance(secret, Hidden) else secret
         self._reopens |= {"atomic_move": atomic_move, **settings_of(options)}
@@ -145,7 +146,7 @@ class FsspecStore(Store):
         self._warned: set[str] = set()
         self._can: Can | None = self._medium.can if known is not Sftp else None
         self._why = self._medium.why
-        make = partial(_opened, kind, () if self._fs is None else self._fs.storage_args, self._given, known)
+        make = partial(_opened, kind, self._fs, self._given, known)
         if self._memory is not None:
             # One that was passed in may hold files of its own.
             make = partial(_same, self._fs if self._fs is not None else kind(skip_instance_cache=True))
@@ -165,7 +166,7 @@ class FsspecStore(Store):
 
     def _need(self, flag: Can, call: str) -> None:
         if not self._closed and flag in (Can.WRITE | Can.DELETE) and flag not in self.can:
-            raise ReadOnlyError(f"{self._place} can't {call}: {self._why}")
+            raise ReadOnlyError(f"{self._place} can only be read: {self._why}")
         super()._need(flag, call)
 
     def _settings(self) -> dict[str, object]:
@@ -174,9 +175,10 @@ class FsspecStore(Store):
     def __reduce__(self) -> tuple[object, ...]:
         if self._memory is not None:
             return _here, (os.getpid(), self._reopens)
-        if self._fs is not None:
+        if self._fs is not None and any(isinstance(value, Hidden) for value in self._given.values()):
             raise UnsupportedOperation(
-                "an FsspecStore over a file system that was passed in can't be pickled; open it by its URL"
+                "an FsspecStore over a file system that was passed in with a secret can't be pickled; open "
+                "it by its URL, with a reference to the secret (password='env:NAME')"
             )
         return super().__reduce__()
 
@@ -308,6 +310,14 @@ class FsspecStore(Store):
 
         return told(target, self._call("move", act))
 
+    def _delete_folder(self) -> None:
+        """Delete the folder with everything in it, also what isn't a blob."""
+        memory, folder = self._memory, self._base.rstrip("/")
+        if memory is not None:
+            self._alone(lambda loan: memory.remove_all(loan.fs, folder))
+        else:
+            self._call("delete", lambda loan: drafts.remove_all(self._medium, loan.fs, folder))
+
     # --- listing ---
 
     def _listing(self) -> Listing:
@@ -369,12 +379,12 @@ def _same(fs: Any) -> Any:
     return fs
 
 
-def _opened(kind: Any, arguments: tuple[Any, ...], given: dict[str, object], medium: type[Medium]) -> Any:
-    """Open a file system, which keeps no listing."""
-    options = values_of(given)
+def _opened(kind: Any, like: Any, given: dict[str, object], medium: type[Medium]) -> Any:
+    """Open a file system, such as one that was passed in, which keeps no listing."""
+    options, arguments = values_of(given), () if like is None else like.storage_args
     if medium is Sftp:
         kind = session_class()
-        options["policy"] = options.pop("host_key_policy", None) or ("auto_add" if arguments else "reject")
+        options["policy"] = options.pop("host_key_policy", None) or ("reject" if like is None else "auto_add")
     try:
         fs = kind(*arguments, **options, skip_instance_cache=True)
     except (TypeError, ValueError, KeyError) as error:

@@ -59,7 +59,7 @@ class _CloudStore(BucketStore):
         return {"path": self._path}
 
     def __repr__(self) -> str:
-        return f"PathStore({self._path!r})"
+        return f"PathStore({self._path!r})" if hasattr(self, "_path") else f"{type(self).__name__}(...)"
 
     def __reduce__(self) -> tuple[object, ...]:
         from holdall.stores.path.store import PathStore

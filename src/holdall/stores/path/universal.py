@@ -19,7 +19,7 @@ class _UniversalStore(FsspecStore):
         self._upath = path
 
     def __repr__(self) -> str:
-        return f"PathStore({self._upath!r})"
+        return f"PathStore({self._upath!r})" if hasattr(self, "_upath") else f"{type(self).__name__}(...)"
 
     def __reduce__(self) -> tuple[object, ...]:
         from holdall.stores.path.store import PathStore
@@ -29,10 +29,3 @@ class _UniversalStore(FsspecStore):
         if secrets_of(self._given):
             raise UnsupportedOperation("the options of this path hold a secret, which is never pickled")
         return PathStore, (self._upath,)
-
-    def _delete_folder(self) -> None:
-        """Delete everything in the folder, also what isn't a blob here."""
-        self.clear()
-        fs, folder = self._upath.fs, self._upath.path
-        if fs.exists(folder):
-            fs.rm(folder, recursive=True)
