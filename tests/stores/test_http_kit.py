@@ -226,7 +226,6 @@ class HttpSuite(StoreSuite):
     __test__ = False
     same_infos = False
     reduced = True
-    interruptible = False  # one within the socket module leaves a socket to the collector of garbage
     longest = LONGEST
     port: ClassVar[int]
     root: ClassVar[Path]

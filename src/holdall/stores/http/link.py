@@ -258,12 +258,19 @@ def _package_of(client: Any) -> Any:
 
 
 def _make(drivers: Any, options: Mapping[str, Any]) -> Any:
-    return drivers.Client(
+    client = drivers.Client(
         timeout=options["timeout"],
         verify=tls_of(options) or True,
         # A stream that isn't read to its end keeps a connection, so that a limit could stop a program.
         limits=drivers.Limits(max_connections=None, max_keepalive_connections=20),
     )
+    for transport in (client._transport, *client._mounts.values()):
+        pool: Any = getattr(transport, "_pool", None)
+        if hasattr(pool, "_optional_thread_lock"):
+            # Its own lock has methods in Python: an interrupt within them would leave it locked for ever, and
+            # all other threads would wait for it. This one is of C, where no interrupt comes.
+            pool._optional_thread_lock = threading.RLock()
+    return client
 
 
 def tls_of(options: Mapping[str, Any]) -> Any:
