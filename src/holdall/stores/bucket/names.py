@@ -63,6 +63,10 @@ class Names:
         that a listing is held in memory and sorted. No key has this name."""
         return self.root + _QUOTE
 
+    def are_in_order(self) -> bool:
+        """Return whether names sort as their keys do."""
+        return not self._spells or not self._is_marked()
+
     def _is_marked(self) -> bool:
         if not self._marked:
             try:

@@ -194,7 +194,7 @@ class BucketStore(Store):
     @property
     def _far(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         found = self._access.findings()
-        return found.ordered and found.starts
+        return found.ordered and found.starts and self._names.are_in_order()
 
     def _settings(self) -> dict[str, object]:
         if self._reopens is None:
