@@ -39,18 +39,22 @@ from tests.servers.valkey import ValkeyServer
 
 import holdall
 from holdall import (
+    BucketStore,
     Can,
     FilesystemStore,
     GitStore,
     HashdirStore,
+    HttpStore,
     MemoryStore,
     SqliteStore,
+    SqlStore,
     Store,
     ValkeyStore,
     ZipStore,
 )
 from holdall.config import stack
 from holdall.layers.layer import Layer
+from holdall.stores.fsspec.sftp import Sftp
 from holdall.stores.spelling import spell
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -317,9 +321,12 @@ def table(page: Path, first: str) -> list[list[str]]:
 
 def test_the_table_of_capabilities_is_true() -> None:
     rows = table(ROOT / "docs/stores.md", "`can`")
-    assert rows[0] == ["`can`", *(f"`{store.__name__}`" for store in STORES)]
+    can = {store.__name__: store.can for store in (*STORES, SqlStore)}
+    can |= {"BucketStore": BucketStore("s3://bucket").can, "HttpStore": HttpStore.can}
+    can["FsspecStore"] = Sftp.can
+    assert rows[0] == ["`can`", *(f"`{name}`" for name in can)]
     expected = [
-        [f"`{flag.name}`", *("yes" if flag in store.can else "no" for store in STORES)] for flag in Can
+        [f"`{flag.name}`", *("yes" if flag in each else "no" for each in can.values())] for flag in Can
     ]
     assert rows[1:] == expected
 
@@ -347,7 +354,7 @@ TRANSFERS = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_s
     ("name", "page"),
     [(name, "caching.md" if name == "CachingStore" else "composing.md") for name in LAYERS]
     + [(name, "backup-and-sync.md") for name in TRANSFERS]
-    + [("GitStore", "git.md"), ("ValkeyStore", "valkey.md")]
+    + [("GitStore", "git.md"), ("ValkeyStore", "valkey.md"), ("FsspecStore", "fsspec.md")]
     + [(store.__name__, "stores.md") for store in STORES[:5]]
     + [(name, "blob-dicts.md") for name in BLOB_DICTS],
 )
