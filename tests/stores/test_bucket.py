@@ -7,6 +7,7 @@ import pickle
 import random
 import signal
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -312,6 +313,27 @@ def test_a_failed_stream_leaves_no_parts(store: BucketStore, server: str, name: 
         store.put("a", body())
     assert store["a"] == b"old"
     assert "Uploads" not in client_of(server).list_multipart_uploads(Bucket=name)
+
+
+def test_an_interrupted_stream_leaves_no_parts(
+    store: BucketStore, server: str, proxy: Scripted, name: str
+) -> None:
+    """Not even where the server takes longer for a part than the caller waits."""
+
+    def body() -> Iterator[bytes]:
+        yield bytes(20 * MIB)
+        signal.raise_signal(signal.SIGINT)
+        yield bytes(20 * MIB)
+
+    late = Fault(delay=0.5)
+    proxy.script = lambda method, path, headers: late if "partNumber=" in path else None
+    with BucketStore(f"s3://{name}/in", endpoint=proxy.url) as slow, pytest.raises(KeyboardInterrupt):
+        slow.put("a", body())
+    end = time.monotonic() + 60
+    while "Uploads" in client_of(server).list_multipart_uploads(Bucket=name):
+        assert time.monotonic() < end, "parts stay behind"
+        time.sleep(0.1)
+    assert "a" not in store
 
 
 def first_put(fault: Fault) -> Callable[[str, str, dict[str, str]], Fault | None]:

@@ -102,6 +102,8 @@ class _Wait:
         self._wake = threading.Lock()
         self._wake.acquire()
         self.parts: _Parts | None = None
+        self._left = False
+        """Whether the thread that made the call has left: what is handed to it is run where it is handed."""
 
     def run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a coroutine function of obstore, and wait for what it returns."""
@@ -139,7 +141,11 @@ class _Wait:
             with self._running():
                 while not future.done() and self._wake.acquire(timeout=_PATIENCE):
                     self._step()
-        future.cancel()
+            # Cancelled, it would leave its parts. It goes on to remove them, on obstore's threads.
+            self._left = True
+            self._step()
+        else:
+            future.cancel()
 
     @contextmanager
     def _running(self) -> Generator[None]:
@@ -158,7 +164,11 @@ class _Wait:
 
     def _step(self) -> None:
         while self._handed:
-            function, arguments = self._handed.popleft()
+            try:
+                function, arguments = self._handed.popleft()
+            except IndexError:
+                # Another thread took it.
+                return
             function(*arguments)
 
     # --- what futures, and obstore, call of a loop ---
@@ -176,6 +186,8 @@ class _Wait:
         self, function: Callable[..., object], *arguments: Any, context: Any = None
     ) -> None:
         self._handed.append((function, arguments))
+        if self._left:
+            self._step()
         try:
             self._wake.release()
         except RuntimeError:
