@@ -324,6 +324,14 @@ def test_what_others_put_there(box: Box, folder: Any) -> None:
             store["x" * 1022] = b""
 
 
+def test_folders_that_others_marked_are_not_blobs(box: Box, folder: Any) -> None:
+    box.put("in/", "in/a", "in/d/", "in/d/e", "in/f/", data=b"")
+    with PathStore(folder) as store:
+        assert list(store) == ["a", "d/e"]
+        assert [entry.path for entry in store.left_out()] == ["", "d/", "f/"]
+        assert list(store.iterate_keys("d")) == ["d/e"]
+
+
 def test_a_folder_goes_with_all_that_is_in_it(box: Box, folder: Any) -> None:
     beside = ["in", "in.txt", "inner/a"]
     box.put(*beside, "in/", "in/b//c")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import pairwise, takewhile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise, takewhile
 from typing import Any
 
-from holdall.errors import StoreUnavailableError
+from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import iterate
 from holdall.stores.bucket.clouds import AZURE, S3
@@ -39,11 +39,12 @@ def listed(client: Any, prefix: str, after: str, ordered: bool) -> Iterator[dict
     if not ordered:
         yield from _sorted(client, folder, prefix, after)
         return
-    found = (told for page in iterate(_stream(client, folder, offset)) for told in page)
     if type(client).__name__ == S3.kind:
         found = _checked_all(client, folder, offset, prefix, after)
     elif type(client).__name__ == AZURE.kind:
-        found = in_code_points(found)
+        found = in_code_points(_anew(client, folder, offset, prefix, after, _utf16))
+    else:
+        found = _anew(client, folder, offset, prefix, after, str)
     last = after
     try:
         for told in found:
@@ -115,6 +116,35 @@ def in_code_points(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _sort(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda told: told["path"])
+
+
+def _anew(
+    client: Any, folder: str, offset: str | None, prefix: str, after: str, order: Callable[[str], Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield objects in the order of their server, with their true names where the client shows credentials.
+
+    From the first page on that has an empty object, which may mark a folder (see `_checked`), all pages are
+    asked for by requests of our own, since on Azure these can't begin in the middle.
+    """
+    last, shows = "", True
+    for page in iterate(_stream(client, folder, offset)):
+        if shows and not all(told["size"] for told in page):
+            rest = pages(client, prefix, max(after, offset or ""))
+            try:
+                first = next(rest, None)
+            except UnsupportedOperation:
+                shows = False
+            else:
+                for told in chain([first] if first is not None else [], rest):
+                    if not last or order(told["path"]) > order(last):
+                        yield told
+                return
+        yield from page
+        last = page[-1]["path"] if page else last
+
+
+def _utf16(name: str) -> bytes:
+    return name.encode("utf-16-be", "surrogatepass")
 
 
 def _checked(client: Any, page: Any, prefix: str, after: str) -> Iterable[dict[str, Any]]:
