@@ -26,6 +26,7 @@ from holdall.keys import MAX_KEY_BYTES
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK
 from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import hides_headers, to_send
 from holdall.stores.bucket.client import Settings
@@ -36,10 +37,9 @@ from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.reading import Reader
+from holdall.stores.bucket.turns import turn
 from holdall.stores.bucket.writing import put_large_if, put_small_if
 from holdall.stores.password import Password
-from holdall.stores.path.abreast import Job, abreast
-from holdall.stores.path.turns import turn
 
 __all__ = ["BucketStore"]
 

@@ -19,7 +19,7 @@ __all__ = ["Job", "abreast"]
 T = TypeVar("T")
 
 AT_ONCE = 10
-"""The number of calls at a time: the number of connections that the clouds' libraries keep."""
+"""The number of calls at a time: each has a connection."""
 _HELD = 16 * CHUNK
 """The bytes that they may hold in memory together; one alone may hold more."""
 
@@ -52,7 +52,7 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
     if outer is not None:
         outer.then(stop.set)
     # At its end it waits for all threads, also when the caller stops iterating half-way.
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdall-path") as pool:
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdall-bucket") as pool:
         try:
             for job in jobs:
                 while begun and (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from holdall.errors import StoreError, StoreUnavailableError
-from holdall.stores.path.abreast import AT_ONCE, Job, abreast
+from holdall.stores.bucket.abreast import AT_ONCE, Job, abreast
 
 MIB = 1 << 20
 
