@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import pickle
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.servers.proxy import Proxy
 
 from holdall import (
     InvalidArgumentError,
+    InvalidTypeError,
     KeyConflictError,
     LeftOut,
     ReadOnlyError,
@@ -141,6 +144,9 @@ def test_what_is_no_server() -> None:
         SqlStore("postgresql://u:secr%zzet@h/d")
     assert "secr" not in str(caught.value)
     assert caught.value.__suppress_context__
+    flag: Any = "no"
+    with pytest.raises(InvalidTypeError, match="prepare"):
+        SqlStore("postgresql://h/d", prepare=flag)
     with pytest.raises(InvalidArgumentError, match="no option"):
         Store.from_uri("postgresql://h/d?colour=red")
 
@@ -149,7 +155,7 @@ def test_no_server() -> None:
     port = free_port()
     with SqlStore(f"postgresql://u@127.0.0.1:{port}/d") as store:
         for call in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: list(store), store.clear):
-            with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port}/d; is it up"):
+            with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port}/d; is it up.*refused"):
                 call()
 
 
@@ -374,3 +380,13 @@ def test_what_has_expired_is_swept(server: PostgresServer, raw: psycopg.Connecti
         with SqlStore(server.url) as another:
             another["forever"] = b"2"
         assert count(raw, b"SELECT count(*) FROM holdall") == 1
+
+
+def test_a_network_that_is_gone(server: PostgresServer) -> None:
+    with SqlStore(server.url, timeout=7) as store:
+        store.get("a")
+        connection = store._source._idle[0].connection
+        with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+            # Linux ends a connection whose bytes nobody confirms for as long.
+            assert copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+            assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

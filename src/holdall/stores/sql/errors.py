@@ -117,7 +117,9 @@ def unreachable(error: BaseException, name: str) -> StoreError:
     for words, says in _WORDS:
         if words in text and (words not in ("role ", "database ") or "does not exist" in text):
             return StoreUnavailableError(f"the server at {name} {says}")
-    reason = text.splitlines()[-1] if text else type(error).__name__
+    # A line that begins with a tab is a hint of libpq, which says less.
+    lines = [line for line in text.splitlines() if not line.startswith("\t")]
+    reason = lines[-1] if lines else type(error).__name__
     return StoreUnavailableError(
         f"no server can be reached at {name}; is it up, and are host and port right? ({reason})"
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from holdall.arguments import check_wait
+from holdall.arguments import check_type, check_wait
 from holdall.blob import ATOMIC, check_expected
 from holdall.errors import (
     BlobNotFoundError,
@@ -94,6 +94,7 @@ class SqlStore(Store):
         secret = None if password is None else Password(password)
         password = None
         check_wait(timeout)
+        check_type(prepare, bool, "prepare must be True or False")
         self._reopens: dict[str, object] | None = None
         connect: Callable[[], Any] | None = None
         name = "the connection that was passed in"
