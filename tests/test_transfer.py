@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,7 @@ from holdall.layers.routed import RoutedStore
 from holdall.layers.traced import TracedStore
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.stores.filesystem import FilesystemStore
+from holdall.stores.fsspec import FsspecStore
 from holdall.stores.git import GitStore
 from holdall.stores.hashdir import HashdirStore
 from holdall.stores.memory import MemoryStore
@@ -67,6 +69,7 @@ from holdall.transfer import (
     sync_stores,
     verify_store,
 )
+from holdall.transfer.place import missing_place
 
 KINDS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda place: MemoryStore(),
@@ -1340,3 +1343,11 @@ def test_no_deletes_after_a_failure_in_any_kind_of_run(kind: str, jobs: int | No
         assert report.withheld == (40 if act is sync_stores else 49)
         assert len(below) == 50
         assert len([key for key in target if key.startswith("old")]) == 40
+
+
+def test_the_folder_in_another_file_system_is_no_local_path() -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/of-sync/a/1", b"1")
+    source, target = FsspecStore(files, "of-sync/a"), MemoryStore({"1": b"1", "2": b"2"})
+    assert sync_stores(source, target).deleted == 1
+    assert missing_place(source) is None

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from holdall.cli.errors import describe, warn
 from holdall.cli.stores import address, open_at, store_name
-from holdall.errors import BlobNotFoundError, StoreUnavailableError, UnsupportedOperation
+from holdall.errors import BlobNotFoundError, StoreUnavailableError
 from holdall.layers.layer import Layer
 from holdall.store import Store
+from holdall.transfer.place import path_of
 
 
 @contextmanager
@@ -71,11 +72,8 @@ def check_there(store: Store, place: str) -> None:
     # A path of another kind of store may be another host's.
     if not type(store).__module__.startswith("holdall.stores."):
         return
-    try:
-        path = store._settings().get("path")
-    except UnsupportedOperation:
-        return
-    if isinstance(path, str):
+    path = path_of(store)
+    if path is not None:
         _check_path(path, place)
 
 

@@ -230,8 +230,16 @@ def _path(store: Store) -> str | None:
     """Return the file or the folder that holds a store, if one does."""
     if type(store) is FilesystemStore:
         return None
+    path = path_of(store)
+    return None if path is None else os.path.realpath(path)
+
+
+def path_of(store: Store) -> str | None:
+    """Return the path on this machine that a store was given."""
     try:
-        path = store._settings().get("path")
+        settings = store._settings()
     except UnsupportedOperation:
         return None
-    return os.path.realpath(path) if isinstance(path, str) else None
+    # An FsspecStore's is a path in its file system.
+    path = None if "filesystem_or_url" in settings else settings.get("path")
+    return path if isinstance(path, str) else None
