@@ -214,6 +214,16 @@ def test_attributes_of_large_blobs(store: BucketStore, proxy: Scripted, server: 
             assert found["StorageClass"] == "STANDARD_IA"
 
 
+def test_a_stream_of_too_many_parts_is_refused(store: BucketStore, server: str, name: str) -> None:
+    store._access.settings.cloud = store._access.cloud._replace(parts=2)
+    store["a"] = b"old"
+    with pytest.raises(UnsupportedOperation, match="at most 16,777,216 bytes, 2 parts"):
+        store.put("a", (bytes(MIB) for _ in range(17)))
+    assert store["a"] == b"old"
+    assert "Uploads" not in client_of(server).list_multipart_uploads(Bucket=name)
+    assert store.put("a", (bytes(MIB) for _ in range(16))).size == 16 * MIB
+
+
 def test_a_large_blob_is_read_in_parts_of_one_version(
     store: BucketStore, proxy: Scripted, server: str, name: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,16 +45,13 @@ class Reader:
 
     def told(self, key: str, told: Any, attributes: Mapping[str, str]) -> Info:
         """Return the info of a blob, by what the server said of it."""
-        # A listing may have fractions of seconds, which a request for one object never has.
-        modified = told["last_modified"].replace(microsecond=0)
         kind = type_of(self._access.cloud, attributes)
-        return Info(key, told["size"], tag_of(told), modified, kind, None, metadata_of(attributes))
+        return Info(key, told["size"], tag_of(told), _second(told), kind, None, metadata_of(attributes))
 
     def listed(self, key: str, told: Any) -> Info:
         """Return the info of a blob that a listing named. Its content type is asked for when somebody wants
         to know it."""
-        modified = told["last_modified"].replace(microsecond=0)
-        return Info(key, told["size"], tag_of(told), modified, partial(self._type_of, key))
+        return Info(key, told["size"], tag_of(told), _second(told), partial(self._type_of, key))
 
     def _type_of(self, key: str) -> str | None:
         try:
@@ -135,6 +133,13 @@ class Reader:
     def _part(self, key: str, meta: Any, start: int, stop: int) -> memoryview:
         options = {"range": (start, stop), "if_match": f'"{tag_of(meta)}"'}
         return self._access.held(self._access.ask("read", "get", self._names.of(key), options=options))
+
+
+def _second(told: Any) -> datetime:
+    """Return when an object was written. A listing may have fractions of seconds, which a request for one
+    object never has."""
+    moment: datetime = told["last_modified"]
+    return moment.replace(microsecond=0) if moment.microsecond else moment
 
 
 def _part_of(start: int, stop: int | None) -> Any:

@@ -30,7 +30,7 @@ from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import hides_headers, to_send
 from holdall.stores.bucket.client import Settings
-from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of, tag_of
 from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.errors import UnknownError
 from holdall.stores.bucket.given import taken_over
@@ -281,7 +281,7 @@ class BucketStore(Store):
                 return self._written(key, len(data), self._put_whole(name, data, expect, options), attributes)
             told, size = put_large_if(self._access, name, pieces, expect, options)
             return self._written(key, size, told, attributes)
-        counted = _Counted(pieces)
+        counted = _Counted(pieces, self._access.cloud)
         told = self._access.upload(name, counted, _PART, attributes=options, max_concurrency=_PARTS)
         return self._written(key, counted.size, told, attributes)
 
@@ -495,10 +495,16 @@ def _limited(pieces: Iterator[Piece]) -> bytes:
 class _Counted(Iterator[Piece]):
     """Pieces, with their total size so far."""
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
-        self._pieces, self.size = pieces, 0
+    def __init__(self, pieces: Iterator[Piece], cloud: Cloud) -> None:
+        self._pieces, self._cloud, self.size = pieces, cloud, 0
 
     def __next__(self) -> Piece:
         piece = next(self._pieces)
         self.size += len(piece)
+        if self.size > self._cloud.parts * _PART:
+            # obstore can't enlarge the parts of an upload that has begun.
+            raise UnsupportedOperation(
+                f"a stream to {self._cloud.name} may have at most {self._cloud.parts * _PART:,} bytes, "
+                f"{self._cloud.parts:,} parts of {_PART:,}; put it under several keys"
+            )
         return piece
