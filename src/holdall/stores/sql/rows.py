@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, cast
 
 from holdall.blob import Attributes, Expect, Info
@@ -74,6 +75,7 @@ class Statements:
         ]
         self.exists = _sql(f"SELECT to_regclass('{chunks}') IS NOT NULL, current_setting('server_encoding')")
         self.clear = [_sql(f"DELETE FROM {blobs}"), _sql(f"DELETE FROM {chunks}")]
+        self.turns = count()
         # Rows that another call has locked are left to the next sweep, so that none waits.
         self.sweep = _sql(
             f"""WITH dead AS (DELETE FROM {blobs} t WHERE t.key = ANY(ARRAY(

@@ -15,8 +15,8 @@ from holdall.stores.sql.rows import INLINE, Statements, info_of, new_etag, secon
 _BATCH = 1000
 _HELD = 4 << 20
 """The bytes of small blobs that `put_rows` holds at once."""
-_SWEPT = 20
-"""The number of expired blobs that a put of one that will expire deletes: more than it adds."""
+_EVERY, _SWEPT = 16, 320
+"""Each 16th put of a blob that will expire deletes up to 320 that have, which is more than were added."""
 
 
 class Row(NamedTuple):
@@ -72,7 +72,7 @@ def put_row(
                 session.run(sql.drop_chunks, ([old[2]],))
             row = session.one(sql.update, (*values, key))
         if row is not None:
-            if left is not None:
+            if left is not None and next(sql.turns) % _EVERY == 0:
                 session.run(sql.sweep, (_SWEPT,))
             return Info(key, new.length, new.etag, row[0], kind, row[1])
         # Another client put the first blob of this key meanwhile: now it is seen.
