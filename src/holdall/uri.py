@@ -206,11 +206,11 @@ def _refuse_options_of_a_path(path: str) -> None:
 
 
 def known_options(uri: str) -> dict[str, object]:
-    """Return the names of the options that a URI or a path takes, each with its type."""
+    """Return the names of the options that a URI or a path takes, each with its type; `**` stands for any
+    other name."""
     match = _uri(uri)
     opener = _built_in("file") if match is None else _opener(match[1].lower())
     own = _options(_maker(opener))
-    own.pop("**", None)
     return {**own, **{name: hint for name, hint in _LAYERS.items() if name not in own}}
 
 

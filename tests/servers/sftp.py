@@ -127,7 +127,7 @@ def _answer(source: Any, channel: Any) -> None:
     with contextlib.suppress(OSError, EOFError):
         while data := source.read1(1 << 16):
             channel.sendall(data)
-    channel.close()
+        channel.close()
 
 
 def _main(port: int, key: str, name: str) -> None:

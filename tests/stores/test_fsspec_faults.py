@@ -525,3 +525,77 @@ def test_an_error_of_a_driver_is_the_cause(folder: Path, monkeypatch: pytest.Mon
             with pytest.raises(StoreError, match="of a driver") as caught:
                 call()
             assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_webdav_server_that_its_user_vouches_for(folder: Path) -> None:
+    with (
+        web.rclone(folder, "webdav", "--user", "me", "--pass", "secret") as port,
+        FsspecStore(f"webdav://me:secret@127.0.0.1:{port}/new/deep", atomic_move=True) as store,
+    ):
+        assert store.can == Can.LIST | Can.RANGE | Can.WRITE | Can.DELETE
+        store["a/b"] = b"1"
+        store["a/b"] = b"22"
+        store.move("a/b", "c")
+        store["d"] = bytes(3 * MIB)
+        assert dict(store) == {"c": b"22", "d": bytes(3 * MIB)}
+        with pytest.raises(KeyConflictError):
+            store["c/e"] = b""
+        assert store.delete("c")
+        assert list(store) == ["d"]
+    assert drafts(folder / "new/deep") == []
+
+
+def test_a_link_in_the_path_of_the_store_is_followed(server: SftpServer, folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "link").symlink_to("real")
+    for store in (connect(server, f"{folder}/link/new"), FsspecStore(f"file://{folder}/link/other")):
+        with store:
+            store["a/b"] = b"1"
+            assert dict(store) == {"a/b": b"1"}
+    assert sorted(os.listdir(folder / "real")) == ["new", "other"]
+    (folder / "file").touch()
+    with (
+        connect(server, f"{folder}/file/in") as store,
+        pytest.raises(StoreUnavailableError, match="a part of the store's path"),
+    ):
+        store["a"] = b""
+
+
+def test_a_folder_goes_with_all_that_is_in_it(server: SftpServer, folder: Path) -> None:
+    (folder / "kept").mkdir()
+    (folder / "kept/file").touch()
+    with connect(server, folder / "gone") as store:
+        store["a/b"] = b"1"
+        os.symlink(folder / "kept", folder / "gone/link")
+        os.mkfifo(folder / "gone/a/pipe")
+        inner: Any = store
+        inner._delete_folder()
+        inner._delete_folder()
+    assert os.listdir(folder) == ["kept"]
+    assert (folder / "kept/file").exists()
+
+
+def test_what_is_passed_in_and_pickled(tmp_path: Path) -> None:
+    alone = fsspec.filesystem("memory", global_store=False, skip_instance_cache=True)
+    with FsspecStore(alone, "in") as store:
+        store["a"] = b"1"
+        assert alone.cat("/in/a") == b"1"
+        assert not list(FsspecStore("memory://in"))
+        with pytest.raises(UnsupportedOperation, match="a copy of its files"):
+            pickle.dumps(store)
+    with FsspecStore(fsspec.filesystem("file"), str(tmp_path)) as store:
+        store["a"] = b"1"
+        with pickle.loads(pickle.dumps(store)) as again:
+            assert dict(again) == {"a": b"1"}
+
+
+def test_options_in_a_table(server: SftpServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SFTP_PASSWORD", PASSWORD)
+    Path("holdall.toml").write_text(
+        f'[stores.far]\nuri = "{server.url(folder)}/in"\n[stores.far.options]\nlook_for_keys = false\n'
+        f'allow_agent = false\npassword = "env:SFTP_PASSWORD"\nknown_hosts = "{server.known_hosts}"\n'
+    )
+    with Store.from_uri("far:") as store:
+        store["a"] = b"1"
+    assert (folder / "in/a").read_bytes() == b"1"

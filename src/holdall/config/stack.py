@@ -206,5 +206,7 @@ def _hints(kind: Callable[..., object], skip: int) -> dict[str, object]:
 
 def _take(section: Section, known: Mapping[str, object], others: tuple[str, ...] = ()) -> dict[str, object]:
     """Return the options in a table; it may have other keys, which the caller reads."""
-    section.check_names((*others, *known))
-    return {name: section.option(name, known[name]) for name in section if name not in others}
+    # A `**` stands for options that only the store itself knows.
+    if "**" not in known:
+        section.check_names((*others, *known))
+    return {name: section.option(name, known.get(name, Any)) for name in section if name not in others}

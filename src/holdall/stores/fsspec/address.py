@@ -103,6 +103,7 @@ def _of_server(
     origin = f"{scheme}://{shown}{where}"
     given = hide(options)
     if scheme in _WEBDAV:
+        given.setdefault("timeout", 30.0)
         given["base_url"] = f"{_WEBDAV[scheme]}://{where}"
         if username is not None:
             given["auth"] = _Pair(username, password)

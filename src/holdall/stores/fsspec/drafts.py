@@ -14,6 +14,7 @@ from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
     KeyConflictError,
+    StoreError,
     StoreUnavailableError,
     UnsupportedOperation,
 )
@@ -174,7 +175,9 @@ def publish(medium: Medium, fs: Any, base: str, old: str, new: str, expect: Expe
             else:
                 medium.replace(fs, old, new)
             return
-        except OSError as error:
+        except StoreError:
+            raise
+        except Exception as error:
             # What the error says of the reason differs from server to server.
             if not _made_room(medium, fs, base, new, expect):
                 if medium.look(fs, old) is None:
@@ -219,9 +222,11 @@ def make_folders(medium: Medium, fs: Any, base: str, path: str) -> bool:
     above = path.rpartition("/")[0]
     while above:
         found = medium.look(fs, above)
-        if found is not None and found.kind == FOLDER:
+        is_own = base.startswith(f"{above}/")
+        if found is not None and (found.kind == FOLDER or (is_own and fs.isdir(above))):
+            # There may be a link in the path of the store itself.
             break
-        if found is not None and not base.startswith(f"{above}/"):
+        if found is not None and not is_own:
             what = "a file" if found.kind == FILE else f"a {found.kind}"
             raise KeyConflictError(
                 f"{above!r} is {what}, and a file system can't hold both it and blobs below it; use another "
@@ -234,7 +239,7 @@ def make_folders(medium: Medium, fs: Any, base: str, path: str) -> bool:
     for each in reversed(missing):
         try:
             medium.make_folder(fs, each)
-        except OSError:
+        except Exception:
             found = medium.look(fs, each)
             if found is None:
                 # Its own folder may have been deleted meanwhile, as empty; the caller tries again.

@@ -173,7 +173,8 @@ class Medium:
 
     def create(self, fs: Any, path: str, mode: int | None) -> Any:
         """Open a new file with these permission bits."""
-        return fs.open(path, "wb")
+        # On the disk of this process: the files of many drivers upload what they have when they are dropped.
+        return tempfile.NamedTemporaryFile(prefix="holdall-")
 
     def settle(self, file: Any) -> None:
         """Have what was asked of a new file done, before anything else is asked of its file system."""
@@ -183,7 +184,10 @@ class Medium:
 
     def seal(self, fs: Any, file: Any, path: str) -> Found:
         """Close a file whose bytes are all written, and return what it is."""
-        file.close()
+        with file:
+            file.flush()
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            fs.put_file(file.name, path)
         return self._sealed(fs, path)
 
     def _sealed(self, fs: Any, path: str) -> Found:
@@ -213,9 +217,8 @@ class Medium:
 
     def remove_folder(self, fs: Any, path: str) -> None:
         """Remove a folder, if it is empty."""
-        if self.names(fs, path):
-            raise OSError(f"{path!r} isn't empty")
-        fs.rmdir(path)
+        # What a WebDAV server does, for one, removes what is in it as well.
+        raise OSError(f"{path!r} stays, since it isn't known whether only an empty folder would be removed")
 
 
 class Webdav(Medium):

@@ -79,6 +79,7 @@ def secrets_of(options: Mapping[str, object]) -> list[str]:
     for value in options.values():
         if isinstance(value, Hidden):
             secret: Any = value.value()
-            parts = cast("list[object]", secret if isinstance(secret, list | tuple) else [secret])
+            # The first of a pair is a username.
+            parts = cast("list[object]", secret[1:] if isinstance(secret, list | tuple) else [secret])
             found += [each for each in parts if isinstance(each, str) and each]
     return found

@@ -36,6 +36,8 @@ _AHEAD = 64
 """How many requests are under way, as many as OpenSSH's own client sends."""
 
 _LISTED_AHEAD = 8
+_KEEP_ALIVE = 60
+"""Seconds after which an idle connection says that it is used, so that no firewall forgets it."""
 
 _chance = random.SystemRandom()
 
@@ -312,6 +314,7 @@ def session_class() -> Any:
                     policies[policy]() if isinstance(policy, str) else policy
                 )
                 self.client.connect(self.host, timeout=timeout, **options)
+                self.client.get_transport().set_keepalive(_KEEP_ALIVE)
                 self.ftp = self.client.open_sftp()
                 self.ftp.get_channel().settimeout(timeout)
             except BaseException:

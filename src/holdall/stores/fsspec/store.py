@@ -174,6 +174,10 @@ class FsspecStore(Store):
 
     def __reduce__(self) -> tuple[object, ...]:
         if self._memory is not None:
+            if not getattr(self._fs, "global_store", True):
+                raise UnsupportedOperation(
+                    "a pickle of this file system in memory would be a copy of its files"
+                )
             return _here, (os.getpid(), self._reopens)
         if self._fs is not None and any(isinstance(value, Hidden) for value in self._given.values()):
             raise UnsupportedOperation(
