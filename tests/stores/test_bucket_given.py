@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiobotocore.session
 import boto3
 import pytest
+from adlfs import AzureBlobFileSystem
 from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import BlobServiceClient as AsyncServiceClient
@@ -17,9 +19,11 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from cloudpathlib import AzureBlobClient, S3Client
+from gcsfs import GCSFileSystem
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from obstore.store import GCSStore, S3Store
+from s3fs import S3FileSystem
 from tests.servers import ceph as ceph_server
 from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, service_account
@@ -165,6 +169,35 @@ def test_credentials_of_azure() -> None:
 def test_what_cloudpathlib_holds(url: str) -> None:
     session = boto3.Session(**KEYS)
     check(S3Client(boto3_session=session, endpoint_url=url).CloudPath("s3://bucket/a/b"), None)
+
+
+def test_what_file_systems_of_fsspec_hold(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own: Any = {"key": "testing", "secret": "a-secret-key", "skip_instance_cache": True}
+    check(S3FileSystem(endpoint_url=url, **own))
+    region = {"endpoint_url": url, "region_name": "eu-west-1"}
+    check(S3FileSystem(client_kwargs=region, **own))
+    with pytest.raises(UnsupportedOperation, match="ACL of the client"):
+        taken_over(S3FileSystem(s3_additional_kwargs={"ACL": "public-read"}, **own), "bucket")
+    made = taken_over(S3FileSystem(anon=True, requester_pays=True, endpoint_url=url), "bucket")
+    assert (made.config["skip_signature"], made.config["request_payer"]) == ("true", "true")
+    # A session of the user's own stays what it is.
+    session = aiobotocore.session.AioSession()
+    session.set_credentials("testing", "a-secret-key")
+    check(S3FileSystem(session=session, endpoint_url=url, skip_instance_cache=True))
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    with gcs("bucket") as server:
+        check(GCSFileSystem(token="anon", endpoint_url=server.url))
+    signed: Any = {"account_name": "name", "sas_token": "sv=1&sig=a-secret"}
+    assert "sas_key" in taken_over(AzureBlobFileSystem(**signed), "bucket").config
+
+
+def test_how_long_it_waits(url: str) -> None:
+    made = taken_over(boto3.client("s3", endpoint_url=url, **KEYS), "bucket")
+    options = made.client_options
+    assert (options["connect_timeout"], options["read_timeout"]) == ("30s", "30s")
+    # A large object takes long.
+    assert options["timeout"] != "30s"
+    assert made.retry_config["retry_timeout"] == timedelta(minutes=1)
 
 
 def test_what_is_no_client() -> None:

@@ -80,3 +80,9 @@ def test_a_folder_in_memory(tmp_path: Path) -> None:
 
         pickled = pickle.dumps(store)
         succeeds(forked(work))
+
+
+def test_a_file_system_that_does_not_open(tmp_path: Path) -> None:
+    for path in (UPath("abfs://box/in", anon=True), UPath("zip://in", fo=str(tmp_path / "absent.zip"))):
+        with pytest.raises(InvalidArgumentError, match="can't be opened"):
+            PathStore(path)

@@ -35,8 +35,8 @@ class LocalPath(type(Path())):
 class PathBlobDict(BlobDict[B]):
     """A blob dict in a folder; keys are paths relative to it.
 
-    A folder of the disk is kept by a `FilesystemStore`, one of a cloud, or of any file system that fsspec
-    knows, by a `PathStore`.
+    A folder of the disk is kept by a `FilesystemStore`, one of a cloud by a `BucketStore`, and one of any
+    other file system that fsspec knows by an `FsspecStore`.
 
     Args:
         path: The folder: a str, a `pathlib.Path` (such as `LocalPath`), a `CloudPath` of cloudpathlib, or a

@@ -161,8 +161,8 @@ class BucketStore(Store):
 
         Args:
             client: A store of obstore; a client, resource or session of boto3; a client of aiobotocore; a
-                `google.cloud.storage.Client`; a `BlobServiceClient` or `ContainerClient` of Azure; or a
-                `CloudPath`. It stays open.
+                `google.cloud.storage.Client`; a `BlobServiceClient` or `ContainerClient` of Azure; a
+                `CloudPath`; or a file system of s3fs, gcsfs or adlfs. It stays open.
             bucket: The bucket, where the client doesn't name one.
             prefix: What the names of all objects start with, such as `models/`.
 

@@ -33,8 +33,8 @@ class _CloudStore(BucketStore):
     _guess: Callable[[str], tuple[str | None, str | None]] | None
 
     @classmethod
-    def over(cls, path: Any) -> _CloudStore:
-        """Return the store in a `CloudPath`, or in a `UPath` of a cloud.
+    def over(cls, path: Any, system: Any = None) -> _CloudStore:
+        """Return the store in a `CloudPath`, or in a `UPath` of a cloud, whose file system is given.
 
         Raises:
             InvalidArgumentError: It is in another storage, or doesn't name a bucket.
@@ -49,7 +49,7 @@ class _CloudStore(BucketStore):
         bucket, _, folder = inside.strip("/").partition("/")
         if not bucket:
             raise InvalidArgumentError(f"{str(path)!r} doesn't name a bucket")
-        client = path if is_cloudpath else path.fs
+        client = path if is_cloudpath else system
         store = cast(_CloudStore, cls.from_client(client, bucket, folder.strip("/")))
         store._path, store._place = path, f"{bucket}/{store._root}"
         store._guess = path.client.content_type_method if is_cloudpath else guess_type

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError
 from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
 
@@ -69,7 +69,8 @@ def _opened(path: Any) -> Store:
         from holdall.stores.path.cloud import UNIVERSAL, _CloudStore
         from holdall.stores.path.universal import _UniversalStore
 
-        return _CloudStore.over(path) if path.protocol in UNIVERSAL else _UniversalStore(path)
+        system = _system_of(path)
+        return _CloudStore.over(path, system) if path.protocol in UNIVERSAL else _UniversalStore(path, system)
     if isinstance(path, str | os.PathLike):
         if isinstance(path, str) and "://" in path:
             raise InvalidArgumentError(
@@ -85,3 +86,20 @@ def _opened(path: Any) -> Store:
         return FilesystemStore(cast(Any, path))
     kind = type(cast(object, path)).__name__
     raise InvalidTypeError(f"a path is a str, a Path, a CloudPath or a UPath, not {kind}")
+
+
+def _system_of(path: Any) -> Any:
+    """Return the file system of a `UPath`, which is opened here.
+
+    Raises:
+        MissingDependencyError: Its package isn't installed.
+        InvalidArgumentError: It doesn't take the options of the path.
+    """
+    try:
+        return path.fs
+    except ImportError as error:
+        raise MissingDependencyError(f"{str(path)!r} needs a package: {error}") from error
+    except Exception as error:  # each file system raises its own, which may show a secret
+        raise InvalidArgumentError(
+            f"the file system of {str(path)!r} can't be opened ({type(error).__name__}); look at its options"
+        ) from error

@@ -14,8 +14,8 @@ __all__ = ["_UniversalStore"]
 class _UniversalStore(FsspecStore):
     """A folder in a file system of fsspec, which travels as its path does."""
 
-    def __init__(self, path: Any) -> None:
-        super().__init__(path.fs, path.path)
+    def __init__(self, path: Any, system: Any) -> None:
+        super().__init__(system, path.path)
         self._upath = path
 
     def __repr__(self) -> str:
