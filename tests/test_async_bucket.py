@@ -93,7 +93,6 @@ def test_a_client_of_boto3_one_of_obstore_and_a_uri(
     [
         lambda store: store.get("a"),
         lambda store: store.put("a", b"x"),
-        lambda store: store.put("a", [bytes(1 << 20)] * 20),
         lambda store: store.delete("a"),
         lambda store: store.get_many(["a", "b"]),
         lambda store: store.put_many({"a": b"1", "b": b"2"}),
@@ -133,6 +132,36 @@ def test_a_cancelled_call_ends_its_requests(
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
                 await gone.wait()
+
+    run(main())
+
+
+def test_a_cancelled_upload_takes_its_parts_away(url: str, bucket: str) -> None:
+    client = boto3.client("s3", endpoint_url=url, **KEYS)
+
+    async def main() -> None:
+        drawn, held = 0, asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal drawn
+            for _ in range(1000):
+                drawn += 1
+                yield bytes(1 << 20)
+                if drawn == 20:
+                    held.set()
+                    await asyncio.Event().wait()
+
+        async with AsyncBucketStore(client, bucket) as store:
+            upload = asyncio.ensure_future(store.put("a", body()))
+            await held.wait()
+            upload.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await upload
+            assert drawn == 20
+            # The requests that are under way end first.
+            while "Uploads" in client.list_multipart_uploads(Bucket=bucket):
+                await asyncio.sleep(0.05)
+            assert await store.get("a") is None
 
     run(main())
 
