@@ -6,6 +6,8 @@ import hashlib
 import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -257,7 +259,57 @@ def test_a_large_blob_is_read_in_parts_of_one_version(
     pieces = store._read("a", 0, None)[1]
     assert sum(len(next(pieces)) for _ in range(5)) > 4 * MIB
     del pieces
-    assert not [each for each in threading.enumerate() if each.name.startswith("holdall-bucket")]
+    for thread in threading.enumerate():
+        if thread.name == "holdall-bucket":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_an_interrupt_ends_a_read_in_parts(store: BucketStore, proxy: Scripted, name: str) -> None:
+    store["a"] = bytes(20 * MIB)
+    main = threading.main_thread().ident
+    assert main is not None
+    came: list[str] = []
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Fault | None:
+        if "range" not in {field.lower() for field in headers}:
+            return None
+        if not came:
+            came.append(path)
+            signal.pthread_kill(main, signal.SIGINT)
+        return Fault(silent=True)
+
+    proxy.script = script
+    with BucketStore(f"s3://{name}/in", endpoint=proxy.url, timeout=600) as patient:
+        with pytest.raises(KeyboardInterrupt):
+            patient.get("a")
+        proxy.script = lambda method, path, headers: None
+        assert patient["a"] == bytes(20 * MIB)
+
+
+def test_a_silent_server_delays_no_interpreter_that_ends(
+    store: BucketStore, proxy: Scripted, name: str
+) -> None:
+    store["a"] = bytes(20 * MIB)
+    asked = threading.Event()
+
+    def script(method: str, path: str, headers: dict[str, str]) -> Fault | None:
+        if "range" not in {field.lower() for field in headers}:
+            return None
+        asked.set()
+        return Fault(silent=True)
+
+    proxy.script = script
+    program = (
+        "import sys, threading; from holdall import BucketStore; "
+        f"store = BucketStore('s3://{name}/in', endpoint='{proxy.url}', timeout=600); "
+        "threading.Thread(target=store.get, args=('a',), daemon=True).start(); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
+        assert asked.wait(60)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def test_a_string_prefix_in_a_crowd(server: str, name: str) -> None:
