@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +30,12 @@ from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, service_account
 from tests.servers.moto import moto
 
-from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
+from holdall.errors import (
+    InvalidArgumentError,
+    InvalidTypeError,
+    MissingDependencyError,
+    UnsupportedOperation,
+)
 from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.given import taken_over
 
@@ -198,6 +204,13 @@ def test_how_long_it_waits(url: str) -> None:
     # A large object takes long.
     assert options["timeout"] != "30s"
     assert made.retry_config["retry_timeout"] == timedelta(minutes=1)
+
+
+def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.stores.bucket.driver._loaded", [])
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(MissingDependencyError, match=r"holdall\[bucket\]"):
+        taken_over(boto3.client("s3", **KEYS), "bucket")
 
 
 def test_what_is_no_client() -> None:

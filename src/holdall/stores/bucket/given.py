@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
+from holdall.stores.bucket.driver import driver
 
 __all__ = ["taken_over"]
 
@@ -37,7 +38,9 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
         InvalidTypeError: The client is none of these.
         InvalidArgumentError: No bucket is named, or the client names another.
         UnsupportedOperation: The credentials can't be taken over.
+        MissingDependencyError: obstore isn't installed.
     """
+    driver()
     if hasattr(client, "cloud_prefix"):
         named = str(client).removeprefix(client.cloud_prefix).partition("/")[0]
         held = client.client
