@@ -6,20 +6,21 @@ import hashlib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
 from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, gcs_alone, make_bucket, service_account
 
 from holdall.blob import place_of
-from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreUnavailableError
+from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreUnavailableError, UnsupportedOperation
 from holdall.layers.prefix import PrefixStore
 from holdall.spans import Span
-from holdall.store import ANY, Store
+from holdall.store import ANY, Can, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
 from holdall.transfer.ahead import survey
@@ -207,7 +208,7 @@ def test_listings_cost_a_request_for_each_thousand(patch: pytest.MonkeyPatch) ->
         patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
         keys = [f"{number % 7}/{number:05}" for number in range(9_500)]
         for key in keys:
-            server.keep("bucket", f"in/{key}", b"", {}, None)
+            server.keep("bucket", f"in/{key}", b"x", {}, None)
         with BucketStore("gs://bucket/in") as store:
             assert store._far
             server.requests.clear()
@@ -233,3 +234,33 @@ def test_listings_cost_a_request_for_each_thousand(patch: pytest.MonkeyPatch) ->
 
 def test_a_server_that_lists_from_the_first_name_is_not_split(box: BucketStore) -> None:
     assert not box._far
+
+
+def test_a_shared_access_signature_is_enough(connection: str, tmp_path: Path) -> None:
+    fields = dict(part.split("=", 1) for part in connection.strip(";").split(";"))
+    signature = generate_account_sas(
+        fields["AccountName"],
+        fields["AccountKey"],
+        ResourceTypes(object=True, container=True),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, create=True),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    where = f"az://{container(connection, tmp_path)}"
+    server: Any = {"endpoint": fields["BlobEndpoint"], "account": fields["AccountName"]}
+    with BucketStore(where, secret=signature, **server) as store:
+        assert {Can.SWAP, Can.CREATE, Can.CONDITIONAL_DELETE} <= set(store.can)
+        for key in ("plain", "é\\x"):
+            store[key] = b"x"
+            store.put(key, [bytes(5 << 20)], expect=store.info(key).etag)
+            with pytest.raises(ConcurrencyError):
+                store.delete(key, expect="0x1")
+            assert store.delete(key, expect=store.info(key).etag)
+            store[key] = b"y"
+            assert store.pop(key) == b"y"
+            assert not store.delete(key)
+        store.put_many({"a": b"", "b": b""})
+        assert store.delete_many(["a", "b", "c"]) == 2
+        assert names_in(connection, tmp_path) == ["\u201b"]
+        with pytest.raises(UnsupportedOperation, match="give the account's key"):
+            store.sign("a")
+        assert "sig=" not in repr(store)

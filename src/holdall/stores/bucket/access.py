@@ -11,6 +11,7 @@ from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.stores.bucket.calls import call, call_method, iterate, upload
 from holdall.stores.bucket.client import Clients, Settings
 from holdall.stores.bucket.clouds import GOOGLE, Cloud, tag_of
+from holdall.stores.bucket.deleting import delete_any
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.errors import translate
 from holdall.stores.bucket.listing import listed
@@ -63,6 +64,15 @@ class Access:
             raise translate(error, what, clients.place) from error
         self._bucket_exists = True
         return found
+
+    def delete(self, name: str) -> None:
+        """Delete an object by one request, which isn't repeated.
+
+        Raises:
+            BlobNotFoundError: There was none, and the server says so.
+        """
+        with self.errors("delete"):
+            delete_any(self.clients().once, name)
 
     def upload(self, name: str, pieces: Iterator[Piece], size: int, **options: Any) -> Any:
         clients = self.clients()

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
+from holdall.stores.bucket.calls import call
+from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of, service_account
-from holdall.stores.bucket.signing import signed_url
+from holdall.stores.bucket.signing import request_to, signature_of
 
 __all__ = ["delete_version", "google_token"]
 
@@ -16,7 +18,22 @@ _VALID = timedelta(minutes=5)
 """How long a signed URL holds: clocks may differ by minutes."""
 
 
-def delete_version(client: Any, name: str, tag: str) -> bool | None:
+def delete_any(client: Any, name: str) -> None:
+    """Delete an object, whatever version it is.
+
+    Raises:
+        FileNotFoundError: There was none, and the server says so.
+        obstore.exceptions.BaseError: As obstore does.
+        StoreUnavailableError: As for `delete_version`.
+    """
+    if type(client).__name__ != AZURE.kind or not signature_of(client):
+        call("delete", client, name)
+    # obstore deletes on Azure by a batch of one, which Azurite fails to do for a shared access signature.
+    elif delete_version(client, name, None) is None:
+        raise FileNotFoundError(name)
+
+
+def delete_version(client: Any, name: str, tag: str | None) -> bool | None:
     """Delete an object if it is the version of a tag.
 
     S3 and Azure compare an `If-Match` that isn't part of the signed URL. A signed URL of Google's would have
@@ -26,7 +43,7 @@ def delete_version(client: Any, name: str, tag: str) -> bool | None:
         client: A store of obstore.
         name: The name of the object, below the prefix of the client.
         tag: The ETag as the server takes it, with its quotes where it wants them; the generation on Google
-            Cloud Storage.
+            Cloud Storage. None for any version, but not there.
 
     Returns:
         Whether it was deleted: False if the object is another version, None if the object doesn't exist.
@@ -38,13 +55,14 @@ def delete_version(client: Any, name: str, tag: str) -> bool | None:
     """
     headers: dict[str, str] = {}
     if type(client).__name__ == "GCSStore":
-        url = _json_url(client, name, tag)
+        url = _json_url(client, name, str(tag))
         bearer = google_token(client)
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
     else:
-        url = signed_url(client, "DELETE", name, _VALID)
-        headers["If-Match"] = tag
+        url, headers = request_to(client, "DELETE", name, _VALID)
+        if tag is not None:
+            headers["If-Match"] = tag
     status, reason = _request("DELETE", url, headers)
     if status in (200, 202, 204):
         return True

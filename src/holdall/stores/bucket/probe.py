@@ -7,9 +7,9 @@ import re
 import secrets
 from typing import Any, NamedTuple
 
-from holdall.errors import UnsupportedOperation
+from holdall.errors import StoreError, UnsupportedOperation
 from holdall.stores.bucket.calls import call, iterate
-from holdall.stores.bucket.deleting import delete_version
+from holdall.stores.bucket.deleting import delete_any, delete_version
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials
@@ -236,7 +236,7 @@ def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool
 
 def _remove(client: Any, name: str) -> None:
     try:
-        call("delete", client, name)
-    except (FileNotFoundError, driver().exceptions.BaseError) as error:
+        delete_any(client, name)
+    except (FileNotFoundError, StoreError, driver().exceptions.BaseError) as error:
         # What can't be deleted is hidden; the probe's own error says more.
         _log.debug("a probe's object couldn't be deleted: %s", type(error).__name__)

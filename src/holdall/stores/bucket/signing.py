@@ -15,7 +15,7 @@ from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of, variable
 
-__all__ = ["listing_of_azure", "signed_url"]
+__all__ = ["listing_of_azure", "request_to", "signature_of", "signed_url"]
 
 _VERSION = "2020-12-06"
 _PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "cw", "DELETE": "d"}
@@ -25,19 +25,24 @@ _is_plain = re.compile(r"[A-Za-z0-9._~/-]*\Z").match
 def signed_url(
     client: Any, method: Literal["GET", "PUT", "HEAD", "DELETE"], name: str, valid: timedelta
 ) -> str:
-    """Return a URL for one request of a method on an object.
+    """Return a URL that lets others make one request of a method on an object.
 
     obstore signs for Azure the name as the URL spells it, where Azure wants the name itself, so that only
     plain names are left to it.
 
     Raises:
-        UnsupportedOperation: The name isn't plain, and the account's key isn't known.
+        UnsupportedOperation: The credentials can't sign this name.
     """
-    whole = "/".join([part for part in (client.prefix, name) if part])
-    if type(client).__name__ != AZURE.kind or _is_plain(whole):
+    if type(client).__name__ != AZURE.kind:
         return str(call("sign", client, method, name, valid))
-    config: dict[str, Any] = client.config
-    url = _signed_by_account(client, f"{config['container_name']}/{whole}", "b", _PERMISSIONS[method], valid)
+    place = _place_of(client, name)
+    if signature_of(client):
+        raise UnsupportedOperation(
+            "a shared access signature signs no other URLs; give the account's key (secret=)"
+        )
+    url = _signed_by_account(client, place, "b", _PERMISSIONS[method], valid)
+    if url is None and _is_plain(place):
+        return str(call("sign", client, method, name, valid))
     if url is None:
         raise UnsupportedOperation(
             f"the URL of {name!r:.80}, whose name has other characters than a-z, 0-9, '-', '.', '_' and '~', "
@@ -46,29 +51,65 @@ def signed_url(
     return url
 
 
+def request_to(
+    client: Any, method: Literal["PUT", "DELETE"], name: str, valid: timedelta
+) -> tuple[str, dict[str, str]]:
+    """Return the URL of a request of our own on an object, and the headers that it needs, which may both hold
+    secrets.
+
+    Raises:
+        UnsupportedOperation: The client doesn't show its credentials, and they can't sign this name.
+    """
+    if type(client).__name__ == AZURE.kind:
+        granted = _granted(client, _place_of(client, name), "b", _PERMISSIONS[method], valid)
+        if granted is not None:
+            return granted
+    return signed_url(client, method, name, valid), {}
+
+
 def listing_of_azure(client: Any, valid: timedelta) -> tuple[str, dict[str, str]]:
-    """Return a URL for requests that list a container of Azure, and the headers that they need.
+    """Return the start of a URL for requests that list a container of Azure, and the headers that they need.
 
     Raises:
         UnsupportedOperation: The client doesn't show its credentials.
     """
-    config: dict[str, Any] = client.config
-    container = str(config["container_name"])
-    plain, headers = f"{_base(client)}/{container}", {"x-ms-version": _VERSION}
-    if str(config.get("skip_signature", "")).lower() == "true":
-        return f"{plain}?", headers
-    if client.credential_provider is not None:
-        token = client.credential_provider()["token"]
-        return f"{plain}?", {**headers, "Authorization": f"Bearer {token}"}
-    if signature := config.get("sas_key") or variable("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN"):
-        return f"{plain}?{str(signature).lstrip('?')}&", headers
-    url = _signed_by_account(client, container, "c", "l", valid)
-    if url is None:
+    container = str(client.config["container_name"])
+    granted = _granted(client, container, "c", "l", valid)
+    if granted is None:
         raise UnsupportedOperation(
             f"the container {container!r} holds names that can be listed with the account's key, a shared "
             "access signature or a credential_provider only; give one of them"
         )
-    return f"{url}&", headers
+    url, headers = granted
+    return f"{url}{'&' if '?' in url else '?'}", headers
+
+
+def _granted(
+    client: Any, place: str, kind: str, rights: str, valid: timedelta
+) -> tuple[str, dict[str, str]] | None:
+    """Return the URL of a request to Azure, and its headers, by the credentials that a client shows."""
+    config: dict[str, Any] = client.config
+    plain, headers = f"{_base(client)}/{quote(place)}", {"x-ms-version": _VERSION}
+    if str(config.get("skip_signature", "")).lower() == "true":
+        return plain, headers
+    if client.credential_provider is not None:
+        token = client.credential_provider()["token"]
+        return plain, {**headers, "Authorization": f"Bearer {token}"}
+    if signature := signature_of(client):
+        return f"{plain}?{signature}", headers
+    url = _signed_by_account(client, place, kind, rights, valid)
+    return None if url is None else (url, headers)
+
+
+def signature_of(client: Any) -> str:
+    """Return the shared access signature that a client of Azure has; empty if it has none."""
+    found = client.config.get("sas_key") or variable("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN")
+    return "" if client.config.get("account_key") else str(found).lstrip("?")
+
+
+def _place_of(client: Any, name: str) -> str:
+    whole = "/".join([part for part in (client.prefix, name) if part])
+    return f"{client.config['container_name']}/{whole}"
 
 
 def _base(client: Any) -> str:

@@ -309,7 +309,7 @@ class BucketStore(Store):
         answer to the second one would be about the first one."""
         for _ in range(_TRIES):
             try:
-                self._access.ask("delete", "delete", name, by="once")
+                self._access.delete(name)
             except BlobNotFoundError:
                 return False
             except UnknownError as error:

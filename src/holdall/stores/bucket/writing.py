@@ -24,6 +24,7 @@ from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownError
 from holdall.stores.bucket.signed import request_put
+from holdall.stores.bucket.signing import request_to
 
 __all__ = ["put_large_if", "put_small_if"]
 
@@ -201,4 +202,6 @@ def _request_of(
             headers["x-ms-blob-content-type"] = attributes["Content-Type"]
         if "Storage-Class" in attributes:
             headers["x-ms-access-tier"] = attributes["Storage-Class"]
-    return access.sign("PUT", name, _VALID), headers
+    with access.errors("write"):
+        url, own = request_to(client, "PUT", name, _VALID)
+    return url, {**headers, **own}
