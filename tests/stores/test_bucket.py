@@ -24,7 +24,7 @@ from tests.servers.moto import moto
 from tests.servers.scripted import Fault, Scripted, scripted
 from tests.servers.seaweedfs import seaweedfs
 
-from holdall import CachingStore, EncryptedStore, FilesystemStore
+from holdall import CachingStore, EncryptedStore, FilesystemStore, MemoryStore
 from holdall.errors import (
     BlobExistsError,
     ConcurrencyError,
@@ -176,6 +176,15 @@ def test_requests(store: BucketStore, proxy: Scripted) -> None:
     # What a listing doesn't say is asked for when somebody wants to know.
     assert infos[0].content_type is None
     assert len(proxy.requests) == 2
+
+
+def test_a_hit_of_an_immutable_cache_asks_nothing(store: BucketStore, proxy: Scripted) -> None:
+    cached = CachingStore(store, MemoryStore(), fresh="immutable")
+    store["a"] = b"1"
+    assert cached["a"] == b"1"
+    proxy.requests.clear()
+    assert (cached["a"], cached.get_range("a", -1), "a" in cached) == (b"1", b"1", True)
+    assert not proxy.requests
 
 
 def test_metadata_cost_no_request(store: BucketStore, proxy: Scripted, server: str, name: str) -> None:
