@@ -282,6 +282,11 @@ class Store(MutableMapping[str, bytes]):
         """
         return self._scan(prefix, after)
 
+    def _outline(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        """Yield what `_survey` yields, for a transfer that reads each blob anyway. Where it takes a request
+        to know the size and the ETag, the ETag is empty, and what can't be read may be listed as a blob."""
+        return self._survey(prefix, after)
+
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return (info.key for info in self._scan(prefix, after))
 
@@ -1240,6 +1245,7 @@ _UNCHECKED: Final = {
     "_put": ("_write", "_checked", "_need", "_conditions", "can"),
     "_has": ("_info", "_checked"),
     "_get_range": ("_read",),
+    "_outline": ("_survey", "_scan"),
 }
 """The hooks that stand in for a primitive and its checks: where a class changes one of these, it has changed
 what they do."""

@@ -7,7 +7,9 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.servers import web
@@ -19,11 +21,14 @@ from holdall import (
     InvalidArgumentError,
     MemoryStore,
     ReadOnlyError,
+    Report,
+    SqliteStore,
     Store,
     StoreUnavailableError,
     UnsupportedOperation,
     copy_store,
 )
+from holdall.stores.http.link import Link
 
 FILES = {
     "plain.txt": b"hi\n",
@@ -202,3 +207,47 @@ def test_it_has_an_async_name(tmp_path: Path) -> None:
 
     with web.python(tmp_path) as port:
         asyncio.run(main(f"http://127.0.0.1:{port}"))
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, SqliteStore])
+def test_a_crawl_into_an_empty_store_takes_one_request_a_file(
+    kind: Callable[..., Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    once = Link._once
+
+    def noted(link: Link, method: str, url: str, headers: Any, body: Any) -> Any:
+        asked.append(method)
+        return once(link, method, url, headers, body)
+
+    monkeypatch.setattr(Link, "_once", noted)
+    with tempfile.TemporaryDirectory(prefix="web-") as name:
+        os.chmod(name, 0o755)
+        for number in range(30):
+            path = Path(name, str(number % 3), str(number))
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"%d" % number)
+        Path(name, "large").write_bytes(bytes(3 << 20))
+        reports: list[Report] = []
+        with web.nginx(Path(name), more="location = /refused { return 403; }") as port:
+            for odd in (False, True):
+                if odd:
+                    Path(name, "dangling").symlink_to("nowhere")
+                    Path(name, "refused").write_bytes(b"1")
+                for where in (None, lambda info: True):
+                    asked.clear()
+                    place = {"path": tmp_path / str(len(reports))} if kind is SqliteStore else {}
+                    with HttpStore(f"http://127.0.0.1:{port}") as store, kind(**place) as target:
+                        reports.append(copy_store(store, target, where=where))
+                        if where is None and not odd:
+                            # An OPTIONS, a page for each folder, and each file.
+                            assert sorted(asked) == ["GET"] * (4 + 31) + ["OPTIONS"]
+                        assert dict(target.items()) == {key: store[key] for key in target}
+                        assert len(target) == 31
+        plain, asking, *others = [replace(report, seconds=0.0) for report in reports]
+        assert plain == asking
+        assert others[0] == others[1]
+        assert others[0].left_out == {
+            "listed name that isn't served": 1,
+            "file that the server refuses (403)": 1,
+        }

@@ -9,7 +9,7 @@ from holdall.arguments import check_type
 from holdall.blob import place_of
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
 from holdall.keys import matcher, scan_range
-from holdall.spans import Span, span_of
+from holdall.spans import Span, span_of, within
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.ahead import survey
 
@@ -77,14 +77,20 @@ class Selection:
             and (self.excludes is None or not self.excludes(key))
         )
 
-    def scan(self, store: Store, left: Callable[[LeftOut], object]) -> Iterator[Info]:
+    def scan(
+        self, store: Store, left: Callable[[LeftOut], object], *, outline: bool = False
+    ) -> Iterator[Info]:
         """Yield the blobs of a store whose keys are selected; call `left` with each entry that the listing
-        leaves out, unless it is excluded."""
+        leaves out, unless it is excluded. With `outline` sizes and ETags may be missing."""
         includes, excludes = self.includes, self.excludes
         last = ""
         for entry in _left_out_above(store, self.span):
             left(entry)
-        for info in store._alive(survey(store, self.span)):
+        if outline and type(store)._outline is not Store._outline:
+            entries = within(store._outline(self.span.prefix, self.span.after), self.span.until)
+        else:
+            entries = survey(store, self.span)
+        for info in store._alive(entries):
             if isinstance(info, LeftOut):
                 if excludes is None or not excludes(info.path.rstrip("/")):
                     left(info)
@@ -171,11 +177,12 @@ def _any_of(globs: list[str]) -> Callable[[str], object]:
 
 
 def pairs(
-    source: Store, target: Store, selection: Selection, noted: Noted
+    source: Store, target: Store, selection: Selection, noted: Noted, *, outline: bool = False
 ) -> Iterator[tuple[Info | None, Info | None]]:
-    """Yield the blobs of both stores, side by side, in key order; `noted` is called with what is left out."""
+    """Yield the blobs of both stores, side by side, in key order; `noted` is called with what is left out.
+    With `outline` sizes and ETags of the source may be missing, if nothing needs them."""
     where = selection.where
-    both = _merged(source, target, selection, noted)
+    both = _merged(source, target, selection, noted, outline and where is None)
     if where is None:
         return both
     # One of the two Infos decides, so that a key is selected in both stores or in neither.
@@ -183,15 +190,17 @@ def pairs(
 
 
 def _merged(
-    source: Store, target: Store, selection: Selection, noted: Noted
+    source: Store, target: Store, selection: Selection, noted: Noted, outline: bool
 ) -> Iterator[tuple[Info | None, Info | None]]:
-    sources = selection.scan(source, lambda entry: noted(True, entry))
     if Can.LIST not in target.can:
-        for info in sources:
+        for info in selection.scan(source, lambda entry: noted(True, entry)):
             yield info, _found(target, info.key)
         return
     targets = selection.scan(target, lambda entry: noted(False, entry))
-    one, other = next(sources, None), next(targets, None)
+    other = next(targets, None)
+    # Where the target is empty, there is nothing to compare with.
+    sources = selection.scan(source, lambda entry: noted(True, entry), outline=outline and other is None)
+    one = next(sources, None)
     while one is not None and other is not None:
         mine, yours = one._key, other._key
         if mine == yours:

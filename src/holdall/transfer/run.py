@@ -76,6 +76,7 @@ class Job:
             check_count(jobs, "jobs, the number of threads,")
         _check_executor(executor, jobs, source, target)
         self._kind = kind
+        self._outlines = True
         self._source = source
         self._target = target
         self._selection = selection = Selection(prefix, glob, where, exclude)
@@ -135,6 +136,8 @@ class Job:
     def plan(self) -> Plan:
         """Only plan; compare contents where they decide."""
         known = None
+        # A plan says what each step is about.
+        self._outlines = False
         if self._journal is not None and os.path.exists(self._journal):
             known = Journal(self._journal)
         journal = Journal(None)
@@ -151,7 +154,7 @@ class Job:
 
         def take(outcomes: list[Outcome]) -> None:
             nonlocal equal
-            for step, status, _, _, _, error in outcomes:
+            for step, status, _, _, _, error, _ in outcomes:
                 if status == Status.DIFFERS:
                     kinds.append((Kind.COPY, step.number))
                 elif status == Status.SKIPPED and self._rules.move:
@@ -210,7 +213,8 @@ class Job:
                     deletes += 1
             if kind is not None:
                 size = (one or cast(Info, other)).size
-                etags = None if one is None else one.etag, None if other is None else other.etag
+                # That of an outline is empty.
+                etags = None if one is None else one.etag or None, None if other is None else other.etag
                 steps.append((0, kind.value, key, size, *etags))
             if number % _PAGE == _PAGE - 1 or len(left_out) >= _PAGE:
                 record()
@@ -236,7 +240,8 @@ class Job:
             and Can.EXPIRE in self._source.can & self._target.can
             and not has_ttl_of_its_own(self._target)
         )
-        for one, other in pairs(self._source, self._target, self._selection, noted):
+        outline = self._outlines and self._kind in ("copy", "sync")
+        for one, other in pairs(self._source, self._target, self._selection, noted, outline=outline):
             if one is None:
                 yield Kind.DELETE, cast(Info, other).key, None, other
                 continue

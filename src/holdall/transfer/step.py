@@ -76,6 +76,8 @@ class Status:
     """Of a step that was only to be compared."""
     WITHHELD = 7
     """A delete that wasn't done, since something failed before."""
+    LEFT_OUT = 8
+    """Of a copy that was planned by an outline: it isn't a blob."""
 
 
 class Outcome(NamedTuple):
@@ -88,6 +90,8 @@ class Outcome(NamedTuple):
     target_etag: str | None = None
     """With the other one: of a pair that was found to be of equal bytes."""
     error: Exception | None = None
+    left_out: str | None = None
+    """The kind of what is left out."""
 
 
 def action_of(step: Step) -> Action:

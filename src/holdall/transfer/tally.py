@@ -82,7 +82,7 @@ class Tally:
         """Count, record and report the outcomes of some steps."""
         report, kept, progress = self.report, self._journal.kept, self._progress
         reached: list[tuple[int, int, int, str]] = []
-        for step, status, size, source_etag, target_etag, error in outcomes:
+        for step, status, size, source_etag, target_etag, error, left_out in outcomes:
             state = DONE
             if status == Status.AGAIN:
                 self._states.append((RETRY, step.number))
@@ -97,6 +97,8 @@ class Tally:
                 report.skipped += 1
             elif status == Status.DELETED:
                 report.deleted += 1
+            elif left_out is not None:
+                report.merge(Report(left_out={left_out: 1}, left_out_paths={left_out: [step.key]}))
             elif status == Status.CHECKED:
                 report.checked += 1
                 report.bytes += size

@@ -82,10 +82,16 @@ class Worker:
             raise Stopped
         return False
 
-    def _one(self, step: Step, data: bytes | None = None, info: Info | None = None) -> Outcome:
+    def _one(
+        self,
+        step: Step,
+        data: bytes | None = None,
+        info: Info | None = None,
+        pieces: Iterator[Piece] | None = None,
+    ) -> Outcome:
         try:
             if info is not None:
-                return self._put(step, info, data, iter(()))
+                return self._put(step, info, data, pieces or iter(()))
             return self._take[step.kind](step)
         except KeyConflictError as error:
             if not self._final:
@@ -95,10 +101,26 @@ class Worker:
             return self._failed(step, error)
 
     def _failed(self, step: Step, error: Exception) -> Outcome:
+        if step.kind == Kind.COPY and step.source_etag is None:
+            kind = self._left_out(step.key)
+            if kind is not None:
+                return Outcome(step, Status.LEFT_OUT, left_out=kind)
         self.failed = True
         if isinstance(error, StoreError):
             error.key = step.key
         return Outcome(step, Status.FAILED, error=_bare(error))
+
+    def _left_out(self, key: str) -> str | None:
+        """Return the kind of an entry of an outline that isn't a blob."""
+        try:
+            for entry in self._source._survey(key, ""):
+                if isinstance(entry, Info) or entry.path != key:
+                    break
+                return entry.kind
+        except StoreError:
+            # What failed first is reported.
+            return None
+        return None
 
     # --- copying ---
 
@@ -230,8 +252,9 @@ class Worker:
                 raise Stopped
             try:
                 info, pieces = self._source._read(step.key, 0, None)
-                if info.size > _HELD or attributes_of(info, target.can)._replace(mode=None) != PLAIN:
-                    outcomes.append(self._one(step))
+                # The plan may not know the size.
+                if info.size > SMALL or attributes_of(info, target.can)._replace(mode=None) != PLAIN:
+                    outcomes.append(self._one(step, None, info, pieces))
                 else:
                     held[step.key] = step, info, _whole(info, pieces, "the source")
             except BlobNotFoundError:

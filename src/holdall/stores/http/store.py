@@ -277,6 +277,15 @@ class HttpStore(Store):
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         return self._crawl().infos(prefix, after, self._ask)
 
+    def _outline(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
+        for entry in self._crawl().entries(prefix, after):
+            if isinstance(entry, LeftOut):
+                yield entry
+            elif entry.found is None:
+                yield Info(entry.key, 0, "", 0.0)
+            else:
+                yield Info(entry.key, entry.found.size, entry.found.etag, entry.found.modified)
+
     def _ask(self, key: str) -> Info | LeftOut:
         """Ask for the info of a listed file."""
         try:
