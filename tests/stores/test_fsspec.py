@@ -22,11 +22,16 @@ def server() -> Iterator[SftpServer]:
 
 
 class TestLocal(StoreSuite):
+    reduced = True
+    respells = True
+
     def make(self, place: Path) -> Store:
         return FsspecStore(f"file://{place}")
 
 
 class TestMemory(StoreSuite):
+    reduced = True
+    interruptible = False  # Python drops one in the finalizer of a file of fsspec that is replaced
     persistent = False
 
     def make(self, place: Path) -> Store:
@@ -34,6 +39,7 @@ class TestMemory(StoreSuite):
 
 
 class TestSftp(StoreSuite):
+    reduced = True
     server: SftpServer
 
     @pytest.fixture(autouse=True)
