@@ -390,8 +390,9 @@ def test_mistakes_of_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         store.get("a")
     with pytest.raises(MissingDependencyError, match="pip install smbprotocol"):
         FsspecStore("smb://host/share")
-    with pytest.raises(InvalidArgumentError, match="unknown scheme 'nosuch'"):
-        Store.from_uri("nosuch://x")
+    for scheme in ("nosuch", "s3a", "abfss"):
+        with pytest.raises(InvalidArgumentError, match=f"unknown scheme '{scheme}'"):
+            Store.from_uri(f"{scheme}://x")
     monkeypatch.setattr(driver, "import_module", _missing)
     monkeypatch.setattr(module, "driver", driver.driver)
     with pytest.raises(MissingDependencyError, match=r"pip install 'holdall\[fsspec\]'"):

@@ -14,6 +14,8 @@ SERVERS = frozenset(
 )
 """The schemes of fsspec whose URLs begin with a server, and perhaps a user."""
 
+_BUCKETS = frozenset(("s3a", "abfss"))
+"""Those of clouds that have another scheme here, with a store that does more."""
 _SAME = {"dav": "webdav", "webdavs": "webdav", "davs": "webdav"}
 _NEEDS = {
     "sftp": "paramiko",
@@ -53,6 +55,8 @@ def is_known(scheme: str) -> bool:
     """Return whether fsspec knows a scheme, as far as that can be seen here."""
     if scheme in SERVERS:
         return True
+    if scheme in _BUCKETS:
+        return False
     try:
         known: Any = import_module("fsspec").available_protocols()
     except ImportError:

@@ -131,7 +131,7 @@ class FsspecStore(Store):
     def _begin(self, root: str, path: str, atomic_move: bool) -> None:
         kind = self._kind
         known = _MEDIA.get(f"{kind.__module__}.{kind.__qualname__}", Medium)
-        if atomic_move and known in (Medium,) and kind.mv is driver().AbstractFileSystem.mv:
+        if atomic_move and known is Medium and kind.mv is driver().AbstractFileSystem.mv:
             raise InvalidArgumentError(
                 f"atomic_move can't be true: the mv of a {kind.__name__} copies the file, then deletes it"
             )
