@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from holdall.blob import Can, Info, Piece
@@ -242,3 +242,10 @@ class TextFile(io.TextIOWrapper):
         if discard is not None:
             _warn_dropped(self)
             discard()
+
+
+def path_in(settings: Mapping[str, object]) -> str | None:
+    """Return the path on this machine that the settings of a store have."""
+    # An FsspecStore's is a path in its file system.
+    path = None if "filesystem_or_url" in settings else settings.get("path")
+    return path if isinstance(path, str) else None

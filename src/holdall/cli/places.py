@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from holdall.cli.errors import describe, warn
 from holdall.cli.stores import address, open_at, store_name
-from holdall.errors import BlobNotFoundError, StoreUnavailableError
+from holdall.errors import BlobNotFoundError, StoreUnavailableError, UnsupportedOperation
+from holdall.files import path_in
 from holdall.layers.layer import Layer
 from holdall.store import Store
-from holdall.transfer.place import path_of
 
 
 @contextmanager
@@ -72,7 +72,10 @@ def check_there(store: Store, place: str) -> None:
     # A path of another kind of store may be another host's.
     if not type(store).__module__.startswith("holdall.stores."):
         return
-    path = path_of(store)
+    try:
+        path = path_in(store._settings())
+    except UnsupportedOperation:
+        return
     if path is not None:
         _check_path(path, place)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.files import path_in
 from holdall.layers.layer import Layer
 from holdall.layers.prefix import PrefixStore
 from holdall.layers.readonly import ReadOnlyStore
@@ -230,16 +231,8 @@ def _path(store: Store) -> str | None:
     """Return the file or the folder that holds a store, if one does."""
     if type(store) is FilesystemStore:
         return None
-    path = path_of(store)
-    return None if path is None else os.path.realpath(path)
-
-
-def path_of(store: Store) -> str | None:
-    """Return the path on this machine that a store was given."""
     try:
-        settings = store._settings()
+        path = path_in(store._settings())
     except UnsupportedOperation:
         return None
-    # An FsspecStore's is a path in its file system.
-    path = None if "filesystem_or_url" in settings else settings.get("path")
-    return path if isinstance(path, str) else None
+    return None if path is None else os.path.realpath(path)
