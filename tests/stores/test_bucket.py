@@ -24,7 +24,7 @@ from tests.servers.moto import moto
 from tests.servers.scripted import Fault, Scripted, scripted
 from tests.servers.seaweedfs import seaweedfs
 
-from holdall import CachingStore, EncryptedStore, FilesystemStore, MemoryStore
+from holdall import CachingStore, MemoryStore
 from holdall.errors import (
     BlobExistsError,
     ConcurrencyError,
@@ -98,25 +98,6 @@ class TestCeph(StoreSuite):
 
     def make(self, place: Path) -> Store:
         return BucketStore(f"s3://{bucket(self.url, place)}", endpoint=self.url)
-
-
-class TestEncryptedAndCached(StoreSuite):
-    """What a careful user of a bucket has."""
-
-    reduced = True
-    keeps_what_is_read = True
-    longest = 1024 - len("in/")
-    url: str
-
-    @pytest.fixture(autouse=True)
-    def _at(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.url = server
-        monkeypatch.setenv("HOLDALL_TEST_KEY", bytes(range(32)).hex())
-
-    def make(self, place: Path) -> Store:
-        source = BucketStore(f"s3://{bucket(self.url, place)}/in", endpoint=self.url)
-        cached = CachingStore(source, FilesystemStore(place / "cache"), max_bytes=50 * MIB)
-        return EncryptedStore(cached, "env:HOLDALL_TEST_KEY")
 
 
 MIB = 1 << 20

@@ -16,6 +16,7 @@ from azure.storage.blob import AccountSasPermissions, BlobServiceClient, Resourc
 from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, gcs_alone, make_bucket, service_account
 
+from holdall import CachingStore, EncryptedStore, FilesystemStore
 from holdall.blob import place_of
 from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreUnavailableError, UnsupportedOperation
 from holdall.layers.prefix import PrefixStore
@@ -24,6 +25,8 @@ from holdall.store import ANY, Can, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
 from holdall.transfer.ahead import survey
+
+MIB = 1 << 20
 
 
 def name_for(place: Path) -> str:
@@ -82,6 +85,26 @@ class TestGoogle(StoreSuite):
     def make(self, place: Path) -> Store:
         make_bucket(self.url, name_for(place))
         return BucketStore(f"gs://{name_for(place)}")
+
+
+class TestEncryptedAndCached(StoreSuite):
+    """What a careful user of a bucket has."""
+
+    reduced = True
+    keeps_what_is_read = True
+    longest = 1024 - len("in/")
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _at(self, google: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.url = google
+        monkeypatch.setenv("HOLDALL_TEST_KEY", bytes(range(32)).hex())
+
+    def make(self, place: Path) -> Store:
+        make_bucket(self.url, name_for(place))
+        source = BucketStore(f"gs://{name_for(place)}/in")
+        cached = CachingStore(source, FilesystemStore(place / "cache"), max_bytes=50 * MIB)
+        return EncryptedStore(cached, "env:HOLDALL_TEST_KEY")
 
 
 @pytest.fixture

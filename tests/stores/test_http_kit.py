@@ -258,7 +258,6 @@ class HttpSuite(StoreSuite):
 
 class TestNginx(HttpSuite):
     __test__ = True
-    reduced = False
     serve = staticmethod(web.nginx)
 
 

@@ -10,7 +10,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from holdall.errors import (
 from holdall.store import ABSENT, Can, Store
 from holdall.stores.bucket import BucketStore
 from holdall.stores.path import PathStore
-from holdall.testing import StoreSuite, race
+from holdall.testing import race
 
 MIB = 1 << 20
 
@@ -194,26 +194,6 @@ def s3_box(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 @pytest.fixture
 def azure_box(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return box_of("azure", request, tmp_path)
-
-
-class TestPath(StoreSuite):
-    """The kit over a client that was taken over; that of a bucket itself is in the tests of buckets."""
-
-    reduced = True
-
-    @pytest.fixture(autouse=True)
-    def _server(self, s3: object) -> None:
-        """There is one."""
-
-    def make(self, place: Path) -> Store:
-        return PathStore(made(place))
-
-
-@cache
-def made(place: Path) -> S3Path:
-    """A bucket for each folder."""
-    S3Client.get_default_client().client.create_bucket(Bucket=name_for(place))
-    return S3Path(f"s3://{name_for(place)}")
 
 
 # --- all clouds, by both libraries ---

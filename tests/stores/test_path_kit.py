@@ -1,0 +1,37 @@
+"""The kit on a path of a cloud, whose client was taken over."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloudpathlib import GSClient, GSPath
+from tests.servers.gcs import gcs_alone, make_bucket
+
+from holdall import PathStore, Store
+from holdall.testing import StoreSuite
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    """A server, which the default client finds, here and in the processes of a test."""
+    with pytest.MonkeyPatch.context() as patch, gcs_alone() as url:
+        patch.setenv("STORAGE_EMULATOR_HOST", url)
+        patch.setattr(GSClient, "_default_client", None)
+        yield url
+
+
+class TestPath(StoreSuite):
+    reduced = True
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _at(self, google: str) -> None:
+        self.url = google
+
+    def make(self, place: Path) -> Store:
+        name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
+        make_bucket(self.url, name)
+        return PathStore(GSPath(f"gs://{name}"))
