@@ -26,6 +26,7 @@ from holdall import (
     PartialWriteError,
     SqliteStore,
     Store,
+    StoreError,
     StoreUnavailableError,
 )
 from holdall.layers.fanout import FanoutStore
@@ -363,3 +364,36 @@ def test_a_delete_goes_to_all(inline: bool) -> None:
     with pytest.raises(PartialWriteError) as caught:
         store.delete("a")
     assert (list(caught.value.failures), caught.value.written) == (["1"], ("0", "2"))
+
+
+class Late(MemoryStore):
+    """A delete begins when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inline = False
+        self.waits, self.goes, self.done = threading.Event(), threading.Event(), threading.Event()
+
+    def _delete(self, key: str, expect: Expect) -> bool:
+        if not self.waits.is_set():
+            return super()._delete(key, expect)
+        self.waits.clear()
+        self.goes.wait(60)
+        try:
+            return super()._delete(key, expect)
+        finally:
+            self.done.set()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_delete_that_comes_late_takes_no_later_blob(first: bool) -> None:
+    late = Late()
+    store = FanoutStore([late, MemoryStore()] if first else [MemoryStore(), late], timeout=0.2)
+    store["a"] = b"old"
+    late.waits.set()
+    with pytest.raises(StoreError):
+        store.delete("a")
+    store["a"] = b"new"
+    late.goes.set()
+    assert late.done.wait(60)
+    assert late["a"] == store["a"] == b"new"

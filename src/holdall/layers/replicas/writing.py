@@ -19,6 +19,7 @@ from holdall.layers.replicas.tee import Tee
 from holdall.store import ABSENT, ANY, Attributes, Body, Expect, Info
 from holdall.workers import Call
 
+_TRIES = 20
 _GRACE = 1.0
 """Seconds that a blob which the first replica lacks is left to the writer or deleter who may be at it."""
 _NOTHING = ""
@@ -166,14 +167,21 @@ class Writer:
         try:
             own = self._own_etag(key, expect)
             with self._replicas.turn(key):
-                return self._delete(key, own)
+                for _ in range(_TRIES):
+                    try:
+                        return self._delete(key, own, exact=True)
+                    except ConcurrencyError:
+                        # Without a condition of the caller's, the blob of another writer goes, too.
+                        if own is not ANY:
+                            raise
+                return self._delete(key, own, exact=False)
         except ConcurrencyError:
             raise
         except BaseException:
             self._memory.note_doubt(key)
             raise
 
-    def _delete(self, key: str, expect: Expect) -> bool:
+    def _delete(self, key: str, expect: Expect, *, exact: bool) -> bool:
         first, names = self._first, self._replicas.names
         states = self._replicas.states(key, names)
         own = states[first]
@@ -183,7 +191,7 @@ class Writer:
                 raise typed(first, own) from None
             if own != expect:
                 raise ConcurrencyError(key=key, expected=str(expect), actual=own)
-        outcomes = self._remove(key, expect, states)
+        outcomes = self._remove(key, expect, states, exact and self._replicas.atomic)
         failures = _errors(outcomes)
         held: dict[str, str | None] = dict.fromkeys(name for name in names if name not in failures)
         lost = failures.get(first)
@@ -202,15 +210,19 @@ class Writer:
         )
 
     def _remove(
-        self, key: str, expect: Expect, states: dict[str, str | Exception | None]
+        self, key: str, expect: Expect, states: dict[str, str | Exception | None], exact: bool
     ) -> dict[str, bool | Exception]:
         """Delete a blob from each replica that has one: from the arbiter last, so that what readers saw is
-        what they see until nothing is left."""
+        what they see until nothing is left. If `exact`, no other version than what was found goes: a replica
+        that is too slow may delete after its time, when there is another writer's."""
 
         def remove(name: str) -> bool:
             store, found = self._replicas.stores[name], states[name]
-            if name == self._first or expect is ANY or not isinstance(found, str):
-                return store._delete(key, expect if name == self._first else ANY)
+            is_first = name == self._first
+            if not isinstance(found, str) or (not exact if expect is ANY else is_first):
+                return store._delete(key, expect if is_first else ANY)
+            if is_first:
+                return store._delete(key, found)
             try:
                 return store._delete(key, found)
             except ConcurrencyError:
