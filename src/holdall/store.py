@@ -417,9 +417,9 @@ class Store(MutableMapping[str, bytes]):
             return True
         if Can.SWAP in self.can:
             raise UnsupportedOperation(
-                f"{kind_name(self)} can't {call}: it checks ETags when it puts, but not when it deletes, so "
-                f"what another writer puts in between would be lost; if there is no other writer, read the "
-                f"blob and then delete it without expect="
+                f"{kind_name(self)} can't {call}: it compares ETags for a put, but not for a delete, so "
+                "a blob that another writer puts meanwhile would be lost; if you are the only writer, read "
+                "the blob and then delete it without expect="
             )
         return False
 

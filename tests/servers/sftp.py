@@ -141,7 +141,7 @@ def _main(port: int, key: str, name: str) -> None:
         transport = paramiko.Transport(connection)
         transport.local_version = name
         transport.add_server_key(host_key)
-        # A client that is gone is no fault of the server's.
+        # A client that is gone isn't a fault of the server.
         with contextlib.suppress(Exception):
             transport.start_server(server=_Interface())
 

@@ -600,3 +600,28 @@ def test_options_in_a_table(server: SftpServer, folder: Path, monkeypatch: pytes
     with Store.from_uri("far:") as store:
         store["a"] = b"1"
     assert (folder / "in/a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("step", ["link", "remove"])
+def test_a_create_whose_answer_is_lost_is_no_conflict(
+    store: FsspecStore, folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store["warm"] = b""
+    medium, lost = store._medium, [True]
+    act = getattr(medium, step)
+
+    def act_and_lose(*args: Any) -> None:
+        if step == "link":
+            act(*args)
+        if lost:
+            lost.clear()
+            raise OSError("the answer was lost")
+        if step == "remove":
+            act(*args)
+
+    monkeypatch.setattr(medium, step, act_and_lose)
+    assert store.put("a", b"mine", expect=ABSENT).etag == store.info("a").etag
+    assert store["a"] == b"mine"
+    assert os.listdir(folder / ".holdall~fsspec") == []
+    with pytest.raises(BlobExistsError):
+        store.put("a", b"other", expect=ABSENT)

@@ -11,7 +11,7 @@ __all__ = ["parse_connection"]
 
 _EMULATOR = {
     "account_name": "devstoreaccount1",
-    # The key that every emulator has; it is no secret.
+    # The key of every emulator, which isn't a secret.
     "account_key": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
     "endpoint": "http://127.0.0.1:10000/devstoreaccount1",
 }

@@ -59,7 +59,7 @@ def status_of(error: BaseException) -> int:
 
 
 def lacks_bucket(error: BaseException) -> bool:
-    """Return whether a server said that there is no such bucket."""
+    """Return whether a server said that the bucket doesn't exist."""
     text = str(error)
     found = _code(text)
     return (found is not None and found[1] in _NO_BUCKET) or "bucket does not exist" in text

@@ -107,7 +107,7 @@ _EXTRA = {
     "SSEKMSKeyId": "sse_kms_key_id",
     "BucketKeyEnabled": "sse_bucket_key_enabled",
 }
-"""What S3 is told with each request, and how obstore names it."""
+"""What is sent to S3 with each request, by the names of boto3 and of obstore."""
 
 
 def _of_boto(client: Any, bucket: str, extra: Mapping[str, Any] = _NOTHING) -> Any:

@@ -99,7 +99,7 @@ def find_out(client: Any) -> Findings:
 
 
 def _look(client: Any, name: str) -> None:
-    """Fail if there is no such bucket: SeaweedFS would make it for the first put."""
+    """Raise if the bucket doesn't exist: SeaweedFS would make it for the first put."""
     try:
         call("get", client, name)
     except FileNotFoundError as error:

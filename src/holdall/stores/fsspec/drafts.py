@@ -179,6 +179,10 @@ def publish(medium: Medium, fs: Any, base: str, old: str, new: str, expect: Expe
             raise
         except Exception as error:
             # What the error says of the reason differs from server to server.
+            if expect is ABSENT and _is_linked(medium, fs, old, new):
+                # The link was made, and its answer was lost, or the other name couldn't be removed.
+                medium.remove(fs, old)
+                return
             if not _made_room(medium, fs, base, new, expect):
                 if medium.look(fs, old) is None:
                     raise FileNotFoundError(old) from None
@@ -187,6 +191,12 @@ def publish(medium: Medium, fs: Any, base: str, old: str, new: str, expect: Expe
     raise StoreUnavailableError(
         "folders at its path keep being made or deleted by another program; nothing was stored: try again"
     )
+
+
+def _is_linked(medium: Medium, fs: Any, old: str, new: str) -> bool:
+    """Return whether both names are of one file."""
+    one, other = medium.look(fs, old), medium.look(fs, new)
+    return one is not None and one.kind == FILE and one == other
 
 
 def _made_room(medium: Medium, fs: Any, base: str, new: str, expect: Expect) -> bool:
