@@ -1,0 +1,1 @@
+"""The catalogue: Python objects with metadata, deduplicated and queryable."""
