@@ -60,7 +60,8 @@ class Blob:
         crc: The CRC-32 of the stored bytes.
         extension: What the name of its file ends with, such as `.b2nd`.
         type: As in `Row`, as are the next three.
-        data: The bytes themselves, where they are kept in the backend; None where they are in the blob store.
+        inline: Whether the bytes are kept in the backend, not in the blob store.
+        data: The bytes that are kept in the backend, where the call returns them; else None.
         until: While its writer is under way, the moment up to which it may be, in microseconds since the
             epoch; 0 once it is written.
     """
@@ -74,6 +75,7 @@ class Blob:
     format: str
     codec: str
     library: str
+    inline: bool = False
     data: bytes | None = None
     until: int = 0
 
