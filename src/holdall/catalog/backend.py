@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from holdall.catalog.query import Query
+from holdall.catalog.query import Path, Query
 from holdall.catalog.row import Alias, Blob, Lease, Row
 
 __all__ = ["MetadataBackend", "Transaction"]
@@ -186,16 +186,16 @@ class MetadataBackend(ABC):
         that doesn't depend on the number of other blobs."""
 
     @abstractmethod
-    def create_index(self, field: str) -> None:
-        """Make comparisons with a field and orders by it fast; `field` is a path of `holdall.catalog.query`.
-        Where it exists already, and in a backend without indexes, nothing changes."""
+    def create_index(self, path: Path) -> None:
+        """Make comparisons with a field and orders by it fast. Where an index exists already, and in a
+        backend without indexes, nothing changes."""
 
     @abstractmethod
-    def drop_index(self, field: str) -> None:
+    def drop_index(self, path: Path) -> None:
         """Delete an index, if it exists."""
 
     @abstractmethod
-    def indexes(self) -> list[str]:
+    def indexes(self) -> list[Path]:
         """Return the fields that have an index."""
 
     @abstractmethod
