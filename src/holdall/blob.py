@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, TypedDict, cast
@@ -35,6 +35,31 @@ Piece: TypeAlias = bytes | memoryview
 """A flat run of bytes, on its way through a store."""
 Body: TypeAlias = Iterable[Piece]
 """The pieces that a backend writes: they can be read once, in order."""
+
+
+class Measured(Iterator[Piece]):
+    """Pieces whose total size is known before the first is read, for a medium that plans by it. A file may
+    grow or shrink meanwhile.
+
+    >>> measured = Measured([b"ab", b"c"], 3)
+    >>> size_of(measured), b"".join(measured)
+    (3, b'abc')
+    """
+
+    def __init__(self, pieces: Iterable[Piece], size: int) -> None:
+        self._pieces, self.size = iter(pieces), size
+
+    def __next__(self) -> Piece:
+        return next(self._pieces)
+
+
+def size_of(body: Body) -> int | None:
+    """Return the size of a body as far as it is known; None for a stream."""
+    if isinstance(body, tuple):
+        return sum(map(len, body))
+    return getattr(body, "size", None)
+
+
 Data: TypeAlias = "Buffer | BinaryIO | IO[bytes] | Iterable[Buffer]"
 """The data that a caller may put: a buffer, a binary file, or an iterable of buffers."""
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from holdall.blob import Can, Info, Piece
+from holdall.blob import Can, Info, Measured, Piece
 from holdall.errors import ConcurrencyError, StoreError, StoreUnavailableError
 from holdall.ranges import CHUNK, cut
 
@@ -202,8 +202,9 @@ class SpooledWriter(BlobWriter):
 
     def _publish(self) -> None:
         with self._spool as spool:
+            size = spool.tell()
             spool.seek(0)
-            self._hand_over(iter(lambda: spool.read(CHUNK), b""))
+            self._hand_over(Measured(iter(lambda: spool.read(CHUNK), b""), size))
 
     def _drop(self) -> None:
         # An interrupt may have left it half made.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from stat import S_ISREG
 from typing import Any, cast
 
-from holdall.blob import Body, Piece
+from holdall.blob import Body, Measured, Piece
 from holdall.errors import InvalidDataError
 from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
@@ -81,7 +83,9 @@ def pieces_of(data: Any, key: str | None = None) -> Body:
     if isinstance(data, str):
         raise InvalidDataError("data are bytes, not a str; encode it, as in text.encode()", key=key)
     if hasattr(data, "read"):
-        return stoppable(_file_pieces(data))
+        size = _left_of(data)
+        pieces = stoppable(_file_pieces(data))
+        return pieces if size is None else Measured(pieces, size)
     if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
         kind = type(cast(object, data)).__name__
         hint = "; store.aio takes an async iterable" if isinstance(data, AsyncIterable) else ""
@@ -94,6 +98,16 @@ def pieces_of(data: Any, key: str | None = None) -> Body:
             if flatten(each) is None:
                 raise InvalidDataError(f"the iterable yielded {type(each).__name__}, not a buffer", key=key)
     return stoppable(_iterable_pieces(cast("Iterable[object]", data)))
+
+
+def _left_of(file: Any) -> int | None:
+    """Return how many bytes a file on a disk has from where it stands; None for any other."""
+    try:
+        found = os.fstat(file.fileno())
+        return max(0, found.st_size - file.tell()) if S_ISREG(found.st_mode) else None
+    except (AttributeError, OSError, TypeError, ValueError):
+        # It isn't a file of the system, or can't say where it stands.
+        return None
 
 
 def _file_pieces(file: Any) -> Iterator[Piece]:

@@ -58,6 +58,7 @@ from holdall.blob import (
     Info,
     Items,
     LeftOut,
+    Measured,
     Piece,
     TextOptions,
     WriteOptions,
@@ -330,14 +331,14 @@ class Store(MutableMapping[str, bytes]):
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         info, pieces = self._read(source, 0, None)
         attributes = attributes_of(info)
-        return self._write(target, stoppable(pieces), expect, attributes)
+        return self._write(target, Measured(stoppable(pieces), info.size), expect, attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         exact = self._takes_exactly("move")
         while True:
             info, pieces = self._read(source, 0, None)
             attributes = attributes_of(info)
-            moved = self._write(target, stoppable(pieces), expect, attributes)
+            moved = self._write(target, Measured(stoppable(pieces), info.size), expect, attributes)
             if not exact:
                 self._delete(source, ANY)
                 return moved

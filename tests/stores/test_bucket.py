@@ -216,6 +216,43 @@ def test_a_stream_of_too_many_parts_is_refused(store: BucketStore, server: str, 
     assert store.put("a", (bytes(MIB) for _ in range(16))).size == 16 * MIB
 
 
+def test_parts_grow_with_a_size_that_is_known(
+    store: BucketStore, proxy: Scripted, name: str, tmp_path: Path
+) -> None:
+    store._access.settings.cloud = store._access.cloud._replace(parts=2)
+    sizes: list[int] = []
+
+    def script(method: str, path: str, headers: dict[str, str]) -> None:
+        if "partNumber=" in path:
+            sizes.append(int({field.lower(): value for field, value in headers.items()}["content-length"]))
+
+    proxy.script = script
+    data = random.Random(1).randbytes(19 * MIB + 1)
+    (tmp_path / "file").write_bytes(data)
+
+    def put_file(key: str) -> None:
+        with open(tmp_path / "file", "rb") as file:
+            file.seek(MIB)
+            store.put(key, file)
+
+    def write(key: str) -> None:
+        with store.open(key, "wb") as file:
+            file.write(data)
+
+    parts = sorted([10 * MIB, 9 * MIB + 1])
+    for put, expected in (
+        (put_file, sorted([10 * MIB, 8 * MIB + 1])),
+        (write, parts),
+        (lambda key: store.put(key, data), parts),
+        # What was put in parts is copied through this process.
+        (lambda key: store.copy("a", "b"), parts),
+    ):
+        sizes.clear()
+        put("a")
+        assert sorted(sizes) == expected
+        assert hashlib.sha256(store["a"]).digest() == hashlib.sha256(data[-sum(sizes) :]).digest()
+
+
 def test_a_large_blob_is_read_in_parts_of_one_version(
     store: BucketStore, proxy: Scripted, server: str, name: str
 ) -> None:
@@ -352,6 +389,8 @@ def test_more_than_one_put_may_hold_is_refused(store: BucketStore, monkeypatch: 
     store._access.settings.cloud = store._access.cloud._replace(largest=6 * MIB)
     with pytest.raises(UnsupportedOperation, match="at most 6,291,456 bytes"):
         store.put("large", [bytes(4 * MIB)] * 2, expect=ABSENT)
+    with pytest.raises(UnsupportedOperation, match="at most 6,291,456 bytes"):
+        store.put("large", bytes(8 * MIB), expect=ABSENT)
     assert "large" not in store
 
 

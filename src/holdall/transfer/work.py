@@ -497,7 +497,7 @@ class _Stream:
 
     def __init__(self, pieces: Iterator[Piece], size: int, digested: bool, stop: threading.Event) -> None:
         self._pieces = pieces
-        self._size = size
+        self.size = size
         self._digest = _hash("blake2b") if digested else None
         self._stop = stop
 
@@ -510,8 +510,8 @@ class _Stream:
             if self._digest is not None:
                 self._digest.update(piece)
             yield piece
-        if count != self._size:
-            raise IntegrityError(f"the source returned {count} bytes of a blob of {self._size}")
+        if count != self.size:
+            raise IntegrityError(f"the source returned {count} bytes of a blob of {self.size}")
 
     @property
     def digest(self) -> bytes | None:

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Any
 
 from holdall.arguments import check_wait
-from holdall.blob import PLAIN, Attributes
+from holdall.blob import PLAIN, Attributes, size_of
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -30,12 +30,13 @@ from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import hides_headers, to_send
 from holdall.stores.bucket.client import Settings
-from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of, tag_of
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.errors import UnknownError
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
+from holdall.stores.bucket.parts import put_in_parts
 from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.turns import turn
 from holdall.stores.bucket.writing import put_large_if, put_small_if
@@ -45,8 +46,6 @@ __all__ = ["BucketStore"]
 
 _SMALL = 4 * CHUNK
 """What is put by one request, and held in memory."""
-_PART, _PARTS = 8 * CHUNK, 4
-"""The size of a part of an upload, and how many are under way."""
 _HELD = 32 * CHUNK
 """What is held in memory since a signed request can't carry its attributes."""
 _BATCH = 1000
@@ -275,15 +274,15 @@ class BucketStore(Store):
         whole, pieces = (bytes(piece), iter(())) if piece is not None else _begun(body)
         if whole is not None:
             return self._written(key, len(whole), self._put_whole(name, whole, expect, options), attributes)
+        known = size_of(body)
         if expect is not ANY:
             if hides_headers(self._access.cloud, options):
                 data = _limited(pieces)
                 return self._written(key, len(data), self._put_whole(name, data, expect, options), attributes)
-            told, size = put_large_if(self._access, name, pieces, expect, options)
+            told, size = put_large_if(self._access, name, pieces, known, expect, options)
             return self._written(key, size, told, attributes)
-        counted = _Counted(pieces, self._access.cloud)
-        told = self._access.upload(name, counted, _PART, attributes=options, max_concurrency=_PARTS)
-        return self._written(key, counted.size, told, attributes)
+        told, size = put_in_parts(self._access, name, pieces, known, options)
+        return self._written(key, size, told, attributes)
 
     def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
         if expect is not ANY:
@@ -490,21 +489,3 @@ def _limited(pieces: Iterator[Piece]) -> bytes:
                 "condition (expect=); leave one of them out"
             )
     return held.getvalue()
-
-
-class _Counted(Iterator[Piece]):
-    """Pieces, with their total size so far."""
-
-    def __init__(self, pieces: Iterator[Piece], cloud: Cloud) -> None:
-        self._pieces, self._cloud, self.size = pieces, cloud, 0
-
-    def __next__(self) -> Piece:
-        piece = next(self._pieces)
-        self.size += len(piece)
-        if self.size > self._cloud.parts * _PART:
-            # obstore can't enlarge the parts of an upload that has begun.
-            raise UnsupportedOperation(
-                f"a stream to {self._cloud.name} may have at most {self._cloud.parts * _PART:,} bytes, "
-                f"{self._cloud.parts:,} parts of {_PART:,}; put it under several keys"
-            )
-        return piece

@@ -115,23 +115,25 @@ def _are_equal(pieces: Iterable[Piece], own: Iterable[Piece]) -> bool:
 
 
 def put_large_if(
-    access: Access, name: str, pieces: Iterable[Piece], expect: Expect, attributes: dict[str, str]
+    access: Access,
+    name: str,
+    pieces: Iterable[Piece],
+    known: int | None,
+    expect: Expect,
+    attributes: dict[str, str],
 ) -> tuple[Any, int]:
     """Put a stream if an object is as expected, by one request from a temporary file; return what the server
-    said of the new object, and its size. Errors as for `put_small_if`.
+    said of the new object, and its size, which may be known before. Errors as for `put_small_if`.
 
     Raises:
         UnsupportedOperation: It is larger than one request may be.
     """
+    _check_size(access, known or 0)
     with tempfile.TemporaryFile(prefix="holdall-") as file:
         size = 0
         for piece in pieces:
             size += len(piece)
-            if size > access.cloud.largest:
-                raise UnsupportedOperation(
-                    f"{access.cloud.name} takes at most {access.cloud.largest:,} bytes in a put on a "
-                    "condition (expect=); put it without one"
-                )
+            _check_size(access, size)
             file.write(piece)
         for _ in range(_TRIES):
             file.seek(0)
@@ -141,6 +143,14 @@ def put_large_if(
     raise StoreUnavailableError(
         f"{access.clients().place}: other writers were under way {_TRIES} times; try again"
     )
+
+
+def _check_size(access: Access, size: int) -> None:
+    if size > access.cloud.largest:
+        raise UnsupportedOperation(
+            f"{access.cloud.name} takes at most {access.cloud.largest:,} bytes in a put on a condition "
+            "(expect=); put it without one"
+        )
 
 
 def _put_file(
