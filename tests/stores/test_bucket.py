@@ -367,6 +367,23 @@ def test_foreign_names_are_left_out_and_nothing_else(server: str, name: str) -> 
     assert {each["Key"] for each in listed} == left
 
 
+def test_empty_objects_cost_one_request_once(
+    store: BucketStore, proxy: Scripted, server: str, name: str
+) -> None:
+    put(server, name, **{"in/a": b"x", "in/b/": b"", "in/b/c": b"", "in/b/d": b"x"})
+    for expected in (2, 1):
+        proxy.requests.clear()
+        assert list(store.iterate_keys()) == ["a", "b/c", "b/d"]
+        assert len(proxy.requests) == expected
+    # What is asked by us is asked again too.
+    faults = [Fault(status=503), Fault(reset=True), Fault(status=429)]
+    proxy.script = lambda method, path, headers: faults.pop() if faults else None
+    assert list(store.iterate_keys()) == ["a", "b/c", "b/d"]
+    proxy.script = lambda method, path, headers: Fault(status=403)
+    with pytest.raises(StoreUnavailableError, match="answered 403 to a listing"):
+        list(store.iterate_keys())
+
+
 def test_a_large_put_on_a_condition(store: BucketStore, proxy: Scripted) -> None:
     def body() -> Iterator[bytes]:
         for number in range(12):

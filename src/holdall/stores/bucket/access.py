@@ -28,6 +28,7 @@ class Access:
         self.settings = settings
         self._findings: Findings | None = None
         self._bucket_exists = False
+        self._listed_by_us: set[str] = set()
 
     @property
     def cloud(self) -> Cloud:
@@ -163,7 +164,8 @@ class Access:
 
     def list(self, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         with self.errors("list"):
-            yield from listed(self.clients().client, prefix, after, self.findings().ordered)
+            ordered = self.findings().ordered
+            yield from listed(self.clients().client, prefix, after, ordered, self._listed_by_us)
 
     def sign(self, method: Literal["GET", "PUT", "HEAD", "DELETE"], name: str, valid: Any) -> str:
         with self.errors("sign"):

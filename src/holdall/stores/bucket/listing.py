@@ -3,68 +3,60 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, pairwise, takewhile
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
 from typing import Any
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.keys import MAX_KEY_BYTES
 from holdall.stores.bucket.calls import iterate
-from holdall.stores.bucket.clouds import AZURE, S3
+from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.pages import pages
 
 __all__ = ["listed", "offset_before"]
 
 _PAGE = 1000
+_FOLDERS = 10_000
+"""How many folders are remembered at most."""
 _LAST = "\U0010ffff"
 _PAST = re.compile("[\U00010000-\U0010ffff]")
 _AWKWARD = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def listed(client: Any, prefix: str, after: str, ordered: bool) -> Iterator[dict[str, Any]]:
+def listed(client: Any, prefix: str, after: str, ordered: bool, own: set[str]) -> Iterator[dict[str, Any]]:
     """Yield what is known of the objects whose names start with a string prefix and sort past `after`, in
     order of their code points: dicts of `path`, `size`, `e_tag`, `version` and `last_modified`.
 
-    obstore matches whole segments, and raises for a page with a name that has an empty one. The objects of
-    that page are asked for by a request of our own. Where the server lists in an order of its own, all are
-    held in memory and sorted.
+    obstore matches whole segments, drops a slash at either end of a name, and raises for a page with a name
+    that has an empty segment. From the first page on where this may have happened, pages are asked for by
+    requests of our own; `own` remembers the folder, whose next listing begins with these. Where the server
+    lists in an order of its own, all are held in memory and sorted.
     """
     folder = prefix[: prefix.rfind("/") + 1]
     known = _sendable(folder.rstrip("/"))
     if known != folder.rstrip("/"):
         # No valid name lies below, but others may.
         folder = known[: known.rfind("/") + 1]
-    offset = offset_before(prefix, after)
     if not ordered:
         yield from _sorted(client, folder, prefix, after)
         return
-    if type(client).__name__ == S3.kind:
-        found = _checked_all(client, folder, offset, prefix, after)
-    elif type(client).__name__ == AZURE.kind:
-        found = in_code_points(_anew(client, folder, offset, prefix, after, _utf16))
-    else:
-        found = _anew(client, folder, offset, prefix, after, str)
+    found = _served(client, folder, prefix, after, own)
+    if type(client).__name__ == AZURE.kind:
+        found = in_code_points(found)
     last = after
-    try:
-        for told in found:
-            name = told["path"]
-            if not name.startswith(prefix):
-                if name > prefix:
-                    return
-            elif name > last:
-                yield told
-                last = name
-            elif name < last and name > after:
-                raise StoreUnavailableError(
-                    f"the server lists out of order: {name!r} came after {last!r}; its listing may be "
-                    "incomplete"
-                )
-    except driver().exceptions.InvalidPathError:
-        found = pages(client, prefix, max(last, offset or ""))
-        for told in in_code_points(found) if type(client).__name__ == AZURE.kind else found:
-            if told["path"] > last:
-                yield told
+    for told in found:
+        name = told["path"]
+        if not name.startswith(prefix):
+            if name > prefix:
+                return
+        elif name > last:
+            yield told
+            last = name
+        elif name < last and name > after:
+            raise StoreUnavailableError(
+                f"the server lists out of order: {name!r} came after {last!r}; its listing may be incomplete"
+            )
 
 
 def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[str, Any]]:
@@ -77,16 +69,6 @@ def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[
     for name in sorted(found):
         if name.startswith(prefix) and name > after:
             yield found[name]
-
-
-def _checked_all(
-    client: Any, folder: str, offset: str | None, prefix: str, after: str
-) -> Iterator[dict[str, Any]]:
-    last = max(after, offset or "")
-    for page in iterate(_stream(client, folder, offset)):
-        for told in _checked(client, page, prefix, last):
-            yield told
-            last = max(last, told["path"])
 
 
 def in_code_points(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -118,50 +100,53 @@ def _sort(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda told: told["path"])
 
 
-def _anew(
-    client: Any, folder: str, offset: str | None, prefix: str, after: str, order: Callable[[str], Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield objects in the order of their server, with their true names where the client shows credentials.
-
-    From the first page on that has an empty object, which may mark a folder (see `_checked`), all pages are
-    asked for by requests of our own, since on Azure these can't begin in the middle.
-    """
-    last, shows = "", True
-    for page in iterate(_stream(client, folder, offset)):
-        if shows and not all(told["size"] for told in page):
-            rest = pages(client, prefix, max(after, offset or ""))
+def _served(client: Any, folder: str, prefix: str, after: str, own: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield objects in the order of their server, with their true names."""
+    azure = type(client).__name__ == AZURE.kind
+    offset = offset_before(prefix, after)
+    start = max(after, offset or "")
+    last = "" if azure else start
+    stream = iterate(_stream(client, folder, offset))
+    shows = True
+    while folder not in own:
+        page: Any = None
+        try:
+            page = next(stream, None)
+            if page is None:
+                return
+        except driver().exceptions.InvalidPathError:
+            pass
+        if page is None or (shows and not _is_plain(page, last, azure)):
+            rest = pages(client, prefix, start if azure else last)
             try:
                 first = next(rest, None)
             except UnsupportedOperation:
+                if page is None:
+                    raise
                 shows = False
             else:
+                if len(own) < _FOLDERS:
+                    own.add(folder)
                 for told in chain([first] if first is not None else [], rest):
-                    if not last or order(told["path"]) > order(last):
+                    # On Azure a request of our own can't begin in the middle.
+                    if not azure or not last or _utf16(told["path"]) > _utf16(last):
                         yield told
                 return
         yield from page
         last = page[-1]["path"] if page else last
+    yield from pages(client, prefix, start)
+
+
+def _is_plain(page: Any, last: str, azure: bool) -> bool:
+    """Return whether obstore dropped no slash of the names in a page: the folder `logs/`, which a program
+    marked by an empty object, would be a blob `logs`. An empty object or a wrong order may come of it."""
+    if not all(told["size"] for told in page):
+        return False
+    return azure or all(one < other for one, other in pairwise([last, *(told["path"] for told in page)]))
 
 
 def _utf16(name: str) -> bytes:
     return name.encode("utf-16-be", "surrogatepass")
-
-
-def _checked(client: Any, page: Any, prefix: str, after: str) -> Iterable[dict[str, Any]]:
-    """Return a page with the true names of its objects.
-
-    obstore drops a slash at either end of a name: the folder `logs/` that a program marked by an empty object
-    becomes a blob `logs`. Where this may have happened, which an empty object or a wrong order show, the page
-    is asked for once more.
-    """
-    if not page:
-        return page
-    names = [told["path"] for told in page]
-    in_order = all(one < other for one, other in pairwise([after, *names]))
-    if in_order and all(told["size"] for told in page):
-        return page
-    last = max(names)
-    return takewhile(lambda told: told["path"].strip("/") <= last, pages(client, prefix, after))
 
 
 def _stream(client: Any, folder: str, offset: str | None) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -12,17 +14,23 @@ from xml.etree import ElementTree
 
 from holdall.errors import StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
+from holdall.stopping import Stopped, current
 from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3
 from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
+from holdall.stores.bucket.errors import UnknownError
 from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import listing_of_azure
 
 __all__ = ["pages"]
 
 _VALID = timedelta(minutes=5)
+_PAUSES = (0.1, 0.3, 1, 3, 9)
+"""Seconds before a request that failed is repeated."""
+
+_log = logging.getLogger("holdall")
 
 
 def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
@@ -93,12 +101,29 @@ def _pages_of_azure(client: Any, prefix: str, after: str) -> Iterator[dict[str, 
 
 def _answer(url: str, headers: dict[str, str]) -> tuple[ElementTree.Element, str]:
     """Return what a request is answered with, and the name space of its elements."""
-    status, _, body = request("GET", url, headers, None)
+    for pause in _PAUSES:
+        try:
+            status, _, body = request("GET", url, headers, None)
+            if status < 500 and status != 429:
+                break
+        except UnknownError as error:
+            _log.debug("a listing is asked for again: %s", error)
+        _wait(pause)
+    else:
+        status, _, body = request("GET", url, headers, None)
     if status != 200:
         host = url.split("/", 3)[2]
         raise StoreUnavailableError(f"{host} answered {status} to a listing")
     root = ElementTree.fromstring(body)
     return root, root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+
+
+def _wait(seconds: float) -> None:
+    stop = current.get()
+    if stop is None:
+        time.sleep(seconds)
+    elif stop.wait(seconds):
+        raise Stopped
 
 
 def _spellable(name: str) -> str:
