@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from holdall.errors import SerializationError, StoreUnavailableError, UntrustedDataError
 from holdall.ranges import CHUNK
@@ -104,7 +104,8 @@ class ArraySerializer:
 
 
 def _compress(array: Any, **options: Any) -> Any:
-    """Return an array of Blosc2's that holds the same; its file is named by the option `urlpath`.
+    """Return an array of Blosc2's that holds the same; its file is named by the option `urlpath`, and the
+    option `cparams` says what is compressed in another way than below.
 
     Nothing is left to Blosc2's defaults, which it takes from the caches and the cores of the machine, so that
     an array has the same bytes everywhere. One thread, since several put the blocks of a chunk in the order
@@ -128,6 +129,7 @@ def _compress(array: Any, **options: Any) -> Any:
             "splitmode": blosc2.SplitMode.AUTO_SPLIT,
             "use_dict": False,
             "nthreads": 1,
+            **options.get("cparams", {}),
         },
         "dparams": {"nthreads": 1},
     }
@@ -162,25 +164,29 @@ def partition(shape: tuple[int, ...], room: int) -> tuple[int, ...]:
 
 
 def _write_frame(array: Any) -> Iterator[bytes]:
-    """Yield a frame by way of a temporary file: in memory, Blosc2 has it twice, and an array whose samples
-    shrink may yet take all its room."""
+    """Yield a frame and its trailer."""
+    check = size = 0
+    with _frame_file(array) as file:
+        while piece := file.read(CHUNK):
+            check, size = zlib.crc32(piece, check), size + len(piece)
+            yield piece
+    yield _make_trailer(check, size)
+
+
+def _frame_file(array: Any, **options: Any) -> BinaryIO:
+    """Return a frame in a temporary file without a name: in memory, Blosc2 has it twice, and an array whose
+    samples shrink may yet take all its room."""
     import tempfile
 
     try:
         with tempfile.TemporaryDirectory(prefix="holdall-", ignore_cleanup_errors=True) as folder:
             path = os.path.join(folder, "array")
-            _compress(array, urlpath=path)
-            file = open(path, "rb")  # noqa: SIM115 - it is read below, after its name is gone
+            _compress(array, urlpath=path, **options)
+            return open(path, "rb")  # it is read after its name is gone
     except (OSError, RuntimeError) as error:
         raise StoreUnavailableError(
             f"an array of more than 4 MiB needs a temporary file (set TMPDIR to a folder for it): {error}"
         ) from error
-    check = size = 0
-    with file:
-        while piece := file.read(CHUNK):
-            check, size = zlib.crc32(piece, check), size + len(piece)
-            yield piece
-    yield _make_trailer(check, size)
 
 
 def _make_trailer(check: int, size: int) -> bytes:
@@ -239,17 +245,17 @@ def _check_shape(held: Any) -> None:
         raise ValueError("its shape doesn't fit its size")
 
 
-def _check_frame(view: memoryview) -> bytes:
+def _check_frame(view: memoryview) -> memoryview:
     """Return the frame, without what follows it, if it is whole."""
     body = len(view) - _TRAILER.size
     if body >= 0:
         magic, check, size = _TRAILER.unpack(view[body:])
         if magic == _TRAILER_MAGIC:
-            frame = bytes(view[:body])
+            frame = view[:body]
             if check != zlib.crc32(frame) or size != len(frame) & 0xFFFFFFFF:
                 raise SerializationError("this b2nd array has changed since it was written")
             return frame
     # Blosc2 trusts the length that stands in the head of a frame (README_CFRAME_FORMAT).
     if len(view) < 32 or bytes(view[2:9]) != b"b2frame" or struct.unpack(">Q", view[16:24])[0] != len(view):
         raise SerializationError("this isn't a b2nd array, or it was cut off")
-    return bytes(view)
+    return view

@@ -54,7 +54,15 @@ class ParquetSerializer:
     def accepts(self, value: Any) -> bool:
         return _kind(value) is not None
 
+    def _options(self) -> dict[str, Any]:
+        """Return how pyarrow compresses the file."""
+        return {"compression": "zstd"}
+
     def encode(self, value: Any) -> tuple[Buffer, ...]:
+        return (self._checked(value)[0],)
+
+    def _checked(self, value: Any) -> tuple[memoryview, str, Any]:
+        """Return a frame as a file that restores it, its library, and the Arrow table in between."""
         kind = _kind(value)
         if kind is None:
             raise SerializationError(f"Parquet holds data frames, got {type_name(value)}")
@@ -62,7 +70,7 @@ class ParquetSerializer:
         if kind == "polars":
             _check_threads()
         try:
-            data, back, table = _written(arrow, kind, value)
+            data, back, table = _written(arrow, kind, value, self._options())
         except UnfitError as error:
             raise SerializationError(f"Parquet can't hold this frame: {error}") from error
         except (arrow.ArrowException, SerializationError, *_FAULTS) as error:
@@ -72,7 +80,7 @@ class ParquetSerializer:
         changed = difference_of(kind, value if kind != "arrow" else table, back)
         if changed is not None:
             raise SerializationError(f"Parquet would change this frame: {changed}")
-        return (data,)
+        return data, kind, table
 
     def decode(self, data: Buffer) -> Any:
         arrow = _arrow()
@@ -82,7 +90,7 @@ class ParquetSerializer:
             raise SerializationError(f"this isn't a Parquet file: {_one_line(error)}") from error
 
 
-def _written(arrow: Any, kind: str, value: Any) -> tuple[memoryview, Any, Any]:
+def _written(arrow: Any, kind: str, value: Any, options: dict[str, Any]) -> tuple[memoryview, Any, Any]:
     """Return a frame as a file, as read back from the file, and as the Arrow table in between."""
     table, says = _make_table(arrow, kind, value)
     says["seconds"] = _find_seconds(arrow, table.schema)
@@ -93,7 +101,7 @@ def _written(arrow: Any, kind: str, value: Any) -> tuple[memoryview, Any, Any]:
     metadata[_OURS] = json.dumps(says).encode()
     sink = arrow.BufferOutputStream()
     needed("pyarrow.parquet", "frames", "Parquet").write_table(
-        table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True
+        table.replace_schema_metadata(metadata), sink, write_page_checksum=True, **options
     )
     data = memoryview(sink.getvalue())
     return data, _read(arrow, data), table
@@ -116,7 +124,7 @@ def _find_culprit(arrow: Any, kind: str, value: Any) -> str:
     for name in value.column_names if kind == "table" else value.columns:
         try:
             alone = value[[name]].reset_index(drop=True) if kind == "pandas" else value.select([name])
-            _written(arrow, kind, alone)
+            _written(arrow, kind, alone, {})
         except (arrow.ArrowException, SerializationError, *_FAULTS):
             return f"the column {name!r} of this frame (convert it first, or leave it out)"
     return "this frame"

@@ -61,8 +61,8 @@ class PickleSerializer:
             older ones are kept to read old pickles. A pickle of the serializer holds only references.
         current: The name of the key that signs; not needed for one key.
         mode: `signed` reads only pickles that one of the keys signed, and without keys refuses all; `trust`
-            writes and reads bare pickles, and is safe only if everyone who can write to the store is
-            trusted; `never` refuses both.
+            writes bare pickles, and reads these and signed ones, whoever wrote them; it is safe only if
+            everyone who can write to the store is trusted; `never` refuses both.
         context: The place that signatures are bound to; see `bound`. If empty, only unbound pickles are read.
 
     Raises:
@@ -204,7 +204,7 @@ class PickleSerializer:
         # Copy first, unless it is bytes: the checked bytes are those that are unpickled, even if another
         # thread or process that shares the memory changes it.
         data = bytes(data)
-        pickled = self._verify(data) if self._mode == "signed" else data
+        pickled = self._verify(data) if self._mode == "signed" else _bare(data)
         try:
             return pickle.loads(pickled)
         except Exception as error:
@@ -243,6 +243,11 @@ class PickleSerializer:
     def _tag(self, id_: bytes, pickled: Buffer) -> bytes:
         head = _LABEL + id_ + _LENGTH.pack(len(self._context)) + self._context + _LENGTH.pack(len(pickled))
         return self._keys[id_][1](head, pickled)
+
+
+def _bare(data: bytes) -> Buffer:
+    """Return the pickle in a signed one; no pickle begins as these do."""
+    return memoryview(data)[_HEAD:-_TAG] if data.startswith(_MAGIC) else data
 
 
 def _encoded(name: object) -> bytes:

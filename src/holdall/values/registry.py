@@ -77,6 +77,16 @@ class Serializers:
         Raises:
             SerializationError: None accepts it, or one fails when it is asked.
         """
+        found = self._accepting(value)
+        if found is None:
+            raise SerializationError(
+                f"no serializer accepts {unheld(value) or type_name(value)}; register one, such as "
+                "PickleSerializer(key=...), convert the value, or give it as bytes"
+            )
+        return found
+
+    def _accepting(self, value: Any) -> Serializer | None:
+        """Return the first serializer that accepts a value; None without one."""
         for each in self:
             try:
                 if each.accepts(value):
@@ -87,10 +97,7 @@ class Serializers:
                     f"the serializer {each.name!r} fails when it is asked whether it accepts a "
                     f"{type(value).__module__}.{type(value).__qualname__}: {error!r}"
                 ) from error
-        raise SerializationError(
-            f"no serializer accepts {unheld(value) or type_name(value)}; register one, such as "
-            "PickleSerializer(key=...), convert the value, or give it as bytes"
-        )
+        return None
 
     def named(self, name: str) -> Serializer:
         """Return the serializer with a name.

@@ -1,0 +1,112 @@
+"""NumPy arrays as content: Blosc2 frames with any codec, hashed while they are compressed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+from holdall.catalog.canonical import StoppedError, array_digest
+from holdall.catalog.drawn import Drawn
+from holdall.errors import SerializationError
+from holdall.threads import start
+from holdall.values.arrays import _IN_MEMORY, _blosc_holds, _compress, _frame_file
+from holdall.values.gaps import without_gaps
+from holdall.values.packages import needed, present
+from holdall.values.serializer import Buffer
+
+__all__ = ["blosc_holds", "encode_array"]
+
+_CODECS: Final = {"lz4": "LZ4", "zstd": "ZSTD", "gzip": "ZLIB", "blosclz": "BLOSCLZ"}
+_SAMPLE: Final = 1 << 16
+_WORTH: Final = 0.9
+_ONE_THREAD: Final = 1 << 20
+"""Up to this many bytes it takes longer to start threads than to compress."""
+
+
+def blosc_holds(array: Any) -> bool:
+    """Return whether Blosc2 is installed and gives an array back, but for the order of its memory."""
+    return type(array).__name__ != "MaskedArray" and _blosc_holds(array) and present("blosc2")
+
+
+def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Iterable[Buffer]]:
+    """Return the digest of an array, the codec that compresses it, or an empty str if it doesn't pay, and its
+    frame: the number of bytes, and the bytes.
+
+    The frame is in memory, or in a temporary file if the array has more than 4 MiB. Unlike the digest, its
+    bytes may depend on the number of threads.
+
+    Raises:
+        SerializationError: Blosc2 can't hold it.
+        StoreUnavailableError: The temporary file can't be written.
+    """
+    blosc2 = needed("blosc2", "catalog", "the b2nd format")
+    if codec and not _pays(blosc2, array, codec, level):
+        codec = ""
+    settings = {
+        "clevel": level if codec else 0,
+        "codec": getattr(blosc2.Codec, _CODECS[codec or "lz4"]),
+        "nthreads": 1 if array.nbytes <= _ONE_THREAD else blosc2.nthreads,
+    }
+    try:
+        if array.nbytes <= _IN_MEMORY:
+            frame: bytes = _compress(without_gaps(array), cparams=settings).to_cframe()
+            return array_digest(array), codec, len(frame), (frame,)
+        with _Hashing(array) as hashing:
+            drawn = Drawn(_frame_file(without_gaps(array), cparams=settings))
+            digest = hashing.result()
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise SerializationError(
+            f"Blosc2 can't compress this array of {array.dtype} and shape {array.shape}: {error}"
+        ) from error
+    return digest, codec, drawn.size, drawn
+
+
+def _pays(blosc2: Any, array: Any, codec: str, level: int) -> bool:
+    """Return whether samples from the start, the middle and the end shrink."""
+    if array.nbytes <= 4 * _SAMPLE:
+        return True
+    item: int = array.dtype.itemsize
+    count = max(1, _SAMPLE // item)
+    for start_at in ((array.size - count) // 2, 0, array.size - count):
+        part = sys.modules["numpy"].ascontiguousarray(array.flat[start_at : start_at + count]).view("u1")
+        packed = blosc2.compress2(
+            part, codec=getattr(blosc2.Codec, _CODECS[codec]), clevel=min(level, 3), typesize=item,
+            nthreads=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0],
+        )  # fmt: skip
+        if len(packed) < _WORTH * len(part):
+            return True
+    return False
+
+
+class _Hashing:
+    """The digest of an array, made in another thread, which ends with the `with` block at the latest."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._stopped = False
+        self._digest = ""
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="holdall-digest", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._digest = array_digest(self._array, lambda: self._stopped)
+        except StoppedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            self._error = error
+
+    def __enter__(self) -> _Hashing:
+        start(self._thread)
+        return self
+
+    def result(self) -> str:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._digest
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
