@@ -141,7 +141,9 @@ def test_requests(store: BucketStore, proxy: Scripted) -> None:
         (lambda: store.put("new", b"x", expect=ABSENT), ["PUT"]),
         (lambda: [*store.iterate_keys("a")], ["GET"]),
         (lambda: store.copy("a", "b"), ["HEAD", "PUT", "HEAD"]),
-        (lambda: store.pop("b"), ["GET", "DELETE"]),
+        # Of the copy only its ETag says that no other writer replaced it.
+        (lambda: store.move("b", "c"), ["HEAD", "PUT", "HEAD", "DELETE"]),
+        (lambda: store.pop("c"), ["GET", "DELETE"]),
         (lambda: store.delete("a"), ["HEAD", "DELETE"]),
     ]
     for number, (call, expected) in enumerate(calls):
@@ -204,6 +206,14 @@ def test_attributes_of_large_blobs(store: BucketStore, proxy: Scripted, server: 
             cold.put(key, body, expect=cold.info(key).etag)
             found = client_of(server).head_object(Bucket=name, Key=f"in/{key}")
             assert found["StorageClass"] == "STANDARD_IA"
+        # A copy inside S3 would be of the bucket's class.
+        cold.put("small", b"x", content_type="a/b", metadata=kept)
+        for info in (cold.copy("small", "copied"), cold.move("small", "moved")):
+            assert (info.content_type, info.metadata) == ("a/b", kept)
+            assert cold.info(info.key) == info
+            found = client_of(server).head_object(Bucket=name, Key=f"in/{info.key}")
+            assert found["StorageClass"] == "STANDARD_IA"
+        assert "small" not in cold
 
 
 def test_a_stream_of_too_many_parts_is_refused(store: BucketStore, server: str, name: str) -> None:

@@ -208,6 +208,10 @@ def test_metadata_and_storage_class_on_azure(connection: str, tmp_path: Path) ->
                 found = blob.get_blob_properties()
                 assert found.metadata == store.info("a").metadata == kept
                 assert (found.content_settings.content_type, found.blob_tier) == ("a/b", "Cool")
+        for info in (store.copy("a", "copied"), store.move("a", "moved")):
+            found = service.get_blob_client(name_for(tmp_path), info.key).get_blob_properties()
+            assert found.metadata == info.metadata == kept
+            assert (found.content_settings.content_type, found.blob_tier) == ("a/b", "Cool")
         with pytest.raises(InvalidArgumentError, match="can't be told from a header"):
             store.put("b", b"x", metadata={"storageclass": "x"})
 

@@ -183,7 +183,7 @@ class BucketStore(Store):
         """What the server does natively and atomically; a server that isn't known is asked at first use."""
         found = self._access.findings()
         can = Can.WRITE | Can.DELETE | Can.LIST | Can.BULK | Can.SIGN | Can.ATTRIBUTES | Can.METADATA
-        can |= Can.COPY if self._access.cloud is not AZURE else Can(0)
+        can |= Can.COPY if self._copies_inside() else Can(0)
         can |= Can.CREATE if found.create else Can(0)
         can |= Can.RANGE if found.range else Can(0)
         # Ceph's gateway, which ignores the condition of a delete, also answers losers of a swap with 500,
@@ -436,9 +436,10 @@ class BucketStore(Store):
         the copy if its ETag, which is made of the bytes, is that of the source. On Azure it never is, nor
         where the source was uploaded in parts.
         """
-        cloud = self._access.cloud
+        if not self._copies_inside():
+            return None
         meta = self._access.head(self._names.of(source))
-        if cloud is AZURE or "-" in meta["e_tag"]:
+        if "-" in meta["e_tag"]:
             return None
         self._access.ask("copy", "copy", self._names.of(source), self._names.to_write(target))
         try:
@@ -448,6 +449,11 @@ class BucketStore(Store):
         if found["e_tag"] != meta["e_tag"]:
             return None
         return tag_of(meta), self._reader.told(target, found, attributes)
+
+    def _copies_inside(self) -> bool:
+        """Return whether the cloud itself may copy. Its copies are of the bucket's own storage class, since
+        obstore names no other."""
+        return self._access.cloud is not AZURE and "Storage-Class" not in self._plain
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         if method not in _METHODS:
