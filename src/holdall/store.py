@@ -896,6 +896,7 @@ class Store(MutableMapping[str, bytes]):
         *,
         ttl: float | timedelta | None = None,
         content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> dict[str, Info]:
         """Put many blobs, in one round trip, transaction or commit, or side by side, where `can` has BULK.
 
@@ -905,12 +906,13 @@ class Store(MutableMapping[str, bytes]):
             items: A mapping, any object with `keys()` and `[]`, or an iterable of pairs of key and data.
             ttl: As in `put`, for each.
             content_type: As in `put`, for each.
+            metadata: As in `put`, for each.
 
         >>> from holdall import MemoryStore
         >>> list(MemoryStore().put_many({"a": b"1", "b": b"2"}))
         ['a', 'b']
         """
-        attributes = self._conditions(ANY, ttl, content_type)
+        attributes = self._conditions(ANY, ttl, content_type, metadata)
         checked: list[tuple[str, Body]] = [
             (self._checked(key), (data,) if type(data) is bytes else pieces_of(data, key))
             for key, data in pairs_of(items)

@@ -102,6 +102,7 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
         ],
         Can.METADATA: [
             *bind("put", key, b"x", metadata={"owner": "ana"}),
+            *bind("put_many", {key: b"x"}, metadata={"owner": "ana"}),
             *bind("open", key, "wb", metadata={"owner": "ana"}),
         ],
         Can.SIGN: [*bind("sign", key), *bind("sign", key, method="PUT", expires=60)],

@@ -359,6 +359,8 @@ class VersionTests(SuiteBase):
         with store.open("file", "wb", metadata=kept) as file:
             file.write(b"x")
         assert other.info("file").metadata == kept
+        assert store.put_many({"many": b"x"}, metadata=kept)["many"].metadata == kept
+        assert other.info("many").metadata == kept
         assert not store.put("none", b"x", metadata={}).metadata
         before = read_all(store)
         for bad in (
