@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 
 import pytest
@@ -153,6 +153,48 @@ def test_slots_that_move_while_everybody_writes(
         large = {info.etag for info in checks.list() if info.size > 4 * MIB}
         assert chunks == large, "chunks that belong to no blob were left behind"
         checks.clear()
+
+
+def test_what_replaces_a_blob_waits_for_chunks_that_are_on_their_way(cluster: list[ValkeyServer]) -> None:
+    """All else has moved. The server that the slot goes to must not take the chunks for gone: once they come,
+    nothing would drop them."""
+    with contextlib.ExitStack() as stack:
+        raws = [stack.enter_context(redis.Redis(port=server.port, protocol=2)) for server in cluster]
+        store = stack.enter_context(ValkeyStore(cluster[0].url, prefix="late:", cluster=True, timeout=0.2))
+        large, small, brief = _of_one_shard(store, 3)
+        etag = store.put(large, bytes(5 * MIB)).etag
+        store.put_many({small: b"x", brief: b"x"}, ttl=3600)
+        slot = slot_of(store._place(large)[2])
+        here = next(raw for raw in raws if _holds(raw, slot))
+        at = raws.index(here)
+        there, port = raws[at - 1], cluster[at - 1].port
+        here_id, there_id = (raw.execute_command("CLUSTER MYID").decode() for raw in (here, there))
+
+        def move(names: list[str]) -> None:
+            here.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *names)
+
+        there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", here_id)
+        here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", there_id)
+        held = here.execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
+        chunks = [name for name in held if name.endswith(etag)]
+        move([name for name in held if name not in chunks])
+        calls: list[Callable[[], object]] = [
+            lambda: store.put(large, b"new", ttl=3600),
+            lambda: store.put_many({large: b"new"}, ttl=3600),
+            lambda: store.delete(large),
+            lambda: store.copy(small, large),
+            lambda: store.move(small, large),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError, match="rearranged"):
+                call()
+        move(chunks)
+        for raw in (there, here, raws[at - 2]):
+            raw.execute_command("CLUSTER SETSLOT", slot, "NODE", there_id)
+        assert store[large] == bytes(5 * MIB)
+        store[large] = b"new"
+        assert chunks[0] not in there.execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
+        store.clear()
 
 
 def _of_one_shard(store: ValkeyStore, count: int) -> list[str]:

@@ -49,8 +49,10 @@ local function chunks_of(head, chunks)
     if head == '' or string.sub(head, 45, 48) == INLINE then
         return nil
     end
-    -- Where a slot is on its way to another server, this fails before anything is changed.
-    redis.call('EXISTS', chunks .. string.sub(head, 5, 20))
+    -- Where a slot is on its way to another server, this fails before anything is changed. Asked for one name,
+    -- the server that it goes to would take chunks that haven't come yet for absent, and keep them for ever;
+    -- asked for two, it refuses.
+    redis.call('EXISTS', KEYS[1], chunks .. string.sub(head, 5, 20))
     return chunks .. string.sub(head, 5, 20)
 end
 local function drop(chunks)
@@ -125,8 +127,8 @@ if chunks and call('HLEN', chunks) ~= tonumber(ARGV[6]) then
 end
 if head ~= '' and sub(head, 45, 48) ~= '\\0\\0\\0\\0' then
     old = ARGV[5] .. etag
-    -- Where a slot is on its way to another server, this fails before anything is changed.
-    call('EXISTS', old)
+    -- As in chunks_of.
+    call('EXISTS', KEYS[1], old)
 end
 -- Also of a blob that was there: a server that evicts keys may have dropped the index.
 call('ZADD', KEYS[1], 0, member)
