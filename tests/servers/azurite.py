@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
 _DEADLINE = 60.0
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -29,7 +30,7 @@ def azurite() -> Iterator[str]:
         # By default it closes a connection that is idle for 5 seconds, now and then just as a request comes.
         *("--blobKeepAliveTimeout", "600"),
     ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(bound(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(port, process)
             address = f"http://127.0.0.1:{port}/devstoreaccount1"

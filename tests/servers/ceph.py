@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
 _DEADLINE = 90.0
 _UNREADY = "problem getting command descriptions from mon"
@@ -104,7 +105,7 @@ def ceph() -> Iterator[str]:
         def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((folder / f"{program}.log").open("wb"))
             process = subprocess.Popen(
-                [program, "-c", str(folder / "ceph.conf"), *arguments, "-f"],
+                bound([program, "-c", str(folder / "ceph.conf"), *arguments, "-f"]),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -33,6 +33,8 @@ from urllib.parse import parse_qs, quote, unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from tests.servers.programs import bound
+
 _XML = re.compile(r"/(?P<bucket>[^/?]+)(?:/(?P<name>[^?]*))?\Z")
 _JSON = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)\Z")
 _LEAST_PART = 5 << 20
@@ -407,7 +409,7 @@ def gcs_alone() -> Iterator[str]:
     )
     command = [sys.executable, "-c", program]
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(bound(command), cwd=root, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip()

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
 _DEADLINE = 60.0
 
@@ -33,7 +34,7 @@ def daemon(root: Path, port: int = 0) -> Iterator[str]:
         port = free_port()
     command = [program, "--reuseaddr", "--export-all", "--enable=receive-pack", "--listen=127.0.0.1"]
     command += [f"--port={port}", f"--base-path={root}", str(root)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(bound(command), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + _DEADLINE
             while True:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
 _DEADLINE = 60.0
 
@@ -35,7 +36,7 @@ def moto() -> Iterator[str]:
     """The address of a server that is empty, takes any credentials, and ends with this."""
     port = free_port()
     command = [sys.executable, "-c", _PROGRAM, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(bound(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(url, process)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.servers.ports import free_port
 from tests.servers.postgresql import PostgresServer
+from tests.servers.programs import bound
 from tests.servers.web import running
 
 _SETTINGS = """
@@ -39,7 +40,7 @@ def pgbouncer(server: PostgresServer) -> Iterator[str]:
     if os.getuid() == 0:
         # It refuses to run as root.
         shutil.chown(folder, "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    with running([*as_user, program, str(settings)], port):
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
+    with running([*as_user, *bound([program, str(settings)], "TERM")], port):
         yield f"postgresql://holdall@127.0.0.1:{port}/postgres"
     shutil.rmtree(folder)

@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
+_DEADLINE = 60.0
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
 
 
@@ -36,12 +39,14 @@ class PostgresServer:
     def __init__(self, *settings: str) -> None:
         self.folder = tempfile.mkdtemp(prefix="postgresql-", dir="/tmp")
         # The server refuses to run as root.
-        self._as = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
+        self._as = as_user if os.getuid() == 0 else []
         if self._as:
             shutil.chown(self.folder, "postgres")
         self.data = f"{self.folder}/data"
         self.port = free_port()
         self.settings = [*_FAST, *settings]
+        self._process: subprocess.Popen[bytes] | None = None
         self._run(
             *(program("initdb"), "-D", self.data, "-U", "holdall", "-A", "trust", "-N", "-E", "UTF8"),
             *("--locale=C",),
@@ -69,24 +74,29 @@ class PostgresServer:
         return int(Path(self.data, "postmaster.pid").read_text().split()[0])
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
-        options += "".join(f" -c {each}" for each in self.settings)
-        command = (program("pg_ctl"), "-D", self.data, "-l", f"{self.folder}/log", "-o", options)
-        # Its own pipes would stay open in the server.
-        done = subprocess.run(
-            [*self._as, *command, "-w", "-t", "60", "start"],
-            cwd="/tmp",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"the server doesn't start: {self.log[-1000:]}")
+        settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}", *self.settings)
+        command = [program("postgres"), "-D", self.data, "-p", str(self.port)]
+        command += [part for each in settings for part in ("-c", each)]
+        before = len(self.log)
+        with open(f"{self.folder}/log", "ab") as log:
+            self._process = subprocess.Popen(
+                [*self._as, *bound(command, "QUIT")],
+                cwd="/tmp",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _DEADLINE
+        while "ready to accept connections" not in self.log[before:]:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server doesn't start: {self.log[-1000:]}")
+            time.sleep(0.01)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `fast` ends its connections, `immediate` is a crash."""
         self._run(program("pg_ctl"), "-D", self.data, "-w", "-m", mode, "stop")
+        assert self._process is not None
+        self._process.wait(_DEADLINE)
 
     def pause(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

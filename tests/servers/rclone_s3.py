@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.servers.ports import free_port
-from tests.servers.programs import program_of
+from tests.servers.programs import bound, program_of
 
 _DEADLINE = 60.0
 
@@ -39,7 +39,7 @@ def rclone_s3() -> Iterator[str]:
         try:
             with (
                 log.open("wb") as out,
-                subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process,
+                subprocess.Popen(bound(command), stdout=out, stderr=subprocess.STDOUT) as process,
             ):
                 try:
                     _wait(f"http://127.0.0.1:{port}", process, log)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.servers.ports import free_port
-from tests.servers.programs import program_of
+from tests.servers.programs import bound, program_of
 
 _DEADLINE = 90.0
 _IDENTITY = {
@@ -53,7 +53,7 @@ def seaweedfs() -> Iterator[str]:
         url = f"http://127.0.0.1:{s3}"
         with (
             log.open("wb") as out,
-            subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=folder) as process,
+            subprocess.Popen(bound(command), stdout=out, stderr=subprocess.STDOUT, cwd=folder) as process,
         ):
             try:
                 _wait(url, process, log)

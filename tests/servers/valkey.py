@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
 _DEADLINE = 60.0
 # A server that is killed while it rewrites its file may refuse to read it again (7.0), so it never rewrites.
@@ -75,7 +76,7 @@ class ValkeyServer:
     def start(self, wait: bool = True) -> None:
         before = len(self.log)
         self._process = subprocess.Popen(
-            [program(), *self.options],
+            bound([program(), *self.options]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.servers.ports import free_port
+from tests.servers.programs import bound
 
 _DEADLINE = 60.0
 _BIN = Path(sys.executable).parent
@@ -30,7 +31,7 @@ def _program(name: str, how: str) -> str:
 def running(command: Sequence[str], port: int, folder: Path | None = None) -> Iterator[int]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            bound(command, "TERM"), cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
             deadline = time.monotonic() + _DEADLINE
@@ -108,7 +109,12 @@ def apache(root: Path) -> Iterator[int]:
 def python(root: Path) -> Iterator[int]:
     """`python -m http.server` over a folder; its port."""
     port = free_port()
-    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    # Five connections may wait for it, and each one more waits a second until it tries again.
+    program = (
+        "import runpy, socketserver; socketserver.TCPServer.request_queue_size = 100;"
+        "runpy.run_module('http.server', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", program, "--bind", "127.0.0.1", str(port)]
     with running(command, port, root):
         yield port
 
