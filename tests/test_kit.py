@@ -125,7 +125,7 @@ def test_a_reduced_suite_tries_less_and_all_of_it_where_it_is_told_to(
         respells = True
 
     def tries(suite: type[StoreSuite]) -> tuple[int, int]:
-        return suite()._effort(200, 24, 10), len(suite()._choose(GOOD_KEYS))
+        return suite()._effort(200, 24, 10), len(suite()._choose_keys())
 
     monkeypatch.delenv("HOLDALL_KIT", raising=False)
     whole = len(GOOD_KEYS)

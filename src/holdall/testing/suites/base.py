@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import pytest
 
@@ -15,6 +15,9 @@ from holdall.keys import MAX_KEY_BYTES
 from holdall.store import Store
 from holdall.stores import memory
 from holdall.testing.helped import open_handle
+from holdall.testing.keys import GOOD_KEYS
+
+T = TypeVar("T")
 
 
 class SuiteBase:
@@ -41,8 +44,8 @@ class SuiteBase:
 
     reduced: ClassVar[bool] = False
     """Whether the store keeps nothing of its own, such as a layer over stores that have their own suites: the
-    tests of chance then try less, and a fifth of the awkward keys, unless the environment variable
-    `HOLDALL_KIT` is `full`. If it is `quick`, every suite is reduced further."""
+    tests of chance then try less, and others a fifth of their keys and prefixes, unless the environment
+    variable `HOLDALL_KIT` is `full`. If it is `quick`, every suite is reduced further."""
 
     respells: ClassVar[bool] = False
     """Whether a reduced store changes keys for the store below, so that all awkward keys are tried on it."""
@@ -79,11 +82,15 @@ class SuiteBase:
         """Return how often to try what is a matter of chance."""
         return min(full, {"full": full, "reduced": reduced, "quick": quick}[self._grade()])
 
-    def _choose(self, keys: Sequence[str]) -> Sequence[str]:
-        """Choose the keys to try: all, or a fifth, which differs by the name of the suite."""
-        if self.respells or self._grade() == "full":
-            return keys
-        return keys[zlib.crc32(type(self).__name__.encode()) % 5 :: 5]
+    def _choose(self, given: Sequence[T]) -> Sequence[T]:
+        """Choose what to try: all, or a fifth, which differs by the name of the suite."""
+        if self._grade() == "full":
+            return given
+        return given[zlib.crc32(type(self).__name__.encode()) % 5 :: 5]
+
+    def _choose_keys(self) -> Sequence[str]:
+        """Choose the awkward keys to try."""
+        return GOOD_KEYS if self.respells else self._choose(GOOD_KEYS)
 
     def _handle(self, place: Path) -> Store:
         return open_handle(self.make, self.fill, place, self.same_infos)

@@ -70,7 +70,7 @@ class BodyTests(SuiteBase):
             assert other[f"kind/{number}"] == kinds[number][1]
 
     def test_a_large_blob(self, store: Store, other: Store) -> None:
-        data = make_noise(20 * MIB)
+        data = make_noise(self._effort(20, 12, 12) * MIB)
         assert store.put("large", data).size == len(data)
         assert other["large"] == data
         other.put("large", io.BytesIO(data[1:]))

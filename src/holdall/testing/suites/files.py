@@ -36,7 +36,7 @@ class FileTests(SuiteBase):
         blobs = {"ten": b"0123456789", "one": b"x", "none": b"", "large": make_noise(2 * MIB + 77)}
         store.put_many(blobs)
 
-        @settings(max_examples=150, derandomize=True, deadline=None, database=None)
+        @settings(max_examples=self._effort(150, 50, 50), derandomize=True, deadline=None, database=None)
         @given(
             st.sampled_from(sorted(blobs)),
             st.one_of(st.integers(-12, 12), st.integers(-3 * MIB, 3 * MIB)),
@@ -138,7 +138,7 @@ class FileTests(SuiteBase):
         with store.open("empty", "wb"):
             pass
         assert other["empty"] == b""
-        data = make_noise(20 * MIB)
+        data = make_noise(self._effort(20, 12, 12) * MIB)
         with store.open("large", "wb") as file:
             for at in range(0, len(data), 700_001):
                 file.write(data[at : at + 700_001])

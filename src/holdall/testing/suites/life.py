@@ -202,7 +202,7 @@ class LifeTests(SuiteBase):
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
         # If the moments are always the same, few rounds are enough.
-        rounds = self._effort(self.interrupts, 100, 40) if self.interruptible else 20
+        rounds = self._effort(self.interrupts, 60, 30) if self.interruptible else 20
         moments = random.Random(type(self).__name__)
         alive = store["alive"] = b"at first"
         with Witness(store, other, place.parent, self.persistent) as witness, Interrupts() as interrupts:

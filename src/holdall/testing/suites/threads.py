@@ -24,8 +24,10 @@ class ThreadTests(SuiteBase):
     """Threads that share a store see whole blobs and exact conditions."""
 
     def test_threads_share_a_store(self, store: Store) -> None:
+        rounds = self._effort(40, 16, 12)
+
         def work(name: int) -> None:
-            for number in range(40):
+            for number in range(rounds):
                 key = f"{name}/{number}"
                 store[key] = b"%d" % number
                 assert store[key] == b"%d" % number
@@ -35,7 +37,7 @@ class ThreadTests(SuiteBase):
                     assert key not in store
 
         race(*(functools.partial(work, name) for name in range(8)))
-        assert len(store) == 240
+        assert len(store) == 8 * rounds * 3 // 4
 
     def test_one_key_that_all_write_delete_and_list(self, store: Store, other: Store) -> None:
         def work(handle: Store, name: int) -> None:
@@ -156,7 +158,7 @@ class ThreadTests(SuiteBase):
 
     @needs(Can.CREATE)
     def test_of_many_creators_one_wins(self, store: Store, other: Store) -> None:
-        rounds, step = 15, step_together(8)
+        rounds, step = self._effort(15, 8, 6), step_together(8)
         winners: list[list[bytes]] = [[] for _ in range(rounds)]
 
         def create(handle: Store, name: int) -> None:
@@ -180,12 +182,14 @@ class ThreadTests(SuiteBase):
 
     @needs(Can.SWAP | Can.CREATE)
     def test_a_counter_that_many_raise_is_exact(self, store: Store, other: Store) -> None:
+        rounds = self._effort(15, 8, 5)
+
         def count(handle: Store) -> None:
-            for _ in range(15):
+            for _ in range(rounds):
                 handle.modify("count", lambda old: b"%d" % (int(old) + 1), default=b"0")
 
         race(*(functools.partial(count, handle) for _ in range(4) for handle in (store, other)))
-        assert int(store["count"]) == int(other["count"]) == 120
+        assert int(store["count"]) == int(other["count"]) == 8 * rounds
 
     @needs(Can.SWAP)
     def test_swaps_beside_plain_puts_and_deletes(self, store: Store, other: Store) -> None:
@@ -239,7 +243,7 @@ class ThreadTests(SuiteBase):
 
     @needs(Can.SWAP)
     def test_of_many_who_swap_or_delete_one_version_one_wins(self, store: Store, other: Store) -> None:
-        rounds, step = 12, step_together(6)
+        rounds, step = self._effort(12, 8, 6), step_together(6)
         deleters = range(3, 6) if Can.CONDITIONAL_DELETE in store.can else range(0)
         etags = {number: store.put(f"key/{number}", b"old").etag for number in range(rounds)}
         winners: list[list[int]] = [[] for _ in range(rounds)]
@@ -301,7 +305,7 @@ class ThreadTests(SuiteBase):
             assert b"new" in (store.get(f"{number}/move"), store[f"{number}/moved"]), "a move lost a put"
 
     def test_of_many_deleters_one_is_told_that_it_was_there(self, store: Store, other: Store) -> None:
-        rounds, step = 15, step_together(8)
+        rounds, step = self._effort(15, 8, 6), step_together(8)
         store.put_many({f"d/{number}": b"x" for number in range(rounds)})
         told: list[list[bool]] = [[] for _ in range(rounds)]
 
@@ -316,7 +320,7 @@ class ThreadTests(SuiteBase):
 
     @needs(Can.CONDITIONAL_DELETE)
     def test_what_many_pop_one_gets(self, store: Store, other: Store) -> None:
-        rounds, step = 15, step_together(8)
+        rounds, step = self._effort(15, 8, 6), step_together(8)
         store.put_many({f"p/{number}": b"%d" % number for number in range(rounds)})
         got: list[list[bytes]] = [[] for _ in range(rounds)]
         taken: list[tuple[str, bytes]] = []
@@ -342,7 +346,7 @@ class ThreadTests(SuiteBase):
 
     @needs(Can.CREATE)
     def test_setdefault_gives_everyone_the_same(self, store: Store, other: Store) -> None:
-        rounds, step = 15, step_together(8)
+        rounds, step = self._effort(15, 8, 6), step_together(8)
         values: list[set[bytes]] = [set() for _ in range(rounds)]
 
         def default(handle: Store, name: int) -> None:
@@ -402,6 +406,6 @@ class ThreadTests(SuiteBase):
             place,
             fill=self.fill,
             same_infos=self.same_infos,
-            examples=self._effort(self.laws, 30, 10),
+            examples=self._effort(self.laws, 20, 8),
             seed=zlib.crc32(type(self).__name__.encode()),
         )
