@@ -15,12 +15,17 @@ from tests.servers.programs import bound
 _DEADLINE = 60.0
 
 # moto looks at a condition and then acts, without a lock around both: of two who delete one version both may
-# be told that it was theirs. Here it answers one request after the other.
+# be told that it was theirs. Here it answers one request after the other. At each request it looks for its
+# own modules on the disk, and parses the time of each object that it lists: here it does that once.
 _PROGRAM = """
-import sys, threading
+import functools, sys, threading
+import moto.backends, moto.core.serialize
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 
+modules = list(moto.backends.list_of_moto_modules())
+moto.backends.list_of_moto_modules = lambda: modules
+moto.core.serialize.parse_to_aware_datetime = functools.lru_cache(moto.core.serialize.parse_to_aware_datetime)
 lock, app = threading.Lock(), DomainDispatcherApplication(create_backend_app)
 
 def answer(environment, start):

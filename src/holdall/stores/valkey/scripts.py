@@ -49,9 +49,9 @@ local function chunks_of(head, chunks)
     if head == '' or string.sub(head, 45, 48) == INLINE then
         return nil
     end
-    -- Where a slot is on its way to another server, this fails before anything is changed. Asked for one name,
-    -- the server that it goes to would take chunks that haven't come yet for absent, and keep them for ever;
-    -- asked for two, it refuses.
+    -- Where a slot is on its way to another server, this fails before anything is changed. Asked for one
+    -- name, the server that it goes to would take chunks that haven't come yet for absent, and keep them for
+    -- ever; asked for two, it refuses.
     redis.call('EXISTS', KEYS[1], chunks .. string.sub(head, 5, 20))
     return chunks .. string.sub(head, 5, 20)
 end
