@@ -49,9 +49,9 @@ class Transaction(ABC):
     # --- blobs ---
 
     @abstractmethod
-    def next_number(self) -> int:
-        """Return a number that was never returned before, and is larger than all that were seen in this
-        transaction. A number that isn't used may be lost."""
+    def next_number(self, above: int = 0) -> int:
+        """Return a number that was never returned before, is larger than all that were seen in this
+        transaction, and larger than `above`. A number that isn't used may be lost."""
 
     @abstractmethod
     def blob(self, number: int) -> Blob | None:
