@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from holdall.errors import StoreError
 from holdall.ranges import CHUNK
 from holdall.stopping import Stop, current
+from holdall.stores.bucket.crew import Crew, settle, wait_for
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
 __all__ = ["Job", "abreast"]
 
@@ -44,75 +44,61 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
     >>> list(abreast(Job(key, 1, key.upper) for key in "abc"))
     ['A', 'B', 'C']
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     begun: deque[tuple[Job[T], Future[T]]] = deque()
     held = 0
     stop, outer = Stop(), current.get()
     if outer is not None:
         outer.then(stop.set)
-    # At its end it waits for all threads, also when the caller stops iterating half-way.
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="holdall-bucket") as pool:
-        try:
-            for job in jobs:
-                while begun and (
-                    job.alone
-                    or len(begun) == AT_ONCE
-                    or held + job.size > _HELD
-                    or any(job.key == earlier.key for earlier, _ in begun)
-                ):
-                    held -= begun[0][0].size
-                    yield _first(begun)
-                begun.append((job, _here(job) if job.alone else _begin(pool, job, stop)))
-                held += job.size
-            while begun:
+    crew = Crew(AT_ONCE, stop)
+    try:
+        for job in jobs:
+            while begun and (
+                job.alone
+                or len(begun) == AT_ONCE
+                or held + job.size > _HELD
+                or any(job.key == earlier.key for earlier, _ in begun)
+            ):
+                held -= begun[0][0].size
                 yield _first(begun)
-        except Exception as error:
-            failed: list[str] = []
-            for job, future in begun:
-                if future.exception() is None:
-                    yield future.result()
-                else:
-                    failed.append(job.key)
-            if failed and isinstance(error, StoreError):
-                error.message += f" (and so did {', '.join(map(repr, failed))})"
-            raise
-        except GeneratorExit:
-            raise
-        except BaseException:
-            # An interrupt doesn't wait for what is under way, where that can be stopped.
-            stop.set()
-            raise
-        finally:
-            if outer is not None:
-                outer.forget(stop.set)
+            begun.append((job, _here(job) if job.alone else crew.begin(job.call)))
+            held += job.size
+        while begun:
+            yield _first(begun)
+    except Exception as error:
+        failed: list[str] = []
+        for job, future in begun:
+            if future.exception() is None:
+                yield future.result()
+            else:
+                failed.append(job.key)
+        if failed and isinstance(error, StoreError):
+            error.message += f" (and so did {', '.join(map(repr, failed))})"
+        raise
+    except GeneratorExit:
+        raise
+    except BaseException:
+        # An interrupt doesn't wait for what is under way, where that can be stopped.
+        stop.set()
+        raise
+    finally:
+        # Also when the caller stops iterating half-way, nothing stays under way.
+        crew.dismiss(wait=True)
+        if outer is not None:
+            outer.forget(stop.set)
 
 
 def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:
     job, future = begun.popleft()
     try:
-        return future.result()
+        return wait_for(future)
     except StoreError as error:
         error.key = job.key
         raise
-
-
-def _begin(pool: Executor, job: Job[T], stop: Stop) -> Future[T]:
-    context = copy_context()
-    context.run(current.set, stop)
-    try:
-        return pool.submit(context.run, job.call)
-    except RuntimeError:
-        # The interpreter is about to end, and lets no thread begin.
-        return _here(job)
 
 
 def _here(job: Job[T]) -> Future[T]:
     from concurrent.futures import Future
 
     future: Future[T] = Future()
-    try:
-        future.set_result(job.call())
-    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
-        future.set_exception(error)
+    settle(future, job.call)
     return future

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,9 +16,9 @@ from holdall.stopping import Stop, current
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
+from holdall.stores.bucket.crew import Crew, wait_for
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.names import Names
-from holdall.threads import start
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -35,7 +33,6 @@ _LARGE = 16 * CHUNK
 """What is read by one request."""
 _PART, _PARTS = 3 * CHUNK, 4
 """The size of a part of what is larger, and how many are under way."""
-_LOOK = 0.1
 _FAR = 1 << 53
 _TRIES = 20
 
@@ -161,46 +158,17 @@ def _side_by_side(calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     stop, outer = Stop(), current.get()
     if outer is not None:
         outer.then(stop.set)
+    crew = Crew(_PARTS, stop)
     try:
         for call in calls:
             if len(begun) == _PARTS:
-                yield _result(begun.popleft())
-            begun.append(_begin(call, stop))
+                yield wait_for(begun.popleft())
+            begun.append(crew.begin(call))
         while begun:
-            yield _result(begun.popleft())
+            yield wait_for(begun.popleft())
     finally:
         # Nobody waits for their threads, which the end of the interpreter may have frozen.
         stop.set()
+        crew.dismiss(wait=False)
         if outer is not None:
             outer.forget(stop.set)
-
-
-def _result(future: Future[T]) -> T:
-    from concurrent.futures import wait
-
-    # A signal that comes just before the wait doesn't end it: Python looks again after it.
-    while not wait([future], _LOOK).done:
-        continue
-    return future.result()
-
-
-def _begin(call: Callable[[], T], stop: Stop) -> Future[T]:
-    from concurrent.futures import Future
-
-    future: Future[T] = Future()
-    context = copy_context()
-    context.run(current.set, stop)
-
-    def run() -> None:
-        try:
-            future.set_result(context.run(call))
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-            future.set_exception(error)
-
-    try:
-        # A pool would be waited for at the end of the interpreter, however long the server is silent.
-        start(threading.Thread(target=run, name="holdall-bucket", daemon=True))
-    except RuntimeError:
-        # The interpreter is about to end, and lets no thread begin.
-        run()
-    return future

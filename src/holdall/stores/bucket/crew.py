@@ -1,0 +1,89 @@
+"""Threads that make calls, for which the end of the interpreter doesn't wait."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdall.stopping import Stop, current
+from holdall.threads import start
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Crew", "settle", "wait_for"]
+
+T = TypeVar("T")
+
+_LOOK = 0.1
+
+
+class Crew:
+    """Up to `size` threads, each of which makes the next call as soon as it is free. A pool of Python's would
+    be waited for at the end of the interpreter, however long a server is silent."""
+
+    def __init__(self, size: int, stop: Stop) -> None:
+        self._size, self._stop = size, stop
+        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def begin(self, call: Callable[[], T]) -> Future[T]:
+        """Have a call made, which the crew's `stop` stops."""
+        from concurrent.futures import Future
+
+        future: Future[T] = Future()
+        context = copy_context()
+        context.run(current.set, self._stop)
+
+        def make() -> None:
+            settle(future, lambda: context.run(call))
+
+        if len(self._threads) < self._size:
+            thread = threading.Thread(target=_work, args=(self._calls,), name="holdall-bucket", daemon=True)
+            try:
+                start(thread)
+            except RuntimeError:
+                # The interpreter is about to end, and lets no thread begin.
+                make()
+                return future
+            self._threads.append(thread)
+        self._calls.put(make)
+        return future
+
+    def dismiss(self, *, wait: bool) -> None:
+        """End the threads, once they have made what was begun."""
+        for _ in self._threads:
+            self._calls.put(None)
+        if wait and not sys.is_finalizing():
+            for thread in self._threads:
+                thread.join()
+
+
+def _work(calls: SimpleQueue[Callable[[], object] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        # It may hold the bytes of a blob.
+        del call
+
+
+def settle(future: Future[Any], call: Callable[[], object]) -> None:
+    """Make a call, and keep its outcome."""
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
+
+
+def wait_for(future: Future[T]) -> T:
+    """Return the result of a call once it is made."""
+    # A signal that comes just before the wait doesn't end it: Python looks again after it.
+    while not future.done():
+        try:
+            future.exception(_LOOK)
+        except TimeoutError:
+            continue
+    return future.result()
