@@ -31,7 +31,7 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
     Args:
         client: A store of obstore for S3, Google or Azure; a client, resource or session of boto3; a client
             of aiobotocore; a `google.cloud.storage.Client`; a `BlobServiceClient` or `ContainerClient` of
-            Azure; a `CloudPath`; or a file system of s3fs, gcsfs or adlfs.
+            Azure; a `CloudPath` or a `UPath`; or a file system of s3fs, gcsfs or adlfs.
         bucket: The name of the bucket or container; None where the client names it.
 
     Raises:
@@ -49,6 +49,10 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
         inner = held.service_client if hasattr(held, "service_client") else held.client
         return taken_over(inner, _one_name(named, bucket))
     kind, module = type(client).__name__, type(client).__module__
+    if module.partition(".")[0] == "upath":
+        from holdall.stores.path.store import system_of
+
+        return taken_over(system_of(client), _one_name(client.path.strip("/").partition("/")[0], bucket))
     if kind in ("S3Store", "GCSStore", "AzureStore"):
         config: dict[str, Any] = client.config
         _one_name(config.get("bucket") or config.get("container_name"), bucket)
@@ -68,7 +72,7 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
         return _of_azure(client, _one_name(getattr(client, "container_name", None), bucket))
     raise InvalidTypeError(
         "expected a client of obstore, boto3, aiobotocore, google-cloud-storage or azure-storage-blob, a "
-        f"CloudPath, or a file system of s3fs, gcsfs or adlfs, got a {module}.{kind}"
+        f"CloudPath, a UPath, or a file system of s3fs, gcsfs or adlfs, got {module}.{kind}"
     )
 
 

@@ -69,7 +69,7 @@ def _opened(path: Any) -> Store:
         from holdall.stores.path.cloud import UNIVERSAL, _CloudStore
         from holdall.stores.path.universal import _UniversalStore
 
-        system = _system_of(path)
+        system = system_of(path)
         return _CloudStore.over(path, system) if path.protocol in UNIVERSAL else _UniversalStore(path, system)
     if isinstance(path, str | os.PathLike):
         if isinstance(path, str) and "://" in path:
@@ -88,7 +88,7 @@ def _opened(path: Any) -> Store:
     raise InvalidTypeError(f"a path is a str, a Path, a CloudPath or a UPath, not {kind}")
 
 
-def _system_of(path: Any) -> Any:
+def system_of(path: Any) -> Any:
     """Return the file system of a `UPath`, which is opened here.
 
     Raises:
