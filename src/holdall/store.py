@@ -1281,10 +1281,13 @@ def _naming(key: str | None) -> Generator[None]:
         raise
 
 
+_SPOKEN_WITH_A_VOWEL = (*"AEIOU", "Http", "Fsspec")
+
+
 def kind_name(store: Store) -> str:
     """Return the name of a store's class with its article, for a message."""
     name = type(store).__name__
-    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+    return f"{'an' if name.startswith(_SPOKEN_WITH_A_VOWEL) else 'a'} {name}"
 
 
 def group_children(scan: Callable[[str, str], Iterator[Info]], prefix: str) -> Iterator[str | Info]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import boto3
 import pytest
+from obstore.store import S3Store
 from tests.forks import forked, succeeds
 from tests.servers.ceph import CREDENTIALS, ceph
 from tests.servers.moto import moto
@@ -324,14 +325,15 @@ def test_an_interrupt_ends_a_read_in_parts(store: BucketStore, proxy: Scripted, 
         assert patient["a"] == bytes(20 * MIB)
 
 
+@pytest.mark.parametrize("call", ["get, args=('a',)", "get_many, args=(['b', 'c'],)"])
 def test_a_silent_server_delays_no_interpreter_that_ends(
-    store: BucketStore, proxy: Scripted, name: str
+    store: BucketStore, proxy: Scripted, name: str, call: str
 ) -> None:
     store["a"] = bytes(20 * MIB)
     asked = threading.Event()
 
     def script(method: str, path: str, headers: dict[str, str]) -> Fault | None:
-        if "range" not in {field.lower() for field in headers}:
+        if "range" not in {field.lower() for field in headers} and not path.endswith(("/b", "/c")):
             return None
         asked.set()
         return Fault(silent=True)
@@ -340,7 +342,7 @@ def test_a_silent_server_delays_no_interpreter_that_ends(
     program = (
         "import sys, threading; from holdall import BucketStore; "
         f"store = BucketStore('s3://{name}/in', endpoint='{proxy.url}', timeout=600); "
-        "threading.Thread(target=store.get, args=('a',), daemon=True).start(); sys.stdin.read()"
+        f"threading.Thread(target=store.{call}, daemon=True).start(); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
         assert asked.wait(60)
@@ -672,6 +674,23 @@ def test_a_server_that_lists_folder_by_folder(weed: str) -> None:
         with pytest.raises(ConcurrencyError):
             store.delete("a0", expect=tag)
         assert store.pop("a0") == b"y"
+
+
+def test_a_client_of_obstore_with_a_prefix(server: str, name: str) -> None:
+    put(server, name, **{"m/a": b"x", "m/b//c": b"x", "m/d/": b"", "m/d/e": b"", "n": b"x"})
+    client = S3Store(name, prefix="m", endpoint=server, client_options={"allow_http": True})
+    with BucketStore.from_client(client) as store:
+        for _ in range(2):
+            assert list(store.iterate_keys()) == ["a", "d/e"]
+            assert [entry.path for entry in store.left_out()] == ["b//c", "d/"]
+            assert list(store.iterate_keys("d")) == ["d/e"]
+
+
+def test_without_credentials_nothing_is_signed(server: str, name: str) -> None:
+    with BucketStore(f"s3://{name}", endpoint=server, anonymous=True) as store:
+        assert Can.SIGN not in store.can
+        with pytest.raises(UnsupportedOperation, match=r"'a': .*can't sign URLs: it has no credentials"):
+            store.sign("a")
 
 
 def test_a_client_that_is_passed_in(server: str, name: str) -> None:

@@ -29,6 +29,7 @@ from tests.servers import ceph as ceph_server
 from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, service_account
 from tests.servers.moto import moto
+from upath import UPath
 
 from holdall.errors import (
     InvalidArgumentError,
@@ -195,6 +196,15 @@ def test_what_file_systems_of_fsspec_hold(url: str, monkeypatch: pytest.MonkeyPa
         check(GCSFileSystem(token="anon", endpoint_url=server.url))
     signed: Any = {"account_name": "name", "sas_token": "sv=1&sig=a-secret"}
     assert "sas_key" in taken_over(AzureBlobFileSystem(**signed), "bucket").config
+
+
+def test_what_universal_pathlib_holds(url: str) -> None:
+    own: Any = {"key": "testing", "secret": "a-secret-key", "endpoint_url": url}
+    check(UPath("s3://bucket/a/b", **own), None)
+    with pytest.raises(InvalidArgumentError, match="'bucket', not of 'other'"):
+        taken_over(UPath("s3://bucket/a", **own), "other")
+    with pytest.raises(InvalidTypeError, match="expected a client"):
+        taken_over(UPath("memory://bucket/a"))
 
 
 def test_how_long_it_waits(url: str) -> None:

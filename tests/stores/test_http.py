@@ -123,6 +123,8 @@ def test_a_folder_and_what_is_not_there_are_no_blobs(served: HttpStore) -> None:
             served.get_range(key, 0, 1)
     with pytest.raises(ReadOnlyError):
         served["a"] = b""
+    with pytest.raises(UnsupportedOperation, match="an HttpStore can't sign URLs"):
+        served.sign("a")
 
 
 def test_a_crawl_fills_another_store(served: HttpStore) -> None:

@@ -40,9 +40,14 @@ def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
     Raises:
         UnsupportedOperation: The client of Google or Azure doesn't show the credentials that this needs.
     """
-    if type(client).__name__ == AZURE.kind:
-        yield from _pages_of_azure(client, prefix, after)
-        return
+    ask = _pages_of_azure if type(client).__name__ == AZURE.kind else _pages
+    # obstore's names are below the prefix of its client.
+    root = f"{client.prefix}/" if client.prefix else ""
+    for told in ask(client, root + prefix, root + after):
+        yield {**told, "path": told["path"][len(root) :]} if root else told
+
+
+def _pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
     begin, start = _spellable(prefix), _spellable(after)
     while True:
         url, headers = _url(client, begin, start), dict[str, str]()

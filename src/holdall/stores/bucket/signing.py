@@ -15,7 +15,7 @@ from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of, variable
 
-__all__ = ["listing_of_azure", "request_to", "signature_of", "signed_url"]
+__all__ = ["listing_of_azure", "request_to", "signature_of", "signed_url", "why_unsigned"]
 
 _VERSION = "2020-12-06"
 _PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "cw", "DELETE": "d"}
@@ -36,10 +36,6 @@ def signed_url(
     if type(client).__name__ != AZURE.kind:
         return str(call("sign", client, method, name, valid))
     place = _place_of(client, name)
-    if signature_of(client):
-        raise UnsupportedOperation(
-            "a shared access signature signs no other URLs; give the account's key (secret=)"
-        )
     url = _signed_by_account(client, place, "b", _PERMISSIONS[method], valid)
     if url is None and _is_plain(place):
         return str(call("sign", client, method, name, valid))
@@ -49,6 +45,15 @@ def signed_url(
             "can be signed with the account's key only; give secret=, or set AZURE_STORAGE_ACCOUNT_KEY"
         )
     return url
+
+
+def why_unsigned(client: Any) -> str | None:
+    """Return why a client can't sign URLs for others; None if it can."""
+    if str(client.config.get("skip_signature", "")).lower() == "true":
+        return "it has no credentials (anonymous=True)"
+    if type(client).__name__ == AZURE.kind and signature_of(client):
+        return "a shared access signature signs no other URLs; give the account's key (secret=)"
+    return None
 
 
 def request_to(

@@ -38,6 +38,7 @@ from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse,
 from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
 from holdall.stores.bucket.reading import Reader
+from holdall.stores.bucket.signing import why_unsigned
 from holdall.stores.bucket.turns import turn
 from holdall.stores.bucket.writing import put_large_if, put_small_if
 from holdall.stores.password import Password
@@ -161,7 +162,8 @@ class BucketStore(Store):
         Args:
             client: A store of obstore; a client, resource or session of boto3; a client of aiobotocore; a
                 `google.cloud.storage.Client`; a `BlobServiceClient` or `ContainerClient` of Azure; a
-                `CloudPath`; or a file system of s3fs, gcsfs or adlfs. It stays open.
+                `CloudPath` or a `UPath`, whose folder `PathStore` opens; or a file system of s3fs, gcsfs or
+                adlfs. It stays open.
             bucket: The bucket, where the client doesn't name one.
             prefix: What the names of all objects start with, such as `models/`.
 
@@ -182,13 +184,20 @@ class BucketStore(Store):
     def can(self) -> Can:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the server does natively and atomically; a server that isn't known is asked at first use."""
         found = self._access.findings()
-        can = Can.WRITE | Can.DELETE | Can.LIST | Can.BULK | Can.SIGN | Can.ATTRIBUTES | Can.METADATA
+        can = Can.WRITE | Can.DELETE | Can.LIST | Can.BULK | Can.ATTRIBUTES | Can.METADATA
+        can |= Can.SIGN if why_unsigned(self._access.clients().client) is None else Can(0)
         can |= Can.COPY if self._copies_inside() else Can(0)
         can |= Can.CREATE if found.create else Can(0)
         can |= Can.RANGE if found.range else Can(0)
         # Ceph's gateway, which ignores the condition of a delete, also answers losers of a swap with 500,
         # which may mean anything: such a server has neither flag.
         return can | (Can.SWAP | Can.CONDITIONAL_DELETE if found.swap and found.delete else Can(0))
+
+    def _need(self, flag: Can, call: str) -> None:
+        why = why_unsigned(self._access.clients().client) if flag is Can.SIGN and not self._closed else None
+        if why is not None:
+            raise UnsupportedOperation(f"this BucketStore can't {call}: {why}")
+        super()._need(flag, call)
 
     @property
     def _far(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
