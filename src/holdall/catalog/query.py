@@ -12,8 +12,9 @@ from holdall.catalog.row import Row
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
 __all__ = [
-    "FIELDS", "All", "Compare", "Either", "Negation", "Node", "Order", "Path", "Query", "compile_node",
-    "parse_field", "parse_filter", "parse_order", "parse_where", "rank", "value_at",
+    "FIELDS", "All", "Compare", "Either", "Negation", "Node", "Order", "Path", "Query", "arrange",
+    "compile_after", "compile_node", "parse_field", "parse_filter", "parse_order", "parse_where", "rank",
+    "value_at",
 ]  # fmt: skip
 
 Path: TypeAlias = tuple[str, ...]
@@ -72,8 +73,9 @@ Node: TypeAlias = Compare | All | Either | Negation
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By a field, and by key where it is equal: numbers first, then strings, then False and True, and last,
-    in both directions, rows without the field or with another value."""
+    """By a field: numbers first, then strings, then False and True, or all of it reversed. Rows without the
+    field, or with another value, are last in both directions. Where the field is equal, the order is that of
+    the keys, from the first to the last in both directions."""
 
     path: Path = ("key",)
     descending: bool = False
@@ -323,7 +325,51 @@ def rank(value: Any) -> tuple[int, Any]:
         return 0, value
     if isinstance(value, str):
         return 1, value
-    return 3, 0
+    return _LAST, 0
+
+
+_LAST: Final = 3
+"""The rank of what has no order of its own."""
+
+
+def arrange(rows: Iterable[Row], order: Order) -> list[Row]:
+    """Return rows in an order."""
+    path = order.path
+    ranked = [(rank(value_at(row, path)), row) for row in sorted(rows, key=_key_of)]
+    ranked.sort(key=_rank_of, reverse=order.descending)
+    if order.descending:
+        ranked.sort(key=_is_last)
+    return [row for _, row in ranked]
+
+
+def _key_of(row: Row) -> str:
+    return row.key
+
+
+def _rank_of(ranked: tuple[tuple[int, Any], Row]) -> tuple[int, Any]:
+    return ranked[0]
+
+
+def _is_last(ranked: tuple[tuple[int, Any], Row]) -> bool:
+    return ranked[0][0] == _LAST
+
+
+def compile_after(order: Order, after: tuple[Any, str] | None) -> Callable[[Row], bool]:
+    """Return a function that says whether a row comes after a position in an order; see `Query.after`."""
+    if after is None:
+        return lambda row: True
+    path, descending = order.path, order.descending
+    wanted, key = rank(after[0]), after[1]
+
+    def follows(row: Row) -> bool:
+        found = rank(value_at(row, path))
+        if found == wanted:
+            return row.key > key
+        if descending and _LAST not in (found[0], wanted[0]):
+            return found < wanted
+        return found > wanted
+
+    return follows
 
 
 def compile_node(node: Node) -> Callable[[Row], bool]:

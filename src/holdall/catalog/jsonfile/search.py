@@ -1,0 +1,60 @@
+"""Finding rows in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from heapq import nlargest, nsmallest
+from typing import Any
+
+from holdall.catalog.jsonfile.state import Tables, own
+from holdall.catalog.query import All, Order, Query, arrange, compile_after, compile_node, rank, value_at
+from holdall.catalog.row import Row
+
+__all__ = ["find"]
+
+_FEW = 1000
+"""Up to how many rows are found without a sort of all."""
+
+
+def find(tables: Tables, query: Query) -> Iterator[Row]:
+    """Yield the rows that match, in order, each with metadata of its own."""
+    keys, rows = tables.keys(), tables.rows
+    test = None if query.where == All(()) else compile_node(query.where)
+    order, after = query.order, query.after
+    if order.path == ("key",) and (after is None or after[0] == after[1]):
+        if after is not None and order.descending:
+            keys = keys[: bisect_left(keys, after[1])]
+        elif after is not None:
+            keys = keys[bisect_right(keys, after[1]) :]
+        found = filter(None, map(rows.get, reversed(keys) if order.descending else keys))
+        return map(own, filter(test, found))
+    # Rows never change, so that these are the ones of one moment, whatever is written later.
+    return map(own, _arranged(list(filter(None, map(rows.get, keys))), test, query))
+
+
+def _arranged(rows: list[Row], test: Callable[[Row], bool] | None, query: Query) -> Iterator[Row]:
+    """Yield rows, which are in the order of their keys, in that of a query."""
+    matching = list(filter(test, rows)) if test is not None else rows
+    if query.after is not None:
+        matching = list(filter(compile_after(query.order, query.after), matching))
+    if query.limit is not None and query.limit <= _FEW < len(matching):
+        yield from _first(matching, query.order, query.limit)
+    else:
+        yield from arrange(matching, query.order)
+
+
+def _first(rows: list[Row], order: Order, limit: int) -> list[Row]:
+    path = order.path
+    last = rank(None)
+
+    def place(row: Row) -> tuple[int, Any]:
+        return rank(value_at(row, path))
+
+    if not order.descending:
+        return nsmallest(limit, rows, key=place)
+    # Of equal ones both keep those that come first.
+    found = nlargest(limit, [row for row in rows if place(row) != last], key=place)
+    if len(found) < limit:
+        found += [row for row in rows if place(row) == last][: limit - len(found)]
+    return found
