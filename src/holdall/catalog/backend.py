@@ -50,8 +50,8 @@ class Transaction(ABC):
 
     @abstractmethod
     def next_number(self, above: int = 0) -> int:
-        """Return a number that was never returned before, is larger than all that were seen in this
-        transaction, and larger than `above`. A number that isn't used may be lost."""
+        """Return a number that is larger than `above`, and than all that committed transactions have had. A
+        number that isn't used may be lost."""
 
     @abstractmethod
     def blob(self, number: int) -> Blob | None:
@@ -63,7 +63,8 @@ class Transaction(ABC):
 
     @abstractmethod
     def put_blob(self, blob: Blob) -> None:
-        """Add a blob, or replace the one with its number."""
+        """Add a blob, or replace the one with its number. An inline one without data keeps the bytes that are
+        there."""
 
     @abstractmethod
     def drop_blob(self, number: int) -> None:
@@ -165,9 +166,10 @@ class MetadataBackend(ABC):
 
     @abstractmethod
     def find(self, query: Query) -> Iterator[Row]:
-        """Yield at least the rows that match a query, each the newest of its key, in the query's order,
-        lazily. Rows that don't match may come among them, as may more than `query.limit`: the catalogue looks
-        at each. A backend that can narrow them down by an index does.
+        """Yield at least the rows that match a query, each the newest of its key, in the query's order
+        (`arrange` of `holdall.catalog.query`), after its position (`compile_after`), lazily. Rows that don't
+        match its condition may come among them, as may more than `query.limit`: the catalogue looks at each.
+        A backend that can narrow them down by an index does.
 
         While others write, a row that is there from the start to the end comes once.
         """

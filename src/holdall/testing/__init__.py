@@ -6,9 +6,10 @@
         def make(self, place):
             return MyStore(place / "data")
 
-pytest finds and runs it. If the store can't write, delete or list, define `fill` too. For readable failures,
-call `pytest.register_assert_rewrite("holdall.testing")` in a `conftest.py`. The kit forks and kills processes
-and reads `/proc`: it runs on POSIX systems.
+pytest finds and runs it. If the store can't write, delete or list, define `fill` too. `BackendSuite` is the
+same for where a catalogue keeps its rows. For readable failures, call
+`pytest.register_assert_rewrite("holdall.testing")` in a `conftest.py`. The kit forks and kills processes and
+reads `/proc`: it runs on POSIX systems.
 """
 
 from importlib import import_module
@@ -23,6 +24,7 @@ except ImportError:
         "the conformance kit needs pytest and hypothesis: pip install 'holdall[testing]'"
     ) from None
 
+from holdall.testing.backend import BackendSuite
 from holdall.testing.faults import Corrupting, Counting, Flaky, Hanging, Limited, Slow
 from holdall.testing.keys import BAD_KEYS, GOOD_KEYS
 from holdall.testing.laws import check_laws
@@ -33,6 +35,7 @@ from holdall.testing.suite import StoreSuite, assert_whole
 __all__ = [
     "BAD_KEYS",
     "GOOD_KEYS",
+    "BackendSuite",
     "Corrupting",
     "Counting",
     "Flaky",

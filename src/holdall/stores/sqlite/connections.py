@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from holdall.errors import IntegrityError, ReadOnlyError, StoreError, StoreUnavailableError
@@ -73,6 +73,26 @@ _SCHEMA = (
         AND NOT EXISTS (SELECT 1 FROM holdall_v1_blobs WHERE stream = OLD.stream)
         BEGIN DELETE FROM holdall_v1_chunks WHERE stream = OLD.stream; END""",
 )
+
+
+class Tables(NamedTuple):
+    """The tables of one kind of handle.
+
+    Attributes:
+        family: What the names of all versions of them begin with.
+        version: What the names of this version begin with.
+        last: The last one that is made: where it is, the others are.
+        schema: The statements that make them.
+    """
+
+    family: str
+    version: str
+    last: str
+    schema: tuple[str, ...]
+
+
+BLOBS = Tables("holdall_v", "holdall_v1_", "holdall_v1_deleted", _SCHEMA)
+"""The tables of a store."""
 
 
 closing = threading.RLock()
@@ -139,7 +159,9 @@ class Connection(sqlite3.Connection):
             pass
 
 
-def connect(path: str, *, create: bool, durable: bool, timeout: float) -> Connection | None:
+def connect(
+    path: str, *, create: bool, durable: bool, timeout: float, tables: Tables = BLOBS
+) -> Connection | None:
     """Open a connection; return None if the file or its table is missing and shouldn't be made."""
     while True:
         try:
@@ -153,7 +175,7 @@ def connect(path: str, *, create: bool, durable: bool, timeout: float) -> Connec
         connection = None
         try:
             connection, fixed = _dial(path, create)
-            if not _prepare(connection, path, create=create, durable=durable, timeout=timeout):
+            if not _prepare(connection, path, create=create, durable=durable, timeout=timeout, tables=tables):
                 connection.shut()
                 return None
             connection.file = UnchangingFile(path) if fixed else OpenFile(path)
@@ -200,7 +222,9 @@ def _dial(path: str, create: bool) -> tuple[Connection, bool]:
     return connection, fixed
 
 
-def _prepare(connection: Connection, path: str, *, create: bool, durable: bool, timeout: float) -> bool:
+def _prepare(
+    connection: Connection, path: str, *, create: bool, durable: bool, timeout: float, tables: Tables
+) -> bool:
     """Return whether the connection has found, or made, the tables."""
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     # Some builds overwrite all that is deleted with zeros: 20 times the time of a large delete.
@@ -212,16 +236,16 @@ def _prepare(connection: Connection, path: str, *, create: bool, durable: bool, 
     connection.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
     # 8 MB. With the default of 2 MB a put among 5,000 blobs of 1 KiB takes a twentieth more time.
     connection.execute("PRAGMA cache_size = -8000")
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB 'holdall_v*'").fetchall()
-    names = {name for (name,) in rows}
-    newer = sorted(name for name in names if not name.startswith("holdall_v1_"))
+    found = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB ?", (f"{tables.family}*",))
+    names = {name for (name,) in found.fetchall()}
+    newer = sorted(name for name in names if not name.startswith(tables.version))
     if newer:
         raise StoreUnavailableError(
             f"{path} was made by a newer version of holdall (it has {newer[0]!r}, this version knows "
-            "holdall_v1); upgrade holdall"
+            f"{tables.version.rstrip('_')}); upgrade holdall"
         )
-    found = "holdall_v1_deleted" in names
-    if not found and not create:
+    made = tables.last in names
+    if not made and not create:
         return False
     encoding = connection.execute("PRAGMA encoding").fetchone()[0]
     if encoding != "UTF-8":
@@ -230,8 +254,8 @@ def _prepare(connection: Connection, path: str, *, create: bool, durable: bool, 
             "use a database in UTF-8, SQLite's default"
         )
     _warn_once_of_network(path)
-    if not found:
-        _make_tables(connection, path, timeout)
+    if not made:
+        _make_tables(connection, path, timeout, tables)
     return True
 
 
@@ -254,9 +278,9 @@ def _warn_once_of_network(path: str) -> None:
         )
 
 
-def _make_tables(connection: Connection, path: str, timeout: float) -> None:
+def _make_tables(connection: Connection, path: str, timeout: float, tables: Tables) -> None:
     def make(connection: Connection) -> None:
-        for statement in _SCHEMA:
+        for statement in tables.schema:
             connection.execute(statement)
 
     deadline = time.monotonic() + timeout

@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from holdall.errors import IntegrityError, StoreError, StoreUnavailableError
-from holdall.stores.sqlite.connections import Connection, closing, code_of, connect, translated
+from holdall.stores.sqlite.connections import (
+    BLOBS,
+    Connection,
+    Tables,
+    closing,
+    code_of,
+    connect,
+    translated,
+)
 from holdall.stores.sqlite.file import UnchangingFile
 from holdall.stores.sqlite.rows import now
 
@@ -76,8 +84,9 @@ class _ThreadConnection:
 class Database:
     """The connections of one handle: one for each thread, and some for streams. The path is absolute."""
 
-    def __init__(self, path: str, *, durable: bool, timeout: float) -> None:
+    def __init__(self, path: str, *, durable: bool, timeout: float, tables: Tables = BLOBS) -> None:
         self.path = path
+        self._tables = tables
         self.durable = durable
         self.timeout = timeout
         self.local = threading.local()
@@ -177,7 +186,13 @@ class Database:
         with _opening:
             if self._closed_error is not None:
                 raise self._closed_error()
-            connection = connect(self.path, create=create, durable=self.durable, timeout=self.timeout)
+            connection = connect(
+                self.path,
+                create=create,
+                durable=self.durable,
+                timeout=self.timeout,
+                tables=self._tables,
+            )
             if connection is not None:
                 self.connections.add(connection)
             return connection

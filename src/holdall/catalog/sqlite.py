@@ -1,0 +1,434 @@
+"""A catalogue's rows in a SQLite file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from holdall.catalog.backend import MetadataBackend, Transaction
+from holdall.catalog.query import Path, Query, parse_field
+from holdall.catalog.row import Alias, Blob, Lease, Row
+from holdall.catalog.sql import is_text, past
+from holdall.catalog.sqlite_find import COLUMNS, FieldsOfSqlite, find, row_of
+from holdall.errors import InvalidArgumentError, StoreClosedError
+from holdall.stores.sqlite.connections import Connection, Tables
+from holdall.stores.sqlite.database import Database
+from holdall.stores.sqlite.file import file_path
+
+__all__ = ["SqliteBackend"]
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 60.0
+"""How long to wait for another writer, in seconds."""
+_PAGE: Final = 1000
+_NUMBERS: Final = 8
+"""The numbers that a transaction takes at once."""
+_INDEX: Final = "holdall_catalog_v1_by_"
+"""What the name of a declared index begins with; the field follows, in hexadecimal."""
+
+_ENTRY = """key TEXT NOT NULL, version INTEGER NOT NULL, sequence INTEGER NOT NULL, blob INTEGER NOT NULL,
+    digest TEXT NOT NULL, size INTEGER NOT NULL, type TEXT NOT NULL, format TEXT NOT NULL,
+    codec TEXT NOT NULL, library TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL,
+    metadata TEXT NOT NULL,
+    inputs TEXT"""
+# The data are last, so that no listing reads the pages that they overflow to.
+_TABLES = (
+    "entries",
+    f"({_ENTRY}, UNIQUE (key))",
+    "versions",
+    f"({_ENTRY}, UNIQUE (key, version))",
+    "blobs",
+    """(number INTEGER PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT NULL, crc INTEGER NOT NULL,
+    extension TEXT NOT NULL, type TEXT NOT NULL, format TEXT NOT NULL, codec TEXT NOT NULL,
+    library TEXT NOT NULL, until INTEGER NOT NULL, data BLOB)""",
+    "suspects",
+    "(blob INTEGER PRIMARY KEY, since INTEGER NOT NULL)",
+    "aliases",
+    "(name TEXT NOT NULL UNIQUE, key TEXT NOT NULL, version INTEGER NOT NULL, sequence INTEGER NOT NULL)",
+    "leases",
+    "(name TEXT NOT NULL UNIQUE, blob INTEGER NOT NULL, until INTEGER NOT NULL)",
+    "state",
+    "(id INTEGER PRIMARY KEY CHECK (id = 1), identity TEXT NOT NULL, counter INTEGER NOT NULL)",
+)
+_INDEXES = (
+    "entries_blob ON holdall_catalog_v1_entries (blob)",
+    "versions_blob ON holdall_catalog_v1_versions (blob)",
+    "digests ON holdall_catalog_v1_blobs (digest) WHERE until = 0",
+    "since ON holdall_catalog_v1_suspects (since)",
+    "aliased ON holdall_catalog_v1_aliases (key)",
+    "leased ON holdall_catalog_v1_leases (blob)",
+)
+
+
+def _schema() -> Tables:
+    made = [
+        f"CREATE TABLE IF NOT EXISTS holdall_catalog_v1_{name} {columns}"
+        for name, columns in zip(_TABLES[::2], _TABLES[1::2], strict=True)
+    ]
+    made += [f"CREATE INDEX IF NOT EXISTS holdall_catalog_v1_{each}" for each in _INDEXES]
+    made.append("INSERT OR IGNORE INTO holdall_catalog_v1_state VALUES (1, lower(hex(randomblob(16))), 0)")
+    return Tables("holdall_catalog_v", "holdall_catalog_v1_", "holdall_catalog_v1_leased", tuple(made))
+
+
+_MARKS = ", ".join("?" * 14)
+_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])
+_BLOB = "b.number, b.digest, b.size, b.crc, b.extension, b.type, b.format, b.codec, b.library"
+
+# Upserts, never INSERT OR REPLACE, which deletes the row and what the indexes have of it first.
+_PUT_ROW = (
+    f"INSERT INTO holdall_catalog_v1_entries ({COLUMNS}) VALUES ({_MARKS}) "
+    f"ON CONFLICT (key) DO UPDATE SET {_REPLACED}"
+)
+_PUT_EARLIER = (
+    f"INSERT INTO holdall_catalog_v1_versions ({COLUMNS}) VALUES ({_MARKS}) "
+    f"ON CONFLICT (key, version) DO UPDATE SET {_REPLACED}"
+)
+_PUT_BLOB = """INSERT INTO holdall_catalog_v1_blobs
+    (number, digest, size, crc, extension, type, format, codec, library, until, data)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET digest = excluded.digest,
+    size = excluded.size, crc = excluded.crc, extension = excluded.extension, type = excluded.type,
+    format = excluded.format, codec = excluded.codec, library = excluded.library, until = excluded.until"""
+_ROW = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE key = ?"
+_EARLIER = f"SELECT {COLUMNS} FROM holdall_catalog_v1_versions WHERE key = ?"
+_OF_BOTH = "e." + COLUMNS.replace(", ", ", e.")
+_FETCH = (
+    f"SELECT {_OF_BOTH}, {_BLOB}, b.data, b.until FROM holdall_catalog_v1_entries e "
+    "JOIN holdall_catalog_v1_blobs b ON b.number = e.blob WHERE e.key = ?"
+)
+_FETCH_EARLIER = _FETCH.replace("v1_entries", "v1_versions") + " AND e.version = ?"
+_GET_BLOB = f"SELECT {_BLOB}, b.data IS NOT NULL, b.until FROM holdall_catalog_v1_blobs b WHERE "
+
+_encode: Callable[[Any], str] = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":")
+).encode
+
+_make_blob: Callable[..., Blob] = Blob
+
+
+def _values_of(row: Row) -> tuple[Any, ...]:
+    return (
+        row.key, row.version, row.sequence, row.blob, row.digest, row.size, row.type, row.format, row.codec,
+        row.library, row.created, row.updated, _encode(row.metadata),
+        _encode(row.inputs) if row.inputs else None,
+    )  # fmt: skip
+
+
+def _blob_of(values: tuple[Any, ...]) -> Blob:
+    """Return the blob of a row that ends with whether there are data, and until when it is written."""
+    return _make_blob(*values[:9], bool(values[9]), None, values[10])
+
+
+class _SqliteTransaction(Transaction):
+    """What may be done within one transaction of one connection."""
+
+    __slots__ = ("_last", "_next", "_run")
+
+    def __init__(self, run: Callable[..., sqlite3.Cursor]) -> None:
+        self._run = run
+        self._next: int = 0
+        self._last: int = 0
+
+    def _row(self, sql: str, *values: object) -> Row | None:
+        found = self._run(sql, values).fetchone()
+        return None if found is None else row_of(found)
+
+    def row(self, key: str, version: int | None = None) -> Row | None:
+        if not is_text(key):
+            return None
+        row = self._row(_ROW, key)
+        if version is None or (row is not None and row.version == version):
+            return row
+        return self._row(f"{_EARLIER} AND version = ?", key, version)
+
+    def earlier(self, key: str) -> list[Row]:
+        found = self._run(f"{_EARLIER} ORDER BY version DESC", (key,)).fetchall()
+        return [row_of(each) for each in found]
+
+    def put_row(self, row: Row) -> None:
+        self._run(_PUT_ROW, _values_of(row))
+
+    def put_earlier(self, row: Row) -> None:
+        self._run(_PUT_EARLIER, _values_of(row))
+
+    def drop_row(self, key: str) -> None:
+        self._run("DELETE FROM holdall_catalog_v1_entries WHERE key = ?", (key,))
+
+    def drop_earlier(self, key: str, version: int) -> None:
+        self._run("DELETE FROM holdall_catalog_v1_versions WHERE key = ? AND version = ?", (key, version))
+
+    def next_number(self, above: int = 0) -> int:
+        if self._next == self._last or self._next < above:
+            self._run(
+                "UPDATE holdall_catalog_v1_state SET counter = max(counter, ?) + ?",
+                (max(above, self._last), _NUMBERS),
+            )
+            (self._last,) = self._run("SELECT counter FROM holdall_catalog_v1_state").fetchone()
+            self._next = self._last - _NUMBERS
+        self._next += 1
+        return self._next
+
+    def _blob(self, where: str, value: object) -> Blob | None:
+        found = self._run(_GET_BLOB + where, (value,)).fetchone()
+        return None if found is None else _blob_of(found)
+
+    def blob(self, number: int) -> Blob | None:
+        return self._blob("b.number = ?", number)
+
+    def blob_of(self, digest: str) -> Blob | None:
+        return self._blob("b.digest = ? AND b.until = 0 ORDER BY b.number LIMIT 1", digest)
+
+    def put_blob(self, blob: Blob) -> None:
+        data = blob.data
+        # Without data of its own, an inline blob keeps those that are there.
+        sql = _PUT_BLOB if data is None and blob.inline else f"{_PUT_BLOB}, data = excluded.data"
+        self._run(
+            sql,
+            (
+                blob.number, blob.digest, blob.size, blob.crc, blob.extension, blob.type, blob.format,
+                blob.codec, blob.library, blob.until, data,
+            ),
+        )  # fmt: skip
+
+    def drop_blob(self, number: int) -> None:
+        self._run("DELETE FROM holdall_catalog_v1_blobs WHERE number = ?", (number,))
+        self.acquit(number)
+
+    def is_named(self, blob: int) -> bool:
+        found = self._run(
+            "SELECT 1 FROM holdall_catalog_v1_entries WHERE blob = ? "
+            "UNION ALL SELECT 1 FROM holdall_catalog_v1_versions WHERE blob = ? LIMIT 1",
+            (blob, blob),
+        )
+        return found.fetchone() is not None
+
+    def suspect(self, blob: int, since: int) -> None:
+        self._run(
+            "INSERT INTO holdall_catalog_v1_suspects VALUES (?, ?) "
+            "ON CONFLICT (blob) DO UPDATE SET since = excluded.since",
+            (blob, since),
+        )
+
+    def suspected(self, blob: int) -> int | None:
+        found = self._run("SELECT since FROM holdall_catalog_v1_suspects WHERE blob = ?", (blob,)).fetchone()
+        return None if found is None else found[0]
+
+    def acquit(self, blob: int) -> None:
+        self._run("DELETE FROM holdall_catalog_v1_suspects WHERE blob = ?", (blob,))
+
+    def alias(self, name: str) -> Alias | None:
+        found = self._run("SELECT * FROM holdall_catalog_v1_aliases WHERE name = ?", (name,)).fetchone()
+        return None if found is None else Alias(*found)
+
+    def aliases(self, key: str | None = None) -> list[Alias]:
+        sql = "SELECT * FROM holdall_catalog_v1_aliases"
+        if key is None:
+            found = self._run(f"{sql} ORDER BY name")
+        else:
+            found = self._run(f"{sql} WHERE key = ? ORDER BY name", (key,))
+        return [Alias(*each) for each in found.fetchall()]
+
+    def put_alias(self, alias: Alias) -> None:
+        self._run(
+            "INSERT INTO holdall_catalog_v1_aliases VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+            "key = excluded.key, version = excluded.version, sequence = excluded.sequence",
+            (alias.name, alias.key, alias.version, alias.sequence),
+        )
+
+    def drop_alias(self, name: str) -> None:
+        self._run("DELETE FROM holdall_catalog_v1_aliases WHERE name = ?", (name,))
+
+    def leases(self, blob: int | None = None) -> list[Lease]:
+        sql = "SELECT * FROM holdall_catalog_v1_leases"
+        found = self._run(sql) if blob is None else self._run(f"{sql} WHERE blob = ?", (blob,))
+        return [Lease(*each) for each in found.fetchall()]
+
+    def put_lease(self, lease: Lease) -> None:
+        self._run(
+            "INSERT INTO holdall_catalog_v1_leases VALUES (?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET blob = excluded.blob, until = excluded.until",
+            (lease.name, lease.blob, lease.until),
+        )
+
+    def drop_lease(self, name: str) -> None:
+        self._run("DELETE FROM holdall_catalog_v1_leases WHERE name = ?", (name,))
+
+
+class SqliteBackend(MetadataBackend):
+    """A catalogue's rows in tables of one SQLite file; other tables in the file are left alone.
+
+    Args:
+        path: The file. The first write makes it, and its folder.
+        durable: Whether a change also survives a loss of power (`PRAGMA synchronous=FULL`).
+        timeout: How long a call waits for another program that has the file locked, in seconds.
+
+    Threads and processes of one host may share the file, which is kept in WAL mode.
+
+    Raises:
+        StoreUnavailableError: A folder or a special file lies at the path.
+
+    >>> import tempfile
+    >>> from holdall.catalog.sqlite import SqliteBackend
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     backend = SqliteBackend(os.path.join(folder, "cache_metadata.db"))
+    ...     numbers = backend.transact(lambda transaction: transaction.next_number())
+    ...     backend.close()
+    >>> numbers
+    1
+    """
+
+    inline = 32 << 10
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, durable: bool = False, timeout: float = _PATIENCE
+    ) -> None:
+        self._database = Database(file_path(path), durable=durable, timeout=timeout, tables=_schema())
+        self._local = self._database.local
+        self._fields = FieldsOfSqlite()
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._database.path
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r})"
+
+    def close(self) -> None:
+        self._database.close(_closed)
+
+    @property
+    def identity(self) -> str:
+        sql = "SELECT identity FROM holdall_catalog_v1_state"
+        # The file is made, so that it has one.
+        return self._database.run(lambda connection: connection.execute(sql).fetchone()[0], "", create=True)
+
+    def transact(self, act: Callable[[Transaction], T]) -> T:
+        def within(connection: Connection) -> T:
+            return act(_SqliteTransaction(connection.execute))
+
+        missing: Any = None
+        return self._database.transaction(within, missing, create=True)
+
+    # --- reading ---
+
+    def _one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the first row of a statement, in as few steps as can be."""
+        try:
+            lock, execute, _ = self._local.quick
+            with lock:
+                return execute(sql, values).fetchone()
+        except UnicodeEncodeError:
+            return None
+        except (AttributeError, sqlite3.Error):
+            return self._database.one(sql, values)
+        except BaseException:
+            self._database.drop_quick()
+            raise
+
+    def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
+        found = self._one(_FETCH, (key,))
+        if version is not None and (found is None or found[1] != version):
+            found = self._one(_FETCH_EARLIER, (key, version))
+        if found is None:
+            return None
+        data = found[23]
+        return row_of(found), _make_blob(*found[14:23], data is not None, data, found[24])
+
+    def row(self, key: str, version: int | None = None) -> Row | None:
+        found = self._one(_ROW, (key,))
+        if version is not None and (found is None or found[1] != version):
+            found = self._one(f"{_EARLIER} AND version = ?", (key, version))
+        return None if found is None else row_of(found)
+
+    # --- listings: page by page, so that no transaction stays open between two of them ---
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        if prefix and not is_text(prefix):
+            return
+        sql = "SELECT key FROM holdall_catalog_v1_entries WHERE key {} ?{} ORDER BY key LIMIT ?"
+        end = past(prefix)
+        bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
+        sign, at, limit = ">=", prefix, 64
+        while True:
+            found = self._database.all(sql.format(sign, bound), (at, *ends, limit))
+            yield from (key for (key,) in found)
+            if len(found) < limit:
+                return
+            sign, at, limit = ">", found[-1][0], _PAGE
+
+    def find(self, query: Query) -> Iterator[Row]:
+        return find(self._database.all, self._fields, query)
+
+    def earlier(self) -> Iterator[Row]:
+        sql = (
+            f"SELECT {COLUMNS} FROM holdall_catalog_v1_versions WHERE (key, version) > (?, ?) "
+            "ORDER BY key, version LIMIT ?"
+        )
+        at: tuple[Any, ...] = ("", 0)
+        while True:
+            found = self._database.all(sql, (*at, _PAGE))
+            yield from map(row_of, found)
+            if len(found) < _PAGE:
+                return
+            at = found[-1][:2]
+
+    def blobs(self, after: int = 0) -> Iterator[Blob]:
+        sql = f"{_GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
+        while True:
+            found = self._database.all(sql, (after, _PAGE))
+            yield from map(_blob_of, found)
+            if len(found) < _PAGE:
+                return
+            after = found[-1][0]
+
+    def suspects(self, before: int) -> Iterator[int]:
+        sql = (
+            "SELECT since, blob FROM holdall_catalog_v1_suspects WHERE (since, blob) > (?, ?) AND since < ? "
+            "ORDER BY since, blob LIMIT ?"
+        )
+        at: tuple[Any, ...] = (-(2**63), 0)
+        while True:
+            found = self._database.all(sql, (*at, before, _PAGE))
+            yield from (blob for _, blob in found)
+            if len(found) < _PAGE:
+                return
+            at = found[-1]
+
+    # --- indexes ---
+
+    def create_index(self, path: Path) -> None:
+        expression = self._fields.expression(parse_field(path))
+        if expression is None:
+            raise InvalidArgumentError(
+                f"{'.'.join(path)!r} can't have an index: SQLite's JSON functions take no name that is "
+                "empty, or has a quote, a backslash or a control character"
+            )
+        # With the key behind it, the index has the whole order.
+        end = "" if path == ("key",) else ", key"
+        sql = (
+            f"CREATE INDEX IF NOT EXISTS {_index_of(path)} ON holdall_catalog_v1_entries ({expression}{end})"
+        )
+        self._database.transaction(lambda connection: connection.execute(sql) and None, None, create=True)
+
+    def drop_index(self, path: Path) -> None:
+        sql = f"DROP INDEX IF EXISTS {_index_of(path)}"
+        self._database.transaction(lambda connection: connection.execute(sql) and None, None)
+
+    def indexes(self) -> list[Path]:
+        found = self._database.all(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND name GLOB ?", (f"{_INDEX}*",)
+        )
+        return sorted(tuple(json.loads(bytes.fromhex(name[len(_INDEX) :]))) for (name,) in found)
+
+
+def _index_of(path: Path) -> str:
+    # Names in SQL don't tell upper case from lower case.
+    return _INDEX + json.dumps(path).encode().hex()
+
+
+def _closed() -> StoreClosedError:
+    return StoreClosedError("this catalogue is closed; open it again")

@@ -1,0 +1,324 @@
+"""Queries in SQLite's SQL: by its index of an expression where there is one, a page at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, cast
+
+from holdall.catalog.query import Compare, Order, Path, Query, arrange, compile_after
+from holdall.catalog.row import Row
+from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
+
+__all__ = ["COLUMNS", "FieldsOfSqlite", "find", "row_of"]
+
+COLUMNS: Final = (
+    "key, version, sequence, blob, digest, size, type, format, codec, library, created, updated, metadata, "
+    "inputs"
+)
+_MANY: Final = 1000
+_MOST: Final = 16_000
+"""Rows of a page: with an order that has no index, each page reads all rows, so that pages grow."""
+_OTHERS: Final = b"\2"
+_LARGE: Final = 1.7e308
+_WIDE: Final = 2**53
+"""From here on floats aren't all the integers."""
+
+_scan: Callable[[str, int], tuple[Any, int]] = cast(Any, json.JSONDecoder()).scan_once
+_make_row: Callable[..., Row] = Row
+
+
+def row_of(values: Sequence[Any]) -> Row:
+    """Return the row of `COLUMNS`."""
+    metadata, inputs = values[12], values[13]
+    try:
+        # As written by a backend: without the white space that `json.loads` looks for.
+        metadata, end = _scan(metadata, 0)
+        if end != len(values[12]):
+            metadata = json.loads(values[12])
+    except StopIteration:
+        metadata = json.loads(values[12])
+    if inputs:
+        inputs = tuple((key, version, digest) for key, version, digest in json.loads(inputs))
+    return _make_row(*values[:12], metadata, inputs or ())
+
+
+class FieldsOfSqlite(Narrowing):
+    """Conditions on the table of entries.
+
+    A field of the metadata is one expression, whose values SQLite sorts as an `Order` wants them: numbers
+    come before text, and text before bytes, as which False, True and all other values are written. So one
+    index serves each comparison with the field and the order by it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("?")
+
+    def column(self, path: Path) -> str:
+        return path[0]
+
+    def expression(self, path: Path) -> str | None:
+        """Return the expression of a field, or None if SQLite can't name it."""
+        if path[0] != "metadata":
+            return path[0]
+        at = _location(path)
+        if at is None:
+            return None
+        found = f"json_extract(metadata, {at})"
+        return (
+            f"CASE json_type(metadata, {at}) WHEN 'real' THEN {found} WHEN 'integer' THEN {found} "
+            f"WHEN 'text' THEN {found} WHEN 'false' THEN x'00' WHEN 'true' THEN x'01' ELSE x'02' END"
+        )
+
+    def metadata(self, node: Compare) -> Part | None:
+        field, operator, value = self.expression(node.path), node.operator, node.value
+        if field is None:
+            return None
+        if operator == "exists":
+            there = f"json_type(metadata, {_location(node.path)})"
+            return Part(f"{there} IS NOT NULL" if value else f"{field} = x'02' AND {there} IS NULL")
+        if operator == "in":
+            parts = [_equals(field, each) for each in value]
+            # One list of values is looked up in the index at once.
+            plain = [part for part in parts if part.sql == f"{field} = ?"]
+            if len(plain) > 1:
+                marks = ", ".join("?" * len(plain))
+                values = tuple(part.values[0] for part in plain)
+                exact = all(part.exact for part in plain)
+                parts = [part for part in parts if part.sql != f"{field} = ?"]
+                parts.append(Part(f"{field} IN ({marks})", values, exact))
+            return self.any(parts)
+        if operator == "==":
+            return _equals(field, value)
+        if operator == "!=":
+            inner = _equals(field, value)
+            return Part(f"NOT ({inner.sql})", inner.values) if inner.exact else None
+        if operator == "prefix":
+            if not is_text(value):
+                return NEVER
+            end = past(value)
+            if end is None:
+                return Part(f"{field} >= ? AND {field} < x''", (value,))
+            return Part(f"{field} >= ? AND {field} < ?", (value, end))
+        return _ordered(field, operator, value)
+
+
+def _location(path: Path) -> str | None:
+    """Return the literal of a path of SQLite's JSON functions, or None if it can't be written.
+
+    Versions of SQLite differ on names with an escape in JSON; none takes a quote, or an empty name.
+    """
+    for name in path[1:]:
+        if not is_text(name) or not name or json.dumps(name, ensure_ascii=False) != f'"{name}"':
+            return None
+    where = "".join(f'."{name}"' for name in path[1:]).replace("'", "''")
+    return f"'${where}'"
+
+
+def _bounds(value: Any) -> tuple[Any, Any]:
+    """Return between which values a number in JSON may be for SQLite, if it is this one.
+
+    It reads integers of more than 64 bits as floats, and older versions read a float with an error in the
+    last bit.
+    """
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value, value
+    try:
+        near = float(value)
+    except OverflowError:
+        near = float("inf") if value > 0 else float("-inf")
+    if near.is_integer() and abs(near) <= _WIDE:
+        return near, near
+    wide = min(abs(near), _LARGE) * 1e-14 + 1e-300
+    return min(near - wide, _LARGE), max(near + wide, -_LARGE)
+
+
+def _equals(field: str, value: Any) -> Part:
+    if value is True or value is False:
+        return Part(f"{field} = x'0{int(value)}'")
+    if is_number(value):
+        low, high = _bounds(value)
+        if low == high:
+            return Part(f"{field} = ?", (low,), False)
+        return Part(f"{field} BETWEEN ? AND ?", (low, high), False)
+    if isinstance(value, str):
+        return Part(f"{field} = ?", (value,)) if is_text(value) else NEVER
+    return Part(f"{field} = x'02'", (), False)
+
+
+def _ordered(field: str, operator: str, value: Any) -> Part | None:
+    below = operator[0] == "<"
+    if is_number(value):
+        low, high = _bounds(value)
+        if below:
+            return Part(f"{field} <= ?", (high,), False)
+        return Part(f"{field} >= ? AND {field} < ''", (low,), False)
+    if not is_text(value):
+        return None
+    if below:
+        return Part(f"{field} >= '' AND {field} {operator} ?", (value,))
+    return Part(f"{field} {operator} ? AND {field} < x''", (value,))
+
+
+# --- pages -----------------------------------------------------------------------------------------------
+
+Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
+"""Runs a statement, and returns its rows."""
+
+
+def find(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
+    """Yield at least the rows that match a query; see `MetadataBackend.find`."""
+    part = fields.narrow(query.where)
+    if part == NEVER:
+        return iter(())
+    field = fields.expression(query.order.path)
+    if query.order.path == ("key",):
+        return _by_key(ask, part, query)
+    if field is None or not _fits(query):
+        return _sorted_here(ask, part, query)
+    found = _by_field(ask, part, field, query)
+    return found if query.after is None else filter(compile_after(query.order, query.after), found)
+
+
+def _fits(query: Query) -> bool:
+    """Return whether SQLite compares the position with the field as it is: a column of integers takes a str
+    of digits for a number."""
+    name = query.order.path[0]
+    if query.after is None or name == "metadata":
+        return True
+    return isinstance(query.after[0], str) if name in TEXTS else is_number(query.after[0])
+
+
+def _first_page(part: Part, query: Query) -> int:
+    if query.limit is None:
+        return 64
+    # Rows that don't match may come among them.
+    return max(1, min(query.limit if part.exact else query.limit + 16, _MOST))
+
+
+def _by_key(ask: Ask, part: Part, query: Query) -> Iterator[Row]:
+    sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
+    condition = "" if part == ALWAYS else f"({part.sql}) AND "
+    begin = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {condition}"
+    end = f"ORDER BY key {way} LIMIT ?"
+    at, limit = None, _first_page(part, query)
+    if query.after is not None:
+        at = _start_of_key(query)
+        if at is None:
+            everything = _by_key(ask, part, Query(query.where, query.order))
+            yield from filter(compile_after(query.order, query.after), everything)
+            return
+    while True:
+        if at is None:
+            rows = ask(f"{begin}1 = 1 {end}", (*part.values, limit))
+        else:
+            rows = ask(f"{begin}key {sign} ? {end}", (*part.values, at, limit))
+        yield from map(row_of, rows)
+        if len(rows) < limit:
+            return
+        at, limit = rows[-1][0], min(4 * limit, _MANY)
+
+
+def _start_of_key(query: Query) -> str | None:
+    """Return the key after which to begin, or None if that can't be said in SQL."""
+    value, key = cast(tuple[Any, str], query.after)
+    return key if value == key and is_text(key) else None
+
+
+def _sorted_here(ask: Ask, part: Part, query: Query) -> Iterator[Row]:
+    """Yield rows in an order that SQLite can't name."""
+    everything = list(_by_key(ask, part, Query(query.where)))
+    follows = compile_after(query.order, query.after)
+    yield from filter(follows, arrange(everything, query.order))
+
+
+class _Pages:
+    """The statements that read the pages of an order by a field."""
+
+    def __init__(self, part: Part, field: str, order: Order) -> None:
+        condition = "" if part == ALWAYS else f"({part.sql}) AND "
+        self.begin = f"SELECT {COLUMNS}, {field} FROM holdall_catalog_v1_entries WHERE {condition}"
+        self.field, self.values = field, part.values
+        self.descending = order.descending
+
+    def equal(self, value: Any, key: str) -> tuple[str, tuple[Any, ...]]:
+        """The rows with a value, after a key."""
+        return f"{self.begin}{self.field} = ? AND key > ? ORDER BY key LIMIT ?", (*self.values, value, key)
+
+    def following(self, value: Any, *, itself: bool = False) -> tuple[str, tuple[Any, ...]]:
+        """The rows after a value, which has an order of its own."""
+        same = "=" if itself else ""
+        if not self.descending:
+            order = f"ORDER BY {self.field}, key LIMIT ?"
+            if value is None:
+                return f"{self.begin}1 = 1 {order}", self.values
+            return f"{self.begin}{self.field} >{same} ? {order}", (*self.values, value)
+        order = f"ORDER BY {self.field} DESC, key LIMIT ?"
+        sign = f"<{same}"
+        if value is None:
+            value, sign = _OTHERS, "<"
+        return f"{self.begin}{self.field} {sign} ? {order}", (*self.values, value)
+
+
+def _by_field(ask: Ask, part: Part, field: str, query: Query) -> Iterator[Row]:
+    pages = _Pages(part, field, query.order)
+    held: list[Row] = []
+    for rows, more in _pages_of(ask, pages, query, _first_page(part, query)):
+        last = rows[-1][14] if rows else None
+        if more and isinstance(last, float) and abs(last) >= _WIDE:
+            # SQLite takes integers of more than 64 bits for the floats next to them: they are sorted here,
+            # once all with this value are there.
+            held += map(row_of, rows)
+        elif held or any(type(row[14]) is float and abs(row[14]) >= _WIDE for row in rows):
+            yield from arrange([*held, *map(row_of, rows)], query.order)
+            held = []
+        else:
+            yield from map(row_of, rows)
+
+
+def _pages_of(
+    ask: Ask, pages: _Pages, query: Query, limit: int
+) -> Iterator[tuple[list[tuple[Any, ...]], bool]]:
+    """Yield the rows of each page, and whether more may have a value that sorts with its last."""
+    statement, values = pages.following(None)
+    ending = False  # whether the rest, without an order of their own, are on their way
+    tied: Any = None
+    if query.after is not None:
+        value, key = query.after
+        tied = _encoded(value)
+        if tied is None:
+            low, high = _bounds(value) if is_number(value) else ("", b"")
+            statement, values = pages.following(high if pages.descending else low, itself=True)
+        else:
+            ending = tied == _OTHERS
+            statement, values = pages.equal(tied, key)
+    while True:
+        rows = ask(statement, (*values, limit))
+        full = len(rows) == limit
+        more = full or tied is not None
+        yield rows, more
+        if full:
+            tied, key = rows[-1][14], rows[-1][0]
+            statement, values = pages.equal(tied, key)
+            limit = min(4 * limit, _MOST)
+            ending = ending or tied == _OTHERS
+        elif tied is not None and not ending:
+            statement, values = pages.following(tied)
+            tied = None
+        elif pages.descending and not ending:
+            statement, values = pages.equal(_OTHERS, "")
+            ending, tied = True, None
+        else:
+            return
+
+
+def _encoded(value: Any) -> Any:
+    """Return the value of a field as its expression has it, or None if that isn't certain."""
+    if value is True or value is False:
+        return bytes([value])
+    if is_number(value):
+        low, high = _bounds(value)
+        return value if low == high or (isinstance(value, float) and abs(value) < _WIDE) else None
+    if isinstance(value, str):
+        return value if is_text(value) else None
+    return _OTHERS

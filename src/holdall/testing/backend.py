@@ -1,0 +1,32 @@
+"""The conformance suite of metadata backends: where a catalogue may keep its rows."""
+
+from __future__ import annotations
+
+from inspect import getattr_static
+
+from holdall.testing.suites.queries import QueryTests
+from holdall.testing.suites.sharing import SharingTests
+from holdall.testing.suites.transactions import TransactionTests
+
+
+class BackendSuite(TransactionTests, QueryTests, SharingTests):
+    """The whole test of a metadata backend: subclass it, name the class `Test...`, and define `make`.
+
+    No test may be overridden: such a class raises `TypeError` when it is defined.
+
+    >>> from holdall.catalog.sqlite import SqliteBackend
+    >>> class TestBackend(BackendSuite):
+    ...     def make(self, place):
+    ...         return SqliteBackend(place / "rows.db")
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        changed = [
+            name
+            for name in dir(BackendSuite)
+            if name.startswith("test") or name in ("place", "backend", "other")
+            if getattr_static(cls, name, None) is not getattr_static(BackendSuite, name)
+        ]
+        if changed:
+            raise TypeError(f"{cls.__name__} overrides {', '.join(changed)}; a suite runs whole")
