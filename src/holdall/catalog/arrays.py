@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
+from holdall.catalog.b2nd import Frame, can_assemble
 from holdall.catalog.canonical import StoppedError, array_digest
 from holdall.catalog.drawn import Drawn
 from holdall.errors import SerializationError
@@ -21,6 +22,7 @@ __all__ = ["blosc_holds", "encode_array"]
 _CODECS: Final = {"lz4": "LZ4", "zstd": "ZSTD", "gzip": "ZLIB", "blosclz": "BLOSCLZ"}
 _SAMPLE: Final = 1 << 16
 _WORTH: Final = 0.9
+_HELD: Final = 128 << 20
 _ONE_THREAD: Final = 1 << 20
 """Up to this many bytes it takes longer to start threads than to compress."""
 
@@ -34,7 +36,8 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
     """Return the digest of an array, the codec that compresses it, or an empty str if it doesn't pay, and its
     frame: the number of bytes, and the bytes.
 
-    The frame is in memory, or in a temporary file if the array has more than 4 MiB. Unlike the digest, its
+    The compressed bytes of an array of at most 128 MiB are in memory, of a larger one in a temporary file.
+    Unlike the digest, its
     bytes may depend on the number of threads.
 
     Raises:
@@ -47,14 +50,20 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
     settings = {
         "clevel": level if codec else 0,
         "codec": getattr(blosc2.Codec, _CODECS[codec or "lz4"]),
-        "nthreads": 1 if array.nbytes <= _ONE_THREAD else blosc2.nthreads,
+        # One of the cores hashes.
+        "nthreads": 1 if array.nbytes <= _ONE_THREAD else max(1, blosc2.nthreads - 1),
     }
     try:
         if array.nbytes <= _IN_MEMORY:
             frame: bytes = _compress(without_gaps(array), cparams=settings).to_cframe()
             return array_digest(array), codec, len(frame), (frame,)
         with _Hashing(array) as hashing:
-            drawn = Drawn(_frame_file(without_gaps(array), cparams=settings))
+            plain = without_gaps(array)
+            drawn: Drawn | Frame
+            if array.nbytes <= _HELD and can_assemble():
+                drawn = Frame(plain, settings)
+            else:
+                drawn = Drawn(_frame_file(plain, cparams=settings))
             digest = hashing.result()
     except (RuntimeError, ValueError, OverflowError) as error:
         raise SerializationError(

@@ -23,7 +23,10 @@ __all__ = ["array_digest", "begin", "canonical_json", "model_digest", "plain_dig
 _HEAD: Final = b"holdall content 1\0"
 _LENGTH: Final = struct.Struct("<Q")
 _PART: Final = 4 << 20
-"""The most bytes of an array that are copied, or hashed without a look at `stopped`, at once."""
+"""The most bytes of an array that are copied at once."""
+_STEP: Final = 64 << 20
+"""The most bytes that are hashed without a look at `stopped`. Blosc2 keeps the interpreter's lock while it
+compresses, and after each step the thread that hashes has to wait for it."""
 
 _sorted_dumps = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
@@ -153,11 +156,11 @@ def update_array(to: Any, array: Any, stopped: Callable[[], bool] | None = None)
     numpy = needed("numpy", "catalog", "an array")
     for part in _parts(array):
         flat = numpy.ascontiguousarray(without_gaps(part)).reshape(-1).view("u1")
-        for at in range(0, len(flat), _PART):
+        for at in range(0, len(flat), _STEP):
             if stopped is not None and stopped():
                 raise StoppedError
             # Python lets other threads run meanwhile.
-            to.update(flat[at : at + _PART])
+            to.update(flat[at : at + _STEP])
 
 
 def _parts(array: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Final, cast
 
 from holdall.arguments import check_choice
-from holdall.errors import IntegrityError, InvalidArgumentError, MissingDependencyError, StoreError
+from holdall.errors import IntegrityError, InvalidArgumentError, MissingDependencyError
 from holdall.layers import codecs
 from holdall.layers.codecs import FRAME, Codec, Damaged
 from holdall.layers.compressed import _decoded, _Packing
@@ -186,9 +186,8 @@ def unpack(codec: str, data: Buffer) -> Buffer:
         return join_pieces(_decoded("", reader, footer, stored, 0, footer.size))
     except Damaged as error:
         raise IntegrityError(f"these {codec} bytes are damaged: {error}") from error
-    except StoreError as error:
-        error.key = None
-        raise
+    except IntegrityError as error:
+        raise IntegrityError(f"these {codec} bytes are damaged: {error.message}") from error
 
 
 def _load(codec: Codec) -> None:

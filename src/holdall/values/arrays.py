@@ -32,8 +32,6 @@ _IN_MEMORY: Final = 4 << 20
 """The size of an array, in bytes, up to which a copy or two don't matter."""
 _CHUNK: Final = 4 << 20
 """The most bytes that are compressed at once. With another number, arrays would get other bytes."""
-_CHUNKS: Final = 10_000
-"""The most chunks that are read one by one."""
 _BLOCK_OF_CHUNK: Final = 1 << 18
 """The most bytes of a block, which is the least that Blosc2 decompresses: it fits into any core's cache."""
 
@@ -92,52 +90,59 @@ class ArraySerializer:
             if dtype.hasobject:
                 raise UntrustedDataError("this b2nd array holds Python objects, which are not read")
             _check_shape(held)
-            made = numpy.empty(held.shape, dtype)
-            if made.nbytes:
-                # A chunk at a time needs no second array; an array in too many chunks is read at once.
-                parts = _chunks(held.shape, held.chunks) if held.schunk.nchunks <= _CHUNKS else [...]
-                for part in parts:
-                    made[part] = held[() if part is ... else part]
+            if not held.ndim or not held.size:
+                made = numpy.empty(held.shape, dtype)
+                made[()] = held[()]
+                return made
+            if held.nbytes > _IN_MEMORY:
+                held.schunk.dparams = blosc2.DParams(nthreads=blosc2.nthreads)
+            # Blosc2 decompresses into an array that it makes for this.
+            made = held[()]
         except (RuntimeError, ValueError, TypeError, MemoryError, LookupError, SyntaxError) as error:
             raise SerializationError(f"this isn't a b2nd array: {error}") from error
         return made
 
 
-def _compress(array: Any, **options: Any) -> Any:
-    """Return an array of Blosc2's that holds the same; its file is named by the option `urlpath`, and the
-    option `cparams` says what is compressed in another way than below.
+def _layout(shape: tuple[int, ...], item: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Return how Blosc2 lays out and compresses an array with items of some bytes; the option `cparams` says
+    what is compressed in another way than here.
 
     Nothing is left to Blosc2's defaults, which it takes from the caches and the cores of the machine, so that
     an array has the same bytes everywhere. One thread, since several put the blocks of a chunk in the order
     in which they finish.
     """
     blosc2 = needed("blosc2", "arrays", "the b2nd format")
-    numpy = needed("numpy", "arrays", "an array")
-    item: int = array.dtype.itemsize
-    chunks = partition(array.shape, _CHUNK // item)
-    blocks = partition(chunks, _BLOCK_OF_CHUNK // item)
-    options |= {
+    chunks = partition(shape, _CHUNK // item)
+    settings = {
+        "codec": blosc2.Codec.ZSTD,
+        "clevel": 1,
+        "filters": [blosc2.Filter.SHUFFLE],
+        "filters_meta": [0],
+        "splitmode": blosc2.SplitMode.AUTO_SPLIT,
+        "use_dict": False,
+        "nthreads": 1,
+    }
+    return {
         # In one piece from the start: what is compressed is copied once, not twice.
         "contiguous": True,
         "chunks": chunks,
-        "blocks": blocks,
-        "cparams": {
-            "codec": blosc2.Codec.ZSTD,
-            "clevel": 1,
-            "filters": [blosc2.Filter.SHUFFLE],
-            "filters_meta": [0],
-            "splitmode": blosc2.SplitMode.AUTO_SPLIT,
-            "use_dict": False,
-            "nthreads": 1,
-            **options.get("cparams", {}),
-        },
+        "blocks": partition(chunks, _BLOCK_OF_CHUNK // item),
         "dparams": {"nthreads": 1},
+        **options,
+        "cparams": settings | options.get("cparams", {}),
     }
+
+
+def _compress(array: Any, **options: Any) -> Any:
+    """Return an array of Blosc2's that holds the same; its file is named by the option `urlpath`."""
+    blosc2 = needed("blosc2", "arrays", "the b2nd format")
+    numpy = needed("numpy", "arrays", "an array")
+    options = _layout(array.shape, array.dtype.itemsize, options)
     if array.nbytes <= _IN_MEMORY:
         return blosc2.asarray(numpy.ascontiguousarray(array).reshape(array.shape), **options)
     # A chunk at a time, so that there is never a copy of all of it.
     made = blosc2.empty(array.shape, array.dtype, **options)
-    for part in _chunks(array.shape, chunks):
+    for part in _chunks(array.shape, options["chunks"]):
         piece = numpy.ascontiguousarray(array[part])
         # With its shapes given, since Blosc2 would ask for caches that not every machine reports.
         made[part] = blosc2.SimpleProxy(piece, chunks=piece.shape, blocks=piece.shape)

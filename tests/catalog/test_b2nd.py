@@ -1,0 +1,85 @@
+"""Frames that are made of their chunks are those that Blosc2 itself reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import pytest
+
+from holdall import StoreUnavailableError
+from holdall.catalog import arrays
+from holdall.catalog.b2nd import Frame, can_assemble
+from holdall.catalog.content import Formats
+from holdall.values.arrays import _layout
+
+
+def arrays_of(shape: tuple[int, ...], kind: str) -> list[np.ndarray[Any, Any]]:
+    """Return arrays of noise, of zeros, and of both."""
+    zeros = np.zeros(shape, kind)
+    noise = np.random.default_rng(3).integers(0, 256, zeros.nbytes, dtype="u1").view(kind).reshape(shape)
+    mixed = noise.copy()
+    mixed.reshape(-1)[mixed.size // 3 :] = zeros.reshape(-1)[0]
+    return [noise, zeros, mixed, np.asfortranarray(mixed)]
+
+
+@pytest.mark.parametrize("shape", [(700_000,), (3, 300_001), (5, 300, 501), (2, 3, 150_001), (60_000, 11)])
+@pytest.mark.parametrize("kind", ["f8", "u1", "S3"])
+def test_frames_are_those_of_blosc2(shape: tuple[int, ...], kind: str) -> None:
+    assert can_assemble()
+    for array in arrays_of(shape, kind):
+        for level in (0, 3):
+            settings = {"codec": blosc2.Codec.LZ4, "clevel": level, "nthreads": 1}
+            frame = Frame(array, settings)
+            data = b"".join(frame)
+            assert frame.size == len(data)
+            assert blosc2.ndarray_from_cframe(data)[()].tobytes() == array.tobytes()
+            layout = _layout(array.shape, array.dtype.itemsize, {"cparams": settings})
+            theirs = blosc2.asarray(np.ascontiguousarray(array), **layout).to_cframe()
+            assert len(data) == len(theirs)
+            if kind == "f8":
+                # Others have the name of their type spelled in another way.
+                assert data == theirs
+
+
+@pytest.mark.parametrize("held", [0, 128 << 20])
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip", "blosclz", None])
+def test_large_arrays_by_file_and_in_memory(
+    held: int, codec: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(arrays, "_HELD", held)
+    array = np.cumsum(np.random.default_rng(2).integers(-3, 4, 900_000)).astype("f8")
+    content = Formats(codec).encode(array)
+    assert content.codec == (codec or "")
+    data = b"".join(content.pieces)
+    assert content.size == len(data)
+    (tmp_path / "array.b2nd").write_bytes(data)
+    assert (blosc2.open(str(tmp_path / "array.b2nd"), mode="r")[:] == array).all()
+    assert (Formats().decode("b2nd", content.codec, "", memoryview(data)) == array).all()
+    if codec is not None:
+        assert len(data) < 0.3 * array.nbytes
+
+
+def test_what_is_read_can_be_written_to() -> None:
+    content = Formats().encode(np.arange(10))
+    array = Formats().decode("b2nd", "", "", b"".join(content.pieces))
+    array += 1
+    assert array.base is None
+
+
+def test_no_room_for_a_temporary_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(arrays, "_HELD", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StoreUnavailableError, match="TMPDIR"):
+        Formats().encode(np.zeros(1_000_000))
+
+
+def test_an_interrupt_comes_out_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arrays, "Frame", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Formats().encode(np.zeros(1_000_000))
