@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import gc
+import os
 import resource
 import signal
 import sys
@@ -12,6 +13,10 @@ import pytest
 # that are interrupted by a test would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# gcsfs reads this when it is imported. Otherwise it asks Google's own servers what kind of bucket each is,
+# even one of an emulator, and waits a minute for them where the network leads nowhere.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 pytest.register_assert_rewrite("holdall.testing")
 

@@ -191,7 +191,6 @@ def test_what_file_systems_of_fsspec_hold(url: str, monkeypatch: pytest.MonkeyPa
     session = aiobotocore.session.AioSession()
     session.set_credentials("testing", "a-secret-key")
     check(S3FileSystem(session=session, endpoint_url=url, skip_instance_cache=True))
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     with gcs("bucket") as server:
         check(GCSFileSystem(token="anon", endpoint_url=server.url))
     signed: Any = {"account_name": "name", "sas_token": "sv=1&sig=a-secret"}

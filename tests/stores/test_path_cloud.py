@@ -161,8 +161,6 @@ def azure(patch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def google(patch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
     with gcs() as server:
-        # gcsfs would ask Google's own servers what kind of bucket each is.
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         patch.setenv("NO_GCE_CHECK", "true")
         patch.setenv("STORAGE_EMULATOR_HOST", server.url)
         patch.setattr(GSClient, "_default_client", None)
