@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.interrupts import interrupting
 from holdall.catalog.backend import Transaction
 from holdall.catalog.jsonfile import JsonBackend
 from holdall.catalog.jsonfile import writing as writing_module
+from holdall.catalog.jsonfile.view import View
 from holdall.catalog.query import Query
 from holdall.catalog.row import Alias, Blob, Lease, Row
 from holdall.errors import (
@@ -29,6 +31,24 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
+from holdall.testing import BackendSuite
+
+
+class TestJson(BackendSuite):
+    def make(self, place: Path) -> JsonBackend:
+        return JsonBackend(place / "cache_metadata.json")
+
+
+class TestFoldedOften(BackendSuite):
+    """The journal is folded with each few transactions."""
+
+    @pytest.fixture(autouse=True)
+    def _fold_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(writing_module, "_SMALL", 300)
+        monkeypatch.setattr(View, "size", property(lambda view: 0, lambda view, size: None))
+
+    def make(self, place: Path) -> JsonBackend:
+        return JsonBackend(place / "cache_metadata.json")
 
 
 @pytest.fixture
@@ -75,8 +95,10 @@ def fill(backend: JsonBackend) -> None:
         t.put_row(new_row("b/ü\n\"'\u2028", 1, 2, text="\ud800 \U0001f600", long="x" * 200))
         t.put_earlier(new_row("a", 1, 3))
         t.put_earlier(Row("a", 0, 5, 3, "", 0, "", "", "", "", -(2**70), 2**70, {}, (("b", 1, "e"),)))
-        for number in (1, 2, 3):
+        for number in (1, 2):
             t.put_blob(new_blob(number))
+        # One that says the same as its entry, and is written with it.
+        t.put_blob(replace(new_blob(3), digest="d" * 64, size=10, type="builtins.dict"))
         t.put_blob(new_blob(4, until=2**50))
         t.put_blob(new_blob(5, inline=True, data=b"\0\xff" * 9))
         t.suspect(4, 123)
@@ -193,7 +215,7 @@ def test_a_file_that_is_none_is_left_alone(path: Path, text: str, kind: type[Exc
         ('"metadata": {', '"metadata": [], "was": {', "expected dict, not"),
         ('"suspected_blobs": {', '"suspected_blobs": [], "was": {', "is wrong"),
         ('"entries": {', '"entries": {"n": null, ', "'n' of 'entries'"),
-        ('"data": "', '"data": "?', "'5' of 'blobs'"),
+        ('"data": "', '"data": "?', "'5' of 'other_blobs'"),
     ],
 )
 def test_a_wrong_edit_says_where(path: Path, old: str, new: str, says: str) -> None:

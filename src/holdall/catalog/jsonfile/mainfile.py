@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, cast
 
 from holdall.catalog.jsonfile.state import Tables
@@ -59,16 +60,17 @@ def compose(title: Title, tables: Tables) -> bytes:
         "number": tables.number,
     }
     parts = [f"  {_text(name)}: {_encode(value)}" for name, value in head.items()]
+    blobs = dict(sorted(tables.blobs.items()))
     rows = (tables.rows[key] for key in sorted(tables.rows))
-    parts.append(_object("entries", (f"{_text(row.key)}: {_entry(row)}" for row in rows)))
+    parts.append(_object("entries", (f"{_text(row.key)}: {_entry(row, blobs)}" for row in rows)))
     earlier = (
-        f'{{\n      "key": {_text(key)},{_entry(row)[1:]}'
+        f'{{\n      "key": {_text(key)},{_entry(row, blobs)[1:]}'
         for key, versions in sorted(tables.earlier.items())
         for _, row in sorted(versions.items())
     )
     parts.append(_object("earlier_versions", earlier, "[]"))
-    blobs = (f'"{number}": {_blob(tables, blob)}' for number, blob in sorted(tables.blobs.items()))
-    parts.append(_object("blobs", blobs))
+    others = (f'"{number}": {_blob(tables, blob)}' for number, blob in blobs.items())
+    parts.append(_object("other_blobs", others))
     suspects = (f'"{number}": {_time(since)}' for number, since in sorted(tables.suspects.items()))
     parts.append(_object("suspected_blobs", suspects))
     aliases = (
@@ -94,11 +96,18 @@ def _object(name: str, items: Iterator[str], brackets: str = "{}") -> str:
     return f'  "{name}": ' + (f"{brackets[0]}\n    {inner}\n  {brackets[1]}" if inner else brackets)
 
 
-def _entry(row: Row) -> str:
-    metadata = _encode(row.metadata)
-    if len(metadata) > _WIDTH:
-        inner = ",\n".join(f"        {_text(name)}: {_encode(value)}" for name, value in row.metadata.items())
-        metadata = f"{{\n{inner}\n      }}"
+def _entry(row: Row, blobs: dict[int, Blob]) -> str:
+    """Return an entry. It has its blob too, which is taken out of the others, if that says the same."""
+    named = [f"{_text(name)}: {_value(value)}" for name, value in row.metadata.items()]
+    if sum(map(len, named)) <= _WIDTH:
+        metadata = f"{{{', '.join(named)}}}"
+    else:
+        metadata = "{\n        " + ",\n        ".join(named) + "\n      }"
+    blob = blobs.get(row.blob)
+    its = ""
+    if blob is not None and _shared(blob) == _shared(row) and not blob.inline and not blob.until:
+        its = f',\n      "crc": {blob.crc},\n      "extension": {_text(blob.extension)}'
+        del blobs[row.blob]
     inputs = f',\n      "inputs": {_encode(row.inputs)}' if row.inputs else ""
     return (
         f'{{\n      "version": {row.version},\n      "metadata": {metadata},\n'
@@ -107,8 +116,22 @@ def _entry(row: Row) -> str:
         f'      "created": {_time(row.created)},\n      "updated": {_time(row.updated)},\n'
         f'      "format": {_text(row.format)},\n      "codec": {_text(row.codec)},\n'
         f'      "library": {_text(row.library)},\n'
-        f'      "blob": {row.blob},\n      "sequence": {row.sequence}{inputs}\n    }}'
+        f'      "blob": {row.blob},\n      "sequence": {row.sequence}{its}{inputs}\n    }}'
     )
+
+
+_shared = cast(
+    Callable[[Any], tuple[Any, ...]], attrgetter("digest", "size", "type", "format", "codec", "library")
+)
+"""What an entry says of its blob."""
+
+
+def _value(value: Any) -> str:
+    """Return JSON in one line."""
+    kind = cast(type[Any], type(value))
+    if kind is str:
+        return _text(value)
+    return repr(value) if kind is int or kind is float else _encode(value)
 
 
 def _blob(tables: Tables, blob: Blob) -> str:
@@ -195,13 +218,17 @@ def _read_tables(parts: dict[str, Any], place: list[str]) -> Tables:
             place[0] = f"{key!r} of {name!r}"
             yield key, value
 
-    for number, fields in each("blobs"):
-        tables.put_blob(_read_blob(int(number), fields, share))
     for key, fields in each("entries"):
-        tables.put_row(_read_row(key, fields, share))
+        row = _read_row(key, fields, share)
+        tables.put_row(row)
+        _read_its_blob(tables, row, fields, share)
     for at, fields in enumerate(parts["earlier_versions"]):
         place[0] = f"number {at} of 'earlier_versions'"
-        tables.put_earlier(_read_row(fields["key"], fields, share))
+        row = _read_row(fields["key"], fields, share)
+        tables.put_earlier(row)
+        _read_its_blob(tables, row, fields, share)
+    for number, fields in each("other_blobs"):
+        tables.put_blob(_read_blob(int(number), fields, share))
     for number, since in each("suspected_blobs"):
         tables.suspect(int(number), _micros(since))
     for name, fields in each("aliases"):
@@ -240,6 +267,20 @@ def _read_row(key: str, fields: dict[str, Any], share: Callable[[Any, Any], Any]
     for each in row.inputs:
         _check(each, (str, int, str))
     return row
+
+
+def _read_its_blob(
+    tables: Tables, row: Row, fields: dict[str, Any], share: Callable[[Any, Any], Any]
+) -> None:
+    """Take in the blob that an entry has with it, if it has one."""
+    if "crc" in fields:
+        crc, extension = fields["crc"], fields["extension"]
+        _check((crc, extension), (int, str))
+        blob = Blob(
+            row.blob, row.digest, row.size, crc, share(extension, extension), row.type, row.format, row.codec,
+            row.library,
+        )  # fmt: skip
+        tables.put_blob(blob)
 
 
 def _read_blob(number: int, fields: dict[str, Any], share: Callable[[Any, Any], Any]) -> Blob:
