@@ -988,7 +988,7 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         action = check_mode(key, mode, encoding, errors, newline)
-        try:
+        with _naming(key):
             if action == "r":
                 if (expect, ttl, content_type, metadata) != (ANY, None, None, None):
                     raise InvalidArgumentError(
@@ -996,22 +996,20 @@ class Store(MutableMapping[str, bytes]):
                     )
                 file = self._open_read(key)
             else:
-                if action == "x":
-                    if expect is not ANY:
-                        raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
-                    expect = ABSENT
-                file = self._open_new(
-                    key, expect, self._conditions(expect, ttl, content_type, metadata), action
-                )
-        except StoreError as error:
-            error.key = key
-            raise
+                # What mode 'x' expects is checked with the blob that may be there.
+                condition = ANY if action == "x" else expect
+                attributes = self._conditions(condition, ttl, content_type, metadata)
+                file = self._open_new(key, action, expect, attributes)
         if "b" in mode:
             return file
         return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
 
-    def _open_new(self, key: str, expect: Expect, attributes: Attributes, action: str) -> BinaryIO:
+    def _open_new(self, key: str, action: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         if action == "x":
+            if expect is not ANY:
+                raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
+            expect = ABSENT
+            self._check_expect(expect)
             try:
                 raise BlobExistsError(actual=self._info(key).etag)
             except BlobNotFoundError:

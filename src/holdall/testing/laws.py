@@ -148,22 +148,30 @@ def check_laws(
         model: Store = Limited(MemoryStore(), handles[0].can | Can.RANGE)
         if takes_unsafely(model):
             model = Helped(model, model)
-        stale: tuple[dict[str, str], dict[str, str]] = {}, {}
         try:
-            for step in [("put many", {key: key.encode() * 9 for key in sorted(first)}), *steps]:
-                if step[0] == "other":
-                    handles.reverse()
-                elif step[0] == "reopen":
-                    # One handle stays open, for a medium that lives only as long as a handle on it.
-                    handles[0].close()
-                    handles[0] = open_one(folder)
-                else:
-                    assert _outcome(handles[0], stale[0], step) == _outcome(model, stale[1], step), step
-            for handle in handles:
-                assert read_all(handle) == read_all(model)
-                assert list(map(without_times, handle.list())) == list(map(without_times, model.list()))
+            start = ("put many", {key: key.encode() * 9 for key in sorted(first)})
+            _compare(handles, model, [start, *steps], lambda: open_one(folder))
         finally:
             for handle in handles:
                 handle.close()
 
     check()
+
+
+def _compare(
+    handles: list[Store], model: Store, steps: list[tuple[Any, ...]], reopen: Callable[[], Store]
+) -> None:
+    """Take the same steps on handles of a store and on its model; what comes of each must be the same."""
+    stale: tuple[dict[str, str], dict[str, str]] = {}, {}
+    for step in steps:
+        if step[0] == "other":
+            handles.reverse()
+        elif step[0] == "reopen":
+            # One handle stays open, for a medium that lives only as long as a handle on it.
+            handles[0].close()
+            handles[0] = reopen()
+        else:
+            assert _outcome(handles[0], stale[0], step) == _outcome(model, stale[1], step), step
+    for handle in handles:
+        assert read_all(handle) == read_all(model)
+        assert list(map(without_times, handle.list())) == list(map(without_times, model.list()))

@@ -70,6 +70,32 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("split", 2),
             lambda: list(store),
         ],
+        **_list_conditions(store, key, new, etag),
+        Can.EXPIRE: [
+            *(call for ttl in (60, timedelta(hours=1)) for call in bind("put", key, b"x", ttl=ttl)),
+            *bind("put_many", {key: b"x"}, ttl=60),
+            *bind("open", key, "wb", ttl=60),
+        ],
+        Can.ATTRIBUTES: [
+            *bind("put", key, b"x", content_type="text/plain"),
+            *bind("put_many", {key: b"x"}, content_type="text/plain"),
+            *bind("open", key, "wb", content_type="text/plain"),
+        ],
+        Can.METADATA: [
+            *bind("put", key, b"x", metadata={"owner": "ana"}),
+            *bind("put_many", {key: b"x"}, metadata={"owner": "ana"}),
+            *bind("open", key, "wb", metadata={"owner": "ana"}),
+        ],
+        Can.SIGN: [*bind("sign", key), *bind("sign", key, method="PUT", expires=60)],
+        # These three have fallbacks, whose behaviour other tests see.
+        **dict.fromkeys((Can.RANGE, Can.COPY, Can.BULK), ()),
+    }
+
+
+def _list_conditions(store: Store, key: str, new: str, etag: str) -> _Calls:
+    """Return the calls that change a blob only as what it is expected to be."""
+    bind = functools.partial(bind_calls, store)
+    return {
         Can.CREATE: [
             *(call for each in (new, key) for call in bind("put", each, b"x", expect=ABSENT)),
             *bind("open", new, "xb"),
@@ -90,24 +116,6 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             # A store whose puts keep conditions loses no write by a delete that can't.
             *(_take_calls(store, key, new) if Can.SWAP in store.can else ()),
         ],
-        Can.EXPIRE: [
-            *(call for ttl in (60, timedelta(hours=1)) for call in bind("put", key, b"x", ttl=ttl)),
-            *bind("put_many", {key: b"x"}, ttl=60),
-            *bind("open", key, "wb", ttl=60),
-        ],
-        Can.ATTRIBUTES: [
-            *bind("put", key, b"x", content_type="text/plain"),
-            *bind("put_many", {key: b"x"}, content_type="text/plain"),
-            *bind("open", key, "wb", content_type="text/plain"),
-        ],
-        Can.METADATA: [
-            *bind("put", key, b"x", metadata={"owner": "ana"}),
-            *bind("put_many", {key: b"x"}, metadata={"owner": "ana"}),
-            *bind("open", key, "wb", metadata={"owner": "ana"}),
-        ],
-        Can.SIGN: [*bind("sign", key), *bind("sign", key, method="PUT", expires=60)],
-        # These three have fallbacks, whose behaviour other tests see.
-        **dict.fromkeys((Can.RANGE, Can.COPY, Can.BULK), ()),
     }
 
 

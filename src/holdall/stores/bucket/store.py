@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -19,7 +18,6 @@ from holdall.errors import (
     InvalidKeyError,
     InvalidTypeError,
     StoreError,
-    StoreUnavailableError,
     UnsupportedOperation,
 )
 from holdall.keys import MAX_KEY_BYTES
@@ -30,16 +28,14 @@ from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import hides_headers, to_send
 from holdall.stores.bucket.client import Settings
-from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
-from holdall.stores.bucket.deleting import delete_version
-from holdall.stores.bucket.errors import UnknownError
+from holdall.stores.bucket.clouds import AZURE, S3, cloud_of, tag_of
+from holdall.stores.bucket.deleter import Deleter
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
 from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.signing import why_unsigned
-from holdall.stores.bucket.turns import turn
 from holdall.stores.bucket.writing import put_large_if, put_small_if
 from holdall.stores.password import Password
 
@@ -50,8 +46,6 @@ _SMALL = 4 * CHUNK
 _HELD = 32 * CHUNK
 """What is held in memory since a signed request can't carry its attributes."""
 _BATCH = 1000
-_TRIES = 20
-_NOT_XML = re.compile("[\ufffe\uffff]")
 _METHODS = ("GET", "PUT", "HEAD", "DELETE")
 
 
@@ -144,7 +138,7 @@ class BucketStore(Store):
     def _begin(self, settings: Settings, root: str, storage_class: str | None) -> None:
         self._access = Access(settings)
         self._root, self._names = root, Names(self._access, root)
-        self._reader = Reader(self._access, self._names)
+        self._reader, self._deleter = Reader(self._access, self._names), Deleter(self._access)
         # Some servers guess a type where none is said.
         self._plain = {"Content-Type": settings.cloud.default_type}
         if storage_class is not None:
@@ -300,58 +294,7 @@ class BucketStore(Store):
 
     def _delete(self, key: str, expect: Expect) -> bool:
         name = self._names.of(key)
-        if expect is not ANY:
-            return self._delete_if(name, str(expect))
-        if not self._access.cloud.silent:
-            return self._delete_told(name)
-        with turn(name):
-            try:
-                self._access.head(name)
-            except BlobNotFoundError:
-                return False
-            self._access.ask("delete", "delete", name)
-        return True
-
-    def _delete_told(self, name: str) -> bool:
-        """Delete where the answer says whether there was an object. The request isn't repeated unasked: the
-        answer to the second one would be about the first one."""
-        for _ in range(_TRIES):
-            try:
-                self._access.delete(name)
-            except BlobNotFoundError:
-                return False
-            except UnknownError as error:
-                try:
-                    self._access.head(name)
-                except BlobNotFoundError:
-                    raise StoreUnavailableError(
-                        f"{error.message}; the object is gone, and nobody can tell who deleted it"
-                    ) from error
-                continue
-            return True
-        raise StoreUnavailableError(f"{self._access.clients().place} failed {_TRIES} times to delete")
-
-    def _delete_if(self, name: str, tag: str) -> bool:
-        for _ in range(_TRIES):
-            condition = self._access.condition(name, tag)
-            deleted = delete_version(self._access.clients().client, name, condition)
-            if deleted:
-                return True
-            if deleted is None:
-                break
-            try:
-                actual = tag_of(self._access.head(name))
-            except BlobNotFoundError:
-                break
-            if actual != tag:
-                raise ConcurrencyError(expected=tag, actual=actual)
-            # On Google the same bytes may have been put once more.
-            if self._access.cloud is not GOOGLE:
-                raise StoreUnavailableError(
-                    f"{self._access.clients().place} refuses to delete this version, though it is "
-                    "the present one; does another client hold a lease on it?"
-                )
-        raise ConcurrencyError(expected=tag)
+        return self._deleter.delete(name) if expect is ANY else self._deleter.delete_if(name, str(expect))
 
     # --- listing ---
 
@@ -398,7 +341,7 @@ class BucketStore(Store):
             # The answer to a bulk delete doesn't say what was there.
             there = abreast(Job(key, 0, partial(self._has, key)) for key in batch)
             names = [self._names.of(key) for key, found in zip(batch, there, strict=True) if found]
-            self._remove(names)
+            self._deleter.delete_all(names)
             deleted += len(names)
         return deleted
 
@@ -406,16 +349,9 @@ class BucketStore(Store):
         keys = self._keys("", "")
         while batch := list(islice(keys, _BATCH)):
             if self._access.cloud.silent:
-                self._remove([self._names.of(key) for key in batch])
+                self._deleter.delete_all([self._names.of(key) for key in batch])
             else:
                 self._delete_many(batch)
-
-    def _remove(self, names: list[str]) -> None:
-        """Delete objects, in one request but for those whose names XML can't spell."""
-        for name in [name for name in names if _NOT_XML.search(name)]:
-            self._access.ask("delete", "delete", name)
-        if rest := [name for name in names if not _NOT_XML.search(name)]:
-            self._access.ask("delete", "delete", rest, by="bulk")
 
     # --- inside the cloud ---
 
@@ -429,7 +365,7 @@ class BucketStore(Store):
         while found := self._copied(source, target):
             tag, moved = found
             try:
-                self._delete_if(self._names.of(source), tag)
+                self._deleter.delete_if(self._names.of(source), tag)
                 return moved
             except ConcurrencyError as error:
                 # It changed since it was looked at: move the newer bytes, over those just written.
