@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, quote, unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from tests.servers.buckets import name_for
 from tests.servers.programs import bound
 
 _XML = re.compile(r"/(?P<bucket>[^/?]+)(?:/(?P<name>[^?]*))?\Z")
@@ -59,6 +60,12 @@ def make_bucket(url: str, name: str) -> None:
         with error:
             if error.code != 409:
                 raise
+
+
+def bucket_for(url: str, place: Path) -> str:
+    """Return the name of the bucket of a folder, which is made."""
+    make_bucket(url, name_for(place))
+    return name_for(place)
 
 
 class _Object(NamedTuple):

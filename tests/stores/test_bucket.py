@@ -20,6 +20,7 @@ import boto3
 import pytest
 from obstore.store import S3Store
 from tests.forks import forked, succeeds
+from tests.servers.buckets import name_for
 from tests.servers.ceph import CREDENTIALS, ceph
 from tests.servers.moto import moto
 from tests.servers.scripted import Fault, Scripted, scripted
@@ -72,9 +73,8 @@ def weed(credentials: None) -> Iterator[str]:
 @cache
 def bucket(url: str, place: Path) -> str:
     """A bucket for each folder."""
-    name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
-    client_of(url).create_bucket(Bucket=name)
-    return name
+    client_of(url).create_bucket(Bucket=name_for(place))
+    return name_for(place)
 
 
 class TestS3(StoreSuite):

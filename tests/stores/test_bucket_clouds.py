@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +13,8 @@ from typing import Any
 import pytest
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
 from tests.servers.azurite import azurite
-from tests.servers.gcs import gcs, gcs_alone, make_bucket, service_account
+from tests.servers.buckets import name_for
+from tests.servers.gcs import bucket_for, gcs, gcs_alone, service_account
 
 from holdall import CachingStore, EncryptedStore, FilesystemStore
 from holdall.blob import place_of
@@ -27,10 +27,6 @@ from holdall.testing import StoreSuite
 from holdall.transfer.ahead import survey
 
 MIB = 1 << 20
-
-
-def name_for(place: Path) -> str:
-    return hashlib.sha256(str(place).encode()).hexdigest()[:32]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,8 +79,7 @@ class TestGoogle(StoreSuite):
         self.url = google
 
     def make(self, place: Path) -> Store:
-        make_bucket(self.url, name_for(place))
-        return BucketStore(f"gs://{name_for(place)}")
+        return BucketStore(f"gs://{bucket_for(self.url, place)}")
 
 
 class TestEncryptedAndCached(StoreSuite):
@@ -101,8 +96,7 @@ class TestEncryptedAndCached(StoreSuite):
         monkeypatch.setenv("HOLDALL_TEST_KEY", bytes(range(32)).hex())
 
     def make(self, place: Path) -> Store:
-        make_bucket(self.url, name_for(place))
-        source = BucketStore(f"gs://{name_for(place)}/in")
+        source = BucketStore(f"gs://{bucket_for(self.url, place)}/in")
         cached = CachingStore(source, FilesystemStore(place / "cache"), max_bytes=50 * MIB)
         return EncryptedStore(cached, "env:HOLDALL_TEST_KEY")
 
@@ -183,8 +177,7 @@ def test_signed_urls_of_azure(box: BucketStore, key: str) -> None:
 
 
 def test_the_same_bytes_again_are_the_same_version_on_google(google: str, tmp_path: Path) -> None:
-    make_bucket(google, name_for(tmp_path))
-    with BucketStore(f"gs://{name_for(tmp_path)}") as store:
+    with BucketStore(f"gs://{bucket_for(google, tmp_path)}") as store:
         tag = store.put("a", b"x").etag
         assert store.put("a", b"x").etag == tag
         assert store.put("a", b"y", expect=tag).etag != tag

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import gzip
-import hashlib
 import os
 import pickle
 import tempfile
@@ -21,6 +20,7 @@ from cloudpathlib import AzureBlobClient, AzureBlobPath, GSClient, GSPath, S3Cli
 from tests.awkward import check_awkward_keys
 from tests.forks import forked, succeeds
 from tests.servers.azurite import azurite
+from tests.servers.buckets import name_for
 from tests.servers.ceph import CREDENTIALS
 from tests.servers.gcs import GcsServer, gcs
 from tests.servers.moto import moto
@@ -132,10 +132,6 @@ class GoogleBox(Box):
 
     def kind(self, name: str) -> str:
         return self.server.buckets[self.name][name].headers["content-type"]
-
-
-def name_for(place: Path) -> str:
-    return hashlib.sha256(str(place).encode()).hexdigest()[:32]
 
 
 # The default clients of cloudpathlib use these servers, here and in the processes that tests start.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cloudpathlib import GSClient, GSPath
-from tests.servers.gcs import gcs_alone, make_bucket
+from tests.servers.gcs import bucket_for, gcs_alone
 
 from holdall import PathStore, Store
 from holdall.testing import StoreSuite
@@ -32,6 +31,4 @@ class TestPath(StoreSuite):
         self.url = google
 
     def make(self, place: Path) -> Store:
-        name = hashlib.sha256(str(place).encode()).hexdigest()[:32]
-        make_bucket(self.url, name)
-        return PathStore(GSPath(f"gs://{name}"))
+        return PathStore(GSPath(f"gs://{bucket_for(self.url, place)}"))
