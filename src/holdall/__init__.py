@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from holdall.blobs import StrBlob as StrBlob
     from holdall.blobs import VideoBlob as VideoBlob
     from holdall.blobs import YamlDictBlob as YamlDictBlob
+    from holdall.catalog import BlobStore as BlobStore
+    from holdall.catalog import FilesystemBlobBackend as FilesystemBlobBackend
     from holdall.dicts import *
     from holdall.errors import *
     from holdall.layers.caching import *
@@ -111,6 +113,7 @@ _MODULES = {
         "VideoBlob",
         "YamlDictBlob",
     ),
+    "catalog": ("BlobStore", "FilesystemBlobBackend"),
     "dicts": (
         "BlobDict",
         "GitBlobDict",
@@ -135,6 +138,7 @@ _MODULES = {
         "KeyConflictError",
         "MissingDependencyError",
         "PartialWriteError",
+        "ProtectedError",
         "ReadOnlyError",
         "SerializationError",
         "StoreClosedError",

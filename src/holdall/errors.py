@@ -19,6 +19,7 @@ __all__ = [
     "KeyConflictError",
     "MissingDependencyError",
     "PartialWriteError",
+    "ProtectedError",
     "ReadOnlyError",
     "SerializationError",
     "StoreClosedError",
@@ -248,11 +249,12 @@ class TransferError(StoreError):
 
 
 class DeleteRefusedError(StoreError):
-    """A sync would delete more of the target than it may; nothing was touched.
+    """A sync would delete more of the target than it may, or a catalogue more of its blobs; nothing was
+    touched.
 
     Attributes:
         deletes: The number of blobs that it would delete.
-        selected: The number of blobs of the target that the sync selected.
+        selected: The number of blobs of the target that the sync selected, or that the catalogue has.
     """
 
     def __init__(
@@ -261,6 +263,18 @@ class DeleteRefusedError(StoreError):
         super().__init__(message, key=key)
         self.deletes = deletes
         self.selected = selected
+
+
+class ProtectedError(StoreError):
+    """An alias points at what a call would delete from a catalogue; nothing was touched.
+
+    Attributes:
+        aliases: The names of the aliases.
+    """
+
+    def __init__(self, message: str = "", *, key: str | None = None, aliases: tuple[str, ...] = ()) -> None:
+        super().__init__(message, key=key)
+        self.aliases = aliases
 
 
 class StoreUnavailableError(StoreError):

@@ -50,7 +50,10 @@ def test_digests_are_the_same_in_another_process(codec: str, level: int, setting
         text=True,
         check=True,
     )
-    assert run.stdout.splitlines() == KNOWN
+    # Without a codec, arrays have another format, and the same digest.
+    assert [line.rpartition(" ")[2] for line in run.stdout.splitlines()] == [
+        line.rpartition(" ")[2] for line in KNOWN
+    ]
 
 
 def test_all_digests_differ() -> None:

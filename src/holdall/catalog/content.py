@@ -238,7 +238,8 @@ class Formats:
     def _array(self, array: Any) -> Content | None:
         if array.dtype.hasobject:
             return None
-        if arrays.blosc_holds(array):
+        # Without compression an array is a plain file, which can be mapped into memory.
+        if self._compression.name and arrays.blosc_holds(array):
             name, level = self._compression.name, self._compression.level
             digest, codec, size, pieces = arrays.encode_array(array, name, level)
             kind, library = name_of(type(array)), library_of("blosc2")

@@ -80,7 +80,7 @@ def refuse_overlap(
             two views of one store show equal blobs, and it would delete their only copy.
         deletes: Whether it deletes from the target, or from both.
     """
-    pairs = [(_region(source, selection.prefix), _region(target, selection.prefix))]
+    pairs = [(region(source, selection.prefix), region(target, selection.prefix))]
     # Otherwise layers over one place may be filled from another, as a replica is; but a folder lists the
     # files of a folder in it under any layers.
     leaves = list(_leaves(target, selection.prefix))
@@ -134,10 +134,10 @@ def _refuse_inside(folder: str, file: str, selection: Selection, what: str, wher
 _FILES = "files"
 
 
-def _region(store: Store, tail: str = "") -> tuple[object, str]:
+def region(store: Store, tail: str = "") -> tuple[object, str]:
     """Return the store at the bottom, and the start of its keys, or of the paths of its files."""
     if isinstance(store, PrefixStore):
-        return _region(store._store, store._prefix + tail)
+        return region(store._store, store._prefix + tail)
     if type(store) is FilesystemStore:
         return _FILES, os.path.realpath(store._given).rstrip("/") + "/" + tail
     # One file has many names, and stores in it may have different settings.
@@ -176,7 +176,7 @@ def _mounted(one: str, other: str) -> bool:
 def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
     """Return the stores that hold the bytes, below all layers, and the start of the keys in each."""
     if not isinstance(store, Layer):
-        yield _region(store, tail)
+        yield region(store, tail)
         return
     tail = store._place(tail)
     for below in store._below:

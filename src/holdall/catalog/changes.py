@@ -1,0 +1,241 @@
+"""Changes of what is in a catalogue already: metadata, deletion, versions, aliases, leases."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final, cast
+
+from holdall.blob import ABSENT, ANY, Expect, check_expected
+from holdall.catalog.backend import MetadataBackend, Transaction
+from holdall.catalog.entry import Entry, entry_of, etag_of
+from holdall.catalog.names import Lease, check_unprotected
+from holdall.catalog.row import Alias, Row
+from holdall.catalog.row import Lease as LeaseRow
+from holdall.catalog.writing import Writer, micros, release
+from holdall.errors import BlobNotFoundError, InvalidArgumentError, ProtectedError
+
+__all__ = [
+    "all_aliases", "clear", "delete", "delete_alias", "history", "make_lease", "resolve", "restore",
+    "set_alias", "update",
+]  # fmt: skip
+
+_GROUP: Final = 500
+"""The keys that `clear` deletes in one transaction."""
+
+
+def update(backend: MetadataBackend, key: str, metadata: dict[str, Any], expect: Expect) -> bool:
+    """Merge metadata into that of an object."""
+    if expect is ABSENT:
+        raise InvalidArgumentError(
+            "expect=ABSENT can't hold for an object whose metadata is updated", key=key
+        )
+
+    def act(tx: Transaction) -> bool:
+        row = tx.row(key)
+        if expect is not ANY:
+            check_expected(None if row is None else etag_of(row.sequence), expect, key)
+        if row is None:
+            return False
+        merged = {**row.metadata, **metadata}
+        if merged != row.metadata or _types(merged) != _types(row.metadata):
+            tx.put_row(replace(row, metadata=merged, sequence=tx.next_number(), updated=micros()))
+        return True
+
+    return backend.transact(act)
+
+
+def _types(value: Any) -> Any:
+    """Return the types within JSON, since `1`, `1.0` and True are equal in Python."""
+    if isinstance(value, dict):
+        return {name: _types(each) for name, each in cast(dict[str, Any], value).items()}
+    if isinstance(value, list):
+        return [_types(each) for each in cast(list[Any], value)]
+    return type(value).__name__
+
+
+def delete(backend: MetadataBackend, key: str, version: int | None, expect: Expect) -> bool:
+    """Delete an object, or one version of it."""
+
+    def act(tx: Transaction) -> bool:
+        row = tx.row(key, version)
+        if expect is not ANY:
+            check_expected(None if row is None else etag_of(row.sequence), expect, key)
+        if row is None:
+            return False
+        check_unprotected(tx, key, version)
+        if version is None:
+            _delete_all(tx, key)
+        else:
+            _delete_one(tx, row)
+        return True
+
+    return backend.transact(act)
+
+
+def _delete_all(tx: Transaction, key: str) -> None:
+    newest = tx.row(key)
+    rows = [*([newest] if newest is not None else []), *tx.earlier(key)]
+    tx.drop_row(key)
+    for row in rows[1:]:
+        tx.drop_earlier(key, row.version)
+    now = micros()
+    for blob in dict.fromkeys(row.blob for row in rows):
+        release(tx, blob, now)
+
+
+def _delete_one(tx: Transaction, row: Row) -> None:
+    newest = tx.row(row.key)
+    if newest is not None and newest.version == row.version:
+        earlier = tx.earlier(row.key)
+        tx.drop_row(row.key)
+        if earlier:
+            tx.drop_earlier(row.key, earlier[0].version)
+            # With a number of its own, so that its ETag says that the key holds something else now.
+            tx.put_row(replace(earlier[0], sequence=tx.next_number()))
+    else:
+        tx.drop_earlier(row.key, row.version)
+    release(tx, row.blob, micros())
+
+
+def clear(backend: MetadataBackend) -> int:
+    """Delete all objects, some at a time; return how many there were."""
+
+    def check(tx: Transaction) -> None:
+        found = tx.aliases()
+        if found:
+            names = ", ".join(repr(each.name) for each in found[:5])
+            raise ProtectedError(
+                f"nothing was deleted, since aliases point at objects: {names}; delete the aliases first",
+                aliases=tuple(each.name for each in found),
+            )
+
+    def delete_some(keys: Iterable[str]) -> int:
+        def act(tx: Transaction) -> int:
+            check(tx)
+            count = 0
+            for key in keys:
+                if tx.row(key) is not None:
+                    _delete_all(tx, key)
+                    count += 1
+            return count
+
+        return backend.transact(act)
+
+    backend.transact(check)
+    total = 0
+    while keys := [*islice(backend.keys(), _GROUP)]:
+        total += delete_some(keys)
+    return total
+
+
+def history(backend: MetadataBackend, key: str) -> list[Entry]:
+    """Return all versions of an object, the newest first."""
+
+    def act(tx: Transaction) -> list[Row]:
+        newest = tx.row(key)
+        return [] if newest is None else [newest, *tx.earlier(key)]
+
+    return [entry_of(row) for row in backend.transact(act)]
+
+
+def restore(writer: Writer, backend: MetadataBackend, key: str, version: int, expect: Expect) -> Row:
+    """Make an earlier version the newest one."""
+
+    def act(tx: Transaction) -> Row:
+        newest = tx.row(key)
+        row = tx.row(key, version)
+        if expect is not ANY:
+            check_expected(None if newest is None else etag_of(newest.sequence), expect, key)
+        if row is None or newest is None:
+            raise _no_version(key, version)
+        if row.version == newest.version:
+            return row
+        now = micros()
+        made = replace(row, version=newest.version + 1, sequence=tx.next_number(), updated=now)
+        writer.replace(tx, newest, now)
+        tx.put_row(made)
+        if newest.blob != made.blob:
+            release(tx, newest.blob, now)
+        return made
+
+    return backend.transact(act)
+
+
+def _no_version(key: str, version: int | None) -> BlobNotFoundError:
+    return BlobNotFoundError("" if version is None else f"there is no version {version} of it", key=key)
+
+
+# --- aliases ---
+
+
+def set_alias(backend: MetadataBackend, name: str, key: str, version: int | None, expect: Expect) -> Row:
+    """Make an alias point at a version."""
+
+    def act(tx: Transaction) -> Row:
+        if expect is not ANY:
+            old = tx.alias(name)
+            points_at = None if old is None else tx.row(old.key, old.version)
+            check_expected(None if points_at is None else etag_of(points_at.sequence), expect, name)
+        row = tx.row(key, version)
+        if row is None:
+            raise _no_version(key, version)
+        tx.put_alias(Alias(name, row.key, row.version, tx.next_number()))
+        return row
+
+    return backend.transact(act)
+
+
+def resolve(backend: MetadataBackend, name: str) -> Entry | None:
+    """Return the entry that an alias points at."""
+
+    def act(tx: Transaction) -> Row | None:
+        found = tx.alias(name)
+        return None if found is None else tx.row(found.key, found.version)
+
+    row = backend.transact(act)
+    return None if row is None else entry_of(row)
+
+
+def all_aliases(backend: MetadataBackend, key: str | None) -> dict[str, Entry]:
+    """Return aliases with the entries that they point at."""
+
+    def act(tx: Transaction) -> list[tuple[str, Row | None]]:
+        return [(each.name, tx.row(each.key, each.version)) for each in tx.aliases(key)]
+
+    return {name: entry_of(row) for name, row in backend.transact(act) if row is not None}
+
+
+def delete_alias(backend: MetadataBackend, name: str) -> bool:
+    """Delete an alias."""
+
+    def act(tx: Transaction) -> bool:
+        found = tx.alias(name) is not None
+        if found:
+            tx.drop_alias(name)
+        return found
+
+    return backend.transact(act)
+
+
+# --- leases ---
+
+
+def make_lease(backend: MetadataBackend, key: str, version: int | None, seconds: float) -> Lease:
+    """Hold the bytes of a version."""
+    name = secrets.token_hex(16)
+
+    def extend() -> int:
+        return micros() + int(seconds * 1_000_000)
+
+    def act(tx: Transaction) -> Row:
+        row = tx.row(key, version)
+        if row is None:
+            raise _no_version(key, version)
+        tx.put_lease(LeaseRow(name, row.blob, extend()))
+        return row
+
+    row = backend.transact(act)
+    return Lease(backend, key, row.version, name, row.blob, extend)

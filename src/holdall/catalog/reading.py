@@ -1,0 +1,138 @@
+"""Reads from a catalogue: the row, its bytes, and the object that they are."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from holdall.catalog.backend import MetadataBackend
+from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.compression import unpack
+from holdall.catalog.content import Formats
+from holdall.catalog.row import Blob, Row
+from holdall.errors import BlobNotFoundError, IntegrityError, StoreError, UnsupportedOperation
+from holdall.values.packages import needed
+
+__all__ = ["Reader"]
+
+_TRIES: Final = 5
+PACKED_WITHIN: Final = ("b2nd", "parquet")
+"""The formats that compress themselves: what is stored is the file as it is."""
+
+
+class Reader:
+    """Reads objects. Rows may change between two looks, so that bytes that aren't there are looked for again
+    under the row that is there by then."""
+
+    def __init__(self, backend: MetadataBackend, blobs: BlobBackend, formats: Formats) -> None:
+        self._backend = backend
+        self._blobs = blobs
+        self._formats = formats
+
+    def get(self, key: str, version: int | None, default: Any) -> Any:
+        found = self.bytes_of(key, version)
+        if found is None:
+            return default
+        row, _, data = found
+        try:
+            return self._formats.decode(row.format, row.codec, row.library, data)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    def bytes_of(self, key: str, version: int | None) -> tuple[Row, Blob, bytes] | None:
+        """Return the row and the blob of a version with the stored bytes, or None."""
+        before: Row | None = None
+        for _ in range(_TRIES):
+            found = self._backend.fetch(key, version)
+            if found is None:
+                return None
+            row, blob = found
+            data = blob.data if blob.data is not None else self._blobs.store.get(self.address(blob))
+            if data is not None:
+                check_bytes(data, blob, key)
+                return row, blob, data
+            if before is not None and before.sequence == row.sequence:
+                break
+            before = row
+        raise self._lost(key, blob)  # pyright: ignore[reportPossiblyUnboundVariable]
+
+    def chunks(self, key: str, blob: Blob) -> Iterator[bytes]:
+        """Yield the stored bytes of a blob that `fetch` returned."""
+        if blob.data is not None:
+            yield blob.data
+            return
+        try:
+            yield from self._blobs.store.chunks(self.address(blob))
+        except BlobNotFoundError:
+            raise self._lost(key, blob) from None
+
+    def address(self, blob: Blob) -> str:
+        return self._blobs.address(blob.digest, blob.number, blob.extension)
+
+    def _lost(self, key: str, blob: Blob) -> IntegrityError:
+        return IntegrityError(
+            f"its bytes are gone from {self._blobs.store!r} ({self.address(blob)}); restore them from a "
+            "backup, put the object again, or delete the entry",
+            key=key,
+        )
+
+    def exists(self, key: str, version: int | None) -> bool:
+        found = self._backend.fetch(key, version)
+        return found is not None and (found[1].inline or self._blobs.store.exists(self.address(found[1])))
+
+    def open(self, key: str, version: int | None) -> IO[bytes]:
+        found = self._backend.fetch(key, version)
+        if found is None:
+            raise BlobNotFoundError(key=key)
+        row, blob = found
+        if blob.data is not None or (row.codec and row.format not in PACKED_WITHIN):
+            read = self.bytes_of(key, version)
+            if read is None:
+                raise BlobNotFoundError(key=key)
+            row, _, data = read
+            return io.BytesIO(data if row.format in PACKED_WITHIN else unpack(row.codec, data))
+        try:
+            return self._blobs.store.open(self.address(blob), "rb")
+        except BlobNotFoundError:
+            raise self._lost(key, blob) from None
+
+    def map(self, key: str, version: int | None) -> Any:
+        """Return an array whose memory is the file of its blob, read-only; None where there is no entry.
+
+        Raises:
+            UnsupportedOperation: The bytes aren't those of a plain array in a file.
+        """
+        found = self._backend.fetch(key, version)
+        if found is None:
+            return None
+        row, blob = found
+        path = self._blobs.path(self.address(blob))
+        if not row.format.startswith("npy") or row.codec or blob.inline or path is None:
+            where = "beside the metadata" if blob.inline else f"in {self._blobs.store!r}"
+            raise UnsupportedOperation(
+                f"only an uncompressed .npy file can be mapped, and this is {row.format} {row.codec} "
+                f"{where}; read it without mmap",
+                key=key,
+            )
+        numpy = needed("numpy", "arrays", "an array")
+        try:
+            return numpy.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise IntegrityError(f"its file can't be mapped: {error}", key=key) from error
+
+
+def check_bytes(data: bytes, blob: Blob, key: str) -> None:
+    """Refuse bytes that aren't those that were put.
+
+    Raises:
+        IntegrityError: They aren't.
+    """
+    if len(data) != blob.size or zlib.crc32(data) != blob.crc:
+        raise IntegrityError(
+            f"its bytes were damaged since they were put ({len(data):,} bytes, and {blob.size:,} were put); "
+            "restore them from a backup, or put the object again",
+            key=key,
+        )

@@ -1,0 +1,383 @@
+"""Puts into a catalogue: the bytes first, then the rows, so that no row ever lacks its bytes."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+from holdall.blob import ANY, Expect, Piece, check_expected
+from holdall.catalog.backend import MetadataBackend, Transaction
+from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.content import Content
+from holdall.catalog.entry import Entry, Stored, etag_of
+from holdall.catalog.names import protected_versions
+from holdall.catalog.row import Blob, Row
+from holdall.catalog.storage import take_storage
+from holdall.errors import BlobNotFoundError, StoreUnavailableError
+
+__all__ = ["Put", "Writer", "micros", "release"]
+
+CLAIMED: Final = 1
+"""`Blob.until` of a blob that is being swept: a moment that has passed."""
+UNDER_WAY: Final = 600 * 1_000_000
+"""How long a writer holds a blob without a sign of life, in microseconds. It gives one as its bytes flow; one
+that was silent for longer finds out at its commit, and writes them again."""
+_TRIES: Final = 10
+_JOINED: Final = 1 << 20
+
+
+def micros() -> int:
+    """Return the time in microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+@dataclass(slots=True)
+class Put:
+    """One object that is to be put.
+
+    Attributes:
+        encode: Encodes the object once more, where its bytes were drawn and have to be written again.
+        metadata: What its metadata becomes; None leaves that of an equal object as it is.
+        inputs: What it was made from: keys, entries, or pairs of a key and a version.
+        number: The number of the blob that holds its bytes, once it is known.
+        crc: The CRC-32 of the stored bytes, and their `size`, once they were drawn.
+    """
+
+    key: str
+    content: Content
+    encode: Callable[[], Content]
+    metadata: dict[str, Any] | None = None
+    inputs: Sequence[Any] = ()
+    expect: Expect = ANY
+    versioned: bool = False
+    data: bytes | None = None
+    number: int | None = None
+    crc: int = 0
+    size: int = 0
+    drawn: bool = field(default=False, init=False)
+
+
+class _AgainError(Exception):
+    """The blob that a put relies on has been swept since."""
+
+
+class Writer:
+    """Writes objects, some at a time, whose entries become visible together.
+
+    A put goes through these steps; a kill between any two leaves a catalogue that tells the truth:
+
+    1. A transaction looks for a blob with the digest. Without one it adds a blob that is under way, and
+       suspects it, so that it is swept if nobody ever names it.
+    2. The bytes are written, at an address that nobody else has.
+    3. A transaction writes the row, acquits the blob, and suspects the one that the row named before. If the
+       blob of step 1 has been swept meanwhile, all is done again.
+
+    Small objects go into the backend: step 3 alone.
+    """
+
+    def __init__(self, backend: MetadataBackend, blobs: BlobBackend, keep: int | None) -> None:
+        self._backend = backend
+        self._blobs = blobs
+        self._keep = keep
+        self._knows_storage = False
+
+    def put(self, puts: Sequence[Put]) -> list[Stored]:
+        """Put objects; return what became of each.
+
+        Raises:
+            ConcurrencyError: One isn't in the state that its `expect` names. None is put.
+            BlobNotFoundError: An input isn't in the catalogue. None is put.
+        """
+        for each in puts:
+            self._draw_small(each)
+        for _ in range(_TRIES):
+            outside = [each for each in puts if each.data is None]
+            if outside:
+                self._check_early(outside)
+                self._write_blobs(outside)
+            try:
+                return self._backend.transact(lambda tx: self._commit(tx, puts))
+            except _AgainError:
+                self._forget(outside)
+            except BaseException:
+                self._leave(outside)
+                raise
+        raise StoreUnavailableError(
+            f"the blobs of this put were swept {_TRIES} times while it went on; is a collect() without a "
+            "grace running in a loop?"
+        )
+
+    def _draw_small(self, put: Put) -> None:
+        content = put.content
+        if content.size is None or content.size > self._backend.inline:
+            return
+        put.data = data = b"".join([bytes(piece) for piece in content.pieces])
+        put.size, put.crc, put.drawn = len(data), zlib.crc32(data), True
+
+    # --- bytes outside the backend ---
+
+    def _check_early(self, puts: Sequence[Put]) -> None:
+        """Refuse what the commit would refuse, before any bytes are written."""
+        if not self._knows_storage:
+            take_storage(self._backend, self._blobs)
+            self._knows_storage = True
+        for put in puts:
+            if put.expect is not ANY:
+                row = self._backend.row(put.key)
+                check_expected(None if row is None else etag_of(row.sequence), put.expect, put.key)
+
+    def _write_blobs(self, puts: Sequence[Put]) -> None:
+        found = self._backend.transact(lambda tx: self._reserve(tx, puts, frozenset()))
+        missing = frozenset(
+            each.content.digest
+            for each, blob in zip(puts, found, strict=True)
+            # Bytes that somebody deleted from the store are written again.
+            if blob is not None and not self._exists(blob)
+        )
+        if missing:
+            found = self._backend.transact(lambda tx: self._reserve(tx, puts, missing))
+        written: dict[int, Put] = {}
+        try:
+            for put, blob in zip(puts, found, strict=True):
+                number = put.number
+                if blob is not None or number is None:
+                    continue
+                if number in written:
+                    put.crc, put.size = written[number].crc, written[number].size
+                    continue
+                self._write_one(put, number)
+                written[number] = put
+        except BaseException:
+            self._leave(puts)
+            raise
+
+    def _exists(self, blob: Blob) -> bool:
+        return blob.inline or self._blobs.store.exists(
+            self._blobs.address(blob.digest, blob.number, blob.extension)
+        )
+
+    def _reserve(self, tx: Transaction, puts: Sequence[Put], missing: frozenset[str]) -> list[Blob | None]:
+        """Give each put its blob: one that is there, which is returned, or a new one."""
+        found: list[Blob | None] = []
+        numbers: dict[str, int] = {}
+        for put in puts:
+            content = put.content
+            blob = None if content.digest in missing else tx.blob_of(content.digest)
+            if blob is None and content.digest not in numbers:
+                number = numbers[content.digest] = tx.next_number()
+                now = micros()
+                tx.put_blob(_blob_of(content, number, until=now + UNDER_WAY))
+                tx.suspect(number, now)
+            put.number = numbers[content.digest] if blob is None else blob.number
+            found.append(blob)
+        return found
+
+    def _write_one(self, put: Put, number: int) -> None:
+        if put.drawn:
+            put.content = put.encode()
+        put.drawn = True
+        content = put.content
+        address = self._blobs.address(content.digest, number, content.extension)
+        pieces = _Counted(content.pieces, partial(self._hold, number))
+        if content.size is not None and content.size <= _JOINED:
+            self._blobs.store.put(address, b"".join([bytes(piece) for piece in pieces]))
+        else:
+            self._blobs.store.put(address, iter(pieces))
+        put.crc, put.size = pieces.crc, pieces.size
+
+    def _hold(self, number: int) -> None:
+        """Say that this writer is still under way."""
+
+        def hold(tx: Transaction) -> None:
+            blob = tx.blob(number)
+            if blob is not None and blob.until > CLAIMED:
+                tx.put_blob(replace(blob, until=micros() + UNDER_WAY))
+
+        self._backend.transact(hold)
+
+    def _forget(self, puts: Iterable[Put]) -> None:
+        """Delete the bytes that were written under numbers that were swept before the bytes came."""
+        for put in puts:
+            if put.drawn and put.number is not None:
+                number = put.number
+                if self._backend.transact(lambda tx, number=number: tx.blob(number)) is None:
+                    content = put.content
+                    self._blobs.store.delete(self._blobs.address(content.digest, number, content.extension))
+
+    def _leave(self, puts: Iterable[Put]) -> None:
+        """After a failure, claim the blobs that were under way, so that the next sweep takes them at once."""
+        numbers = {put.number for put in puts if put.number is not None}
+
+        def leave(tx: Transaction) -> None:
+            for number in numbers:
+                blob = tx.blob(number)
+                if blob is not None and blob.until > CLAIMED:
+                    tx.put_blob(replace(blob, until=CLAIMED))
+
+        if numbers:
+            try:
+                self._backend.transact(leave)
+            except StoreUnavailableError:
+                # What failed before is what the caller has to know; these are swept when their time is out.
+                return
+
+    # --- rows ---
+
+    def _commit(self, tx: Transaction, puts: Sequence[Put]) -> list[Stored]:
+        return [self._commit_one(tx, each, micros()) for each in puts]
+
+    def _commit_one(self, tx: Transaction, put: Put, now: int) -> Stored:
+        old = tx.row(put.key)
+        if put.expect is not ANY:
+            check_expected(None if old is None else etag_of(old.sequence), put.expect, put.key)
+        inputs = tuple(_input_of(tx, each) for each in put.inputs)
+        sequence = tx.next_number()
+        blob, shared = self._settle(tx, put, sequence)
+        content = put.content
+        same = old is not None and old.digest == content.digest
+        if old is not None and same and not put.versioned:
+            row = replace(
+                old,
+                blob=blob.number,
+                size=blob.size,
+                format=blob.format,
+                codec=blob.codec,
+                library=blob.library,
+                metadata=old.metadata if put.metadata is None else put.metadata,
+                inputs=inputs or old.inputs,
+            )
+            if row == old:
+                return _stored(old, is_new=False, is_shared=True)
+            row = replace(row, sequence=sequence, updated=now)
+            tx.put_row(row)
+            if row.blob != old.blob:
+                release(tx, old.blob, now)
+            return _stored(row, is_new=False, is_shared=shared)
+        row = Row(
+            put.key, 1 if old is None else old.version + 1, sequence, blob.number, content.digest, blob.size,
+            content.type, blob.format, blob.codec, blob.library, now, now, put.metadata or {}, inputs,
+        )  # fmt: skip
+        if old is not None:
+            self.replace(tx, old, now)
+        tx.put_row(row)
+        if old is not None and old.blob != row.blob:
+            release(tx, old.blob, now)
+        return _stored(row, is_new=True, is_shared=shared)
+
+    def _settle(self, tx: Transaction, put: Put, sequence: int) -> tuple[Blob, bool]:
+        """Return the blob of a put, which is written by now, and whether it was there before."""
+        content = put.content
+        found = tx.blob_of(content.digest)
+        if put.data is not None:
+            if found is not None:
+                self._renew(tx, found)
+                return found, True
+            blob = _blob_of(content, sequence, size=put.size, crc=put.crc, data=put.data)
+            tx.put_blob(blob)
+            return blob, False
+        assert put.number is not None
+        own = tx.blob(put.number)
+        if own is None or own.until == CLAIMED:
+            raise _AgainError
+        if own.until:
+            if found is not None and self._exists(found):
+                # Another writer of the same bytes came first: its blob is shared, and the own one is swept.
+                tx.put_blob(replace(own, until=CLAIMED))
+                self._renew(tx, found)
+                return found, True
+            if found is not None:
+                # Its bytes are gone, so that no later put may rely on it.
+                tx.put_blob(replace(found, until=CLAIMED))
+                tx.suspect(found.number, micros())
+            own = replace(own, size=put.size, crc=put.crc, until=0)
+            tx.put_blob(own)
+            tx.acquit(own.number)
+            return own, False
+        self._renew(tx, own)
+        return own, True
+
+    def _renew(self, tx: Transaction, blob: Blob) -> None:
+        if tx.suspected(blob.number) is not None:
+            tx.acquit(blob.number)
+
+    def replace(self, tx: Transaction, old: Row, now: int) -> None:
+        """Keep the row that is replaced as an earlier version, or not, and drop those that are too many."""
+        if self._keep is None:
+            tx.put_earlier(old)
+            return
+        versions = [old, *tx.earlier(old.key)]
+        kept = protected_versions(tx, old.key, versions, now)
+        for at, row in enumerate(versions):
+            keeps = at + 1 < self._keep or row.version in kept
+            if keeps and row is old:
+                tx.put_earlier(old)
+            elif not keeps and row is not old:
+                tx.drop_earlier(row.key, row.version)
+                release(tx, row.blob, now)
+
+
+class _Counted:
+    """Pieces on their way to a store, with their size and CRC-32, and a sign of life now and then."""
+
+    def __init__(self, pieces: Iterable[Any], hold: Callable[[], object]) -> None:
+        self._pieces = pieces
+        self._hold = hold
+        self.size = self.crc = 0
+
+    def __iter__(self) -> Iterator[Piece]:
+        after = micros() + UNDER_WAY // 4
+        for piece in self._pieces:
+            self.size += len(piece)
+            self.crc = zlib.crc32(piece, self.crc)
+            if micros() > after:
+                self._hold()
+                after = micros() + UNDER_WAY // 4
+            yield piece
+
+
+def release(tx: Transaction, number: int, now: int) -> None:
+    """Let go of a blob that a row named: without another row it is suspected, or gone if it is in the
+    backend."""
+    if tx.is_named(number):
+        return
+    blob = tx.blob(number)
+    if blob is not None and blob.inline:
+        tx.drop_blob(number)
+    elif blob is not None:
+        tx.suspect(number, now)
+
+
+def _blob_of(
+    content: Content, number: int, *, size: int = 0, crc: int = 0, data: bytes | None = None, until: int = 0
+) -> Blob:
+    return Blob(
+        number, content.digest, size, crc, content.extension, content.type, content.format, content.codec,
+        content.library, data is not None, data, until,
+    )  # fmt: skip
+
+
+def _input_of(tx: Transaction, given: Any) -> tuple[str, int, str]:
+    key, version = (given, None) if isinstance(given, str) else given
+    row = tx.row(key, version)
+    if row is None:
+        name = key if version is None else f"version {version} of {key}"
+        raise BlobNotFoundError(f"the input {name!r} isn't in the catalogue", key=key)
+    return row.key, row.version, row.digest
+
+
+def named_input(given: Any) -> Any:
+    """Return an input as `Put.inputs` has it: a key, or a pair of a key and a version."""
+    if isinstance(given, Entry):
+        return given.key, given.version
+    return (str(given), given.version) if isinstance(given, Stored) and given.etag else given
+
+
+def _stored(row: Row, *, is_new: bool, is_shared: bool) -> Stored:
+    made = Stored(row.key)
+    made.version, made.etag, made.digest = row.version, etag_of(row.sequence), row.digest
+    made.is_new, made.is_shared = is_new, is_shared
+    return made

@@ -1,0 +1,733 @@
+"""`BlobStore` on every backend of metadata: what its page promises."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holdall import (
+    ABSENT,
+    BlobExistsError,
+    BlobNotFoundError,
+    BlobStore,
+    ConcurrencyError,
+    DeleteRefusedError,
+    FilesystemBlobBackend,
+    IntegrityError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    MemoryStore,
+    ProtectedError,
+    SerializationError,
+    StoreClosedError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+    UntrustedDataError,
+)
+
+Make = Callable[..., BlobStore]
+LARGE = np.arange(60_000, dtype="f8").reshape(300, 200)
+"""It lies outside the backend of metadata: half a MiB."""
+
+
+class Model:
+    """What only pickle takes."""
+
+    def __init__(self, weights: list[float]) -> None:
+        self.weights = weights
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.weights == other.weights
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key that signs pickles is that of this test."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+
+
+@pytest.fixture
+def store(make: Make) -> BlobStore:
+    return make()
+
+
+def files(folder: Path) -> list[str]:
+    """The blobs in the folder of a catalogue."""
+    return sorted(path.name for path in folder.rglob("*") if re.match("[0-9a-f]{64}-", path.name))
+
+
+def numbers(seed: int) -> Any:
+    """An array that no other test has, and that doesn't compress."""
+    return np.random.default_rng(seed).standard_normal(20_000)
+
+
+# --- put and get ---
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"config": "value"}, "text", b"\0bytes", 1.5, None, [1, "a", None], (1, 2), {1, 2}, "", b"", 0, False],
+    ids=repr,
+)
+def test_values_come_back(store: BlobStore, value: Any) -> None:
+    key = store.put(value, key="a")
+    assert key == "a"
+    found = store.get("a")
+    assert found == value
+    assert type(found) is type(value)
+    assert store.exists("a")
+
+
+def test_arrays_frames_and_models_come_back(store: BlobStore) -> None:
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"]})
+    store.put(LARGE, key="array")
+    store.put(frame, key="frame")
+    store.put(Model([0.5]), key="model")
+    np.testing.assert_array_equal(store.get("array"), LARGE)
+    pd.testing.assert_frame_equal(store.get("frame"), frame)
+    assert store.get("model") == Model([0.5])
+    assert [store.get_metadata(key)["format"] for key in ("array", "frame", "model")] == [  # type: ignore[index]
+        "b2nd",
+        "parquet",
+        "pickle",
+    ]
+
+
+def test_what_is_absent_is_none(store: BlobStore) -> None:
+    assert store.get("a") is None
+    assert store.get("a", default=5) == 5
+    assert store.get_metadata("a") is None
+    assert not store.exists("a")
+    assert not store.delete("a")
+    assert not store.update_metadata("a", {"x": 1})
+    assert store.list() == []
+    assert store.clear() == 0
+    with pytest.raises(BlobNotFoundError):
+        store.open("a")
+
+
+@pytest.mark.parametrize(
+    "key", ["v2.1", "run/raw", "../up", "a//b", "/abs", "trailing/", ".", "ä\u0308 ☃", "%2E", "a\\b"]
+)
+def test_keys_are_kept_exactly(store: BlobStore, key: str) -> None:
+    store.put(1, key=key)
+    store.put(2, key=key + "x")
+    assert (store.get(key), store.get(key + "x")) == (1, 2)
+    assert store.list() == sorted([key, key + "x"])
+    assert store.list(prefix=key) == sorted([key, key + "x"])
+
+
+def test_a_prefix_is_characters_and_nothing_else(store: BlobStore) -> None:
+    for key in ("model_v1", "modelxv1", "model%", "run/a", "run"):
+        store.put(0, key=key)
+    assert store.list("model_") == ["model_v1"]
+    assert store.list("model%") == ["model%"]
+    assert store.list("run/") == ["run/a"]
+    assert store.list(prefix="") == store.list() == sorted(store)
+
+
+@pytest.mark.parametrize("key", ["", 5, b"a", "a\nb", "a\0", "\ud800", "x" * 1025, ["a"]])
+def test_what_can_be_no_key_is_refused(store: BlobStore, key: Any) -> None:
+    for call in (lambda: store.put(1, key=key), lambda: store.get(key), lambda: store.delete(key)):
+        with pytest.raises(InvalidKeyError):
+            call()
+    assert store.list() == []
+
+
+def test_swapped_arguments_are_refused(store: BlobStore) -> None:
+    with pytest.raises(TypeError, match="the data first"):
+        store.put("model_v1", LARGE)  # type: ignore[arg-type]
+
+
+def test_random_keys_and_digests_as_keys(make: Make) -> None:
+    store = make()
+    keys = {store.put(1) for _ in range(5)}
+    assert len(keys) == 5
+    assert all(len(key) == 16 for key in keys)
+    addressed = make(content_addressable=True)
+    first, second = addressed.put({"a": 1, "b": 2}), addressed.put({"b": 2, "a": 1})
+    assert first == second == first.digest
+    assert len(first) == 64
+    assert addressed.put(1, key="named") == "named"
+
+
+def test_get_metadata_says_all(store: BlobStore) -> None:
+    before = datetime.now(UTC)
+    key = store.put(LARGE, key="a", metadata={"accuracy": 0.95, "shape": (3, 4), "n": {"x": [True, None]}})
+    found = store.get_metadata("a")
+    assert found is not None
+    assert found["metadata"] == {"accuracy": 0.95, "shape": [3, 4], "n": {"x": [True, None]}}
+    assert found["type"] == "numpy.ndarray"
+    assert found["format"] == "b2nd"
+    assert found["digest"] == key.digest
+    assert 0 < found["file_size"] < LARGE.nbytes
+    assert before - timedelta(seconds=1) < found["created"] <= found["updated"] <= datetime.now(UTC)
+    found["metadata"]["accuracy"] = 0
+    assert store.get_metadata("a")["metadata"]["accuracy"] == 0.95  # type: ignore[index]
+
+
+def test_update_metadata_merges(store: BlobStore) -> None:
+    store.put(1, key="a", metadata={"x": 1, "n": {"deep": 1}})
+    assert store.update_metadata("a", {"deployed": True, "n": 2})
+    found = store.get_metadata("a")
+    assert found is not None
+    assert found["metadata"] == {"x": 1, "n": 2, "deployed": True}
+    assert found["updated"] >= found["created"]
+    assert store.get("a") == 1
+    assert store.update_metadata("a", {"deployed": 1})
+    assert store.get_metadata("a")["metadata"]["deployed"] is not True  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"x": float("nan")}, {"x": object()}, {1: 2}, {"x": {1: 2}}, {"x": {1, 2}}, {"x": b"b"}, [1], "text",
+        {"x": datetime(2024, 1, 15, tzinfo=UTC)}, {"x": "\ud800"}, {"x": "a\0b"}, {"x": 10**2000},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_metadata_that_json_cant_hold_is_refused(store: BlobStore, metadata: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        store.put(1, key="a", metadata=metadata)
+    store.put(1, key="b")
+    with pytest.raises(InvalidArgumentError):
+        store.update_metadata("b", metadata)
+    assert store.list() == ["b"]
+    assert store.get_metadata("b")["metadata"] == {}  # type: ignore[index]
+
+
+def test_metadata_that_is_nested_too_deep_is_refused(store: BlobStore) -> None:
+    deep: Any = 1
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(InvalidArgumentError, match="levels"):
+        store.put(1, key="a", metadata={"x": deep})
+
+
+def test_scalars_of_numpy_are_numbers(store: BlobStore) -> None:
+    store.put(
+        1, key="a", metadata={"a": np.float32(0.5), "b": np.int64(3), "c": np.bool_(True), "d": np.float64(2)}
+    )
+    assert store.list(metadata_filter={"a": 0.5, "b": 3, "c": True, "d": 2.0}) == ["a"]
+
+
+# --- conditions ---
+
+
+def test_expect_is_compare_and_swap(store: BlobStore) -> None:
+    first = store.put(1, key="a", expect=ABSENT)
+    with pytest.raises(BlobExistsError):
+        store.put(2, key="a", expect=ABSENT)
+    second = store.put(2, key="a", expect=first.etag)
+    with pytest.raises(ConcurrencyError):
+        store.put(3, key="a", expect=first.etag)
+    assert store.update_metadata("a", {"x": 1}, expect=second.etag)
+    with pytest.raises(ConcurrencyError):
+        store.update_metadata("a", {"x": 2}, expect=second.etag)
+    with pytest.raises(ConcurrencyError):
+        store.delete("a", expect=second.etag)
+    entry = store.entry("a")
+    assert entry is not None
+    assert store.delete("a", expect=entry.etag)
+    with pytest.raises(ConcurrencyError):
+        store.put(3, key="a", expect=entry.etag)
+    with pytest.raises(InvalidArgumentError):
+        store.put(3, key="a", expect=5)  # type: ignore[arg-type]
+
+
+# --- deduplication ---
+
+
+def test_equal_objects_are_stored_once(make: Make, tmp_path: Path) -> None:
+    store, big = make(), numbers(0).reshape(100, 200)
+    one = store.put(big, key="one")
+    two = store.put(big.copy(), key="two")
+    three = make(compression="zstd").put(np.asfortranarray(big), key="three")
+    assert one.digest == two.digest == three.digest
+    assert (one.is_shared, two.is_shared, three.is_shared) == (False, True, True)
+    assert len(files(tmp_path / "store")) == 1
+    assert store.delete("one")
+    store.collect(0, max_share=1.0)
+    np.testing.assert_array_equal(store.get("two"), big)
+    store.delete("two")
+    store.delete("three")
+    assert store.collect(0, max_share=1.0).blobs == 1
+    assert files(tmp_path / "store") == []
+
+
+def test_small_objects_are_shared_too(store: BlobStore) -> None:
+    assert not store.put({"a": 1}, key="one").is_shared
+    assert store.put({"a": 1}, key="two").is_shared
+    store.delete("one")
+    store.collect(0, max_share=1.0)
+    assert store.get("two") == {"a": 1}
+
+
+# --- versions ---
+
+
+def test_without_keep_only_the_newest_stays(store: BlobStore) -> None:
+    for seed in range(3):
+        store.put(numbers(seed), key="a")
+    assert [each.version for each in store.history("a")] == [3]
+    assert store.get("a", version=2) is None
+    assert store.collect(0, max_share=1.0).blobs == 2
+
+
+def test_versions_are_kept_pruned_and_restored(make: Make) -> None:
+    store = make(keep=3)
+    for seed in range(5):
+        store.put(numbers(seed), key="a", metadata={"seed": seed})
+    assert [each.version for each in store.history("a")] == [5, 4, 3]
+    np.testing.assert_array_equal(store.get("a", version=3), numbers(2))
+    assert store.get_metadata("a", version=4)["metadata"] == {"seed": 3}  # type: ignore[index]
+    restored = store.restore("a", 3)
+    assert (restored.version, restored.metadata) == (6, {"seed": 2})
+    np.testing.assert_array_equal(store.get("a"), numbers(2))
+    with pytest.raises(BlobNotFoundError):
+        store.restore("a", 1)
+    assert store.delete("a", version=5)
+    assert [each.version for each in store.history("a")] == [6, 4]
+    assert store.delete("a", version=6)
+    np.testing.assert_array_equal(store.get("a"), numbers(3))
+    assert not store.delete("a", version=99)
+    assert make(keep=True).put(1, key="a").version == 5
+
+
+def test_equal_bytes_make_no_version_unless_asked(make: Make) -> None:
+    store = make(keep=True)
+    first = store.put(1, key="a", metadata={"x": 1})
+    again = store.put(1, key="a")
+    assert (again.is_new, again.version, again.etag) == (False, 1, first.etag)
+    assert store.get_metadata("a")["metadata"] == {"x": 1}  # type: ignore[index]
+    changed = store.put(1, key="a", metadata={"x": 2})
+    assert (changed.is_new, changed.version) == (False, 1)
+    assert changed.etag != first.etag
+    assert store.put(1, key="a", on_same="version").version == 2
+    assert [each.metadata for each in store.history("a")] == [{}, {"x": 2}]
+    with pytest.raises(InvalidArgumentError):
+        store.put(1, key="a", on_same="replace")  # type: ignore[arg-type]
+
+
+def test_an_alias_protects_what_it_points_at(make: Make) -> None:
+    store = make()
+    store.put(numbers(1), key="a")
+    assert store.alias("prod", "a").version == 1
+    store.put(numbers(2), key="a")
+    store.put(numbers(3), key="a")
+    # `keep` is 1, and still version 1 stays.
+    assert [each.version for each in store.history("a")] == [3, 1]
+    store.collect(0, max_share=1.0)
+    np.testing.assert_array_equal(store.get("a", version=1), numbers(1))
+    for call in (lambda: store.delete("a"), lambda: store.delete("a", version=1), store.clear):
+        with pytest.raises(ProtectedError, match="prod"):
+            call()
+    entry = store.resolve("prod")
+    assert entry is not None
+    moved = store.alias("prod", "a", 3, expect=entry.etag)
+    with pytest.raises(ConcurrencyError):
+        store.alias("prod", "a", 1, expect=entry.etag)
+    assert store.aliases() == {"prod": moved}
+    assert store.aliases("b") == {}
+    with pytest.raises(BlobNotFoundError):
+        store.alias("prod", "missing")
+    assert store.delete_alias("prod")
+    assert not store.delete_alias("prod")
+    assert store.resolve("prod") is None
+    assert store.clear() == 1
+
+
+def test_a_lease_holds_the_bytes(store: BlobStore) -> None:
+    store.put(numbers(1), key="a")
+    with store.lease("a", ttl=60) as lease:
+        store.delete("a")
+        found = store.collect(0, max_share=1.0)
+        assert (found.blobs, found.kept) == (0, 1)
+        lease.renew()
+    assert store.collect(0, max_share=1.0).blobs == 1
+    with pytest.raises(BlobNotFoundError):
+        lease.renew()
+    with pytest.raises(BlobNotFoundError):
+        store.lease("a")
+    with pytest.raises(InvalidArgumentError):
+        store.lease("a", ttl=0)
+
+
+def test_a_leased_version_is_not_pruned(store: BlobStore) -> None:
+    store.put(numbers(1), key="a")
+    with store.lease("a"):
+        store.put(numbers(2), key="a")
+        assert [each.version for each in store.history("a")] == [2, 1]
+    store.put(numbers(3), key="a")
+    assert [each.version for each in store.history("a")] == [3]
+
+
+def test_lineage_follows_inputs_and_ends_at_circles(store: BlobStore) -> None:
+    store.put([1], key="raw")
+    store.put([2], key="clean", inputs=["raw"])
+    clean = store.entry("clean")
+    assert clean is not None
+    store.put([3], key="model", inputs=[clean, ("raw", 1)])
+    # A circle: version 1 stays its input, though nothing has that digest any more.
+    store.put([4], key="raw", inputs=["model"])
+    found = store.lineage("model")
+    assert [each.key for each in found.steps[found.root]] == ["clean", "raw"]
+    assert str(found).splitlines()[:3] == [
+        "model (version 1)",
+        "  clean (version 1)",
+        "    raw (version 1) (not in the catalogue)",
+    ]
+    assert len(store.lineage("raw", depth=1).entries) == 2
+    with pytest.raises(BlobNotFoundError, match="missing"):
+        store.put(1, key="x", inputs=["missing"])
+    assert not store.exists("x")
+    with pytest.raises(BlobNotFoundError):
+        store.lineage("missing")
+
+
+def test_put_many_is_one_step(store: BlobStore) -> None:
+    made = store.put_many({"a": 1, "b": LARGE, "c": LARGE}, {"a": {"x": 1}})
+    assert [str(each) for each in made] == ["a", "b", "c"]
+    assert store.list(metadata_filter={"x": 1}) == ["a"]
+    np.testing.assert_array_equal(store.get("c"), LARGE)
+    with pytest.raises(SerializationError):
+        store.put_many({"d": 1, "e": lambda: None})
+    with pytest.raises(InvalidArgumentError):
+        store.put_many({"d": 1}, {"z": {}})
+    assert store.list() == ["a", "b", "c"]
+    assert store.put_many({}) == []
+
+
+# --- queries ---
+
+
+def test_find_takes_conditions_orders_and_limits(store: BlobStore) -> None:
+    for epoch, loss in enumerate([0.9, 0.4, 0.1, 0.3]):
+        store.put(epoch, key=f"checkpoint_epoch_{epoch:04d}", metadata={"epoch": epoch, "loss": loss})
+    store.put("notes", key="readme")
+    (best,) = store.find(order_by="metadata.loss", limit=1)
+    assert best.key == "checkpoint_epoch_0002"
+    assert [each.metadata["epoch"] for each in store.find({"metadata.loss": {"<": 0.4}})] == [2, 3]
+    assert [each.key for each in store.find({"type": "str"})] == ["readme"]
+    assert [each.key for each in store.find(order_by="-metadata.loss")][-1] == "readme"
+    assert [
+        each.key for each in store.find({"or": [{"key": "readme"}, {"metadata.epoch": {"in": [0]}}]})
+    ] == [
+        "checkpoint_epoch_0000",
+        "readme",
+    ]
+    pages: list[str] = []
+    after = None
+    while page := [*store.find({"key": {"prefix": "check"}}, order_by="metadata.loss", limit=3, after=after)]:
+        pages += [each.key[-1] for each in page]
+        after = page[-1]
+    assert pages == ["2", "3", "1", "0"]
+    with pytest.raises(InvalidArgumentError, match=r"\$gt"):
+        store.find({"metadata.loss": {"$gt": 1}})
+    with pytest.raises(InvalidArgumentError, match=r"metadata\.loss"):
+        store.find(order_by="loss")
+    with pytest.raises(BlobNotFoundError):
+        store.find(after="missing")
+
+
+def test_an_index_changes_nothing_but_the_time(store: BlobStore) -> None:
+    for at in range(20):
+        store.put(at, key=f"{at:02}", metadata={"n": at % 3, "v2.1": at})
+    before = [each.key for each in store.find({"metadata.n": 1})]
+    store.create_index("metadata.n")
+    store.create_index("metadata.n")
+    store.create_index(("metadata", "v2.1"))
+    assert [each.key for each in store.find({"metadata.n": 1})] == before
+    assert [each.key for each in store.find({("metadata", "v2.1"): 5})] == ["05"]  # type: ignore[dict-item]
+    store.drop_index("metadata.n")
+    store.drop_index("metadata.n")
+    with pytest.raises(InvalidArgumentError):
+        store.create_index("loss")
+
+
+# --- upkeep ---
+
+
+def test_collect_keeps_what_is_young_and_refuses_too_much(store: BlobStore, tmp_path: Path) -> None:
+    for seed in range(4):
+        store.put(numbers(seed), key=str(seed))
+    store.delete("0")
+    assert store.collect().blobs == 0
+    with pytest.raises(DeleteRefusedError, match=r"max_share=1\.0"):
+        store.collect(0)
+    assert store.collect(0, dry_run=True, max_share=0.5).blobs == 1
+    assert store.collect(0, max_share=0.5).blobs == 1
+    assert store.verify().ok
+    store.clear()
+    with pytest.raises(DeleteRefusedError):
+        store.collect(0)
+    assert store.collect(0, max_share=1.0).blobs == 3
+    assert store.verify().ok
+    assert files(tmp_path / "store") == []
+
+
+def test_verify_finds_what_is_gone_damaged_and_unknown(store: BlobStore, tmp_path: Path) -> None:
+    for seed in range(3):
+        store.put(numbers(seed), key=str(seed))
+    assert store.verify().ok
+    digests = {key: store.entry(key).digest for key in "012"}  # type: ignore[union-attr]
+    places = {key: next((tmp_path / "store/blobs").rglob(f"{digests[key]}*")) for key in "012"}
+    places["0"].unlink()
+    data = bytearray(places["1"].read_bytes())
+    data[len(data) // 2] ^= 1
+    places["1"].write_bytes(data)
+    stray = places["2"].with_name(places["2"].name.replace(digests["2"], "f" * 64))
+    stray.write_bytes(b"stray")
+    looked: list[int] = []
+    found = store.verify(progress=looked.append)
+    assert (found.missing, found.damaged) == ([("0", 1)], [("1", 1)])
+    assert [Path(each).name for each in found.unknown] == [stray.name]
+    assert looked == [1, 2, 3]
+    for key in "01":
+        with pytest.raises(IntegrityError):
+            store.get(key)
+    assert not store.exists("0")
+    assert store.verify(repair=True).repaired
+    assert not stray.exists()
+    assert not places["1"].exists()
+    # The same object, put again, is whole again.
+    store.put(numbers(0), key="0")
+    np.testing.assert_array_equal(store.get("0"), numbers(0))
+
+
+def test_usage_tells_own_from_shared(store: BlobStore) -> None:
+    store.put(numbers(1), key="run1/a")
+    store.put(numbers(1), key="run2/a")
+    store.put(numbers(2), key="run2/b")
+    store.put("text", key="readme")
+    found = store.usage()
+    size = store.entry("run1/a").file_size  # type: ignore[union-attr]
+    assert found.by_prefix["run1/"].own == 0
+    assert found.by_prefix["run1/"].shared == size
+    assert found.by_prefix["run2/"].entries == 2
+    assert found.by_type["numpy.ndarray"].shared == 0
+    assert found.by_age["today"].entries == found.total.entries == 4
+
+
+# --- handles ---
+
+
+def test_open_gives_the_file_of_the_format(store: BlobStore) -> None:
+    frame = pd.DataFrame({"a": range(20_000)})
+    store.put(frame, key="frame")
+    store.put("text " * 10_000, key="text")
+    with store.open("frame") as file:
+        pd.testing.assert_frame_equal(pd.read_parquet(file), frame)
+    with store.open("text") as file:
+        assert file.read() == b"text " * 10_000
+
+
+def test_an_array_is_mapped_read_only(make: Make) -> None:
+    store = make(compression="none")
+    store.put(LARGE, key="array")
+    mapped = store.get("array", mmap=True)
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, LARGE)
+    with pytest.raises(ValueError, match="read-only"):
+        mapped[0, 0] = 1
+    store.put({"a": 1}, key="dict")
+    with pytest.raises(UnsupportedOperation):
+        store.get("dict", mmap=True)
+    assert store.get("missing", mmap=True) is None
+
+
+# --- life ---
+
+
+def test_two_handles_see_the_same(make: Make) -> None:
+    one, two = make(), make()
+    one.put(1, key="a", metadata={"x": 1})
+    assert two.get("a") == 1
+    two.update_metadata("a", {"y": 2})
+    assert one.get_metadata("a")["metadata"] == {"x": 1, "y": 2}  # type: ignore[index]
+    two.delete("a")
+    assert one.list() == []
+
+
+def test_what_is_closed_says_so(make: Make) -> None:
+    with make() as store:
+        store.put(1, key="a")
+    store.close()
+    for call in (lambda: store.get("a"), lambda: store.put(1), store.list, lambda: store.find()):
+        with pytest.raises(StoreClosedError):
+            call()
+    assert make().get("a") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "brotli"}, {"compression_level": 0}, {"compression_level": 10}, {"backend": "mongo"},
+        {"blob_backend": "disk"}, {"blob_backend": 5}, {"keep": 0}, {"keep": -1}, {"pickles": "maybe"},
+        {"cache_dir": 5},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_options_that_cant_be_right_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        BlobStore(**{"cache_dir": tmp_path / "store", **options})
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd", "gzip", "blosclz", "none"])
+def test_every_codec_gives_back_what_it_took(make: Make, compression: str) -> None:
+    store = make(compression=compression, compression_level=6)
+    store.put(LARGE, key="array")
+    store.put("text " * 20_000, key="text")
+    np.testing.assert_array_equal(store.get("array"), LARGE)
+    assert store.get("text") == "text " * 20_000
+    assert (store.entry("text").file_size < 50_000) == (compression != "none")  # type: ignore[union-attr]
+
+
+# --- pickles ---
+
+
+def test_pickles_of_others_are_not_read(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make().put(Model([1.0]), key="a")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
+    stranger = make()
+    with pytest.raises(UntrustedDataError, match="pickle_key"):
+        stranger.get("a")
+    # The same object of another user is another blob, which that user can read.
+    stranger.put(Model([1.0]), key="b")
+    assert stranger.get("b") == Model([1.0])
+    with pytest.raises(UntrustedDataError):
+        make(pickles="never").get("a")
+    with pytest.raises((SerializationError, UntrustedDataError)):
+        make(pickles="never").put(Model([1.0]), key="c")
+    assert not stranger.exists("c")
+
+
+def test_values_that_nothing_takes_leave_nothing(store: BlobStore) -> None:
+    with pytest.raises(SerializationError):
+        store.put(lambda: None, key="a")
+    assert store.list() == []
+    assert store.verify().ok
+
+
+# --- elsewhere ---
+
+
+@pytest.mark.parametrize("shape", ["other folder", "same folder", "bucket"])
+def test_migrate_takes_everything_and_can_be_repeated(make: Make, tmp_path: Path, shape: str) -> None:
+    source = make(keep=True)
+    for seed in range(3):
+        source.put(numbers(seed), key="a", metadata={"seed": seed})
+    source.put({"small": 1}, key="b", inputs=["a"])
+    source.alias("prod", "a", 2)
+    folder = tmp_path / ("store" if shape == "same folder" else "target")
+    kept = MemoryStore() if shape == "bucket" else None
+    target = BlobStore(folder, backend=other_backend(source), blob_backend=kept, keep=True)
+    moved = source.migrate(target)
+    assert (moved.entries, moved.present) == (4, 0)
+    assert source.migrate(target).present == 4
+    for version in (1, 2, 3):
+        np.testing.assert_array_equal(target.get("a", version=version), numbers(version - 1))
+    assert target.get("b") == {"small": 1}
+    assert [each.created for each in target.history("a")] == [each.created for each in source.history("a")]
+    assert target.resolve("prod").version == 2  # type: ignore[union-attr]
+    assert target.lineage("b").entries.keys() == source.lineage("b").entries.keys()
+    assert target.put(numbers(9), key="a").version == 4
+    assert target.verify().ok
+    if shape == "same folder":
+        source.delete("b")
+        source.put(numbers(5), key="c")
+        source.delete("c")
+        with pytest.raises(DeleteRefusedError, match="another catalogue"):
+            source.collect(0, max_share=1.0)
+    with pytest.raises(InvalidArgumentError):
+        source.migrate(source)
+
+
+def other_backend(store: BlobStore) -> str:
+    return "sqlite" if "json" in repr(store).lower() else "json"
+
+
+def test_an_export_can_be_read_by_a_person_and_by_us(make: Make, tmp_path: Path) -> None:
+    import zipfile
+
+    store = make(keep=True)
+    store.put("first", key="notes/today", metadata={"by": "ana"})
+    store.put("second", key="notes/today")
+    store.put(LARGE, key="../array")
+    store.put(LARGE, key="copy")
+    store.alias("prod", "notes/today", 1)
+    path = tmp_path / "out.zip"
+    assert store.export(path) == 3
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read("catalog.json"))
+        assert archive.read("objects/notes/today.v1.txt") == b"first"
+    assert len(names) == 4
+    assert not any(".." in name.split("/") for name in names)
+    assert [each["key"] for each in manifest["entries"]] == ["../array", "copy", "notes/today", "notes/today"]
+    target = BlobStore(tmp_path / "target")
+    assert target.import_from(path).entries == 4
+    assert target.import_from(path).present == 4
+    assert (target.get("notes/today"), target.get("notes/today", version=1)) == ("second", "first")
+    assert target.resolve("prod").metadata == {"by": "ana"}  # type: ignore[union-attr]
+    (tmp_path / "bad.zip").write_bytes(path.read_bytes()[:-100])
+    for bad in ("bad.zip", "missing.zip"):
+        with pytest.raises(StoreUnavailableError, match=bad):
+            target.import_from(tmp_path / bad)
+
+
+def test_entries_as_frames_and_parquet(store: BlobStore, tmp_path: Path) -> None:
+    store.put(1, key="a", metadata={"loss": 0.5, "tag": "x", "n": {"deep": 1}})
+    store.put(2, key="b", metadata={"loss": 1, "tag": 5})
+    frame = store.to_frame()
+    assert list(frame["key"]) == ["a", "b"]
+    assert list(frame["metadata.loss"]) == [0.5, 1.0]
+    assert list(frame["metadata.tag"]) == ['"x"', "5"]
+    assert store.export(tmp_path / "out.parquet", {"metadata.loss": 1}, format="parquet") == 1
+    assert list(pd.read_parquet(tmp_path / "out.parquet")["key"]) == ["b"]
+
+
+def test_blobs_lie_where_the_backend_says(tmp_path: Path, make: Make) -> None:
+    store = make(blob_backend=FilesystemBlobBackend(tmp_path / "sharded", shard_chars=3))
+    key = store.put(numbers(6), key="a")
+    (path,) = (tmp_path / "sharded").rglob("*.b2nd")
+    assert path.parent.name == key.digest[:3]
+    assert path.name.startswith(key.digest)
+    assert path.suffix == ".b2nd"
+    memory = MemoryStore()
+    other = make(blob_backend=memory)
+    other.put(numbers(7), key="b")
+    assert [name for name in memory if name.endswith(".b2nd")]
+    uri = make(blob_backend=f"file://{tmp_path}/by-uri")
+    uri.put(numbers(8), key="c")
+    assert (tmp_path / "by-uri").is_dir()
+
+
+def test_a_moved_folder_opens(make: Make, tmp_path: Path) -> None:
+    store = make()
+    store.put(LARGE, key="a", metadata={"x": 1})
+    store.close()
+    if "postgresql" in repr(store).lower():
+        return
+    (tmp_path / "store").rename(tmp_path / "moved")
+    backend = "json" if (tmp_path / "moved/cache_metadata.json").exists() else "sqlite"
+    moved = BlobStore(tmp_path / "moved", backend=backend)
+    np.testing.assert_array_equal(moved.get("a"), LARGE)
+
+
+def test_stored_keys_are_plain_keys(store: BlobStore) -> None:
+    key = store.put(1, key="a")
+    assert pickle.loads(pickle.dumps(key)) == "a"
+    assert json.dumps({"key": key}) == '{"key": "a"}'
