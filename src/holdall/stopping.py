@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -14,7 +14,7 @@ class Stopped(BaseException):
     """The call was stopped, since nobody waits for it; this isn't the error of a blob."""
 
 
-class Stop(threading.Event):
+class Stop:
     """Stops one call. What waits for a server can ask to be called back.
 
     >>> stop = Stop()
@@ -24,17 +24,33 @@ class Stop(threading.Event):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self._is_set = False
         self._calls: list[Callable[[], object]] = []
 
+    def is_set(self) -> bool:
+        """Return whether the call shall stop."""
+        return self._is_set
+
     def set(self) -> None:
-        super().set()
+        """Stop the call."""
+        self._is_set = True
         while self._calls:
             try:
                 call = self._calls.pop()
             except IndexError:
                 return
             call()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for it for at most some seconds; return whether the call shall stop."""
+        # An event for each call that might be stopped would cost more.
+        woken = threading.Event()
+        self.then(woken.set)
+        try:
+            woken.wait(seconds)
+        finally:
+            self.forget(woken.set)
+        return self._is_set
 
     def then(self, call: Callable[[], object]) -> None:
         """Call this once it is set, on the thread that sets it, or now if it is set already."""
@@ -50,9 +66,43 @@ class Stop(threading.Event):
             # It is being called.
             return
 
+    # What follows is for a call that an event loop runs without a thread (`holdall.aio.native`).
+
+    def in_loop(self) -> bool:
+        """Return whether an event loop runs the code that asks, so that it must not block."""
+        return False
+
+    def pause(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call a coroutine function, let the loop go on meanwhile, and return what it returns.
+
+        Raises:
+            Stopped: Nobody waits for the call any more.
+        """
+        raise NotImplementedError
+
+    def away(self, function: Callable[[], T]) -> T:
+        """Run what may block on a thread, and let the loop go on meanwhile."""
+        raise NotImplementedError
+
 
 current: contextvars.ContextVar[Stop | None] = contextvars.ContextVar("holdall_stop", default=None)
 """What stops the call that runs in this context; None where nothing does."""
+
+
+def in_loop() -> bool:
+    """Return whether an event loop runs this call without a thread, so that it must not block."""
+    stop = current.get()
+    return stop is not None and stop.in_loop()
+
+
+def away(function: Callable[[], T]) -> T:
+    """Run what may block: here, but on another thread if an event loop runs this call.
+
+    >>> away(lambda: 1)
+    1
+    """
+    stop = current.get()
+    return function() if stop is None or not stop.in_loop() else stop.away(function)
 
 
 def stoppable(pieces: Iterable[T]) -> Iterator[T]:

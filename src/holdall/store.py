@@ -159,6 +159,11 @@ class Store(MutableMapping[str, bytes]):
     _near: bool = False
     """Whether a short call takes less time than it takes to hand it to a thread."""
 
+    _in_loop: bool = False
+    """Whether an event loop may run short calls itself (see `holdall.aio.native`): they wait by what
+    `holdall.stopping` has for it, hold no lock that others wait for meanwhile, and compute little. Those that
+    ask for `can` are run so once it is known."""
+
     _far: bool = False
     """Whether each call waits for a server, and a listing begins at any key as soon as at the first: `split`
     then looks at some keys only, and transfers list spans side by side."""

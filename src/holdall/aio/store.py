@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -33,6 +34,7 @@ from typing import (
     overload,
 )
 
+from holdall.aio import native
 from holdall.aio.listing import Listing
 from holdall.aio.streaming import put_stream
 from holdall.aio.waiting import on_thread
@@ -53,10 +55,20 @@ AsyncData: TypeAlias = "Data | AsyncIterable[Buffer]"
 """What may be put: all that a store takes, and an async iterable of buffers."""
 
 _BATCH = 256
+_LITTLE = CHUNK
+"""What is put without a thread, if the store needs none."""
+
+
+class _Short(enum.Enum):
+    """A call that makes a request or two, of a small body or none."""
+
+    PLAIN = "plain"
+    ASKING = "asking"
+    """It asks for `can`, which the store may have to find out first."""
 
 
 def _awaited(
-    call: Callable[Concatenate[Store, P], T], cancel: Cancel = Cancel.STOP
+    call: Callable[Concatenate[Store, P], T], cancel: Cancel = Cancel.STOP, short: _Short | None = None
 ) -> Callable[Concatenate[AsyncStore, P], Coroutine[Any, Any, T]]:
     """Return a call of a store as a coroutine, with the same arguments."""
     name = call.__name__
@@ -64,7 +76,7 @@ def _awaited(
     @wraps(call)
     async def run(self: AsyncStore, /, *args: P.args, **options: P.kwargs) -> T:
         # By its name, since the class of the store may override it.
-        return await self._run(lambda: getattr(self._store, name)(*args, **options), cancel)
+        return await self._run(lambda: getattr(self._store, name)(*args, **options), cancel, short=short)
 
     run.__qualname__, run.__doc__ = f"AsyncStore.{name}", f"As `Store.{name}`."
     return run
@@ -78,7 +90,8 @@ class AsyncStore:
     data`. These operators raise a `TypeError` that says so.
 
     Each call runs the whole stack on one of 64 shared worker threads; a store that touches neither disk nor
-    network runs inline. They run under asyncio and under trio.
+    network runs inline, and short calls of a bucket run in the event loop, if that is asyncio's. They run
+    under asyncio and under trio.
 
     A cancelled `await` leaves the blob as it was or as it should become, never torn. A call that waits for a
     thread is dropped. One that runs is stopped before its next chunk: the `await` of one that only reads ends
@@ -114,21 +127,27 @@ class AsyncStore:
         function: Callable[[], T],
         cancel: Cancel = Cancel.STOP,
         undo: Callable[[T], object] | None = None,
+        short: _Short | None = None,
     ) -> T:
-        if self._store.inline:
+        store = self._store
+        if store.inline:
             return function()
+        # While one thread asks the server what it can do, others wait for it.
+        known = short is _Short.PLAIN or (short is _Short.ASKING and "can" in vars(store))
+        if known and store._in_loop and native.can_run():
+            return await native.run(function, cancel)
         return await on_thread(function, cancel, undo=undo)
 
     # The calls whose types a type checker can take over from `Store`; overloads it can't, in part.
 
-    get_range = _awaited(Store.get_range, Cancel.LEAVE)
-    delete = _awaited(Store.delete)
+    get_range = _awaited(Store.get_range, Cancel.LEAVE, _Short.ASKING)
+    delete = _awaited(Store.delete, Cancel.STOP, _Short.ASKING)
     popitem = _awaited(Store.popitem)
     setdefault = _awaited(Store.setdefault)
     update = _awaited(Store.update)
     clear = _awaited(Store.clear)
-    exists = _awaited(Store.exists, Cancel.LEAVE)
-    info = _awaited(Store.info, Cancel.LEAVE)
+    exists = _awaited(Store.exists, Cancel.LEAVE, _Short.PLAIN)
+    info = _awaited(Store.info, Cancel.LEAVE, _Short.PLAIN)
     get_many = _awaited(Store.get_many, Cancel.LEAVE)
     put_many = _awaited(Store.put_many)
     delete_many = _awaited(Store.delete_many)
@@ -154,11 +173,11 @@ class AsyncStore:
     async def get(self, key: str, default: T) -> bytes | T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """As `Store.get`."""
-        return await self._run(lambda: self._store.get(key, default), Cancel.LEAVE)
+        return await self._run(lambda: self._store.get(key, default), Cancel.LEAVE, short=_Short.PLAIN)
 
     def __getitem__(self, key: str) -> Awaitable[bytes]:
         """`await store[key]`, as `Store.__getitem__`."""
-        return _Awaitable(lambda: self._run(lambda: self._store[key], Cancel.LEAVE))
+        return _Awaitable(lambda: self._run(lambda: self._store[key], Cancel.LEAVE, short=_Short.PLAIN))
 
     if not TYPE_CHECKING:
         # Hidden from type checkers, which then report each use. Without __contains__ and __iter__ Python
@@ -209,7 +228,11 @@ class AsyncStore:
 
         if isinstance(data, AsyncIterable):
             return await put_stream(data, put)
-        return await self._run(lambda: put(data))
+        short = None
+        if type(data) is bytes and len(data) <= _LITTLE:
+            plain = expect is ANY and ttl is None and content_type is None and metadata is None
+            short = _Short.PLAIN if plain else _Short.ASKING
+        return await self._run(lambda: put(data), short=short)
 
     @overload
     async def pop(self, key: str) -> bytes: ...

@@ -28,6 +28,9 @@ class Layer(Store):
     _owned: tuple[Store, ...] = ()
     _compresses: ClassVar[bool] = False
     """Whether it makes bytes smaller."""
+    _passes: ClassVar[bool] = False
+    """Whether it does so little that an event loop may run its calls, if it may run those of the stores
+    below. A subclass says it for itself."""
 
     def __init__(self, *stores: Store) -> None:
         for store in stores:
@@ -40,6 +43,10 @@ class Layer(Store):
     def _far(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         # A bucket finds it out when it is asked.
         return all(store._far for store in self._below)
+
+    @property
+    def _in_loop(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return vars(type(self)).get("_passes", False) and all(store._in_loop for store in self._below)
 
     def _own(self, *stores: Store) -> None:
         """Close these too when this layer is closed."""

@@ -37,6 +37,8 @@ class PrefixStore(Transparent):
     (PrefixStore(MemoryStore(), prefix='logs/'), ['a'], b'1')
     """
 
+    _passes = True
+
     def __init__(self, store: Store, prefix: str) -> None:
         super().__init__(store)
         folder = check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)

@@ -41,6 +41,8 @@ class ReadOnlyStore(Transparent):
     holdall.errors.ReadOnlyError: 'a': this ReadOnlyStore is read-only, and can't put
     """
 
+    _passes = True
+
     def _own(self, *stores: Store) -> None:
         super()._own(*stores)
         below = list(stores)

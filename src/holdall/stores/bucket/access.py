@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from holdall.blob import Piece
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
+from holdall.ranges import CHUNK
+from holdall.stopping import away
 from holdall.stores.bucket.calls import call, call_method, iterate, upload
 from holdall.stores.bucket.client import Clients, Settings
 from holdall.stores.bucket.clouds import GOOGLE, Cloud, tag_of
@@ -19,6 +21,9 @@ from holdall.stores.bucket.probe import Findings, find_out
 from holdall.stores.bucket.signing import signed_url
 
 __all__ = ["Access"]
+
+_QUICK = 4 * CHUNK
+"""What is copied in a moment."""
 
 
 class Access:
@@ -88,7 +93,7 @@ class Access:
                 raise
 
         try:
-            return upload(own, name, drawn(), size, **options)
+            return away(lambda: upload(own, name, drawn(), size, **options))
         except Exception as error:
             if failed:
                 raise failed.pop() from None
@@ -98,7 +103,8 @@ class Access:
 
     def whole(self, found: Any) -> bytes:
         """Return the bytes of an answer."""
-        return bytes(self.held(found))
+        held = self.held(found)
+        return bytes(held) if len(held) <= _QUICK else away(lambda: bytes(held))
 
     def held(self, found: Any) -> memoryview:
         """Return the bytes of an answer in the memory of obstore."""

@@ -1,4 +1,6 @@
-"""Calls of obstore that an interrupt ends, and a stop of the async call that they belong to."""
+"""Calls of obstore that an interrupt ends, and a stop of the async call that they belong to.
+
+A call that an event loop runs hands obstore's coroutine to the loop."""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from typing import Any
 from holdall.blob import Piece
 from holdall.stopping import Stop, Stopped, current
 from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.ending import watch
 
 __all__ = ["call", "call_method", "upload"]
 
@@ -35,6 +38,8 @@ def call(function: str, *arguments: Any, **options: Any) -> Any:
     stop = current.get()
     if stop is None and not _is_main():
         return getattr(module, function)(*arguments, **options)
+    if stop is not None and stop.in_loop():
+        return stop.pause(_begun, getattr(module, f"{function}_async"), *arguments, **options)
     return _Wait(stop).run(getattr(module, f"{function}_async"), *arguments, **options)
 
 
@@ -43,7 +48,16 @@ def call_method(owner: Any, method: str) -> Any:
     stop = current.get()
     if stop is None and not _is_main():
         return getattr(owner, method)()
+    if stop is not None and stop.in_loop():
+        return stop.pause(_begun, getattr(owner, f"{method}_async"))
     return _Wait(stop).run(getattr(owner, f"{method}_async"))
+
+
+def _begun(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    future = function(*arguments, **options)
+    if hasattr(future, "add_done_callback"):
+        watch(future)
+    return future
 
 
 def iterate(stream: Any) -> Iterator[Any]:
@@ -51,8 +65,12 @@ def iterate(stream: Any) -> Iterator[Any]:
     while True:
         stop = current.get()
         try:
-            direct = stop is None and not _is_main()
-            found = next(stream) if direct else _Wait(stop).run(stream.__anext__)
+            if stop is not None and stop.in_loop():
+                found = stop.pause(_begun, stream.__anext__)
+            elif stop is None and not _is_main():
+                found = next(stream)
+            else:
+                found = _Wait(stop).run(stream.__anext__)
         except (StopIteration, StopAsyncIteration):
             return
         yield found
@@ -113,6 +131,7 @@ class _Wait:
                 future = function(*arguments, **options)
                 if not hasattr(future, "add_done_callback"):
                     return future
+                watch(future)
                 if self._stop is not None:
                     self._stop.then(self._notice)
                 while not future.done():

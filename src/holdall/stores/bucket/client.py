@@ -67,6 +67,10 @@ class Settings:
         self._process = os.getpid()
         self._held: Clients | None = None
 
+    def are_made(self) -> bool:
+        """Return whether the clients of this process are made, which takes a moment."""
+        return self._held is not None and self._process == os.getpid()
+
     def clients(self) -> Clients:
         """Return the clients of this process."""
         held = self._held

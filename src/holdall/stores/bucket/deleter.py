@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreUnavailableError
+from holdall.stopping import away, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import GOOGLE, tag_of
 from holdall.stores.bucket.deleting import delete_version
@@ -27,12 +28,23 @@ class Deleter:
         """Delete an object, whatever version it is; return whether there was one."""
         if not self._access.cloud.silent:
             return self._delete_told(name)
-        with turn(name):
-            try:
-                self._access.head(name)
-            except BlobNotFoundError:
-                return False
-            self._access.ask("delete", "delete", name)
+        lock = turn(name)
+        if not in_loop():
+            with lock:
+                return self._delete_if_there(name)
+        if not lock.acquire(blocking=False):
+            return away(lambda: self.delete(name))
+        try:
+            return self._delete_if_there(name)
+        finally:
+            lock.release()
+
+    def _delete_if_there(self, name: str) -> bool:
+        try:
+            self._access.head(name)
+        except BlobNotFoundError:
+            return False
+        self._access.ask("delete", "delete", name)
         return True
 
     def _delete_told(self, name: str) -> bool:

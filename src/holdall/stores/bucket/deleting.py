@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
+from holdall.stopping import away
 from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of, service_account
@@ -77,6 +78,10 @@ def delete_version(client: Any, name: str, tag: str | None) -> bool | None:
 
 
 def _request(method: str, url: str, headers: dict[str, str]) -> tuple[int, str]:
+    return away(lambda: _answer(method, url, headers))
+
+
+def _answer(method: str, url: str, headers: dict[str, str]) -> tuple[int, str]:
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
     scheme, _, rest = url.partition("://")
@@ -115,7 +120,7 @@ def google_token(client: Any) -> str | None:
     if config.get("bearer_token"):
         return str(config["bearer_token"])
     if client.credential_provider is not None:
-        return str(client.credential_provider()["token"])
+        return str(away(client.credential_provider)["token"])
     anonymous = str(config.get("skip_signature", "")).lower() == "true"
     if anonymous or service_account(config).get("disable_oauth"):
         return None

@@ -12,7 +12,7 @@ from holdall.blob import Info, Piece
 from holdall.errors import BlobNotFoundError, ConcurrencyError
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, span
-from holdall.stopping import Stop, current
+from holdall.stopping import Stop, away, current, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
@@ -69,7 +69,7 @@ class Reader:
             return None
         if found.meta["size"] <= _LARGE:
             return self._access.whole(found)
-        return join_pieces(self._pieces(key, found))
+        return away(lambda: join_pieces(self._pieces(key, found)))
 
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if (start, stop) == (0, None):
@@ -98,7 +98,9 @@ class Reader:
         low, high = found.range
         if high - low <= _WHOLE:
             return info, iter([self._access.whole(found)])
-        return info, self._pieces(key, found)
+        pieces = self._pieces(key, found)
+        # In parts it is read by threads, for which this one waits.
+        return info, iter([away(lambda: join_pieces(pieces))]) if in_loop() else pieces
 
     def _pieces(self, key: str, found: Any) -> Iterator[Piece]:
         """Yield the bytes of an answer. Past its first part, a large one is asked for in parts, side by side;

@@ -198,6 +198,10 @@ class BucketStore(Store):
         found = self._access.findings()
         return found.ordered and found.starts and self._names.are_in_order()
 
+    @property
+    def _in_loop(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return type(self) is BucketStore and self._access.settings.are_made()
+
     def _settings(self) -> dict[str, object]:
         if self._reopens is None:
             raise UnsupportedOperation(
