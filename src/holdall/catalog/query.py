@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,9 +38,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Compare:
     """A comparison of a field with a value, which is JSON; times are microseconds since the epoch.
 
-    `==` is equality of JSON: `1` equals `1.0`, and True equals neither. The orders compare numbers with
-    numbers, and strings with strings by code points; everything else never matches, nor does an absent field.
-    `in` is `==` with any value of a list. `prefix` matches strings. `exists` takes True or False.
+    `==` is equality of JSON: `1` equals `1.0`, and True equals neither. An absent field equals nothing, not
+    even None. `!=` matches wherever `==` doesn't, also where the field is absent. The orders compare numbers
+    with numbers, and strings with strings by code points; everything else never matches, nor does an absent
+    field. `in` is `==` with any value of a list. `prefix` matches strings. `exists` takes True or False.
     """
 
     path: Path
@@ -101,6 +103,7 @@ class Query:
 
 def parse_field(field: object) -> Path:
     """Return the path of a field: `key`, `metadata.loss`, or a tuple of names, where a name may have dots.
+    `file_size`, as it is in an entry, is `size` too.
 
     Raises:
         InvalidArgumentError: It isn't a field.
@@ -114,6 +117,8 @@ def parse_field(field: object) -> Path:
             f"a field is a str such as 'metadata.loss', or a tuple of names, not {type(field).__name__}"
         )
     names = cast(Path, path)
+    if names == ("file_size",):
+        return ("size",)
     if names[:1] == ("metadata",):
         if len(names) == 1 or len(names) > _DEEPEST:
             raise InvalidArgumentError(
@@ -123,7 +128,7 @@ def parse_field(field: object) -> Path:
     if len(names) != 1 or names[0] not in FIELDS:
         raise InvalidArgumentError(
             f"{field!r} isn't a field; known are metadata.NAME, {', '.join(FIELDS)}"
-            + (f"; did you mean 'metadata.{field}'?" if isinstance(field, str) else "")
+            + (f"; did you mean 'metadata.{field}'?" if isinstance(field, str) and field else "")
         )
     return names
 
@@ -159,6 +164,10 @@ def parse_filter(metadata_filter: object) -> Node:
     """Return a condition on metadata alone: names, with dots between those of nested objects, and the values
     that they equal.
 
+    Raises:
+        InvalidArgumentError: A name or a value isn't valid, or is an operator of `parse_where`, which would
+            find nothing here.
+
     >>> parse_filter({"deployed": True})
     Compare(path=('metadata', 'deployed'), operator='==', value=True)
     """
@@ -169,6 +178,11 @@ def parse_filter(metadata_filter: object) -> Node:
     nodes: list[Node] = []
     for name, value in cast(Mapping[str, Any], metadata_filter).items():
         names: Any = tuple(name.split(".")) if isinstance(name, str) else name
+        if isinstance(value, Mapping) and value and all(each in OPERATORS for each in cast(Any, value)):
+            raise InvalidArgumentError(
+                f"metadata_filter compares {name!r} with equal values only; for operators use "
+                f"find({{'metadata.{name}': {value!r:.80}}})"
+            )
         path = parse_field(("metadata", *cast(Path, names)) if isinstance(names, tuple) else names)
         found: Node = Compare(path, "==", _json(value))
         # A name with a dot is found too, if it isn't that of a nested object.
@@ -259,14 +273,20 @@ def _operand(path: Path, value: Any) -> Any:
 
 def _json(value: Any, depth: int = 0) -> Any:
     """Return a value if it is JSON, with tuples as lists."""
-    kind = type(value).__name__
     if depth > _DEEPEST:
         raise InvalidArgumentError(f"a value to compare with has at most {_DEEPEST} levels")
-    if value is None or isinstance(value, bool | str | int):
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, float):
         if math.isfinite(value):
-            return value
+            return float(value)
         raise InvalidArgumentError(f"metadata has no {value}, so nothing equals it")
     if isinstance(value, list | tuple):
         return [_json(each, depth + 1) for each in cast(list[Any], value)]
@@ -274,7 +294,12 @@ def _json(value: Any, depth: int = 0) -> Any:
         given = cast(Mapping[Any, Any], value)
         if all(isinstance(name, str) for name in given):
             return {str(name): _json(each, depth + 1) for name, each in given.items()}
-    raise InvalidTypeError(f"metadata is JSON, so it can't be compared with {kind}")
+    raise _not_json(value)
+
+
+def _not_json(value: Any) -> InvalidTypeError:
+    hint = "; give its isoformat(), if that is what the metadata have" if hasattr(value, "isoformat") else ""
+    return InvalidTypeError(f"metadata is JSON, so it can't be compared with {type(value).__name__}{hint}")
 
 
 # --- whether a row matches -------------------------------------------------------------------------------
@@ -383,6 +408,11 @@ def compile_node(node: Node) -> Callable[[Row], bool]:
     tests = tuple(map(compile_node, node.nodes))
     if len(tests) == 1:
         return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        if isinstance(node, All):
+            return lambda row: first(row) and second(row)
+        return lambda row: first(row) or second(row)
     if isinstance(node, All):
         return lambda row: all(test(row) for test in tests)
     return lambda row: any(test(row) for test in tests)
@@ -393,7 +423,13 @@ def _compile_comparison(node: Compare) -> Callable[[Row], bool]:
     path = node.path
     if len(path) == 2 and path[0] == "metadata":
         # The most common one, in as few steps as possible.
-        name = path[1]
+        name, wanted = path[1], node.value
+        if node.operator == "==" and isinstance(wanted, str):
+            return lambda row: row.metadata.get(name) == wanted
+        if node.operator == "==" and isinstance(wanted, int | float) and not isinstance(wanted, bool):
+            return lambda row: (
+                (value := row.metadata.get(name)) == wanted and value is not True and value is not False
+            )
         return lambda row: test(row.metadata.get(name, ABSENT_FIELD))
     return lambda row: test(value_at(row, path))
 

@@ -7,8 +7,20 @@ from collections.abc import Callable, Iterator
 from heapq import nlargest, nsmallest
 from typing import Any
 
+from holdall.catalog.jsonfile.order import starting_with
 from holdall.catalog.jsonfile.state import Tables, own
-from holdall.catalog.query import All, Order, Query, arrange, compile_after, compile_node, rank, value_at
+from holdall.catalog.query import (
+    All,
+    Compare,
+    Node,
+    Order,
+    Query,
+    arrange,
+    compile_after,
+    compile_node,
+    rank,
+    value_at,
+)
 from holdall.catalog.row import Row
 
 __all__ = ["find"]
@@ -19,7 +31,7 @@ _FEW = 1000
 
 def find(tables: Tables, query: Query) -> Iterator[Row]:
     """Yield the rows that match, in order, each with metadata of its own."""
-    keys, rows = tables.keys(), tables.rows
+    keys, rows = narrow(tables.keys(), query.where), tables.rows
     test = None if query.where == All(()) else compile_node(query.where)
     order, after = query.order, query.after
     if order.path == ("key",) and (after is None or after[0] == after[1]):
@@ -31,6 +43,20 @@ def find(tables: Tables, query: Query) -> Iterator[Row]:
         return map(own, filter(test, found))
     # Rows never change, so that these are the ones of one moment, whatever is written later.
     return map(own, _arranged(list(filter(None, map(rows.get, keys))), test, query))
+
+
+def narrow(keys: list[str], where: Node) -> list[str]:
+    """Return those of the keys that a condition on keys may match, where it has a prefix or a key."""
+    if isinstance(where, All):
+        for each in where.nodes:
+            keys = narrow(keys, each)
+    elif isinstance(where, Compare) and where.path == ("key",) and isinstance(where.value, str):
+        if where.operator == "prefix":
+            start, stop = starting_with(keys, where.value)
+            return keys[start:stop]
+        if where.operator == "==":
+            return keys[bisect_left(keys, where.value) : bisect_right(keys, where.value)]
+    return keys
 
 
 def _arranged(rows: list[Row], test: Callable[[Row], bool] | None, query: Query) -> Iterator[Row]:
