@@ -85,8 +85,8 @@ def read_to_end(fd: int) -> bytes:
 
 
 def serve(fd: int) -> None:
-    for folder in ("cli", "stores", "transfer"):
-        for module in (Path(holdall.__file__).parent / folder).glob("[a-z]*.py"):
+    for folder in ("cli", "cli.catalog", "catalog", "stores", "transfer"):
+        for module in Path(holdall.__file__).parent.joinpath(*folder.split(".")).glob("[a-z]*.py"):
             importlib.import_module(f"holdall.{folder}.{module.stem}")
     gc.freeze()
     with socket.socket(fileno=fd) as requests:

@@ -12,7 +12,9 @@ import holdall as package
 
 IN_A_STORE = ["ls", "keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
 IN_A_STORE += ["verify", "rotate", "repair"]
-COMMANDS = [*IN_A_STORE, "sync", "mirror", "diff", "keygen"]
+COMMANDS = [*IN_A_STORE, "sync", "mirror", "diff", "keygen", "catalog"]
+ON_A_CATALOG = ["ls", "show", "put", "get", "rm", "find", "tag", "alias", "history", "usage"]
+ON_A_CATALOG += ["verify", "collect", "migrate", "export", "import"]
 
 
 def test_the_store_is_named_before_the_command_after_it_or_by_the_environment(holdall, tmp_path):
@@ -72,6 +74,20 @@ def test_every_command_has_help_with_an_example(holdall, command):
     assert f"holdall {command}" in shown.partition("Example")[2]
     assert ("--store" in shown) == (command in IN_A_STORE)
     assert "<bool>" not in shown
+
+
+@pytest.mark.parametrize("command", ON_A_CATALOG)
+def test_every_command_on_a_catalogue_has_help_with_an_example(holdall, command):
+    shown = holdall("catalog", command, "--help", uri="").decode()
+    assert f"holdall catalog {command}" in shown.partition("Example")[2]
+    assert all(option in shown for option in ("--catalog", "--backend", "--blobs", "-C"))
+    assert "<bool>" not in shown
+
+
+def test_a_group_alone_shows_its_help(holdall):
+    output, errors = holdall.both("catalog", code=2)
+    assert errors == ""
+    assert all(f" {command} " in output.decode() for command in ON_A_CATALOG)
 
 
 def test_version(holdall):
@@ -175,6 +191,17 @@ def test_keys_are_completed(holdall, tmp_path):
     assert complete(holdall, ["get", "a:"]) == ["b:c"]
     # What a shell might run is not offered.
     assert complete(holdall, ["get", "it"]) == []
+
+
+def test_keys_of_a_catalogue_are_completed(holdall, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for key in ("run/1", "run/2", "other", "a b"):
+        holdall("catalog", "put", key, "file", "-C", "c", "--create")
+    assert complete(holdall, ["catalog", "show", "-C", "c", "ru"]) == ["run/1", "run/2"]
+    assert complete(holdall, ["catalog", "get", "ru"], HOLDALL_CATALOG="c") == ["run/1", "run/2"]
+    assert complete(holdall, ["catalog", "get", "ru"], HOLDALL_CATALOG="d") == []
+    assert complete(holdall, ["catalog", "h"]) == ["history"]
+    assert not (tmp_path / "d").exists()
 
 
 def test_keys_are_completed_in_the_store_that_the_line_names(holdall, tmp_path):

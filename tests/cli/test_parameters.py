@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdall.cli.app import _COMMANDS, _command
+from holdall.cli.app import _COMMANDS, _command, _split
 from holdall.cli.errors import UsageFault
 from holdall.cli.parameters import fields, parse
 from holdall.cli.typed import run_typer
@@ -56,8 +56,20 @@ RIGHT = (
     "keygen -o key",
     "rotate vault: --prefix a",
     "repair --rule newest -s x",
+    "catalog ls run/ -l -C x",
+    "catalog put a - --as json b=1 c= --input x --input y --keep 2 --create",
+    "catalog find 'metadata.loss<0.1' type=dict --order-by -metadata.loss -n 3",
+    "catalog alias",
+    "catalog alias --delete prod",
+    "catalog migrate --to x --backend json --blobs memory://",
+    "catalog import x.zip --json",
 )
 WRONG = (
+    "catalog put a",
+    "catalog tag a",
+    "catalog find --limit 0",
+    "catalog alias a b c",
+    "catalog ls --frob",
     "ls --prefix a",
     "sync a b -c",
     "get",
@@ -94,9 +106,8 @@ def by_typer(name: str, words: list[str]) -> dict[str, Any] | None:
     """What typer reads, or None if it refuses the line or shows the help."""
     seen: list[dict[str, Any]] = []
     try:
-        run_typer(
-            [name, *words], {name: _command(name)}, lambda _name, values, _store: seen.append(values), "X"
-        )
+        commands = {name: _command(name)}
+        run_typer([*name.split(), *words], commands, lambda _name, values, _before: seen.append(values), "X")
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -105,7 +116,7 @@ def by_typer(name: str, words: list[str]) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize("line", [*RIGHT, *WRONG])
 def test_a_line_is_read_as_typer_reads_it(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    name, *words = shlex.split(line)
+    _, name, words = _split(shlex.split(line))
     read = parse(words, list(fields(_command(name))))
     assert read == by_typer(name, words)
     assert (read is None) == (line in WRONG)

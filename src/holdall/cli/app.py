@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 from holdall.cli.errors import INTERRUPTED, UNAVAILABLE, OutputError, UsageFault, describe, exit_code, warn
@@ -35,8 +36,25 @@ _COMMANDS = {
     "keygen": "maintaining",
     "rotate": "maintaining",
     "repair": "maintaining",
+    "catalog ls": "catalog.showing",
+    "catalog show": "catalog.showing",
+    "catalog put": "catalog.storing",
+    "catalog get": "catalog.storing",
+    "catalog rm": "catalog.storing",
+    "catalog find": "catalog.showing",
+    "catalog tag": "catalog.storing",
+    "catalog alias": "catalog.storing",
+    "catalog history": "catalog.showing",
+    "catalog usage": "catalog.showing",
+    "catalog verify": "catalog.keeping",
+    "catalog collect": "catalog.keeping",
+    "catalog migrate": "catalog.keeping",
+    "catalog export": "catalog.keeping",
+    "catalog import": "catalog.keeping",
 }
-"""The module of each command, in the order of the help."""
+"""The module of each command, in the order of the help. One of two words is a command of a group."""
+
+_GROUP = "catalog"
 
 
 def run(args: Sequence[str]) -> int:
@@ -60,12 +78,12 @@ def run(args: Sequence[str]) -> int:
 
 
 def _run(args: Sequence[str]) -> object:
-    named = len(args) > 2 and args[0] in ("--store", "-s")
-    store, rest = (args[1], args[2:]) if named else (None, args)
-    if rest and rest[0] in _COMMANDS and _COMPLETE not in os.environ:
-        values = parse(rest[1:], list(fields(_command(rest[0]))))
+    before, name, words = _split(args)
+    is_whole = name in _COMMANDS and _COMPLETE not in os.environ
+    if is_whole:
+        values = parse(words, list(fields(_command(name))))
         if values is not None:
-            return _invoke(rest[0], values, store)
+            return _invoke(name, values, before)
     try:
         from holdall.cli.typed import run_typer
     except ModuleNotFoundError as error:
@@ -78,21 +96,41 @@ def _run(args: Sequence[str]) -> object:
 
         rejoin_bash_words()
     # To import and declare all commands takes longer than one.
-    one = args and args[0] in _COMMANDS and _COMPLETE not in os.environ
-    names = args[:1] if one else _COMMANDS
-    return run_typer(args, {name: _command(name) for name in names}, _invoke, _COMPLETE)
+    names = [name] if is_whole and not before else _COMMANDS
+    return run_typer(args, {each: _command(each) for each in names}, _invoke, _COMPLETE)
+
+
+def _split(args: Sequence[str]) -> tuple[dict[str, str | None], str, Sequence[str]]:
+    """Return the options that stand before a command, by name; its name; and the words that follow it."""
+    before: dict[str, str | None] = {}
+    group = ""
+    for option, names in (("store", ("--store", "-s")), ("catalog", ("--catalog", "-C"))):
+        if len(args) > 2 and args[0] in names:
+            before[option], args = args[1], args[2:]
+        if option == "store":
+            if args[:1] != [_GROUP]:
+                break
+            group, args = f"{_GROUP} ", args[1:]
+    return before, group + (args[0] if args else ""), args[1:]
 
 
 def _command(name: str) -> Callable[..., Any]:
-    return getattr(import_module(f"holdall.cli.{_COMMANDS[name]}"), name)
+    function = name.rpartition(" ")[2]
+    module = import_module(f"holdall.cli.{_COMMANDS[name]}")
+    return getattr(module, f"{function}_" if iskeyword(function) else function)
 
 
-def _invoke(name: str, values: dict[str, Any], store: str | None) -> object:
-    """Run a command; a store may be named before it."""
-    if store is not None and "store" in values:
-        values["store"] = values["store"] or store
-    elif store is not None and "target" in values:
-        raise UsageFault(f"{name} takes its stores as arguments; leave --store out")
+def _invoke(name: str, values: dict[str, Any], before: Mapping[str, str | None]) -> object:
+    """Run a command; a store or a catalogue may be named before it."""
+    for option, given in before.items():
+        if given is None:
+            continue
+        if option in values:
+            values[option] = values[option] or given
+        elif "catalog" in values:
+            raise UsageFault(f"{name} takes a catalogue; leave --store out, and give --catalog FOLDER")
+        else:
+            raise UsageFault(f"{name} takes its stores as arguments; leave --store out")
     return invoke(_command(name), values)
 
 

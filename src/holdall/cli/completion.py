@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from holdall.cli.stores import address
 from holdall.opening import from_uri
-from holdall.store import Store
 
 _OFFERED = 50
 _LOOKED_AT = 1000
@@ -33,7 +33,7 @@ def complete_key(ctx: Any, incomplete: str) -> list[str]:
         if not uri:
             return []
         with from_uri(address(uri)) as store:
-            return _matching(store, _head + incomplete)
+            return offered(store.iterate_keys(typed_start(incomplete)))
     except Exception:  # noqa: BLE001 - a traceback would be printed in the middle of the user's line
         return []
 
@@ -81,6 +81,12 @@ def _uri(context: Any) -> str | None:
     return here or above or os.environ.get("HOLDALL_URI")
 
 
-def _matching(store: Store, prefix: str) -> list[str]:
-    keys = islice(store.iterate_keys(prefix), _LOOKED_AT)
-    return [key[len(_head) :] for key in islice(filter(_is_harmless, keys), _OFFERED)]
+def typed_start(incomplete: str) -> str:
+    """Return the start of the word that is completed, with what bash split off."""
+    return _head + incomplete
+
+
+def offered(keys: Iterable[str]) -> list[str]:
+    """Return the first of the keys that a shell may be offered, as it needs them."""
+    harmless = filter(_is_harmless, islice(keys, _LOOKED_AT))
+    return [key[len(_head) :] for key in islice(harmless, _OFFERED)]

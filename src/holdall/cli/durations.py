@@ -20,7 +20,7 @@ def parse_duration(text: str) -> float:
         return float(text)
     if not re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", text):
         raise UsageFault(
-            f"a time to live is a number of seconds, or numbers with units as in 1h30m or 7d, not {text!r}"
+            f"a span of time is a number of seconds, or numbers with units as in 1h30m or 7d, not {text!r}"
         )
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
     return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -10,6 +10,7 @@ from holdall.errors import (
     DeleteRefusedError,
     InvalidArgumentError,
     KeyConflictError,
+    ProtectedError,
     ReadOnlyError,
     StoreError,
     UnsupportedOperation,
@@ -42,7 +43,7 @@ def exit_code(error: BaseException) -> int:
             return NOT_FOUND
         case UsageFault() | InvalidArgumentError() | UnsupportedOperation() | ReadOnlyError():
             return USAGE
-        case ConcurrencyError() | KeyConflictError() | DeleteRefusedError():
+        case ConcurrencyError() | KeyConflictError() | DeleteRefusedError() | ProtectedError():
             return CONFLICT
         case OutputError(__cause__=BrokenPipeError()):
             return BROKEN_PIPE

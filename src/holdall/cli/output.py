@@ -96,9 +96,9 @@ def as_json(info: Info) -> dict[str, object]:
         "key": info.key,
         "size": info.size,
         "etag": info.etag,
-        "modified": _iso(info.modified),
+        "modified": iso(info.modified),
         "content_type": info.content_type,
-        "expires": None if info.expires is None else _iso(info.expires),
+        "expires": None if info.expires is None else iso(info.expires),
     }
 
 
@@ -109,5 +109,6 @@ def dumps(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
+    """Return a time in ISO 8601."""
     return moment.isoformat().replace("+00:00", "Z")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 from holdall.cli.completion import complete_key
@@ -112,21 +113,37 @@ def get(
     if to == "":
         raise UsageFault("--output needs the name of a file")
     with open_to_read(store) as source:
-        if to is None or to == "-" or _descriptor(to) == 1:
+        if to is None or is_standard_output(to):
             output = Output()
-            for chunk in _for_terminal(source.chunks(key), key, output, force):
+            for chunk in for_terminal(source.chunks(key), key, output, force):
                 output.write(chunk)
         else:
             _to_file(source, key, to)
 
 
 def _to_file(source: Store, key: str, name: str) -> None:
+    info = source.info(check_key(key))
+    write_file(name, f"get {key}", info.size, mode_of(info), partial(source.chunks, key))
+
+
+def write_file(
+    name: str, label: str, size: int | None, most: int | None, chunks: Callable[[], Iterable[bytes]]
+) -> None:
+    """Write a file, whole or not at all; into a pipe or a device, write what comes.
+
+    Args:
+        name: Of the file.
+        label: What the progress bar says.
+        size: How many bytes there are, where that is known.
+        most: The permission bits that a new file may have at most.
+        chunks: Returns the bytes.
+    """
     from tempfile import mkstemp
 
     if (number := _descriptor(name)) is not None:
         try:
             with open(number, "wb", closefd=False) as device:
-                device.writelines(source.chunks(key))
+                device.writelines(chunks())
         except StoreError:
             raise
         except OSError as error:
@@ -140,12 +157,11 @@ def _to_file(source: Store, key: str, name: str) -> None:
         mode = os.stat(path).st_mode
     except OSError:
         mode = None
-    info = source.info(key)
-    with Meter(f"get {key}", info.size) as meter:
+    with Meter(label, size) as meter:
         if mode is not None and not stat.S_ISREG(mode):
             # A pipe or a device can't be replaced.
             with open(path, "wb") as device:
-                device.writelines(meter.through(source.chunks(key)))
+                device.writelines(meter.through(chunks()))
             return
         try:
             handle, temporary = mkstemp(dir=os.path.dirname(path), prefix=".holdall-")
@@ -153,8 +169,8 @@ def _to_file(source: Store, key: str, name: str) -> None:
             raise _unwritable(name, error) from error
         try:
             with open(handle, "wb") as file:
-                file.writelines(meter.through(source.chunks(key)))
-                os.fchmod(file.fileno(), _new_mode(info) if mode is None else stat.S_IMODE(mode))
+                file.writelines(meter.through(chunks()))
+                os.fchmod(file.fileno(), _new_mode(most) if mode is None else stat.S_IMODE(mode))
             os.replace(temporary, path)
         except BaseException as error:
             with suppress(OSError):
@@ -168,6 +184,11 @@ def _unwritable(name: str, error: OSError) -> UsageFault:
     return UsageFault(f"can't write {name!r}: {describe(OSError(error.errno, error.strerror))}")
 
 
+def is_standard_output(name: str) -> bool:
+    """Return whether --output names standard output."""
+    return name == "-" or _descriptor(name) == 1
+
+
 def _descriptor(name: str) -> int | None:
     """Return the descriptor that a name means, such as /dev/stdout or a shell's >(command)."""
     name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(name, name)
@@ -175,16 +196,15 @@ def _descriptor(name: str) -> int | None:
     return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
 
 
-def _new_mode(info: Info) -> int:
+def _new_mode(most: int | None) -> int:
     """Return the permission bits of a new file that is a copy of a blob: nobody may read the file who may not
     read the blob."""
     mask = os.umask(0)
     os.umask(mask)
-    most = mode_of(info)
     return 0o666 & ~mask & (0o666 if most is None else most | 0o600)
 
 
-def _for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:
+def for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:
     """Refuse to write binary bytes to a terminal: they change its settings, and nobody can read them."""
     first = next(chunks, b"")
     if output.terminal and not force and _is_binary(first):
@@ -222,7 +242,7 @@ def cat(keys: Keys, force: Force = False, store: StoreOption = None) -> int:
                 missing = True
                 warn(describe(error))
                 continue
-            for chunk in _for_terminal(chunks, key, output, force):
+            for chunk in for_terminal(chunks, key, output, force):
                 output.write(chunk)
     return NOT_FOUND if missing else 0
 

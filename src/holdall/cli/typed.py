@@ -11,6 +11,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 import holdall
+from holdall.cli.catalog.place import CatalogOption
 from holdall.cli.errors import USAGE
 from holdall.cli.options import StoreOption
 from holdall.cli.output import Output
@@ -18,8 +19,8 @@ from holdall.cli.parameters import Field, fields
 
 Params = TypeVar("Params", bound="list[Any]")
 
-Run = Callable[[str, dict[str, Any], str | None], object]
-"""Called with a command's name, the values of its parameters, and the store named before the command."""
+Run = Callable[[str, dict[str, Any], Mapping[str, str | None]], object]
+"""Called with a command's name, the values of its parameters, and what was named before the command."""
 
 
 class _AsItIs:
@@ -106,6 +107,26 @@ def root(store: StoreOption = None) -> None:
     """
 
 
+def catalog(catalog: CatalogOption = None) -> None:
+    """Keep arrays, frames and other objects with metadata, and find them by it (BlobStore in Python).
+
+    --catalog names its folder, before or after the command, or HOLDALL_CATALOG does. A folder without a
+    catalogue is an error; only put and import make one, with --create.
+
+    Exit codes: 0 done; 1 not found, or something is wrong; 2 wrong usage; 3 conflict, protected, or too much
+    to delete; 4 the catalogue or the system failed; 130 interrupted.
+
+    Examples:
+      export HOLDALL_CATALOG=./models
+      holdall catalog put model weights.npy --as npy loss=0.12 --create
+      holdall catalog find 'metadata.loss<0.2' --order-by metadata.loss --limit 1
+      holdall catalog get model --output model.b2nd
+    """
+
+
+_GROUPS = {"catalog": catalog}
+"""The groups of commands: what each takes before the command, and its help."""
+
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 _VERSION = inspect.Parameter(
     "version",
@@ -125,7 +146,16 @@ def _signed(function: Callable[..., Any], *parameters: inspect.Parameter) -> Cal
 
 
 def _begin(context: typer.Context, store: str | None, version: bool) -> None:
-    context.obj = store
+    context.obj = {"store": store}
+    _show_help(context)
+
+
+def _begin_group(context: typer.Context, **values: str | None) -> None:
+    context.obj = {**context.obj, **values}
+    _show_help(context)
+
+
+def _show_help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(USAGE)
@@ -141,14 +171,33 @@ def _app(commands: Mapping[str, Callable[..., Any]], run: Run) -> typer.Typer:
     )
     begin = _signed(_begin, *map(_declare, fields(root)), _VERSION)
     app.callback(invoke_without_command=True, help=_help(root))(begin)
+    groups: dict[str, typer.Typer] = {}
     for name, command in commands.items():
-
-        def act(context: typer.Context, _name: str = name, **values: Any) -> object:
-            return run(_name, values, context.obj)
-
-        taken = map(_declare, fields(command))
-        app.command(name, cls=_Command, help=_help(command))(_signed(act, *taken))
+        group, _, word = name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = _group(group)
+            app.add_typer(groups[group])
+        _add(groups[group] if group else app, word, name, command, run)
     return app
+
+
+def _group(name: str) -> typer.Typer:
+    about = _GROUPS[name]
+    made = typer.Typer(name=name, cls=_Group, rich_markup_mode="rich", help=_help(about))
+
+    def begin(context: typer.Context, **values: str | None) -> None:
+        _begin_group(context, **values)
+
+    made.callback(invoke_without_command=True)(_signed(begin, *map(_declare, fields(about))))
+    return made
+
+
+def _add(to: typer.Typer, word: str, name: str, command: Callable[..., Any], run: Run) -> None:
+    def act(context: typer.Context, **values: Any) -> object:
+        return run(name, values, context.obj)
+
+    taken = map(_declare, fields(command))
+    to.command(word, cls=_Command, help=_help(command))(_signed(act, *taken))
 
 
 def run_typer(

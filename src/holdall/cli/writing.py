@@ -104,7 +104,7 @@ def _body(
     if text is not None:
         yield os.fsencode(text)
         return
-    with _input(file, asked=value == "-") as source, Meter(f"put {key}", _size(source)) as meter:
+    with input_of(file, asked=value == "-") as source, Meter(f"put {key}", _size(source)) as meter:
         yield meter.through(_chunks(source))
 
 
@@ -121,12 +121,13 @@ def _check_not_a_file(value: str) -> None:
         )
 
 
-def _input(file: str | None, *, asked: bool) -> BinaryIO:
+def input_of(file: str | None, *, asked: bool, name: str = "--file") -> BinaryIO:
+    """Open a file, or standard input if it has something to read or was asked for."""
     if file is not None and file != "-":
         try:
             return open(file, "rb")
         except OSError as error:
-            raise UsageFault(f"--file can't be read: {describe(error)}") from error
+            raise UsageFault(f"{name} can't be read: {describe(error)}") from error
     if is_closed(0):
         raise UsageFault("standard input is closed; give VALUE, --file or --text")
     mode = os.fstat(0).st_mode
