@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 pytest.register_assert_rewrite("holdall.testing")
 
 
-SERVED = ("test_path", "test_valkey", "test_bucket", "test_http", "test_fsspec")
+SERVED = ("test_path", "test_valkey", "test_bucket", "test_http", "test_fsspec", "test_sql")
 """What the names of the files begin with whose tests start servers."""
 
 
@@ -30,7 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the dearest tests, so that no worker is left with them; with `--kit`, keep suites only."""
+    """Begin with the dearest tests, so that no worker is left with them; with `--kit`, keep suites only.
+
+    Each worker first gets a stretch of tests, as long as those of the others. So those that need servers are
+    dealt out, a file to one worker: each worker that runs one of them starts the servers.
+    """
     from holdall.testing import StoreSuite
 
     def suite_of(item: pytest.Item) -> type[StoreSuite] | None:
@@ -38,16 +43,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return cls if cls is not None and issubclass(cls, StoreSuite) else None
 
     def rank(item: pytest.Item) -> int:
-        # Those that need servers stay together: each worker that runs one of them starts the servers.
-        if item.path.name.startswith(SERVED):
-            return 0
         suite = suite_of(item)
-        return 3 if suite is None else 2 if suite.reduced else 1
+        return 2 if suite is None else 1 if suite.reduced else 0
 
     if config.getoption("kit"):
         config.hook.pytest_deselected(items=[item for item in items if suite_of(item) is None])
         items[:] = [item for item in items if suite_of(item) is not None]
-    items.sort(key=rank)
+    files = Counter(item.path.name for item in items if item.path.name.startswith(SERVED))
+    shares = [list[pytest.Item]() for _ in range(getattr(config, "workerinput", {}).get("workercount", 1))]
+    for name, _ in files.most_common():
+        min(shares, key=len).extend(item for item in items if item.path.name == name)
+    rest = sorted((item for item in items if item.path.name not in files), key=rank)
+    for number, share in enumerate(shares):
+        wanted = (len(items) - sum(map(len, shares[:number]))) // (len(shares) - number) - len(share)
+        share += rest[: max(wanted, 0)] if number < len(shares) - 1 else rest
+        del rest[: max(wanted, 0)]
+    items[:] = [item for share in shares for item in share]
 
 
 def pytest_configure() -> None:

@@ -15,13 +15,12 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import pytest
 import trio
+from tests.again import Again
 
 from holdall import ChecksumStore, CompressedStore, FilesystemStore, MemoryStore, Store
 from holdall.aio import AsyncFile, AsyncStore
 from holdall.layers.layer import Transparent
-from holdall.testing import StoreSuite
 
 
 class Loop:
@@ -236,15 +235,8 @@ for _name, _call in inspect.getmembers(Store, inspect.isfunction):
         setattr(Through, _name, (iterated if _returns.startswith("Iterator") else awaited)(_name))
 
 
-class AsyncSuite(StoreSuite):
-    reduced = True
+class AsyncSuite(Again):
     backend = "asyncio"
-
-    @pytest.fixture(autouse=True)
-    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # Each store has a suite of its own.
-        if "HOLDALL_KIT" not in os.environ:
-            monkeypatch.setenv("HOLDALL_KIT", "quick")
 
     def below(self, place: Path) -> Store:
         raise NotImplementedError

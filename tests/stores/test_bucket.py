@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 import pytest
 from obstore.store import S3Store
+from tests.again import Again
 from tests.forks import forked, succeeds
 from tests.servers.buckets import name_for
 from tests.servers.ceph import CREDENTIALS, ceph
@@ -77,8 +78,7 @@ def bucket(url: str, place: Path) -> str:
     return name_for(place)
 
 
-class TestS3(StoreSuite):
-    reduced = True
+class TestS3(Again):
     url: str
 
     @pytest.fixture(autouse=True)

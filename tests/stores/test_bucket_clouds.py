@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
+from tests.again import Again
 from tests.servers.azurite import azurite
 from tests.servers.buckets import name_for
 from tests.servers.gcs import bucket_for, gcs, gcs_alone, service_account
@@ -82,10 +83,9 @@ class TestGoogle(StoreSuite):
         return BucketStore(f"gs://{bucket_for(self.url, place)}")
 
 
-class TestEncryptedAndCached(StoreSuite):
+class TestEncryptedAndCached(Again):
     """What a careful user of a bucket has."""
 
-    reduced = True
     keeps_what_is_read = True
     longest = 1024 - len("in/")
     url: str

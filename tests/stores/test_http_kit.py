@@ -19,6 +19,7 @@ from secrets import token_hex
 from typing import ClassVar
 
 import pytest
+from tests.again import Again
 from tests.servers import web
 
 from holdall import BlobNotFoundError, HttpStore, InvalidKeyError, KeyConflictError, Store
@@ -265,7 +266,7 @@ def nginx_json(root: Path) -> contextlib.AbstractContextManager[int]:
     return web.nginx(root, "autoindex on; autoindex_format json;")
 
 
-class TestNginxJson(HttpSuite):
+class TestNginxJson(HttpSuite, Again):
     __test__ = True
     serve = staticmethod(nginx_json)
 

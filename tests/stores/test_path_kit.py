@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from cloudpathlib import GSClient, GSPath
+from tests.again import Again
 from tests.servers.gcs import bucket_for, gcs_alone
 
 from holdall import PathStore, Store
-from holdall.testing import StoreSuite
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,7 @@ def google() -> Iterator[str]:
         yield url
 
 
-class TestPath(StoreSuite):
-    reduced = True
+class TestPath(Again):
     url: str
 
     @pytest.fixture(autouse=True)

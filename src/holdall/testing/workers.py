@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
+from holdall.errors import StoreError
 from holdall.store import Store
 from holdall.testing.helped import get_tested
 from holdall.testing.roles import ROLES, get_through
@@ -194,6 +195,14 @@ def _work(
     store.close()
 
 
+def _miss(key: str, pickled: bytes, environment: dict[str, str], start: int, go: int) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    with contextlib.suppress(StoreError):
+        blob: object = pickle.loads(pickled)[key]
+        raise AssertionError(f"another process found {blob!r}")
+
+
 class Witness:
     """Another user of the same blobs, who must be able to read and write at any time: a process, or a thread
     if the store is in this process only."""
@@ -240,3 +249,9 @@ def persists(store: Store, place: Path) -> bool:
         return bool(Workers(store, place.parent).run("look", [0])[0])
     except AssertionError:
         return False
+
+
+def refuses(store: Store, key: str) -> bool:
+    """Return whether another process gets a StoreError, and no blob, from a pickle of this store."""
+    work = functools.partial(_miss, key, pickle.dumps(store), dict(os.environ))
+    return _interpreter.ask("miss", sys.path[:], [type(store).__module__], [work], [], None, True) == [0]

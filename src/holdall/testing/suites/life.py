@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import pickle
 import random
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +18,10 @@ from holdall.testing.aftermath import check_after_kill, note, settle
 from holdall.testing.helped import get_tested
 from holdall.testing.interrupts import Interrupts, write_until_interrupted
 from holdall.testing.roles import write_for_ever
-from holdall.testing.running import DEADLINE, run_within
+from holdall.testing.running import run_within
 from holdall.testing.samples import MIB, BodyError, bind_calls, give_once, hash_bytes, make_noise, read_all
 from holdall.testing.suites.base import SuiteBase
-from holdall.testing.workers import Witness, Workers, persists
+from holdall.testing.workers import Witness, Workers, persists, refuses
 
 
 class LifeTests(SuiteBase):
@@ -124,19 +121,7 @@ class LifeTests(SuiteBase):
             assert store["key"] == b"2"
         finally:
             again.close()
-        if not self.persistent:
-            reading = "import pickle, sys\ntry: pickle.load(sys.stdin.buffer)['key']\n"
-            telling = "except Exception as error: print(isinstance(error, holdall.StoreError))"
-            program = f"import holdall\n{reading}{telling}"
-            done = subprocess.run(
-                [sys.executable, "-c", program],
-                input=pickled,
-                capture_output=True,
-                timeout=DEADLINE,
-                check=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )
-            assert done.stdout.strip() == b"True", "another process opened what it can't see"
+        assert self.persistent or refuses(tested, "key"), "another process opened what it can't see"
 
     def test_other_processes(self, store: Store, other: Store, place: Path) -> None:
         if not self.persistent:

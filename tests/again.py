@@ -1,0 +1,18 @@
+"""The base of suites whose stores have been through the kit in another suite, on another server or loop."""
+
+import os
+
+import pytest
+
+from holdall.testing import StoreSuite
+
+
+class Again(StoreSuite):
+    """A suite that tries the least, unless the environment variable `HOLDALL_KIT` says otherwise."""
+
+    reduced = True
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if "HOLDALL_KIT" not in os.environ:
+            monkeypatch.setenv("HOLDALL_KIT", "quick")
