@@ -59,11 +59,15 @@ class Access:
         except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
             raise translate(error, what, self.clients().place) from error
 
-    def ask(self, what: str, function: str, *arguments: Any, by: str = "client", **options: Any) -> Any:
-        """Call a function of obstore by one of the clients."""
+    def ask(
+        self, what: str, function: str, *arguments: Any, by: str = "client", size: int = 0, **options: Any
+    ) -> Any:
+        """Call a function of obstore by one of the clients. `size` is that of what is sent, where it is
+        large."""
         clients = self.clients()
+        own = clients.sending(by, size) if size else getattr(clients, by)
         try:
-            found = call(function, getattr(clients, by), *arguments, **options)
+            found = call(function, own, *arguments, **options)
         except StoreError:
             raise
         except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
@@ -80,9 +84,12 @@ class Access:
         with self.errors("delete"):
             delete_any(self.clients().once, name)
 
-    def upload(self, name: str, pieces: Iterator[Piece], size: int, **options: Any) -> Any:
+    def upload(
+        self, name: str, pieces: Iterator[Piece], size: int, at_once: int, attributes: dict[str, str]
+    ) -> Any:
+        """Put an object in parts of a size, some at once."""
         clients = self.clients()
-        own = clients.client
+        own = clients.sending("client", size * at_once)
         failed: list[Exception] = []
 
         def drawn() -> Iterator[Piece]:
@@ -93,6 +100,7 @@ class Access:
                 raise
 
         try:
+            options: Any = {"attributes": attributes, "max_concurrency": at_once}
             return away(lambda: upload(own, name, drawn(), size, **options))
         except Exception as error:
             if failed:

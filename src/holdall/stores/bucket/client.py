@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
@@ -29,6 +30,21 @@ class Clients(NamedTuple):
     whose URL can spell what XML can't."""
     cloud: Cloud
     place: Place
+    waiting: dict[tuple[str, int], Any]
+    """Those that `sending` returned."""
+
+    def sending(self, by: str, size: int) -> Any:
+        """Return a client like one of these, for requests that together send `size` bytes. To the HTTP client
+        of obstore, the time to send a request counts as time between two bytes of its answer: this client
+        waits for as much longer as a slow line may take."""
+        known = by, size // _SLOWEST
+        if known not in self.waiting:
+            self.waiting[known] = _rebuilt(getattr(self, by), {}, None, known[1])
+        return self.waiting[known]
+
+
+_SLOWEST = 1 << 17
+"""Bytes that a slow line sends in a second."""
 
 
 class Settings:
@@ -88,7 +104,7 @@ class Settings:
         if self._given is not None:
             client = _rebuilt(self._given, {**_SINGLE[self.cloud.kind]}, None)
             once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
-            return Clients(client, once, bulk, self.cloud, _place(client))
+            return Clients(client, once, bulk, self.cloud, _place(client), {})
         secret = self._secret()
         known = (os.getpid(), self.cloud.kind, self.bucket, *self._fixed, secret, _environment())
         found = _shared.get(known)
@@ -97,7 +113,7 @@ class Settings:
             config = _CONFIGS[self.cloud.kind](region, endpoint, anonymous, account, key, secret)
             client = _new(self.cloud, self.bucket, config | _SINGLE[self.cloud.kind], timeout)
             once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
-            made = Clients(client, once, bulk, self.cloud, _place(client))
+            made = Clients(client, once, bulk, self.cloud, _place(client), {})
             found = _shared.setdefault(known, made)
         return found
 
@@ -153,17 +169,22 @@ def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> A
         ) from None
 
 
-def _rebuilt(client: Any, changes: dict[str, Any], retries: int | None) -> Any:
-    """Return another client with the settings of one, in the copy of obstore that this process uses."""
+def _rebuilt(client: Any, changes: dict[str, Any], retries: int | None, seconds: int = 0) -> Any:
+    """Return another client with the settings of one, in the copy of obstore that this process uses. It waits
+    some seconds longer for an answer."""
     make = getattr(driver()._store, type(client).__name__)
     retry: Any = dict(client.retry_config or {})
     if retries is not None:
         retry["max_retries"] = retries
     config: dict[str, Any] = client.config
+    options: dict[str, Any] = dict(client.client_options or {})
+    wait = re.fullmatch(r"(\d+)(m?s)", str(options.get("read_timeout")))
+    if wait is not None and seconds:
+        options["read_timeout"] = f"{int(wait[1]) * (1 if wait[2] == 'ms' else 1000) + seconds * 1000}ms"
     return make(
         prefix=client.prefix,
         config={**config, **changes},
-        client_options=client.client_options,
+        client_options=options or None,
         retry_config=retry or None,
         credential_provider=client.credential_provider,
     )

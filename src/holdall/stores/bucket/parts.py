@@ -36,7 +36,7 @@ def put_in_parts(
     """
     part, at_once = plan(size, access.cloud.parts)
     counted = _Counted(pieces, access.cloud, part)
-    told = access.upload(name, counted, part, attributes=attributes, max_concurrency=at_once)
+    told = access.upload(name, counted, part, at_once, attributes)
     return told, counted.size
 
 

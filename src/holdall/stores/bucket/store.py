@@ -26,7 +26,7 @@ from holdall.ranges import CHUNK
 from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
-from holdall.stores.bucket.attributes import hides_headers, to_send
+from holdall.stores.bucket.attributes import to_send
 from holdall.stores.bucket.client import Settings
 from holdall.stores.bucket.clouds import AZURE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleter import Deleter
@@ -36,15 +36,13 @@ from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
 from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.signing import why_unsigned
-from holdall.stores.bucket.writing import put_large_if, put_small_if
+from holdall.stores.bucket.writing import put_large_if, put_whole_if
 from holdall.stores.password import Password
 
 __all__ = ["BucketStore"]
 
 _SMALL = 4 * CHUNK
 """What is put by one request, and held in memory."""
-_HELD = 32 * CHUNK
-"""What is held in memory since a signed request can't carry its attributes."""
 _BATCH = 1000
 _METHODS = ("GET", "PUT", "HEAD", "DELETE")
 
@@ -283,9 +281,6 @@ class BucketStore(Store):
             return self._written(key, len(whole), self._put_whole(name, whole, expect, options), attributes)
         known = size_of(body)
         if expect is not ANY:
-            if hides_headers(self._access.cloud, options):
-                data = _limited(pieces)
-                return self._written(key, len(data), self._put_whole(name, data, expect, options), attributes)
             told, size = put_large_if(self._access, name, pieces, known, expect, options)
             return self._written(key, size, told, attributes)
         told, size = put_in_parts(self._access, name, pieces, known, options)
@@ -293,7 +288,7 @@ class BucketStore(Store):
 
     def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
         if expect is not ANY:
-            return put_small_if(self._access, name, data, expect, options)
+            return put_whole_if(self._access, name, data, expect, options)
         return self._access.ask("write", "put", name, data, attributes=options, use_multipart=False)
 
     def _delete(self, key: str, expect: Expect) -> bool:
@@ -431,16 +426,3 @@ def _begun(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
             held.close()
             return None, chain(first, pieces)
     return held.getvalue(), iter(())
-
-
-def _limited(pieces: Iterator[Piece]) -> bytes:
-    """Return pieces as one, unless they are too large to be held in memory."""
-    held = io.BytesIO()
-    for piece in pieces:
-        held.write(piece)
-        if held.tell() > _HELD:
-            raise UnsupportedOperation(
-                f"S3 keeps no metadata and no storage class of more than {_HELD:,} bytes that are put on a "
-                "condition (expect=); leave one of them out"
-            )
-    return held.getvalue()

@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterable
 from datetime import timedelta
+from mmap import ACCESS_READ, mmap
 from typing import IO, Any
 
 from holdall.blob import ABSENT, Expect, Piece
@@ -19,6 +20,7 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 from holdall.stores.bucket.access import Access
+from holdall.stores.bucket.attributes import hides_headers
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, tag_of
 from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.endpoints import endpoint_of
@@ -26,15 +28,18 @@ from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownErro
 from holdall.stores.bucket.signed import request_put
 from holdall.stores.bucket.signing import request_to
 
-__all__ = ["put_large_if", "put_small_if"]
+__all__ = ["put_large_if", "put_whole_if"]
 
 _log = logging.getLogger("holdall")
 _VALID = timedelta(hours=6)
 _TRIES = 5
 
 
-def put_small_if(access: Access, name: str, data: bytes, expect: Expect, attributes: dict[str, str]) -> Any:
-    """Put bytes if an object is as expected; return what the server said of the new one.
+def put_whole_if(
+    access: Access, name: str, data: Piece, expect: Expect, attributes: dict[str, str], size: int = 0
+) -> Any:
+    """Put bytes if an object is as expected; return what the server said of the new one. `size` is theirs, if
+    they are large.
 
     The request isn't repeated unasked: the answer to the second one would be about the first one.
 
@@ -49,9 +54,8 @@ def put_small_if(access: Access, name: str, data: bytes, expect: Expect, attribu
             version = access.condition(name, str(expect))
             mode = {"version" if access.cloud is GOOGLE else "e_tag": version}
         try:
-            return access.ask(
-                "write", "put", name, data, by="once", mode=mode, attributes=attributes, use_multipart=False
-            )
+            options: Any = {"mode": mode, "attributes": attributes, "use_multipart": False}
+            return access.ask("write", "put", name, data, by="once", size=size, **options)
         except (ChangedError, PresentError) as error:
             # A 409 says that another write was under way, which may have come to nothing; on Google the same
             # bytes may have been put once more, under another generation.
@@ -123,7 +127,7 @@ def put_large_if(
     attributes: dict[str, str],
 ) -> tuple[Any, int]:
     """Put a stream if an object is as expected, by one request from a temporary file; return what the server
-    said of the new object, and its size, which may be known before. Errors as for `put_small_if`.
+    said of the new object, and its size, which may be known before. Errors as for `put_whole_if`.
 
     Raises:
         UnsupportedOperation: It is larger than one request may be.
@@ -135,6 +139,12 @@ def put_large_if(
             size += len(piece)
             _check_size(access, size)
             file.write(piece)
+        if hides_headers(access.cloud, attributes):
+            # Unlike a signed URL, obstore can carry them. It holds a whole body: as pages of a file, which
+            # the system can drop. The mapping isn't closed: an interrupted request may still use it.
+            file.flush()
+            data = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+            return put_whole_if(access, name, data, expect, attributes, size), size
         for _ in range(_TRIES):
             file.seek(0)
             told = _put_file(access, name, file, size, expect, attributes)
