@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from holdall.values.gaps import _has_gaps, without_gaps
-from holdall.values.json import MARK, _dumps, _marked
+from holdall.values.json import MARK, _marked
 from holdall.values.packages import instance, needed
 from holdall.values.serializer import Buffer
 from holdall.values.tensors import _of_array, _of_tensor
@@ -28,9 +28,25 @@ _STEP: Final = 64 << 20
 """The most bytes that are hashed without a look at `stopped`. Blosc2 keeps the interpreter's lock while it
 compresses, and after each step the thread that hashes has to wait for it."""
 
-_sorted_dumps = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
-).encode
+
+def _dumper(*, sort_keys: bool) -> Callable[[Any], str]:
+    """Return what writes JSON as the serializer of JSON does. `JSONEncoder.encode` makes an encoder in C for
+    each value, which takes longer than a small value itself."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    encoder = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys
+    )
+    if make is None:
+        return encoder.encode
+    write = make(
+        None, encoder.default, json.encoder.encode_basestring, None, ":", ",", sort_keys, False, False
+    )
+    return lambda value: "".join(write(value, 0))
+
+
+_sorted_dumps = _dumper(sort_keys=True)
+dumps = _dumper(sort_keys=False)
+"""Write JSON of a value that holds nothing else, and not itself, in the order of its dicts."""
 
 
 class StoppedError(Exception):
@@ -105,12 +121,12 @@ def _with_sorted_pairs(marked: Any) -> Any:
     if members.get(MARK) == "dict":
         made["value"].sort(key=_key_of)
     elif members.get(MARK) in ("set", "frozenset"):
-        made["value"].sort(key=_dumps)
+        made["value"].sort(key=dumps)
     return made
 
 
 def _key_of(pair: list[Any]) -> str:
-    return _dumps(pair[0])
+    return dumps(pair[0])
 
 
 def model_digest(kind: str, name: str, text: bytes) -> str:

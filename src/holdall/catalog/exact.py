@@ -10,8 +10,8 @@ from typing import Any, Final, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from holdall.catalog.canonical import plain_json, sorted_json
-from holdall.values.json import _dumps, _is_plain, _marked, _UnheldError
+from holdall.catalog.canonical import dumps, plain_json, sorted_json
+from holdall.values.json import _is_plain, _marked, _UnheldError
 from holdall.values.packages import instance
 from holdall.values.tensors import SafetensorsSerializer
 
@@ -37,7 +37,7 @@ def json_of(value: Any) -> tuple[bytes, bytes] | None:
     try:
         if _is_plain(value, set()):
             try:
-                return _dumps(value).encode(), plain_json(value)
+                return dumps(value).encode(), plain_json(value)
             except UnicodeEncodeError:
                 return None  # a lone surrogate
             except ValueError:
@@ -45,7 +45,7 @@ def json_of(value: Any) -> tuple[bytes, bytes] | None:
         elif not _is_exact(value):
             return None
         marked = _marked(value, set())
-        return _dumps(marked).encode(), sorted_json(marked)
+        return dumps(marked).encode(), sorted_json(marked)
     except (UnicodeEncodeError, RecursionError, _UnheldError):
         return None
 
