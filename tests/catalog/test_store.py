@@ -727,6 +727,31 @@ def test_a_moved_folder_opens(make: Make, tmp_path: Path) -> None:
     np.testing.assert_array_equal(moved.get("a"), LARGE)
 
 
+def test_a_catalogue_goes_to_another_process_as_its_settings(make: Make, tmp_path: Path) -> None:
+    store = make(keep=2, compression="zstd", content_addressable=True)
+    store.put(1, key="a")
+    with pickle.loads(pickle.dumps(store)) as other:
+        assert other.get("a") == 1
+        assert other.put(2, key="a").version == 2
+        assert len(other.history("a")) == 2
+        assert len(other.put(3)) == 64
+    with pytest.raises(UnsupportedOperation, match="env:NAME"):
+        pickle.dumps(make(pickle_key=b"k" * 32))
+
+
+def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for backend in ("json", "sqlite"):
+        with BlobStore(f"of {backend}", backend=backend) as store:
+            store.put(1, key="a")
+            (tmp_path / "elsewhere").mkdir(exist_ok=True)
+            with monkeypatch.context() as patch:
+                patch.chdir(tmp_path / "elsewhere")
+                store.put(numbers(1), key="b")
+                assert store.list() == ["a", "b"]
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_stored_keys_are_plain_keys(store: BlobStore) -> None:
     key = store.put(1, key="a")
     assert pickle.loads(pickle.dumps(key)) == "a"

@@ -75,7 +75,8 @@ class BlobStore(Care):
         InvalidArgumentError: An argument isn't valid.
         MissingDependencyError: The package of the compression isn't installed.
 
-    Threads share a `BlobStore`, and so do processes that open one folder or database.
+    Threads share a `BlobStore`, and so do processes that open one folder or database. It is pickled as its
+    settings.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -105,16 +106,27 @@ class BlobStore(Care):
         check_type(cache_dir, str | os.PathLike, "cache_dir must be a path")
         if not isinstance(keep, bool):
             check_count(keep, "keep")
-        self._formats = Formats(compression, compression_level, pickles=pickles, pickle_key=pickle_key)
-        self._content_addressable = bool(content_addressable)
-        self._folder = Path(cache_dir)
-        self._blobs = blob_backend_of(blob_backend, self._folder, durable)
-        self._backend = backend_of(backend, self._folder, durable)
-        self._owns = self._backend is not backend, self._blobs is not blob_backend
-        self._keep = None if keep is True else int(keep) or 1
-        self._writer = Writer(self._backend, self._blobs, self._keep)
-        self._reader = Reader(self._backend, self._blobs, self._formats)
+        formats = Formats(compression, compression_level, pickles=pickles, pickle_key=pickle_key)
+        # So that no traceback from here on shows a key.
+        pickle_key = None
+        # A program may change its folder later.
+        folder = Path(os.path.abspath(cache_dir))
+        self._open(formats, folder, backend, blob_backend, bool(content_addressable), keep, bool(durable))
+
+    def _open(self, formats: Formats, *given: Any) -> None:
+        folder, backend, blobs, self._content_addressable, keep, durable = given
+        self._given = given
+        self._formats, self._folder = formats, folder
+        self._blobs = blob_backend_of(blobs, folder, durable)
+        self._backend = backend_of(backend, folder, durable)
+        self._owns = self._backend is not backend, self._blobs is not blobs
+        self._writer = Writer(self._backend, self._blobs, None if keep is True else int(keep) or 1)
+        self._reader = Reader(self._backend, self._blobs, formats)
         self._closed = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A catalogue goes to another process as its settings, never as open files."""
+        return _reopened, (self._formats, *self._given)
 
     # --- put ---
 
@@ -455,6 +467,12 @@ class BlobStore(Care):
 
     def __repr__(self) -> str:
         return f"BlobStore({str(self._folder)!r}, {self._backend!r})"
+
+
+def _reopened(formats: Formats, *given: Any) -> BlobStore:
+    made = BlobStore.__new__(BlobStore)
+    made._open(formats, *given)
+    return made
 
 
 def _checked_version(version: Any) -> int | None:
