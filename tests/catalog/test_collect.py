@@ -199,6 +199,41 @@ def test_a_failed_put_leaves_nothing_that_a_sweep_keeps(make: Make, monkeypatch:
     assert store.verify().ok
 
 
+@pytest.mark.parametrize("place", ["files", "elsewhere"])
+def test_a_reader_of_what_is_deleted_reads_to_the_end(make: Make, place: str) -> None:
+    store = make(blob_backend=None if place == "files" else MemoryStore())
+    store.put(numbers(1), key="a")
+    with store.open("a") as file:
+        head = file.read(10)
+        store.delete("a")
+        # Files stay readable without a name; elsewhere a lease holds the blob.
+        swept = sweep(store)
+        assert swept == (place == "files")
+        rest = file.read()
+        file.seek(0)
+        assert file.read() == head + rest
+    assert swept + sweep(store) == 1
+    assert store._backend.transact(lambda tx: tx.leases()) == []
+
+
+def test_a_get_of_what_is_pruned_meanwhile_gets_what_is_there_by_then(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = MemoryStore()
+    store = make(blob_backend=place)
+    store.put(numbers(1), key="a")
+    get = place.get
+
+    def get_after_a_sweep(key: str, *given: Any) -> Any:
+        monkeypatch.setattr(place, "get", get)
+        store.put(numbers(2), key="a")
+        assert sweep(store) == 1
+        return get(key, *given)
+
+    monkeypatch.setattr(place, "get", get_after_a_sweep)
+    np.testing.assert_array_equal(store.get("a"), numbers(2))
+
+
 def test_a_restored_older_catalogue_sweeps_nothing(make: Make, tmp_path: Any) -> None:
     import shutil
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from time import monotonic
+from typing import IO, Any, Final, cast
 
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.changes import make_lease
 from holdall.catalog.compression import unpack
 from holdall.catalog.content import Formats
+from holdall.catalog.names import Lease
 from holdall.catalog.row import Blob, Row
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreError, UnsupportedOperation
 from holdall.values.packages import needed
@@ -18,6 +21,8 @@ from holdall.values.packages import needed
 __all__ = ["Reader"]
 
 _TRIES: Final = 5
+_HELD: Final = 3_600.0
+"""Seconds for which an open file holds its blob after the last read."""
 PACKED_WITHIN: Final = ("b2nd", "parquet")
 """The formats that compress themselves: what is stored is the file as it is."""
 
@@ -94,6 +99,17 @@ class Reader:
                 raise BlobNotFoundError(key=key)
             row, _, data = read
             return io.BytesIO(data if row.format in PACKED_WITHIN else unpack(row.codec, data))
+        if self._blobs.path(self.address(blob)) is not None:
+            # A file that is open can be read to its end, whoever deletes its name.
+            return self._opened(key, blob)
+        lease = make_lease(self._backend, key, row.version, _HELD)
+        try:
+            return cast("IO[bytes]", io.BufferedReader(_HeldFile(self._opened(key, blob), lease)))
+        except BaseException:
+            lease.release()
+            raise
+
+    def _opened(self, key: str, blob: Blob) -> IO[bytes]:
         try:
             return self._blobs.store.open(self.address(blob), "rb")
         except BlobNotFoundError:
@@ -122,6 +138,42 @@ class Reader:
             return numpy.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise IntegrityError(f"its file can't be mapped: {error}", key=key) from error
+
+
+class _HeldFile(io.RawIOBase):
+    """A file over a blob, which a lease holds as long as somebody reads it."""
+
+    def __init__(self, file: IO[bytes], lease: Lease) -> None:
+        super().__init__()
+        self._file = file
+        self._lease = lease
+        self._renewed = monotonic()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if monotonic() - self._renewed > _HELD / 4:
+            self._renewed = monotonic()
+            self._lease.renew()
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._file.close()
+            self._lease.release()
 
 
 def check_bytes(data: bytes, blob: Blob, key: str) -> None:

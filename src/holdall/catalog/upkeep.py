@@ -95,6 +95,8 @@ def collect(
     if found:
         _check_share(backend, len(found), max_share)
         sweep.check_storage(write=not dry_run)
+        if not dry_run:
+            sweep.drop_old_leases()
     taken = size = 0
     for blob in found:
         if sweep.is_fresh(blob):
@@ -184,6 +186,16 @@ class _Sweep:
             or is_under_way(blob, self._began)
         )
         return stays or blob
+
+    def drop_old_leases(self) -> None:
+        """Delete the leases of readers that were killed."""
+
+        def drop(tx: Transaction) -> None:
+            for lease in tx.leases():
+                if lease.until < self._began:
+                    tx.drop_lease(lease.name)
+
+        self._backend.transact(drop)
 
     def is_fresh(self, blob: Blob) -> bool:
         """Return whether the storage says that a blob was written within the grace."""
