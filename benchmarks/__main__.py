@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import holdall
 from benchmarks import (
     bare,
+    catalog,
     dicts,
     git,
     imports,
@@ -33,6 +34,7 @@ from benchmarks import (
 )
 from benchmarks.contenders import (
     BUCKET,
+    CATALOG,
     DICTS,
     FILES,
     GIT,
@@ -91,6 +93,13 @@ class Scale:
     bucket_rounds: int = 9
     crawled: int = 10_000
     crawl_rounds: int = 3
+    entries: int = 1_000_000
+    json_entries: int = 100_000
+    quoted_entries: int = catalog.MORE_ENTRIES
+    catalog_calls: int = 200
+    catalog_rounds: int = 9
+    array_items: int = 10_000_000
+    array_rounds: int = 7
 
 
 QUICK = Scale(
@@ -125,6 +134,13 @@ QUICK = Scale(
     bucket_rounds=1,
     crawled=300,
     crawl_rounds=1,
+    entries=100_000,
+    json_entries=3000,
+    quoted_entries=2000,
+    catalog_calls=10,
+    catalog_rounds=1,
+    array_items=1_000_000,
+    array_rounds=1,
 )
 
 
@@ -194,6 +210,8 @@ class Run:
             self.sql()
         if HTTP in self.parts:
             self.http()
+        if CATALOG in self.parts:
+            self.catalog()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -406,6 +424,57 @@ class Run:
         title = f"{scale.crawled:,} files of 1 KiB that nginx lists"
         table = self.table("http", HTTP, "loopback", title, "", network.HTTP_CALLS)
         network.http(table, self.folder(place), scale.crawled, scale.crawl_rounds)
+
+    def catalog(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        folder, count, turns = self.folder(place), scale.catalog_calls, scale.catalog_rounds
+        unit, few = "us of processor time a call", catalog.FEW_ENTRIES
+        stores: dict[int, catalog.Ours] = {}
+        tables: dict[int, Table] = {}
+        for size in (few, scale.entries):
+            title = f"SQLite, {size:,} entries, a small object with metadata, {place}"
+            columns = [*catalog.CALLS, catalog.MANY]
+            columns += [catalog.FIND, catalog.BEST] if size == scale.entries else []
+            tables[size] = self.table("catalog", CATALOG, f"{size:,}", title, unit, columns)
+            stores[size] = catalog.Ours(folder, "sqlite", size)
+        catalog.sqlite_calls(tables, stores, folder, count, turns)
+        stores.pop(scale.entries).close()
+        stores[scale.quoted_entries] = catalog.Ours(folder, "sqlite", scale.quoted_entries)
+        title = f"The JSON file, a small object with metadata, {place}"
+        table = self.table("catalog json", CATALOG, place, title, unit, catalog.CALLS)
+        sizes = (few, scale.quoted_entries, scale.json_entries)
+        in_json = {size: catalog.Ours(folder, "json", size) for size in sizes}
+        catalog.json_calls(table, in_json, count, turns)
+        self.quoted({"sqlite": stores, "json": in_json})
+        for store in (*stores.values(), *in_json.values()):
+            store.close()
+        shutil.rmtree(folder)
+        title = f"An array of float64, {scale.array_items * 8 // 10**6} MB, {place}"
+        table = self.table("catalog arrays", CATALOG, place, title, "ms", catalog.ARRAYS)
+        catalog.arrays(table, self.folder(place), scale.array_items, scale.array_rounds)
+        if self.peers:
+            title = f"The same values without metadata, {place}"
+            table = self.table("catalog peers", CATALOG, place, title, unit, catalog.PEER_COLUMNS)
+            catalog.peers(table, self.folder(place), count, turns)
+
+    def quoted(self, stores: dict[str, dict[int, catalog.Ours]]) -> None:
+        """Beside what cacheness took on another day, which is why there is a table for each size."""
+        for backend, name in (("sqlite", "SQLite"), ("json", "JSON")):
+            sizes = (catalog.FEW_ENTRIES, self.scale.quoted_entries)
+            for size, figures in zip(sizes, catalog.QUOTED[backend].values(), strict=True):
+                title = f"{name}, {size:,} entries, beside cacheness"
+                columns = ["put", "get", catalog.FILTER, catalog.SCAN]
+                unit = "us of processor time a call"
+                table = self.table("catalog quoted", CATALOG, f"{size:,}", title, unit, columns)
+                table.bare, table.names = catalog.CACHENESS, [catalog.OURS, catalog.CACHENESS]
+                table.notes.append(
+                    "cacheness is quoted: it was measured on a machine of this kind, by the clock"
+                )
+                for column, value in figures.items():
+                    table.add(catalog.CACHENESS, column, value)
+                count, turns = self.scale.catalog_calls, self.scale.catalog_rounds
+                catalog.small_rounds(table, stores[backend][size], count, turns)
+                catalog.filters(table, [(catalog.OURS, stores[backend][size])], count // 10, turns)
 
 
 def _parts(text: str) -> list[str]:

@@ -8,7 +8,19 @@ import sqlite3
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-PEERS = ("blob-dict", "diskcache", "zict", "obstore", "fsspec", "anystore", "minimalkv", "opendal")
+PEERS = (
+    "blob-dict",
+    "diskcache",
+    "diskcache-community",
+    "hashstash",
+    "zict",
+    "obstore",
+    "fsspec",
+    "anystore",
+    "minimalkv",
+    "opendal",
+    "blosc2",
+)
 
 
 def processor() -> str:

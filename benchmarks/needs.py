@@ -7,13 +7,26 @@ import shutil
 import sys
 import tempfile
 
-from benchmarks.contenders import BUCKET, DICTS, GIT, HTTP, MEDIA, PEER, SQL, VALKEY, Contender, Field
+from benchmarks.contenders import (
+    BUCKET,
+    CATALOG,
+    DICTS,
+    GIT,
+    HTTP,
+    MEDIA,
+    PEER,
+    SQL,
+    VALKEY,
+    Contender,
+    Field,
+)
 
 # What pip installs for each peer; anystore's SQLite takes SQLAlchemy, which comes with an extra.
 PACKAGES = {
     "anystore": "anystore[sql]",
     "blob_dict": "blob-dict",
     "buckets": "s3fs cloudpathlib[s3] boto3 anystore",
+    "diskcache_community": "diskcache-community",
     "psycopg": "psycopg[binary,pool]",
     "valkey": "valkey[libvalkey]",
 }
@@ -48,6 +61,9 @@ def missing(field: Field, parts: list[str], peers: bool) -> list[str]:
         found += _imported("psycopg")
     if HTTP in parts:
         found += _imported("httpx2")
+    if CATALOG in parts:
+        for name in ("blosc2", *(("diskcache_community", "hashstash") if peers else ())):
+            found += _imported(name)
     if GIT in parts and not shutil.which("git"):
         found.append("git isn't installed: apt-get install git")
     return found

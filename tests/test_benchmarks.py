@@ -50,6 +50,23 @@ def test_servers(tmp_path: Path) -> None:
     assert "not in this run" not in text
 
 
+def test_catalog(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--no-peers", "--only", "catalog"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "RESULTS.md").read_text()
+    for line in (
+        "put, 1,000 entries",
+        "get_metadata, 100,000 entries",
+        "find, 10 hits among 100,000",
+        "put of a large array, smooth",
+    ):
+        assert f"| BlobStore: {line} |" in text
+    assert "not in this run" not in text
+
+
 def test_a_peer_that_is_not_installed(tmp_path: Path) -> None:
     """Nothing is measured, so that no row stays empty; the package is named."""
     program = "import sys; sys.modules['zict'] = None; from benchmarks.__main__ import main; sys.exit(main())"
