@@ -2,13 +2,257 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from holdall.catalog.backend import MetadataBackend
+import pytest
+
+from holdall.catalog.backend import MetadataBackend, Transaction
+from holdall.catalog.query import All, Order, Query, parse_where
+from holdall.catalog.row import Row
 from holdall.catalog.sqlite import SqliteBackend
+from holdall.errors import IntegrityError, InvalidArgumentError, StoreUnavailableError
+from holdall.stores.sqlite import SqliteStore
 from holdall.testing import BackendSuite
 
 
 class TestSqlite(BackendSuite):
     def make(self, place: Path) -> MetadataBackend:
         return SqliteBackend(place / "cache_metadata.db")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache_metadata.db"
+
+
+@pytest.fixture
+def backend(path: Path) -> Iterator[SqliteBackend]:
+    with closing(SqliteBackend(path)) as backend:
+        yield backend
+
+
+def row(key: str, **metadata: Any) -> Row:
+    return Row(key, 1, 1, 1, "d", 1, "t", "json", "", "", 0, 0, metadata)
+
+
+def add(backend: SqliteBackend, *rows: Row) -> None:
+    def act(t: Transaction) -> None:
+        for each in rows:
+            t.put_row(each)
+
+    backend.transact(act)
+
+
+def steps(backend: SqliteBackend, call: Callable[[], Iterator[Any]]) -> list[str]:
+    """How SQLite carries out the first statement of a call."""
+    assert backend.identity  # which makes the file
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    database = backend._database
+    all_of = database.all
+
+    def spy(sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        asked.append((sql, values))
+        return all_of(sql, values)
+
+    database.all = spy  # type: ignore[method-assign]
+    try:
+        list(call())
+    finally:
+        database.all = all_of  # type: ignore[method-assign]
+    sql, values = asked[0]
+    return [each[3] for each in all_of(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+
+LOSS = ("metadata", "loss")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"metadata.loss": 0.25},
+        {"metadata.loss": 7},
+        {"metadata.loss": 2**70},
+        {"metadata.loss": "x"},
+        {"metadata.loss": True},
+        {"metadata.loss": None},
+        {"metadata.loss": {"<": 0.1}},
+        {"metadata.loss": {">=": "a"}},
+        {"metadata.loss": {"prefix": "a%"}},
+        {"metadata.loss": {"in": [1, 2.5, "x", 4]}},
+        {"metadata.loss": {"exists": False}},
+        {"metadata.loss": {">": 1}, "metadata.other": {"<": 5}},
+    ],
+)
+def test_a_comparison_uses_the_index(backend: SqliteBackend, where: dict[str, Any]) -> None:
+    backend.create_index(LOSS)
+    plan = steps(backend, lambda: backend.find(Query(parse_where(where))))
+    assert any("USING INDEX holdall_catalog_v1_by_" in step for step in plan), plan
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_an_order_with_a_limit_uses_the_index(backend: SqliteBackend, descending: bool) -> None:
+    backend.create_index(LOSS)
+    plan = steps(backend, lambda: backend.find(Query(All(()), Order(LOSS, descending), None, 1)))
+    assert any("USING INDEX holdall_catalog_v1_by_" in step for step in plan), plan
+    # Where values are equal, the keys of those are sorted, no more.
+    assert [step for step in plan if "TEMP" in step] == (
+        ["USE TEMP B-TREE FOR RIGHT PART OF ORDER BY"] if descending else []
+    )
+    follows = Query(All(()), Order(LOSS, descending), (0.5, "k"), 1)
+    plan = steps(backend, lambda: backend.find(follows))
+    assert len(plan) == 1
+    assert "(<expr>=? AND key>?)" in plan[0]
+
+
+def test_many_matches_are_not_sorted_for_each_page(backend: SqliteBackend) -> None:
+    backend.create_index(LOSS)
+    rows = [row(f"{number:06}", loss=number) for number in range(40_000)]
+    add(backend, *rows)
+    asked: list[str] = []
+    database = backend._database
+    all_of = database.all
+    database.all = lambda sql, values: asked.append(sql) or all_of(sql, values)  # type: ignore[method-assign]
+    found = list(backend.find(Query(parse_where({"metadata.loss": {">=": 0}}))))
+    assert found == rows
+    assert len(set(asked)) == 3
+    assert len(asked) < 30
+    plan = all_of(f"EXPLAIN QUERY PLAN {asked[-1]}", (-1, "020000", 1000))
+    assert "sqlite_autoindex_holdall_catalog_v1_entries_1 (key>?)" in plan[0][3]
+    assert len(plan) == 1
+
+
+def test_a_field_of_every_entry_has_an_index(backend: SqliteBackend) -> None:
+    backend.create_index(("size",))
+    plan = steps(backend, lambda: backend.find(Query(parse_where({"size": {">": 5}}), Order(("size",)))))
+    assert any("USING INDEX holdall_catalog_v1_by_" in step for step in plan), plan
+    assert not any("TEMP" in step for step in plan)
+
+
+def test_a_prefix_is_a_range_of_the_keys_index(backend: SqliteBackend) -> None:
+    for call in (
+        lambda: backend.keys("run/"),
+        lambda: backend.find(Query(parse_where({"key": {"prefix": "run/"}}))),
+    ):
+        (plan,) = steps(backend, call)
+        assert "INDEX sqlite_autoindex_holdall_catalog_v1_entries_1 (key>? AND key<?)" in plan
+
+
+def test_only_suspects_are_read(backend: SqliteBackend) -> None:
+    (plan,) = steps(backend, lambda: backend.suspects(5))
+    assert "COVERING INDEX holdall_catalog_v1_since" in plan
+
+
+@pytest.mark.parametrize("name", ["", 'a"b', "a\\b", "tab\t", "\ud800", "a\0"])
+def test_a_name_that_sqlite_cannot_spell_has_no_index(backend: SqliteBackend, name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="can't have an index"):
+        backend.create_index(("metadata", name))
+    with pytest.raises(InvalidArgumentError):
+        backend.create_index(("metadata) ; DROP TABLE holdall_catalog_v1_entries; --",))
+    assert backend.indexes() == []
+
+
+def test_the_tables_of_another_program_are_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE mine (a)")
+        other.execute("INSERT INTO mine VALUES (1)")
+        other.execute("PRAGMA user_version = 42")
+        other.commit()
+    with closing(SqliteBackend(path)) as backend:
+        add(backend, row("a"))
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT a FROM mine").fetchall() == [(1,)]
+        assert other.execute("PRAGMA user_version").fetchone() == (42,)
+        names = {name for (name,) in other.execute("SELECT name FROM sqlite_master")} - {"mine"}
+        assert all("holdall_catalog_v1_" in name for name in names)
+
+
+def test_a_catalogue_and_a_store_share_a_file(path: Path) -> None:
+    with SqliteStore(path) as store, closing(SqliteBackend(path)) as backend:
+        store["a"] = b"1"
+        add(backend, row("b"))
+        assert (list(store), list(backend.keys())) == (["a"], ["b"])
+
+
+def test_a_newer_version(path: Path, backend: SqliteBackend) -> None:
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("CREATE TABLE holdall_catalog_v2_entries (key)")
+    with pytest.raises(StoreUnavailableError, match="newer version of holdall"):
+        backend.row("a")
+    with closing(sqlite3.connect(path)) as newer:
+        assert newer.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0", b'{"json": true}', b"x" * 5000])
+def test_what_is_not_a_database(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with closing(SqliteBackend(path)) as backend:
+        for call in (lambda: backend.row("a"), lambda: add(backend, row("a")), lambda: backend.identity):
+            with pytest.raises(StoreUnavailableError, match="isn't a SQLite database"):
+                call()
+    assert path.read_bytes() == content
+
+
+def test_a_file_that_was_cut(path: Path) -> None:
+    with closing(SqliteBackend(path)) as backend:
+        add(backend, *(row(f"{number}", text="x" * 100) for number in range(2000)))
+    size = path.stat().st_size
+    os.truncate(path, size // 2)
+    with closing(SqliteBackend(path)) as backend, pytest.raises(IntegrityError, match="restore a backup"):
+        list(backend.find(Query()))
+    assert path.stat().st_size == size // 2
+
+
+def test_a_file_that_is_replaced_is_seen(path: Path, tmp_path: Path, backend: SqliteBackend) -> None:
+    with closing(SqliteBackend(tmp_path / "backup.db")) as backup:
+        add(backup, row("old"))
+        was = backup.identity
+    add(backend, row("new"))
+    os.replace(tmp_path / "backup.db", path)
+    add(backend, row("newer"))
+    assert list(backend.keys()) == ["newer", "old"]
+    assert backend.identity == was
+
+
+def test_reading_makes_no_file(path: Path, backend: SqliteBackend) -> None:
+    assert backend.row("a") is backend.fetch("a") is None
+    assert list(backend.keys()) == list(backend.find(Query())) == backend.indexes() == []
+    assert not path.exists()
+
+
+def test_a_locked_file(path: Path, backend: SqliteBackend) -> None:
+    add(backend, row("a"))
+    with closing(sqlite3.connect(path)) as shell, closing(SqliteBackend(path, timeout=0.05)) as other:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            add(other, row("b"))
+        assert other.row("a") == row("a")
+        shell.execute("ROLLBACK")
+        add(other, row("b"))
+
+
+def test_metadata_that_is_not_json(backend: SqliteBackend) -> None:
+    add(backend, row("a", n=1))
+    for value in ({1, 2}, b"x", object(), math.nan, math.inf):
+        with pytest.raises((InvalidArgumentError, ValueError)):
+            add(backend, row("b"), row("a", n=value))
+    assert list(backend.find(Query())) == [row("a", n=1)]
+
+
+def test_metadata_that_another_program_changed(path: Path, backend: SqliteBackend) -> None:
+    add(backend, row("a", n=1))
+    with closing(sqlite3.connect(path)) as shell:
+        shell.execute("UPDATE holdall_catalog_v1_entries SET metadata = ' {\"n\": 2}\n'")
+        shell.commit()
+    assert backend.row("a") == row("a", n=2)
+    with closing(sqlite3.connect(path)) as shell:
+        shell.execute("UPDATE holdall_catalog_v1_entries SET metadata = 'no JSON'")
+        shell.commit()
+    for call in (lambda: backend.row("a"), lambda: list(backend.find(Query()))):
+        with pytest.raises(IntegrityError, match="metadata"):
+            call()

@@ -78,6 +78,13 @@ class Narrowing(ABC):
         found = self._part(node)
         return ALWAYS if found is None or len(found.values) > _MOST else found
 
+    def split(self, node: Node) -> tuple[Part, Part]:
+        """Return `narrow` in two conditions: one on the key, and one on all else."""
+        nodes = node.nodes if isinstance(node, All) else (node,)
+        of_keys = [each for each in nodes if isinstance(each, Compare) and each.path == ("key",)]
+        others = [each for each in nodes if not any(each is one for one in of_keys)]
+        return self.narrow(All(tuple(of_keys))), self.narrow(All(tuple(others)))
+
     def _part(self, node: Node) -> Part | None:
         """Return a condition, or None if SQL can't say it."""
         if isinstance(node, Compare):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
-from holdall.catalog.query import Compare, Order, Path, Query, arrange, compile_after
+from holdall.catalog.query import Compare, Order, Path, Query, arrange, compile_after, value_at
 from holdall.catalog.row import Row
 from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
+from holdall.errors import IntegrityError, InvalidArgumentError
 
 __all__ = ["COLUMNS", "FieldsOfSqlite", "find", "row_of"]
 
@@ -24,23 +26,59 @@ _LARGE: Final = 1.7e308
 _WIDE: Final = 2**53
 """From here on floats aren't all the integers."""
 
-_scan: Callable[[str, int], tuple[Any, int]] = cast(Any, json.JSONDecoder()).scan_once
+_decoder: Any = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 _make_row: Callable[..., Row] = Row
 
 
 def row_of(values: Sequence[Any]) -> Row:
     """Return the row of `COLUMNS`."""
-    metadata, inputs = values[12], values[13]
+    text, inputs = values[12], values[13]
     try:
-        # As written by a backend: without the white space that `json.loads` looks for.
-        metadata, end = _scan(metadata, 0)
-        if end != len(values[12]):
-            metadata = json.loads(values[12])
-    except StopIteration:
-        metadata = json.loads(values[12])
-    if inputs:
-        inputs = tuple((key, version, digest) for key, version, digest in json.loads(inputs))
-    return _make_row(*values[:12], metadata, inputs or ())
+        # As a backend writes it: without the white space that `json.loads` looks for.
+        metadata, end = _scan(text, 0)
+    except (StopIteration, ValueError, TypeError):
+        metadata, end = None, -1
+    if end != len(text):
+        metadata = _read(values[0], text)
+    if inputs is None:
+        return _make_row(*values[:12], metadata)
+    made_of = tuple((key, version, digest) for key, version, digest in json.loads(inputs))
+    return _make_row(*values[:12], metadata, made_of)
+
+
+def _read(key: str, text: object) -> Any:
+    """Return metadata that another program wrote."""
+    try:
+        return json.loads(cast(str, text))
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(
+            f"the metadata of this entry aren't JSON ({error}); mend them with SQL, or restore a backup",
+            key=key,
+        ) from error
+
+
+def encode(value: object) -> str:
+    """Return JSON as a backend keeps it."""
+    return "".join(_pieces(value, 0))
+
+
+def _make_encoder() -> Callable[[object, int], Sequence[str]]:
+    encoder: Any = json.encoder
+    if encoder.c_make_encoder is None:
+        pure = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return lambda value, level: (pure.encode(value),)
+    # As `JSONEncoder.encode` has it made for each call, in a third of the time.
+    return encoder.c_make_encoder(
+        None, _refuse, encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+
+
+def _refuse(value: object) -> object:
+    raise InvalidArgumentError(f"metadata is JSON, which has no {type(value).__name__}")
+
+
+_pieces = _make_encoder()
 
 
 class FieldsOfSqlite(Narrowing):
@@ -57,7 +95,9 @@ class FieldsOfSqlite(Narrowing):
     def column(self, path: Path) -> str:
         return path[0]
 
-    def expression(self, path: Path) -> str | None:
+    @staticmethod
+    @lru_cache(256)
+    def expression(path: Path) -> str | None:
         """Return the expression of a field, or None if SQLite can't name it."""
         if path[0] != "metadata":
             return path[0]
@@ -103,6 +143,7 @@ class FieldsOfSqlite(Narrowing):
         return _ordered(field, operator, value)
 
 
+@lru_cache(256)
 def _location(path: Path) -> str | None:
     """Return the literal of a path of SQLite's JSON functions, or None if it can't be written.
 
@@ -151,7 +192,8 @@ def _ordered(field: str, operator: str, value: Any) -> Part | None:
     if is_number(value):
         low, high = _bounds(value)
         if below:
-            return Part(f"{field} <= ?", (high,), False)
+            # Of two bounds the planner expects fewer rows than of one.
+            return Part(f"{field} BETWEEN -9e999 AND ?", (high,), False)
         return Part(f"{field} >= ? AND {field} < ''", (low,), False)
     if not is_text(value):
         return None
@@ -173,9 +215,9 @@ def find(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
         return iter(())
     field = fields.expression(query.order.path)
     if query.order.path == ("key",):
-        return _by_key(ask, part, query)
+        return _by_key(ask, fields, query)
     if field is None or not _fits(query):
-        return _sorted_here(ask, part, query)
+        return _sorted_here(ask, fields, query)
     found = _by_field(ask, part, field, query)
     return found if query.after is None else filter(compile_after(query.order, query.after), found)
 
@@ -189,34 +231,40 @@ def _fits(query: Query) -> bool:
     return isinstance(query.after[0], str) if name in TEXTS else is_number(query.after[0])
 
 
-def _first_page(part: Part, query: Query) -> int:
-    if query.limit is None:
-        return 64
-    # Rows that don't match may come among them.
-    return max(1, min(query.limit if part.exact else query.limit + 16, _MOST))
+def _first_page(query: Query) -> int:
+    # One more, so that a page isn't read for the question whether there is one.
+    return 64 if query.limit is None else max(1, min(query.limit + 1, _MOST))
 
 
-def _by_key(ask: Ask, part: Part, query: Query) -> Iterator[Row]:
-    sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
-    condition = "" if part == ALWAYS else f"({part.sql}) AND "
-    begin = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {condition}"
-    end = f"ORDER BY key {way} LIMIT ?"
-    at, limit = None, _first_page(part, query)
+def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
+    """Yield rows by key.
+
+    SQLite may find the first pages by an index of another field, and sort what it finds. Of many rows that
+    would be too much for each page, so that later pages read the table by key: each row once.
+    """
+    at, limit = None, _first_page(query)
     if query.after is not None:
         at = _start_of_key(query)
         if at is None:
-            everything = _by_key(ask, part, Query(query.where, query.order))
+            everything = _by_key(ask, fields, Query(query.where, query.order))
             yield from filter(compile_after(query.order, query.after), everything)
             return
+    sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
+    of_keys, others = fields.split(query.where)
+    conditions, values = [f"({part.sql})" for part in (of_keys, others)], of_keys.values + others.values
     while True:
-        if at is None:
-            rows = ask(f"{begin}1 = 1 {end}", (*part.values, limit))
-        else:
-            rows = ask(f"{begin}key {sign} ? {end}", (*part.values, at, limit))
+        where = " AND ".join(conditions if at is None else [*conditions, f"key {sign} ?"])
+        sql = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {where} ORDER BY key {way} LIMIT ?"
+        rows = ask(sql, (*values, limit) if at is None else (*values, at, limit))
         yield from map(row_of, rows)
         if len(rows) < limit:
             return
-        at, limit = rows[-1][0], min(4 * limit, _MANY)
+        at = rows[-1][0]
+        if limit == _MOST or others == ALWAYS:
+            # The sign hides the condition from indexes.
+            conditions[1], limit = f"+({others.sql})", _MANY
+        elif conditions[1][0] != "+":
+            limit = _MOST
 
 
 def _start_of_key(query: Query) -> str | None:
@@ -225,9 +273,9 @@ def _start_of_key(query: Query) -> str | None:
     return key if value == key and is_text(key) else None
 
 
-def _sorted_here(ask: Ask, part: Part, query: Query) -> Iterator[Row]:
+def _sorted_here(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
     """Yield rows in an order that SQLite can't name."""
-    everything = list(_by_key(ask, part, Query(query.where)))
+    everything = list(_by_key(ask, fields, Query(query.where)))
     follows = compile_after(query.order, query.after)
     yield from filter(follows, arrange(everything, query.order))
 
@@ -237,7 +285,7 @@ class _Pages:
 
     def __init__(self, part: Part, field: str, order: Order) -> None:
         condition = "" if part == ALWAYS else f"({part.sql}) AND "
-        self.begin = f"SELECT {COLUMNS}, {field} FROM holdall_catalog_v1_entries WHERE {condition}"
+        self.begin = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {condition}"
         self.field, self.values = field, part.values
         self.descending = order.descending
 
@@ -262,23 +310,25 @@ class _Pages:
 
 def _by_field(ask: Ask, part: Part, field: str, query: Query) -> Iterator[Row]:
     pages = _Pages(part, field, query.order)
+    path = query.order.path
     held: list[Row] = []
-    for rows, more in _pages_of(ask, pages, query, _first_page(part, query)):
-        last = rows[-1][14] if rows else None
-        if more and isinstance(last, float) and abs(last) >= _WIDE:
+    for rows, more in _pages_of(ask, pages, query, _first_page(query)):
+        if more and rows and _is_wide(value_at(rows[-1], path)):
             # SQLite takes integers of more than 64 bits for the floats next to them: they are sorted here,
             # once all with this value are there.
-            held += map(row_of, rows)
-        elif held or any(type(row[14]) is float and abs(row[14]) >= _WIDE for row in rows):
-            yield from arrange([*held, *map(row_of, rows)], query.order)
+            held += rows
+        elif held or any(_is_wide(value_at(row, path)) for row in rows):
+            yield from arrange([*held, *rows], query.order)
             held = []
         else:
-            yield from map(row_of, rows)
+            yield from rows
 
 
-def _pages_of(
-    ask: Ask, pages: _Pages, query: Query, limit: int
-) -> Iterator[tuple[list[tuple[Any, ...]], bool]]:
+def _is_wide(value: Any) -> bool:
+    return is_number(value) and abs(value) >= _WIDE
+
+
+def _pages_of(ask: Ask, pages: _Pages, query: Query, limit: int) -> Iterator[tuple[list[Row], bool]]:
     """Yield the rows of each page, and whether more may have a value that sorts with its last."""
     statement, values = pages.following(None)
     ending = False  # whether the rest, without an order of their own, are on their way
@@ -293,13 +343,16 @@ def _pages_of(
             ending = tied == _OTHERS
             statement, values = pages.equal(tied, key)
     while True:
-        rows = ask(statement, (*values, limit))
+        rows = [row_of(each) for each in ask(statement, (*values, limit))]
         full = len(rows) == limit
-        more = full or tied is not None
-        yield rows, more
+        yield rows, full or tied is not None
         if full:
-            tied, key = rows[-1][14], rows[-1][0]
-            statement, values = pages.equal(tied, key)
+            value = value_at(rows[-1], query.order.path)
+            tied = _encoded(value)
+            if tied is None:
+                # As SQLite reads it.
+                ((tied,),) = ask("SELECT json_extract(?, '$')", (encode(value),))
+            statement, values = pages.equal(tied, rows[-1].key)
             limit = min(4 * limit, _MOST)
             ending = ending or tied == _OTHERS
         elif tied is not None and not ending:

@@ -231,6 +231,65 @@ class TransactionTests(BackendBase):
         assert read(other, lambda t: t.next_number(2**50)) == 2**50 + 1
         assert read(backend, lambda t: t.next_number()) > 2**50
 
+    def test_a_number_is_not_given_again(self, backend: MetadataBackend, other: MetadataBackend) -> None:
+        """Whatever it was given for: a blob that is dropped by now, a change, nothing at all."""
+        last = 0
+        for turn in range(12):
+            each = (backend, other)[turn % 2]
+
+            def act(t: Transaction, turn: int = turn) -> int:
+                number = t.next_number()
+                if turn % 4 == 1:
+                    t.put_row(new_row(sequence=number, blob=0))
+                elif turn % 4 == 2:
+                    t.put_blob(new_blob(number))
+                elif turn % 4 == 3:
+                    t.put_blob(new_blob(number))
+                    t.put_row(new_row(sequence=t.next_number(), blob=number))
+                    return t.next_number()
+                return number
+
+            number = each.transact(act)
+            assert number > last
+            last = number
+            for blob in list(backend.blobs()) if turn > 5 else ():
+                write(each, over((blob.number,), lambda t, dropped: t.drop_blob(dropped)))
+
+        def act_and_drop(t: Transaction) -> int:
+            number = t.next_number()
+            t.put_blob(new_blob(number))
+            t.drop_blob(number)
+            return number
+
+        assert last < backend.transact(act_and_drop) < read(other, lambda t: t.next_number())
+
+    def test_a_small_object_is_added_at_once(self, backend: MetadataBackend, other: MetadataBackend) -> None:
+        row = new_row("a", 1, sequence=0, blob=0, digest="one", metadata=NESTED, inputs=(("x", 1, "d"),))
+        blob = new_blob(0, digest="one", inline=True, data=b"12345")
+        number = backend.add(row, blob)
+        assert number is not None
+        kept = replace(row, sequence=number, blob=number)
+        found = other.fetch("a")
+        assert found is not None
+        assert (exactly(found[0]), found[1]) == (exactly(kept), replace(blob, number=number))
+        assert other.load("a") == other.load("a", 1) == found[1]
+        assert other.load("b") is other.load("a", 2) is None
+        # The key is taken, or the digest.
+        assert backend.add(new_row("a", 1), new_blob(0, inline=True, data=b"2")) is None
+        assert backend.add(new_row("b", 1, digest="one"), blob) is None
+        assert list(other.keys()) == ["a"]
+        assert list(other.blobs()) == [replace(blob, number=number, data=None)]
+        # One that is under way isn't there yet.
+        write(backend, put(new_blob(number + 5, digest="two", until=2**60)))
+        again = other.add(new_row("b", 1), new_blob(0, digest="two", inline=True, data=b""))
+        assert again is not None
+        assert again > number + 5
+        assert read(backend, lambda t: t.next_number()) > again
+        write(backend, lambda t: t.drop_row("b"), lambda t: t.put_earlier(new_row("a", 0, blob=again)))
+        loaded = backend.load("a", 0)
+        assert loaded is not None
+        assert (loaded.number, loaded.data) == (again, b"")
+
     def test_a_transaction_sees_what_it_writes(self, backend: MetadataBackend) -> None:
         def act(t: Transaction) -> None:
             row, blob = new_row(metadata={"x": 1}), new_blob(1, inline=True, data=b"12345")
