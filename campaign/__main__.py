@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from campaign import damage, disks, links, processes
+from campaign import catalogs, damage, disks, links, processes
 from campaign.attacks import Tally
 from campaign.stores import GUARDED, KEY_NAME, ON_DISK, Make, everything
 from holdall import EncryptedStore
@@ -20,7 +20,11 @@ def attacks(stores: dict[str, Make]) -> dict[str, tuple[float, Callable[[float],
     """Return each attack with its share of the time."""
     folders = {name: ON_DISK[name] for name in FOLDERS}
     return {
-        "kills": (0.3, lambda seconds: Tally("kills").run(stores, processes.kill, seconds)),
+        "kills in a catalogue": (
+            0.1,
+            lambda seconds: Tally("kills in a catalogue").run(catalogs.CATALOGS, catalogs.kill, seconds),
+        ),
+        "kills": (0.2, lambda seconds: Tally("kills").run(stores, processes.kill, seconds)),
         "interrupts": (0.25, lambda seconds: Tally("interrupts").run(stores, processes.interrupt, seconds)),
         "calls on a full disk": (
             0.15,

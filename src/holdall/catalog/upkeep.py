@@ -14,7 +14,7 @@ from holdall.arguments import check_seconds
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.blobs import BlobBackend
 from holdall.catalog.names import is_leased
-from holdall.catalog.row import Blob
+from holdall.catalog.row import Blob, Row
 from holdall.catalog.storage import check_storage, mark_storage
 from holdall.catalog.usage import all_rows
 from holdall.catalog.writing import CLAIMED, micros
@@ -254,7 +254,9 @@ def verify(
     # address that was listed has a row by now, unless it is unknown or was swept since.
     unknown = dict(blobs.addresses())
     bad: dict[int, str] = {}
+    known: set[int] = set()
     for blob in backend.blobs():
+        known.add(blob.number)
         unknown.pop(blobs.address(blob.digest, blob.number, blob.extension), None)
         if blob.until:
             continue
@@ -264,15 +266,27 @@ def verify(
             bad[blob.number] = fault
         if progress is not None:
             progress(found.checked)
-    if bad:
-        for row in all_rows(backend):
-            if row.blob in bad:
-                places = found.missing if bad[row.blob] == "missing" else found.damaged
-                places.append((row.key, row.version))
+    for row in all_rows(backend):
+        if row.blob in bad:
+            places = found.missing if bad[row.blob] == "missing" else found.damaged
+            places.append((row.key, row.version))
+        elif row.blob not in known and _is_lost(backend, row):
+            found.missing.append((row.key, row.version))
     found.unknown += unknown
     if repair:
         _quarantine(backend, blobs, found, [number for number, fault in bad.items() if fault == "damaged"])
     return found
+
+
+def _is_lost(backend: MetadataBackend, row: Row) -> bool:
+    """Return whether a row names a blob that the catalogue doesn't know, also when both are looked at once: a
+    row may have been put, or deleted, since the blobs were listed."""
+
+    def act(tx: Transaction) -> bool:
+        now = tx.row(row.key, row.version)
+        return now is not None and tx.blob(now.blob) is None
+
+    return backend.transact(act)
 
 
 def _fault_of(blobs: BlobBackend, blob: Blob) -> str | None:

@@ -1,0 +1,31 @@
+"""Processes that use one catalogue at once, and are killed: nothing acknowledged is lost, nothing is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.catalog.chaos import chaos
+from tests.effort import effort
+
+from holdall import BlobStore
+from holdall.catalog.query import Query
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("backend", ["json", "sqlite"])
+def test_no_update_is_lost_and_no_blob_is_left(tmp_path: Path, backend: str, keep: int) -> None:
+    counts = chaos(lambda: BlobStore(tmp_path / "store", backend, keep=keep), tmp_path, effort(20.0, 3.0))
+    assert min(counts[kind] for kind in ("own", "count", "swap", "free", "killed")) > 0
+
+
+@pytest.mark.parametrize("backend", ["json", "sqlite"])
+def test_verify_finds_a_row_whose_blob_no_row_tells_of(tmp_path: Path, backend: str) -> None:
+    with BlobStore(tmp_path, backend, keep=True) as store:
+        for size in (10, 100_000):
+            store.put(b"0" * size, f"{size}")
+            store.put(b"1" * size, f"{size}")
+        assert store.verify().ok
+        for row in (*store._backend.find(Query()), *store._backend.earlier()):
+            store._backend.transact(lambda tx, row=row: tx.drop_blob(row.blob))
+        assert sorted(store.verify().missing) == [("10", 1), ("10", 2), ("100000", 1), ("100000", 2)]
