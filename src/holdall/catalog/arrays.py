@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable
+from io import BytesIO
 from typing import Any, Final
 
 from holdall.catalog.b2nd import Frame, can_assemble
@@ -15,6 +16,7 @@ from holdall.threads import start
 from holdall.values.arrays import _IN_MEMORY, _blosc_holds, _compress, _frame_file
 from holdall.values.gaps import without_gaps
 from holdall.values.packages import needed, present
+from holdall.values.registry import joined
 from holdall.values.serializer import Buffer
 
 __all__ = ["blosc_holds", "encode_array"]
@@ -23,8 +25,6 @@ _CODECS: Final = {"lz4": "LZ4", "zstd": "ZSTD", "gzip": "ZLIB", "blosclz": "BLOS
 _SAMPLE: Final = 1 << 16
 _WORTH: Final = 0.9
 _HELD: Final = 128 << 20
-_ONE_THREAD: Final = 1 << 20
-"""Up to this many bytes it takes longer to start threads than to compress."""
 
 
 def blosc_holds(array: Any) -> bool:
@@ -37,8 +37,7 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
     frame: the number of bytes, and the bytes.
 
     The compressed bytes of an array of at most 128 MiB are in memory, of a larger one in a temporary file.
-    Unlike the digest, its
-    bytes may depend on the number of threads.
+    Unlike the digest, they may depend on the number of threads.
 
     Raises:
         SerializationError: Blosc2 can't hold it.
@@ -47,29 +46,32 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
     blosc2 = needed("blosc2", "catalog", "the b2nd format")
     if codec and not _pays(blosc2, array, codec, level):
         codec = ""
-    settings = {
-        "clevel": level if codec else 0,
-        "codec": getattr(blosc2.Codec, _CODECS[codec or "lz4"]),
-        # One of the cores hashes.
-        "nthreads": 1 if array.nbytes <= _ONE_THREAD else max(1, blosc2.nthreads - 1),
-    }
+    name, level = _CODECS[codec or "lz4"], level if codec else 0
     try:
         if array.nbytes <= _IN_MEMORY:
-            frame: bytes = _compress(without_gaps(array), cparams=settings).to_cframe()
+            frame = joined(_frame(array, name, level, 1))
             return array_digest(array), codec, len(frame), (frame,)
+        # One of the cores hashes.
         with _Hashing(array) as hashing:
-            plain = without_gaps(array)
-            drawn: Drawn | Frame
-            if array.nbytes <= _HELD and can_assemble():
-                drawn = Frame(plain, settings)
-            else:
-                drawn = Drawn(_frame_file(plain, cparams=settings))
+            drawn = _frame(array, name, level, max(1, blosc2.nthreads - 1))
             digest = hashing.result()
     except (RuntimeError, ValueError, OverflowError) as error:
         raise SerializationError(
             f"Blosc2 can't compress this array of {array.dtype} and shape {array.shape}: {error}"
         ) from error
     return digest, codec, drawn.size, drawn
+
+
+def _frame(array: Any, codec: str, level: int, threads: int) -> Frame | Drawn:
+    """Return a frame as pieces."""
+    array = without_gaps(array)
+    if array.ndim and array.size and array.nbytes <= _HELD and can_assemble():
+        return Frame(array, codec, level, threads)
+    blosc2 = needed("blosc2", "catalog", "the b2nd format")
+    settings = {"codec": getattr(blosc2.Codec, codec), "clevel": level, "nthreads": threads}
+    if array.nbytes > _IN_MEMORY:
+        return Drawn(_frame_file(array, cparams=settings))
+    return Drawn(BytesIO(_compress(array, cparams=settings).to_cframe()))
 
 
 def _pays(blosc2: Any, array: Any, codec: str, level: int) -> bool:

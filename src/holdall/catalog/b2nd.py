@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from holdall.values.arrays import _layout
 from holdall.values.packages import needed
@@ -28,23 +28,45 @@ _CHUNK_HEADER: Final = 32
 """The bytes of a chunk's header. A chunk may be only that, as one of zeros is; its last byte says so."""
 
 
+class _Plan(NamedTuple):
+    """What all arrays of one type and shape have in common."""
+
+    layout: dict[str, Any]
+    header: bytes
+    trailer: bytes
+
+
+@lru_cache(256)
+def _plan(shape: tuple[int, ...], dtype: str, codec: str, level: int, threads: int) -> _Plan:
+    blosc2 = needed("blosc2", "catalog", "the b2nd format")
+    numpy = needed("numpy", "catalog", "an array")
+    kind = numpy.dtype(dtype)
+    settings = {"codec": getattr(blosc2.Codec, codec), "clevel": level, "nthreads": threads}
+    layout = _layout(shape, kind.itemsize, {"cparams": settings})
+    # The frame of an array that takes no room differs only in what follows.
+    empty: bytes = blosc2.uninit(shape, kind, **layout).to_cframe()
+    end = int.from_bytes(empty[_HEADER_SIZE : _HEADER_SIZE + 4], "big")
+    return _Plan(layout, empty[:end], empty[-int.from_bytes(empty[-22:-18], "big") :])
+
+
 class Frame:
     """The frame of an array, which is drawn chunk by chunk.
 
     Args:
-        array: The array.
-        settings: How its chunks are compressed, as the `cparams` of Blosc2. Those of level 0 are drawn from
-            the memory of the array.
+        array: The array, with a dimension and an item at least.
+        codec: The name of Blosc2's codec.
+        level: The level. Chunks of level 0 are drawn from the memory of the array.
+        threads: The number of threads.
     """
 
-    def __init__(self, array: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, array: Any, codec: str, level: int, threads: int = 1) -> None:
         blosc2 = needed("blosc2", "catalog", "the b2nd format")
         numpy = needed("numpy", "catalog", "an array")
-        layout = _layout(array.shape, array.dtype.itemsize, {"cparams": settings})
+        plan = _plan(array.shape, array.dtype.str, codec, level, threads)
         self._chunks: list[list[Buffer]] = []
         places: list[int] = []
         end = 0
-        for chunk in _chunks_of(array, layout):
+        for chunk in _chunks_of(array, plan.layout):
             header = bytes(chunk[0][:_CHUNK_HEADER])
             size = int.from_bytes(header[_CHUNK_SIZE : _CHUNK_SIZE + 4], "little")
             special = header[_FLAGS] >> 4 & 7
@@ -58,12 +80,10 @@ class Frame:
             numpy.array(places, "<u8"), typesize=8, codec=blosc2.Codec.BLOSCLZ, clevel=5, nthreads=1,
             filters=[*[blosc2.Filter.NOFILTER] * 5, blosc2.Filter.SHUFFLE], filters_meta=[0] * 6,
         )  # fmt: skip
-        # The frame of an array that takes no room differs only in what follows.
-        empty: bytes = blosc2.uninit(array.shape, array.dtype, **layout).to_cframe()
-        head = bytearray(empty[: int.from_bytes(empty[_HEADER_SIZE : _HEADER_SIZE + 4], "big")])
-        self._end = index + empty[-int.from_bytes(empty[-22:-18], "big") :]
-        self.size = len(head) + end + len(self._end)
+        self._end = index + plan.trailer
+        self.size = len(plan.header) + end + len(self._end)
         """The number of bytes."""
+        head = bytearray(plan.header)
         _NUMBER.pack_into(head, _SIZE, self.size)
         _NUMBER.pack_into(head, _CHUNKS_SIZE, end)
         self._head = bytes(head)
@@ -114,11 +134,12 @@ def can_assemble() -> bool:
     """Return whether the installed Blosc2 reads frames that are made here; tried once."""
     blosc2 = needed("blosc2", "catalog", "the b2nd format")
     numpy = needed("numpy", "catalog", "an array")
-    array = numpy.zeros((3, 1 << 19))
-    array[1] = numpy.arange(1 << 19)
+    # Of two chunks, one of which is only a header.
+    array = numpy.zeros(5 << 20, "u1")
+    array[:100] = 1
     try:
         for level in (0, 1):
-            frame = b"".join(Frame(array, {"codec": blosc2.Codec.LZ4, "clevel": level}))
+            frame = b"".join(Frame(array, "LZ4", level))
             if not (blosc2.ndarray_from_cframe(frame)[:] == array).all():
                 return False
     except (RuntimeError, ValueError, LookupError, struct.error):
