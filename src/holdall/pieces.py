@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from stat import S_ISREG
 from typing import Any, cast
 
-from holdall.blob import Body, Measured, Piece
+from holdall.blob import Body, Info, Measured, Piece
 from holdall.errors import InvalidDataError
 from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
@@ -101,8 +101,11 @@ def pieces_of(data: Any, key: str | None = None) -> Body:
 
 
 def _left_of(file: Any) -> int | None:
-    """Return how many bytes a file on a disk has from where it stands; None for any other."""
+    """Return how many bytes a file on a disk, or one of a blob, has from where it stands; None for any
+    other."""
     try:
+        if isinstance(info := getattr(getattr(file, "raw", None), "info", None), Info):
+            return max(0, info.size - file.tell())
         found = os.fstat(file.fileno())
         return max(0, found.st_size - file.tell()) if S_ISREG(found.st_mode) else None
     except (AttributeError, OSError, TypeError, ValueError):

@@ -241,6 +241,7 @@ def test_parts_grow_with_a_size_that_is_known(
     proxy.script = script
     data = random.Random(1).randbytes(19 * MIB + 1)
     (tmp_path / "file").write_bytes(data)
+    blobs = MemoryStore({"large": data})
 
     def put_file(key: str) -> None:
         with open(tmp_path / "file", "rb") as file:
@@ -256,6 +257,7 @@ def test_parts_grow_with_a_size_that_is_known(
         (put_file, sorted([10 * MIB, 8 * MIB + 1])),
         (write, parts),
         (lambda key: store.put(key, data), parts),
+        (lambda key: store.put(key, blobs.open("large")), parts),
         # What was put in parts is copied through this process.
         (lambda key: store.copy("a", "b"), parts),
     ):

@@ -19,10 +19,16 @@ from tests.servers.gcs import bucket_for, gcs, gcs_alone, service_account
 
 from holdall import CachingStore, EncryptedStore, FilesystemStore
 from holdall.blob import place_of
-from holdall.errors import ConcurrencyError, InvalidArgumentError, StoreUnavailableError, UnsupportedOperation
+from holdall.errors import (
+    BlobExistsError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
 from holdall.layers.prefix import PrefixStore
 from holdall.spans import Span
-from holdall.store import ANY, Can, Store
+from holdall.store import ABSENT, ANY, Can, Store
 from holdall.stores.bucket import BucketStore
 from holdall.testing import StoreSuite
 from holdall.transfer.ahead import survey
@@ -221,6 +227,23 @@ def test_metadata_and_storage_class_on_google(patch: pytest.MonkeyPatch) -> None
                     found = server.buckets["bucket"]["a"].headers
                     assert found["x-goog-storage-class"] == "NEARLINE"
                     assert (store.info("a").metadata, store.info("a").content_type) == (kept, "a/b")
+
+
+def test_a_large_put_on_a_condition_needs_no_credentials_that_show(
+    google: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(client: Any) -> None:
+        raise UnsupportedOperation("this client of Google doesn't show its credentials")
+
+    monkeypatch.setattr("holdall.stores.bucket.writing.google_token", hidden)
+    with BucketStore(f"gs://{bucket_for(google, tmp_path)}") as store:
+        info = store.put("a", [bytes(MIB)] * 5, expect=ABSENT, metadata={"owner": "ana"}, content_type="a/b")
+        assert store.info("a") == info
+        with pytest.raises(BlobExistsError):
+            store.put("a", [bytes(MIB)] * 5, expect=ABSENT)
+        assert store.put("a", [b"x" * MIB] * 5, expect=info.etag).etag != info.etag
+        with pytest.raises(ConcurrencyError):
+            store.put("a", [bytes(MIB)] * 5, expect=info.etag)
 
 
 def test_listings_cost_a_request_for_each_thousand(patch: pytest.MonkeyPatch) -> None:

@@ -139,17 +139,27 @@ def put_large_if(
             size += len(piece)
             _check_size(access, size)
             file.write(piece)
-        if hides_headers(access.cloud, attributes):
-            # Unlike a signed URL, obstore can carry them. It holds a whole body: as pages of a file, which
-            # the system can drop. The mapping isn't closed: an interrupted request may still use it.
-            file.flush()
-            data = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
-            return put_whole_if(access, name, data, expect, attributes, size), size
-        for _ in range(_TRIES):
-            file.seek(0)
-            told = _put_file(access, name, file, size, expect, attributes)
-            if told is not None:
-                return told, size
+        if not hides_headers(access.cloud, attributes):
+            try:
+                return _put_by_url(access, name, file, size, expect, attributes), size
+            except UnsupportedOperation as error:
+                _log.debug("a large put is left to obstore: %s", error)
+        # Unlike a signed URL, obstore can carry all headers, and has credentials that it doesn't show. It
+        # holds a whole body: as pages of a file, which the system can drop. The mapping isn't closed: an
+        # interrupted request may still use it.
+        file.flush()
+        data = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+        return put_whole_if(access, name, data, expect, attributes, size), size
+
+
+def _put_by_url(
+    access: Access, name: str, file: IO[bytes], size: int, expect: Expect, attributes: dict[str, str]
+) -> Any:
+    for _ in range(_TRIES):
+        file.seek(0)
+        told = _put_file(access, name, file, size, expect, attributes)
+        if told is not None:
+            return told
     raise StoreUnavailableError(
         f"{access.clients().place}: other writers were under way {_TRIES} times; try again"
     )
