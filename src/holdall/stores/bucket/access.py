@@ -10,7 +10,7 @@ from holdall.blob import Piece
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreError
 from holdall.ranges import CHUNK
 from holdall.stopping import away
-from holdall.stores.bucket.calls import call, call_method, iterate, upload
+from holdall.stores.bucket.calls import call, get, iterate, read, upload
 from holdall.stores.bucket.client import Clients, Settings
 from holdall.stores.bucket.clouds import GOOGLE, Cloud, tag_of
 from holdall.stores.bucket.deleting import delete_any
@@ -109,15 +109,28 @@ class Access:
                 raise
             raise translate(error, "write", clients.place) from error
 
+    def get(self, name: str, most: int) -> tuple[Any, bytes | None]:
+        """Get an object, and its bytes if it has at most `most`; else None for them.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        clients = self.clients()
+        try:
+            found, held = get(clients.client, name, most)
+        except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
+            raise translate(error, "read", clients.place) from error
+        self._bucket_exists = True
+        return found, None if held is None else _copied(held)
+
     def whole(self, found: Any) -> bytes:
         """Return the bytes of an answer."""
-        held = self.held(found)
-        return bytes(held) if len(held) <= _QUICK else away(lambda: bytes(held))
+        return _copied(self.held(found))
 
     def held(self, found: Any) -> memoryview:
         """Return the bytes of an answer in the memory of obstore."""
         with self.errors("read"):
-            return memoryview(call_method(found, "bytes"))
+            return memoryview(read(found))
 
     def stream(self, found: Any, size: int) -> Iterator[Piece]:
         """Yield the bytes of an answer in pieces of some size."""
@@ -184,3 +197,7 @@ class Access:
     def sign(self, method: Literal["GET", "PUT", "HEAD", "DELETE"], name: str, valid: Any) -> str:
         with self.errors("sign"):
             return signed_url(self.clients().client, method, name, valid)
+
+
+def _copied(held: Any) -> bytes:
+    return bytes(held) if len(held) <= _QUICK else away(lambda: bytes(held))

@@ -64,11 +64,11 @@ class Reader:
 
     def get(self, key: str) -> bytes | None:
         try:
-            found = self._access.ask("read", "get", self._names.of(key))
+            found, data = self._access.get(self._names.of(key), _LARGE)
         except BlobNotFoundError:
             return None
-        if found.meta["size"] <= _LARGE:
-            return self._access.whole(found)
+        if data is not None:
+            return data
         return away(lambda: join_pieces(self._pieces(key, found)))
 
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
