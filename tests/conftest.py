@@ -38,6 +38,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     from holdall.testing import StoreSuite
 
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"an address differs in each worker: give this test ids: {item.nodeid}")
+
     def suite_of(item: pytest.Item) -> type[StoreSuite] | None:
         cls = getattr(item, "cls", None)
         return cls if cls is not None and issubclass(cls, StoreSuite) else None

@@ -93,7 +93,7 @@ def test_values_come_back(codec: str | None) -> None:
         samples.Opaque({"a": 1}), np.array([None, "a"]), {"a": np.arange(3, dtype=">i4")}, NotImplemented,
         pd.Series([1, 2]), pd.DataFrame({"a": [1j]}), pd.DataFrame({"a": [{"b": 1}, {"c": 2}]}), len,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_json_or_parquet_would_change_is_pickled(value: Any) -> None:
     content = Formats().encode(value)

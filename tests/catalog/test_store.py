@@ -192,7 +192,7 @@ def test_update_metadata_merges(store: BlobStore) -> None:
 @pytest.mark.parametrize(
     "metadata",
     [
-        {"x": float("nan")}, {"x": object()}, {1: 2}, {"x": {1: 2}}, {"x": {1, 2}}, {"x": b"b"}, [1], "text",
+        {"x": float("nan")}, {"x": ...}, {1: 2}, {"x": {1: 2}}, {"x": {1, 2}}, {"x": b"b"}, [1], "text",
         {"x": datetime(2024, 1, 15, tzinfo=UTC)}, {"x": "\ud800"}, {"x": "a\0b"}, {"x": 10**2000},
     ],
     ids=repr,
