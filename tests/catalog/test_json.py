@@ -44,7 +44,7 @@ class TestFoldedOften(BackendSuite):
 
     @pytest.fixture(autouse=True)
     def _fold_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(writing_module, "_SMALL", 300)
+        monkeypatch.setattr(writing_module, "_LEAST", 300)
         monkeypatch.setattr(View, "size", property(lambda view: 0, lambda view, size: None))
 
     def make(self, place: Path) -> JsonBackend:
@@ -348,7 +348,7 @@ def test_bad_values_leave_nothing(path: Path) -> None:
 
 
 def test_a_grown_journal_is_folded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing_module, "_SMALL", 2000)
+    monkeypatch.setattr(writing_module, "_LEAST", 2000)
     backend, other = JsonBackend(path), JsonBackend(path)
     folds = 0
     for number in range(200):
@@ -420,7 +420,7 @@ def test_a_fold_that_is_killed_loses_and_repeats_nothing(path: Path, step: int) 
 def test_a_fold_that_fails_costs_no_put(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writing_module, "_SMALL", 2000)
+    monkeypatch.setattr(writing_module, "_LEAST", 2000)
     backend = JsonBackend(path)
     put(backend, new_row("first"))
     failing = Path(f"{path}.new")

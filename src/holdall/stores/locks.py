@@ -45,8 +45,11 @@ def draft_name() -> str:
     return f"{_drafts}{next(_numbers)}"
 
 
-def take(fd: int, how: int, where: str) -> None:
+def take(fd: int, how: int, where: str, longest: float = 0.01) -> None:
     """Lock an open file, and wait at most `WAIT` seconds for its holder.
+
+    Args:
+        longest: The longest pause between two tries, in seconds.
 
     Raises:
         StoreUnavailableError: Another program held it all the while.
@@ -66,7 +69,7 @@ def take(fd: int, how: int, where: str) -> None:
                     "changed: find it with lslocks(8), end it, then try again"
                 ) from None
         time.sleep(pause)
-        pause = min(2 * pause, 0.01)
+        pause = min(2 * pause, longest)
 
 
 class FolderMoved(Exception):

@@ -152,16 +152,24 @@ class JsonBackend(MetadataBackend):
             raise StoreClosedError("the catalogue was closed; open it again")
 
     def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
+        found = self._find(key, version)
+        return None if found is None else (own(found[0]), found[1])
+
+    def load(self, key: str, version: int | None = None) -> Blob | None:
+        found = self._find(key, version)
+        return None if found is None else found[1]
+
+    def _find(self, key: str, version: int | None) -> tuple[Row, Blob] | None:
+        """Return a row and its blob, which the caller must not hand out as they are."""
         with self._lock:
-            view = self._look()
-            tables = view.tables
+            tables = self._look().tables
             row = tables.row(key, version)
             if row is None:
                 return None
             blob = tables.whole_blob(row.blob)
         if blob is None:
             raise IntegrityError(f"its entry names blob {row.blob}, which {self._path!r} lacks", key=key)
-        return own(row), blob
+        return row, blob
 
     def row(self, key: str, version: int | None = None) -> Row | None:
         with self._lock:

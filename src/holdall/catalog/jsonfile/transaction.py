@@ -76,6 +76,7 @@ class JsonTransaction(Transaction):
         return list(map(own, found))
 
     def put_row(self, row: Row) -> None:
+        self.number = max(self.number, row.sequence)
         text, kept = row_change("put_row", row)
         self._count(kept.blob, self._newest(kept.key))
         self._rows[kept.key] = kept
@@ -126,6 +127,7 @@ class JsonTransaction(Transaction):
         return None
 
     def put_blob(self, blob: Blob) -> None:
+        self.number = max(self.number, blob.number)
         text = blob_change(blob)
         self._blobs[blob.number] = bare(blob)
         self._record(text, self._tables.put_blob, blob)

@@ -39,8 +39,13 @@ _TRIES: Final = 1000
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 _REFUSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
+_PAUSE: Final = 0.002
+"""The longest pause between two tries to lock the journal, in seconds: a lock is held for less."""
+_LEAST: Final = 1 << 20
+"""The size from which a journal is folded by a put. A fold syncs the disk, which costs as much as many puts;
+the lines of a smaller journal are read in some milliseconds."""
 _SMALL: Final = 1 << 16
-"""Files of this size are folded in no time."""
+"""A main file of this size is folded by each `close`."""
 _SHARE: Final = 4
 """`close` folds a journal of at least this part of a larger main file."""
 
@@ -64,7 +69,7 @@ class JournalWriter:
         self._refused: OSError | None = None
         """Why nothing can be written."""
         self._wrote = False
-        self._enough = _SMALL
+        self._enough = _LEAST
         """The size below which a journal isn't folded, since that failed at a smaller one."""
 
     def run(self, look: Callable[..., View], act: Callable[[View], T]) -> T:
@@ -117,7 +122,7 @@ class JournalWriter:
 
     def _take(self, fd: int) -> None:
         try:
-            take(fd, fcntl.LOCK_EX, self._log)
+            take(fd, fcntl.LOCK_EX, self._log, _PAUSE)
         except OSError as error:
             if error.errno not in CANNOT:
                 raise
@@ -239,7 +244,7 @@ class JournalWriter:
         self._publish(self._log, header_line(header))
         if self._durable:
             sync_folder(os.path.dirname(self._path))
-        self._enough = _SMALL
+        self._enough = _LEAST
 
     def _publish(self, path: str, data: bytes) -> None:
         """Replace a file, which stays the old one until the disk has the new one."""
