@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterable
+from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
+from holdall.catalog.alongside import Alongside
 from holdall.catalog.b2nd import Frame, can_assemble
-from holdall.catalog.canonical import StoppedError, array_digest
+from holdall.catalog.canonical import array_digest
 from holdall.catalog.drawn import Drawn
 from holdall.errors import SerializationError
-from holdall.threads import start
 from holdall.values.arrays import _IN_MEMORY, _blosc_holds, _compress, _frame_file
 from holdall.values.gaps import without_gaps
 from holdall.values.packages import needed, present
@@ -52,7 +52,7 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
             frame = joined(_frame(array, name, level, 1))
             return array_digest(array), codec, len(frame), (frame,)
         # One of the cores hashes.
-        with _Hashing(array) as hashing:
+        with Alongside(partial(array_digest, array)) as hashing:
             drawn = _frame(array, name, level, max(1, blosc2.nthreads - 1))
             digest = hashing.result()
     except (RuntimeError, ValueError, OverflowError) as error:
@@ -89,35 +89,3 @@ def _pays(blosc2: Any, array: Any, codec: str, level: int) -> bool:
         if len(packed) < _WORTH * len(part):
             return True
     return False
-
-
-class _Hashing:
-    """The digest of an array, made in another thread, which ends with the `with` block at the latest."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self._stopped = False
-        self._digest = ""
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="holdall-digest", daemon=True)
-
-    def _run(self) -> None:
-        try:
-            self._digest = array_digest(self._array, lambda: self._stopped)
-        except StoppedError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
-            self._error = error
-
-    def __enter__(self) -> _Hashing:
-        start(self._thread)
-        return self
-
-    def result(self) -> str:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._digest
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped = True
