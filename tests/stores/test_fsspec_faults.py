@@ -576,6 +576,28 @@ def test_a_folder_goes_with_all_that_is_in_it(server: SftpServer, folder: Path) 
     assert (folder / "kept/file").exists()
 
 
+def test_a_folder_that_another_writer_made_and_that_is_gone_again(
+    store: FsspecStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server says of a folder that exists no more than that it wasn't made."""
+    inner: Any = store
+    make, failures = inner._medium.make_folder, [OSError("Failure"), OSError("Failure")]
+
+    def fail_first(fs: Any, path: str) -> None:
+        if path.endswith("/a") and failures:
+            raise failures.pop()
+        make(fs, path)
+
+    monkeypatch.setattr(inner._medium, "make_folder", fail_first)
+    store["a/b"] = b"1"
+    assert (folder / "a/b").read_bytes() == b"1"
+    assert not failures
+    failures += [OSError("No space left")] * 99
+    with pytest.raises(StoreUnavailableError, match="No space left"):
+        store["c/a/b"] = b"1"
+    assert list(store) == ["a/b"]
+
+
 def test_what_is_passed_in_and_pickled(tmp_path: Path) -> None:
     alone = fsspec.filesystem("memory", global_store=False, skip_instance_cache=True)
     with FsspecStore(alone, "in") as store:

@@ -247,18 +247,28 @@ def make_folders(medium: Medium, fs: Any, base: str, path: str) -> bool:
         missing.append(above)
         above = above.rpartition("/")[0]
     for each in reversed(missing):
-        try:
-            medium.make_folder(fs, each)
-        except Exception:
-            found = medium.look(fs, each)
-            if found is None:
-                # Its own folder may have been deleted meanwhile, as empty; the caller tries again.
-                if medium.look(fs, each.rpartition("/")[0]) is None:
-                    return True
-                raise
-            if found.kind != FOLDER:
-                return True
+        if not _made_folder(medium, fs, each):
+            return True
     return bool(missing)
+
+
+def _made_folder(medium: Medium, fs: Any, path: str) -> bool:
+    """Make a folder unless it is there; return whether it is."""
+    for turn in range(TRIES):
+        try:
+            medium.make_folder(fs, path)
+            break
+        except Exception:
+            found = medium.look(fs, path)
+            if found is not None:
+                return found.kind == FOLDER
+            # Its own folder may have been deleted meanwhile, as empty; the caller tries again.
+            if medium.look(fs, path.rpartition("/")[0]) is None:
+                return False
+            # Another writer may have made it just before, and another have deleted it since, as empty.
+            if turn > 2:
+                raise
+    return True
 
 
 def _remove_empty(medium: Medium, fs: Any, path: str) -> bool:
