@@ -756,3 +756,42 @@ def test_stored_keys_are_plain_keys(store: BlobStore) -> None:
     key = store.put(1, key="a")
     assert pickle.loads(pickle.dumps(key)) == "a"
     assert json.dumps({"key": key}) == '{"key": "a"}'
+
+
+# --- mistakes ---
+
+
+def test_a_folder_is_opened_by_what_it_has(tmp_path: Path) -> None:
+    with BlobStore(tmp_path, backend="sqlite") as store:
+        store.put(1, "a")
+    with BlobStore(tmp_path) as store:
+        assert store.get("a") == 1
+        assert "SqliteBackend" in repr(store)
+    assert not (tmp_path / "cache_metadata.json").exists()
+    with BlobStore(tmp_path / "new") as store:
+        store.put(1, "a")
+        assert "JsonBackend(" in repr(store)
+    assert (tmp_path / "new/cache_metadata.json").exists()
+
+
+def test_a_uri_is_no_folder() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"not a URI such as s3://\.\.\."):
+        BlobStore("s3://key:secret@bucket/models")
+
+
+def test_what_is_not_there_is_said(make: Make) -> None:
+    store = make()
+    for call in (store.open, store.lineage, store.lease, lambda key: store.alias("prod", key)):
+        with pytest.raises(BlobNotFoundError, match="'absent': it isn't in the catalogue"):
+            call("absent")
+
+
+def test_a_put_that_fails_names_its_key(make: Make) -> None:
+    class Full(MemoryStore):
+        def _put(self, key: str, data: Any) -> Any:
+            if "/" in key:
+                raise StoreUnavailableError("the disk is full", key=key)
+            return super()._put(key, data)
+
+    with pytest.raises(StoreUnavailableError, match="'large': the disk is full"):
+        make(blob_backend=Full()).put(np.random.default_rng(1).bytes(100_000), "large")

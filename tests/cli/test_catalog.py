@@ -202,7 +202,7 @@ def test_show(catalog: Catalog) -> None:
         assert part in shown
     assert catalog.json("show", "run/2@1")["metadata"] == {"loss": 0.125, "tag": "2.1"}
     assert catalog("show", "weights", "--lineage") == "weights (version 1)\n  run/1 (version 1)\n"
-    assert catalog.error("show", "weight", code=1) == "'weight': no such entry in the catalogue"
+    assert catalog.error("show", "weight", code=1) == "'weight': it isn't in the catalogue"
     assert catalog.error("show", "weights@2", code=1) == "'weights': there is no version 2 of it"
 
 
@@ -415,5 +415,5 @@ def test_a_full_disk_leaves_the_catalogue_as_it_was(catalog: Catalog, tmp_path: 
         check=False,
     )
     assert done.stdout.decode() == f"4\n{before}", done.stderr
-    assert b"the disk or a quota is full" in done.stderr.lower()
+    assert b"holdall: 'large': the disk or a quota is full" in done.stderr
     assert b"all is well" in done.stderr, done.stderr

@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 from holdall.blob import ABSENT, ANY, Expect, check_expected
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.entry import Entry, entry_of, etag_of
-from holdall.catalog.names import Lease, check_unprotected
+from holdall.catalog.names import Lease, check_unprotected, not_found
 from holdall.catalog.row import Alias, Row
 from holdall.catalog.row import Lease as LeaseRow
 from holdall.catalog.writing import Writer, micros, release
-from holdall.errors import BlobNotFoundError, InvalidArgumentError, ProtectedError
+from holdall.errors import InvalidArgumentError, ProtectedError
 
 __all__ = [
     "all_aliases", "clear", "delete", "delete_alias", "history", "make_lease", "resolve", "restore",
@@ -150,7 +150,7 @@ def restore(writer: Writer, backend: MetadataBackend, key: str, version: int, ex
         if expect is not ANY:
             check_expected(None if newest is None else etag_of(newest.sequence), expect, key)
         if row is None or newest is None:
-            raise _no_version(key, version)
+            raise not_found(key, version)
         if row.version == newest.version:
             return row
         now = micros()
@@ -162,10 +162,6 @@ def restore(writer: Writer, backend: MetadataBackend, key: str, version: int, ex
         return made
 
     return backend.transact(act)
-
-
-def _no_version(key: str, version: int | None) -> BlobNotFoundError:
-    return BlobNotFoundError("" if version is None else f"there is no version {version} of it", key=key)
 
 
 # --- aliases ---
@@ -181,7 +177,7 @@ def set_alias(backend: MetadataBackend, name: str, key: str, version: int | None
             check_expected(None if points_at is None else etag_of(points_at.sequence), expect, name)
         row = tx.row(key, version)
         if row is None:
-            raise _no_version(key, version)
+            raise not_found(key, version)
         tx.put_alias(Alias(name, row.key, row.version, tx.next_number()))
         return row
 
@@ -233,7 +229,7 @@ def make_lease(backend: MetadataBackend, key: str, version: int | None, seconds:
     def act(tx: Transaction) -> Row:
         row = tx.row(key, version)
         if row is None:
-            raise _no_version(key, version)
+            raise not_found(key, version)
         tx.put_lease(LeaseRow(name, row.blob, extend()))
         return row
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.entry import Entry, Input, entry_of
-from holdall.errors import BlobNotFoundError
+from holdall.catalog.names import not_found
 
 __all__ = ["Lineage", "trace"]
 
@@ -47,7 +47,7 @@ def trace(backend: MetadataBackend, key: str, version: int | None, depth: int | 
     """Return the lineage of a version, up to a number of steps; inputs that lead back are followed once."""
     row = backend.row(key, version)
     if row is None:
-        raise BlobNotFoundError("" if version is None else f"there is no version {version} of it", key=key)
+        raise not_found(key, version)
     root = Input(row.key, row.version, row.digest)
     steps: dict[Input, tuple[Input, ...]] = {}
     entries: dict[Input, Entry | None] = {}

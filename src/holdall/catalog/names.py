@@ -11,7 +11,7 @@ from holdall.catalog.row import Lease as LeaseRow
 from holdall.catalog.row import Row
 from holdall.errors import BlobNotFoundError, ProtectedError
 
-__all__ = ["Lease", "check_unprotected", "is_leased", "protected_versions"]
+__all__ = ["Lease", "check_unprotected", "is_leased", "not_found", "protected_versions"]
 
 
 def is_leased(tx: Transaction, blob: int, now: int) -> bool:
@@ -39,6 +39,12 @@ def check_unprotected(tx: Transaction, key: str, version: int | None = None) -> 
             key=key,
             aliases=tuple(each.name for each in found),
         )
+
+
+def not_found(key: str, version: int | None = None) -> BlobNotFoundError:
+    """Return the error for a key or a version that the catalogue lacks."""
+    text = "it isn't in the catalogue" if version is None else f"there is no version {version} of it"
+    return BlobNotFoundError(text, key=key)
 
 
 class Lease:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.jsonfile import JsonBackend
@@ -11,6 +12,9 @@ from holdall.catalog.sqlite import SqliteBackend
 from holdall.errors import InvalidArgumentError
 
 __all__ = ["backend_of"]
+
+_JSON: Final = "cache_metadata.json"
+_SQLITE: Final = "cache_metadata.db"
 
 
 def backend_of(given: Any, cache_dir: Path, durable: bool) -> MetadataBackend:
@@ -21,9 +25,16 @@ def backend_of(given: Any, cache_dir: Path, durable: bool) -> MetadataBackend:
     """
     if isinstance(given, MetadataBackend):
         return given
+    if given is None and _has(cache_dir, _SQLITE) and not _has(cache_dir, _JSON):
+        # To open an empty catalogue beside the one that is there helps nobody.
+        given = "sqlite"
     if given is None or given == "json":
-        return JsonBackend(cache_dir / "cache_metadata.json", durable=durable)
+        return JsonBackend(cache_dir / _JSON, durable=durable)
     if given == "sqlite":
-        return SqliteBackend(cache_dir / "cache_metadata.db", durable=durable)
+        return SqliteBackend(cache_dir / _SQLITE, durable=durable)
     kind = repr(given) if isinstance(given, str) else type(given).__name__
     raise InvalidArgumentError(f"backend must be 'json', 'sqlite' or a MetadataBackend, not {kind}")
+
+
+def _has(cache_dir: Path, name: str) -> bool:
+    return os.path.lexists(cache_dir / name)

@@ -15,7 +15,7 @@ from holdall.catalog.changes import make_lease
 from holdall.catalog.compression import unpack
 from holdall.catalog.content import Formats
 from holdall.catalog.mapped import map_file
-from holdall.catalog.names import Lease
+from holdall.catalog.names import Lease, not_found
 from holdall.catalog.row import Blob, Row
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreError, UnsupportedOperation
 from holdall.values.packages import needed
@@ -127,12 +127,12 @@ class Reader:
     def open(self, key: str, version: int | None) -> IO[bytes]:
         found = self._backend.fetch(key, version)
         if found is None:
-            raise BlobNotFoundError(key=key)
+            raise not_found(key, version)
         row, blob = found
         if blob.data is not None or (row.codec and row.format not in PACKED_WITHIN):
             read = self.bytes_of(key, version)
             if read is None:
-                raise BlobNotFoundError(key=key)
+                raise not_found(key, version)
             row, _, data = read
             return io.BytesIO(data if row.format in PACKED_WITHIN else unpack(row.codec, data))
         if self._blobs.path(self.address(blob)) is not None:

@@ -54,8 +54,9 @@ class BlobStore(Care):
 
     Args:
         cache_dir: The folder of the catalogue. The first put makes it.
-        backend: Where the metadata is: `"json"` (the default), a file that a person can read; `"sqlite"`, a
-            database, for many entries; or a `MetadataBackend`.
+        backend: Where the metadata is: `"json"`, a file that a person can read; `"sqlite"`, a
+            database, for many entries; or a `MetadataBackend`. None is what the folder has, or else
+            `"json"`.
         compression: `"lz4"`, `"zstd"`, `"gzip"` or `"blosclz"`; `"none"` or None for none. What
             doesn't shrink isn't compressed.
         compression_level: From 1, the fastest, to 9, the smallest.
@@ -104,6 +105,12 @@ class BlobStore(Care):
         durable: bool = False,
     ) -> None:
         check_type(cache_dir, str | os.PathLike, "cache_dir must be a path")
+        if isinstance(cache_dir, str) and "://" in cache_dir:
+            scheme = cache_dir.partition("://")[0]
+            raise InvalidArgumentError(
+                f"cache_dir is a folder, not a URI such as {scheme}://...: give a store of the bytes as "
+                "blob_backend, and a database as backend"
+            )
         if not isinstance(keep, bool):
             check_count(keep, "keep")
         formats = Formats(compression, compression_level, pickles=pickles, pickle_key=pickle_key)

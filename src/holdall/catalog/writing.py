@@ -17,7 +17,7 @@ from holdall.catalog.entry import Entry, Stored, etag_of
 from holdall.catalog.names import protected_versions
 from holdall.catalog.row import Blob, Row
 from holdall.catalog.storage import take_storage
-from holdall.errors import BlobNotFoundError, StoreUnavailableError
+from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
 
 __all__ = ["Put", "Writer", "micros", "release"]
 
@@ -183,10 +183,15 @@ class Writer:
         content = put.content
         address = self._blobs.address(content.digest, number, content.extension)
         pieces = _Counted(content.pieces, partial(self._hold, number))
-        if content.size is not None and content.size <= _JOINED:
-            self._blobs.store.put(address, b"".join([bytes(piece) for piece in pieces]))
-        else:
-            self._blobs.store.put(address, iter(pieces))
+        try:
+            if content.size is not None and content.size <= _JOINED:
+                self._blobs.store.put(address, b"".join([bytes(piece) for piece in pieces]))
+            else:
+                self._blobs.store.put(address, iter(pieces))
+        except StoreError as error:
+            # The address means nothing to the caller.
+            error.key = put.key
+            raise
         put.crc, put.size = pieces.crc, pieces.size
 
     def _hold(self, number: int) -> None:

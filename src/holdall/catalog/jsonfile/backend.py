@@ -221,6 +221,9 @@ class JsonBackend(MetadataBackend):
     def indexes(self) -> list[Path]:
         return []
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._path!r})"
+
     def close(self) -> None:
         with self._turn:
             if self._closed:

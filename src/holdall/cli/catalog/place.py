@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from holdall.catalog import BlobStore, Entry
 
 _FILES: Final = {"json": "cache_metadata.json", "sqlite": "cache_metadata.db"}
-NO_ENTRY: Final = "no such entry in the catalogue"
+NO_ENTRY: Final = "it isn't in the catalogue"
 _SERVERS: Final = ("postgresql://", "postgres://")
 
 CatalogOption = Annotated[
