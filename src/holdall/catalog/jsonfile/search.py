@@ -31,7 +31,8 @@ _FEW = 1000
 
 def find(tables: Tables, query: Query) -> Iterator[Row]:
     """Yield the rows that match, in order, each with metadata of its own."""
-    keys, rows = narrow(tables.keys(), query.where), tables.rows
+    every, rows = tables.keys(), tables.rows
+    keys = narrow(every, query.where)
     test = None if query.where == All(()) else compile_node(query.where)
     order, after = query.order, query.after
     if order.path == ("key",) and (after is None or after[0] == after[1]):
@@ -40,9 +41,30 @@ def find(tables: Tables, query: Query) -> Iterator[Row]:
         elif after is not None:
             keys = keys[bisect_right(keys, after[1]) :]
         found = filter(None, map(rows.get, reversed(keys) if order.descending else keys))
-        return map(own, filter(test, found))
+        if test is None or query.limit is not None or keys is not every:
+            return map(own, filter(test, found))
+        # All rows are looked at, which takes half the time without their order.
+        matching = list(filter(test, _narrow_rows(list(rows.values()), query.where)))
+        matching.sort(key=_key_of, reverse=order.descending)
+        return map(own, matching)
     # Rows never change, so that these are the ones of one moment, whatever is written later.
     return map(own, _arranged(list(filter(None, map(rows.get, keys))), test, query))
+
+
+def _key_of(row: Row) -> str:
+    return row.key
+
+
+def _narrow_rows(rows: list[Row], where: Node) -> list[Row]:
+    """Return those of the rows that the comparisons of a condition may match, without a call for each row."""
+    if isinstance(where, All):
+        for each in where.nodes:
+            rows = _narrow_rows(rows, each)
+    elif isinstance(where, Compare) and where.operator == "==" and len(where.path) == 2:
+        # Python's equality holds wherever that of JSON does.
+        name, wanted = where.path[1], where.value
+        return [row for row in rows if row.metadata.get(name) == wanted]
+    return rows
 
 
 def narrow(keys: list[str], where: Node) -> list[str]:
