@@ -41,7 +41,8 @@ _IN_MEMORY: Final = 4 << 20
 _HEAD: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+# It isn't frozen, which would double the time that it takes to make one. Nobody changes it.
+@dataclass(slots=True)
 class Content:
     """A value, encoded.
 
@@ -115,6 +116,7 @@ class Formats:
         self._serializers = serializers
         self._pickler: PickleSerializer | None = None
         self._members: object = None
+        self._known: dict[str, Serializer] = {}
         self._foreign: Serializers | None = None
         if given is not None or pickles != "signed":
             self._pickler = self._make_pickler(given)
@@ -191,13 +193,16 @@ class Formats:
         every = tuple(self._serializers)
         others = [each for each in every if not type(each).__module__.startswith("holdall.values.")]
         self._foreign = Serializers(others) if others else None
+        self._known = {each.name: each for each in every}
         self._members = self._serializers._members
 
     def _named(self, name: str) -> Serializer:
         """Return a serializer: one of those given, or else of this package."""
-        for each in self._serializers:
-            if each.name == name:
-                return each
+        if self._members is not self._serializers._members:
+            self._learn()
+        found = self._known.get(name)
+        if found is not None:
+            return found
         try:
             return serializers.named(name)
         except InvalidArgumentError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from holdall.catalog.row import Row
 
-__all__ = ["Entry", "Input", "Stored", "entry_of", "moment"]
+__all__ = ["Entry", "Input", "Stored", "dict_of", "entry_of", "moment"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -60,22 +60,17 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as a dict, as `BlobStore.get_metadata` does."""
         return {
-            "key": self.key,
-            "version": self.version,
-            "etag": self.etag,
-            "digest": self.digest,
-            "file_size": self.file_size,
-            "type": self.type,
-            "format": self.format,
-            "codec": self.codec,
-            "library": self.library,
-            "created": self.created,
-            "updated": self.updated,
-            "metadata": self.metadata,
-            "inputs": [
-                {"key": each.key, "version": each.version, "digest": each.digest} for each in self.inputs
-            ],
+            **{name: getattr(self, name) for name in _NAMES},
+            "inputs": [_input(each.key, each.version, each.digest) for each in self.inputs],
         }
+
+
+_NAMES: Final = tuple(each.name for each in fields(Entry))[:-1]
+"""The attributes that are in `to_dict` as they are."""
+
+
+def _input(key: str, version: int, digest: str) -> dict[str, Any]:
+    return {"key": key, "version": version, "digest": digest}
 
 
 class Stored(str):
@@ -102,7 +97,7 @@ class Stored(str):
 
 def moment(micros: int) -> datetime:
     """Return a time of a row as a datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return _EPOCH + timedelta(0, 0, micros)
 
 
 def etag_of(sequence: int) -> str:
@@ -117,3 +112,22 @@ def entry_of(row: Row) -> Entry:
         row.library, moment(row.created), moment(row.updated), row.metadata,
         tuple(Input(*each) for each in row.inputs),
     )  # fmt: skip
+
+
+def dict_of(row: Row) -> dict[str, Any]:
+    """Return the same as `entry_of(row).to_dict()`, without the entry."""
+    return {
+        "key": row.key,
+        "version": row.version,
+        "etag": etag_of(row.sequence),
+        "digest": row.digest,
+        "file_size": row.size,
+        "type": row.type,
+        "format": row.format,
+        "codec": row.codec,
+        "library": row.library,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+        "metadata": row.metadata,
+        "inputs": [_input(*each) for each in row.inputs],
+    }

@@ -15,6 +15,7 @@ DEEPEST: Final = 32
 """The levels that metadata may have."""
 _LONGEST_KEY: Final = 1_024
 _DIGITS: Final = 1_000
+_LARGE: Final = 1e300
 
 
 def check_entry_key(key: object) -> str:
@@ -80,12 +81,24 @@ def _copy_object(given: Mapping[Any, Any], path: tuple[str, ...], depth: int) ->
         raise InvalidArgumentError(f"metadata may have at most {DEEPEST} levels")
     made: dict[str, Any] = {}
     for name, value in given.items():
+        if type(name) is str and name.isascii() and "\0" not in name and _is_plain(value):
+            made[name] = value
+            continue
         if not isinstance(name, str):
             raise InvalidTypeError(
                 f"names in metadata must be str, and {_place(path)} has {name!r:.80}, {type(name).__name__}"
             )
         made[_text(name, path)] = _copy(value, (*path, name), depth)
     return made
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value is taken as it is; of the usual ones this is known at once."""
+    if type(value) is str:
+        return value.isascii() and "\0" not in value
+    if type(value) is float or type(value) is int:
+        return -_LARGE < value < _LARGE
+    return type(value) is bool or value is None
 
 
 def _copy(value: Any, path: tuple[str, ...], depth: int) -> Any:
@@ -119,6 +132,8 @@ def _copy(value: Any, path: tuple[str, ...], depth: int) -> Any:
         if depth >= DEEPEST:
             raise InvalidArgumentError(f"metadata may have at most {DEEPEST} levels")
         items = cast(list[Any], value)
+        if all(map(_is_plain, items)):
+            return [*items]
         return [_copy(each, (*path, str(at)), depth + 1) for at, each in enumerate(items)]
     hint = "; give its isoformat()" if hasattr(kind, "isoformat") else ""
     raise InvalidTypeError(

@@ -44,25 +44,34 @@ class Reader:
         self._formats = formats
 
     def get(self, key: str, version: int | None, default: Any) -> Any:
-        found = self._find(key, version, self._mapped)
-        if found is None:
+        inline = self._backend.load(key, version)
+        if inline is None:
             return default
-        row, blob, data = found
         try:
-            if row.format != "b2nd" or len(data) < _LARGE:
-                check_bytes(zlib.crc32(data), data, blob, key)
-                return self._decode(row, data)
-            # Of bytes that were changed Blosc2 makes another array, or none, which is no harm until then.
-            with Alongside(lambda _: zlib.crc32(data)) as crc:
-                try:
-                    return self._decode(row, data)
-                finally:
-                    check_bytes(crc.result(), data, blob, key)
+            if inline.data is None:
+                return self._get_large(key, version, default)
+            check_bytes(zlib.crc32(inline.data), inline.data, inline, key)
+            return self._decode(inline, inline.data)
         except StoreError as error:
             error.key = key
             raise
 
-    def _decode(self, row: Row, data: Buffer) -> Any:
+    def _get_large(self, key: str, version: int | None, default: Any) -> Any:
+        found = self._find(key, version, self._mapped)
+        if found is None:
+            return default
+        row, blob, data = found
+        if row.format != "b2nd" or len(data) < _LARGE:
+            check_bytes(zlib.crc32(data), data, blob, key)
+            return self._decode(row, data)
+        # Of bytes that were changed Blosc2 makes another array, or none, which is no harm until then.
+        with Alongside(lambda _: zlib.crc32(data)) as crc:
+            try:
+                return self._decode(row, data)
+            finally:
+                check_bytes(crc.result(), data, blob, key)
+
+    def _decode(self, row: Row | Blob, data: Buffer) -> Any:
         return self._formats.decode(row.format, row.codec, row.library, data)
 
     def bytes_of(self, key: str, version: int | None) -> tuple[Row, Blob, bytes] | None:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -16,8 +17,8 @@ from holdall.catalog import changes
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend, blob_backend_of
 from holdall.catalog.care import Care
-from holdall.catalog.content import Content, Formats
-from holdall.catalog.entry import Entry, Stored, entry_of
+from holdall.catalog.content import Formats
+from holdall.catalog.entry import Entry, Stored, dict_of, entry_of
 from holdall.catalog.lineage import Lineage, trace
 from holdall.catalog.metadata import check_entry_key, check_object, check_prefix_of_keys
 from holdall.catalog.names import Lease
@@ -170,7 +171,7 @@ class BlobStore(Care):
             BlobNotFoundError: An input isn't in the catalogue.
         """
         self._check_open()
-        return self._writer.put([self._put_of(data, key, metadata, expect, inputs, on_same)])[0]
+        return self._writer.put_one(self._put_of(data, key, metadata, expect, inputs, on_same))
 
     def put_many(
         self,
@@ -209,10 +210,7 @@ class BlobStore(Care):
         if isinstance(inputs, str):
             raise InvalidTypeError("inputs is a list of keys or entries, not a str")
         made_from = [named_input(each) for each in inputs]
-
-        def encode() -> Content:
-            return self._formats.encode(data)
-
+        encode = partial(self._formats.encode, data)
         content = encode()
         if checked is None:
             checked = content.digest if self._content_addressable else secrets.token_hex(8)
@@ -261,8 +259,9 @@ class BlobStore(Care):
     def get_metadata(self, key: str, *, version: int | None = None) -> dict[str, Any] | None:
         """Return what the catalogue says of an object, without a look at its bytes: `metadata`, `file_size`,
         `created`, `updated`, `type`, `format`, `digest`, `codec` and more; None where there is none."""
-        found = self.entry(key, version=version)
-        return None if found is None else found.to_dict()
+        self._check_open()
+        row = self._backend.row(check_entry_key(key), _checked_version(version))
+        return None if row is None else dict_of(row)
 
     def entry(self, key: str, *, version: int | None = None) -> Entry | None:
         """Return what the catalogue says of an object, or None."""

@@ -403,9 +403,27 @@ def _exact(kind: str, value: Any, written: Any) -> dict[str, Any]:
 
 # --- reading ------------------------------------------------------------------------------------------
 
+_BEGINS: Final = (b"{", b"[", b'"')
+_decoder: Any = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
+
+
+def _scanned(text: str) -> tuple[Any, int]:
+    """Return the value at the start of a text, and where it ends; -1 if it ends too early."""
+    try:
+        return _scan(text, 0)
+    except StopIteration:
+        return None, -1
+
 
 def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
     try:
+        # As it is written here: without the white space and the mark of the byte order that others write.
+        if hook is None and data[:1] in _BEGINS:
+            text = data.decode()
+            value, end = _scanned(text)
+            if end == len(text):
+                return value
         return json.loads(str(data, "utf-8-sig"), object_hook=hook)
     except RecursionError as error:
         raise SerializationError("this JSON is nested too deeply to be read") from error
