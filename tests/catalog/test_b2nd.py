@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +103,18 @@ def test_an_interrupt_comes_out_as_itself(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(arrays, "Frame", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Formats().encode(np.zeros(1_000_000))
+
+
+@pytest.mark.parametrize("setting", ["BLOSC_BLOCKSIZE=65536", "BLOSC_CLEVEL=9"])
+def test_the_environment_of_blosc2_loses_no_array(setting: str) -> None:
+    code = """
+import numpy as np
+from holdall.catalog.content import Formats
+for array in (np.arange(9.0), np.random.default_rng(0).random(90_000), np.cumsum(np.ones(600_000))):
+    for codec in ("lz4", "zstd"):
+        content = Formats(codec).encode(array)
+        data = b"".join(map(bytes, content.pieces))
+        assert (Formats().decode(content.format, content.codec, "", data) == array).all()
+"""
+    name, _, value = setting.partition("=")
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {name: value}, check=True)

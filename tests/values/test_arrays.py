@@ -541,3 +541,20 @@ def test_an_array_is_decoded_without_a_second_one() -> None:
     finally:
         tracemalloc.stop()
     check(back, array)
+
+
+def test_an_array_that_blosc2_couldnt_read_isnt_written() -> None:
+    code = """
+import numpy as np
+from holdall import SerializationError
+from holdall.values.arrays import ArraySerializer
+array = np.cumsum(np.ones(600_000))
+try:
+    data = b"".join(ArraySerializer().encode(array))
+except SerializationError as error:
+    assert "unset it" in str(error)
+else:
+    assert (ArraySerializer().decode(data) == array).all()
+"""
+    run = [sys.executable, "-c", code]
+    subprocess.run(run, env=os.environ | {"BLOSC_BLOCKSIZE": "65536"}, check=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from holdall.values.arrays import _layout
+from holdall.values.arrays import _layout, has_blocks
 from holdall.values.packages import needed
 from holdall.values.serializer import Buffer
 
@@ -64,12 +64,15 @@ class Frame:
         numpy = needed("numpy", "catalog", "an array")
         plan = _plan(array.shape, array.dtype.str, codec, level, threads)
         self._chunks: list[list[Buffer]] = []
+        block = math.prod(plan.layout["blocks"]) * array.dtype.itemsize
         places: list[int] = []
         end = 0
         for chunk in _chunks_of(array, plan.layout):
             header = bytes(chunk[0][:_CHUNK_HEADER])
             size = int.from_bytes(header[_CHUNK_SIZE : _CHUNK_SIZE + 4], "little")
             special = header[_FLAGS] >> 4 & 7
+            if not has_blocks(header, block):
+                raise ValueError("its blocks have another size; unset BLOSC_BLOCKSIZE and BLOSC_TYPESIZE")
             if size == _CHUNK_HEADER and special:
                 places.append((0x80 | special) << 56)
             else:

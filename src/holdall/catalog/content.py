@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +36,7 @@ from holdall.values.tensors import SafetensorsSerializer
 
 __all__ = ["Content", "Formats"]
 
+_log: Final = logging.getLogger("holdall.catalog")
 _CONTEXT: Final = b"holdall catalogue"
 """What the signatures of a catalogue's pickles are bound to, so that no other signed value is one."""
 _IN_MEMORY: Final = 4 << 20
@@ -245,13 +247,23 @@ class Formats:
             return None
         # Without compression an array is a plain file, which can be mapped into memory.
         if self._compression.name and arrays.blosc_holds(array):
-            name, level = self._compression.name, self._compression.level
-            digest, codec, size, pieces = arrays.encode_array(array, name, level)
-            kind, library = name_of(type(array)), library_of("blosc2")
-            return Content(digest, kind, "b2nd", library, codec, ".b2nd", size, pieces)
+            made = self._b2nd(array)
+            if made is not None:
+                return made
         pieces = _npy.encode(array)
         digest = canonical.array_digest(array)
         return self._content(array, digest, "npy", ".npy", pieces, library_of("numpy"))
+
+    def _b2nd(self, array: Any) -> Content | None:
+        name, level = self._compression.name, self._compression.level
+        try:
+            digest, codec, size, pieces = arrays.encode_array(array, name, level)
+        except SerializationError as error:
+            # As where a variable of the environment changes what Blosc2 does.
+            _log.warning("an array is written as .npy, since: %s", error.message)
+            return None
+        kind, library = name_of(type(array)), library_of("blosc2")
+        return Content(digest, kind, "b2nd", library, codec, ".b2nd", size, pieces)
 
     def _frame(self, value: Any) -> Content:
         data, kind, table = _Parquet(self._compression)._checked(value)

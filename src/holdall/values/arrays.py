@@ -146,7 +146,27 @@ def _compress(array: Any, **options: Any) -> Any:
         piece = numpy.ascontiguousarray(array[part])
         # With its shapes given, since Blosc2 would ask for caches that not every machine reports.
         made[part] = blosc2.SimpleProxy(piece, chunks=piece.shape, blocks=piece.shape)
+    _check_blocks(made)
     return made
+
+
+def _check_blocks(made: Any) -> None:
+    """Refuse an array whose chunks are cut in another way than its frame says: Blosc2 can't read it.
+
+    Raises:
+        SerializationError: It is.
+    """
+    size = math.prod(made.blocks) * made.dtype.itemsize
+    if made.schunk.nchunks and not has_blocks(made.schunk.get_lazychunk(0), size):
+        raise SerializationError(
+            "Blosc2 would write an array that it can't read, since BLOSC_BLOCKSIZE or BLOSC_TYPESIZE is set: "
+            "unset it; or NpySerializer can hold this array"
+        )
+
+
+def has_blocks(chunk: bytes, size: int) -> bool:
+    """Return whether the blocks of a chunk have a size in bytes, as its header says (README_CHUNK_FORMAT)."""
+    return int.from_bytes(chunk[8:12], "little") == size
 
 
 def partition(shape: tuple[int, ...], room: int) -> tuple[int, ...]:
