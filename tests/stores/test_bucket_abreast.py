@@ -143,6 +143,23 @@ def test_items_that_fail_half_way() -> None:
     assert given == ["a", "b"]
 
 
+def test_an_interrupt_while_a_thread_starts_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        thread.start()
+        started.append(thread)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("holdall.stores.bucket.crew.start", start)
+    with pytest.raises(KeyboardInterrupt):
+        list(abreast(jobs(str, "abcdefgh")))
+    for thread in started:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
 def test_who_stops_half_way_leaves_nothing_under_way() -> None:
     crowd = Crowd()
 

@@ -56,11 +56,14 @@ class Crew:
 
     def dismiss(self, *, wait: bool) -> None:
         """End the threads, once they have made what was begun."""
-        for _ in self._threads:
-            self._calls.put(None)
+        self._calls.put(None)
         if wait and not sys.is_finalizing():
             for thread in self._threads:
                 thread.join()
+
+    def __del__(self) -> None:
+        # An interrupt may have come before `dismiss`.
+        self._calls.put(None)
 
 
 def _work(calls: SimpleQueue[Callable[[], object] | None]) -> None:
@@ -68,6 +71,8 @@ def _work(calls: SimpleQueue[Callable[[], object] | None]) -> None:
         call()
         # It may hold the bytes of a blob.
         del call
+    # For the others: an interrupt may have left one that no list names.
+    calls.put(None)
 
 
 def settle(future: Future[Any], call: Callable[[], object]) -> None:
