@@ -442,6 +442,16 @@ def test_permissions_stay(path: Path) -> None:
     assert (path.stat().st_mode & 0o777, log_of(path).stat().st_mode & 0o777) == (0o640, 0o660)
 
 
+def test_the_journal_of_a_private_file_is_private(path: Path) -> None:
+    backend = JsonBackend(path)
+    put(backend, new_row("a"))
+    backend.close()
+    log_of(path).unlink()
+    path.chmod(0o600)
+    put(JsonBackend(path), new_row("b"))
+    assert log_of(path).stat().st_mode & 0o777 == 0o600
+
+
 # --- faults ----------------------------------------------------------------------------------------------
 
 
@@ -464,6 +474,26 @@ def test_a_full_disk_changes_nothing(path: Path) -> None:
 
     succeeds(forked(work))
     assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "c"]
+
+
+def test_durable_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_size))
+    backend = JsonBackend(path, durable=True)
+    for key in "abc":
+        put(backend, new_row(key))
+        assert synced[-1] == log_of(path).stat().st_size
+    assert len(synced) == 3
+    put(JsonBackend(path), new_row("d"))
+    assert len(synced) == 3
+
+    def fail(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StoreUnavailableError, match="the change is made, but"):
+        put(backend, new_row("e"))
+    assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "b", "c", "d", "e"]
 
 
 def test_a_folder_without_write_permission_is_read(tmp_path: Path) -> None:

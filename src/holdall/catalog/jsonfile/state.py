@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from holdall.catalog.jsonfile.order import KeyOrder
 from holdall.catalog.row import Alias, Blob, Lease, Row
@@ -17,6 +17,9 @@ ROW_FIELDS: Final = (
     "updated", "metadata", "inputs",
 )  # fmt: skip
 fields_of: Final[Callable[[Row], tuple[Any, ...]]] = attrgetter(*ROW_FIELDS)
+K = TypeVar("K")
+
+_NONE: Final[frozenset[str]] = frozenset()
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -50,6 +53,13 @@ def bare(blob: Blob) -> Blob:
     return blob if blob.data is None else replace(blob, data=None)
 
 
+def _discard(sets: dict[K, set[str]], key: K, name: str) -> None:
+    names = sets[key]
+    names.discard(name)
+    if not names:
+        del sets[key]
+
+
 class Tables:
     """The rows of a catalogue, and what is found in them without a search.
 
@@ -62,8 +72,8 @@ class Tables:
     """
 
     __slots__ = (
-        "_digests", "_named", "_order", "_twins", "aliases", "blobs", "data", "earlier", "leases", "number",
-        "rows", "suspects",
+        "_aliased", "_digests", "_leased", "_named", "_order", "_twins", "aliases", "blobs", "data",
+        "earlier", "leases", "number", "rows", "suspects",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -81,6 +91,10 @@ class Tables:
         """A blob that is written for each digest."""
         self._twins: dict[str, set[int]] = {}
         """Further ones, where writers of equal bytes met."""
+        self._aliased: dict[str, set[str]] = {}
+        """The names of the aliases of a key."""
+        self._leased: dict[int, set[str]] = {}
+        """The names of the leases of a blob."""
         self._order = KeyOrder()
 
     # --- questions ---
@@ -107,6 +121,14 @@ class Tables:
     def named(self, blob: int) -> int:
         """Return how many rows have a blob."""
         return self._named.get(blob, 0)
+
+    def aliased(self, key: str) -> Set[str]:
+        """Return the names of the aliases of a key."""
+        return self._aliased.get(key, _NONE)
+
+    def leased(self, blob: int) -> Set[str]:
+        """Return the names of the leases of a blob."""
+        return self._leased.get(blob, _NONE)
 
     def keys(self) -> list[str]:
         """Return the keys in order, and some that are gone, in a list that never changes."""
@@ -168,16 +190,24 @@ class Tables:
         self.suspects.pop(blob, None)
 
     def put_alias(self, alias: Alias) -> None:
+        self.drop_alias(alias.name)
         self.aliases[alias.name] = alias
+        self._aliased.setdefault(alias.key, set()).add(alias.name)
 
     def drop_alias(self, name: str) -> None:
-        self.aliases.pop(name, None)
+        old = self.aliases.pop(name, None)
+        if old is not None:
+            _discard(self._aliased, old.key, name)
 
     def put_lease(self, lease: Lease) -> None:
+        self.drop_lease(lease.name)
         self.leases[lease.name] = lease
+        self._leased.setdefault(lease.blob, set()).add(lease.name)
 
     def drop_lease(self, name: str) -> None:
-        self.leases.pop(name, None)
+        old = self.leases.pop(name, None)
+        if old is not None:
+            _discard(self._leased, old.blob, name)
 
     def _unname(self, blob: int) -> None:
         left = self._named[blob] - 1

@@ -162,8 +162,10 @@ class JsonTransaction(Transaction):
         return self._aliases[name] if name in self._aliases else self._tables.aliases.get(name)
 
     def aliases(self, key: str | None = None) -> list[Alias]:
-        found = _over(self._aliases, self._tables.aliases)
-        return sorted((each for each in found if key is None or each.key == key), key=lambda each: each.name)
+        if key is None:
+            return sorted(_over(self._aliases, self._tables.aliases), key=lambda each: each.name)
+        found = map(self.alias, sorted({*self._tables.aliased(key), *self._aliases}))
+        return [each for each in found if each is not None and each.key == key]
 
     def put_alias(self, alias: Alias) -> None:
         self._aliases[alias.name] = alias
@@ -175,14 +177,19 @@ class JsonTransaction(Transaction):
             self._record(change("drop_alias", name), self._tables.drop_alias, name)
 
     def leases(self, blob: int | None = None) -> list[Lease]:
-        found = _over(self._leases, self._tables.leases)
-        return [each for each in found if blob is None or each.blob == blob]
+        if blob is None:
+            return [*_over(self._leases, self._tables.leases)]
+        found = map(self._lease, {*self._tables.leased(blob), *self._leases})
+        return [each for each in found if each is not None and each.blob == blob]
+
+    def _lease(self, name: str) -> Lease | None:
+        return self._leases[name] if name in self._leases else self._tables.leases.get(name)
 
     def put_lease(self, lease: Lease) -> None:
         self._leases[lease.name] = lease
         self._record(lease_change(lease), self._tables.put_lease, lease)
 
     def drop_lease(self, name: str) -> None:
-        if self._leases.get(name, self._tables.leases.get(name)) is not None:
+        if self._lease(name) is not None:
             self._leases[name] = None
             self._record(change("drop_lease", name), self._tables.drop_lease, name)

@@ -160,7 +160,9 @@ class JournalWriter:
             title = view.title
             with open(self._path, "rb") as file:
                 data = file.read()
-        self._publish(self._log, header_line(Header(title.generation, (len(data), crc32(data)), ("", 0))))
+        header = Header(title.generation, (len(data), crc32(data)), ("", 0))
+        # The journal of a private file is private too.
+        self._publish(self._log, header_line(header), self._path)
 
     # --- a line ---
 
@@ -246,11 +248,12 @@ class JournalWriter:
             sync_folder(os.path.dirname(self._path))
         self._enough = _LEAST
 
-    def _publish(self, path: str, data: bytes) -> None:
-        """Replace a file, which stays the old one until the disk has the new one."""
+    def _publish(self, path: str, data: bytes, like: str | None = None) -> None:
+        """Replace a file, which stays the old one until the disk has the new one. The new one has the owner
+        and the permission bits of the old one, or of another file."""
         made: list[int] = []
         draft = path + ".new"
-        old = find_file(path)
+        old = find_file(like or path)
         try:
             _remove(draft)  # of a writer that was killed
             made.extend(map(partial(os.open, draft, NEW), (0o666 if old is None else 0o600,)))
