@@ -363,6 +363,18 @@ def test_export_and_import(catalog: Catalog) -> None:
     assert "no entry matches" in errors
 
 
+def test_a_closed_standard_input_is_said(catalog: Catalog) -> None:
+    done = subprocess.run(
+        f"{' '.join(COMMAND)} catalog put a - <&-",
+        shell=True,
+        env=catalog.holdall.env,
+        cwd=catalog.holdall.cwd,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, b"holdall: standard input is closed; give a file\n")
+
+
 def test_binary_bytes_are_not_for_a_terminal(catalog: Catalog, terminal: Terminal) -> None:
     process = catalog.holdall.start("catalog", "get", "weights", stdout=terminal.slave, stderr=terminal.slave)
     terminal.until(lambda seen: "--output FILE" in seen)

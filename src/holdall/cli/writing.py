@@ -129,7 +129,9 @@ def input_of(file: str | None, *, asked: bool, name: str = "--file") -> BinaryIO
         except OSError as error:
             raise UsageFault(f"{name} can't be read: {describe(error)}") from error
     if is_closed(0):
-        raise UsageFault("standard input is closed; give VALUE, --file or --text")
+        raise UsageFault(
+            f"standard input is closed; give {'VALUE, --file or --text' if file is None else 'a file'}"
+        )
     mode = os.fstat(0).st_mode
     if not (asked or file == "-" or stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
         # A terminal; or the null device, which a script inherits from cron: the blob would become empty.
