@@ -429,3 +429,20 @@ def test_a_full_disk_leaves_the_catalogue_as_it_was(catalog: Catalog, tmp_path: 
     assert done.stdout.decode() == f"4\n{before}", done.stderr
     assert b"holdall: 'large': the disk or a quota is full" in done.stderr
     assert b"all is well" in done.stderr, done.stderr
+
+
+def test_a_command_loads_nothing_that_it_does_not_need(catalog: Catalog) -> None:
+    code = (
+        "import sys, holdall.cli\n"
+        "assert holdall.cli.main(['catalog', 'ls']) == 0\n"
+        "names = {'typer', 'asyncio', 'numpy', 'pyarrow', 'holdall.transfer', 'holdall.catalog.jsonfile'}\n"
+        "sys.stderr.write(' '.join(names & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", code],
+        env=catalog.holdall.env,
+        cwd=catalog.holdall.cwd,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,6 +1,8 @@
 """The catalogue: Python objects with metadata, deduplicated and queryable."""
 
-from holdall.catalog.aio import AsyncCatalog
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.blobs import BlobBackend, FilesystemBlobBackend, MemoryBlobBackend
 from holdall.catalog.entry import Entry, Input, Stored
@@ -10,6 +12,9 @@ from holdall.catalog.names import Lease
 from holdall.catalog.store import BlobStore
 from holdall.catalog.upkeep import Collection, Verification
 from holdall.catalog.usage import Share, Usage
+
+if TYPE_CHECKING:
+    from holdall.catalog.aio import AsyncCatalog
 
 __all__ = [
     "AsyncCatalog",
@@ -30,3 +35,10 @@ __all__ = [
     "Usage",
     "Verification",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # It brings asyncio, which takes longer than all the rest.
+    if name == "AsyncCatalog":
+        return import_module("holdall.catalog.aio").AsyncCatalog
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

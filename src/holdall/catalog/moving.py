@@ -24,7 +24,6 @@ from holdall.catalog.upkeep import Progress
 from holdall.catalog.writing import UNDER_WAY, micros, release
 from holdall.errors import ConcurrencyError, IntegrityError, InvalidArgumentError, StoreUnavailableError
 from holdall.ranges import CHUNK
-from holdall.transfer.place import region
 
 if TYPE_CHECKING:
     from holdall.catalog.care import Care
@@ -167,6 +166,9 @@ def migrate(source: Care, target: Care, progress: Progress | None) -> Moved:
     backend, into = source._backend, target._backend
     if backend is into or backend.identity == into.identity:
         raise InvalidArgumentError("source and target are the same catalogue; open another one to migrate to")
+    # The import takes as long as a hundred reads, and only a migration needs it.
+    from holdall.transfer.place import region
+
     in_place = region(source._blobs.store) == region(target._blobs.store)
     if in_place and source._blobs.address("0" * 64, 1, "") != target._blobs.address("0" * 64, 1, ""):
         raise InvalidArgumentError("two catalogues of one storage must have the same shard_chars")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from holdall.catalog.backend import MetadataBackend
-from holdall.catalog.jsonfile import JsonBackend
-from holdall.catalog.sqlite import SqliteBackend
 from holdall.errors import InvalidArgumentError
 
 __all__ = ["backend_of"]
@@ -29,8 +27,12 @@ def backend_of(given: Any, cache_dir: Path, durable: bool) -> MetadataBackend:
         # To open an empty catalogue beside the one that is there helps nobody.
         given = "sqlite"
     if given is None or given == "json":
+        from holdall.catalog.jsonfile import JsonBackend
+
         return JsonBackend(cache_dir / _JSON, durable=durable)
     if given == "sqlite":
+        from holdall.catalog.sqlite import SqliteBackend
+
         return SqliteBackend(cache_dir / _SQLITE, durable=durable)
     kind = repr(given) if isinstance(given, str) else type(given).__name__
     raise InvalidArgumentError(f"backend must be 'json', 'sqlite' or a MetadataBackend, not {kind}")

@@ -10,7 +10,7 @@ from holdall.cli.catalog.conditions import parse_pairs
 from holdall.cli.catalog.place import Create, Place, complete_entry, find_entry, open_catalog
 from holdall.cli.catalog.showing import Key, entry_as_json
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import IfAbsent, IfMatch, Json, expectation
+from holdall.cli.options import Json, expectation
 from holdall.cli.output import Output, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.reading import Force, for_terminal, is_standard_output, write_file
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from holdall.catalog import BlobStore
 
 _KINDS: Final = ("bytes", "text", "json", "npy", "parquet")
+
+
+IfAbsent = Annotated[
+    bool, Parameter("--if-absent", help="Only where there is no such key yet; otherwise exit with 3.")
+]
+IfMatch = Annotated[
+    str | None,
+    Parameter(
+        "--if-match",
+        metavar="ETAG",
+        help="Only if the entry has this ETag (see 'holdall catalog show'); otherwise exit with 3.",
+    ),
+]
 
 
 def _complete_kind(incomplete: str) -> list[str]:
