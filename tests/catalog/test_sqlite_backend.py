@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -223,6 +224,12 @@ def test_reading_makes_no_file(path: Path, backend: SqliteBackend) -> None:
     assert backend.row("a") is backend.fetch("a") is None
     assert list(backend.keys()) == list(backend.find(Query())) == backend.indexes() == []
     assert not path.exists()
+
+
+def test_a_pickle_opens_the_file_again(backend: SqliteBackend) -> None:
+    add(backend, row("a"))
+    with closing(pickle.loads(pickle.dumps(backend))) as again:
+        assert again.row("a") == row("a")
 
 
 def test_a_locked_file(path: Path, backend: SqliteBackend) -> None:

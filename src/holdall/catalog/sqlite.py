@@ -10,9 +10,26 @@ from typing import Any, Final, TypeVar
 
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.query import Path, Query, parse_field
-from holdall.catalog.row import Alias, Blob, Lease, Row
+from holdall.catalog.row import Blob, Row
 from holdall.catalog.sql import is_text, past
-from holdall.catalog.sqlite_find import COLUMNS, FieldsOfSqlite, encode, find, row_of
+from holdall.catalog.sql_transaction import (
+    ADD_BLOB,
+    ADD_ROW,
+    ADDABLE,
+    COLUMNS,
+    EARLIER,
+    FETCH,
+    FETCH_EARLIER,
+    GET_BLOB,
+    LOAD,
+    ROW,
+    SqlTransaction,
+    blob_of_row,
+    encode,
+    make_blob,
+    row_of,
+)  # fmt: skip
+from holdall.catalog.sqlite_find import FieldsOfSqlite, find
 from holdall.errors import InvalidArgumentError, StoreClosedError
 from holdall.stores.sqlite.connections import Connection, Tables
 from holdall.stores.sqlite.database import Database
@@ -74,204 +91,6 @@ def _schema() -> Tables:
     return Tables("holdall_catalog_v", "holdall_catalog_v1_", "holdall_catalog_v1_leased", tuple(made), 4096)
 
 
-_MARKS = ", ".join("?" * 14)
-_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])
-_BLOB = "b.number, b.digest, b.size, b.crc, b.extension, b.type, b.format, b.codec, b.library"
-
-# Upserts, never INSERT OR REPLACE, which deletes the row and what the indexes have of it first.
-_PUT_ROW = (
-    f"INSERT INTO holdall_catalog_v1_entries ({COLUMNS}) VALUES ({_MARKS}) "
-    f"ON CONFLICT (key) DO UPDATE SET {_REPLACED}"
-)
-_PUT_EARLIER = (
-    f"INSERT INTO holdall_catalog_v1_versions ({COLUMNS}) VALUES ({_MARKS}) "
-    f"ON CONFLICT (key, version) DO UPDATE SET {_REPLACED}"
-)
-_PUT_BLOB = """INSERT INTO holdall_catalog_v1_blobs
-    (number, digest, size, crc, extension, type, format, codec, library, until, data)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET digest = excluded.digest,
-    size = excluded.size, crc = excluded.crc, extension = excluded.extension, type = excluded.type,
-    format = excluded.format, codec = excluded.codec, library = excluded.library, until = excluded.until"""
-_ROW = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE key = ?"
-_EARLIER = f"SELECT {COLUMNS} FROM holdall_catalog_v1_versions WHERE key = ?"
-_OF_BOTH = "e." + COLUMNS.replace(", ", ", e.")
-_FETCH = (
-    f"SELECT {_OF_BOTH}, {_BLOB}, b.data, b.until FROM holdall_catalog_v1_entries e "
-    "JOIN holdall_catalog_v1_blobs b ON b.number = e.blob WHERE e.key = ?"
-)
-_FETCH_EARLIER = _FETCH.replace("v1_entries", "v1_versions") + " AND e.version = ?"
-_GET_BLOB = f"SELECT {_BLOB}, b.data IS NOT NULL, b.until FROM holdall_catalog_v1_blobs b WHERE "
-
-_COUNTER = """max(ifnull((SELECT max(number) FROM holdall_catalog_v1_blobs), 0),
-    (SELECT counter FROM holdall_catalog_v1_state))"""
-"""The largest number that was given: that of a blob, unless it was dropped or used otherwise."""
-_ADD_BLOB = _PUT_BLOB.partition("ON CONFLICT")[0]
-_ADD_ROW = _PUT_ROW.partition("ON CONFLICT")[0]
-_ADDABLE = f"""SELECT {_COUNTER},
-    EXISTS (SELECT 1 FROM holdall_catalog_v1_entries WHERE key = ?)
-    OR EXISTS (SELECT 1 FROM holdall_catalog_v1_blobs WHERE digest = ? AND until = 0)"""
-_LOAD = (
-    f"SELECT {_BLOB}, b.data, b.until FROM holdall_catalog_v1_entries e "
-    "JOIN holdall_catalog_v1_blobs b ON b.number = e.blob WHERE e.key = ?"
-)
-
-
-_make_blob: Callable[..., Blob] = Blob
-
-
-def _values_of(row: Row) -> tuple[Any, ...]:
-    return (
-        row.key, row.version, row.sequence, row.blob, row.digest, row.size, row.type, row.format, row.codec,
-        row.library, row.created, row.updated, encode(row.metadata),
-        encode(row.inputs) if row.inputs else None,
-    )  # fmt: skip
-
-
-def _blob_of(values: tuple[Any, ...]) -> Blob:
-    """Return the blob of a row that ends with whether there are data, and until when it is written."""
-    return _make_blob(*values[:9], bool(values[9]), None, values[10])
-
-
-class _SqliteTransaction(Transaction):
-    """What may be done within one transaction of one connection."""
-
-    __slots__ = ("_given", "_kept", "_run")
-
-    def __init__(self, run: Callable[..., sqlite3.Cursor]) -> None:
-        self._run = run
-        self._given = 0  # the last number
-        self._kept = 0  # the largest one that the table of blobs keeps, of those that were given here
-
-    def finish(self) -> None:
-        """Keep the last number, if no blob does. In a put the blob does, and spares a page."""
-        if self._given > self._kept:
-            self._run("UPDATE holdall_catalog_v1_state SET counter = max(counter, ?)", (self._given,))
-
-    def _row(self, sql: str, *values: object) -> Row | None:
-        found = self._run(sql, values).fetchone()
-        return None if found is None else row_of(found)
-
-    def row(self, key: str, version: int | None = None) -> Row | None:
-        if not is_text(key):
-            return None
-        row = self._row(_ROW, key)
-        if version is None or (row is not None and row.version == version):
-            return row
-        return self._row(f"{_EARLIER} AND version = ?", key, version)
-
-    def earlier(self, key: str) -> list[Row]:
-        found = self._run(f"{_EARLIER} ORDER BY version DESC", (key,)).fetchall()
-        return [row_of(each) for each in found]
-
-    def put_row(self, row: Row) -> None:
-        self._run(_PUT_ROW, _values_of(row))
-
-    def put_earlier(self, row: Row) -> None:
-        self._run(_PUT_EARLIER, _values_of(row))
-
-    def drop_row(self, key: str) -> None:
-        self._run("DELETE FROM holdall_catalog_v1_entries WHERE key = ?", (key,))
-
-    def drop_earlier(self, key: str, version: int) -> None:
-        self._run("DELETE FROM holdall_catalog_v1_versions WHERE key = ? AND version = ?", (key, version))
-
-    def next_number(self, above: int = 0) -> int:
-        if not self._given:
-            (self._given,) = self._run(f"SELECT {_COUNTER}").fetchone()
-            self._kept = self._given
-        self._given = max(self._given, above) + 1
-        return self._given
-
-    def _blob(self, where: str, value: object) -> Blob | None:
-        found = self._run(_GET_BLOB + where, (value,)).fetchone()
-        return None if found is None else _blob_of(found)
-
-    def blob(self, number: int) -> Blob | None:
-        return self._blob("b.number = ?", number)
-
-    def blob_of(self, digest: str) -> Blob | None:
-        return self._blob("b.digest = ? AND b.until = 0 ORDER BY b.number LIMIT 1", digest)
-
-    def put_blob(self, blob: Blob) -> None:
-        data = blob.data
-        # Without data of its own, an inline blob keeps those that are there.
-        sql = _PUT_BLOB if data is None and blob.inline else f"{_PUT_BLOB}, data = excluded.data"
-        self._run(
-            sql,
-            (
-                blob.number, blob.digest, blob.size, blob.crc, blob.extension, blob.type, blob.format,
-                blob.codec, blob.library, blob.until, data,
-            ),
-        )  # fmt: skip
-        if self._kept < blob.number <= self._given:
-            self._kept = blob.number
-
-    def drop_blob(self, number: int) -> None:
-        # Its number is never given again.
-        self._run("UPDATE holdall_catalog_v1_state SET counter = ? WHERE counter < ?", (number, number))
-        self._run("DELETE FROM holdall_catalog_v1_blobs WHERE number = ?", (number,))
-        self.acquit(number)
-
-    def is_named(self, blob: int) -> bool:
-        found = self._run(
-            "SELECT 1 FROM holdall_catalog_v1_entries WHERE blob = ? "
-            "UNION ALL SELECT 1 FROM holdall_catalog_v1_versions WHERE blob = ? LIMIT 1",
-            (blob, blob),
-        )
-        return found.fetchone() is not None
-
-    def suspect(self, blob: int, since: int) -> None:
-        self._run(
-            "INSERT INTO holdall_catalog_v1_suspects VALUES (?, ?) "
-            "ON CONFLICT (blob) DO UPDATE SET since = excluded.since",
-            (blob, since),
-        )
-
-    def suspected(self, blob: int) -> int | None:
-        found = self._run("SELECT since FROM holdall_catalog_v1_suspects WHERE blob = ?", (blob,)).fetchone()
-        return None if found is None else found[0]
-
-    def acquit(self, blob: int) -> None:
-        self._run("DELETE FROM holdall_catalog_v1_suspects WHERE blob = ?", (blob,))
-
-    def alias(self, name: str) -> Alias | None:
-        found = self._run("SELECT * FROM holdall_catalog_v1_aliases WHERE name = ?", (name,)).fetchone()
-        return None if found is None else Alias(*found)
-
-    def aliases(self, key: str | None = None) -> list[Alias]:
-        sql = "SELECT * FROM holdall_catalog_v1_aliases"
-        if key is None:
-            found = self._run(f"{sql} ORDER BY name")
-        else:
-            found = self._run(f"{sql} WHERE key = ? ORDER BY name", (key,))
-        return [Alias(*each) for each in found.fetchall()]
-
-    def put_alias(self, alias: Alias) -> None:
-        self._run(
-            "INSERT INTO holdall_catalog_v1_aliases VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-            "key = excluded.key, version = excluded.version, sequence = excluded.sequence",
-            (alias.name, alias.key, alias.version, alias.sequence),
-        )
-
-    def drop_alias(self, name: str) -> None:
-        self._run("DELETE FROM holdall_catalog_v1_aliases WHERE name = ?", (name,))
-
-    def leases(self, blob: int | None = None) -> list[Lease]:
-        sql = "SELECT * FROM holdall_catalog_v1_leases"
-        found = self._run(sql) if blob is None else self._run(f"{sql} WHERE blob = ?", (blob,))
-        return [Lease(*each) for each in found.fetchall()]
-
-    def put_lease(self, lease: Lease) -> None:
-        self._run(
-            "INSERT INTO holdall_catalog_v1_leases VALUES (?, ?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET blob = excluded.blob, until = excluded.until",
-            (lease.name, lease.blob, lease.until),
-        )
-
-    def drop_lease(self, name: str) -> None:
-        self._run("DELETE FROM holdall_catalog_v1_leases WHERE name = ?", (name,))
-
-
 class SqliteBackend(MetadataBackend):
     """A catalogue's rows in tables of one SQLite file; other tables in the file are left alone.
 
@@ -312,6 +131,9 @@ class SqliteBackend(MetadataBackend):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r})"
 
+    def __reduce__(self) -> tuple[Callable[..., SqliteBackend], tuple[Any, ...]]:
+        return _reopen, (self.path, self._database.durable, self._database.timeout)
+
     def close(self) -> None:
         self._database.close(_closed)
 
@@ -323,7 +145,7 @@ class SqliteBackend(MetadataBackend):
 
     def transact(self, act: Callable[[Transaction], T]) -> T:
         def within(connection: Connection) -> T:
-            transaction = _SqliteTransaction(connection.execute)
+            transaction = SqlTransaction(connection.execute)
             result = act(transaction)
             transaction.finish()
             return result
@@ -336,19 +158,19 @@ class SqliteBackend(MetadataBackend):
 
         def within(connection: Connection) -> int | None:
             run = connection.execute
-            number, is_there = run(_ADDABLE, (key, digest)).fetchone()
+            number, is_there = run(ADDABLE, (key, digest)).fetchone()
             if is_there:
                 return None
             number += 1
             run(
-                _ADD_BLOB,
+                ADD_BLOB,
                 (
                     number, digest, blob.size, blob.crc, blob.extension, blob.type, blob.format, blob.codec,
                     blob.library, blob.until, blob.data,
                 ),
             )  # fmt: skip
             run(
-                _ADD_ROW,
+                ADD_ROW,
                 (
                     key, row.version, number, number, row.digest, row.size, row.type, row.format, row.codec,
                     row.library, row.created, row.updated, metadata,
@@ -385,24 +207,24 @@ class SqliteBackend(MetadataBackend):
             raise
 
     def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
-        found = self._one(_FETCH, (key,))
+        found = self._one(FETCH, (key,))
         if version is not None and (found is None or found[1] != version):
-            found = self._one(_FETCH_EARLIER, (key, version))
+            found = self._one(FETCH_EARLIER, (key, version))
         if found is None:
             return None
         data = found[23]
-        return row_of(found), _make_blob(*found[14:23], data is not None, data, found[24])
+        return row_of(found), make_blob(*found[14:23], data is not None, data, found[24])
 
     def load(self, key: str, version: int | None = None) -> Blob | None:
         if version is not None:
             return super().load(key, version)
-        found = self._one(_LOAD, (key,))
-        return None if found is None else _make_blob(*found[:9], found[9] is not None, *found[9:])
+        found = self._one(LOAD, (key,))
+        return None if found is None else make_blob(*found[:9], found[9] is not None, *found[9:])
 
     def row(self, key: str, version: int | None = None) -> Row | None:
-        found = self._one(_ROW, (key,))
+        found = self._one(ROW, (key,))
         if version is not None and (found is None or found[1] != version):
-            found = self._one(f"{_EARLIER} AND version = ?", (key, version))
+            found = self._one(f"{EARLIER} AND version = ?", (key, version))
         return None if found is None else row_of(found)
 
     # --- listings: page by page, so that no transaction stays open between two of them ---
@@ -438,10 +260,10 @@ class SqliteBackend(MetadataBackend):
             at = found[-1][:2]
 
     def blobs(self, after: int = 0) -> Iterator[Blob]:
-        sql = f"{_GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
+        sql = f"{GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
         while True:
             found = self._database.all(sql, (after, _PAGE))
-            yield from map(_blob_of, found)
+            yield from map(blob_of_row, found)
             if len(found) < _PAGE:
                 return
             after = found[-1][0]
@@ -493,3 +315,7 @@ def _index_of(path: Path) -> str:
 
 def _closed() -> StoreClosedError:
     return StoreClosedError("this catalogue is closed; open it again")
+
+
+def _reopen(path: str, durable: bool, timeout: float) -> SqliteBackend:
+    return SqliteBackend(path, durable=durable, timeout=timeout)

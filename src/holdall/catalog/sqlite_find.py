@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
 from holdall.catalog.query import Compare, Order, Path, Query, arrange, compile_after, value_at
 from holdall.catalog.row import Row
 from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
-from holdall.errors import IntegrityError, InvalidArgumentError
+from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
 
-__all__ = ["COLUMNS", "FieldsOfSqlite", "find", "row_of"]
+__all__ = ["FieldsOfSqlite", "find"]
 
-COLUMNS: Final = (
-    "key, version, sequence, blob, digest, size, type, format, codec, library, created, updated, metadata, "
-    "inputs"
-)
 _MANY: Final = 1000
 _MOST: Final = 16_000
 """Rows of a page: with an order that has no index, each page reads all rows, so that pages grow."""
@@ -25,60 +21,6 @@ _OTHERS: Final = b"\2"
 _LARGE: Final = 1.7e308
 _WIDE: Final = 2**53
 """From here on floats aren't all the integers."""
-
-_decoder: Any = json.JSONDecoder()
-_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
-_make_row: Callable[..., Row] = Row
-
-
-def row_of(values: Sequence[Any]) -> Row:
-    """Return the row of `COLUMNS`."""
-    text, inputs = values[12], values[13]
-    try:
-        # As a backend writes it: without the white space that `json.loads` looks for.
-        metadata, end = _scan(text, 0)
-    except (StopIteration, ValueError, TypeError):
-        metadata, end = None, -1
-    if end != len(text):
-        metadata = _read(values[0], text)
-    if inputs is None:
-        return _make_row(*values[:12], metadata)
-    made_of = tuple((key, version, digest) for key, version, digest in json.loads(inputs))
-    return _make_row(*values[:12], metadata, made_of)
-
-
-def _read(key: str, text: object) -> Any:
-    """Return metadata that another program wrote."""
-    try:
-        return json.loads(cast(str, text))
-    except (ValueError, TypeError) as error:
-        raise IntegrityError(
-            f"the metadata of this entry aren't JSON ({error}); mend them with SQL, or restore a backup",
-            key=key,
-        ) from error
-
-
-def encode(value: object) -> str:
-    """Return JSON as a backend keeps it."""
-    return "".join(_pieces(value, 0))
-
-
-def _make_encoder() -> Callable[[object, int], Sequence[str]]:
-    encoder: Any = json.encoder
-    if encoder.c_make_encoder is None:
-        pure = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return lambda value, level: (pure.encode(value),)
-    # As `JSONEncoder.encode` has it made for each call, in a third of the time.
-    return encoder.c_make_encoder(
-        None, _refuse, encoder.encode_basestring, None, ":", ",", False, False, False
-    )
-
-
-def _refuse(value: object) -> object:
-    raise InvalidArgumentError(f"metadata is JSON, which has no {type(value).__name__}")
-
-
-_pieces = _make_encoder()
 
 
 class FieldsOfSqlite(Narrowing):
