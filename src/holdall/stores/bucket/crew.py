@@ -62,8 +62,9 @@ class Crew:
                 thread.join()
 
     def __del__(self) -> None:
-        # An interrupt may have come before `dismiss`.
-        self._calls.put(None)
+        # An interrupt may have come before `dismiss`, or left it half made.
+        if hasattr(self, "_calls"):
+            self._calls.put(None)
 
 
 def _work(calls: SimpleQueue[Callable[[], object] | None]) -> None:
