@@ -11,6 +11,7 @@ from typing import Any
 import blosc2
 import numpy as np
 import pytest
+from tests.forks import forked, succeeds
 
 from holdall import StoreUnavailableError
 from holdall.catalog import arrays
@@ -118,3 +119,15 @@ for array in (np.arange(9.0), np.random.default_rng(0).random(90_000), np.cumsum
 """
     name, _, value = setting.partition("=")
     subprocess.run([sys.executable, "-c", code], env=os.environ | {name: value}, check=True)
+
+
+def test_a_child_of_a_fork_encodes_and_decodes() -> None:
+    array = np.cumsum(np.ones(1_000_000))
+
+    def work() -> None:
+        content = Formats().encode(array)
+        data = b"".join(content.pieces)
+        assert (Formats().decode("b2nd", content.codec, "", data) == array).all()
+
+    work()
+    succeeds(forked(work))

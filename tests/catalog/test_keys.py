@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import succeeds_as_nobody
 
 from holdall import InvalidArgumentError, SerializationError, StoreUnavailableError, UntrustedDataError
 from holdall.catalog.content import Formats
@@ -128,9 +129,7 @@ def test_a_home_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Formats(pickles="trust").encode(VALUE).format == "pickle"
 
 
-def test_a_key_that_others_could_have_written(
-    settings: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_key_that_others_could_have_written(settings: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = stored(Formats())
     key = settings / "pickle.key"
     key.chmod(0o644)
@@ -145,11 +144,6 @@ def test_a_key_that_others_could_have_written(
     with pytest.raises(UntrustedDataError, match="chmod go-w"):
         Formats().encode(VALUE)
     settings.chmod(0o700)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    if key.stat().st_uid not in (0, 12345):
-        with pytest.raises(UntrustedDataError, match="belongs to another user"):
-            Formats().encode(VALUE)
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("text", ["", "\n", "not a key", "00" * 32])
@@ -207,3 +201,21 @@ def test_the_library_of_a_pickle_is_named() -> None:
     assert content.library == f"numpy {np.__version__}"
     with pytest.raises(SerializationError, match=r"written by numpy 99\.0; the installed .* is older: pip"):
         Formats(pickles="trust").decode("pickle", "", "numpy 99.0", b"nothing")
+
+
+def test_a_home_without_rights_and_the_key_of_another_user() -> None:
+    def work(home: Path) -> None:
+        del os.environ["XDG_CONFIG_HOME"]
+        (home / ".config").mkdir(mode=0o500)
+        with pytest.raises(StoreUnavailableError, match=r"Permission denied; set HOLDALL_PICKLE_KEY"):
+            Formats().encode(VALUE)
+        assert os.listdir(home / ".config") == []
+        # A folder of root's is as good as one's own; that of anybody else isn't.
+        os.environ["XDG_CONFIG_HOME"] = str(home / "mine")
+        data = stored(Formats())
+        assert read(Formats(), data) == VALUE
+        os.geteuid = lambda: 12345
+        with pytest.raises(UntrustedDataError, match="belongs to another user"):
+            Formats().encode(VALUE)
+
+    succeeds_as_nobody(work)

@@ -22,6 +22,7 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.forks import forked, succeeds
 
 from holdall import SerializationError, StoreUnavailableError, UntrustedDataError
 from holdall.values import serializers
@@ -558,3 +559,14 @@ else:
 """
     run = [sys.executable, "-c", code]
     subprocess.run(run, env=os.environ | {"BLOSC_BLOCKSIZE": "65536"}, check=True)
+
+
+def test_a_child_of_a_fork_reads_arrays() -> None:
+    array = np.cumsum(np.ones(1_000_000))
+    data = b"".join(ArraySerializer().encode(array))
+
+    def read() -> None:
+        assert (ArraySerializer().decode(data) == array).all()
+
+    read()
+    succeeds(forked(read))

@@ -13,7 +13,7 @@ from holdall.catalog.b2nd import Frame, can_assemble
 from holdall.catalog.canonical import array_digest
 from holdall.catalog.drawn import Drawn
 from holdall.errors import SerializationError
-from holdall.values.arrays import _IN_MEMORY, _blosc_holds, _compress, _frame_file
+from holdall.values.arrays import _IN_MEMORY, _blosc_holds, _compress, _frame_file, count_threads
 from holdall.values.gaps import without_gaps
 from holdall.values.packages import needed, present
 from holdall.values.registry import joined
@@ -53,7 +53,7 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
             return array_digest(array), codec, len(frame), (frame,)
         # One of the cores hashes.
         with Alongside(partial(array_digest, array)) as hashing:
-            drawn = _frame(array, name, level, max(1, blosc2.nthreads - 1))
+            drawn = _frame(array, name, level, max(1, count_threads() - 1))
             digest = hashing.result()
     except (RuntimeError, ValueError, OverflowError) as error:
         raise SerializationError(

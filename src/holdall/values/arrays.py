@@ -95,12 +95,31 @@ class ArraySerializer:
                 made[()] = held[()]
                 return made
             if held.nbytes > _IN_MEMORY:
-                held.schunk.dparams = blosc2.DParams(nthreads=blosc2.nthreads)
+                held.schunk.dparams = blosc2.DParams(nthreads=count_threads())
             # Blosc2 decompresses into an array that it makes for this.
             made = held[()]
         except (RuntimeError, ValueError, TypeError, MemoryError, LookupError, SyntaxError) as error:
             raise SerializationError(f"this isn't a b2nd array: {error}") from error
         return made
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def count_threads() -> int:
+    """Return the number of threads that Blosc2 may use. It keeps them for later, and in a child of a fork it
+    would wait forever for those of its parent."""
+    blosc2 = needed("blosc2", "arrays", "the b2nd format")
+    return 1 if _forked else blosc2.nthreads
 
 
 def _layout(shape: tuple[int, ...], item: int, options: dict[str, Any]) -> dict[str, Any]:
