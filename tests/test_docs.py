@@ -35,6 +35,7 @@ from tests.packages import install
 from tests.servers.azurite import azurite
 from tests.servers.gcs import gcs, service_account
 from tests.servers.moto import moto
+from tests.servers.postgresql import PostgresServer
 from tests.servers.valkey import ValkeyServer
 
 import holdall
@@ -119,12 +120,22 @@ def valkey() -> Iterator[str]:
         yield f"127.0.0.1:{server.port}"
 
 
+DATABASE = "postgresql://app@db.example.org/models"
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The server that the pages find under that name."""
+    with PostgresServer() as server:
+        yield server.url
+
+
 @contextmanager
 def cloud_of(page: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serve what the page of a cloud shows, where the environment leads to."""
     credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     match page.name:
-        case "s3.md" | "many-machines.md":
+        case "s3.md" | "many-machines.md" | "catalog.md":
             with moto() as url:
                 for name, value in (credentials | {"AWS_ENDPOINT_URL": url}).items():
                     patch.setenv(name, value)
@@ -156,9 +167,10 @@ def test_every_block_runs(
 def run_page(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     found = list(blocks(page))
-    if any(VALKEY in block.text and block.language != "text" for block in found):
-        there = request.getfixturevalue("valkey")
-        found = [block._replace(text=block.text.replace(VALKEY, there)) for block in found]
+    for name, fixture in ((VALKEY, "valkey"), (DATABASE, "database")):
+        if any(name in block.text and block.language != "text" for block in found):
+            there = request.getfixturevalue(fixture)
+            found = [block._replace(text=block.text.replace(name, there)) for block in found]
     assert found, f"{page.name} has no code"
     for block in found:
         where = f"{page.name}:{block.line + 1}"

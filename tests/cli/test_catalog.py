@@ -11,8 +11,10 @@ from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
+import psycopg
 import pytest
 from tests.cli.conftest import COMMAND, Holdall, Terminal
+from tests.servers.postgresql import PostgresServer
 
 from holdall import BlobStore
 
@@ -128,7 +130,7 @@ def test_where_the_catalogue_is(catalog: Catalog) -> None:
     assert "no catalogue was named" in catalog.error("ls", "-C", "", code=2)
     assert "the folder of" in catalog.error("ls", "-C", "models/cache_metadata.db", code=2)
     assert "--backend" in catalog.error("ls", "-C", "sqlite:///models", code=2)
-    assert "json or sqlite" in catalog.error("ls", "-C", "models", "--backend", "mysql", code=2)
+    assert "json, sqlite" in catalog.error("ls", "-C", "models", "--backend", "mysql", code=2)
     assert "cache_metadata.db: leave" in catalog.error("ls", "-C", "models", "--backend", "json", code=2)
     assert "--catalog" in catalog.holdall.error("-s", "x", "catalog", "ls", code=2)
     catalog.holdall.env.update(with_it)
@@ -346,6 +348,27 @@ def test_migrate_to_a_folder_and_a_store(catalog: Catalog) -> None:
     assert catalog.json("migrate", *args)["entries"] == 5
     assert "all is well" in catalog("verify", "-C", "other", "--blobs", "./bytes/")
     assert "missing  weights@1" in catalog("verify", "-C", "other", code=1)
+
+
+def test_a_catalogue_in_postgresql(catalog: Catalog) -> None:
+    with PostgresServer() as server:
+        args = ("--to-backend", server.url, "--to", "bytes")
+        assert catalog.json("migrate", *args)["entries"] == 5
+        catalog.holdall.env["HOLDALL_CATALOG_BACKEND"] = server.url
+        assert catalog("ls", "-C", "bytes") == "run/0\nrun/1\nrun/2\nweights\n"
+        assert catalog("find", "metadata.loss<0.2", "-C", "bytes") == "run/2\n"
+        assert "all is well" in catalog("verify", "-C", "bytes")
+        assert catalog("ls", "--blobs", "./bytes/blobs") == catalog("ls", "-C", "bytes")
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE mistyped")
+            other = server.url.replace("/postgres", "/mistyped")
+            for command in ("ls", "tag a b=1", "verify --repair", "rm a"):
+                said = catalog.error(*command.split(), "--backend", other, code=4)
+                assert "there is no catalogue in" in said
+        with psycopg.connect(other) as connection:
+            tables = connection.execute("SELECT * FROM pg_tables WHERE tablename LIKE 'holdall%'").fetchall()
+        assert tables == []
+    assert "no server can be reached" in catalog.error("ls", "-C", "bytes", code=4)
 
 
 def test_export_and_import(catalog: Catalog) -> None:

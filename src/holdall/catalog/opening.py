@@ -16,7 +16,7 @@ _SQLITE: Final = "cache_metadata.db"
 
 
 def backend_of(given: Any, cache_dir: Path, durable: bool) -> MetadataBackend:
-    """Return the metadata backend that was given: an instance, or a name.
+    """Return the metadata backend that was given: an instance, a name, or the URL of a database.
 
     Raises:
         InvalidArgumentError: It is none of them.
@@ -34,8 +34,15 @@ def backend_of(given: Any, cache_dir: Path, durable: bool) -> MetadataBackend:
         from holdall.catalog.sqlite import SqliteBackend
 
         return SqliteBackend(cache_dir / _SQLITE, durable=durable)
-    kind = repr(given) if isinstance(given, str) else type(given).__name__
-    raise InvalidArgumentError(f"backend must be 'json', 'sqlite' or a MetadataBackend, not {kind}")
+    if isinstance(given, str) and given.startswith(("postgresql://", "postgres://")):
+        from holdall.catalog.postgresql import PostgresqlBackend
+
+        return PostgresqlBackend(given)
+    # Without what it holds: it may be the URL of a database, with a password.
+    kind = repr(given.partition("://")[0]) if isinstance(given, str) else type(given).__name__
+    raise InvalidArgumentError(
+        f"backend must be 'json', 'sqlite', 'postgresql://...' or a MetadataBackend, not {kind}"
+    )
 
 
 def _has(cache_dir: Path, name: str) -> bool:

@@ -208,6 +208,11 @@ class PostgresqlBackend(MetadataBackend):
             self._state = ""
             return []
 
+    def exists(self) -> bool:
+        """Return whether the database has a catalogue; nothing is made."""
+        self._check_open()
+        return self._look()
+
     def _look(self) -> bool:
         """Look whether the tables are there, and are of this version."""
         found = self._source.run(lambda session: session.all(_LOOK.encode(), (self._schema,)))

@@ -55,9 +55,9 @@ class BlobStore(Care):
 
     Args:
         cache_dir: The folder of the catalogue. The first put makes it.
-        backend: Where the metadata is: `"json"`, a file that a person can read; `"sqlite"`, a
-            database, for many entries; or a `MetadataBackend`. None is what the folder has, or else
-            `"json"`.
+        backend: Where the metadata is: `"json"`, a file that a person can read; `"sqlite"`, a database, for
+            many entries; the URL of a PostgreSQL database, for many hosts; or a `MetadataBackend`. None is
+            what the folder has, or else `"json"`.
         compression: `"lz4"`, `"zstd"`, `"gzip"` or `"blosclz"`; `"none"` or None for none. What
             doesn't shrink isn't compressed.
         compression_level: From 1, the fastest, to 9, the smallest.

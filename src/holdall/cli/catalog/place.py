@@ -94,7 +94,8 @@ def open_at(
     from holdall.catalog import BlobStore
 
     backend = place.backend
-    if backend is None or not backend.startswith(_SERVERS):
+    is_server = backend is not None and backend.startswith(_SERVERS)
+    if not is_server:
         backend = _kind_in(_folder_of(place.catalog), backend, create, beside)
     elif place.blobs is None:
         _folder_of(place.catalog)
@@ -104,6 +105,8 @@ def open_at(
         blobs = None if place.blobs is None else stack.enter_context(stores.open_at(place.blobs))
         store = BlobStore(place.catalog or ".blobstore", backend, blob_backend=blobs, **options)
         try:
+            if is_server and not create:
+                _check_there(store)
             yield store
         except BaseException:
             try:
@@ -132,7 +135,7 @@ def _folder_of(name: str | None) -> str:
 def _kind_in(folder: str, wanted: str | None, create: bool, beside: bool) -> str:
     """Return which kind of catalogue a folder has: that of its file."""
     if wanted is not None and wanted not in _FILES:
-        raise UsageFault(f"--backend takes json or sqlite, not {wanted!r}")
+        raise UsageFault(f"--backend takes json, sqlite, or postgresql://host/database, not {wanted!r}")
     found = [kind for kind, name in _FILES.items() if os.path.lexists(os.path.join(folder, name))]
     if wanted in found:
         return wanted
@@ -155,6 +158,15 @@ def _kind_in(folder: str, wanted: str | None, create: bool, beside: bool) -> str
             "its disk is mounted"
         )
     return wanted or "json"
+
+
+def _check_there(store: BlobStore) -> None:
+    """Raise StoreUnavailableError if a database has no catalogue: another one was meant."""
+    from holdall.catalog.postgresql import PostgresqlBackend
+
+    backend = store._backend
+    if isinstance(backend, PostgresqlBackend) and not backend.exists():
+        raise StoreUnavailableError(f"there is no catalogue in {backend!r}: check the name of the database")
 
 
 def find_entry(store: BlobStore, text: str) -> Entry:
