@@ -24,7 +24,7 @@ test: programs ## Lint, then run every test: units, conformance, doctests, docum
 # for what expires, for those that it kills.
 run_tests = folder=$$(mktemp -d -p $(TESTED_IN) holdall.XXXXXX) && chmod 755 "$$folder" \
 	&& echo "the tests' files are in $$folder, which goes if they pass" \
-	&& env -u PYTHONDONTWRITEBYTECODE TMPDIR="$$folder" $(1) $(BIN)/python -m pytest -n 3 --dist worksteal $(2) \
+	&& env -u PYTHONDONTWRITEBYTECODE TMPDIR="$$folder" XDG_CONFIG_HOME="$$folder/settings" $(1) $(BIN)/python -m pytest -n 3 --dist worksteal $(2) \
 	&& rm -rf "$$folder"
 
 # Tests take half as long again where their files lie on a disk, so they lie in memory if it has room for them;
