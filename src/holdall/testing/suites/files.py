@@ -282,7 +282,7 @@ class FileTests(SuiteBase):
 
     def test_memory_is_bounded(self, store: Store) -> None:
         # More than the memory that it may take.
-        size, count = MIB, self._effort(64, 12, 12) if store.inline else self._effort(64, 48, 48)
+        size, count = MIB, self._effort(64, 12, 12) if store.inline else self._effort(64, 48, 24)
         expected = hashlib.sha256()
         held: list[int] = []
 
