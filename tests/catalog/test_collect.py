@@ -234,6 +234,7 @@ def test_a_get_of_what_is_pruned_meanwhile_gets_what_is_there_by_then(
     np.testing.assert_array_equal(store.get("a"), numbers(2))
 
 
+@pytest.mark.parametrize("make", ["json", "sqlite"], indirect=True)
 def test_a_restored_older_catalogue_sweeps_nothing(make: Make, tmp_path: Any) -> None:
     import shutil
 

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from tests.servers.postgresql import PostgresServer
 
+from holdall import BlobStore
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.postgresql import PostgresqlBackend
 from holdall.catalog.query import All, Order, Query, parse_where
@@ -248,6 +249,26 @@ def test_a_pickle_opens_the_catalogue_again(
     monkeypatch.setenv("DATABASE_PASSWORD", "s3cret")
     with contextlib.closing(PostgresqlBackend(server.url, password="env:DATABASE_PASSWORD")) as named:
         assert b"s3cret" not in pickle.dumps(named)
+
+
+def test_a_catalogue_is_opened_by_its_url(server: PostgresServer, tmp_path: Path) -> None:
+    with psycopg.connect(server.url, autocommit=True) as raw:
+        raw.execute("CREATE DATABASE catalogue")
+        raw.execute("CREATE ROLE app LOGIN SUPERUSER PASSWORD 's3cret'")
+    url = f"postgresql://app:s3cret@127.0.0.1:{server.port}/catalogue"
+    with BlobStore(tmp_path, backend=url) as store:
+        store.put({"x": 1}, key="a", metadata={"loss": 0.5})
+        assert "s3cret" not in repr(store)
+        with pytest.raises(UnsupportedOperation, match="password"):
+            pickle.dumps(store)
+    with BlobStore(tmp_path, backend=url.replace(":s3cret", "").replace("postgresql:", "postgres:")) as store:
+        found = store.find({"metadata.loss": {"<": 1}})
+        assert [entry.key for entry in found] == ["a"]
+        with pickle.loads(pickle.dumps(store)) as other:
+            assert other.get("a") == {"x": 1}
+    with pytest.raises(InvalidArgumentError, match="postgresql://") as caught:
+        BlobStore(tmp_path, backend="mysql://app:s3cret@host/db")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_connection_that_is_lost(server: PostgresServer, backend: PostgresqlBackend) -> None:

@@ -168,7 +168,6 @@ class PostgresqlBackend(MetadataBackend):
         self._state = ""  # "made", once the tables are known to be there
         self._closed = False
         self._declared: tuple[float, frozenset[Path]] = (0.0, frozenset())
-        self._text = lru_cache(512)(self._spell)
         self._int: Callable[[int], Any] = import_module("psycopg.types.numeric").Int8
 
     def __repr__(self) -> str:
@@ -183,9 +182,8 @@ class PostgresqlBackend(MetadataBackend):
 
     # --- statements ---
 
-    def _spell(self, sql: str) -> bytes:
-        """Return a statement of a transaction as PostgreSQL takes it."""
-        return sql.replace("?", "%s").replace(_PREFIX, self._tables).encode()
+    def _text(self, sql: str) -> bytes:
+        return _spell(sql, self._tables)
 
     def _values(self, values: Sequence[Any]) -> list[Any]:
         # Of one type whatever their size, so that a statement is prepared once.
@@ -431,6 +429,12 @@ class PostgresqlBackend(MetadataBackend):
             paths = frozenset(self.indexes())
             self._declared = time.monotonic(), paths
         return paths
+
+
+@lru_cache(1024)
+def _spell(sql: str, tables: str) -> bytes:
+    """Return a statement that all databases share as PostgreSQL takes it."""
+    return sql.replace("?", "%s").replace(_PREFIX, tables).encode()
 
 
 def _index_of(path: Path) -> str:

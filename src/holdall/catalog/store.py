@@ -134,7 +134,11 @@ class BlobStore(Care):
 
     def __reduce__(self) -> tuple[object, ...]:
         """A catalogue goes to another process as its settings, never as open files."""
-        return _reopened, (self._formats, *self._given)
+        folder, backend, *others = self._given
+        if isinstance(backend, str) and "://" in backend:
+            # It may have a password in it, which the backend leaves out.
+            backend = self._backend
+        return _reopened, (self._formats, folder, backend, *others)
 
     # --- put ---
 
@@ -478,6 +482,8 @@ class BlobStore(Care):
 def _reopened(formats: Formats, *given: Any) -> BlobStore:
     made = BlobStore.__new__(BlobStore)
     made._open(formats, *given)
+    # What was unpickled with it belongs to nobody else.
+    made._owns = True, True
     return made
 
 
