@@ -67,7 +67,7 @@ def delete(backend: MetadataBackend, key: str, version: int | None, expect: Expe
             return False
         check_unprotected(tx, key, version)
         if version is None:
-            _delete_all(tx, key)
+            _delete_all(tx, row)
         else:
             _delete_one(tx, row)
         return True
@@ -75,14 +75,13 @@ def delete(backend: MetadataBackend, key: str, version: int | None, expect: Expe
     return backend.transact(act)
 
 
-def _delete_all(tx: Transaction, key: str) -> None:
-    newest = tx.row(key)
-    rows = [*([newest] if newest is not None else []), *tx.earlier(key)]
-    tx.drop_row(key)
-    for row in rows[1:]:
-        tx.drop_earlier(key, row.version)
+def _delete_all(tx: Transaction, newest: Row) -> None:
+    earlier = tx.earlier(newest.key)
+    tx.drop_row(newest.key)
+    for row in earlier:
+        tx.drop_earlier(row.key, row.version)
     now = micros()
-    for blob in dict.fromkeys(row.blob for row in rows):
+    for blob in dict.fromkeys([newest.blob, *(row.blob for row in earlier)]):
         release(tx, blob, now)
 
 
@@ -117,8 +116,9 @@ def clear(backend: MetadataBackend) -> int:
             check(tx)
             count = 0
             for key in keys:
-                if tx.row(key) is not None:
-                    _delete_all(tx, key)
+                row = tx.row(key)
+                if row is not None:
+                    _delete_all(tx, row)
                     count += 1
             return count
 

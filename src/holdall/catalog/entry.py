@@ -110,7 +110,7 @@ def entry_of(row: Row) -> Entry:
     return Entry(
         row.key, row.version, etag_of(row.sequence), row.digest, row.size, row.type, row.format, row.codec,
         row.library, moment(row.created), moment(row.updated), row.metadata,
-        tuple(Input(*each) for each in row.inputs),
+        tuple(Input(*each) for each in row.inputs) if row.inputs else (),
     )  # fmt: skip
 
 

@@ -80,6 +80,9 @@ class Narrowing(ABC):
 
     def split(self, node: Node) -> tuple[Part, Part]:
         """Return `narrow` in two conditions: one on the key, and one on all else."""
+        if isinstance(node, Compare):
+            found = self.narrow(node)
+            return (found, ALWAYS) if node.path == ("key",) else (ALWAYS, found)
         nodes = node.nodes if isinstance(node, All) else (node,)
         of_keys = [each for each in nodes if isinstance(each, Compare) and each.path == ("key",)]
         others = [each for each in nodes if not any(each is one for one in of_keys)]

@@ -152,12 +152,12 @@ Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
 
 def find(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
     """Yield at least the rows that match a query; see `MetadataBackend.find`."""
+    if query.order.path == ("key",):
+        return _by_key(ask, fields, query)
     part = fields.narrow(query.where)
     if part == NEVER:
         return iter(())
     field = fields.expression(query.order.path)
-    if query.order.path == ("key",):
-        return _by_key(ask, fields, query)
     if field is None or not _fits(query):
         return _sorted_here(ask, fields, query)
     found = _by_field(ask, part, field, query)
@@ -193,6 +193,8 @@ def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
             return
     sign, way = ("<", "DESC") if query.order.descending else (">", "ASC")
     of_keys, others = fields.split(query.where)
+    if NEVER in (of_keys, others):
+        return
     conditions, values = [f"({part.sql})" for part in (of_keys, others)], of_keys.values + others.values
     while True:
         where = " AND ".join(conditions if at is None else [*conditions, f"key {sign} ?"])

@@ -237,10 +237,12 @@ class BlobStore(Care):
         """
         self._check_open()
         key = check_entry_key(key)
+        if version is not None:
+            version = _checked_version(version)
         if mmap:
-            found = self._reader.map(key, _checked_version(version))
+            found = self._reader.map(key, version)
             return default if found is None else found
-        return self._reader.get(key, _checked_version(version), default)
+        return self._reader.get(key, version, default)
 
     def open(self, key: str, *, version: int | None = None) -> IO[bytes]:
         """Open the stored bytes of an object as a file: that of its format, without the compression around
