@@ -114,7 +114,7 @@ def in_flight(table: Table, place: str, classes: Sequence[type[Contender]], coun
 
 
 def coroutines(table: Table, place: str, count: int, rounds: int) -> None:
-    """Calls of 1 KiB that wait in one event loop: of our store on threads, and of obstore itself."""
+    """Calls of 1 KiB that wait in one event loop: of our store, and of obstore itself."""
     table.bare, table.names = BARE_ASYNC, [OUR_ASYNC, BARE_ASYNC]
     buckets = import_module("benchmarks.buckets")
     ours, bare = buckets.Ours(f"{place}/coroutines"), buckets.Obstore(f"{place}/coroutines")

@@ -57,7 +57,12 @@ class _Helper:
         self._done.acquire()
         self._call: Callable[[], Any] | None = None
         self._outcome: tuple[Any, BaseException | None] = None, None
-        start(threading.Thread(target=self._serve, name="holdall-aside", daemon=True))
+        try:
+            start(threading.Thread(target=self._serve, name="holdall-aside", daemon=True))
+        except BaseException:
+            # It may have begun.
+            self.leave()
+            raise
 
     def make(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         self._call = call
