@@ -202,7 +202,20 @@ def test_a_file_that_is_none_is_left_alone(path: Path, text: str, kind: type[Exc
             call()
     backend.close()
     assert path.read_text("latin-1") == text
-    assert not log_of(path).exists() or not log_of(path).stat().st_size
+    assert not log_of(path).exists()
+
+
+@pytest.mark.parametrize("suffix", ["", ".log"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_not_a_file(path: Path, make: Callable[[str], None], suffix: str) -> None:
+    path.parent.mkdir()
+    make(f"{path}{suffix}")
+    for call in (lambda: JsonBackend(path).row("a"), lambda: put(JsonBackend(path), new_row())):
+        with pytest.raises(
+            StoreUnavailableError, match=r"is a (folder|named pipe), and a JSON catalogue needs"
+        ):
+            call()
+    assert os.listdir(path.parent) == [path.name + suffix]
 
 
 @pytest.mark.parametrize(

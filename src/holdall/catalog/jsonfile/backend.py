@@ -38,7 +38,7 @@ class JsonBackend(MetadataBackend):
     A transaction appends one line to the journal, `<path>.log`, whatever the size of the catalogue. The
     journal is folded into the JSON file when it has outgrown it, and by `close` where that takes little. Both
     files together are the catalogue: copy, restore and delete them together. All rows are in memory, about
-    1.5 KB each. Processes on one host share the files; not every network file system has the locks for it.
+    3 KB each. Processes on one host share the files; not every network file system has the locks for it.
 
     >>> backend = JsonBackend("/tmp/absent/cache_metadata.json")
     >>> list(backend.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -15,6 +16,7 @@ from holdall.catalog.jsonfile.state import Tables
 from holdall.errors import IntegrityError, StoreUnavailableError
 from holdall.ranges import CHUNK
 from holdall.stores.nofollow import close_all
+from holdall.stores.oserrors import kind_of
 
 __all__ = ["Place", "View", "find_file", "load", "place_of"]
 
@@ -250,11 +252,20 @@ def load(path: str) -> View:
 
 
 def _open_into(fds: list[int], path: str) -> None:
-    """Open a file, if it is there, into a list."""
+    """Open a file, if it is there, into a list.
+
+    Raises:
+        StoreUnavailableError: It isn't a file.
+    """
     try:
         fds.extend(map(partial(os.open, path), (_READ,)))
     except (FileNotFoundError, NotADirectoryError):
         return
+    mode = os.fstat(fds[0]).st_mode
+    if not stat.S_ISREG(mode):
+        raise StoreUnavailableError(
+            f"{path!r} is a {kind_of(mode)}, and a JSON catalogue needs a file there; move it away"
+        )
 
 
 def _read_header(fds: list[int], path: str) -> tuple[Header, int, int] | None:

@@ -82,6 +82,8 @@ class JournalWriter:
             UnsupportedOperation: The file system has no locks.
         """
         for _ in range(_TRIES):
+            if not self._fds:
+                look()  # what isn't a catalogue gets no journal
             try:
                 fd = self._open()
             except OSError as error:
