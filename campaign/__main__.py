@@ -20,10 +20,7 @@ def attacks(stores: dict[str, Make]) -> dict[str, tuple[float, Callable[[float],
     """Return each attack with its share of the time."""
     folders = {name: ON_DISK[name] for name in FOLDERS}
     return {
-        "kills in a catalogue": (
-            0.1,
-            lambda seconds: Tally("kills in a catalogue").run(catalogs.CATALOGS, catalogs.kill, seconds),
-        ),
+        "kills in a catalogue": (0.1, catalogs.attack),
         "kills": (0.2, lambda seconds: Tally("kills").run(stores, processes.kill, seconds)),
         "interrupts": (0.25, lambda seconds: Tally("interrupts").run(stores, processes.interrupt, seconds)),
         "calls on a full disk": (

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.catalog.chaos import chaos
 from tests.effort import effort
+from tests.servers.postgresql import PostgresServer
 
 from holdall import BlobStore
+from holdall.catalog.postgresql import PostgresqlBackend
 from holdall.catalog.query import Query
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer("max_connections=200") as server:
+        yield server
 
 
 @pytest.mark.parametrize("keep", [1, 3])
 @pytest.mark.parametrize("backend", ["json", "sqlite"])
 def test_no_update_is_lost_and_no_blob_is_left(tmp_path: Path, backend: str, keep: int) -> None:
     counts = chaos(lambda: BlobStore(tmp_path / "store", backend, keep=keep), tmp_path, effort(20.0, 3.0))
+    assert min(counts[kind] for kind in ("own", "count", "swap", "free", "killed")) > 0
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_no_update_is_lost_in_postgresql(tmp_path: Path, server: PostgresServer, keep: int) -> None:
+    def make() -> BlobStore:
+        backend = PostgresqlBackend(server.url, schema=f"keep{keep}")
+        store = BlobStore(tmp_path / "store", backend, keep=keep)
+        store._owns = True, True
+        return store
+
+    counts = chaos(make, tmp_path, effort(20.0, 3.0))
     assert min(counts[kind] for kind in ("own", "count", "swap", "free", "killed")) > 0
 
 
