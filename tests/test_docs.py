@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
+import numpy as np
+import pandas as pd
+import pydantic
 import pytest
 from azure.storage.blob import BlobServiceClient
 from PIL import Image
@@ -53,6 +56,7 @@ from holdall import (
     ValkeyStore,
     ZipStore,
 )
+from holdall.catalog.content import Formats
 from holdall.config import stack
 from holdall.layers.layer import Layer
 from holdall.stores.fsspec.sftp import Sftp
@@ -349,6 +353,24 @@ def test_the_table_of_escapes_is_true() -> None:
     for key, path in rows:
         literal = key.strip("`").replace("\\|", "|")
         assert spell(literal) == path.strip("`")
+
+
+def test_the_table_of_formats_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    rows = table(ROOT / "docs/catalog.md", "type")[1:]
+    values: list[Any] = [
+        b"x", "x", {"a": (1, None)}, np.arange(3.0), np.zeros(2, [("a", "i4")]), {"w": np.zeros(3)},
+        pd.DataFrame({"a": [1]}), Settings(rate=1), Image.new("RGB", (1, 1)), np.float64(1),
+    ]  # fmt: skip
+    assert len(rows) == len(values)
+    for row, value in zip(rows, values, strict=True):
+        made = Formats().encode(value)
+        assert f"`{made.format}`" in row[1] or row[1].startswith("as in"), row
+        assert f"`{made.extension}`" in row[2], row
+
+
+class Settings(pydantic.BaseModel):
+    rate: int
 
 
 LAYERS = sorted(
