@@ -533,6 +533,14 @@ def test_open_gives_the_file_of_the_format(store: BlobStore) -> None:
         assert file.read() == b"text " * 10_000
 
 
+def test_a_masked_array_is_not_mapped_without_its_mask(make: Make) -> None:
+    store = make(compression=None)
+    store.put(np.ma.array(LARGE, mask=LARGE > 7), "masked")
+    with pytest.raises(UnsupportedOperation, match=r"numpy\.ma\.MaskedArray"):
+        store.get("masked", mmap=True)
+    assert store.get("masked").mask.sum() == LARGE.size - 8
+
+
 def test_an_array_is_mapped_read_only(make: Make) -> None:
     store = make(compression="none")
     store.put(LARGE, key="array")

@@ -171,11 +171,13 @@ class Reader:
             return None
         row, blob = found
         path = self._blobs.path(self.address(blob))
-        if not row.format.startswith("npy") or row.codec or blob.inline or path is None:
+        # The mask of a masked array follows its items in the file, where a mapped array hasn't any.
+        is_plain = row.format == "npy" and not row.codec and "MaskedArray" not in row.type
+        if not is_plain or blob.inline or path is None:
             where = "beside the metadata" if blob.inline else f"in {self._blobs.store!r}"
             raise UnsupportedOperation(
-                f"only an uncompressed .npy file can be mapped, and this is {row.format} {row.codec} "
-                f"{where}; read it without mmap",
+                "only a plain array that was put with compression=None can be mapped, and this is "
+                f"{row.type} as {row.format} {where}; read it without mmap",
                 key=key,
             )
         numpy = needed("numpy", "arrays", "an array")
