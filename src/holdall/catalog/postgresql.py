@@ -124,7 +124,7 @@ class PostgresqlBackend(MetadataBackend):
     PostgresqlBackend('postgresql://app@db.example.org/models', schema='public')
     """
 
-    # A round trip to a server takes less time than two to two servers, or than a file on a shared disk.
+    # As in SQLite. A row spares two round trips to the server, and those to the store of the bytes.
     inline = 32 << 10
 
     def __init__(

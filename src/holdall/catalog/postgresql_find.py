@@ -216,7 +216,7 @@ def _fits(query: Query) -> bool:
 
 
 def _first_page(query: Query) -> int:
-    return 64 if query.limit is None else max(1, min(query.limit + 1, _MOST))
+    return 64 if query.limit is None else max(1, min(query.limit, _MOST))
 
 
 def _by_key(ask: Ask, table: str, part: Part, query: Query) -> Iterator[Row]:

@@ -114,6 +114,9 @@ class SqliteBackend(MetadataBackend):
     1
     """
 
+    # Measured: at 32 KiB a put into the row takes a sixth of the time of a put into a file, with its two
+    # transactions more, and a get half of it; at 512 KiB both take as long. The line is lower, since a
+    # database writes bytes twice, keeps the space of those that are deleted, and can't map them.
     inline = 32 << 10
 
     def __init__(

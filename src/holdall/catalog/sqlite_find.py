@@ -174,8 +174,8 @@ def _fits(query: Query) -> bool:
 
 
 def _first_page(query: Query) -> int:
-    # One more, so that a page isn't read for the question whether there is one.
-    return 64 if query.limit is None else max(1, min(query.limit + 1, _MOST))
+    """Return how many rows the first page has; later ones have more, for where some don't match."""
+    return 64 if query.limit is None else max(1, min(query.limit, _MOST))
 
 
 def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
@@ -261,11 +261,21 @@ def _by_field(ask: Ask, part: Part, field: str, query: Query) -> Iterator[Row]:
             # SQLite takes integers of more than 64 bits for the floats next to them: they are sorted here,
             # once all with this value are there.
             held += rows
-        elif held or any(_is_wide(value_at(row, path)) for row in rows):
+        elif held or _has_wide(rows, path):
             yield from arrange([*held, *rows], query.order)
             held = []
         else:
             yield from rows
+
+
+def _has_wide(rows: list[Row], path: Path) -> bool:
+    """Return whether a value of rows in order is wide."""
+    if not rows:
+        return False
+    first, last = value_at(rows[0], path), value_at(rows[-1], path)
+    if is_number(first) and is_number(last):
+        return abs(first) >= _WIDE or abs(last) >= _WIDE  # what is between them is no wider
+    return any(_is_wide(value_at(row, path)) for row in rows)
 
 
 def _is_wide(value: Any) -> bool:
