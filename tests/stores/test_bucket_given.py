@@ -37,8 +37,8 @@ from holdall.errors import (
     MissingDependencyError,
     UnsupportedOperation,
 )
-from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.given import taken_over
+from holdall.stores.bucket.google import google_token
 
 
 @pytest.fixture(autouse=True)

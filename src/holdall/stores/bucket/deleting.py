@@ -9,10 +9,11 @@ from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.stopping import away
 from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
-from holdall.stores.bucket.endpoints import endpoint_of, service_account
+from holdall.stores.bucket.endpoints import endpoint_of
+from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signing import request_to, signature_of
 
-__all__ = ["delete_version", "google_token"]
+__all__ = ["delete_version"]
 
 _TIMEOUT = 30.0
 _VALID = timedelta(minutes=5)
@@ -108,23 +109,3 @@ def _json_url(client: Any, name: str, generation: str) -> str:
     # https://cloud.google.com/storage/docs/json_api/v1/objects/delete
     place = f"{quote(config['bucket'], safe='')}/o/{quote(whole, safe='')}"
     return f"{base.rstrip('/')}/storage/v1/b/{place}?ifGenerationMatch={quote(generation, safe='')}"
-
-
-def google_token(client: Any) -> str | None:
-    """Return the bearer token of a client of obstore for Google; None if its server wants none.
-
-    Raises:
-        UnsupportedOperation: The client found its credentials by itself, and doesn't show them.
-    """
-    config: dict[str, Any] = client.config
-    if config.get("bearer_token"):
-        return str(config["bearer_token"])
-    if client.credential_provider is not None:
-        return str(away(client.credential_provider)["token"])
-    anonymous = str(config.get("skip_signature", "")).lower() == "true"
-    if anonymous or service_account(config).get("disable_oauth"):
-        return None
-    raise UnsupportedOperation(
-        "this client of Google doesn't show its credentials; give it a credential_provider, such as "
-        "obstore.auth.google.GoogleCredentialProvider()"
-    )

@@ -17,10 +17,10 @@ from holdall.keys import MAX_KEY_BYTES
 from holdall.stopping import Stopped, current
 from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3
-from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import UnknownError
+from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import listing_of_azure
 

@@ -28,9 +28,10 @@ from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import to_send
 from holdall.stores.bucket.client import Settings
-from holdall.stores.bucket.clouds import AZURE, S3, cloud_of, tag_of
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleter import Deleter
 from holdall.stores.bucket.given import taken_over
+from holdall.stores.bucket.google import has_token
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
 from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
@@ -183,7 +184,10 @@ class BucketStore(Store):
         can |= Can.RANGE if found.range else Can(0)
         # Ceph's gateway, which ignores the condition of a delete, also answers losers of a swap with 500,
         # which may mean anything: such a server has neither flag.
-        return can | (Can.SWAP | Can.CONDITIONAL_DELETE if found.swap and found.delete else Can(0))
+        can |= Can.SWAP | Can.CONDITIONAL_DELETE if found.swap and found.delete else Can(0)
+        if self._access.cloud is GOOGLE and not has_token(self._access.clients().client):
+            can &= ~Can.CONDITIONAL_DELETE
+        return can
 
     def _need(self, flag: Can, call: str) -> None:
         why = why_unsigned(self._access.clients().client) if flag is Can.SIGN and not self._closed else None

@@ -22,9 +22,9 @@ from holdall.ranges import CHUNK
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import hides_headers
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, tag_of
-from holdall.stores.bucket.deleting import google_token
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownError
+from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signed import request_put
 from holdall.stores.bucket.signing import request_to
 
