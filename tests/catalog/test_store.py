@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -694,6 +696,34 @@ def test_an_export_can_be_read_by_a_person_and_by_us(make: Make, tmp_path: Path)
     for bad in ("bad.zip", "missing.zip"):
         with pytest.raises(StoreUnavailableError, match=bad):
             target.import_from(tmp_path / bad)
+
+
+WRONG = [
+    ("key", 5), ("key", ""), ("key", "a\0"), ("version", "1"), ("version", 0), ("version", True),
+    ("digest", "../x"), ("size", -1), ("metadata", [1]), ("metadata", None), ("metadata", {"a": math.nan}),
+    ("crc", None), ("created", 10**25), ("extension", "/../x"), ("inputs", [["a"]]),
+    ("file", "nowhere"), ("type", 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_an_export_that_was_changed_changes_nothing(
+    make: Make, tmp_path: Path, name: str, value: object
+) -> None:
+    """Also if the fault is in its last entry."""
+    with BlobStore(tmp_path / "source") as source:
+        source.put_many({"a": 1, "b": 2})
+        source.export(tmp_path / "good.zip")
+    with ZipFile(tmp_path / "good.zip") as good, ZipFile(tmp_path / "bad.zip", "w") as bad:
+        manifest = json.loads(good.read("catalog.json"))
+        manifest["entries"][-1][name] = value
+        for each in good.namelist():
+            bad.writestr(each, json.dumps(manifest) if each == "catalog.json" else good.read(each))
+    store = make()
+    with pytest.raises(IntegrityError, match=r"bad\.zip' isn't an export"):
+        store.import_from(tmp_path / "bad.zip")
+    assert store.list() == []
+    assert store.import_from(tmp_path / "good.zip").entries == 2
 
 
 def test_entries_as_frames_and_parquet(store: BlobStore, tmp_path: Path) -> None:

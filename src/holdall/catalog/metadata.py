@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
 
-__all__ = ["check_entry_key", "check_object", "check_prefix_of_keys"]
+__all__ = ["check_entry_key", "check_object", "check_prefix_of_keys", "check_text"]
 
 DEEPEST: Final = 32
 """The levels that metadata may have."""
@@ -34,7 +34,7 @@ def check_entry_key(key: object) -> str:
         )
     if not key:
         raise InvalidKeyError("a key must have at least one character", key=key)
-    _check_text(key, "a key", InvalidKeyError)
+    check_text(key, "a key", InvalidKeyError)
     if len(key) > _LONGEST_KEY or len(key.encode()) > _LONGEST_KEY:
         raise InvalidKeyError(f"a key must have at most {_LONGEST_KEY:,} bytes in UTF-8: {key[:40]!r}...")
     return str(key)
@@ -49,7 +49,8 @@ def check_prefix_of_keys(prefix: object) -> str:
     return prefix
 
 
-def _check_text(text: str, what: str, kind: type[InvalidArgumentError]) -> None:
+def check_text(text: str, what: str, kind: type[InvalidArgumentError]) -> None:
+    """Refuse control characters and lone surrogates."""
     if text.isascii() and text.isprintable():
         return
     for character in text:

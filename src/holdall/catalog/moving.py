@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -17,12 +16,19 @@ from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.blobs import BlobBackend
 from holdall.catalog.changes import history
 from holdall.catalog.entry import moment
+from holdall.catalog.manifest import entry_to_dict, read_manifest, write_manifest
 from holdall.catalog.query import Query
 from holdall.catalog.row import Alias, Blob, Row
 from holdall.catalog.storage import mark_storage, take_storage
 from holdall.catalog.upkeep import Progress
 from holdall.catalog.writing import UNDER_WAY, micros, release
-from holdall.errors import ConcurrencyError, IntegrityError, InvalidArgumentError, StoreUnavailableError
+from holdall.errors import (
+    ConcurrencyError,
+    IntegrityError,
+    InvalidArgumentError,
+    StoreError,
+    StoreUnavailableError,
+)
 from holdall.ranges import CHUNK
 
 if TYPE_CHECKING:
@@ -30,11 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Moved", "export_zip", "import_zip", "migrate"]
 
-_MANIFEST: Final = "catalog.json"
-_FORMAT: Final = 1
 _GAP: Final = 1 << 20
 """How many numbers a source may still give while it is migrated in place."""
-_ZIPPED: Final = "holdall catalog export"
 
 
 @dataclass(slots=True)
@@ -218,22 +221,14 @@ def export_zip(source: Care, path: str | os.PathLike[str], keys: Iterator[str]) 
             for key in keys:
                 for entry in reversed(history(source._backend, key)):
                     _export_one(source, archive, key, entry.version, entries, names)
-            exported = {each["key"] for each in entries}
-            aliases = source._backend.transact(lambda tx: tx.aliases())
-            manifest = {
-                "holdall": _ZIPPED,
-                "format": _FORMAT,
-                "aliases": {each.name: [each.key, each.version] for each in aliases if each.key in exported},
-                "entries": entries,
-            }
-            archive.writestr(_MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            write_manifest(archive, entries, source._backend.transact(lambda tx: tx.aliases()))
         os.replace(draft, path)
     except OSError as error:
         raise StoreUnavailableError(f"the export can't be written: {error}") from error
     finally:
         if os.path.exists(draft):
             os.unlink(draft)
-    return len(exported)
+    return len({each["key"] for each in entries})
 
 
 def _export_one(
@@ -265,9 +260,7 @@ def _export_one(
                 file.write(piece)
                 crc, size = zlib.crc32(piece, crc), size + len(piece)
         _check(size, crc, blob)
-    said = asdict(row)
-    del said["blob"], said["sequence"]
-    entries.append({**said, "file": name, "crc": blob.crc, "extension": blob.extension})
+    entries.append(entry_to_dict(row, blob, name))
 
 
 def import_zip(target: Care, path: str | os.PathLike[str], progress: Progress | None) -> Moved:
@@ -275,44 +268,23 @@ def import_zip(target: Care, path: str | os.PathLike[str], progress: Progress | 
     writer = _Target(target._backend, target._blobs, progress)
     try:
         with ZipFile(path) as archive:
-            manifest = _manifest_of(archive)
-            newest = {each["key"]: each["version"] for each in manifest["entries"]}
-            for each in manifest["entries"]:
-                row, blob = _rows_of(each)
+            entries, aliases = read_manifest(archive)
+            newest: dict[str, int] = {}
+            for each in entries:
+                newest[each.row.key] = max(newest.get(each.row.key, 0), each.row.version)
+            for each in entries:
 
-                def pieces(name: str = each["file"]) -> Iterator[Piece]:
+                def pieces(name: str = each.file) -> Iterator[Piece]:
                     with archive.open(name) as file:
                         yield from iter(partial(file.read, CHUNK), b"")
 
-                writer.add(row, blob, pieces, newest=newest[row.key] == row.version)
-            for name, (key, version) in manifest["aliases"].items():
-                _put_alias(target._backend, Alias(name, key, version, 0))
+                writer.add(each.row, each.blob, pieces, newest=newest[each.row.key] == each.row.version)
+            for alias in aliases:
+                _put_alias(target._backend, alias)
+    except (zlib.error, NotImplementedError) as error:
+        raise IntegrityError(f"the export {os.fspath(path)!r} is damaged: {error}") from error
     except (OSError, BadZipFile) as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreUnavailableError(f"the export {os.fspath(path)!r} can't be read: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{os.fspath(path)!r} isn't an export of a catalogue: {error!r}") from error
     return writer.moved
-
-
-def _manifest_of(archive: ZipFile) -> dict[str, Any]:
-    manifest: Any = json.loads(archive.read(_MANIFEST))
-    if manifest["holdall"] != _ZIPPED:
-        raise ValueError(manifest["holdall"])
-    if manifest["format"] > _FORMAT:
-        raise IntegrityError(
-            f"this export has the format {manifest['format']}, and this version of holdall reads up to "
-            f"{_FORMAT}; install a newer one"
-        )
-    return manifest
-
-
-def _rows_of(said: dict[str, Any]) -> tuple[Row, Blob]:
-    inputs = tuple((str(key), int(version), str(digest)) for key, version, digest in said["inputs"])
-    row = Row(
-        said["key"], said["version"], 0, 0, said["digest"], said["size"], said["type"], said["format"],
-        said["codec"], said["library"], said["created"], said["updated"], said["metadata"], inputs,
-    )  # fmt: skip
-    blob = Blob(
-        0, row.digest, row.size, said["crc"], said["extension"], row.type, row.format, row.codec, row.library
-    )
-    return row, blob
