@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.query import All, Order, Query, parse_where
-from holdall.catalog.row import Row
+from holdall.catalog.row import Blob, Row
 from holdall.catalog.sqlite import SqliteBackend
 from holdall.errors import IntegrityError, InvalidArgumentError, StoreUnavailableError
 from holdall.stores.sqlite import SqliteStore
@@ -40,6 +42,11 @@ def backend(path: Path) -> Iterator[SqliteBackend]:
 
 def row(key: str, **metadata: Any) -> Row:
     return Row(key, 1, 1, 1, "d", 1, "t", "json", "", "", 0, 0, metadata)
+
+
+def blob() -> Blob:
+    digest = f"{time.monotonic_ns():064x}"
+    return Blob(0, digest, 1, 1, ".json", "t", "json", "", "", inline=True, data=b"1")
 
 
 def add(backend: SqliteBackend, *rows: Row) -> None:
@@ -230,6 +237,54 @@ def test_a_pickle_opens_the_file_again(backend: SqliteBackend) -> None:
     add(backend, row("a"))
     with closing(pickle.loads(pickle.dumps(backend))) as again:
         assert again.row("a") == row("a")
+
+
+def test_an_interrupt_leaves_no_transaction_behind(path: Path, backend: SqliteBackend) -> None:
+    def change(t: Transaction) -> None:
+        number = t.next_number()
+        for key in ("a", "b"):
+            t.put_row(Row(key, 1, number, number, "d", 1, "t", "json", "", "", 0, 0, {}))
+
+    def calls() -> None:
+        backend.transact(change)
+        backend.add(row(f"k{time.monotonic_ns()}"), blob())
+        backend.fetch("a")
+        next(backend.find(Query()), None)
+
+    calls()
+    old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    interrupted = 0
+    try:
+        with closing(SqliteBackend(path, timeout=5)) as other:
+            for turn in range(150):
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + turn * 4e-6)
+                try:
+                    for _ in range(1000):  # Python drops an interrupt that comes in a finalizer
+                        calls()
+                except KeyboardInterrupt:
+                    interrupted += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                assert not backend._local.connection.in_transaction or not backend._local.connection.alive
+                # Another one has the lock at once, and both rows are of one transaction.
+                found = other.transact(lambda t: (t.row("a"), t.row("b")))
+                assert found[0] is not None
+                assert found[1] is not None
+                assert found[0].sequence == found[1].sequence
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert interrupted > 100
+    calls()
+
+
+def test_a_full_disk_changes_nothing(path: Path, backend: SqliteBackend) -> None:
+    add(backend, row("a"))
+    backend.transact(lambda t: t._run("PRAGMA max_page_count = 40").fetchone())  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailableError, match="is full; nothing was changed"):
+        add(backend, *(row(f"k{number}", text="x" * 1000) for number in range(500)))
+    assert list(backend.keys()) == ["a"]
+    add(backend, row("b"))
+    assert list(backend.keys()) == ["a", "b"]
 
 
 def test_a_locked_file(path: Path, backend: SqliteBackend) -> None:
