@@ -25,7 +25,7 @@ __all__ = ["Reader"]
 
 T = TypeVar("T", bound=Buffer)
 
-_TRIES: Final = 5
+_TRIES: Final = 100
 _LARGE: Final = 4 << 20
 """From this number of bytes on a file is mapped to be decoded."""
 _HELD: Final = 3_600.0
