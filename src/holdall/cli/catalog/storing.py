@@ -83,7 +83,7 @@ def put(
     """Put the contents of a file, or with --as the object that it holds.
 
     Python gets back bytes, a str, what the JSON says, a NumPy array or a data frame. Equal contents are
-    stored once. Earlier versions of KEY stay, unless --keep is given.
+    stored once. Earlier versions of KEY stay, unless --keep is given. The file is read into memory.
 
     Examples:
       holdall catalog put report may.pdf author=alice --create
