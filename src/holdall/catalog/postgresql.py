@@ -19,6 +19,8 @@ from holdall.catalog.query import Path, Query, parse_field
 from holdall.catalog.row import Blob, Row
 from holdall.catalog.sql import is_text, past
 from holdall.catalog.sql_transaction import (
+    ADD_BLOB,
+    ADDABLE,
     COLUMNS,
     EARLIER,
     FETCH,
@@ -90,6 +92,7 @@ _PUT_FACTS = (
     "ON CONFLICT (key) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS.split(", ")[1:], "facts"))
 )
+_ADD = f"WITH added AS ({ADD_BLOB}) {_PUT_FACTS.partition(' ON CONFLICT')[0]}"
 
 
 class _PostgresqlTransaction(SqlTransaction):
@@ -258,14 +261,37 @@ class PostgresqlBackend(MetadataBackend):
         commit, and each of its statements sees all that was committed before. So they are serial, without
         the retries that SERIALIZABLE takes where all raise one counter. A client that stays away for a minute
         in the middle loses its turn."""
+        return self._write(lambda session: self._within(session, act))
+
+    def add(self, row: Row, blob: Blob) -> int | None:
+        # In four round trips instead of seven.
+        values = values_of(row)
+
+        def within(session: Session) -> int | None:
+            self._enter(session)
+            (found,) = session.all(self._text(ADDABLE), (row.key, blob.digest))
+            number = None if found[1] else found[0] + 1
+            if number is not None:
+                of_blob = (
+                    number, blob.digest, blob.size, blob.crc, blob.extension, blob.type, blob.format,
+                    blob.codec, blob.library, blob.until, blob.data,
+                )  # fmt: skip
+                of_row = *values[:2], number, number, *values[4:], facts_of(values[12])
+                session.run(self._text(_ADD), self._values((*of_blob, *of_row)))
+            self._commit(session)
+            return number
+
+        return self._write(within)
+
+    def _write(self, within: Callable[[Session], T]) -> T:
         self._check_open()
         self._make()
         try:
-            return self._source.run(lambda session: self._within(session, act), write=True)
+            return self._source.run(within, write=True)
         except NoTableError:
             self._state = ""
             self._make()
-            return self._source.run(lambda session: self._within(session, act), write=True)
+            return self._source.run(within, write=True)
         except LostError as lost:
             raise StoreUnavailableError(
                 f"{lost.message}, and the client can't know whether it was done; look before you repeat it"
@@ -281,10 +307,13 @@ class PostgresqlBackend(MetadataBackend):
         transaction = _PostgresqlTransaction(run)
         result = act(transaction)
         transaction.finish()
+        self._commit(session)
+        return result
+
+    def _commit(self, session: Session) -> None:
         session.simple(b"COMMIT")
         if session.cursor.statusmessage != "COMMIT":
             raise StoreUnavailableError(f"the server at {self._source.name} undid the change; try again")
-        return result
 
     @property
     def identity(self) -> str:
