@@ -833,3 +833,13 @@ def test_a_put_that_fails_names_its_key(make: Make) -> None:
 
     with pytest.raises(StoreUnavailableError, match="'large': the disk is full"):
         make(blob_backend=Full()).put(np.random.default_rng(1).bytes(100_000), "large")
+
+
+def test_a_folder_with_two_catalogues_wants_to_know_which(tmp_path: Path) -> None:
+    for backend in ("json", "sqlite"):
+        with BlobStore(tmp_path, backend) as store:
+            store.put(backend, key="a")
+    with pytest.raises(InvalidArgumentError, match="backend='json' or 'sqlite'"):
+        BlobStore(tmp_path)
+    with BlobStore(tmp_path, "sqlite") as store:
+        assert store.get("a") == "sqlite"

@@ -23,7 +23,12 @@ def backend_of(given: Any, cache_dir: Path, durable: bool) -> MetadataBackend:
     """
     if isinstance(given, MetadataBackend):
         return given
-    if given is None and _has(cache_dir, _SQLITE) and not _has(cache_dir, _JSON):
+    if given is None and _has(cache_dir, _SQLITE):
+        if _has(cache_dir, _JSON):
+            raise InvalidArgumentError(
+                f"{os.fspath(cache_dir)!r} has two catalogues, as after migrate(): say backend='json' or "
+                f"'sqlite', or delete the one that isn't used any more, {_JSON} or {_SQLITE}"
+            )
         # To open an empty catalogue beside the one that is there helps nobody.
         given = "sqlite"
     if given is None or given == "json":
