@@ -777,6 +777,12 @@ def test_a_catalogue_goes_to_another_process_as_its_settings(make: Make, tmp_pat
         pickle.dumps(make(pickle_key=b"k" * 32))
 
 
+def test_the_password_of_a_store_stays_here(tmp_path: Path) -> None:
+    with BlobStore(tmp_path, blob_backend="s3://AKIA:s3cret@bucket?region=eu-west-1") as store:
+        assert b"s3cret" not in pickle.dumps(store)
+        assert "s3cret" not in repr(store)
+
+
 def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for backend in ("json", "sqlite"):

@@ -134,11 +134,13 @@ class BlobStore(Care):
 
     def __reduce__(self) -> tuple[object, ...]:
         """A catalogue goes to another process as its settings, never as open files."""
-        folder, backend, *others = self._given
+        folder, backend, blobs, *others = self._given
+        # A URL may have a password in it, which the store and the backend leave out.
         if isinstance(backend, str) and "://" in backend:
-            # It may have a password in it, which the backend leaves out.
             backend = self._backend
-        return _reopened, (self._formats, folder, backend, *others)
+        if isinstance(blobs, str) and "://" in blobs:
+            blobs = self._blobs
+        return _reopened, (self._formats, folder, backend, blobs, *others)
 
     # --- put ---
 
