@@ -18,6 +18,7 @@ import pytest
 
 from holdall import (
     ABSENT,
+    ANY,
     BlobExistsError,
     BlobNotFoundError,
     BlobStore,
@@ -412,6 +413,36 @@ def test_put_many_is_one_step(store: BlobStore) -> None:
 
 
 # --- queries ---
+
+
+def test_small_puts_answer_alike_whatever_came_before(store: BlobStore) -> None:
+    """New keys go into the backend by a shorter way while they follow each other."""
+    held: dict[str, tuple[int, int]] = {}
+    for key, value in (
+        (0, 0),
+        (1, 1),
+        (1, 2),
+        (2, 3),
+        (3, 3),
+        (4, 4),
+        (4, 4),
+        (5, 5),
+        (0, 6),
+        (6, 7),
+        (7, 8),
+    ):
+        name = f"key {key}"
+        version, before = held.get(name, (0, -1))
+        is_shared = any(value == other for _, other in held.values())
+        made = store.put({"value": value}, name, {"number": value}, expect=ABSENT if not version else ANY)
+        held[name] = (version + (value != before), value)
+        assert (made.version, made.is_new, made.is_shared) == (held[name][0], value != before, is_shared)
+        entry = store.entry(name)
+        assert entry is not None
+        assert (made.etag, made.digest, entry.metadata) == (entry.etag, entry.digest, {"number": value})
+        with pytest.raises(BlobExistsError):
+            store.put({"value": 100 + value}, name, expect=ABSENT)
+    assert {key: store.get(key) for key in store} == {key: {"value": at} for key, (_, at) in held.items()}
 
 
 def test_find_takes_conditions_orders_and_limits(store: BlobStore) -> None:

@@ -85,7 +85,8 @@ class Writer:
         self._blobs = blobs
         self._keep = keep
         self._knows_storage = False
-        self._is_filling = True  # whether the last small put made an entry, so that the next one may too
+        # Whether the last small put made an entry with bytes of its own, as the next one may, too.
+        self._is_filling = True
 
     def put_one(self, put: Put) -> Stored:
         """Put one object; see `put`."""
@@ -97,7 +98,7 @@ class Writer:
             if added is not None:
                 return added
         stored = self.put((put,))[0]
-        self._is_filling = stored.version == 1 and stored.is_new
+        self._is_filling = stored.version == 1 and stored.is_new and not stored.is_shared
         return stored
 
     def _add(self, put: Put, data: bytes) -> Stored | None:
