@@ -74,6 +74,9 @@ class Ours:
                 values = {_key(number): _value(number) for number in numbers}
                 self.store.put_many(values, {_key(number): _metadata(number) for number in numbers})
         self.store.create_index("metadata.run")
+        # What is held by now isn't looked at again for each measurement.
+        gc.collect()
+        gc.freeze()
 
     def put(self, key: str, number: int) -> object:
         return self.store.put(_value(number), key, _metadata(number))
