@@ -387,4 +387,5 @@ def test_a_format_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_the_quickstart_lists_every_command() -> None:
     rows = table(ROOT / "docs/quickstart.md", "command")[1:]
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
-    assert sorted(listed) == sorted(_COMMANDS)
+    # The page of the catalogue lists those that follow `catalog`.
+    assert sorted(listed) == sorted({name.partition(" ")[0] for name in _COMMANDS})

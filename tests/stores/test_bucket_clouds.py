@@ -229,7 +229,7 @@ def test_metadata_and_storage_class_on_google(patch: pytest.MonkeyPatch) -> None
                     assert (store.info("a").metadata, store.info("a").content_type) == (kept, "a/b")
 
 
-def test_a_large_put_on_a_condition_needs_no_credentials_that_show(
+def test_google_takes_large_puts_on_a_condition_whatever_its_credentials_show(
     google: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hidden(client: Any) -> None:

@@ -480,7 +480,8 @@ class BlobStore(Care):
         self.close()
 
     def __repr__(self) -> str:
-        return f"BlobStore({str(self._folder)!r}, {self._backend!r})"
+        inside = f"{str(self._folder)!r}, {self._backend!r}" if hasattr(self, "_reader") else "..."
+        return f"BlobStore({inside})"
 
 
 def _reopened(formats: Formats, *given: Any) -> BlobStore:
