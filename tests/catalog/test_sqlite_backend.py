@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.interrupts import interrupting
 
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.query import All, Order, Query, parse_where
@@ -252,28 +252,15 @@ def test_an_interrupt_leaves_no_transaction_behind(path: Path, backend: SqliteBa
         next(backend.find(Query()), None)
 
     calls()
-    old = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    interrupted = 0
-    try:
-        with closing(SqliteBackend(path, timeout=5)) as other:
-            for turn in range(150):
-                signal.setitimer(signal.ITIMER_REAL, 0.00002 + turn * 4e-6)
-                try:
-                    for _ in range(1000):  # Python drops an interrupt that comes in a finalizer
-                        calls()
-                except KeyboardInterrupt:
-                    interrupted += 1
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                assert not backend._local.connection.in_transaction or not backend._local.connection.alive
-                # Another one has the lock at once, and both rows are of one transaction.
-                found = other.transact(lambda t: (t.row("a"), t.row("b")))
-                assert found[0] is not None
-                assert found[1] is not None
-                assert found[0].sequence == found[1].sequence
-    finally:
-        signal.signal(signal.SIGALRM, old)
-    assert interrupted > 100
+    with closing(SqliteBackend(path, timeout=5)) as other, interrupting() as interrupts:
+        while interrupts.count < 150:
+            interrupts.during(calls, 1e-4)
+            assert not backend._local.connection.in_transaction or not backend._local.connection.alive
+            # Another one has the lock at once, and both rows are of one transaction.
+            found = other.transact(lambda t: (t.row("a"), t.row("b")))
+            assert found[0] is not None
+            assert found[1] is not None
+            assert found[0].sequence == found[1].sequence
     calls()
 
 

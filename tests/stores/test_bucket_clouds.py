@@ -215,10 +215,10 @@ def test_metadata_and_storage_class_on_azure(connection: str, tmp_path: Path) ->
             store.put("b", b"x", metadata={"storageclass": "x"})
 
 
-def test_metadata_and_storage_class_on_google(patch: pytest.MonkeyPatch) -> None:
+def test_metadata_and_storage_class_on_google(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {"owner": "ana", "run_7": "a, b"}
     with gcs("bucket") as server:
-        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
         with BucketStore("gs://bucket", storage_class="NEARLINE") as store:
             for body in (b"x", [bytes(9 << 20)]):
                 expect: Any = ANY
@@ -246,9 +246,9 @@ def test_google_takes_large_puts_on_a_condition_whatever_its_credentials_show(
             store.put("a", [bytes(MIB)] * 5, expect=info.etag)
 
 
-def test_listings_cost_a_request_for_each_thousand(patch: pytest.MonkeyPatch) -> None:
+def test_listings_cost_a_request_for_each_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     with gcs("bucket") as server:
-        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(server.url))
         keys = [f"{number % 7}/{number:05}" for number in range(9_500)]
         for key in keys:
             server.keep("bucket", f"in/{key}", b"x", {}, None)

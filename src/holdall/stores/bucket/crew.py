@@ -86,10 +86,11 @@ def settle(future: Future[Any], call: Callable[[], object]) -> None:
 
 def wait_for(future: Future[T]) -> T:
     """Return the result of a call once it is made."""
+    # A wait of the future's own is one of a condition, where an interrupt may find the lock given away.
+    done = threading.Lock()
+    done.acquire()
+    future.add_done_callback(lambda _: done.release())
     # A signal that comes just before the wait doesn't end it: Python looks again after it.
     while not future.done():
-        try:
-            future.exception(_LOOK)
-        except TimeoutError:
-            continue
+        done.acquire(timeout=_LOOK)
     return future.result()
