@@ -93,7 +93,8 @@ def shuffled(value: Any, seed: int) -> Any:
 @settings(max_examples=300, deadline=None)
 def test_values_come_back_exactly(value: Any) -> None:
     form, again = back(value)
-    assert difference(value, again) is None
+    # Bytes of any kind come back as bytes.
+    assert difference(bytes(value) if isinstance(value, bytearray) else value, again) is None
     # A zone may have a name that counts for nothing in a comparison.
     if isinstance(value, dt.datetime):
         assert value.tzname() == again.tzname()

@@ -279,6 +279,10 @@ def test_a_connection_that_is_lost(server: PostgresServer, backend: PostgresqlBa
             raw.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holdall'"
             )
+            # The server ends them a moment later.
+            still = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'holdall'"
+            while raw.execute(still).fetchone() is not None:
+                pass
 
     kill()
     assert backend.row("a") == row("a")
