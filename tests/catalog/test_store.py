@@ -696,6 +696,26 @@ def test_migrate_takes_everything_and_can_be_repeated(make: Make, tmp_path: Path
         source.migrate(source)
 
 
+def test_a_second_migration_keeps_what_the_target_has_since(make: Make, tmp_path: Path) -> None:
+    source = make()
+    source.put(numbers(1), key="a")
+    with BlobStore(tmp_path / "target", other_backend(source), keep=1) as target:
+        source.migrate(target)
+        target.put(numbers(2), key="a")
+        source.migrate(target)
+        np.testing.assert_array_equal(target.get("a"), numbers(2))
+        assert [each.version for each in target.history("a")] == [2, 1]
+        # A source that went on replaces it, and what the target had stays as an earlier version.
+        source.put(numbers(3), key="b")
+        source.put(numbers(4), key="b")
+        target.put(numbers(5), key="b")
+        source.migrate(target)
+        np.testing.assert_array_equal(target.get("b"), numbers(4))
+        np.testing.assert_array_equal(target.get("b", version=1), numbers(5))
+        target.collect(0, max_share=1.0)
+        assert target.verify().ok
+
+
 def other_backend(store: BlobStore) -> str:
     return "sqlite" if "json" in repr(store).lower() else "json"
 

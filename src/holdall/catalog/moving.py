@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -148,9 +149,16 @@ class _Target:
         tx.acquit(here.number)
         made = replace(row, blob=here.number, sequence=sequence)
         old = tx.row(row.key, row.version)
-        if newest:
+        current = tx.row(row.key)
+        if current is not None and current.version == row.version:
+            tx.put_row(made)
+        elif newest and (current is None or current.version < row.version):
+            if current is not None:
+                # What the target had before stays, as an earlier version.
+                tx.put_earlier(current)
             tx.put_row(made)
         else:
+            # The target may have a newer version by now, which stays the newest one.
             tx.put_earlier(made)
         if old is not None and old.blob != made.blob:
             release(tx, old.blob, micros())
@@ -215,7 +223,7 @@ def export_zip(source: Care, path: str | os.PathLike[str], keys: Iterator[str]) 
     """Write entries with all their versions into a zip file; return how many entries there are."""
     entries: list[dict[str, Any]] = []
     names: dict[int, str] = {}
-    draft = f"{os.fspath(path)}.part"
+    draft = f"{os.fspath(path)}.{token_hex(4)}.part"
     try:
         with ZipFile(draft, "w", ZIP_STORED, allowZip64=True) as archive:
             for key in keys:
@@ -246,7 +254,7 @@ def _export_one(
     name = names.get(blob.number)
     if name is None:
         name = f"objects/{quote(key, safe='/ ')[:200]}.v{version}{blob.extension}"
-        # Keys such as `../a` are no names of files.
+        # A key such as `../a` can't be the name of a file.
         name = "/".join(
             part.replace(".", "%2E") if part.strip(".") == "" else part for part in name.split("/")
         )
