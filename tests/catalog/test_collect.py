@@ -234,6 +234,28 @@ def test_a_get_of_what_is_pruned_meanwhile_gets_what_is_there_by_then(
     np.testing.assert_array_equal(store.get("a"), numbers(2))
 
 
+def test_an_open_of_what_is_pruned_meanwhile_opens_what_is_there_by_then(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = MemoryStore()
+    store = make(blob_backend=place)
+    store.put(numbers(1), key="a")
+    opened = place.open
+
+    def open_after_a_sweep(key: str, *given: Any) -> Any:
+        monkeypatch.setattr(place, "open", opened)
+        store.delete("a")
+        with monkeypatch.context() as patch:
+            patch.setattr(upkeep, "is_leased", lambda *_: False)
+            assert sweep(store) == 1
+        store.put(numbers(2), key="a")
+        return opened(key, *given)
+
+    monkeypatch.setattr(place, "open", open_after_a_sweep)
+    with store.open("a") as file, store.open("a") as again:
+        assert file.read() == again.read()
+
+
 @pytest.mark.parametrize("make", ["json", "sqlite"], indirect=True)
 def test_a_restored_older_catalogue_sweeps_nothing(make: Make, tmp_path: Any) -> None:
     import shutil

@@ -205,7 +205,7 @@ def test_show(catalog: Catalog) -> None:
     assert catalog.json("show", "run/2@1")["metadata"] == {"loss": 0.125, "tag": "2.1"}
     assert catalog("show", "weights", "--lineage") == "weights (version 1)\n  run/1 (version 1)\n"
     assert catalog.error("show", "weight", code=1) == "'weight': it isn't in the catalogue"
-    assert catalog.error("show", "weights@2", code=1) == "'weights': there is no version 2 of it"
+    assert catalog.error("show", "weights@2", code=1) == "'weights': it has no version 2"
 
 
 def test_tag_merges_json(catalog: Catalog) -> None:

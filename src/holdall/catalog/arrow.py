@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from secrets import token_hex
 from typing import Any, Final
 
 from holdall.catalog.entry import Entry
@@ -58,7 +59,7 @@ def write_parquet(entries: Iterable[Entry], path: str | os.PathLike[str]) -> int
     """Write the table of entries as a Parquet file, whole or not at all; return its number of rows."""
     table = table_of(entries)
     parquet = needed("pyarrow.parquet", "frames", "Parquet")
-    draft = f"{os.fspath(path)}.part"
+    draft = f"{os.fspath(path)}.{token_hex(4)}.part"
     try:
         parquet.write_table(table, draft, compression="zstd")
         os.replace(draft, path)

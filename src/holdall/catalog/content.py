@@ -77,7 +77,7 @@ class Formats:
         compression: `lz4`, `zstd`, `gzip`, `blosclz`; None and `none` compress nothing.
         level: 1 to 9.
         pickles: `signed` reads only pickles that the user's own key signed, or `pickle_key`; `trust` writes
-            bare pickles, and reads all of them, whoever wrote them; `never` refuses both.
+            bare pickles, and reads those of everybody; `never` refuses both.
         pickle_key: Another key than the user's own, as `PickleSerializer` takes it. Of a mapping of names to
             keys, the first one signs, and all are read.
         serializers: The serializers. Those that aren't of this package are asked first whether they accept a
@@ -385,7 +385,7 @@ class Formats:
             if reference is None:
                 raise UntrustedDataError(
                     f"this is a pickle, and you have no key yet that could have signed it ({VARIABLE} isn't "
-                    "set, and there is no pickle.key among your settings)"
+                    "set, and your settings have no pickle.key)"
                 )
             self._pickler = self._make_pickler(reference)
         return self._pickler

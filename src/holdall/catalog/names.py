@@ -43,7 +43,7 @@ def check_unprotected(tx: Transaction, key: str, version: int | None = None) -> 
 
 def not_found(key: str, version: int | None = None) -> BlobNotFoundError:
     """Return the error for a key or a version that the catalogue lacks."""
-    text = "it isn't in the catalogue" if version is None else f"there is no version {version} of it"
+    text = "it isn't in the catalogue" if version is None else f"it has no version {version}"
     return BlobNotFoundError(text, key=key)
 
 

@@ -198,7 +198,7 @@ class PostgresqlBackend(MetadataBackend):
             raise StoreClosedError("this catalogue is closed; open it again")
 
     def _ask(self, sql: bytes, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement; none if there are no tables yet."""
+        """Return the rows of a statement; without tables, none."""
         self._check_open()
         if not self._state:
             self._look()

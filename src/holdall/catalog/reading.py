@@ -64,7 +64,7 @@ class Reader:
         if row.format != "b2nd" or len(data) < _LARGE:
             check_bytes(zlib.crc32(data), data, blob, key)
             return self._decode(row, data)
-        # Of bytes that were changed Blosc2 makes another array, or none, which is no harm until then.
+        # Of changed bytes Blosc2 makes another array, or it fails; the checksum then says so.
         with Alongside(lambda _: zlib.crc32(data)) as crc:
             try:
                 return self._decode(row, data)
@@ -134,21 +134,35 @@ class Reader:
         return found is not None and (found[1].inline or self._blobs.store.exists(self.address(found[1])))
 
     def open(self, key: str, version: int | None) -> IO[bytes]:
-        found = self._backend.fetch(key, version)
-        if found is None:
-            raise not_found(key, version)
-        row, blob = found
-        if blob.data is not None or (row.codec and row.format not in PACKED_WITHIN):
-            read = self.bytes_of(key, version)
-            if read is None:
+        before: int | None = None
+        for _ in range(_TRIES):
+            found = self._backend.fetch(key, version)
+            if found is None:
                 raise not_found(key, version)
-            row, _, data = read
+            row, blob = found
+            try:
+                return self._open_one(key, row, blob)
+            except IntegrityError:
+                # The entry may have changed, and its bytes may have been swept since.
+                if row.sequence == before:
+                    raise
+                before = row.sequence
+        raise self._lost(key, blob)  # pyright: ignore[reportPossiblyUnboundVariable]
+
+    def _open_one(self, key: str, row: Row, blob: Blob) -> IO[bytes]:
+        if blob.data is not None or (row.codec and row.format not in PACKED_WITHIN):
+            data = b"".join(self.chunks(key, blob))
+            check_bytes(zlib.crc32(data), data, blob, key)
             return io.BytesIO(data if row.format in PACKED_WITHIN else unpack(row.codec, data))
         if self._blobs.path(self.address(blob)) is not None:
-            # A file that is open can be read to its end, whoever deletes its name.
+            # An open file can be read to its end, also after its name was deleted.
             return self._opened(key, blob)
         lease = make_lease(self._backend, key, row.version, _HELD)
         try:
+            # The lease is on the bytes that the version has by now, which may be others.
+            again = self._backend.fetch(key, row.version)
+            if again is None or again[1].number != blob.number:
+                raise self._lost(key, blob)
             return cast("IO[bytes]", io.BufferedReader(_HeldFile(self._opened(key, blob), lease)))
         except BaseException:
             lease.release()

@@ -20,7 +20,7 @@ _FORMAT: Final = "holdall catalogue"
 _VERSION: Final = 1
 _ABOUT: Final = (
     "Entries of a holdall catalogue. Later changes are in the file next to this one whose name ends in .log. "
-    "Edit this file only while no program uses it and there is no such file, or it has one line."
+    "Edit this one only while no program uses it, and if that file is missing or has one line."
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WIDTH: Final = 90

@@ -183,7 +183,7 @@ def find_entry(store: BlobStore, text: str) -> Entry:
         found = store.entry(key, version=int(number))
         if found is not None:
             return found
-        raise BlobNotFoundError(f"there is no version {int(number)} of it", key=key)
+        raise BlobNotFoundError(f"it has no version {int(number)}", key=key)
     aliased = store.resolve(text)
     if aliased is not None:
         raise BlobNotFoundError(f"this is an alias of {aliased.key}@{aliased.version}, not a key", key=text)

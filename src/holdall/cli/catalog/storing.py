@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from holdall.catalog import BlobStore
 
 _KINDS: Final = ("bytes", "text", "json", "npy", "parquet")
+_SAID: Final = ("version", "etag", "digest", "is_new", "is_shared")
+"""What `put --json` says of what was stored, besides its key."""
 
-
-IfAbsent = Annotated[
-    bool, Parameter("--if-absent", help="Only where there is no such key yet; otherwise exit with 3.")
-]
+IfAbsent = Annotated[bool, Parameter("--if-absent", help="Only if the key is new; otherwise exit with 3.")]
 IfMatch = Annotated[
     str | None,
     Parameter(
@@ -102,8 +101,7 @@ def put(
         made_from = [find_entry(store, each) for each in inputs or []]
         stored = store.put(value, key, pairs if metadata else None, expect=expect, inputs=made_from)
     if json:
-        names = ("version", "etag", "digest", "is_new", "is_shared")
-        Output().line(dumps({"key": str(stored), **{name: getattr(stored, name) for name in names}}))
+        Output().line(dumps({"key": str(stored), **{name: getattr(stored, name) for name in _SAID}}))
 
 
 def _read(file: str, kind: str) -> Any:
