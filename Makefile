@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torch lint matrix kit campaign bench clean programs measured copiers
+.PHONY: help demo test torch lint matrix docs kit campaign bench clean programs measured copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -62,6 +62,12 @@ kit: $(VENV)/.kit
 	@$(call run_tests,HOLDALL_KIT=quick,-q --kit tests/test_conformance.py tests/layers $(KIT:%=tests/stores/test_%.py))
 KIT = filesystem git valkey zip
 
+# What isn't a warning of the site, but a docstring that can't be read, fails it too.
+docs: $(VENV)/.docs ## Build the site of the documentation in ./site; a warning fails it.
+	@log=$$($(BIN)/zensical build --clean --strict 2>&1) && ! printf '%s\n' "$$log" | grep -q '^griffe:' \
+		|| { printf '%s\n' "$$log" >&2; exit 1; }
+	@echo "the site is in ./site; to read it: $(BIN)/zensical serve"
+
 campaign: $(VENV)/.compiled programs $(VENV)/.azurite ## Attack every store for half an hour, then run every test at full effort.
 	$(BIN)/python -m campaign
 	@$(call run_tests,PATH="$(AZURITE):$$PATH" HOLDALL_KIT=full,)
@@ -70,7 +76,7 @@ bench: measured $(VENV)/.bench copiers ## Measure holdall against raw calls and 
 	$(BIN)/python -m benchmarks
 
 clean: ## Delete .venv and everything else that the chores made.
-	rm -rf $(VENV) demo-output .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) demo-output site .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment; a stamp says what is in it ---
@@ -105,6 +111,10 @@ $(VENV)/.compiled: $(VENV)/.dev
 
 $(VENV)/.kit: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group kit
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.compiled

@@ -5,7 +5,7 @@ A block is run by its language:
 - `python`: executed; or, where it has `>>>` prompts, compared as a doctest.
 - `console`: each `$ command` is run by bash, its output compared with what is printed below it.
 - `text`: not run; it is for pictures and tables.
-- any language with `title=NAME` behind it: written to the file NAME. The entry points of a `pyproject.toml`
+- any language with `title="NAME"` behind it: written to the file NAME. The entry points of a `pyproject.toml`
   are made known, as if pip had installed the page's folder.
 """
 
@@ -63,7 +63,8 @@ from holdall.stores.fsspec.sftp import Sftp
 from holdall.stores.spelling import spell
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+API = sorted((ROOT / "docs/api").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {*API})]
 STORES: list[type[Store]] = [
     *(MemoryStore, FilesystemStore, HashdirStore, SqliteStore, ZipStore, GitStore, ValkeyStore),
 ]
@@ -84,7 +85,7 @@ def blocks(page: Path) -> Iterator[Block]:
     lines = page.read_text().splitlines(keepends=True)
     for number, line in enumerate(lines):
         if fence is None:
-            fence = re.match(r"( *)```(\S*)(?: title=(\S+))?\s*$", line)
+            fence = re.match(r'( *)```(\S*)(?: title="?([^"\s]+)"?)?\s*$', line)
             assert fence or "```" not in line, f"{page.name}:{number + 1}: what fence is this? {line}"
             held = []
         elif line.strip() == "```":
@@ -160,7 +161,7 @@ def cloud_of(page: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
             yield
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_runs(
     page: Path, folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +286,7 @@ async def main(store: AsyncStore) -> None:
 
 def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
     """All pages at once, a module each: the checker takes longer to begin than to check."""
-    for page in PAGES:
+    for number, page in enumerate(PAGES):
         # A page may import or define a name twice, for a reader who begins in the middle.
         # These have no types.
         module = [
@@ -298,7 +299,7 @@ def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
                 (tmp_path / block.title).write_text(block.text)
             elif block.language == "python":
                 module += [f"# {page.name}:{block.line + 1}\n", typed_code(block), "\n"]
-        (tmp_path / f"page_{page.stem.replace('-', '_')}.py").write_text("".join(module))
+        (tmp_path / f"page_{number}_{page.stem.replace('-', '_')}.py").write_text("".join(module))
     (tmp_path / "faces.py").write_text(FACES)
     settings = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "reportMissingTypeStubs": False}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
@@ -307,7 +308,7 @@ def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *API], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         assert "://" not in target, f"{page.name}: a link out of the project: {target}"

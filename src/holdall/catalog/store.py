@@ -193,7 +193,7 @@ class BlobStore(Care):
             metadata: The metadata of each key that has some.
 
         Raises:
-            As `put`, and nothing is stored.
+            StoreError: As `put` raises it; then nothing is stored.
         """
         self._check_open()
         given = {check_entry_key(key): data for key, data in pairs_of(items)}
