@@ -16,8 +16,8 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 	@$(BIN)/python demo/demo.py
 
 # What npm brings, what lint finds and what is compiled come at the same time; where one fails, the others end first.
-test: programs ## Lint, then run every test: units, conformance, doctests, documentation, demo.
-	@$(MAKE) --no-print-directory -j 3 lint $(VENV)/.azurite $(VENV)/.compiled
+test: programs ## Lint, build the site, then run every test: units, conformance, doctests, documentation, demo.
+	@$(MAKE) --no-print-directory -j 3 lint docs $(VENV)/.azurite $(VENV)/.compiled
 	@$(call run_tests,PATH="$(AZURITE):$$PATH",)
 
 # Run pytest: environment, arguments. Of two workers on two cores, one waits for a seventh of the time: for servers,
@@ -63,7 +63,7 @@ kit: $(VENV)/.kit
 KIT = filesystem git valkey zip
 
 # What isn't a warning of the site, but a docstring that can't be read, fails it too.
-docs: $(VENV)/.docs ## Build the site of the documentation in ./site; a warning fails it.
+docs: $(if $(filter lint,$(MAKECMDGOALS)),$(VENV)/.dev,$(VENV)/.docs) ## Build the site of the documentation in ./site; a warning fails it.
 	@log=$$($(BIN)/zensical build --clean --strict 2>&1) && ! printf '%s\n' "$$log" | grep -q '^griffe:' \
 		|| { printf '%s\n' "$$log" >&2; exit 1; }
 	@echo "the site is in ./site; to read it: $(BIN)/zensical serve"
