@@ -469,3 +469,11 @@ def test_a_command_loads_nothing_that_it_does_not_need(catalog: Catalog) -> None
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_deletes_and_what_points_print_json(catalog: Catalog) -> None:
+    assert catalog.json("alias", "prod", "run/2@1") == {"alias": "prod", "key": "run/2", "version": 1}
+    output, errors = catalog.holdall.both("catalog", "rm", "run/0", "none", "--json", code=1)
+    assert [json.loads(line)["deleted"] for line in output.splitlines()] == [1, 0]
+    assert "'none'" in errors
+    assert catalog("ls", "--prefix", "run/") == "run/1\nrun/2\n" == catalog("ls", "run/")

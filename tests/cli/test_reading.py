@@ -218,3 +218,9 @@ def test_a_descriptor_is_written_to_and_not_replaced(anywhere, tmp_path):
     with open(reader, "rb") as file:
         assert file.read() == b"1"
     assert process.wait() == 0
+
+
+def test_exists_prints_json(holdall):
+    holdall("put", "a", "x")
+    assert json.loads(holdall("exists", "a", "--json")) == {"key": "a", "exists": True}
+    assert json.loads(holdall("exists", "b", "--json", code=1)) == {"key": "b", "exists": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -113,3 +114,25 @@ def test_there_is_no_progress_for_short_work(holdall, terminal):
     assert process.wait(60) == 0
     terminal.poll(0)
     assert terminal.seen == ""
+
+
+def test_a_dry_run_prints_what_would_go(logs):
+    assert logs("rm", "keep", "-n") == b"- keep  (3 B)\n1 to delete (3 B); nothing was done\n"
+    assert logs("rm", "-r", "logs/", "--dry-run").count(b"- logs/") == 2
+    output, errors = logs.both("rm", "keep", "none", "--dry-run", "--json", code=1)
+    assert json.loads(output) == {"kind": "delete", "key": "keep", "size": 3}
+    assert errors == "holdall: 'none': no such blob\n"
+    assert "starts with" in logs.both("rm", "-rn", "none/", code=1)[1]
+    assert logs("keys").count(b"\n") == 4
+
+
+def test_rm_prints_json(logs):
+    output, errors = logs.both("rm", "keep", "none", "--json", code=1)
+    assert list(map(json.loads, output.splitlines())) == [
+        {"key": "keep", "deleted": 1},
+        {"key": "none", "deleted": 0},
+    ]
+    assert errors == "holdall: 'none': no such blob\n"
+    assert json.loads(logs("rm", "none", "--force", "--json")) == {"key": "none", "deleted": 0}
+    assert json.loads(logs("rm", "-ry", "logs/", "--json")) == {"prefix": "logs/", "deleted": 2}
+    assert logs("keys") == b"logs2\n"

@@ -54,3 +54,22 @@ def test_tree_of_a_folder_to_a_depth(filled):
         "logs/\n├── 1  (1.0 kB)\n└── x/\n\n1 folder, 1 blob, 1.0 kB\n"
     )
     filled.error("tree", "--depth", "0", code=2)
+
+
+def test_a_listing_takes_its_prefix_in_either_place(holdall):
+    for key in ("a", "logs/1", "logs/2/x"):
+        holdall("put", key, "xyz")
+    for command in ("ls", "keys", "du", "tree"):
+        assert holdall(command, "logs/") == holdall(command, "--prefix", "logs/") != holdall(command)
+        assert "not both" in holdall.error(command, "logs/", "-p", "logs/", code=2)
+
+
+def test_a_tree_as_json_has_its_lines_in_order(holdall):
+    for key in ("a", "logs/1", "logs/2/x"):
+        holdall("put", key, "xyz")
+    found = [json.loads(line) for line in holdall("tree", "--json").splitlines()]
+    assert [each.get("folder") or each["key"] for each in found] == [
+        *("a", "logs/", "logs/1", "logs/2/", "logs/2/x"),
+    ]
+    found = [json.loads(line) for line in holdall("tree", "logs/", "-d", "1", "--json").splitlines()]
+    assert [each.get("folder") or each["key"] for each in found] == ["logs/1", "logs/2/"]

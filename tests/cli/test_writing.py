@@ -203,3 +203,14 @@ def test_folders_without_a_dot_are_keys_of_no_store(holdall):
         told = holdall.error(name, "photos", "copy", code=2, uri="")
         assert "--store URI" in told
         assert f"holdall {name} ./photos ./copy" in told
+
+
+def test_what_writes_prints_json(anywhere):
+    put = json.loads(anywhere("put", "a/b", "xyz", "--json"))
+    assert put == json.loads(anywhere("info", "a/b", "--json"))
+    assert "--print-etag" in anywhere.error("put", "a/b", "x", "--json", "--print-etag", code=2)
+    copied = json.loads(anywhere("cp", "a/b", "c/", "--json"))
+    assert (copied["key"], copied["size"]) == ("c/b", 3)
+    moved = anywhere("mv", "-r", "a/", "d/", "--json").splitlines()
+    assert [json.loads(line)["key"] for line in moved] == ["d/b"]
+    assert anywhere("keys") == b"c/b\nd/b\n"

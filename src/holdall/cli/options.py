@@ -56,8 +56,27 @@ Prefix = Annotated[
     ),
 ]
 KeyPrefix = Annotated[
-    str, Parameter("--prefix", "-p", check=check_prefix, help="Only keys that start with this.")
+    str,
+    Parameter(
+        "--prefix",
+        "-p",
+        metavar="PREFIX",
+        complete=complete_key,
+        check=check_prefix,
+        help="Only keys that start with this.",
+    ),
 ]
+
+
+def one_prefix(argument: str, option: str) -> str:
+    """Return the prefix that a listing is given, as PREFIX or by --prefix."""
+    if argument and option:
+        raise UsageFault("give PREFIX or --prefix, not both")
+    return argument or option
+
+
+DryRun = Annotated[bool, Parameter("--dry-run", "-n", help="Change nothing; print what would be done.")]
+Yes = Annotated[bool, Parameter("--yes", "-y", help="Don't ask.")]
 IfAbsent = Annotated[
     bool, Parameter("--if-absent", help="Only where there is no blob yet; otherwise exit with 3.")
 ]

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import Json, Key, KeyPrefix, Keys, Prefix, StoreOption, check_prefix
+from holdall.cli.options import Json, Key, KeyPrefix, Keys, Prefix, StoreOption, check_prefix, one_prefix
 from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
@@ -35,6 +35,7 @@ def keys(
         Parameter(
             "--glob",
             "-g",
+            metavar="GLOB",
             help="Only keys that match: * stays within a folder, **/ crosses any number of them.",
         ),
     ] = None,
@@ -54,9 +55,7 @@ def keys(
       holdall keys --glob '**/*.pdf' --long
       holdall keys tmp/ -0 | xargs -0 holdall rm
     """
-    if start and prefix:
-        raise UsageFault("give PREFIX or --prefix, not both")
-    prefix = start or prefix
+    prefix = one_prefix(start, prefix)
     if long + json + null > 1:
         raise UsageFault("--long, --json and --null exclude each other")
     if glob is not None and not {"", ".", ".."}.isdisjoint(glob.split("/")):
@@ -250,6 +249,7 @@ def cat(keys: Keys, force: Force = False, store: StoreOption = None) -> int:
 def exists(
     key: Key,
     verbose: Annotated[bool, Parameter("--verbose", "-v", help="Print it too.")] = False,
+    json: Json = False,
     store: StoreOption = None,
 ) -> int:
     """Report by the exit code whether a blob exists.
@@ -261,7 +261,9 @@ def exists(
     """
     with open_to_read(store) as source:
         found = source.exists(key)
-    if verbose:
+    if json:
+        Output().line(dumps({"key": key, "exists": found}))
+    elif verbose:
         Output().line(f"{key} exists" if found else f"{key} doesn't exist")
     return 0 if found else NOT_FOUND
 
@@ -277,7 +279,8 @@ def info(
 
     Examples:
       holdall info reports/may.pdf
-      holdall put config --file new.json --if-match "$(holdall info config --json | jq -r .etag)"
+      etag=$(holdall info config --json | jq -r .etag)
+      holdall put config --file new.json --if-match "$etag"
     """
     output = Output()
     with open_to_read(store) as source:

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Annotated
 
 from holdall.cli.errors import UsageFault
-from holdall.cli.options import Json, Prefix, StoreOption
+from holdall.cli.options import Json, KeyPrefix, Prefix, StoreOption, one_prefix
 from holdall.cli.output import Output, amount, as_json, dumps, human, timestamp
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
@@ -17,7 +17,8 @@ from holdall.store import Info, Store
 
 
 def ls(
-    prefix: Prefix = "",
+    start: Prefix = "",
+    prefix: KeyPrefix = "",
     long: Annotated[
         bool, Parameter("--long", "-l", help="Print size and time in UTC before the name.")
     ] = False,
@@ -34,31 +35,32 @@ def ls(
     """
     if long and json:
         raise UsageFault("--long and --json exclude each other")
+    prefix = one_prefix(start, prefix)
     output = Output()
-    start = prefix.rfind("/") + 1
+    shown = prefix.rfind("/") + 1
     found = False
     with open_to_read(store) as source:
         # A folder named without its slash is most often meant as the folder.
         if prefix and not prefix.endswith("/") and next(source.iterate_keys(prefix + "/"), None) is not None:
             children: Iterator[str | Info] = source.children(prefix + "/")
-            start = len(prefix) + 1
+            shown = len(prefix) + 1
         else:
             children = source.children(prefix)
         for child in children:
             found = True
             if json:
-                output.line(dumps({"folder": child} if isinstance(child, str) else as_json(child)))
+                output.line(_child_as_json(child))
             elif isinstance(child, str):
-                output.line(f"{'':>9}  {'':20}  {child[start:]}" if long else child[start:])
+                output.line(f"{'':>9}  {'':20}  {child[shown:]}" if long else child[shown:])
             elif long:
-                output.line(f"{human(child.size):>9}  {timestamp(child.modified)}  {child.key[start:]}")
+                output.line(f"{human(child.size):>9}  {timestamp(child.modified)}  {child.key[shown:]}")
             else:
-                output.line(child.key[start:])
+                output.line(child.key[shown:])
     if prefix and not found:
         raise BlobNotFoundError("no key starts with this", key=prefix)
 
 
-def du(prefix: Prefix = "", json: Json = False, store: StoreOption = None) -> None:
+def du(start: Prefix = "", prefix: KeyPrefix = "", json: Json = False, store: StoreOption = None) -> None:
     """Sum up sizes by folder.
 
     There is a line for each blob and each folder one level below PREFIX, and one for the total.
@@ -67,6 +69,7 @@ def du(prefix: Prefix = "", json: Json = False, store: StoreOption = None) -> No
       holdall du
       holdall du reports/ --json
     """
+    prefix = one_prefix(start, prefix)
     output = Output()
     with open_to_read(store) as source, Meter("du", blobs=True) as meter:
         total = count = 0
@@ -82,6 +85,10 @@ def du(prefix: Prefix = "", json: Json = False, store: StoreOption = None) -> No
             output.line(dumps({"name": None, "blobs": count, "size": total}))
         else:
             output.line(_row(total, count, "total"))
+
+
+def _child_as_json(child: str | Info) -> str:
+    return dumps({"folder": child} if isinstance(child, str) else as_json(child))
 
 
 def _row(size: int, blobs: int, name: str) -> str:
@@ -105,23 +112,31 @@ def _groups(store: Store, prefix: str, meter: Meter) -> Iterator[tuple[str, int,
 
 
 def tree(
-    prefix: Prefix = "",
+    start: Prefix = "",
+    prefix: KeyPrefix = "",
     depth: Annotated[
         int | None, Parameter("--depth", "-d", "-L", metavar="N", least=1, help="Print only N levels.")
     ] = None,
+    json: Json = False,
     store: StoreOption = None,
 ) -> None:
     """Print keys as a tree, with sizes.
 
-    With --depth, the last line counts what was printed.
+    With --depth, the last line counts what was printed. With --json there is an object for each line of the
+    tree, as in ls.
 
     Examples:
       holdall tree
       holdall tree reports/ --depth 2
     """
+    prefix = one_prefix(start, prefix)
     output = Output()
     with open_to_read(store) as source:
         folder = prefix[: prefix.rfind("/") + 1]
+        if json:
+            for _, child in _lines(source, prefix, len(folder), "", depth):
+                output.line(_child_as_json(child))
+            return
         output.line(folder or ".")
         folders = blobs = size = 0
         for line, child in _lines(source, prefix, len(folder), "", depth):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 from holdall.cli.completion import complete_store
 from holdall.cli.errors import UNAVAILABLE, UsageFault, warn
-from holdall.cli.options import Json, KeyPrefix
+from holdall.cli.options import DryRun, Json, KeyPrefix
 from holdall.cli.output import Output, amount, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
@@ -111,9 +111,7 @@ class Wishes(NamedTuple):
     include: Include = None
     exclude: Exclude = None
     compare: Compare = "auto"
-    dry_run: Annotated[
-        bool, Parameter("--dry-run", "-n", help="Change nothing; print what would be done.")
-    ] = False
+    dry_run: DryRun = False
     jobs: Jobs = None
     resume: Annotated[
         bool,
@@ -157,7 +155,7 @@ def sync(
 
     Examples:
       holdall sync ./data sqlite:///backup.db
-      holdall sync ./photos zip://photos.zip --include '**/*.jpg' --exclude .git --dry-run
+      holdall sync ./photos zip://p.zip --glob '**/*.jpg' --exclude .git -n
       holdall sync ./data models: --resume --delete --max-delete 10%
     """
     if max_delete is not None and not delete:

@@ -13,8 +13,8 @@ from typing import Annotated, BinaryIO
 from holdall.cli.completion import complete_key
 from holdall.cli.durations import parse_duration
 from holdall.cli.errors import UsageFault, describe
-from holdall.cli.options import IfAbsent, IfMatch, Key, StoreOption, expectation
-from holdall.cli.output import Output
+from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expectation
+from holdall.cli.output import Output, as_json, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.progress import Meter
 from holdall.cli.stores import is_store, open_at, store_name
@@ -70,25 +70,28 @@ def put(
         str | None, Parameter("--content-type", metavar="TYPE", help="Its media type, such as text/csv.")
     ] = None,
     print_etag: Annotated[bool, Parameter("--print-etag", help="Print the ETag of what was put.")] = False,
+    json: Json = False,
     store: StoreOption = None,
 ) -> None:
     """Put a blob: VALUE, a file, or what is piped in.
 
     It is put whole or not at all: readers see the old blob until all of the new one is there. Without VALUE,
-    --file and --text, standard input is read if it is a pipe or a file.
+    --file and --text, standard input is read if it is a pipe or a file. --json prints what info does.
 
     Examples:
       holdall put greeting hello
-      holdall put reports/may.pdf --file may.pdf --content-type application/pdf
+      holdall put may.pdf --file may.pdf --content-type application/pdf
       mysqldump shop | holdall put backups/shop.sql
       holdall put lock "$HOSTNAME" --if-absent
     """
+    if print_etag and json:
+        raise UsageFault("--json prints the ETag too; leave --print-etag out")
     expect = expectation(if_absent, if_match)
     seconds = None if ttl is None else parse_duration(ttl)
     with _body(key, value, file, text) as body, open_at(store_name(store)) as target:
         info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
-    if print_etag:
-        Output().line(info.etag)
+    if print_etag or json:
+        Output().line(dumps(as_json(info)) if json else info.etag)
 
 
 @contextmanager
@@ -173,11 +176,12 @@ def cp(
     """Copy a blob within the store, or a whole store to another.
 
     Between keys: a TARGET that ends in / is a folder, and the blob keeps its name in it. The blob keeps its
-    content type and expiry. A blob at TARGET is replaced, unless --if-absent is given.
+    content type and expiry. A blob at TARGET is replaced, unless --if-absent is given. --json prints each
+    copy.
 
     Between stores: each is a URI, a configured name with a colon, or a path that begins with ./ ../ or /, so
     that it can't be taken for a key. What TARGET lacks, or holds with other bytes, is copied; see sync. The
-    options from --prefix to --quiet are for stores.
+    other options, but for --json, are for stores.
 
     Examples:
       holdall cp config config.bak --if-absent
@@ -200,10 +204,10 @@ def mv(
 
     Between keys: a TARGET that ends in / is a folder, and the blob keeps its name in it. The blob keeps its
     content type and expiry. The target is whole before the source is deleted. A blob at TARGET is replaced,
-    unless --if-absent is given.
+    unless --if-absent is given. --json prints each copy.
 
     Between stores, which are written as for cp: a blob is deleted from SOURCE after it was read back from
-    TARGET. The options from --prefix to --quiet are for stores.
+    TARGET. The other options, but for --json, are for stores.
 
     Examples:
       holdall mv draft.txt final.txt --if-absent
@@ -225,7 +229,11 @@ def _copy_or_move(
     _refuse_store_options(name, wishes)
     with open_at(store_name(store)) as place:
         act = place.copy if name == "cp" else place.move
-        _act_on_keys(place, act, name, source, target, expectation(if_absent, None), recursive)
+        done = _act_on_keys(place, act, name, source, target, expectation(if_absent, None), recursive)
+        output = Output()
+        for info in done:
+            if wishes.json:
+                output.line(dumps(as_json(info)))
     return 0
 
 
@@ -267,7 +275,7 @@ def _refuse_key_options(name: str, recursive: bool, if_absent: bool, store: str 
 
 def _refuse_store_options(name: str, wishes: Wishes) -> None:
     for option, value, default in zip(Wishes._fields, wishes, Wishes(), strict=True):
-        if value != default:
+        if value != default and option != "json":
             raise UsageFault(f"--{option.replace('_', '-')} is for {name} between stores, not between keys")
 
 
@@ -279,11 +287,13 @@ def _act_on_keys(
     target: str,
     expect: Expect,
     recursive: bool,
-) -> None:
+) -> Iterator[Info]:
+    """Copy or move a blob or a folder, and yield what is at the target then."""
     if not recursive:
         if source.endswith("/"):
             raise UsageFault(f"{source!r} is a folder; add --recursive for everything in it")
-        act(source, target + source.rpartition("/")[2] if target.endswith("/") else target, expect=expect)
+        kept = source.rpartition("/")[2] if target.endswith("/") else ""
+        yield act(source, target + kept, expect=expect)
         return
     if not (source.endswith("/") and target.endswith("/")):
         raise UsageFault(f"{name} --recursive goes from a folder to a folder; both end in '/', as in a/ b/")
@@ -293,7 +303,7 @@ def _act_on_keys(
     count = 0
     with Meter(f"{name} {source}", blobs=True) as meter:
         for key in store.iterate_keys(source):
-            act(key, target + key[len(source) :], expect=expect)
+            yield act(key, target + key[len(source) :], expect=expect)
             count += 1
             meter.advance()
     if not count:

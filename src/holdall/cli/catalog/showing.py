@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from holdall.cli.catalog.conditions import Conditions, Where, explain_nothing, parse_conditions
 from holdall.cli.catalog.place import NO_ENTRY, Place, complete_entry, find_entry, open_catalog
 from holdall.cli.errors import UsageFault
-from holdall.cli.options import Json
+from holdall.cli.options import Json, one_prefix
 from holdall.cli.output import Output, dumps, exact, human, iso, timestamp
 from holdall.cli.parameters import Parameter
 from holdall.errors import BlobNotFoundError
@@ -30,12 +30,22 @@ def entry_as_json(entry: Entry) -> dict[str, Any]:
 
 
 def ls(
-    prefix: Annotated[
+    start: Annotated[
         str,
         Parameter(
             metavar="PREFIX",
             complete=complete_entry,
             help="Only keys that start with these characters, such as run/.",
+        ),
+    ] = "",
+    prefix: Annotated[
+        str,
+        Parameter(
+            "--prefix",
+            "-p",
+            metavar="PREFIX",
+            complete=complete_entry,
+            help="Only keys that start with this.",
         ),
     ] = "",
     long: Annotated[
@@ -53,6 +63,7 @@ def ls(
     """
     if long and json:
         raise UsageFault("--long and --json exclude each other")
+    prefix = one_prefix(start, prefix)
     output = Output()
     with open_catalog(place) as store:
         if long or json:
@@ -218,7 +229,8 @@ def history(key: Key, json: Json = False, *, place: Place) -> None:
 
 def usage(
     depth: Annotated[
-        int, Parameter("--depth", "-d", metavar="N", least=1, help="Sum up by N segments of the keys.")
+        int,
+        Parameter("--depth", "-d", "-L", metavar="N", least=1, help="Sum up by N segments of the keys."),
     ] = 1,
     json: Json = False,
     *,

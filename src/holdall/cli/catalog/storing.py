@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from holdall.cli.catalog.conditions import parse_pairs
 from holdall.cli.catalog.place import Create, Place, complete_entry, find_entry, open_catalog
@@ -40,6 +40,21 @@ def _complete_kind(incomplete: str) -> list[str]:
     return [kind for kind in _KINDS if kind.startswith(incomplete)]
 
 
+class _Manner(NamedTuple):
+    """How a catalogue keeps what is put."""
+
+    keep: Annotated[
+        int | None,
+        Parameter("--keep", metavar="N", least=1, help="Keep N versions of KEY, with this one; else all."),
+    ] = None
+    compression: Annotated[
+        str, Parameter("--compression", metavar="CODEC", help="lz4, zstd, gzip, blosclz or none.")
+    ] = "lz4"
+    level: Annotated[
+        int, Parameter("--level", metavar="1-9", least=1, help="From the fastest to the smallest.")
+    ] = 3
+
+
 def put(
     key: Annotated[str, Parameter(metavar="KEY", complete=complete_entry, help="Under which key.")],
     file: Annotated[str, Parameter(metavar="FILE", help="What is put; - reads standard input.")],
@@ -64,19 +79,10 @@ def put(
     ] = None,
     if_absent: IfAbsent = False,
     if_match: IfMatch = None,
-    keep: Annotated[
-        int | None,
-        Parameter("--keep", metavar="N", least=1, help="Keep N versions of KEY, with this one; else all."),
-    ] = None,
-    compression: Annotated[
-        str, Parameter("--compression", metavar="CODEC", help="lz4, zstd, gzip, blosclz or none.")
-    ] = "lz4",
-    level: Annotated[
-        int, Parameter("--level", metavar="1-9", least=1, help="From the fastest to the smallest.")
-    ] = 3,
     create: Create = False,
     json: Json = False,
     *,
+    manner: _Manner,
     place: Place,
 ) -> None:
     """Put the contents of a file, or with --as the object that it holds.
@@ -96,8 +102,13 @@ def put(
     if os.path.exists(key) and file != "-" and not os.path.lexists(file):
         raise UsageFault(f"there is no file {file!r}, but {key!r} is one: the key comes first, then the file")
     value = _read(file, kind)
-    options = {"compression": compression, "compression_level": level, "keep": True if keep is None else keep}
-    with open_catalog(place, create=create, **options) as store:
+    with open_catalog(
+        place,
+        create=create,
+        keep=True if manner.keep is None else manner.keep,
+        compression=manner.compression,
+        compression_level=manner.level,
+    ) as store:
         made_from = [find_entry(store, each) for each in inputs or []]
         stored = store.put(value, key, pairs if metadata else None, expect=expect, inputs=made_from)
     if json:
@@ -163,6 +174,7 @@ def rm(
         list[str],
         Parameter(metavar="KEY", complete=complete_entry, help="Which entries; KEY@2 is one version."),
     ],
+    json: Json = False,
     *,
     place: Place,
 ) -> int:
@@ -176,15 +188,19 @@ def rm(
       holdall catalog collect --yes
     """
     missing = False
+    output = Output()
     with open_catalog(place) as store:
         for key in keys:
+            done = False
             try:
                 entry = find_entry(store, key)
             except BlobNotFoundError as error:
                 missing = True
                 warn(describe(error))
-                continue
-            store.delete(entry.key, version=None if entry.key == key else entry.version)
+            else:
+                done = store.delete(entry.key, version=None if entry.key == key else entry.version)
+            if json:
+                output.line(dumps({"key": key, "deleted": int(done)}))
     return NOT_FOUND if missing else 0
 
 
@@ -236,7 +252,8 @@ def alias(
 ) -> None:
     """Print an alias as KEY@VERSION, make one, move one, or delete one.
 
-    An alias points at one version until it is moved, and what it points at can't be deleted.
+    An alias points at one version until it is moved, and what it points at can't be deleted. With --json, one
+    that is made or moved is printed too.
 
     Examples:
       holdall catalog alias prod model@3
@@ -259,7 +276,9 @@ def alias(
                 raise BlobNotFoundError("there is no alias of this name", key=name)
             _print_alias(name, f"{entry.key}@{entry.version}", json, output, named=False)
         else:
-            _move_alias(store, name, key)
+            points_at = _move_alias(store, name, key)
+            if json:
+                _print_alias(name, points_at, json, output, named=False)
 
 
 def _print_alias(name: str, points_at: str, json: bool, output: Output, *, named: bool) -> None:
@@ -270,7 +289,8 @@ def _print_alias(name: str, points_at: str, json: bool, output: Output, *, named
         output.line(f"{name}  {points_at}" if named else points_at)
 
 
-def _move_alias(store: BlobStore, name: str, key: str) -> None:
+def _move_alias(store: BlobStore, name: str, key: str) -> str:
+    """Let an alias point at an entry, and return that as KEY@VERSION."""
     try:
         entry = find_entry(store, key)
     except BlobNotFoundError as error:
@@ -278,3 +298,4 @@ def _move_alias(store: BlobStore, name: str, key: str) -> None:
             error.message += f"; {name!r} is a key: the name of the alias comes first"
         raise
     store.alias(name, entry.key, entry.version)
+    return f"{entry.key}@{entry.version}"
