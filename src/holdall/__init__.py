@@ -136,6 +136,8 @@ _MODULES = {
         "InvalidKeyTypeError",
         "InvalidTypeError",
         "KeyConflictError",
+        "LockHeldError",
+        "LockLostError",
         "MissingDependencyError",
         "PartialWriteError",
         "ProtectedError",

@@ -17,6 +17,8 @@ __all__ = [
     "InvalidKeyTypeError",
     "InvalidTypeError",
     "KeyConflictError",
+    "LockHeldError",
+    "LockLostError",
     "MissingDependencyError",
     "PartialWriteError",
     "ProtectedError",
@@ -166,6 +168,33 @@ class InvalidKeyTypeError(InvalidKeyError, InvalidTypeError):
 class KeyConflictError(StoreError):
     """A medium of folders can't hold both `a` and `a/b`, or what is in the way isn't a blob, such as a link.
     What was there is untouched."""
+
+
+class LockHeldError(StoreError, TimeoutError):
+    """Another holder has the lock, and had it for as long as the caller was willing to wait.
+
+    Attributes:
+        host: The name of the holder's host, as the holder knows it; None if the holder was gone again.
+        pid: The number of its process there.
+        since: When it took the lock, in ISO 8601, by the holder's clock.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        key: str | None = None,
+        host: str | None = None,
+        pid: int | None = None,
+        since: str | None = None,
+    ) -> None:
+        super().__init__(message, key=key)
+        self.errno, self.strerror = errno.ETIMEDOUT, message
+        self.host, self.pid, self.since = host, pid, since
+
+
+class LockLostError(StoreError):
+    """This process doesn't have the lock, or not any more: another may have had it, or have it now."""
 
 
 class UnsupportedOperation(StoreError):

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
 
     from holdall.aio.store import AsyncStore
     from holdall.layers.prefix import PrefixStore
+    from holdall.locks import Counter, Lock
 
 __all__ = [
     "ABSENT",
@@ -1175,6 +1176,50 @@ class Store(MutableMapping[str, bytes]):
             check_type(method, str, "a method must be a str such as 'GET'")
             self._need(Can.SIGN, "sign URLs")
             return self._sign(key, method, check_seconds(expires, "expires"))
+
+    def lock(self, key: str, *, ttl: float | timedelta = 30, wait: float | timedelta | None = None) -> Lock:
+        """Return a lock for all who use this store, which `with` takes and releases.
+
+        While the block runs, a thread renews it. A holder that is silent for the ttl loses it. The lock is
+        kept in a blob under the key, which stays there when it is released. See "Locks" in the guide for what
+        `lock.token` and `lock.check()` are for.
+
+        Args:
+            key: The key of the lock's blob, which nothing else uses.
+            ttl: How long a holder may be silent, in seconds or as a timedelta.
+            wait: How long to wait for the lock; None for ever, 0 for a single try.
+
+        Raises:
+            UnsupportedOperation: When it is taken: the store can't SWAP.
+            LockHeldError: When it is taken: another held it all the while.
+            LockLostError: At the end of the block: another may have held the lock meanwhile.
+
+        >>> from holdall import MemoryStore
+        >>> with MemoryStore().lock("job", ttl=30) as lock:
+        ...     lock.lost
+        False
+        """
+        from holdall.locks import Lock
+
+        return Lock(self, key, ttl=ttl, wait=wait)
+
+    def counter(self, key: str) -> Counter:
+        """Return a whole number under a key, whose changes by many writers are all counted.
+
+        Args:
+            key: The key of the blob, which is the number as text.
+
+        Raises:
+            UnsupportedOperation: When it is changed: the store can't SWAP.
+            SerializationError: When it is used: the blob isn't a number.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore().counter("hits").increment()
+        1
+        """
+        from holdall.locks import Counter
+
+        return Counter(self, key)
 
     # --- its life -------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from typing import (
 
 from holdall.aio import native
 from holdall.aio.listing import Listing
+from holdall.aio.locks import AsyncCounter, AsyncLock
 from holdall.aio.streaming import put_stream
 from holdall.aio.waiting import on_thread
 from holdall.aio.workers import Cancel
@@ -342,6 +343,16 @@ class AsyncStore:
     ) -> Info:
         """As `Store.copy`."""
         return await self._run(lambda: self._store.copy(source, cast(str, target), expect=expect))
+
+    def lock(
+        self, key: str, *, ttl: float | timedelta = 30, wait: float | timedelta | None = None
+    ) -> AsyncLock:
+        """As `Store.lock`: `async with store.lock(key) as lock`. A coroutine that waits takes no thread."""
+        return AsyncLock(self._run, self._store.lock(key, ttl=ttl, wait=wait))
+
+    def counter(self, key: str) -> AsyncCounter:
+        """As `Store.counter`: `await counter.increment()`, `await counter.value`."""
+        return AsyncCounter(self._run, self._store.counter(key))
 
     async def __aenter__(self) -> Self:
         await self._run(self._store.__enter__)

@@ -102,10 +102,12 @@ def _list_conditions(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("open", new, "wb", expect=ABSENT),
             *bind("copy move", key, new, expect=ABSENT),
             *bind("modify", new, bytes, default=b""),
+            *_share_calls(store, new),
         ],
         Can.SWAP: [
             *bind("put", key, b"x", expect=etag),
             *bind("modify", key, bytes),
+            *_share_calls(store, key),
             *bind("open", key, "wb", expect=etag),
             *bind("copy", key, key, expect=etag),
             *bind("copy move", key, new, expect=etag),
@@ -117,6 +119,10 @@ def _list_conditions(store: Store, key: str, new: str, etag: str) -> _Calls:
             *(_take_calls(store, key, new) if Can.SWAP in store.can else ()),
         ],
     }
+
+
+def _share_calls(store: Store, key: str) -> Sequence[Callable[[], object]]:
+    return [lambda: store.lock(key).__enter__(), lambda: store.counter(key).increment()]
 
 
 def _take_calls(store: Store, key: str, new: str) -> Sequence[Callable[[], object]]:

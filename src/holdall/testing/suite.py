@@ -12,6 +12,7 @@ from holdall.testing.suites.files import FileTests
 from holdall.testing.suites.keys import KeyTests
 from holdall.testing.suites.life import LifeTests
 from holdall.testing.suites.listing import ListingTests
+from holdall.testing.suites.locks import LockTests
 from holdall.testing.suites.mapping import MappingTests
 from holdall.testing.suites.threads import ThreadTests
 from holdall.testing.suites.versions import VersionTests
@@ -26,6 +27,7 @@ class StoreSuite(
     KeyTests,
     LifeTests,
     ThreadTests,
+    LockTests,
     AsyncTests,
 ):
     """The whole test of a store: subclass it, name the class `Test...`, and define `make`.
