@@ -428,7 +428,7 @@ def watched(location: str) -> Store:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[store.a]\nuri = 'x'", r"store: unknown; known are stores; did you mean 'stores'\?"),
+        ("[store.a]\nuri = 'x'", r"store: unknown; known are stores, defaults; did you mean 'stores'\?"),
         ("stores = 5", r"stores: expected a table, got a number"),
         ("[stores]\nab = 5", r"stores\.ab: expected a table, got a number"),
         ("[stores.'a/b']\nuri = 'x'", r"stores\.\"a/b\": the name of a store"),

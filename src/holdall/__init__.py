@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from holdall.layers.replicas import ReplicaDifference as ReplicaDifference
     from holdall.layers.routed import RoutedStore as RoutedStore
     from holdall.layers.traced import TracedStore as TracedStore
+    from holdall.opening import get_store as get_store
+    from holdall.resource import Resource as Resource
     from holdall.spans import Span as Span
     from holdall.store import ABSENT as ABSENT
     from holdall.store import ANY as ANY
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from holdall.stores.valkey import ValkeyStore as ValkeyStore
     from holdall.stores.zip import ZipStore as ZipStore
     from holdall.transfer import *
+    from holdall.values.store import ValueStore as ValueStore
 
     ObjectStore = Store
 
@@ -164,6 +167,8 @@ _MODULES = {
     "layers.readonly": ("ReadOnlyStore",),
     "layers.routed": ("RoutedStore",),
     "layers.traced": ("TracedStore",),
+    "opening": ("get_store",),
+    "resource": ("Resource",),
     "spans": ("Span",),
     "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "LeftOut", "Store"),
     "stores.bucket": ("BucketStore",),
@@ -190,6 +195,7 @@ _MODULES = {
         "sync_stores",
         "verify_store",
     ),
+    "values.store": ("ValueStore",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

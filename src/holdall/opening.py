@@ -1,16 +1,30 @@
-"""From a URI, a path or a name to a store: what `Store.from_uri` does."""
+"""From a URI, a path or a name to a store: what `Store.from_uri` and `get_store` do."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, cast
 
-from holdall.errors import InvalidArgumentError
+from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.settings import Settings, expand, read_settings
 from holdall.store import Store
-from holdall.uri import Reference, layer_options, layered, open_uri, reference, schemes
+from holdall.uri import (
+    Reference,
+    known_options,
+    layer_options,
+    layered,
+    open_uri,
+    reference,
+    schemes,
+    typed,
+)
+from holdall.values.store import ValueStore
 
-__all__ = ["from_uri"]
+__all__ = ["from_uri", "get_store"]
+
+_OF_VALUES: Final = ("raise_on_nonexist", "pickles", "pickle_key", "serializers")
+"""The options of `get_store` that are those of a `ValueStore`."""
 
 
 def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
@@ -52,3 +66,119 @@ def _unknown(named: Reference) -> str:
     else:
         hint = f"for a path with a colon write './{named.name}:...'"
     return f"no store is named {named.name!r} ({hint})"
+
+
+def get_store(
+    uri: str | os.PathLike[str] | Store | None = None,
+    *,
+    serialization_mode: str | None = None,
+    **options: Any,
+) -> ValueStore:
+    """Open a store of Python values: what most programs begin with.
+
+    What isn't given is as the environment says (`HOLDALL_URI`, `HOLDALL_SERIALIZATION_MODE`,
+    `HOLDALL_DEFAULT_TTL`, `HOLDALL_RAISE_ON_NONEXIST`), or else the table `[defaults]` of `holdall.toml`. The
+    options of the default URI are `HOLDALL_BACKEND_CONFIG__NAME`, or `backend_config` in the table. In a URI
+    `${NAME}` is an environment variable, and `${NAME:-text}` one with a default.
+
+    Args:
+        uri: A path, a URI, the name of a stack in `holdall.toml` such as `models:`, or an open store, which
+            stays open when this is closed.
+        serialization_mode: How values become bytes, if a call doesn't say: `auto` (the default), `raw`,
+            `json`, `pickle`, `typed`, or the name of a serializer; see `ValueStore`.
+        options: `default_ttl`, how long a value lives whose put has no ttl, in seconds or as a timedelta, as
+            in an `ExpiringStore`; 0 is forever. `raise_on_nonexist`, `pickles`, `pickle_key` and
+            `serializers`, as in `ValueStore`. All others, and those of the dict `backend_config`, are options
+            of the URI, as in `Store.from_uri`.
+
+    Raises:
+        InvalidArgumentError: There is no URI; or a scheme, mode or option is unknown, and the message lists
+            those known; or a variable in the URI isn't set.
+
+    >>> store = get_store("memory://")
+    >>> store["ada"] = {"born": 1815}
+    >>> store["ada"]
+    {'born': 1815}
+    """
+    defaults = read_settings()
+    own = {name: options.pop(name) for name in _OF_VALUES if name in options}
+    own.setdefault("raise_on_nonexist", defaults.values.get("raise_on_nonexist"))
+    ttl = options.pop("default_ttl", None)
+    ttl = defaults.values.get("default_ttl") if ttl is None else ttl
+    mode = serialization_mode
+    source = None if mode is not None else defaults.sources.get("serialization_mode")
+    mode = defaults.values.get("serialization_mode", "auto") if mode is None else mode
+    # Before anything is opened, the mode and the options of values are checked.
+    try:
+        ValueStore(_nothing(), mode, **own)
+    except InvalidArgumentError as error:
+        if source is not None:
+            error.message = f"{source}: {error.message}"
+            error.key = None
+        raise
+    store = _opened(uri, defaults, options)
+    try:
+        lower = store
+        if ttl:
+            from holdall.layers.expiring import ExpiringStore
+
+            store = ExpiringStore(store, ttl)
+        made = ValueStore(store, mode, **own)
+    except BaseException:
+        if not isinstance(uri, Store):
+            store.close()
+        raise
+    if not isinstance(uri, Store):
+        made._owned = lower
+    return made
+
+
+def _nothing() -> Store:
+    from holdall.stores.memory import MemoryStore
+
+    return MemoryStore()
+
+
+def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, options: dict[str, Any]) -> Store:
+    """Open the store of bytes that `get_store` was asked for."""
+    config = options.pop("backend_config", None)
+    if config is not None:
+        if not isinstance(config, Mapping):
+            raise InvalidTypeError(f"backend_config must be a dict of options, not {type(config).__name__}")
+        config = cast("Mapping[str, Any]", config)
+        for name in config:
+            if name in options:
+                raise InvalidArgumentError(f"the option {name!r} is given twice, also in backend_config")
+        options.update(config)
+    if isinstance(uri, Store):
+        if options:
+            raise InvalidArgumentError(
+                f"an open store takes no options of a URI, got {', '.join(map(repr, options))}"
+            )
+        return uri
+    base = None
+    if uri is None:
+        if defaults.uri is None:
+            raise InvalidArgumentError(
+                "no store was named: give get_store() a path or a URI, such as './data' or "
+                "'sqlite:///data.db'; or set HOLDALL_URI, or uri in [defaults] of holdall.toml"
+            )
+        uri, base = defaults.uri, defaults.base
+        options = {**_typed(uri, defaults.options), **options}
+    if isinstance(uri, str):
+        uri = expand(uri)
+        if base is not None and reference(uri) is None:
+            return open_uri(uri, options, base)
+    return from_uri(uri, **options)
+
+
+def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the options that are text, as the environment gives them, to the types that the URI takes."""
+    if not options:
+        return {}
+    known = {} if reference(uri) is not None else known_options(expand(uri))
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        hint = known.get(name)
+        found[name] = typed(name, value, hint) if isinstance(value, str) and hint is not None else value
+    return found

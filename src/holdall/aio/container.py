@@ -25,7 +25,7 @@ from holdall.forks import begin_anew
 from holdall.keys import check_prefix
 from holdall.layers.caching import CacheMode, SyncReport
 from holdall.store import ABSENT, ANY, Can, Expect, Store
-from holdall.values.store import read_whole
+from holdall.values.mapping import read_whole
 
 EtagBehavior: TypeAlias = Literal["skip", "overwrite", "raise"]
 """What to do with a blob that changed since this handle read it."""

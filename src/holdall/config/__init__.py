@@ -16,6 +16,10 @@ trace = true
 replicas = { near = "models:", far = "sqlite:///${BACKUP:-backup.db}" }
 options = { write = 1 }
 
+[defaults]
+uri = "models:"
+serialization_mode = "json"
+
 [stores.site]
 routes = { "logs/" = "safe:logs", "" = "./site" }
 ```
@@ -39,6 +43,9 @@ A stack begins with `uri`, `replicas` (a `FanoutStore`) or `routes` (a `RoutedSt
 
 For another order, build one named store over another: a cache of plain bytes is `cache` over
 `uri = "secret:"`.
+
+`[defaults]` has what `get_store` takes where neither its call nor the environment says it: `uri`,
+`serialization_mode`, `default_ttl`, `raise_on_nonexist`, and `backend_config`, a table of the URI's options.
 
 `${NAME}` in any string is an environment variable, `${NAME:-text}` has a default, `$$` is a dollar. A string
 made of variables may stand where a number or a boolean does. Errors never show the values of
@@ -164,13 +171,14 @@ class Config:
         tables: Its contents.
 
     Raises:
-        InvalidArgumentError: It holds other tables than `stores`.
+        InvalidArgumentError: It holds other tables than `stores` and `defaults`.
     """
 
     def __init__(self, path: str, tables: Mapping[str, object]) -> None:
         self.path = path
         top = Section(path, (), tables, [])
-        top.check_names(("stores",))
+        top.check_names(("stores", "defaults"))
+        self._top = top
         self._stores: Mapping[str, object] = top.table("stores") if "stores" in tables else {}
         for name in self._stores:
             if not is_store_name(name):
@@ -182,6 +190,10 @@ class Config:
     def names(self) -> list[str]:
         """Return the names of the stores that can be opened, sorted."""
         return sorted(self._stores)
+
+    def defaults(self) -> Section | None:
+        """Return the table of the defaults of `get_store`, if there is one."""
+        return self._top.section("defaults") if "defaults" in self._top else None
 
     def open(self, name: str) -> Store:
         """Open a store with all its layers; closing it closes everything that was opened for it.

@@ -52,6 +52,10 @@ class Section:
         dotted = ".".join(_spell(key) for key in (*self._path, *keys))
         return f"{self._file}: {dotted}" if dotted else self._file
 
+    def where(self, key: str) -> str:
+        """Return the file and a key, for a message."""
+        return self._where(key)
+
     def fault(self, message: str, *keys: str) -> InvalidArgumentError:
         """Return an error that names the file and the key."""
         return InvalidArgumentError(f"{self._where(*keys)}: {self._redact(message)}")

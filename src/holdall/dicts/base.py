@@ -13,7 +13,7 @@ from holdall.errors import InvalidDataError, InvalidTypeError
 from holdall.layers.compressed import CompressedStore
 from holdall.layers.expiring import ExpiringStore
 from holdall.store import Store
-from holdall.values.store import ValueStore
+from holdall.values.mapping import ValueMapping
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -27,7 +27,7 @@ else:
     B = TypeVar("B", bound=BytesBlob)
 
 
-class BlobDict(ValueStore[B]):
+class BlobDict(ValueMapping[B]):
     """A dict from keys to typed blobs, kept in a store.
 
     For type checkers it is generic in the class of its blobs, which `blob_class` gives: a

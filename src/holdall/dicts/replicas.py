@@ -11,7 +11,7 @@ from holdall.dicts.memory import InMemoryBlobDict
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, PartialWriteError, StoreError
 from holdall.layers.fanout import FanoutStore
 from holdall.layers.replicas.reading import has_plain_etag, split_etag
-from holdall.values.store import MISSING, Missing
+from holdall.values.mapping import MISSING, Missing
 
 T = TypeVar("T")
 

@@ -139,6 +139,25 @@ def plain_json(value: Any) -> bytes | None:
     return data if same(plain(data), value) else None
 
 
+def strict(text: str) -> tuple[Any] | None:
+    """Return the value of a text that is JSON by RFC 8259, in a tuple; None if it isn't. Markers are read.
+
+    Raises:
+        SerializationError: It has a marker that isn't known, or may be JSON that is nested too deeply.
+    """
+    try:
+        return (json.loads(text, parse_constant=_refuse_constant, object_hook=_unmarked),)
+    except RecursionError as error:
+        raise SerializationError("this JSON is nested too deeply to be read") from error
+    except ValueError:
+        return None
+
+
+def _refuse_constant(name: str) -> None:
+    # Python reads NaN and Infinity, which JSON lacks.
+    raise ValueError(name)
+
+
 _LOOKED_AT: Final = 1_000
 """The number of lists, dicts and sets of a value that are checked before it is written."""
 _WAYS: Final = (

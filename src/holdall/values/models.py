@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
-from holdall.errors import SerializationError
+from holdall.errors import InvalidTypeError, SerializationError
 from holdall.values.json import plain
-from holdall.values.packages import instance, needed
+from holdall.values.packages import instance, needed, of_class, present
 from holdall.values.same import children_of, difference, same, type_name
 from holdall.values.serializer import Buffer
 
@@ -43,6 +43,35 @@ class _ModelSerializer:
         except Exception as error:
             name = getattr(model, "__qualname__", repr(model))
             raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
+
+    def _of_text(self, fields: dict[str, str]) -> Any:
+        """Return the model of fields in text, such as those of a row of CSV.
+
+        Raises:
+            SerializationError: They don't fit the model.
+        """
+        library = needed(*self._library)
+        try:
+            return self._convert(library, fields)
+        # A validator or `__post_init__` may raise anything.
+        except Exception as error:
+            name = getattr(self._model, "__qualname__", repr(self._model))
+            raise SerializationError(f"these aren't the fields of a {name}: {error}") from error
+
+    def _convert(self, library: Any, fields: dict[str, str]) -> Any:
+        raise NotImplementedError
+
+    def _write_any(self, value: Any) -> bytes:
+        """Return a value of the type `model` as JSON, without looking whether it comes back."""
+        library = needed(*self._library)
+        try:
+            return self._dump(library, value)
+        except Exception as error:
+            name = getattr(self._model, "__qualname__", repr(self._model))
+            raise SerializationError(f"{type_name(value)} can't be written as a {name}: {error}") from error
+
+    def _dump(self, library: Any, value: Any) -> bytes:
+        raise NotImplementedError
 
     def _load(self, library: Any, data: bytes, model: Any) -> Any:
         raise NotImplementedError
@@ -110,6 +139,12 @@ class PydanticSerializer(_ModelSerializer):
         if isinstance(model, type) and issubclass(model, library.BaseModel):
             return model.model_validate_json(data)  # pyright: ignore
         return library.TypeAdapter(model).validate_json(data)
+
+    def _dump(self, library: Any, value: Any) -> bytes:
+        return library.TypeAdapter(self._model).dump_json(value, round_trip=True, warnings="error")
+
+    def _convert(self, library: Any, fields: dict[str, str]) -> Any:
+        return library.TypeAdapter(self._model).validate_python(fields)
 
 
 def _list_ways(value: Any) -> Iterator[tuple[Callable[[], Any], dict[str, bool]]]:
@@ -206,3 +241,70 @@ class MsgspecSerializer(_ModelSerializer):
 
     def _load(self, library: Any, data: bytes, model: Any) -> Any:
         return library.json.decode(data, type=model)
+
+    def _dump(self, library: Any, value: Any) -> bytes:
+        return library.json.encode(value)
+
+    def _convert(self, library: Any, fields: dict[str, str]) -> Any:
+        return library.convert(fields, self._model, strict=False)
+
+
+def is_model(value: object) -> bool:
+    """Return whether a value is a Pydantic model or a msgspec Struct."""
+    return instance(value, "pydantic", "BaseModel") or instance(value, "msgspec", "Struct")
+
+
+def encode_model(value: Any) -> bytes:
+    """Return the JSON of a model.
+
+    Raises:
+        SerializationError: Its JSON wouldn't restore it.
+    """
+    pydantic = instance(value, "pydantic", "BaseModel")
+    return bytes((PydanticSerializer() if pydantic else MsgspecSerializer()).encode(value)[0])
+
+
+def serializer_of(model: Any) -> PydanticSerializer | MsgspecSerializer:
+    """Return the serializer that reads a type: a Pydantic model, a msgspec Struct, or another type such as
+    `list[User]` or a dataclass, which the library of the models in it reads, or the one that is installed.
+
+    Raises:
+        InvalidTypeError: It isn't a type.
+        MissingDependencyError: Neither library is installed.
+    """
+    if isinstance(model, (str, bytes, int, float, dict, list)):
+        raise InvalidTypeError(f"model must be a class or a type such as list[User], not {model!r:.50}")
+    if is_model(model):
+        raise InvalidTypeError(
+            f"model must be a class: give {type(model).__qualname__}, not an instance of it"
+        )
+    library = _library_of(model) or ("msgspec" if present("msgspec") else "pydantic")
+    return PydanticSerializer(model) if library == "pydantic" else MsgspecSerializer(model)
+
+
+def _library_of(model: Any) -> str | None:
+    if isinstance(model, type):
+        if of_class(model, "pydantic", "BaseModel"):
+            return "pydantic"
+        if of_class(model, "msgspec", "Struct"):
+            return "msgspec"
+    return next((found for each in get_args(model) if (found := _library_of(each)) is not None), None)
+
+
+def encode_as(value: Any, model: Any) -> bytes:
+    """Return a value as the JSON of a type, which gives it back.
+
+    Raises:
+        SerializationError: The value isn't of this type, or its JSON wouldn't restore it.
+    """
+    serializer = serializer_of(model)
+    if is_model(value):
+        if isinstance(model, type) and not isinstance(value, model):
+            raise SerializationError(f"expected a {model.__qualname__}, got {type_name(value)}")
+        text = encode_model(value)
+    else:
+        text = serializer._write_any(value)
+    changed = difference(value, serializer.decode_as(text, model))
+    if changed is not None:
+        raise _not_back(value, changed)
+    return text

@@ -30,13 +30,13 @@ __all__ = ["Mode", "PickleSerializer"]
 
 Mode = Literal["signed", "trust", "never"]
 
-_MAGIC: Final = b"hldpick2"
+MAGIC: Final = b"hldpick2"
 _LABEL: Final = b"holdall pickle 2\0"
 _KEY_LABEL: Final = b"holdall pickle key 2\0"
 _ID: Final = 8
 _TAG: Final = 32
 _LENGTH: Final = struct.Struct(">Q")
-_HEAD: Final = len(_MAGIC) + _ID
+_HEAD: Final = len(MAGIC) + _ID
 
 
 class PickleSerializer:
@@ -197,7 +197,7 @@ class PickleSerializer:
             raise SerializationError(f"this {type(value).__qualname__} can't be pickled: {error}") from error
         if self._mode == "trust" or self._current is None:
             return (pickled,)
-        return _MAGIC + self._current, pickled, self._tag(self._current, pickled)
+        return MAGIC + self._current, pickled, self._tag(self._current, pickled)
 
     def decode(self, data: Buffer) -> Any:
         self._check_allowed("read")
@@ -221,12 +221,12 @@ class PickleSerializer:
 
     def _verify(self, data: bytes) -> memoryview:
         """Return the pickle if its tag is right, before a byte of it is unpickled."""
-        if len(data) < _HEAD + _TAG or not data.startswith(_MAGIC):
+        if len(data) < _HEAD + _TAG or not data.startswith(MAGIC):
             raise UntrustedDataError(
                 "this isn't signed, so it isn't unpickled; if nobody else can write where it is kept, "
                 "read it with PickleSerializer(mode='trust')"
             )
-        id_ = data[len(_MAGIC) : _HEAD]
+        id_ = data[len(MAGIC) : _HEAD]
         if id_ not in self._keys:
             known = ", ".join(f"{name!r} = {each}" for name, each in self.fingerprints().items())
             raise UntrustedDataError(
@@ -247,7 +247,7 @@ class PickleSerializer:
 
 def _bare(data: bytes) -> Buffer:
     """Return the pickle in a signed one; no pickle begins as these do."""
-    return memoryview(data)[_HEAD:-_TAG] if data.startswith(_MAGIC) else data
+    return memoryview(data)[_HEAD:-_TAG] if data.startswith(MAGIC) else data
 
 
 def _encoded(name: object) -> bytes:

@@ -1,289 +1,367 @@
-"""A mapping from keys to Python values, over any store."""
+"""A mapping from keys to Python values, over any store, written and read by a mode."""
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, overload
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import IO, TYPE_CHECKING, Any
 
 from holdall.arguments import check_type
-from holdall.errors import (
-    BlobExistsError,
-    BlobNotFoundError,
-    ConcurrencyError,
-    SerializationError,
-    StoreError,
-)
-from holdall.pieces import join_pieces
-from holdall.store import _MISSING as MISSING
-from holdall.store import ABSENT, ANY, Can, Info, LiveItems, LiveValues, Store, pairs_of
-from holdall.store import _Missing as Missing
-from holdall.values.registry import Serializers, joined, serializers
-from holdall.values.same import type_name
-from holdall.values.serializer import Serializer
+from holdall.errors import BlobNotFoundError, StoreError
+from holdall.pieces import join_pieces, pieces_of
+from holdall.store import ANY, Expect, Info, Store
+from holdall.values.csv import CsvRows
+from holdall.values.lines import lines_of
+from holdall.values.mapping import MISSING, Missing, ValueMapping
+from holdall.values.modes import Codec, Modes, refuse_bytes
+from holdall.values.ownpickles import OwnPickles
+from holdall.values.registry import Serializers, serializers
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
+    from holdall.masterkeys import Key
+    from holdall.values.pickles import Mode
 
-    T = TypeVar("T")
-    V = TypeVar("V", default=Any)
-else:
-    from typing import TypeVar
-
-    T = TypeVar("T")
-    # Defaults of type variables are for type checkers here: Python has them from 3.13 on.
-    V = TypeVar("V")
+__all__ = ["ValueStore"]
 
 
-class ValueStore(MutableMapping[str, V]):
-    """A mapping from keys to Python values, kept in a store as bytes.
+class ValueStore(ValueMapping[Any]):
+    """A mapping from keys to Python values, kept in any store.
 
-    A value is written by the serializer that the extension of its key stands for, if this accepts the value;
-    otherwise by the first that accepts it. It is read by the serializer of its media type, where the store
-    keeps media types (`can` ATTRIBUTES), otherwise by that of its key; without either, it is bytes. A value
-    that would be read by another serializer than the one that writes it is refused.
-
-    A mapping equals only itself, since a comparison of contents would read every value. A subclass that turns
-    values into bytes in another way overrides `_encode` and `_decode`.
+    The mode says how a value becomes bytes, for the whole store or for one call: `raw`, `auto`, `json`,
+    `pickle`, `typed`, or the name of a serializer such as `yaml`. docs/values-by-mode.md says exactly what
+    each does. `open`, `info`, `exists` and the like are those of the store of bytes below, `.store`.
 
     Args:
-        store: Where the bytes are. It stays open when the mapping is closed.
-        serializers: The serializers to choose from.
+        store: Where the bytes are. It stays open when this is closed.
+        serialization_mode: The mode of calls that don't name one.
+        raise_on_nonexist: What `get`, `pop` and `stream` do where there is no value and the call gives no
+            default: True raises, False returns None or nothing. None is as a dict does: `get` returns None,
+            `pop` and `stream` raise.
+        pickles: `signed` reads only pickles that the key signed; `trust` writes bare pickles and reads
+            everybody's; `never` refuses both.
+        pickle_key: The key that signs pickles, as `PickleSerializer` takes it; by default the user's own,
+            which is made at the first need. Of a mapping of names to keys the first one signs.
+        serializers: The serializers whose names are modes, and that `typed` chooses from.
+
+    Raises:
+        InvalidArgumentError: The mode is unknown; the message lists those known.
 
     >>> from holdall import MemoryStore
     >>> values = ValueStore(MemoryStore())
     >>> values["ada"] = {"born": 1815}
-    >>> values["ada"], values.store.info("ada").content_type, values.get("other")
-    ({'born': 1815}, 'application/json', None)
+    >>> values["ada"], values.get("ada", serialization_mode="raw"), values.get("other")
+    ({'born': 1815}, b'{"born":1815}', None)
     """
 
-    def __init__(self, store: Store, serializers: Serializers = serializers) -> None:
-        check_type(store, Store, f"{type(self).__name__} must be given a store")
-        self._store = store
-        self._owned: Store | None = None
+    _uses_types = False
+
+    def __init__(
+        self,
+        store: Store,
+        serialization_mode: str = "auto",
+        *,
+        raise_on_nonexist: bool | None = None,
+        pickles: Mode = "signed",
+        pickle_key: Key | Mapping[str, Key] | None = None,
+        serializers: Serializers = serializers,
+    ) -> None:
+        own = OwnPickles(pickles, pickle_key)
+        pickle_key = None
+        super().__init__(store)
+        check_type(serializers, Serializers, "serializers must be a Serializers")
+        _check_flag(raise_on_nonexist)
         self._serializers = serializers
+        self._pickles = own
+        self._raises = raise_on_nonexist
+        self._modes = Modes(serializers, own)
+        self._codec = self._modes[serialization_mode]
 
     @property
-    def store(self) -> Store:
-        """The store of the values, with its layers: it has the same keys, and their values as bytes."""
-        return self._store
+    def serialization_mode(self) -> str:
+        """The mode of calls that don't name one."""
+        return self._codec.name
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({repr(self._store) if hasattr(self, '_store') else '...'})"
+        # A debugger shows mappings whose constructor failed.
+        if not hasattr(self, "_codec"):
+            return f"{type(self).__name__}(...)"
+        more = "" if self._raises is None else f", raise_on_nonexist={self._raises}"
+        more += "" if self._pickles.usual else f", {self._pickles!r}"
+        return f"{type(self).__name__}({self._store!r}, {self.serialization_mode!r}{more})"
 
-    def close(self) -> None:
-        """Close the store, if this mapping opened it."""
-        if self._owned is not None:
-            self._owned.close()
-            self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __reduce__(self) -> tuple[object, ...]:
+        settings = self._store, self.serialization_mode, self._raises, self._pickles, self._serializers
+        return _reopen, (type(self), *settings, self._owned is not None)
 
     # --- values and bytes -----------------------------------------------------------------------------
 
-    def _encode(self, key: str, value: Any) -> tuple[bytes, str | None]:
-        """Return the bytes of a value, and the media type to keep with them; None keeps none.
+    def _encode(self, key: str, value: Any) -> tuple[Any, None]:
+        return self._written(self._codec, self._store._checked(key), value), None
+
+    def _decode(self, key: str, data: bytes, media_type: str | None) -> Any:
+        return self._made_of(self._codec, key, data)
+
+    @staticmethod
+    def _written(codec: Codec, key: str, value: Any) -> Any:
+        try:
+            return codec.encode(value)
+        except StoreError as error:
+            error.key = key
+            raise
+
+    @staticmethod
+    def _made_of(codec: Codec, key: str, data: bytes) -> Any:
+        if codec.decode is None:
+            return data
+        try:
+            return codec.decode(data)
+        except StoreError as error:
+            refuse_bytes(error, key, codec.name, data)
+            raise
+
+    # --- calls ----------------------------------------------------------------------------------------
+
+    def get(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        key: str,
+        default: Any = MISSING,
+        *,
+        raise_on_nonexist: bool | None = None,
+        serialization_mode: str | None = None,
+        deserialization_func: Callable[[Any], Any] | None = None,
+        model: Any = None,
+    ) -> Any:
+        """Return the value, or the default where there is none.
+
+        Args:
+            key: Which.
+            default: What is returned where there is none: None, unless this store raises (see
+                `raise_on_nonexist`).
+            raise_on_nonexist: Overrides that of the store. With True a default isn't used.
+            serialization_mode: The mode of this call.
+            deserialization_func: Called with the bytes; what it returns is the value. With a
+                `serialization_mode` in the same call it is called with the value that the mode reads.
+            model: The bytes are JSON of this type: a Pydantic model, a msgspec Struct, or a type such as
+                `list[User]`.
 
         Raises:
-            SerializationError: No serializer would give the value back.
+            BlobNotFoundError: There is no value, and the call or the store raises.
+            SerializationError: The mode can't read the bytes; the message names the key, the mode, and what
+                the bytes look like.
+            UntrustedDataError: The bytes are a pickle that this user didn't sign.
+
+        >>> from holdall import MemoryStore
+        >>> values = ValueStore(MemoryStore({"note.txt": b"hello"}), "raw")
+        >>> values.get("note.txt"), values.get("note.txt", serialization_mode="auto"), values.get("x", 5)
+        (b'hello', 'hello', 5)
         """
-        key = self._store._checked(key)
-        named = self._serializers.for_key(key)
-        writer = named if named is not None and named.accepts(value) else self._serializers.for_value(value)
-        media_type = writer.media_type if self._keeps_types else None
-        reader = self._choose_reader(key, media_type)
-        if reader is not writer:
-            raise SerializationError(
-                f"{type_name(value)} is written as {writer.name}, and {key!r} would be read as "
-                f"{reader.name}: " + _explain(writer, self._keeps_types),
-                key=key,
-            )
-        return joined(writer.encode(value)), media_type
+        codec = self._codec
+        if serialization_mode is not None or deserialization_func is not None or model is not None:
+            codec = self._modes.reader(codec.name, serialization_mode, deserialization_func, model)
+        data = self._store.get(key, MISSING)
+        if isinstance(data, Missing):
+            return self._absent(key, default, raise_on_nonexist, False)
+        return data if codec.decode is None else self._made_of(codec, key, data)
 
-    def _decode(self, key: str, data: bytes, media_type: str | None) -> V:
-        """Return the value of bytes; `media_type` is None in a store that doesn't keep it."""
-        try:
-            return self._choose_reader(key, media_type).decode(data)
-        except StoreError as error:
-            error.key = key
-            raise
-
-    def _choose_reader(self, key: str, media_type: str | None) -> Serializer:
-        known = self._serializers
-        found = None if media_type is None else known.for_media_type(media_type)
-        return found or known.for_key(key) or known.named("bytes")
-
-    @cached_property
-    def _keeps_types(self) -> bool:
-        """Whether the store keeps media types; cached, since the look takes as long as a put in memory."""
-        return Can.ATTRIBUTES in self._store.can
-
-    def _find(self, key: str) -> V | Missing:
-        """Return the value, or `MISSING`."""
-        if not self._keeps_types:
-            data = self._store.get(key, MISSING)
-            return data if isinstance(data, Missing) else self._decode(key, data, None)
-        found = self._read(key)
-        return MISSING if found is None else self._decode(key, found[1], found[0].content_type)
-
-    def _read(self, key: str, to_pop: bool = False) -> tuple[Info, bytes] | None:
-        """Return the `Info` of a blob and its bytes, both of the same version."""
-        store = self._store
-        key = store._checked(key)
-        try:
-            if to_pop:
-                store._takes_exactly("pop")
-            return read_whole(store, key)
-        except BlobNotFoundError:
-            return None
-        except StoreError as error:
-            error.key = key
-            raise
-
-    def _take(self, key: str) -> V | Missing:
-        """Delete a value and return it, or `MISSING`."""
-        store = self._store
-        while (found := self._read(key, to_pop=True)) is not None:
-            info, data = found
-            # Before the delete: bytes that can't be read stay where they are.
-            value = self._decode(key, data, info.content_type if self._keeps_types else None)
-            try:
-                store.delete(key, expect=info.etag if Can.CONDITIONAL_DELETE in store.can else ANY)
-            except ConcurrencyError:
-                continue
-            return value
-        return MISSING
-
-    # --- the mapping ----------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    def __bool__(self) -> bool:
-        return bool(self._store)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._store
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._store)
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
-
-    def __getitem__(self, key: str, /) -> V:
-        value = self._find(key)
-        if isinstance(value, Missing):
+    def _absent(self, key: str, default: Any, own: bool | None, usual: bool) -> Any:
+        """Return what a call returns where there is no value, or raise; `usual` says what a dict does."""
+        _check_flag(own)
+        if own is None and default is not MISSING:
+            return default
+        raises = usual if (chosen := self._raises if own is None else own) is None else chosen
+        if raises:
             raise BlobNotFoundError(key=key)
-        return value
+        return None if default is MISSING else default
 
-    @overload
-    def get(self, key: str, /) -> V | None: ...
-    @overload
-    def get(self, key: str, /, default: V) -> V: ...
-    @overload
-    def get(self, key: str, /, default: T) -> V | T: ...
-    def get(self, key: str, /, default: Any = None) -> Any:
-        """Return the value, or the default where there is none."""
-        value = self._find(key)
-        return default if value is MISSING else value
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | timedelta | None = None,
+        expect: Expect = ANY,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        serialization_mode: str | None = None,
+        serialization_func: Callable[[Any], Any] | None = None,
+        model: Any = None,
+    ) -> Info:
+        """Store a value under a key, and return what is known of the blob. A value that its mode can't hold
+        is refused before anything is written.
 
-    def __setitem__(self, key: str, value: V, /) -> None:
-        data, media_type = self._encode(key, value)
-        self._store.put(key, data, content_type=media_type)
+        Args:
+            key: Where.
+            value: Any value that the mode holds.
+            ttl: As in `Store.put`.
+            expect: As in `Store.put`.
+            content_type: As in `Store.put`.
+            metadata: As in `Store.put`.
+            serialization_mode: The mode of this call.
+            serialization_func: Called with the value. Bytes or a str that it returns are written as they
+                are; anything else, and everything if the call names a `serialization_mode`, by the mode.
+            model: The value is of this type, and is written as its JSON: a Pydantic model, a msgspec Struct,
+                or a type such as `list[User]`.
 
-    def __delitem__(self, key: str, /) -> None:
-        del self._store[key]
+        Raises:
+            SerializationError: The mode can't hold the value.
+            InvalidArgumentError: The mode is unknown; the message lists those known.
 
-    @overload
-    def pop(self, key: str, /) -> V: ...
-    @overload
-    def pop(self, key: str, /, default: V) -> V: ...
-    @overload
-    def pop(self, key: str, /, default: T) -> V | T: ...
-    def pop(self, key: str, /, default: Any = MISSING) -> Any:
-        """Delete a value and return it. Of many callers at once only one gets it, if the store can
-        CONDITIONAL_DELETE.
+        >>> from holdall import MemoryStore
+        >>> values = ValueStore(MemoryStore())
+        >>> values.put("squares", {n: n * n for n in range(3)}).size > 0, values["squares"]
+        (True, {0: 0, 1: 1, 2: 4})
+        """
+        codec = self._codec
+        if serialization_mode is not None or serialization_func is not None or model is not None:
+            codec = self._modes.writer(codec.name, serialization_mode, serialization_func, model)
+        data = value if type(value) is bytes and codec.name == "raw" else self._written(codec, key, value)
+        return self._store.put(
+            key, data, expect=expect, ttl=ttl, content_type=content_type, metadata=metadata
+        )
+
+    def __setitem__(self, key: str, value: Any, /) -> None:
+        self.put(key, value)
+
+    def pop(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        key: str,
+        default: Any = MISSING,
+        *,
+        raise_on_nonexist: bool | None = None,
+        serialization_mode: str | None = None,
+        deserialization_func: Callable[[Any], Any] | None = None,
+        model: Any = None,
+    ) -> Any:
+        """Delete a value and return it; the arguments are those of `get`. Of many callers at once only one
+        gets it, if the store can CONDITIONAL_DELETE. A value that can't be read stays.
 
         Raises:
             BlobNotFoundError: There is none, and no default.
-        """
-        value = self._take(key)
-        if value is not MISSING:
-            return value
-        if default is MISSING:
-            raise BlobNotFoundError(key=key)
-        return default
 
-    def popitem(self) -> tuple[str, V]:
-        """Delete the first value; return its key and the value.
+        >>> from holdall import MemoryStore
+        >>> values = ValueStore(MemoryStore({"a": b"1"}))
+        >>> values.pop("a"), values.pop("a", None)
+        (1, None)
+        """
+        codec = self._modes.reader(self._codec.name, serialization_mode, deserialization_func, model)
+        value = self._take(key, lambda key, data, _: self._made_of(codec, key, data))
+        return self._absent(key, default, raise_on_nonexist, True) if value is MISSING else value
+
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        """Return the value; where there is none, put the default first, atomically if the store can CREATE.
+
+        >>> from holdall import MemoryStore
+        >>> ValueStore(MemoryStore()).setdefault("a", 5)
+        5
+        """
+        if self._codec.decode is None:
+            # As `get` returns it the next time; and a stream can be read once only.
+            default = join_pieces(iter(pieces_of(self._written(self._codec, key, default), key)))
+        return super().setdefault(key, default)
+
+    def delete(self, key: str, *, expect: Expect = ANY) -> bool:
+        """Delete a value; return True if it was there. See `Store.delete`."""
+        return self._store.delete(key, expect=expect)
+
+    def stream(
+        self,
+        key: str,
+        *,
+        raise_on_nonexist: bool | None = None,
+        serialization_mode: str | None = None,
+        deserialization_func: Callable[[Any], Any] | None = None,
+        model: Any = None,
+    ) -> Iterator[Any]:
+        """Yield a blob line by line, each as a value, in the memory of a MiB and a line. The arguments are
+        those of `get`. A line ends with `\\n` or `\\r\\n`, which aren't part of it. Where the lines are JSON,
+        blank ones are left out.
+
+        The mode `csv`, which only this call has, yields each row as a list of str; with `model` the first row
+        names the fields of the others.
 
         Raises:
             BlobNotFoundError: There is none.
+            SerializationError: A line can't be read; the message names its number.
+
+        >>> from holdall import MemoryStore
+        >>> values = ValueStore(MemoryStore({"rows.jsonl": b'{"a": 1}\\n{"a": 2}\\n'}))
+        >>> [row["a"] for row in values.stream("rows.jsonl")]
+        [1, 2]
         """
-        while (key := next(iter(self), None)) is not None:
-            value = self._take(key)
-            if not isinstance(value, Missing):
-                return key, value
-        raise BlobNotFoundError(f"this {type(self).__name__} is empty")
+        asked = self._modes.for_lines(self._codec.name, serialization_mode, deserialization_func, model)
+        try:
+            if isinstance(asked, CsvRows):
+                return asked.read(self._store.open(key, "r", encoding="utf-8-sig", newline=""), key)
+            return lines_of(self._store.chunks(key), asked, key)
+        except BlobNotFoundError:
+            self._absent(key, MISSING, raise_on_nonexist, True)
+            return iter(())
 
-    def setdefault(self, key: str, default: V, /) -> V:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the value; where there is none, put the default first, atomically if the store can
-        CREATE."""
-        data, media_type = self._encode(key, default)
-        expect = ABSENT if Can.CREATE in self._store.can else ANY
-        while isinstance(found := self._find(key), Missing):
-            try:
-                self._store.put(key, data, expect=expect, content_type=media_type)
-            except BlobExistsError:
-                continue
-            return default
-        return found
+    def iterate_keys(
+        self, prefix: str | None = None, exclude_prefix: str | None = None, glob: str | None = None
+    ) -> Iterator[str]:
+        """Yield keys in order; see `Store.iterate_keys`."""
+        return self._store.iterate_keys(prefix, exclude_prefix, glob)
 
-    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, other: Mapping[str, V] | Iterable[tuple[str, V]] = (), /, **more: V
-    ) -> None:
-        """Put many values, as `dict.update` takes them: in one round trip, transaction or commit where the
-        store has one."""
-        values = {**dict(pairs_of(other)), **more}
-        # All are encoded before the first is put, since each media type takes its own call.
-        encoded = {self._store._checked(key): self._encode(key, value) for key, value in values.items()}
-        groups: dict[str | None, dict[str, bytes]] = {}
-        for key, (data, media_type) in encoded.items():
-            groups.setdefault(media_type, {})[key] = data
-        for media_type, items in groups.items():
-            self._store.put_many(items, content_type=media_type)
+    def iterate_values(
+        self,
+        prefix: str | None = None,
+        exclude_prefix: str | None = None,
+        glob: str | None = None,
+        *,
+        serialization_mode: str | None = None,
+        deserialization_func: Callable[[Any], Any] | None = None,
+        model: Any = None,
+    ) -> Iterator[Any]:
+        """Yield the values of the keys that `iterate_keys` yields, read one by one; the other arguments are
+        those of `get`. A value that is deleted meanwhile is left out.
 
-    def clear(self) -> None:
-        """Delete every value of this mapping, and nothing else from the folder, repository or server."""
-        self._store.clear()
+        >>> from holdall import MemoryStore
+        >>> list(ValueStore(MemoryStore({"a/1": b"1", "a/2": b"2", "b": b"3"})).iterate_values("a/"))
+        [1, 2]
+        """
+        codec = self._modes.reader(self._codec.name, serialization_mode, deserialization_func, model)
+        keys = self._store.iterate_keys(prefix, exclude_prefix, glob)
+        return self._values_of(keys, codec)
 
-    def values(self) -> ValuesView[V]:
-        """Return a view of the values, read one by one as it is iterated."""
-        return LiveValues(self)
+    def _values_of(self, keys: Iterator[str], codec: Codec) -> Iterator[Any]:
+        for key in keys:
+            data = self._store.get(key, MISSING)
+            if not isinstance(data, Missing):
+                yield self._made_of(codec, key, data)
 
-    def items(self) -> ItemsView[str, V]:
-        """Return a view of keys with their values, read one by one as it is iterated."""
-        return LiveItems(self)
+    # --- calls of the store of bytes ------------------------------------------------------------------
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is a value; see `Store.exists`."""
+        return self._store.exists(key)
+
+    def info(self, key: str) -> Info:
+        """Return what is known of a blob without reading it; see `Store.info`."""
+        return self._store.info(key)
+
+    def open(self, key: str, mode: str = "rb", **options: Any) -> IO[Any]:
+        """Open the bytes of a value as a file; see `Store.open`. No serialization mode is applied."""
+        return self._store.open(key, mode, **options)
 
 
-def _explain(writer: Serializer, keeps_types: bool) -> str:
-    """Return what to do about a value that would be read by another serializer."""
-    if keeps_types:
-        return f"register a serializer for {writer.media_type} that gives it back, or convert the value"
-    ends = " or ".join(writer.extensions)
-    return f"this store doesn't keep media types, so give the key one of the extensions {ends}"
+def _check_flag(value: object) -> None:
+    if value is not None:
+        check_type(value, bool, "raise_on_nonexist must be True, False or None")
 
 
-def read_whole(store: Store, key: str) -> tuple[Info, bytes]:
-    """Return the `Info` of a blob and its bytes, both of the same version; the key is checked already.
-
-    Raises:
-        BlobNotFoundError: There is none.
-    """
-    info, pieces = store._read(key, 0, None)
-    return info, join_pieces(pieces)
+def _reopen(
+    kind: type[ValueStore],
+    store: Store,
+    mode: str,
+    raises: bool | None,
+    pickles: OwnPickles,
+    known: Serializers,
+    owned: bool,
+) -> ValueStore:
+    made = kind(store, mode, raise_on_nonexist=raises, serializers=known)
+    made._pickles, made._modes = pickles, Modes(known, pickles)
+    made._codec = made._modes[mode]
+    if owned:
+        made._owned = store
+    return made

@@ -26,7 +26,7 @@ from holdall.testing.samples import (
     read_all,
 )
 from holdall.testing.suites.base import SuiteBase
-from holdall.values.store import read_whole
+from holdall.values.mapping import read_whole
 
 
 class BodyTests(SuiteBase):

@@ -14,7 +14,7 @@ from holdall.testing.helped import get_tested
 from holdall.testing.refusals import needs
 from holdall.testing.samples import bind_calls, give_once, key_of, read_all, read_file
 from holdall.testing.suites.base import SuiteBase
-from holdall.values.store import read_whole
+from holdall.values.mapping import read_whole
 
 
 class MappingTests(SuiteBase):

@@ -17,7 +17,7 @@ from holdall.testing.refusals import needs
 from holdall.testing.running import race, step_together, wait_until
 from holdall.testing.samples import hash_bytes, is_whole, key_of, make_noise, read_all, seal
 from holdall.testing.suites.base import SuiteBase
-from holdall.values.store import read_whole
+from holdall.values.mapping import read_whole
 
 
 class ThreadTests(SuiteBase):

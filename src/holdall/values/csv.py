@@ -1,0 +1,51 @@
+"""The rows of a CSV blob, one by one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple
+
+from holdall.errors import SerializationError
+from holdall.values.models import serializer_of
+
+__all__ = ["CsvRows"]
+
+
+class CsvRows(NamedTuple):
+    """How rows are read: each is a list of str, as `csv.reader` returns it (RFC 4180); or a model whose
+    fields the first row names."""
+
+    function: Callable[[Any], Any] | None
+    """Called with each row; what it returns is yielded."""
+    model: Any
+
+    def read(self, file: IO[str], key: str) -> Iterator[Any]:
+        """Yield the rows of a file, which is closed in the end.
+
+        Raises:
+            SerializationError: A row can't be read; the message names the line that it ends at.
+        """
+        with file:
+            rows = csv.reader(file, strict=True)
+            try:
+                yield from rows if self.function is None and self.model is None else self._made(rows)
+            except (csv.Error, UnicodeDecodeError, SerializationError) as error:
+                said = error.message if isinstance(error, SerializationError) else str(error)
+                raise SerializationError(
+                    f"line {rows.line_num:,}: {said}; read in mode 'csv'", key=key
+                ) from error
+
+    def _made(self, rows: Iterator[list[str]]) -> Iterator[Any]:
+        function, model = self.function, self.model
+        if model is None:
+            yield from map(function or list, rows)
+            return
+        convert = serializer_of(model)._of_text
+        names = next(rows, list[str]())
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(names):
+                raise SerializationError(f"this row has {len(row)} fields, and the first one {len(names)}")
+            yield convert(dict(zip(names, row, strict=True)))
