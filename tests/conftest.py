@@ -19,10 +19,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # even one of an emulator, and waits a minute for them where the network leads nowhere.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
-pytest.register_assert_rewrite("holdall.testing")
+pytest.register_assert_rewrite("holdall.testing", "tests.requirements")
 
 
-SERVED = ("test_path", "test_valkey", "test_bucket", "test_http", "test_fsspec", "test_sql")
+SERVED = (
+    "test_path",
+    "test_valkey",
+    "test_bucket",
+    "test_http",
+    "test_fsspec",
+    "test_sql",
+    "test_requirements",
+)
 """What the names of the files begin with whose tests start servers."""
 
 

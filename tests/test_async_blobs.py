@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import pickle
-import re
 import subprocess
 import sys
 import threading
@@ -139,69 +138,6 @@ def test_values_come_back_equal_and_of_their_type(mode: CacheMode):
                 assert await other.get_json(f"v{number}") == value
 
     run(main())
-
-
-def test_example_of_a_local_folder(tmp_path: Path):
-    """The first example of the package that this replaces, with its import line changed."""
-    program = """
-import asyncio
-import pickle
-from datetime import datetime
-from holdall import AsyncBlobStore, CacheMode, ConcurrencyMode, LocalFileAdapter, BlobNotFoundError
-
-async def main():
-    adapter = LocalFileAdapter("./local_blob_storage")
-    async with AsyncBlobStore(
-        adapter,
-        "demo_container",
-        cache_mode=CacheMode.WRITE_THROUGH,
-        concurrency_mode=ConcurrencyMode.ETAG,
-    ) as store:
-        # Store JSON
-        config = {"learning_rate": 0.01, "layers": [64, 128, 256], "created_at": datetime.utcnow()}
-        await store.set_json("demo/config", config)
-
-        # Retrieve JSON
-        loaded_config = await store.get_json("demo/config")
-        print("Loaded config:", loaded_config)
-
-        # Store binary
-        model_bytes = pickle.dumps({"weights": [0.1, 0.2, 0.3], "bias": 0.5})
-        await store.set_binary("demo/model.bin", model_bytes)
-
-        # Retrieve binary
-        loaded_model = pickle.loads(await store.get_binary("demo/model.bin"))
-        print("Loaded model:", loaded_model)
-
-        # List keys
-        print("Keys:", await store.list_keys())
-
-        # Delete a key
-        await store.delete("demo/config")
-        try:
-            await store.get_json("demo/config")
-        except BlobNotFoundError:
-            print("Config deleted successfully.")
-
-if __name__ == "__main__":
-    asyncio.run(main())
-"""
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    lines = ran.stdout.splitlines()
-    assert re.match(r"Loaded config: \{'learning_rate': 0.01, .*datetime\(.*\)\}$", lines[0])
-    assert lines[1:] == [
-        "Loaded model: {'weights': [0.1, 0.2, 0.3], 'bias': 0.5}",
-        "Keys: ['demo/config', 'demo/model.bin']",
-        "Config deleted successfully.",
-    ]
-    assert (tmp_path / "local_blob_storage/demo_container/demo/model.bin").is_file()
 
 
 # --- what the tests of that package hold ---------------------------------------------------------------

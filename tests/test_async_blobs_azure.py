@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -16,7 +13,7 @@ from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import BlobServiceClient as AsyncServiceClient
 from tests.servers.azurite import azurite
 from tests.servers.proxy import Proxy
-from tests.test_async_blobs import ETAG, SECONDS, flushed, increment, run
+from tests.test_async_blobs import ETAG, flushed, increment, run
 
 from holdall import (
     AsyncBlobStore,
@@ -49,39 +46,6 @@ def container(connection: str) -> str:
 def opened(connection: str, container: str, mode: CacheMode = CacheMode.NONE) -> AsyncBlobStore:
     adapter = AzureBlobAdapter.from_connection_string(connection)
     return AsyncBlobStore(adapter, container, cache_mode=mode, concurrency_mode=ETAG)
-
-
-def test_example_of_azure(connection: str, container: str):
-    """The second example of the package that this replaces, with its import line changed."""
-    program = """
-import os
-import asyncio
-from datetime import datetime
-from holdall import AsyncBlobStore, CacheMode, ConcurrencyMode, AzureBlobAdapter
-
-async def main():
-    adapter = AzureBlobAdapter.from_connection_string(os.environ["AZURE_CONN_STR"])
-    async with AsyncBlobStore(
-        adapter,
-        os.environ["AZURE_CONTAINER"],
-        cache_mode=CacheMode.WRITE_THROUGH,
-        concurrency_mode=ConcurrencyMode.ETAG,
-    ) as store:
-        await store.set_json("demo/config", {"created_at": datetime.utcnow()})
-        print(await store.get_json("demo/config"))
-
-if __name__ == "__main__":
-    asyncio.run(main())
-"""
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
-        env={**os.environ, "AZURE_CONN_STR": connection, "AZURE_CONTAINER": container},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.startswith("{'created_at': datetime.datetime(")
 
 
 @pytest.mark.parametrize("mode", CacheMode)
