@@ -12,7 +12,7 @@ from holdall.cli.parameters import Parameter
 from holdall.cli.places import check_there, read_from
 from holdall.cli.progress import Meter
 from holdall.cli.reports import Failures, difference_as_json, difference_line, log_failures, print_report
-from holdall.cli.stores import open_at, store_name
+from holdall.cli.stores import open_at, spoken, store_name
 from holdall.cli.transferring import (
     Compare,
     Exclude,
@@ -107,7 +107,7 @@ def _check(place: str, wishes: _Wishes, jobs: int | None, json: bool, quiet: boo
             progress=meter.reached,
         )
         meter.hide()
-        print_report(report, place, json, quiet, Output())
+        print_report(report, spoken(place), json, quiet, Output())
     return UNAVAILABLE if report.failures else 0
 
 

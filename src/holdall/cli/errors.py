@@ -32,6 +32,10 @@ class UsageFault(Exception):
     """The command makes no sense as it was given; the message says how to correct it."""
 
 
+class Refusal(Exception):
+    """What is there now must not be changed; the message says what else to do."""
+
+
 class OutputError(Exception):
     """Standard output can't be written. Its cause is the `OSError`."""
 
@@ -43,7 +47,7 @@ def exit_code(error: BaseException) -> int:
             return NOT_FOUND
         case UsageFault() | InvalidArgumentError() | UnsupportedOperation() | ReadOnlyError():
             return USAGE
-        case ConcurrencyError() | KeyConflictError() | DeleteRefusedError() | ProtectedError():
+        case Refusal() | ConcurrencyError() | KeyConflictError() | DeleteRefusedError() | ProtectedError():
             return CONFLICT
         case OutputError(__cause__=BrokenPipeError()):
             return BROKEN_PIPE
@@ -56,7 +60,7 @@ def exit_code(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """Return the text of an error for people."""
-    if isinstance(error, UsageFault | StoreError):
+    if isinstance(error, UsageFault | Refusal | StoreError):
         return str(error)
     if isinstance(error, OutputError):
         return f"can't write to standard output: {_reason(error.__cause__)}"

@@ -7,6 +7,7 @@ from typing import Annotated
 from holdall.cli.completion import complete_key, complete_store
 from holdall.cli.errors import UsageFault
 from holdall.cli.parameters import Parameter
+from holdall.cli.stores import spoken
 from holdall.store import ABSENT, ANY, Expect
 
 StoreOption = Annotated[
@@ -36,7 +37,7 @@ Keys = Annotated[list[str], Parameter(metavar="KEY", complete=complete_key, help
 def check_prefix(prefix: str) -> str:
     """Refuse a prefix that no key can start with: most often it is meant for a store."""
     if "://" in prefix:
-        raise UsageFault(f"no key starts with {prefix!r}, which names a store: write --store {prefix}")
+        raise UsageFault(f"no key starts with {spoken(prefix)!r}, which names a store: give it by --store")
     *folders, _ = prefix.split("/")
     if not {"", ".", ".."}.isdisjoint(folders):
         raise UsageFault(

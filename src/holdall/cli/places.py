@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from holdall.cli.errors import describe, warn
-from holdall.cli.stores import address, open_at, store_name
+from holdall.cli.stores import address, open_at, spoken, store_name
 from holdall.errors import BlobNotFoundError, StoreUnavailableError, UnsupportedOperation
 from holdall.files import path_in
 from holdall.layers.layer import Layer
@@ -85,8 +85,8 @@ def _check_path(path: str, place: str) -> None:
         os.stat(path)  # follows links: one to a disk that isn't mounted leads nowhere
     except (FileNotFoundError, NotADirectoryError):
         raise StoreUnavailableError(
-            f"there is nothing at {path!r}, where {place} would be read: check the spelling, and whether its "
-            "disk is mounted"
+            f"there is nothing at {path!r}, where {spoken(place)} would be read: check the spelling, and "
+            "whether its disk is mounted"
         ) from None
     except OSError:
         return  # it exists, and the store reports what is wrong with it

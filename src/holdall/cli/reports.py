@@ -59,15 +59,20 @@ def print_plan(plan: Plan, json: bool, quiet: bool, output: Output) -> None:
         output.line(f"{counts}, {plan.equal:,} equal; nothing was done")
 
 
+def report_as_json(report: Report) -> dict[str, object]:
+    """Return a report for `dumps`."""
+    counts = ("copied", "skipped", "deleted", "checked", "resumed", "failed", "withheld", "left_out")
+    counts += ("bytes", "seconds", "rate")
+    failures = {key: describe(error) for key, error in report.failures.items()}
+    return {**{name: getattr(report, name) for name in counts}, "failures": failures}
+
+
 def print_report(report: Report, source: str, json: bool, quiet: bool, output: Output) -> None:
     """Print what a transfer did."""
     from holdall.transfer import Report
 
     if json:
-        counts = ("copied", "skipped", "deleted", "checked", "resumed", "failed", "withheld", "left_out")
-        counts += ("bytes", "seconds", "rate")
-        failures = {key: describe(error) for key, error in report.failures.items()}
-        output.line(dumps({**{name: getattr(report, name) for name in counts}, "failures": failures}))
+        output.line(dumps(report_as_json(report)))
     elif not quiet:
         # An empty source isn't an error, but often a mistake in the arguments.
         empty = report == Report(seconds=report.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -52,6 +53,19 @@ def address(text: str) -> str:
             f"To make a new folder, write './{text}'"
         )
     return text
+
+
+_address = re.compile(r"([\w+.-]+://)(?:[^/?#]*@)?([^?#]*)(.*)", re.DOTALL).fullmatch
+
+
+def spoken(place: str) -> str:
+    """Return a URI, a path or a name as messages have it: without a user, a password and options.
+
+    >>> spoken("postgresql://me:secret@host/data"), spoken("s3://bucket/a?secret=x"), spoken("./data")
+    ('postgresql://host/data', 's3://bucket/a', './data')
+    """
+    parts = _address(place)
+    return place if parts is None else parts[1] + parts[2]
 
 
 def is_store(text: str) -> bool:

@@ -15,7 +15,7 @@ from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
 from holdall.cli.progress import Meter
 from holdall.cli.reports import log_failures, print_plan, print_report
-from holdall.cli.stores import open_at
+from holdall.cli.stores import open_at, spoken
 from holdall.errors import DeleteRefusedError
 from holdall.store import Store
 
@@ -207,9 +207,10 @@ def transfer(name: str, act: Callable[..., Report | Plan], source: str, target: 
                 progress=meter.reached,
             )
         except DeleteRefusedError as error:
+            blobs = amount(error.selected, "blob")
             error.message = (
-                f"{error.deletes:,} of {amount(error.selected, 'blob')} in {target} would be deleted, so "
-                f"nothing was changed; if SOURCE is right, run it with --max-delete {error.deletes}"
+                f"{error.deletes:,} of {blobs} in {spoken(target)} would be deleted, so nothing was changed; "
+                f"if SOURCE is right, run it with --max-delete {error.deletes}"
             )
             raise
         except (KeyboardInterrupt, SystemExit):
@@ -221,7 +222,7 @@ def transfer(name: str, act: Callable[..., Report | Plan], source: str, target: 
         if isinstance(result, Plan):
             print_plan(result, wishes.json, wishes.quiet, output)
         else:
-            print_report(result, source, wishes.json, wishes.quiet, output)
+            print_report(result, spoken(source), wishes.json, wishes.quiet, output)
     return UNAVAILABLE if result.failures else 0
 
 
@@ -252,12 +253,16 @@ def _journal(name: str, source: Store, target: Store, wishes: Wishes) -> str | N
     """Return the file in which this transfer, and no other, is recorded."""
     if wishes.journal is not None or not wishes.resume:
         return wishes.journal
+    return journal_of(name, source, target, wishes.prefix, wishes.include, wishes.exclude, wishes.compare)
+
+
+def journal_of(name: str, source: Store, target: Store, *selection: object) -> str:
+    """Return the path of the journal of a command from one store to another, and make its folder."""
     from hashlib import sha256
 
     from holdall.transfer.place import identity
 
-    which = [name, identity(source), identity(target)]
-    which += [wishes.prefix, wishes.include, wishes.exclude, wishes.compare]
+    which = [name, identity(source), identity(target), *selection]
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     folder = os.path.join(state, "holdall")
     os.makedirs(folder, mode=0o700, exist_ok=True)

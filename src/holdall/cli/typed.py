@@ -127,6 +127,19 @@ def catalog(catalog: CatalogOption = None) -> None:
 _GROUPS = {"catalog": catalog}
 """The groups of commands: what each takes before the command, and its help."""
 
+_PANELS = {
+    name: title
+    for title, names in {
+        "Blobs": "get put cat stream local info exists cp mv rm io lock",
+        "Listings": "ls keys tree du",
+        "Between stores": "sync mirror migrate diff verify",
+        "Maintenance": "keygen rotate repair cache doctor",
+        "Catalogues": "catalog",
+    }.items()
+    for name in names.split()
+}
+"""Where the help lists each command."""
+
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 _VERSION = inspect.Parameter(
     "version",
@@ -176,7 +189,7 @@ def _app(commands: Mapping[str, Callable[..., Any]], run: Run) -> typer.Typer:
         group, _, word = name.rpartition(" ")
         if group and group not in groups:
             groups[group] = _group(group)
-            app.add_typer(groups[group])
+            app.add_typer(groups[group], rich_help_panel=_PANELS.get(group))
         _add(groups[group] if group else app, word, name, command, run)
     return app
 
@@ -197,7 +210,9 @@ def _add(to: typer.Typer, word: str, name: str, command: Callable[..., Any], run
         return run(name, values, context.obj)
 
     taken = map(_declare, fields(command))
-    to.command(word, cls=_Command, help=_help(command))(_signed(act, *taken))
+    to.command(word, cls=_Command, help=_help(command), rich_help_panel=_PANELS.get(name))(
+        _signed(act, *taken)
+    )
 
 
 def run_typer(

@@ -17,7 +17,7 @@ from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expec
 from holdall.cli.output import Output, as_json, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.progress import Meter
-from holdall.cli.stores import is_store, open_at, store_name
+from holdall.cli.stores import is_store, open_at, spoken, store_name
 from holdall.cli.streams import is_closed
 from holdall.cli.transferring import Wishes, transfer
 from holdall.errors import BlobNotFoundError
@@ -250,8 +250,8 @@ def _are_stores(name: str, source: str, target: str) -> bool:
                 f"holdall {other} {quote(place)}"
             )
         raise UsageFault(
-            f"{place!r} is a store and {key!r} is a key: {name} works within one store by keys, or from a "
-            "whole store to another (a path then begins with ./); for one blob between two stores: "
+            f"{spoken(place)!r} is a store and {key!r} is a key: {name} works within one store by keys, or "
+            "from a whole store to another (a path then begins with ./); for one blob between two stores: "
             "holdall -s A get KEY | holdall -s B put KEY"
         )
     return all(stores)
