@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from holdall.stores.zip import ZipStore as ZipStore
     from holdall.transfer import *
     from holdall.values.store import ValueStore as ValueStore
+    from holdall.virtual import open_virtual as open_virtual
 
     ObjectStore = Store
 
@@ -183,6 +184,7 @@ _MODULES = {
     "stores.sqlite": ("SqliteStore",),
     "stores.valkey": ("ValkeyStore",),
     "stores.zip": ("ZipStore",),
+    "virtual": ("open_virtual",),
     "transfer": (
         "Action",
         "Difference",

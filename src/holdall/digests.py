@@ -7,7 +7,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
+from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, MissingDependencyError
+from holdall.stopping import stoppable
 from holdall.store import Info, Store
 
 
@@ -31,15 +33,30 @@ def hasher(algorithm: str = "sha256") -> Hash:
     >>> hash.hexdigest()[:8]
     'ba7816bf'
     """
+    check_type(algorithm, str, "an algorithm must be a str such as 'sha256'")
     if algorithm == "blake3":
         return blake3()()
     try:
         made = hashlib.new(algorithm, usedforsecurity=False)
-    except (ValueError, TypeError) as error:
-        raise InvalidArgumentError(f"no digest is named {algorithm!r}; sha256 is always available") from error
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"no digest is named {algorithm!r:.80}; the known ones are {', '.join(_known())}"
+        ) from error
     if not made.digest_size:
         raise InvalidArgumentError(f"a digest of {algorithm} lacks a fixed length; use sha256")
     return made
+
+
+def _known() -> list[str]:
+    """Return the names of the algorithms whose digest has a fixed length."""
+    known = {"blake3"}
+    for name in hashlib.algorithms_available:
+        try:
+            if hashlib.new(name, usedforsecurity=False).digest_size:
+                known.add(name)
+        except ValueError:
+            continue  # OpenSSL lists those, too, that its configuration switches off
+    return sorted(known)
 
 
 def blake3() -> Callable[[], Hash]:
@@ -95,7 +112,7 @@ def read_digest(store: Store, key: str, algorithm: str = "sha256") -> tuple[Info
     made = hasher(algorithm)
     info, pieces = store._read(key, 0, None)
     size = 0
-    for piece in pieces:
+    for piece in stoppable(pieces):
         made.update(piece)
         size += len(piece)
     if size != info.size:

@@ -15,7 +15,7 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, islice
@@ -89,6 +89,7 @@ from holdall.stopping import stoppable
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     from holdall.aio.store import AsyncStore
     from holdall.layers.prefix import PrefixStore
@@ -135,11 +136,12 @@ class Store(MutableMapping[str, bytes]):
     `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are
     checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
 
-    A backend that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`, `_keys`,
-    `_children`, `_split`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`, `_open_read`,
-    `_open_write`, `_sign`, `_digest`, `_clear`, `_close`. It never overrides a public call, so that layers,
-    which call primitives and hooks, are as fast as the store below. A class that overrides a primitive
-    doesn't inherit the `_get`, `_put` or `_has` that would bypass it.
+    A backend that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`,
+    `_keys`, `_children`, `_split`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`,
+    `_open_read`, `_open_write`, `_sign`, `_digest`, `_touch`, `_local_path`, `_clear`, `_close`. It never
+    overrides a public call, so that layers, which call primitives and hooks, are as fast as the store
+    below. A class that overrides a primitive doesn't inherit the `_get`, `_put` or `_has` that would
+    bypass it.
 
     >>> from holdall import MemoryStore
     >>> store = MemoryStore()
@@ -371,6 +373,29 @@ class Store(MutableMapping[str, bytes]):
 
         `algorithm` is a name that `hashlib` knows, or `blake3`. None where it isn't known, or there is none.
         """
+        return None
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        """Renew when a blob was written, and when it expires, unless `expires` is None: it then stays as it
+        is. The bytes and what else is kept with them stay.
+
+        Raises:
+            BlobNotFoundError: No blob has this key, or it has expired.
+        """
+        self._need(Can.SWAP, "touch a blob: it would have to write it again, over what others put meanwhile")
+        while True:
+            info, pieces = self._read(key, 0, None)
+            kept = attributes_of(info, self.can)._replace(mode=None)
+            if expires is not None:
+                kept = kept._replace(expires=expires)
+            try:
+                return self._write(key, Measured(stoppable(pieces), info.size), info.etag, kept)
+            except ConcurrencyError:
+                continue
+
+    def _local_path(self, key: str) -> str | None:
+        """Return the path of a file on this machine that holds the blob's bytes and nothing else, for
+        programs that only read it. None where the medium has none, or there is no blob."""
         return None
 
     def _clear(self) -> None:
@@ -1042,6 +1067,99 @@ class Store(MutableMapping[str, bytes]):
             error.key = key
             raise
         return (bytes(piece) for piece in regroup(pieces, size))
+
+    def checksum(self, key: str, algorithm: str = "sha256") -> str:
+        """Return the digest of the blob's bytes, in hexadecimal.
+
+        The blob is read in pieces, unless the store keeps this digest with it, as a `ChecksumStore` does.
+
+        Args:
+            key: Which.
+            algorithm: A name that `hashlib` knows, such as `sha256` (FIPS 180-4), `sha512` or `md5`; or
+                `blake3`.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+            InvalidArgumentError: The algorithm is unknown, or its digest lacks a fixed length.
+            MissingDependencyError: It is `blake3`, which isn't installed.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b"abc"}).checksum("a")[:16]
+        'ba7816bf8f01cfea'
+        """
+        from holdall.digests import digest
+
+        key = self._checked(key)
+        with _naming(key):
+            return digest(self, key, algorithm)[1]
+
+    def touch(self, key: str, *, ttl: float | timedelta | None = None) -> Info:
+        """Renew the time at which a blob was written, and its time to live, and return its `Info`.
+
+        The bytes stay, and what is kept with them. Memory, files, SQLite, PostgreSQL and Valkey change only
+        the times. Other stores write the blob again, by compare-and-swap. Its ETag may change.
+
+        Args:
+            key: Which. Unlike touch(1), this creates nothing; `setdefault(key)` does.
+            ttl: How long it lives from now on, as in `put`. None leaves the time at which it expires as it
+                is; in an `ExpiringStore` it begins a new life.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+            UnsupportedOperation: The store can't write, or can't keep a ttl; or it can't compare and swap,
+                and would have to write the blob again.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore()
+        >>> before = store.put("session", b"1", ttl=60)
+        >>> after = store.touch("session", ttl=3600)
+        >>> after.expires > before.expires, after.size
+        (True, 1)
+        """
+        key = self._checked(key)
+        with _naming(key):
+            return self._touch(key, self._conditions(ANY, ttl, None).expires)
+
+    def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> AbstractContextManager[Path]:
+        """Return a context manager that gives the blob as a real file, for programs that take a path.
+
+        In a `FilesystemStore` or `HashdirStore`, also below layers that leave bytes alone, it is the store's
+        own file, without a copy. It is only to be read: what a program writes there changes the blob at once,
+        and not atomically. Elsewhere the blob is copied to a file of the same name, which only this user can
+        read, in a private temporary folder. The folder goes when the block ends, however it ends; what a
+        killed process left is removed by the next process that calls this.
+
+        With `write=True` the file is always a copy, and may be changed or replaced. At the end of the block
+        it is put back if its bytes have changed, provided that nobody has changed the blob meanwhile. If that
+        fails, the edited file is kept, and the error says where. If the block raises, nothing is put.
+
+        Args:
+            key: Which.
+            write: Whether a changed file is put back.
+            expect: With `write=True`, what must be there now: `ANY` blob, the ETag of one, or `ABSENT`. Where
+                it is `ABSENT` there is no file at first; the program makes it.
+
+        Raises:
+            BlobNotFoundError: No blob has this key, and `expect` isn't `ABSENT`.
+            ConcurrencyError: The blob has another ETag than `expect`, or was changed during the block.
+            BlobExistsError: `expect` is `ABSENT`, and there is a blob.
+            InvalidDataError: No regular file is there at the end.
+            UnsupportedOperation: `write=True`, and the store can't compare and swap.
+            StoreUnavailableError: The temporary folder can't be written.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"notes/today.txt": b"hello"})
+        >>> with store.local("notes/today.txt") as path:
+        ...     path.name, path.read_text()
+        ('today.txt', 'hello')
+        >>> with store.local("notes/today.txt", write=True) as path:
+        ...     _ = path.write_text("goodbye")
+        >>> store["notes/today.txt"]
+        b'goodbye'
+        """
+        from holdall.virtual import open_local
+
+        return open_local(self, key, write, expect)
 
     def modify(
         self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING

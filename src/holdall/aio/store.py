@@ -14,8 +14,10 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import wraps
+from pathlib import Path
 from typing import (
     IO,
     TYPE_CHECKING,
@@ -153,6 +155,8 @@ class AsyncStore:
     put_many = _awaited(Store.put_many)
     delete_many = _awaited(Store.delete_many)
     move = _awaited(Store.move)
+    checksum = _awaited(Store.checksum, Cancel.LEAVE)
+    touch = _awaited(Store.touch)
     sign = _awaited(Store.sign, Cancel.LEAVE)
     close = _awaited(Store.close, Cancel.FINISH)
 
@@ -328,6 +332,10 @@ class AsyncStore:
         )
         return _Opening(self, begin)
 
+    def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> _Local:
+        """As `Store.local`: `async with store.local(key) as path: ...`."""
+        return _Local(lambda: self._store.local(key, write=write, expect=expect))
+
     async def modify(
         self, key: str, function: Callable[[bytes], Data], default: bytes | _Missing = _MISSING
     ) -> Info:
@@ -447,3 +455,26 @@ class _Opening(Generic[AnyStr]):
     async def __aexit__(self, *error: Any) -> None:
         if self._file is not None:
             await self._file.__aexit__(*error)
+
+
+class _Local:
+    """What `local` returns, to be entered by `async with`."""
+
+    def __init__(self, begin: Callable[[], AbstractContextManager[Path]]) -> None:
+        self._begin = begin
+        self._block: AbstractContextManager[Path] | None = None
+
+    # On a thread even for a store in memory, since the file isn't.
+
+    async def __aenter__(self) -> Path:
+        block = self._block = self._begin()
+        return await on_thread(block.__enter__, undo=lambda _: _leave(block))
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        block = cast("AbstractContextManager[Path]", self._block)
+        return await on_thread(lambda: block.__exit__(*error), Cancel.FINISH)
+
+
+def _leave(block: AbstractContextManager[Any]) -> None:
+    """Leave a block that nobody entered, as if it had raised."""
+    block.__exit__(asyncio.CancelledError, asyncio.CancelledError(), None)

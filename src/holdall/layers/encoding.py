@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from typing import BinaryIO, cast
 
@@ -193,6 +194,12 @@ class EncodingStore(Transparent):
     ) -> Info:
         """Have the store below copy or move a blob."""
         return self._plain(target, act(source, target, expect))
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        below = self._below_key(key)
+        self._plain_info(key, below)  # what isn't a blob of this layer is refused first
+        self._store._touch(below, expires)
+        return self._plain_info(key, below)
 
     def _clear(self) -> None:
         self._store._clear()

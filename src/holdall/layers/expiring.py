@@ -316,6 +316,15 @@ class ExpiringStore(Transparent):
             return None
         return self._store._digest(key, algorithm)
 
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        if not self._native:
+            # A blob may expire before it is touched below, and must not come back.
+            return super()._touch(key, expires)
+        return self._store._touch(key, datetime.now(UTC) + self._ttl if expires is None else expires)
+
+    def _local_path(self, key: str) -> str | None:
+        return self._store._local_path(key) if self._native or self._is_alive(key) else None
+
 
 def _is_short(body: Body) -> bool:
     """Return whether a body is in memory, so that it can be read again."""

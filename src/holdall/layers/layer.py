@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from functools import cached_property
 from heapq import merge
 from typing import Any, BinaryIO, ClassVar, Final
@@ -135,6 +136,12 @@ class _Passed(Layer):
     def _digest(self, key: str, algorithm: str) -> str | None:
         return self._store._digest(key, algorithm)
 
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        return self._store._touch(key, expires)
+
+    def _local_path(self, key: str) -> str | None:
+        return self._store._local_path(key)
+
     def _clear(self) -> None:
         self._store._clear()
 
@@ -156,6 +163,8 @@ _KEEPS: Final = {
     "_open_write": ("_write",),
     "_sign": ("_read", "_write"),
     "_digest": ("_read",),
+    "_touch": ("_read", "_write"),
+    "_local_path": ("_read",),
     "_clear": ("_delete", *_LISTING),
 }
 """What a layer must leave alone so that a hook is passed on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from typing import BinaryIO, TypeVar
 
@@ -186,3 +187,9 @@ class PrefixStore(Transparent):
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         return self._store._digest(self._prefix + key, algorithm)
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        return self._strip(self._store._touch(self._prefix + key, expires))
+
+    def _local_path(self, key: str) -> str | None:
+        return self._store._local_path(self._prefix + key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter, itemgetter
@@ -346,6 +347,12 @@ class RoutedStore(Layer):
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         return self._of(key)._digest(key, algorithm)
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        return self._of(key)._touch(key, expires)
+
+    def _local_path(self, key: str) -> str | None:
+        return self._of(key)._local_path(key)
 
 
 def _check_kept(store: Store, attributes: Attributes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from functools import cache, cached_property
 from importlib import import_module
 from operator import attrgetter
@@ -37,11 +38,12 @@ class TracedStore(Transparent):
     few microseconds. Without it a call is one line of the logger `holdall.trace`, level DEBUG.
 
     Spans are named `holdall.read`, `.write`, `.delete`, `.info`, `.list`, `.get_many`, `.put_many`,
-    `.delete_many`, `.copy`, `.move`, `.clear`, `.sign` and `.digest`. That of a stream or a listing ends when
-    it has ended or is dropped. They have the attributes `holdall.operation`, `holdall.store`, `holdall.key`
-    (and `holdall.target` or `holdall.prefix`), `holdall.bytes`, `holdall.count`, `holdall.found`, and
-    `error.type`. A miss isn't an error. The metrics are the histogram `holdall.operation.duration` in
-    seconds, and the counters `holdall.bytes.read`, `holdall.bytes.written` and `holdall.errors`.
+    `.delete_many`, `.copy`, `.move`, `.clear`, `.sign`, `.digest`, `.touch` and `.local`. That of a
+    stream or a listing ends when it has ended or is dropped. They have the attributes
+    `holdall.operation`, `holdall.store`, `holdall.key` (and `holdall.target` or `holdall.prefix`),
+    `holdall.bytes`, `holdall.count`, `holdall.found`, and `error.type`. A miss isn't an error. The
+    metrics are the histogram `holdall.operation.duration` in seconds, and the counters
+    `holdall.bytes.read`, `holdall.bytes.written` and `holdall.errors`.
 
     Blobs' bytes, signed URLs and settings are never reported, nor the messages of errors that aren't
     holdall's own, such as what the body of a put raised.
@@ -187,6 +189,14 @@ class TracedStore(Transparent):
     def _digest(self, key: str, algorithm: str) -> str | None:
         with self._call("digest", key=key):
             return self._store._digest(key, algorithm)
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        with self._call("touch", key=key):
+            return self._store._touch(key, expires)
+
+    def _local_path(self, key: str) -> str | None:
+        with self._call("local", key=key):
+            return self._store._local_path(key)
 
 
 class _Call:

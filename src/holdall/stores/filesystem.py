@@ -11,6 +11,7 @@ import stat
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -385,6 +386,43 @@ class FilesystemStore(Store):
             if self._prunes:
                 tidy(root, origin)
         return describe(target, found)
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        with self._changing():
+            found = self._stat(self._path(key))
+            if found is None:
+                raise BlobNotFoundError(key=key)
+            if self._root.is_coarse(found):
+                # Its new time could be that of another version.
+                return super()._touch(key, expires)
+            try:
+                return self._root.locked(fcntl.LOCK_EX, partial(self._touch_alone, key))
+            except PermissionError as error:
+                if isinstance(error, StoreError):
+                    raise
+                # Only its owner may set a file's times, but whoever may write the folder replaces it.
+                return super()._touch(key, expires)
+            except FileNotFoundError as error:
+                raise BlobNotFoundError(key=key) from error  # the folder is gone
+
+    def _touch_alone(self, key: str, _: int) -> Info:
+        fds: list[int] = []
+        try:
+            self._open_blob(fds, key)
+            self._root.note_times(fds[0])
+            if self._durable:
+                os.fsync(fds[0])
+            return describe(key, os.fstat(fds[0]))
+        finally:
+            close_all(fds)
+
+    def _local_path(self, key: str) -> str | None:
+        fds: list[int] = []
+        try:
+            self._open_blob(fds, key)
+        finally:
+            close_all(fds)
+        return self._path(key)
 
     def _target(self, key: str) -> str:
         """The path of a key to write to, below the folder."""

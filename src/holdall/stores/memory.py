@@ -7,6 +7,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, cast
@@ -195,6 +196,15 @@ class MemoryStore(Store):
             info = self._copy(source, target, expect)
             self._delete(source, ANY)
             return info
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        with self._shared.lock:
+            entry = self._found(key)._replace(written=time.time())
+            if expires is not None:
+                kept = entry.attributes._replace(expires=expires)
+                entry = entry._replace(attributes=kept, expires=expires.timestamp())
+            self._entries[key] = entry
+        return _info(key, entry)
 
     def _clear(self) -> None:
         with self._shared.lock:

@@ -21,9 +21,9 @@ _TAKING = frozenset(("pop", "popitem", "move"))
 _NEEDED: Mapping[str, Can] = {
     name: flags
     for names, flags in (
-        ("get __getitem__ __contains__ exists info get_range get_many chunks sign", Can(0)),
-        ("_read _info _digest", Can(0)),
-        ("put __setitem__ setdefault update put_many copy modify _write", Can.WRITE),
+        ("get __getitem__ __contains__ exists info get_range get_many chunks sign checksum", Can(0)),
+        ("_read _info _digest _local_path", Can(0)),
+        ("put __setitem__ setdefault update put_many copy modify touch _write _touch", Can.WRITE),
         ("delete __delitem__ delete_many pop _delete", Can.DELETE),
         ("list iterate_keys children split left_out __iter__ __len__ __bool__ _scan _survey", Can.LIST),
         ("keys values items", Can.LIST),
@@ -88,6 +88,10 @@ class Helped(Store):
         writes = isinstance(mode, str) and not {"w", "x"}.isdisjoint(mode)
         store = self._acting if writes and Can.WRITE not in self._tested.can else self._tested
         return store.open(key, mode, **options)
+
+    def local(self, key: str, *, write: bool = False, **options: Any) -> Any:
+        store = self._acting if write and Can.WRITE not in self._tested.can else self._tested
+        return store.local(key, write=write, **options)
 
     def close(self) -> None:
         try:

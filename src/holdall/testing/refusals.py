@@ -55,6 +55,8 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("open", key, "wb"),
             *bind("open", new, "w"),
             *bind("copy move", key, new),
+            *bind("touch", key),
+            *bind("local", key, write=True),
             lambda: asyncio.run(_awaited(store.aio.put(key, b"x"))),
         ],
         Can.DELETE: [
@@ -75,6 +77,7 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *(call for ttl in (60, timedelta(hours=1)) for call in bind("put", key, b"x", ttl=ttl)),
             *bind("put_many", {key: b"x"}, ttl=60),
             *bind("open", key, "wb", ttl=60),
+            *bind("touch", key, ttl=60),
         ],
         Can.ATTRIBUTES: [
             *bind("put", key, b"x", content_type="text/plain"),
@@ -108,6 +111,7 @@ def _list_conditions(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("put", key, b"x", expect=etag),
             *bind("modify", key, bytes),
             *_share_calls(store, key),
+            *bind("local", key, write=True),
             *bind("open", key, "wb", expect=etag),
             *bind("copy", key, key, expect=etag),
             *bind("copy move", key, new, expect=etag),

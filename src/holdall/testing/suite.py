@@ -12,6 +12,7 @@ from holdall.testing.suites.files import FileTests
 from holdall.testing.suites.keys import KeyTests
 from holdall.testing.suites.life import LifeTests
 from holdall.testing.suites.listing import ListingTests
+from holdall.testing.suites.local import LocalTests
 from holdall.testing.suites.locks import LockTests
 from holdall.testing.suites.mapping import MappingTests
 from holdall.testing.suites.threads import ThreadTests
@@ -22,6 +23,7 @@ class StoreSuite(
     MappingTests,
     BodyTests,
     FileTests,
+    LocalTests,
     VersionTests,
     ListingTests,
     KeyTests,

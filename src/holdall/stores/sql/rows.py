@@ -134,6 +134,10 @@ class Statements:
         self.drop_chunks = _sql(f"DELETE FROM {chunks} WHERE stream = ANY(%s::bigint[])")
         self.delete = _sql(f"DELETE FROM {blobs} t WHERE t.key = %s AND t.stream IS NULL RETURNING {_ALIVE}")
         self.delete_rows = _sql(f"DELETE FROM {blobs} t WHERE t.key = ANY(%s::text[])")
+        self.touch = _sql(
+            f"UPDATE {blobs} t SET modified = clock_timestamp(), expires = coalesce({_UNTIL}, t.expires) "
+            f"WHERE t.key = %s AND {_ALIVE} RETURNING {_ROW}"
+        )
         self.copy_row = _sql(
             f"""INSERT INTO {blobs} AS t ({_COLUMNS}) SELECT %s, %s::bigint, clock_timestamp(), s.expires,
             s.content_type, s.size, %s::bigint, s.data FROM {blobs} s WHERE s.key = %s
@@ -180,11 +184,9 @@ def number_of(etag: Expect) -> int:
     return number if 0 <= number < 1 << 63 and f"{number:x}" == etag else -1
 
 
-def seconds_left(attributes: Attributes) -> float | None:
+def seconds_left(expires: datetime | None) -> float | None:
     """Return how long a blob that is written now has to live; the server's clock counts it."""
-    if attributes.expires is None:
-        return None
-    return (attributes.expires - datetime.now(UTC)).total_seconds()
+    return None if expires is None else (expires - datetime.now(UTC)).total_seconds()
 
 
 def check_type_text(attributes: Attributes) -> None:

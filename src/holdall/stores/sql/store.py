@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 from holdall.arguments import check_type, check_wait
@@ -31,7 +32,15 @@ from holdall.stores.sql.connecting import (
 )
 from holdall.stores.sql.connections import Session, Source, check_given
 from holdall.stores.sql.errors import LostError, NoTableError, SilentError
-from holdall.stores.sql.rows import INLINE, Statements, check_table, check_type_text, info_of, new_etag
+from holdall.stores.sql.rows import (
+    INLINE,
+    Statements,
+    check_table,
+    check_type_text,
+    info_of,
+    new_etag,
+    seconds_left,
+)
 from holdall.stores.sql.transactions import copy_row, drop, hold, put_row, put_rows, send
 from holdall.stores.sql.watching import connector
 
@@ -461,6 +470,18 @@ class SqlStore(Store):
             raise _unknown(lost) from lost
 
     # --- inside the server ---
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        parameters = seconds_left(expires), key
+        try:
+            row = self._source.run(lambda session: session.one(self._sql.touch, parameters), write=True)
+        except NoTableError:
+            row = None
+        except LostError as lost:
+            raise _unknown(lost) from lost
+        if row is None:
+            raise BlobNotFoundError(key=key)
+        return info_of(key, row)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         return self._duplicate(source, target, expect, move=False)

@@ -63,7 +63,7 @@ def put_row(
         found = session.all(sql.lock, ([key],))
         old = found[0] if found else None
         check_expected(f"{old[1]:x}" if old is not None and old[3] else None, expect, key)
-        left = seconds_left(attributes)
+        left = seconds_left(attributes.expires)
         values = (key, new.etag, left, kind, new.size, new.stream, new.data)
         if old is None:
             row = session.one(sql.insert, values)
@@ -106,7 +106,7 @@ def put_rows(
         # Those that another client makes between the two statements are seen in the next turn.
         streams = [stream for (stream,) in session.all(sql.lock_staged) if stream is not None]
         session.run(sql.drop_chunks, (streams,))
-        left = seconds_left(attributes)
+        left = seconds_left(attributes.expires)
         rows = session.all(sql.put_staged, (left, attributes.content_type, streams))
         if len(rows) == len(blobs):
             if left is not None:

@@ -37,6 +37,8 @@ SWAP = f"""UPDATE holdall_v1_blobs SET ({_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?, ?)
 COPY = f"""INSERT INTO holdall_v1_blobs ({_COLUMNS})
     SELECT ?, ?, ?, size, expires, content_type, stream, data FROM holdall_v1_blobs WHERE key = ?
     {_REPLACE}"""
+TOUCH = f"""UPDATE holdall_v1_blobs SET modified = ?, expires = coalesce(?, expires)
+    WHERE key = ? AND {ALIVE}"""
 DELETE = f"DELETE FROM holdall_v1_blobs WHERE key = ? AND {ALIVE}"
 DELETE_SWAP = f"DELETE FROM holdall_v1_blobs WHERE key = ? AND etag = ? AND {ALIVE}"
 
@@ -86,8 +88,12 @@ def new_row(size: int, stream: int | None, data: Piece | None, attributes: Attri
         (content_type or "").encode()
     except UnicodeEncodeError:
         raise InvalidArgumentError("content_type must not contain lone surrogates") from None
-    until = None if expires is None else (expires - _EPOCH) // _MICROSECOND
-    return Row(new_etag(), now(), size, until, content_type, stream, data)
+    return Row(new_etag(), now(), size, until(expires), content_type, stream, data)
+
+
+def until(expires: datetime | None) -> int | None:
+    """Return when a blob expires, as it is stored."""
+    return None if expires is None else (expires - _EPOCH) // _MICROSECOND
 
 
 def now() -> int:

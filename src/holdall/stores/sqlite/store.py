@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import chain, islice, repeat
 from typing import cast
 
@@ -355,6 +356,19 @@ class SqliteStore(Store):
         info = self._database.transaction(duplicate, None)
         if info is None:
             raise BlobNotFoundError(key=source)
+        return info
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        moment, until = now(), rows.until(expires)
+
+        def touch(connection: Connection) -> Info | None:
+            if not connection.execute(rows.TOUCH, (moment, until, key, moment)).rowcount:
+                return None
+            return info_of(key, connection.execute(rows.INFO, (key, 0)).fetchone())
+
+        info = self._database.transaction(touch, None)
+        if info is None:
+            raise BlobNotFoundError(key=key)
         return info
 
     def _clear(self) -> None:

@@ -242,6 +242,32 @@ return count
 """
 )
 
+TOUCH = Script(
+    _COMMON
+    + """
+-- KEYS: index, expiring, blob
+-- ARGV: member, modified (8 bytes), expires or '', expires (8 bytes), prefix of chunks
+-- Returns the new head; or false.
+local name, at = KEYS[3], ARGV[3]
+local head = head_of(name)
+if not head or head == '' then
+    return false
+end
+local chunks = chunks_of(head, ARGV[5])
+redis.call('SETRANGE', name, 20, ARGV[2])
+if at ~= '' then
+    note(KEYS[1], KEYS[2], ARGV[1], head, at)
+    at = string.format('%.0f', tonumber(at) - 1)
+    if chunks then
+        redis.call('PEXPIREAT', chunks, at)
+    end
+    redis.call('PEXPIREAT', name, at)
+    redis.call('SETRANGE', name, 28, ARGV[4])
+end
+return redis.call('GETRANGE', name, 0, length_of(head) - 1)
+"""
+)
+
 HEADS = Script(
     _COMMON
     + """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any, TypeVar
 
 from holdall.arguments import check_wait
@@ -368,6 +369,21 @@ class ValkeyStore(Store):
         return self._list.restore()
 
     # --- inside the server ---
+
+    def _touch(self, key: str, expires: datetime | None) -> Info:
+        shard, member, name = self._place(key)
+        modified, until = (time.time_ns() // 1000).to_bytes(8, "big"), milliseconds(expires)
+        at = b"%d" % until if until else b""
+        arguments = member, modified, at, until.to_bytes(8, "big"), self._shards.chunks[shard]
+        keys = *self._shards.indexes[shard], name
+        # To do it twice is to do it once.
+        reply = ensure(
+            lambda: self._link.run(shard, scripts.TOUCH, keys, arguments, Retry.NEVER), lambda reply: True
+        )
+        head = None if reply is None else parse(reply)
+        if head is None:
+            raise BlobNotFoundError(key=key)
+        return head.info(key)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
