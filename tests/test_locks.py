@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
+import anyio
 import pytest
+from tests.effort import effort
+from tests.forks import forked, succeeds
+from tests.interrupts import interrupting
 
-from holdall import InvalidArgumentError, LockHeldError, LockLostError, MemoryStore, SerializationError
+from holdall import (
+    FilesystemStore,
+    Info,
+    InvalidArgumentError,
+    LockHeldError,
+    LockLostError,
+    MemoryStore,
+    SerializationError,
+    SqliteStore,
+    Store,
+    StoreUnavailableError,
+)
 from holdall.errors import InvalidKeyError, InvalidTypeError
-from holdall.locks import Lock
+from holdall.locks import Lock, record
+from holdall.store import Attributes, Body, Expect
+from holdall.testing.running import race, wait_until
 
 
 def test_the_blob_is_small_json_that_stays_when_the_lock_is_released() -> None:
@@ -73,7 +100,8 @@ def test_wrong_arguments() -> None:
     for options in ({"ttl": 0}, {"ttl": -1}, {"wait": -1}, {"ttl": float("nan")}):
         with pytest.raises(InvalidArgumentError):
             store.lock("job", **options)
-    for options in ({"ttl": None}, {"ttl": "30"}, {"wait": "3"}, {"wait": True}):
+    wrong: list[dict[str, Any]] = [{"ttl": None}, {"ttl": "30"}, {"wait": "3"}, {"wait": True}]
+    for options in wrong:
         with pytest.raises(InvalidTypeError):
             store.lock("job", **options)
     for call in (store.lock, store.counter):
@@ -98,3 +126,274 @@ def test_a_counter_reads_what_people_write() -> None:
         with pytest.raises(SerializationError, match="whole number"):
             store.counter("hits").reset()
         assert store["hits"] == blob
+
+
+# --- holders that end, stop or can't reach the store ---
+
+
+def hold(store: Store, key: str, ttl: float, say: int) -> None:
+    """Take a lock, write its token to a pipe, and hold it until this process is killed."""
+    with store.lock(key, ttl=ttl) as lock:
+        os.write(say, b"%d" % lock.token)
+        time.sleep(60)
+
+
+@contextmanager
+def holder(store: Store, ttl: float) -> Generator[tuple[int, int]]:
+    """A process that holds a lock, and its token."""
+    read, write = os.pipe()
+    pid = forked(lambda: hold(store, "job", ttl, write))
+    try:
+        yield pid, int(os.read(read, 100))
+    finally:
+        os.close(read)
+        os.close(write)
+        kill(pid)
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_holder_that_was_killed_on_this_host_is_replaced_at_once(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "a.db")
+    with holder(store, 1e6) as (pid, token):
+        with pytest.raises(LockHeldError) as caught, store.lock("job", wait=0.01):
+            """It is held."""
+        assert (caught.value.pid, caught.value.host) == (pid, os.uname().nodename)
+        assert isinstance(caught.value, TimeoutError)
+        kill(pid)
+        with store.lock("job", wait=60) as lock:
+            assert lock.token == token + 1
+
+
+def test_a_holder_that_was_killed_elsewhere_is_replaced_after_its_ttl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "a.db")
+    with holder(store, 0.3) as (pid, token):
+        monkeypatch.setattr(record, "_processes", lambda: "another/host")
+        kill(pid)
+        # One try can't know how long the holder has been silent; the same lock finds out in several.
+        lock = store.lock("job", wait=0)
+        with pytest.raises(LockHeldError), lock:
+            """It looks held."""
+        time.sleep(0.31)
+        with lock:
+            assert lock.token == token + 1
+
+
+def test_a_holder_that_stood_still_for_its_ttl_finds_out(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "a.db")
+    said, say = os.pipe()
+
+    def work() -> None:
+        with pytest.raises(LockLostError), store.lock("job", ttl=0.2) as lock:  # noqa: PT012
+            os.kill(os.getpid(), signal.SIGSTOP)
+            assert lock.lost
+            with pytest.raises(LockLostError) as caught:
+                lock.check()
+            assert caught.value.key == "job"
+            os.write(say, b"lost")
+        assert lock.lost
+
+    pid = forked(work)
+    os.waitpid(pid, os.WUNTRACED)
+    with store.lock("job", wait=60) as lock:
+        os.kill(pid, signal.SIGCONT)
+        succeeds(pid)
+        assert os.read(said, 10) == b"lost"
+        lock.check()
+    os.close(said)
+    os.close(say)
+
+
+def test_a_holder_that_stood_still_goes_on_if_nobody_took_the_lock() -> None:
+    store = MemoryStore()
+    with store.lock("job", ttl=0.03) as lock:
+        unpatched = store._write
+        store._write = refuse  # type: ignore[method-assign]
+        wait_until(lambda: lock.lost)
+        with pytest.raises(StoreUnavailableError):
+            lock.check()
+        store._write = unpatched  # type: ignore[method-assign]
+        lock.check()
+        assert not lock.lost
+
+
+def refuse(*_: object) -> NoReturn:
+    raise StoreUnavailableError("the server is away")
+
+
+def test_the_end_of_a_block_while_the_store_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    with store.lock("job", ttl=60):
+        unpatched, store._write = store._write, refuse  # type: ignore[method-assign]
+    assert "can't release the lock 'job'" in caplog.text
+    store._write = unpatched  # type: ignore[method-assign]
+    del store["job"]
+    with pytest.raises(LockLostError) as caught, store.lock("job", ttl=0.02) as lock:  # noqa: PT012
+        store._write = refuse  # type: ignore[method-assign]
+        wait_until(lambda: lock.lost)
+    assert isinstance(caught.value.__cause__, StoreUnavailableError)
+
+
+def test_a_renewal_whose_answer_is_lost_loses_nothing() -> None:
+    class Losing(MemoryStore):
+        lose = False
+
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            info = super()._write(key, body, expect, attributes)
+            if self.lose:
+                self.lose = False
+                refuse()
+            return info
+
+    store = Losing()
+    with store.lock("job", ttl=0.06) as lock:
+        store.lose = True
+        wait_until(lambda: not store.lose and json.loads(store["job"])["renewals"] > 2)
+        lock.check()
+    # So does an answer to the put that took it.
+    store.lose = True
+    lock = store.lock("job", wait=0)
+    with pytest.raises(StoreUnavailableError), lock:
+        """It may be held."""
+    assert json.loads(store["job"])["holder"] is not None
+
+
+def test_a_lock_that_is_deleted_or_replaced_is_lost() -> None:
+    store = MemoryStore()
+    for spoil in (lambda: store.delete("job"), lambda: store.put("job", b"x"), lambda: store.clear()):
+        store.clear()
+        with pytest.raises(LockLostError), store.lock("job"):
+            spoil()
+    assert list(store) == []
+    with pytest.raises(ValueError, match="the block's own") as caught, store.lock("job"):  # noqa: PT012
+        store.clear()
+        raise ValueError("the block's own")
+    assert "the lock was lost" in caught.value.__notes__[0]
+
+
+def test_the_thread_ends_with_the_block_and_renews_meanwhile() -> None:
+    store = MemoryStore()
+    before = threading.active_count()
+    with store.lock("job", ttl=0.06) as lock:
+        wait_until(lambda: json.loads(store["job"])["renewals"] > 3)
+        assert not lock.lost
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_a_child_of_a_fork_does_not_hold_the_lock(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "a.db")
+
+    def child(lock: Lock) -> None:
+        assert lock.lost
+        with pytest.raises(LockLostError, match="forked"):
+            lock.check()
+        with pytest.raises(LockLostError, match="forked"):
+            lock.end()
+        with pytest.raises(LockHeldError), store.lock("job", wait=0):
+            """The parent holds it."""
+
+    with store.lock("job", ttl=60) as lock:
+        succeeds(forked(lambda: child(lock)))
+        lock.check()
+
+
+def test_an_interrupt_at_any_moment_leaves_no_lock() -> None:
+    store = MemoryStore()
+
+    def work() -> None:
+        with store.lock("job", ttl=1e6):
+            store["x"] = b"1"
+
+    with interrupting() as interrupts:
+        for _ in range(effort(1000, 200)):
+            interrupts.during(work, 3e-4)
+            # It is released at once, or by its thread as soon as nobody has it.
+            with store.lock("job", wait=30):
+                """Nobody holds it."""
+    assert interrupts.count > 20
+    # A thread that an interrupt kept from starting is listed too, and has no number.
+    threads = [each for each in threading.enumerate() if each.name == "holdall-lock" and each.ident]
+    wait_until(lambda: not any(each.is_alive() for each in threads))
+
+
+def test_an_interpreter_ends_while_a_lock_is_held(tmp_path: Path) -> None:
+    code = (
+        "from holdall import FilesystemStore\n"
+        "lock = FilesystemStore('store').lock('job', ttl=60)\n"
+        "lock.__enter__()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    with FilesystemStore(tmp_path / "store").lock("job", wait=0) as lock:
+        assert not lock.lost
+
+
+def test_many_wait_for_one_lock() -> None:
+    store = MemoryStore()
+    turns: list[int] = []
+
+    def work() -> None:
+        with store.lock("job", ttl=60) as lock:
+            turn = len(turns)
+            time.sleep(0.0001)
+            assert len(turns) == turn
+            turns.append(lock.token)
+
+    race(*[work] * 50)
+    assert len(turns) == 50
+    assert turns == sorted(set(turns))
+
+
+def test_a_wall_clock_that_is_wrong_matters_only_after_a_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    with store.lock("job") as lock:
+        first = lock.token
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    with store.lock("job") as lock:
+        assert lock.token == first + 1
+        with pytest.raises(LockHeldError), store.lock("job", wait=0.01):
+            """It is held."""
+
+
+# --- coroutines ---
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_coroutine_releases(backend: str, tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+
+    async def main() -> None:
+        with anyio.move_on_after(0.01):
+            async with store.aio.lock("job", ttl=1e6):
+                await anyio.sleep_forever()
+        async with store.aio.lock("job", wait=0) as lock:
+            await lock.check()
+            # Those that wait take no thread: a hundred of them leave the holder's calls room.
+            async with anyio.create_task_group() as group:
+                for _ in range(100):
+                    group.start_soon(wait_for_it)
+                await anyio.sleep(0.02)
+                await store.aio.put("x", b"1")
+                group.cancel_scope.cancel()
+        for _ in range(20):
+            with anyio.move_on_after(0.0005):
+                async with store.aio.lock("job", ttl=1e6):
+                    """It may be cancelled while it is taken."""
+        async with store.aio.lock("job", wait=30) as lock:
+            assert not lock.lost
+
+    async def wait_for_it() -> None:
+        async with store.aio.lock("job", wait=60):
+            """It is held."""
+
+    anyio.run(main, backend=backend)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from holdall.blob import Can, Expect
-from holdall.errors import BlobNotFoundError, ConcurrencyError, LockLostError, StoreError
+from holdall.errors import BlobNotFoundError, ConcurrencyError, LockLostError, SerializationError, StoreError
 from holdall.locks.record import Holder, Record, decode
 from holdall.threads import start
 
@@ -147,10 +147,15 @@ class Lease:
 
     def _find(self) -> bool:
         """Look whether the blob is this holder's still, and note its ETag."""
-        found = look(self._store, self._key)
-        if found is None or found[0].holder is None or found[0].holder.id != self.holder.id:
-            self._taken = False
-        else:
+        try:
+            found = look(self._store, self._key)
+        except SerializationError:
+            # Something else was put in its place.
+            found = None
+        self._taken = (
+            found is not None and found[0].holder is not None and found[0].holder.id == self.holder.id
+        )
+        if found is not None:
             self._etag = found[1]
         return self._taken
 
