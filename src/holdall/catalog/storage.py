@@ -80,6 +80,10 @@ def _read(blobs: BlobBackend) -> tuple[str, int] | None:
         return None
     try:
         said: Any = json.loads(data)
+        if said["format"] > _FORMAT:
+            raise IntegrityError(
+                "a newer version of holdall keeps its catalogue here; upgrade holdall", key=MARK
+            )
         return str(said["identity"]), int(said["number"])
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(

@@ -218,7 +218,8 @@ def _parsed(key: str, tail: Piece, size: int) -> _Trailer:
         if magic == _MAGIC and number in _NAMES and length == size - _SIZE:
             return _Trailer(digest, length, _NAMES[number])
     raise IntegrityError(
-        "it doesn't end in the digest of its bytes: it was cut off, or was put without a ChecksumStore",
+        "it doesn't end in the digest of its bytes: it was cut off, or was put without a ChecksumStore or "
+        "by a newer version of holdall",
         key=key,
     )
 

@@ -221,7 +221,8 @@ def _recognized(key: str, tail: bytes) -> tuple[Codec, Footer]:
     if recognized is None:
         raise IntegrityError(
             f"it doesn't end in the index of a blob compressed here ({', '.join(CODECS)}): it was cut off or "
-            "changed, or was put without a CompressedStore; delete it, or put it again",
+            "changed, or was put without a CompressedStore or by a newer version of holdall; delete it, or "
+            "put it again",
             key=key,
         )
     return recognized

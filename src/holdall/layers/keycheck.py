@@ -164,6 +164,11 @@ class KeyCheck:
         except BlobNotFoundError:
             return None
         listed, digest = body[len(_MAGIC) : -_DIGEST], body[-_DIGEST:]
+        if body[:7] == _MAGIC[:7] and body[7:8] > _MAGIC[7:]:
+            raise IntegrityError(
+                f"the blob {self.place!r} in the store below, which lists the store's keys, was written by a "
+                "newer version of holdall; upgrade holdall"
+            )
         if (
             not body.startswith(_MAGIC)
             or _digest(body[:-_DIGEST]) != digest

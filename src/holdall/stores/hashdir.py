@@ -78,7 +78,13 @@ class HashdirStore(FilesystemStore):
             return False
         except OSError as error:
             raise StoreUnavailableError(f"{self._base + _MARK!r} can't be read: {error.strerror}") from error
-        if text.split() != [str(self._width), str(self._depth)]:
+        found = text.split()
+        if len(found) != 2 or not all(each.isdecimal() for each in found):
+            raise StoreUnavailableError(
+                f"{self._base + _MARK!r} says {text.strip()!r}, which isn't a width and a depth: a newer "
+                "version of holdall wrote it (upgrade holdall), or another program"
+            )
+        if found != [str(self._width), str(self._depth)]:
             raise InvalidArgumentError(
                 f"{self._given!r} was made with width and depth {text.strip()!r}, "
                 f"not '{self._width} {self._depth}'; open it with these"

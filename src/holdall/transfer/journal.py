@@ -23,6 +23,8 @@ _PAGE = 500
 _opening = threading.Lock()
 _MARK = 0x68616C6A
 """SQLite's application_id of our files."""
+_VERSION = 1
+"""SQLite's user_version of our files."""
 
 _TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -88,6 +90,12 @@ class Journal:
             raise InvalidArgumentError(
                 f"{self._name!r} is a database, but not a journal of holdall; give another path"
             )
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise StoreUnavailableError(
+                f"the journal {self._name!r} was written by a newer version of holdall; upgrade holdall, or "
+                "give another path"
+            )
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("BEGIN EXCLUSIVE")
@@ -95,6 +103,7 @@ class Journal:
             for statement in _TABLES.split(";"):
                 run(statement)
             run(f"PRAGMA application_id = {_MARK}")
+            run(f"PRAGMA user_version = {_VERSION}")
         run(_LEFT_OUT)
         run("COMMIT")
         # It holds keys, also those of an encrypted store, which other users must not see. A journal of an

@@ -301,5 +301,7 @@ def _check_frame(view: memoryview) -> memoryview:
             return frame
     # Blosc2 trusts the length that stands in the head of a frame (README_CFRAME_FORMAT).
     if len(view) < 32 or bytes(view[2:9]) != b"b2frame" or struct.unpack(">Q", view[16:24])[0] != len(view):
-        raise SerializationError("this isn't a b2nd array, or it was cut off")
+        raise SerializationError(
+            "this isn't a b2nd array, it was cut off, or a newer version of holdall wrote it"
+        )
     return view

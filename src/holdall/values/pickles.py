@@ -221,6 +221,10 @@ class PickleSerializer:
 
     def _verify(self, data: bytes) -> memoryview:
         """Return the pickle if its tag is right, before a byte of it is unpickled."""
+        if data[:7] == MAGIC[:7] and data[7:8] > MAGIC[7:]:
+            raise UntrustedDataError(
+                "this pickle was signed by a newer version of holdall, so it isn't unpickled; upgrade holdall"
+            )
         if len(data) < _HEAD + _TAG or not data.startswith(MAGIC):
             raise UntrustedDataError(
                 "this isn't signed, so it isn't unpickled; if nobody else can write where it is kept, "

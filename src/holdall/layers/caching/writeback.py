@@ -447,4 +447,8 @@ def _inherited(mode: int | None) -> int | None:
 
 def _lost(key: str | None, name: str) -> IntegrityError:
     what = "put it again" if key is not None else f"to discard the change, delete {name!r} from the cache"
-    return IntegrityError(f"a change that isn't uploaded yet is damaged in the cache; {what}", key=key)
+    return IntegrityError(
+        "a change that isn't uploaded yet is damaged in the cache, or a newer version of holdall wrote it, "
+        f"which can upload it; else {what}",
+        key=key,
+    )

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from holdall.errors import StoreUnavailableError
 from holdall.stores.git.refs import Head
 from holdall.stores.git.worktree import Change, Draft, WorkTree
 from holdall.stores.local import sync_folder
@@ -45,9 +46,17 @@ class Journal:
         except (FileNotFoundError, PermissionError):
             return False  # another user's: that user's next call finishes what it says
         try:
-            return os.read(fd, 1) == b"+"
+            return self._is_begun(os.read(fd, 1))
         finally:
             os.close(fd)
+
+    def _is_begun(self, first: bytes) -> bool:
+        if first not in (b"+", b"-", b""):
+            raise StoreUnavailableError(
+                f"{self._path!r} was written by a newer version of holdall, which may have begun a change; "
+                "upgrade holdall"
+            )
+        return first == b"+"
 
     def write(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
         """Write what is about to be done; see `Record`."""
@@ -86,7 +95,7 @@ class Journal:
                 content = file.read()
         except FileNotFoundError:
             return None
-        if content[:1] != b"+":
+        if not self._is_begun(content[:1]):
             return None
         try:
             return self._record(content)

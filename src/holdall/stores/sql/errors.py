@@ -32,11 +32,11 @@ _STATES: dict[str, tuple[type[StoreError], str]] = {
     ),
     "42703": (
         KeyConflictError,
-        "has a table {table} that another program made; choose another name with table=",
+        "has a table {table} of another program or a newer version of holdall; choose another with table=",
     ),
     "42P10": (
         KeyConflictError,
-        "has a table {table} that another program made; choose another name with table=",
+        "has a table {table} of another program or a newer version of holdall; choose another with table=",
     ),
     "42501": (
         StoreUnavailableError,

@@ -7,6 +7,7 @@ import struct
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from holdall.errors import StoreUnavailableError
 from holdall.store import Info
 
 # Magic, ETag, modified (microseconds), expires (milliseconds, 0 for never), size, bytes in a chunk (0 for a
@@ -58,8 +59,15 @@ def parse(data: bytes) -> Head | None:
     >>> parse(Head("0" * 16, 1, 0, 4).packed() + b"four")
     Head(etag='0000000000000000', modified=1, expires=0, size=4, chunk=0, content_type=None, end=50)
     >>> parse(b"a foreign value")
+
+    Raises:
+        StoreUnavailableError: A newer version of holdall wrote it.
     """
-    if len(data) < FIXED or not data.startswith(MAGIC):
+    if not data.startswith(MAGIC):
+        if data[:3] == MAGIC[:3] and data[3:4].isdigit():
+            raise StoreUnavailableError("a newer version of holdall wrote this blob; upgrade holdall")
+        return None
+    if len(data) < FIXED:
         return None
     _, etag, modified, expires, size, chunk, length = _FIXED.unpack_from(data)
     if not length:

@@ -64,8 +64,8 @@ def refuse(reply: Any, expect: Expect, prefix: str, key: str | None) -> NoReturn
         raise ConcurrencyError(key=key, expected=str(expect), actual=actual)
     if reply is None or reply == FOREIGN:
         raise KeyConflictError(
-            "another program keeps a value in the server under the name of this blob, or of the list of "
-            f"keys; choose another prefix than {prefix!r}",
+            "another program, or a newer version of holdall, keeps a value in the server under the name of "
+            f"this blob, or of the list of keys; choose another prefix than {prefix!r}, or upgrade holdall",
             key=key,
         )
     raise StoreUnavailableError(

@@ -34,7 +34,11 @@ local function head_of(name, last)
         end
         error(head.err)
     end
-    return (head == '' or string.sub(head, 1, 4) == 'hdl1') and head or nil
+    if head == '' or string.sub(head, 1, 4) == 'hdl1' then
+        return head
+    end
+    -- A newer version of holdall has another digit.
+    return nil, string.find(head, '^hdl%d') and head
 end
 local function length_of(head)
     local high, low = string.byte(head, 49, 50)
@@ -222,7 +226,8 @@ DELETE = Script(
 -- KEYS: index, expiring, blobs; ARGV: expect, prefix of chunks, then a member for each
 local count = 0
 for i = 3, #KEYS do
-    local head, member = head_of(KEYS[i]), ARGV[i]
+    local member = ARGV[i]
+    local head, newer = head_of(KEYS[i])
     if not head then
         head = ''
     elseif conflict(head, ARGV[1]) then
@@ -233,8 +238,10 @@ for i = 3, #KEYS do
         drop(chunks)
         count = count + 1
     end
-    redis.pcall('ZREM', KEYS[1], member)
-    if head == '' or string.sub(head, 29, 36) ~= NEVER then
+    if not newer then
+        redis.pcall('ZREM', KEYS[1], member)
+    end
+    if head == '' and not newer or string.sub(head, 29, 36) ~= NEVER then
         redis.pcall('ZREM', KEYS[2], member)
     end
 end
@@ -275,9 +282,9 @@ HEADS = Script(
 -- Returns each head; '' where no blob is; '?' and its type for another program's value.
 local heads = {}
 for i = 3, #KEYS do
-    local head = head_of(KEYS[i], ARGV[1])
+    local head, newer = head_of(KEYS[i], ARGV[1])
     if not head then
-        head = '?' .. (redis.pcall('TYPE', KEYS[i]).ok or 'value')
+        head = newer or '?' .. (redis.pcall('TYPE', KEYS[i]).ok or 'value')
     elseif head == '' then
         -- A replica, or a user who may only read, leaves them there.
         redis.pcall('ZREM', KEYS[1], ARGV[i - 1])
@@ -293,7 +300,10 @@ RANGE = Script(
     _COMMON
     + """
 -- KEYS: blob; ARGV: start, stop or ''. Returns the head and what the range holds, if it is inline.
-local head = head_of(KEYS[1])
+local head, newer = head_of(KEYS[1])
+if newer then
+    return {newer, ''}
+end
 if not head or head == '' then
     return false
 end
