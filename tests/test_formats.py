@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 import redis
-from tests.formats.samples import FORMATS, HERE, KEY, VALUES, cached, restore, serializer_of
+from tests.formats.samples import FORMATS, HERE, KEY, VALUES, cached, restore, serializer_of, typed
 from tests.servers.postgresql import PostgresServer
 from tests.servers.valkey import ValkeyServer
 
@@ -232,6 +232,14 @@ NEWER = [
         altered("journal", "PRAGMA user_version = 2"),
         [lambda folder: copy_store(MemoryStore(), MemoryStore(), journal=folder / "journal")],
         StoreUnavailableError,
+    ),
+    Newer("typed", swapped(b"hldtype1", b"hldtype2"), [get(typed, "text")], SerializationError),
+    Newer(
+        "locks",
+        swapped(b'"version": 1', b'"version": 2'),
+        [lambda folder: FilesystemStore(folder).lock("job", wait=0).__enter__()],
+        SerializationError,
+        "newer holdall",
     ),
     Newer("values", swapped(b"hldpick2", b"hldpick3"), [decoded("signed-pickle")], UntrustedDataError),
     Newer("values", swapped(b"hldb2nd1", b"hldb2nd2"), [decoded("array-b2nd")], SerializationError),

@@ -368,7 +368,7 @@ def test_a_format_of_another_version_is_refused(tmp_path: Path) -> None:
     hashed = tmp_path / "h"
     HashdirStore(hashed)["a"] = b"1"
     (hashed / ".holdall~hashdir").write_text("format 9")
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(StoreUnavailableError, match="newer version"):
         HashdirStore(hashed)
     with ZipStore(tmp_path / "a.zip") as store:
         store.update({"a": b"1"})

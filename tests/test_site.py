@@ -44,7 +44,8 @@ def test_no_name_is_on_two_pages_of_the_api() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["holdall", "holdall.aio", "holdall.catalog", "holdall.testing", "holdall.values"]
+    "module",
+    ["holdall", "holdall.aio", "holdall.catalog", "holdall.locks", "holdall.testing", "holdall.values"],
 )
 def test_every_public_name_is_on_a_page_of_the_api(module: str) -> None:
     """A name that leads to what another name stands for is printed once, under the shorter one."""

@@ -7,6 +7,7 @@ shows what an older library wrote. To look at a format, unpack it: `tar xf tests
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -37,8 +38,10 @@ from holdall import (
     SqlStore,
     Store,
     ValkeyStore,
+    ValueStore,
     ZipStore,
     copy_store,
+    get_store,
 )
 from holdall.values import joined, serializers
 
@@ -189,7 +192,50 @@ def _check_transfer_journal(folder: Path) -> None:
 
 FORMATS["transfer-journal"] = Format(_make_transfer_journal, _check_transfer_journal)
 
+# --- small tools ---
+
+
+def _make_locks(folder: Path) -> None:
+    with FilesystemStore(folder) as store, store.lock("job"):
+        store.counter("visits").increment(7)
+
+
+def _check_locks(folder: Path) -> None:
+    with FilesystemStore(folder) as store:
+        before = json.loads(store["job"])["token"]
+        with store.lock("job") as lock:
+            assert lock.token > before
+        assert store.counter("visits").increment() == 8
+
+
+FORMATS["locks"] = Format(_make_locks, _check_locks)
+
 # --- values ---
+
+
+TYPED: dict[str, Any] = {
+    "text": "a str",
+    "bytes": b"bytes",
+    "json": {"a": [1, None]},
+    "array": np.arange(3.0),
+    "pickle": {1, 2},
+}
+
+
+def typed(folder: Path) -> ValueStore:
+    """The values of a sample."""
+    return get_store(str(folder), serialization_mode="typed")
+
+
+def _make_typed(folder: Path) -> None:
+    typed(folder).update(TYPED)
+
+
+def _check_typed(folder: Path) -> None:
+    np.testing.assert_equal(dict(typed(folder).items()), TYPED)
+
+
+FORMATS["typed"] = Format(_make_typed, _check_typed)
 
 VALUES: dict[str, tuple[str, Any]] = {
     "signed-pickle": ("pickle", {"set": {1, 2}, "complex": 1j}),

@@ -73,8 +73,13 @@ class Counter:
     def reset(self, to: int = 0) -> int:
         """Set the number, and return what it was.
 
+        Args:
+            to: The new number.
+
         Raises:
-            As for `increment`.
+            UnsupportedOperation: The store can't SWAP.
+            SerializationError: The blob isn't a number; it is left as it is.
+            InvalidArgumentError: The number has more than 1,000 digits.
         """
         _check_number(to, "to")
         return self._change(lambda old: to)[0]

@@ -87,6 +87,8 @@ def read_typed(data: bytes, serializers: Serializers, pickles: OwnPickles) -> An
         UntrustedDataError: They are a pickle that this user didn't sign.
     """
     begin = len(MAGIC) + 1
+    if data[:7] == MAGIC[:7] and data[7:8] > MAGIC[7:]:
+        raise SerializationError("a newer version of holdall wrote this typed value; upgrade holdall")
     if not data.startswith(MAGIC) or len(data) <= begin:
         raise SerializationError("this isn't a typed value, which begins with 'hldtype1'")
     end = begin + data[begin - 1]
