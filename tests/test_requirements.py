@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.requirements import asyncblobdict, blobstore, object_store
+from tests.requirements import anystore, asyncblobdict, blobstore, object_store
 from tests.requirements.reader import Reader
 from tests.requirements.running import FOLDER, Supplies, expects, run
 from tests.requirements.servers import Servers
@@ -26,6 +27,7 @@ import holdall
 from holdall.blobs import BytesBlob
 
 ORIGINALS = {
+    "anystore.md": "2fce68077bdd4c0f2e4101d57f26214dc2bb585822aa96aa8820a9aea22a4f3e",
     "asyncblobdict.md": "a6a8ec5d69d8421e25fe002bcfd21669faa4a5b8afafddc88fb646b9ea1ba5a5",
     "blob-dict.md": "4c5849c3e459c8b102dc39bc87dc1816e9951d3ad4cd56b41703f2590eb2abbb",
     "blobstore.md": "540426cc5bb4f8fafa590171fb3d6e509734d26213dc63f5a58044eb3338f5ec",
@@ -33,6 +35,7 @@ ORIGINALS = {
 }
 """The SHA-256 of each document as it was written, before slips of the pen were corrected."""
 SUPPLIES = {
+    "anystore.md": anystore.supplies,
     "asyncblobdict.md": asyncblobdict.supplies,
     "blob-dict.md": Supplies(),
     "blobstore.md": blobstore.supplies,
@@ -47,7 +50,7 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+def reader(tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -55,6 +58,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
         name for name in os.environ if name.startswith(("HOLDALL_", "AWS_", "AZURE_", "PYTEST_", "XDG_"))
     ]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(socket, "getaddrinfo", servers.route(socket.getaddrinfo))
     before = dict(os.environ)
     yield Reader(tmp_path)
     # What an example changed of the environment, as `load_dotenv` does, goes with it.
@@ -71,14 +75,13 @@ def test_every_block_runs(document: str, reader: Reader, servers: Servers) -> No
 @pytest.mark.parametrize("document", ORIGINALS)
 def test_only_the_marked_slips_are_corrected(document: str) -> None:
     """Each is marked above its block: what it is now, and what it was."""
-    text = (FOLDER / document).read_text()
-    for now, was in re.findall(r"^<!-- corrected: `(.*)` was `(.*)`,? ?.*-->\n", text, flags=re.M):
-        comment, found, rest = re.split(
-            rf"(^<!-- corrected: `{re.escape(now)}`.*-->\n)", text, maxsplit=1, flags=re.M
-        )
-        del found
-        assert now in rest, f"{document} hasn't {now}"
-        text = comment + rest.replace(now, was, 1)
+    text = re.sub(r"^<!-- noted: .*-->\n", "", (FOLDER / document).read_text(), flags=re.M)
+    mark = re.compile(r"^<!-- corrected: `([^`]*)` was `([^`]*)`, .*-->\n", flags=re.M)
+    while found := mark.search(text):
+        now, was = found.groups()
+        below = text[found.end() :]
+        assert now in below.partition("\n```\n")[0], f"{document}: the block below {found[0]} hasn't that"
+        text = text[: found.start()] + below.replace(now, was, 1)
     assert hashlib.sha256(text.encode()).hexdigest() == ORIGINALS[document]
 
 
@@ -137,7 +140,7 @@ def test_the_calls_of_blob_dict(tmp_path: Path, servers: Servers, monkeypatch: p
         holdall.InMemoryBlobDict(ttl=60),
         holdall.PathBlobDict(holdall.LocalPath(tmp_path / "local")),
     )
-    server = {"host": "127.0.0.1", "port": servers.valkey.port}
+    server = {"host": "127.0.0.1", "port": servers.valkey.port, "db": 1}
     for d in (
         *(memory, path, holdall.PathBlobDict(tmp_path / "plain"), git),
         holdall.PathBlobDict(client.CloudPath("s3://blob-dict/dict")),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import boto3
 from tests.servers.azurite import azurite
 from tests.servers.moto import moto
 from tests.servers.valkey import ValkeyServer
+from tests.servers.web import nginx
 
 
 class Servers:
     """The servers that the reader has: each starts when it is first asked for."""
 
     def __init__(self, stack: ExitStack) -> None:
+        self.ports: dict[tuple[str, int], int] = {}
+        """Where a name and a port lead, as the reader's network has it: to a port of loopback."""
         self._stack = stack
         self._s3: str | None = None
         self._azure: str | None = None
@@ -42,3 +48,33 @@ class Servers:
             aws_secret_access_key="testing",
         )  # fmt: skip
         return client.create_bucket(Bucket=name)
+
+    def website(self, folder: Path, host: str) -> Path:
+        """Serve a folder by that name, with TLS; return the certificate that its users trust."""
+        certificate, key = folder.with_suffix(".pem"), folder.with_suffix(".key")
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=reader",
+        ]
+        command += ["-addext", f"subjectAltName=DNS:{host}", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(command, check=True, capture_output=True)
+        more = f'ssl_certificate "{certificate}"; ssl_certificate_key "{key}";'
+        self.ports[host, 443] = self._stack.enter_context(nginx(folder, more=more, tls="ssl"))
+        return certificate
+
+    def route(self, resolve: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what looks names up as the reader's network does."""
+
+        def look_up(host: Any, port: Any, *args: Any, **options: Any) -> Any:
+            led = self.ports.get((host, int(port or 0)))
+            return resolve(*((host, port) if led is None else ("127.0.0.1", led)), *args, **options)
+
+        return look_up

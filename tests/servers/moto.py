@@ -16,7 +16,8 @@ _DEADLINE = 60.0
 
 # moto looks at a condition and then acts, without a lock around both: of two who delete one version both may
 # be told that it was theirs. Here it answers one request after the other. At each request it looks for its
-# own modules on the disk, and parses the time of each object that it lists: here it does that once.
+# own modules on the disk, and parses the time of each object that it lists: here it does that once. And it
+# takes the name of a bucket such as `my_bucket` for a service and its region.
 _PROGRAM = """
 import functools, sys, threading
 import moto.backends, moto.core.serialize
@@ -26,6 +27,7 @@ from werkzeug.serving import run_simple
 modules = list(moto.backends.list_of_moto_modules())
 moto.backends.list_of_moto_modules = lambda: modules
 moto.core.serialize.parse_to_aware_datetime = functools.lru_cache(moto.core.serialize.parse_to_aware_datetime)
+DomainDispatcherApplication.get_service_from_path = lambda self, path: (None, None)
 lock, app = threading.Lock(), DomainDispatcherApplication(create_backend_app)
 
 def answer(environment, start):
