@@ -274,6 +274,9 @@ def _begin_of_names() -> str:
 class _Folder:
     """A private folder for one file, locked while it is used, which goes with what is in it."""
 
+    _generation = -1
+    """How many forks were behind the process that made it; an interrupt may end the constructor before."""
+
     def __init__(self) -> None:
         self._path = ""
         self._fds: list[int] = []
@@ -343,6 +346,10 @@ class _Folder:
         close_all(self._fds)
         _in_use.discard(self)
 
+    def __del__(self) -> None:
+        if self._generation >= 0:
+            self.remove()  # an interrupt came before the block began
+
     def forget(self) -> None:
         """Leave the lock to the parent process, which made the folder."""
         close_all(self._fds)
@@ -389,17 +396,17 @@ def _sweep(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    def again(function: Any, at: str, failure: Any) -> None:
-        if isinstance(failure[1], FileNotFoundError):
-            return
-        if function in (os.rmdir, os.unlink) or at == path:
-            _log.warning("the temporary %r can't be removed: %s", at, failure[1])
-            return
-        # A program may make folders that it can't enter itself.
-        os.chmod(at, 0o700)
-        shutil.rmtree(at, onerror=again)
-
-    shutil.rmtree(path, onerror=again)
+    shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        return
+    # A program may leave folders that it locked itself out of.
+    for above, names, _ in os.walk(path):
+        for folder in (os.path.join(above, name) for name in names):
+            if not os.path.islink(folder):
+                os.chmod(folder, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        _log.warning("the temporary folder %r can't be removed", path)
 
 
 # --- names ---
