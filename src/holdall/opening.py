@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
-from holdall.settings import Settings, expand, read_settings
 from holdall.store import Store
 from holdall.uri import (
     Reference,
@@ -19,9 +18,13 @@ from holdall.uri import (
     schemes,
     typed,
 )
-from holdall.values.store import ValueStore
 
-__all__ = ["from_uri", "get_store"]
+if TYPE_CHECKING:
+    # Values and settings aren't needed to open a store of bytes, and take longer to import than all the rest.
+    from holdall.settings import Settings
+    from holdall.values.store import ValueStore
+
+__all__ = ["from_uri", "get_store", "open_default"]
 
 _OF_VALUES: Final = ("raise_on_nonexist", "pickles", "pickle_key", "serializers")
 """The options of `get_store` that are those of a `ValueStore`."""
@@ -100,6 +103,9 @@ def get_store(
     >>> store["ada"]
     {'born': 1815}
     """
+    from holdall.settings import read_settings
+    from holdall.values.store import ValueStore
+
     defaults = read_settings()
     own = {name: options.pop(name) for name in _OF_VALUES if name in options}
     own.setdefault("raise_on_nonexist", defaults.values.get("raise_on_nonexist"))
@@ -133,6 +139,14 @@ def get_store(
     return made
 
 
+def open_default() -> Store:
+    """Open the store of bytes that the environment names, or `[defaults]` in `holdall.toml`, with the options
+    that they give it."""
+    from holdall.settings import read_settings
+
+    return _opened(None, read_settings(), {})
+
+
 def _nothing() -> Store:
     from holdall.stores.memory import MemoryStore
 
@@ -141,6 +155,8 @@ def _nothing() -> Store:
 
 def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, options: dict[str, Any]) -> Store:
     """Open the store of bytes that `get_store` was asked for."""
+    from holdall.settings import expand
+
     config = options.pop("backend_config", None)
     if config is not None:
         if not isinstance(config, Mapping):
@@ -176,6 +192,8 @@ def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the options that are text, as the environment gives them, to the types that the URI takes."""
     if not options:
         return {}
+    from holdall.settings import expand
+
     known = {} if reference(uri) is not None else known_options(expand(uri))
     found: dict[str, Any] = {}
     for name, value in options.items():

@@ -16,8 +16,8 @@ from holdall.cli.typed import _GROUPS, root
 
 WIDTH = 76
 """Columns that a terminal of 80 leaves for an example."""
-PRINTS_BYTES = {"get", "cat", "catalog get", "keygen"}
-"""Commands that print what is stored, or a key: it is as it is."""
+PRINTS_BYTES = {"get", "cat", "stream", "io", "lock", "catalog get", "keygen"}
+"""Commands that print what is stored, a key, or nothing of their own; stream prints JSON at any rate."""
 
 
 def examples(function: Callable[..., Any]) -> list[str]:

@@ -22,9 +22,12 @@ _COMMANDS = {
     "get": "reading",
     "put": "writing",
     "cat": "reading",
+    "stream": "values",
     "rm": "removing",
     "cp": "writing",
     "mv": "writing",
+    "io": "between",
+    "lock": "running",
     "sync": "transferring",
     "mirror": "transferring",
     "migrate": "migrating",
@@ -56,7 +59,8 @@ _COMMANDS = {
 }
 """The module of each command, in the order of the help. One of two words is a command of a group."""
 
-_GROUP = "catalog"
+_GROUPS = {"catalog": ("catalog", ("--catalog", "-C"))}
+"""The groups of commands, each with the option that may stand before its commands."""
 
 
 def run(args: Sequence[str]) -> int:
@@ -105,14 +109,17 @@ def _run(args: Sequence[str]) -> object:
 def _split(args: Sequence[str]) -> tuple[dict[str, str | None], str, Sequence[str]]:
     """Return the options that stand before a command, by name; its name; and the words that follow it."""
     before: dict[str, str | None] = {}
-    group = ""
-    for option, names in (("store", ("--store", "-s")), ("catalog", ("--catalog", "-C"))):
+
+    def take(option: str, names: tuple[str, ...]) -> None:
+        nonlocal args
         if len(args) > 2 and args[0] in names:
             before[option], args = args[1], args[2:]
-        if option == "store":
-            if args[:1] != [_GROUP]:
-                break
-            group, args = f"{_GROUP} ", args[1:]
+
+    take("store", ("--store", "-s"))
+    group = ""
+    if args and args[0] in _GROUPS:
+        group, args = f"{args[0]} ", args[1:]
+        take(*_GROUPS[group.rstrip()])
     return before, group + (args[0] if args else ""), args[1:]
 
 

@@ -9,8 +9,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from holdall.cli.stores import address
-from holdall.opening import from_uri
+from holdall.cli.stores import open_at, store_name
 
 _OFFERED = 50
 _LOOKED_AT = 1000
@@ -29,10 +28,7 @@ def complete_key(ctx: Any, incomplete: str) -> list[str]:
     Typer passes its context by the name `ctx`.
     """
     try:
-        uri = _uri(ctx)
-        if not uri:
-            return []
-        with from_uri(address(uri)) as store:
+        with open_at(_place(ctx)) as store:
             return offered(store.iterate_keys(typed_start(incomplete)))
     except Exception:  # noqa: BLE001 - a traceback would be printed in the middle of the user's line
         return []
@@ -75,10 +71,10 @@ def rejoin_bash_words() -> None:
         os.environ["COMP_CWORD"] = str(len(before))
 
 
-def _uri(context: Any) -> str | None:
+def _place(context: Any) -> str:
     here = context.params.get("store")
     above = context.parent.params.get("store") if context.parent is not None else None
-    return here or above or os.environ.get("HOLDALL_URI")
+    return store_name(here or above)
 
 
 def typed_start(incomplete: str) -> str:

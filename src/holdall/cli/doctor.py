@@ -18,7 +18,7 @@ from holdall.cli.output import Output, dumps
 from holdall.cli.packages import Extra, read_extras
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
-from holdall.cli.stores import spoken
+from holdall.cli.stores import default_name, spoken
 from holdall.errors import StoreError
 from holdall.store import Can
 
@@ -66,8 +66,7 @@ def doctor(
     path, names, fault = _configured()
     asked = [(each, each) for each in stores or ()]
     if not asked:
-        usual = os.environ.get("HOLDALL_URI")
-        asked = [("HOLDALL_URI", usual)] if usual else []
+        asked = _default()
         asked += [(f"{name}:", f"{name}:") for name in names]
     extras = read_extras()
     answers = _ask_all(asked, seconds)
@@ -77,6 +76,17 @@ def doctor(
     else:
         _print_text(path, fault, extras, answers, output)
     return UNAVAILABLE if fault or any(each.error for each in answers) else 0
+
+
+def _default() -> list[tuple[str, str]]:
+    """Return the store that is used where none is named, and where its name is from."""
+    given = os.environ.get("HOLDALL_URI")
+    try:
+        usual = default_name()
+    except StoreError:
+        # Of the file; that is reported by itself.
+        usual = given
+    return [("HOLDALL_URI" if given else "[defaults]", usual)] if usual else []
 
 
 def _configured() -> tuple[str | None, list[str], str | None]:

@@ -10,6 +10,8 @@ from holdall.errors import (
     DeleteRefusedError,
     InvalidArgumentError,
     KeyConflictError,
+    LockHeldError,
+    LockLostError,
     ProtectedError,
     ReadOnlyError,
     StoreError,
@@ -48,6 +50,8 @@ def exit_code(error: BaseException) -> int:
         case UsageFault() | InvalidArgumentError() | UnsupportedOperation() | ReadOnlyError():
             return USAGE
         case Refusal() | ConcurrencyError() | KeyConflictError() | DeleteRefusedError() | ProtectedError():
+            return CONFLICT
+        case LockHeldError() | LockLostError():
             return CONFLICT
         case OutputError(__cause__=BrokenPipeError()):
             return BROKEN_PIPE

@@ -17,6 +17,7 @@ from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
+from holdall.cli.values import Mode, read_value
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
 from holdall.store import Can, Info, Store, mode_of
@@ -99,25 +100,41 @@ def get(
         ),
     ] = None,
     force: Force = False,
+    mode: Mode = None,
     store: StoreOption = None,
 ) -> None:
     """Write a blob's bytes to standard output, or to a file.
 
-    The bytes are written as they are, in chunks, so that a blob may be larger than memory.
+    The bytes are written as they are, in chunks, so that a blob may be larger than memory. With
+    --serialization-mode the value that Python would get is written instead: text and bytes as they are,
+    anything else as JSON. It is read into memory. Only pickles that you have signed are unpickled.
 
     Examples:
       holdall get reports/may.pdf > may.pdf
       holdall get reports/may.pdf --output may.pdf
+      holdall get settings -m auto | jq .volume
     """
     if to == "":
         raise UsageFault("--output needs the name of a file")
     with open_to_read(store) as source:
+        if mode not in (None, "raw"):
+            _write_value(key, read_value(source, key, mode), to, force)
+            return
         if to is None or is_standard_output(to):
             output = Output()
             for chunk in for_terminal(source.chunks(key), key, output, force):
                 output.write(chunk)
         else:
             _to_file(source, key, to)
+
+
+def _write_value(key: str, data: bytes, to: str | None, force: bool) -> None:
+    if to is None or is_standard_output(to):
+        output = Output()
+        for chunk in for_terminal(iter([data]), key, output, force):
+            output.write(chunk)
+    else:
+        write_file(to, f"get {key}", len(data), None, lambda: [data])
 
 
 def _to_file(source: Store, key: str, name: str) -> None:

@@ -9,16 +9,21 @@ from contextlib import contextmanager
 
 from holdall.cli.errors import UsageFault, describe, warn
 from holdall.errors import StoreError
-from holdall.opening import from_uri
+from holdall.opening import from_uri, open_default
 from holdall.store import Store
 from holdall.uri import reference
+
+
+class Default(str):
+    """The URI of the store that is used where none is named: it comes with options, or is relative to the
+    folder of `holdall.toml`."""
 
 
 @contextmanager
 def open_at(place: str) -> Generator[Store]:
     """Open the store at a URI, a path or a configured name, and always close it; a close that fails is an
     error."""
-    store = from_uri(address(place))
+    store = open_default() if isinstance(place, Default) else from_uri(address(place))
     try:
         yield store
     except BaseException:
@@ -32,7 +37,7 @@ def open_at(place: str) -> Generator[Store]:
 
 def address(text: str) -> str:
     """Return the URI or path that a command line means by a store; a bare name may be in `holdall.toml`."""
-    if text.startswith((".", "~")) or {"/", ":"} & set(text):
+    if isinstance(text, Default) or text.startswith((".", "~")) or {"/", ":"} & set(text):
         return text
     # The file is read even for a text that can't be a name: it is refused if it has a store of such a name,
     # and no folder of that name is made.
@@ -55,6 +60,7 @@ def address(text: str) -> str:
     return text
 
 
+_OPTIONS = "HOLDALL_BACKEND_CONFIG__"
 _address = re.compile(r"([\w+.-]+://)(?:[^/?#]*@)?([^?#]*)(.*)", re.DOTALL).fullmatch
 
 
@@ -85,14 +91,30 @@ def is_store(text: str) -> bool:
 
 
 def store_name(option: str | None, argument: str | None = None) -> str:
-    """Return the URI, path or configured name that --store, an argument, or HOLDALL_URI gives."""
+    """Return the URI, path or configured name that --store, an argument, HOLDALL_URI, or `[defaults]` in
+    `holdall.toml` gives."""
     if option is not None and argument is not None:
         raise UsageFault("name the store as an argument or by --store, not both; leave --store out")
     # An empty name, as of a variable that isn't set, must not mean another store.
     given = option if argument is None else argument
-    name = os.environ.get("HOLDALL_URI") if given is None else given
+    name = default_name() if given is None else given
     if not name:
         raise UsageFault(
             "no store was named: give --store URI (such as ./data or sqlite:///file.db), or set HOLDALL_URI"
         )
     return name
+
+
+def default_name() -> str | None:
+    """Return the store that is used where none is named, as `get_store` has it; None if there is none."""
+    name = os.environ.get("HOLDALL_URI")
+    if name and "${" not in name and not any(each.startswith(_OPTIONS) for each in os.environ):
+        return name
+    from holdall import config
+
+    if not name and config.find() is None:
+        return None
+    from holdall.settings import read_settings
+
+    uri = read_settings().uri
+    return None if uri is None else Default(uri)

@@ -17,9 +17,10 @@ from holdall.cli.options import IfAbsent, IfMatch, Json, Key, StoreOption, expec
 from holdall.cli.output import Output, as_json, dumps
 from holdall.cli.parameters import Parameter
 from holdall.cli.progress import Meter
-from holdall.cli.stores import is_store, open_at, spoken, store_name
+from holdall.cli.stores import default_name, is_store, open_at, spoken, store_name
 from holdall.cli.streams import is_closed
 from holdall.cli.transferring import Wishes, transfer
+from holdall.cli.values import Mode, put_value
 from holdall.errors import BlobNotFoundError
 from holdall.keys import check_key
 from holdall.ranges import CHUNK
@@ -71,25 +72,32 @@ def put(
     ] = None,
     print_etag: Annotated[bool, Parameter("--print-etag", help="Print the ETag of what was put.")] = False,
     json: Json = False,
+    mode: Mode = None,
     store: StoreOption = None,
 ) -> None:
     """Put a blob: VALUE, a file, or what is piped in.
 
     It is put whole or not at all: readers see the old blob until all of the new one is there. Without VALUE,
     --file and --text, standard input is read if it is a pipe or a file. --json prints what info does.
+    With --serialization-mode what is given is the JSON of a value, which is kept in that mode: it is checked
+    first, and read into memory.
 
     Examples:
       holdall put greeting hello
       holdall put may.pdf --file may.pdf --content-type application/pdf
       mysqldump shop | holdall put backups/shop.sql
       holdall put lock "$HOSTNAME" --if-absent
+      holdall put settings '{"volume": 11}' -m json
     """
     if print_etag and json:
         raise UsageFault("--json prints the ETag too; leave --print-etag out")
     expect = expectation(if_absent, if_match)
     seconds = None if ttl is None else parse_duration(ttl)
     with _body(key, value, file, text) as body, open_at(store_name(store)) as target:
-        info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
+        if mode is None:
+            info = target.put(key, body, expect=expect, ttl=seconds, content_type=content_type)
+        else:
+            info = put_value(target, key, body, mode, expect=expect, ttl=seconds, content_type=content_type)
     if print_etag or json:
         Output().line(dumps(as_json(info)) if json else info.etag)
 
@@ -107,8 +115,8 @@ def _body(
     if text is not None:
         yield os.fsencode(text)
         return
-    with input_of(file, asked=value == "-") as source, Meter(f"put {key}", _size(source)) as meter:
-        yield meter.through(_chunks(source))
+    with input_of(file, asked=value == "-") as source, Meter(f"put {key}", size_of(source)) as meter:
+        yield meter.through(chunks_of(source))
 
 
 def _check_not_a_file(value: str) -> None:
@@ -149,14 +157,14 @@ def input_of(file: str | None, *, asked: bool, name: str = "--file") -> BinaryIO
         return sys.stdin.buffer
 
 
-def _chunks(source: BinaryIO) -> Iterator[bytes]:
+def chunks_of(source: BinaryIO) -> Iterator[bytes]:
     while piece := source.read(CHUNK):
         yield piece
         if len(piece) < CHUNK:
             return  # at a terminal the user would have to type the end twice
 
 
-def _size(source: BinaryIO) -> int | None:
+def size_of(source: BinaryIO) -> int | None:
     """Return the number of bytes to read, where it is known: pipes and devices have no size."""
     try:
         return os.fstat(source.fileno()).st_size or None
@@ -258,7 +266,7 @@ def _are_stores(name: str, source: str, target: str) -> bool:
 
 
 def _refuse_no_store(name: str, store: str | None) -> None:
-    if not (store or os.environ.get("HOLDALL_URI")):
+    if not (default_name() if store is None else store):
         raise UsageFault(
             "no store was named for these keys: give --store URI, or set HOLDALL_URI; a folder as a store "
             f"begins with ./, as in holdall {name} ./photos ./copy"
