@@ -31,6 +31,7 @@ from holdall import (
     SqliteStore,
     Store,
     StoreUnavailableError,
+    get_store,
 )
 from holdall.errors import InvalidKeyError, InvalidTypeError
 from holdall.locks import Lock, record
@@ -93,6 +94,13 @@ def test_what_is_no_lock_is_left_as_it_is(blob: bytes) -> None:
         """It isn't a lock."""
     assert caught.value.key == "job"
     assert store["job"] == blob
+
+
+def test_a_store_of_values_hands_on() -> None:
+    values = get_store("memory://", serialization_mode="json")
+    with values.lock("job") as lock:
+        assert values["job"]["token"] == lock.token
+    assert values.counter("hits").increment() == values["hits"] == 1
 
 
 def test_wrong_arguments() -> None:

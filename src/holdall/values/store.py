@@ -18,6 +18,7 @@ from holdall.values.ownpickles import OwnPickles
 from holdall.values.registry import Serializers, serializers
 
 if TYPE_CHECKING:
+    from holdall.locks import Counter, Lock
     from holdall.masterkeys import Key
     from holdall.values.pickles import Mode
 
@@ -339,6 +340,14 @@ class ValueStore(ValueMapping[Any]):
     def info(self, key: str) -> Info:
         """Return what is known of a blob without reading it; see `Store.info`."""
         return self._store.info(key)
+
+    def lock(self, key: str, *, ttl: float | timedelta = 30, wait: float | timedelta | None = None) -> Lock:
+        """Return a lock for all who use this store; see `Store.lock`."""
+        return self._store.lock(key, ttl=ttl, wait=wait)
+
+    def counter(self, key: str) -> Counter:
+        """Return a number that many may change; see `Store.counter`. No serialization mode is applied."""
+        return self._store.counter(key)
 
     def open(self, key: str, mode: str = "rb", **options: Any) -> IO[Any]:
         """Open the bytes of a value as a file; see `Store.open`. No serialization mode is applied."""
