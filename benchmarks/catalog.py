@@ -124,15 +124,13 @@ class Bare:
             ("wal_autocheckpoint", 4000), ("cache_size", -8000), ("secure_delete", "OFF"),
         ):  # fmt: skip
             connection.execute(f"PRAGMA main.{name} = {value}").fetchall()
-        columns = [
-            f"{name} {kind}{' NOT NULL' if must else ''}"
+        kinds = {
+            name: f"{name} {kind}{' NOT NULL' if must else ''}"
             for _, name, kind, must, _, _ in connection.execute(f"PRAGMA ours.table_info({_PREFIX}entries)")
-        ]
+        }
+        columns = [kinds[name] for name in _SQLITE_ROW.split(", ")]
         connection.execute(f"CREATE TABLE main.bare ({', '.join(columns)}, data BLOB, UNIQUE (key))")
-        connection.execute(
-            f"INSERT INTO bare SELECT e.*, b.data FROM ours.{_PREFIX}entries e JOIN ours.{_PREFIX}blobs b "
-            "ON b.number = e.blob"
-        )
+        connection.execute(f"INSERT INTO bare SELECT {_SQLITE_ROW}, data FROM ours.{_PREFIX}entries")
         connection.execute("DETACH ours")
         self.index("run")
         marks = ", ".join("?" * (len(columns) + 1))
@@ -196,21 +194,20 @@ def _fill(path: str, count: int) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA cache_size = -400000")
     connection.execute("BEGIN")
-    first, last = connection.execute(
-        f"SELECT max(number) + 1, max(number) + ? FROM {_PREFIX}blobs", (count - 1,)
-    ).fetchone()
+    (first,) = connection.execute(f"SELECT max(id) + 1 FROM {_PREFIX}entries").fetchone()
+    last = first + count - 2
     numbers = f"WITH RECURSIVE n(i) AS (VALUES ({first}) UNION ALL SELECT i + 1 FROM n WHERE i < {last}) "
     if count > 1:
-        _copy(connection, "blobs", {"number": "i", "digest": "lower(hex(randomblob(32)))"}, numbers)
         at = f"i - {first - 1}"
         metadata = (
             f"json_object('run', 'run-' || (({at}) / {_HITS}), 'loss', ({at}) * 7919 % 1000003 / 1e6, "
             "'tags', json('[\"a\",\"b\"]'))"
         )
-        digest = f"(SELECT digest FROM {_PREFIX}blobs WHERE number = i)"
-        changed = {"key": f"printf('key-%07d', {at})", "blob": "i", "sequence": "i", "digest": digest}
-        _copy(connection, "entries", {**changed, "metadata": metadata}, numbers)
-    connection.execute(f"UPDATE {_PREFIX}state SET counter = max(counter, ?)", (last + 1,))
+        changed = {
+            "id": "i", "key": f"printf('key-%07d', {at})", "blob": "i", "sequence": "i",
+            "digest": "lower(hex(randomblob(32)))", "metadata": metadata,
+        }  # fmt: skip
+        _copy(connection, "entries", changed, numbers)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()

@@ -17,7 +17,7 @@ from tests.interrupts import interrupting
 
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.query import All, Order, Query, parse_where
-from holdall.catalog.row import Blob, Row
+from holdall.catalog.row import Row, Small
 from holdall.catalog.sqlite import SqliteBackend
 from holdall.errors import IntegrityError, InvalidArgumentError, StoreUnavailableError
 from holdall.stores.sqlite import SqliteStore
@@ -44,9 +44,9 @@ def row(key: str, **metadata: Any) -> Row:
     return Row(key, 1, 1, 1, "d", 1, "t", "json", "", "", 0, 0, metadata)
 
 
-def blob() -> Blob:
+def small(key: str) -> Small:
     digest = f"{time.monotonic_ns():064x}"
-    return Blob(0, digest, 1, 1, ".json", "t", "json", "", "", inline=True, data=b"1")
+    return Small(key, digest, 1, 1, ".json", "t", "json", "", "", 0, {}, b"1")
 
 
 def add(backend: SqliteBackend, *rows: Row) -> None:
@@ -131,7 +131,7 @@ def test_many_matches_are_not_sorted_for_each_page(backend: SqliteBackend) -> No
     assert len(set(asked)) == 3
     assert len(asked) < 30
     plan = all_of(f"EXPLAIN QUERY PLAN {asked[-1]}", (-1, "020000", 1000))
-    assert "USING PRIMARY KEY (key>?)" in plan[0][3]
+    assert "entries_1 (key>?)" in plan[0][3]
     assert len(plan) == 1
 
 
@@ -148,7 +148,7 @@ def test_a_prefix_is_a_range_of_the_keys_index(backend: SqliteBackend) -> None:
         lambda: backend.find(Query(parse_where({"key": {"prefix": "run/"}}))),
     ):
         (plan,) = steps(backend, call)
-        assert "USING PRIMARY KEY (key>? AND key<?)" in plan
+        assert "entries_1 (key>? AND key<?)" in plan
 
 
 def test_only_suspects_are_read(backend: SqliteBackend) -> None:
@@ -247,7 +247,10 @@ def test_an_interrupt_leaves_no_transaction_behind(path: Path, backend: SqliteBa
 
     def calls() -> None:
         backend.transact(change)
-        backend.add(row(f"k{time.monotonic_ns()}"), blob())
+        key = f"k{time.monotonic_ns()}"
+        backend.add_small(small(key))
+        backend.overwrite(small(key))
+        backend.remove(key)
         backend.fetch("a")
         next(backend.find(Query()), None)
 

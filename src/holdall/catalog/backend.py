@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from holdall.catalog.query import Path, Query
-from holdall.catalog.row import Alias, Blob, Lease, Row
+from holdall.catalog.row import Alias, Blob, Lease, Row, Small
 
 __all__ = ["MetadataBackend", "Transaction"]
 
@@ -152,6 +152,8 @@ class MetadataBackend(ABC):
             StoreUnavailableError: The medium can't be reached or written, such as a full disk.
         """
 
+    # --- fast ways, each of which a backend may leave to a transaction ---
+
     def add(self, row: Row, blob: Blob) -> int | None:
         """Add an entry with its inline blob, whose numbers the backend gives: the fast way of a small put.
         Return the number, which is that of the blob and the row's sequence, whatever they are given as.
@@ -168,6 +170,38 @@ class MetadataBackend(ABC):
             return number
 
         return self.transact(act)
+
+    def add_small(self, small: Small) -> int | None:
+        """Do what `add` does with a row and a blob that agree."""
+        return self.add(small.row(0), small.blob(0))
+
+    def add_all(self, smalls: Sequence[Small]) -> list[int] | None:
+        """Add several entries, all or none, as `add` does, and return their numbers; None if `add` would
+        return None for one of them. No two have the same key or the same digest."""
+
+        def act(transaction: Transaction) -> list[int] | None:
+            for small in smalls:
+                if transaction.row(small.key) is not None or transaction.blob_of(small.digest) is not None:
+                    return None
+            numbers = [transaction.next_number() for _ in smalls]
+            for small, number in zip(smalls, numbers, strict=True):
+                transaction.put_blob(small.blob(number))
+                transaction.put_row(small.row(number))
+            return numbers
+
+        return self.transact(act)
+
+    def overwrite(self, small: Small) -> tuple[int, int] | None:
+        """Put an entry in the place of one that has an inline blob of its own, other bytes, no earlier
+        versions, no alias and no lease. Return its number and its version; None, with nothing changed, if the
+        key holds something else or nothing, if there is a blob with the digest, or at any time."""
+        return None
+
+    def remove(self, key: str) -> bool:
+        """Delete an entry that has an inline blob of its own, no earlier versions and no alias, with its
+        blob. Return whether it was deleted: False if the key holds something else or nothing, or at any
+        time."""
+        return False
 
     def load(self, key: str, version: int | None = None) -> Blob | None:
         """Return what `fetch` does without the row: the fast way of reads of the bytes alone."""

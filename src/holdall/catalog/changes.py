@@ -72,6 +72,8 @@ def delete(backend: MetadataBackend, key: str, version: int | None, expect: Expe
             _delete_one(tx, row)
         return True
 
+    if version is None and expect is ANY and backend.remove(key):
+        return True
     return backend.transact(act)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Alias", "Blob", "Lease", "Row"]
+__all__ = ["Alias", "Blob", "Lease", "Row", "Small"]
 
 
 # Rows and blobs aren't frozen, since that takes four times as long as all else of making one. Nobody changes
@@ -82,6 +82,42 @@ class Blob:
     inline: bool = False
     data: bytes | None = None
     until: int = 0
+
+
+@dataclass(slots=True)
+class Small:
+    """An entry with the bytes of its object, which are few enough to lie in the backend.
+
+    Attributes:
+        now: The moment of its put, in microseconds since the epoch. All else is as in `Row` and `Blob`.
+    """
+
+    key: str
+    digest: str
+    size: int
+    crc: int
+    extension: str
+    type: str
+    format: str
+    codec: str
+    library: str
+    now: int
+    metadata: dict[str, Any]
+    data: bytes
+
+    def row(self, number: int, version: int = 1) -> Row:
+        """Return its row, where the number of its blob is that of the change too."""
+        return Row(
+            self.key, version, number, number, self.digest, self.size, self.type, self.format, self.codec,
+            self.library, self.now, self.now, self.metadata,
+        )  # fmt: skip
+
+    def blob(self, number: int) -> Blob:
+        """Return its blob."""
+        return Blob(
+            number, self.digest, self.size, self.crc, self.extension, self.type, self.format, self.codec,
+            self.library, True, self.data,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from holdall.catalog.sql import is_text
 from holdall.errors import IntegrityError, InvalidArgumentError
 
 __all__ = [
-    "ADDABLE", "ADD_BLOB", "ADD_ROW", "COLUMNS", "EARLIER", "FETCH", "FETCH_EARLIER", "GET_BLOB", "LOAD",
-    "ROW", "SqlTransaction", "blob_of_row", "encode", "make_blob", "row_of", "values_of",
+    "ADDABLE", "ADD_BLOB", "COLUMNS", "EARLIER", "FETCH", "FETCH_EARLIER", "GET_BLOB", "LOAD", "ROW",
+    "SqlTransaction", "blob_of_row", "encode", "make_blob", "make_row", "row_of", "values_of",
 ]  # fmt: skip
 
 COLUMNS: Final = (
@@ -22,7 +22,7 @@ COLUMNS: Final = (
 )
 _decoder: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
-_make_row: Callable[..., Row] = Row
+make_row: Callable[..., Row] = Row
 
 
 def row_of(values: Sequence[Any]) -> Row:
@@ -36,9 +36,9 @@ def row_of(values: Sequence[Any]) -> Row:
     if end != len(text):
         metadata = _read(values[0], text)
     if inputs is None:
-        return _make_row(*values[:12], metadata)
+        return make_row(*values[:12], metadata)
     made_of = tuple((key, version, digest) for key, version, digest in json.loads(inputs))
-    return _make_row(*values[:12], metadata, made_of)
+    return make_row(*values[:12], metadata, made_of)
 
 
 def _read(key: str, text: object) -> Any:
@@ -103,13 +103,12 @@ FETCH = (
 FETCH_EARLIER = FETCH.replace("v1_entries", "v1_versions") + " AND e.version = ?"
 GET_BLOB = f"SELECT {_BLOB}, b.data IS NOT NULL, b.until FROM holdall_catalog_v1_blobs b WHERE "
 
-_COUNTER = """(SELECT max(number) FROM (SELECT max(number) AS number FROM holdall_catalog_v1_blobs
+COUNTER: Final = """(SELECT max(number) FROM (SELECT max(number) AS number FROM holdall_catalog_v1_blobs
     UNION ALL SELECT counter FROM holdall_catalog_v1_state) given)"""
 """The largest number that was given: that of a blob, unless it was dropped or used otherwise."""
-_RAISE_COUNTER = "UPDATE holdall_catalog_v1_state SET counter = ? WHERE counter < ?"
+RAISE_COUNTER: Final = "UPDATE holdall_catalog_v1_state SET counter = ? WHERE counter < ?"
 ADD_BLOB = _PUT_BLOB.partition("ON CONFLICT")[0]
-ADD_ROW = _PUT_ROW.partition("ON CONFLICT")[0]
-ADDABLE = f"""SELECT {_COUNTER},
+ADDABLE = f"""SELECT {COUNTER},
     EXISTS (SELECT 1 FROM holdall_catalog_v1_entries WHERE key = ?)
     OR EXISTS (SELECT 1 FROM holdall_catalog_v1_blobs WHERE digest = ? AND until = 0)"""
 LOAD = (
@@ -141,17 +140,19 @@ class SqlTransaction(Transaction):
         run: Executes a statement with its values, and returns a cursor.
     """
 
-    __slots__ = ("_given", "_kept", "_run")
+    __slots__ = ("_kept", "_run", "given")
+    counter = COUNTER
+    get_blob = GET_BLOB
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
-        self._given = 0  # the last number
+        self.given = 0  # the last number
         self._kept = 0  # the largest one that the table of blobs keeps, of those that were given here
 
     def finish(self) -> None:
         """Keep the last number, if no blob does. In a put the blob does, and spares a page."""
-        if self._given > self._kept:
-            self._run(_RAISE_COUNTER, (self._given, self._given))
+        if self.given > self._kept:
+            self._run(RAISE_COUNTER, (self.given, self.given))
 
     def _row(self, sql: str, *values: object) -> Row | None:
         found = self._run(sql, values).fetchone()
@@ -182,14 +183,14 @@ class SqlTransaction(Transaction):
         self._run("DELETE FROM holdall_catalog_v1_versions WHERE key = ? AND version = ?", (key, version))
 
     def next_number(self, above: int = 0) -> int:
-        if not self._given:
-            (self._given,) = self._run(f"SELECT {_COUNTER}").fetchone()
-            self._kept = self._given
-        self._given = max(self._given, above) + 1
-        return self._given
+        if not self.given:
+            (self.given,) = self._run(f"SELECT {self.counter}").fetchone()
+            self._kept = self.given
+        self.given = max(self.given, above) + 1
+        return self.given
 
     def _blob(self, where: str, value: object) -> Blob | None:
-        found = self._run(GET_BLOB + where, (value,)).fetchone()
+        found = self._run(self.get_blob + where, (value,)).fetchone()
         return None if found is None else blob_of_row(found)
 
     def blob(self, number: int) -> Blob | None:
@@ -209,12 +210,12 @@ class SqlTransaction(Transaction):
                 blob.codec, blob.library, blob.until, data,
             ),
         )  # fmt: skip
-        if self._kept < blob.number <= self._given:
+        if self._kept < blob.number <= self.given:
             self._kept = blob.number
 
     def drop_blob(self, number: int) -> None:
         # Its number is never given again.
-        self._run(_RAISE_COUNTER, (number, number))
+        self._run(RAISE_COUNTER, (number, number))
         self._run("DELETE FROM holdall_catalog_v1_blobs WHERE number = ?", (number,))
         self.acquit(number)
 

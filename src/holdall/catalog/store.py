@@ -177,7 +177,27 @@ class BlobStore(Care):
             BlobNotFoundError: An input isn't in the catalogue.
         """
         self._check_open()
-        return self._writer.put_one(self._put_of(data, key, metadata, expect, inputs, on_same))
+        checked = None if key is None else check_entry_key(key)
+        extra = None if metadata is None else check_object(metadata)
+        if on_same != "keep":
+            _check_on_same(on_same)
+        if expect is not ANY and expect is not ABSENT:
+            check_type(expect, str, "expect must be ANY, ABSENT or the ETag of an entry")
+        if isinstance(inputs, str):
+            raise InvalidTypeError("inputs is a list of keys or entries, not a str")
+        made_from = [named_input(each) for each in inputs] if inputs else ()
+        content = self._formats.encode(data)
+        if checked is None:
+            checked = content.digest if self._content_addressable else secrets.token_hex(8)
+        small = self._writer.small_bytes(content)
+        if small is not None and not made_from and (expect is ANY or expect is ABSENT):
+            stored = self._writer.put_small(checked, content, small, extra, expect)
+            if stored is not None:
+                return stored
+        encode = partial(self._formats.encode, data)
+        return self._writer.put_one(
+            Put(checked, content, encode, extra, made_from, expect, on_same == "version", small)
+        )
 
     def put_many(
         self,
@@ -201,26 +221,20 @@ class BlobStore(Care):
         unknown = [key for key in more if key not in given]
         if unknown:
             raise InvalidArgumentError(f"metadata is given for {unknown[0]!r}, which isn't among the items")
-        puts = [self._put_of(data, key, more.get(key), ANY, (), on_same) for key, data in given.items()]
-        return self._writer.put(puts) if puts else []
-
-    def _put_of(
-        self, data: Any, key: str | None, metadata: Any, expect: Expect, inputs: Any, on_same: str
-    ) -> Put:
-        checked = None if key is None else check_entry_key(key)
-        extra = None if metadata is None else check_object(metadata)
         if on_same != "keep":
-            check_choice(on_same, "on_same", ("keep", "version"))
-        if expect is not ANY and expect is not ABSENT:
-            check_type(expect, str, "expect must be ANY, ABSENT or the ETag of an entry")
-        if isinstance(inputs, str):
-            raise InvalidTypeError("inputs is a list of keys or entries, not a str")
-        made_from = [named_input(each) for each in inputs]
-        encode = partial(self._formats.encode, data)
-        content = encode()
-        if checked is None:
-            checked = content.digest if self._content_addressable else secrets.token_hex(8)
-        return Put(checked, content, encode, extra, made_from, expect, on_same == "version")
+            _check_on_same(on_same)
+        encode = self._formats.encode
+        puts = [
+            Put(
+                key,
+                encode(data),
+                partial(encode, data),
+                check_object(more[key]) if key in more else None,
+                versioned=on_same == "version",
+            )
+            for key, data in given.items()
+        ]
+        return self._writer.put_all(puts)
 
     # --- read ---
 
@@ -482,6 +496,10 @@ class BlobStore(Care):
     def __repr__(self) -> str:
         inside = f"{str(self._folder)!r}, {self._backend!r}" if hasattr(self, "_reader") else "..."
         return f"BlobStore({inside})"
+
+
+def _check_on_same(on_same: object) -> None:
+    check_choice(on_same, "on_same", ("keep", "version"))
 
 
 def _reopened(formats: Formats, *given: Any) -> BlobStore:

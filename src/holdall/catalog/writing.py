@@ -15,7 +15,7 @@ from holdall.catalog.blobs import BlobBackend
 from holdall.catalog.content import Content
 from holdall.catalog.entry import Entry, Stored, etag_of
 from holdall.catalog.names import protected_versions
-from holdall.catalog.row import Blob, Row
+from holdall.catalog.row import Blob, Row, Small
 from holdall.catalog.storage import take_storage
 from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
 from holdall.values.registry import joined
@@ -85,39 +85,50 @@ class Writer:
         self._blobs = blobs
         self._keep = keep
         self._knows_storage = False
-        # Whether the last small put made an entry with bytes of its own, as the next one may, too.
+        # Whether the last put made an entry with bytes of its own.
         self._is_filling = True
+
+    def put_small(
+        self, key: str, content: Content, data: bytes, metadata: dict[str, Any] | None, expect: Expect
+    ) -> Stored | None:
+        """Put a small object in one step; return None, with nothing changed, if it takes more."""
+        small = _small(key, content, data, metadata)
+        if self._is_filling or expect is ABSENT:
+            number = self._backend.add_small(small)
+            if number is not None:
+                return _made(key, number, content.digest)
+            self._is_filling = False
+        if expect is ABSENT or self._keep != 1:
+            return None
+        found = self._backend.overwrite(small)
+        return None if found is None else _made(key, found[0], content.digest, found[1])
+
+    def put_all(self, puts: Sequence[Put]) -> list[Stored]:
+        """Put objects under different keys, without inputs, whatever the keys hold; see `put`."""
+        if not puts:
+            return []
+        for each in puts:
+            each.data = self.small_bytes(each.content)
+        digests = {each.content.digest for each in puts}
+        are_small = len(digests) == len(puts) and all(each.data is not None for each in puts)
+        if are_small and self._backend.row(puts[0].key) is None:
+            smalls = [_small(each.key, each.content, each.data or b"", each.metadata) for each in puts]
+            numbers = self._backend.add_all(smalls)
+            if numbers is not None:
+                return [_made(small.key, at, small.digest) for small, at in zip(smalls, numbers, strict=True)]
+        return self.put(puts)
+
+    def small_bytes(self, content: Content) -> bytes | None:
+        """Return the bytes of an object that is small enough to lie in the backend, or None."""
+        if content.size is None or content.size > self._backend.inline:
+            return None
+        return joined(content.pieces)
 
     def put_one(self, put: Put) -> Stored:
         """Put one object; see `put`."""
-        self._draw_small(put)
-        data = put.data
-        expect = put.expect
-        if data is not None and self._is_filling and (expect is ANY or expect is ABSENT) and not put.inputs:
-            added = self._add(put, data)
-            if added is not None:
-                return added
         stored = self.put((put,))[0]
         self._is_filling = stored.version == 1 and stored.is_new and not stored.is_shared
         return stored
-
-    def _add(self, put: Put, data: bytes) -> Stored | None:
-        """Put a small object under a new key, if no other entry has its bytes."""
-        content, now = put.content, micros()
-        blob = Blob(
-            0, content.digest, put.size, put.crc, content.extension, content.type, content.format,
-            content.codec, content.library, True, data, 0,
-        )  # fmt: skip
-        row = Row(
-            put.key, 1, 0, 0, content.digest, put.size, content.type, content.format, content.codec,
-            content.library, now, now, put.metadata or {}, (),
-        )  # fmt: skip
-        number = self._backend.add(row, blob)
-        if number is None:
-            return None
-        made = Stored(put.key)
-        made.etag, made.digest = etag_of(number), content.digest
-        return made
 
     def put(self, puts: Sequence[Put]) -> list[Stored]:
         """Put objects; return what became of each.
@@ -129,6 +140,8 @@ class Writer:
         for each in puts:
             if each.data is None:
                 self._draw_small(each)
+            elif not each.drawn:
+                each.size, each.crc, each.drawn = len(each.data), zlib.crc32(each.data), True
         for _ in range(_TRIES):
             outside = [each for each in puts if each.data is None]
             if outside:
@@ -147,11 +160,9 @@ class Writer:
         )
 
     def _draw_small(self, put: Put) -> None:
-        content = put.content
-        if content.size is None or content.size > self._backend.inline:
-            return
-        put.data = data = joined(content.pieces)
-        put.size, put.crc, put.drawn = len(data), zlib.crc32(data), True
+        put.data = data = self.small_bytes(put.content)
+        if data is not None:
+            put.size, put.crc, put.drawn = len(data), zlib.crc32(data), True
 
     # --- bytes outside the backend ---
 
@@ -414,6 +425,21 @@ def named_input(given: Any) -> Any:
     if isinstance(given, Entry):
         return given.key, given.version
     return (str(given), given.version) if isinstance(given, Stored) and given.etag else given
+
+
+def _small(key: str, content: Content, data: bytes, metadata: dict[str, Any] | None) -> Small:
+    return Small(
+        key, content.digest, len(data), zlib.crc32(data), content.extension, content.type, content.format,
+        content.codec, content.library, micros(), metadata or {}, data,
+    )  # fmt: skip
+
+
+def _made(key: str, number: int, digest: str, version: int = 1) -> Stored:
+    made = Stored(key)
+    made.etag, made.digest = etag_of(number), digest
+    if version != 1:
+        made.version = version
+    return made
 
 
 def _stored(row: Row, *, is_new: bool, is_shared: bool) -> Stored:

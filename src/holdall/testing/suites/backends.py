@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from holdall.catalog.backend import MetadataBackend, Transaction
-from holdall.catalog.row import Blob, Row
+from holdall.catalog.row import Blob, Row, Small
 
 T = TypeVar("T")
 
@@ -136,6 +136,23 @@ def new_row(key: str = "a", version: int = 1, **fields: Any) -> Row:
         "metadata": {},
     }
     return Row(key, version, **{**usual, **fields})
+
+
+def new_small(key: str, digest: str, **fields: Any) -> Small:
+    """Return a small object; its fields say something of it, unless they are given."""
+    usual: dict[str, Any] = {
+        "size": 5,
+        "crc": 0xFFFFFFFF,
+        "extension": ".json.lz4",
+        "type": "builtins.dict",
+        "format": "json",
+        "codec": "lz4",
+        "library": "orjson 3.10",
+        "now": 1_700_000_000_000_000,
+        "metadata": {},
+        "data": b"12345",
+    }
+    return Small(key, digest, **{**usual, **fields})
 
 
 def new_blob(number: int = 1, **fields: Any) -> Blob:
