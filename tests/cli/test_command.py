@@ -11,7 +11,7 @@ import pytest
 import holdall as package
 
 IN_A_STORE = ["ls", "keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
-IN_A_STORE += ["stream", "lock", "verify", "rotate", "repair"]
+IN_A_STORE += ["stream", "local", "lock", "verify", "rotate", "repair"]
 COMMANDS = [*IN_A_STORE, "sync", "mirror", "migrate", "diff", "io", "keygen", "doctor", "catalog"]
 ON_A_CATALOG = ["ls", "show", "put", "get", "rm", "find", "tag", "alias", "history", "usage"]
 ON_A_CATALOG += ["verify", "collect", "migrate", "export", "import"]

@@ -1,4 +1,4 @@
-"""lock: a program runs while no other holds the lock."""
+"""local and lock: a program runs on a blob as a file, or while no other holds the lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Holdall
+from tests.cli.conftest import COMMAND, Holdall
 
 
 def test_the_program_has_the_lock_and_its_exit_code_is_passed_on(anywhere: Holdall) -> None:
@@ -67,3 +67,71 @@ def test_a_lock_that_is_lost_is_said(holdall: Holdall, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, b"another may have had it" in errors) == (3, True), errors
+
+
+SHOW = ("sh", "-c", 'cat "$1"; basename "$1"', "sh")
+
+
+def test_a_program_gets_the_blob_as_a_file_of_its_name(anywhere: Holdall, tmp_path: Path) -> None:
+    anywhere.env["TMPDIR"] = str(tmp_path / "tmp")
+    (tmp_path / "tmp").mkdir()
+    anywhere("put", "a/notes.txt", "hello\n")
+    assert anywhere("local", "a/notes.txt", "--", *SHOW).splitlines()[0] == b"hello"
+    assert anywhere("local", "a/notes.txt", "--", "wc", "-c").split()[0] == b"6"
+    line = anywhere("local", "a/notes.txt", "--", "echo", "<{}>", "{}", "end").decode().split()
+    assert (line[0], line[2]) == (f"<{line[1]}>", "end")
+    assert line[1].endswith(".txt")
+    assert anywhere.both("local", "a/notes.txt", "--", "sh", "-c", "exit 7", code=7) == (b"", "")
+    assert anywhere("get", "a/notes.txt") == b"hello\n"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_an_editor_changed_is_put_back(anywhere: Holdall) -> None:
+    anywhere("put", "notes.txt", "one\n")
+    before = anywhere("info", "notes.txt", "--json")
+    anywhere("local", "notes.txt", "--write", "--", "cat")
+    assert anywhere("info", "notes.txt", "--json") == before
+    anywhere("local", "notes.txt", "-w", "--", "sh", "-c", 'echo two >> "$1"', "sh")
+    assert anywhere("get", "notes.txt") == b"one\ntwo\n"
+    anywhere("local", "new.txt", "-w", "--if-absent", "--", "sh", "-c", "echo new > {}")
+    assert anywhere("get", "new.txt") == b"new\n"
+    assert "already there" in anywhere.error("local", "new.txt", "-w", "--if-absent", "--", "cat", code=3)
+
+
+def kept(errors: str) -> bytes:
+    return Path(errors.partition("kept as '")[2].partition("'")[0]).read_bytes()
+
+
+def test_an_edit_that_is_not_put_back_is_kept(holdall: Holdall, tmp_path: Path) -> None:
+    holdall.env["TMPDIR"] = str(tmp_path / "tmp")
+    (tmp_path / "tmp").mkdir()
+    uri = "sqlite:///s.db"
+    holdall("put", "a", "old", uri=uri)
+    change = 'chmod u+w "$1"; printf new > "$1"; exit'
+    fails = holdall.both("local", "a", "-w", "--", "sh", "-c", f"{change} 5", "sh", code=5, uri=uri)[1]
+    assert "the program failed" in fails
+    assert kept(fails) == b"new"
+    reads = holdall.both("local", "a", "--", "sh", "-c", f"{change} 0", "sh", uri=uri)[1]
+    assert "without --write nothing was put back" in reads
+    assert kept(reads) == b"new"
+    other = f"{change.removesuffix('; exit')}; {COMMAND[0]} -m holdall put a other"
+    late = holdall.both("local", "a", "-w", "--", "sh", "-c", other, "sh", code=3, uri=uri)[1]
+    assert kept(late) == b"new"
+    assert holdall("get", "a", uri=uri) == b"other"
+
+
+@pytest.mark.parametrize(
+    ("args", "said", "code"),
+    [
+        (("a",), "name a program", 2),
+        (("none", "--", "cat"), "no such blob", 1),
+        (("a", "--", "no-such-program"), "'no-such-program' can't be run: no such file", 127),
+        (("a", "--if-absent", "--", "cat"), "add --write", 2),
+        (("a", "cat", "--frob"), "write -- before the program", 2),
+        (("a", "--write", "--if-match", "x", "--", "cat"), "ETag", 3),
+    ],
+)
+def test_mistakes_with_local(holdall: Holdall, args: tuple[str, ...], said: str, code: int) -> None:
+    holdall("put", "a", "x")
+    assert said in holdall.error("local", *args, code=code)
+    assert holdall("get", "a") == b"x"

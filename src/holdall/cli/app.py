@@ -23,6 +23,7 @@ _COMMANDS = {
     "put": "writing",
     "cat": "reading",
     "stream": "values",
+    "local": "running",
     "rm": "removing",
     "cp": "writing",
     "mv": "writing",

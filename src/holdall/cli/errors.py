@@ -76,6 +76,9 @@ def describe(error: BaseException) -> str:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "holdall"
         text = str(message())
+        taken = getattr(getattr(context, "command", None), "params", ())
+        if any(each.name == "program" for each in taken):
+            return f"{text.rstrip('.')}; write -- before the program and its options; see {path} --help"
         return f"{text} See {path} --help" if text.endswith("?") else f"{text.rstrip('.')}; see {path} --help"
     return f"a bug in holdall: {type(error).__name__}: {error} (set HOLDALL_DEBUG=1 to see where)"
 
