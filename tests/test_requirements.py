@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -176,6 +177,32 @@ def test_the_calls_of_blob_dict(tmp_path: Path, servers: Servers, monkeypatch: p
         assert d.get("a/b.txt", names["default"]) == d.pop("a/b.txt", names["default"]) == b"2"
 
 
+def test_a_git_blob_dict_commits_and_syncs_with_its_remote(tmp_path: Path) -> None:
+    """Each add, update and delete is a commit, which the remote gets, and others from there."""
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", remote], check=True)
+    for name in ("mine", "theirs"):
+        subprocess.run(["git", "clone", "-q", remote, tmp_path / name], check=True, capture_output=True)
+    options: dict[str, Any] = {"user_name": "Ada", "user_email": "ada@example.org", "use_remote": True}
+
+    def opened(name: str) -> holdall.GitBlobDict[Any]:
+        return holdall.GitBlobDict(tmp_path / name, use_remote_frequence=0, **options)
+
+    with opened("mine") as mine:
+        mine["a"] = BytesBlob(b"1")
+        mine["b"] = BytesBlob(b"2")
+    # It pushes in the background, and what waits when it is closed.
+    with opened("theirs") as theirs:
+        assert (theirs["a"], theirs["b"]) == (b"1", b"2")
+        theirs["a"] = BytesBlob(b"3")
+        del theirs["b"]
+    with opened("mine") as mine:
+        assert (mine["a"], [*mine]) == (b"3", ["a"])
+    log = ["git", "-C", remote, "log", "--format=%an: %s", "--reverse"]
+    found = subprocess.run(log, capture_output=True, text=True, check=True).stdout
+    assert found.splitlines() == ["Ada: Add a", "Ada: Add b", "Ada: Update a", "Ada: Delete b"]
+
+
 def test_the_classes_of_blob_dict() -> None:
     """Each that a list names; the list of blobs is their hierarchy."""
     above: list[tuple[int, type]] = [(-1, object)]
@@ -205,3 +232,9 @@ def test_the_calls_of_blobstore() -> None:
         exec(f"def {name}(self, {arguments}): ...", names)
         asked, ours = (blobstore.parameters(each) for each in (names[name], getattr(holdall.BlobStore, name)))
         assert ours[: len(asked)] == asked
+    # It is pure storage: nothing expires, and nothing makes room for others.
+    options = {
+        *inspect.signature(holdall.BlobStore).parameters,
+        *inspect.signature(holdall.BlobStore.put).parameters,
+    }
+    assert not {"ttl", "max_bytes", "max_entries"} & options

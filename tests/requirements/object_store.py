@@ -41,6 +41,10 @@ def _a_store_that_is_a_context(reader: Reader, _: Servers) -> Generator[None]:
         reader["store"].get("my_object_key")
     with holdall.SqliteStore(reader.folder / "path/to/db.sqlite") as again:
         assert dict(again) == {"my_object_key": b"my object data"}
+    with holdall.ZipStore(reader.folder / "blobs.zip") as archive:
+        archive.put("my_object_key", b"my object data")
+    with holdall.ZipStore(reader.folder / "blobs.zip") as archive:
+        assert dict(archive) == {"my_object_key": b"my object data"}
 
 
 @supplies("Usage", 4)
