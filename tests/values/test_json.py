@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import SerializationError
+from holdall.values import fastjson
 from holdall.values.json import JsonSerializer
 from holdall.values.same import same
 
@@ -266,7 +267,8 @@ def test_the_second_of_two_equal_hours_comes_back_as_that(moment: datetime | tim
 
 def test_a_set_has_the_same_bytes_in_every_process() -> None:
     code = (
-        "from holdall.values.json import JsonSerializer\n"
+        "from holdall.values import fastjson
+from holdall.values.json import JsonSerializer\n"
         "print(JsonSerializer().encode({'a', 'b', 'c', 'd', 1, (2, 3)})[0])"
     )
     outputs = {
@@ -410,3 +412,69 @@ def test_what_json_cannot_hold_is_named_with_its_place() -> None:
         SerializationError, match=r"JSON can't hold an object \(at \['a'\]\[1\]\['b'\]\); convert"
     ):
         JsonSerializer().encode({"a": [1, {"b": object()}]})
+
+
+@settings(deadline=None)
+@given(plain | values)
+def test_msgspec_writes_and_reads_the_same_values(value: Any) -> None:
+    """Where it is installed, plain JSON is written and read by msgspec, which takes other values too."""
+    quick = fastjson.write_plain(value, b'"$holdall"', 200)
+    if quick is not None:
+        assert same(json.loads(quick), value)
+        assert same(fastjson.read_plain(quick), value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1,),
+        {"a": (1,)},
+        [{1: "a"}],
+        {"a": {None: 1}},
+        [float("nan"), None],
+        {"a": "null", "b": float("inf")},
+        [b"x"],
+        [date(2026, 1, 1)],
+        [{"$holdall": 1}],
+        [[{1, 2}]],
+        [IntEnum("E", "A").A],  # type: ignore[attr-defined]
+        OrderedDict(a=1),
+        ["a\ud800"],
+        10**5000,
+        [msgspec.UNSET],
+    ],
+)
+def test_what_msgspec_would_change_is_left_to_others(value: Any) -> None:
+    assert fastjson.write_plain(value, b'"$holdall"', 200) is None
+
+
+def test_what_contains_itself_or_is_deep_is_left_to_others() -> None:
+    loop: list[Any] = [1]
+    loop += [loop, loop]
+    deep: Any = 1
+    for _ in range(201):
+        deep = [deep]
+    for value in (loop, deep, {"a": loop}):
+        assert fastjson.write_plain(value, b'"$holdall"', 200) is None
+        with pytest.raises(SerializationError, match="200 levels"):
+            serializer.encode(value)
+    assert again(deep[0]) == deep[0]
+
+
+def test_nulls_in_text_are_no_nans() -> None:
+    value = {"a": "null", "b": 1.5, "c": [None, "null,null"]}
+    assert fastjson.write_plain(value, b'"$holdall"', 200) == msgspec.json.encode(value)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[1e400]", '"\\ud800"', "9" * 5000, "[1,]", "", "\ufeff1", "01"])
+def test_without_msgspec_the_same_is_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read() -> object:
+        try:
+            return repr(serializer.decode(text.encode()))
+        except SerializationError as error:
+            return str(error)
+
+    with_it = read()
+    monkeypatch.setattr(fastjson, "_library", None)
+    monkeypatch.setattr(fastjson, "_calls", -1)
+    assert read() == with_it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdall.errors import SerializationError
-from holdall.values.json import JsonSerializer, strict, unheld
+from holdall.values.json import JsonSerializer, strict, unheld, written
 from holdall.values.models import encode_model, is_model
 from holdall.values.ownpickles import OwnPickles
 from holdall.values.pickles import MAGIC
@@ -18,6 +18,7 @@ _bytes, _text, _json = BytesSerializer(), TextSerializer(), JsonSerializer()
 
 _BEGINS: Final = tuple('{["-0123456789tfn \t\r\n')
 """How a JSON text (RFC 8259) can begin."""
+_WORDS: Final = frozenset(("true", "false", "null"))
 
 
 def write_auto(value: Any, pickles: OwnPickles) -> bytes:
@@ -37,6 +38,8 @@ def write_auto(value: Any, pickles: OwnPickles) -> bytes:
         return joined(_json.encode(str(value))) if _is_json(value) else data
     if _bytes.accepts(value):
         return joined(_bytes.encode(value))
+    if (data := written(value)) is not None:
+        return data
     if is_model(value):
         return encode_model(value)
     if unheld(value) is None:
@@ -49,13 +52,18 @@ def write_auto(value: Any, pickles: OwnPickles) -> bytes:
 
 
 def _is_json(text: str) -> bool:
-    if not text.startswith(_BEGINS):
-        return False
     try:
-        return strict(text) is not None
+        return _json_in(text) is not None
     except SerializationError:
         # Such as brackets that are nested too deeply, which can't be read as JSON, or not in every place.
         return True
+
+
+def _json_in(text: str) -> tuple[Any] | None:
+    """Return the value of a text that is JSON, in a tuple; None if it isn't."""
+    if not text.startswith(_BEGINS) or (text[:1] in "tfn" and text.rstrip() not in _WORDS):
+        return None
+    return strict(text)
 
 
 def read_auto(data: bytes, pickles: OwnPickles) -> Any:
@@ -74,6 +82,5 @@ def read_auto(data: bytes, pickles: OwnPickles) -> Any:
         text = data.decode()
     except UnicodeDecodeError:
         return pickles.decode(data) if data.startswith(MAGIC) else data
-    if text.startswith(_BEGINS) and (found := strict(text)) is not None:
-        return found[0]
-    return text
+    found = _json_in(text)
+    return text if found is None else found[0]

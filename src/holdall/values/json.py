@@ -19,6 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from holdall.errors import SerializationError
+from holdall.values.fastjson import MISSING, plain_reader, read_plain, write_plain
 from holdall.values.packages import instance, of_class
 from holdall.values.same import place_of, same, type_name
 from holdall.values.serializer import Buffer
@@ -69,7 +70,7 @@ class JsonSerializer:
     | `uuid`, `decimal`, `path`, `posixpath`, `windowspath` | as `str` returns it |
     | `float` | `nan`, `inf` or `-inf` |
     | `complex` | the real and the imaginary part |
-    | `int` | hexadecimal, where it has more than 8,192 bits |
+    | `int` | hexadecimal, where it has more than 8,192 bits (with msgspec, more than 4,300 digits) |
     | `dict` | a list of pairs, where a key isn't a str, or is `$holdall` itself |
 
     A naive `datetime`, and any `time`, whose `fold` is 1 ends with `[_fold=1]`.
@@ -101,6 +102,8 @@ class JsonSerializer:
         return unheld(value) is None
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
+        if (data := written(value)) is not None:
+            return (data,)
         try:
             return (_text(value).encode("utf-8"),)
         except _UnheldError as error:
@@ -116,9 +119,30 @@ class JsonSerializer:
             raise _too_deep() from error
 
     def decode(self, data: Buffer) -> Any:
-        # Without the mark no object has to be looked at. The mark may be written with escapes.
-        marked = (b'"' + MARK.encode()) in (held := bytes(data)) or b"\\u00" in held
+        held = bytes(data)
+        if not (marked := _may_be_marked(held)) and (value := read_plain(held)) is not MISSING:
+            return value
         return _loaded(held, _unmarked if marked else None)
+
+
+_QUOTED: Final = f'"{MARK}"'.encode()
+
+
+def _may_be_marked(data: bytes) -> bool:
+    """Return whether an object in JSON may be a marker: without one no object has to be looked at."""
+    # Single bytes are found in much less time than longer ones. The mark may be written with escapes.
+    return (b"$" in data and _QUOTED in data) or (b"\\" in data and b"\\u00" in data)
+
+
+def written(value: Any) -> bytes | None:
+    """Return plain JSON, if that is known to be all that a value needs, which it is in most cases."""
+    return write_plain(value, _QUOTED, DEPTH)
+
+
+def reader_of(block: bytes) -> Callable[[bytes], Any] | None:
+    """Return a function that reads each JSON document in a block in the shortest time, and raises for what it
+    can't read; None without one."""
+    return None if _may_be_marked(block) else plain_reader()
 
 
 def plain(data: Buffer) -> Any:
@@ -145,8 +169,12 @@ def strict(text: str) -> tuple[Any] | None:
     Raises:
         SerializationError: It has a marker that isn't known, or may be JSON that is nested too deeply.
     """
+    held = text.encode()
+    if not (marked := _may_be_marked(held)) and (value := read_plain(held)) is not MISSING:
+        return (value,)
+    hook = _unmarked if marked else None
     try:
-        return (json.loads(text, parse_constant=_refuse_constant, object_hook=_unmarked),)
+        return (json.loads(text, parse_constant=_refuse_constant, object_hook=hook),)
     except RecursionError as error:
         raise SerializationError("this JSON is nested too deeply to be read") from error
     except ValueError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import length_hint
 from typing import Any
 
 from holdall.errors import StoreError
@@ -20,39 +21,61 @@ def lines_of(pieces: Iterator[bytes], codec: Codec, key: str) -> Iterator[Any]:
         key: The key, for errors.
 
     Raises:
-        SerializationError: A line can't be read.
+        SerializationError: A line can't be read; the message names its number.
     """
-    decode = codec.decode
-    number = 0
-    for lines in _split(pieces):
-        if decode is None:
-            yield from lines
-            continue
-        for line in lines:
-            number += 1
+    before = 0
+    for lines, piece in _split(pieces):
+        reader = None
+        # The first line may have begun in an earlier piece.
+        if codec.quick is not None and codec.quick(lines[0]) is not None:
+            reader = codec.quick(piece)
+        rest = iter(lines)
+        if reader is not None:
+            # A step of Python for each line would take as long as to read it.
             try:
-                value = decode(line)
-            except StoreError as error:
-                if codec.skips_blank and not line.strip():
-                    continue
-                error.message = f"line {number:,}: {error.message}"
-                refuse_bytes(error, key, codec.name, line)
-                raise
-            yield value
+                yield from map(reader, rest)
+            except Exception:  # noqa: BLE001
+                # Lines from the one that it can't read on are read one by one, which says why.
+                rest = lines[len(lines) - length_hint(rest) - 1 :]
+            else:
+                rest = ()
+        if rest:
+            yield from _one_by_one(rest, codec, key, before + len(lines))
+        before += len(lines)
 
 
-def _split(pieces: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Yield whole lines, those that end in a piece at once."""
+def _one_by_one(lines: Iterable[bytes], codec: Codec, key: str, last: int) -> Iterator[Any]:
+    """Yield lines, the last of which has a number in the blob."""
+    held = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+    decode = codec.decode
+    if decode is None:
+        yield from held
+        return
+    for number, line in enumerate(held, last - len(held) + 1):
+        if codec.skips_blank and not line.strip():
+            continue
+        try:
+            value = decode(line)
+        except StoreError as error:
+            error.message = f"line {number:,}: {error.message}"
+            refuse_bytes(error, key, codec.name, line)
+            raise
+        yield value
+
+
+def _split(pieces: Iterator[bytes]) -> Iterator[tuple[list[bytes], bytes]]:
+    """Yield the lines that end in a piece, and the piece."""
     left: list[bytes] = []
     for piece in pieces:
         lines = piece.split(b"\n")
         last = lines.pop()
         if lines:
-            lines[0] = b"".join([*left, lines[0]])
-            left = []
-            if b"\r" in piece or lines[0].endswith(b"\r"):
-                lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-            yield lines
-        left.append(last)
-    if rest := b"".join(left):
-        yield [rest]
+            if left:
+                lines[0] = b"".join([*left, lines[0]])
+                left = []
+            yield lines, piece
+        if last:
+            left.append(last)
+    if left:
+        rest = b"".join(left)
+        yield [rest], rest

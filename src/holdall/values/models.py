@@ -44,6 +44,13 @@ class _ModelSerializer:
             name = getattr(model, "__qualname__", repr(model))
             raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
 
+    def _reader(self, model: Any) -> Callable[[bytes], Any]:
+        """Return the library's own function that reads the JSON of many models."""
+        return self._make_reader(needed(*self._library), model)
+
+    def _make_reader(self, library: Any, model: Any) -> Callable[[bytes], Any]:
+        raise NotImplementedError
+
     def _of_text(self, fields: dict[str, str]) -> Any:
         """Return the model of fields in text, such as those of a row of CSV.
 
@@ -74,7 +81,7 @@ class _ModelSerializer:
         raise NotImplementedError
 
     def _load(self, library: Any, data: bytes, model: Any) -> Any:
-        raise NotImplementedError
+        return self._make_reader(library, model)(data)
 
 
 class PydanticSerializer(_ModelSerializer):
@@ -135,10 +142,10 @@ class PydanticSerializer(_ModelSerializer):
                 failure = failure or error
         raise _not_back(value, failure) from (failure if isinstance(failure, Exception) else None)
 
-    def _load(self, library: Any, data: bytes, model: Any) -> Any:
+    def _make_reader(self, library: Any, model: Any) -> Callable[[bytes], Any]:
         if isinstance(model, type) and issubclass(model, library.BaseModel):
-            return model.model_validate_json(data)  # pyright: ignore
-        return library.TypeAdapter(model).validate_json(data)
+            return cast("Any", model).model_validate_json
+        return library.TypeAdapter(model).validate_json
 
     def _dump(self, library: Any, value: Any) -> bytes:
         return library.TypeAdapter(self._model).dump_json(value, round_trip=True, warnings="error")
@@ -239,8 +246,8 @@ class MsgspecSerializer(_ModelSerializer):
             raise _not_back(value, changed)
         return (text,)
 
-    def _load(self, library: Any, data: bytes, model: Any) -> Any:
-        return library.json.decode(data, type=model)
+    def _make_reader(self, library: Any, model: Any) -> Callable[[bytes], Any]:
+        return library.json.Decoder(model).decode
 
     def _dump(self, library: Any, value: Any) -> bytes:
         return library.json.encode(value)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 from holdall.errors import InvalidArgumentError, InvalidTypeError, SerializationError, StoreError
 from holdall.values.auto import read_auto, write_auto
 from holdall.values.csv import CsvRows
-from holdall.values.json import JsonSerializer
+from holdall.values.json import JsonSerializer, reader_of, written
 from holdall.values.looks import describe_bytes
 from holdall.values.models import encode_as, encode_model, is_model, serializer_of
 from holdall.values.ownpickles import OwnPickles
@@ -36,6 +36,9 @@ class Codec(NamedTuple):
     """None where bytes are the value."""
     skips_blank: bool = False
     """Whether blank lines of a stream aren't values."""
+    quick: Callable[[bytes], Callable[[bytes], Any] | None] | None = None
+    """Called with many lines; returns a function that reads each of them as `decode` does, but quicker, and
+    raises for those that it can't."""
 
 
 class Modes:
@@ -70,11 +73,10 @@ class Modes:
             case "raw":
                 return Codec("raw", write_raw, None)
             case "auto":
-                return Codec(
-                    "auto", partial(write_auto, pickles=pickles), partial(read_auto, pickles=pickles)
-                )
+                write, read = partial(write_auto, pickles=pickles), partial(read_auto, pickles=pickles)
+                return Codec("auto", write, read, quick=reader_of)
             case "json":
-                return Codec("json", _write_json, JsonSerializer().decode, True)
+                return Codec("json", _write_json, JsonSerializer().decode, True, reader_of)
             case "pickle":
                 return Codec("pickle", partial(_encode, pickles.encode), pickles.decode)
             case "typed":
@@ -129,7 +131,13 @@ class Modes:
         if model is not None:
             _check_model(own, function, "deserialization_func")
             serializer = serializer_of(model)
-            return Codec(_with_model(model), write_raw, partial(serializer.decode_as, model=model), True)
+            read = partial(serializer.decode_as, model=model)
+
+            def reader_for(_: bytes) -> Callable[[bytes], Any]:
+                return made
+
+            made = serializer._reader(model)
+            return Codec(_with_model(model), write_raw, read, True, reader_for)
         if function is None:
             return codec
         if not callable(function):
@@ -207,6 +215,8 @@ _write_plain_json = JsonSerializer().encode
 
 
 def _write_json(value: Any) -> bytes:
+    if (data := written(value)) is not None:
+        return data
     return encode_model(value) if is_model(value) else joined(_write_plain_json(value))
 
 
