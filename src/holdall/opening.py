@@ -183,9 +183,16 @@ def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, opti
         options = {**_typed(uri, defaults.options), **options}
     if isinstance(uri, str):
         uri = expand(uri)
-        if base is not None and reference(uri) is None:
+    try:
+        if isinstance(uri, str) and base is not None and reference(uri) is None:
             return open_uri(uri, options, base)
-    return from_uri(uri, **options)
+        return from_uri(uri, **options)
+    except InvalidArgumentError as error:
+        if " has no option " in error.message:
+            known = ", ".join(("serialization_mode", "default_ttl", "backend_config", *_OF_VALUES))
+            error.message += f"; get_store itself has {known}"
+            error.key = error.key  # the arguments of the error are made of both
+        raise
 
 
 def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:

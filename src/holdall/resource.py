@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
@@ -38,7 +40,7 @@ class Resource:
     | `sqlite:///x.db#a/b.txt`, and all other schemes | what is before `#` | `a/b.txt` |
 
     Options are in the query, as in `Store.from_uri`: `s3://bucket/a.txt?region=eu-west-1`, or
-    `sqlite:///x.db?table=t#a.txt`. The key is percent-decoded, except that of a path or a name.
+    `sqlite:///x.db?durable=1#a.txt`. The key is percent-decoded, except that of a path or a name.
 
     Args:
         uri: Where the value is.
@@ -108,6 +110,18 @@ class Resource:
     def info(self) -> Info:
         """Return what is known of the blob without reading it."""
         return self._store.info(self._key)
+
+    def checksum(self, algorithm: str = "sha256") -> str:
+        """Return the digest of the bytes in hexadecimal; see `Store.checksum`."""
+        return self._store.checksum(self._key, algorithm)
+
+    def touch(self, **options: Any) -> Info:
+        """Renew the time at which the blob was written; see `Store.touch`."""
+        return self._store.touch(self._key, **options)
+
+    def local(self, *, write: bool = False) -> AbstractContextManager[Path]:
+        """Return a context manager that gives the blob as a real file; see `Store.local`."""
+        return self._store.local(self._key, write=write)
 
     def stream(self, **options: Any) -> Iterator[Any]:
         """Yield the blob line by line; see `ValueStore.stream`."""

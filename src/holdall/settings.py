@@ -146,7 +146,9 @@ def expand(uri: str) -> str:
                 "a URI has a '${' that begins no variable: write ${NAME} or ${NAME:-default}, or $${ for a "
                 "plain '${'"
             )
-        value = os.environ.get(name) or default
+        value = os.environ.get(name)
+        if not value and default is not None:
+            value = default
         if value is None:
             raise InvalidArgumentError(
                 f"the environment variable {name}, which the URI names, isn't set; set it, or write "

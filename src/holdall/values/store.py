@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from holdall.values.ownpickles import OwnPickles
 from holdall.values.registry import Serializers, serializers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from holdall.locks import Counter, Lock
     from holdall.masterkeys import Key
     from holdall.values.pickles import Mode
@@ -340,6 +343,18 @@ class ValueStore(ValueMapping[Any]):
     def info(self, key: str) -> Info:
         """Return what is known of a blob without reading it; see `Store.info`."""
         return self._store.info(key)
+
+    def checksum(self, key: str, algorithm: str = "sha256") -> str:
+        """Return the digest of the bytes of a value in hexadecimal; see `Store.checksum`."""
+        return self._store.checksum(key, algorithm)
+
+    def touch(self, key: str, *, ttl: float | timedelta | None = None) -> Info:
+        """Renew the time at which a value was written; see `Store.touch`."""
+        return self._store.touch(key, ttl=ttl)
+
+    def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> AbstractContextManager[Path]:
+        """Return a context manager that gives the blob as a real file; see `Store.local`."""
+        return self._store.local(key, write=write, expect=expect)
 
     def lock(self, key: str, *, ttl: float | timedelta = 30, wait: float | timedelta | None = None) -> Lock:
         """Return a lock for all who use this store; see `Store.lock`."""
