@@ -68,7 +68,7 @@ PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {*API})]
 STORES: list[type[Store]] = [
     *(MemoryStore, FilesystemStore, HashdirStore, SqliteStore, ZipStore, GitStore, ValkeyStore),
 ]
-NO_CODE = ["formats.md"]
+NO_CODE = ["comparison.md", "formats.md"]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -293,7 +293,7 @@ def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
         module = [
             "# pyright: reportUnusedImport=false, reportDuplicateImport=false, reportRedeclaration=false"
         ]
-        is_untyped = any(name in page.read_text() for name in ("moviepy", "import fsspec"))
+        is_untyped = any(name in page.read_text() for name in ("moviepy", "import fsspec", "import redis"))
         module += [", reportUnknownMemberType=false\n" if is_untyped else "\n"]
         for block in blocks(page):
             if block.language == "python" and block.title is not None:
