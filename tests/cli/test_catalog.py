@@ -92,6 +92,20 @@ def test_what_was_put_is_what_python_gets_and_what_get_writes(empty: Catalog) ->
     assert empty("ls") == "again\nbytes\njson\nnpy\npiped\ntext\n"
 
 
+def test_a_plain_file_is_stored_as_it_is_unless_it_is_to_be_compressed(empty: Catalog) -> None:
+    name = write(empty.holdall.cwd / "file", b"line\n" * 100_000)
+    empty("put", "plain", name, "--create", "--backend", "sqlite")
+    empty("put", "piped", "-", stdin=b"other\n" * 100_000)
+    empty("put", "packed", write(empty.holdall.cwd / "other", b"third\n" * 100_000), "--compression", "lz4")
+    with empty.open() as store:
+        entries = {key: store.entry(key) for key in store}
+    assert {key: each and each.codec for key, each in entries.items()} == {
+        "plain": "",
+        "piped": "",
+        "packed": "lz4",
+    }
+
+
 def test_a_frame_comes_from_a_parquet_file(empty: Catalog) -> None:
     import pandas as pd
 

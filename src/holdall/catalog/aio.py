@@ -54,6 +54,7 @@ class AsyncCatalog:
         self.store = store
 
     put = _awaited(BlobStore.put)
+    put_file = _awaited(BlobStore.put_file)
     put_many = _awaited(BlobStore.put_many)
     get = _awaited(BlobStore.get, Cancel.LEAVE)
     exists = _awaited(BlobStore.exists, Cancel.LEAVE)

@@ -1,18 +1,23 @@
-"""The calls that keep a catalogue in order: sweeping, looking, indexes, and moving it elsewhere."""
+"""The calls that keep a catalogue in order, and those of files: sweeping, looking, indexes, moving it
+elsewhere."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 from holdall.arguments import check_choice, check_count, check_type
+from holdall.blob import ANY, Expect
 from holdall.catalog import upkeep
 from holdall.catalog.arrow import table_of, write_parquet
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend
-from holdall.catalog.entry import Entry
+from holdall.catalog.content import Content
+from holdall.catalog.entry import Entry, Stored
+from holdall.catalog.fromfile import Source, opened
+from holdall.catalog.metadata import check_entry_key
 from holdall.catalog.moving import Moved, export_zip, import_zip, migrate
 from holdall.catalog.query import parse_field
 from holdall.catalog.reading import Reader
@@ -32,8 +37,44 @@ class Care:
     def _check_open(self) -> None:
         raise NotImplementedError
 
+    def _put(
+        self, encode: Callable[[], Content], key: Any, metadata: Any, expect: Any, inputs: Any, on_same: Any
+    ) -> Stored:
+        raise NotImplementedError
+
     def find(self, where: Mapping[str, Any] | None = None) -> Iterator[Entry]:
         raise NotImplementedError
+
+    def put_file(
+        self,
+        file: Source,
+        key: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        expect: Expect = ANY,
+        inputs: Iterable[str | Entry | tuple[str, int]] = (),
+        on_same: Literal["keep", "version"] = "keep",
+    ) -> Stored:
+        """Store the bytes of a file as they are, uncompressed, without reading it into memory; return the
+        key. `get` returns them as bytes, and `open` as a file.
+
+        The file is only read: once to find out whether its bytes are stored already, and again while it is
+        copied.
+
+        Args:
+            file: A path, or a file that is open for reading bytes, which is read from where it stands. What
+                can't seek, such as a pipe, goes through a temporary file.
+            key: As for `put`, as are the other arguments. The name of the file isn't kept.
+
+        Raises:
+            BlobNotFoundError: There is no such file.
+            ConcurrencyError: The file was changed meanwhile; or as for `put`. Nothing is stored.
+            StoreUnavailableError: The file can't be read.
+        """
+        self._check_open()
+        checked = None if key is None else check_entry_key(key)
+        with opened(file) as content:
+            return self._put(content.encode, checked, metadata, expect, inputs, on_same)
 
     def collect(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
@@ -17,7 +17,7 @@ from holdall.catalog import changes
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend, blob_backend_of
 from holdall.catalog.care import Care
-from holdall.catalog.content import Formats
+from holdall.catalog.content import Content, Formats
 from holdall.catalog.entry import Entry, Stored, dict_of, entry_of
 from holdall.catalog.lineage import Lineage, trace
 from holdall.catalog.metadata import check_entry_key, check_object, check_prefix_of_keys
@@ -177,6 +177,11 @@ class BlobStore(Care):
             BlobNotFoundError: An input isn't in the catalogue.
         """
         self._check_open()
+        return self._put(partial(self._formats.encode, data), key, metadata, expect, inputs, on_same)
+
+    def _put(
+        self, encode: Callable[[], Content], key: Any, metadata: Any, expect: Any, inputs: Any, on_same: Any
+    ) -> Stored:
         checked = None if key is None else check_entry_key(key)
         extra = None if metadata is None else check_object(metadata)
         if on_same != "keep":
@@ -186,7 +191,7 @@ class BlobStore(Care):
         if isinstance(inputs, str):
             raise InvalidTypeError("inputs is a list of keys or entries, not a str")
         made_from = [named_input(each) for each in inputs] if inputs else ()
-        content = self._formats.encode(data)
+        content = encode()
         if checked is None:
             checked = content.digest if self._content_addressable else secrets.token_hex(8)
         small = self._writer.small_bytes(content)
@@ -194,7 +199,6 @@ class BlobStore(Care):
             stored = self._writer.put_small(checked, content, small, extra, expect)
             if stored is not None:
                 return stored
-        encode = partial(self._formats.encode, data)
         return self._writer.put_one(
             Put(checked, content, encode, extra, made_from, expect, on_same == "version", small)
         )

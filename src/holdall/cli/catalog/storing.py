@@ -48,8 +48,13 @@ class _Manner(NamedTuple):
         Parameter("--keep", metavar="N", least=1, help="Keep N versions of KEY, with this one; else all."),
     ] = None
     compression: Annotated[
-        str, Parameter("--compression", metavar="CODEC", help="lz4, zstd, gzip, blosclz or none.")
-    ] = "lz4"
+        str | None,
+        Parameter(
+            "--compression",
+            metavar="CODEC",
+            help="lz4, zstd, gzip, blosclz or none. Without it, lz4 with --as, and none for a plain file.",
+        ),
+    ] = None
     level: Annotated[
         int, Parameter("--level", metavar="1-9", least=1, help="From the fastest to the smallest.")
     ] = 3
@@ -88,7 +93,8 @@ def put(
     """Put the contents of a file, or with --as the object that it holds.
 
     Python gets back bytes, a str, what the JSON says, a NumPy array or a data frame. Equal contents are
-    stored once. Earlier versions of KEY stay, unless --keep is given. The file is read into memory.
+    stored once. Earlier versions of KEY stay, unless --keep is given. With --as or --compression, the file is
+    read into memory.
 
     Examples:
       holdall catalog put report may.pdf author=alice --create
@@ -101,27 +107,31 @@ def put(
         raise UsageFault(f"--as takes one of {', '.join(_KINDS)}, not {kind!r}")
     if os.path.exists(key) and file != "-" and not os.path.lexists(file):
         raise UsageFault(f"there is no file {file!r}, but {key!r} is one: the key comes first, then the file")
-    value = _read(file, kind)
-    with open_catalog(
-        place,
-        create=create,
-        keep=True if manner.keep is None else manner.keep,
-        compression=manner.compression,
-        compression_level=manner.level,
-    ) as store:
-        made_from = [find_entry(store, each) for each in inputs or []]
-        stored = store.put(value, key, pairs if metadata else None, expect=expect, inputs=made_from)
+    is_plain = kind == "bytes" and manner.compression in (None, "none")
+    with input_of(file, asked=file == "-", name="FILE") as source:
+        value = None if is_plain else _decoded(source, file, kind)
+        with open_catalog(
+            place,
+            create=create,
+            keep=True if manner.keep is None else manner.keep,
+            compression="lz4" if manner.compression is None else manner.compression,
+            compression_level=manner.level,
+        ) as store:
+            made_from = [find_entry(store, each) for each in inputs or []]
+            said = pairs if metadata else None
+            if is_plain:
+                stored = store.put_file(source, key, said, expect=expect, inputs=made_from)
+            else:
+                stored = store.put(value, key, said, expect=expect, inputs=made_from)
     if json:
         Output().line(dumps({"key": str(stored), **{name: getattr(stored, name) for name in _SAID}}))
 
 
-def _read(file: str, kind: str) -> Any:
-    with input_of(file, asked=file == "-", name="FILE") as source:
-        data = source.read()
+def _decoded(source: Any, file: str, kind: str) -> Any:
     from holdall.values import serializers
 
     try:
-        return serializers.named(kind).decode(data)
+        return serializers.named(kind).decode(source.read())
     except SerializationError as error:
         raise UsageFault(f"{file!r} isn't {kind}: {error.message}") from error
 
