@@ -309,9 +309,13 @@ def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("page", [*PAGES, *API], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [*PAGES, *API, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if page.name == "CHANGELOG.md" and "://" in target:
+            continue  # to what the form of the file is named after
         assert "://" not in target, f"{page.name}: a link out of the project: {target}"
         path, _, anchor = target.partition("#")
         file = page.parent / path if path else page

@@ -58,3 +58,4 @@ def test_every_public_name_is_on_a_page_of_the_api(module: str) -> None:
 def test_the_version_is_the_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == holdall.__version__
+    assert f"{holdall.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
