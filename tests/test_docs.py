@@ -57,6 +57,7 @@ from holdall import (
     ZipStore,
 )
 from holdall.catalog.content import Formats
+from holdall.cli.app import _COMMANDS
 from holdall.config import stack
 from holdall.layers.layer import Layer
 from holdall.stores.fsspec.sftp import Sftp
@@ -377,6 +378,13 @@ def test_the_table_of_formats_is_true(tmp_path: Path, monkeypatch: pytest.Monkey
 
 class Settings(pydantic.BaseModel):
     rate: int
+
+
+def test_the_page_of_the_command_line_shows_each_command() -> None:
+    page = ROOT / "docs/command-line.md"
+    shown = "".join(block.text for block in blocks(page) if block.language == "console")
+    missing = [name for name in _COMMANDS if not re.search(rf"\bholdall (?:--\S+ \S+ )?{name}\b", shown)]
+    assert missing == []
 
 
 LAYERS = sorted(

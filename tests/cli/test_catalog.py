@@ -319,7 +319,8 @@ def test_collect_only_counts_unless_told(catalog: Catalog) -> None:
     assert "deleted" in catalog("collect", "--grace", "0", "--max-share", "1", "--yes")
     assert list((catalog.folder / "blobs").rglob("*.b2nd")) == []
     assert "span of time" in catalog.error("collect", "--grace", "1 day", code=2)
-    assert "--max-share" in catalog.error("collect", "--max-share", "20%", code=2)
+    assert catalog.json("collect", "--max-share", "20%") == catalog.json("collect", "--max-delete", "0.2")
+    assert "--max-delete" in catalog.error("collect", "--max-delete", "20", code=2)
     catalog.error("collect", "--max-share", "2", code=2)
 
 
@@ -491,3 +492,31 @@ def test_what_deletes_and_what_points_print_json(catalog: Catalog) -> None:
     assert [json.loads(line)["deleted"] for line in output.splitlines()] == [1, 0]
     assert "'none'" in errors
     assert catalog("ls", "--prefix", "run/") == "run/1\nrun/2\n" == catalog("ls", "run/")
+
+
+def test_an_earlier_version_is_restored(catalog: Catalog) -> None:
+    first = catalog.json("show", "run/2@1")["metadata"]
+    assert catalog("restore", "run/2@1") == "run/2@3\n"
+    assert catalog.json("show", "run/2")["metadata"] == first
+    assert catalog.json("restore", "run/2@2")["version"] == 4
+    assert "write run/2@3" in catalog.error("restore", "run/2", code=2)
+    assert "no version 9" in catalog.error("restore", "run/2@9", code=1)
+    catalog.error("restore", "run/2@1", "--if-match", "x", code=3)
+
+
+def test_the_bytes_of_a_lease_stay_while_the_program_runs(catalog: Catalog) -> None:
+    holdall = f"{COMMAND[0]} -m holdall catalog"
+    script = f"{holdall} rm weights && {holdall} collect --grace 0 --max-delete 1 --yes"
+    assert "kept" in catalog("lease", "weights", "--", "sh", "-c", f"{script} --json; exit 5", code=5)
+    assert json.loads(catalog("collect", "--grace", "0", "--max-delete", "1", "--json"))["blobs"] == 1
+    assert "'none'" in catalog.error("lease", "none", "--", "true", code=1)
+    assert "name a program" in catalog.error("lease", "run/1", code=2)
+
+
+@pytest.mark.parametrize("empty", ["json", "sqlite"], indirect=True)
+def test_indexes(catalog: Catalog) -> None:
+    _, errors = catalog.holdall.both("catalog", "index", "metadata.loss")
+    assert ("there is no index" in errors) == (catalog.backend == "json")
+    assert catalog("index") == ("metadata.loss\n" if catalog.backend == "sqlite" else "")
+    assert catalog("index", "--delete", "metadata.loss") == catalog("index") == ""
+    assert "--delete takes" in catalog.error("index", "--delete", code=2)

@@ -14,7 +14,7 @@ IN_A_STORE = ["ls", "keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exis
 IN_A_STORE += ["stream", "local", "lock", "verify", "rotate", "repair"]
 COMMANDS = [*IN_A_STORE, "sync", "mirror", "migrate", "diff", "io", "keygen", "doctor", "catalog"]
 ON_A_CATALOG = ["ls", "show", "put", "get", "rm", "find", "tag", "alias", "history", "usage"]
-ON_A_CATALOG += ["verify", "collect", "migrate", "export", "import"]
+ON_A_CATALOG += ["restore", "lease", "index", "verify", "collect", "migrate", "export", "import"]
 
 
 def test_the_store_is_named_before_the_command_after_it_or_by_the_environment(holdall, tmp_path):

@@ -16,7 +16,7 @@ from holdall.cli.typed import _GROUPS, root
 
 WIDTH = 76
 """Columns that a terminal of 80 leaves for an example."""
-PRINTS_BYTES = {"get", "cat", "stream", "local", "io", "lock", "catalog get", "keygen"}
+PRINTS_BYTES = {"get", "cat", "stream", "local", "io", "lock", "catalog lease", "catalog get", "keygen"}
 """Commands that print what is stored, a key, or nothing of their own; stream prints JSON at any rate."""
 
 

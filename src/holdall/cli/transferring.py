@@ -237,16 +237,24 @@ def _limit(text: str | None) -> float | int:
     """Return what --max-delete allows: a share, or a number of blobs."""
     if text is None:
         return 0.5
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    return parse_share(text, "a share such as 10% or 0.1, or a number of blobs")
+
+
+def parse_share(text: str, expected: str = "a share such as 10% or 0.1") -> float:
+    """Return the share of all blobs that --max-delete gives, from 0 to 1.
+
+    >>> parse_share("10%"), parse_share("0.1"), parse_share("1")
+    (0.1, 0.1, 1.0)
+    """
     try:
-        if text.endswith("%"):
-            limit: float | int = float(text[:-1]) / 100
-        else:
-            limit = int(text) if text.isdigit() else float(text)
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        limit = -1.0
-    if limit < 0 or (isinstance(limit, float) and not limit <= 1):
-        raise UsageFault(f"--max-delete takes a share such as 10% or 0.1, or a number of blobs, not {text!r}")
-    return limit
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageFault(f"--max-delete takes {expected}, not {text!r}")
+    return share
 
 
 def _journal(name: str, source: Store, target: Store, wishes: Wishes) -> str | None:

@@ -1,4 +1,5 @@
-"""The commands that keep a catalogue in order, and move it: verify, collect, migrate, export, import."""
+"""The commands that keep a catalogue in order, and move it: index, verify, collect, migrate, export and
+import."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from holdall.cli.options import Json
 from holdall.cli.output import Output, amount, dumps, human
 from holdall.cli.parameters import Parameter
 from holdall.cli.progress import Meter
+from holdall.cli.transferring import parse_share
 
 if TYPE_CHECKING:
     from holdall.catalog import Moved
@@ -24,6 +26,40 @@ if TYPE_CHECKING:
 def _progress(label: str) -> Generator[Callable[[int], object]]:
     with Meter(label, blobs=True) as meter:
         yield lambda _: meter.advance()
+
+
+def index(
+    field: Annotated[
+        str | None,
+        Parameter(metavar="FIELD", help="Such as metadata.loss; else the fields with an index are listed."),
+    ] = None,
+    delete: Annotated[bool, Parameter("--delete", help="Delete the index, not the metadata.")] = False,
+    json: Json = False,
+    *,
+    place: Place,
+) -> None:
+    """List the indexes of a catalogue, or make or delete one.
+
+    An index makes conditions on a field, and orders by it, fast among many entries. A catalogue in JSON has
+    none.
+
+    Examples:
+      holdall catalog index metadata.loss
+      holdall catalog index
+      holdall catalog index --delete metadata.loss
+    """
+    if delete and field is None:
+        raise UsageFault("--delete takes the field of the index")
+    output = Output()
+    with open_catalog(place) as store:
+        if field is not None:
+            (store.drop_index if delete else store.create_index)(field)
+        names = [".".join(path) for path in store.indexes()]
+    if field is not None and not delete and field not in names:
+        warn(f"there is no index of {field}: the catalogue is in JSON, or the field is fast without one")
+    if json or field is None:
+        for name in names:
+            output.line(dumps({"field": name}) if json else name)
 
 
 def verify(
@@ -79,7 +115,12 @@ def collect(
     ] = "1d",
     max_share: Annotated[
         str,
-        Parameter("--max-share", metavar="SHARE", help="Refuse to delete more of the blobs, from 0 to 1."),
+        Parameter(
+            "--max-delete",
+            "--max-share",
+            metavar="SHARE",
+            help="Refuse to delete more of the blobs: a share such as 10% or 0.1.",
+        ),
     ] = "0.2",
     yes: Annotated[bool, Parameter("--yes", "-y", help="Delete them; else they are only counted.")] = False,
     json: Json = False,
@@ -93,10 +134,7 @@ def collect(
       holdall catalog collect --grace 7d --yes
     """
     seconds = parse_duration(grace)
-    try:
-        share = float(max_share)
-    except ValueError:
-        raise UsageFault(f"--max-share takes a number from 0 to 1, not {max_share!r}") from None
+    share = parse_share(max_share)
     with open_catalog(place) as store:
         found = store.collect(seconds, dry_run=not yes, max_share=share)
     output = Output()
