@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from holdall.blob import Can, Info, Measured, Piece
-from holdall.errors import ConcurrencyError, StoreError, StoreUnavailableError
+from holdall.errors import ConcurrencyError, IntegrityError, StoreError, StoreUnavailableError
 from holdall.ranges import CHUNK, cut
 
 if TYPE_CHECKING:
@@ -18,23 +18,48 @@ if TYPE_CHECKING:
 __all__ = ["BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
 
 _SPOOL = 4 * CHUNK
+_SMALL = 4 * CHUNK
+"""A blob of at most this size is asked for once, and kept."""
+_AHEAD, _FAR_AHEAD = CHUNK, 4 * CHUNK
+"""How much is asked for after a jump, and how much when it is read on; then comes the rest."""
+_TAIL = 1 << 17
+"""The end of a blob that is asked for as a whole: archives and tables keep their contents there."""
 
 
 class BlobReader(io.RawIOBase):
     """A raw, seekable file over a store's ranges.
 
-    A read at the position where the last one ended continues the same stream; a seek begins another. The blob
-    is the one that was opened: if it was replaced since, a read that would mix the two raises
+    A seek asks the store for nothing; a read does, unless the bytes are at hand: the piece that has come last
+    (all pieces of a small blob), the end of the blob once something of it was read, and what comes next in
+    the stream that is open. After a jump elsewhere a little is asked for first, and more and more as long as
+    it is read on, so that a request for a few bytes is soon over, and a long read takes few requests.
+
+    The blob is the one that was opened: if it was replaced since, a read that would mix the two raises
     `ConcurrencyError`.
     """
 
     def __init__(self, store: Store, key: str) -> None:
-        self._store = store
-        self._key = key
+        self._store, self._key = store, key
+        self._begin(*store._read(key, 0, None))
+
+    def _begin(self, info: Info, pieces: Iterator[Piece]) -> None:
+        self._info = info
         self._position = 0
-        self._pieces: Iterator[Piece] | None
-        self._info, self._pieces = store._read(key, 0, None)
-        self._left: Piece = b""
+        self._pieces: Iterator[Piece] | None = pieces
+        """The stream; None if it isn't known where it stands."""
+        self._held: list[tuple[int, Piece]] = []
+        """The piece of the stream that has come last, with where in the blob it begins; all of a small
+        blob."""
+        self._next = 0
+        """Where in the blob the stream goes on."""
+        self._stop = info.size
+        """Where the stream ends."""
+        self._near = info.size if info.size <= _SMALL else CHUNK
+        """How far ahead the stream is read on rather than left."""
+        self._ahead = _AHEAD
+        self._tail: Piece = b""
+        """The end of the blob, once it was asked for; the stream stays open meanwhile, since what reads a
+        table of contents there often goes on at the start."""
 
     @property
     def info(self) -> Info:
@@ -58,47 +83,115 @@ class BlobReader(io.RawIOBase):
             raise ValueError(f"whence is 0, 1 or 2, not {whence}")
         if base + offset < 0:
             raise ValueError(f"expected a position of at least 0, got {base + offset}")
-        if base + offset != self._position:
-            self._position = base + offset
-            self._pieces, self._left = None, b""
+        self._position = base + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        if not self._left:
-            self._left = self._next()
-        count = min(len(view), len(self._left))
-        view[:count] = self._left[:count]
-        self._left = memoryview(self._left)[count:]
+        found = self._find()
+        count = min(len(view), len(found))
+        view[:count] = found[:count]
         self._position += count
         return count
 
-    def _next(self) -> Piece:
-        if self._position >= self._info.size:
-            return b""
-        if self._pieces is None:
-            info, pieces = self._resume()
-            if info.etag != self._info.etag:
-                raise ConcurrencyError(
-                    "the blob was replaced while it was read; open it again",
-                    key=self._key,
-                    expected=self._info.etag,
-                    actual=info.etag,
-                )
-            self._pieces = pieces
-        for piece in self._pieces:
-            if len(piece):
-                return piece
-        return b""
+    def readall(self) -> bytes:
+        gathered = io.BytesIO()
+        while found := self._find():
+            self._position += gathered.write(found)
+        return gathered.getvalue()
 
-    def _resume(self) -> tuple[Info, Iterator[Piece]]:
+    def _find(self) -> Piece:
+        """Return some bytes from the position on; none at the end of the blob."""
+        position, size = self._position, self._info.size
+        if position >= size:
+            return b""
+        if not (self._held and self._held[0][0] <= position < self._next):
+            if self._pieces is None or not 0 <= position - self._next <= self._near:
+                if position < size - len(self._tail) and not self._take_tail():
+                    self._jump()
+                if position >= size - len(self._tail):
+                    return memoryview(self._tail)[position - size :]
+            while self._next <= position:
+                self._pull()
+        for at, piece in reversed(self._held):
+            if at <= position:
+                return memoryview(piece)[position - at :]
+        raise AssertionError("what is held has no gap")
+
+    def _pull(self) -> None:
+        """Hold the next piece of the stream, and drop the oldest ones."""
+        # An interrupt at any step loses the place of the stream. An error ends it: what comes at its end may
+        # be that the bytes aren't those that were written, and then no other way may return them.
+        pieces, self._pieces = self._pieces or iter(()), None
+        if self._info.size > _SMALL:
+            self._held.clear()
+        try:
+            piece = next((each for each in pieces if len(each)), None)
+        except Exception:
+            self._pieces = iter(())
+            raise
+        if piece is not None:
+            # Any other buffer may be filled again by its owner.
+            if isinstance(piece, memoryview) and type(piece.obj) is not bytes:
+                piece = bytes(piece)
+            self._held.append((self._next, piece))
+            self._next += len(piece)
+            self._pieces = pieces
+        elif self._next < self._stop:
+            self._pieces = pieces
+            raise IntegrityError(
+                f"the store returned {self._next} bytes of a blob of {self._info.size}", key=self._key
+            )
+        else:
+            self._ahead *= 4
+            self._stream_from(self._next)
+
+    def _jump(self) -> None:
+        self._pieces = None
+        self._held.clear()
+        self._ahead = _AHEAD
+        self._stream_from(self._position)
+
+    def _stream_from(self, start: int) -> None:
+        stop = start + self._ahead if self._ahead <= _FAR_AHEAD else None
+        pieces = self._same(*self._resume(start, stop))
+        self._next, self._stop = start, self._info.size if stop is None else min(stop, self._info.size)
+        self._pieces = pieces
+
+    def _take_tail(self) -> bool:
+        """Ask for the end of the blob if the position is in it; return whether it is."""
+        size = self._info.size
+        if self._position < size - _TAIL or Can.RANGE not in self._store.can:
+            return False
+        start = max(0, size - _TAIL)
+        tail = b"".join(map(bytes, self._same(*self._resume(start, None))))
+        if len(tail) != size - start:
+            raise IntegrityError(
+                f"the store returned {len(tail)} bytes of the last {size - start} of a blob", key=self._key
+            )
+        self._tail = tail
+        return True
+
+    def _same(self, info: Info, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        if info.etag != self._info.etag:
+            raise ConcurrencyError(
+                "the blob was replaced while it was read; open it again",
+                key=self._key,
+                expected=self._info.etag,
+                actual=info.etag,
+            )
+        return pieces
+
+    def _resume(self, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        """Open a part of the blob that is there now."""
         if Can.RANGE in self._store.can:
-            return self._store._read(self._key, self._position, None)
+            return self._store._read(self._key, start, stop)
         info, pieces = self._store._read(self._key, 0, None)
-        return info, cut(pieces, self._position, info.size)
+        return info, cut(pieces, start, info.size if stop is None else stop)
 
     def close(self) -> None:
-        self._pieces, self._left = None, b""
+        self._pieces, self._tail = iter(()), b""
+        self._held = []
         super().close()
 
 

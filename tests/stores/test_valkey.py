@@ -10,6 +10,7 @@ import random
 import threading
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -350,6 +351,19 @@ def test_it_never_asks_for_all_keys_at_once(store: ValkeyStore, raw: redis.Redis
     assert used["zrangebylex"]["calls"] < 20
     store.clear()
     assert raw.keys() == []
+
+
+def test_an_archive_is_read_by_one_request(store: ValkeyStore, raw: redis.Redis) -> None:
+    with store.open("a.zip", "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{number}", noise(MIB))
+    raw.config_resetstat()
+    with store.open("a.zip") as file, zipfile.ZipFile(file) as archive:
+        assert [archive.read(f"{number}") for number in (2, 0, 1)] == [noise(MIB)] * 3
+    used = {
+        name for name in raw.info("commandstats") if name not in ("cmdstat_config|resetstat", "cmdstat_info")
+    }
+    assert (used, raw.info("commandstats")["cmdstat_get"]["calls"]) == ({"cmdstat_get"}, 1)
 
 
 # --- large blobs ---

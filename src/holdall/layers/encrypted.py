@@ -497,38 +497,34 @@ class _Reader(BlobReader):
     def __init__(self, store: EncryptedStore, key: str) -> None:
         self._store: EncryptedStore = store
         self._key = key
-        self._position = 0
         self._below = store._below_key(key)
-        self._stored, self._opened, self._pieces = store._begun(key, self._below)
-        self._info = store._plain(key, self._stored)
-        self._left: Piece = b""
+        self._stored, self._opened, pieces = store._begun(key, self._below)
+        self._begin(store._plain(key, self._stored), pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END and not self.closed:
             self._prove_size()
         return super().seek(offset, whence)
 
-    def _next(self) -> Piece:
+    def _find(self) -> Piece:
         if self._position >= self._info.size:
             self._prove_size()
-            return b""
-        return super()._next()
+        return super()._find()
 
     def _prove_size(self) -> None:
         """Authenticate the last frame, which alone proves that the blob wasn't cut off."""
         if not self._opened.proven:
             count = frame_count(self._stored.size)
-            for _ in self._frames(count - 1):
+            for _ in self._frames(count - 1, count):
                 pass
 
-    def _frames(self, first: int) -> Iterator[Piece]:
-        frames = self._store._part(
-            self._below, self._stored, self._opened, first, frame_count(self._stored.size)
-        )
+    def _frames(self, first: int, past: int) -> Iterator[Piece]:
+        frames = self._store._part(self._below, self._stored, self._opened, first, past)
         if frames is None:
             raise ConcurrencyError("the blob was replaced while it was read; open it again", key=self._key)
         return frames
 
-    def _resume(self) -> tuple[Info, Iterator[Piece]]:
-        first = self._position // FRAME
-        return self._info, cut(self._frames(first), self._position - first * FRAME, self._info.size)
+    def _resume(self, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        stop = self._info.size if stop is None else min(stop, self._info.size)
+        first, past = start // FRAME, -(-stop // FRAME)
+        return self._info, cut(self._frames(first, past), start - first * FRAME, stop - first * FRAME)
