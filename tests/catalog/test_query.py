@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime
 import enum
 import math
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdall import BlobStore
 from holdall.catalog.query import (
     FIELDS,
     OPERATORS,
@@ -559,3 +564,22 @@ def test_junk_is_a_question_or_a_typed_error(junk: Any) -> None:
         if isinstance(found, Compare | All | Either | Negation):
             node: Node = found
             assert compile_node(node)(new_row({"a": {"b": [1, "x"]}})) in (True, False)
+
+
+def test_an_entry_that_takes_its_attributes_from_a_row_is_an_entry_as_any(tmp_path: Path) -> None:
+    with BlobStore(tmp_path, "sqlite") as store:
+        store.put([1], "a", {"n": 1})
+        store.put([2], "b", inputs=["a"])
+        for found in store.find():
+            fresh = store.entry(found.key)
+            assert fresh is not None
+            for made in (copy.copy(fresh), pickle.loads(pickle.dumps(fresh)), dataclasses.replace(fresh)):
+                assert made == found
+                assert made.to_dict() == store.get_metadata(found.key)
+            assert dataclasses.asdict(fresh)["metadata"] == found.metadata
+            assert hash(store.entry(found.key)) == hash(found)
+            assert repr(store.entry(found.key)) == repr(found)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                found.key = "c"  # type: ignore[misc]
+            with pytest.raises(AttributeError, match="colour"):
+                found.colour  # type: ignore[attr-defined]  # noqa: B018

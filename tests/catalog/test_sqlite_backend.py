@@ -61,18 +61,17 @@ def steps(backend: SqliteBackend, call: Callable[[], Iterator[Any]]) -> list[str
     """How SQLite carries out the first statement of a call."""
     assert backend.identity  # which makes the file
     asked: list[tuple[str, tuple[Any, ...]]] = []
-    database = backend._database
-    all_of = database.all
+    all_of = backend._all
 
     def spy(sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         asked.append((sql, values))
         return all_of(sql, values)
 
-    database.all = spy  # type: ignore[method-assign]
+    backend._all = spy  # type: ignore[method-assign]
     try:
         list(call())
     finally:
-        database.all = all_of  # type: ignore[method-assign]
+        backend._all = all_of  # type: ignore[method-assign]
     sql, values = asked[0]
     return [each[3] for each in all_of(f"EXPLAIN QUERY PLAN {sql}", values)]
 
@@ -123,9 +122,8 @@ def test_many_matches_are_not_sorted_for_each_page(backend: SqliteBackend) -> No
     rows = [row(f"{number:06}", loss=number) for number in range(40_000)]
     add(backend, *rows)
     asked: list[str] = []
-    database = backend._database
-    all_of = database.all
-    database.all = lambda sql, values: asked.append(sql) or all_of(sql, values)  # type: ignore[method-assign]
+    all_of = backend._all
+    backend._all = lambda sql, values: asked.append(sql) or all_of(sql, values)  # type: ignore[method-assign]
     found = list(backend.find(Query(parse_where({"metadata.loss": {">=": 0}}))))
     assert found == rows
     assert len(set(asked)) == 3

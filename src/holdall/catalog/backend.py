@@ -203,6 +203,12 @@ class MetadataBackend(ABC):
         time."""
         return False
 
+    def load_small(self, key: str) -> tuple[bytes, int, int, str, str, str] | None:
+        """Return the inline bytes of the newest version of a key, with the size, the CRC-32, the format, the
+        codec and the library of its blob: the fast way of a small get. None if there are no such bytes, or at
+        any time."""
+        return None
+
     def load(self, key: str, version: int | None = None) -> Blob | None:
         """Return what `fetch` does without the row: the fast way of reads of the bytes alone."""
         found = self.fetch(key, version)

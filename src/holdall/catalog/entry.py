@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from holdall.catalog.row import Row
@@ -22,8 +24,26 @@ class Input:
     digest: str
 
 
+class _OfRow:
+    """An object whose attributes are taken from a row as they are asked for: most of them never are."""
+
+    __slots__ = ("_row",)
+    _row: Row
+
+    def __getattr__(self, name: str) -> Any:
+        # It is called for an attribute that wasn't set yet, or that doesn't exist.
+        take = _ATTRIBUTES.get(name)
+        if take is None:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
+        value = take(self._row)
+        object.__setattr__(self, name, value)
+        return value
+
+
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(_OfRow):
     """What a catalogue says of one version of an object.
 
     Attributes:
@@ -105,13 +125,26 @@ def etag_of(sequence: int) -> str:
     return f"{sequence:x}"
 
 
+_ATTRIBUTES: Final[dict[str, Callable[[Row], Any]]] = {
+    **{
+        name: attrgetter(name)
+        for name in ("key", "version", "digest", "type", "format", "codec", "library", "metadata")
+    },
+    "etag": lambda row: etag_of(row.sequence),
+    "file_size": lambda row: row.size,
+    "created": lambda row: moment(row.created),
+    "updated": lambda row: moment(row.updated),
+    "inputs": lambda row: tuple(Input(*each) for each in row.inputs),
+}
+_new_entry: Any = Entry.__new__
+_set_row: Any = vars(_OfRow)["_row"].__set__
+
+
 def entry_of(row: Row) -> Entry:
-    """Return what a row says."""
-    return Entry(
-        row.key, row.version, etag_of(row.sequence), row.digest, row.size, row.type, row.format, row.codec,
-        row.library, moment(row.created), moment(row.updated), row.metadata,
-        tuple(Input(*each) for each in row.inputs) if row.inputs else (),
-    )  # fmt: skip
+    """Return what a row says. The row belongs to the entry from now on."""
+    made = _new_entry(Entry)
+    _set_row(made, row)
+    return made
 
 
 def dict_of(row: Row) -> dict[str, Any]:

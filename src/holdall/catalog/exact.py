@@ -24,6 +24,7 @@ _LEAVES: Final = frozenset((
     PurePosixPath, PureWindowsPath, PosixPath, WindowsPath,
 ))  # fmt: skip
 _LISTS: Final = frozenset((list, tuple, set, frozenset))
+_PLAIN: Final = _LEAVES | _LISTS | {dict, None}
 JSON_TYPES: Final = (_LEAVES | _LISTS | {datetime, time}) - {str, bytes, bytearray}
 """The types whose values may be JSON, besides dict."""
 
@@ -84,6 +85,8 @@ def are_tensors(members: dict[Any, Any]) -> bool:
     """Return whether safetensors gives a dict of arrays or tensors back: they are of one library, without
     gradients or what a subclass adds, and in the byte order of the format."""
     kind: Any = next(map(type, members.values()), None)
+    if kind in _PLAIN:
+        return False
     array: Any = getattr(sys.modules.get("numpy"), "ndarray", None)
     tensor: Any = getattr(sys.modules.get("torch"), "Tensor", None)
     if kind not in (array, tensor) or any(type(each) is not kind for each in members.values()):

@@ -16,6 +16,7 @@ DEEPEST: Final = 32
 _LONGEST_KEY: Final = 1_024
 _DIGITS: Final = 1_000
 _LARGE: Final = 1e300
+_ONLY_STR: Final = frozenset({str})
 
 
 def check_entry_key(key: object) -> str:
@@ -82,9 +83,23 @@ def _copy_object(given: Mapping[Any, Any], path: tuple[str, ...], depth: int) ->
         raise InvalidArgumentError(f"metadata may have at most {DEEPEST} levels")
     made: dict[str, Any] = {}
     for name, value in given.items():
-        if type(name) is str and name.isascii() and "\0" not in name and _is_plain(value):
-            made[name] = value
-            continue
+        if type(name) is str and name.isascii() and "\0" not in name:
+            kind = cast(type[Any], type(value))
+            # Of the usual values this is known at once.
+            if (
+                (value.isascii() and "\0" not in value)
+                if kind is str
+                else -_LARGE < value < _LARGE
+                if kind is float or kind is int
+                else kind is bool or value is None
+            ):
+                made[name] = value
+                continue
+            if kind is list and _ONLY_STR.issuperset(map(type, value)):
+                text = "".join(value)
+                if text.isascii() and "\0" not in text:
+                    made[name] = [*value]
+                    continue
         if not isinstance(name, str):
             raise InvalidTypeError(
                 f"names in metadata must be str, and {_place(path)} has {name!r:.80}, {type(name).__name__}"

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 
 from holdall.catalog.row import Row
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
 __all__ = [
-    "FIELDS", "All", "Compare", "Either", "Negation", "Node", "Order", "Path", "Query", "arrange",
-    "compile_after", "compile_node", "parse_field", "parse_filter", "parse_order", "parse_where", "rank",
-    "value_at",
+    "EVERYTHING", "FIELDS", "All", "Compare", "Either", "Negation", "Node", "Order", "Path", "Query",
+    "arrange", "compile_after", "compile_node", "parse_field", "parse_filter", "parse_order", "parse_where",
+    "rank", "value_at",
 ]  # fmt: skip
 
 Path: TypeAlias = tuple[str, ...]
@@ -56,6 +57,9 @@ class All:
     nodes: tuple[Node, ...]
 
 
+EVERYTHING: Final = All(())
+
+
 @dataclass(frozen=True, slots=True)
 class Either:
     """At least one of these; without any, nothing."""
@@ -83,7 +87,8 @@ class Order:
     descending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+# It isn't frozen, which takes longer than all else of making one. Nobody changes it.
+@dataclass(slots=True)
 class Query:
     """What `MetadataBackend.find` is asked.
 
@@ -139,7 +144,12 @@ def parse_order(order_by: object) -> Order:
     >>> parse_order("-metadata.accuracy")
     Order(path=('metadata', 'accuracy'), descending=True)
     """
-    if isinstance(order_by, str) and order_by.startswith("-"):
+    return _order_of(str(order_by)) if isinstance(order_by, str) else Order(parse_field(order_by))
+
+
+@lru_cache(256)
+def _order_of(order_by: str) -> Order:
+    if order_by.startswith("-"):
         return Order(parse_field(order_by[1:]), True)
     return Order(parse_field(order_by))
 
@@ -192,13 +202,16 @@ def parse_filter(metadata_filter: object) -> Node:
     return _all_of(nodes)
 
 
+_field_of = lru_cache(256)(parse_field)
+
+
 def _all_of(nodes: list[Node]) -> Node:
     return nodes[0] if len(nodes) == 1 else All(tuple(nodes))
 
 
 def _parse(where: object, depth: int) -> Node:
     if where is None:
-        return All(())
+        return EVERYTHING
     if not isinstance(where, Mapping):
         raise InvalidTypeError(f"a condition is a dict, not {type(where).__name__}")
     if depth > _DEEPEST:
@@ -213,7 +226,8 @@ def _parse(where: object, depth: int) -> Node:
         elif name == "not":
             nodes.append(Negation(_parse(value, depth + 1)))
         else:
-            nodes.extend(_comparisons(parse_field(name), value))
+            path = _field_of(name) if type(name) is str else parse_field(name)
+            nodes.extend(_comparisons(path, value))
     return _all_of(nodes)
 
 

@@ -44,10 +44,16 @@ class Reader:
         self._formats = formats
 
     def get(self, key: str, version: int | None, default: Any) -> Any:
-        inline = self._backend.load(key, version)
-        if inline is None:
-            return default
         try:
+            small = self._backend.load_small(key) if version is None else None
+            if small is not None:
+                data, size, crc, form, codec, library = small
+                if len(data) != size or zlib.crc32(data) != crc:
+                    raise _damaged(len(data), size, key)
+                return self._formats.decode(form, codec, library, data)
+            inline = self._backend.load(key, version)
+            if inline is None:
+                return default
             if inline.data is None:
                 return self._get_large(key, version, default)
             check_bytes(zlib.crc32(inline.data), inline.data, inline, key)
@@ -244,8 +250,12 @@ def check_bytes(crc: int, data: Buffer, blob: Blob, key: str) -> None:
         IntegrityError: They aren't.
     """
     if len(data) != blob.size or crc != blob.crc:
-        raise IntegrityError(
-            f"its bytes were damaged since they were put ({len(data):,} bytes, and {blob.size:,} were put); "
-            "restore them from a backup, or put the object again",
-            key=key,
-        )
+        raise _damaged(len(data), blob.size, key)
+
+
+def _damaged(size: int, put: int, key: str) -> IntegrityError:
+    return IntegrityError(
+        f"its bytes were damaged since they were put ({size:,} bytes, and {put:,} were put); restore them "
+        "from a backup, or put the object again",
+        key=key,
+    )

@@ -34,7 +34,6 @@ from holdall.catalog.sqlite_carried import (
     SCHEMA,
     SqliteTransaction,
     found_of,
-    loaded,
     values_to_add,
 )
 from holdall.catalog.sqlite_find import FieldsOfSqlite, find
@@ -245,6 +244,21 @@ class SqliteBackend(MetadataBackend):
             self._database.drop_quick()
             raise
 
+    def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement, likewise."""
+        try:
+            lock, execute, connection = self._local.quick
+            with lock:
+                found = execute(sql, values).fetchall()
+            if connection.file.seems_to_stand(now()):
+                return found
+        except (AttributeError, sqlite3.Error):
+            pass  # the long way waits, or says what it is
+        except BaseException:
+            self._database.drop_quick()
+            raise
+        return self._database.all(sql, values)
+
     def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
         found = self._one(FETCH, (key,))
         if version is None or (found is not None and found[1] == version):
@@ -256,12 +270,9 @@ class SqliteBackend(MetadataBackend):
             else (row_of(found), make_blob(*found[14:23], found[23] is not None, *found[23:]))
         )
 
-    def load(self, key: str, version: int | None = None) -> Blob | None:
-        if version is None:
-            found = self._one(LOAD, (key,))
-            if found is None or found[9] is not None:
-                return None if found is None else loaded(found)
-        return super().load(key, version)
+    def load_small(self, key: str) -> tuple[Any, ...] | None:
+        found = self._one(LOAD, (key,))
+        return None if found is None or found[0] is None else found
 
     def row(self, key: str, version: int | None = None) -> Row | None:
         found = self._one(ROW, (key,))
@@ -279,14 +290,14 @@ class SqliteBackend(MetadataBackend):
         bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
         sign, at, limit = ">=", prefix, 64
         while True:
-            found = self._database.all(sql.format(sign, bound), (at, *ends, limit))
+            found = self._all(sql.format(sign, bound), (at, *ends, limit))
             yield from (key for (key,) in found)
             if len(found) < limit:
                 return
             sign, at, limit = ">", found[-1][0], _PAGE
 
     def find(self, query: Query) -> Iterator[Row]:
-        return find(self._database.all, self._fields, query)
+        return find(self._all, self._fields, query)
 
     def earlier(self) -> Iterator[Row]:
         sql = (
@@ -295,7 +306,7 @@ class SqliteBackend(MetadataBackend):
         )
         at: tuple[Any, ...] = ("", 0)
         while True:
-            found = self._database.all(sql, (*at, _PAGE))
+            found = self._all(sql, (*at, _PAGE))
             yield from map(row_of, found)
             if len(found) < _PAGE:
                 return
@@ -304,7 +315,7 @@ class SqliteBackend(MetadataBackend):
     def blobs(self, after: int = 0) -> Iterator[Blob]:
         sql = f"{GET_ANY_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
         while True:
-            found = self._database.all(sql, (after, _PAGE))
+            found = self._all(sql, (after, _PAGE))
             yield from map(blob_of_row, found)
             if len(found) < _PAGE:
                 return
@@ -317,7 +328,7 @@ class SqliteBackend(MetadataBackend):
         )
         at: tuple[Any, ...] = (-(2**63), 0)
         while True:
-            found = self._database.all(sql, (*at, before, _PAGE))
+            found = self._all(sql, (*at, before, _PAGE))
             yield from (blob for _, blob in found)
             if len(found) < _PAGE:
                 return
@@ -344,7 +355,7 @@ class SqliteBackend(MetadataBackend):
         self._database.transaction(lambda connection: connection.execute(sql) and None, None)
 
     def indexes(self) -> list[Path]:
-        found = self._database.all(
+        found = self._all(
             "SELECT name FROM sqlite_master WHERE type = 'index' AND name GLOB ?", (f"{_INDEX}*",)
         )
         return sorted(tuple(json.loads(bytes.fromhex(name[len(_INDEX) :]))) for (name,) in found)

@@ -21,7 +21,7 @@ from holdall.catalog.sql_transaction import (
 
 __all__ = [
     "ADD", "ADD_IN_TURN", "FETCH", "GET_ANY_BLOB", "LARGEST", "LOAD", "OVERWRITE", "REMOVE", "REPLACEABLE",
-    "SCHEMA", "SqliteTransaction", "found_of", "loaded", "values_to_add",
+    "SCHEMA", "SqliteTransaction", "found_of", "values_to_add",
 ]  # fmt: skip
 
 _ENTRIES, _BLOBS = "holdall_catalog_v1_entries", "holdall_catalog_v1_blobs"
@@ -76,10 +76,7 @@ REMOVE: Final = f"""DELETE FROM {_ENTRIES} WHERE key = ?1 AND {_ALONE}
 """Delete a row that nothing protects. One with the largest number that was given stays, since that number
 has to be noted."""
 
-LOAD: Final = (
-    "SELECT id, digest, size, crc, extension, type, format, codec, library, data "
-    f"FROM {_ENTRIES} WHERE key = ?"
-)
+LOAD: Final = f"SELECT data, size, crc, format, codec, library FROM {_ENTRIES} WHERE key = ?"
 # Without a row of the same number there is no search: the number is NULL.
 FETCH: Final = (
     f"SELECT {COLUMNS.replace(', ', ', e.').replace('key', 'e.key', 1)}, e.crc, e.extension, e.data, "
@@ -102,11 +99,6 @@ def values_to_add(small: Small, number: int, version: int = 1) -> tuple[Any, ...
         number, small.key, version, small.digest, small.size, small.type, small.format, small.codec,
         small.library, small.now, encode(small.metadata), small.crc, small.extension, small.data,
     )  # fmt: skip
-
-
-def loaded(found: tuple[Any, ...]) -> Blob:
-    """Return the blob of `LOAD`."""
-    return make_blob(*found[:9], True, found[9])
 
 
 def found_of(found: tuple[Any, ...]) -> tuple[Row, Blob] | None:

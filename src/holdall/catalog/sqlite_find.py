@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from holdall.catalog.query import Compare, Order, Path, Query, arrange, compile_after, value_at
+from holdall.catalog.query import Compare, Path, Query, arrange, compile_after, value_at
 from holdall.catalog.row import Row
 from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
@@ -225,17 +225,19 @@ def _sorted_here(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row
 
 
 class _Pages:
-    """The statements that read the pages of an order by a field."""
+    """The statements that read the pages of an order by a field, with the values that follow those of the
+    condition."""
 
-    def __init__(self, part: Part, field: str, order: Order) -> None:
-        condition = "" if part == ALWAYS else f"({part.sql}) AND "
+    def __init__(self, condition: str, field: str, descending: bool) -> None:
+        condition = "" if condition == ALWAYS.sql else f"({condition}) AND "
         self.begin = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {condition}"
-        self.field, self.values = field, part.values
-        self.descending = order.descending
+        self.field = field
+        self.descending = descending
+        self.first = self.following(None)
 
     def equal(self, value: Any, key: str) -> tuple[str, tuple[Any, ...]]:
         """The rows with a value, after a key."""
-        return f"{self.begin}{self.field} = ? AND key > ? ORDER BY key LIMIT ?", (*self.values, value, key)
+        return f"{self.begin}{self.field} = ? AND key > ? ORDER BY key LIMIT ?", (value, key)
 
     def following(self, value: Any, *, itself: bool = False) -> tuple[str, tuple[Any, ...]]:
         """The rows after a value, which has an order of its own."""
@@ -243,20 +245,25 @@ class _Pages:
         if not self.descending:
             order = f"ORDER BY {self.field}, key LIMIT ?"
             if value is None:
-                return f"{self.begin}1 = 1 {order}", self.values
-            return f"{self.begin}{self.field} >{same} ? {order}", (*self.values, value)
+                return f"{self.begin}1 = 1 {order}", ()
+            return f"{self.begin}{self.field} >{same} ? {order}", (value,)
         order = f"ORDER BY {self.field} DESC, key LIMIT ?"
         sign = f"<{same}"
         if value is None:
             value, sign = _OTHERS, "<"
-        return f"{self.begin}{self.field} {sign} ? {order}", (*self.values, value)
+        return f"{self.begin}{self.field} {sign} ? {order}", (value,)
+
+
+@lru_cache(256)
+def _pages(condition: str, field: str, descending: bool) -> _Pages:
+    return _Pages(condition, field, descending)
 
 
 def _by_field(ask: Ask, part: Part, field: str, query: Query) -> Iterator[Row]:
-    pages = _Pages(part, field, query.order)
+    pages = _pages(part.sql, field, query.order.descending)
     path = query.order.path
     held: list[Row] = []
-    for rows, more in _pages_of(ask, pages, query, _first_page(query)):
+    for rows, more in _pages_of(ask, pages, part.values, query):
         if more and rows and _is_wide(value_at(rows[-1], path)):
             # SQLite takes integers of more than 64 bits for the floats next to them: they are sorted here,
             # once all with this value are there.
@@ -282,9 +289,12 @@ def _is_wide(value: Any) -> bool:
     return is_number(value) and abs(value) >= _WIDE
 
 
-def _pages_of(ask: Ask, pages: _Pages, query: Query, limit: int) -> Iterator[tuple[list[Row], bool]]:
+def _pages_of(
+    ask: Ask, pages: _Pages, given: tuple[Any, ...], query: Query
+) -> Iterator[tuple[list[Row], bool]]:
     """Yield the rows of each page, and whether more may have a value that sorts with its last."""
-    statement, values = pages.following(None)
+    limit = _first_page(query)
+    statement, values = pages.first
     ending = False  # whether the rest, without an order of their own, are on their way
     tied: Any = None
     if query.after is not None:
@@ -297,7 +307,7 @@ def _pages_of(ask: Ask, pages: _Pages, query: Query, limit: int) -> Iterator[tup
             ending = tied == _OTHERS
             statement, values = pages.equal(tied, key)
     while True:
-        rows = [row_of(each) for each in ask(statement, (*values, limit))]
+        rows = [row_of(each) for each in ask(statement, (*given, *values, limit))]
         full = len(rows) == limit
         yield rows, full or tied is not None
         if full:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
@@ -25,6 +26,7 @@ from holdall.catalog.names import Lease
 from holdall.catalog.opening import backend_of
 from holdall.catalog.query import (
     ABSENT_FIELD,
+    EVERYTHING,
     All,
     Query,
     compile_node,
@@ -350,14 +352,10 @@ class BlobStore(Care):
         return map(entry_of, self._rows(Query(parse_where(where), order, start, limit)))
 
     def _rows(self, query: Query) -> Iterator[Row]:
-        matches = compile_node(query.where)
-        count = 0
-        for row in self._backend.find(query):
-            if matches(row):
-                yield row
-                count += 1
-                if count == query.limit:
-                    return
+        found = self._backend.find(query)
+        if query.where is not EVERYTHING:
+            found = filter(compile_node(query.where), found)
+        return found if query.limit is None else islice(found, query.limit)
 
     def __len__(self) -> int:
         self._check_open()
