@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from holdall.layers.replicas import ReplicaDifference as ReplicaDifference
     from holdall.layers.routed import RoutedStore as RoutedStore
     from holdall.layers.traced import TracedStore as TracedStore
+    from holdall.memoize import Cached as Cached
+    from holdall.memoize import CacheInfo as CacheInfo
+    from holdall.memoize import cached as cached
     from holdall.opening import get_store as get_store
     from holdall.resource import Resource as Resource
     from holdall.spans import Span as Span
@@ -168,6 +171,7 @@ _MODULES = {
     "layers.readonly": ("ReadOnlyStore",),
     "layers.routed": ("RoutedStore",),
     "layers.traced": ("TracedStore",),
+    "memoize": ("CacheInfo", "Cached", "cached"),
     "opening": ("get_store",),
     "resource": ("Resource",),
     "spans": ("Span",),
