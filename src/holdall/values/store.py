@@ -32,7 +32,7 @@ class ValueStore(ValueMapping[Any]):
     """A mapping from keys to Python values, kept in any store.
 
     The mode says how a value becomes bytes, for the whole store or for one call: `raw`, `auto`, `json`,
-    `pickle`, `typed`, or the name of a serializer such as `yaml`. docs/values-by-mode.md says exactly what
+    `pickle`, `typed`, or the name of a serializer such as `yaml`. The guide says exactly what
     each does. `open`, `info`, `exists` and the like are those of the store of bytes below, `.store`.
 
     Args:
