@@ -41,6 +41,11 @@ class Alongside(Generic[T]):
         start(self._thread)
         return self
 
+    @property
+    def done(self) -> bool:
+        """Whether the function has returned or raised."""
+        return not self._thread.is_alive()
+
     def result(self) -> T:
         """Wait for the result, and return it, or raise what the function raised."""
         self._thread.join()

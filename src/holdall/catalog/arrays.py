@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from io import BytesIO
 from typing import Any, Final
@@ -49,11 +49,12 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
     name, level = _CODECS[codec or "lz4"], level if codec else 0
     try:
         if array.nbytes <= _IN_MEMORY:
-            frame = joined(_frame(array, name, level, 1))
+            frame = joined(_frame(array, name, level, lambda: 1))
             return array_digest(array), codec, len(frame), (frame,)
-        # One of the cores hashes.
+        cores = count_threads()
         with Alongside(partial(array_digest, array)) as hashing:
-            drawn = _frame(array, name, level, max(1, count_threads() - 1))
+            # One of the cores hashes, which is done first.
+            drawn = _frame(array, name, level, lambda: cores if hashing.done else max(1, cores - 1))
             digest = hashing.result()
     except (RuntimeError, ValueError, OverflowError) as error:
         raise SerializationError(
@@ -62,13 +63,13 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
     return digest, codec, drawn.size, drawn
 
 
-def _frame(array: Any, codec: str, level: int, threads: int) -> Frame | Drawn:
+def _frame(array: Any, codec: str, level: int, threads: Callable[[], int]) -> Frame | Drawn:
     """Return a frame as pieces."""
     array = without_gaps(array)
     if array.ndim and array.size and array.nbytes <= _HELD and can_assemble():
         return Frame(array, codec, level, threads)
     blosc2 = needed("blosc2", "catalog", "the b2nd format")
-    settings = {"codec": getattr(blosc2.Codec, codec), "clevel": level, "nthreads": threads}
+    settings = {"codec": getattr(blosc2.Codec, codec), "clevel": level, "nthreads": threads()}
     if array.nbytes > _IN_MEMORY:
         return Drawn(_frame_file(array, cparams=settings))
     return Drawn(BytesIO(_compress(array, cparams=settings).to_cframe()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -37,11 +37,11 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(256)
-def _plan(shape: tuple[int, ...], dtype: str, codec: str, level: int, threads: int) -> _Plan:
+def _plan(shape: tuple[int, ...], dtype: str, codec: str, level: int) -> _Plan:
     blosc2 = needed("blosc2", "catalog", "the b2nd format")
     numpy = needed("numpy", "catalog", "an array")
     kind = numpy.dtype(dtype)
-    settings = {"codec": getattr(blosc2.Codec, codec), "clevel": level, "nthreads": threads}
+    settings = {"codec": getattr(blosc2.Codec, codec), "clevel": level, "nthreads": 1}
     layout = _layout(shape, kind.itemsize, {"cparams": settings})
     # The frame of an array that takes no room differs only in what follows.
     empty: bytes = blosc2.uninit(shape, kind, **layout).to_cframe()
@@ -56,18 +56,18 @@ class Frame:
         array: The array, with a dimension and an item at least.
         codec: The name of Blosc2's codec.
         level: The level. Chunks of level 0 are drawn from the memory of the array.
-        threads: The number of threads.
+        threads: Asked before each chunk for the number of threads that compress it.
     """
 
-    def __init__(self, array: Any, codec: str, level: int, threads: int = 1) -> None:
+    def __init__(self, array: Any, codec: str, level: int, threads: Callable[[], int] = lambda: 1) -> None:
         blosc2 = needed("blosc2", "catalog", "the b2nd format")
         numpy = needed("numpy", "catalog", "an array")
-        plan = _plan(array.shape, array.dtype.str, codec, level, threads)
+        plan = _plan(array.shape, array.dtype.str, codec, level)
         self._chunks: list[list[Buffer]] = []
         block = math.prod(plan.layout["blocks"]) * array.dtype.itemsize
         places: list[int] = []
         end = 0
-        for chunk in _chunks_of(array, plan.layout):
+        for chunk in _chunks_of(array, plan.layout, threads):
             header = bytes(chunk[0][:_CHUNK_HEADER])
             size = int.from_bytes(header[_CHUNK_SIZE : _CHUNK_SIZE + 4], "little")
             special = header[_FLAGS] >> 4 & 7
@@ -85,7 +85,7 @@ class Frame:
         )  # fmt: skip
         self._end = index + plan.trailer
         self.size = len(plan.header) + end + len(self._end)
-        """The number of bytes."""
+        """The number of bytes, which can be drawn more than once."""
         head = bytearray(plan.header)
         _NUMBER.pack_into(head, _SIZE, self.size)
         _NUMBER.pack_into(head, _CHUNKS_SIZE, end)
@@ -98,19 +98,22 @@ class Frame:
         yield self._end
 
 
-def _chunks_of(array: Any, layout: dict[str, Any]) -> Iterable[list[Buffer]]:
+def _chunks_of(array: Any, layout: dict[str, Any], threads: Callable[[], int]) -> Iterable[list[Buffer]]:
     """Return each chunk of an array as pieces, of which the first has the header."""
     blosc2 = needed("blosc2", "catalog", "the b2nd format")
     chunks, blocks = layout["chunks"], layout["blocks"]
     whole_rows = chunks[1:] == array.shape[1:] == blocks[1:] and array.ndim
     if not (whole_rows and array.flags.c_contiguous):
         # It is held itself, since its chunks go with it.
-        held = blosc2.asarray(array, **layout | {"contiguous": False})
+        settings = layout["cparams"] | {"nthreads": threads()}
+        held = blosc2.asarray(array, **layout | {"contiguous": False, "cparams": settings})
         return ([held.schunk.get_chunk(number)] for number in range(held.schunk.nchunks))
-    return _rows(array, chunks[0], blocks[0], layout["cparams"])
+    return _rows(array, chunks[0], blocks[0], layout["cparams"], threads)
 
 
-def _rows(array: Any, rows: int, of_block: int, settings: dict[str, Any]) -> Iterator[list[Buffer]]:
+def _rows(
+    array: Any, rows: int, of_block: int, settings: dict[str, Any], threads: Callable[[], int]
+) -> Iterator[list[Buffer]]:
     """Yield the chunks of an array each of which has whole rows, so that its items lie as in the array."""
     blosc2 = needed("blosc2", "catalog", "the b2nd format")
     numpy = needed("numpy", "catalog", "an array")
@@ -127,7 +130,7 @@ def _rows(array: Any, rows: int, of_block: int, settings: dict[str, Any]) -> Ite
             yield [header, part, filler]
             continue
         whole = numpy.frombuffer(b"".join((part, filler)) if filler else part, "u1")
-        chunk: bytes = blosc2.compress2(whole, **options)
+        chunk: bytes = blosc2.compress2(whole, **options | {"nthreads": threads()})
         header = chunk[:_CHUNK_HEADER]
         yield [chunk] if settings["clevel"] else [header, part, filler]
 
