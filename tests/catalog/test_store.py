@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import pickle
 import re
+import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 import pytest
+from tests.catalog import samples
 
 from holdall import (
     ABSENT,
@@ -36,6 +40,7 @@ from holdall import (
     UnsupportedOperation,
     UntrustedDataError,
 )
+from holdall.catalog.backend import Transaction
 
 Make = Callable[..., BlobStore]
 LARGE = np.arange(60_000, dtype="f8").reshape(300, 200)
@@ -478,9 +483,15 @@ def test_an_index_changes_nothing_but_the_time(store: BlobStore) -> None:
     for at in range(20):
         store.put(at, key=f"{at:02}", metadata={"n": at % 3, "v2.1": at})
     before = [each.key for each in store.find({"metadata.n": 1})]
-    store.create_index("metadata.n")
-    store.create_index("metadata.n")
-    store.create_index(("metadata", "v2.1"))
+    if "JsonBackend" in repr(store):
+        with pytest.raises(UnsupportedOperation, match="has no indexes"):
+            store.create_index("metadata.n")
+        assert store.indexes() == []
+    else:
+        store.create_index("metadata.n")
+        store.create_index("metadata.n")
+        store.create_index(("metadata", "v2.1"))
+        assert store.indexes() == [("metadata", "n"), ("metadata", "v2.1")]
     assert [each.key for each in store.find({"metadata.n": 1})] == before
     assert [each.key for each in store.find({("metadata", "v2.1"): 5})] == ["05"]  # type: ignore[dict-item]
     store.drop_index("metadata.n")
@@ -537,6 +548,55 @@ def test_verify_finds_what_is_gone_damaged_and_unknown(store: BlobStore, tmp_pat
     # The same object, put again, is whole again.
     store.put(numbers(0), key="0")
     np.testing.assert_array_equal(store.get("0"), numbers(0))
+
+
+def test_verify_computes_the_digests_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make(keep=True)
+    for name, value in samples.values().items():
+        store.put(value, key=name)
+    store.put(Model([1.0]), key="pickle")
+    store.put(Model([2.0] * 50_000), key="pickle")
+    store.put_file(io.BytesIO(b"line\n" * 100_000), "file")
+    looked: list[int] = []
+    found = store.verify(digests=True, progress=looked.append)
+    assert (found.ok, found.differing, found.unread) == (True, [], [])
+    assert looked == sorted(looked)
+
+    def change(tx: Transaction) -> None:
+        for key in changed:
+            row = tx.row(key)
+            assert row is not None
+            tx.put_row(replace(row, digest="f" * 64))
+
+    changed = ["array large", "bytes large", "file", "frozenset", "pandas", "pickle", "text"]
+    store._backend.transact(change)
+    assert store.verify().ok
+    found = store.verify(digests=True)
+    assert sorted(found.differing) == [(key, 2 if key == "pickle" else 1) for key in changed]
+    assert not found.ok
+    store.close()
+    # A pickle isn't read for it. What can't be read here is said.
+    other = make(pickle_key=b"k" * 32, keep=True)
+    monkeypatch.delattr(samples, "User")
+    found = other.verify(digests=True)
+    assert (found.unread, len(found.differing)) == ([("pydantic", 1)], len(changed))
+
+
+def test_verify_looks_at_the_bytes_in_the_database(tmp_path: Path) -> None:
+    with BlobStore(tmp_path, "sqlite") as store:
+        store.put("x" * 1000, "a")
+    with sqlite3.connect(tmp_path / "cache_metadata.db") as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            if "data" in columns:
+                connection.execute(
+                    f"UPDATE {table} SET data = CAST(x'00' || substr(data, 2) AS BLOB) WHERE data NOT NULL"
+                )
+    connection.close()
+    with BlobStore(tmp_path) as store:
+        assert store.verify().ok
+        assert store.verify(digests=True).damaged == [("a", 1)]
 
 
 def test_usage_tells_own_from_shared(store: BlobStore) -> None:
@@ -890,6 +950,41 @@ def test_a_put_that_fails_names_its_key(make: Make) -> None:
 
     with pytest.raises(StoreUnavailableError, match="'large': the disk is full"):
         make(blob_backend=Full()).put(np.random.default_rng(1).bytes(100_000), "large")
+
+
+@pytest.mark.parametrize(("first", "second"), [("sqlite", "json"), ("json", "sqlite")])
+def test_blobs_of_another_catalogue_are_refused_before_a_file_is_made(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    with BlobStore(tmp_path, first) as store:
+        store.put(numbers(1), "a")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with BlobStore(tmp_path, second) as store:
+        assert store.list() == []
+        with pytest.raises(InvalidArgumentError, match="belong to another catalogue"):
+            store.put(numbers(1), "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_database_that_was_cut_to_nothing_isnt_taken_for_a_new_one(tmp_path: Path) -> None:
+    with BlobStore(tmp_path, "sqlite") as store:
+        store.put(numbers(1), "a")
+    (tmp_path / "cache_metadata.db").write_bytes(b"")
+    for backend in (None, "sqlite"):
+        with pytest.raises(IntegrityError, match=r"cache_metadata\.db' is empty"):
+            BlobStore(tmp_path, backend)
+    # Without blobs, a program was killed as it made the file.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/cache_metadata.db").write_bytes(b"")
+    with BlobStore(tmp_path / "new") as store:
+        store.put(1, "a")
+        assert "SqliteBackend" in repr(store)
+    # Next to a JSON file, an empty one is no second catalogue.
+    with BlobStore(tmp_path / "json", "json") as store:
+        store.put(1, "a")
+    (tmp_path / "json/cache_metadata.db").write_bytes(b"")
+    with BlobStore(tmp_path / "json") as store:
+        assert store.get("a") == 1
 
 
 def test_a_folder_with_two_catalogues_wants_to_know_which(tmp_path: Path) -> None:

@@ -140,6 +140,10 @@ class MetadataBackend(ABC):
     def identity(self) -> str:
         """A random str that was made with the medium, and that a moved medium keeps."""
 
+    def exists(self) -> bool:
+        """Return whether the medium was made, which the first write does. What never knows returns True."""
+        return True
+
     @abstractmethod
     def transact(self, act: Callable[[Transaction], T]) -> T:
         """Call `act` in a transaction, and return what it returns. All that it writes is committed when it

@@ -14,14 +14,16 @@ from holdall.catalog import upkeep
 from holdall.catalog.arrow import table_of, write_parquet
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend
-from holdall.catalog.content import Content
+from holdall.catalog.content import Content, Formats
 from holdall.catalog.entry import Entry, Stored
 from holdall.catalog.fromfile import Source, opened
 from holdall.catalog.metadata import check_entry_key
 from holdall.catalog.moving import Moved, export_zip, import_zip, migrate
 from holdall.catalog.query import parse_field
 from holdall.catalog.reading import Reader
+from holdall.catalog.recheck import check_digests
 from holdall.catalog.usage import Usage, usage
+from holdall.errors import UnsupportedOperation
 from holdall.values.packages import needed
 
 __all__ = ["Care"]
@@ -33,6 +35,7 @@ class Care:
     _backend: MetadataBackend
     _blobs: BlobBackend
     _reader: Reader
+    _formats: Formats
 
     def _check_open(self) -> None:
         raise NotImplementedError
@@ -97,15 +100,23 @@ class Care:
         self._check_open()
         return upkeep.collect(self._backend, self._blobs, grace, dry_run, max_share)
 
-    def verify(self, repair: bool = False, *, progress: upkeep.Progress | None = None) -> upkeep.Verification:
-        """Read all bytes and compare them with what was put; look for bytes that no row knows.
+    def verify(
+        self, repair: bool = False, *, digests: bool = False, progress: upkeep.Progress | None = None
+    ) -> upkeep.Verification:
+        """Read all bytes outside the database and compare them with the checksums of what was put; look for
+        bytes that no row knows.
 
         Args:
             repair: Whether to move damaged and unknown blobs out of the way, into `quarantine/`.
+            digests: Whether to read each object too, also those in the database, and compute its digest
+                again. A pickle isn't read for it.
             progress: Called with the number of blobs that were looked at.
         """
         self._check_open()
-        return upkeep.verify(self._backend, self._blobs, repair, progress)
+        found = upkeep.verify(self._backend, self._blobs, repair, progress)
+        if digests:
+            check_digests(self._backend, self._reader, self._formats, found, progress)
+        return found
 
     def usage(self, depth: int = 1) -> Usage:
         """Return how many bytes the entries take: by prefix, type and age, those of their own and those that
@@ -120,9 +131,19 @@ class Care:
 
     def create_index(self, field: str | tuple[str, ...]) -> None:
         """Make conditions on a field of the metadata, and orders by it, fast, as by
-        `create_index("metadata.loss")`. An index that exists already stays."""
+        `create_index("metadata.loss")`. An index that exists already stays.
+
+        Raises:
+            UnsupportedOperation: Where the metadata is, there are no indexes, as in a JSON file.
+        """
         self._check_open()
-        self._backend.create_index(parse_field(field))
+        path = parse_field(field)
+        self._backend.create_index(path)
+        if path[0] == "metadata" and path not in self._backend.indexes():
+            raise UnsupportedOperation(
+                f"{self._backend!r} has no indexes: each search looks at all rows, which is fast enough for "
+                "thousands; for more, migrate() to SQLite or PostgreSQL"
+            )
 
     def drop_index(self, field: str | tuple[str, ...]) -> None:
         """Delete an index; a field without one is left as it is."""

@@ -88,6 +88,11 @@ class Reader:
             check_bytes(zlib.crc32(data), data, blob, key)
         return found
 
+    def pieces_of(self, key: str, version: int, number: int) -> Iterator[bytes] | None:
+        """Return the stored bytes of a version piece by piece; None if it is gone, or has another blob."""
+        found = self._backend.fetch(key, version)
+        return None if found is None or found[0].blob != number else self.chunks(key, found[1])
+
     def _stored(self, blob: Blob) -> bytes | None:
         """Return the bytes of a blob outside the backend; None if they are gone."""
         return self._blobs.store.get(self.address(blob))

@@ -160,6 +160,9 @@ class SqliteBackend(MetadataBackend):
         # The file is made, so that it has one.
         return self._database.run(lambda connection: connection.execute(sql).fetchone()[0], "", create=True)
 
+    def exists(self) -> bool:
+        return os.path.lexists(self.path)
+
     def transact(self, act: Callable[[Transaction], T]) -> T:
         def within(connection: Connection) -> T:
             transaction = SqliteTransaction(connection.execute)

@@ -56,6 +56,11 @@ class Verification:
         damaged: The keys of entries whose bytes have changed, with versions.
         unknown: The addresses of blobs in the storage that the catalogue doesn't know.
         repaired: What was moved into quarantine.
+        differing: The keys of entries whose bytes are those that were put, by their checksum, but not the
+            object that their digest names, with versions. They are looked for by `verify(digests=True)`, as
+            are the next.
+        unread: The keys of entries whose objects can't be read here, so that their digest isn't known, with
+            versions: a library isn't installed, or a class is gone.
     """
 
     checked: int = 0
@@ -63,11 +68,13 @@ class Verification:
     damaged: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     unknown: list[str] = field(default_factory=list[str])
     repaired: list[str] = field(default_factory=list[str])
+    differing: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    unread: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing, damaged or unknown."""
-        return not (self.missing or self.damaged or self.unknown)
+        """Whether nothing is missing, damaged, unknown or differing."""
+        return not (self.missing or self.damaged or self.unknown or self.differing)
 
 
 # --- sweeping --------------------------------------------------------------------------------------------

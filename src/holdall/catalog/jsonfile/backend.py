@@ -79,6 +79,10 @@ class JsonBackend(MetadataBackend):
         assert title is not None
         return title.identity
 
+    def exists(self) -> bool:
+        with self._lock:
+            return self._look().title is not None
+
     def transact(self, act: Callable[[Transaction], T]) -> T:
         return self._write(partial(self._commit, act))
 
