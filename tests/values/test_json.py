@@ -441,6 +441,7 @@ def test_msgspec_writes_and_reads_the_same_values(value: Any) -> None:
         ["a\ud800"],
         pytest.param(10**5000, id="huge"),
         [msgspec.UNSET],
+        [memoryview(b"abcd")[::2]],
     ],
 )
 def test_what_msgspec_would_change_is_left_to_others(value: Any) -> None:
