@@ -18,6 +18,7 @@ from benchmarks import (
     bare,
     catalog,
     dicts,
+    door,
     git,
     imports,
     layers,
@@ -36,6 +37,7 @@ from benchmarks.contenders import (
     BUCKET,
     CATALOG,
     DICTS,
+    DOOR,
     FILES,
     GIT,
     HTTP,
@@ -100,6 +102,8 @@ class Scale:
     catalog_rounds: int = 9
     array_items: int = 10_000_000
     array_rounds: int = 7
+    hits: int = 500
+    lines_mib: int = 1024
 
 
 QUICK = Scale(
@@ -141,6 +145,8 @@ QUICK = Scale(
     catalog_rounds=1,
     array_items=1_000_000,
     array_rounds=1,
+    hits=10,
+    lines_mib=8,
 )
 
 
@@ -212,6 +218,8 @@ class Run:
             self.http()
         if CATALOG in self.parts:
             self.catalog()
+        if DOOR in self.parts:
+            self.door()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -456,6 +464,33 @@ class Run:
             title = f"The same values without metadata, {place}"
             table = self.table("catalog peers", CATALOG, place, title, unit, catalog.PEER_COLUMNS)
             catalog.peers(table, self.folder(place), count, turns)
+
+    def door(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        folder, unit = self.folder(place), "us of processor time a call"
+        stores: dict[str, holdall.Store] = {
+            MEMORY: holdall.MemoryStore(),
+            FILES: holdall.FilesystemStore(f"{folder}/files"),
+            SQLITE: holdall.SqliteStore(f"{folder}/blobs.db"),
+        }
+        for medium, store in stores.items():
+            title = f"Bytes of 1 KiB in the mode raw, {medium}" + ("" if medium == MEMORY else f", {place}")
+            table = self.table("door raw", medium, place, title, unit, [*door.CALLS, *door.COPIES])
+            door.raw(table, store, scale.calls, scale.call_rounds)
+            store.close()
+        title = f"Values in JSON, files, {place}"
+        table = self.table("door json", FILES, place, title, unit, door.JSON_CALLS)
+        door.in_json(table, f"{folder}/json", scale.calls // 10, scale.call_rounds, self.peers)
+        title = f"Hits: results that are kept, {place}"
+        table = self.table("door cached", SQLITE, place, title, unit, door.HITS)
+        door.kept(table, f"{folder}", scale.hits, scale.call_rounds, self.peers)
+        title = f"JSON Lines, {scale.lines_mib:,} MiB, {place}"
+        table = self.table("door lines", FILES, place, title, "", door.STREAM_COLUMNS)
+        door.lines(table, f"{folder}/lines", scale.lines_mib, scale.stream_rounds)
+        title = "Processor time of a command that lists one file"
+        table = self.table("door start", DOOR, place, title, "", ["ms"])
+        door.start(table, f"{folder}/start", scale.import_rounds, self.peers)
+        shutil.rmtree(folder)
 
     def quoted(self, stores: dict[str, dict[int, catalog.Ours]]) -> None:
         """Beside what cacheness took on another day, which is why there is a table for each size."""

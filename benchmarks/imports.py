@@ -21,7 +21,8 @@ LINES = {
 }
 
 
-def _spent() -> float:
+def children_seconds() -> float:
+    """The processor time of the processes that this one has waited for."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -32,8 +33,8 @@ def imports(table: Table, rounds: int) -> Table:
     with tempfile.TemporaryDirectory() as compiled:
         for number in range(-1, rounds):
             for name, line in LINES.items():
-                before = _spent()
+                before = children_seconds()
                 subprocess.run([sys.executable, "-c", line], check=True, cwd=root, env=installed(compiled))
                 if number >= 0:
-                    table.add(name, "ms", (_spent() - before) * 1e3)
+                    table.add(name, "ms", (children_seconds() - before) * 1e3)
     return table

@@ -13,6 +13,8 @@ PEERS = (
     "diskcache",
     "diskcache-community",
     "hashstash",
+    "joblib",
+    "msgspec",
     "zict",
     "obstore",
     "fsspec",

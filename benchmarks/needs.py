@@ -11,6 +11,7 @@ from benchmarks.contenders import (
     BUCKET,
     CATALOG,
     DICTS,
+    DOOR,
     GIT,
     HTTP,
     MEDIA,
@@ -63,6 +64,12 @@ def missing(field: Field, parts: list[str], peers: bool) -> list[str]:
         found += _imported("httpx2")
     if CATALOG in parts:
         for name in ("blosc2", *(("diskcache_community", "hashstash") if peers else ())):
+            found += _imported(name)
+    if DOOR in parts:
+        for name in (
+            "msgspec",
+            *(("anystore", "diskcache_community", "joblib", "hashstash") if peers else ()),
+        ):
             found += _imported(name)
     if GIT in parts and not shutil.which("git"):
         found.append("git isn't installed: apt-get install git")

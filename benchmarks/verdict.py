@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks import catalog, git, network, valkey
+from benchmarks import catalog, door, git, network, valkey
 from benchmarks.alone import ALONE
 from benchmarks.bare import PlainSqlite
 from benchmarks.contenders import (
@@ -89,8 +89,9 @@ class Verdict:
         self.bucket()
         self.sql()
         self.http()
-        for line in catalog.promises(self.tables):
-            self.add(*line)
+        for promises in (catalog.promises, door.promises):
+            for line in promises(self.tables):
+                self.add(*line)
         return self.lines
 
     def plain_table(self) -> None:
