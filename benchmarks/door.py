@@ -160,25 +160,23 @@ def _blob_dict(folder: str) -> tuple[Callable[[str, Any], object], Callable[[str
 
 
 def kept(table: Table, folder: str, count: int, rounds: int, peers: bool) -> None:
-    """Hits: calls whose results are kept in SQLite, or as the peer keeps them."""
+    """Hits: calls whose results are kept in SQLite, or as the peer keeps them. What they are held against is
+    a get of the very blobs that the hits read."""
     store = holdall.SqliteStore(f"{folder}/ours.db")
-    bare = holdall.SqliteStore(f"{folder}/bare.db")
-    made: dict[str, dict[str, Callable[..., Any]]] = {HITS[0]: {}, HITS[1]: {}}
+    made: dict[str, dict[str, Any]] = {HITS[0]: {}, HITS[1]: {}}
     for what, function in zip(HITS, (_small_result, _large_result), strict=True):
         made[what][CACHED] = holdall.cached(store)(function)
         for name, decorate in (_decorators(folder) if peers else {}).items():
             made[what][name] = decorate(function)
     table.bare, table.names = STORE, [CACHED, STORE, *([DISKCACHE, JOBLIB, HASHSTASH] if peers else [])]
     arguments = [(f"model {number}", number) for number in range(count)]
-    for what, by_name in made.items():
-        for name, number in arguments:
-            bare.put(f"{what}/{name}", json.dumps(by_name[CACHED](name, number), default=repr).encode())
+    blobs = {what: [by_name[CACHED].key_for(*each) for each in arguments] for what, by_name in made.items()}
     for number in range(rounds + 1):
         noted = table if number else _warm()
         for what, by_name in made.items():
             for name in _turned(table.names, number):
                 if name == STORE:
-                    _clock(noted, name, what, (partial(bare.get, f"{what}/{each}") for each, _ in arguments))
+                    _clock(noted, name, what, (partial(store.get, key) for key in blobs[what]))
                     continue
                 call = by_name[name]
                 if not number:
@@ -187,7 +185,7 @@ def kept(table: Table, folder: str, count: int, rounds: int, peers: bool) -> Non
                 before = _computed[0]
                 _clock(noted, name, what, (partial(call, *each) for each in arguments))
                 assert _computed[0] == before, f"{name} computed again"
-    bare.close()
+    assert all(store.exists(key) for keys in blobs.values() for key in keys)
     store.close()
 
 
