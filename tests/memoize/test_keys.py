@@ -24,6 +24,7 @@ from tests.memoize import calls
 
 from holdall import InvalidArgumentError, InvalidTypeError, MemoryStore, cached
 from holdall.memoize.canonical import encode
+from holdall.memoize.keys import Keys
 
 GOLDEN = Path(__file__).with_name("golden.txt").read_text().splitlines()
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,38 @@ def test_wrong_arguments_are_python_s_own_error(wrong: str) -> None:
 
     with pytest.raises(TypeError, match="call"):
         eval(wrong, {"call": call})
+
+
+def test_a_key_that_is_remembered_is_that_of_another_process() -> None:
+    """Values that are equal and yet differ, by their type or their sign, have their own keys at each call."""
+
+    def call(a: Any, b: Any = None, c: int = 1) -> None: ...
+
+    values: list[Any] = [0, False, 0.0, -0.0, 0j, "", b"", None, (), [], {}, {0}, frozenset({0})]
+    values += [float("nan"), "x" * 2000]
+    keys = Keys(call)
+
+    def made(each: Any) -> list[str]:
+        return [keys.of(args, {}) for args in ((each,), (each, 0), (0, each, 2))]
+
+    def fresh(each: Any) -> list[str]:
+        named: list[dict[str, Any]] = [{"a": each}, {"b": 0, "a": each}, {"a": 0, "b": each, "c": 2}]
+        return [Keys(call).of((), arguments) for arguments in named]
+
+    first = [made(each) for each in values]
+    assert first == [made(each) for each in values] == [fresh(each) for each in values]
+    assert len({key for each in first for key in each}) == 3 * len(values)
+
+
+def test_few_and_short_keys_are_remembered() -> None:
+    def call(a: Any, b: Any = None) -> None: ...
+
+    keys = Keys(call)
+    for number in range(3000):
+        keys.of((number, "x" * number), {})
+    known = [args for each in keys._known.values() for args in each]
+    assert 0 < len(known) <= 1000
+    assert all(len(text) < 1000 for _, text in known)
 
 
 def test_positional_only_names_may_be_options() -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 from holdall.errors import SerializationError, UntrustedDataError
 from holdall.userkey import VARIABLE, user_key
+from holdall.values.fastjson import MISSING, read_plain
 from holdall.values.json import _dumps as dumps
 from holdall.values.json import _is_plain
 from holdall.values.ownpickles import OwnPickles
@@ -161,6 +162,9 @@ def created_of(data: bytes) -> float:
 
 
 def _read_json(body: bytes) -> Any:
+    found = read_plain(body)
+    if found is not MISSING:
+        return found
     try:
         text = str(body, "utf-8")
         value, end = _scan(text, 0)

@@ -37,6 +37,11 @@ _HEAD: Final = b"holdall call 1\0"
 _NO_DEFAULT: Final = inspect.Parameter.empty
 _CONSTANT: Final = frozenset((int, str, float, bool, type(None), bytes, complex))
 _LONGEST: Final = 120
+_STEADY: Final = frozenset((int, str, bool, type(None), bytes))
+"""Types whose equal values have equal forms; 0.0 and -0.0 haven't."""
+_KNOWN: Final = 1_000
+"""The number of keys that are remembered, of arguments with forms of at most `_SHORT` bytes."""
+_SHORT: Final = 1_000
 
 _POSITIONAL_ONLY: Final = inspect.Parameter.POSITIONAL_ONLY
 _KEYWORD_ONLY: Final = inspect.Parameter.KEYWORD_ONLY
@@ -98,6 +103,8 @@ class Keys:
             ) from error
         self._begin = _HEAD + field(module.encode()) + field(self.name.encode()) + form
         self._head: bytes | None = None
+        self._known: dict[tuple[type[Any], ...], dict[tuple[Any, ...], str]] = {}
+        self._remembered = 0
         self._tokens: dict[str, _Token] = {}
         self._captures = _captured(function) if self._by_value else []
         self.folder = f"{segment(module)}/{segment(self.name)}/"
@@ -132,11 +139,21 @@ class Keys:
             raise InvalidArgumentError(
                 f"ignore names {', '.join(sorted(unknown))}, and the parameters of {self.name} are {known}"
             )
-        self._simple: list[bytes] | None = None
+        self._simple: list[bytes] = []
         """The labels of a function whose parameters are all positional and count."""
-        if self._key is None and self._options is None and self._more is None and not self._named:
-            labels = [each.label for each in self._positional]
-            self._simple = None if b"" in labels else labels
+        self._rest: dict[int, bytes] = {}
+        """For a number of arguments that such a function takes, what the defaults of the others add, which
+        can't change."""
+        labels = [each.label for each in self._positional]
+        if self._key or self._options or self._more or self._named or b"" in labels:
+            return
+        self._simple = labels
+        rest = self._rest[len(labels)] = b""
+        for at in reversed(range(len(labels))):
+            form = self._positional[at].form
+            if form is None:
+                break
+            rest = self._rest[at] = labels[at] + form + rest
 
     def _prepare(self) -> bytes:
         """Note what the function captures, once all of it is there; return what each key begins with."""
@@ -146,6 +163,7 @@ class Keys:
         captured = [field(name.encode()) + token.form for name, token in sorted(self._tokens.items())]
         head = self._begin + field(b"".join(captured))
         if len(captured) == len(self._captures):
+            self._begun = sha256(head)
             self._head = head
         return head
 
@@ -162,26 +180,46 @@ class Keys:
             InvalidTypeError: An argument lacks a canonical form.
         """
         head = self._head or self._prepare()
-        labels = self._simple
-        if owner is None and labels is not None and not kwargs and len(args) == len(labels):
-            # Half the time of the general way.
-            parts = [head]
-            for label, value in zip(labels, args, strict=False):
-                form = PLAIN.get(cast(Any, type(value)))
-                if form is None:
-                    break
-                parts.append(label)
-                try:
-                    parts.append(form(value))
-                except (FormlessError, RecursionError):
-                    break
-            else:
-                return sha256(b"".join(parts)).hexdigest()
+        if owner is None and not kwargs and (rest := self._rest.get(len(args))) is not None:
+            found = self._quickly(args, rest)
+            if found is not None:
+                return found
         if self._key is not None:
             parts = [head, b"key", self._owner_form(owner), self._form("key=", self._key(*args, **kwargs))]
         else:
             parts = [head, *self._parts(args, kwargs, owner)]
         return sha256(b"".join(parts)).hexdigest()
+
+    def _quickly(self, args: tuple[Any, ...], rest: bytes) -> str | None:
+        """Return the key of a call whose arguments are all positional, in a fraction of the time; None where
+        only the general way can say what is wrong."""
+        kinds = tuple(map(type, args))
+        known = self._known.get(kinds)
+        # Only those of types whose hash runs no code of others.
+        if known is not None and (found := known.get(args)) is not None:
+            return found
+        data = b""
+        for label, value in zip(self._simple, args, strict=False):
+            form = PLAIN.get(cast(Any, type(value)))
+            if form is None:
+                return None
+            try:
+                data += label + form(value)
+            except (FormlessError, RecursionError):
+                return None
+        if self._head is None:
+            return None
+        # It takes half as long as a new one, with the head.
+        made = self._begun.copy()
+        made.update(data + rest)
+        found = made.hexdigest()
+        if len(data) <= _SHORT and _STEADY.issuperset(kinds):
+            self._remembered += 1
+            if self._remembered > _KNOWN:
+                self._known.clear()
+                self._remembered = 1
+            self._known.setdefault(kinds, {})[args] = found
+        return found
 
     def _parts(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], owner: Any) -> list[bytes]:
         left = dict(kwargs)
