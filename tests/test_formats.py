@@ -306,6 +306,13 @@ def test_a_copy_in_a_cache_that_a_newer_version_wrote_is_fetched_again(tmp_path:
         assert store.stats().misses == 1
 
 
+def test_a_result_of_a_call_that_a_newer_version_wrote_is_computed_again(tmp_path: Path) -> None:
+    folder = unpack(ARCHIVES[-1], "calls", tmp_path)
+    swapped(b"hldcall1", b"hldcall2")(folder)
+    with pytest.warns(RuntimeWarning, match="computed again"), pytest.raises(AssertionError):
+        FORMATS["calls"].check(folder)
+
+
 def test_a_blob_of_a_newer_version_in_valkey(tmp_path: Path) -> None:
     folder = unpack(ARCHIVES[-1], "valkey", tmp_path)
     with ValkeyServer() as server:

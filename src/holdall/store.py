@@ -912,7 +912,7 @@ class Store(MutableMapping[str, bytes]):
         return self._alive(self._children(check_prefix(prefix)))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the bytes of those of the keys that have a blob.
+        """Return the bytes of the keys that have a blob; keys without one are left out.
 
         >>> from holdall import MemoryStore
         >>> MemoryStore({"a": b"1"}).get_many(["a", "b"])

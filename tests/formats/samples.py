@@ -43,6 +43,7 @@ from holdall import (
     copy_store,
     get_store,
 )
+from holdall import cached as cached_calls
 from holdall.values import joined, serializers
 
 HERE = Path(__file__).parent
@@ -206,6 +207,25 @@ def _check_locks(folder: Path) -> None:
         with store.lock("job") as lock:
             assert lock.token > before
         assert store.counter("visits").increment() == 8
+
+
+def _computed(folder: Path) -> bool:
+    calls: list[int] = []
+
+    @cached_calls(FilesystemStore(folder), key=lambda count: count)
+    def squares(count: int) -> list[int]:
+        calls.append(count)
+        return [number**2 for number in range(count)]
+
+    assert squares(4) == [0, 1, 4, 9]
+    return bool(calls)
+
+
+def _check_calls(folder: Path) -> None:
+    assert not _computed(folder)
+
+
+FORMATS["calls"] = Format(lambda folder: _computed(folder) and None, _check_calls)
 
 
 FORMATS["locks"] = Format(_make_locks, _check_locks)

@@ -250,7 +250,7 @@ class AsyncStore:
         return await self._run(lambda: self._store.pop(key, default))
 
     async def len(self) -> int:
-        """The number of blobs, as `len(store)`."""
+        """Return the number of blobs, as `len(store)` does."""
         return await self._run(lambda: len(self._store), Cancel.LEAVE)
 
     split = _awaited(Store.split, Cancel.LEAVE)
@@ -396,11 +396,11 @@ class AsyncFile(Generic[AnyStr]):
         self._file = file
 
     async def read(self, size: int = -1) -> AnyStr:
-        """Up to `size` bytes or characters; all by default."""
+        """Return up to `size` bytes or characters; all by default."""
         return await self._owner._run(lambda: self._file.read(size))
 
     async def readline(self) -> AnyStr:
-        """One line."""
+        """Return one line, with its end."""
         return await self._owner._run(self._file.readline)
 
     async def write(self, data: AnyStr) -> int:
@@ -412,7 +412,7 @@ class AsyncFile(Generic[AnyStr]):
         return await self._owner._run(lambda: self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self._file.tell()
 
     def __aiter__(self) -> AsyncIterator[AnyStr]:

@@ -52,8 +52,8 @@ OnSame = Literal["keep", "version"]
 
 
 class BlobStore(Care):
-    """Python objects with metadata, each under a key: a catalogue that stores equal objects once, and that
-    can be asked for what its metadata says.
+    """A catalogue of Python objects, each under a key and with metadata. Equal objects are stored once, and
+    objects are found by their metadata.
 
     Args:
         cache_dir: The folder of the catalogue. The first put makes it.

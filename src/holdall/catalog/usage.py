@@ -18,7 +18,7 @@ _AGES = ((_DAY, "today"), (7 * _DAY, "this week"), (30 * _DAY, "this month"), (3
 
 @dataclass(slots=True)
 class Share:
-    """What some entries take.
+    """The space that some entries take.
 
     Attributes:
         entries: The number of entries and of earlier versions.
@@ -33,7 +33,7 @@ class Share:
 
 @dataclass(slots=True)
 class Usage:
-    """What a catalogue takes.
+    """The space that a catalogue takes.
 
     Attributes:
         total: All of it; `own` is what is stored.

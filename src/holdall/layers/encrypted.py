@@ -429,7 +429,7 @@ class EncryptedStore(EncodingStore):
     # --- rotation ---
 
     def rotate(self, prefix: str = "") -> RotationReport:
-        """Encrypt the blobs under other keys under the current key.
+        """Encrypt anew, under the current key, each blob that is under another one.
 
         A blob counts as current if its header commits to the current key; only the headers of those are read.
         Each other blob is read whole, authenticated, and replaced by compare-and-swap, so that no write is

@@ -58,7 +58,7 @@ class Report:
 
     @property
     def rate(self) -> float:
-        """Bytes a second."""
+        """Bytes per second."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
 
     @property

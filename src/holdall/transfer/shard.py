@@ -53,12 +53,12 @@ class Shard:
 
     @property
     def source(self) -> Store:
-        """From where."""
+        """The store that is copied from."""
         return self._open_stores()[0]
 
     @property
     def target(self) -> Store:
-        """To where."""
+        """The store that is copied to."""
         return self._open_stores()[1]
 
     def _open_stores(self) -> tuple[Store, Store]:

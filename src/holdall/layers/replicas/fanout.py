@@ -166,7 +166,7 @@ class FanoutStore(Layer):
         return self._writer.delete(key, expect)
 
     def behind(self) -> dict[str, list[str]]:
-        """Return the keys whose last write this handle knows some replicas to have missed, with their names.
+        """Return, for each key, the replicas that missed its last write, as far as this handle knows.
 
         >>> from holdall import MemoryStore
         >>> FanoutStore([MemoryStore(), MemoryStore()]).behind()

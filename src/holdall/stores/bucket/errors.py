@@ -53,7 +53,7 @@ _DETAIL = 200
 
 
 def status_of(error: BaseException) -> int:
-    """Return the status of the answer that an error of obstore tells of; 0 if there was none."""
+    """Return the status of the answer that an error of obstore names; 0 if there was none."""
     found = _status(str(error))
     return int(found[1] or found[2]) if found else 0
 
