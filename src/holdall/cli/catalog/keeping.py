@@ -41,7 +41,7 @@ def index(
     """List the indexes of a catalogue, or make or delete one.
 
     An index makes conditions on a field, and orders by it, fast among many entries. A catalogue in JSON has
-    none.
+    none, and refuses them.
 
     Examples:
       holdall catalog index metadata.loss
@@ -56,7 +56,7 @@ def index(
             (store.drop_index if delete else store.create_index)(field)
         names = [".".join(path) for path in store.indexes()]
     if field is not None and not delete and field not in names:
-        warn(f"there is no index of {field}: the catalogue is in JSON, or the field is fast without one")
+        warn(f"there is no index of {field}, which is fast without one")
     if json or field is None:
         for name in names:
             output.line(dumps({"field": name}) if json else name)
@@ -66,6 +66,9 @@ def verify(
     repair: Annotated[
         bool,
         Parameter("--repair", help="Move damaged and unknown blobs into quarantine/ of their store."),
+    ] = False,
+    digests: Annotated[
+        bool, Parameter("--digests", help="Read each object too, and compute its digest again.")
     ] = False,
     json: Json = False,
     *,
@@ -78,12 +81,14 @@ def verify(
     Examples:
       holdall catalog verify
       holdall catalog verify --repair
+      holdall catalog verify --digests
     """
     output = Output()
     with open_catalog(place) as store, _progress("verify") as progress:
-        found = store.verify(repair, progress=progress)
-    missing, damaged = (
-        [f"{key}@{version}" for key, version in each] for each in (found.missing, found.damaged)
+        found = store.verify(repair, digests=digests, progress=progress)
+    missing, damaged, differing, unread = (
+        [f"{key}@{version}" for key, version in each]
+        for each in (found.missing, found.damaged, found.differing, found.unread)
     )
     if json:
         output.line(
@@ -92,13 +97,21 @@ def verify(
                     "checked": found.checked,
                     "missing": missing,
                     "damaged": damaged,
+                    "differing": differing,
+                    "unread": unread,
                     "unknown": found.unknown,
                     "repaired": found.repaired,
                 }
             )
         )
     else:
-        kinds = {"missing": missing, "damaged": damaged, "unknown": found.unknown}
+        kinds = {
+            "missing": missing,
+            "damaged": damaged,
+            "differing": differing,
+            "unread": unread,
+            "unknown": found.unknown,
+        }
         for kind, names in kinds.items():
             for name in names:
                 output.line(f"{kind}  {name}")
