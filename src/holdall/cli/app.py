@@ -41,6 +41,8 @@ _COMMANDS = {
     "keygen": "maintaining",
     "rotate": "maintaining",
     "repair": "maintaining",
+    "cache ls": "caching",
+    "cache prune": "caching",
     "doctor": "doctor",
     "catalog ls": "catalog.showing",
     "catalog show": "catalog.showing",
@@ -63,7 +65,10 @@ _COMMANDS = {
 }
 """The module of each command, in the order of the help. One of two words is a command of a group."""
 
-_GROUPS = {"catalog": ("catalog", ("--catalog", "-C"))}
+_GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cache": ("store", ()),
+    "catalog": ("catalog", ("--catalog", "-C")),
+}
 """The groups of commands, each with the option that may stand before its commands."""
 
 

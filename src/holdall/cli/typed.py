@@ -124,7 +124,16 @@ def catalog(catalog: CatalogOption = None) -> None:
     """
 
 
-_GROUPS = {"catalog": catalog}
+def cache() -> None:
+    """List and delete the results of functions that @cached keeps in a store.
+
+    Examples:
+      holdall cache ls --long
+      holdall cache prune --unused-for 30d
+    """
+
+
+_GROUPS = {"cache": cache, "catalog": catalog}
 """The groups of commands: what each takes before the command, and its help."""
 
 _PANELS = {
