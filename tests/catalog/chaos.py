@@ -23,10 +23,12 @@ from holdall.catalog import upkeep, writing
 
 __all__ = ["Make", "chaos"]
 
-Make = Callable[[], BlobStore]
-"""Opens the catalogue."""
+Make = Callable[[int], BlobStore]
+"""Opens the catalogue, with this many versions of a key to keep."""
 
 WORKERS = 8
+_KEEPS = (1, 3)
+"""How many versions the workers keep, one after the other: handles of one catalogue may differ."""
 _SHARED = 5
 """How many keys of each kind all workers use."""
 _SIZES = (40, 3_000, 70_000, 0, 100_000)
@@ -149,7 +151,7 @@ def _work(make: Make, number: int, notes: Path, seed: float, end: float) -> None
     try:
         signal.alarm(int(end - time.monotonic()) + 120)
         fd = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        store = make()
+        store = make(_KEEPS[number % len(_KEEPS)])
         worker = _Worker(store, number, fd, random.Random(seed))
         while time.monotonic() < end:
             worker.step()
@@ -173,7 +175,7 @@ def chaos(make: Make, place: Path, seconds: float, seed: int = 0) -> Counter[str
         AssertionError: A promise is broken.
     """
     chance = random.Random(seed)
-    store = make()
+    store = make(1)
     for number in range(_SHARED):
         store.put(CONTENTS[2], f"count/{number}")
         store.put(CONTENTS[0], f"swap/{number}", {"count": 0})
@@ -215,7 +217,7 @@ def chaos(make: Make, place: Path, seconds: float, seed: int = 0) -> Counter[str
 
 def _check(make: Make, place: Path, counts: Counter[str]) -> None:
     """Hold the notes against the catalogue."""
-    store = make()
+    store = make(1)
     try:
         _check_notes(store, place, counts)
         _check_rows(store)
