@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from tests.forks import forked, succeeds
 from tests.interrupts import interrupting
 
 from holdall import (
+    ExpiringStore,
     FilesystemStore,
     Info,
     InvalidArgumentError,
@@ -31,6 +33,7 @@ from holdall import (
     SqliteStore,
     Store,
     StoreUnavailableError,
+    UnsupportedOperation,
     get_store,
 )
 from holdall.errors import InvalidKeyError, InvalidTypeError
@@ -264,12 +267,37 @@ def test_a_renewal_whose_answer_is_lost_loses_nothing() -> None:
         store.lose = True
         wait_until(lambda: not store.lose and json.loads(store["job"])["renewals"] > 2)
         lock.check()
-    # So does an answer to the put that took it.
+    # So does an answer to the put that took it, which the next try of the same lock finds out.
     store.lose = True
     lock = store.lock("job", wait=0)
     with pytest.raises(StoreUnavailableError), lock:
         """It may be held."""
     assert json.loads(store["job"])["holder"] is not None
+    with pytest.raises(LockHeldError), store.lock("job", wait=timedelta()):
+        """It looks held."""
+    with lock:
+        lock.check()
+
+
+def test_a_lock_outlives_no_blob_that_expires() -> None:
+    store = ExpiringStore(MemoryStore(), ttl=60)
+    with pytest.raises(UnsupportedOperation, match="expire here after 60 seconds"), store.lock("job", ttl=90):
+        """It would go while it is held."""
+    with store.lock("job", ttl=30, wait=0) as lock:
+        assert not lock.lost
+
+
+def test_no_thread_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = MemoryStore()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(StoreUnavailableError, match="can't start new thread"), store.lock("job", ttl=1e6):
+            """Nobody would renew it."""
+    with store.lock("job", wait=0) as lock:
+        assert not lock.lost
 
 
 def test_a_lock_that_is_deleted_or_replaced_is_lost() -> None:

@@ -11,8 +11,16 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
-from holdall.blob import Can, Expect
-from holdall.errors import BlobNotFoundError, ConcurrencyError, LockLostError, SerializationError, StoreError
+from holdall.blob import Can, Expect, Info
+from holdall.errors import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    LockLostError,
+    SerializationError,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
 from holdall.locks.record import Holder, Record, decode
 from holdall.threads import start
 
@@ -75,20 +83,38 @@ class Lease:
         self._wakes: SimpleQueue[object] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether it was taken, and isn't known to be another's."""
+        return self._taken
+
     def take(self, expect: Expect) -> None:
         """Write the blob in place of what is there.
 
         Raises:
             ConcurrencyError: Something else is there by now.
+            UnsupportedOperation: The store lets blobs expire before the lock does.
         """
-        self._write(self._record(), expect)
+        info = self._write(self._record(), expect)
         self._taken = True
+        lives = None if info.expires is None else (info.expires - info.modified).total_seconds()
+        if lives is not None and lives < self._ttl:
+            raise UnsupportedOperation(
+                f"blobs expire here after {lives:g} seconds, sooner than a lock with a ttl of {self._ttl:g}: "
+                "give a shorter ttl, or use the store below",
+                key=self._key,
+            )
 
     def keep(self, owner: object) -> None:
         """Renew it from now on, until it ends, or until nobody has the owner any more."""
         arguments = (self, ref(owner, self._wakes.put))
         self._thread = threading.Thread(target=Lease.serve, args=arguments, name="holdall-lock", daemon=True)
-        start(self._thread)
+        try:
+            start(self._thread)
+        except RuntimeError as error:
+            raise StoreUnavailableError(
+                f"the thread that renews a lock can't be started ({error}); it wasn't taken", key=self._key
+            ) from error
 
     @property
     def lost(self) -> bool:
@@ -162,11 +188,13 @@ class Lease:
     def _record(self) -> Record:
         return Record(self.token, self._ttl, self.holder, self._renewals)
 
-    def _write(self, record: Record, expect: Expect) -> None:
+    def _write(self, record: Record, expect: Expect) -> Info:
         sent = clock()
-        self._etag = self._store.put(self._key, record.encode(), expect=expect).etag
+        info = self._store.put(self._key, record.encode(), expect=expect)
+        self._etag = info.etag
         # Others count from a moment after this: they saw the blob later than it was sent.
         self._until = sent + self._ttl * _SHARE
+        return info
 
     def end(self) -> None:
         """Release it.

@@ -149,7 +149,10 @@ class Lock:
         """
         self._check_free()
         if self._begun is None:
-            self._begun, self._tries, self._holder = clock(), 0, new_holder()
+            self._begun, self._tries = clock(), 0
+            # A try whose answer got lost may have taken it under the id that is kept.
+            known = None if self._lease is not None else self._holder.id
+            self._holder, self._lease = new_holder(known), None
         try:
             taken = self._take()
         except BaseException:
@@ -192,10 +195,10 @@ class Lock:
             return True
         except ConcurrencyError:
             return False
-        except StoreError:
-            raise
-        except BaseException:
-            lease.give_up()
+        except BaseException as error:
+            # Where the put failed, the store isn't asked again: it hardly answers.
+            if lease.taken or not isinstance(error, StoreError):
+                lease.give_up()
             raise
 
     def _is_free(self, record: Record, etag: str) -> bool:
@@ -248,6 +251,8 @@ class Lock:
 
 
 def _check_wait(wait: object) -> float | None:
-    if wait is None or (type(wait) in (int, float) and wait == 0):
-        return None if wait is None else 0.0
+    if wait is None:
+        return None
+    if (isinstance(wait, timedelta) and not wait) or (type(wait) in (int, float) and wait == 0):
+        return 0.0
     return check_seconds(wait, "wait")

@@ -63,10 +63,10 @@ class Record(NamedTuple):
         return (json.dumps({"format": FORMAT, "version": VERSION, **fields}) + "\n").encode()
 
 
-def new_holder() -> Holder:
-    """Return this process, with an id of its own."""
+def new_holder(known: str | None = None) -> Holder:
+    """Return this process, with an id of its own unless it has one."""
     since = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return Holder(os.urandom(8).hex(), os.uname().nodename, os.getpid(), since, _processes())
+    return Holder(known or os.urandom(8).hex(), os.uname().nodename, os.getpid(), since, _processes())
 
 
 @cache
