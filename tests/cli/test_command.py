@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -73,7 +74,8 @@ def test_every_command_has_help_with_an_example(holdall, command):
     assert "Example" in shown
     assert f"holdall {command}" in shown.partition("Example")[2]
     assert ("--store" in shown) == (command in IN_A_STORE)
-    assert "<bool>" not in shown
+    assert not re.search("<(bool|str|int|list)", shown)
+    assert "{" not in shown.partition("Usage")[2].partition("\n")[0]
 
 
 @pytest.mark.parametrize("command", ON_A_CATALOG)

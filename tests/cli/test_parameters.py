@@ -148,6 +148,7 @@ def test_every_command_takes_what_its_parameters_say() -> None:
         options = [option for field in known for option in field.about.names]
         assert len(set(options)) == len(options)
         assert all(field.about.help for field in known)
+        assert [field.name for field in known if (field.about.metavar is None) != (field.kind is bool)] == []
 
 
 def test_a_value_is_checked_in_both_ways() -> None:

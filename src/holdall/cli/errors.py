@@ -76,6 +76,7 @@ def describe(error: BaseException) -> str:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "holdall"
         text = str(message())
+        text = text[:1].lower() + text[1:]
         taken = getattr(getattr(context, "command", None), "params", ())
         if any(each.name == "program" for each in taken):
             return f"{text.rstrip('.')}; write -- before the program and its options; see {path} --help"

@@ -29,7 +29,14 @@ def keys(
     start: Prefix = "",
     prefix: KeyPrefix = "",
     exclude_prefix: Annotated[
-        str, Parameter("--exclude-prefix", check=check_prefix, help="No keys that start with this.")
+        str,
+        Parameter(
+            "--exclude-prefix",
+            metavar="PREFIX",
+            complete=complete_key,
+            check=check_prefix,
+            help="No keys that start with this.",
+        ),
     ] = "",
     glob: Annotated[
         str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -40,7 +41,20 @@ def _prepare(params: Params, context: Any) -> Params:
             param._runtime_param = _AsItIs()
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = ""  # or the help says <bool>, as if a value had to follow
+        if param.param_type_name == "argument":
+            # Or it says <str> and {KEY}. These, too, may have other names in another version, and no effect.
+            param.display_type_rich = _no_type
+            if param.required:
+                param._usage_display_name = partial(_as_usage_has_it, param)
     return params
+
+
+def _no_type(ctx: Any) -> None:
+    return None
+
+
+def _as_usage_has_it(param: Any) -> str:
+    return f"{param.metavar}..." if param.nargs != 1 else param.metavar
 
 
 class _Command(TyperCommand):
