@@ -44,7 +44,8 @@ def test_what_is_named_is_asked(holdall: Holdall, settings: Path) -> None:
         ("pad:", None),
     ]
     assert all("list" in each["can"] and each["seconds"] >= 0 for each in found["stores"])
-    assert [each["name"] for each in examine(holdall, "pad")["stores"]] == ["pad"]
+    for line in (["pad"], ["--store", "pad"]):
+        assert [each["name"] for each in examine(holdall, *line)["stores"]] == ["pad"]
     shown = holdall("doctor").decode()
     assert "pad:  answers in" in shown
     assert f"Python {'.'.join(map(str, sys.version_info[:3]))}" in shown

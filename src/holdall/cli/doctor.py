@@ -13,7 +13,7 @@ import holdall
 from holdall.cli.completion import complete_store
 from holdall.cli.durations import parse_duration
 from holdall.cli.errors import UNAVAILABLE, describe
-from holdall.cli.options import Json
+from holdall.cli.options import Json, StoreOption
 from holdall.cli.output import Output, dumps
 from holdall.cli.packages import Extra, read_extras
 from holdall.cli.parameters import Parameter
@@ -51,6 +51,7 @@ def doctor(
         str, Parameter("--timeout", metavar="TIME", help="Wait for a store: seconds, or 30s, 5m.")
     ] = "15",
     json: Json = False,
+    store: StoreOption = None,
 ) -> int:
     """Report what is installed, what is missing, and which stores answer.
 
@@ -64,7 +65,8 @@ def doctor(
     """
     seconds = parse_duration(timeout)
     path, names, fault = _configured()
-    asked = [(each, each) for each in stores or ()]
+    given = [*(stores or ()), *([] if store is None else [store])]
+    asked = [(each, each) for each in given]
     if not asked:
         asked = _default()
         asked += [(f"{name}:", f"{name}:") for name in names]

@@ -153,6 +153,8 @@ def _print_result(report: Report, after: Plan, target: str, json: bool, quiet: b
     if changed:
         warn(f"{amount(changed, 'blob')} changed meanwhile; run it again, when nothing writes to SOURCE")
         return DIFFERENT
-    if not (json or quiet):
+    if not (after.equal or json):
+        warn("SOURCE has no blobs; is it the right one?")
+    elif not (json or quiet):
         output.line(f"all {amount(after.equal, 'blob')} are in {target}, read back and compared")
     return 0

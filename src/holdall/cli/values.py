@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 from holdall.cli.completion import complete_key
@@ -44,23 +44,27 @@ def read_value(store: Store, key: str, mode: str) -> bytes:
     value = ValueStore(store, mode).get(check_key(key), raise_on_nonexist=True)
     if isinstance(value, bytes):
         return value
-    return value.encode() if isinstance(value, str) else _json_line(value, key)
+    return value.encode() if isinstance(value, str) else _json_of(key)(value)
 
 
-def _json_line(value: Any, key: str) -> bytes:
-    """Return a value as a line of JSON.
-
-    Raises:
-        UsageFault: JSON can't hold it.
-    """
+def _json_of(key: str) -> Callable[[Any], bytes]:
+    """Return what makes a line of JSON of a value; it raises UsageFault if JSON can't hold that."""
     from holdall.values.json import JsonSerializer
 
-    try:
-        return b"".join([*JsonSerializer().encode(value), b"\n"])
-    except SerializationError as error:
-        raise UsageFault(
-            f"{key!r} can't be printed: {error.message}; leave --serialization-mode out for its bytes"
-        ) from error
+    encode = JsonSerializer().encode
+
+    def as_line(value: Any) -> bytes:
+        if isinstance(value, bytes):
+            # Bytes have a form in JSON, but nobody expects it of a line.
+            raise SerializationError("a line isn't text; -m raw prints lines as they are", key=key)
+        try:
+            return b"".join((*encode(value), b"\n"))
+        except SerializationError as error:
+            raise UsageFault(
+                f"{key!r} can't be printed: {error.message}; leave --serialization-mode out for its bytes"
+            ) from error
+
+    return as_line
 
 
 def put_value(store: Store, key: str, body: bytes | Iterable[bytes], mode: str, **options: Any) -> Info:
@@ -150,15 +154,13 @@ def stream(
         lines = ValueStore(source).stream(check_key(key), serialization_mode=mode, raise_on_nonexist=True)
         if mode == "csv" and not no_header:
             lines = _named(lines, key)
+        as_line = _with_end if mode == "raw" else _json_of(key)
         for value in lines:
-            output.write(value + b"\n" if isinstance(value, bytes) and mode == "raw" else _line(value, key))
+            output.write(as_line(value))
 
 
-def _line(value: Any, key: str) -> bytes:
-    if isinstance(value, bytes):
-        # A line that isn't text has no other form in JSON than this one, which says so.
-        raise SerializationError("a line isn't text; -m raw prints lines as they are", key=key)
-    return _json_line(value, key)
+def _with_end(line: Any) -> bytes:
+    return line + b"\n"
 
 
 def _named(rows: Iterator[list[str]], key: str) -> Iterator[dict[str, str]]:
