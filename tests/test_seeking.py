@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import random
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -283,3 +284,28 @@ def test_bytes_that_were_changed_aren_t_returned_by_another_way() -> None:
             file.read()
         with pytest.raises(IntegrityError):
             file.read(10)
+
+
+def test_ranges_in_a_bucket_come_side_by_side(bucket: BucketStore, proxy: Scripted) -> None:
+    data = make_noise(12 * MIB)
+    bucket["a"] = data
+    ranges = [(at, at + 1000) for at in range(0, 12 * MIB, 2 * MIB)]
+    near = [(at + 100_000, at + 100_010) for at in range(0, 12 * MIB, 2 * MIB)]
+    wanted = [*ranges, *near]
+    together = threading.Barrier(3, timeout=30)
+
+    def wait(*_: object) -> None:
+        # Each request waits for two others.
+        together.wait()
+
+    proxy.script = wait
+    try:
+        with counted(proxy, 6):
+            assert bucket.get_ranges("a", wanted) == [data[low:high] for low, high in wanted]
+    finally:
+        proxy.script = lambda *_: None
+    with counted(proxy, 2):
+        assert bucket.get_ranges("a", [(-10, None)]) == [data[-10:]]
+    with pytest.raises(BlobNotFoundError) as caught:
+        bucket.get_ranges("b", ranges)
+    assert caught.value.key == "b"

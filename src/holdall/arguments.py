@@ -6,7 +6,7 @@ import codecs
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from holdall.blob import HasKeys
@@ -179,6 +179,31 @@ def check_seconds(value: object, what: str, most: int = _FOREVER) -> float:
             f"{what} must be more than 0 and at most {most:,} seconds, not {value!r:.40}"
         )
     return float(value)
+
+
+def check_expiry(ttl: object, expires: object) -> datetime:
+    """Return when a blob expires that is written now with a ttl, or until a moment; one of the two is given.
+
+    >>> from datetime import UTC
+    >>> check_expiry(None, datetime(2999, 1, 1, tzinfo=UTC)).year
+    2999
+    """
+    now = datetime.now(UTC)
+    if ttl is None:
+        if not isinstance(expires, datetime):
+            raise InvalidTypeError(f"expires must be an aware datetime, not {type(expires).__name__}")
+        if expires.tzinfo is None or expires.utcoffset() is None:
+            raise InvalidArgumentError("expires must be an aware datetime, as datetime.now(UTC) returns")
+        if expires <= now:
+            raise InvalidArgumentError(f"expires must be a moment to come, not {expires.isoformat()}")
+        return expires
+    if expires is not None:
+        raise InvalidArgumentError("ttl and expires both say when the blob expires; give one of them")
+    seconds = check_seconds(ttl, "a ttl")
+    try:
+        return now + timedelta(seconds=seconds)
+    except OverflowError:
+        raise InvalidArgumentError(f"a ttl of {seconds:g} seconds is past the year 9999") from None
 
 
 def check_wait(timeout: object) -> None:

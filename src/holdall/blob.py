@@ -69,6 +69,7 @@ class WriteOptions(TypedDict, total=False):
 
     expect: Expect
     ttl: float | timedelta | None
+    expires: datetime | None
     content_type: str | None
     metadata: Mapping[str, str] | None
 

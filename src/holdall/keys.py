@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import cast
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
 
-__all__ = ["MAX_KEY_BYTES", "check_key", "check_prefix", "glob_prefix", "matcher", "past", "scan_range"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "check_key",
+    "check_prefix",
+    "escape",
+    "glob_prefix",
+    "matcher",
+    "past",
+    "scan_range",
+    "unescape",
+]
 
 MAX_KEY_BYTES = 1024
 """The longest key, in UTF-8 bytes: as long as S3 takes."""
@@ -207,3 +218,55 @@ def scan_range(prefix: str | None, glob: str | None) -> tuple[str, str, Callable
     if prefix.startswith(literal):
         return prefix, "", matches
     return prefix, past(prefix), matches
+
+
+# What a segment can't have, and the escape itself.
+_ESCAPED = re.compile(r"[%/\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
+
+
+def escape(text: str) -> str:
+    """Return any str as one segment of a key, which `unescape` turns back.
+
+    `%`, `/`, control characters and lone surrogates become `%` and two digits for each byte of their UTF-8
+    (RFC 3986, section 2.1), as does the first character of `.` and `..`; the empty str becomes `%`. Different
+    texts have different segments. A segment may still be too long: a key has at most 1,024 UTF-8 bytes.
+
+    >>> escape("50% of a/b"), escape(".."), escape(""), escape("déjà vu")
+    ('50%25 of a%2Fb', '%2E.', '%', 'déjà vu')
+    """
+    if not isinstance(cast(object, text), str):
+        raise InvalidTypeError(f"escape must be given a str, not {type(text).__name__}")
+    if text in ("", ".", ".."):
+        return "%2E" + text[1:] if text else "%"
+    return _ESCAPED.sub(_percent, text)
+
+
+def _percent(found: re.Match[str]) -> str:
+    return "".join([f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")])
+
+
+def unescape(segment: str) -> str:
+    """Return the text that `escape` made a segment of.
+
+    Raises:
+        InvalidArgumentError: `escape` returns no such segment.
+
+    >>> unescape("50%25 of a%2Fb"), unescape("%2E."), unescape("%")
+    ('50% of a/b', '..', '')
+    """
+    if not isinstance(cast(object, segment), str):
+        raise InvalidTypeError(f"unescape must be given a str, not {type(segment).__name__}")
+    text = ""
+    try:
+        if segment != "%":
+            text = _ESCAPES.sub(lambda found: _bytes_of(found[0]).decode("utf-8", "surrogatepass"), segment)
+    except UnicodeDecodeError:
+        pass
+    if escape(text) != segment:
+        raise InvalidArgumentError(f"escape makes no such segment: {segment!r:.80}")
+    return text
+
+
+def _bytes_of(escapes: str) -> bytes:
+    return bytes.fromhex(escapes.replace("%", ""))

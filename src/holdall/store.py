@@ -13,10 +13,11 @@ from collections.abc import (
     KeysView,
     Mapping,
     MutableMapping,
+    Sequence,
     ValuesView,
 )
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, islice
 from typing import (
@@ -38,6 +39,7 @@ from typing import (
 
 from holdall.arguments import (
     check_count,
+    check_expiry,
     check_many,
     check_metadata,
     check_mode,
@@ -92,7 +94,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdall.aio.store import AsyncStore
-    from holdall.layers.prefix import PrefixStore
     from holdall.locks import Counter, Lock
 
 __all__ = [
@@ -127,6 +128,8 @@ class _Missing(enum.Enum):
 _MISSING: Final = _Missing.MISSING
 _BATCH: Final = 1000
 _LOOKS_AT_ONCE: Final = 16
+_READS: Final = 20
+"""How often `read` begins again because the blob was replaced during it."""
 
 
 class Store(MutableMapping[str, bytes]):
@@ -277,11 +280,21 @@ class Store(MutableMapping[str, bytes]):
 
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
         """Return a part of a blob, whose ends are those of a slice."""
+        return join_pieces(self._read_part(key, start, stop)[1])
+
+    def _read_part(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        """Open a part of a blob; without RANGE it is cut from the whole."""
         if Can.RANGE in self.can:
-            return join_pieces(self._read(key, start, stop)[1])
+            return self._read(key, start, stop)
         info, pieces = self._read(key, 0, None)
-        low, high = span_in(start, stop, info.size)
-        return join_pieces(cut(pieces, low, high))
+        return info, cut(pieces, *span_in(start, stop, info.size))
+
+    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
+        """Read several spans of a blob, in order, each with the `Info` of the version that it is of. They are
+        sorted, aren't empty and don't overlap. It is called only where `can` has RANGE."""
+        for low, high in spans:
+            info, pieces = self._read(key, low, high)
+            yield info, join_pieces(pieces)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         """Yield what `_scan` yields, and what `_scan` leaves out as `LeftOut`, all in order of their paths.
@@ -461,6 +474,7 @@ class Store(MutableMapping[str, bytes]):
         ttl: float | timedelta | None,
         content_type: str | None,
         metadata: Mapping[str, str] | None = None,
+        expires: datetime | None = None,
     ) -> Attributes:
         """Return the attributes to write; raise if the store can't keep a promise of the call."""
         self._need(Can.WRITE, "put")
@@ -472,15 +486,11 @@ class Store(MutableMapping[str, bytes]):
         if metadata is not None:
             metadata = check_metadata(metadata)
             self._need(Can.METADATA, "keep metadata")
-        if ttl is None:
+        if ttl is None and expires is None:
             return Attributes(content_type, metadata=metadata)
-        seconds = check_seconds(ttl, "a ttl")
+        moment = check_expiry(ttl, expires)
         self._need(Can.EXPIRE, "let a blob expire (ttl=)")
-        try:
-            expires = datetime.now(UTC) + timedelta(seconds=seconds)
-        except OverflowError:
-            raise InvalidArgumentError(f"a ttl of {seconds:g} seconds is past the year 9999") from None
-        return Attributes(content_type, expires, metadata=metadata)
+        return Attributes(content_type, moment, metadata=metadata)
 
     def _check_expect(self, expect: object) -> None:
         if expect is ABSENT:
@@ -580,6 +590,59 @@ class Store(MutableMapping[str, bytes]):
             error.key = key
             raise
 
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> tuple[Info, bytes]:
+        """Return the `Info` of a blob and its bytes, or a range of them as in `get_range`, from one read, so
+        that the ETag belongs to these bytes.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+            ConcurrencyError: It was replaced again and again while it was read.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"a": b"0123456789"})
+        >>> info, data = store.read("a")
+        >>> store.put("a", data.upper(), expect=info.etag).size
+        10
+        >>> info, data = store.read("a", -3)
+        >>> info.size, data
+        (10, b'789')
+        """
+        key = self._checked(key)
+        with _naming(key):
+            check_range(start, stop)
+            for tries in range(1, _READS + 1):
+                try:
+                    info, pieces = self._read_part(key, start, stop)
+                    return info, join_pieces(pieces)
+                except ConcurrencyError:
+                    if tries == _READS:
+                        raise
+        raise AssertionError("the last try returns or raises")
+
+    def get_ranges(self, key: str, ranges: Iterable[tuple[int, int | None]]) -> list[bytes]:
+        """Return several ranges of one version of a blob, in the order in which they are given.
+
+        Near ones are read together. From a bucket they come side by side.
+
+        Args:
+            key: Which.
+            ranges: Pairs of start and stop, each as in `get_range`. They may overlap.
+
+        Raises:
+            BlobNotFoundError: No blob has this key.
+            ConcurrencyError: It was replaced again and again while it was read.
+            InvalidTypeError: A range isn't a pair, or an end isn't an int.
+
+        >>> from holdall import MemoryStore
+        >>> MemoryStore({"a": b"0123456789"}).get_ranges("a", [(8, 10), (0, 2), (-3, None)])
+        [b'89', b'01', b'789']
+        """
+        from holdall.parts import read_ranges
+
+        key = self._checked(key)
+        with _naming(key):
+            return read_ranges(self, key, ranges)
+
     def put(
         self,
         key: str,
@@ -587,6 +650,7 @@ class Store(MutableMapping[str, bytes]):
         *,
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Info:
@@ -598,6 +662,7 @@ class Store(MutableMapping[str, bytes]):
                 two are streamed.
             expect: What must be there now: `ANY`, `ABSENT`, or the ETag of the blob to replace.
             ttl: How long it lives, in seconds or as a timedelta, counted from now; None means forever.
+            expires: When it goes, an aware datetime, instead of a ttl.
             content_type: Its media type, kept with it.
             metadata: Names and values to keep with it, as `Info.metadata`. So that each cloud keeps them, a
                 name has only a-z, 0-9 and `_` and begins with a letter, a value is printable ASCII, and all
@@ -615,14 +680,17 @@ class Store(MutableMapping[str, bytes]):
         >>> store.put("config", b"v2", expect=first.etag).size
         2
         """
-        plain = expect is ANY and ttl is None and content_type is None and metadata is None
+        plain = (
+            expect is ANY and ttl is None and expires is None and content_type is None and metadata is None
+        )
         if not (plain and type(data) is bytes and type(key) is str):
             key = self._checked(key)
         try:
             if plain and type(data) is bytes:
                 return self._put(key, data)
             body = (data,) if type(data) is bytes else pieces_of(data)
-            return self._write(key, body, expect, self._conditions(expect, ttl, content_type, metadata))
+            attributes = self._conditions(expect, ttl, content_type, metadata, expires)
+            return self._write(key, body, expect, attributes)
         except StoreError as error:
             self._name_key(error, key)
             raise
@@ -765,8 +833,12 @@ class Store(MutableMapping[str, bytes]):
         """Return a view of keys with their bytes, read one by one as it is iterated."""
         return LiveItems(self)
 
-    def __truediv__(self, prefix: str) -> PrefixStore:
-        """Return the blobs under a folder as a store of their own.
+    @overload
+    def __truediv__(self, prefix: Literal[""]) -> Self: ...
+    @overload
+    def __truediv__(self, prefix: str) -> Store: ...
+    def __truediv__(self, prefix: str) -> Store:
+        """Return the blobs under a folder as a store of their own; for an empty name it is this store.
 
         >>> from holdall import MemoryStore
         >>> store = MemoryStore({"logs/2026/a": b"1", "readme": b""})
@@ -775,7 +847,7 @@ class Store(MutableMapping[str, bytes]):
         """
         from holdall.layers.prefix import PrefixStore
 
-        return PrefixStore(self, prefix)
+        return self if prefix == "" else PrefixStore(self, prefix)
 
     # --- beyond the mapping ---------------------------------------------------------------------------
 
@@ -921,11 +993,32 @@ class Store(MutableMapping[str, bytes]):
         checked = [self._checked(key) for key in check_many(keys, "get")]
         return dict(self._get_many(checked))
 
+    def iterate_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield those of the keys that have a blob, with its bytes: as `get_many`, but as they come, so that
+        any number of blobs needs memory for a few only. Their order is the medium's.
+
+        Args:
+            keys: Any iterable, read as the blobs are. One that comes twice may be yielded twice.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"a": b"1", "c": b"3"})
+        >>> for key, data in store.iterate_many(["c", "b", "a"]):
+        ...     print(key, data)
+        c b'3'
+        a b'1'
+        """
+        return self._alive(self._each_of_many(iter(check_many(keys, "get"))))
+
+    def _each_of_many(self, keys: Iterator[str]) -> Iterator[tuple[str, bytes]]:
+        while batch := [self._checked(key) for key in islice(keys, _BATCH)]:
+            yield from self._get_many(dict.fromkeys(batch))
+
     def put_many(
         self,
         items: Items,
         *,
         ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> dict[str, Info]:
@@ -936,6 +1029,7 @@ class Store(MutableMapping[str, bytes]):
         Args:
             items: A mapping, any object with `keys()` and `[]`, or an iterable of pairs of key and data.
             ttl: As in `put`, for each.
+            expires: As in `put`, for each.
             content_type: As in `put`, for each.
             metadata: As in `put`, for each.
 
@@ -943,7 +1037,7 @@ class Store(MutableMapping[str, bytes]):
         >>> list(MemoryStore().put_many({"a": b"1", "b": b"2"}))
         ['a', 'b']
         """
-        attributes = self._conditions(ANY, ttl, content_type, metadata)
+        attributes = self._conditions(ANY, ttl, content_type, metadata, expires)
         checked: list[tuple[str, Body]] = [
             (self._checked(key), (data,) if type(data) is bytes else pieces_of(data, key))
             for key, data in pairs_of(items)
@@ -959,6 +1053,38 @@ class Store(MutableMapping[str, bytes]):
         """
         self._need(Can.DELETE, "delete")
         return self._delete_many(dict.fromkeys(self._checked(key) for key in check_many(keys, "delete")))
+
+    def delete_prefix(self, prefix: str, *, string_prefix: bool = False) -> int:
+        """Delete the blobs whose keys start with a prefix; return the number of those that were there.
+
+        Args:
+            prefix: A folder, which ends in `/`, so that `logs/` doesn't take `logs.json` too.
+            string_prefix: Whether it may end anywhere, as in `list`.
+
+        Raises:
+            InvalidArgumentError: The prefix is empty, or doesn't end in `/` and isn't said to be a string
+                prefix; nothing was deleted.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore({"logs/a": b"", "logs/b/c": b"", "logs.json": b""})
+        >>> store.delete_prefix("logs/"), list(store)
+        (2, ['logs.json'])
+        """
+        self._need(Can.DELETE, "delete")
+        self._need(Can.LIST, "list")
+        prefix = check_prefix(prefix)
+        check_type(string_prefix, bool, "string_prefix must be True or False")
+        if not prefix:
+            raise InvalidArgumentError("an empty prefix means every blob: call clear(), if you mean that")
+        if not (string_prefix or prefix.endswith("/")):
+            raise InvalidArgumentError(
+                f"the prefix {prefix!r} would delete keys such as {prefix + 'x'!r} too: end it with '/', or "
+                "say string_prefix=True"
+            )
+        deleted, keys = 0, self._alive(self._keys(prefix, ""))
+        while batch := list(islice(keys, _BATCH)):
+            deleted += self._delete_many(batch)
+        return deleted
 
     @overload
     def open(
@@ -983,6 +1109,7 @@ class Store(MutableMapping[str, bytes]):
         newline: str | None = None,
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> IO[Any]:
@@ -1002,6 +1129,7 @@ class Store(MutableMapping[str, bytes]):
             newline: As in the builtin `open`.
             expect: As in `put`, for a file that is written; checked when it is closed.
             ttl: As in `put`.
+            expires: As in `put`.
             content_type: As in `put`.
             metadata: As in `put`.
 
@@ -1021,15 +1149,15 @@ class Store(MutableMapping[str, bytes]):
         action = check_mode(key, mode, encoding, errors, newline)
         with _naming(key):
             if action == "r":
-                if (expect, ttl, content_type, metadata) != (ANY, None, None, None):
+                if (expect, ttl, expires, content_type, metadata) != (ANY, None, None, None, None):
                     raise InvalidArgumentError(
-                        "expect, ttl, content_type and metadata are for files that are written"
+                        "expect, ttl, expires, content_type and metadata are for files that are written"
                     )
                 file = self._open_read(key)
             else:
                 # What mode 'x' expects is checked with the blob that may be there.
                 condition = ANY if action == "x" else expect
-                attributes = self._conditions(condition, ttl, content_type, metadata)
+                attributes = self._conditions(condition, ttl, content_type, metadata, expires)
                 file = self._open_new(key, action, expect, attributes)
         if "b" in mode:
             return file
@@ -1093,7 +1221,9 @@ class Store(MutableMapping[str, bytes]):
         with _naming(key):
             return digest(self, key, algorithm)[1]
 
-    def touch(self, key: str, *, ttl: float | timedelta | None = None) -> Info:
+    def touch(
+        self, key: str, *, ttl: float | timedelta | None = None, expires: datetime | None = None
+    ) -> Info:
         """Renew the time at which a blob was written, and its time to live, and return its `Info`.
 
         The bytes stay, and what is kept with them. Memory, files, SQLite, PostgreSQL and Valkey change only
@@ -1103,6 +1233,7 @@ class Store(MutableMapping[str, bytes]):
             key: Which. Unlike touch(1), this creates nothing; `setdefault(key)` does.
             ttl: How long it lives from now on, as in `put`. None leaves the time at which it expires as it
                 is; in an `ExpiringStore` it begins a new life.
+            expires: As in `put`.
 
         Raises:
             BlobNotFoundError: No blob has this key.
@@ -1118,7 +1249,7 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         with _naming(key):
-            return self._touch(key, self._conditions(ANY, ttl, None).expires)
+            return self._touch(key, self._conditions(ANY, ttl, None, None, expires).expires)
 
     def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> AbstractContextManager[Path]:
         """Return a context manager that gives the blob as a real file, for programs that take a path.

@@ -692,11 +692,11 @@ def test_a_file_keeps_to_one_version_even_if_the_store_below_lies() -> None:
 
     below = Lying()
     store = EncryptedStore(below, OLD)
-    store["key"] = b"A" * 300_000
+    store["key"] = b"A" * 6_000_000
     with store.open("key", "rb") as file:
         assert file.read(1) == b"A"
-        store["key"] = b"B" * 300_000
-        file.seek(250_000)
+        store["key"] = b"B" * 6_000_000
+        file.seek(4_000_000)
         with pytest.raises(IntegrityError, match="changed"):
             file.read(1)
 

@@ -11,11 +11,12 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
+    Iterable,
     Iterator,
     Mapping,
 )
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import (
@@ -152,6 +153,9 @@ class AsyncStore:
     exists = _awaited(Store.exists, Cancel.LEAVE, _Short.PLAIN)
     info = _awaited(Store.info, Cancel.LEAVE, _Short.PLAIN)
     get_many = _awaited(Store.get_many, Cancel.LEAVE)
+    read = _awaited(Store.read, Cancel.LEAVE)
+    get_ranges = _awaited(Store.get_ranges, Cancel.LEAVE)
+    delete_prefix = _awaited(Store.delete_prefix)
     put_many = _awaited(Store.put_many)
     delete_many = _awaited(Store.delete_many)
     move = _awaited(Store.move)
@@ -221,6 +225,7 @@ class AsyncStore:
         *,
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Info:
@@ -228,14 +233,26 @@ class AsyncStore:
 
         def put(body: Data) -> Info:
             return self._store.put(
-                key, body, expect=expect, ttl=ttl, content_type=content_type, metadata=metadata
+                key,
+                body,
+                expect=expect,
+                ttl=ttl,
+                expires=expires,
+                content_type=content_type,
+                metadata=metadata,
             )
 
         if isinstance(data, AsyncIterable):
             return await put_stream(data, put)
         short = None
         if type(data) is bytes and len(data) <= _LITTLE:
-            plain = expect is ANY and ttl is None and content_type is None and metadata is None
+            plain = (
+                expect is ANY
+                and ttl is None
+                and expires is None
+                and content_type is None
+                and metadata is None
+            )
             short = _Short.PLAIN if plain else _Short.ASKING
         return await self._run(lambda: put(data), short=short)
 
@@ -284,6 +301,10 @@ class AsyncStore:
         """As iterating `Store.items`."""
         return self._iterate(lambda: iter(self._store.items()), 1)
 
+    def iterate_many(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, bytes]]:
+        """As `Store.iterate_many`."""
+        return self._iterate(lambda: self._store.iterate_many(keys), 1)
+
     def children(self, prefix: str = "") -> AsyncIterator[str | Info]:
         """As `Store.children`."""
         return self._iterate(lambda: self._store.children(prefix))
@@ -315,6 +336,7 @@ class AsyncStore:
         newline: str | None = None,
         expect: Expect = ANY,
         ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> _Opening[Any]:
@@ -327,6 +349,7 @@ class AsyncStore:
             newline=newline,
             expect=expect,
             ttl=ttl,
+            expires=expires,
             content_type=content_type,
             metadata=metadata,
         )

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, cast
 from holdall.errors import IntegrityError, StoreError
 from holdall.files import BlobWriter
 from holdall.pieces import join_pieces
-from holdall.ranges import CHUNK, cut, span
-from holdall.store import Body, Can, Info, Piece, Store
+from holdall.ranges import CHUNK
+from holdall.store import Body, Info, Piece, Store
 
 
 class Encoder:
@@ -135,10 +135,7 @@ class EncodingWriter(BlobWriter):
 
 def read_part(store: Store, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
     """Return a range of a blob below. If the store below can't RANGE, the range is cut from the whole."""
-    if Can.RANGE in store.can:
-        return store._read(key, start, stop)
-    info, pieces = store._read(key, 0, None)
-    return info, cut(pieces, *span(start, stop, info.size))
+    return store._read_part(key, start, stop)
 
 
 def read_tail(store: Store, key: str, count: int) -> tuple[Info, bytes]:

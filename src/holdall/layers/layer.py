@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
@@ -87,6 +87,9 @@ class _Passed(Layer):
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
         return self._store._get_range(key, start, stop)
 
+    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
+        return self._store._read_spans(key, spans)
+
     def _has(self, key: str) -> bool:
         return self._store._has(key)
 
@@ -150,6 +153,7 @@ _LISTING = "_scan", "_adapt_listing"
 _KEEPS: Final = {
     "_get": ("_read", "_checked"),
     "_get_range": ("_read",),
+    "_read_spans": ("_read",),
     "_has": ("_info", "_checked"),
     "_put": ("_write", "_checked", "_need", "_conditions", "can"),
     "_keys": _LISTING,

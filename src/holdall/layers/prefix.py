@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -63,6 +63,8 @@ class PrefixStore(Transparent):
         return self._prefix + tail
 
     def __truediv__(self, prefix: str) -> PrefixStore:
+        if prefix == "":
+            return self
         # One layer with a longer prefix instead of two: half the way for each call.
         below = PrefixStore(self._store, prefix)
         return PrefixStore(self._store, self._prefix + below._prefix)
@@ -116,6 +118,9 @@ class PrefixStore(Transparent):
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info, pieces = self._store._read(self._prefix + key, start, stop)
         return self._strip(info), self._pieces(key, pieces)
+
+    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
+        return self._store._read_spans(self._prefix + key, spans)
 
     def _pieces(self, key: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
@@ -170,6 +170,9 @@ class RoutedStore(Layer):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         return self._of(key)._read(key, start, stop)
+
+    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
+        return self._of(key)._read_spans(key, spans)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         store = self._of(key)

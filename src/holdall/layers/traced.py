@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, cached_property
 from importlib import import_module
@@ -135,6 +135,11 @@ class TracedStore(Transparent):
             info = self._store._put(key, data)
             call.bytes = info.size
             return info
+
+    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
+        with self._call("read", key=key) as call:
+            found = self._store._read_spans(key, spans)
+            return call.over(found, lambda pair: len(pair[1]), counted=True)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         with self._call("list", prefix=prefix) as call:

@@ -21,14 +21,15 @@ _TAKING = frozenset(("pop", "popitem", "move"))
 _NEEDED: Mapping[str, Can] = {
     name: flags
     for names, flags in (
-        ("get __getitem__ __contains__ exists info get_range get_many chunks sign checksum", Can(0)),
-        ("_read _info _digest _local_path", Can(0)),
+        ("get __getitem__ __contains__ exists info get_range get_many chunks sign", Can(0)),
+        ("read get_ranges iterate_many checksum", Can(0)),
+        ("_read _info _digest _local_path _read_spans", Can(0)),
         ("put __setitem__ setdefault update put_many copy modify touch _write _touch", Can.WRITE),
         ("delete __delitem__ delete_many pop _delete", Can.DELETE),
         ("list iterate_keys children split left_out __iter__ __len__ __bool__ _scan _survey", Can.LIST),
         ("keys values items", Can.LIST),
         ("move", Can.WRITE | Can.DELETE),
-        ("popitem clear", Can.DELETE | Can.LIST),
+        ("popitem clear delete_prefix", Can.DELETE | Can.LIST),
     )
     for name in names.split()
 }

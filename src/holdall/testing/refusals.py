@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -64,12 +64,14 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("pop", key, b"default"),
             *bind("delete_many", [key]),
             *bind("clear popitem"),
+            *bind("delete_prefix", f"{key}/"),
             *bind("move", key, new),
             lambda: asyncio.run(_awaited(store.aio.delete(key))),
         ],
         Can.LIST: [
             *bind("__len__ __bool__ keys values items list iterate_keys children popitem clear"),
             *bind("split", 2),
+            *bind("delete_prefix", f"{key}/"),
             lambda: list(store),
         ],
         **_list_conditions(store, key, new, etag),
@@ -78,6 +80,7 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("put_many", {key: b"x"}, ttl=60),
             *bind("open", key, "wb", ttl=60),
             *bind("touch", key, ttl=60),
+            *bind("put", key, b"x", expires=datetime(9000, 1, 1, tzinfo=UTC)),
         ],
         Can.ATTRIBUTES: [
             *bind("put", key, b"x", content_type="text/plain"),

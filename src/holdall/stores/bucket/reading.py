@@ -92,6 +92,11 @@ class Reader:
                 continue
         raise ConcurrencyError("it is replaced all the time while it is read", key=key)
 
+    def span(self, key: str, start: int, stop: int) -> tuple[Info, bytes]:
+        """Return the bytes of a range, with the info of the version that it is of."""
+        info, pieces = self.read(key, start, stop)
+        return info, join_pieces(pieces)
+
     def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
         found = self._access.ask("read", "get", self._names.of(key), options=options)
         info = self.told(key, found.meta, found.attributes)

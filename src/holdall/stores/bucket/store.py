@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -266,6 +266,11 @@ class BucketStore(Store):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         return self._reader.read(key, start, stop)
+
+    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
+        return abreast(
+            Job(f"{low}", high - low, partial(self._reader.span, key, low, high)) for low, high in spans
+        )
 
     # --- writing ---
 

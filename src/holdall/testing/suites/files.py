@@ -26,6 +26,7 @@ from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError,
 from holdall.store import ABSENT, Can, Store
 from holdall.testing.keys import split_words
 from holdall.testing.refusals import needs
+from holdall.testing.running import race
 from holdall.testing.samples import MIB, BodyError, make_noise, measure_memory, read_all
 from holdall.testing.suites.base import SuiteBase
 
@@ -67,6 +68,47 @@ class FileTests(SuiteBase):
         assert store.get_range("key", -11) == store.get_range("key", -10) == b"0123456789"
         assert store.get_range("key", -11, 2) == b"01"
         assert store.get_range("key", 0, -11) == b""
+
+    def test_a_read_gives_bytes_with_their_info(self, store: Store, other: Store) -> None:
+        data = make_noise(MIB + 9)
+        for key, blob in (("a/large", data), ("none", b"")):
+            info = store.put(key, blob)
+            assert other.read(key) == (info, blob)
+            assert other.read(key, 7, -3) == (info, blob[7:-3])
+            assert other.read(key, -5)[1] == blob[-5:]
+        near = [(0, 10), (MIB, MIB + 4), (5, 20), (4, 4), (MIB + 5, 1 << 40), (9, 2)]
+        choices: Any = near, [*near, (-3, None), (-20, -10), (10, None)], [], [(5, 5)], ((1, 2), [3, 4])
+        for ranges in choices:
+            assert store.get_ranges("a/large", ranges) == [data[low:high] for low, high in ranges]
+            assert store.get_ranges("none", ranges) == [b""] * len(ranges)
+        wrong: Any = store
+        for ranges in (None, "12", 5, [1, 2], [(1, 2, 3)], [("1", 2)], [(None, 2)], ["12"]):
+            with pytest.raises(InvalidArgumentError):
+                wrong.get_ranges("a/large", ranges)
+        for ranges in ([], [(0, 1)], [(-1, None)]):
+            with pytest.raises(BlobNotFoundError):
+                store.get_ranges("absent", ranges)
+        with pytest.raises(BlobNotFoundError):
+            store.read("absent")
+        pairs = list(store.iterate_many(iter(["none", "absent", "a/large"])))
+        assert sorted(pairs) == [("a/large", data), ("none", b"")]
+
+    def test_what_is_read_is_of_one_version(self, store: Store, other: Store) -> None:
+        count = self._effort(20, 8, 4)
+        blobs = [make_noise(MIB, number) for number in range(2)]
+        store["key"] = blobs[0]
+
+        def put() -> None:
+            for number in range(count):
+                store["key"] = blobs[number % 2]
+
+        def read() -> None:
+            for _ in range(count):
+                first, last = other.get_ranges("key", [(0, 50), (MIB - 50, MIB)])
+                assert (first, last) in [(blob[:50], blob[-50:]) for blob in blobs]
+
+        with contextlib.suppress(ConcurrencyError):
+            race(put, read)
 
     def test_chunks(self, store: Store) -> None:
         wrong: Any = store

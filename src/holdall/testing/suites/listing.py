@@ -13,8 +13,9 @@ from typing import Any, cast
 import pytest
 
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
-from holdall.store import Info, Store
+from holdall.store import Can, Info, Store
 from holdall.testing.keys import split_words
+from holdall.testing.refusals import needs
 from holdall.testing.running import race
 from holdall.testing.samples import key_of, list_keys, read_all
 from holdall.testing.suites.base import SuiteBase
@@ -40,6 +41,24 @@ class ListingTests(SuiteBase):
                 key[: slash + 1] if (slash := key.find("/", len(prefix))) >= 0 else key for key in expected
             }
             assert [key_of(child) for child in store.children(prefix)] == sorted(tree), prefix
+
+    @needs(Can.DELETE | Can.LIST)
+    def test_a_prefix_is_deleted(self, store: Store, other: Store) -> None:
+        wrong: Any = store
+        keys = ["logs/a", "logs/b/c", "logs.json", "l%/a", "la/a"]
+        store.put_many(dict.fromkeys(keys, b"1"))
+        for prefix in ("", "logs", "l", "logs/b", None, 5, b"logs/"):
+            with pytest.raises(InvalidArgumentError):
+                wrong.delete_prefix(prefix)
+        assert sorted(other) == sorted(keys)
+        assert (store / "logs").delete_prefix("b/") == 1
+        assert store.delete_prefix("logs/") == 1
+        assert store.delete_prefix("logs/") == 0
+        assert store.delete_prefix("l%/") == 1
+        assert sorted(other) == ["la/a", "logs.json"]
+        assert store.delete_prefix("logs", string_prefix=True) == 1
+        assert list(other) == ["la/a"]
+        assert store / "" is store
 
     def test_a_prefix_is_a_string_prefix_and_literal(self, store: Store) -> None:
         keys = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
@@ -297,7 +297,24 @@ class VersionTests(SuiteBase):
         assert all(each.expires is not None and other.info(key) == each for key, each in many.items())
         if Can.SWAP in store.can:
             assert store.modify("file", lambda _: b"y").expires == other.info("file").expires is not None
+        # A server counts by its own clock.
+        until, near = datetime.now(UTC) + timedelta(hours=1), timedelta(seconds=30)
+        for moment in (until, until.astimezone(timezone(timedelta(hours=5)))):
+            put = store.put("key", b"x", expires=moment)
+            assert put.expires is not None
+            assert put.expires == other.info("key").expires
+            assert abs(put.expires - until) < near
+        with store.open("file", "wb", expires=until) as file:
+            file.write(b"x")
+        for info in (other.info("file"), store.put_many({"key": b"x"}, expires=until)["key"]):
+            assert info.expires is not None
+            assert abs(info.expires - until) < near
         before = read_all(store)
+        for expires in (datetime(2001, 1, 1, tzinfo=UTC), datetime(2999, 1, 1), 5, "2999-01-01"):
+            with pytest.raises(InvalidArgumentError):
+                wrong.put("bad", b"x", expires=expires)
+        with pytest.raises(InvalidArgumentError):
+            store.put("bad", b"x", ttl=60, expires=until)
         for ttl in (0, -1, float("nan"), float("inf"), "60", b"1", True, timedelta(0), timedelta(-1), 1e300):
             with pytest.raises(InvalidArgumentError):
                 wrong.put("bad", b"x", ttl=ttl)
