@@ -30,7 +30,9 @@ from holdall import (
     CacheInfo,
     FilesystemStore,
     Info,
+    InvalidArgumentError,
     MemoryStore,
+    MissingDependencyError,
     ReadOnlyStore,
     SerializationError,
     SqliteStore,
@@ -467,6 +469,32 @@ def test_a_store_that_can_t_be_opened_costs_the_cache_not_the_call(tmp_path: Pat
 
     with pytest.warns(RuntimeWarning):
         assert (call(1), call(1)) == (1, 1)
+
+
+def test_a_store_that_no_retry_would_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistyped URI, or a package that isn't installed, would cost the cache on every day."""
+
+    @cached("sqllite:///calls.db")
+    def mistyped(x: int) -> int:
+        return x
+
+    with pytest.raises(InvalidArgumentError, match="unknown scheme 'sqllite'"):
+        mistyped(1)
+    with pytest.raises(InvalidArgumentError, match="unknown scheme 'sqllite'"):
+        asyncio.run(cached("sqllite:///calls.db")(_awaited)(1))
+
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+
+    @cached("http://127.0.0.1/calls")
+    def not_installed(x: int) -> int:
+        return x
+
+    with pytest.raises(MissingDependencyError, match=r"holdall\[http\]"):
+        not_installed(1)
+
+
+async def _awaited(x: int) -> int:
+    return x
 
 
 def test_a_store_that_takes_no_writes() -> None:

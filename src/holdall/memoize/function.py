@@ -25,7 +25,7 @@ from typing import (
 )
 from weakref import ref
 
-from holdall.errors import InvalidTypeError, StoreError
+from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError, StoreError
 from holdall.forks import begin_anew
 from holdall.memoize.canonical import class_form
 from holdall.memoize.entry import Entries, RaisedError, created_of
@@ -318,6 +318,9 @@ class Cached(Generic[P, R]):
             self._fail("can't be written", error)
 
     def _fail(self, what: str, error: Exception) -> None:
+        if isinstance(error, (InvalidArgumentError, MissingDependencyError)):
+            # No other day would it work: the URI is wrong, or what the store needs isn't installed.
+            raise error
         self._warn("store", f"the store of {self._keys.name} {what}, so calls are computed without it", error)
 
     def _warn(self, kind: str, what: str, error: Exception) -> None:
