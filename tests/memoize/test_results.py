@@ -471,6 +471,26 @@ def test_a_store_that_can_t_be_opened_costs_the_cache_not_the_call(tmp_path: Pat
         assert (call(1), call(1)) == (1, 1)
 
 
+def test_a_relative_path_begins_where_the_program_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two functions share the store of a URI, but not that of another working directory."""
+
+    def made() -> Any:
+        @cached("sqlite:///calls.db")
+        def call(x: int) -> int:
+            return x
+
+        return call
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        first, second = made(), made()
+        assert (first(1), second(1), first(1)) == (1, 1, 1)
+        assert first._shelf.store is second._shelf.store
+        first._shelf.store.close()
+        assert (tmp_path / name / "calls.db").is_file()
+
+
 def test_a_store_that_no_retry_would_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistyped URI, or a package that isn't installed, would cost the cache on every day."""
 

@@ -32,7 +32,8 @@ _LOOK: Final = 1.0
 _SHARE: Final = 50
 """Of the time, one part of this many goes to listing for what other processes do."""
 
-_opened: dict[str, Store] = {}
+_opened: dict[tuple[str, str], Store] = {}
+"""By the working directory, which a relative path begins at, and the URI."""
 _opening = threading.Lock()
 
 
@@ -236,10 +237,14 @@ class Shelf:
 
 def _open(uri: str) -> Store:
     """Return the store of a URI, one in this process for all functions that name it."""
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = ""  # it was deleted
     with _opening:
-        found = _opened.get(uri)
+        found = _opened.get((folder, uri))
         if found is None or found._closed:
-            found = _opened[uri] = Store.from_uri(uri)
+            found = _opened[folder, uri] = Store.from_uri(uri)
         return found
 
 
