@@ -115,6 +115,12 @@ def test_an_edit_that_is_not_put_back_is_kept(holdall: Holdall, tmp_path: Path) 
     assert "without --write nothing was put back" in reads
     assert kept(reads) == b"new"
     other = f"{change.removesuffix('; exit')}; {COMMAND[0]} -m holdall put a other"
+    before = sorted((tmp_path / "tmp").iterdir())
+    for last in ("mkdir {}", "ln -s /etc/passwd {}", "true"):
+        # What isn't a file isn't an edit, and no link is followed.
+        script = f"rm -f {{}}; {last}"
+        assert holdall.both("local", "a", "--", "sh", "-c", script, uri=uri) == (b"", "")
+    assert sorted((tmp_path / "tmp").iterdir()) == before
     late = holdall.both("local", "a", "-w", "--", "sh", "-c", other, "sh", code=3, uri=uri)[1]
     assert kept(late) == b"new"
     assert holdall("get", "a", uri=uri) == b"other"

@@ -75,7 +75,7 @@ def prune(
         str | None,
         Parameter(
             "--unused-for",
-            metavar="SPAN",
+            metavar="TIME",
             help="Delete what was neither computed nor noted as used for this long, such as 12h or 30d.",
         ),
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,16 +81,20 @@ def _run_on(path: Path, words: Sequence[str], *, write: bool, own: bool) -> int:
         code = run_program([*words, str(path)])
     if own or (write and not code):
         return code
-    if _state(path) not in (before, None):
+    after = _state(path)
+    if after is not None and after != before:
         why = "the program failed, so" if write else "without --write"
         warn(f"{why} nothing was put back; the changed file is kept as {_keep(path)!r}")
     raise _Failed(code)
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what changes with the contents of a file; None if no regular file is there."""
     try:
         found = os.lstat(path)
     except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
