@@ -226,6 +226,11 @@ def test_a_default_ttl_holds_in_every_store() -> None:
         assert isinstance(store.store, ExpiringStore)
         store["a"] = 1
         assert store["a"] == 1
+    again = pickle.loads(pickle.dumps(store))
+    again.close()
+    below = MemoryStore()
+    get_store(below, default_ttl=60).close()
+    below["a"] = b"1"
     with get_store("memory://", default_ttl=3600) as store:
         assert store.put("a", 1, ttl=10).expires < store.put("b", 1).expires  # type: ignore[operator]
 

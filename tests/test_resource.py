@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.servers.moto import moto
 
-from holdall import BlobNotFoundError, InvalidArgumentError, InvalidTypeError, Resource
+from holdall import BlobNotFoundError, InvalidArgumentError, InvalidKeyError, InvalidTypeError, Resource
 from holdall.resource import split_uri
 
 SPLIT: list[tuple[Any, str, str]] = [
@@ -88,6 +88,8 @@ def test_what_is_no_uri_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Resource("data/${UNSET_THING}.txt")
     with pytest.raises(InvalidArgumentError, match="unknown scheme 'nope'"):
         Resource("nope://x#a")
+    with pytest.raises(InvalidKeyError, match=r"'a/\.\./b'"):
+        Resource("memory://#a/../b")
     with pytest.raises(InvalidArgumentError, match="'jsn'"):
         Resource("memory://#a", serialization_mode="jsn")
 

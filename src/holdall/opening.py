@@ -124,18 +124,20 @@ def get_store(
         raise
     store = _opened(uri, defaults, options)
     try:
-        lower = store
         if ttl:
             from holdall.layers.expiring import ExpiringStore
 
-            store = ExpiringStore(store, ttl)
+            layer = ExpiringStore(store, ttl)
+            if not isinstance(uri, Store):
+                layer._own(store)
+            store = layer
         made = ValueStore(store, mode, **own)
     except BaseException:
         if not isinstance(uri, Store):
             store.close()
         raise
     if not isinstance(uri, Store):
-        made._owned = lower
+        made._owned = store
     return made
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.keys import check_key
 from holdall.opening import get_store
 from holdall.paths import checked_path
 from holdall.settings import expand
@@ -49,6 +50,7 @@ class Resource:
 
     Raises:
         InvalidArgumentError: The URI names no key; the message says how to write it.
+        InvalidKeyError: What it names can't be a key.
 
     >>> note = Resource("memory://pad#notes/today")
     >>> note.put("all is well").size, note.get(), note.exists(), note.delete()
@@ -181,4 +183,4 @@ def _checked(place: str, key: str, usage: str) -> tuple[str, str]:
     if not key or key.endswith("/") or key in (".", ".."):
         # Not the URI, which may hold a password.
         raise InvalidArgumentError(f"this URI names a store, or a folder of it, and no key: write {usage}")
-    return place, key
+    return place, check_key(key)

@@ -27,6 +27,8 @@ from tests.servers.valkey import ValkeyServer
 from tests.values.test_json import values as json_values
 
 from holdall import MemoryStore, SerializationError, StoreError, ValueStore, get_store
+from holdall.values import Serializers, serializers
+from holdall.values.raw import TextSerializer
 from holdall.values.same import same
 
 KEY = bytes(range(32))
@@ -212,6 +214,40 @@ def test_damaged_typed_values_are_errors(data: bytes) -> None:
     except StoreError as error:
         said = str(error)
     assert "mode 'typed'" in said
+
+
+class Shouting(TextSerializer):
+    name = "text"
+
+    def decode(self, data: Any) -> str:
+        return super().decode(data).upper()
+
+
+class Listed:
+    name = "listed"
+    media_type = "text/x-listed"
+    extensions = (".listed",)
+
+    def accepts(self, value: object) -> bool:
+        return type(value) is list
+
+    def encode(self, value: list[Any]) -> Iterator[bytes]:
+        yield repr(value).encode()
+
+    def decode(self, data: Any) -> list[Any]:
+        return eval(bytes(data))
+
+
+def test_typed_asks_the_serializers_that_were_registered() -> None:
+    known = Serializers(serializers)
+    values = ValueStore(MemoryStore(), "typed", serializers=known)
+    values["a"], values["b"] = "text", [1]
+    known.register(Listed())
+    values["c"] = [1]
+    assert values.store["b"] != values.store["c"] == b"hldtype1\x06listed[1]"
+    assert values["b"] == values["c"] == [1]
+    known.register(Shouting())
+    assert values["a"] == "TEXT"
 
 
 def test_many_threads_use_one_store_from_its_first_moment(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdall.errors import InvalidArgumentError, SerializationError
-from holdall.values.json import _is_plain
+from holdall.values.json import JsonSerializer, _is_plain, written
 from holdall.values.models import is_model
 from holdall.values.ownpickles import OwnPickles
+from holdall.values.raw import BytesSerializer, TextSerializer
 from holdall.values.registry import Serializers
 from holdall.values.same import difference, type_name
 from holdall.values.serializer import Buffer, Serializer
@@ -28,6 +29,8 @@ __all__ = ["MAGIC", "read_typed", "write_typed"]
 
 MAGIC: Final = b"hldtype1"
 _EXACT: Final = {"bytes": bytes, "text": str}
+_text = TextSerializer()
+_BUILT_IN: Final = {"bytes": BytesSerializer(), "text": _text, "json": JsonSerializer()}
 
 
 def write_typed(value: Any, serializers: Serializers, pickles: OwnPickles) -> bytes:
@@ -39,6 +42,12 @@ def write_typed(value: Any, serializers: Serializers, pickles: OwnPickles) -> by
     """
     if type(value) is bytes:
         return _with_head("bytes", (value,))
+    if _are_usual(serializers):
+        # Most values need no look at all serializers.
+        if type(value) is str:
+            return _with_head("text", _text.encode(value))
+        if (data := written(value)) is not None:
+            return _with_head("json", (data,))
     writer = serializers._accepting(value)
     if writer is not None and writer.name != "pickle":
         try:
@@ -52,6 +61,21 @@ def write_typed(value: Any, serializers: Serializers, pickles: OwnPickles) -> by
         raise SerializationError(
             f"no serializer gives {type_name(value)} back as it is, and {error.message}"
         ) from error
+
+
+_usual: tuple[object, bool] = (), False
+
+
+def _are_usual(serializers: Serializers) -> bool:
+    """Return whether text and plain JSON are written by the serializers of this package."""
+    global _usual
+    members = serializers._members
+    if not members or members is not _usual[0]:
+        kinds = [type(each) for each in serializers]
+        # One that was registered is asked first, or has the place of the one with its name.
+        usual = kinds[:1] == [BytesSerializer] and {TextSerializer, JsonSerializer} <= set(kinds)
+        _usual = serializers._members, usual
+    return _usual[1]
 
 
 def _written(writer: Serializer, value: Any) -> bytes:
@@ -98,6 +122,8 @@ def read_typed(data: bytes, serializers: Serializers, pickles: OwnPickles) -> An
         raise SerializationError("this typed value is cut off")
     if name == "pickle":
         return pickles.decode(value)
+    if (usual := _BUILT_IN.get(name)) is not None and (name == "bytes" or _are_usual(serializers)):
+        return usual.decode(value)
     try:
         serializer = serializers.named(name)
     except InvalidArgumentError as error:
