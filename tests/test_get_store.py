@@ -260,6 +260,14 @@ def test_the_calls_of_the_store_below(tmp_path: Path) -> None:
         assert file.read() == b"text"
 
 
+def test_where_bytes_are_wanted_the_error_says_which_store_to_give() -> None:
+    values = get_store("memory://")
+    with pytest.raises(InvalidTypeError, match=r"not ValueStore; of a ValueStore give \.store"):
+        holdall.copy_store(values, MemoryStore())  # type: ignore[arg-type]
+    with pytest.raises(InvalidTypeError, match=r"not ValueStore; .* has one as \.store"):
+        holdall.CompressedStore(values)  # type: ignore[arg-type]
+
+
 def test_it_is_at_the_front_door() -> None:
     values: Any = holdall.get_store("memory://")
     assert isinstance(values, holdall.ValueStore)

@@ -16,6 +16,9 @@ from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, S
 __all__ = ["Layer", "Transparent", "place_of"]
 
 
+_HINT = "Store.from_uri opens one, and a ValueStore has one as .store"
+
+
 class Layer(Store):
     """A store made of stores.
 
@@ -35,7 +38,7 @@ class Layer(Store):
 
     def __init__(self, *stores: Store) -> None:
         for store in stores:
-            check_type(store, Store, "a layer must be given a store", hint="Store.from_uri opens one")
+            check_type(store, Store, "a layer must be given a store", hint=_HINT)
         self._below = stores
         self.inline = all(store.inline for store in stores)
         self._near = all(store.inline or store._near for store in stores)

@@ -29,7 +29,7 @@ def differences(
     """Yield the differences in key order; check the arguments at once."""
     decide = judge(compare)
     for store in (source, target):
-        check_type(store, Store, "source and target must be stores")
+        check_type(store, Store, "source and target must be stores", hint="of a ValueStore give .store")
         store._need(Can.LIST, "list, which a comparison needs")
     worker = Worker(source, target, Rules(digests=compare == "auto"), stop, dry=True)
     inline = source.inline and target.inline

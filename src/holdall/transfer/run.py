@@ -71,7 +71,7 @@ class Job:
         max_delete: float = 1.0,
     ) -> None:
         for store in (source, target):
-            check_type(store, Store, "source and target must be stores")
+            check_type(store, Store, "source and target must be stores", hint="of a ValueStore give .store")
         if jobs is not None:
             check_count(jobs, "jobs, the number of threads,")
         _check_executor(executor, jobs, source, target)

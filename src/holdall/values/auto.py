@@ -35,7 +35,7 @@ def write_auto(value: Any, pickles: OwnPickles) -> bytes:
     """
     if isinstance(value, str):
         data = joined(_text.encode(value))
-        return joined(_json.encode(str(value))) if _is_json(value) else data
+        return joined(_json.encode(str(value))) if _is_json(value, data) else data
     if _bytes.accepts(value):
         return joined(_bytes.encode(value))
     if (data := written(value)) is not None:
@@ -51,19 +51,19 @@ def write_auto(value: Any, pickles: OwnPickles) -> bytes:
     return joined(pickles.encode(value))
 
 
-def _is_json(text: str) -> bool:
+def _is_json(text: str, data: bytes) -> bool:
     try:
-        return _json_in(text) is not None
+        return _json_in(text, data) is not None
     except SerializationError:
         # Such as brackets that are nested too deeply, which can't be read as JSON, or not in every place.
         return True
 
 
-def _json_in(text: str) -> tuple[Any] | None:
+def _json_in(text: str, data: bytes) -> tuple[Any] | None:
     """Return the value of a text that is JSON, in a tuple; None if it isn't."""
     if not text.startswith(_BEGINS) or (text[:1] in "tfn" and text.rstrip() not in _WORDS):
         return None
-    return strict(text)
+    return strict(text, data)
 
 
 def read_auto(data: bytes, pickles: OwnPickles) -> Any:
@@ -82,5 +82,5 @@ def read_auto(data: bytes, pickles: OwnPickles) -> Any:
         text = data.decode()
     except UnicodeDecodeError:
         return pickles.decode(data) if data.startswith(MAGIC) else data
-    found = _json_in(text)
+    found = _json_in(text, data)
     return text if found is None else found[0]

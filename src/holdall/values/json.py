@@ -163,14 +163,17 @@ def plain_json(value: Any) -> bytes | None:
     return data if same(plain(data), value) else None
 
 
-def strict(text: str) -> tuple[Any] | None:
+def strict(text: str, data: bytes) -> tuple[Any] | None:
     """Return the value of a text that is JSON by RFC 8259, in a tuple; None if it isn't. Markers are read.
+
+    Args:
+        text: The text.
+        data: The same in UTF-8.
 
     Raises:
         SerializationError: It has a marker that isn't known, or may be JSON that is nested too deeply.
     """
-    held = text.encode()
-    if not (marked := _may_be_marked(held)) and (value := read_plain(held)) is not MISSING:
+    if not (marked := _may_be_marked(data)) and (value := read_plain(data)) is not MISSING:
         return (value,)
     hook = _unmarked if marked else None
     try:

@@ -41,7 +41,7 @@ class _ModelSerializer:
             return self._load(library, bytes(data), model)
         # A validator or `__post_init__` may raise anything.
         except Exception as error:
-            name = getattr(model, "__qualname__", repr(model))
+            name = _name_of(model)
             raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
 
     def _reader(self, model: Any) -> Callable[[bytes], Any]:
@@ -62,7 +62,7 @@ class _ModelSerializer:
             return self._convert(library, fields)
         # A validator or `__post_init__` may raise anything.
         except Exception as error:
-            name = getattr(self._model, "__qualname__", repr(self._model))
+            name = _name_of(self._model)
             raise SerializationError(f"these aren't the fields of a {name}: {error}") from error
 
     def _convert(self, library: Any, fields: dict[str, str]) -> Any:
@@ -74,7 +74,7 @@ class _ModelSerializer:
         try:
             return self._dump(library, value)
         except Exception as error:
-            name = getattr(self._model, "__qualname__", repr(self._model))
+            name = _name_of(self._model)
             raise SerializationError(f"{type_name(value)} can't be written as a {name}: {error}") from error
 
     def _dump(self, library: Any, value: Any) -> bytes:
@@ -256,6 +256,11 @@ class MsgspecSerializer(_ModelSerializer):
         return library.convert(fields, self._model, strict=False)
 
 
+def _name_of(model: Any) -> str:
+    """Return the name of a class or a type, such as `User` or `list[User]`."""
+    return repr(model) if get_args(model) else getattr(model, "__qualname__", repr(model))
+
+
 def is_model(value: object) -> bool:
     """Return whether a value is a Pydantic model or a msgspec Struct."""
     return instance(value, "pydantic", "BaseModel") or instance(value, "msgspec", "Struct")
@@ -311,7 +316,10 @@ def encode_as(value: Any, model: Any) -> bytes:
         text = encode_model(value)
     else:
         text = serializer._write_any(value)
-    changed = difference(value, serializer.decode_as(text, model))
+    try:
+        changed = difference(value, serializer.decode_as(text, model))
+    except SerializationError as error:
+        raise SerializationError(f"this value isn't a {_name_of(model)}: {error.message}") from error
     if changed is not None:
         raise _not_back(value, changed)
     return text

@@ -11,7 +11,7 @@ from holdall.values.auto import read_auto, write_auto
 from holdall.values.csv import CsvRows
 from holdall.values.json import JsonSerializer, reader_of, written
 from holdall.values.looks import describe_bytes
-from holdall.values.models import encode_as, encode_model, is_model, serializer_of
+from holdall.values.models import _name_of, encode_as, encode_model, is_model, serializer_of
 from holdall.values.ownpickles import OwnPickles
 from holdall.values.registry import Serializers, joined
 from holdall.values.same import type_name
@@ -180,7 +180,7 @@ def _check_model(own: str | None, function: object, name: str) -> None:
 
 
 def _with_model(model: Any) -> str:
-    return f"model={getattr(model, '__qualname__', repr(model))}"
+    return f"model={_name_of(model)}"
 
 
 def write_raw(value: Any) -> Any:
