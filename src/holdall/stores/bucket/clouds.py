@@ -52,6 +52,6 @@ def cloud_of(client: Any) -> Cloud:
     return CLOUDS[type(client).__name__]
 
 
-def tag_of(told: Any) -> str:
+def tag_of(meta: Any) -> str:
     """Return the ETag of what a server said of an object, without its quotes."""
-    return str(told.get("e_tag") or "").strip('"')
+    return str(meta.get("e_tag") or "").strip('"')

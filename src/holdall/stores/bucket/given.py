@@ -165,9 +165,9 @@ def _aws_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
 
     def provide() -> dict[str, Any]:
         frozen: Any = credentials.get_frozen_credentials() if renewed else credentials
-        told = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key}
+        settings = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key}
         token = frozen.token
-        return {**told, "token": token, "expires_at": datetime.now(UTC) + _REFRESH if renewed else None}
+        return {**settings, "token": token, "expires_at": datetime.now(UTC) + _REFRESH if renewed else None}
 
     return provide
 

@@ -45,13 +45,13 @@ def listed(client: Any, prefix: str, after: str, ordered: bool, own: set[str]) -
     if type(client).__name__ == AZURE.kind:
         found = in_code_points(found)
     last = after
-    for told in found:
-        name = told["path"]
+    for meta in found:
+        name = meta["path"]
         if not name.startswith(prefix):
             if name > prefix:
                 return
         elif name > last:
-            yield told
+            yield meta
             last = name
         elif name < last and name > after:
             raise StoreUnavailableError(
@@ -63,9 +63,9 @@ def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[
     found: dict[str, dict[str, Any]] = {}
     try:
         for page in iterate(_stream(client, folder, None)):
-            found |= {told["path"]: told for told in page}
+            found |= {meta["path"]: meta for meta in page}
     except driver().exceptions.InvalidPathError:
-        found = {told["path"]: told for told in pages(client, prefix, "")}
+        found = {meta["path"]: meta for meta in pages(client, prefix, "")}
     for name in sorted(found):
         if name.startswith(prefix) and name > after:
             yield found[name]
@@ -76,28 +76,28 @@ def in_code_points(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     characters past U+FFFF sort before those from U+E000. Names with such characters are held meanwhile.
 
     >>> names = ["a", "b\U00010000", "b\ue000", "c"]
-    >>> [told["path"] for told in in_code_points({"path": name} for name in names)] == sorted(names)
+    >>> [meta["path"] for meta in in_code_points({"path": name} for name in names)] == sorted(names)
     True
     """
     held: list[tuple[str, list[dict[str, Any]]]] = []
-    for told in found:
-        name = told["path"]
+    for meta in found:
+        name = meta["path"]
         while held and not name.startswith(held[-1][0]):
             yield from _sort(held.pop()[1])
         past = _PAST.search(name)
         if past is None:
-            yield told
+            yield meta
             continue
         stem = name[: past.start()]
         if not held or held[-1][0] != stem:
             held.append((stem, []))
-        held[-1][1].append(told)
+        held[-1][1].append(meta)
     while held:
         yield from _sort(held.pop()[1])
 
 
 def _sort(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(found, key=lambda told: told["path"])
+    return sorted(found, key=lambda meta: meta["path"])
 
 
 def _served(client: Any, folder: str, prefix: str, after: str, own: set[str]) -> Iterator[dict[str, Any]]:
@@ -127,10 +127,10 @@ def _served(client: Any, folder: str, prefix: str, after: str, own: set[str]) ->
             else:
                 if len(own) < _FOLDERS:
                     own.add(folder)
-                for told in chain([first] if first is not None else [], rest):
+                for meta in chain([first] if first is not None else [], rest):
                     # On Azure a request of our own can't begin in the middle.
-                    if not azure or not last or _utf16(told["path"]) > _utf16(last):
-                        yield told
+                    if not azure or not last or _utf16(meta["path"]) > _utf16(last):
+                        yield meta
                 return
         yield from page
         last = page[-1]["path"] if page else last
@@ -140,9 +140,9 @@ def _served(client: Any, folder: str, prefix: str, after: str, own: set[str]) ->
 def _is_plain(page: Any, last: str, azure: bool) -> bool:
     """Return whether obstore dropped no slash of the names in a page: the folder `logs/`, which a program
     marked by an empty object, would be a blob `logs`. An empty object or a wrong order may come of it."""
-    if not all(told["size"] for told in page):
+    if not all(meta["size"] for meta in page):
         return False
-    return azure or all(one < other for one, other in pairwise([last, *(told["path"] for told in page)]))
+    return azure or all(one < other for one, other in pairwise([last, *(meta["path"] for meta in page)]))
 
 
 def _utf16(name: str) -> bytes:

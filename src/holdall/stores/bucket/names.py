@@ -84,14 +84,14 @@ class Names:
             yield from self._sorted(prefix, after)
             return
         begin, start = self.root + prefix, self.root + after if after else ""
-        for told in self._access.list(begin, start):
-            name = told["path"]
+        for meta in self._access.list(begin, start):
+            name = meta["path"]
             if not is_probe(name):
-                yield self._entry(name[len(self.root) :], told)
+                yield self._entry(name[len(self.root) :], meta)
 
-    def _entry(self, key: str, told: Any) -> tuple[str, Any] | LeftOut:
+    def _entry(self, key: str, meta: Any) -> tuple[str, Any] | LeftOut:
         try:
-            return check_key(key), told
+            return check_key(key), meta
         except InvalidKeyError:
             return LeftOut(key, "name that can't be a key")
 
@@ -104,39 +104,39 @@ class Names:
         start = _high.split(after, maxsplit=1)[0]
         found = self._access.list(begin, self.root + start if start else "")
         first = list(islice(found, _PAGE))
-        if len(first) < _PAGE or any(self._is_spelled(told) for told in first) or self._is_marked():
+        if len(first) < _PAGE or any(self._is_spelled(meta) for meta in first) or self._is_marked():
             entries = self._chosen(chain(first, found), prefix, after)
             yield from sorted(entries, key=_place)
         else:
             yield from self._chosen(self._unmarked(chain(first, found)), prefix, after)
 
-    def _is_spelled(self, told: Any) -> bool:
+    def _is_spelled(self, meta: Any) -> bool:
         """Return whether a key has this name as another spelling."""
-        rest = told["path"][len(self.root) :]
+        rest = meta["path"][len(self.root) :]
         key = _meaning(rest)
         return key != rest and _spelling(key) == rest
 
     def _unmarked(self, found: Iterable[Any]) -> Iterator[Any]:
         """Yield the same, while there are no other spellings. A program that doesn't know the mark, such as
         rclone, may have written some."""
-        for told in found:
-            if self._is_spelled(told):
+        for meta in found:
+            if self._is_spelled(meta):
                 self._marked = True
                 raise StoreUnavailableError(
-                    f"{told['path']!r} is the name of a key that sorts elsewhere, which nothing said before; "
+                    f"{meta['path']!r} is the name of a key that sorts elsewhere, which nothing said before; "
                     "list again: from now on listings are sorted in memory"
                 )
-            yield told
+            yield meta
 
     def _chosen(self, found: Iterable[Any], prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
-        for told in found:
-            name = told["path"]
+        for meta in found:
+            name = meta["path"]
             if is_probe(name) or name == self._mark:
                 continue
             rest = name[len(self.root) :]
             key = _meaning(rest)
             # Another spelling of the same key would be another object.
-            entry = self._entry(key, told) if _spelling(key) == rest else _left(rest)
+            entry = self._entry(key, meta) if _spelling(key) == rest else _left(rest)
             place = _place(entry)
             if place.startswith(prefix) and (place > after or not after):
                 yield entry

@@ -43,8 +43,8 @@ def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
     ask = _pages_of_azure if type(client).__name__ == AZURE.kind else _pages
     # obstore's names are below the prefix of its client.
     root = f"{client.prefix}/" if client.prefix else ""
-    for told in ask(client, root + prefix, root + after):
-        yield {**told, "path": told["path"][len(root) :]} if root else told
+    for meta in ask(client, root + prefix, root + after):
+        yield {**meta, "path": meta["path"][len(root) :]} if root else meta
 
 
 def _pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:
@@ -89,15 +89,15 @@ def _pages_of_azure(client: Any, prefix: str, after: str) -> Iterator[dict[str, 
             name = (field.text if field is not None else None) or ""
             if field is not None and field.get("Encoded") == "true":
                 name = unquote(name)
-            told = each.find("Properties")
-            if told is None or not name.startswith(prefix) or name <= after:
+            meta = each.find("Properties")
+            if meta is None or not name.startswith(prefix) or name <= after:
                 continue
             yield {
                 "path": name,
-                "size": int(told.findtext("Content-Length") or 0),
-                "e_tag": told.findtext("Etag"),
+                "size": int(meta.findtext("Content-Length") or 0),
+                "e_tag": meta.findtext("Etag"),
                 "version": None,
-                "last_modified": parsedate_to_datetime(told.findtext("Last-Modified") or ""),
+                "last_modified": parsedate_to_datetime(meta.findtext("Last-Modified") or ""),
             }
         mark = root.findtext("NextMarker") or ""
         if not mark:

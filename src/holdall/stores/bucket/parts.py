@@ -36,8 +36,8 @@ def put_in_parts(
     """
     part, at_once = plan(size, access.cloud.parts)
     counted = _Counted(pieces, access.cloud, part)
-    told = access.upload(name, counted, part, at_once, attributes)
-    return told, counted.size
+    meta = access.upload(name, counted, part, at_once, attributes)
+    return meta, counted.size
 
 
 def plan(size: int | None, parts: int) -> tuple[int, int]:

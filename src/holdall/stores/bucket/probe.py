@@ -119,7 +119,7 @@ def _lists(client: Any, name: str) -> tuple[bool, bool]:
             call("put", client, each, _DATA)
         none: list[dict[str, Any]] = []
         page = next(iterate(driver().list(client, offset=f"{before}-", chunk_size=3)), none)
-        found = [told["path"] for told in page]
+        found = [meta["path"] for meta in page]
         starts = all(path > before for path in found)
         # Azure documents its order, and a page that begins elsewhere doesn't show it.
         ordered = type(client).__name__ == "AzureStore" or found[:2] == pair
@@ -171,11 +171,11 @@ def _try_all(client: Any, name: str) -> Findings:
     return Findings(create, swap, delete, exact, quoted)
 
 
-def _mode(told: Any, quoted: bool) -> dict[str, str]:
-    tag = str(told["e_tag"])
+def _mode(meta: Any, quoted: bool) -> dict[str, str]:
+    tag = str(meta["e_tag"])
     mode = {"e_tag": tag if quoted else tag.strip('"')}
     # obstore refuses a version of None.
-    return {**mode, "version": told["version"]} if told.get("version") is not None else mode
+    return {**mode, "version": meta["version"]} if meta.get("version") is not None else mode
 
 
 def _put(client: Any, name: str, mode: Any) -> Any | None:
@@ -220,8 +220,8 @@ def _is_exact(client: Any, name: str) -> bool:
 
 
 def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool:
-    def tag(told: Any) -> str:
-        mode = _mode(told, quoted)
+    def tag(meta: Any) -> str:
+        mode = _mode(meta, quoted)
         return mode["version"] if type(client).__name__ == "GCSStore" else mode["e_tag"]
 
     try:

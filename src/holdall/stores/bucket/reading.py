@@ -43,15 +43,15 @@ class Reader:
     def __init__(self, access: Access, names: Names) -> None:
         self._access, self._names = access, names
 
-    def told(self, key: str, told: Any, attributes: Mapping[str, str]) -> Info:
+    def info_of(self, key: str, meta: Any, attributes: Mapping[str, str]) -> Info:
         """Return the info of a blob, by what the server said of it."""
         kind = type_of(self._access.cloud, attributes)
-        return Info(key, told["size"], tag_of(told), _second(told), kind, None, metadata_of(attributes))
+        return Info(key, meta["size"], tag_of(meta), _second(meta), kind, None, metadata_of(attributes))
 
-    def listed(self, key: str, told: Any) -> Info:
+    def listed(self, key: str, meta: Any) -> Info:
         """Return the info of a blob that a listing named. Its content type is asked for when somebody wants
         to know it."""
-        return Info(key, told["size"], tag_of(told), _second(told), partial(self._type_of, key))
+        return Info(key, meta["size"], tag_of(meta), _second(meta), partial(self._type_of, key))
 
     def _type_of(self, key: str) -> str | None:
         try:
@@ -60,7 +60,7 @@ class Reader:
             return None
 
     def info(self, key: str) -> Info:
-        return self.told(key, *self._access.described(self._names.of(key)))
+        return self.info_of(key, *self._access.described(self._names.of(key)))
 
     def get(self, key: str) -> bytes | None:
         try:
@@ -99,7 +99,7 @@ class Reader:
 
     def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
         found = self._access.ask("read", "get", self._names.of(key), options=options)
-        info = self.told(key, found.meta, found.attributes)
+        info = self.info_of(key, found.meta, found.attributes)
         low, high = found.range
         if high - low <= _WHOLE:
             return info, iter([self._access.whole(found)])
@@ -142,10 +142,10 @@ class Reader:
         return self._access.held(self._access.ask("read", "get", self._names.of(key), options=options))
 
 
-def _second(told: Any) -> datetime:
+def _second(meta: Any) -> datetime:
     """Return when an object was written. A listing may have fractions of seconds, which a request for one
     object never has."""
-    moment: datetime = told["last_modified"]
+    moment: datetime = meta["last_modified"]
     return moment.replace(microsecond=0) if moment.microsecond else moment
 
 

@@ -52,7 +52,7 @@ def request(
         try:
             connection.request(method, f"/{path}", body, headers)
             answer = connection.getresponse()
-            told = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            response = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
             done = not answer.will_close
         except (OSError, HTTPException) as error:
             if used and body is None and method in ("GET", "HEAD"):
@@ -65,7 +65,7 @@ def request(
                 _keep(place, connection)
             else:
                 connection.close()
-        return told
+        return response
 
 
 def _taken(place: str) -> HTTPConnection | None:

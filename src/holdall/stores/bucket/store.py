@@ -232,10 +232,10 @@ class BucketStore(Store):
             )
         return key
 
-    def _written(self, key: str, size: int, told: Any, attributes: Attributes) -> Info:
+    def _written(self, key: str, size: int, meta: Any, attributes: Attributes) -> Info:
         """Return the info of what was written. The server says when only if it is asked, which waits until
         somebody wants to know."""
-        tag, now = tag_of(told), datetime.now(UTC)
+        tag, now = tag_of(meta), datetime.now(UTC)
         if not tag:
             # Ceph doesn't return the ETag of an upload in parts.
             return self._info(key)
@@ -278,8 +278,8 @@ class BucketStore(Store):
         if len(data) > _SMALL:
             return super()._put(key, data)
         name = self._names.to_write(self._checked(key))
-        told = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
-        return self._written(key, len(data), told, PLAIN)
+        meta = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
+        return self._written(key, len(data), meta, PLAIN)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         options = to_send(self._access.cloud, self._plain, attributes)
@@ -290,10 +290,10 @@ class BucketStore(Store):
             return self._written(key, len(whole), self._put_whole(name, whole, expect, options), attributes)
         known = size_of(body)
         if expect is not ANY:
-            told, size = put_large_if(self._access, name, pieces, known, expect, options)
-            return self._written(key, size, told, attributes)
-        told, size = put_in_parts(self._access, name, pieces, known, options)
-        return self._written(key, size, told, attributes)
+            meta, size = put_large_if(self._access, name, pieces, known, expect, options)
+            return self._written(key, size, meta, attributes)
+        meta, size = put_in_parts(self._access, name, pieces, known, options)
+        return self._written(key, size, meta, attributes)
 
     def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
         if expect is not ANY:
@@ -311,8 +311,8 @@ class BucketStore(Store):
             if isinstance(each, LeftOut):
                 yield each
             else:
-                key, told = each
-                yield self._reader.listed(key, told)
+                key, meta = each
+                yield self._reader.listed(key, meta)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (each for each in self._survey(prefix, after) if isinstance(each, Info))
@@ -401,7 +401,7 @@ class BucketStore(Store):
             return None
         if found["e_tag"] != meta["e_tag"]:
             return None
-        return tag_of(meta), self._reader.told(target, found, attributes)
+        return tag_of(meta), self._reader.info_of(target, found, attributes)
 
     def _copies_inside(self) -> bool:
         """Return whether the cloud itself may copy. Its copies are of the bucket's own storage class, since

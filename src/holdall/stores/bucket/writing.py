@@ -157,9 +157,9 @@ def _put_by_url(
 ) -> Any:
     for _ in range(_TRIES):
         file.seek(0)
-        told = _put_file(access, name, file, size, expect, attributes)
-        if told is not None:
-            return told
+        meta = _put_file(access, name, file, size, expect, attributes)
+        if meta is not None:
+            return meta
     raise StoreUnavailableError(
         f"{access.clients().place}: other writers were under way {_TRIES} times; try again"
     )
@@ -185,8 +185,8 @@ def _put_file(
         file.seek(0)
         return _outcome(access, name, iter(lambda: file.read(CHUNK), b""), error)
     if status in (200, 201):
-        told = {"e_tag": answered.get("etag"), "version": answered.get("x-goog-generation")}
-        return told if told["e_tag"] else access.head(name)
+        meta = {"e_tag": answered.get("etag"), "version": answered.get("x-goog-generation")}
+        return meta if meta["e_tag"] else access.head(name)
     if status in (409, 412):
         _refuse(access, name, expect, again=status == 409 or access.cloud is GOOGLE)
         return None

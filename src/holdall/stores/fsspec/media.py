@@ -260,9 +260,9 @@ class Local(Medium):
         except FileNotFoundError:
             return None
         try:
-            told = os.fstat(file.fileno())
-            info = {"type": FILE, "size": told.st_size, "mtime": told.st_mtime, "ino": told.st_ino}
-            found = self.found({**info, "mode": told.st_mode})
+            status = os.fstat(file.fileno())
+            info = {"type": FILE, "size": status.st_size, "mtime": status.st_mtime, "ino": status.st_ino}
+            found = self.found({**info, "mode": status.st_mode})
         except BaseException:
             file.close()
             raise

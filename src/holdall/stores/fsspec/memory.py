@@ -12,7 +12,7 @@ from holdall.errors import BlobNotFoundError, KeyConflictError
 from holdall.forks import begin_anew
 from holdall.ranges import span
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
-from holdall.stores.fsspec.names import told
+from holdall.stores.fsspec.names import info_of
 
 __all__ = ["Memory"]
 
@@ -64,7 +64,7 @@ class Memory(Medium):
                 raise BlobNotFoundError(key=key)
             found = self.found(file)
             low, high = span(start, stop, found.size)
-            return told(key, found), file.getvalue()[low:high]
+            return info_of(key, found), file.getvalue()[low:high]
 
     def put(self, fs: Any, path: str, data: bytes, expect: Expect) -> Found:
         """Write a blob, if what is there is what is expected."""

@@ -12,7 +12,7 @@ from holdall.keys import check_key
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, segment_of, spell_segment
 
-__all__ = ["DRAFTS", "Listing", "find_path", "told"]
+__all__ = ["DRAFTS", "Listing", "find_path", "info_of"]
 
 _log = logging.getLogger("holdall")
 
@@ -24,7 +24,7 @@ _TOO_LONG = "path too long for a key"
 _HIDDEN = "second file for one key"
 
 
-def told(key: str, found: Found) -> Info:
+def info_of(key: str, found: Found) -> Info:
     """Return the info of a blob."""
     return Info(key, found.size, found.etag, found.modified)
 
@@ -94,7 +94,7 @@ class Listing:
                     stack.append((inner, iter(inner.names())))
             elif name.startswith(prefix) and name > after:
                 found = level.files.get(name)
-                yield LeftOut(name, level.left[name]) if found is None else told(name, found)
+                yield LeftOut(name, level.left[name]) if found is None else info_of(name, found)
 
     def children(self, prefix: str) -> Iterator[str | Info | LeftOut]:
         """Yield one level of the tree of keys: blobs, folders that hold any, and what is left out."""
@@ -109,7 +109,7 @@ class Listing:
             if not name.startswith(prefix):
                 continue
             if name in level.files:
-                yield told(name, level.files[name])
+                yield info_of(name, level.files[name])
             elif name in level.left:
                 yield LeftOut(name, level.left[name])
             elif any(isinstance(each, Info) for each in self._below(name, level.folders[name], "", "")):

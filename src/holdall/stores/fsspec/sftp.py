@@ -120,14 +120,14 @@ class Sftp(Medium):
             while not ended and len(asked) < _LISTED_AHEAD:
                 asked.append(ftp._async_request(type(None), words.CMD_READDIR, handle))
             try:
-                told = ftp._read_response(asked.popleft())[1]
+                answer = ftp._read_response(asked.popleft())[1]
             except EOFError:
                 ended = True
                 continue
-            for _ in range(told.get_int()):
-                name = os.fsdecode(told.get_string())
-                told.get_string()
-                attributes = paramiko.SFTPAttributes._from_msg(told)
+            for _ in range(answer.get_int()):
+                name = os.fsdecode(answer.get_string())
+                answer.get_string()
+                attributes = paramiko.SFTPAttributes._from_msg(answer)
                 if name not in (".", ".."):
                     entries.append((name, self.found(attributes)))
         ftp._async_request(type(None), words.CMD_CLOSE, handle)
@@ -192,16 +192,16 @@ class Sftp(Medium):
         closed = fs.ftp._async_request(type(None), words.CMD_CLOSE, file.handle)
         file.handle = None
         file.confirm(0)
-        told = import_module("paramiko").SFTPAttributes._from_msg(fs.ftp._read_response(looked)[1])
+        answer = import_module("paramiko").SFTPAttributes._from_msg(fs.ftp._read_response(looked)[1])
         fs.ftp._read_response(closed)
-        if told.st_size != file.size:
-            raise OSError(f"the server has {told.st_size} bytes of {file.size}")
-        if (told.st_atime, told.st_mtime) != (token, now) and not self._trusts:
+        if answer.st_size != file.size:
+            raise OSError(f"the server has {answer.st_size} bytes of {file.size}")
+        if (answer.st_atime, answer.st_mtime) != (token, now) and not self._trusts:
             raise UnsupportedOperation(
                 "the file system of the server doesn't keep the times of files, by which versions of a blob "
                 "are told apart; nothing was stored"
             )
-        return self.found(told)
+        return self.found(answer)
 
     def abandon(self, file: Any) -> None:
         file.abandon()

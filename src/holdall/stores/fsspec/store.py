@@ -33,7 +33,7 @@ from holdall.stores.fsspec.driver import driver
 from holdall.stores.fsspec.errors import ChangedError, failed
 from holdall.stores.fsspec.media import FILE, Found, Local, Medium, Webdav
 from holdall.stores.fsspec.memory import Memory
-from holdall.stores.fsspec.names import Listing, find_path, told
+from holdall.stores.fsspec.names import Listing, find_path, info_of
 from holdall.stores.fsspec.options import Hidden, hide, secrets_of, settings_of, values_of
 from holdall.stores.fsspec.pool import PATIENCE, Loan, Pool, begin, join, leave, run, with_loan
 from holdall.stores.fsspec.sftp import Sftp, session_class
@@ -209,7 +209,7 @@ class FsspecStore(Store):
     # --- reading ---
 
     def _info(self, key: str) -> Info:
-        return told(key, self._found(key))
+        return info_of(key, self._found(key))
 
     def _found(self, key: str) -> Found:
         def look(loan: Loan) -> Found | None:
@@ -244,7 +244,7 @@ class FsspecStore(Store):
         if reader is None:
             raise BlobNotFoundError(key=key)
         try:
-            info = told(key, reader.found)
+            info = info_of(key, reader.found)
             low, high = span(start, stop, info.size)
             pieces = reader.pieces(low, high)
             if not reader.holds:
@@ -266,7 +266,7 @@ class FsspecStore(Store):
         memory = self._memory
         if memory is not None:
             data = join_pieces(iter(body))
-            return told(key, self._alone(lambda loan: memory.put(loan.fs, self._base + key, data, expect)))
+            return info_of(key, self._alone(lambda loan: memory.put(loan.fs, self._base + key, data, expect)))
         pieces = regroup(body, CHUNK)
         first, second = next(pieces, b""), next(pieces, None)
         sweeps, self._is_swept = not self._is_swept, True
@@ -287,7 +287,7 @@ class FsspecStore(Store):
             # An interrupted step ends first; nobody waits long for both.
             begin(draft.drop).wait(PATIENCE)
             raise
-        return told(key, found)
+        return info_of(key, found)
 
     def _step(self, function: Callable[[], T]) -> T:
         return self._guard("write", lambda: run(function))
@@ -306,13 +306,13 @@ class FsspecStore(Store):
         self._takes_exactly("move")
         if memory is not None:
             old, new = base + source, base + target
-            return told(target, self._alone(lambda loan: memory.move(loan.fs, old, new, source, expect)))
+            return info_of(target, self._alone(lambda loan: memory.move(loan.fs, old, new, source, expect)))
 
         def act(loan: Loan) -> Found:
             paths = self._path(loan.fs, source), self._path(loan.fs, target)
             return drafts.move(medium, loan.fs, base, paths, source, expect)
 
-        return told(target, self._call("move", act))
+        return info_of(target, self._call("move", act))
 
     def _delete_folder(self) -> None:
         """Delete the folder with everything in it, also what isn't a blob."""
@@ -345,7 +345,7 @@ class FsspecStore(Store):
                         name.encode("utf-8", "backslashreplace").decode(), "name that can't be a key"
                     )
                 else:
-                    yield told(name, found)
+                    yield info_of(name, found)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         for entry in self._survey(prefix, after):
