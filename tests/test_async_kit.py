@@ -20,6 +20,7 @@ from tests.again import Again
 
 from holdall import ChecksumStore, CompressedStore, FilesystemStore, MemoryStore, Store
 from holdall.aio import AsyncFile, AsyncStore
+from holdall.aio.locks import AsyncCounter, AsyncLock
 from holdall.layers.layer import Transparent
 
 
@@ -168,6 +169,43 @@ class File:
         return getattr(self._file._file, name)
 
 
+class HeldLock:
+    """A lock whose calls are awaited ones."""
+
+    def __init__(self, run: Callable[..., Any], lock: AsyncLock) -> None:
+        self._run, self._lock = run, lock
+
+    def __enter__(self) -> HeldLock:
+        self._run(self._lock.__aenter__)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._run(self._lock.__aexit__, *error)
+
+    def check(self) -> None:
+        self._run(self._lock.check)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lock, name)
+
+
+class Number:
+    """A counter whose calls are awaited ones."""
+
+    def __init__(self, run: Callable[..., Any], counter: AsyncCounter) -> None:
+        self._run, self._counter = run, counter
+
+    def increment(self, by: int = 1) -> int:
+        return self._run(self._counter.increment, by)
+
+    def reset(self, to: int = 0) -> int:
+        return self._run(self._counter.reset, to)
+
+    @property
+    def value(self) -> int:
+        return self._run(lambda: self._counter.value)
+
+
 def draw(run: Callable[..., Any], listing: Any) -> Iterator[Any]:
     while True:
         try:
@@ -203,6 +241,12 @@ class Through(Transparent):
             return await self.aio.open(key, mode, **options)
 
         return File(self._run, self._run(opened))
+
+    def lock(self, key: str, **options: Any) -> Any:
+        return HeldLock(self._run, self.aio.lock(key, **options))
+
+    def counter(self, key: str) -> Any:
+        return Number(self._run, self.aio.counter(key))
 
     def close(self) -> None:
         self._run(self.aio.close)

@@ -75,7 +75,7 @@ class Lease:
         self._etag = ""
         self._until = 0.0
         """When this process can't be sure of the lock any more, by `clock`."""
-        self._taken = self._ended = False
+        self._taken = self._ended = self._failing = False
         # One call on the blob at a time: of two, the one that uses an older ETag would fail.
         self._mutex = threading.Lock()
         # What wakes the thread. `put` may be called while the owner is destroyed, at any moment, and lets no
@@ -144,7 +144,10 @@ class Lease:
             return
         with self._mutex:
             # It is silent for too long, but if the blob is still the one that was written, nobody took it.
-            self._prolong()
+            try:
+                self._prolong()
+            except StoreError as error:
+                raise self._error() from error
         if self.lost:
             raise self._error()
 
@@ -157,8 +160,11 @@ class Lease:
             try:
                 self._prolong()
             except StoreError as error:
-                _log.warning("can't renew the lock %r, and try again: %s", self._key, error)
+                level = logging.DEBUG if self._failing else logging.WARNING
+                _log.log(level, "can't renew the lock %r, and try again: %s", self._key, error)
+                self._failing = True
                 return pause / 3
+            self._failing = False
             return pause if self._taken else None
 
     def _prolong(self) -> None:
