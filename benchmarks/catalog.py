@@ -68,12 +68,12 @@ class Ours:
         if backend == "sqlite":
             self.store.put(_value(0), _key(0), _metadata(0))
             _fill(f"{self.path}/cache_metadata.db", count)
+            self.store.create_index("metadata.run")
         else:
             for start in range(0, count, 10_000):
                 numbers = range(start, min(count, start + 10_000))
                 values = {_key(number): _value(number) for number in numbers}
                 self.store.put_many(values, {_key(number): _metadata(number) for number in numbers})
-        self.store.create_index("metadata.run")
         # What is held by now isn't looked at again for each measurement.
         gc.collect()
         gc.freeze()

@@ -13,11 +13,12 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from holdall.arguments import check_wait
+from holdall.catalog import sql_listings
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.postgresql_find import FieldsOfPostgresql, facts_of, find, index_columns
 from holdall.catalog.query import Path, Query, parse_field
 from holdall.catalog.row import Blob, Row
-from holdall.catalog.sql import is_text, past
+from holdall.catalog.sql import is_text
 from holdall.catalog.sql_transaction import (
     ADD_BLOB,
     ADDABLE,
@@ -29,7 +30,6 @@ from holdall.catalog.sql_transaction import (
     LOAD,
     ROW,
     SqlTransaction,
-    blob_of_row,
     make_blob,
     row_of,
     values_of,
@@ -45,7 +45,6 @@ __all__ = ["PostgresqlBackend"]
 T = TypeVar("T")
 
 _PREFIX: Final = "holdall_catalog_v1_"
-_PAGE: Final = 1000
 _FRESH: Final = 60.0
 """Seconds for which a handle relies on the declared indexes that it has seen."""
 _is_schema = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
@@ -353,19 +352,11 @@ class PostgresqlBackend(MetadataBackend):
 
     # --- listings: page by page, so that no transaction stays open between two of them ---
 
+    def _listed(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        return self._ask(self._text(sql), values)
+
     def keys(self, prefix: str = "") -> Iterator[str]:
-        if prefix and not is_text(prefix):
-            return
-        end = past(prefix)
-        bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
-        sign, at, limit = ">=", prefix, 64
-        while True:
-            sql = f"SELECT key FROM {_PREFIX}entries WHERE key {sign} ?{bound} ORDER BY key LIMIT ?"
-            found = self._ask(self._text(sql), (at, *ends, limit))
-            yield from (key for (key,) in found)
-            if len(found) < limit:
-                return
-            sign, at, limit = ">", found[-1][0], _PAGE
+        return sql_listings.keys(self._listed, prefix)
 
     def find(self, query: Query) -> Iterator[Row]:
         self._check_open()
@@ -375,37 +366,13 @@ class PostgresqlBackend(MetadataBackend):
         return self._ask(sql.encode(), values)
 
     def earlier(self) -> Iterator[Row]:
-        sql = f"{EARLIER.partition(' WHERE')[0]} WHERE (key, version) > (?, ?) ORDER BY key, version LIMIT ?"
-        at: tuple[Any, ...] = ("", 0)
-        while True:
-            found = self._ask(self._text(sql), (*at, _PAGE))
-            yield from map(row_of, found)
-            if len(found) < _PAGE:
-                return
-            at = found[-1][:2]
+        return sql_listings.earlier(self._listed)
 
     def blobs(self, after: int = 0) -> Iterator[Blob]:
-        while True:
-            found = self._ask(
-                self._text(f"{GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"), (after, _PAGE)
-            )
-            yield from map(blob_of_row, found)
-            if len(found) < _PAGE:
-                return
-            after = found[-1][0]
+        return sql_listings.blobs(self._listed, GET_BLOB, after)
 
     def suspects(self, before: int) -> Iterator[int]:
-        sql = (
-            f"SELECT since, blob FROM {_PREFIX}suspects WHERE (since, blob) > (?, ?) AND since < ? "
-            "ORDER BY since, blob LIMIT ?"
-        )
-        at: tuple[Any, ...] = (-(2**63), 0)
-        while True:
-            found = self._ask(self._text(sql), (*at, before, _PAGE))
-            yield from (blob for _, blob in found)
-            if len(found) < _PAGE:
-                return
-            at = found[-1]
+        return sql_listings.suspects(self._listed, before)
 
     # --- indexes ---
 

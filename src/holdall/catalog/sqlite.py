@@ -8,16 +8,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from holdall.catalog import sql_listings
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.query import Path, Query, parse_field
 from holdall.catalog.row import Blob, Row, Small
-from holdall.catalog.sql import is_text, past
 from holdall.catalog.sql_transaction import (
-    COLUMNS,
     EARLIER,
     FETCH_EARLIER,
     ROW,
-    blob_of_row,
     make_blob,
     row_of,
 )
@@ -49,7 +47,6 @@ T = TypeVar("T")
 
 _PATIENCE: Final = 60.0
 """How long to wait for another writer, in seconds."""
-_PAGE: Final = 1000
 _INDEX: Final = "holdall_catalog_v1_by_"
 """What the name of a declared index begins with; the field follows, in hexadecimal."""
 
@@ -283,59 +280,22 @@ class SqliteBackend(MetadataBackend):
             found = self._one(f"{EARLIER} AND version = ?", (key, version))
         return None if found is None else row_of(found)
 
-    # --- listings: page by page, so that no transaction stays open between two of them ---
+    # --- listings ---
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        if prefix and not is_text(prefix):
-            return
-        sql = "SELECT key FROM holdall_catalog_v1_entries WHERE key {} ?{} ORDER BY key LIMIT ?"
-        end = past(prefix)
-        bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
-        sign, at, limit = ">=", prefix, 64
-        while True:
-            found = self._all(sql.format(sign, bound), (at, *ends, limit))
-            yield from (key for (key,) in found)
-            if len(found) < limit:
-                return
-            sign, at, limit = ">", found[-1][0], _PAGE
+        return sql_listings.keys(self._all, prefix)
 
     def find(self, query: Query) -> Iterator[Row]:
         return find(self._all, self._fields, query)
 
     def earlier(self) -> Iterator[Row]:
-        sql = (
-            f"SELECT {COLUMNS} FROM holdall_catalog_v1_versions WHERE (key, version) > (?, ?) "
-            "ORDER BY key, version LIMIT ?"
-        )
-        at: tuple[Any, ...] = ("", 0)
-        while True:
-            found = self._all(sql, (*at, _PAGE))
-            yield from map(row_of, found)
-            if len(found) < _PAGE:
-                return
-            at = found[-1][:2]
+        return sql_listings.earlier(self._all)
 
     def blobs(self, after: int = 0) -> Iterator[Blob]:
-        sql = f"{GET_ANY_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
-        while True:
-            found = self._all(sql, (after, _PAGE))
-            yield from map(blob_of_row, found)
-            if len(found) < _PAGE:
-                return
-            after = found[-1][0]
+        return sql_listings.blobs(self._all, GET_ANY_BLOB, after)
 
     def suspects(self, before: int) -> Iterator[int]:
-        sql = (
-            "SELECT since, blob FROM holdall_catalog_v1_suspects WHERE (since, blob) > (?, ?) AND since < ? "
-            "ORDER BY since, blob LIMIT ?"
-        )
-        at: tuple[Any, ...] = (-(2**63), 0)
-        while True:
-            found = self._all(sql, (*at, before, _PAGE))
-            yield from (blob for _, blob in found)
-            if len(found) < _PAGE:
-                return
-            at = found[-1]
+        return sql_listings.suspects(self._all, before)
 
     # --- indexes ---
 
