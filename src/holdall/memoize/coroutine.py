@@ -56,8 +56,7 @@ class CachedCoroutine(Cached[P, R]):
         super()._begin()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], owner: Any) -> Any:
-        key = self._keys.of(args, kwargs, owner)
+    async def _answer(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         data = await self._away(lambda: self._look(key))
         if data is not None:
             found = self._read(key, data)

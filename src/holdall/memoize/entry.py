@@ -110,7 +110,8 @@ class Entries:
             raise SerializationError(f"expected the result of a call, and what is here begins {data[:20]!r}")
         body = data[SIZE:]
         if letter == b"j":
-            return _read_json(body)
+            found = read_plain(body)
+            return _read_json(body) if found is MISSING else found
         if letter == b"b":
             return body
         if letter == b"s":
@@ -162,9 +163,6 @@ def created_of(data: bytes) -> float:
 
 
 def _read_json(body: bytes) -> Any:
-    found = read_plain(body)
-    if found is not MISSING:
-        return found
     try:
         text = str(body, "utf-8")
         value, end = _scan(text, 0)

@@ -27,7 +27,7 @@ from weakref import ref
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError, StoreError
 from holdall.forks import begin_anew
-from holdall.memoize.canonical import class_form
+from holdall.memoize.canonical import FormlessError, class_form
 from holdall.memoize.entry import Entries, RaisedError, created_of
 from holdall.memoize.flights import Flight, Flights, blocked, lead, leading
 from holdall.memoize.keys import Keys
@@ -145,7 +145,9 @@ class Cached(Generic[P, R]):
     # --- calls ----------------------------------------------------------------------------------------
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._call(args, kwargs, self._owner_in(args) if self._class is not None else None)
+        if self._class is None:
+            return self._call(args, kwargs, None)
+        return self._call(args, kwargs, self._owner_in(args))
 
     def _owner_in(self, args: tuple[Any, ...]) -> Any:
         """Return the object of a method that is called on its class, as `Class.method(object)`."""
@@ -153,8 +155,24 @@ class Cached(Generic[P, R]):
         return args[0] if kind is not None and args and isinstance(args[0], kind) else None
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], owner: Any) -> Any:
-        key = self._keys.of(args, kwargs, owner)
-        data = self._look(key)
+        key: str | None = None
+        if not kwargs:
+            keys = self._keys
+            try:
+                key = keys.quick(args, None if owner is None else keys.owner_form(owner))
+            except (FormlessError, RecursionError):
+                """The general way says of which argument."""
+        if key is None:
+            key = self._keys.of(args, kwargs, owner)
+        return self._answer(key, args, kwargs)
+
+    def _answer(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what is kept of a call, or compute it."""
+        try:
+            data = self._shelf.get(key)
+        except StoreError as error:
+            self._fail("can't be read", error)
+            data = None
         if data is not None:
             found = self._read(key, data)
             if found is not MISSING:

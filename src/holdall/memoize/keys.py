@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from types import CellType, FunctionType, ModuleType
-from typing import Any, Final, NamedTuple, NoReturn, cast
-from weakref import WeakValueDictionary
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, cast
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from holdall.arguments import check_type
 from holdall.errors import InvalidArgumentError, InvalidTypeError
@@ -39,7 +39,7 @@ _CONSTANT: Final = frozenset((int, str, float, bool, type(None), bytes, complex)
 _LONGEST: Final = 120
 _STEADY: Final = frozenset((int, str, bool, type(None), bytes))
 """Types whose equal values have equal forms; 0.0 and -0.0 haven't."""
-_KNOWN: Final = 1_000
+_KNOWN: Final = 4_000
 """The number of keys that are remembered, of arguments with forms of at most `_SHORT` bytes."""
 _SHORT: Final = 1_000
 
@@ -57,6 +57,16 @@ class _Parameter(NamedTuple):
     default: Any
     form: bytes | None
     """Of the default, where this can't change."""
+
+
+class Quick(Protocol):
+    """Makes the key of a call with plain arguments; see `Keys._make_quick`."""
+
+    def __call__(self, args: tuple[Any, ...], owner: bytes | None = None) -> str | None: ...
+
+
+def _never(args: tuple[Any, ...], owner: bytes | None = None) -> str | None:
+    return None
 
 
 class Keys:
@@ -103,8 +113,9 @@ class Keys:
             ) from error
         self._begin = _HEAD + field(module.encode()) + field(self.name.encode()) + form
         self._head: bytes | None = None
+        self.quick: Quick = _never
         self._known: dict[tuple[type[Any], ...], dict[tuple[Any, ...], str]] = {}
-        self._remembered = 0
+        self._owners: WeakKeyDictionary[type[Any], bytes] = WeakKeyDictionary()
         self._tokens: dict[str, _Token] = {}
         self._captures = _captured(function) if self._by_value else []
         self.folder = f"{segment(module)}/{segment(self.name)}/"
@@ -139,21 +150,6 @@ class Keys:
             raise InvalidArgumentError(
                 f"ignore names {', '.join(sorted(unknown))}, and the parameters of {self.name} are {known}"
             )
-        self._simple: list[bytes] = []
-        """The labels of a function whose parameters are all positional and count."""
-        self._rest: dict[int, bytes] = {}
-        """For a number of arguments that such a function takes, what the defaults of the others add, which
-        can't change."""
-        labels = [each.label for each in self._positional]
-        if self._key or self._options or self._more or self._named or b"" in labels:
-            return
-        self._simple = labels
-        rest = self._rest[len(labels)] = b""
-        for at in reversed(range(len(labels))):
-            form = self._positional[at].form
-            if form is None:
-                break
-            rest = self._rest[at] = labels[at] + form + rest
 
     def _prepare(self) -> bytes:
         """Note what the function captures, once all of it is there; return what each key begins with."""
@@ -163,9 +159,67 @@ class Keys:
         captured = [field(name.encode()) + token.form for name, token in sorted(self._tokens.items())]
         head = self._begin + field(b"".join(captured))
         if len(captured) == len(self._captures):
-            self._begun = sha256(head)
             self._head = head
+            self.quick = self._make_quick(head)
         return head
+
+    def _make_quick(self, head: bytes) -> Quick:
+        """Return what makes the key of a call with positional arguments of plain types, in a fraction of the
+        time of the general way; it returns None for other calls."""
+        labels = [each.label for each in self._positional]
+        if self._key is not None or self._options is not None or self._more is not None or b"" in labels:
+            return _never
+        tails = self._make_tails()
+        most, form_of, steady = len(labels), cast("Callable[[Any], Any]", PLAIN.get), _STEADY.issuperset
+        known = self._known
+        remembered = 0
+
+        def quick(args: tuple[Any, ...], owner: bytes | None = None) -> str | None:
+            nonlocal remembered
+            kinds = tuple(map(type, args))
+            # Only those of types whose hash runs no code of others; an owner's type isn't one.
+            same = known.get(kinds)
+            if same is not None and (found := same.get(args)) is not None:
+                return found
+            count = len(args)
+            tail = tails[count] if count <= most else None
+            if tail is None:
+                return None
+            data = head
+            for label, value in zip(labels, args, strict=False):
+                if owner is not None:
+                    data += label + owner
+                    owner = None
+                    continue
+                form = form_of(type(value))
+                if form is None:
+                    return None
+                data += label + form(value)
+            found = sha256(data + tail).hexdigest()
+            if len(data) <= _SHORT and steady(kinds):
+                remembered += 1
+                if remembered > _KNOWN:
+                    known.clear()
+                    remembered = 1
+                known.setdefault(kinds, {})[args] = found
+            return found
+
+        return quick
+
+    def _make_tails(self) -> list[bytes | None]:
+        """Return for each number of positional arguments what the others add to the key, where that is the
+        same for every call."""
+        tail: bytes | None = b""
+        for each in self._named:
+            if each.label:
+                tail = None if tail is None or each.form is None else tail + each.label + each.form
+            elif each.default is _NO_DEFAULT:
+                tail = None
+        tails = [tail]
+        for each in reversed(self._positional):
+            tail = None if tail is None or each.form is None else each.label + each.form + tail
+            tails.append(tail)
+        return tails[::-1]
 
     def of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], owner: Any = None) -> str:
         """Return the key of a call, as 64 hexadecimal digits.
@@ -180,46 +234,11 @@ class Keys:
             InvalidTypeError: An argument lacks a canonical form.
         """
         head = self._head or self._prepare()
-        if owner is None and not kwargs and (rest := self._rest.get(len(args))) is not None:
-            found = self._quickly(args, rest)
-            if found is not None:
-                return found
         if self._key is not None:
-            parts = [head, b"key", self._owner_form(owner), self._form("key=", self._key(*args, **kwargs))]
+            parts = [head, b"key", self.owner_form(owner), self._form("key=", self._key(*args, **kwargs))]
         else:
             parts = [head, *self._parts(args, kwargs, owner)]
         return sha256(b"".join(parts)).hexdigest()
-
-    def _quickly(self, args: tuple[Any, ...], rest: bytes) -> str | None:
-        """Return the key of a call whose arguments are all positional, in a fraction of the time; None where
-        only the general way can say what is wrong."""
-        kinds = tuple(map(type, args))
-        known = self._known.get(kinds)
-        # Only those of types whose hash runs no code of others.
-        if known is not None and (found := known.get(args)) is not None:
-            return found
-        data = b""
-        for label, value in zip(self._simple, args, strict=False):
-            form = PLAIN.get(cast(Any, type(value)))
-            if form is None:
-                return None
-            try:
-                data += label + form(value)
-            except (FormlessError, RecursionError):
-                return None
-        if self._head is None:
-            return None
-        # It takes half as long as a new one, with the head.
-        made = self._begun.copy()
-        made.update(data + rest)
-        found = made.hexdigest()
-        if len(data) <= _SHORT and _STEADY.issuperset(kinds):
-            self._remembered += 1
-            if self._remembered > _KNOWN:
-                self._known.clear()
-                self._remembered = 1
-            self._known.setdefault(kinds, {})[args] = found
-        return found
 
     def _parts(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], owner: Any) -> list[bytes]:
         left = dict(kwargs)
@@ -228,10 +247,10 @@ class Keys:
         if owner is not None:
             # `self` may be the first of `*args`.
             if self._positional:
-                parts += (self._positional[0].label, self._owner_form(owner))
+                parts += (self._positional[0].label, self.owner_form(owner))
                 first = 1
             else:
-                parts += (b"self", self._owner_form(owner))
+                parts += (b"self", self.owner_form(owner))
                 args = args[1:]
         count = len(self._positional)
         if len(args) > count and self._more is None:
@@ -296,13 +315,15 @@ class Keys:
             "@cached above its other decorators"
         )
 
-    def _owner_form(self, owner: Any) -> bytes:
+    def owner_form(self, owner: Any) -> bytes:
         """Return the form of what a method belongs to: of the class, unless this says what stands for an
         object."""
         if owner is None:
             return b"-"
         kind = cast("type[Any]", owner if isinstance(owner, type) else type(owner))
-        form = class_form(kind) if self._by_value else name_form(kind)
+        form = self._owners.get(kind)
+        if form is None:
+            form = self._owners[kind] = class_form(kind) if self._by_value else name_form(kind)
         if isinstance(owner, type) or not hasattr(kind, HOOK):
             return form
         try:
