@@ -123,6 +123,14 @@ def test_the_file(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert "prefix" not in repr(store)
 
 
+def test_the_variables_of_the_file_are_filled_in_once(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAME", "$${X}")
+    write('[defaults]\nuri = "sub/${NAME}"\nbackend_config = {durable = true}')
+    with get_store() as store:
+        store["a"] = 1
+    assert [path.name for path in Path("sub").iterdir()] == ["$${X}"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -152,7 +160,11 @@ def test_what_is_wrong_in_the_file_names_it(text: str, says: str, write: Write) 
         ("HOLDALL_RAISE_ON_NONEXIST", "maybe", "HOLDALL_RAISE_ON_NONEXIST: .* true or false, not 'maybe'"),
         ("HOLDALL_URI", "nope://x", "unknown scheme 'nope'"),
         ("HOLDALL_URI", "data/${UNSET_THING}", "the environment variable UNSET_THING, which the URI names"),
-        ("HOLDALL_BACKEND_CONFIG__NOPE", "1", "no option 'nope'; known are .*readonly"),
+        (
+            "HOLDALL_BACKEND_CONFIG__NOPE",
+            "1",
+            "no option 'nope'; known are .*readonly.*HOLDALL_BACKEND_CONFIG",
+        ),
         ("HOLDALL_BACKEND_CONFIG__", "1", "the name of an option after each '__'"),
         ("HOLDALL_BACKEND_CONFIG__READONLY", "maybe", "true or false, not 'maybe'"),
     ],

@@ -181,9 +181,11 @@ def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, opti
                 "no store was named: give get_store() a path or a URI, such as './data' or "
                 "'sqlite:///data.db'; or set HOLDALL_URI, or uri in [defaults] of holdall.toml"
             )
-        uri, base = defaults.uri, defaults.base
+        # The variables in the URI of the file are filled in already.
+        base = defaults.base
+        uri = expand(defaults.uri) if base is None else defaults.uri
         options = {**_typed(uri, defaults.options), **options}
-    if isinstance(uri, str):
+    elif isinstance(uri, str):
         uri = expand(uri)
     try:
         if isinstance(uri, str) and base is not None and reference(uri) is None:
@@ -193,6 +195,8 @@ def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, opti
         if " has no option " in error.message:
             known = ", ".join(("serialization_mode", "default_ttl", "backend_config", *_OF_VALUES))
             error.message += f"; get_store itself has {known}"
+            if any(f" has no option {name!r}" in error.message for name in defaults.options):
+                error.message += "; see HOLDALL_BACKEND_CONFIG__..., and backend_config in holdall.toml"
             error.key = error.key  # the arguments of the error are made of both
         raise
 
@@ -201,9 +205,7 @@ def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the options that are text, as the environment gives them, to the types that the URI takes."""
     if not options:
         return {}
-    from holdall.settings import expand
-
-    known = {} if reference(uri) is not None else known_options(expand(uri))
+    known = {} if reference(uri) is not None else known_options(uri)
     found: dict[str, Any] = {}
     for name, value in options.items():
         hint = known.get(name)

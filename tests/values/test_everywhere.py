@@ -6,10 +6,12 @@ import decimal
 import enum
 import math
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,25 @@ def test_a_line_that_is_long_or_has_no_end_is_read_whole() -> None:
     next(lines)
     del values.store["a"]
     assert next(lines) == 1
+
+
+@pytest.mark.parametrize("mode", ["json", "raw", "auto", "csv"])
+def test_the_memory_of_a_stream_is_bounded(mode: str, tmp_path: Path) -> None:
+    with get_store(tmp_path / "files") as store:
+        store.store["a"] = (
+            b'"some text in a line",1,2\n' * 1_000_000 if mode == "csv" else b"[1,2]\n" * 4_000_000
+        )
+        lines = store.stream("a", serialization_mode=mode)
+        next(lines)
+        tracemalloc.start()
+        try:
+            count = sum(1 for _ in islice(lines, 100_000))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert count == 100_000
+        # A piece of a MiB, cut in short lines, each of which is an object.
+        assert peak < 20_000_000
 
 
 def test_lines_before_a_bad_one_are_yielded_once() -> None:
