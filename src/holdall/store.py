@@ -1517,6 +1517,38 @@ class Store(MutableMapping[str, bytes]):
 
         return from_uri(uri, **options)
 
+    @property
+    def token(self) -> str:
+        """A short str that is equal for handles on the same place with the same settings, in any process, and
+        holds no secret. Stores in the memory of a process, and handles that can't be pickled, have tokens of
+        their own.
+
+        >>> from holdall import MemoryStore
+        >>> store = MemoryStore()
+        >>> store.token == MemoryStore().token, (store / "a").token == (store / "a").token
+        (False, True)
+        """
+        from holdall.identity import token_of
+
+        return token_of(self)
+
+    def __dask_tokenize__(self) -> str:
+        return self.token
+
+    def same_place(self, other: Store) -> bool:
+        """Return whether another store keeps its bytes in the same place, whatever the settings and layers of
+        the two are, as far as that can be seen: one server may have two names.
+
+        >>> from holdall import CompressedStore, MemoryStore
+        >>> store = MemoryStore()
+        >>> store.same_place(CompressedStore(store)), store.same_place(MemoryStore())
+        (True, False)
+        """
+        from holdall.identity import are_one_place
+
+        check_type(other, Store, "same_place must be given a store")
+        return are_one_place(self, other)
+
     def __repr__(self) -> str:
         try:
             settings = self._settings()

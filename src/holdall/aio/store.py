@@ -122,6 +122,18 @@ class AsyncStore:
         return self._store
 
     @property
+    def token(self) -> str:
+        """The token of the store, as `Store.token`."""
+        return self._store.token
+
+    def __dask_tokenize__(self) -> str:
+        return f"async-{self.token}"
+
+    def same_place(self, other: AsyncStore | Store) -> bool:
+        """As `Store.same_place`; it looks at paths only, and waits for nothing."""
+        return self._store.same_place(other.store if isinstance(other, AsyncStore) else other)
+
+    @property
     def can(self) -> Can:
         """The capabilities of the store, as in `Store.can`."""
         return self._store.can

@@ -178,7 +178,7 @@ def migrate(source: Care, target: Care, progress: Progress | None) -> Moved:
     if backend is into or backend.identity == into.identity:
         raise InvalidArgumentError("source and target are the same catalogue; open another one to migrate to")
     # The import takes as long as a hundred reads, and only a migration needs it.
-    from holdall.transfer.place import region
+    from holdall.identity import region
 
     in_place = region(source._blobs.store) == region(target._blobs.store)
     if in_place and source._blobs.address("0" * 64, 1, "") != target._blobs.address("0" * 64, 1, ""):

@@ -268,7 +268,7 @@ def journal_of(name: str, source: Store, target: Store, *selection: object) -> s
     """Return the path of the journal of a command from one store to another, and make its folder."""
     from hashlib import sha256
 
-    from holdall.transfer.place import identity
+    from holdall.identity import identity
 
     which = [name, identity(source), identity(target), *selection]
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")

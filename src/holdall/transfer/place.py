@@ -1,63 +1,18 @@
-"""The identities of stores: so a journal recognizes them, and a transfer into itself is refused."""
+"""Where two stores lie: a transfer into itself is refused."""
 
 from __future__ import annotations
 
-import enum
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from collections.abc import Iterator
 
-from holdall.errors import InvalidArgumentError, UnsupportedOperation
-from holdall.files import path_in
+from holdall.errors import InvalidArgumentError
+from holdall.identity import FILES, leaves, path_of, region
 from holdall.layers.layer import Layer
 from holdall.layers.prefix import PrefixStore
 from holdall.layers.readonly import ReadOnlyStore
 from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.transfer.compare import Selection
-
-_process = os.urandom(8).hex()
-_tokens: WeakKeyDictionary[Store, str] = WeakKeyDictionary()
-
-
-def identity(store: Store) -> object:
-    """Return the identity of a store in any process, as JSON, without its secrets.
-
-    The identity of a store in the memory of this process is valid as long as the store exists.
-    """
-    kind = type(store)
-    if kind.__reduce__ not in (Store.__reduce__, Layer.__reduce__):
-        return [kind.__qualname__, _process, os.getpid(), repr(store.__reduce__()[1])]
-    try:
-        settings = store._settings()
-    except UnsupportedOperation:
-        return [kind.__qualname__, _process, os.getpid(), _tokens.setdefault(store, os.urandom(8).hex())]
-    known = {name: _spell(value) for name, value in settings.items() if name not in kind._secrets}
-    return [kind.__qualname__, known]
-
-
-def _spell(value: object) -> object:
-    if isinstance(value, Store):
-        return identity(value)
-    if isinstance(value, enum.Enum):
-        return value.name
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _spell(each) for name, each in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_spell(each) for each in cast("list[object]", value)]
-    if isinstance(value, os.PathLike):
-        return os.fspath(cast("os.PathLike[str]", value))
-    # The address of a function or an object differs in each process.
-    return name_of(value if callable(value) else type(value))
-
-
-def name_of(function: Any) -> str:
-    """Return the module and the name of a function, a class or an object that can be called."""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '')}.{name}"
 
 
 def refuse_overlap(
@@ -83,18 +38,16 @@ def refuse_overlap(
     pairs = [(region(source, selection.prefix), region(target, selection.prefix))]
     # Otherwise layers over one place may be filled from another, as a replica is; but a folder lists the
     # files of a folder in it under any layers.
-    leaves = list(_leaves(target, selection.prefix))
+    places = list(leaves(target, selection.prefix))
     pairs += [
         (one, other)
-        for one in _leaves(source, selection.prefix)
-        for other in leaves
-        if deep or (one != other and one[0] == other[0] == _FILES)
+        for one in leaves(source, selection.prefix)
+        for other in places
+        if deep or (one != other and one[0] == other[0] == FILES)
     ]
     for (one, read), (other, written) in pairs:
         if one == other and (
-            read.startswith(written)
-            or written.startswith(read)
-            or (one == _FILES and _mounted(read, written))
+            read.startswith(written) or written.startswith(read) or (one == FILES and _mounted(read, written))
         ):
             raise InvalidArgumentError(
                 "source and target are the same store, or one lies inside the other; choose two that don't "
@@ -116,7 +69,7 @@ def refuse_overlap(
 
 def _file_folders(store: Store) -> list[str]:
     """Return the folders whose files a store lists, and the start of the files' names."""
-    return [path for root, path in _leaves(store, "") if root == _FILES]
+    return [path for root, path in leaves(store, "") if root == FILES]
 
 
 def _refuse_inside(folder: str, file: str, selection: Selection, what: str, where: str) -> None:
@@ -129,32 +82,6 @@ def _refuse_inside(folder: str, file: str, selection: Selection, what: str, wher
                 f"{what} ({file!r}) lies in the folder of {where}, and would be among its blobs; "
                 "put it elsewhere"
             )
-
-
-_FILES = "files"
-
-
-def region(store: Store, tail: str = "") -> tuple[object, str]:
-    """Return the store at the bottom, and the start of its keys, or of the paths of its files."""
-    if isinstance(store, PrefixStore):
-        return region(store._store, store._prefix + tail)
-    if type(store) is FilesystemStore:
-        return _FILES, os.path.realpath(store._given).rstrip("/") + "/" + tail
-    # One file has many names, and stores in it may have different settings.
-    if (path := _path(store)) is not None:
-        try:
-            found = os.stat(path)
-        except OSError:
-            return path, tail
-        return (found.st_dev, found.st_ino), tail
-    # One server, for any user; its keys begin with the prefix.
-    try:
-        settings = store._settings()
-    except UnsupportedOperation:
-        settings = {}
-    if isinstance(server := settings.get("server"), str):
-        return ("server", server.rpartition("@")[2]), f"{settings.get('prefix', '')}{tail}"
-    return identity(store), tail
 
 
 def _mounted(one: str, other: str) -> bool:
@@ -173,16 +100,6 @@ def _mounted(one: str, other: str) -> bool:
     return False
 
 
-def _leaves(store: Store, tail: str) -> Iterator[tuple[object, str]]:
-    """Return the stores that hold the bytes, below all layers, and the start of the keys in each."""
-    if not isinstance(store, Layer):
-        yield region(store, tail)
-        return
-    tail = store._place(tail)
-    for below in store._below:
-        yield from _leaves(below, tail)
-
-
 def _bottoms(store: Store) -> Iterator[Store]:
     """Yield the stores that hold the bytes, below all layers."""
     if isinstance(store, Layer):
@@ -194,7 +111,7 @@ def _bottoms(store: Store) -> Iterator[Store]:
 
 def _places(store: Store) -> Iterator[str]:
     """Return the files that hold a store, and the folders of other stores than a `FilesystemStore`."""
-    return (path for bottom in _bottoms(store) if (path := _path(bottom)) is not None)
+    return (path for bottom in _bottoms(store) if (path := path_of(bottom)) is not None)
 
 
 def is_in_memory(store: Store) -> bool:
@@ -225,14 +142,3 @@ def has_ttl_of_its_own(store: Store) -> bool:
     from holdall.layers.expiring import ExpiringStore
 
     return isinstance(store, ExpiringStore) or any(map(has_ttl_of_its_own, store._below))
-
-
-def _path(store: Store) -> str | None:
-    """Return the file or the folder that holds a store, if one does."""
-    if type(store) is FilesystemStore:
-        return None
-    try:
-        path = path_in(store._settings())
-    except UnsupportedOperation:
-        return None
-    return None if path is None else os.path.realpath(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from holdall.arguments import check_count, check_type
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
+from holdall.identity import identity, name_of
 from holdall.spans import Span
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
@@ -23,11 +24,9 @@ from holdall.transfer.leftout import protect
 from holdall.transfer.options import Progress
 from holdall.transfer.place import (
     has_ttl_of_its_own,
-    identity,
     is_folder,
     is_in_memory,
     missing_place,
-    name_of,
     refuse_overlap,
 )
 from holdall.transfer.plan import Plan
