@@ -35,7 +35,7 @@ NEVER, ALWAYS = Part("1 = 0"), Part("1 = 1")
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def is_text(value: object) -> bool:

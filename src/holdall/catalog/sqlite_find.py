@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from holdall.catalog.query import Compare, Path, Query, arrange, compile_after, value_at
+from holdall.catalog.query import EVERYTHING, Compare, Path, Query, arrange, compile_after, value_at
 from holdall.catalog.row import Row
 from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
@@ -154,7 +154,7 @@ def find(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
     """Yield at least the rows that match a query; see `MetadataBackend.find`."""
     if query.order.path == ("key",):
         return _by_key(ask, fields, query)
-    part = fields.narrow(query.where)
+    part = ALWAYS if query.where is EVERYTHING else fields.narrow(query.where)
     if part == NEVER:
         return iter(())
     field = fields.expression(query.order.path)
@@ -264,24 +264,26 @@ def _by_field(ask: Ask, part: Part, field: str, query: Query) -> Iterator[Row]:
     path = query.order.path
     held: list[Row] = []
     for rows, more in _pages_of(ask, pages, part.values, query):
-        if more and rows and _is_wide(value_at(rows[-1], path)):
+        if not rows:
+            continue
+        last = value_at(rows[-1], path)
+        if more and _is_wide(last):
             # SQLite takes integers of more than 64 bits for the floats next to them: they are sorted here,
             # once all with this value are there.
             held += rows
-        elif held or _has_wide(rows, path):
+        elif held or _is_wide(last) or (len(rows) > 1 and _has_wide(rows, path, last)):
             yield from arrange([*held, *rows], query.order)
             held = []
         else:
             yield from rows
+    yield from arrange(held, query.order)
 
 
-def _has_wide(rows: list[Row], path: Path) -> bool:
-    """Return whether a value of rows in order is wide."""
-    if not rows:
-        return False
-    first, last = value_at(rows[0], path), value_at(rows[-1], path)
+def _has_wide(rows: list[Row], path: Path, last: Any) -> bool:
+    """Return whether a value of rows in order is wide, where the last one isn't."""
+    first = value_at(rows[0], path)
     if is_number(first) and is_number(last):
-        return abs(first) >= _WIDE or abs(last) >= _WIDE  # what is between them is no wider
+        return abs(first) >= _WIDE  # what is between them is no wider
     return any(_is_wide(value_at(row, path)) for row in rows)
 
 
