@@ -32,7 +32,7 @@ SPLIT: list[tuple[Any, str, str]] = [
     ("sqlite:////tmp/x.db?table=t#a%20b", "sqlite:////tmp/x.db?table=t", "a b"),
     ("zip://x.zip#in/b.txt", "zip://x.zip", "in/b.txt"),
     ("hashdir://dir#a", "hashdir://dir", "a"),
-    ("memory://pad#a/b#c", "memory://pad", "a/b#c"),
+    ("memory://pad#a/b#c%3F", "memory://pad", "a/b#c?"),
     ("redis://host/0#a", "redis://host/0", "a"),
     ("postgresql://u:p%2F@host/db?schema=s#a", "postgresql://u:p%2F@host/db?schema=s", "a"),
     ("models:a/b", "models:", "a/b"),
@@ -90,6 +90,8 @@ def test_what_is_no_uri_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Resource("nope://x#a")
     with pytest.raises(InvalidKeyError, match=r"'a/\.\./b'"):
         Resource("memory://#a/../b")
+    with pytest.raises(InvalidArgumentError, match=r"options of a URI come before the '#'"):
+        Resource("sqlite:///x.db#a?durable=1")
     with pytest.raises(InvalidArgumentError, match="'jsn'"):
         Resource("memory://#a", serialization_mode="jsn")
 

@@ -19,7 +19,7 @@ from holdall.uri import _decode, _is_of_fsspec, reference
 from holdall.values.mapping import MISSING
 from holdall.values.store import ValueStore
 
-__all__ = ["Resource", "split_uri"]
+__all__ = ["Resource"]
 
 _BUCKETS: Final = ("s3", "gs", "gcs", "az", "abfs", "r2")
 _FOLDERS: Final = ("file", "http", "https")
@@ -171,6 +171,11 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
                 key = ""
         return _checked(f"{what}{place}{mark}{query}", _decode(key, what), usage)
     usage = f"{what}...#KEY"
+    if key is not None and "?" in key:
+        raise InvalidArgumentError(
+            f"the options of a URI come before the '#' of its key: write {what}...?OPTION=VALUE#KEY, or %3F "
+            "for a '?' in the key"
+        )
     return _checked(f"{what}{location}{query}", _decode(key or "", what), usage)
 
 
