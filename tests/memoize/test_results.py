@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import inspect
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +77,7 @@ VALUES: list[Any] = [
     (), (1, [2]), {}, {"a": None}, {1: 2}, {"b": 1, "a": 2}, {1, 2}, frozenset({1}), 2**9000, 1j,
     datetime(2026, 1, 1, tzinfo=UTC), timedelta(1), Decimal("1.10"), Path("a"), Colour.RED, Row(1), Point(1),
     [Point(1)], OrderedDict(a=1), range(3), {"$holdall": 1}, Ellipsis, np.arange(3), np.float32(1),
-    {"a": np.arange(3)}, int,
+    {"a": np.arange(3)}, int, ["\ud800"], {"\ud800": 1}, [float("nan")], [[[2**9000]]],
 ]  # fmt: skip
 
 
@@ -869,3 +871,62 @@ def test_an_old_result_of_a_coroutine() -> None:
         return [first, second, await call()]
 
     assert asyncio.run(main()) == [1, 1, 2]
+
+
+def test_a_mistake_in_the_name_of_the_store_is_raised() -> None:
+    @cached("sqlight:///calls.db")
+    def call() -> int:
+        return 1
+
+    with pytest.raises(holdall.InvalidArgumentError, match="unknown scheme 'sqlight'"):
+        call()
+
+
+def test_a_kept_exception_is_refreshed_too() -> None:
+    called: list[int] = []
+
+    @cached(MemoryStore(), refresh_after=60, errors=Error)
+    def call() -> int:
+        called.append(1)
+        if len(called) == 1:
+            raise Error("x")
+        return 2
+
+    for _ in range(2):
+        with pytest.raises(Error):
+            call()
+    grow_old(call, 61)
+    with pytest.raises(Error):
+        call()
+    wait_until(lambda: not call._refreshing)
+    assert call() == 2
+
+
+def test_an_error_is_freed_with_its_last_reference() -> None:
+    @cached
+    def call() -> None:
+        raise Error("x")
+
+    gc.disable()
+    try:
+        with pytest.raises(Error) as caught:
+            call()
+        gone = weakref.ref(caught.value)
+        del caught
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_programs_of_one_function_name_share_nothing(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(
+            f"from holdall import cached\n@cached({str(tmp_path / 'calls')!r})\n"
+            f"def call(): return {name!r}\nprint(call())"
+        )
+    command = [sys.executable, "-W", "error"]
+    told = [
+        subprocess.run([*command, tmp_path / f"{name}.py"], capture_output=True, text=True, check=True).stdout
+        for name in ("one", "two", "one")
+    ]
+    assert told == ["one\n", "two\n", "one\n"]

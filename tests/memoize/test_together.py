@@ -263,6 +263,8 @@ def test_another_process_takes_over_from_one_that_is_killed(workers: Workers) ->
     time.sleep(0.3)
     assert len(workers.log()) == 1
     first.send_signal(signal.SIGKILL)
+    # Until its parent looks, a process that was killed isn't gone.
+    first.wait()
     wait_until(lambda: len(workers.log()) == 2)
     workers.go()
     assert second.communicate(timeout=60)[0] == "2\n"

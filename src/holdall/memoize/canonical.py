@@ -243,7 +243,7 @@ def home_of(module: str) -> str:
     if spec is not None:
         return spec.name
     path = getattr(main, "__file__", None)
-    if path is None:
+    if path is None or not os.path.isfile(path):
         return "__main__"
     return f"__main__ {os.path.realpath(path)}"
 

@@ -59,10 +59,10 @@ class CachedCoroutine(Cached[P, R]):
     async def _answer(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         data = await self._away(lambda: self._look(key))
         if data is not None:
+            if self._refresh_after is not None and self._is_old(data):
+                self._begin_refresh(key, args, kwargs)
             found = self._read(key, data)
             if found is not MISSING:
-                if self._refresh_after is not None and self._is_old(data):
-                    self._begin_refresh(key, args, kwargs)
                 return found
         return await self._compute(key, args, kwargs)
 

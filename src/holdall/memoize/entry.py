@@ -6,7 +6,7 @@ little-endian), and a letter for the format of what follows:
 | letter | value | what follows |
 | --- | --- | --- |
 | `b` | bytes | themselves |
-| `s` | a str | UTF-8 |
+| `s` | a str | UTF-8, with lone surrogates |
 | `j` | what plain JSON gives back | JSON |
 | `t` | any other | a typed value, see `values/typed.py`; a pickle in it is signed for this call |
 | `e` | an exception that the call raised | such a pickle, without what a typed value has in front |
@@ -76,11 +76,11 @@ class Entries:
             return b"b", value
         try:
             if kind is str:
-                return b"s", value.encode()
+                return b"s", value.encode("utf-8", "surrogatepass")
             if _is_plain(value, set()):
                 return b"j", dumps(value).encode()
         except (ValueError, RecursionError, SerializationError):
-            # A lone surrogate, a NaN, a huge number; too deep for JSON.
+            # A lone surrogate within it, a NaN, a huge number; too deep for JSON.
             pass
         return b"t", write_typed(value, serializers, self._pickles(key))
 
@@ -115,7 +115,7 @@ class Entries:
         if letter == b"b":
             return body
         if letter == b"s":
-            return str(body, "utf-8")
+            return str(body, "utf-8", "surrogatepass")
         if letter == b"t":
             return read_typed(body, serializers, self._pickles(key))
         if letter == b"e":

@@ -28,6 +28,7 @@ class Flight:
         "calls",
         "data",
         "error",
+        "joined",
         "loop",
         "over",
         "task",
@@ -46,6 +47,8 @@ class Flight:
         self.task: Any = None
         """Of a coroutine, the task of asyncio that computes it."""
         self.loop: Any = None
+        self.joined = False
+        """Whether anybody waited for it."""
         self.waiting = 0
         """How many coroutines wait for it."""
         self._thread = threading.current_thread()
@@ -68,6 +71,7 @@ class Flight:
 
     def wait_for(self, change: int) -> int:
         """Note that one more coroutine waits, or one less; return how many do."""
+        self.joined = True
         with _lock:
             self.waiting += change
             return self.waiting
@@ -80,6 +84,7 @@ class Flight:
 
     def wait(self) -> None:
         """Wait for it in a thread."""
+        self.joined = True
         while not (self.over or self.is_dead()):
             if self._signal.acquire(timeout=LOOK):
                 self._signal.release()
@@ -106,6 +111,10 @@ class Flights:
         if self._flights.get(key) is mine:
             del self._flights[key]
         mine.finish()
+        if not mine.joined:
+            # Its traceback leads to frames that hold this: together they would be garbage for the collector.
+            # Who comes between these lines finds neither a result nor an error, and computes.
+            mine.error = None
 
     def drop(self, key: str | None = None) -> None:
         """Let calls from now on be computed anew, whatever is under way."""

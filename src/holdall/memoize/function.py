@@ -174,10 +174,10 @@ class Cached(Generic[P, R]):
             self._fail("can't be read", error)
             data = None
         if data is not None:
+            if self._refresh_after is not None and self._is_old(data):
+                self._begin_refresh(key, args, kwargs)
             found = self._read(key, data)
             if found is not MISSING:
-                if self._refresh_after is not None and self._is_old(data):
-                    self._begin_refresh(key, args, kwargs)
                 return found
         return self._compute(key, args, kwargs)
 
@@ -225,7 +225,7 @@ class Cached(Generic[P, R]):
                 return found
 
     def _outcome(self, key: str, flight: Flight) -> Any:
-        """Return what another computed; `MISSING` if it was interrupted."""
+        """Return what was computed; `MISSING` if that was interrupted."""
         if flight.error is not None:
             raise flight.error
         return MISSING if flight.data is None else self._read(key, flight.data)
@@ -335,7 +335,10 @@ class Cached(Generic[P, R]):
         except StoreError as error:
             self._fail("can't be written", error)
 
-    def _fail(self, what: str, error: Exception) -> None:
+    def _fail(self, what: str, error: StoreError) -> None:
+        """Report that the store fails; a mistake in how it is named isn't a failure of the store."""
+        if isinstance(error, (InvalidArgumentError, MissingDependencyError)):
+            raise error
         if isinstance(error, (InvalidArgumentError, MissingDependencyError)):
             # No other day would it work: the URI is wrong, or what the store needs isn't installed.
             raise error
