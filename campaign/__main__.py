@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from campaign import catalogs, damage, disks, links, processes
+from campaign import catalogs, damage, disks, holders, links, processes
 from campaign.attacks import Tally
 from campaign.stores import GUARDED, KEY_NAME, ON_DISK, Make, everything
 from holdall import EncryptedStore
@@ -23,8 +23,12 @@ def attacks(stores: dict[str, Make]) -> dict[str, tuple[float, Callable[[float],
         "kills in a catalogue": (0.1, catalogs.attack),
         "kills": (0.2, lambda seconds: Tally("kills").run(stores, processes.kill, seconds)),
         "interrupts": (0.25, lambda seconds: Tally("interrupts").run(stores, processes.interrupt, seconds)),
+        "holders of a lock": (
+            0.05,
+            lambda seconds: Tally("holders of a lock").run(stores, holders.harass, seconds),
+        ),
         "calls on a full disk": (
-            0.15,
+            0.1,
             lambda seconds: Tally("calls on a full disk").run(ON_DISK, disks.fill, seconds),
         ),
         "flipped bits": (0.1, lambda seconds: Tally("flipped bits").run(GUARDED, damage.flip, seconds)),

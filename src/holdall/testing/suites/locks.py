@@ -21,7 +21,7 @@ class LockTests(SuiteBase):
 
     @needs(Can.SWAP | Can.CREATE)
     def test_one_holder_of_a_lock_at_a_time(self, store: Store, other: Store) -> None:
-        rounds = self._effort(4, 2, 1)
+        rounds = self._effort(3, 1, 1)
 
         def work(handle: Store) -> list[tuple[int, int]]:
             made: list[tuple[int, int]] = []
@@ -62,7 +62,7 @@ class LockTests(SuiteBase):
 
     @needs(Can.SWAP | Can.CREATE)
     def test_each_increment_counts(self, store: Store, other: Store) -> None:
-        rounds = self._effort(4, 2, 1)
+        rounds = self._effort(3, 1, 1)
 
         def work(handle: Store) -> list[int]:
             return [handle.counter("count").increment() for _ in range(rounds)]
