@@ -135,11 +135,14 @@ _READS: Final = 20
 class Store(MutableMapping[str, bytes]):
     """A mapping from keys to bytes, in any medium.
 
-    People hold a `Store`; a backend subclasses it and writes the five primitives `_read`, `_write`,
-    `_delete`, `_info` and `_scan`, and says in `can` what it does natively and atomically. Arguments are
-    checked here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
+    It is used as a dict, and has more calls for files, ranges, conditions, and many blobs at once. A subclass
+    such as `SqliteStore` is opened by itself, or by `Store.from_uri`; `with` closes it.
 
-    A backend that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`,
+    To write a store of your own, subclass this, write the five primitives `_read`, `_write`, `_delete`,
+    `_info` and `_scan`, and say in `can` what the store does natively and atomically. Arguments are checked
+    here, once, before a primitive is called; keys are added to errors here; fallbacks are made here.
+
+    A store that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`,
     `_keys`, `_children`, `_split`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`,
     `_open_read`, `_open_write`, `_sign`, `_digest`, `_touch`, `_local_path`, `_clear`, `_close`. It never
     overrides a public call, so that layers, which call primitives and hooks, are as fast as the store
