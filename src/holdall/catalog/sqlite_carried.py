@@ -48,14 +48,21 @@ _NAMES = (
 _VALUES = tuple(f"?{at}" for at in range(1, len(_NAMES) + 1))
 _TO_ADD = (*zip(_NAMES, _VALUES, strict=True), ("sequence", "?1"), ("blob", "?1"), ("updated", "?10"))
 _NEW_BYTES = f"NOT EXISTS (SELECT 1 FROM {_BLOBS} WHERE digest = ?4 AND until = 0)"
-ADD_IN_TURN: Final = (
-    f"INSERT OR IGNORE INTO {_ENTRIES} ({', '.join(name for name, _ in _TO_ADD)}) "
-    f"SELECT {', '.join(value for _, value in _TO_ADD)} WHERE {_NEW_BYTES}"
-)
-"""Add a row that carries its bytes, within a transaction that has looked for the largest number. A key or a
-digest that is there already adds nothing: each has a unique index."""
 _LARGER = f"?1 > ({LARGEST})"
-ADD: Final = f"{ADD_IN_TURN} AND {_LARGER}"
+
+
+def _add_if(condition: str) -> str:
+    """Return a statement that adds a row that carries its bytes, or nothing: a key or a digest that is there
+    already has a unique index, and without the condition a column that must not be NULL is NULL."""
+    # As a condition of a SELECT it would have SQLite keep the row in a table of its own first.
+    values = dict(_TO_ADD)
+    values["version"] = f"CASE WHEN {condition} THEN ?3 END"
+    return f"INSERT OR IGNORE INTO {_ENTRIES} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+
+ADD_IN_TURN: Final = _add_if(_NEW_BYTES)
+"""Add a row within a transaction that has looked for the largest number."""
+ADD: Final = _add_if(f"{_NEW_BYTES} AND {_LARGER}")
 """Add one without a transaction, under a number that may turn out to be given already."""
 _ALONE = """data IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM holdall_catalog_v1_aliases a WHERE a.key = holdall_catalog_v1_entries.key)
