@@ -18,6 +18,7 @@ from holdall import (
     InvalidTypeError,
     MemoryStore,
     StoreClosedError,
+    UnsupportedOperation,
     ValueStore,
     get_store,
 )
@@ -119,8 +120,11 @@ def test_the_file(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert store.serialization_mode == "json"
         assert isinstance(store.store, ExpiringStore)
     monkeypatch.setenv("HOLDALL_URI", "pad:")
+    monkeypatch.setenv("HOLDALL_BACKEND_CONFIG__READONLY", "1")
     with get_store() as store:
         assert "prefix" not in repr(store)
+        with pytest.raises(UnsupportedOperation):
+            store["a"] = 1
 
 
 def test_the_variables_of_the_file_are_filled_in_once(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

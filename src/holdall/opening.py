@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 from holdall.store import Store
 from holdall.uri import (
+    LAYERS,
     Reference,
     known_options,
     layer_options,
@@ -205,7 +206,7 @@ def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the options that are text, as the environment gives them, to the types that the URI takes."""
     if not options:
         return {}
-    known = {} if reference(uri) is not None else known_options(uri)
+    known = LAYERS if reference(uri) is not None else known_options(uri)
     found: dict[str, Any] = {}
     for name, value in options.items():
         hint = known.get(name)

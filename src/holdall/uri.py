@@ -69,7 +69,7 @@ _NAME = r"[A-Za-z][A-Za-z0-9_+.\-]+"
 _name = re.compile(_NAME).fullmatch
 _reference = re.compile(rf"({_NAME}):(?!//)([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
 
-_LAYERS: Mapping[str, object] = {"prefix": str, "readonly": bool}
+LAYERS: Mapping[str, object] = {"prefix": str, "readonly": bool}
 """The options that every store has: a layer over it carries them out."""
 
 
@@ -211,7 +211,7 @@ def known_options(uri: str) -> dict[str, object]:
     match = _uri(uri)
     opener = _built_in("file") if match is None else _opener(match[1].lower())
     own = _options(_maker(opener))
-    return {**own, **{name: hint for name, hint in _LAYERS.items() if name not in own}}
+    return {**own, **{name: hint for name, hint in LAYERS.items() if name not in own}}
 
 
 def reference(uri: str) -> Reference | None:
@@ -234,13 +234,13 @@ def layer_options(named: Reference, options: Mapping[str, Any]) -> dict[str, Any
     """Check the options of a store that `holdall.toml` names, and return them."""
     query = _parse_query(named.query)
     for name in (*query, *options):
-        if name not in _LAYERS:
+        if name not in LAYERS:
             raise InvalidArgumentError(
-                f"{named.name}: has no option {name!r}; known are {', '.join(_LAYERS)}, "
+                f"{named.name}: has no option {name!r}; known are {', '.join(LAYERS)}, "
                 "and other options belong in holdall.toml"
             )
     _refuse_twice(query, options)
-    layers = {**{name: typed(name, text, _LAYERS[name]) for name, text in query.items()}, **options}
+    layers = {**{name: typed(name, text, LAYERS[name]) for name, text in query.items()}, **options}
     if named.folder:
         check_key(named.folder.removesuffix("/"))
     _check_layers(layers)
@@ -357,17 +357,17 @@ def _open(
 ) -> Store:
     make = _maker(opener)
     own = _options(make) if query or options else {}
-    known = {**_LAYERS, **own}
+    known = {**LAYERS, **own}
     for name in (*query, *options):
         if name not in known and "**" not in own:
             listed = f"{', '.join(sorted(own))}; for any store " if own else ""
             raise InvalidArgumentError(
-                f"{scheme}:// has no option {name!r}; known are {listed}{', '.join(_LAYERS)}"
+                f"{scheme}:// has no option {name!r}; known are {listed}{', '.join(LAYERS)}"
             )
     _refuse_twice(query, options)
     given: dict[str, Any] = {name: typed(name, text, known.get(name, str)) for name, text in query.items()}
     given.update(options)
-    layers: dict[str, Any] = {name: given.pop(name) for name in _LAYERS if name in given and name not in own}
+    layers: dict[str, Any] = {name: given.pop(name) for name in LAYERS if name in given and name not in own}
     _check_layers(layers)
     if base is not None and location and _is_path(make):
         location = os.path.join(base, os.path.expanduser(location))
