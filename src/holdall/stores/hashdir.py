@@ -40,6 +40,7 @@ class HashdirStore(FilesystemStore):
 
     Raises:
         InvalidArgumentError: The folder was made with another width or depth.
+        StoreUnavailableError: A newer version of holdall made it, or its mark can't be read.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
