@@ -280,6 +280,42 @@ def test_a_renewal_whose_answer_is_lost_loses_nothing() -> None:
         lock.check()
 
 
+def test_threads_that_share_one_object_dont_share_the_lock() -> None:
+    store = MemoryStore()
+    for _ in range(20):
+        lock = store.lock("job", ttl=60)
+        taken: list[int] = []
+
+        def work(lock: Lock = lock, taken: list[int] = taken) -> None:
+            try:
+                lock.__enter__()
+                taken.append(lock.token)
+            except InvalidArgumentError:
+                return
+
+        race(*[work] * 4)
+        assert len(taken) == 1
+        lock.check()
+        lock.end()
+
+
+def test_a_lock_that_is_read_from_an_old_copy_is_lost() -> None:
+    class Old(MemoryStore):
+        copies: dict[str, Any] | None = None
+
+        def _read(self, key: str, start: int, stop: int | None) -> Any:
+            if self.copies is None:
+                return super()._read(key, start, stop)
+            info, data = self.copies[key]
+            return info, iter([data])
+
+    store = Old()
+    with pytest.raises(LockLostError), store.lock("job", ttl=60) as lock:  # noqa: PT012
+        store.copies = {"job": (store.info("job"), store["job"])}
+        MemoryStore.put(store, "job", b"another's")
+    assert lock.lost
+
+
 def test_a_lock_outlives_no_blob_that_expires() -> None:
     store = ExpiringStore(MemoryStore(), ttl=60)
     with pytest.raises(UnsupportedOperation, match="expire here after 60 seconds"), store.lock("job", ttl=90):

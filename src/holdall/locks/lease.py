@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ _log = logging.getLogger("holdall.locks")
 _SHARE: Final = 0.99
 """The part of the ttl that a holder counts on: the clocks of two hosts don't run at quite the same speed."""
 _LONGEST_PAUSE: Final = 86_400.0
+_TRIES: Final = 5
 
 # The clock that goes on while a computer sleeps, where there is one.
 _CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -145,7 +147,8 @@ class Lease:
         with self._mutex:
             # It is silent for too long, but if the blob is still the one that was written, nobody took it.
             try:
-                self._prolong()
+                if self._taken:
+                    self._prolong()
             except StoreError as error:
                 raise self._error() from error
         if self.lost:
@@ -168,14 +171,21 @@ class Lease:
             return pause if self._taken else None
 
     def _prolong(self) -> None:
-        while self._taken:
-            self._renewals += 1
+        self._renewals += 1
+        self._change(lambda: self._write(self._record(), self._etag))
+
+    def _change(self, act: Callable[[], object]) -> None:
+        """Change the blob as long as it is this holder's."""
+        for _ in range(_TRIES):
             try:
-                self._write(self._record(), self._etag)
+                act()
                 return
             except ConcurrencyError:
                 # The answer to an earlier renewal was lost, or the lock is.
-                self._find()
+                if not self._find():
+                    return
+        # What is read is older than what is there, as through a cache.
+        self._taken = False
 
     def _find(self) -> bool:
         """Look whether the blob is this holder's still, and note its ETag."""
@@ -245,16 +255,15 @@ class Lease:
         self._join()
 
     def _release(self) -> None:
-        while self._taken:
-            try:
-                if self._forget and Can.CONDITIONAL_DELETE in self._store.can:
-                    self._store.delete(self._key, expect=self._etag)
-                else:
-                    free = self._record()._replace(holder=None)
-                    self._store.put(self._key, free.encode(), expect=self._etag)
-                return
-            except ConcurrencyError:
-                self._find()
+        if self._taken:
+            self._change(self._free)
+
+    def _free(self) -> None:
+        if self._forget and Can.CONDITIONAL_DELETE in self._store.can:
+            self._store.delete(self._key, expect=self._etag)
+        else:
+            free = self._record()._replace(holder=None)
+            self._store.put(self._key, free.encode(), expect=self._etag)
 
     def _join(self) -> None:
         self._wakes.put(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from datetime import timedelta
 from types import TracebackType
@@ -62,6 +63,7 @@ class Lock:
         self._ttl = check_seconds(ttl, "the ttl of a lock")
         self._wait = _check_wait(wait)
         self._forget = forget
+        self._mutex = threading.Lock()
         self._lease: Lease | None = None
         self._begun: float | None = None
         self._tries = 0
@@ -103,11 +105,13 @@ class Lock:
         return self._lease
 
     def __enter__(self) -> Self:
-        self._check_free()
         try:
             while not self.try_once():
                 time.sleep(self.pause())
             return self
+        except InvalidArgumentError:
+            # It is held already: that stays.
+            raise
         except BaseException:
             self._begun = None
             self._give_up()
@@ -147,28 +151,27 @@ class Lock:
             SerializationError: What is at the key isn't a lock; it is left as it is.
             InvalidArgumentError: This lock holds it already.
         """
-        self._check_free()
-        if self._begun is None:
-            self._begun, self._tries = clock(), 0
-            # A try whose answer got lost may have taken it under the id that is kept.
-            known = None if self._lease is not None else self._holder.id
-            self._holder, self._lease = new_holder(known), None
-        try:
-            taken = self._take()
-        except BaseException:
-            self._begun = None
-            raise
-        if taken:
-            self._begun = None
-        return taken
-
-    def _check_free(self) -> None:
-        if self._lease is not None and not self._lease.ended:
-            raise InvalidArgumentError(
-                "this lock is held already, and can't be taken twice; another holder needs its own "
-                "store.lock(...)",
-                key=self._key,
-            )
+        # Threads that share this object by mistake mustn't take each other's blob for their own.
+        with self._mutex:
+            if self._lease is not None and not self._lease.ended:
+                raise InvalidArgumentError(
+                    "this lock is held already, and can't be taken twice; another holder needs its own "
+                    "store.lock(...)",
+                    key=self._key,
+                )
+            if self._begun is None:
+                self._begun, self._tries = clock(), 0
+                # A try whose answer got lost may have taken it under the id that is kept.
+                known = None if self._lease is not None else self._holder.id
+                self._holder, self._lease = new_holder(known), None
+            try:
+                taken = self._take()
+            except BaseException:
+                self._begun = None
+                raise
+            if taken:
+                self._begun = None
+            return taken
 
     def _take(self) -> bool:
         try:
