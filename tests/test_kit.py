@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from holdall import Can, Info, MemoryStore, Store, StoreUnavailableError, UnsupportedOperation
-from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError
+from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, IntegrityError
 from holdall.layers.layer import Transparent
 from holdall.layers.prefix import PrefixStore
 from holdall.layers.readonly import ReadOnlyStore
@@ -988,7 +988,8 @@ def test_a_broken_store_fails(kind: type[Store], name: str, tmp_path: Path):
         (place := tmp_path / str(next(numbers))).mkdir()
         run(kind, name, place)
 
-    with pytest.raises((AssertionError, pytest.fail.Exception, KeyError, ConcurrencyError)):
+    noticed = AssertionError, pytest.fail.Exception, KeyError, ConcurrencyError, IntegrityError
+    with pytest.raises(noticed):
         _again_and_again(attack)
 
 

@@ -99,17 +99,17 @@ def check_many(keys: object, call: str) -> Iterable[str]:
 
 def check_mode(key: str, mode: object, encoding: str | None, errors: str | None, newline: str | None) -> str:
     letters = set(mode) if isinstance(mode, str) else set[str]()
-    action = letters & {"r", "w", "x"}
+    action = letters & {"r", "w", "x", "a"}
     if (
         not isinstance(mode, str)
         or len(action) != 1
-        or letters - {"r", "w", "x", "b", "t"}
+        or letters - {"r", "w", "x", "a", "b", "t"}
         or len(letters) != len(mode)
         or {"b", "t"} <= letters
     ):
         kind = InvalidArgumentError if isinstance(mode, str) else InvalidTypeError
-        message = f"a mode must be 'r', 'w' or 'x', with 'b' or 't', not {mode!r}"
-        if letters & {"a", "+"} and not letters - set("rwxabt+"):
+        message = f"a mode must be 'r', 'w', 'x' or 'a', with 'b' or 't', not {mode!r}"
+        if "+" in letters and not letters - set("rwxabt+"):
             message += "; a blob is replaced, not changed in place"
         if isinstance(mode, str) and set(key) <= set("rwxbt"):
             message += f"; did you mean open({mode!r}, {key!r})?"

@@ -15,7 +15,7 @@ from holdall.ranges import CHUNK, cut
 if TYPE_CHECKING:
     from holdall.store import Store
 
-__all__ = ["BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
+__all__ = ["BlobFile", "BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
 
 _SPOOL = 4 * CHUNK
 _SMALL = 4 * CHUNK
@@ -195,6 +195,25 @@ class BlobReader(io.RawIOBase):
         super().close()
 
 
+class BlobFile(io.BufferedReader):
+    """A buffered file over a blob that is read.
+
+    Args:
+        raw: The unbuffered file.
+        size: The size of the buffer.
+        info: The properties of the blob, unless `raw` has them.
+    """
+
+    def __init__(self, raw: io.RawIOBase, size: int, info: Info | None = None) -> None:
+        super().__init__(raw, size)
+        self._info = info
+
+    @property
+    def info(self) -> Info:
+        """The properties of the blob that was opened."""
+        return cast(Any, self.raw).info if self._info is None else self._info
+
+
 class BlobWriter(io.RawIOBase):
     """The base of files that are written: published by `close`, dropped by `discard`.
 
@@ -220,7 +239,7 @@ class BlobWriter(io.RawIOBase):
         raise NotImplementedError
 
     def discard(self) -> None:
-        """Close without publishing."""
+        """Close without storing anything; a file that was closed is left as it is."""
         if not self._done:
             self._drop()
             self._done = True
@@ -307,6 +326,15 @@ class SpooledWriter(BlobWriter):
 
 class TextFile(io.TextIOWrapper):
     """A text file over a blob. It discards what it wrote when its `with` block or a write raises."""
+
+    @property
+    def info(self) -> Info:
+        """The properties of the blob that is read."""
+        return cast(Any, self.buffer).info
+
+    def discard(self) -> None:
+        """Close a file that was written, without storing anything."""
+        cast(BlobWriter, self.buffer).discard()
 
     def close(self) -> None:
         # The base would publish what it could write, though the rest can't be written.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import io
 from collections.abc import (
     Callable,
     Generator,
@@ -81,7 +80,7 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
-from holdall.files import BlobReader, SpooledWriter, TextFile
+from holdall.files import BlobFile, BlobReader, SpooledWriter, TextFile
 from holdall.keys import check_key, check_prefix, past, scan_range
 from holdall.pieces import flatten, join_pieces, pieces_of, regroup
 from holdall.ranges import CHUNK, check_range, cut
@@ -144,10 +143,10 @@ class Store(MutableMapping[str, bytes]):
 
     A store that can do better than a fallback overrides a hook: `_get`, `_put`, `_has`, `_survey`,
     `_keys`, `_children`, `_split`, `_get_many`, `_put_many`, `_delete_many`, `_copy`, `_move`,
-    `_open_read`, `_open_write`, `_sign`, `_digest`, `_touch`, `_local_path`, `_clear`, `_close`. It never
-    overrides a public call, so that layers, which call primitives and hooks, are as fast as the store
-    below. A class that overrides a primitive doesn't inherit the `_get`, `_put` or `_has` that would
-    bypass it.
+    `_open_read`, `_open_write`, `_open_append`, `_sign`, `_digest`, `_touch`, `_local_path`, `_clear`,
+    `_close`. It never overrides a public call, so that layers, which call primitives and hooks, are as
+    fast as the store below. A class that overrides a primitive doesn't inherit the `_get`, `_put` or
+    `_has` that would bypass it.
 
     >>> from holdall import MemoryStore
     >>> store = MemoryStore()
@@ -376,10 +375,17 @@ class Store(MutableMapping[str, bytes]):
                 expect = moved.etag if Can.SWAP in self.can else ANY
 
     def _open_read(self, key: str) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(BlobReader(self, key), CHUNK))
+        return cast(BinaryIO, BlobFile(BlobReader(self, key), CHUNK))
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         return cast(BinaryIO, SpooledWriter(lambda body: self._write(key, body, expect, attributes)))
+
+    def _open_append(self, key: str) -> BinaryIO:
+        """Open a file whose bytes come behind those of the blob, which is seen whole at its close; a missing
+        blob is made. At the close the blob must be the one that was opened, else `ConcurrencyError`."""
+        raise UnsupportedOperation(
+            f"{kind_name(self)} can't append: write the whole blob with mode 'w', or a new blob for each part"
+        )
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         raise NotImplementedError
@@ -1093,12 +1099,15 @@ class Store(MutableMapping[str, bytes]):
     def open(
         self,
         key: str,
-        mode: Literal["rb", "wb", "xb", "br", "bw", "bx"] = "rb",
+        mode: Literal["rb", "wb", "xb", "ab", "br", "bw", "bx", "ba"] = "rb",
         **options: Unpack[WriteOptions],
     ) -> BinaryIO: ...
     @overload
     def open(
-        self, key: str, mode: Literal["r", "w", "x", "rt", "wt", "xt"], **options: Unpack[TextOptions]
+        self,
+        key: str,
+        mode: Literal["r", "w", "x", "a", "rt", "wt", "xt", "at"],
+        **options: Unpack[TextOptions],
     ) -> TextIO: ...
     @overload
     def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> IO[Any]: ...
@@ -1121,12 +1130,16 @@ class Store(MutableMapping[str, bytes]):
         A written file becomes visible, whole, when it is closed, and not at all if the body of its `with`
         raises or the file is dropped without being closed. A file that is read returns the bytes of the blob
         that was opened. A store that lacks them once the blob is replaced or deleted raises
-        `ConcurrencyError` or `BlobNotFoundError` at the next read.
+        `ConcurrencyError` or `BlobNotFoundError` at the next read. Its `info` is the blob's.
+
+        A file that is written has `discard()`, which closes it without storing anything. A file that is
+        appended to fails at its close with `ConcurrencyError` if the blob was changed since it was opened.
 
         Args:
             key: Which.
             mode: `r` reads, `w` writes, `x` creates (as `expect=ABSENT`, and refused now if a blob is
-                there); `b` for bytes (the default is `rb`), otherwise text.
+                there), `a` appends, in folders only (other stores raise `UnsupportedOperation`); `b` for
+                bytes (the default is `rb`), otherwise text.
             encoding: As in the builtin `open`, for text; UTF-8 by default.
             errors: As in the builtin `open`.
             newline: As in the builtin `open`.
@@ -1157,6 +1170,15 @@ class Store(MutableMapping[str, bytes]):
                         "expect, ttl, expires, content_type and metadata are for files that are written"
                     )
                 file = self._open_read(key)
+            elif action == "a":
+                if (expect, ttl, expires, content_type, metadata) != (ANY, None, None, None, None):
+                    raise InvalidArgumentError(
+                        "what is appended to keeps what is kept with it: leave out expect, ttl, expires, "
+                        "content_type and metadata"
+                    )
+                self._need(Can.WRITE, "append")
+                file = self._open_append(key)
+                file.key = key  # pyright: ignore[reportAttributeAccessIssue]
             else:
                 # What mode 'x' expects is checked with the blob that may be there.
                 condition = ANY if action == "x" else expect

@@ -329,12 +329,15 @@ class AsyncStore:
     def open(
         self,
         key: str,
-        mode: Literal["rb", "wb", "xb", "br", "bw", "bx"] = "rb",
+        mode: Literal["rb", "wb", "xb", "ab", "br", "bw", "bx", "ba"] = "rb",
         **options: Unpack[WriteOptions],
     ) -> _Opening[bytes]: ...
     @overload
     def open(
-        self, key: str, mode: Literal["r", "w", "x", "rt", "wt", "xt"], **options: Unpack[TextOptions]
+        self,
+        key: str,
+        mode: Literal["r", "w", "x", "a", "rt", "wt", "xt", "at"],
+        **options: Unpack[TextOptions],
     ) -> _Opening[str]: ...
     @overload
     def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> _Opening[Any]: ...

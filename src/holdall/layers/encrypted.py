@@ -22,7 +22,7 @@ from holdall.errors import (
     UnsupportedOperation,
     WrongKeyError,
 )
-from holdall.files import BlobReader
+from holdall.files import BlobFile, BlobReader
 from holdall.keys import check_key
 from holdall.layers.encoding import EncodingStore
 from holdall.layers.frames import Encoder, read_part, regrouped
@@ -352,9 +352,7 @@ class EncryptedStore(EncodingStore):
         return opened.frames(parts, first, frame_count(info.size))
 
     def _open_read(self, key: str) -> BinaryIO:
-        import io
-
-        return cast(BinaryIO, io.BufferedReader(_Reader(self, key), CHUNK))
+        return cast(BinaryIO, BlobFile(_Reader(self, key), CHUNK))
 
     # --- listing ---
 

@@ -136,6 +136,9 @@ class _Passed(Layer):
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         return self._store._open_write(key, expect, attributes)
 
+    def _open_append(self, key: str) -> BinaryIO:
+        return self._store._open_append(key)
+
     def _sign(self, key: str, method: str, seconds: float) -> str:
         return self._store._sign(key, method, seconds)
 
@@ -168,6 +171,7 @@ _KEEPS: Final = {
     "_move": ("_read", "_write", "_delete"),
     "_open_read": ("_read",),
     "_open_write": ("_write",),
+    "_open_append": ("_read", "_write"),
     "_sign": ("_read", "_write"),
     "_digest": ("_read",),
     "_touch": ("_read", "_write"),

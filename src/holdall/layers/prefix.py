@@ -187,6 +187,9 @@ class PrefixStore(Transparent):
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         return self._store._open_write(self._prefix + key, expect, attributes)
 
+    def _open_append(self, key: str) -> BinaryIO:
+        return self._store._open_append(self._prefix + key)
+
     def _sign(self, key: str, method: str, seconds: float) -> str:
         return self._store._sign(self._prefix + key, method, seconds)
 

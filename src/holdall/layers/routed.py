@@ -338,6 +338,9 @@ class RoutedStore(Layer):
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         return self._of(key)._open_write(key, expect, attributes)
 
+    def _open_append(self, key: str) -> BinaryIO:
+        return self._of(key)._open_append(key)
+
     def _clear(self) -> None:
         store = self._only("")
         if store is None:

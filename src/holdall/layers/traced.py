@@ -183,6 +183,11 @@ class TracedStore(Transparent):
             file = self._store._open_write(key, expect, attributes)
             return cast(BinaryIO, call.writing(cast(BlobWriter, file)))
 
+    def _open_append(self, key: str) -> BinaryIO:
+        with self._call("write", key=key) as call:
+            file = self._store._open_append(key)
+            return cast(BinaryIO, call.writing(cast(BlobWriter, file)))
+
     def _clear(self) -> None:
         with self._call("clear"):
             self._store._clear()

@@ -24,12 +24,12 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from holdall.files import BlobWriter
+from holdall.files import BlobFile, BlobWriter
 from holdall.keys import check_key
 from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
-from holdall.stores.drafts import Draft, compare, describe
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.stores.drafts import Draft, compare, describe, etag_of
 from holdall.stores.listing import Listing, Run
 from holdall.stores.local import FilePieces, sync_folder
 from holdall.stores.locks import FolderLock
@@ -274,8 +274,8 @@ class FilesystemStore(Store):
     def _open_read(self, key: str) -> BinaryIO:
         fds: list[int] = []
         try:
-            self._open_blob(fds, key)
-            return open(fds.pop(), "rb", buffering=_GUESS)
+            info = describe(key, self._open_blob(fds, key))
+            return BlobFile(io.FileIO(fds.pop()), _GUESS, info)
         except BaseException:
             close_all(fds)
             raise
@@ -319,6 +319,21 @@ class FilesystemStore(Store):
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         with self._changing():
             return cast(BinaryIO, _Writer(self._root, self._target(key), key, expect))
+
+    def _open_append(self, key: str) -> BinaryIO:
+        # A copy that grows, so that no reader sees a part, and nothing is stored if the block raises.
+        fds: list[int] = []
+        with self._changing():
+            try:
+                found = self._open_blob(fds, key)
+                writer = _Writer(self._root, self._target(key), key, etag_of(found))
+            except BlobNotFoundError:
+                return cast(BinaryIO, _Writer(self._root, self._target(key), key, ABSENT))
+            else:
+                writer.begin_with(fds[0], found)
+                return cast(BinaryIO, writer)
+            finally:
+                close_all(fds)
 
     def _delete(self, key: str, expect: Expect) -> bool:
         path = self._below(key)
@@ -543,6 +558,14 @@ class _Writer(BlobWriter):
         if self._length >= CHUNK:
             self.flush()
         return len(piece)
+
+    def begin_with(self, source: int, found: os.stat_result) -> None:
+        """Copy the bytes of the blob that is appended to."""
+        try:
+            self._draft.clone(source, found)
+        except BaseException:
+            self.discard()
+            raise
 
     def tell(self) -> int:
         return self._draft.size + self._length

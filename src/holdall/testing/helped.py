@@ -86,7 +86,7 @@ class Helped(Store):
         return written
 
     def open(self, key: str, mode: str = "rb", **options: Any) -> Any:
-        writes = isinstance(mode, str) and not {"w", "x"}.isdisjoint(mode)
+        writes = isinstance(mode, str) and not {"w", "x", "a"}.isdisjoint(mode)
         store = self._acting if writes and Can.WRITE not in self._tested.can else self._tested
         return store.open(key, mode, **options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreUnavailableError
+from holdall.files import BlobFile
 from holdall.ranges import CHUNK, span
 from holdall.store import Info, LeftOut, Piece, Store
 from holdall.stores.git.creation import is_made
@@ -137,8 +139,8 @@ class WorkTreeStore(Store):
 
     @typed("read")
     def _open_read(self, key: str) -> BinaryIO:
-        fd, _ = self._opened(key)
-        return super()._open_read(key) if fd < 0 else open(fd, "rb", buffering=_GUESS)
+        fd, info = self._opened(key)
+        return super()._open_read(key) if fd < 0 else BlobFile(io.FileIO(fd), _GUESS, info)
 
     @typed("read")
     def _info(self, key: str) -> Info:

@@ -22,7 +22,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, InvalidArgumentError
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    UnsupportedOperation,
+)
 from holdall.store import ABSENT, Can, Store
 from holdall.testing.keys import split_words
 from holdall.testing.refusals import needs
@@ -33,7 +39,7 @@ from holdall.testing.suites.base import SuiteBase
 
 @functools.cache
 def _make_lines() -> bytes:
-    return b"\n".join(make_noise(50, seed).replace(b"\n", b"") for seed in range(60_000))
+    return b"\n".join(make_noise(50, seed).replace(b"\n", b"") for seed in range(90_000))
 
 
 class FileTests(SuiteBase):
@@ -242,7 +248,7 @@ class FileTests(SuiteBase):
     def test_wrong_ways_to_open(self, store: Store) -> None:
         wrong: Any = store
         store["key"] = b"before"
-        for mode in ("", *split_words("a ab r+ rb+ w+ wb+ rw rr b t rbt U q"), None, 1, b"rb"):
+        for mode in ("", *split_words("a+ wa r+ rb+ w+ wb+ rw rr b t rbt U q"), None, 1, b"rb"):
             with pytest.raises(InvalidArgumentError):
                 wrong.open("key", mode)
         for options in ({"encoding": "utf-8"}, {"errors": "strict"}, {"newline": ""}):
@@ -255,6 +261,46 @@ class FileTests(SuiteBase):
         with pytest.raises(InvalidArgumentError):
             wrong.open("key", "xb", expect="etag")
         assert read_all(store) == {"key": b"before"}
+
+    def test_a_file_is_appended_to_or_it_is_refused(self, store: Store, other: Store) -> None:
+        store["key"] = b"before"
+        try:
+            with store.open("key", "ab") as file:
+                assert (file.tell(), file.write(b"+1")) == (6, 2)
+                assert other["key"] == b"before"
+        except UnsupportedOperation:
+            for key, mode in (("key", "ab"), ("new", "a")):
+                with pytest.raises(UnsupportedOperation):
+                    store.open(key, mode)
+            assert read_all(other) == {"key": b"before"}
+            return
+        with store.open("a/new", "a") as file:
+            file.write("é")
+        with pytest.raises(BodyError), store.open("key", "ab") as file:  # noqa: PT012
+            file.write(b"half")
+            raise BodyError
+        with pytest.raises(ConcurrencyError), store.open("key", "ab") as file:  # noqa: PT012
+            file.write(b"late")
+            other["key"] = b"first"
+        with pytest.raises(InvalidArgumentError):
+            store.open("key", "ab", expect=ABSENT)
+        assert read_all(other) == {"key": b"first", "a/new": "é".encode()}
+
+    def test_a_file_knows_its_blob_and_can_be_discarded(self, store: Store, other: Store) -> None:
+        info = store.put("key", b"before")
+        for mode in ("rb", "r"):
+            with cast(Any, other.open("key", mode)) as file:
+                assert file.info == info
+                assert file.info.key == "key"
+        for mode, data in (("wb", b"half"), ("w", "half")):
+            for key in ("key", "new"):
+                file: Any = store.open(key, mode)
+                file.write(data)
+                file.discard()
+                file.discard()
+                file.close()
+                assert file.closed
+        assert read_all(other) == {"key": b"before"}
 
     @needs(Can.CREATE)
     def test_a_file_that_is_created(self, store: Store, other: Store) -> None:
