@@ -519,6 +519,22 @@ async def _awaited(x: int) -> int:
     return x
 
 
+def test_a_store_that_raises_what_it_never_may_costs_the_cache_all_the_same() -> None:
+    class Wild(MemoryStore):
+        def _get(self, key: str) -> bytes | None:
+            raise RuntimeError("a bug of the store")
+
+        def _put(self, key: str, data: bytes) -> Info:
+            raise OSError("a bug of the store")
+
+    @cached(Wild())
+    def call(x: int) -> int:
+        return x
+
+    with pytest.warns(RuntimeWarning, match="a bug of the store"):
+        assert call(1) == 1
+
+
 def test_a_store_that_takes_no_writes() -> None:
     @cached(ReadOnlyStore(MemoryStore()))
     def call(x: int) -> int:

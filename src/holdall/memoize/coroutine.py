@@ -15,7 +15,6 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from holdall.aio.waiting import on_thread, on_trio
 from holdall.aio.workers import Cancel
-from holdall.errors import StoreError
 from holdall.memoize.flights import LOOK, Flight, blocked, lead, leading
 from holdall.memoize.function import MISSING, Cached, Options
 
@@ -70,7 +69,7 @@ class CachedCoroutine(Cached[P, R]):
         """Make a call of the store, on a thread if it may take long."""
         try:
             store = self._shelf.store
-        except StoreError:
+        except Exception:  # noqa: BLE001
             # The call finds out, and reports it.
             return function()
         if store.inline or (store._near and cancel is Cancel.STOP):
@@ -91,7 +90,12 @@ class CachedCoroutine(Cached[P, R]):
                 await _join(flight)
             if flight is mine and mine.value is not MISSING:
                 return mine.value
-            found = self._outcome(key, flight)
+            try:
+                found = self._outcome(key, flight)
+            finally:
+                if flight is mine and mine.waiting == 0:
+                    # Its traceback leads to this frame; see `Flights.leave`.
+                    mine.error = None
             if found is not MISSING:
                 return found
 
@@ -159,7 +163,7 @@ class CachedCoroutine(Cached[P, R]):
                 if await self._away(lock.try_once, Cancel.FINISH):
                     break
                 pause = lock.pause()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001
                 self._fail("can't be locked", error)
                 break
             await _sleep(pause)

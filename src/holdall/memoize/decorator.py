@@ -134,22 +134,22 @@ def _decorate(function: Any, options: Options) -> Any:
         return _decorate(function.__func__, options).__get__(function.__self__)
     name = getattr(function, "__qualname__", None)
     if isinstance(function, Cached) or isinstance(getattr(function, "__func__", None), Cached):
-        raise InvalidArgumentError(f"{name} is cached already; put all in one @cached(...)")
+        raise InvalidTypeError(f"{name} is cached already; put all in one @cached(...)")
     if not callable(function):
         raise InvalidTypeError(f"cached decorates a function, not {function!r:.60}")
     if isinstance(function, type):
-        raise InvalidArgumentError(f"{name} is a class; decorate a function that makes its objects")
+        raise InvalidTypeError(f"{name} is a class; decorate a function that makes its objects")
     if not isinstance(name, str) or not isinstance(getattr(function, "__module__", None), str):
-        raise InvalidArgumentError(
+        raise InvalidTypeError(
             f"{function!r:.60} lacks a name that tells its results from others: decorate a function that is "
             "declared by 'def', and call it there"
         )
     if name.endswith("<lambda>"):
-        raise InvalidArgumentError(
+        raise InvalidTypeError(
             "a lambda lacks a name that tells its results from those of another one: declare it by 'def'"
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidArgumentError(
+        raise InvalidTypeError(
             f"{name} is a generator function, whose result can be read once only: return a list, or a tuple"
         )
     if inspect.iscoroutinefunction(function):

@@ -25,7 +25,7 @@ from typing import (
 )
 from weakref import ref
 
-from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError, StoreError
+from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError
 from holdall.forks import begin_anew
 from holdall.memoize.canonical import FormlessError, class_form
 from holdall.memoize.entry import Entries, RaisedError, created_of
@@ -168,9 +168,10 @@ class Cached(Generic[P, R]):
 
     def _answer(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what is kept of a call, or compute it."""
+        # As `_look` does, without the time of another call.
         try:
             data = self._shelf.get(key)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001
             self._fail("can't be read", error)
             data = None
         if data is not None:
@@ -185,7 +186,8 @@ class Cached(Generic[P, R]):
         """Return what is kept of a call."""
         try:
             return self._shelf.get(key)
-        except StoreError as error:
+        # A store of another package may raise anything.
+        except Exception as error:  # noqa: BLE001
             self._fail("can't be read", error)
             return None
 
@@ -277,7 +279,8 @@ class Cached(Generic[P, R]):
                 from holdall.locks import Lock
 
                 return Lock(self._shelf.store, LOCKS + key, ttl=_LEASE, forget=True)
-        except StoreError as error:
+        # A store of another package may raise anything.
+        except Exception as error:  # noqa: BLE001
             self._fail("can't be locked", error)
         return None
 
@@ -288,7 +291,7 @@ class Cached(Generic[P, R]):
                 if lock.try_once():
                     break
                 pause = lock.pause()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001
                 self._fail("can't be locked", error)
                 break
             time.sleep(pause)
@@ -311,7 +314,7 @@ class Cached(Generic[P, R]):
         if lock is not None:
             try:
                 lock.end()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001
                 # Another may have computed it too; both results are right.
                 _log.debug("the lock of a call of %s: %s", self._keys.name, error)
 
@@ -332,13 +335,12 @@ class Cached(Generic[P, R]):
         try:
             if not self._shelf.put(key, data):
                 _log.debug("a result of %s has %d bytes, more than max_bytes", self._keys.name, len(data))
-        except StoreError as error:
+        # A store of another package may raise anything.
+        except Exception as error:  # noqa: BLE001
             self._fail("can't be written", error)
 
-    def _fail(self, what: str, error: StoreError) -> None:
+    def _fail(self, what: str, error: Exception) -> None:
         """Report that the store fails; a mistake in how it is named isn't a failure of the store."""
-        if isinstance(error, (InvalidArgumentError, MissingDependencyError)):
-            raise error
         if isinstance(error, (InvalidArgumentError, MissingDependencyError)):
             # No other day would it work: the URI is wrong, or what the store needs isn't installed.
             raise error
