@@ -200,6 +200,22 @@ def test_models(store: Store, model: Any) -> None:
         values.put("a", model(x=1), model=model, serialization_mode="yaml")
 
 
+def test_the_library_of_a_type_is_that_of_its_models(store: Store) -> None:
+    values = ValueStore(store)
+    for model, value in (
+        (dict[str, Point], {"a": Point(x=1)}),
+        (dict[str, list[Spot]], {"a": [Spot(x=1)]}),
+        (list[int] | None, [1]),
+        (list[int] | None, None),
+        (datetime.date, datetime.date(2026, 1, 1)),
+    ):
+        values.put("a", value, model=model)
+        assert values.get("a", model=model) == value
+    for model, value in ((list[int], ["x"]), (list[Point], [Spot(x=1)]), (Point, Spot(x=1)), (int, "1")):
+        with pytest.raises(SerializationError, match="'a'"):
+            values.put("a", value, model=model)
+
+
 def test_what_is_absent() -> None:
     store = MemoryStore()
     for raises, get, pop in ((None, None, True), (True, True, True), (False, None, None)):

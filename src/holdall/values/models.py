@@ -314,6 +314,8 @@ def encode_as(value: Any, model: Any) -> bytes:
         if isinstance(model, type) and not isinstance(value, model):
             raise SerializationError(f"expected a {model.__qualname__}, got {type_name(value)}")
         text = encode_model(value)
+        if type(value) is model:
+            return text
     else:
         text = serializer._write_any(value)
     try:

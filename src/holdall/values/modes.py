@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, SerializationError, StoreError
@@ -130,14 +130,11 @@ class Modes:
         codec = self[mode if own is None else own]
         if model is not None:
             _check_model(own, function, "deserialization_func")
-            serializer = serializer_of(model)
-            read = partial(serializer.decode_as, model=model)
-
-            def reader_for(_: bytes) -> Callable[[bytes], Any]:
-                return made
-
-            made = serializer._reader(model)
-            return Codec(_with_model(model), write_raw, read, True, reader_for)
+            try:
+                return _model_reader(model)
+            except TypeError:
+                # It can't be a key of the cache.
+                return _model_reader.__wrapped__(model)
         if function is None:
             return codec
         if not callable(function):
@@ -165,6 +162,24 @@ class Modes:
                 "serialization_mode='json', 'auto', 'raw' or 'csv'"
             )
         return codec
+
+
+@lru_cache(64)
+def _model_reader(model: Any) -> Codec:
+    """Return the codec that reads the JSON of a model: what a library makes to read a type takes it long."""
+    serializer = serializer_of(model)
+    quick = serializer._reader(model)
+
+    def read(data: bytes) -> Any:
+        try:
+            return quick(data)
+        except Exception:  # noqa: BLE001 - the slow way says what is wrong
+            return serializer.decode_as(data, model)
+
+    def choose(_: bytes) -> Callable[[bytes], Any]:
+        return quick
+
+    return Codec(_with_model(model), write_raw, read, True, choose)
 
 
 _BYTES: Final = (str, bytes, bytearray, memoryview)
