@@ -50,6 +50,18 @@ class Holdall:
     def both(
         self, *args: str | bytes, stdin: bytes | None = None, code: int = 0, uri: str | None = None
     ) -> tuple[bytes, str]:
+        ended, output, errors = self._run(args, stdin, uri)
+        assert ended == code, (ended, errors)
+        return output, errors.decode()
+
+    def any(self, *args: str) -> tuple[str, str, int]:
+        """What it writes, and its exit code, whatever that is."""
+        ended, output, errors = self._run(args, None, None)
+        return output.decode(), errors.decode(), ended
+
+    def _run(
+        self, args: tuple[str | bytes, ...], stdin: bytes | None, uri: str | None
+    ) -> tuple[int, bytes, bytes]:
         env = self.env if uri is None else {**self.env, "HOLDALL_URI": uri}
         if self.started is not None and self.started.fits(env):
             ended, output, errors = self.started.run(args, env, self.cwd, stdin)
@@ -65,9 +77,8 @@ class Holdall:
                 **given,
             )
             ended, output, errors = done.returncode, done.stdout, done.stderr
-        assert ended == code, (ended, errors)
         assert b"Traceback" not in errors
-        return output, errors.decode()
+        return ended, output, errors
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
         process = subprocess.Popen([*COMMAND, *args], env=self.env, cwd=self.cwd, **options)

@@ -13,7 +13,7 @@ import holdall as package
 
 IN_A_STORE = ["ls", "keys", "get", "put", "cat", "rm", "cp", "mv", "info", "exists", "du", "tree"]
 IN_A_STORE += ["stream", "local", "lock", "verify", "rotate", "repair", "doctor"]
-COMMANDS = [*IN_A_STORE, "sync", "mirror", "migrate", "diff", "io", "keygen", "catalog"]
+COMMANDS = [*IN_A_STORE, "sync", "mirror", "migrate", "diff", "io", "keygen", "cache", "catalog"]
 ON_A_CATALOG = ["ls", "show", "put", "get", "rm", "find", "tag", "alias", "history", "usage"]
 ON_A_CATALOG += ["restore", "lease", "index", "verify", "collect", "migrate", "export", "import"]
 

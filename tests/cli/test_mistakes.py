@@ -134,3 +134,33 @@ def test_a_file_in_the_place_of_a_key_is_answered_with_the_right_command(
     assert "holdall get a --output ./new" in plain.error("cp", "a", "./new", code=2)
     assert "holdall put b --file ./file" in plain.error("mv", "./file", "b", code=2)
     assert "is a store and 'a' is a key" in plain.error("cp", "a", "./store", code=2)
+
+
+SECRET = "valkey://me:pw-secret@127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (SECRET, "keys"),
+        ("keys", SECRET),
+        ("keys", "a", SECRET),
+        ("get", SECRET),
+        ("put", SECRET, "x"),
+        ("cp", SECRET, "a"),
+        ("rm", SECRET),
+        ("sync", SECRET, SECRET, SECRET),
+        ("sync", SECRET, "./store"),
+        ("migrate", "./store", SECRET),
+        ("doctor", "--frob", SECRET),
+        ("io", "-i", SECRET),
+        ("lock", SECRET, "--", "true"),
+        ("catalog", "ls", "--catalog", SECRET),
+        ("catalog", SECRET),
+    ],
+    ids=lambda args: " ".join(args).replace(SECRET, "URI"),
+)
+def test_a_uri_in_a_wrong_place_is_quoted_without_its_password(plain: Holdall, args: tuple[str, ...]) -> None:
+    output, errors, _ = plain.any(*args)
+    assert errors
+    assert "pw-secret" not in output + errors

@@ -13,12 +13,20 @@ import pytest
 from tests.cli.conftest import COMMAND, Holdall
 
 
-def test_the_program_has_the_lock_and_its_exit_code_is_passed_on(anywhere: Holdall) -> None:
-    output, _ = anywhere.both("lock", "locks/a", "--", "sh", "-c", "echo $HOLDALL_LOCK_TOKEN; exit 7", code=7)
-    second = anywhere("lock", "locks/a", "--", "sh", "-c", "echo $HOLDALL_LOCK_TOKEN")
+@pytest.fixture(params=["{}/store", "sqlite:///{}/store.db"], ids=["own file", "copy"])
+def either(request: pytest.FixtureRequest, holdall: Holdall, tmp_path: Path) -> Holdall:
+    """`holdall` on a store with files of its own, and on one without."""
+    holdall.uri = request.param.format(tmp_path)
+    holdall.env["HOLDALL_URI"] = holdall.uri
+    return holdall
+
+
+def test_the_program_has_the_lock_and_its_exit_code_is_passed_on(either: Holdall) -> None:
+    output, _ = either.both("lock", "locks/a", "--", "sh", "-c", "echo $HOLDALL_LOCK_TOKEN; exit 7", code=7)
+    second = either("lock", "locks/a", "--", "sh", "-c", "echo $HOLDALL_LOCK_TOKEN")
     assert int(second) > int(output)
-    assert json.loads(anywhere("get", "locks/a"))["holder"] is None
-    assert anywhere.both("lock", "locks/a", "--", "sh", "-c", "kill -9 $$", code=137) == (b"", "")
+    assert json.loads(either("get", "locks/a"))["holder"] is None
+    assert either.both("lock", "locks/a", "--", "sh", "-c", "kill -9 $$", code=137) == (b"", "")
 
 
 @pytest.mark.parametrize(
@@ -72,30 +80,30 @@ def test_a_lock_that_is_lost_is_said(holdall: Holdall, tmp_path: Path) -> None:
 SHOW = ("sh", "-c", 'cat "$1"; basename "$1"', "sh")
 
 
-def test_a_program_gets_the_blob_as_a_file_of_its_name(anywhere: Holdall, tmp_path: Path) -> None:
-    anywhere.env["TMPDIR"] = str(tmp_path / "tmp")
+def test_a_program_gets_the_blob_as_a_file_of_its_name(either: Holdall, tmp_path: Path) -> None:
+    either.env["TMPDIR"] = str(tmp_path / "tmp")
     (tmp_path / "tmp").mkdir()
-    anywhere("put", "a/notes.txt", "hello\n")
-    assert anywhere("local", "a/notes.txt", "--", *SHOW).splitlines()[0] == b"hello"
-    assert anywhere("local", "a/notes.txt", "--", "wc", "-c").split()[0] == b"6"
-    line = anywhere("local", "a/notes.txt", "--", "echo", "<{}>", "{}", "end").decode().split()
+    either("put", "a/notes.txt", "hello\n")
+    assert either("local", "a/notes.txt", "--", *SHOW).splitlines()[0] == b"hello"
+    assert either("local", "a/notes.txt", "--", "wc", "-c").split()[0] == b"6"
+    line = either("local", "a/notes.txt", "--", "echo", "<{}>", "{}", "end").decode().split()
     assert (line[0], line[2]) == (f"<{line[1]}>", "end")
     assert line[1].endswith(".txt")
-    assert anywhere.both("local", "a/notes.txt", "--", "sh", "-c", "exit 7", code=7) == (b"", "")
-    assert anywhere("get", "a/notes.txt") == b"hello\n"
+    assert either.both("local", "a/notes.txt", "--", "sh", "-c", "exit 7", code=7) == (b"", "")
+    assert either("get", "a/notes.txt") == b"hello\n"
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_what_an_editor_changed_is_put_back(anywhere: Holdall) -> None:
-    anywhere("put", "notes.txt", "one\n")
-    before = anywhere("info", "notes.txt", "--json")
-    anywhere("local", "notes.txt", "--write", "--", "cat")
-    assert anywhere("info", "notes.txt", "--json") == before
-    anywhere("local", "notes.txt", "-w", "--", "sh", "-c", 'echo two >> "$1"', "sh")
-    assert anywhere("get", "notes.txt") == b"one\ntwo\n"
-    anywhere("local", "new.txt", "-w", "--if-absent", "--", "sh", "-c", "echo new > {}")
-    assert anywhere("get", "new.txt") == b"new\n"
-    assert "already there" in anywhere.error("local", "new.txt", "-w", "--if-absent", "--", "cat", code=3)
+def test_what_an_editor_changed_is_put_back(either: Holdall) -> None:
+    either("put", "notes.txt", "one\n")
+    before = either("info", "notes.txt", "--json")
+    either("local", "notes.txt", "--write", "--", "cat")
+    assert either("info", "notes.txt", "--json") == before
+    either("local", "notes.txt", "-w", "--", "sh", "-c", 'echo two >> "$1"', "sh")
+    assert either("get", "notes.txt") == b"one\ntwo\n"
+    either("local", "new.txt", "-w", "--if-absent", "--", "sh", "-c", "echo new > {}")
+    assert either("get", "new.txt") == b"new\n"
+    assert "already there" in either.error("local", "new.txt", "-w", "--if-absent", "--", "cat", code=3)
 
 
 def kept(errors: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from holdall.errors import (
@@ -84,10 +85,15 @@ def describe(error: BaseException) -> str:
     return f"a bug in holdall: {type(error).__name__}: {error} (set HOLDALL_DEBUG=1 to see where)"
 
 
+# No key has two slashes next to each other, so that this is a URI at any place.
+_find_login = re.compile(r"(\w[\w+.-]*://)[^\s/?#'\"]*@")
+
+
 def warn(text: str) -> None:
-    """Print one line on standard error."""
+    """Print one line on standard error, without the passwords of URIs: a URI in a wrong place is quoted."""
+    line = _find_login.sub(r"\1", " ".join(text.split()))
     try:
-        sys.stderr.write(f"holdall: {' '.join(text.split())}\n")
+        sys.stderr.write(f"holdall: {line}\n")
         sys.stderr.flush()
     except OSError:
         # Standard error is closed or full; the exit code remains.
