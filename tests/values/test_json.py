@@ -461,6 +461,21 @@ def test_what_contains_itself_or_is_deep_is_left_to_others() -> None:
     assert again(deep[0]) == deep[0]
 
 
+def test_dicts_of_every_make_are_written() -> None:
+    class Thing:
+        def __init__(self) -> None:
+            self.a = 1
+            self.b = [2]
+
+    emptied: dict[Any, Any] = {1: 2, "a": 3}
+    del emptied[1]
+    thing = Thing()
+    del thing.a
+    for value in (emptied, vars(Thing()), vars(thing), {}, [{}], {"a": {}}, dict.fromkeys("ab"), [[], {}]):
+        assert json.loads(encoded(value)) == value
+        assert fastjson.write_plain(value, b'"$holdall"', 200) in (None, encoded(value))
+
+
 def test_nulls_in_text_are_no_nans() -> None:
     value = {"a": "null", "b": 1.5, "c": [None, "null,null"]}
     assert fastjson.write_plain(value, b'"$holdall"', 200) == msgspec.json.encode(value)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from gc import get_referents
 from importlib import import_module
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from holdall.values.packages import present
@@ -23,9 +22,6 @@ _LEAVES: Final[frozenset[Any]] = frozenset((str, int, float, bool, type(None)))
 _CONTAINERS: Final[frozenset[Any]] = frozenset((dict, list))
 _PLAIN: Final = _LEAVES | _CONTAINERS
 _NONE: Final = type(None)
-_ONLY_STR: Final[frozenset[Any]] = frozenset((str,))
-_flat: Final[Callable[[Any], Any]] = chain.from_iterable
-_values: Final[Callable[[Any], Any]] = vars(dict)["values"]
 
 _CALLS: Final = 100
 """The import of msgspec takes as long as some thousand small documents, so that a program that reads a few
@@ -94,10 +90,12 @@ def write_plain(value: Any, mark: bytes, depth: int) -> bytes | None:
 
 
 def _types_in(value: Any, depth: int, counts: bool) -> tuple[set[type[Any]], int] | None:
-    """Return the types in a plain value, and the number of its Nones; None if it isn't plain: dicts with str
-    as keys, lists, str, int, float, bool and None, none of a subclass, down to a depth.
+    """Return the types in a plain value, and the number of its Nones; None if it isn't plain, or may not be:
+    dicts with str as keys, lists, str, int, float, bool and None, none of a subclass, down to a depth.
 
-    It goes down level by level, each in a few steps that Python takes in C.
+    It goes down level by level, each in a few steps that Python takes in C. What a list or a dict refers to
+    are its members; of a dict with another key than an exact str also its keys, so that they are more than
+    its length.
     """
     held: list[Any] = [value]
     found: set[type[Any]] = set()
@@ -114,17 +112,12 @@ def _types_in(value: Any, depth: int, counts: bool) -> tuple[set[type[Any]], int
         found |= kinds
         if kinds.isdisjoint(_CONTAINERS):
             return found, nones
-        if dict in kinds:
-            dicts: list[Any] = held if len(kinds) == 1 else [each for each in held if type(each) is dict]
-            # The same keys again and again are looked at once.
-            if not _ONLY_STR.issuperset(map(type, set(_flat(dicts)))):
-                return None
-            if len(kinds) == 1:
-                held = list(_flat(map(_values, dicts)))
-                continue
-        # What lists and dicts hold, and the keys; str and numbers hold nothing. It takes a fifth of the time
-        # of a comprehension.
+        if len(kinds) > 1:
+            held = [each for each in held if type(each) in _CONTAINERS]
+        length = sum(map(len, held))
         held = get_referents(*held)
+        if len(held) != length:
+            return None
     return None
 
 
