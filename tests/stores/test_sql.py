@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.servers.postgresql import PostgresServer
 
-from holdall import AsyncSqlStore, Store
+from holdall import AsyncSqlStore, BlobNotFoundError, Store
 from holdall.stores.sql import SqlStore
 from holdall.testing import StoreSuite
 
@@ -44,3 +44,14 @@ def test_it_has_an_async_name(server: PostgresServer) -> None:
             assert [await store["a"], store.store["a"]] == [b"1", b"1"]
 
     asyncio.run(main())
+
+
+def test_touch_of_a_large_blob(server: PostgresServer) -> None:
+    with SqlStore(server.url, table="touched") as store:
+        before = store.put("large", bytes(5 << 20), ttl=60)
+        after = store.touch("large", ttl=3600)
+        assert (after.etag, after.size) == (before.etag, 5 << 20)
+        assert after.modified > before.modified
+        assert store["large"] == bytes(5 << 20)
+    with SqlStore(server.url, table="missing") as store, pytest.raises(BlobNotFoundError):
+        store.touch("a")

@@ -369,6 +369,21 @@ def test_an_archive_is_read_by_one_request(store: ValkeyStore, raw: redis.Redis)
 # --- large blobs ---
 
 
+def test_touch_of_a_large_blob_renews_its_chunks(store: ValkeyStore, raw: redis.Redis) -> None:
+    data = noise(5 * MIB + 1)
+    store.put("large", data, ttl=100)
+    store.touch("large", ttl=5000)
+    assert all(
+        raw.ttl(name) > 4000 for name in raw.keys("holdall:*") if raw.type(name) in (b"string", b"hash")
+    )
+    assert store["large"] == data
+    store.put("large", data)
+    raw.config_resetstat()
+    assert store.touch("large", ttl=50).expires is not None
+    assert raw.info("stats")["total_net_input_bytes"] < 5000
+    assert store["large"] == data
+
+
 def test_ranges_of_a_large_blob(store: ValkeyStore, raw: redis.Redis) -> None:
     data = noise(9 * MIB + 77)
     store["large"] = data

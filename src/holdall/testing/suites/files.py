@@ -76,13 +76,13 @@ class FileTests(SuiteBase):
         assert store.get_range("key", 0, -11) == b""
 
     def test_a_read_gives_bytes_with_their_info(self, store: Store, other: Store) -> None:
-        data = make_noise(MIB + 9)
+        data = make_noise(300_009)
         for key, blob in (("a/large", data), ("none", b"")):
             info = store.put(key, blob)
             assert other.read(key) == (info, blob)
             assert other.read(key, 7, -3) == (info, blob[7:-3])
             assert other.read(key, -5)[1] == blob[-5:]
-        near = [(0, 10), (MIB, MIB + 4), (5, 20), (4, 4), (MIB + 5, 1 << 40), (9, 2)]
+        near = [(0, 10), (300_000, 300_004), (5, 20), (4, 4), (300_005, 1 << 40), (9, 2)]
         choices: Any = near, [*near, (-3, None), (-20, -10), (10, None)], [], [(5, 5)], ((1, 2), [3, 4])
         for ranges in choices:
             assert store.get_ranges("a/large", ranges) == [data[low:high] for low, high in ranges]
@@ -100,8 +100,8 @@ class FileTests(SuiteBase):
         assert sorted(pairs) == [("a/large", data), ("none", b"")]
 
     def test_what_is_read_is_of_one_version(self, store: Store, other: Store) -> None:
-        count = self._effort(20, 8, 4)
-        blobs = [make_noise(MIB, number) for number in range(2)]
+        count = self._effort(12, 6, 3)
+        blobs = [make_noise(300_000, number) for number in range(2)]
         store["key"] = blobs[0]
 
         def put() -> None:
@@ -110,7 +110,7 @@ class FileTests(SuiteBase):
 
         def read() -> None:
             for _ in range(count):
-                first, last = other.get_ranges("key", [(0, 50), (MIB - 50, MIB)])
+                first, last = other.get_ranges("key", [(0, 50), (299_950, 300_000)])
                 assert (first, last) in [(blob[:50], blob[-50:]) for blob in blobs]
 
         with contextlib.suppress(ConcurrencyError):

@@ -30,7 +30,7 @@ class LocalTests(SuiteBase):
 
     def test_checksums(self, store: Store) -> None:
         wrong: Any = store
-        for data in (b"", b"abc", make_noise(MIB + 5)):
+        for data in (b"", b"abc", make_noise(200_005)):
             store["key"] = data
             assert store.checksum("key") == hashlib.sha256(data).hexdigest()
             assert store.checksum("key", "md5") == hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -47,7 +47,7 @@ class LocalTests(SuiteBase):
             options["metadata"] = {"owner": "ana"}
         if Can.EXPIRE in store.can:
             options["ttl"] = 600
-        blobs = {"a/small": b"x", "large": make_noise(5 * MIB + 1), "none": b""}
+        blobs = {"a/small": b"x", "large": make_noise(MIB + 1), "none": b""}
         for key, data in blobs.items():
             before = store.put(key, data, **options)
             after = store.touch(key)
@@ -70,7 +70,7 @@ class LocalTests(SuiteBase):
 
     @needs(Can.SWAP)
     def test_touch_loses_no_put(self, store: Store, other: Store) -> None:
-        count = self._effort(30, 10, 5)
+        count = self._effort(20, 8, 4)
         store["key"] = b"0"
 
         def put() -> None:
@@ -86,7 +86,7 @@ class LocalTests(SuiteBase):
 
     def test_a_blob_as_a_file(self, store: Store) -> None:
         wrong: Any = store
-        blobs = {"a/b.tar.gz": make_noise(MIB + 3), "a/-x y": b"", f"{'é' * 120}z.csv": b"1,2"}
+        blobs = {"a/b.tar.gz": make_noise(200_003), "a/-x y": b"", f"{'é' * 120}z.csv": b"1,2"}
         for key, data in blobs.items():
             store[key] = data
             with store.local(key) as path, store.local(key) as second:
