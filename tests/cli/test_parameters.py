@@ -43,6 +43,7 @@ RIGHT = (
     "get a -m json",
     "put a 1 --serialization-mode typed",
     "stream a.csv --no-header -m csv",
+    "stream a -fm raw",
     "io -i a -o s3://b/c",
     "lock a --wait 0 -- make -j 4 --always",
     "lock a make report",

@@ -109,3 +109,16 @@ def test_binary_is_not_printed_on_a_terminal(holdall: Any, terminal: Any) -> Non
     process = holdall.start("get", "text", stdout=terminal.slave)
     terminal.until(lambda seen: seen.count("plain text") == 20_000)
     assert process.wait(60) == 0
+
+
+def test_a_line_that_is_not_text_is_not_printed_on_a_terminal(holdall: Any, terminal: Any) -> None:
+    holdall("put", "lines", stdin=b"fine\n\x1b]0;title\x07\n")
+    for more, code in (([], 2), (["--force"], 0)):
+        process = holdall.start(
+            "stream", "lines", "-m", "raw", *more, stdout=terminal.slave, stderr=subprocess.PIPE
+        )
+        errors = process.communicate(timeout=60)[1]
+        assert (process.returncode, b"isn't text" in errors) == (code, code == 2)
+    terminal.until(lambda seen: "title" in seen)
+    assert terminal.seen.count("fine") == 2
+    assert terminal.seen.count("title") == 1

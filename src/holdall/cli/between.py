@@ -9,11 +9,12 @@ from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from holdall.cli.errors import UsageFault
-from holdall.cli.output import Output
+from holdall.cli.options import Force
+from holdall.cli.output import Output, for_terminal
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
 from holdall.cli.progress import Meter
-from holdall.cli.reading import Force, for_terminal, is_standard_output, write_file
+from holdall.cli.reading import is_standard_output, write_file
 from holdall.cli.stores import is_store, open_at, spoken
 from holdall.cli.writing import chunks_of, input_of, size_of
 from holdall.store import Can, Info, mode_of

@@ -78,6 +78,7 @@ def one_prefix(argument: str, option: str) -> str:
 
 DryRun = Annotated[bool, Parameter("--dry-run", "-n", help="Change nothing; print what would be done.")]
 Yes = Annotated[bool, Parameter("--yes", "-y", help="Don't ask.")]
+Force = Annotated[bool, Parameter("--force", "-f", help="Print it on a terminal even if it isn't text.")]
 IfAbsent = Annotated[
     bool, Parameter("--if-absent", help="Only where there is no blob yet; otherwise exit with 3.")
 ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
 from datetime import datetime
 
 from holdall.cli import streams
-from holdall.cli.errors import OutputError
+from holdall.cli.errors import OutputError, UsageFault
 from holdall.store import Info
 
 
@@ -41,6 +43,26 @@ class Output:
     def line(self, text: str, end: str = "\n") -> None:
         """Write a line."""
         self.write((text + end).encode(errors="backslashreplace"))
+
+
+def for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:
+    """Refuse to write binary bytes to a terminal: they change its settings, and nobody can read them."""
+    first = next(chunks, b"")
+    if output.terminal and not force and _is_binary(first):
+        raise UsageFault(
+            f"{key!r} isn't text: give --output FILE, pipe it into a program, or add --force to print it here"
+        )
+    yield first
+    yield from chunks
+
+
+def _is_binary(data: bytes) -> bool:
+    try:
+        # A character may be cut at the end of the chunk.
+        text = getincrementaldecoder("utf-8")().decode(data[:65_536])
+    except UnicodeDecodeError:
+        return True
+    return any(char < " " and char not in "\t\n\r\f\x1b" for char in text)
 
 
 def flush() -> None:

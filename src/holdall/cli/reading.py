@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -12,8 +11,18 @@ from typing import Annotated
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import Json, Key, KeyPrefix, Keys, Prefix, StoreOption, check_prefix, one_prefix
-from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
+from holdall.cli.options import (
+    Force,
+    Json,
+    Key,
+    KeyPrefix,
+    Keys,
+    Prefix,
+    StoreOption,
+    check_prefix,
+    one_prefix,
+)
+from holdall.cli.output import Output, as_json, dumps, exact, for_terminal, human, timestamp
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
@@ -21,8 +30,6 @@ from holdall.cli.values import Mode, read_value
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
 from holdall.store import Can, Info, Store, mode_of
-
-Force = Annotated[bool, Parameter("--force", "-f", help="Print it on a terminal even if it isn't text.")]
 
 
 def keys(
@@ -225,26 +232,6 @@ def _new_mode(most: int | None) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask & (0o666 if most is None else most | 0o600)
-
-
-def for_terminal(chunks: Iterator[bytes], key: str, output: Output, force: bool) -> Iterator[bytes]:
-    """Refuse to write binary bytes to a terminal: they change its settings, and nobody can read them."""
-    first = next(chunks, b"")
-    if output.terminal and not force and _is_binary(first):
-        raise UsageFault(
-            f"{key!r} isn't text: give --output FILE, pipe it into a program, or add --force to print it here"
-        )
-    yield first
-    yield from chunks
-
-
-def _is_binary(data: bytes) -> bool:
-    try:
-        # A character may be cut at the end of the chunk.
-        text = getincrementaldecoder("utf-8")().decode(data[:65_536])
-    except UnicodeDecodeError:
-        return True
-    return any(char < " " and char not in "\t\n\r\f\x1b" for char in text)
 
 
 def cat(keys: Keys, force: Force = False, store: StoreOption = None) -> int:

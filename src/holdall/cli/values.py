@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from holdall.cli.completion import complete_key
 from holdall.cli.errors import UsageFault
-from holdall.cli.options import StoreOption
-from holdall.cli.output import Output
+from holdall.cli.options import Force, StoreOption
+from holdall.cli.output import Output, for_terminal
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.errors import SerializationError
@@ -130,6 +130,7 @@ def stream(
     no_header: Annotated[
         bool, Parameter("--no-header", help="The first row of CSV doesn't name the columns.")
     ] = False,
+    force: Force = False,
     store: StoreOption = None,
 ) -> None:
     """Print a blob line by line, each line as JSON.
@@ -154,6 +155,8 @@ def stream(
         lines = ValueStore(source).stream(check_key(key), serialization_mode=mode, raise_on_nonexist=True)
         if mode == "csv" and not no_header:
             lines = _named(lines, key)
+        elif mode == "raw" and output.terminal:
+            lines = (piece for line in lines for piece in for_terminal(iter([line]), key, output, force))
         as_line = _with_end if mode == "raw" else _json_of(key)
         for value in lines:
             output.write(as_line(value))

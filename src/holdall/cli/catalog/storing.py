@@ -10,10 +10,10 @@ from holdall.cli.catalog.conditions import parse_pairs
 from holdall.cli.catalog.place import Create, Place, complete_entry, find_entry, open_catalog
 from holdall.cli.catalog.showing import Key, entry_as_json
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
-from holdall.cli.options import Json, expectation
-from holdall.cli.output import Output, dumps
+from holdall.cli.options import Force, Json, expectation
+from holdall.cli.output import Output, dumps, for_terminal
 from holdall.cli.parameters import Parameter
-from holdall.cli.reading import Force, for_terminal, is_standard_output, write_file
+from holdall.cli.reading import is_standard_output, write_file
 from holdall.cli.writing import input_of
 from holdall.errors import BlobNotFoundError, SerializationError
 from holdall.ranges import CHUNK
