@@ -61,6 +61,7 @@ def steps(backend: SqliteBackend, call: Callable[[], Iterator[Any]]) -> list[str
     """How SQLite carries out the first statement of a call."""
     assert backend.identity  # which makes the file
     asked: list[tuple[str, tuple[Any, ...]]] = []
+    backend._indexed()  # what a handle asks for once a minute
     all_of = backend._all
 
     def spy(sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -122,6 +123,7 @@ def test_many_matches_are_not_sorted_for_each_page(backend: SqliteBackend) -> No
     rows = [row(f"{number:06}", loss=number) for number in range(40_000)]
     add(backend, *rows)
     asked: list[str] = []
+    backend._indexed()  # what a handle asks for once a minute
     all_of = backend._all
     backend._all = lambda sql, values: asked.append(sql) or all_of(sql, values)  # type: ignore[method-assign]
     found = list(backend.find(Query(parse_where({"metadata.loss": {">=": 0}}))))
@@ -138,6 +140,36 @@ def test_a_field_of_every_entry_has_an_index(backend: SqliteBackend) -> None:
     plan = steps(backend, lambda: backend.find(Query(parse_where({"size": {">": 5}}), Order(("size",)))))
     assert any("USING INDEX holdall_catalog_v1_by_" in step for step in plan), plan
     assert not any("TEMP" in step for step in plan)
+
+
+def test_a_page_of_blobs_reads_no_more_than_two_pages(backend: SqliteBackend) -> None:
+    plan = steps(backend, backend.blobs)
+    assert [step for step in plan if "holdall_catalog_v1" in step] == [
+        f"SEARCH holdall_catalog_v1_{table} USING INTEGER PRIMARY KEY (rowid>?)"
+        for table in ("blobs", "entries")
+    ]
+    for at in range(2500):
+        assert backend.add_small(small(f"k{at}"))
+        if at % 3 == 0:
+            backend.transact(lambda t, key=f"k{at}": t.drop_row(key))
+    numbers = [each.number for each in backend.blobs()]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 2500
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_what_no_index_finds_is_read_as_it_lies_if_all_is_wanted(
+    backend: SqliteBackend, limit: int | None
+) -> None:
+    rows = [row(f"{at * 7919 % 3001:04}", loss=at % 3) for at in range(3001)]
+    add(backend, *rows)
+    query = Query(parse_where({"metadata.loss": 1}), limit=limit)
+    (plan,) = steps(backend, lambda: backend.find(query))[:1]
+    assert ("USING INDEX" in plan) is (limit is not None)
+    wanted = sorted((each for each in rows if each.metadata["loss"] == 1), key=lambda each: each.key)
+    assert list(backend.find(query))[:limit] == wanted[:limit]
+    backend.create_index(LOSS)
+    assert "by_" in steps(backend, lambda: backend.find(query))[0]
 
 
 def test_a_prefix_is_a_range_of_the_keys_index(backend: SqliteBackend) -> None:

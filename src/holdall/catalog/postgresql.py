@@ -26,7 +26,6 @@ from holdall.catalog.sql_transaction import (
     EARLIER,
     FETCH,
     FETCH_EARLIER,
-    GET_BLOB,
     LOAD,
     ROW,
     SqlTransaction,
@@ -369,7 +368,7 @@ class PostgresqlBackend(MetadataBackend):
         return sql_listings.earlier(self._listed)
 
     def blobs(self, after: int = 0) -> Iterator[Blob]:
-        return sql_listings.blobs(self._listed, GET_BLOB, after)
+        return sql_listings.blobs(self._listed, after)
 
     def suspects(self, before: int) -> Iterator[int]:
         return sql_listings.suspects(self._listed, before)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from holdall.catalog.row import Blob, Row
 from holdall.catalog.sql import is_text, past
-from holdall.catalog.sql_transaction import COLUMNS, blob_of_row, row_of
+from holdall.catalog.sql_transaction import COLUMNS, GET_BLOB, blob_of_row, row_of
 
 __all__ = ["blobs", "earlier", "keys", "suspects"]
 
@@ -50,9 +50,11 @@ def earlier(ask: Ask) -> Iterator[Row]:
     return map(row_of, _pages(ask, sql, ("", 0)))
 
 
-def blobs(ask: Ask, select: str, after: int) -> Iterator[Blob]:
+def blobs(
+    ask: Ask, after: int, sql: str = f"{GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
+) -> Iterator[Blob]:
     """Yield the blobs with a larger number."""
-    return map(blob_of_row, _pages(ask, f"{select} b.number > ? ORDER BY b.number LIMIT ?", (after,)))
+    return map(blob_of_row, _pages(ask, sql, (after,)))
 
 
 def suspects(ask: Ask, before: int) -> Iterator[int]:

@@ -142,7 +142,6 @@ class SqlTransaction(Transaction):
 
     __slots__ = ("_kept", "_run", "given")
     counter = COUNTER
-    get_blob = GET_BLOB
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run = run
@@ -190,7 +189,7 @@ class SqlTransaction(Transaction):
         return self.given
 
     def _blob(self, where: str, value: object) -> Blob | None:
-        found = self._run(self.get_blob + where, (value,)).fetchone()
+        found = self._run(GET_BLOB + where, (value,)).fetchone()
         return None if found is None else blob_of_row(found)
 
     def blob(self, number: int) -> Blob | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -23,8 +24,8 @@ from holdall.catalog.sqlite_carried import (
     ADD,
     ADD_IN_TURN,
     FETCH,
-    GET_ANY_BLOB,
     LARGEST,
+    LIST_BLOBS,
     LOAD,
     OVERWRITE,
     REMOVE,
@@ -47,6 +48,8 @@ T = TypeVar("T")
 
 _PATIENCE: Final = 60.0
 """How long to wait for another writer, in seconds."""
+_FRESH: Final = 60.0
+"""Seconds for which a handle relies on the declared indexes that it has seen."""
 _INDEX: Final = "holdall_catalog_v1_by_"
 """What the name of a declared index begins with; the field follows, in hexadecimal."""
 
@@ -135,6 +138,7 @@ class SqliteBackend(MetadataBackend):
         self._database = Database(file_path(path), durable=durable, timeout=timeout, tables=_schema())
         self._local, self._turn = self._database.local, self._database.turn
         self._fields = FieldsOfSqlite()
+        self._declared: tuple[float, frozenset[Path]] = (0.0, frozenset())
         self._largest = 0  # the last number that this handle knows to be given
 
     @property
@@ -286,13 +290,13 @@ class SqliteBackend(MetadataBackend):
         return sql_listings.keys(self._all, prefix)
 
     def find(self, query: Query) -> Iterator[Row]:
-        return find(self._all, self._fields, query)
+        return find(self._all, self._fields, query, self._indexed)
 
     def earlier(self) -> Iterator[Row]:
         return sql_listings.earlier(self._all)
 
     def blobs(self, after: int = 0) -> Iterator[Blob]:
-        return sql_listings.blobs(self._all, GET_ANY_BLOB, after)
+        return sql_listings.blobs(self._all, after, LIST_BLOBS)
 
     def suspects(self, before: int) -> Iterator[int]:
         return sql_listings.suspects(self._all, before)
@@ -312,10 +316,19 @@ class SqliteBackend(MetadataBackend):
             f"CREATE INDEX IF NOT EXISTS {_index_of(path)} ON holdall_catalog_v1_entries ({expression}{end})"
         )
         self._database.transaction(lambda connection: connection.execute(sql) and None, None, create=True)
+        self._declared = 0.0, frozenset()
 
     def drop_index(self, path: Path) -> None:
         sql = f"DROP INDEX IF EXISTS {_index_of(path)}"
         self._database.transaction(lambda connection: connection.execute(sql) and None, None)
+
+    def _indexed(self) -> frozenset[Path]:
+        """Return the declared indexes, as they were some time ago: they only decide how rows are read."""
+        seen, paths = self._declared
+        if not seen or time.monotonic() - seen > _FRESH:
+            paths = frozenset(self.indexes())
+            self._declared = time.monotonic(), paths
+        return paths
 
     def indexes(self) -> list[Path]:
         found = self._all(

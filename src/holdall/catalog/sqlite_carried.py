@@ -12,34 +12,42 @@ from typing import Any, Final
 from holdall.catalog.row import Blob, Row, Small
 from holdall.catalog.sql_transaction import (
     COLUMNS,
-    GET_BLOB,
     SqlTransaction,
+    blob_of_row,
     encode,
     make_blob,
     row_of,
 )
 
 __all__ = [
-    "ADD", "ADD_IN_TURN", "FETCH", "GET_ANY_BLOB", "LARGEST", "LOAD", "OVERWRITE", "REMOVE", "REPLACEABLE",
+    "ADD", "ADD_IN_TURN", "FETCH", "LARGEST", "LIST_BLOBS", "LOAD", "OVERWRITE", "REMOVE", "REPLACEABLE",
     "SCHEMA", "SqliteTransaction", "found_of", "values_to_add",
 ]  # fmt: skip
 
 _ENTRIES, _BLOBS = "holdall_catalog_v1_entries", "holdall_catalog_v1_blobs"
-_ALL: Final = "holdall_catalog_v1_all_blobs"
 _OF_BLOB: Final = "number, digest, size, crc, extension, type, format, codec, library, until, data"
 _CARRIED: Final = "id, digest, size, crc, extension, type, format, codec, library, 0, data"
 
 SCHEMA: Final = (
     f"""CREATE UNIQUE INDEX IF NOT EXISTS holdall_catalog_v1_carried ON {_ENTRIES} (digest)
         WHERE data IS NOT NULL""",
-    f"""CREATE VIEW IF NOT EXISTS {_ALL} AS SELECT {_OF_BLOB} FROM {_BLOBS}
-        UNION ALL SELECT {_CARRIED} FROM {_ENTRIES} WHERE data IS NOT NULL""",
 )
 
 LARGEST: Final = f"""SELECT max((SELECT counter FROM holdall_catalog_v1_state),
     ifnull((SELECT max(number) FROM {_BLOBS}), 0), ifnull((SELECT max(id) FROM {_ENTRIES}), 0))"""
 """The largest number that was given: of a blob, of a row, or the one that is noted."""
-GET_ANY_BLOB: Final = GET_BLOB.replace(_BLOBS, _ALL)
+_OF_ANY = "number, digest, size, crc, extension, type, format, codec, library"
+_FROM_BLOBS = f"SELECT {_OF_ANY}, data IS NOT NULL, until FROM {_BLOBS} WHERE"
+_FROM_ENTRIES = f"SELECT {_OF_ANY.replace('number', 'id')}, 1, 0 FROM {_ENTRIES} WHERE data IS NOT NULL AND"
+_BY_NUMBER = f"{_FROM_BLOBS} number = ?1 UNION ALL {_FROM_ENTRIES} id = ?1"
+_BY_DIGEST = (
+    f"{_FROM_BLOBS} digest = ?1 AND until = 0 UNION ALL {_FROM_ENTRIES} digest = ?1 ORDER BY 1 LIMIT 1"
+)
+LIST_BLOBS: Final = (
+    f"SELECT * FROM ({_FROM_BLOBS} number > ?1 ORDER BY number LIMIT ?2) "
+    f"UNION ALL SELECT * FROM ({_FROM_ENTRIES} id > ?1 ORDER BY id LIMIT ?2) ORDER BY 1 LIMIT ?2"
+)
+"""The blobs that follow a number, so that each page reads no more than two pages of rows."""
 
 _NAMES = (
     "id", "key", "version", "digest", "size", "type", "format", "codec", "library", "created", "metadata",
@@ -129,11 +137,20 @@ class SqliteTransaction(SqlTransaction):
 
     __slots__ = ()
     counter = f"({LARGEST})"
-    get_blob = GET_ANY_BLOB
 
     def _detach(self, where: str, *values: object) -> None:
         if self._run(_DETACH + where, values).rowcount > 0:
             self._run(_DETACHED + where, values)
+
+    def _any_blob(self, sql: str, value: object) -> Blob | None:
+        found = self._run(sql, (value,)).fetchone()
+        return None if found is None else blob_of_row(found)
+
+    def blob(self, number: int) -> Blob | None:
+        return self._any_blob(_BY_NUMBER, number)
+
+    def blob_of(self, digest: str) -> Blob | None:
+        return self._any_blob(_BY_DIGEST, digest)
 
     def put_row(self, row: Row) -> None:
         # With the blob that it carries the row stays as it is; others that name it share it from now on.

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from holdall.catalog.query import EVERYTHING, Compare, Path, Query, arrange, compile_after, value_at
+from holdall.catalog.query import (
+    EVERYTHING,
+    Compare,
+    Negation,
+    Node,
+    Path,
+    Query,
+    arrange,
+    compile_after,
+    value_at,
+)
 from holdall.catalog.row import Row
 from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
@@ -150,10 +160,15 @@ Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
 """Runs a statement, and returns its rows."""
 
 
-def find(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
+def find(
+    ask: Ask, fields: FieldsOfSqlite, query: Query, indexed: Callable[[], frozenset[Path]]
+) -> Iterator[Row]:
     """Yield at least the rows that match a query; see `MetadataBackend.find`."""
     if query.order.path == ("key",):
-        return _by_key(ask, fields, query)
+        # Rows lie in the order in which they were put. Where all matches are wanted and no index finds them,
+        # one look at all rows as they lie takes a quarter of the time of one by key.
+        scans = query.limit is None and indexed().isdisjoint(_paths_of(query.where))
+        return _by_key(ask, fields, query, scans=scans)
     part = ALWAYS if query.where is EVERYTHING else fields.narrow(query.where)
     if part == NEVER:
         return iter(())
@@ -178,7 +193,15 @@ def _first_page(query: Query) -> int:
     return 64 if query.limit is None else max(1, min(query.limit, _MOST))
 
 
-def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
+def _paths_of(node: Node) -> Iterator[Path]:
+    if isinstance(node, Compare):
+        yield node.path
+    else:
+        for each in (node.node,) if isinstance(node, Negation) else node.nodes:
+            yield from _paths_of(each)
+
+
+def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query, *, scans: bool = False) -> Iterator[Row]:
     """Yield rows by key.
 
     SQLite may find the first pages by an index of another field, and sort what it finds. Of many rows that
@@ -195,10 +218,12 @@ def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
     of_keys, others = fields.split(query.where)
     if NEVER in (of_keys, others):
         return
+    # The sign hides the column from the index of keys.
+    order = "+key" if scans and of_keys == ALWAYS != others else "key"
     conditions, values = [f"({part.sql})" for part in (of_keys, others)], of_keys.values + others.values
     while True:
         where = " AND ".join(conditions if at is None else [*conditions, f"key {sign} ?"])
-        sql = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {where} ORDER BY key {way} LIMIT ?"
+        sql = f"SELECT {COLUMNS} FROM holdall_catalog_v1_entries WHERE {where} ORDER BY {order} {way} LIMIT ?"
         rows = ask(sql, (*values, limit) if at is None else (*values, at, limit))
         yield from map(row_of, rows)
         if len(rows) < limit:
@@ -206,7 +231,7 @@ def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
         at = rows[-1][0]
         if limit == _MOST or others == ALWAYS:
             # The sign hides the condition from indexes.
-            conditions[1], limit = f"+({others.sql})", _MANY
+            conditions[1], limit, order = f"+({others.sql})", _MANY, "key"
         elif conditions[1][0] != "+":
             limit = _MOST
 
