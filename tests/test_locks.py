@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -97,6 +99,30 @@ def test_what_is_no_lock_is_left_as_it_is(blob: bytes) -> None:
         """It isn't a lock."""
     assert caught.value.key == "job"
     assert store["job"] == blob
+
+
+def test_with_and_async_with_arent_mixed_up() -> None:
+    async def wrong(lock: Any) -> None:
+        async with lock:
+            """It isn't one of a coroutine."""
+
+    store = MemoryStore()
+    asynchronous: Any = store.aio.lock("job")
+    with pytest.raises(TypeError, match="async with store"), asynchronous:
+        """It is one of a coroutine."""
+    with pytest.raises(TypeError, match=r"async with store\.aio\.lock"):
+        asyncio.run(wrong(store.lock("job")))
+    assert list(store) == []
+
+
+def test_a_lock_goes_to_another_process_unheld(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "a.db").lock("job", ttl=60, wait=0) as lock:
+        other = pickle.loads(pickle.dumps(lock))
+        with pytest.raises(LockHeldError), other:
+            """The first holds it."""
+        lock.check()
+    with other:
+        assert other.token == lock.token + 1
 
 
 def test_a_store_of_values_hands_on() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from holdall.aio.waiting import on_trio
 from holdall.aio.workers import Cancel
@@ -71,6 +71,14 @@ class AsyncLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._run(lambda: self._lock.__exit__(kind, error, traceback), Cancel.FINISH)
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("an async lock is taken by: async with store.lock(...)")
+
+        def __exit__(self, *_: object) -> None:
+            """Never called: `with` fails at its begin."""
 
     def _drop(self, taken: bool) -> None:
         if taken:

@@ -7,7 +7,7 @@ import threading
 import time
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from holdall.arguments import check_seconds
 from holdall.blob import ABSENT, Can
@@ -249,8 +249,24 @@ class Lock:
             since=holder.since,
         )
 
+    if not TYPE_CHECKING:
+
+        async def __aenter__(self) -> NoReturn:
+            raise TypeError("in a coroutine, a lock is taken by: async with store.aio.lock(...)")
+
+        async def __aexit__(self, *_: object) -> None:
+            """Never called: `async with` fails at its begin."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process gets the lock, which it doesn't hold, and may take."""
+        return _same_lock, (self._store, self._key, self._ttl, self._wait, self._forget)
+
     def __repr__(self) -> str:
         return f"Lock({self._store!r}, {self._key!r}, ttl={self._ttl:g})"
+
+
+def _same_lock(store: Store, key: str, ttl: float, wait: float | None, forget: bool) -> Lock:
+    return Lock(store, key, ttl=ttl, wait=wait, forget=forget)
 
 
 def _check_wait(wait: object) -> float | None:
