@@ -161,7 +161,8 @@ class Draft:
         self._most = mode | 0o711
         self._new_mode |= mode & 0o111 & self._new_mode >> 2
         copy_range(source, 0, self._fd, 0, found.st_size)
-        self.size = found.st_size
+        # The copy leaves the position at the start: what is added would overwrite it.
+        self.size = os.lseek(self._fd, found.st_size, os.SEEK_SET)
 
     def publish(self, key: str, expect: Expect, check: Check) -> Info:
         """Put it where its blob belongs, if what is there is what `expect` says by `check`."""

@@ -274,6 +274,7 @@ class FileTests(SuiteBase):
                     store.open(key, mode)
             assert read_all(other) == {"key": b"before"}
             return
+        assert other["key"] == b"before+1"
         with store.open("a/new", "a") as file:
             file.write("é")
         with pytest.raises(BodyError), store.open("key", "ab") as file:  # noqa: PT012
