@@ -642,6 +642,28 @@ def test_plain_arguments_need_no_heavy_package() -> None:
     assert told.stdout.strip() == ""
 
 
+HEADED = "686c6463616c6c310000009a92e3da4174686c647479706531046a736f6e"
+KEPT = {
+    "bytes": ("686c6463616c6c310000009a92e3da41626162ff", b"ab\xff"),
+    "text": ("686c6463616c6c310000009a92e3da4173c3a9", "é"),
+    "json": ("686c6463616c6c310000009a92e3da416a7b2261223a5b312c6e756c6c5d7d", {"a": [1, None]}),
+    "typed": (HEADED + "7b2224686f6c64616c6c223a227475706c65222c2276616c7565223a5b315d7d", (1,)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_version_1_of_the_format_wrote_is_read(name: str) -> None:
+    data, value = KEPT[name]
+    store = MemoryStore()
+
+    @cached(store)
+    def call() -> object:
+        raise AssertionError("it is kept")
+
+    store[call.key_for()] = bytes.fromhex(data)
+    assert same(call(), value)
+
+
 # --- limits -------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -73,6 +74,24 @@ def test_threads_compute_a_call_once(store: Store | None) -> None:
     assert len({id(each) for each in results}) == 10
     if store is not None:
         assert [key for key in store if "/lock/" in key] == []
+
+
+def test_threads_that_put_invalidate_and_make_room_get_right_results(tmp_path: Path) -> None:
+    @cached(SqliteStore(tmp_path / "a.db"), max_entries=12, ttl=60)
+    def call(x: int) -> list[int]:
+        return [x] * 20
+
+    def work() -> bool:
+        rng = random.Random()
+        for _ in range(effort(150, 40)):
+            x = rng.randrange(30)
+            if rng.random() < 0.05:
+                call.invalidate(x)
+            assert call(x) == [x] * 20
+        return True
+
+    assert together(4, work) == [True] * 4
+    assert call.cache_info().entries <= 12
 
 
 def test_two_handles_of_one_store_compute_a_call_once(tmp_path: Path) -> None:

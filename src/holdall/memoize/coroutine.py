@@ -208,7 +208,7 @@ class CachedCoroutine(Cached[P, R]):
         lock: Any = None
         try:
             lock = await self._away(lambda: self._lock(key))
-            if lock is not None and not await self._away(lock.try_once, Cancel.FINISH):
+            if not await self._away(lambda: self._try(lock), Cancel.FINISH):
                 return
             if await self._away(lambda: self._again(key, mine)) is not MISSING:
                 return

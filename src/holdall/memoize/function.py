@@ -300,6 +300,15 @@ class Cached(Generic[P, R]):
                 return found
         return self._again(key, mine)
 
+    def _try(self, lock: Lock | None) -> bool:
+        """Return whether to refresh: nobody else does, as far as can be known."""
+        try:
+            return lock is None or lock.try_once()
+        # Such as that the interpreter is about to end, where no thread that renews the lock can be started.
+        except Exception as error:  # noqa: BLE001
+            _log.debug("the lock of a refresh of %s: %s", self._keys.name, error)
+            return True
+
     def _again(self, key: str, mine: Flight) -> Any:
         """Look for a result that was kept since the first look."""
         data = self._look(key)
@@ -340,9 +349,9 @@ class Cached(Generic[P, R]):
             self._fail("can't be written", error)
 
     def _fail(self, what: str, error: Exception) -> None:
-        """Report that the store fails; a mistake in how it is named isn't a failure of the store."""
-        if isinstance(error, (InvalidArgumentError, MissingDependencyError)):
-            # No other day would it work: the URI is wrong, or what the store needs isn't installed.
+        """Report that the store fails, unless the failure isn't the store's."""
+        if isinstance(error, (InvalidArgumentError, MissingDependencyError, RecursionError)):
+            # The URI is wrong, what the store needs isn't installed, or the function calls itself for ever.
             raise error
         self._warn("store", f"the store of {self._keys.name} {what}, so calls are computed without it", error)
 
@@ -389,9 +398,7 @@ class Cached(Generic[P, R]):
             if self._flights.enter(key, mine) is not mine:
                 return
             lock = self._lock(key)
-            if lock is not None and not lock.try_once():
-                return
-            if self._again(key, mine) is not MISSING:
+            if not self._try(lock) or self._again(key, mine) is not MISSING:
                 return
             generation = self._generation
             with lead(mine):
