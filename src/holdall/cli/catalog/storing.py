@@ -40,6 +40,21 @@ def _complete_kind(incomplete: str) -> list[str]:
     return [kind for kind in _KINDS if kind.startswith(incomplete)]
 
 
+_Kind = Annotated[
+    str,
+    Parameter(
+        "--as",
+        metavar="KIND",
+        complete=_complete_kind,
+        help="What the file holds: bytes, text, json, npy or parquet.",
+    ),
+]
+_Inputs = Annotated[
+    list[str] | None,
+    Parameter("--input", metavar="KEY", help="What it was made from, such as a or a@2. May be repeated."),
+]
+
+
 class _Manner(NamedTuple):
     """How a catalogue keeps what is put."""
 
@@ -69,19 +84,8 @@ def put(
             metavar="NAME=VALUE", help="Its metadata, as for tag. Without any, an equal object keeps its own."
         ),
     ] = None,
-    kind: Annotated[
-        str,
-        Parameter(
-            "--as",
-            metavar="KIND",
-            complete=_complete_kind,
-            help="What the file holds: bytes, text, json, npy or parquet.",
-        ),
-    ] = "bytes",
-    inputs: Annotated[
-        list[str] | None,
-        Parameter("--input", metavar="KEY", help="What it was made from, such as a or a@2. May be repeated."),
-    ] = None,
+    kind: _Kind = "bytes",
+    inputs: _Inputs = None,
     if_absent: IfAbsent = False,
     if_match: IfMatch = None,
     create: Create = False,
