@@ -378,15 +378,17 @@ def test_what_a_killed_process_left_is_swept_by_the_next(store: Store, temporary
         killed.kill()
         killed.wait()
         assert paths[0].read_bytes() == b"secret"
-        link = temporary / (virtual._begin_of_names() + "link")
+        link = temporary / (virtual._begin_of_names() + "0" * 24)
         link.symlink_to(temporary.parent)
-        plain = temporary / (virtual._begin_of_names() + "file")
+        plain = temporary / (virtual._begin_of_names() + "1" * 24)
         plain.write_bytes(b"1")
+        other = temporary / (virtual._begin_of_names() + "of somebody else")
+        other.mkdir()
         try:
             with store.local("a.txt"):
                 assert not paths[0].parent.exists()
                 assert paths[1].read_bytes() == b"secret"
-            assert left(temporary) == sorted((paths[1].parent.name, link.name, plain.name))
+            assert left(temporary) == sorted((paths[1].parent.name, link.name, plain.name, other.name))
         finally:
             alive.kill()
     link.unlink()

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -374,9 +375,9 @@ def _sweep_once() -> None:
     if within in _swept:
         return
     _swept.add(within)
-    begin = _begin_of_names()
+    is_ours = re.compile(f"{_begin_of_names()}[0-9a-f]{{24}}").fullmatch
     with os.scandir(within) as entries:
-        paths = [entry.path for entry in entries if entry.name.startswith(begin)]
+        paths = [entry.path for entry in entries if is_ours(entry.name)]
     for path in paths:
         _sweep(path)
 
