@@ -13,7 +13,34 @@ from holdall.errors import ConcurrencyError, IntegrityError, StoreError, StoreUn
 from holdall.ranges import CHUNK, cut
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from holdall.store import Store
+
+    class BlobBytesIO(BinaryIO):
+        """A binary file of `Store.open`, whose class differs by store and mode."""
+
+        @property
+        def info(self) -> Info:
+            """The properties of the blob that is read."""
+            ...
+
+        def discard(self) -> None:
+            """Close a file that was written, without storing anything."""
+            ...
+
+    class BlobTextIO(TextIO):
+        """A text file of `Store.open`."""
+
+        @property
+        def info(self) -> Info:
+            """The properties of the blob that is read."""
+            ...
+
+        def discard(self) -> None:
+            """Close a file that was written, without storing anything."""
+            ...
+
 
 __all__ = ["BlobFile", "BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
 

@@ -29,7 +29,6 @@ from typing import (
     Literal,
     NoReturn,
     Self,
-    TextIO,
     TypeVar,
     Unpack,
     cast,
@@ -93,6 +92,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdall.aio.store import AsyncStore
+    from holdall.files import BlobBytesIO, BlobTextIO
     from holdall.locks import Counter, Lock
 
 __all__ = [
@@ -1101,14 +1101,14 @@ class Store(MutableMapping[str, bytes]):
         key: str,
         mode: Literal["rb", "wb", "xb", "ab", "br", "bw", "bx", "ba"] = "rb",
         **options: Unpack[WriteOptions],
-    ) -> BinaryIO: ...
+    ) -> BlobBytesIO: ...
     @overload
     def open(
         self,
         key: str,
         mode: Literal["r", "w", "x", "a", "rt", "wt", "xt", "at"],
         **options: Unpack[TextOptions],
-    ) -> TextIO: ...
+    ) -> BlobTextIO: ...
     @overload
     def open(self, key: str, mode: str, **options: Unpack[TextOptions]) -> IO[Any]: ...
     def open(
