@@ -13,7 +13,7 @@ from holdall.errors import ConcurrencyError, IntegrityError, StoreError, StoreUn
 from holdall.ranges import CHUNK, cut
 
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import Self, TextIO
 
     from holdall.store import Store
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
             """Close a file that was written, without storing anything."""
             ...
 
+        def __enter__(self) -> Self: ...
+
     class BlobTextIO(TextIO):
         """A text file of `Store.open`."""
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
         def discard(self) -> None:
             """Close a file that was written, without storing anything."""
             ...
+
+        def __enter__(self) -> Self: ...
 
 
 __all__ = ["BlobFile", "BlobReader", "BlobWriter", "SpooledWriter", "TextFile"]
