@@ -146,7 +146,7 @@ def test_what_is_put(value: Any, data: Any, back: Any) -> None:
 def test_what_is_read(data: bytes, value: Any, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not quick:
         # As without msgspec.
-        monkeypatch.setattr("holdall.values.fastjson._library", None)
+        monkeypatch.setattr("holdall.values.fastjson.library", None)
         monkeypatch.setattr("holdall.values.fastjson._calls", -1)
     values = ValueStore(MemoryStore({"a": data}))
     assert same(values["a"], value)

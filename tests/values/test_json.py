@@ -490,6 +490,6 @@ def test_without_msgspec_the_same_is_read(text: str, monkeypatch: pytest.MonkeyP
             return str(error)
 
     with_it = read()
-    monkeypatch.setattr(fastjson, "_library", None)
+    monkeypatch.setattr(fastjson, "library", None)
     monkeypatch.setattr(fastjson, "_calls", -1)
     assert read() == with_it

@@ -34,14 +34,15 @@ class _Library(NamedTuple):
     errors: tuple[type[BaseException], ...]
 
 
-_library: _Library | None = None
+library: _Library | None = None
+"""msgspec, once it was loaded."""
 _calls = 0
 
 
-def _loaded() -> _Library | None:
+def load() -> _Library | None:
     """Return msgspec, if it was imported already or is worth its import."""
-    global _library, _calls
-    if _library is None and _calls >= 0:
+    global library, _calls
+    if library is None and _calls >= 0:
         _calls += 1
         if "msgspec" not in sys.modules and _calls < _CALLS:
             return None
@@ -55,8 +56,8 @@ def _loaded() -> _Library | None:
             _calls = -1
             return None
         errors = msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError
-        _library = _Library(json.encode, json.decode, errors)
-    return _library
+        library = _Library(json.encode, json.decode, errors)
+    return library
 
 
 def write_plain(value: Any, mark: bytes, depth: int) -> bytes | None:
@@ -67,12 +68,12 @@ def write_plain(value: Any, mark: bytes, depth: int) -> bytes | None:
         mark: What plain JSON doesn't hold.
         depth: The greatest depth of lists and dicts.
     """
-    library = _library or _loaded()
-    if library is None:
+    known = library or load()
+    if known is None:
         return None
     # Written first: what contains itself isn't walked through.
     try:
-        data = library.encode(value)
+        data = known.encode(value)
     # A value of another library may raise anything; whether JSON holds it is said elsewhere.
     except Exception:  # noqa: BLE001
         return None
@@ -84,7 +85,7 @@ def write_plain(value: Any, mark: bytes, depth: int) -> bytes | None:
         return None
     kinds, nones = found
     # A null that isn't a None stands for a NaN or an infinity, or is in a str.
-    if nulls != nones and float in kinds and library.decode(data) != value:
+    if nulls != nones and float in kinds and known.decode(data) != value:
         return None
     return data
 
@@ -123,16 +124,16 @@ def _types_in(value: Any, depth: int, counts: bool) -> tuple[set[type[Any]], int
 
 def plain_reader() -> Callable[[bytes], Any] | None:
     """Return the function that reads plain JSON at once, and raises for what it can't read."""
-    library = _library or _loaded()
-    return None if library is None else library.decode
+    known = library or load()
+    return None if known is None else known.decode
 
 
 def read_plain(data: bytes) -> Any:
     """Return the value of JSON without markers; `MISSING` if msgspec can't read it, or isn't there."""
-    library = _library or _loaded()
-    if library is None:
+    known = library or load()
+    if known is None:
         return MISSING
     try:
-        return library.decode(data)
-    except library.errors:
+        return known.decode(data)
+    except known.errors:
         return MISSING

@@ -19,6 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from holdall.errors import SerializationError
+from holdall.values import fastjson
 from holdall.values.fastjson import MISSING, plain_reader, read_plain, write_plain
 from holdall.values.packages import instance, of_class
 from holdall.values.same import place_of, same, type_name
@@ -119,9 +120,15 @@ class JsonSerializer:
             raise _too_deep() from error
 
     def decode(self, data: Buffer) -> Any:
-        held = bytes(data)
-        if not (marked := _may_be_marked(held)) and (value := read_plain(held)) is not MISSING:
-            return value
+        held = data if type(data) is bytes else bytes(data)
+        # Without calls, which would take as long as to read a small document.
+        marked = (b"$" in held or b"\\" in held) and _may_be_marked(held)
+        if not marked and (library := fastjson.library or fastjson.load()) is not None:
+            try:
+                return library.decode(held)
+            except library.errors:
+                # It may be JSON all the same, with a NaN; otherwise the error is made below.
+                pass
         return _loaded(held, _unmarked if marked else None)
 
 

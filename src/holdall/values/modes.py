@@ -204,6 +204,8 @@ def write_raw(value: Any) -> Any:
     Raises:
         SerializationError: It isn't bytes, a str, a binary file or an iterable of bytes.
     """
+    if type(value) is bytes:
+        return value
     if isinstance(value, str):
         try:
             return value.encode()

@@ -163,9 +163,16 @@ class ValueStore(ValueMapping[Any]):
         if serialization_mode is not None or deserialization_func is not None or model is not None:
             codec = self._modes.reader(codec.name, serialization_mode, deserialization_func, model)
         data = self._store.get(key, MISSING)
-        if isinstance(data, Missing):
+        if data is MISSING:
             return self._absent(key, default, raise_on_nonexist, False)
-        return data if codec.decode is None else self._made_of(codec, key, data)
+        decode = codec.decode
+        if decode is None:
+            return data
+        try:
+            return decode(data)
+        except StoreError as error:
+            refuse_bytes(error, key, codec.name, data)
+            raise
 
     def _absent(self, key: str, default: Any, own: bool | None, usual: bool) -> Any:
         """Return what a call returns where there is no value, or raise; `usual` says what a dict does."""
@@ -218,7 +225,13 @@ class ValueStore(ValueMapping[Any]):
         codec = self._codec
         if serialization_mode is not None or serialization_func is not None or model is not None:
             codec = self._modes.writer(codec.name, serialization_mode, serialization_func, model)
-        data = value if type(value) is bytes and codec.name == "raw" else self._written(codec, key, value)
+        try:
+            data = codec.encode(value)
+        except StoreError as error:
+            error.key = key
+            raise
+        if expect is ANY and ttl is None and content_type is None and metadata is None:
+            return self._store.put(key, data)
         return self._store.put(
             key, data, expect=expect, ttl=ttl, content_type=content_type, metadata=metadata
         )
