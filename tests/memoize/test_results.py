@@ -762,6 +762,23 @@ def test_uses_are_noted_in_the_store_for_others(tmp_path: Path, monkeypatch: pyt
     assert {x for x in (1, 2, 3, 4) if third.key_for(x) in keys} == {1, 3, 4}
 
 
+def test_a_use_that_can_t_be_noted_is_a_hit_all_the_same() -> None:
+    class Untouchable(MemoryStore):
+        def _touch(self, key: str, expires: datetime | None) -> Info:
+            raise StoreUnavailableError("no permission")
+
+    called: list[int] = []
+
+    @cached(Untouchable(), max_entries=5)
+    def call(x: int) -> int:
+        called.append(x)
+        return x
+
+    call(1)
+    call._shelf._noted.clear()
+    assert (call(1), called) == (1, [1])
+
+
 # --- refreshing ---------------------------------------------------------------------------------------
 
 

@@ -10,17 +10,20 @@ itself now and then, to find what others put and deleted; see `_is_due`.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from typing import Any, Final, cast
 
-from holdall.errors import BlobNotFoundError, InvalidTypeError, UnsupportedOperation
+from holdall.errors import InvalidTypeError
 from holdall.forks import begin_anew
 from holdall.memoize.entry import HEAD, MAGIC, SIZE
 from holdall.store import Can, Info, Store
 
 __all__ = ["LOCKS", "PREFIX", "Shelf"]
+
+_log = logging.getLogger("holdall.memoize")
 
 PREFIX: Final = "holdall.cached/1/"
 LOCKS: Final = "holdall.cached/lock/"
@@ -134,8 +137,9 @@ class Shelf:
                 store.touch(self.prefix + key, ttl=max(left, 0.001))
             else:
                 store.touch(self.prefix + key)
-        except (BlobNotFoundError, UnsupportedOperation):
-            """It was just deleted; or there, those go first that were written first."""
+        # It was just deleted, or can't be touched here, as in a store that takes no writes: a hit is a hit.
+        except Exception as error:  # noqa: BLE001
+            _log.debug("the use of a result isn't noted: %s", error)
 
     def put(self, key: str, data: bytes) -> bool:
         """Keep the bytes of a result; return whether they are kept, which those that are too long aren't.
