@@ -135,7 +135,7 @@ def test_a_source_that_is_not_there_is_no_backup_done(command, tmp_path, place):
     for name in ("sync", "mirror", "cp", "mv", "diff", "verify"):
         told = command.error(name, place, *([] if name == "verify" else ["./t"]), "--quiet", code=4)
         assert "there is nothing at" in told
-        assert place in told
+        assert place.partition("?")[0] in told
     assert content("./t", tmp_path) == {"a": b"1"}
 
 
