@@ -87,7 +87,7 @@ def blocks(page: Path) -> Iterator[Block]:
     lines = page.read_text().splitlines(keepends=True)
     for number, line in enumerate(lines):
         if fence is None:
-            fence = re.match(r'( *)```(\S*)(?: title="?([^"\s]+)"?)?\s*$', line)
+            fence = re.match(r'( *)```(\S*)(?: title="([^"\s]+)")?\s*$', line)
             assert fence or "```" not in line, f"{page.name}:{number + 1}: what fence is this? {line}"
             held = []
         elif line.strip() == "```":
