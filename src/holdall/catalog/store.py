@@ -349,7 +349,10 @@ class BlobStore(Care):
                 raise BlobNotFoundError("it isn't in the catalogue, so nothing can come after it", key=key)
             value = value_at(row, order.path)
             start = (None if value is ABSENT_FIELD else value), key
-        return map(entry_of, self._rows(Query(parse_where(where), order, start, limit)))
+        return map(
+            entry_of,
+            self._rows(Query(EVERYTHING if where is None else parse_where(where), order, start, limit)),
+        )
 
     def _rows(self, query: Query) -> Iterator[Row]:
         found = self._backend.find(query)
