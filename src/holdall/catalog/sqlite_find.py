@@ -190,7 +190,8 @@ def _fits(query: Query) -> bool:
 
 def _first_page(query: Query) -> int:
     """Return how many rows the first page has; later ones have more, for where some don't match."""
-    return 64 if query.limit is None else max(1, min(query.limit, _MOST))
+    limit = query.limit
+    return 64 if limit is None else limit if 0 < limit < _MOST else max(1, min(limit, _MOST))
 
 
 def _paths_of(node: Node) -> Iterator[Path]:

@@ -339,7 +339,7 @@ class BlobStore(Care):
         """
         self._check_open()
         order = parse_order(order_by)
-        if limit is not None:
+        if limit is not None and not (type(limit) is int and limit > 0):
             check_count(limit, "limit")
         start: tuple[Any, str] | None = None
         if after is not None:
