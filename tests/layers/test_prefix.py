@@ -153,7 +153,8 @@ def test_a_folder_of_a_folder_is_one_layer() -> None:
     below = MemoryStore()
     deep = below / "a" / "b"
     assert repr(deep) == "PrefixStore(MemoryStore(), prefix='a/b/')"
-    for prefix in ("", "..", "x//y"):
+    assert deep / "" is deep
+    for prefix in ("/", "..", "x//y"):
         with pytest.raises(InvalidKeyError):
             _ = deep / prefix
 
