@@ -17,6 +17,7 @@ SPLIT: list[tuple[Any, str, str]] = [
     ("/b.txt", "/", "b.txt"),
     ("a#b/c#d%20.txt", "a#b", "c#d%20.txt"),
     (Path("/data/a b.txt"), "/data", "a b.txt"),
+    ("a/$${B}/c", "a/${B}", "c"),
     ("file:///data/a%20b.txt", "file:///data", "a b.txt"),
     ("file://data/a%23b.txt", "file://data", "a#b.txt"),
     ("file:///a.txt?durable=1", "file:///?durable=1", "a.txt"),
@@ -44,6 +45,19 @@ SPLIT: list[tuple[Any, str, str]] = [
 @pytest.mark.parametrize(("uri", "store", "key"), SPLIT)
 def test_a_uri_is_split(uri: Any, store: str, key: str) -> None:
     assert split_uri(uri) == (store, key)
+
+
+def test_variables_are_filled_in_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOLDER", "${HOME}")
+    folder = str(tmp_path / "${HOME}")
+    for uri in ("${FOLDER}/a", "$${HOME}/a", Path("${HOME}/a"), "file://${FOLDER}/a"):
+        with Resource(uri) as resource:
+            assert repr(folder) in repr(resource)
+    # A Path is never the name of a store, as in get_store.
+    with Resource(Path("models:x/a")) as resource:
+        assert resource.store.store.put("a", b"1").size == 1
+    assert (tmp_path / "models:x/a").read_bytes() == b"1"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ class Resource:
         self, uri: str | os.PathLike[str], *, serialization_mode: str | None = None, **options: Any
     ) -> None:
         place, self._key = split_uri(uri)
-        self._store = get_store(place, serialization_mode=serialization_mode, **options)
+        # Variables are filled in already; and of a Path the folder is one too, never the name of a store.
+        where = place.replace("${", "$${") if isinstance(uri, str) else Path(place)
+        self._store = get_store(where, serialization_mode=serialization_mode, **options)
 
     @property
     def store(self) -> ValueStore:
@@ -135,7 +137,7 @@ class Resource:
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
-    """Split a URI into that of a store and a key; see `Resource`.
+    """Split a URI into that of a store, whose variables are filled in, and a key; see `Resource`.
 
     Raises:
         InvalidArgumentError: It names no key.
