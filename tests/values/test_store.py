@@ -170,6 +170,18 @@ def test_functions_of_a_call(store: Store) -> None:
         values.get("a", deserialization_func="json")  # type: ignore[arg-type]
 
 
+def test_unions_of_models_are_read_in_their_order(store: Store) -> None:
+    class Other(Point):
+        pass
+
+    values = ValueStore(store)
+    store["a"], store["many"] = b'{"x":1}', b'[{"x":1}]'
+    # They are equal, but what fits both is read as the first.
+    for first, second in ((Point, Other), (Other, Point), (Point, Other)):
+        assert type(values.get("a", model=first | second)) is first
+        assert type(values.get("many", model=list[first | second])[0]) is first
+
+
 @pytest.mark.parametrize("model", [Point, Spot])
 def test_models(store: Store, model: Any) -> None:
     values = ValueStore(store)
@@ -279,6 +291,17 @@ def test_lines(store: Store) -> None:
     store["a"] = b'a\n"b'
     with pytest.raises(SerializationError, match=r"'a': line 2: .*mode 'csv'"):
         list(values.stream("a", serialization_mode="csv"))
+    store["a"] = b"a,b,a\n1,2,3\n"
+    with pytest.raises(SerializationError, match=r"'a': line 1: the first row names the field 'a' twice"):
+        list(values.stream("a", serialization_mode="csv", model=dict[str, str]))
+    store["a"] = b"a,b\n1,\xff\n"
+    with pytest.raises(SerializationError, match=r"'a': after line 0: .*0xff"):
+        list(values.stream("a", serialization_mode="csv"))
+    # Bad arguments are refused by the call, not by the first row.
+    with pytest.raises(InvalidTypeError, match="model must be a class"):
+        values.stream("a", serialization_mode="csv", model=5)
+    with pytest.raises(InvalidArgumentError, match="leave one of them out"):
+        values.stream("a", serialization_mode="csv", model=dict[str, str], deserialization_func=len)
     store["a"] = b""
     assert list(values.stream("a")) == list(values.stream("a", serialization_mode="csv")) == []
     for mode in ("pickle", "typed"):

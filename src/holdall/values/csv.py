@@ -32,8 +32,10 @@ class CsvRows(NamedTuple):
                 yield from rows if self.function is None and self.model is None else self._made(rows)
             except (csv.Error, UnicodeDecodeError, SerializationError) as error:
                 said = error.message if isinstance(error, SerializationError) else str(error)
+                # What isn't UTF-8 is noticed some lines ahead.
+                ahead = "after " if isinstance(error, UnicodeDecodeError) else ""
                 raise SerializationError(
-                    f"line {rows.line_num:,}: {said}; read in mode 'csv'", key=key
+                    f"{ahead}line {rows.line_num:,}: {said}; read in mode 'csv'", key=key
                 ) from error
 
     def _made(self, rows: Iterator[list[str]]) -> Iterator[Any]:
@@ -43,6 +45,9 @@ class CsvRows(NamedTuple):
             return
         convert = serializer_of(model)._of_text
         names = next(rows, list[str]())
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise SerializationError(f"the first row names the field {twice!r:.50} twice")
         for row in rows:
             if not row:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast, get_args
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, SerializationError, StoreError
 from holdall.values.auto import read_auto, write_auto
@@ -131,10 +131,10 @@ class Modes:
         if model is not None:
             _check_model(own, function, "deserialization_func")
             try:
-                return _model_reader(model)
+                return _model_reader(model, repr(model) if get_args(model) else "")
             except TypeError:
                 # It can't be a key of the cache.
-                return _model_reader.__wrapped__(model)
+                return _model_reader.__wrapped__(model, "")
         if function is None:
             return codec
         if not callable(function):
@@ -152,8 +152,10 @@ class Modes:
     def for_lines(self, mode: str, own: str | None, function: Any, model: Any) -> Codec | CsvRows:
         """Return what reads the lines that a call of stream asks for; see `writer`."""
         if own == "csv":
-            if function is not None and not callable(function):
-                self.reader("raw", None, function, None)  # refuses it
+            if model is not None:
+                _check_model(None, function, "deserialization_func")
+                serializer_of(model)  # refuses what isn't a type
+            self.reader("raw", None, function, None)  # refuses what isn't a function
             return CsvRows(function, model)
         codec = self.reader(mode, own, function, model)
         if codec.name in ("pickle", "typed"):
@@ -165,8 +167,14 @@ class Modes:
 
 
 @lru_cache(64)
-def _model_reader(model: Any) -> Codec:
-    """Return the codec that reads the JSON of a model: what a library makes to read a type takes it long."""
+def _model_reader(model: Any, order: str) -> Codec:
+    """Return the codec that reads the JSON of a model: what a library makes to read a type takes it long.
+
+    Args:
+        model: The type.
+        order: Tells apart the unions `A | B` and `B | A`, which are equal, although a value that fits both is
+            read as the first.
+    """
     serializer = serializer_of(model)
     quick = serializer._reader(model)
 
