@@ -221,6 +221,14 @@ def test_metadata_that_is_nested_too_deep_is_refused(store: BlobStore) -> None:
         deep = [deep]
     with pytest.raises(InvalidArgumentError, match="levels"):
         store.put(1, key="a", metadata={"x": deep})
+    for items in ([1], ["a"]):
+        nested: Any = {"x": items}
+        for _ in range(30):
+            nested = {"x": nested}
+        store.put(1, key="b", metadata=nested)
+        with pytest.raises(InvalidArgumentError, match="levels"):
+            store.put(1, key="a", metadata={"x": nested})
+    assert store.list() == ["b"]
 
 
 def test_scalars_of_numpy_are_numbers(store: BlobStore) -> None:
@@ -381,6 +389,25 @@ def test_a_leased_version_is_not_pruned(store: BlobStore) -> None:
     assert [each.version for each in store.history("a")] == [3]
 
 
+@pytest.mark.parametrize("make_object", [str, numbers], ids=["small", "large"])
+def test_bytes_of_a_version_that_is_dropped_stay_where_the_new_one_has_them(
+    make: Make, make_object: Callable[[int], Any]
+) -> None:
+    store = make(keep=2)
+    for number in (1, 2, 1):
+        store.put(make_object(number), key="put")
+        store.put_many({"many": make_object(number + 10)})
+    for number in (21, 22):
+        store.put(make_object(number), key="restored")
+    store.restore("restored", 1)
+    store.collect(0, max_share=1.0)
+    for key, number in (("put", 1), ("many", 11), ("restored", 21)):
+        assert [each.version for each in store.history(key)] == [3, 2]
+        np.testing.assert_array_equal(store.get(key), make_object(number))
+        np.testing.assert_array_equal(store.get(key, version=2), make_object(number + 1))
+    assert store.verify(digests=True).ok
+
+
 def test_lineage_follows_inputs_and_ends_at_circles(store: BlobStore) -> None:
     store.put([1], key="raw")
     store.put([2], key="clean", inputs=["raw"])
@@ -415,6 +442,9 @@ def test_put_many_is_one_step(store: BlobStore) -> None:
         store.put_many({"d": 1}, {"z": {}})
     assert store.list() == ["a", "b", "c"]
     assert store.put_many({}) == []
+    # As in put, an equal object keeps its metadata where none is given.
+    store.put_many({"a": 1, "b": LARGE}, {"a": None, "b": {}})  # type: ignore[dict-item]
+    assert store.list(metadata_filter={"x": 1}) == ["a"]
 
 
 # --- queries ---

@@ -157,10 +157,7 @@ def restore(writer: Writer, backend: MetadataBackend, key: str, version: int, ex
             return row
         now = micros()
         made = replace(row, version=newest.version + 1, sequence=tx.next_number(), updated=now)
-        writer.replace(tx, newest, now)
-        tx.put_row(made)
-        if newest.blob != made.blob:
-            release(tx, newest.blob, now)
+        writer.replace(tx, newest, made, now)
         return made
 
     return backend.transact(act)

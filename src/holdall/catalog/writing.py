@@ -321,11 +321,10 @@ class Writer:
             put.key, 1 if old is None else old.version + 1, sequence, blob.number, content.digest, blob.size,
             content.type, blob.format, blob.codec, blob.library, now, now, put.metadata or {}, inputs,
         )  # fmt: skip
-        if old is not None:
-            self.replace(tx, old, now)
-        tx.put_row(row)
-        if old is not None and old.blob != row.blob:
-            release(tx, old.blob, now)
+        if old is None:
+            tx.put_row(row)
+        else:
+            self.replace(tx, old, row, now)
         return _stored(row, is_new=True, is_shared=shared)
 
     def _settle(self, tx: Transaction, put: Put, sequence: int) -> tuple[Blob, bool]:
@@ -364,8 +363,11 @@ class Writer:
         if tx.suspected(blob.number) is not None:
             tx.acquit(blob.number)
 
-    def replace(self, tx: Transaction, old: Row, now: int) -> None:
-        """Keep the row that is replaced as an earlier version, or not, and drop those that are too many."""
+    def replace(self, tx: Transaction, old: Row, new: Row, now: int) -> None:
+        """Put a row in the place of another, keep that one as an earlier version, or not, and drop versions
+        that are too many."""
+        # The new row comes first: it may name the blob of a version that is dropped, which then isn't let go.
+        tx.put_row(new)
         if self._keep is None:
             tx.put_earlier(old)
             return
@@ -378,6 +380,7 @@ class Writer:
             elif not keeps and row is not old:
                 tx.drop_earlier(row.key, row.version)
                 release(tx, row.blob, now)
+        release(tx, old.blob, now)
 
 
 class _Counted:
