@@ -95,7 +95,7 @@ def _copy_object(given: Mapping[Any, Any], path: tuple[str, ...], depth: int) ->
             ):
                 made[name] = value
                 continue
-            if kind is list and _ONLY_STR.issuperset(map(type, value)):
+            if kind is list and depth < DEEPEST and _ONLY_STR.issuperset(map(type, value)):
                 text = "".join(value)
                 if text.isascii() and "\0" not in text:
                     made[name] = [*value]

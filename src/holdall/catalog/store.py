@@ -235,7 +235,7 @@ class BlobStore(Care):
                 key,
                 encode(data),
                 partial(encode, data),
-                check_object(more[key]) if key in more else None,
+                None if more.get(key) is None else check_object(more[key]),
                 versioned=on_same == "version",
             )
             for key, data in given.items()
