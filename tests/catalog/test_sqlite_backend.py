@@ -226,6 +226,19 @@ def test_a_newer_version(path: Path, backend: SqliteBackend) -> None:
         assert newer.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
 
 
+def test_tables_of_a_version_before_the_first(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("CREATE TABLE holdall_catalog_v1_entries (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        older.execute("CREATE INDEX holdall_catalog_v1_leased ON holdall_catalog_v1_entries (key)")
+    with closing(SqliteBackend(path)) as backend:
+        calls: list[Callable[[], object]] = [
+            lambda: backend.row("a"), lambda: list(backend.keys()), lambda: backend.add_small(small("a")),
+        ]  # fmt: skip
+        for call in calls:
+            with pytest.raises(StoreUnavailableError, match="with the version that made it"):
+                call()
+
+
 @pytest.mark.parametrize("content", [b"SQLite format 3\0", b'{"json": true}', b"x" * 5000])
 def test_what_is_not_a_database(path: Path, content: bytes) -> None:
     path.write_bytes(content)

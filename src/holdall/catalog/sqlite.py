@@ -97,7 +97,7 @@ def _schema() -> Tables:
     made += [*SCHEMA, *(f"CREATE INDEX IF NOT EXISTS holdall_catalog_v1_{each}" for each in _INDEXES)]
     made.append("INSERT OR IGNORE INTO holdall_catalog_v1_state VALUES (1, lower(hex(randomblob(16))), 0)")
     # A put changes four pages, and writes each to the log: with pages of 8 KiB it takes a quarter more time.
-    return Tables("holdall_catalog_v", "holdall_catalog_v1_", "holdall_catalog_v1_leased", tuple(made), 4096)
+    return Tables("holdall_catalog_v", "holdall_catalog_v1_", "holdall_catalog_v1_carried", tuple(made), 4096)
 
 
 class _NotNewError(Exception):

@@ -247,6 +247,13 @@ def _prepare(
             f"{tables.version.rstrip('_')}); upgrade holdall"
         )
     made = tables.last in names
+    if names and not made:
+        # They were made in one transaction, so that none of them is on its way.
+        raise StoreUnavailableError(
+            f"{path} has tables of holdall without {tables.last}: a version before 0.1.0 made them, or "
+            "another program changed them. Restore a backup, or copy what is in it with the version that "
+            "made it"
+        )
     if not made and not create:
         return False
     encoding = connection.execute("PRAGMA encoding").fetchone()[0]
