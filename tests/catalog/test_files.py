@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
@@ -205,6 +206,15 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         store.put_file("a\0b", "key")
     path = tmp_path / "file"
     path.write_bytes(b"1")
+    with NamedTemporaryFile("w+") as text:
+        text.write("text")
+        text.seek(0)
+        with pytest.raises(InvalidTypeError, match="gave str, not bytes: open it with mode 'rb'"):
+            store.put_file(text, "key")  # type: ignore[arg-type]
+    with path.open("rb") as closed:
+        pass
+    with pytest.raises(InvalidArgumentError, match="closed"):
+        store.put_file(closed, "key")
     with pytest.raises(InvalidKeyError):
         store.put_file(path, path)  # type: ignore[arg-type]
     assert not (tmp_path / "store").exists()

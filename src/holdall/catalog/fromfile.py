@@ -70,10 +70,7 @@ class FileContent:
             )
 
     def _read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            raise _unreadable(self._name, error) from error
+        return _read(self._file, size, self._name)
 
 
 @contextmanager
@@ -120,6 +117,8 @@ def _checked(source: Any) -> IO[bytes]:
     if not callable(read) or isinstance(source, io.TextIOBase):
         kind = "a file of text: open it with mode 'rb'" if callable(read) else type(source).__name__
         raise InvalidTypeError(f"put_file takes a path, or a file that is open for reading bytes, not {kind}")
+    if getattr(source, "closed", False):
+        raise InvalidArgumentError("put_file was given a file that is closed; give it before you close it")
     return source
 
 
@@ -127,11 +126,7 @@ def _spooled(file: IO[bytes], name: str) -> Any:
     """Return a copy in a temporary file of what can be read only once."""
     copy = SpooledTemporaryFile(_IN_MEMORY, prefix="holdall-")  # noqa: SIM115
     try:
-        while piece := file.read(CHUNK):
-            if not isinstance(cast(object, piece), bytes | bytearray | memoryview):
-                raise InvalidTypeError(
-                    f"{name} gave {type(piece).__name__}, not bytes: open it with mode 'rb'"
-                )
+        while piece := _read(file, CHUNK, name):
             copy.write(piece)
         copy.seek(0)
     except OSError as error:
@@ -141,6 +136,16 @@ def _spooled(file: IO[bytes], name: str) -> Any:
         copy.close()
         raise
     return copy
+
+
+def _read(file: IO[bytes], size: int, name: str) -> bytes:
+    try:
+        piece = file.read(size)
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    if piece and not isinstance(cast(object, piece), bytes | bytearray | memoryview):
+        raise InvalidTypeError(f"{name} gave {type(piece).__name__}, not bytes: open it with mode 'rb'")
+    return piece
 
 
 def _unreadable(name: str, error: OSError) -> StoreUnavailableError:
