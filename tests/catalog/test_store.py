@@ -615,6 +615,7 @@ def test_verify_computes_the_digests_again(make: Make, monkeypatch: pytest.Monke
 def test_verify_looks_at_the_bytes_in_the_database(tmp_path: Path) -> None:
     with BlobStore(tmp_path, "sqlite") as store:
         store.put("x" * 1000, "a")
+        store.put("short", "b")
     with sqlite3.connect(tmp_path / "cache_metadata.db") as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
@@ -626,7 +627,7 @@ def test_verify_looks_at_the_bytes_in_the_database(tmp_path: Path) -> None:
     connection.close()
     with BlobStore(tmp_path) as store:
         assert store.verify().ok
-        assert store.verify(digests=True).damaged == [("a", 1)]
+        assert store.verify(digests=True).damaged == [("a", 1), ("b", 1)]
 
 
 def test_usage_tells_own_from_shared(store: BlobStore) -> None:

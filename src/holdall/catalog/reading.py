@@ -91,7 +91,12 @@ class Reader:
     def pieces_of(self, key: str, version: int, number: int) -> Iterator[bytes] | None:
         """Return the stored bytes of a version piece by piece; None if it is gone, or has another blob."""
         found = self._backend.fetch(key, version)
-        return None if found is None or found[0].blob != number else self.chunks(key, found[1])
+        if found is None or found[0].blob != number:
+            return None
+        blob = found[1]
+        if blob.data is not None:
+            check_bytes(zlib.crc32(blob.data), blob.data, blob, key)
+        return self.chunks(key, blob)
 
     def _stored(self, blob: Blob) -> bytes | None:
         """Return the bytes of a blob outside the backend; None if they are gone."""
