@@ -160,7 +160,7 @@ def test_what_is_wrong_in_the_file_names_it(text: str, says: str, write: Write) 
     [
         ("HOLDALL_SERIALIZATION_MODE", "jsn", "HOLDALL_SERIALIZATION_MODE: .*'raw', 'auto'.* not 'jsn'"),
         ("HOLDALL_DEFAULT_TTL", "soon", "HOLDALL_DEFAULT_TTL: .* is a number, not 'soon'"),
-        ("HOLDALL_DEFAULT_TTL", "-5", "more than 0"),
+        ("HOLDALL_DEFAULT_TTL", "-5", "HOLDALL_DEFAULT_TTL: .*more than 0"),
         ("HOLDALL_RAISE_ON_NONEXIST", "maybe", "HOLDALL_RAISE_ON_NONEXIST: .* true or false, not 'maybe'"),
         ("HOLDALL_URI", "nope://x", "unknown scheme 'nope'"),
         ("HOLDALL_URI", "data/${UNSET_THING}", "the environment variable UNSET_THING, which the URI names"),
@@ -180,6 +180,36 @@ def test_what_is_wrong_in_the_environment_names_it(
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidArgumentError, match=says):
         get_store()
+
+
+def test_what_is_wrong_in_the_call_names_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDALL_SERIALIZATION_MODE", "json")
+    monkeypatch.setenv("HOLDALL_DEFAULT_TTL", "60")
+    wrong: list[dict[str, Any]] = [
+        {"pickles": "all"},
+        {"raise_on_nonexist": "no"},
+        {"default_ttl": -1},
+        {"default_ttl": ""},
+        {"default_ttl": []},
+        {"default_ttl": "60"},
+    ]
+    for options in wrong:
+        with pytest.raises(InvalidArgumentError) as caught:
+            get_store(f"sqlite:////{tmp_path}/never.db", **options)
+        assert "HOLDALL" not in str(caught.value)
+    assert not (tmp_path / "never.db").exists()
+    for forever in (0, 0.0, timedelta()):
+        assert not isinstance(get_store("memory://", default_ttl=forever).store, ExpiringStore)
+
+
+def test_two_variables_for_one_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDALL_URI", "memory://")
+    for names in (("a", "A"), ("a__b", "A"), ("a", "A__B")):
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.setenv(f"HOLDALL_BACKEND_CONFIG__{name}", "1")
+            with pytest.raises(InvalidArgumentError, match="by another variable too"):
+                get_store()
 
 
 @pytest.mark.parametrize(

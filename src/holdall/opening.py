@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
@@ -110,22 +112,18 @@ def get_store(
     defaults = read_settings()
     own = {name: options.pop(name) for name in _OF_VALUES if name in options}
     own.setdefault("raise_on_nonexist", defaults.values.get("raise_on_nonexist"))
-    ttl = options.pop("default_ttl", None)
-    ttl = defaults.values.get("default_ttl") if ttl is None else ttl
+    # Before anything is opened, the options of values, the mode and the ttl are checked.
+    ValueStore(_nothing(), **own)
     mode = serialization_mode
-    source = None if mode is not None else defaults.sources.get("serialization_mode")
-    mode = defaults.values.get("serialization_mode", "auto") if mode is None else mode
-    # Before anything is opened, the mode and the options of values are checked.
-    try:
-        ValueStore(_nothing(), mode, **own)
-    except InvalidArgumentError as error:
-        if source is not None:
-            error.message = f"{source}: {error.message}"
-            error.key = None
-        raise
+    with _named_by(defaults.sources.get("serialization_mode") if mode is None else None):
+        mode = defaults.values.get("serialization_mode", "auto") if mode is None else mode
+        ValueStore(_nothing(), mode)
+    ttl = options.pop("default_ttl", None)
+    with _named_by(defaults.sources.get("default_ttl") if ttl is None else None):
+        ttl = _checked_ttl(defaults.values.get("default_ttl") if ttl is None else ttl)
     store = _opened(uri, defaults, options)
     try:
-        if ttl:
+        if ttl is not None:
             from holdall.layers.expiring import ExpiringStore
 
             layer = ExpiringStore(store, ttl)
@@ -148,6 +146,28 @@ def open_default() -> Store:
     from holdall.settings import read_settings
 
     return _opened(None, read_settings(), {})
+
+
+@contextmanager
+def _named_by(source: str | None) -> Generator[None]:
+    """Make an error of a setting name the variable, or the file and the key, that it is from."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        if source is not None:
+            error.message = f"{source}: {error.message}"
+            error.key = error.key  # the arguments of the error are made of both
+        raise
+
+
+def _checked_ttl(ttl: Any) -> Any:
+    """Return a ttl that an `ExpiringStore` takes; None is forever."""
+    if ttl is None or (isinstance(ttl, (int, float, timedelta)) and not ttl):
+        return None
+    from holdall.layers.expiring import ExpiringStore
+
+    ExpiringStore(_nothing(), ttl)
+    return ttl
 
 
 def _nothing() -> Store:

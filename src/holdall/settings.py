@@ -103,6 +103,8 @@ def _nested() -> Iterator[tuple[str, Any]]:
             if not isinstance(held, dict):
                 raise InvalidArgumentError(f"{variable}: {name!r} is given as text by another variable too")
             held = cast("dict[str, Any]", held)
+        if last in held:
+            raise InvalidArgumentError(f"{variable}: {last!r} is given by another variable too")
         held[last] = text
     yield from tree.items()
 
