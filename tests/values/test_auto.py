@@ -212,6 +212,23 @@ def test_no_bare_pickle_is_ever_read() -> None:
             assert list(values.stream(key, raise_on_nonexist=True, deserialization_func=len))
 
 
+def test_every_pickle_is_read_if_all_are_trusted() -> None:
+    values = ValueStore(MemoryStore(), pickles="trust")
+    values["a"] = {1: range(3)}
+    assert values["a"] == {1: range(3)}
+    for protocol in range(2, 6):
+        values.store["a"] = pickle.dumps(range(3), protocol)
+        assert values["a"] == range(3)
+    values["a"] = b"\x80\x04 and more"
+    assert values["a"] == b"\x80\x04 and more"
+
+
+def test_a_pickle_of_a_newer_version_is_never_taken_for_bytes() -> None:
+    values = ValueStore(MemoryStore({"a": b"hldpick3" + bytes(range(100, 200))}), pickle_key=b"k" * 32)
+    with pytest.raises(UntrustedDataError, match="newer version of holdall"):
+        values["a"]
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return pytest.fail, ("it was unpickled",)

@@ -8,7 +8,6 @@ from holdall.errors import SerializationError
 from holdall.values.json import JsonSerializer, strict, unheld, written
 from holdall.values.models import encode_model, is_model
 from holdall.values.ownpickles import OwnPickles
-from holdall.values.pickles import MAGIC
 from holdall.values.raw import BytesSerializer, TextSerializer
 from holdall.values.registry import joined
 
@@ -71,7 +70,7 @@ def read_auto(data: bytes, pickles: OwnPickles) -> Any:
 
     1. UTF-8 that is JSON (RFC 8259): its value, markers of `JsonSerializer` included;
     2. other UTF-8: a str;
-    3. a signed pickle: its value, if this user signed it;
+    3. a signed pickle: its value, if this user signed it; with `pickles="trust"` any pickle: its value;
     4. anything else, such as an unsigned pickle: bytes.
 
     Raises:
@@ -81,6 +80,6 @@ def read_auto(data: bytes, pickles: OwnPickles) -> Any:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return pickles.decode(data) if data.startswith(MAGIC) else data
+        return pickles.decode(data) if pickles.reads(data) else data
     found = _json_in(text, data)
     return text if found is None else found[0]

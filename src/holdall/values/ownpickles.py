@@ -9,7 +9,7 @@ from holdall.arguments import check_choice
 from holdall.errors import InvalidArgumentError, UnsupportedOperation, UntrustedDataError
 from holdall.masterkeys import Key, are_references, hidden, hidden_keys, shown
 from holdall.userkey import VARIABLE, user_key
-from holdall.values.pickles import Mode, PickleSerializer
+from holdall.values.pickles import MAGIC, Mode, PickleSerializer
 from holdall.values.serializer import Buffer
 
 __all__ = ["OwnPickles"]
@@ -44,6 +44,19 @@ class OwnPickles:
         if given is not None and mode != "signed":
             raise InvalidArgumentError(f"pickles={mode!r} signs nothing, so it takes no pickle_key")
         self._serializer = self._made(given) if given is not None or mode != "signed" else None
+
+    def reads(self, data: bytes) -> bool:
+        """Return whether bytes that aren't text are taken for a pickle: a signed one, of whatever version; or
+        also a bare one, if everybody's are read."""
+        if data[:7] == MAGIC[:7] and data[7:8] >= MAGIC[7:]:
+            return True
+        # Protocol 2 and later (PEP 307): the operation PROTO in front, STOP at the end.
+        return (
+            self._mode == "trust"
+            and data[:1] == b"\x80"
+            and b"\2" <= data[1:2] <= b"\5"
+            and data[-1:] == b"."
+        )
 
     @property
     def usual(self) -> bool:
