@@ -170,6 +170,13 @@ def test_functions_of_a_call(store: Store) -> None:
         values.get("a", deserialization_func="json")  # type: ignore[arg-type]
 
 
+def test_a_typed_text_with_a_lone_surrogate_comes_back(store: Store) -> None:
+    values = ValueStore(store, "typed", pickle_key=b"k" * 32)
+    for text in ("a\ud800", "a"):
+        values["a"] = text
+        assert values["a"] == text
+
+
 def test_unions_of_models_are_read_in_their_order(store: Store) -> None:
     class Other(Point):
         pass

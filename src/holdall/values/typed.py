@@ -45,7 +45,11 @@ def write_typed(value: Any, serializers: Serializers, pickles: OwnPickles) -> by
     if _are_usual(serializers):
         # Most values need no look at all serializers.
         if type(value) is str:
-            return _with_head("text", _text.encode(value))
+            try:
+                return _with_head("text", _text.encode(value))
+            except SerializationError:
+                # A lone surrogate, which a pickle keeps.
+                return _with_head("pickle", pickles.encode(value))
         if (data := written(value)) is not None:
             return _with_head("json", (data,))
     writer = serializers._accepting(value)
