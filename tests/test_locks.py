@@ -500,3 +500,59 @@ def test_a_cancelled_coroutine_releases(backend: str, tmp_path: Path) -> None:
             """It is held."""
 
     anyio.run(main, backend=backend)
+
+
+def test_a_lock_made_before_a_fork_is_another_in_the_child(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    lock = store.lock("job", wait=0)
+
+    is_held, hold = os.pipe()
+
+    def child() -> None:
+        os.read(is_held, 1)
+        with pytest.raises(LockHeldError), lock:
+            pass
+
+    pid = forked(child)
+    with lock:
+        os.write(hold, b".")
+        succeeds(pid)
+    os.close(is_held)
+    os.close(hold)
+
+
+def test_a_child_takes_a_lock_whose_mutex_a_thread_of_the_parent_had(tmp_path: Path) -> None:
+    lock = FilesystemStore(tmp_path).lock("job", wait=0)
+
+    def child() -> None:
+        with lock:
+            pass
+
+    with lock._mutex:
+        pid = forked(child)
+    succeeds(pid)
+
+
+def test_who_waits_in_vain_leaves_the_lock_of_a_thread_with_the_same_object() -> None:
+    store = MemoryStore()
+    lock = store.lock("job", wait=0)
+    with lock:
+        # As a thread that tried just before this one took it.
+        lock.try_once = lambda: False  # type: ignore[method-assign]
+        with pytest.raises(LockHeldError):
+            lock.__enter__()
+        with pytest.raises(LockHeldError), store.lock("job", wait=0):
+            pass
+
+
+def test_a_coroutine_that_was_cancelled_waits_anew() -> None:
+    store = MemoryStore()
+
+    async def main() -> None:
+        with store.lock("job"):
+            lock = store.aio.lock("job", wait=60)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(lock.__aenter__(), 0.05)
+            assert lock._lock._begun is None
+
+    asyncio.run(main())

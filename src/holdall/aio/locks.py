@@ -57,14 +57,19 @@ class AsyncLock:
         await self._run(self._lock.check)
 
     async def __aenter__(self) -> Self:
-        while not await self._run(self._lock.try_once, Cancel.STOP, self._drop):
-            pause = self._lock.pause()
-            if on_trio():
-                import trio
+        try:
+            while not await self._run(self._lock.try_once, Cancel.STOP, self._drop):
+                pause = self._lock.pause()
+                if on_trio():
+                    import trio
 
-                await trio.sleep(pause)
-            else:
-                await asyncio.sleep(pause)
+                    await trio.sleep(pause)
+                else:
+                    await asyncio.sleep(pause)
+        except BaseException:
+            # The next wait begins anew.
+            self._lock._begun = None
+            raise
         return self
 
     async def __aexit__(

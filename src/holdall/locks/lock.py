@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -109,8 +110,8 @@ class Lock:
             while not self.try_once():
                 time.sleep(self.pause())
             return self
-        except InvalidArgumentError:
-            # It is held already: that stays.
+        except (InvalidArgumentError, LockHeldError):
+            # It is held already, maybe by another thread that shares this object by mistake: that stays.
             raise
         except BaseException:
             self._begun = None
@@ -151,6 +152,8 @@ class Lock:
             SerializationError: What is at the key isn't a lock; it is left as it is.
             InvalidArgumentError: This lock holds it already.
         """
+        if self._holder.pid != os.getpid():
+            self._begin_anew()
         # Threads that share this object by mistake mustn't take each other's blob for their own.
         with self._mutex:
             if self._lease is not None and not self._lease.ended:
@@ -172,6 +175,13 @@ class Lock:
             if taken:
                 self._begun = None
             return taken
+
+    def _begin_anew(self) -> None:
+        """In the child of a fork, be another than the parent, which may take the lock under its own id. A
+        thread that isn't here may have had the mutex."""
+        self._mutex = threading.Lock()
+        self._begun = None
+        self._holder = new_holder()
 
     def _take(self) -> bool:
         try:
