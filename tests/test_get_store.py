@@ -171,6 +171,7 @@ def test_what_is_wrong_in_the_file_names_it(text: str, says: str, write: Write) 
         ),
         ("HOLDALL_BACKEND_CONFIG__", "1", "the name of an option after each '__'"),
         ("HOLDALL_BACKEND_CONFIG__READONLY", "maybe", "true or false, not 'maybe'"),
+        ("HOLDALL_BACKEND_CONFIG__READONLY__NOW", "1", "'readonly' is one value, not a table of values"),
     ],
 )
 def test_what_is_wrong_in_the_environment_names_it(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 from holdall.store import Store
@@ -31,6 +31,8 @@ __all__ = ["from_uri", "get_store", "open_default"]
 
 _OF_VALUES: Final = ("raise_on_nonexist", "pickles", "pickle_key", "serializers")
 """The options of `get_store` that are those of a `ValueStore`."""
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+"""The types of options that hold no others."""
 
 
 def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
@@ -230,5 +232,7 @@ def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in options.items():
         hint = known.get(name)
+        if isinstance(value, dict) and hint is not None and _PLAIN.issuperset(get_args(hint) or (hint,)):
+            raise InvalidArgumentError(f"the option {name!r} is one value, not a table of values")
         found[name] = typed(name, value, hint) if isinstance(value, str) and hint is not None else value
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import weakref
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
@@ -21,11 +22,17 @@ class CsvRows(NamedTuple):
     model: Any
 
     def read(self, file: IO[str], key: str) -> Iterator[Any]:
-        """Yield the rows of a file, which is closed in the end.
+        """Return an iterator of the rows of a file, which is closed in the end.
 
         Raises:
             SerializationError: A row can't be read; the message names the line that it ends at.
         """
+        made = self._rows(file, key)
+        # One that is dropped before its first row never gets to the end.
+        weakref.finalize(made, file.close).atexit = False
+        return made
+
+    def _rows(self, file: IO[str], key: str) -> Iterator[Any]:
         with file:
             rows = csv.reader(file, strict=True)
             try:
