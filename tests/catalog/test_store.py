@@ -408,6 +408,35 @@ def test_bytes_of_a_version_that_is_dropped_stay_where_the_new_one_has_them(
     assert store.verify(digests=True).ok
 
 
+def test_a_version_is_found_while_it_becomes_the_newest_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves from one table to the other between two statements of a read."""
+    store, other = make(keep=True), make(keep=True)
+    for call in (store.get, store.entry):
+        other.delete("a")
+        for number in (1, 2, 3):
+            other.put(numbers(number), key="a")
+        if not hasattr(store._backend, "_one"):
+            continue
+        one: Callable[..., Any] = store._backend._one  # type: ignore[attr-defined]
+        looks: list[str] = []
+
+        def look(sql: str, values: Any, one: Any = one, looks: list[str] = looks) -> Any:
+            found = one(sql, values)
+            looks.append(sql)
+            if len(looks) == 1:
+                other.delete("a", version=3)
+            elif len(looks) == 2:
+                other.put(numbers(4), key="a")
+            return found
+
+        monkeypatch.setattr(store._backend, "_one", look, raising=False)
+        assert call("a", version=2) is not None
+        monkeypatch.undo()
+        assert call("a", version=9) is None
+
+
 def test_lineage_follows_inputs_and_ends_at_circles(store: BlobStore) -> None:
     store.put([1], key="raw")
     store.put([2], key="clean", inputs=["raw"])

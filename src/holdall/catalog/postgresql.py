@@ -352,9 +352,10 @@ class PostgresqlBackend(MetadataBackend):
         return found[0] if found else None
 
     def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
-        found = self._one(FETCH, (key,))
-        if version is not None and (found is None or found[1] != version):
-            found = self._one(FETCH_EARLIER, (key, version))
+        if version is None:
+            found = self._one(FETCH, (key,))
+        else:
+            found, _ = sql_listings.find_version(self._one, FETCH, FETCH_EARLIER, key, version)
         if found is None:
             return None
         data = found[23]
@@ -367,9 +368,10 @@ class PostgresqlBackend(MetadataBackend):
         return None if found is None else make_blob(*found[:9], found[9] is not None, *found[9:])
 
     def row(self, key: str, version: int | None = None) -> Row | None:
-        found = self._one(ROW, (key,))
-        if version is not None and (found is None or found[1] != version):
-            found = self._one(f"{EARLIER} AND version = ?", (key, version))
+        if version is None:
+            found = self._one(ROW, (key,))
+        else:
+            found, _ = sql_listings.find_version(self._one, ROW, f"{EARLIER} AND version = ?", key, version)
         return None if found is None else row_of(found)
 
     # --- listings: page by page, so that no transaction stays open between two of them ---

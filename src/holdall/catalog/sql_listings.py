@@ -1,4 +1,5 @@
-"""Listings in SQL that every database shares: page by page, so that no transaction stays open between two."""
+"""Reads of several statements that every database shares, without a transaction that stays open between two:
+listings page by page, and the search for a version."""
 
 from __future__ import annotations
 
@@ -9,12 +10,38 @@ from holdall.catalog.row import Blob, Row
 from holdall.catalog.sql import is_text, past
 from holdall.catalog.sql_transaction import COLUMNS, GET_BLOB, blob_of_row, row_of
 
-__all__ = ["blobs", "earlier", "keys", "suspects"]
+__all__ = ["blobs", "earlier", "find_version", "keys", "suspects"]
 
 Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
 """Runs a statement, and returns its rows."""
 
 _PAGE: Final = 1000
+Found = tuple[Any, ...] | None
+
+
+def find_version(
+    one: Callable[[str, tuple[Any, ...]], Found], newest: str, earlier: str, key: str, version: int
+) -> tuple[Found, bool]:
+    """Return the row of a version, and whether it is the newest one of its key.
+
+    Args:
+        one: Runs a statement, and returns its first row.
+        newest: Reads the newest row of a key.
+        earlier: Reads one of the earlier rows.
+    """
+    found = one(newest, (key,))
+    while True:
+        if found is not None and found[1] == version:
+            return found, True
+        before = found
+        found = one(earlier, (key, version))
+        if found is not None:
+            return found, False
+        # A version moves to the other table as the newest one is deleted, and back as another one is put. It
+        # was in neither if the newest row, by its sequence, was the same before and after.
+        found = one(newest, (key,))
+        if (None if found is None else found[2]) == (None if before is None else before[2]):
+            return None, False
 
 
 def _pages(ask: Ask, sql: str, at: tuple[Any, ...], *more: object) -> Iterator[tuple[Any, ...]]:

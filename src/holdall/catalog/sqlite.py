@@ -264,24 +264,24 @@ class SqliteBackend(MetadataBackend):
         return self._database.all(sql, values)
 
     def fetch(self, key: str, version: int | None = None) -> tuple[Row, Blob] | None:
-        found = self._one(FETCH, (key,))
-        if version is None or (found is not None and found[1] == version):
+        is_newest = True
+        if version is None:
+            found = self._one(FETCH, (key,))
+        else:
+            found, is_newest = sql_listings.find_version(self._one, FETCH, FETCH_EARLIER, key, version)
+        if found is None or is_newest:
             return None if found is None else found_of(found)
-        found = self._one(FETCH_EARLIER, (key, version))
-        return (
-            None
-            if found is None
-            else (row_of(found), make_blob(*found[14:23], found[23] is not None, *found[23:]))
-        )
+        return row_of(found), make_blob(*found[14:23], found[23] is not None, *found[23:])
 
     def load_small(self, key: str) -> tuple[Any, ...] | None:
         found = self._one(LOAD, (key,))
         return None if found is None or found[0] is None else found
 
     def row(self, key: str, version: int | None = None) -> Row | None:
-        found = self._one(ROW, (key,))
-        if version is not None and (found is None or found[1] != version):
-            found = self._one(f"{EARLIER} AND version = ?", (key, version))
+        if version is None:
+            found = self._one(ROW, (key,))
+        else:
+            found, _ = sql_listings.find_version(self._one, ROW, f"{EARLIER} AND version = ?", key, version)
         return None if found is None else row_of(found)
 
     # --- listings ---
