@@ -104,7 +104,7 @@ def _slices(spans: list[Span], groups: list[Span], found: list[bytes]) -> list[b
 
 def _cut_all(pieces: Iterator[Piece], groups: list[Span]) -> Iterator[bytes]:
     """Cut groups, which are sorted, from all pieces of a blob."""
-    at, held = 0, b""
+    at, held = 0, list[bytes]()
     waiting = iter(groups)
     group = next(waiting, None)
     for piece in pieces:
@@ -112,13 +112,13 @@ def _cut_all(pieces: Iterator[Piece], groups: list[Span]) -> Iterator[bytes]:
             low, high = group
             part = bytes(piece[max(low - at, 0) : max(high - at, 0)])
             if part:
-                held += part
+                held.append(part)
             if at + len(piece) < high:
                 break
-            yield held
-            held, group = b"", next(waiting, None)
+            yield b"".join(held)
+            held, group = [], next(waiting, None)
         at += len(piece)
         if group is None:
             return
     if group is not None:
-        yield held
+        yield b"".join(held)
