@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import Iterator
@@ -160,6 +161,24 @@ CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (Owner(2).rate, (1,), {}),
 ]
 """No two of these have the same key either."""
+
+
+DOUBLE, TRIPLE = lambda x: 2 * x, lambda x: 3 * x
+
+
+def plain(x: int) -> int:
+    return x
+
+
+def _plus(more: int) -> Any:
+    @functools.wraps(plain)
+    def wrapped(x: int) -> int:
+        return plain(x) + more
+
+    return wrapped
+
+
+plus_one, plus_two = _plus(1), _plus(2)
 
 
 def with_keys() -> Iterator[tuple[str, str]]:

@@ -8,12 +8,13 @@ import os
 import random
 import subprocess
 import sys
-from collections import defaultdict
+from collections import defaultdict, namedtuple
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -23,7 +24,7 @@ import pytest
 from tests.memoize import calls
 
 from holdall import InvalidArgumentError, InvalidTypeError, MemoryStore, cached
-from holdall.memoize.canonical import encode
+from holdall.memoize.canonical import FormlessError, encode
 from holdall.memoize.keys import Keys
 
 GOLDEN = Path(__file__).with_name("golden.txt").read_text().splitlines()
@@ -554,3 +555,52 @@ def test_options_that_can_t_be_right_are_refused_at_once(options: dict[str, Any]
 
         @cached(**options)
         def call(x: int) -> None: ...
+
+
+def test_captured_functions_of_one_name_are_told_apart() -> None:
+    store = MemoryStore()
+
+    def apply(function: Any) -> Any:
+        @cached(store)
+        def applied(x: int) -> int:
+            return function(x)
+
+        return applied
+
+    assert [apply(each)(5) for each in (calls.DOUBLE, calls.TRIPLE)] == [10, 15]
+    assert [apply(each)(5) for each in (calls.plus_one, calls.plus_two)] == [6, 7]
+    assert apply(calls.plain)(5) == apply(calls.plain)(5) == 5
+
+
+def test_what_a_subclass_of_a_record_adds_counts() -> None:
+    class Open(attrs.make_class("Base", ["x"])):
+        def __init__(self, x: int, more: int) -> None:
+            super().__init__(x)
+            self.more = more
+
+    @dataclass(slots=True)
+    class Slotted:
+        x: int
+
+    class More(Slotted):
+        __slots__ = ("__more",)
+
+        def __init__(self, x: int, more: int) -> None:
+            super().__init__(x)
+            self.__more = more
+
+    class Pair(namedtuple("Pair", "x")):
+        def __new__(cls, x: int, more: int) -> Any:
+            made = super().__new__(cls, x)
+            made.more = more
+            return made
+
+    for kind in (Open, More, Pair):
+        made: Any = kind
+        assert encode(made(1, 2)) == encode(made(1, 2)) != encode(made(1, 3))
+
+    class Rows(attrs.make_class("Listing", ["x"], bases=(list,))):
+        pass
+
+    with pytest.raises(FormlessError):
+        encode(Rows(1))

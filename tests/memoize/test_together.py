@@ -21,6 +21,9 @@ from tests.forks import forked, succeeds
 from tests.interrupts import interrupting
 
 from holdall import FilesystemStore, MemoryStore, SqliteStore, Store, cached
+from holdall.memoize import canonical, flights, keys
+from holdall.memoize.flights import Flight, Flights
+from holdall.memoize.shelf import Shelf
 from holdall.testing.running import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -457,3 +460,79 @@ def test_an_error_reaches_all_who_await() -> None:
 
     assert [str(each) for each in asyncio.run(main())] == ["x"] * 3
     assert called == [1]
+
+
+def test_a_result_that_is_invalidated_while_it_is_put_is_not_kept() -> None:
+    class Slow(MemoryStore):
+        def _put(self, key: str, data: bytes) -> Any:
+            if not entered.is_set():
+                entered.set()
+                assert go.wait(60)
+            return super()._put(key, data)
+
+    entered, go = threading.Event(), threading.Event()
+    value = 1
+
+    @cached(Slow())
+    def current() -> int:
+        return value
+
+    thread = threading.Thread(target=current)
+    thread.start()
+    assert entered.wait(60)
+    value = 2
+    current.invalidate()
+    go.set()
+    thread.join()
+    assert current() == 2
+
+
+def test_a_computation_that_is_dropped_as_it_ends_ends() -> None:
+    class Dropping(dict[str, Flight]):
+        def get(self, key: str, default: Any = None) -> Any:
+            found = super().get(key, default)
+            self.clear()
+            return found
+
+    under_way, mine = Flights(), Flight()
+    under_way._flights = Dropping()
+    assert under_way.enter("a", mine) is mine
+    under_way.leave("a", mine)
+    assert mine.over
+
+
+def test_uses_are_noted_while_room_is_made() -> None:
+    class Racing(dict[str, float]):
+        """In which another thread notes a use at each step."""
+
+        def items(self) -> Any:
+            for pair in super().items():
+                yield pair
+                self[f"{len(self)}"] = 1.0
+
+    shelf = Shelf(MemoryStore(), "f/", None, None, 10)
+    shelf._used, shelf._noted = Racing(a=1.0, b=2.0), Racing(a=1.0, b=2.0)
+    shelf._make_room()
+
+
+def test_locks_of_threads_that_are_not_in_a_child_are_made_anew() -> None:
+    def child() -> None:
+        class Local:
+            pass
+
+        def make(captured: int) -> Any:
+            @cached
+            def outer(kind: type, number: int) -> int:
+                return outer(kind, number - 1) + captured if number else 0
+
+            return outer
+
+        assert make(2)(Local, 3) == 6
+
+    with flights._lock, canonical._making, keys._making:
+        # Python gives an RLock to the thread that has it; only a thread of its own is another.
+        pids: list[int] = []
+        thread = threading.Thread(target=lambda: pids.append(forked(child)))
+        thread.start()
+        thread.join()
+    succeeds(pids[0])

@@ -45,7 +45,7 @@ from zoneinfo import ZoneInfo
 from holdall.errors import StoreError
 from holdall.values.packages import instance
 
-__all__ = ["PLAIN", "FormlessError", "class_form", "encode", "field", "home_of", "name_form"]
+__all__ = ["PLAIN", "FormlessError", "class_form", "encode", "field", "found_by_name", "home_of", "name_form"]
 
 HOOK: Final = "__cache_key__"
 """The method by which a class says what stands for an object of it."""
@@ -215,13 +215,18 @@ def _other(value: Any) -> bytes:
 def class_form(kind: type[Any]) -> bytes:
     """Return the form of a class. One that can't be found by its name is this very class: as long as this
     process lives, and in those that are forked from it later."""
-    found: Any = sys.modules.get(kind.__module__)
-    for name in kind.__qualname__.split("."):
-        found = getattr(found, name, None)
-    if found is kind:
+    if found_by_name(kind) is kind:
         return name_form(kind)
     with _making:
         return _tokens.setdefault(kind, b"L" + os.urandom(16))
+
+
+def found_by_name(thing: Any) -> Any:
+    """Return what has the name of a class or a function; None if nothing has."""
+    found: Any = sys.modules.get(thing.__module__)
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def name_form(kind: type[Any]) -> bytes:
@@ -231,6 +236,16 @@ def name_form(kind: type[Any]) -> bytes:
 
 _tokens: WeakKeyDictionary[type[Any], bytes] = WeakKeyDictionary()
 _making = threading.RLock()
+
+
+def _forked() -> None:
+    # A thread that isn't in the child may have had it.
+    global _making
+    _making = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def home_of(module: str) -> str:
@@ -251,30 +266,52 @@ def home_of(module: str) -> str:
 def _fields_of(value: Any, kind: Any) -> dict[str, Any] | None:
     """Return what a record consists of, by name."""
     if dataclasses.is_dataclass(cast(object, kind)):
-        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
-        if issubclass(cast("type[Any]", kind), (tuple, list, dict, set, frozenset, str, bytes, int, float)):
-            return None
+        names = [each.name for each in dataclasses.fields(kind)]
+    elif issubclass(cast("type[Any]", kind), tuple) and hasattr(kind, "_fields") and hasattr(kind, "_asdict"):
+        fields = dict(value._asdict())
         return fields | _rest(value, kind, fields)
-    if issubclass(cast("type[Any]", kind), tuple) and hasattr(kind, "_fields") and hasattr(kind, "_asdict"):
-        return dict(value._asdict())
-    if instance(value, "pydantic", "BaseModel"):
+    elif instance(value, "pydantic", "BaseModel"):
         return {
             **value.__dict__,
             "": [value.__pydantic_extra__, value.__pydantic_private__, sorted(value.__pydantic_fields_set__)],
         }
-    if instance(value, "msgspec", "Struct"):
-        return {name: getattr(value, name) for name in value.__struct_fields__}
-    if hasattr(kind, "__attrs_attrs__"):
-        return {each.name: getattr(value, each.name) for each in kind.__attrs_attrs__}
-    return None
+    elif instance(value, "msgspec", "Struct"):
+        names = list(value.__struct_fields__)
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [each.name for each in kind.__attrs_attrs__]
+    else:
+        return None
+    if issubclass(cast("type[Any]", kind), _WITH_CONTENTS):
+        return None
+    fields = {name: getattr(value, name) for name in names}
+    return fields | _rest(value, kind, fields)
+
+
+_WITH_CONTENTS: Final = (tuple, list, dict, set, frozenset, str, bytes, bytearray, int, float, complex)
 
 
 def _rest(value: Any, kind: type[Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what a dataclass's object has besides its fields, and besides properties that were computed."""
+    """Return what a record has besides its fields, as one of a subclass may, and besides properties that were
+    computed."""
+    names = [*getattr(value, "__dict__", ())]
+    for base in kind.__mro__:
+        own = vars(base)
+        # attrs keeps computed properties in slots.
+        if "__attrs_attrs__" not in own:
+            slots: Any = own.get("__slots__", ())
+            names += [
+                f"_{base.__name__.lstrip('_')}{each}"
+                if each.startswith("__") and not each.endswith("__")
+                else each
+                for each in ((slots,) if isinstance(slots, str) else slots)
+                if each not in ("__dict__", "__weakref__")
+            ]
     return {
-        name: each
-        for name, each in getattr(value, "__dict__", {}).items()
-        if name not in fields and not isinstance(getattr(kind, name, None), functools.cached_property)
+        name: getattr(value, name)
+        for name in names
+        if name not in fields
+        and hasattr(value, name)
+        and not isinstance(getattr(kind, name, None), functools.cached_property)
     }
 
 

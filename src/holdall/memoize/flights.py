@@ -6,6 +6,7 @@ each call the other. Who finds that computes the call without waiting, as withou
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -96,6 +97,16 @@ leading: ContextVar[tuple[Flight, ...]] = ContextVar("holdall.memoize.leading", 
 _lock = threading.Lock()
 
 
+def _forked() -> None:
+    # A thread that isn't in the child may have had it.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Flights:
     """The computations of one function that are under way, by the keys of their calls."""
 
@@ -109,7 +120,8 @@ class Flights:
     def leave(self, key: str, mine: Flight) -> None:
         """End one, if it was entered."""
         if self._flights.get(key) is mine:
-            del self._flights[key]
+            # `drop` may come in between.
+            self._flights.pop(key, None)
         mine.finish()
         if not mine.joined:
             # Its traceback leads to frames that hold this: together they would be garbage for the collector.

@@ -344,6 +344,9 @@ class Cached(Generic[P, R]):
         try:
             if not self._shelf.put(key, data):
                 _log.debug("a result of %s has %d bytes, more than max_bytes", self._keys.name, len(data))
+            if generation != self._generation:
+                # It was invalidated after the look above, and maybe before the put.
+                self._shelf.delete(key)
         # A store of another package may raise anything.
         except Exception as error:  # noqa: BLE001
             self._fail("can't be written", error)

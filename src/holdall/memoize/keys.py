@@ -26,6 +26,7 @@ from holdall.memoize.canonical import (
     class_form,
     encode,
     field,
+    found_by_name,
     home_of,
     name_form,
 )
@@ -382,6 +383,16 @@ _cells: WeakValueDictionary[int, _Token] = WeakValueDictionary()
 _making = threading.RLock()
 
 
+def _forked() -> None:
+    # A thread that isn't in the child may have had it.
+    global _making
+    _making = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def _captured(function: Callable[..., Any]) -> list[tuple[str, CellType]]:
     """Return the variables that a function within a function captures. The wrapper of a decorator has the
     name of the function that it wraps, which says what it captures."""
@@ -404,6 +415,15 @@ def _token_of(cell: CellType, function: Callable[..., Any]) -> _Token | None:
         return known
 
 
+def _has_name(function: FunctionType) -> bool:
+    """Return whether a function is known by its name: not a lambda, nor one of several that a decorator made.
+    What is being decorated isn't found by its name yet."""
+    name = function.__qualname__
+    if "<locals>" in name or name.endswith("<lambda>"):
+        return False
+    return function.__closure__ is None or found_by_name(function) in (function, None)
+
+
 def _value_form(cell: CellType, function: Callable[..., Any]) -> bytes | None:
     try:
         value = cell.cell_contents
@@ -413,7 +433,7 @@ def _value_form(cell: CellType, function: Callable[..., Any]) -> bytes | None:
         return b"itself"
     if isinstance(value, ModuleType):
         return b"module" + field(value.__name__.encode())
-    if isinstance(value, FunctionType) and "<locals>" not in value.__qualname__:
+    if isinstance(value, FunctionType) and _has_name(value):
         return b"function" + field(home_of(value.__module__).encode()) + field(value.__qualname__.encode())
     try:
         return encode(value)

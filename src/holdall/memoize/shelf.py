@@ -212,8 +212,9 @@ class Shelf:
             self.store.delete_many(gone)
         self._count, self._bytes = count, size
         known = {info.key[len(self.prefix) :] for _, info in kept}
-        self._used = {key: used for key, used in self._used.items() if key in known}
-        self._noted = {key: noted for key, noted in self._noted.items() if key in known}
+        # Of copies, since other threads note their uses meanwhile.
+        self._used = {key: used for key, used in self._used.copy().items() if key in known}
+        self._noted = {key: noted for key, noted in self._noted.copy().items() if key in known}
 
     # --- all of them ---
 
