@@ -38,6 +38,7 @@ SPLIT: list[tuple[Any, str, str]] = [
     ("postgresql://u:p%2F@host/db?schema=s#a", "postgresql://u:p%2F@host/db?schema=s", "a"),
     ("models:a/b", "models:", "a/b"),
     ("models:a?readonly=1", "models:?readonly=1", "a"),
+    ("models:a%20b%3F", "models:", "a b?"),
     ("SQLITE:///x.db#a", "sqlite:///x.db", "a"),
 ]
 

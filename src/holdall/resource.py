@@ -41,7 +41,7 @@ class Resource:
     | `sqlite:///x.db#a/b.txt`, and all other schemes | what is before `#` | `a/b.txt` |
 
     Options are in the query, as in `Store.from_uri`: `s3://bucket/a.txt?region=eu-west-1`, or
-    `sqlite:///x.db?durable=1#a.txt`. The key is percent-decoded, except that of a path or a name.
+    `sqlite:///x.db?durable=1#a.txt`. The key is percent-decoded, except that of a path.
 
     Args:
         uri: Where the value is.

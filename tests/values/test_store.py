@@ -178,6 +178,16 @@ def test_a_typed_text_with_a_lone_surrogate_comes_back(store: Store) -> None:
         assert values["a"] == text
 
 
+def test_an_error_of_a_function_names_its_own_key(store: Store) -> None:
+    values, other = ValueStore(store), ValueStore(MemoryStore())
+    values["a"] = "old"
+    with pytest.raises(BlobNotFoundError, match="'missing'"):
+        values.put("a", "new", serialization_func=lambda _: other["missing"])
+    with pytest.raises(BlobNotFoundError, match="'missing'"):
+        values.get("a", 5, deserialization_func=lambda _: other["missing"])
+    assert values["a"] == "old"
+
+
 def test_unions_of_models_are_read_in_their_order(store: Store) -> None:
     class Other(Point):
         pass

@@ -71,7 +71,7 @@ class JsonSerializer:
     | `uuid`, `decimal`, `path`, `posixpath`, `windowspath` | as `str` returns it |
     | `float` | `nan`, `inf` or `-inf` |
     | `complex` | the real and the imaginary part |
-    | `int` | hexadecimal, where it has more than 8,192 bits (with msgspec, more than 4,300 digits) |
+    | `int` | hexadecimal, where it has more than 4,300 digits; with other markers, more than 8,192 bits |
     | `dict` | a list of pairs, where a key isn't a str, or is `$holdall` itself |
 
     A naive `datetime`, and any `time`, whose `fold` is 1 ends with `[_fold=1]`.

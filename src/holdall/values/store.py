@@ -110,7 +110,7 @@ class ValueStore(ValueMapping[Any]):
         try:
             return codec.encode(value)
         except StoreError as error:
-            error.key = key
+            _name_key(error, key)
             raise
 
     @staticmethod
@@ -228,7 +228,7 @@ class ValueStore(ValueMapping[Any]):
         try:
             data = codec.encode(value)
         except StoreError as error:
-            error.key = key
+            _name_key(error, key)
             raise
         if expect is ANY and ttl is None and content_type is None and metadata is None:
             return self._store.put(key, data)
@@ -380,6 +380,12 @@ class ValueStore(ValueMapping[Any]):
     def open(self, key: str, mode: str = "rb", **options: Any) -> IO[Any]:
         """Open the bytes of a value as a file; see `Store.open`. No serialization mode is applied."""
         return self._store.open(key, mode, **options)
+
+
+def _name_key(error: StoreError, key: str) -> None:
+    # A function of the caller may read another store, whose key the error has then.
+    if error.key is None:
+        error.key = key
 
 
 def _check_flag(value: object) -> None:
