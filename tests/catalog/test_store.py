@@ -380,6 +380,16 @@ def test_a_lease_holds_the_bytes(store: BlobStore) -> None:
         store.lease("a", ttl=0)
 
 
+def test_a_lease_says_that_a_small_object_was_deleted(tmp_path: Path) -> None:
+    with BlobStore(tmp_path, "sqlite") as store:
+        store.put("small", "a")
+        with store.lease("a") as lease:
+            lease.renew()
+            store.delete("a")
+            with pytest.raises(BlobNotFoundError, match="it was deleted"):
+                lease.renew()
+
+
 def test_a_leased_version_is_not_pruned(store: BlobStore) -> None:
     store.put(numbers(1), key="a")
     with store.lease("a"):

@@ -76,14 +76,17 @@ class Lease:
         """Hold it for its whole time again, from now on.
 
         Raises:
-            BlobNotFoundError: It has run out, and the bytes have been swept since.
+            BlobNotFoundError: It has run out, and the bytes have been swept since; or it was of a small
+                object in a database, whose bytes went with its row when it was deleted.
         """
 
         def renew(tx: Transaction) -> None:
             found = tx.blob(self._blob)
             if found is None or found.until:
                 raise BlobNotFoundError(
-                    f"version {self.version} has been swept since the lease ran out", key=self.key
+                    f"the bytes of version {self.version} are gone: it was deleted, or was swept after the "
+                    "lease had run out",
+                    key=self.key,
                 )
             tx.put_lease(LeaseRow(self._name, self._blob, self._extend()))
 
