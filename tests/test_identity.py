@@ -7,9 +7,11 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from holdall import (
@@ -19,10 +21,12 @@ from holdall import (
     EncryptedStore,
     ExpiringStore,
     FilesystemStore,
+    FsspecStore,
     HashdirStore,
     HttpStore,
     InvalidTypeError,
     MemoryStore,
+    NotifyingStore,
     RoutedStore,
     SqliteStore,
     SqlStore,
@@ -130,3 +134,28 @@ def test_dask_takes_the_token() -> None:
 
     assert tokenize(FilesystemStore("a")) == tokenize(FilesystemStore("a")) != tokenize(FilesystemStore("b"))
     assert tokenize(MemoryStore()) != tokenize(MemoryStore())
+
+
+def test_tokens_of_stores_on_servers_hold_in_another_process() -> None:
+    made = (
+        "BucketStore('s3://bucket/in', region='eu-west-1', key='a', secret='b')",
+        "HttpStore('https://example.org/files')",
+        "FsspecStore('file:///tmp/files')",
+    )
+    code = f"from holdall import *; print(*(each.token for each in ({', '.join(made)})))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == [eval(each).token for each in made]
+
+
+def test_a_store_over_a_client_has_a_token_of_its_own() -> None:
+    client = httpx2.Client()
+    one, other = (HttpStore("https://example.org/files", client=client) for _ in range(2))
+    assert one.token == one.token != other.token
+    fsspec: Any = import_module("fsspec")
+    systems = [fsspec.filesystem("dir", path=path, target_protocol="file") for path in ("/tmp/a", "/tmp/b")]
+    one, other = map(FsspecStore, systems)
+    assert one.token == one.token != other.token
+    system = fsspec.filesystem("memory")
+    assert FsspecStore(system, "a").token == FsspecStore(system, "a").token != FsspecStore(system, "b").token
+    one, other = (NotifyingStore(MemoryStore()) for _ in range(2))
+    assert one.token == one.token != other.token

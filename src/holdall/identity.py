@@ -28,16 +28,24 @@ def identity(store: Store, *, resolve: bool = False) -> object:
     links in a path are resolved; journals were written without.
     """
     kind = type(store)
-    if kind.__reduce__ not in (Store.__reduce__, Layer.__reduce__):
-        return [kind.__qualname__, _process, os.getpid(), repr(store.__reduce__()[1])]
+    here = [kind.__qualname__, _process, os.getpid()]
     try:
-        settings = store._settings()
+        made, settings = store.__reduce__(), store._settings()
     except UnsupportedOperation:
-        return [kind.__qualname__, _process, os.getpid(), _tokens.setdefault(store, os.urandom(8).hex())]
+        return [*here, _tokens.setdefault(store, os.urandom(8).hex())]
     known = {name: _spell(value, resolve) for name, value in settings.items() if name not in kind._secrets}
+    if kind.__reduce__ not in (Store.__reduce__, Layer.__reduce__):
+        # Such as one in the memory of this process, or over an object that only this process has.
+        plain = all(_is_plain(value) for name, value in settings.items() if name not in kind._secrets)
+        if not plain or cast("tuple[object, ...]", made[1])[:1] != (kind,):
+            return [*here, known, repr(made[1])]
     if resolve and (path := path_in(settings)) is not None:
         known["path"] = os.path.realpath(path)
     return [kind.__qualname__, known]
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _spell(value: object, resolve: bool) -> object:
