@@ -666,3 +666,13 @@ def test_an_unknown_digest_lists_the_known_ones(store: Store) -> None:
         store.checksum("a.txt", "sha")
     with pytest.raises(InvalidTypeError):
         store.checksum("a.txt", 256)  # type: ignore[arg-type]
+
+
+def test_what_is_removed_is_never_what_a_link_in_its_place_leads_to(tmp_path: Path) -> None:
+    inner = tmp_path / "others" / "inner"
+    inner.mkdir(parents=True)
+    inner.chmod(0o755)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "others")
+    virtual._remove(str(link))
+    assert inner.stat().st_mode & 0o777 == 0o755

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import warnings
@@ -395,6 +396,12 @@ class TextFile(io.TextIOWrapper):
         if discard is not None:
             _warn_dropped(self)
             discard()
+
+
+def encoding_behind(file: BinaryIO, encoding: str | None) -> str | None:
+    """Return the encoding of text that is appended: a mark is at the start of a blob only."""
+    is_marked = encoding is not None and codecs.lookup(encoding).name == "utf-8-sig"
+    return "utf-8" if is_marked and file.tell() else encoding
 
 
 def path_in(settings: Mapping[str, object]) -> str | None:

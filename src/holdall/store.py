@@ -79,7 +79,7 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
-from holdall.files import BlobFile, BlobReader, SpooledWriter, TextFile
+from holdall.files import BlobFile, BlobReader, SpooledWriter, TextFile, encoding_behind
 from holdall.keys import check_key, check_prefix, past, scan_range
 from holdall.pieces import flatten, join_pieces, pieces_of, regroup
 from holdall.ranges import CHUNK, check_range, cut
@@ -1179,6 +1179,7 @@ class Store(MutableMapping[str, bytes]):
                 self._need(Can.WRITE, "append")
                 file = self._open_append(key)
                 file.key = key  # pyright: ignore[reportAttributeAccessIssue]
+                encoding = encoding_behind(file, encoding)
             else:
                 # What mode 'x' expects is checked with the blob that may be there.
                 condition = ANY if action == "x" else expect

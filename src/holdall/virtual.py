@@ -398,7 +398,7 @@ def _sweep(path: str) -> None:
 
 def _remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or os.path.islink(path):
         return
     # A program may leave folders that it locked itself out of.
     for above, names, _ in os.walk(path):

@@ -748,3 +748,11 @@ def test_a_file_whose_name_is_no_key_is_told_once(tmp_path: Path, caplog: pytest
     (tmp_path / os.fsdecode(b"\xff")).write_bytes(b"")
     assert list(store) == ["a"]
     assert len(caplog.records) == len(told) + 2
+
+
+def test_text_that_is_appended_has_no_second_mark(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    for text in ("one", "two"):
+        with store.open("a.txt", "a", encoding="UTF-8-SIG") as file:
+            file.write(text)
+    assert store["a.txt"] == b"\xef\xbb\xbfonetwo"
