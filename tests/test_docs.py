@@ -294,7 +294,9 @@ def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
         off = ("UnusedImport", "DuplicateImport", "Redeclaration", "UnusedExpression")
         module = ["# pyright: " + ", ".join(f"report{name}=false" for name in off)]
         # These have no types.
-        is_untyped = any(name in page.read_text() for name in ("moviepy", "import fsspec", "import redis"))
+        is_untyped = any(
+            name in page.read_text() for name in ("moviepy", "import fsspec", "import redis", "import joblib")
+        )
         module += [", reportUnknownMemberType=false\n" if is_untyped else "\n"]
         for block in blocks(page):
             if block.language == "python" and block.title is not None:

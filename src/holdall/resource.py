@@ -21,7 +21,7 @@ from holdall.values.store import ValueStore
 
 __all__ = ["Resource"]
 
-_BUCKETS: Final = ("s3", "gs", "gcs", "az", "abfs", "r2")
+BUCKETS: Final = ("s3", "gs", "gcs", "az", "abfs", "r2")
 _FOLDERS: Final = ("file", "http", "https")
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?#]*)(\?[^#]*)?(?:#(.*))?", re.DOTALL).fullmatch
 
@@ -159,10 +159,10 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
         return _split_path(uri)
     scheme, location, query, key = match[1].lower(), match[2], match[3] or "", match[4]
     what = f"{scheme}://"
-    if scheme in _BUCKETS or scheme in _FOLDERS or _is_of_fsspec(scheme):
+    if scheme in BUCKETS or scheme in _FOLDERS or _is_of_fsspec(scheme):
         # A '#' belongs to the name there.
         whole, mark, query = uri[len(what) :].partition("?")
-        if scheme in _BUCKETS:
+        if scheme in BUCKETS:
             place, _, key = whole.partition("/")
             usage = f"{what}BUCKET/KEY"
         else:

@@ -453,15 +453,6 @@ class AsyncFile(Generic[AnyStr]):
         """Return the position."""
         return self._file.tell()
 
-    @property
-    def info(self) -> Info:
-        """The properties of the blob that is read."""
-        return cast(Any, self._file).info
-
-    async def discard(self) -> None:
-        """Close a file that was written, without storing anything."""
-        await self._owner._run(cast(Any, self._file).discard, Cancel.FINISH)
-
     def __aiter__(self) -> AsyncIterator[AnyStr]:
         return self._owner._iterate(lambda: iter(self._file), cancel=Cancel.STOP)
 

@@ -50,13 +50,6 @@ class Session:
         """Execute a statement; return the number of rows."""
         return self.cursor.execute(sql, parameters, prepare=self._prepare).rowcount
 
-    def run_all(self, sql: bytes, parameters: Sequence[Sequence[object]]) -> None:
-        """Execute a statement several times, without a round trip for each."""
-        if len(parameters) == 1:
-            self.run(sql, parameters[0])
-        else:
-            self.cursor.executemany(sql, parameters)
-
     def one(self, sql: bytes, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
         return self.cursor.execute(sql, parameters, prepare=self._prepare).fetchone()
 

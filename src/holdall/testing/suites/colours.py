@@ -64,16 +64,6 @@ class AsyncTests(SuiteBase):
                 assert await file.readline() == b"eins\n"
                 await file.seek(-4, os.SEEK_END)
                 assert (file.tell(), await file.read()) == (5, b"zwei")
-                assert file.info == store.info("file")
-            text = await aio.open("file", "w")
-            await text.write("half")
-            await text.discard()
-            assert store["file"] == b"eins\nzwei"
-            assert await aio.read("file", -4) == (store.info("file"), b"zwei")
-            assert await aio.get_ranges("file", [(0, 2), (-2, None)]) == [b"ei", b"ei"]
-            assert [pair async for pair in aio.iterate_many(["z", "a"])] == [("a", b"1")]
-            assert await aio.delete_prefix("m/") == 0
-            assert await aio.checksum("file") == store.checksum("file")
             assert (await aio.copy("file", "copied")) == store.info("copied")
             assert (await aio.move("copied", "moved")) == store.info("moved")
             assert (await aio.popitem())[0] == "a"

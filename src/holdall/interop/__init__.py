@@ -1,0 +1,1 @@
+"""Stores as other libraries want them: one file for each library."""

@@ -1,0 +1,418 @@
+"""The protocols of obspec over any store (https://developmentseed.org/obspec/latest/)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar, cast
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    StoreError,
+    UnsupportedOperation,
+)
+from holdall.pieces import join_pieces
+from holdall.ranges import span as span_in
+from holdall.store import ABSENT, ANY, Expect, Info, Span, Store
+
+__all__ = ["ObspecStore"]
+
+T = TypeVar("T")
+
+_PAGE = 1000
+_OPTIONS = (
+    "head",
+    "if_match",
+    "if_modified_since",
+    "if_none_match",
+    "if_unmodified_since",
+    "range",
+    "version",
+)
+
+
+# `obspec.exceptions.map_exception` knows errors by the names of their classes.
+
+
+class NotFoundError(BlobNotFoundError):
+    """There is no such object."""
+
+
+class AlreadyExistsError(BlobExistsError):
+    """The object is there already."""
+
+
+class PreconditionError(ConcurrencyError):
+    """The object isn't as was expected."""
+
+
+class NotModifiedError(StoreError):
+    """The object is still the one that was named."""
+
+
+class NotSupportedError(UnsupportedOperation):
+    """The store can't do it."""
+
+
+class InvalidPathError(InvalidKeyError):
+    """The path can't be a key."""
+
+
+_NAMED = (
+    (BlobNotFoundError, NotFoundError),
+    (BlobExistsError, AlreadyExistsError),
+    (ConcurrencyError, PreconditionError),
+    (UnsupportedOperation, NotSupportedError),
+    (InvalidKeyError, InvalidPathError),
+)
+
+
+@contextmanager
+def _renamed() -> Generator[None]:
+    try:
+        yield
+    except StoreError as error:
+        for kind, named in _NAMED:
+            if isinstance(error, kind) and not isinstance(error, named):
+                raise named(error.message, key=error.key) from error
+        raise
+
+
+class _Result:
+    """An object that is read: `obspec.GetResult` and `obspec.GetResultAsync`. Its bytes are read once."""
+
+    def __init__(self, owner: ObspecStore, info: Info, span: tuple[int, int], pieces: Iterator[Any]) -> None:
+        self._owner = owner
+        self._pieces = pieces
+        self.meta = _meta(info)
+        self.range = span
+        self.attributes = dict(info.metadata or {})
+        if info.content_type is not None:
+            self.attributes["Content-Type"] = info.content_type
+
+    def buffer(self) -> bytes:
+        """Return all of its bytes."""
+        with _renamed():
+            return join_pieces(self._pieces)
+
+    async def buffer_async(self) -> bytes:
+        """Return all of its bytes."""
+        return await self._owner._aio.run(self.buffer)
+
+    def __iter__(self) -> Iterator[Any]:
+        with _renamed():
+            yield from self._pieces
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._owner._aio._iterate(lambda: iter(self), 1)
+
+
+class ObspecStore:
+    """A store as obspec's protocols describe one, for libraries that take any of these in place of obstore.
+
+    It has `get`, `get_range`, `get_ranges`, `put`, `head`, `list`, `list_with_delimiter`, `delete`, `copy`
+    and `rename`, and each with `_async` at its end. Paths are keys, and a prefix is a folder, as obspec asks.
+    `put` takes `chunk_size`, `max_concurrency` and `use_multipart`, and leaves them to the store, which never
+    holds a whole stream.
+
+    Its errors have the names that `obspec.exceptions.map_exception` knows, and are holdall's own too.
+
+    Args:
+        store: The store, or a URI, a path or a name of `holdall.toml` to open one.
+
+    >>> import holdall
+    >>> from holdall.interop.obspec import ObspecStore
+    >>> objects = ObspecStore(holdall.MemoryStore())
+    >>> written = objects.put("a/b.txt", b"hello", mode="create")
+    >>> objects.get("a/b.txt", options={"if_match": written["e_tag"]}).buffer()
+    b'hello'
+    >>> [meta["path"] for page in objects.list("a") for meta in page]
+    ['a/b.txt']
+    """
+
+    def __init__(self, store: Store | str | os.PathLike[str]) -> None:
+        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self._aio = self.store.aio
+
+    def __repr__(self) -> str:
+        return f"ObspecStore({self.store!r})"
+
+    # --- what is read ---------------------------------------------------------------------------------
+
+    def get(self, path: str, *, options: Mapping[str, Any] | None = None) -> Any:
+        """Return an object, whose bytes are read by `buffer` or by iterating it.
+
+        Args:
+            path: Its key.
+            options: `range`, `if_match`, `if_none_match`, `if_modified_since`, `if_unmodified_since` and
+                `head`, as in `obspec.GetOptions`.
+        """
+        wanted = dict(options or {})
+        unknown = wanted.keys() - {*_OPTIONS}
+        if unknown:
+            raise InvalidArgumentError(f"options of get are {', '.join(_OPTIONS)}, not {sorted(unknown)}")
+        with _renamed():
+            if wanted.get("version") is not None:
+                raise NotSupportedError("stores name versions by their ETag: use if_match", key=path)
+            key = self.store._checked(path)
+            start, stop = _span(wanted.get("range"))
+            if wanted.get("head"):
+                info, pieces = self.store.info(key), iter(())
+            else:
+                info, pieces = self.store._read_part(key, start, stop)
+            _check(info, wanted)
+            low, high = span_in(start, stop, info.size)
+            if isinstance(wanted.get("range"), Sequence) and low == high:
+                raise InvalidArgumentError(f"the range is empty: the object has {info.size:,} bytes", key=key)
+            return _Result(self, info, (low, high), pieces)
+
+    async def get_async(self, path: str, *, options: Mapping[str, Any] | None = None) -> Any:
+        """As `get`."""
+        return await self._aio.run(self.get, path, options=options)
+
+    def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> bytes:
+        """Return the bytes from `start` to `end`, or `length` of them."""
+        with _renamed():
+            return self.store.get_range(path, start, _end(start, end, length))
+
+    async def get_range_async(
+        self, path: str, *, start: int, end: int | None = None, length: int | None = None
+    ) -> bytes:
+        """As `get_range`."""
+        return await self._aio.run(self.get_range, path, start=start, end=end, length=length)
+
+    def get_ranges(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> list[bytes]:
+        """Return several ranges of one version of an object."""
+        if (ends is None) == (lengths is None) or len(starts) != len(ends or lengths or ()):
+            raise InvalidArgumentError("give as many ends, or as many lengths, as starts")
+        found = [
+            (start, _end(start, end, length))
+            for start, end, length in zip(
+                starts, ends or [None] * len(starts), lengths or [None] * len(starts), strict=True
+            )
+        ]
+        with _renamed():
+            return self.store.get_ranges(path, found)
+
+    async def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> list[bytes]:
+        """As `get_ranges`."""
+        return await self._aio.run(self.get_ranges, path, starts=starts, ends=ends, lengths=lengths)
+
+    def head(self, path: str) -> dict[str, Any]:
+        """Return what is known of an object without its bytes."""
+        with _renamed():
+            return _meta(self.store.info(path))
+
+    async def head_async(self, path: str) -> dict[str, Any]:
+        """As `head`."""
+        return await self._aio.run(self.head, path)
+
+    # --- what is listed -------------------------------------------------------------------------------
+
+    def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[list[dict[str, Any]]]:
+        """Yield pages of the objects in a folder, at any depth, whose paths are past `offset`."""
+        span = Span(_folder(prefix), offset or "")
+        with _renamed():
+            found = self.store.list(span)
+            while page := [_meta(info) for info in islice(found, _PAGE)]:
+                yield page
+
+    def list_async(
+        self, prefix: str | None = None, *, offset: str | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """As `list`."""
+        return self._aio._iterate(lambda: self.list(prefix, offset=offset), 1)
+
+    def list_with_delimiter(self, prefix: str | None = None) -> dict[str, Any]:
+        """Return the objects of one folder, and the folders in it."""
+        folders: list[str] = []
+        objects: list[dict[str, Any]] = []
+        with _renamed():
+            for child in self.store.children(_folder(prefix)):
+                if isinstance(child, str):
+                    folders.append(child[:-1])
+                else:
+                    objects.append(_meta(child))
+        return {"common_prefixes": folders, "objects": objects}
+
+    async def list_with_delimiter_async(self, prefix: str | None = None) -> dict[str, Any]:
+        """As `list_with_delimiter`."""
+        return await self._aio.run(self.list_with_delimiter, prefix)
+
+    # --- what is written ------------------------------------------------------------------------------
+
+    def put(
+        self,
+        path: str,
+        file: Any,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        mode: str | Mapping[str, Any] | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = 0,
+        max_concurrency: int = 0,
+    ) -> dict[str, Any]:
+        """Write an object, whole or not at all.
+
+        Args:
+            path: Its key.
+            file: A buffer, a binary file, a `Path` of a file, or an iterable of buffers.
+            attributes: `Content-Type`, and metadata of the user's own as in `Store.put`.
+            tags: Not supported.
+            mode: `"overwrite"`, `"create"`, or a dict with the `e_tag` of what is replaced.
+            use_multipart: The store decides; so it does about the next two.
+            chunk_size: See `use_multipart`.
+            max_concurrency: See `use_multipart`.
+        """
+        with _renamed():
+            options = _write_options(attributes, tags, mode)
+            if isinstance(file, os.PathLike):
+                with open(cast("os.PathLike[str]", file), "rb") as source:
+                    return _written(self.store.put(path, source, **options))
+            return _written(self.store.put(path, file, **options))
+
+    async def put_async(self, path: str, file: Any, **options: Any) -> dict[str, Any]:
+        """As `put`; takes async iterables of buffers too."""
+        if not hasattr(file, "__aiter__"):
+            return await self._aio.run(self.put, path, file, **options)
+        with _renamed():
+            found = _write_options(options.get("attributes"), options.get("tags"), options.get("mode"))
+            return _written(await self._aio.put(path, file, **found))
+
+    def delete(self, paths: str | Sequence[str]) -> None:
+        """Delete an object, or several. One that isn't there is deleted already."""
+        with _renamed():
+            self.store.delete_many([paths] if isinstance(paths, str) else paths)
+
+    async def delete_async(self, paths: str | Sequence[str]) -> None:
+        """As `delete`."""
+        await self._aio.run(self.delete, paths)
+
+    def copy(self, from_: str, to: str, *, overwrite: bool = True) -> None:
+        """Copy an object inside the store."""
+        self._transfer(self.store.copy, from_, to, overwrite)
+
+    async def copy_async(self, from_: str, to: str, *, overwrite: bool = True) -> None:
+        """As `copy`."""
+        await self._aio.run(self.copy, from_, to, overwrite=overwrite)
+
+    def rename(self, from_: str, to: str, *, overwrite: bool = True) -> None:
+        """Move an object inside the store."""
+        self._transfer(self.store.move, from_, to, overwrite)
+
+    async def rename_async(self, from_: str, to: str, *, overwrite: bool = True) -> None:
+        """As `rename`."""
+        await self._aio.run(self.rename, from_, to, overwrite=overwrite)
+
+    def _transfer(self, call: Callable[..., object], source: str, target: str, overwrite: bool) -> None:
+        with _renamed():
+            call(source, target, expect=ANY if overwrite else ABSENT)
+
+
+def _meta(info: Info) -> dict[str, Any]:
+    return {
+        "path": info.key,
+        "last_modified": info.modified,
+        "size": info.size,
+        "e_tag": info.etag,
+        "version": None,
+    }
+
+
+def _written(info: Info) -> dict[str, Any]:
+    return {"e_tag": info.etag, "version": None}
+
+
+def _folder(prefix: str | None) -> str:
+    return f"{prefix.rstrip('/')}/" if prefix and prefix.strip("/") else ""
+
+
+def _end(start: int, end: int | None, length: int | None) -> int:
+    if (end is None) == (length is None) or start < 0:
+        raise InvalidArgumentError("a range has a start from 0 on, and either an end or a length")
+    return start + cast(int, length) if end is None else end
+
+
+def _span(found: Any) -> tuple[int, int | None]:
+    match found:
+        case None:
+            return 0, None
+        case {"offset": int(offset)}:
+            return offset, None
+        case {"suffix": int(suffix)}:
+            return (-suffix, None) if suffix else (0, 0)
+        case [int(start), int(end)]:
+            return start, end
+        case _:
+            raise InvalidArgumentError(
+                f"a range is (start, end), {{'offset': n}} or {{'suffix': n}}, not {found!r:.80}"
+            )
+
+
+def _check(info: Info, wanted: Mapping[str, Any]) -> None:
+    """Check the conditions of a get (RFC 9110, section 13.2.2)."""
+    expected, known = wanted.get("if_match"), wanted.get("if_none_match")
+    since: datetime | None = wanted.get("if_unmodified_since")
+    if (expected is not None and not _names(expected, info)) or (
+        expected is None and since is not None and info.modified > since
+    ):
+        raise PreconditionError(key=info.key, actual=info.etag)
+    since = wanted.get("if_modified_since")
+    if (known is not None and _names(known, info)) or (
+        known is None and since is not None and info.modified <= since
+    ):
+        raise NotModifiedError("it is still the same", key=info.key)
+
+
+def _names(tags: str, info: Info) -> bool:
+    # A store's own ETag may have quotes, and a comma.
+    if tags.strip() in ("*", info.etag):
+        return True
+    return any(tag.strip().strip('"') == info.etag.strip('"') for tag in tags.split(","))
+
+
+def _write_options(
+    attributes: Mapping[str, str] | None, tags: Mapping[str, str] | None, mode: str | Mapping[str, Any] | None
+) -> dict[str, Any]:
+    if tags:
+        raise NotSupportedError("stores keep no tags: use attributes")
+    metadata = dict(attributes or {})
+    content_type = metadata.pop("Content-Type", None)
+    named = [name for name in metadata if name.istitle()]
+    if named:
+        raise NotSupportedError(f"stores keep no {', '.join(named)}, only Content-Type and your own names")
+    expect: Expect
+    match mode:
+        case None | "overwrite":
+            expect = ANY
+        case "create":
+            expect = ABSENT
+        case {"e_tag": str(etag)}:
+            expect = etag
+        case _:
+            raise InvalidArgumentError(
+                f"mode is 'overwrite', 'create', or a dict with the e_tag to replace, not {mode!r:.80}"
+            )
+    return {"expect": expect, "content_type": content_type, "metadata": metadata or None}

@@ -1,0 +1,259 @@
+"""A store of zarr over any store (Zarr storage, https://zarr.readthedocs.io/en/stable/user-guide/storage/)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from holdall.errors import BlobExistsError, BlobNotFoundError, InvalidKeyError, MissingDependencyError
+from holdall.interop.loading import missing
+from holdall.store import ABSENT, Can, Store
+
+try:
+    from zarr.abc.store import (
+        ByteRequest,
+        OffsetByteRequest,
+        RangeByteRequest,
+        SuffixByteRequest,
+    )
+    from zarr.abc.store import Store as ZarrBase
+    from zarr.core.buffer import Buffer, default_buffer_prototype
+except ImportError as error:
+    raise MissingDependencyError(missing("zarr")) from error
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import BufferPrototype
+
+__all__ = ["ZarrStore"]
+
+
+class ZarrStore(ZarrBase):
+    """A store of zarr 3 that keeps its chunks and metadata in any store.
+
+    zarr's groups and arrays take it wherever they take a store. Each chunk is written whole or not at all. A
+    key that zarr asks for and that no store can have, such as one of more than 1,024 bytes, is absent.
+
+    Args:
+        store: The store, or a URI, a path or a name of `holdall.toml` to open one. A store that is passed in
+            stays open when this one is closed.
+        read_only: Whether to refuse writes. A store that can't be written to refuses them anyway.
+
+    Raises:
+        MissingDependencyError: zarr isn't installed (raised where this module is imported).
+
+    >>> import holdall, zarr
+    >>> from holdall.interop.zarr import ZarrStore
+    >>> store = holdall.MemoryStore()
+    >>> array = zarr.create_array(ZarrStore(store), shape=(4,), chunks=(2,), dtype="i4")
+    >>> array[:] = 7
+    >>> sorted(store)
+    ['c/0', 'c/1', 'zarr.json']
+    """
+
+    def __init__(self, store: Store | str | os.PathLike[str], *, read_only: bool = False) -> None:
+        super().__init__(read_only=read_only)
+        self._owned = not isinstance(store, Store)
+        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self._aio = self.store.aio
+
+    @property
+    def read_only(self) -> bool:
+        return self._read_only or Can.WRITE not in self.store.can
+
+    @property
+    def supports_writes(self) -> bool:
+        return Can.WRITE in self.store.can
+
+    @property
+    def supports_deletes(self) -> bool:
+        return Can.DELETE in self.store.can
+
+    @property
+    def supports_listing(self) -> bool:
+        return Can.LIST in self.store.can
+
+    def with_read_only(self, read_only: bool = False) -> ZarrStore:
+        return type(self)(self.store, read_only=read_only)
+
+    def __eq__(self, value: object) -> bool:
+        return isinstance(value, ZarrStore) and self.store.same_place(value.store)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __repr__(self) -> str:
+        return f"ZarrStore({self.store!r})"
+
+    __str__ = __repr__
+
+    def close(self) -> None:
+        super().close()
+        if self._owned:
+            self.store.close()
+
+    # --- what is read ---------------------------------------------------------------------------------
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        await self._ensure_open()
+        if byte_range is None:
+            with suppress(InvalidKeyError):
+                return _buffer(await self._aio.get(key), prototype)
+            return None
+        start, stop = _slice(byte_range)
+        with suppress(BlobNotFoundError, InvalidKeyError):
+            return _buffer(await self._aio.get_range(key, start, stop), prototype)
+        return None
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        start, stop = (0, None) if byte_range is None else _slice(byte_range)
+        with suppress(BlobNotFoundError, InvalidKeyError):
+            if byte_range is None:
+                return _buffer(self.store.get(key), prototype)
+            return _buffer(self.store.get_range(key, start, stop), prototype)
+        return None
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        wanted = [*key_ranges]
+        parts: dict[str, list[int]] = {}
+        for number, (key, found) in enumerate(wanted):
+            if found is not None:
+                parts.setdefault(key, []).append(number)
+        values: list[Buffer | None] = [None] * len(wanted)
+
+        async def get_whole(number: int) -> None:
+            values[number] = await self.get(wanted[number][0], prototype)
+
+        async def get_parts(key: str, numbers: list[int]) -> None:
+            ranges = [_slice(cast("ByteRequest", wanted[number][1])) for number in numbers]
+            with suppress(BlobNotFoundError, InvalidKeyError):
+                # Of one version, and from a bucket side by side.
+                for number, data in zip(numbers, await self._aio.get_ranges(key, ranges), strict=True):
+                    values[number] = _buffer(data, prototype)
+
+        whole = (get_whole(number) for number, (_, found) in enumerate(wanted) if found is None)
+        await asyncio.gather(*whole, *(get_parts(key, numbers) for key, numbers in parts.items()))
+        return values
+
+    async def _get_many(
+        self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
+    ) -> AsyncGenerator[tuple[str, Buffer | None], None]:
+        async def one(
+            key: str, prototype: BufferPrototype, found: ByteRequest | None
+        ) -> tuple[str, Buffer | None]:
+            return key, await self.get(key, prototype, found)
+
+        for pair in await asyncio.gather(*(one(*request) for request in requests)):
+            yield pair
+
+    async def exists(self, key: str) -> bool:
+        with suppress(InvalidKeyError):
+            return await self._aio.exists(key)
+        return False
+
+    async def getsize(self, key: str) -> int:
+        return (await self._aio.info(key)).size
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        return sum([info.size async for info in self._aio.list(prefix)])
+
+    # --- what is listed -------------------------------------------------------------------------------
+
+    def list(self) -> AsyncIterator[str]:
+        return self._aio.iterate_keys()
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        return self._aio.iterate_keys(prefix)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        folder = _folder(prefix)
+        blobs: set[str] = set()
+        async for child in self._aio.children(folder):
+            if not isinstance(child, str):
+                blobs.add(child.key)
+                yield child.key.removeprefix(folder)
+            elif child[:-1] not in blobs:
+                yield child.removeprefix(folder)[:-1]
+
+    # --- what is written ------------------------------------------------------------------------------
+
+    async def set(self, key: str, value: Buffer) -> None:
+        await self._ensure_open()
+        self._check_writable()
+        await self._aio.put(key, _bytes(value))
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+        self.store.put(key, _bytes(value))
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if Can.CREATE not in self.store.can:
+            # zarr's own way: two writers at the same time may both write.
+            await super().set_if_not_exists(key, value)
+            return
+        self._check_writable()
+        with suppress(BlobExistsError):
+            await self._aio.put(key, _bytes(value), expect=ABSENT)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+        await self._aio.put_many({key: _bytes(value) for key, value in values})
+
+    async def delete(self, key: str) -> None:
+        self._check_writable()
+        with suppress(InvalidKeyError):
+            await self._aio.delete(key)
+
+    def delete_sync(self, key: str) -> None:
+        self._check_writable()
+        with suppress(InvalidKeyError):
+            self.store.delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        self._check_writable()
+        if prefix:
+            await self._aio.delete_prefix(_folder(prefix))
+        else:
+            await self._aio.clear()
+
+    async def clear(self) -> None:
+        self._check_writable()
+        await self._aio.clear()
+
+
+def _buffer(data: bytes | None, prototype: BufferPrototype | None) -> Buffer | None:
+    if data is None:
+        return None
+    return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
+
+
+def _bytes(value: Buffer) -> bytes | memoryview:
+    if not isinstance(value, Buffer):
+        raise TypeError(f"zarr's stores take a Buffer of zarr, not {type(value).__name__}")
+    # Chunks are small, and a put of bytes is the shortest.
+    return value.to_bytes()
+
+
+def _slice(request: ByteRequest) -> tuple[int, int | None]:
+    match request:
+        case RangeByteRequest(start, end):
+            return start, end
+        case OffsetByteRequest(offset):
+            return offset, None
+        case SuffixByteRequest(0):
+            return 0, 0
+        case SuffixByteRequest(suffix):
+            return -suffix, None
+        case _:
+            raise TypeError(f"Unexpected byte_range, got {request!r}.")
+
+
+def _folder(prefix: str) -> str:
+    return prefix if not prefix or prefix.endswith("/") else prefix + "/"
