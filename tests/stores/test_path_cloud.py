@@ -8,6 +8,7 @@ import gzip
 import os
 import pickle
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -410,13 +411,13 @@ def test_a_forked_child_has_connections_of_its_own(folder: Any) -> None:
 
 
 def test_many_leave_no_file_open(folder: Any) -> None:
-    def opened() -> list[str]:
+    def opened() -> Counter[str]:
         found: list[str] = []
         for each in Path("/proc/self/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found.append(str(each.readlink()))
         # The client keeps its connections.
-        return sorted(name for name in found if not name.startswith("socket:"))
+        return Counter(name for name in found if not name.startswith("socket:"))
 
     with PathStore(folder) as store:
         blobs = {str(number): b"%d" % number for number in range(20)}
@@ -427,7 +428,7 @@ def test_many_leave_no_file_open(folder: Any) -> None:
             assert store.get_many(blobs) == blobs
         store.delete_many(blobs)
         gc.collect()
-        assert opened() == before
+        assert not opened() - before  # what earlier tests left open may be closed meanwhile
 
 
 def test_a_blob_dict_in_the_cloud(box: Box, folder: Any) -> None:
