@@ -189,6 +189,19 @@ class HeldLock:
         return getattr(self._lock, name)
 
 
+class Block:
+    """A `with` block that is entered and left by awaiting."""
+
+    def __init__(self, run: Callable[..., Any], block: Any) -> None:
+        self._run, self._block = run, block
+
+    def __enter__(self) -> Any:
+        return self._run(self._block.__aenter__)
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._run(self._block.__aexit__, *error)
+
+
 class Number:
     """A counter whose calls are awaited ones."""
 
@@ -247,6 +260,10 @@ class Through(Transparent):
 
     def counter(self, key: str) -> Any:
         return Number(self._run, self.aio.counter(key))
+
+    def local(self, key: str, **options: Any) -> Any:
+        self._store.local(key, **options)  # a wrong argument is refused at the call
+        return Block(self._run, self.aio.local(key, **options))
 
     def close(self) -> None:
         self._run(self.aio.close)

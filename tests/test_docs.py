@@ -297,7 +297,8 @@ def test_every_snippet_passes_a_strict_type_checker(tmp_path: Path) -> None:
         is_untyped = any(
             name in page.read_text() for name in ("moviepy", "import fsspec", "import redis", "import joblib")
         )
-        module += [", reportUnknownMemberType=false\n" if is_untyped else "\n"]
+        kinds = ("Member", "Variable", "Argument") if is_untyped else ()
+        module += [*(f", reportUnknown{kind}Type=false" for kind in kinds), "\n"]
         for block in blocks(page):
             if block.language == "python" and block.title is not None:
                 (tmp_path / block.title).write_text(block.text)

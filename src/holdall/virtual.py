@@ -336,8 +336,11 @@ class _Folder:
     def __exit__(self, *_: object) -> None:
         try:
             self.remove()
-        except BaseException:
+        except BaseException as error:
             self.remove()  # an interrupt may come at any step
+            # `shutil.rmtree` may close a descriptor twice when it is interrupted, and raises that.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
             raise
 
     def remove(self) -> None:

@@ -94,7 +94,7 @@ class AsyncTests(SuiteBase):
             ("put_many", ([("a", b"x"), ("", b"x")],), {}),
             ("copy", ("absent", "b"), {}),
             ("move", ("absent", "b"), {}),
-            ("open", ("key", "a"), {}),
+            ("open", ("key", "q"), {}),
             ("sign", ("a//b",), {}),
         ]
 
