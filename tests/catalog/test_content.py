@@ -245,7 +245,7 @@ def test_formats_are_pickled_with_their_settings(tmp_path: Path) -> None:
         ({"pickles": "always"}, "pickles must be one of"),
         ({"pickle_key": b"short"}, "isn't a key"),
         ({"pickle_key": {}}, "a mapping of names to keys"),
-        ({"pickle_key": bytes(range(32)), "pickles": "trust"}, "takes no key"),
+        ({"pickle_key": bytes(range(32)), "pickles": "trust"}, "takes no pickle_key"),
         ({"serializers": []}, "serializers must be"),
     ],
 )

@@ -8,9 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from typing import Any, Final, TypeAlias, cast, get_args
+from typing import Any, Final, TypeAlias, cast
 
-from holdall.arguments import check_choice, check_type
+from holdall.arguments import check_type
 from holdall.catalog import arrays, canonical, exact, models
 from holdall.catalog.compression import Compression, end_of, unpack
 from holdall.catalog.drawn import Drawn
@@ -20,15 +20,14 @@ from holdall.errors import (
     InvalidArgumentError,
     MissingDependencyError,
     SerializationError,
-    UnsupportedOperation,
     UntrustedDataError,
 )
-from holdall.masterkeys import Key, are_references, hidden, hidden_keys, shown
-from holdall.userkey import VARIABLE, user_key
+from holdall.masterkeys import Key, hidden, hidden_keys
 from holdall.values.frames import ParquetSerializer
 from holdall.values.media import AUDIO, IMAGES, VIDEO, audio_format, image_format, video_format
 from holdall.values.npy import PlainNpySerializer
-from holdall.values.pickles import Mode, PickleSerializer
+from holdall.values.ownpickles import OwnPickles
+from holdall.values.pickles import Mode
 from holdall.values.raw import BytesSerializer, TextSerializer
 from holdall.values.registry import Serializers, serializers
 from holdall.values.serializer import Buffer, Serializer
@@ -95,8 +94,6 @@ class Formats:
     {'b': 1, 'a': [1.5, None]}
     """
 
-    _pickle_key: Any = None
-
     def __init__(
         self,
         compression: str | None = "lz4",
@@ -110,18 +107,13 @@ class Formats:
         given: Any = None if pickle_key is None else hidden_keys(pickle_key) if many else hidden(pickle_key)
         # So that no traceback from here on shows a key.
         pickle_key = None
-        self._pickle_key = given
-        check_choice(pickles, "pickles", get_args(Mode))
+        self._pickles = OwnPickles(pickles, given, _CONTEXT)
         check_type(serializers, Serializers, "serializers must be a Serializers")
         self._compression = Compression(compression, level)
-        self._mode: Mode = pickles
         self._serializers = serializers
-        self._pickler: PickleSerializer | None = None
         self._members: object = None
         self._known: dict[str, Serializer] = {}
         self._foreign: Serializers | None = None
-        if given is not None or pickles != "signed":
-            self._pickler = self._make_pickler(given)
 
     @property
     def compression(self) -> str:
@@ -134,26 +126,10 @@ class Formats:
         return self._compression.level
 
     def __repr__(self) -> str:
-        held: Any = self._pickle_key
-        if isinstance(held, dict):
-            each = cast("dict[str, object]", held).items()
-            key = "{" + ", ".join([f"{name!r}: {shown(value)}" for name, value in each]) + "}"
-        else:
-            key = "None" if held is None else shown(held)
-        return (
-            f"Formats({self.compression or None!r}, {self.level}, pickles={self._mode!r}, pickle_key={key})"
-        )
+        return f"Formats({self.compression or None!r}, {self.level}, {self._pickles!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        held: Any = self._pickle_key
-        keys = cast("dict[str, Any]", held).values() if isinstance(held, dict) else (held,)
-        if not are_references(*keys):
-            raise UnsupportedOperation(
-                "formats that hold a key as bytes aren't pickled, since it would go with them; give a "
-                "reference as pickle_key, 'env:NAME' or 'file:PATH', instead"
-            )
-        settings = self.compression or None, self.level, self._mode, self._pickle_key, self._serializers
-        return _restored, settings
+        return _restored, (self.compression or None, self.level, self._pickles, self._serializers)
 
     # --- writing ---
 
@@ -301,7 +277,7 @@ class Formats:
         return self._whole(self._named("video"), value, compress=False)
 
     def _pickle(self, value: Any) -> Content:
-        pieces = list(self._pickles(make=True).encode(value))
+        pieces = list(self._pickles.encode(value))
         made = canonical.begin("pickle")
         for each in pieces:
             made.update(each)
@@ -356,7 +332,7 @@ class Formats:
             # These two compress themselves.
             plain = data if format in ("b2nd", "parquet") else unpack(codec, data)
             if format == "pickle":
-                return self._unpickled(plain)
+                return self._pickles.decode(plain)
             serializer = self._named(format)
             if format in models.FORMATS:
                 return models.model_of(serializer, plain)
@@ -367,36 +343,11 @@ class Formats:
                 raise
             raise type(error)(f"{error.message}. {more}", key=error.key) from error
 
-    def _unpickled(self, data: Buffer) -> Any:
-        try:
-            return self._pickles(make=False).decode(data)
-        except UntrustedDataError as error:
-            if self._mode == "never":
-                raise
-            raise UntrustedDataError(
-                f"{error.message}. To read it, give the key of who wrote it, as pickle_key={{'mine': ..., "
-                "'theirs': ...}, or pickles='trust' if you trust everyone who can write here"
-            ) from error
 
-    def _pickles(self, *, make: bool) -> PickleSerializer:
-        """Return the serializer of pickles, with the user's own key unless another was given."""
-        if self._pickler is None:
-            reference = user_key(make=make)
-            if reference is None:
-                raise UntrustedDataError(
-                    f"this is a pickle, and you have no key yet that could have signed it ({VARIABLE} isn't "
-                    "set, and your settings have no pickle.key)"
-                )
-            self._pickler = self._make_pickler(reference)
-        return self._pickler
-
-    def _make_pickler(self, key: Any) -> PickleSerializer:
-        current = next(iter(cast("dict[str, object]", key)), None) if isinstance(key, dict) else None
-        return PickleSerializer(cast("Key | None", key), self._mode, current=current, context=_CONTEXT)
-
-
-def _restored(compression: str | None, level: int, pickles: Mode, key: Any, known: Serializers) -> Formats:
-    return Formats(compression, level, pickles=pickles, pickle_key=key, serializers=known)
+def _restored(compression: str | None, level: int, pickles: OwnPickles, known: Serializers) -> Formats:
+    formats = Formats(compression, level, serializers=known)
+    formats._pickles = pickles
+    return formats
 
 
 _bytes, _text, _npy, _tensors = (

@@ -15,7 +15,6 @@ from holdall.values.serializer import Buffer
 __all__ = ["OwnPickles"]
 
 _CONTEXT: Final = b"holdall values"
-"""What the signatures are bound to, so that no value that was signed for something else is one."""
 
 
 class OwnPickles:
@@ -26,6 +25,7 @@ class OwnPickles:
             `never` refuses both.
         key: Another key than the user's own, as `PickleSerializer` takes it. Of a mapping of names to keys
             the first one signs, and all are read.
+        context: What the signatures are bound to, so that no value that was signed for something else is one.
 
     Raises:
         InvalidArgumentError: The mode or a key isn't valid.
@@ -34,13 +34,18 @@ class OwnPickles:
     _given: Any = None
     _mode: Mode = "signed"
 
-    def __init__(self, mode: Mode = "signed", key: Key | Mapping[str, Key] | None = None) -> None:
+    def __init__(
+        self,
+        mode: Mode = "signed",
+        key: Key | Mapping[str, Key] | None = None,
+        context: bytes = _CONTEXT,
+    ) -> None:
         many = isinstance(key, Mapping)
         given: Any = None if key is None else hidden_keys(key) if many else hidden(key)
         # So that no traceback from here on shows a key.
         key = None
         check_choice(mode, "pickles", get_args(Mode))
-        self._given, self._mode = given, mode
+        self._given, self._mode, self._context = given, mode, context
         if given is not None and mode != "signed":
             raise InvalidArgumentError(f"pickles={mode!r} signs nothing, so it takes no pickle_key")
         self._serializer = self._made(given) if given is not None or mode != "signed" else None
@@ -80,7 +85,7 @@ class OwnPickles:
                 "a key that is held as bytes isn't pickled; give a reference as pickle_key, 'env:NAME' or "
                 "'file:PATH', instead"
             )
-        return OwnPickles, (self._mode, cast("object", held))
+        return OwnPickles, (self._mode, cast("object", held), self._context)
 
     def encode(self, value: Any) -> Iterable[Buffer]:
         """Return a value as a signed pickle.
@@ -121,4 +126,4 @@ class OwnPickles:
 
     def _made(self, key: Any) -> PickleSerializer:
         current = next(iter(cast("dict[str, object]", key)), None) if isinstance(key, dict) else None
-        return PickleSerializer(cast("Key | None", key), self._mode, current=current, context=_CONTEXT)
+        return PickleSerializer(cast("Key | None", key), self._mode, current=current, context=self._context)
