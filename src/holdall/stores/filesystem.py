@@ -109,7 +109,7 @@ class FilesystemStore(Store):
         """Whether no put goes the short way: until it is known that times are kept to the nanosecond."""
         self._flat = False
         """Whether plain keys are known to be spelled as themselves."""
-        self._warned: Counter[str] = Counter()
+        self._left = _LeftOutCounts(self._given)
         self._base = os.path.realpath(self._given).rstrip("/") + "/"
         self._root = Root(self._given, self._base, durable)
         self._local = self._root.local
@@ -488,19 +488,7 @@ class FilesystemStore(Store):
                 yield step
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        return self._counted(self._survey(prefix, after))
-
-    def _counted(self, entries: Iterator[T | LeftOut]) -> Iterator[T]:
-        """The entries that aren't left out; it warns of those that are."""
-        left: Counter[str] = Counter()
-        try:
-            for entry in entries:
-                if isinstance(entry, LeftOut):
-                    left[entry.kind] += 1
-                else:
-                    yield entry
-        finally:
-            self._warn(left)
+        return self._left.pass_on(self._survey(prefix, after))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         left: Counter[str] = Counter()
@@ -514,23 +502,46 @@ class FilesystemStore(Store):
                 else:
                     yield from step.names
         finally:
-            self._warn(left)
+            self._left.warn(left)
 
-    def _warn(self, left: Counter[str]) -> None:
-        """Warn of what a listing left out, once for each kind unless there are more by now: a backup should
-        not lack it in silence."""
+    def _children(self, prefix: str) -> Iterator[str | Info]:
+        return self._left.pass_on(self._listing().children(prefix))
+
+
+class _LeftOutCounts:
+    """What listings leave out, of which they warn: a backup should not lack it in silence.
+
+    Args:
+        place: The store's folder, as it was given.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._warned: Counter[str] = Counter()
+
+    def pass_on(self, entries: Iterator[T | LeftOut]) -> Iterator[T]:
+        """Yield the entries that aren't left out; warn of those that are."""
+        left: Counter[str] = Counter()
+        try:
+            for entry in entries:
+                if isinstance(entry, LeftOut):
+                    left[entry.kind] += 1
+                else:
+                    yield entry
+        finally:
+            self.warn(left)
+
+    def warn(self, left: Counter[str]) -> None:
+        """Warn of what a listing left out, once for each kind unless there are more by now."""
         for kind, number in left.items():
             if number > self._warned[kind]:
                 self._warned[kind] = number
                 _log.warning(
                     "%r: left out %d of kind %r, which can't be blobs; store.left_out() lists them",
-                    self._given,
+                    self._place,
                     number,
                     kind,
                 )
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._counted(self._listing().children(prefix))
 
 
 class _Writer(BlobWriter):

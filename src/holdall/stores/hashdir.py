@@ -129,7 +129,7 @@ class HashdirStore(FilesystemStore):
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         found, left = self._find()
-        self._warn(Counter(left.values()))
+        self._left.warn(Counter(left.values()))
         return iter(sorted(key for key in found if key.startswith(prefix) and key > after))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:

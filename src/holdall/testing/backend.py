@@ -6,10 +6,11 @@ from inspect import getattr_static
 
 from holdall.testing.suites.queries import QueryTests
 from holdall.testing.suites.sharing import SharingTests
+from holdall.testing.suites.smallobjects import SmallObjectTests
 from holdall.testing.suites.transactions import TransactionTests
 
 
-class BackendSuite(TransactionTests, QueryTests, SharingTests):
+class BackendSuite(TransactionTests, SmallObjectTests, QueryTests, SharingTests):
     """The whole test of a metadata backend: subclass it, name the class `Test...`, and define `make`.
 
     No test may be overridden: such a class raises `TypeError` when it is defined.

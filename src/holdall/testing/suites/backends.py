@@ -92,6 +92,23 @@ AWKWARD: tuple[str, ...] = (
 )
 """Names and values without a special meaning; a catalogue holds neither NUL nor lone surrogates."""
 
+NESTED: dict[str, Any] = {
+    "z": 1,
+    "a": 1.0,
+    "true": True,
+    "none": None,
+    "list": [1, 1.0, True, False, None, "x", [], {}],
+    "nested": {"b": {"c": {"d": -0.0}}},
+    "huge": 2**70,
+    "wide": -(2**63) - 1,
+    "long": 2**53 + 1,
+    "small": 5e-324,
+    "large": 1.7976931348623157e308,
+    "power": 1e22,
+    **{f"v{index}": text for index, text in enumerate(AWKWARD)},
+    "names": {text: index for index, text in enumerate(AWKWARD)},
+}
+
 KEYS: tuple[str, ...] = (
     "a",
     "a.b",
