@@ -126,12 +126,7 @@ def get_store(
     store = _opened(uri, defaults, options)
     try:
         if ttl is not None:
-            from holdall.layers.expiring import ExpiringStore
-
-            layer = ExpiringStore(store, ttl)
-            if not isinstance(uri, Store):
-                layer._own(store)
-            store = layer
+            store = _expiring(store, ttl, owned=not isinstance(uri, Store))
         made = ValueStore(store, mode, **own)
     except BaseException:
         if not isinstance(uri, Store):
@@ -140,6 +135,15 @@ def get_store(
     if not isinstance(uri, Store):
         made._owned = store
     return made
+
+
+def _expiring(store: Store, ttl: Any, *, owned: bool) -> Store:
+    from holdall.layers.expiring import ExpiringStore
+
+    layer = ExpiringStore(store, ttl)
+    if owned:
+        layer._own(store)
+    return layer
 
 
 def open_default() -> Store:

@@ -1164,18 +1164,14 @@ class Store(MutableMapping[str, bytes]):
         key = self._checked(key)
         action = check_mode(key, mode, encoding, errors, newline)
         with _naming(key):
+            if action in "ra" and (expect, ttl, expires, content_type, metadata) != (ANY, *(None,) * 4):
+                raise InvalidArgumentError(
+                    "expect, ttl, expires, content_type and metadata are for files that are written anew, "
+                    f"not for mode {mode!r}"
+                )
             if action == "r":
-                if (expect, ttl, expires, content_type, metadata) != (ANY, None, None, None, None):
-                    raise InvalidArgumentError(
-                        "expect, ttl, expires, content_type and metadata are for files that are written"
-                    )
                 file = self._open_read(key)
             elif action == "a":
-                if (expect, ttl, expires, content_type, metadata) != (ANY, None, None, None, None):
-                    raise InvalidArgumentError(
-                        "what is appended to keeps what is kept with it: leave out expect, ttl, expires, "
-                        "content_type and metadata"
-                    )
                 self._need(Can.WRITE, "append")
                 file = self._open_append(key)
                 file.key = key  # pyright: ignore[reportAttributeAccessIssue]

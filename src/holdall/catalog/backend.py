@@ -209,8 +209,8 @@ class MetadataBackend(ABC):
 
     def load_small(self, key: str) -> tuple[bytes, int, int, str, str, str] | None:
         """Return the inline bytes of the newest version of a key, with the size, the CRC-32, the format, the
-        codec and the library of its blob: the fast way of a small get. None if there are no such bytes, or at
-        any time."""
+        codec and the library of its blob: the fast way of a small get. It may be None at any time, and is
+        where the entry has none."""
         return None
 
     def load(self, key: str, version: int | None = None) -> Blob | None:

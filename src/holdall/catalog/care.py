@@ -70,7 +70,7 @@ class Care:
             key: As for `put`, as are the other arguments. The name of the file isn't kept.
 
         Raises:
-            BlobNotFoundError: There is no such file.
+            BlobNotFoundError: The file is missing.
             ConcurrencyError: The file was changed meanwhile; or as for `put`. Nothing is stored.
             StoreUnavailableError: The file can't be read.
         """
@@ -134,7 +134,7 @@ class Care:
         `create_index("metadata.loss")`. An index that exists already stays.
 
         Raises:
-            UnsupportedOperation: Where the metadata is, there are no indexes, as in a JSON file.
+            UnsupportedOperation: The metadata is where nothing can be indexed, as in a JSON file.
         """
         self._check_open()
         path = parse_field(field)

@@ -78,7 +78,7 @@ def opened(source: Source) -> Generator[FileContent]:
     """Open what `put_file` was given, and close what this opened.
 
     Raises:
-        BlobNotFoundError: There is no such file.
+        BlobNotFoundError: The file is missing.
         InvalidArgumentError: It is a folder.
         InvalidTypeError: It is neither a path nor a file of bytes.
         StoreUnavailableError: It can't be read.
@@ -101,7 +101,9 @@ def _open(path: str, name: str) -> io.FileIO:
     try:
         return open(path, "rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BlobNotFoundError(f"there is no file {path!r}; the file comes first, then the key") from error
+        raise BlobNotFoundError(
+            f"the file {path!r} is missing; the file comes first, then the key"
+        ) from error
     except IsADirectoryError as error:
         raise InvalidArgumentError(
             f"{path!r} is a folder, and one file is put at a time; to copy a folder, use copy_store"

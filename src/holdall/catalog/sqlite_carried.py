@@ -92,7 +92,7 @@ REMOVE: Final = f"""DELETE FROM {_ENTRIES} WHERE key = ?1 AND {_ALONE}
 has to be noted."""
 
 LOAD: Final = f"SELECT data, size, crc, format, codec, library FROM {_ENTRIES} WHERE key = ?"
-# Without a row of the same number there is no search: the number is NULL.
+# Without a row of the same number nothing is searched, since the number is NULL.
 FETCH: Final = (
     f"SELECT {COLUMNS.replace(', ', ', e.').replace('key', 'e.key', 1)}, e.crc, e.extension, e.data, "
     "b.number, b.digest, b.size, b.crc, b.extension, b.type, b.format, b.codec, b.library, b.data, b.until "

@@ -309,7 +309,7 @@ def _has_wide(rows: list[Row], path: Path, last: Any) -> bool:
     """Return whether a value of rows in order is wide, where the last one isn't."""
     first = value_at(rows[0], path)
     if is_number(first) and is_number(last):
-        return abs(first) >= _WIDE  # what is between them is no wider
+        return abs(first) >= _WIDE  # those between them are narrower
     return any(_is_wide(value_at(row, path)) for row in rows)
 
 

@@ -105,6 +105,16 @@ def cached(
         check_count(max_bytes, "max_bytes")
     if max_entries is not None:
         check_count(max_entries, "max_entries")
+    lifetime, refresh = _times(ttl, refresh_after)
+    check_type(strict, bool, "strict must be True or False")
+    kept = _kinds(errors)
+    if key is not None and not isinstance(ignore, str) and tuple(ignore):
+        raise InvalidArgumentError("give key or ignore, not both: what key returns stands for all")
+    options = Options(store, lifetime, max_bytes, max_entries, key, ignore, version, refresh, strict, kept)
+    return functools.partial(_decorate, options=options)
+
+
+def _times(ttl: Any, refresh_after: Any) -> tuple[float | None, float | None]:
     lifetime = None if ttl is None else check_seconds(ttl, "ttl")
     refresh = None if refresh_after is None else check_seconds(refresh_after, "refresh_after")
     if lifetime is not None and refresh is not None and refresh >= lifetime:
@@ -112,17 +122,17 @@ def cached(
             "refresh_after must be less than ttl, after which a result is gone, not "
             f"{refresh:g} with a ttl of {lifetime:g} seconds"
         )
-    check_type(strict, bool, "strict must be True or False")
-    kept = errors if isinstance(errors, tuple) else (errors,)
+    return lifetime, refresh
+
+
+def _kinds(errors: Any) -> tuple[type[Exception], ...]:
+    kept = cast("tuple[Any, ...]", errors if isinstance(errors, tuple) else (errors,))
     for each in kept:
         if not (isinstance(each, type) and issubclass(each, Exception)):
             raise InvalidTypeError(
                 f"errors must be a class of Exception, or a tuple of them, not {each!r:.60}"
             )
-    if key is not None and not isinstance(ignore, str) and tuple(ignore):
-        raise InvalidArgumentError("give key or ignore, not both: what key returns stands for all")
-    options = Options(store, lifetime, max_bytes, max_entries, key, ignore, version, refresh, strict, kept)
-    return functools.partial(_decorate, options=options)
+    return kept
 
 
 def _decorate(function: Any, options: Options) -> Any:

@@ -56,7 +56,7 @@ def index(
             (store.drop_index if delete else store.create_index)(field)
         names = [".".join(path) for path in store.indexes()]
     if field is not None and not delete and field not in names:
-        warn(f"there is no index of {field}, which is fast without one")
+        warn(f"{field} isn't indexed, since it is fast without that")
     if json or field is None:
         for name in names:
             output.line(dumps({"field": name}) if json else name)
