@@ -19,6 +19,7 @@ from benchmarks import (
     catalog,
     dicts,
     door,
+    faces,
     git,
     imports,
     layers,
@@ -38,6 +39,7 @@ from benchmarks.contenders import (
     CATALOG,
     DICTS,
     DOOR,
+    FACES,
     FILES,
     GIT,
     HTTP,
@@ -103,6 +105,8 @@ class Scale:
     array_items: int = 10_000_000
     array_rounds: int = 7
     hits: int = 500
+    face_calls: int = 200
+    face_rounds: int = 9
     lines_mib: int = 1024
 
 
@@ -146,6 +150,8 @@ QUICK = Scale(
     array_items=1_000_000,
     array_rounds=1,
     hits=10,
+    face_calls=5,
+    face_rounds=1,
     lines_mib=8,
 )
 
@@ -220,6 +226,8 @@ class Run:
             self.catalog()
         if DOOR in self.parts:
             self.door()
+        if FACES in self.parts:
+            self.faces()
         table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
         table.bare = "a bare interpreter"
         imports.imports(table, self.scale.import_rounds)
@@ -491,6 +499,19 @@ class Run:
         table = self.table("door start", DOOR, place, title, "", ["ms"])
         door.start(table, f"{folder}/start", scale.import_rounds, self.peers)
         shutil.rmtree(folder)
+
+    def faces(self) -> None:
+        place, scale = next(iter(self.places)), self.scale
+        faces.measure(
+            faces.Ground(
+                table=lambda title, unit, columns: self.table(FACES, FACES, place, title, unit, columns),
+                folder=lambda: self.folder(place),
+                place=place,
+                calls=scale.face_calls,
+                rounds=scale.face_rounds,
+                peers=self.peers,
+            )
+        )
 
     def quoted(self, stores: dict[str, dict[int, catalog.Ours]]) -> None:
         """Beside what cacheness took on another day, which is why there is a table for each size."""

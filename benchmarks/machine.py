@@ -22,6 +22,8 @@ PEERS = (
     "minimalkv",
     "opendal",
     "blosc2",
+    "s3fs",
+    "zarr",
 )
 
 

@@ -7,11 +7,13 @@ import shutil
 import sys
 import tempfile
 
+from benchmarks import faces
 from benchmarks.contenders import (
     BUCKET,
     CATALOG,
     DICTS,
     DOOR,
+    FACES,
     GIT,
     HTTP,
     MEDIA,
@@ -70,6 +72,9 @@ def missing(field: Field, parts: list[str], peers: bool) -> list[str]:
             "msgspec",
             *(("anystore", "diskcache_community", "joblib", "hashstash") if peers else ()),
         ):
+            found += _imported(name)
+    if FACES in parts:
+        for name in dict.fromkeys(name for names in faces.FACES.values() for name in names):
             found += _imported(name)
     if GIT in parts and not shutil.which("git"):
         found.append("git isn't installed: apt-get install git")

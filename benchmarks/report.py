@@ -14,8 +14,9 @@ A cell is the median of the rounds, and in brackets how many times the bare call
 of the rounds' own ratios: in each round every contender runs, call by call, in an order that turns from
 round to round, so that what disturbs the machine disturbs all. Ratios hold better than figures. The first
 round is thrown away, and the garbage collector is off while the clock runs, but for buckets, PostgreSQL and
-HTTP, where only the first call is. Of the catalogue's small objects and of the front door it is processor
-time. Read the tables on tmpfs for what the software costs, those on disk for what is left of it there.
+HTTP, where only the first call is. Of the catalogue's small objects, of the front door and of the faces
+it is processor time, unless the table says otherwise. Read the tables on tmpfs for what the software costs,
+those on disk for what is left of it there.
 
 *Promise*: **W** a put is whole or not at all, for readers and through a kill; **L** live, what other
 handles and processes write is seen at once; **S** compare-and-swap by ETag, against all other writers.
@@ -141,6 +142,7 @@ def markdown(
         "door cached": "The front door",
         "door lines": "The front door",
         "door start": "The front door",
+        "faces": "Faces: other libraries over a store",
         "import": "Import",
     }
     heading = ""

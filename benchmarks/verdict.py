@@ -92,6 +92,7 @@ class Verdict:
         for promises in (catalog.promises, door.promises):
             for line in promises(self.tables):
                 self.add(*line)
+        self.faces()
         return self.lines
 
     def plain_table(self) -> None:
@@ -314,6 +315,13 @@ class Verdict:
             ratio = table.ratio(network.SQL_OURS, column) if table else None
             shown = None if ratio is None else f"{ratio:.2f}x"
             self.add(f"SqlStore: {column}", "<= 1.3x one prepared statement", shown, (ratio or 9) <= 1.3)
+
+    def faces(self) -> None:
+        for table in self.tables:
+            for goal in table.goals:
+                ratio = table.ratio(goal.name, goal.column, goal.other)
+                shown = None if ratio is None else f"{ratio:.2f}x"
+                self.add(goal.what, goal.words, shown, (ratio or 9) <= goal.limit)
 
     def http(self) -> None:
         table = self._section("http")

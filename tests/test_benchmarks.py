@@ -85,6 +85,18 @@ def test_front_door(tmp_path: Path) -> None:
     assert "not in this run" not in text
 
 
+def test_faces(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--no-peers", "--no-disk", "--only", "faces"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "RESULTS.md").read_text()
+    for line in ("joblib, a FilesystemStore: a hit, a small dict",):
+        assert f"| {line} |" in text
+    assert "not in this run" not in text
+
+
 def test_a_peer_that_is_not_installed(tmp_path: Path) -> None:
     """Nothing is measured, so that no row stays empty; the package is named."""
     program = "import sys; sys.modules['zict'] = None; from benchmarks.__main__ import main; sys.exit(main())"
