@@ -103,10 +103,12 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 
 # What is compiled where a test imports it warns of its syntax, which the tests take for an error. Some packages bring
 # files that no Python compiles. Two fifths of it are the packages' own tests, and what only other services of moto need.
+# The tests themselves are compiled by pytest, which rewrites their asserts: each worker would do that by itself.
 $(VENV)/.compiled: $(VENV)/.dev
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -W ignore -m compileall -qq -x '/(tests|moto|sympy|networkx)/' \
 		$(VENV)/lib || true
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -W ignore -m compileall -qq src
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --collect-only -qq tests >/dev/null || true
 	@touch $@
 
 $(VENV)/.kit: $(VENV)/.made pyproject.toml
