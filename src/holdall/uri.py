@@ -6,29 +6,29 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError, StoreError
 from holdall.keys import check_key
 from holdall.paths import checked_path, checked_text
+from holdall.plugins import STORES, find_plugin, plugin_names
 from holdall.store import Store
 
 __all__ = [
     "Reference",
+    "check_store",
     "from_uri",
     "is_store_name",
     "known_options",
     "layer_options",
     "layered",
     "open_uri",
+    "read_hints",
     "reference",
     "register",
     "schemes",
     "typed",
 ]
-
-ENTRY_POINTS = "holdall.stores"
-"""The entry point group: a scheme, and the `Store` class or the function that opens it."""
 
 _BUILT_IN: Mapping[str, str] = {
     "memory": "holdall.stores.memory:MemoryStore",
@@ -53,6 +53,8 @@ _BUILT_IN: Mapping[str, str] = {
     "http": "holdall.stores.http:open_http",
     "https": "holdall.stores.http:open_https",
 }
+
+_NO_SCHEME = "can't be a URI scheme, which is a letter, then letters, digits, '+', '-' or '.'"
 
 Opener = Callable[..., Store]
 """Called with the location (a str) and the options as keywords."""
@@ -102,10 +104,8 @@ def register(scheme: str, opener: Opener, *, replace: bool = False) -> None:
     """
     if not isinstance(scheme, str) or not callable(opener):
         raise InvalidTypeError("register takes a scheme (a str) and a Store class or a function")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.\-]*", scheme):
-        raise InvalidArgumentError(
-            f"{scheme!r} can't be a URI scheme: expected letters, digits, '+', '.', '-'"
-        )
+    if not _is_scheme(scheme):
+        raise InvalidArgumentError(f"{scheme!r} {_NO_SCHEME}")
     if scheme.lower() in _BUILT_IN and not replace:
         raise InvalidArgumentError(f"{scheme}:// is built in; choose another scheme, or pass replace=True")
     _registered[scheme.lower()] = opener
@@ -113,7 +113,25 @@ def register(scheme: str, opener: Opener, *, replace: bool = False) -> None:
 
 def schemes() -> list[str]:
     """Return every scheme that can be opened here."""
-    return sorted({*_BUILT_IN, *_registered, *_entry_points()})
+    return sorted({*_BUILT_IN, *_registered, *filter(_is_scheme, plugin_names(STORES))})
+
+
+def check_store(scheme: str) -> None:
+    """Check that the store that a package brings by an entry point can be used.
+
+    Raises:
+        StoreError: It can't; the message says why.
+    """
+    if scheme in _BUILT_IN:
+        raise InvalidArgumentError(f"it isn't used, since {scheme}:// is built in; it needs another scheme")
+    if not _is_scheme(scheme):
+        raise InvalidArgumentError(f"{scheme!r} {_NO_SCHEME}")
+    _opener(scheme)
+
+
+def _is_scheme(text: str) -> bool:
+    """Return whether a text can be the scheme of a URI (RFC 3986, section 3.1)."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9+.\-]*", text) is not None
 
 
 def from_uri(uri: str | os.PathLike[str], /, **options: Any) -> Store:
@@ -159,6 +177,8 @@ def _checked_path(path: object) -> str:
 def _refuse_half_a_name(text: str) -> None:
     """Refuse a text that looks like the name of a store but isn't valid: it would become a folder."""
     before, colon, _ = text.partition("/")[0].partition(":")
+    if text.startswith(f"{before}://") and before:
+        raise InvalidArgumentError(f"{before!r} {_NO_SCHEME}; for a path with a colon write './{before}:...'")
     if colon and not text.startswith((".", "~")):
         raise InvalidArgumentError(
             f"{f'{before}:'!r} can't be the name of a store, which {NAME_RULE}; for a path with a colon "
@@ -313,38 +333,32 @@ def _opener(scheme: str) -> Opener:
         return _registered[scheme]
     if scheme in _BUILT_IN:
         return _built_in(scheme)
-    found = _entry_points().get(scheme)
-    if found is None:
-        from holdall.stores.fsspec.opening import opener_of
-
-        opener = opener_of(scheme)
-        if opener is None:
+    plugin = find_plugin(STORES, scheme)
+    if plugin is not None:
+        opener: Any = plugin.load()
+        if not callable(opener) or (isinstance(opener, type) and not issubclass(opener, Store)):
             raise InvalidArgumentError(
-                f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}, or, with "
-                "pip install 'holdall[fsspec]', another that fsspec knows, such as sftp"
+                f"{plugin} must be a subclass of holdall.Store, or a function that opens one, not {opener!r}"
             )
-        return opener
-    try:
-        return found.load()
-    except Exception as error:  # another's package may raise anything
+        return cast("Opener", opener)
+    from holdall.stores.fsspec.opening import opener_of
+
+    opener = opener_of(scheme)
+    if opener is None:
         raise InvalidArgumentError(
-            f"{found.value!r}, the entry point of a package for {scheme!r}, can't be loaded: {error!r}"
-        ) from error
+            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}, or, with "
+            "pip install 'holdall[fsspec]', another that fsspec knows, such as sftp"
+        )
+    return opener
 
 
 def _is_of_fsspec(scheme: str) -> bool:
-    return scheme not in _BUILT_IN and scheme not in _registered and scheme not in _entry_points()
+    return scheme not in _BUILT_IN and scheme not in _registered and scheme not in plugin_names(STORES)
 
 
 def _built_in(scheme: str) -> Opener:
     module, _, name = _BUILT_IN[scheme].partition(":")
     return getattr(import_module(module), name)
-
-
-def _entry_points() -> dict[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {entry.name.lower(): entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
 def _open(
@@ -371,6 +385,8 @@ def _open(
     _check_layers(layers)
     if base is not None and location and _is_path(make):
         location = os.path.join(base, os.path.expanduser(location))
+    if scheme not in _BUILT_IN or scheme in _registered:
+        _check_call(make, scheme, location, given)
     try:
         store = make(location, **given)
     except StoreError:
@@ -381,7 +397,23 @@ def _open(
         raise InvalidArgumentError(
             f"{scheme}:// can't open this location ({kind}); check its host, port and path"
         ) from None
+    if not isinstance(store, Store):
+        raise InvalidTypeError(f"the opener of {scheme}:// must return a Store, not {type(store).__name__}")
     return layered(store, **layers)
+
+
+def _check_call(make: Callable[..., Store], scheme: str, location: str, given: Mapping[str, Any]) -> None:
+    """Refuse what another's opener isn't made for."""
+    from inspect import signature
+
+    try:
+        signature(make).bind(location, **given)
+    except TypeError as error:
+        name = getattr(make, "__qualname__", repr(make))
+        raise InvalidArgumentError(
+            f"{scheme}:// can't be opened: {error}. {name} is called with the text after '://', and with the "
+            "options as keywords; a class that is made otherwise has a classmethod _from_uri for it"
+        ) from None
 
 
 def _maker(opener: Opener) -> Callable[..., Store]:
@@ -412,8 +444,7 @@ def _options(make: Callable[..., object]) -> dict[str, object]:
     # Imported here, since most commands open a path without options.
     from inspect import signature
 
-    function = make.__init__ if isinstance(make, type) else make
-    hints = get_type_hints(function)
+    hints = read_hints(make)
     options: dict[str, object] = {}
     for parameter in signature(make).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -421,6 +452,22 @@ def _options(make: Callable[..., object]) -> dict[str, object]:
         elif parameter.kind is parameter.VAR_KEYWORD:
             options["**"] = str
     return options
+
+
+def read_hints(make: Callable[..., object]) -> dict[str, Any]:
+    """Return the types of the parameters of a class or a function.
+
+    Raises:
+        InvalidArgumentError: Its annotations name what isn't there when it runs.
+    """
+    try:
+        return get_type_hints(make.__init__ if isinstance(make, type) else make)
+    except NameError as error:
+        name = getattr(make, "__qualname__", repr(make))
+        raise InvalidArgumentError(
+            f"the annotations of {name} can't be read: {error}; what they name must be imported outside "
+            "'if TYPE_CHECKING:'"
+        ) from None
 
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

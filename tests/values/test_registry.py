@@ -253,18 +253,6 @@ assert [each.name for each in serializers][:3] == ["first", "second", "bytes"]
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(tmp_path)})
 
 
-def test_one_of_a_package_takes_the_place_of_a_built_in_one(tmp_path: Path) -> None:
-    package(tmp_path, "signing", OWN + "pickles = Own('pickle')\n", pickle="signing:pickles")
-    code = """
-from holdall.values import serializers
-names = [each.name for each in serializers]
-assert names[-1] == "pickle" and len(set(names)) == len(names)
-assert serializers.for_value({"a": 1}).name == "json"
-assert serializers.for_value(object()).decode(b"") == 0.5
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(tmp_path)})
-
-
 @pytest.mark.parametrize(
     ("code", "says"),
     [
@@ -294,7 +282,9 @@ print(warning.category.__name__, warning.message)
         capture_output=True,
         text=True,
     )
-    assert result.stdout.startswith("RuntimeWarning the serializer broken:one of broken can't be used")
+    assert result.stdout.startswith(
+        "RuntimeWarning the serializer 'one' of the package broken 1.0 (broken:one) is left out: "
+    )
     assert says in result.stdout
 
 

@@ -18,6 +18,7 @@ from holdall.cli.output import Output, dumps
 from holdall.cli.packages import Extra, read_extras
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
+from holdall.cli.plugins import Brought, read_brought
 from holdall.cli.stores import default_name, spoken
 from holdall.errors import StoreError
 from holdall.store import Can
@@ -55,9 +56,10 @@ def doctor(
 ) -> int:
     """Report what is installed, what is missing, and which stores answer.
 
-    Each extra that lacks a package has the line for pip. Each store is opened and asked for its first key;
-    nothing is written, and no secret is printed. A missing extra isn't an error; the exit code is 4 if a
-    store doesn't answer or holdall.toml can't be read. With --json there is one object.
+    Each extra that lacks a package has the line for pip. Stores, layers and serializers of other packages are
+    loaded. Each store is opened and asked for its first key; nothing is written, and no secret is printed. A
+    missing extra isn't an error, nor is a package that can't be used; the exit code is 4 if a store doesn't
+    answer or holdall.toml can't be read. With --json there is one object.
 
     Examples:
       holdall doctor
@@ -70,13 +72,13 @@ def doctor(
     if not asked:
         asked = _default()
         asked += [(f"{name}:", f"{name}:") for name in names]
-    extras = read_extras()
+    extras, brought = read_extras(), read_brought()
     answers = _ask_all(asked, seconds)
     output = Output()
     if json:
-        _print_json(path, fault, extras, answers, output)
+        _print_json(path, fault, extras, brought, answers, output)
     else:
-        _print_text(path, fault, extras, answers, output)
+        _print_text(path, fault, extras, brought, answers, output)
     return UNAVAILABLE if fault or any(each.error for each in answers) else 0
 
 
@@ -151,7 +153,12 @@ def _pip(extra: Extra) -> str:
 
 
 def _print_json(
-    path: str | None, fault: str | None, extras: list[Extra], answers: list[_Answer], output: Output
+    path: str | None,
+    fault: str | None,
+    extras: list[Extra],
+    brought: list[Brought],
+    answers: list[_Answer],
+    output: Output,
 ) -> None:
     found: dict[str, object] = {
         **_about(),
@@ -159,6 +166,7 @@ def _print_json(
         "configuration_error": fault,
         "variables": _variables(),
         "extras": [{**each._asdict(), "install": _pip(each) if each.missing else None} for each in extras],
+        "plugins": [each._asdict() for each in brought],
         "stores": [each._asdict() for each in answers],
     }
     output.line(dumps(found))
@@ -169,7 +177,12 @@ def _variables() -> list[str]:
 
 
 def _print_text(
-    path: str | None, fault: str | None, extras: list[Extra], answers: list[_Answer], output: Output
+    path: str | None,
+    fault: str | None,
+    extras: list[Extra],
+    brought: list[Brought],
+    answers: list[_Answer],
+    output: Output,
 ) -> None:
     about = _about()
     output.line(f"holdall {about['holdall']}, Python {about['python']}, {about['system']}")
@@ -183,6 +196,11 @@ def _print_text(
     for each in extras:
         if each.missing:
             output.line(f"  {each.name} lacks {', '.join(each.missing)}: {_pip(each)}")
+    output.line("")
+    output.line("plug-ins:" if brought else "plug-ins: no package brings stores, layers or serializers")
+    for each in brought:
+        state = f"FAILED: {each.error}" if each.error else f"from {each.value}"
+        output.line(f"  {each.package}  {each.kind} {each.name}  {state}")
     output.line("")
     output.line("stores:" if answers else "stores: none is named by HOLDALL_URI, holdall.toml or an argument")
     for each in answers:

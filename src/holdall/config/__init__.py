@@ -38,8 +38,9 @@ A stack begins with `uri`, `replicas` (a `FanoutStore`) or `routes` (a `RoutedSt
 4. `encrypt`: what is below it sees no plain bytes, the cache and its disk included.
 5. `compress`: before bytes are encrypted, since ciphertext doesn't shrink.
 6. `ttl`: over the cache, so that no cache keeps a blob alive.
-7. `readonly`: nothing below is changed through it; the cache still fills.
-8. `trace`: the calls as they are made.
+7. the layers of other packages, by name: a key is the name of an entry point of the group `holdall.layers`.
+8. `readonly`: nothing below is changed through it; the cache still fills.
+9. `trace`: the calls as they are made.
 
 For another order, build one named store over another: a cache of plain bytes is `cache` over
 `uri = "secret:"`.

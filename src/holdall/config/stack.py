@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.config.section import Section
 from holdall.errors import InvalidArgumentError, StoreError
+from holdall.plugins import LAYERS as PLUGINS
+from holdall.plugins import find_plugin, plugin_names
 from holdall.store import Store
-from holdall.uri import known_options, layer_options, layered, open_uri, reference
+from holdall.uri import known_options, layer_options, layered, open_uri, read_hints, reference
 
 if TYPE_CHECKING:
     from holdall.config import Config
@@ -63,10 +65,10 @@ class Building:
 
     def _open_name(self, name: str) -> Store:
         section = self._config.section(name, self._filled)
-        section.check_names((*BASES, "options", *LAYERS))
+        order = _order(section)
         self._trail.append(name)
         # The options of the layers are checked before anything is opened.
-        layers = [self._layer(section, key) for key in LAYERS if key in section]
+        layers = [self._layer(section, key) for key in order if key in section]
         store = self._base(section)
         for layer in layers:
             store = layer(store)
@@ -175,8 +177,13 @@ class Building:
         kind: Callable[..., Layer],
         *stores: Store,
     ) -> Store:
+        from holdall.layers.layer import Layer
+
         with section.blame(key, options if section.is_table(key) else ()):
-            return self._own(kind(*stores, **options), *stores)
+            made: object = kind(*stores, **options)
+            if not isinstance(made, Layer):
+                raise InvalidArgumentError(f"expected a Layer of the package, got {type(made).__name__}")
+            return self._own(made, *stores)
 
     def _own(self, layer: Layer, *stores: Store) -> Store:
         layer._own(*stores)
@@ -187,10 +194,55 @@ class Building:
         return store
 
 
+def check_layer(name: str) -> None:
+    """Check that the layer that a package brings by an entry point can be used.
+
+    Raises:
+        StoreError: It can't; the message says why.
+    """
+    if _is_own(name):
+        raise InvalidArgumentError(f"it isn't used, since {name!r} is a key of holdall's own; rename it")
+    _brought(name)
+
+
+def _is_own(key: str) -> bool:
+    return key in BASES or key in LAYERS or key == "options"
+
+
+def _order(section: Section) -> list[str]:
+    """Return the layers of a stack from the lowest up; those of other packages lie below `readonly`."""
+    # Other packages are looked at only for a key that isn't known.
+    brought = [key for key in section if not _is_own(key)]
+    for key in brought:
+        with section.blame(key):
+            plugin = find_plugin(PLUGINS, key)
+        if plugin is None:
+            section.check_names((*BASES, "options", *LAYERS, *plugin_names(PLUGINS)))
+    order = list(LAYERS)
+    order[order.index("readonly") : order.index("readonly")] = sorted(brought)
+    return order
+
+
 def _import(section: Section, key: str) -> Callable[..., Layer]:
-    module, _, name = {**BASES, **LAYERS}[key].partition(":")
     with section.blame(key):
+        if not _is_own(key):
+            return _brought(key)
+        module, _, name = {**BASES, **LAYERS}[key].partition(":")
         return getattr(import_module(f"holdall.layers.{module}"), name)
+
+
+def _brought(name: str) -> Callable[..., Layer]:
+    """Import a layer of another package."""
+    from holdall.layers.layer import Layer
+
+    plugin = find_plugin(PLUGINS, name)
+    kind: Any = plugin.load() if plugin else None
+    if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, Layer)):
+        raise InvalidArgumentError(
+            f"{plugin} must be a subclass of holdall.layers.layer.Layer, or a function that makes one, "
+            f"not {kind!r}"
+        )
+    return cast("Callable[..., Layer]", kind)
 
 
 def _parameters(kind: Callable[..., object], skip: int) -> list[Parameter]:
@@ -200,7 +252,7 @@ def _parameters(kind: Callable[..., object], skip: int) -> list[Parameter]:
 
 def _hints(kind: Callable[..., object], skip: int) -> dict[str, object]:
     """Return the options of a layer, each with its type."""
-    hints = get_type_hints(kind.__init__ if isinstance(kind, type) else kind)
+    hints = read_hints(kind)
     return {each.name: hints.get(each.name, Any) for each in _parameters(kind, skip)}
 
 

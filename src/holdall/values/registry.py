@@ -8,13 +8,11 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
-from holdall.errors import InvalidArgumentError, SerializationError
+from holdall.errors import InvalidArgumentError, SerializationError, StoreError
+from holdall.plugins import SERIALIZERS, Plugin, read_plugins
 from holdall.values.json import unheld
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer, Serializer
-
-ENTRY_POINTS = "holdall.serializers"
-"""The group of entry points in which packages register serializers: instances or classes."""
 
 # In this order they are asked whether they accept a value. Of several for one media type or extension the
 # first is taken, so that JSON without a model is read as JSON.
@@ -50,6 +48,7 @@ class Serializers:
 
     def __init__(self, members: Iterable[Serializer] = ()) -> None:
         self._members = tuple(members)
+        self._left_out: dict[Plugin, tuple[str, str]] = {}
         self._lock = threading.RLock()
 
     def register(self, serializer: Serializer) -> None:
@@ -109,7 +108,8 @@ class Serializers:
             if each.name == name:
                 return each
         known = ", ".join(each.name for each in self)
-        raise InvalidArgumentError(f"no serializer is named {name!r}; known are {known}")
+        why = [f"; {plugin} is left out: {why}" for plugin, (of, why) in self._left_out.items() if of == name]
+        raise InvalidArgumentError(f"no serializer is named {name!r}; known are {known}{''.join(why)}")
 
     def for_media_type(self, media_type: str) -> Serializer | None:
         """Return the serializer of a media type, whose parameters and case don't matter."""
@@ -181,8 +181,7 @@ class _Default(Serializers):
             if not self._complete:
                 # Set first: a module that brings one may ask for others, or register them, as it is imported.
                 self._complete = True
-                for each in self._brought():
-                    self._members = _add(each, self._members)
+                self._add_plugins({each.name for each in self._members})
         return iter(self._members)
 
     def __len__(self) -> int:
@@ -197,26 +196,37 @@ class _Default(Serializers):
             module, _, name = each.partition(":")
             yield getattr(import_module(f"holdall.values.{module}"), name)()
 
-    @staticmethod
-    def _brought() -> Iterator[Serializer]:
-        from importlib.metadata import entry_points
-
-        # Each is put before the earlier ones.
-        for entry in reversed(tuple(entry_points(group=ENTRY_POINTS))):
+    def _add_plugins(self, own: set[str]) -> None:
+        """Add those of other packages. What can't be used is left out with a warning: an error in one package
+        must not take all other formats from users."""
+        brought: list[tuple[Plugin, Serializer]] = []
+        for plugin in reversed(read_plugins(SERIALIZERS)):
             try:
-                loaded = entry.load()
+                loaded = plugin.load()
                 made = loaded() if isinstance(loaded, type) else loaded
                 _check(made)
-            # An error in one package must not take all other formats from users.
-            except Exception as error:  # noqa: BLE001
-                package = entry.dist.name if entry.dist is not None else "an unknown package"
-                warnings.warn(
-                    f"the serializer {entry.value} of {package} can't be used, so it is left out: {error!r}",
-                    RuntimeWarning,
-                    stacklevel=3,
+            except Exception as error:  # noqa: BLE001 - another's package may raise anything
+                self._leave_out(
+                    plugin, plugin.name, str(error) if isinstance(error, StoreError) else repr(error)
                 )
             else:
-                yield made
+                brought.append((plugin, made))
+        for plugin, made in brought:
+            same = [each.package for each, other in brought if other.name == made.name]
+            if made.name in own:
+                why = (
+                    "holdall itself has one of this name; a program that wants to replace it calls register()"
+                )
+                self._leave_out(plugin, made.name, why)
+            elif len(same) > 1:
+                why = f"{' and '.join(sorted(same))} each bring one of this name; uninstall all but one"
+                self._leave_out(plugin, made.name, why)
+            else:
+                self._members = _add(made, self._members)
+
+    def _leave_out(self, plugin: Plugin, name: str, why: str) -> None:
+        self._left_out[plugin] = name, why
+        warnings.warn(f"{plugin} is left out: {why}", RuntimeWarning, stacklevel=4)
 
 
 serializers: Serializers = _Default()
@@ -231,3 +241,16 @@ def register(serializer: Serializer) -> None:
         InvalidArgumentError: It lacks a part of the protocol.
     """
     serializers.register(serializer)
+
+
+def check_serializer(plugin: Plugin) -> None:
+    """Check that a serializer that a package brings by an entry point is used.
+
+    Raises:
+        InvalidArgumentError: It isn't; the message says why.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        len(serializers)
+    if plugin in serializers._left_out:
+        raise InvalidArgumentError(f"it isn't used: {serializers._left_out[plugin][1]}")
