@@ -22,6 +22,7 @@ def load(module: str) -> Any:
         raise MissingDependencyError(missing(module.partition(".")[0])) from error
 
 
-def missing(library: str) -> str:
-    """Return what an error says of a library that isn't installed."""
-    return f"holdall.interop.{library} needs {library}: pip install 'holdall[{library}]'"
+def missing(extra: str, library: str | None = None) -> str:
+    """Return what an error says of a library that isn't installed, and that has the name of its extra unless
+    another is given."""
+    return f"holdall.interop.{extra} needs {library or extra}: pip install 'holdall[{extra}]'"
