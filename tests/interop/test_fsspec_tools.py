@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dask.dataframe as dd
 import duckdb
 import fsspec
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import upath.registry
 import zarr
 from upath import UPath
 
-from holdall import BlobExistsError, FilesystemStore, IntegrityError, MemoryStore, SqliteStore, Store
+from holdall import FilesystemStore, MemoryStore, SqliteStore, Store
 from holdall.interop.fsspec import HoldallFileSystem
+from holdall.interop.upath import HoldallPath
 from holdall.testing import Corrupting
 
 FRAME = pd.DataFrame({"year": [2024, 2025, 2025], "text": ["a", "é", "z"], "x": [1.5, -2.0, 0.25]})
 
 
 # pyarrow and DuckDB leave it to Python to close the files that they read.
-UNCLOSED = pytest.mark.filterwarnings(
+pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed file:ResourceWarning",
     "ignore:Exception ignored in. <_io:pytest.PytestUnraisableExceptionWarning",
+    "ignore:The inplace keyword",
 )
 
 
@@ -38,6 +41,7 @@ def registered() -> None:
     # As the entry points of an installed holdall do.
     for protocol in HoldallFileSystem.protocol:
         fsspec.register_implementation(protocol, HoldallFileSystem, clobber=True)
+        upath.registry.register_implementation(protocol, HoldallPath, clobber=True)
 
 
 @pytest.fixture(params=["memory", "files", "sqlite"])
@@ -48,172 +52,153 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-@UNCLOSED
-def test_pandas(store: Store) -> None:
+def pandas_csv(store: Store) -> None:
     options = {"store": store}
-    FRAME.to_csv("holdall://frames/a.csv", index=False, storage_options=options)
-    assert store["frames/a.csv"] == FRAME.to_csv(index=False).encode()
-    pd.testing.assert_frame_equal(pd.read_csv("holdall://frames/a.csv", storage_options=options), FRAME)
+    for name in ("frames/a.csv", "frames/a.csv.gz"):
+        FRAME.to_csv(f"holdall://{name}", index=False, storage_options=options)
+        found = pd.read_csv(f"holdall://{name}", storage_options=options)
+        pd.testing.assert_frame_equal(found, FRAME)
+
+
+def pandas_parquet(store: Store) -> None:
+    options = {"store": store}
     FRAME.to_parquet("holdall://frames/a.parquet", storage_options=options)
-    pd.testing.assert_frame_equal(
-        pd.read_parquet("holdall://frames/a.parquet", storage_options=options), FRAME
-    )
-    FRAME.to_csv("holdall://frames/a.csv.gz", index=False, storage_options=options)
-    pd.testing.assert_frame_equal(pd.read_csv("holdall://frames/a.csv.gz", storage_options=options), FRAME)
+    found = pd.read_parquet("holdall://frames/a.parquet", storage_options=options)
+    pd.testing.assert_frame_equal(found, FRAME)
 
 
-def test_urls_that_name_the_store(tmp_path: Path) -> None:
-    url = f"holdall+sqlite:///{tmp_path}/data.db#frames/a.csv"
-    FRAME.to_csv(url, index=False)
-    pd.testing.assert_frame_equal(pd.read_csv(url), FRAME)
-    with SqliteStore(tmp_path / "data.db") as store:
-        assert list(store) == ["frames/a.csv"]
-    fs, path = fsspec.url_to_fs(url)
-    assert (path, fs.unstrip_protocol(path)) == ("frames/a.csv", url)
-    assert fsspec.open_files(f"holdall+sqlite:///{tmp_path}/data.db#frames/*.csv")[0].path == path
-    text = tmp_path / "folder" / "a.txt"
-    with fsspec.open(f"holdall+file://{text}", "w") as file:
-        file.write("hello")
-    assert text.read_text() == "hello"
+def pyarrow_table(store: Store) -> None:
+    fs = HoldallFileSystem(store)
+    table = pa.table({"key": list(range(1000))})
+    pq.write_table(table, "one.parquet", filesystem=fs)
+    assert pq.read_table("one.parquet", filesystem=fs).equals(table)
 
 
-@UNCLOSED
-def test_pyarrow(store: Store) -> None:
+def pyarrow_dataset(store: Store) -> None:
     fs = HoldallFileSystem(store)
     table = pa.table({"key": list(range(1000)), "part": [n % 3 for n in range(1000)]})
     ds.write_dataset(table, "base", filesystem=fs, format="parquet", partitioning=["part"])
     assert len([key for key in store if key.startswith("base/")]) == 3
     found = ds.dataset("base", filesystem=fs, partitioning=["part"]).to_table().sort_by("key")
     assert found.column("key").to_pylist() == list(range(1000))
-    pq.write_table(table, "one.parquet", filesystem=fs)
-    assert pq.read_table("one.parquet", filesystem=fs).equals(table)
 
 
-@UNCLOSED
-def test_duckdb(store: Store) -> None:
+def duckdb_file(store: Store) -> None:
     with duckdb.connect() as connection:
         connection.register_filesystem(HoldallFileSystem(store))
-        connection.execute(
-            "COPY (SELECT range AS n, range % 3 AS part FROM range(100)) TO 'holdall://a.parquet'"
-        )
+        connection.execute("COPY (SELECT range AS n FROM range(100)) TO 'holdall://a.parquet'")
         assert connection.execute("SELECT sum(n) FROM 'holdall://a.parquet'").fetchone() == (4950,)
+
+
+def duckdb_parts(store: Store) -> None:
+    with duckdb.connect() as connection:
+        connection.register_filesystem(HoldallFileSystem(store))
         connection.execute(
             "COPY (SELECT range AS n, range % 3 AS part FROM range(100)) TO 'holdall://parts' "
             "(FORMAT parquet, PARTITION_BY (part))"
         )
         found = connection.execute(
-            "SELECT part, count(*) FROM 'holdall://parts/*/*.parquet' GROUP BY part ORDER BY part"
+            "SELECT part, sum(n) FROM 'holdall://parts/*/*.parquet' GROUP BY part ORDER BY part"
         )
-        assert found.fetchall() == [(0, 34), (1, 33), (2, 33)]
+        assert found.fetchall() == [(0, 1683), (1, 1617), (2, 1650)]
 
 
-def test_zarr(store: Store) -> None:
-    array = zarr.open(
-        "holdall://arrays/a",
-        mode="w",
-        shape=(100,),
-        chunks=(10,),
-        dtype="f8",
-        storage_options={"store": store},
-    )
+def dask_parquet(store: Store) -> None:
+    options = {"store": store}
+    frame = dd.from_pandas(pd.DataFrame({"x": range(100)}), npartitions=4)
+    frame.to_parquet("holdall://frame", storage_options=options)
+    assert len(store) == 4
+    assert dd.read_parquet("holdall://frame", storage_options=options).x.sum().compute() == 4950
+
+
+def dask_csv(store: Store) -> None:
+    options = {"store": store}
+    frame = dd.from_pandas(pd.DataFrame({"x": range(100)}), npartitions=2)
+    frame.to_csv("holdall://frame/*.csv", index=False, storage_options=options)
+    assert sorted(store) == ["frame/0.csv", "frame/1.csv"]
+    assert dd.read_csv("holdall://frame/*.csv", storage_options=options).x.sum().compute() == 4950
+
+
+def polars_files(store: Store) -> None:
+    fs = HoldallFileSystem(store)
+    frame = pl.DataFrame({"x": range(100)})
+    with fs.open("a.csv", "wb") as file:
+        frame.write_csv(file)
+    # Of an error in a file that it reads polars makes a panic, with a trace on stderr.
+    assert pl.read_csv(fs.cat("a.csv")).equals(frame)
+
+
+def zarr_array(store: Store) -> None:
+    options: Any = {"storage_options": {"store": store}}
+    array = zarr.open("holdall://arrays/a", mode="w", shape=(100,), chunks=(10,), dtype="f8", **options)
     array[:] = np.arange(100.0)
-    again = zarr.open("holdall://arrays/a", mode="r", storage_options={"store": store})
+    again = zarr.open("holdall://arrays/a", mode="r", **options)
     assert np.array_equal(again[:], np.arange(100.0))
 
 
-def test_a_pickle_is_the_same_place(tmp_path: Path) -> None:
-    fs = HoldallFileSystem(SqliteStore(tmp_path / "data.db"))
-    fs.pipe("a", b"1")
-    again = pickle.loads(pickle.dumps(fs))
-    assert again.cat("a") == b"1"
-    assert again == fs
-    assert hash(again) == hash(fs)
-    assert HoldallFileSystem(MemoryStore()) != HoldallFileSystem(MemoryStore())
+def upath_bytes(store: Store) -> None:
+    path = UPath("holdall://a/b.txt", store=store)
+    path.write_bytes(b"hello")
+    assert path.read_bytes() == b"hello"
 
 
-def test_modes_of_writing(store: Store) -> None:
-    fs = HoldallFileSystem(store)
-    fs.pipe_file("a", b"1", mode="create")
-    with pytest.raises(FileExistsError):
-        fs.pipe_file("a", b"2", mode="create")
-    with pytest.raises(BlobExistsError), fs.open("a", "xb") as file:
-        file.write(b"3")
-    assert fs.cat("a") == b"1"
-    with contextlib.suppress(ZeroDivisionError), fs.open("a", "wb") as file:
-        file.write(b"%d" % (1 / 0))
-    assert fs.cat("a") == b"1"
-    assert fs.cat_file("a", -1) == b"1"
+TOOLS = [
+    pandas_csv,
+    pandas_parquet,
+    pyarrow_table,
+    pyarrow_dataset,
+    duckdb_file,
+    duckdb_parts,
+    dask_parquet,
+    dask_csv,
+    polars_files,
+    zarr_array,
+    upath_bytes,
+]
+
+
+@pytest.mark.parametrize("use", TOOLS)
+def test_it_reads_what_it_wrote(use: Callable[[Store], None], store: Store) -> None:
+    use(store)
+
+
+@pytest.mark.parametrize("use", TOOLS)
+def test_it_notices_a_store_that_corrupts_every_read(use: Callable[[Store], None]) -> None:
+    store = Corrupting(MemoryStore(), rate=1)
+    # Which error it is depends on which byte is damaged, and on whether the format has checksums.
+    with pytest.raises((Exception, AssertionError)):
+        use(store)
+    assert store.damaged
+
+
+def test_urls_with_patterns(tmp_path: Path) -> None:
+    for place in (f"sqlite:///{tmp_path}/data.db#", f"file://{tmp_path}/data/"):
+        for year in (2024, 2025):
+            FRAME.query(f"year == {year}").to_csv(f"holdall+{place}frames/{year}/a.csv", index=False)
+        url = f"holdall+{place}frames/*/a.csv"
+        assert dd.read_csv(url).x.sum().compute() == -0.25
+        with fsspec.open_files(url, "r") as files:
+            assert [len(file.read().splitlines()) for file in files] == [2, 3]
+
+
+def test_paths_of_universal_pathlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = UPath("holdall+sqlite:///x.db#dir/a.txt")
+    path.write_text("hi")
+    assert (path.read_text(), str(path), path.name) == ("hi", "holdall+sqlite:///x.db#dir/a.txt", "a.txt")
+    (path.parent / "b" / "c#?.txt").write_bytes(b"1")
+    assert [each.name for each in path.parent.iterdir()] == ["a.txt", "b"]
+    assert sorted(map(str, path.parent.parent.rglob("*.txt"))) == [
+        "holdall+sqlite:///x.db#dir/a.txt",
+        "holdall+sqlite:///x.db#dir/b/c%23%3F.txt",
+    ]
+    moved = path.rename(path.parent / "z.txt")
+    assert (path.exists(), moved.read_text()) == (False, "hi")
+    assert UPath(str(moved)) == moved
+    moved.unlink()
     with pytest.raises(FileNotFoundError):
-        fs.cat("absent")
-    with pytest.raises(FileNotFoundError):
-        fs.info("a/../b")
-    fs.pipe("d/e", b"")
-    with pytest.raises(IsADirectoryError):
-        fs.rm("d")
-    assert fs.exists("d/e")
-
-
-def test_ranges_of_several_files(store: Store) -> None:
-    fs = HoldallFileSystem(store)
-    store.update({"a": b"0123456789", "b": b"abc"})
-    assert fs.cat_ranges(["a", "b", "a"], [0, -2, 8], [2, None, 99]) == [b"01", b"bc", b"89"]
-    assert fs.cat_ranges(["a", "b"], 1, 2) == [b"1", b"b"]
-    found = fs.cat_ranges(["a", "absent"], 0, 1)
-    assert found[0] == b"0"
-    assert isinstance(found[1], FileNotFoundError)
-    with pytest.raises(FileNotFoundError):
-        fs.cat_ranges(["a", "absent"], 0, 1, on_error="raise")
-
-
-def test_transactions(store: Store) -> None:
-    fs = HoldallFileSystem(store)
-    fs.pipe("old", b"before")
-    with contextlib.suppress(ZeroDivisionError), fs.transaction:
-        fs.pipe("old", b"after")
-        with fs.open("new", "wb") as file:
-            file.write(b"new")
-        fs.pipe("never", b"%d" % (1 / 0))
-    assert dict(store.items()) == {"old": b"before"}
-    with fs.transaction:
-        fs.pipe("old", b"after")
-        with fs.open("new", "wb") as file:
-            file.write(b"new")
-        assert dict(store.items()) == {"old": b"before"}
-    assert dict(store.items()) == {"old": b"after", "new": b"new"}
-    fs.pipe("later", b"1")
-    assert store["later"] == b"1"
-
-
-@pytest.mark.filterwarnings("ignore:The inplace keyword")
-@UNCLOSED
-def test_dask(tmp_path: Path) -> None:
-    options = {"store": f"sqlite:///{tmp_path}/data.db"}
-    frame = dd.from_pandas(pd.DataFrame({"x": range(100)}), npartitions=4)
-    frame.to_parquet("holdall://frame", storage_options=options)
-    with SqliteStore(tmp_path / "data.db") as store:
-        assert len(store) == 4
-        assert dd.read_parquet("holdall://frame", storage_options={"store": store}).x.sum().compute() == 4950
-
-
-@pytest.mark.filterwarnings("ignore:UPath 'holdall")
-def test_upath(tmp_path: Path) -> None:
-    path = UPath("holdall://a/b.txt", store=MemoryStore())
-    path.write_text("hello")
-    assert (path.read_text(), path.parent.joinpath("c").exists()) == ("hello", False)
-    assert [each.name for each in path.parent.iterdir()] == ["b.txt"]
-    url = UPath(f"holdall+sqlite:///{tmp_path}/data.db#x/y.txt")
-    url.write_bytes(b"1")
-    with SqliteStore(tmp_path / "data.db") as store:
-        assert dict(store.items()) == {"x/y.txt": b"1"}
-
-
-def test_a_store_that_corrupts_every_read_is_noticed() -> None:
-    """What these tests compare are bytes that went through the store."""
-    options = {"store": Corrupting(MemoryStore(), rate=1)}
-    FRAME.to_parquet("holdall://a.parquet", storage_options=options)
-    with pytest.raises((pa.ArrowInvalid, IntegrityError)):
-        pd.read_parquet("holdall://a.parquet", storage_options=options)
-    FRAME.to_csv("holdall://a.csv", index=False, storage_options=options)
-    with contextlib.suppress(IntegrityError):
-        found = pd.read_csv("holdall://a.csv", storage_options=options, encoding="latin-1")
-        assert not found.equals(FRAME)
+        moved.unlink()
+    with SqliteStore("x.db") as store:
+        assert dict(store.items()) == {"dir/b/c#?.txt": b"1"}
+    secret = UPath("holdall+valkey://:pw@127.0.0.1:1#a")
+    assert "pw" not in f"{secret} {secret!r}"

@@ -1,0 +1,147 @@
+"""The place of a file system of fsspec: its store, and which URLs are of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.interop.fsspec.transaction import Transaction
+from holdall.interop.fsspec.urls import PREFIX, PROTOCOLS, Located, holds_secret, join, relative, split, strip
+from holdall.interop.loading import load
+from holdall.store import Store
+
+__all__ = ["Base", "mirrored"]
+
+asyn = load("fsspec.asyn")
+_AsyncFileSystem: Any = asyn.AsyncFileSystem
+
+
+class _Folders(set[str]):
+    """The folders that were made in a place, for all file systems of it in this process."""
+
+
+_folders: WeakValueDictionary[str, _Folders] = WeakValueDictionary()
+
+
+class _Strip:
+    """`_strip_protocol`: the class splits any URL, and a file system refuses the URL of another store."""
+
+    def __get__(self, fs: Base | None, kind: type[Base]) -> Callable[[Any], Any]:
+        return strip if fs is None else fs._key
+
+
+class Base(_AsyncFileSystem):
+    """A file system of fsspec with a store, and no calls yet."""
+
+    protocol = PROTOCOLS
+    root_marker = ""
+    cachable = False
+    transaction_type = Transaction
+    _strip_protocol: Any = _Strip()
+
+    def __init__(self, store: Store | str | os.PathLike[str] | None = None, **storage_options: Any) -> None:
+        if store is None:
+            raise InvalidArgumentError(
+                "a URL holdall://KEY lacks the store: give the storage option 'store' (a Store, or its URI), "
+                "or write the URI of the value after 'holdall+', as in holdall+sqlite:///data.db#KEY"
+            )
+        _AsyncFileSystem.__init__(self, **storage_options)
+        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self._uri = store if isinstance(store, str) and "://" in store else None
+        self._has_own_loop = storage_options.get("loop") is not None
+        self._aio = self.store.aio
+        self._same: dict[str, bool] = {}
+        self._folders = _folders.setdefault(self.store.token, _Folders())
+
+    def __repr__(self) -> str:
+        # A debugger shows one whose constructor failed.
+        return f"{type(self).__name__}({getattr(self, 'store', '...')!r})"
+
+    def __reduce__(self) -> Any:
+        # A store whose password would be in the pickle refuses. Its URI, which is pickled, has the same one.
+        pickle.dumps(self.store)
+        return _AsyncFileSystem.__reduce__(self)
+
+    @property
+    def fsid(self) -> str:
+        return f"holdall_{self.store.token}"
+
+    @property
+    def _fs_token(self) -> str:
+        return self.store.token
+
+    @property
+    def loop(self) -> Any:
+        if self._pid != os.getpid() and not self._has_own_loop:
+            # In the child of a fork fsspec has another loop, and the store begins anew as well.
+            self._pid: int = os.getpid()
+            self._loop: Any = None if self.asynchronous else asyn.get_loop()
+        return _AsyncFileSystem.loop.fget(self)
+
+    def _key(self, path: Any) -> Any:
+        """Return the key of a path or a URL, or those of a list.
+
+        Raises:
+            InvalidArgumentError: The URL is of another store.
+        """
+        if isinstance(path, list):
+            return [self._key(each) for each in cast("list[Any]", path)]
+        key = strip(path)
+        if not isinstance(key, Located):
+            return key
+        return str(key) if key.place == self._uri else self._key_elsewhere(key)
+
+    def _key_elsewhere(self, key: Located) -> str:
+        # fsspec opens the store of the first URL of several, or the one that was registered for all.
+        inner = relative(key.place, key, self._uri) if self._uri else None
+        if inner is not None:
+            return inner
+        if key.place not in self._same:
+            with Store.from_uri(key.place) as other:
+                self._same[key.place] = other.token == self.store.token
+        if not self._same[key.place]:
+            raise InvalidArgumentError(
+                f"this URL is of another store than {self.store!r}: use one file system for each store, or "
+                "one of a folder that all files are in",
+                key=str(key),
+            )
+        return str(key)
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"store": split(path)[0]} if path.startswith(PREFIX) else {}
+
+    def unstrip_protocol(self, name: str) -> str:
+        """Return the URL of a path."""
+        key = self._key(name)
+        return f"holdall://{key}" if self._uri is None else join(self._uri, key)
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """Return what makes the same file system, for JSON.
+
+        Args:
+            include_password: Whether the URI of the store may hold a password or another secret.
+
+        Raises:
+            UnsupportedOperation: It was made of a store that is open, or its URI holds a secret.
+        """
+        given = self.storage_args[0] if self.storage_args else self.storage_options["store"]
+        if isinstance(given, Store):
+            raise UnsupportedOperation(
+                "a file system of a store that is open has no JSON: make it of the URI of the store"
+            )
+        if not include_password and holds_secret(str(given)):
+            raise UnsupportedOperation(
+                "the URI of this file system's store holds a secret: give a reference, as in "
+                "'?password=env:NAME', or the name of a store in holdall.toml"
+            )
+        return _AsyncFileSystem.to_dict(self, include_password=include_password)
+
+
+def mirrored(fs: Any, name: str) -> Any:
+    """Return a coroutine of fsspec as a function that waits for it."""
+    return asyn.sync_wrapper(getattr(fs, name), obj=fs)

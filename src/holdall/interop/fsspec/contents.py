@@ -1,0 +1,292 @@
+"""The bytes of the files of a file system of fsspec."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from holdall.errors import (
+    BlobExistsError,
+    BlobNotFoundError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    StoreError,
+    UnsupportedOperation,
+)
+from holdall.files import TextFile
+from holdall.interop.fsspec.base import Base, mirrored
+from holdall.interop.fsspec.compressed import compressed
+from holdall.interop.fsspec.listing import Listing, missing
+from holdall.interop.fsspec.transaction import Deferred
+from holdall.interop.loading import load
+from holdall.store import ABSENT, ANY
+
+__all__ = ["Contents"]
+
+_SILENT: Any = load("fsspec.callbacks").DEFAULT_CALLBACK
+_PIECE = 1 << 20
+_CACHING = ("block_size", "cache_options", "cache_type", "fill_cache", "max_blocks", "size")
+_TEXT = ("encoding", "errors", "newline")
+
+
+class Contents(Listing):
+    """Reads and writes files."""
+
+    # Calls for one file, and for a list of names, do without the hop to fsspec's event loop, which takes
+    # longer than most gets.
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """Return the bytes of a file, or a slice of them."""
+        key = self._key(path)
+        try:
+            if start is None and end is None:
+                return self.store[key]
+            return self.store.get_range(key, start or 0, end)
+        except InvalidKeyError as error:
+            raise missing(path) from error
+
+    async def _cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **options: Any
+    ) -> bytes:
+        key = self._key(path)
+        try:
+            if start is None and end is None:
+                return await self._aio[key]
+            return await self._aio.get_range(key, start or 0, end)
+        except InvalidKeyError as error:
+            raise missing(path) from error
+
+    def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
+        """Return the bytes of a file, or a dict of those of several."""
+        if isinstance(path, str) or recursive or options:
+            if on_error == "raise" and not (recursive or _has_magic(path)):
+                return self.cat_file(path, **options)
+        elif not any(map(_has_magic, path := [*path])):
+            return self._cat_many(sorted({*self._key(path)}), on_error)
+        return mirrored(self, "_cat")(path, recursive=recursive, on_error=on_error, **options)
+
+    async def _cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
+        if options:
+            return await Base._cat(self, path, recursive=recursive, on_error=on_error, **options)
+        keys = await self._expand_path(path, recursive=recursive)
+        is_wide = recursive or any(map(_has_magic, [path] if isinstance(path, str) else path))
+        found = await self._aio.run(self._cat_many, keys, on_error, is_wide)
+        if len(keys) > 1 or not isinstance(path, str) or keys[0] != self._key(path):
+            return found
+        return found.get(keys[0])
+
+    def _cat_many(self, keys: list[str], on_error: str, has_folders: bool = False) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.store.get_many(keys)
+        except InvalidKeyError:
+            # Of which there is none.
+            found = {}
+            for key in keys:
+                try:
+                    found[key] = self.cat_file(key)
+                except FileNotFoundError:
+                    continue
+        gathered: dict[str, Any] = {}
+        for key in keys:
+            if key in found:
+                gathered[key] = found[key]
+            elif has_folders and self._is_folder(key):
+                continue
+            elif on_error == "raise":
+                raise BlobNotFoundError("no such blob", key=key)
+            elif on_error != "omit":
+                gathered[key] = BlobNotFoundError("no such blob", key=key)
+        return gathered
+
+    async def _cat_ranges(
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **options: Any,
+    ) -> list[Any]:
+        lows, highs = _each(starts, len(paths)), _each(ends, len(paths))
+        if not len(paths) == len(lows) == len(highs):
+            raise InvalidArgumentError("give as many starts and ends as paths")
+        wanted: dict[str, list[int]] = {}
+        for number, path in enumerate(paths):
+            wanted.setdefault(self._key(path), []).append(number)
+        found: list[Any] = [None] * len(paths)
+
+        async def read(key: str, numbers: list[int]) -> None:
+            ranges = [(lows[number] or 0, highs[number]) for number in numbers]
+            try:
+                parts: list[Any] = await self._aio.get_ranges(key, ranges)
+            except StoreError as error:
+                if on_error == "raise":
+                    raise
+                parts = [error] * len(numbers)
+            for number, part in zip(numbers, parts, strict=True):
+                found[number] = part
+
+        await asyncio.gather(*(read(key, numbers) for key, numbers in wanted.items()))
+        return found
+
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
+        """Write the bytes of a file; with mode "create" only if it isn't there."""
+        key, expect = self._key(path), _expected(mode)
+        if self._intrans:
+            with self.open(path, "xb" if expect is ABSENT else "wb") as file:
+                file.write(value)
+            return
+        self.store.put(key, value, expect=expect)
+
+    async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
+        await self._aio.run(self.pipe_file, path, value, mode)
+
+    def pipe(self, path: str | Mapping[str, Any], value: Any = None, **options: Any) -> None:
+        """Write the bytes of a file, or of several."""
+        many = {path: value} if isinstance(path, str) else path
+        if len(many) == 1 or self._intrans or options.get("mode", "overwrite") != "overwrite":
+            for each, data in many.items():
+                self.pipe_file(each, data, **options)
+        else:
+            self.store.put_many({self._key(each): data for each, data in many.items()})
+
+    async def _pipe(self, path: str | Mapping[str, Any], value: Any = None, **options: Any) -> None:
+        await self._aio.run(self.pipe, path, value, **options)
+
+    def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
+        """Make an empty file; or renew the time of one that is there, with `truncate=False`."""
+        if truncate:
+            self.pipe_file(path, b"")
+            return
+        try:
+            self.pipe_file(path, b"", mode="create")
+        except BlobExistsError:
+            self.store.touch(self._key(path))
+
+    # --- files ----------------------------------------------------------------------------------------
+
+    def open(self, path: str, mode: str = "rb", *args: Any, compression: Any = None, **options: Any) -> Any:
+        """Open a file, as the `open` of Python does; see `Store.open`.
+
+        A file that was written is there, whole, once it is closed, and not at all if its `with` block raises.
+
+        Args:
+            path: Which.
+            mode: "r", "w" or "x", and "b" for bytes; "a" where the store can append.
+            args: The size of blocks and how they are cached, which is ignored.
+            compression: The name of a compression that fsspec knows, or "infer" to go by the name of the
+                file.
+            options: `encoding`, `errors` and `newline` of a text file, and those of `Store.open`.
+        """
+        key = self._key(path)
+        if "b" in mode:
+            text = None
+        else:
+            text = {name: options.pop(name) for name in _TEXT if name in options}
+            mode = mode.replace("t", "") + "b"
+        autocommit = options.pop("autocommit", not self._intrans)
+        file = self._open(key, mode, autocommit=autocommit, **options)
+        if isinstance(file, Deferred):
+            self.transaction.files.append(file)
+        file = compressed(file, key, mode, compression)
+        return file if text is None else TextFile(file, **text)
+
+    def _open(
+        self, path: str, mode: str = "rb", block_size: Any = None, autocommit: bool = True, **options: Any
+    ) -> Any:
+        key = self._key(path)
+        for name in _CACHING:
+            # Readers read ahead in their own way, and keep nothing.
+            options.pop(name, None)
+        if "r" not in mode and not autocommit:
+            if "a" in mode:
+                raise UnsupportedOperation("a transaction writes whole files: append after it", key=key)
+            return Deferred(self.store._checked(key), "x" in mode)
+        file: Any = self.store.open(key, mode, **options)
+        if "r" in mode:
+            # fsspec asks for it.
+            file.size = file.info.size
+        return file
+
+    async def open_async(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        """Open a file whose calls are coroutines; binary only."""
+        return await self._aio.open(self._key(path), mode, **options)
+
+    async def _get_file(self, rpath: str, lpath: Any, callback: Any = _SILENT, **options: Any) -> None:
+        try:
+            await self._aio.run(self._download, self._key(rpath), lpath, callback)
+        except FileNotFoundError:
+            if not await self._isdir(rpath):
+                raise
+            os.makedirs(lpath, exist_ok=True)
+
+    def _download(self, key: str, path: Any, callback: Any) -> None:
+        try:
+            source = self.store.open(key)
+        except InvalidKeyError as error:
+            raise missing(key) from error
+        with source:
+            callback.set_size(source.info.size)
+            if hasattr(path, "write"):
+                _pump(source, path, callback)
+                return
+            # A link stays one.
+            path = os.path.realpath(path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if os.path.exists(path) and not os.path.isfile(path):
+                with open(path, "wb") as target:
+                    _pump(source, target, callback)
+                return
+            part = f"{path}.{uuid.uuid4().hex[:8]}.part"
+            try:
+                with open(part, "xb") as target:
+                    _pump(source, target, callback)
+                os.replace(part, path)
+            except BaseException:
+                if os.path.exists(part):
+                    os.unlink(part)
+                raise
+
+    async def _put_file(
+        self, lpath: Any, rpath: str, callback: Any = _SILENT, mode: str = "overwrite", **options: Any
+    ) -> None:
+        if os.path.isdir(lpath):
+            await self._makedirs(rpath, exist_ok=True)
+        else:
+            await self._aio.run(self._upload, lpath, rpath, callback, mode)
+
+    def _upload(self, path: Any, target: str, callback: Any, mode: str) -> None:
+        expect = _expected(mode)
+        with open(path, "rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            callback.set_size(size)
+            if self._intrans:
+                with self.open(target, "xb" if expect is ABSENT else "wb") as file:
+                    shutil.copyfileobj(source, file)
+            else:
+                self.store.put(self._key(target), source, expect=expect)
+            callback.relative_update(size)
+
+
+def _pump(source: Any, target: Any, callback: Any) -> None:
+    while piece := source.read(_PIECE):
+        target.write(piece)
+        callback.relative_update(len(piece))
+
+
+def _each(ends: Any, count: int) -> list[int | None]:
+    return [*ends] if isinstance(ends, Iterable) else [ends] * count
+
+
+def _expected(mode: str) -> Any:
+    if mode not in ("overwrite", "create"):
+        raise UnsupportedOperation(f"mode must be 'overwrite' or 'create', not {mode!r}")
+    return ABSENT if mode == "create" else ANY
+
+
+def _has_magic(path: str) -> bool:
+    return any(character in path for character in "*?[")

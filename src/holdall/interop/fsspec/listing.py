@@ -1,0 +1,201 @@
+"""What is there: the files and folders of a file system of fsspec."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from holdall.errors import BlobNotFoundError, InvalidKeyError
+from holdall.interop.fsspec.base import Base, mirrored
+from holdall.store import Info
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["Listing", "missing"]
+
+
+class Listing(Base):
+    """Looks at files and folders, and makes folders."""
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        """Return what is known of a file or folder: `name`, `size`, `type`, and of a file `mtime`, `etag` and
+        `content_type`."""
+        key = self._key(path)
+        try:
+            if key:
+                return _entry(self.store.info(key))
+        except (BlobNotFoundError, InvalidKeyError) as error:
+            if not self._is_folder(key):
+                raise missing(path) from error
+        return _folder_entry(key)
+
+    def _is_folder(self, key: str) -> bool:
+        if not key or key in self._folders:
+            return True
+        try:
+            return next(self.store.iterate_keys(key + "/"), None) is not None
+        except InvalidKeyError:
+            return False
+
+    async def _info(self, path: str, **options: Any) -> dict[str, Any]:
+        return await self._aio.run(self.info, path)
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        """List one folder, or a file alone."""
+        key = self._key(path)
+        found = self._children(key)
+        if not found and key not in self._folders:
+            entry = self.info(key)
+            found = {} if entry["type"] == "directory" else {key: entry}
+        return [found[name] if detail else name for name in sorted(found)]
+
+    def _children(self, key: str) -> dict[str, dict[str, Any]]:
+        folder = key + "/" if key else ""
+        found = {
+            name: _folder_entry(name) for name in [*self._folders] if name.rpartition("/")[0] == key and name
+        }
+        try:
+            children = [*self.store.children(folder)]
+        except InvalidKeyError:
+            return {}
+        for child in children:
+            # A blob hides a folder of its name, as `info` does.
+            if not isinstance(child, str):
+                found[child.key] = _entry(child)
+            else:
+                found.setdefault(child[:-1], _folder_entry(child[:-1]))
+        return found
+
+    async def _ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        return await self._aio.run(self.ls, path, detail)
+
+    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, **options: Any) -> Any:
+        """List all files below a folder; options: `detail`, `prefix`."""
+        if maxdepth is None and not withdirs:
+            return self._all_below(self._key(path), **options)
+        return mirrored(self, "_find")(path, maxdepth=maxdepth, withdirs=withdirs, **options)
+
+    async def _find(
+        self, path: str, maxdepth: int | None = None, withdirs: bool = False, **options: Any
+    ) -> Any:
+        if maxdepth is None and not withdirs:
+            return await self._aio.run(self._all_below, self._key(path), **options)
+        # Folder by folder, which reads no more than is asked for.
+        return await Base._find(self, path, maxdepth=maxdepth, withdirs=withdirs, **options)
+
+    def _all_below(self, key: str, detail: bool = False, prefix: str = "", **options: Any) -> Any:
+        folder = key + "/" if key else ""
+        try:
+            found = {info.key: _entry(info) for info in self.store.list(folder + prefix)}
+            if not found and key:
+                found = {key: _entry(self.store.info(key))}
+        except (BlobNotFoundError, InvalidKeyError):
+            found = {}
+        return found if detail else [*found]
+
+    # fsspec's own ones take any error for an absence.
+
+    def exists(self, path: str, **options: Any) -> bool:
+        """Return whether a file or folder is there."""
+        return self._type(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        """Return whether a file is there."""
+        return self._type(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Return whether a folder is there."""
+        return self._type(path) == "directory"
+
+    def _type(self, path: str) -> str | None:
+        try:
+            return self.info(path)["type"]
+        except FileNotFoundError:
+            return None
+
+    async def _exists(self, path: str, **options: Any) -> bool:
+        return await self._aio.run(self.exists, path)
+
+    async def _isfile(self, path: str) -> bool:
+        return await self._aio.run(self.isfile, path)
+
+    async def _isdir(self, path: str) -> bool:
+        return await self._aio.run(self.isdir, path)
+
+    def modified(self, path: str) -> datetime:
+        """Return when a file was last written."""
+        return self._file_info(path)["mtime"]
+
+    def checksum(self, path: str) -> str:
+        """Return the ETag of a file."""
+        return self._file_info(path)["etag"]
+
+    ukey = checksum
+
+    def _file_info(self, path: str) -> dict[str, Any]:
+        found = self.info(path)
+        if found["type"] == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        return found
+
+    def sign(self, path: str, expiration: int = 100, **options: Any) -> str:
+        """Return a URL that reads a file without credentials, for some seconds."""
+        return self.store.sign(self._key(path), expires=expiration)
+
+    # --- folders --------------------------------------------------------------------------------------
+
+    async def _mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
+        key = self._key(path)
+        if await self._exists(key):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        parent = key.rpartition("/")[0]
+        if parent and not await self._exists(parent):
+            if not create_parents:
+                raise missing(parent)
+            await self._makedirs(parent, exist_ok=True)
+        self._folders.add(key)
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
+        try:
+            await self._mkdir(path)
+        except FileExistsError:
+            if not exist_ok or not await self._isdir(path):
+                raise
+            # It may be there only as long as a file that is in it.
+            self._folders.add(self._key(path))
+
+    # Unlike the others fsspec makes no twin of this one.
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        key = self._key(path)
+        if self.info(key)["type"] != "directory":
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        if self.ls(key):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        self._folders.discard(key)
+
+    async def _rmdir(self, path: str) -> None:
+        await self._aio.run(self.rmdir, path)
+
+
+def missing(path: str) -> FileNotFoundError:
+    """Return the error that says that there is no file or folder."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def _entry(info: Info) -> dict[str, Any]:
+    return {
+        "name": info.key,
+        "size": info.size,
+        "type": "file",
+        "mtime": info.modified,
+        "etag": info.etag,
+        "content_type": info.content_type,
+    }
+
+
+def _folder_entry(key: str) -> dict[str, Any]:
+    return {"name": key, "size": 0, "type": "directory"}

@@ -1,0 +1,30 @@
+"""Paths of universal-pathlib in a store (https://universal-pathlib.readthedocs.io)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdall.interop.fsspec import HoldallFileSystem
+from holdall.interop.fsspec.urls import holds_secret, join
+from holdall.interop.loading import load
+
+__all__ = ["HoldallPath"]
+
+_UPath: Any = load("upath").UPath
+
+for _protocol in HoldallFileSystem.protocol:
+    # A path is split by the file system that fsspec has loaded; with none it is split at each '/'.
+    load("fsspec").register_implementation(_protocol, HoldallFileSystem, clobber=True)
+
+
+class HoldallPath(_UPath):
+    """What `UPath("holdall+sqlite:///x.db#a/b.txt")` makes: a path in a store, with the calls of pathlib."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        store: Any = self.storage_options.get("store")
+        if self._relative_base is not None or not isinstance(store, str) or "://" not in store:
+            return _UPath.__str__(self)
+        # Elsewhere the options are no part of the text. Here they are the place, without its secrets.
+        return _UPath.__str__(self) if holds_secret(store) else join(store, self.path)
