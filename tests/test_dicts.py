@@ -51,7 +51,7 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.layers.prefix import PrefixStore
-from holdall.store import Can
+from holdall.store import Can, Item
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.memory import MemoryStore
 from holdall.stores.path import PathStore
@@ -553,6 +553,14 @@ def test_update_is_one_call_of_the_store(tmp_path: Path) -> None:
     store = Once()
     BlobDict(store).update({str(number): BytesBlob(b"") for number in range(100)})
     assert (store.puts, len(store)) == (1, 100)
+    short = Item(JsonDictBlob({}), ttl=60)
+    BlobDict(store).update({"a": StrBlob("x"), "b": short, "c": BytesBlob(b"")})
+    assert (store.puts, len(store)) == (2, 103)
+    assert BlobDict(store)["b"] == JsonDictBlob({})
+    assert store.info("b").expires is not None
+    with pytest.raises(InvalidArgumentError, match="leave it out"):
+        BlobDict(store).update({"a": StrBlob("new"), "b": Item(StrBlob(""), content_type="text/html")})
+    assert BlobDict(store)["a"] == StrBlob("x")
 
 
 # --- its life ---

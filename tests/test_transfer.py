@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
@@ -45,11 +45,12 @@ from holdall.layers.compressed import CompressedStore
 from holdall.layers.encrypted import EncryptedStore
 from holdall.layers.expiring import ExpiringStore
 from holdall.layers.fanout import FanoutStore
+from holdall.layers.layer import Transparent
 from holdall.layers.notifying import NotifyingStore
 from holdall.layers.readonly import ReadOnlyStore
 from holdall.layers.routed import RoutedStore
 from holdall.layers.traced import TracedStore
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put, Store
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.fsspec import FsspecStore
 from holdall.stores.git import GitStore
@@ -186,12 +187,32 @@ def test_attributes_that_the_target_cannot_keep_stay_behind(stores: Callable[[st
     assert target["page"] == b"<p>"
 
 
-def test_attributes_of_small_blobs_in_batches(stores: Callable[[str, str], Store]) -> None:
-    source, target = MemoryStore({f"{index:03}": b"x" for index in range(50)}), stores("sqlite", "target")
+@pytest.mark.parametrize("kind", ["sqlite", "zip"])
+def test_attributes_of_small_blobs_in_batches(kind: str, stores: Callable[[str, str], Store]) -> None:
+    class Together(Transparent):
+        @property
+        def can(self) -> Can:  # type: ignore[override]
+            return self._store.can
+
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            assert not key.startswith("04"), f"{key} is put alone"
+            return super()._write(key, body, expect, attributes)
+
+        def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+            return self._store._put_many(items)
+
+    source, target = MemoryStore({f"{index:03}": b"x" for index in range(50)}), stores(kind, "target")
     source.put("007", b"typed", content_type="text/plain")
-    copy_store(source, target)
-    assert target.info("007").content_type == "text/plain"
-    assert target.info("008").content_type is None
+    source.put("009", b"short", content_type="text/html", ttl=60)
+    assert copy_store(source, Together(target)).ok
+    assert [target.info(key).content_type for key in ("007", "008", "009")] == [
+        "text/plain",
+        None,
+        "text/html",
+    ]
+    if Can.EXPIRE in target.can:
+        assert target.info("009").expires == source.info("009").expires
+    assert target.info("007").expires is None
     assert dict(target.items()) == dict(source)
 
 
@@ -736,13 +757,13 @@ def test_a_batch_that_fails_is_put_one_by_one(kind: str, stores: Callable[[str, 
     class Refusing(Faulty):
         can = stores(kind, "target").can | Can.BULK  # type: ignore[assignment]
 
-        def _put_many(self, items: Any, attributes: Attributes) -> Iterator[Info]:
-            return self._store._put_many(self._picked(items), attributes)
+        def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+            return self._store._put_many(self._picked(items))
 
-        def _picked(self, items: Any) -> Iterator[tuple[str, Body]]:
-            for key, body in items:
-                self._fault("write", key)
-                yield key, body
+        def _picked(self, items: Iterable[Put]) -> Iterator[Put]:
+            for each in items:
+                self._fault("write", each[0])
+                yield each
 
     source = MemoryStore({f"{index:03}": b"%d" % index for index in range(100)})
     target = stores(kind, "target")
@@ -820,8 +841,8 @@ class Corrupting(Counting):
             data = data[:-1] + bytes([data[-1] ^ 1])
         return self._store._write(key, [data], expect, attributes)
 
-    def _put_many(self, items: Any, attributes: Attributes) -> Iterator[Info]:
-        for key, body in items:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        for key, body, attributes in items:
             yield self._write(key, body, ANY, attributes)
 
 

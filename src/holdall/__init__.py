@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from holdall.store import Attributes as Attributes
     from holdall.store import Can as Can
     from holdall.store import Info as Info
+    from holdall.store import Item as Item
     from holdall.store import LeftOut as LeftOut
     from holdall.store import Store as Store
     from holdall.stores.bucket import BucketStore as BucketStore
@@ -175,7 +176,7 @@ _MODULES = {
     "opening": ("get_store",),
     "resource": ("Resource",),
     "spans": ("Span",),
-    "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "LeftOut", "Store"),
+    "store": ("ABSENT", "ANY", "Attributes", "Can", "Info", "Item", "LeftOut", "Store"),
     "stores.bucket": ("BucketStore",),
     "stores.filesystem": ("FilesystemStore",),
     "stores.fsspec": ("FsspecStore",),

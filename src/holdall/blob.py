@@ -6,7 +6,21 @@ import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, TypedDict, cast
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Final,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    cast,
+)
 
 from holdall.errors import BlobExistsError, ConcurrencyError, InvalidTypeError
 
@@ -87,10 +101,59 @@ class HasKeys(Protocol):
 
     def keys(self) -> Iterable[str]: ...
 
-    def __getitem__(self, key: Any, /) -> Data: ...
+    def __getitem__(self, key: Any, /) -> Data | Item[Data]: ...
 
 
-Items: TypeAlias = "Mapping[str, Data] | HasKeys | Iterable[tuple[str, Data]]"
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Item(Generic[T_co]):
+    """A value for `put_many` or `update` that has its own time to live, content type or metadata. What it
+    leaves out is as the call says for all.
+
+    Args:
+        value: What would stand here without them: the data, or any value for a `ValueStore`.
+        ttl: As in `Store.put`.
+        expires: As in `Store.put`.
+        content_type: As in `Store.put`.
+        metadata: As in `Store.put`.
+
+    >>> from holdall import Item, MemoryStore
+    >>> store = MemoryStore()
+    >>> written = store.put_many({"page": Item(b"<p>", content_type="text/html"), "plain": b"..."})
+    >>> written["page"].content_type, written["plain"].content_type
+    ('text/html', None)
+    """
+
+    __slots__ = ("content_type", "expires", "metadata", "ttl", "value")
+
+    def __init__(
+        self,
+        value: T_co,
+        *,
+        ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.value = value
+        self.ttl = ttl
+        self.expires = expires
+        self.content_type = content_type
+        self.metadata = metadata
+
+    def __repr__(self) -> str:
+        # Without the value, which may be long.
+        names = "ttl", "expires", "content_type", "metadata"
+        given = ((name, getattr(self, name)) for name in names)
+        return f"Item({', '.join(['...', *(f'{name}={own!r}' for name, own in given if own is not None)])})"
+
+    def __reduce__(self) -> NoReturn:
+        # Else a ValueStore would pickle it as a value, and drop the ttl.
+        raise InvalidTypeError("an Item is for put_many and update, not a value to be stored: give its value")
+
+
+Items: TypeAlias = "Mapping[str, Data | Item[Data]] | HasKeys | Iterable[tuple[str, Data | Item[Data]]]"
 """What `put_many` and `update` take."""
 
 
@@ -317,6 +380,9 @@ def attributes_of(info: Info, can: Can = _ALL) -> Attributes:
 
 PLAIN: Final = Attributes()
 """No attributes."""
+
+Put: TypeAlias = tuple[str, Body, Attributes]
+"""One of many blobs that a backend writes. Entries whose attributes are equal usually share them."""
 
 
 class LeftOut(NamedTuple):

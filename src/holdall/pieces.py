@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from stat import S_ISREG
 from typing import Any, cast
 
-from holdall.blob import Body, Info, Measured, Piece
+from holdall.blob import Body, Info, Item, Measured, Piece
 from holdall.errors import InvalidDataError
 from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
@@ -86,6 +86,11 @@ def pieces_of(data: Any, key: str | None = None) -> Body:
         size = _left_of(data)
         pieces = stoppable(_file_pieces(data))
         return pieces if size is None else Measured(pieces, size)
+    if isinstance(data, Item):
+        raise InvalidDataError(
+            "an Item is for put_many and update, and holds data; put takes ttl=, content_type= and metadata=",
+            key=key,
+        )
     if isinstance(data, Mapping) or not hasattr(data, "__iter__"):
         kind = type(cast(object, data)).__name__
         hint = "; store.aio takes an async iterable" if isinstance(data, AsyncIterable) else ""

@@ -56,10 +56,12 @@ from holdall.blob import (
     Data,
     Expect,
     Info,
+    Item,
     Items,
     LeftOut,
     Measured,
     Piece,
+    Put,
     TextOptions,
     WriteOptions,
     attributes_of,
@@ -106,9 +108,11 @@ __all__ = [
     "Data",
     "Expect",
     "Info",
+    "Item",
     "Items",
     "LeftOut",
     "Piece",
+    "Put",
     "Span",
     "Store",
     "holds_item",
@@ -340,8 +344,8 @@ class Store(MutableMapping[str, bytes]):
             if data is not None:
                 yield key, data
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        for key, body in items:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        for key, body, attributes in items:
             try:
                 yield self._write(key, body, ANY, attributes)
             except StoreError as error:
@@ -1036,22 +1040,41 @@ class Store(MutableMapping[str, bytes]):
         Every key and the type of every value are checked before the first is written.
 
         Args:
-            items: A mapping, any object with `keys()` and `[]`, or an iterable of pairs of key and data.
-            ttl: As in `put`, for each.
-            expires: As in `put`, for each.
-            content_type: As in `put`, for each.
-            metadata: As in `put`, for each.
+            items: A mapping, any object with `keys()` and `[]`, or an iterable of pairs of key and data. Data
+                with a ttl, content type or metadata of their own are an `Item`.
+            ttl: As in `put`, for each that doesn't say.
+            expires: As in `put`, for each that doesn't say.
+            content_type: As in `put`, for each that doesn't say.
+            metadata: As in `put`, for each that doesn't say.
 
         >>> from holdall import MemoryStore
         >>> list(MemoryStore().put_many({"a": b"1", "b": b"2"}))
         ['a', 'b']
         """
         attributes = self._conditions(ANY, ttl, content_type, metadata, expires)
-        checked: list[tuple[str, Body]] = [
-            (self._checked(key), (data,) if type(data) is bytes else pieces_of(data, key))
+        checked: list[Put] = [
+            (self._checked(key), (data,), attributes)
+            if type(data) is bytes
+            else self._entry(self._checked(key), data, attributes)
             for key, data in pairs_of(items)
         ]
-        return {info.key: info for info in self._put_many(checked, attributes)}
+        return {info.key: info for info in self._put_many(checked)}
+
+    def _entry(self, key: str, data: Any, shared: Attributes) -> Put:
+        if not isinstance(data, Item):
+            return key, pieces_of(data, key), shared
+        item = cast("Item[Any]", data)
+        try:
+            own = self._conditions(ANY, item.ttl, item.content_type, item.metadata, item.expires)
+        except StoreError as error:
+            error.key = key
+            raise
+        merged = Attributes(
+            shared.content_type if own.content_type is None else own.content_type,
+            own.expires or shared.expires,
+            metadata=own.metadata or shared.metadata,
+        )
+        return key, pieces_of(item.value, key), merged
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete many blobs; return the number of those that were there.

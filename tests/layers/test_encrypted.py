@@ -595,8 +595,8 @@ def test_errors_name_keys_as_they_were_given() -> None:
         def _delete_many(self, keys: Any) -> int:
             raise StoreUnavailableError("refused", key=next(iter(keys)))
 
-        def _put_many(self, items: Any, attributes: Any) -> Any:
-            for key, _ in items:
+        def _put_many(self, items: Any) -> Any:
+            for key, *_ in items:
                 raise StoreUnavailableError("refused", key=key)
             yield
 

@@ -33,7 +33,7 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.store import ABSENT, LeftOut, Store
+from holdall.store import ABSENT, Item, LeftOut, Store
 from holdall.stores.valkey import ValkeyStore, head, open_tls
 from holdall.stores.valkey.cluster import slot_of
 from holdall.stores.valkey.connecting import url_of
@@ -336,6 +336,22 @@ def test_a_key_that_expired_and_came_again_stays_listed(store: ValkeyStore, raw:
         store.put(f"sweeps/{number}", b"", ttl=60)
     assert set(put_again) <= set(store)
     assert raw.zcard("holdall:expiring") == 10
+
+
+def test_a_batch_with_many_ends_is_one_request(store: ValkeyStore, raw: redis.Redis) -> None:
+    store.put_many({f"{number:03}": b"old" for number in range(300)}, ttl=60)
+    raw.config_resetstat()
+    ends = {f"{number:03}": None if number % 3 else 1000 + number for number in range(500)}
+    store.put_many({key: Item(key.encode(), ttl=seconds) for key, seconds in ends.items()})
+    scripts = {name: stat for name, stat in raw.info("commandstats").items() if "eval" in name}
+    assert sum(stat["calls"] for stat in scripts.values()) <= 2  # the first may load it
+    left = {info.key: info.expires for info in store.list()}
+    assert {key for key, moment in left.items() if moment is None} == {key for key in ends if not ends[key]}
+    assert raw.zcard("holdall:expiring") == sum(1 for seconds in ends.values() if seconds)
+    assert {key for key in ends if raw.ttl(f"holdall:b:{key}") == -1} == {
+        key for key in ends if not ends[key]
+    }
+    assert store.get_many(ends) == {key: key.encode() for key in ends}
 
 
 def test_it_never_asks_for_all_keys_at_once(store: ValkeyStore, raw: redis.Redis) -> None:

@@ -22,17 +22,48 @@ from holdall import (
     InvalidArgumentError,
     InvalidKeyError,
     InvalidTypeError,
+    Item,
     MemoryStore,
     MissingDependencyError,
     SerializationError,
     SqliteStore,
     Store,
+    StoreError,
     UntrustedDataError,
     ValueStore,
 )
 from holdall.values import serializers
 from holdall.values.modes import MODES
 from holdall.values.pickles import PickleSerializer
+
+
+def test_an_update_takes_values_with_attributes_of_their_own() -> None:
+    puts: list[Any] = []
+
+    class Once(MemoryStore):
+        def put_many(self, items: Any, **options: Any) -> Any:
+            puts.append(items)
+            return super().put_many(items, **options)
+
+    values = ValueStore(Once(name="items"), "json")
+    values.update(
+        {"a": Item([1], ttl=60, metadata={"owner": "ana"}), "b": [2]}, c=Item(3, content_type="x/y")
+    )
+    assert dict(values.items()) == {"a": [1], "b": [2], "c": 3}
+    infos = {info.key: info for info in values.store.list()}
+    assert infos["a"].expires is not None
+    assert infos["a"].metadata == {"owner": "ana"}
+    assert infos["b"].expires is infos["b"].content_type is None
+    assert infos["c"].content_type == "x/y"
+    assert len(puts) == 1
+    for bad in (Item(object()), Item(4, ttl=-1)):
+        with pytest.raises(StoreError) as caught:
+            values.update({"a": 5, "bad": bad})
+        assert caught.value.key == "bad"
+    for mode in ("auto", "json", "pickle", "raw", "typed"):
+        with pytest.raises(StoreError):
+            values.put("a", Item(b"", ttl=60), serialization_mode=mode)
+    assert values["a"] == [1]
 
 
 class Point(BaseModel):

@@ -13,7 +13,7 @@ from holdall.layers.frames import Encoder, EncodingWriter, encoded, read_part
 from holdall.layers.layer import Transparent
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK
-from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Put, Store
 
 
 class EncodingStore(Transparent):
@@ -148,19 +148,19 @@ class EncodingStore(Transparent):
         info = self._store._write(below, stored, expect, attributes)
         return info.replace(key=key, size=encoder.size)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         plain: dict[str, str] = {}
         encoders: dict[str, Encoder] = {}
 
-        def stored() -> Iterator[tuple[str, Body]]:
-            for key, body in items:
+        def stored() -> Iterator[Put]:
+            for key, body, attributes in items:
                 below = self._target_key(key)
                 plain[below] = key
                 data, encoders[below] = self._encoded(key, body)
-                yield below, data
+                yield below, data, attributes
 
         with _plain_keys(plain):
-            for info in self._store._put_many(stored(), attributes):
+            for info in self._store._put_many(stored()):
                 yield info.replace(key=plain[info.key], size=encoders[info.key].size)
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:

@@ -46,7 +46,7 @@ from holdall.layers.sealing import (
 from holdall.masterkeys import Key
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import Attributes, Body, Can, Info, LeftOut, Piece, Store, group_children
+from holdall.store import Can, Info, LeftOut, Piece, Put, Store, group_children
 
 __all__ = ["EncryptedStore", "Key", "RotationReport"]
 
@@ -415,10 +415,10 @@ class EncryptedStore(EncodingStore):
     def _encoder(self, key: str) -> Encoder:
         return Sealing(self._current.begun, key)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         if not self._check.writable:
             self._check.before_writing()
-        return super()._put_many(items, attributes)
+        return super()._put_many(items)
 
     def _clear(self) -> None:
         # Not the store below at once: the list of keys stays.

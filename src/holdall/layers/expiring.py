@@ -20,12 +20,14 @@ from holdall.layers.layer import Transparent
 from holdall.store import (
     ABSENT,
     ANY,
+    PLAIN,
     Attributes,
     Body,
     Can,
     Expect,
     Info,
     Piece,
+    Put,
     Store,
     kind_name,
 )
@@ -259,10 +261,17 @@ class ExpiringStore(Transparent):
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return self._store._get_many(keys) if self._native else super()._get_many(keys)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         if self._native:
-            return self._store._put_many(items, self._lasting(attributes))
-        return map(self._dated, self._store._put_many(items, attributes))
+            return self._store._put_many(self._all_lasting(items))
+        return map(self._dated, self._store._put_many(items))
+
+    def _all_lasting(self, items: Iterable[Put]) -> Iterator[Put]:
+        last, lasting = None, PLAIN
+        for key, body, attributes in items:
+            if attributes is not last:
+                last, lasting = attributes, self._lasting(attributes)
+            yield key, body, lasting
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         return self._store._delete_many(keys) if self._native else super()._delete_many(keys)

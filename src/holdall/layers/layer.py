@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, ClassVar, Final
 
 from holdall.arguments import check_type
 from holdall.blob import place_of
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 
 __all__ = ["Layer", "Transparent", "place_of"]
 
@@ -110,10 +110,10 @@ class _Passed(Layer):
             return Store._get_many(self, keys)
         return self._store._get_many(keys)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         if Can.BULK not in self.can:
-            return Store._put_many(self, items, attributes)
-        return self._store._put_many(items, attributes)
+            return Store._put_many(self, items)
+        return self._store._put_many(items)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         if Can.BULK not in self.can:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.arguments import check_type
 from holdall.layers.layer import Transparent, reopen
-from holdall.store import Attributes, Body, Can, Expect, Info, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, Put, Store
 
 __all__ = ["Change", "NotifyingStore"]
 
@@ -130,11 +130,11 @@ class NotifyingStore(Transparent):
             self._report("delete", key)
         return deleted
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         infos: list[Info] = []
         try:
             # Reported once the store below is done: a callback may use it, and locks may be held till then.
-            for info in self._store._put_many(items, attributes):
+            for info in self._store._put_many(items):
                 infos.append(info)  # noqa: PERF402 - those before an error are kept
         finally:
             for info in {info.key: info for info in infos}.values():

@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 from holdall.errors import InvalidKeyError, StoreError
 from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 
 __all__ = ["PrefixStore"]
 
@@ -169,10 +169,10 @@ class PrefixStore(Transparent):
             for key, data in self._store._get_many([self._prefix + key for key in keys]):
                 yield key[self._cut :], data
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        prefixed = ((self._prefix + key, body) for key, body in items)
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        prefixed = ((self._prefix + key, body, attributes) for key, body, attributes in items)
         with self._own_keys():
-            yield from map(self._strip, self._store._put_many(prefixed, attributes))
+            yield from map(self._strip, self._store._put_many(prefixed))
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         with self._own_keys():

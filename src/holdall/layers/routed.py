@@ -11,7 +11,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from holdall.arguments import check_type
-from holdall.blob import place_of
+from holdall.blob import Put, place_of
 from holdall.errors import ConcurrencyError, InvalidArgumentError, InvalidKeyError, UnsupportedOperation
 from holdall.keys import check_key, glob_prefix, matcher, past
 from holdall.layers.layer import Layer
@@ -278,17 +278,17 @@ class RoutedStore(Layer):
             if key in found:
                 yield key, found[key]
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         items = list(items)
         groups = self._grouped(items, itemgetter(0))
         if len(groups) == 1:
             ((store, _),) = groups
-            yield from store._put_many(items, attributes)
+            yield from store._put_many(items)
             return
         written: dict[str, Info] = {}
         for store, part in groups:
-            written.update((info.key, info) for info in store._put_many(part, attributes))
-        for key in dict(items):
+            written.update((info.key, info) for info in store._put_many(part))
+        for key in dict.fromkeys(key for key, _, _ in items):
             yield written[key]
 
     def _delete_many(self, keys: Iterable[str]) -> int:

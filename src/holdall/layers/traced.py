@@ -16,7 +16,7 @@ from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, MissingDependencyError, StoreError
 from holdall.files import BlobWriter
 from holdall.layers.layer import Transparent
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -157,9 +157,9 @@ class TracedStore(Transparent):
         with self._call("get_many") as call:
             return call.over(self._store._get_many(keys), lambda pair: len(pair[1]), counted=True)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         with self._call("put_many") as call:
-            return call.over(self._store._put_many(items, attributes), attrgetter("size"), counted=True)
+            return call.over(self._store._put_many(items), attrgetter("size"), counted=True)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         with self._call("delete_many") as call:

@@ -9,6 +9,7 @@ from holdall.keys import MAX_KEY_BYTES
 from holdall.testing.suites.bodies import BodyTests
 from holdall.testing.suites.colours import AsyncTests
 from holdall.testing.suites.files import FileTests
+from holdall.testing.suites.items import ItemTests
 from holdall.testing.suites.keys import KeyTests
 from holdall.testing.suites.life import LifeTests
 from holdall.testing.suites.listing import ListingTests
@@ -25,6 +26,7 @@ class StoreSuite(
     FileTests,
     LocalTests,
     VersionTests,
+    ItemTests,
     ListingTests,
     KeyTests,
     LifeTests,

@@ -17,7 +17,7 @@ from holdall.errors import (
 )
 from holdall.pieces import join_pieces, regroup
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, PLAIN, Body, Can, Expect, Info, Piece, Store
+from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store
 from holdall.transfer.spread import Stopped
 from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 
@@ -158,8 +158,7 @@ class Worker:
                 expect = ABSENT
         elif self._swaps:
             expect = step.target_etag
-        kept = attributes_of(info, target.can)
-        attributes = PLAIN if kept == PLAIN else kept
+        attributes = self._kept(info)
         stream: _Stream | None = None
         body: Body = (data,) if data is not None else ()
         if data is None:
@@ -183,6 +182,10 @@ class Worker:
             ) from None
         etag = self._verified(key, written, data, stream) if self._rules.verify else written.etag
         return Outcome(step, Status.COPIED, info.size, info.etag, etag)
+
+    def _kept(self, info: Info) -> Attributes:
+        kept = attributes_of(info, self._target.can)
+        return PLAIN if kept == PLAIN else kept
 
     def _check_replaced(self, step: Step) -> None:
         """Read the blob before it is replaced: an unreadable one may be the only copy, for example written
@@ -253,7 +256,7 @@ class Worker:
             try:
                 info, pieces = self._source._read(step.key, 0, None)
                 # The plan may not know the size.
-                if info.size > SMALL or attributes_of(info, target.can)._replace(mode=None) != PLAIN:
+                if info.size > SMALL:
                     outcomes.append(self._one(step, None, info, pieces))
                 else:
                     held[step.key] = step, info, _whole(info, pieces, "the source")
@@ -266,11 +269,8 @@ class Worker:
             for key, _ in target._get_many(list(held)):
                 step, info, data = held.pop(key)
                 outcomes.append(self._one(step, data, info))
-            # No store of files has BULK, so there are no permission bits to pass on.
-            written = {
-                info.key: info
-                for info in target._put_many([(key, (data,)) for key, (_, _, data) in held.items()], PLAIN)
-            }
+            entries = [(key, (data,), self._kept(info)) for key, (_, info, data) in held.items()]
+            written = {info.key: info for info in target._put_many(entries)}
             found = dict(target._get_many(list(held))) if self._rules.verify else None
         except Exception:  # noqa: BLE001 - each of them is tried, and raises its own error
             return outcomes + [self._one(step, data, info) for step, info, data in held.values()]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 from holdall.arguments import check_type
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
+    InvalidArgumentError,
     StoreError,
 )
 from holdall.pieces import join_pieces
 from holdall.store import _MISSING as MISSING
-from holdall.store import ABSENT, ANY, Can, Expect, Info, LiveItems, LiveValues, Store, pairs_of
+from holdall.store import ABSENT, ANY, Can, Expect, Info, Item, LiveItems, LiveValues, Store, pairs_of
 from holdall.store import _Missing as Missing
 
 if TYPE_CHECKING:
@@ -87,9 +88,6 @@ class ValueMapping(MutableMapping[str, V]):
     def _place(self, key: str, data: bytes, media_type: str | None, expect: Expect = ANY) -> Info:
         """Put the bytes of a value."""
         return self._store.put(key, data, expect=expect, content_type=media_type)
-
-    def _place_many(self, items: dict[str, bytes], media_type: str | None) -> None:
-        self._store.put_many(items, content_type=media_type)
 
     @cached_property
     def _keeps_types(self) -> bool:
@@ -219,18 +217,27 @@ class ValueMapping(MutableMapping[str, V]):
         return found
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, other: Mapping[str, V] | Iterable[tuple[str, V]] = (), /, **more: V
+        self,
+        other: Mapping[str, V | Item[V]] | Iterable[tuple[str, V | Item[V]]] = (),
+        /,
+        **more: V | Item[V],
     ) -> None:
         """Put many values, as `dict.update` takes them: in one round trip, transaction or commit where the
-        store has one."""
+        store has one. A value with a ttl or metadata of its own is an `Item`."""
         values = {**dict(pairs_of(other)), **more}
-        # All are encoded before the first is put, since each media type takes its own call.
-        encoded = {self._store._checked(key): self._encode(key, value) for key, value in values.items()}
-        groups: dict[str | None, dict[str, bytes]] = {}
-        for key, (data, media_type) in encoded.items():
-            groups.setdefault(media_type, {})[key] = data
-        for media_type, items in groups.items():
-            self._place_many(items, media_type)
+        encoded: dict[str, tuple[Any, str | None]] = {}
+        own: dict[str, Item[Any]] = {}
+        for key, value in values.items():
+            if isinstance(value, Item):
+                own[key] = item = cast("Item[Any]", value)
+                value = item.value
+            encoded[self._store._checked(key)] = self._encode(key, value)
+        types = {media_type for _, media_type in encoded.values()}
+        if not own and len(types) <= 1:
+            kind = types.pop() if types else None
+            self._store.put_many({key: data for key, (data, _) in encoded.items()}, content_type=kind)
+        else:
+            self._store.put_many({key: _item(key, *each, own.get(key)) for key, each in encoded.items()})
 
     def clear(self) -> None:
         """Delete every value of this mapping, and nothing else from the folder, repository or server."""
@@ -243,6 +250,15 @@ class ValueMapping(MutableMapping[str, V]):
     def items(self) -> ItemsView[str, V]:
         """Return a view of keys with their values, read one by one as it is iterated."""
         return LiveItems(self)
+
+
+def _item(key: str, data: Any, media_type: str | None, own: Item[Any] | None) -> Item[Any]:
+    if own is None:
+        return Item(data, content_type=media_type)
+    if media_type is not None and own.content_type is not None:
+        raise InvalidArgumentError(f"the value's own content type is {media_type!r}: leave it out", key=key)
+    kind = own.content_type if media_type is None else media_type
+    return Item(data, ttl=own.ttl, expires=own.expires, content_type=kind, metadata=own.metadata)
 
 
 def read_whole(store: Store, key: str) -> tuple[Info, bytes]:

@@ -23,7 +23,7 @@ from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
 from holdall.layers.caching.writeback import WriteBack
 from holdall.layers.caching.writethrough import WriteThrough
 from holdall.layers.layer import Layer, Transparent
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Store
+from holdall.store import Can, Expect, Info, LeftOut, Put, Store
 
 T = TypeVar("T")
 
@@ -299,8 +299,8 @@ class CachingStore(Transparent):
 
     # Whatever the source can, the layer of the mode looks at all keys before it changes one.
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        return self._store._put_many(items, attributes)
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        return self._store._put_many(items)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         return self._store._delete_many(keys)

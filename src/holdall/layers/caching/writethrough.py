@@ -30,7 +30,7 @@ from holdall.layers.frames import read_part
 from holdall.layers.layer import Transparent
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Store, mode_of
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put, Store, mode_of
 
 _REMEMBERED = 1 << 16
 """Remember at most this many large entries."""
@@ -425,19 +425,19 @@ class WriteThrough(Transparent):
             [source, target], lambda: self._store._move(source, target, expect)
         )
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         if Can.BULK not in self._store.can:
-            yield from super()._put_many(items, attributes)
+            yield from super()._put_many(items)
             return
         if self.asks:
             # The items pass one by one.
-            yield from self._store._put_many(self._refuse_pending(items), attributes)
+            yield from self._store._put_many(self._refuse_pending(items))
             return
-        pairs = list(self._refuse_pending(items))
-        keys = [key for key, _ in pairs]
-        yield from self._change_without_copies(keys, lambda: list(self._store._put_many(pairs, attributes)))
+        entries = list(self._refuse_pending(items))
+        keys = [key for key, _, _ in entries]
+        yield from self._change_without_copies(keys, lambda: list(self._store._put_many(entries)))
 
-    def _refuse_pending(self, items: Iterable[tuple[str, Body]]) -> Iterator[tuple[str, Body]]:
+    def _refuse_pending(self, items: Iterable[Put]) -> Iterator[Put]:
         for item in items:
             refuse_pending(self._copies.cache, item[0])
             yield item

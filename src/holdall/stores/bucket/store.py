@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain, islice, starmap
 from typing import Any
 
 from holdall.arguments import check_wait
@@ -23,7 +23,7 @@ from holdall.errors import (
 from holdall.keys import MAX_KEY_BYTES
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK
-from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import to_send
@@ -330,8 +330,8 @@ class BucketStore(Store):
     def _get_one(self, key: str) -> tuple[str, bytes | None]:
         return key, self._get(key)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        return abreast(self._put_job(key, body, attributes) for key, body in items)
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        return abreast(starmap(self._put_job, items))
 
     def _put_job(self, key: str, body: Body, attributes: Attributes) -> Job[Info]:
         if not isinstance(body, tuple):

@@ -16,7 +16,7 @@ from holdall.errors import (
     KeyConflictError,
     StoreError,
 )
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put
 from holdall.stores.git.checkout import convert_together
 from holdall.stores.git.creation import check_place, make
 from holdall.stores.git.files import typed
@@ -170,11 +170,11 @@ class GitStore(WorkTreeStore):
         finally:
             self._repository.drafts.drop(draft)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         drafts: dict[str, Draft] = {}
         order: list[str] = []
         try:
-            for key, body in items:
+            for key, body, _ in items:
                 try:
                     draft = self._draft(key, body, learn=not drafts)
                 except StoreError as error:

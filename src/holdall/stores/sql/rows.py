@@ -150,17 +150,20 @@ class Statements:
     def _add_many(self, blobs: str) -> None:
         # The new blobs wait in a table of this transaction, which COPY fills.
         self.stage = _sql(
-            """CREATE TEMPORARY TABLE holdall_new (key text COLLATE "C", etag bigint, size bigint,
-            stream bigint, data bytea) ON COMMIT DROP"""
+            """CREATE TEMPORARY TABLE holdall_new (key text COLLATE "C", etag bigint,
+            expires double precision, content_type text, size bigint, stream bigint, data bytea)
+            ON COMMIT DROP"""
         )
         self.copy_in = _sql("COPY holdall_new FROM STDIN (FORMAT BINARY)")
         self.lock_staged = _sql(
             f"""SELECT t.stream FROM {blobs} t WHERE t.key IN (SELECT key FROM holdall_new)
             ORDER BY t.key FOR UPDATE"""
         )
+        # Their expiry is by this process's clock, and so is the parameter.
         self.put_staged = _sql(
-            f"""INSERT INTO {blobs} AS t ({_COLUMNS}) SELECT n.key, n.etag, clock_timestamp(), {_UNTIL},
-            %s::text, n.size, n.stream, n.data FROM holdall_new n ORDER BY n.key
+            f"""INSERT INTO {blobs} AS t ({_COLUMNS}) SELECT n.key, n.etag, clock_timestamp(),
+            clock_timestamp() + (n.expires - %s::double precision) * interval '1 second',
+            n.content_type, n.size, n.stream, n.data FROM holdall_new n ORDER BY n.key
             ON CONFLICT (key) DO UPDATE SET {_REPLACED} WHERE t.stream IS NULL OR t.stream = ANY(%s::bigint[])
             RETURNING t.key, {_ROW}"""
         )

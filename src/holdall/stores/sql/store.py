@@ -22,7 +22,7 @@ from holdall.errors import (
 from holdall.keys import check_key, past
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK, span
-from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.sql.connecting import (
     SCHEMES,
     Password,
@@ -420,24 +420,28 @@ class SqlStore(Store):
             if found is not None:
                 yield key, found
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        check_type_text(attributes)
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         listed = list(items)
         if not listed:
             return iter(())
+        last = None
+        for _, _, attributes in listed:
+            if attributes is not last:
+                check_type_text(attributes)
+                last = attributes
         self._make()
-        blobs = dict(listed)
+        blobs = {key: (body, attributes) for key, body, attributes in listed}
 
         def put(session: Session) -> list[tuple[Any, ...]]:
-            return put_rows(session, self._sql, blobs, attributes)
+            return put_rows(session, self._sql, blobs)
 
-        whole = all(only_piece(body, INLINE) is not None for _, body in listed)
+        whole = all(only_piece(body, INLINE) is not None for _, body, _ in listed)
         try:
             rows = self._source.transaction(put, again=whole)
         except LostError as lost:
             raise _unknown(lost) from lost
         infos = {row[0]: info_of(row[0], row[1:]) for row in rows}
-        return (infos[key] for key, _ in listed)
+        return (infos[key] for key, _, _ in listed)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         listed = sorted(keys)

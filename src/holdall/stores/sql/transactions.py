@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -88,16 +89,18 @@ def drop(session: Session, sql: Statements, found: list[tuple[Any, ...]]) -> Non
 
 
 def put_rows(
-    session: Session, sql: Statements, blobs: Mapping[str, Body], attributes: Attributes
+    session: Session, sql: Statements, blobs: Mapping[str, tuple[Body, Attributes]]
 ) -> list[tuple[Any, ...]]:
     """Put many blobs; return their rows."""
     session.simple(sql.stage)
-    held: dict[str, Row] = {}
-    size = 0
-    for key, body in blobs.items():
+    held: dict[str, tuple[Row, Attributes]] = {}
+    size, expire = 0, False
+    for key, (body, attributes) in blobs.items():
         etag, piece = new_etag(), only_piece(body, INLINE)
-        held[key] = hold(etag, bytes(piece)) if piece is not None else send(session, sql, etag, body)
-        size += len(held[key].data or b"")
+        row = hold(etag, bytes(piece)) if piece is not None else send(session, sql, etag, body)
+        held[key] = row, attributes
+        size += len(row.data or b"")
+        expire = expire or attributes.expires is not None
         if size >= _HELD or len(held) >= _BATCH:
             _copy_in(session, sql, held)
             held, size = {}, 0
@@ -106,21 +109,21 @@ def put_rows(
         # Those that another client makes between the two statements are seen in the next turn.
         streams = [stream for (stream,) in session.all(sql.lock_staged) if stream is not None]
         session.run(sql.drop_chunks, (streams,))
-        left = seconds_left(attributes.expires)
-        rows = session.all(sql.put_staged, (left, attributes.content_type, streams))
+        rows = session.all(sql.put_staged, (time.time(), streams))
         if len(rows) == len(blobs):
-            if left is not None:
+            if expire:
                 session.run(sql.sweep, (_SWEPT + len(blobs),))
             return rows
         session.simple(b"ROLLBACK TO SAVEPOINT staged")
 
 
-def _copy_in(session: Session, sql: Statements, rows: dict[str, Row]) -> None:
+def _copy_in(session: Session, sql: Statements, rows: dict[str, tuple[Row, Attributes]]) -> None:
     if rows:
         with session.cursor.copy(sql.copy_in) as copy:
-            copy.set_types(["text", "int8", "int8", "int8", "bytea"])
-            for key, row in rows.items():
-                copy.write_row((key, row.etag, row.size, row.stream, row.data))
+            copy.set_types(["text", "int8", "float8", "text", "int8", "int8", "bytea"])
+            for key, (row, (kind, expires, *_)) in rows.items():
+                until = None if expires is None else expires.timestamp()
+                copy.write_row((key, row.etag, until, kind, row.size, row.stream, row.data))
     session.simple(b"SAVEPOINT staged")
 
 

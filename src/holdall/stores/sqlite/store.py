@@ -21,6 +21,7 @@ from holdall.blob import (
     Info,
     LeftOut,
     Piece,
+    Put,
     check_expected,
 )
 from holdall.errors import BlobNotFoundError, InvalidArgumentError
@@ -256,37 +257,40 @@ class SqliteStore(Store):
                     if data is not None:
                         yield key, data
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         self._stages.sweep_once()
-        taken: list[tuple[str, Piece | Staged]] = []
-        plain = attributes.content_type is None and attributes.expires is None
+        taken: list[tuple[str, Piece | Staged, Attributes]] = []
+        plain, last = True, None
         room = _SPOOL
         try:
-            for key, body in items:
+            for key, body, attributes in items:
+                if attributes is not last:
+                    last = attributes
+                    plain = plain and attributes.content_type is None and attributes.expires is None
                 data = only_piece(body, INLINE)
                 if data is not None:
-                    taken.append((key, data or b""))
+                    taken.append((key, data or b"", attributes))
                     continue
                 # The pieces of a stream are held until all is written; past a limit they are staged in the
                 # file.
                 staged = Staged()
-                taken.append((key, staged))
+                taken.append((key, staged, attributes))
                 self._stages.take(staged, body, min(INLINE, room), flush=True)
                 plain = False
                 if staged.data is not None:
                     room -= staged.size
             if plain:
-                return self._put_plain(cast("list[tuple[str, Piece]]", taken))
-            return self._put_all(taken, attributes)
+                return self._put_plain(cast("list[tuple[str, Piece, Attributes]]", taken))
+            return self._put_all(taken)
         except BaseException:
-            for _, staged in taken:
+            for _, staged, _ in taken:
                 if isinstance(staged, Staged):
                     self._stages.discard(staged)
             raise
 
-    def _put_plain(self, taken: Sequence[tuple[str, Piece]]) -> Iterator[Info]:
+    def _put_plain(self, taken: Sequence[tuple[str, Piece, Attributes]]) -> Iterator[Info]:
         modified = now()
-        keys, pieces = zip(*taken, strict=True) if taken else ((), ())
+        keys, pieces, _ = zip(*taken, strict=True) if taken else ((), (), ())
         written = list(zip(keys, rows.new_etags(len(keys)), repeat(modified), pieces, strict=False))
         rest = len(written) % rows.ROWS
 
@@ -300,14 +304,15 @@ class SqliteStore(Store):
         when = modified / 1e6
         return iter([Info(key, len(data), etag, when) for key, etag, _, data in written])
 
-    def _put_all(self, taken: list[tuple[str, Piece | Staged]], attributes: Attributes) -> Iterator[Info]:
-        bodies = [
-            (key, body if isinstance(body, Staged) else Staged(len(body), data=body)) for key, body in taken
+    def _put_all(self, taken: list[tuple[str, Piece | Staged, Attributes]]) -> Iterator[Info]:
+        bodies = [body if isinstance(body, Staged) else Staged(len(body), data=body) for _, body, _ in taken]
+        written = [
+            (key, self._row(staged, attributes))
+            for (key, _, attributes), staged in zip(taken, bodies, strict=True)
         ]
-        written = [(key, self._row(staged, attributes)) for key, staged in bodies]
 
         def put(connection: Connection) -> None:
-            for _, staged in bodies:
+            for staged in bodies:
                 if staged.data is None:
                     unstage(connection, staged)
             connection.executemany(rows.PUT_ALL, ((key, *row.stored()) for key, row in written))

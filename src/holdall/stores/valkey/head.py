@@ -7,8 +7,8 @@ import struct
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from holdall.errors import StoreUnavailableError
-from holdall.store import Info
+from holdall.errors import InvalidArgumentError, StoreUnavailableError
+from holdall.store import Attributes, Info
 
 # Magic, ETag, modified (microseconds), expires (milliseconds, 0 for never), size, bytes in a chunk (0 for a
 # blob whose bytes follow), length of the content type that comes next. The scripts know these places.
@@ -78,6 +78,13 @@ def parse(data: bytes) -> Head | None:
     except UnicodeDecodeError:
         return None
     return Head(etag.decode("ascii", "replace"), modified, expires, size, chunk, kind, end)
+
+
+def check_kind(attributes: Attributes) -> None:
+    """Refuse a content type that is too long for a head."""
+    kind = attributes.content_type
+    if kind is not None and len(kind.encode("utf-8", "surrogatepass")) > LONGEST:
+        raise InvalidArgumentError(f"in a ValkeyStore a content_type must have at most {LONGEST} UTF-8 bytes")
 
 
 def extra_of(content_type: str | None) -> bytes:

@@ -9,11 +9,20 @@ from itertools import islice
 
 from holdall.errors import StoreError
 from holdall.ranges import CHUNK
-from holdall.store import ANY, Attributes, Body, Info
+from holdall.store import ANY, Attributes, Body, Info, Put
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.chunks import WHOLE
 from holdall.stores.valkey.errors import LostError
-from holdall.stores.valkey.head import FIXED, extra_of, fixed, is_plain, milliseconds, new_etag, parse
+from holdall.stores.valkey.head import (
+    FIXED,
+    check_kind,
+    extra_of,
+    fixed,
+    is_plain,
+    milliseconds,
+    new_etag,
+    parse,
+)
 from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.outcomes import ensure, outcome_unknown, refuse
 from holdall.stores.valkey.shards import Group, Shards
@@ -62,18 +71,21 @@ class Batches:
 
     def put(
         self,
-        items: Iterable[tuple[str, Body]],
-        attributes: Attributes,
-        write: Callable[[str, Body], Info],
+        items: Iterable[Put],
+        write: Callable[[str, Body, Attributes], Info],
     ) -> Iterator[Info]:
         """Put blobs, and yield the infos of those that are stored; `write` puts one that may be large."""
-        expires, kind = milliseconds(attributes.expires), attributes.content_type
-        extra = extra_of(kind)
-        until = expires / 1000 if expires else None
+        last, expires, kind, extra, until = None, 0, None, b"", None
         modified = time.time_ns() // 1000
         batch: dict[str, tuple[Info, bytes]] = {}
+        ends: set[int] = set()
         size = 0
-        for key, body in items:
+        for key, body, attributes in items:
+            if attributes is not last:
+                check_kind(attributes)
+                last, expires, kind = attributes, milliseconds(attributes.expires), attributes.content_type
+                extra, until = extra_of(kind), expires / 1000 if expires else None
+                ends.add(expires)
             if isinstance(body, tuple) and len(body) == 1 and len(body[0]) < CHUNK:
                 data = body[0]
                 etag, length = new_etag(), len(data)
@@ -82,22 +94,24 @@ class Batches:
                 size += length
                 if len(batch) < _BATCH and size < 4 * CHUNK:
                     continue
-                yield from self._put_batch(batch, expires)
-                batch, size, modified = {}, 0, time.time_ns() // 1000
+                yield from self._put_batch(batch, ends)
+                batch, ends, size, modified = {}, {expires}, 0, time.time_ns() // 1000
             else:
                 # It may be long, and its body may use this store: the earlier ones come first.
-                yield from self._put_batch(batch, expires)
-                batch, size = {}, 0
+                yield from self._put_batch(batch, ends)
+                batch, ends, size = {}, {expires}, 0
                 try:
-                    yield write(key, body)
+                    yield write(key, body, attributes)
                 except StoreError as error:
                     error.key = key
                     raise
-        yield from self._put_batch(batch, expires)
+        yield from self._put_batch(batch, ends)
 
-    def _put_batch(self, batch: dict[str, tuple[Info, bytes]], expires: int) -> Iterator[Info]:
+    def _put_batch(self, batch: dict[str, tuple[Info, bytes]], ends: set[int]) -> Iterator[Info]:
+        expires = b"%d" % min(ends) if len(ends) == 1 else b""
+
         def arguments(group: Group) -> Sequence[bytes]:
-            listed = [b"%d" % expires, self._shards.chunks[group.shard]]
+            listed = [expires, self._shards.chunks[group.shard]]
             for key, member in zip(group.keys, group.members, strict=True):
                 listed += (member, batch[key][1])
             return listed

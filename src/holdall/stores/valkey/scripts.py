@@ -170,7 +170,8 @@ return 1
 PUT_MANY = Script(
     _COMMON
     + """
--- KEYS: index, expiring, blobs; ARGV: expires, prefix of chunks, then a member and a value for each
+-- KEYS: index, expiring, blobs; ARGV: expires, or nothing where each value's head says its own; prefix of
+-- chunks; then a member and a value for each
 local call, sub, keys, argv = redis.call, string.sub, KEYS, ARGV
 local expires, heads, old, count = argv[1], {}, {}, #keys
 if call('EXISTS', unpack(keys, 3)) > 0 then
@@ -201,6 +202,33 @@ if expires == '0' then
     end
     for i = 3, count do
         call('SET', keys[i], argv[2 * i - 2])
+    end
+elseif expires == '' then
+    local later, lasting = {}, {}
+    for i = 3, count do
+        local own = expires_of(argv[2 * i - 2])
+        if own == '0' then
+            lasting[#lasting + 1] = argv[2 * i - 3]
+        else
+            later[#later + 1] = own
+            later[#later + 1] = argv[2 * i - 3]
+        end
+    end
+    if #lasting > 0 then
+        call('ZREM', keys[2], unpack(lasting))
+    end
+    if #later > 0 then
+        call('ZADD', keys[2], unpack(later))
+    end
+    sweep(keys[1], keys[2])
+    for i = 3, count do
+        local value = argv[2 * i - 2]
+        local own = expires_of(value)
+        if own == '0' then
+            call('SET', keys[i], value)
+        else
+            call('SET', keys[i], value, 'PXAT', string.format('%.0f', tonumber(own) - 1))
+        end
     end
 else
     for i = 2, #added, 2 do

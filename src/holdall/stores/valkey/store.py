@@ -16,7 +16,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.ranges import CHUNK, span
-from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.password import Password
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.chunks import WHOLE, Chunks, ReplacedError, Upload
@@ -26,8 +26,8 @@ from holdall.stores.valkey.errors import LostError
 from holdall.stores.valkey.head import (
     FIXED,
     GLANCE,
-    LONGEST,
     Head,
+    check_kind,
     extra_of,
     fixed,
     is_plain,
@@ -230,7 +230,7 @@ class ValkeyStore(Store):
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         if attributes is not PLAIN:
-            _check(attributes)
+            check_kind(attributes)
         if expect is ANY and isinstance(body, tuple) and len(body) == 1:
             data = body[0]
             if type(data) is bytes and len(data) < _SMALL:
@@ -338,9 +338,11 @@ class ValkeyStore(Store):
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         return self._batches.get(keys, self.get)
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
-        _check(attributes)
-        return self._batches.put(items, attributes, lambda key, body: self._write(key, body, ANY, attributes))
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        def write(key: str, body: Body, attributes: Attributes) -> Info:
+            return self._write(key, body, ANY, attributes)
+
+        return self._batches.put(items, write)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         return self._batches.delete(keys)
@@ -438,12 +440,6 @@ def _check_prefix(prefix: object) -> None:
         raise InvalidArgumentError("the prefix of a ValkeyStore must be a str such as 'app:', without '{}'")
     if any("\ud800" <= character <= "\udfff" for character in prefix):
         raise InvalidArgumentError("the prefix of a ValkeyStore must not contain lone surrogates")
-
-
-def _check(attributes: Attributes) -> None:
-    kind = attributes.content_type
-    if kind is not None and len(kind.encode("utf-8", "surrogatepass")) > LONGEST:
-        raise InvalidArgumentError(f"in a ValkeyStore a content_type must have at most {LONGEST} UTF-8 bytes")
 
 
 def _clamped(end: int) -> int:

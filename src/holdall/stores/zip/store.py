@@ -20,7 +20,7 @@ from holdall.errors import (
 from holdall.keys import past
 from holdall.paths import checked_path
 from holdall.ranges import cut, span
-from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.zip.archive import locate
 from holdall.stores.zip.draft import Draft, Run, new_etag
 from holdall.stores.zip.entry import CHECKED, STORED, Entry
@@ -191,9 +191,9 @@ class ZipStore(Store):
             draft.put(key, body, attributes.content_type)
             return self._publish(draft, key, expect)[0]
 
-    def _put_many(self, items: Iterable[tuple[str, Body]], attributes: Attributes) -> Iterator[Info]:
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         with Draft(self._path, self._deflate) as draft:
-            for key, body in items:
+            for key, body, attributes in items:
                 draft.put(key, body, attributes.content_type)
             return iter(self._publish(draft, "", ANY) if draft.changes else ())
 
