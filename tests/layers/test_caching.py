@@ -34,15 +34,6 @@ from holdall.store import Attributes, Body, Expect, Piece
 from holdall.testing import Counting, Limited, Slow, StoreSuite, race
 
 
-class TestThroughOverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        source, cache = MemoryStore(name=str(place)), MemoryStore(name=f"{place}-cache")
-        return CachingStore(source, cache, max_bytes=100 * MIB)
-
-
 class TestThroughASharedCache(StoreSuite):
     """Two handles share the cache, and are never asked to revalidate it: own writes are read back."""
 
@@ -64,15 +55,6 @@ class TestThroughASmallCache(StoreSuite):
     def make(self, place: Path) -> Store:
         source, cache = SqliteStore(place / "blobs.sqlite"), SqliteStore(place / "cache.sqlite")
         return CachingStore(source, cache, fresh=3600, max_bytes=3000)
-
-
-class TestBackOverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        source, cache = MemoryStore(name=str(place)), MemoryStore(name=f"{place}-cache")
-        return CachingStore(source, cache, CacheMode.WRITE_BACK, sync_on_close=False)
 
 
 class TestBackOverSqlite(StoreSuite):

@@ -47,22 +47,6 @@ class TestZstdOverMemory(StoreSuite):
         return CompressedStore(MemoryStore(name=str(place)))
 
 
-class TestLz4OverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return CompressedStore(MemoryStore(name=str(place)), "lz4")
-
-
-class TestGzipOverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return CompressedStore(MemoryStore(name=str(place)), "gzip", level=1)
-
-
 CODECS = ("zstd", "lz4", "gzip")
 codecs = pytest.mark.parametrize("codec", CODECS)
 MIB = 1 << 20

@@ -53,14 +53,6 @@ os.environ["HOLDALL_TEST_NEW"] = NEW.hex()
 os.environ["HOLDALL_TEST_NAMES"] = b64encode(NAMES).decode()
 
 
-class TestEncryptedOverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return EncryptedStore(MemoryStore(name=str(place)), "env:HOLDALL_TEST_OLD")
-
-
 class TestEncryptedOverSqlite(StoreSuite):
     reduced = True
     respells = True

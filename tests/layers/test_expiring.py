@@ -35,15 +35,6 @@ from holdall.testing import Flaky, Limited, StoreSuite, race
 DAY = 86_400
 
 
-class TestExpiringOverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-    expires = True
-
-    def make(self, place: Path) -> Store:
-        return ExpiringStore(MemoryStore(name=str(place)), ttl=timedelta(days=1))
-
-
 class TestExpiringOverSqlite(StoreSuite):
     reduced = True
     expires = True

@@ -30,14 +30,6 @@ from holdall.store import Info
 from holdall.testing import Counting, Limited, StoreSuite
 
 
-class TestFanoutOverMemory(StoreSuite):
-    reduced = True
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return FanoutStore([MemoryStore(name=f"{place}/{number}") for number in range(2)])
-
-
 class TestFanoutOverThreeWithAQuorum(StoreSuite):
     reduced = True
     persistent = False

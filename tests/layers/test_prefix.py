@@ -26,15 +26,6 @@ class TestPrefixOverMemory(StoreSuite):
         return PrefixStore(below, "folder/in")
 
 
-class TestPrefixOverFiles(StoreSuite):
-    reduced = True
-    respells = True
-    longest = 1024 - len("sub/")
-
-    def make(self, place: Path) -> Store:
-        return FilesystemStore(place) / "sub"
-
-
 def test_it_touches_nothing_else() -> None:
     below = MemoryStore({"in/a": b"1", "in": b"2", "in.b": b"3", "inner/c": b"4", "z": b"5"})
     store = below / "in"

@@ -45,17 +45,6 @@ class TestRoutedOverMemory(StoreSuite):
         return RoutedStore({**routes, "": MemoryStore(name=f"{place}/rest")})
 
 
-class TestRoutedOverSqlite(StoreSuite):
-    reduced = True
-
-    def make(self, place: Path) -> Store:
-        names = ("first", "second", "rest")
-        first, second, rest = [SqliteStore(place / f"{name}.sqlite") for name in names]
-        store = RoutedStore({"small/": first, "m": second, "[a-c]": second, "k": first, "": rest})
-        store._own(first, second, rest)
-        return store
-
-
 def test_the_first_route_counts() -> None:
     exact, folder, glob, rest = stores = [MemoryStore() for _ in range(4)]
     store = RoutedStore({"logs/app": exact, "*/*.csv": glob, "logs/": folder, "": rest})

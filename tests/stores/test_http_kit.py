@@ -19,7 +19,6 @@ from secrets import token_hex
 from typing import ClassVar
 
 import pytest
-from tests.again import Again
 from tests.servers import web
 
 from holdall import BlobNotFoundError, HttpStore, InvalidKeyError, KeyConflictError, Store
@@ -260,15 +259,6 @@ class HttpSuite(StoreSuite):
 class TestNginx(HttpSuite):
     __test__ = True
     serve = staticmethod(web.nginx)
-
-
-def nginx_json(root: Path) -> contextlib.AbstractContextManager[int]:
-    return web.nginx(root, "autoindex on; autoindex_format json;")
-
-
-class TestNginxJson(HttpSuite, Again):
-    __test__ = True
-    serve = staticmethod(nginx_json)
 
 
 class TestHttpServer(HttpSuite):
