@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.contenders import Call
 
 FACES: dict[str, tuple[str, ...]] = {
+    "fsspec": ("fsspec",),
     "joblib": ("joblib", "numpy"),
 }
 """Each face, and the packages that its benchmark imports."""

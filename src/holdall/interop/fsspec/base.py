@@ -88,6 +88,8 @@ class Base(_AsyncFileSystem):
         Raises:
             InvalidArgumentError: The URL is of another store.
         """
+        if type(path) is str and not path.startswith("holdall"):
+            return path.strip("/")
         if isinstance(path, list):
             return [self._key(each) for each in cast("list[Any]", path)]
         key = strip(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -62,10 +63,10 @@ class Contents(Listing):
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
         """Return the bytes of a file, or a dict of those of several."""
-        if isinstance(path, str) or recursive or options:
-            if on_error == "raise" and not (recursive or _has_magic(path)):
+        if isinstance(path, str):
+            if on_error == "raise" and not recursive and not _has_magic(path):
                 return self.cat_file(path, **options)
-        elif not any(map(_has_magic, path := [*path])):
+        elif not recursive and not options and not any(map(_has_magic, path := [*path])):
             return self._cat_many(sorted({*self._key(path)}), on_error)
         return mirrored(self, "_cat")(path, recursive=recursive, on_error=on_error, **options)
 
@@ -90,6 +91,8 @@ class Contents(Listing):
                     found[key] = self.cat_file(key)
                 except FileNotFoundError:
                     continue
+        if len(found) == len(keys):
+            return {key: found[key] for key in keys}
         gathered: dict[str, Any] = {}
         for key in keys:
             if key in found:
@@ -288,5 +291,4 @@ def _expected(mode: str) -> Any:
     return ABSENT if mode == "create" else ANY
 
 
-def _has_magic(path: str) -> bool:
-    return any(character in path for character in "*?[")
+_has_magic = re.compile(r"[*?\[]").search
