@@ -211,7 +211,7 @@ def test_a_holder_that_was_killed_elsewhere_is_replaced_after_its_ttl(
 ) -> None:
     store = SqliteStore(tmp_path / "a.db")
     with holder(store, 0.3) as (pid, token):
-        monkeypatch.setattr(record, "_processes", lambda: "another/host")
+        monkeypatch.setattr(record, "processes", lambda: "another/host")
         kill(pid)
         # One try can't know how long the holder has been silent; the same lock finds out in several.
         lock = store.lock("job", wait=0)

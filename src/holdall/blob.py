@@ -385,6 +385,10 @@ Put: TypeAlias = tuple[str, Body, Attributes]
 """One of many blobs that a backend writes. Entries whose attributes are equal usually share them."""
 
 
+NOT_A_KEY = "name that can't be a key"
+"""The kind of what is left out for its name."""
+
+
 class LeftOut(NamedTuple):
     """Something in a store's place that a listing of blobs leaves out, since it can't be a blob.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -14,6 +15,17 @@ T = TypeVar("T")
 _known: list[tuple[ref[Any], Callable[[Any], None]]] = []
 _lock = threading.Lock()
 _FEW = 64
+
+
+@cache
+def processes() -> str:
+    """Name the numbering that the process ids here belong to: of one boot, and of one container."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def begin_anew(owner: T, begin: Callable[[T], None]) -> None:
@@ -28,6 +40,7 @@ def begin_anew(owner: T, begin: Callable[[T], None]) -> None:
 def _forked() -> None:
     global _lock
     _lock = threading.Lock()
+    processes.cache_clear()  # it may be in another container
     for known, begin in _known:
         owner = known()
         if owner is not None:

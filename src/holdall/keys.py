@@ -65,6 +65,15 @@ def check_key(key: object) -> str:
     raise InvalidKeyTypeError(f"a key must be a str, not {type(key).__name__}{_hint(key)}")
 
 
+def is_key(text: str) -> bool:
+    """Return whether a str is a valid key."""
+    try:
+        check_key(text)
+    except InvalidKeyError:
+        return False
+    return True
+
+
 def _hint(key: object) -> str:
     if isinstance(key, os.PathLike):
         return "; write path.as_posix()"

@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from holdall import _MODULES as _ALL
+
 if TYPE_CHECKING:
     # A star stands for all that a module lists as its own.
     from holdall.aio.adapters import BlobAdapter as BlobAdapter
@@ -25,23 +27,7 @@ if TYPE_CHECKING:
     from holdall.aio.transfer import *
 
 _MODULES = {
-    "adapters": ("BlobAdapter", "LocalFileAdapter", "StoreAdapter"),
-    "blobstore": ("AsyncBlobStore", "ConcurrencyMode"),
-    "named": (
-        "AsyncBucketStore",
-        "AsyncCachingStore",
-        "AsyncFanoutStore",
-        "AsyncFilesystemStore",
-        "AsyncGitStore",
-        "AsyncHashdirStore",
-        "AsyncHttpStore",
-        "AsyncMemoryStore",
-        "AsyncPathStore",
-        "AsyncSqlStore",
-        "AsyncSqliteStore",
-        "AsyncValkeyStore",
-        "AsyncZipStore",
-    ),
+    **{name: _ALL[f"aio.{name}"] for name in ("adapters", "blobstore", "named")},
     "opening": ("open",),
     "store": ("AsyncFile", "AsyncStore"),
     "transfer": ("copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"),

@@ -13,11 +13,11 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
 from holdall.blob import Info, Piece
 from holdall.errors import SerializationError
+from holdall.forks import processes
 from holdall.pieces import join_pieces
 
 FORMAT: Final = "holdall-lock"
@@ -36,7 +36,7 @@ class Holder(NamedTuple):
 
     def is_gone(self) -> bool:
         """Return whether its process has ended for certain; False where that can't be known."""
-        if not self.processes or self.processes != _processes():
+        if not self.processes or self.processes != processes():
             return False
         try:
             os.kill(self.pid, 0)
@@ -66,18 +66,7 @@ class Record(NamedTuple):
 def new_holder(known: str | None = None) -> Holder:
     """Return this process, with an id of its own unless it has one."""
     since = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return Holder(known or os.urandom(8).hex(), os.uname().nodename, os.getpid(), since, _processes())
-
-
-@cache
-def _processes() -> str:
-    """Name the numbering that the process ids here belong to: of one boot, and of one container."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot = file.read().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
+    return Holder(known or os.urandom(8).hex(), os.uname().nodename, os.getpid(), since, processes())
 
 
 def decode(info: Info, pieces: Iterator[Piece]) -> Record:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from holdall.blob import NOT_A_KEY
 from holdall.errors import InvalidKeyError
 from holdall.keys import past
 from holdall.store import Info, LeftOut
@@ -19,7 +20,6 @@ from holdall.stores.nofollow import FOLDER, LIST, close_all, open_into
 from holdall.stores.oserrors import GONE, kind_of, translate
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segment_of, spell
 
-_NO_KEY = "name that can't be a key"
 _HIDDEN = "second file for one key"
 _TOO_LONG = "path too long for a key"
 _LONGEST = 1024
@@ -276,7 +276,7 @@ class Listing:
             return
         segment = segment_of([name], self._fold)
         if segment is None:
-            others[printable(name)] = _NO_KEY
+            others[printable(name)] = NOT_A_KEY
         elif is_folder:
             yield segment + "/", name + "/"
         else:
@@ -306,7 +306,7 @@ class Listing:
                     if segment is not None and (is_folder or is_file):
                         yield segment + end, "/".join(chain) + end
                     else:
-                        others[printable("/".join(chain))] = _NO_KEY
+                        others[printable("/".join(chain))] = NOT_A_KEY
         except FileNotFoundError:
             return
         finally:

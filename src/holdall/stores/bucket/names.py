@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from holdall.blob import LeftOut
-from holdall.errors import BlobNotFoundError, InvalidKeyError, StoreUnavailableError
-from holdall.keys import check_key
+from holdall.blob import NOT_A_KEY, LeftOut
+from holdall.errors import BlobNotFoundError, StoreUnavailableError
+from holdall.keys import is_key
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.probe import is_probe
@@ -90,10 +90,7 @@ class Names:
                 yield self._entry(name[len(self.root) :], meta)
 
     def _entry(self, key: str, meta: Any) -> tuple[str, Any] | LeftOut:
-        try:
-            return check_key(key), meta
-        except InvalidKeyError:
-            return LeftOut(key, "name that can't be a key")
+        return (key, meta) if is_key(key) else _left(key)
 
     def _sorted(self, prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
         # How a segment is spelled depends on how it ends.
@@ -143,7 +140,7 @@ class Names:
 
 
 def _left(name: str) -> LeftOut:
-    return LeftOut(name, "name that can't be a key")
+    return LeftOut(name, NOT_A_KEY)
 
 
 def _place(entry: tuple[str, Any] | LeftOut) -> str:

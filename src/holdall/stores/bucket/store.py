@@ -144,11 +144,6 @@ class BucketStore(Store):
             self._plain["Storage-Class"] = storage_class
 
     @classmethod
-    def _opened_by(cls, scheme: str, location: str, **options: Any) -> BucketStore:
-        """Return the store that a URI names whose location is decoded."""
-        return cls(parse(f"{scheme}://{location}", decoded=True), **options)
-
-    @classmethod
     def from_client(cls, client: Any, bucket: str | None = None, prefix: str = "") -> BucketStore:
         """Return a store on the settings and the credentials of a client that is already there.
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from holdall.blob import Info, LeftOut
-from holdall.errors import InvalidKeyError
-from holdall.keys import check_key
+from holdall.blob import NOT_A_KEY, Info, LeftOut
+from holdall.keys import is_key
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, segment_of, spell_segment
 
 __all__ = ["DRAFTS", "Listing", "find_path", "info_of"]
 
-_log = logging.getLogger("holdall")
 
 DRAFTS = f"{PRIVATE}fsspec"
 """The folder of files that are being written."""
 
-_NO_KEY = "name that can't be a key"
 _TOO_LONG = "path too long for a key"
 _HIDDEN = "second file for one key"
 
@@ -132,13 +128,11 @@ class Listing:
             segment = segment_of(chain)
             if segment is None:
                 shown = "/".join(chain).encode("utf-8", "backslashreplace").decode()
-                level.left[above + shown] = _NO_KEY
+                level.left[above + shown] = NOT_A_KEY
                 continue
             key = above + segment
-            try:
-                check_key(key)
-            except InvalidKeyError:
-                level.left[key] = _TOO_LONG if len(key.encode()) > 1024 else _NO_KEY
+            if not is_key(key):
+                level.left[key] = _TOO_LONG if len(key.encode()) > 1024 else NOT_A_KEY
                 continue
             own = spell_segment(segment) == chain
             if found.kind == FOLDER:

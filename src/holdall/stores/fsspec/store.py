@@ -10,19 +10,18 @@ from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
 from holdall.arguments import check_type
-from holdall.blob import Attributes, Body, Can, Expect, Info, LeftOut, Piece
+from holdall.blob import NOT_A_KEY, Attributes, Body, Can, Expect, Info, LeftOut, Piece
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
-    InvalidKeyError,
     InvalidTypeError,
     ReadOnlyError,
     StoreError,
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.keys import check_key
+from holdall.keys import is_key
 from holdall.pieces import join_pieces, regroup
 from holdall.ranges import CHUNK, span
 from holdall.store import Store
@@ -338,14 +337,10 @@ class FsspecStore(Store):
             return
         for name, found in self._alone(lambda loan: memory.scan(loan.fs, self._base)):
             if name.startswith(prefix) and name > after:
-                try:
-                    check_key(name)
-                except InvalidKeyError:
-                    yield LeftOut(
-                        name.encode("utf-8", "backslashreplace").decode(), "name that can't be a key"
-                    )
-                else:
+                if is_key(name):
                     yield info_of(name, found)
+                else:
+                    yield LeftOut(name.encode("utf-8", "backslashreplace").decode(), NOT_A_KEY)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         for entry in self._survey(prefix, after):

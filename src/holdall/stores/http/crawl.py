@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
-from holdall.blob import Info, LeftOut
-from holdall.errors import InvalidKeyError, StoreUnavailableError
-from holdall.keys import check_key
-from holdall.stores.http.pages import NO_KEY, Found, Page
+from holdall.blob import NOT_A_KEY, Info, LeftOut
+from holdall.errors import StoreUnavailableError
+from holdall.keys import is_key
+from holdall.stores.http.pages import Found, Page
 from holdall.stores.http.workers import Workers
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Crawl:
     def children(self, prefix: str, ask: Asker, holds_any: Callable[[str], bool]) -> Iterator[str | Info]:
         """Yield the files and the folders of one folder, as `Store.children` does."""
         start = prefix[: prefix.rfind("/") + 1]
-        page = self._page(start) if not start or _is_key(start[:-1]) else None
+        page = self._page(start) if not start or is_key(start[:-1]) else None
         if not isinstance(page, Page):
             return
         level = self._level(start, page, prefix[len(start) :], "")
@@ -117,7 +117,7 @@ class Crawl:
 
     def _walk(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
         start = prefix[: prefix.rfind("/") + 1]
-        if start and not _is_key(start[:-1]):
+        if start and not is_key(start[:-1]):
             return
         first = self._page(start)
         if isinstance(first, str):
@@ -171,17 +171,9 @@ class Crawl:
             is_folder = name.endswith("/")
             if not (name.startswith(rest) and (path > after or (is_folder and after.startswith(path)))):
                 continue
-            valid = _is_key(path.removesuffix("/"))
-            steps.append((name, "") if valid else (name.removesuffix("/"), NO_KEY))
+            valid = is_key(path.removesuffix("/"))
+            steps.append((name, "") if valid else (name.removesuffix("/"), NOT_A_KEY))
         for name, kind in page.odd.items():
             if name.startswith(rest) and above + name > after:
                 steps.append((name, kind))
         return _Level(sorted(steps), above, page)
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_key(text)
-    except InvalidKeyError:
-        return False
-    return True

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from holdall.blob import NOT_A_KEY
 from holdall.stores.http.address import decoded, origin_of
 from holdall.stores.http.answers import time_of, token_of
 
-NO_KEY = "name that can't be a key"
 LEADS_OUT = "link that leads out of the store"
 UNLISTED = "folder without a listing"
 _NO_FILE = "neither a file nor a folder"
@@ -44,9 +44,9 @@ class Page(NamedTuple):
         try:
             text = name.decode()
         except UnicodeDecodeError:
-            text, kind = name.decode("utf-8", "backslashreplace"), NO_KEY
+            text, kind = name.decode("utf-8", "backslashreplace"), NOT_A_KEY
         if b"/" in name or name in (b"", b".", b".."):
-            kind = NO_KEY
+            kind = NOT_A_KEY
         if kind is not None:
             self.odd[text] = kind
         elif is_folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -12,8 +11,6 @@ from typing import Any, cast
 from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError
 from holdall.store import Store
 from holdall.stores.filesystem import FilesystemStore
-
-_log = logging.getLogger("holdall")
 
 _uri_in_a_path = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/").match
 

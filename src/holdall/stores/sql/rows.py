@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, cast
+from typing import Any
 
-from holdall.blob import Attributes, Expect, Info
+from holdall.blob import Attributes, Info
 from holdall.errors import InvalidArgumentError
 
 INLINE = 4 << 20
@@ -176,15 +176,6 @@ def _sql(text: str) -> bytes:
 def new_etag() -> int:
     """Return 62 fresh bits of the system: a sequence would repeat its numbers after a restore."""
     return int.from_bytes(os.urandom(8), "big") >> 2
-
-
-def number_of(etag: Expect) -> int:
-    """Return the integer that an ETag was made of, or -1 if this store never made it."""
-    try:
-        number = int(cast(str, etag), 16)
-    except ValueError:
-        return -1
-    return number if 0 <= number < 1 << 63 and f"{number:x}" == etag else -1
 
 
 def seconds_left(expires: datetime | None) -> float | None:

@@ -8,21 +8,20 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from holdall.arguments import check_type, check_wait
-from holdall.blob import ATOMIC, check_expected
+from holdall.blob import ATOMIC, NOT_A_KEY, check_expected
 from holdall.errors import (
     BlobNotFoundError,
-    ConcurrencyError,
     IntegrityError,
     InvalidArgumentError,
-    InvalidKeyError,
     StoreError,
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.keys import check_key, past
+from holdall.keys import is_key, past
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
+from holdall.stores.rereading import ReplacedError, outcome_unknown, read_again
 from holdall.stores.sql.connecting import (
     SCHEMES,
     Password,
@@ -49,12 +48,6 @@ T = TypeVar("T")
 _PAGE = 1000
 _HELD = 4 << 20
 """The bytes of small blobs that `put_many` and `get_many` hold at once."""
-_TRIES = 20
-"""How often a read begins again because the blob was replaced during it."""
-
-
-class ReplacedError(ConcurrencyError):
-    """The blob was replaced while it was read, and its chunks are gone."""
 
 
 class SqlStore(Store):
@@ -183,7 +176,7 @@ class SqlStore(Store):
         if row is None:
             return None
         if row[1] is not None:
-            return self._again(lambda: super(SqlStore, self)._get(key))
+            return read_again(lambda: super(SqlStore, self)._get(key))
         return row[0]
 
     def _has(self, key: str) -> bool:
@@ -191,16 +184,7 @@ class SqlStore(Store):
         return self._ask(lambda session: session.one(self._sql.has, (key,)), None) is not None
 
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
-        return self._again(lambda: super(SqlStore, self)._get_range(key, start, stop))
-
-    def _again(self, read: Callable[[], T]) -> T:
-        """Read a blob; begin again while writers replace it."""
-        for _ in range(_TRIES):
-            try:
-                return read()
-            except ReplacedError:
-                continue
-        return read()
+        return read_again(lambda: super(SqlStore, self)._get_range(key, start, stop))
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         sql = self._sql
@@ -295,7 +279,7 @@ class SqlStore(Store):
             info = None if isinstance(lost, SilentError) else self._info(key)
             if info is not None and info.etag == f"{etag:x}":
                 return info
-        raise _unknown(lost) from lost
+        raise outcome_unknown(lost) from lost
 
     def _put(self, key: str, data: bytes) -> Info:
         self._checked(key)
@@ -355,7 +339,7 @@ class SqlStore(Store):
             check_expected(None, expect, key)
             return False
         except LostError as lost:
-            raise _unknown(lost) from lost
+            raise outcome_unknown(lost) from lost
 
     # --- listing ---
 
@@ -381,10 +365,10 @@ class SqlStore(Store):
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         for rows in self._pages(self._sql.listed, prefix, after):
             for row in rows:
-                if _is_key(row[0]):
+                if is_key(row[0]):
                     yield info_of(row[0], row[1:])
                 else:
-                    yield LeftOut(row[0], "name that can't be a key")
+                    yield LeftOut(row[0], NOT_A_KEY)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (entry for entry in self._survey(prefix, after) if type(entry) is Info)
@@ -392,7 +376,7 @@ class SqlStore(Store):
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         for rows in self._pages(self._sql.keys, prefix, after):
             for (key,) in rows:
-                if _is_key(key):
+                if is_key(key):
                     yield key
 
     # --- many at once ---
@@ -439,7 +423,7 @@ class SqlStore(Store):
         try:
             rows = self._source.transaction(put, again=whole)
         except LostError as lost:
-            raise _unknown(lost) from lost
+            raise outcome_unknown(lost) from lost
         infos = {row[0]: info_of(row[0], row[1:]) for row in rows}
         return (infos[key] for key, _, _ in listed)
 
@@ -459,7 +443,7 @@ class SqlStore(Store):
         except NoTableError:
             return 0
         except LostError as lost:
-            raise _unknown(lost) from lost
+            raise outcome_unknown(lost) from lost
 
     def _clear(self) -> None:
         def clear(session: Session) -> None:
@@ -471,7 +455,7 @@ class SqlStore(Store):
         except NoTableError:
             return
         except LostError as lost:
-            raise _unknown(lost) from lost
+            raise outcome_unknown(lost) from lost
 
     # --- inside the server ---
 
@@ -482,7 +466,7 @@ class SqlStore(Store):
         except NoTableError:
             row = None
         except LostError as lost:
-            raise _unknown(lost) from lost
+            raise outcome_unknown(lost) from lost
         if row is None:
             raise BlobNotFoundError(key=key)
         return info_of(key, row)
@@ -503,17 +487,3 @@ class SqlStore(Store):
             return self._sure(target, etag, lambda: self._source.transaction(duplicate))
         except NoTableError:
             raise BlobNotFoundError(key=source) from None
-
-
-def _unknown(lost: LostError) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"{lost.message}, and the client can't know whether it was done; read it before you repeat it"
-    )
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_key(text)
-    except InvalidKeyError:
-        return False
-    return True

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from holdall.blob import Info, LeftOut
-from holdall.errors import InvalidKeyError
-from holdall.keys import MAX_KEY_BYTES, check_key, past
+from holdall.blob import NOT_A_KEY, Info, LeftOut
+from holdall.keys import MAX_KEY_BYTES, is_key, past
 from holdall.stores.sqlite.database import Database
 from holdall.stores.sqlite.rows import ALIVE, EXPIRED, ROW, info_of, now
 
@@ -18,7 +17,6 @@ _LISTED = f"SELECT key, {ROW} {_RANGE} AND {ALIVE} ORDER BY key LIMIT ?"
 _KEYS_ALIVE = f"SELECT key {_RANGE} AND {ALIVE} ORDER BY key LIMIT ?"
 _KEYS = f"SELECT key {_RANGE} ORDER BY key LIMIT ?"
 _FROM, _PAST = ">=", ">"
-_NOT_A_KEY = "name that can't be a key"
 
 
 def survey(database: Database, prefix: str, after: str) -> Iterator[Info | LeftOut]:
@@ -29,18 +27,18 @@ def survey(database: Database, prefix: str, after: str) -> Iterator[Info | LeftO
                 yield info_of(row[0], row[1:])
         else:
             for row in rows:
-                yield info_of(row[0], row[1:]) if _is_key(row[0]) else LeftOut(row[0], _NOT_A_KEY)
+                yield info_of(row[0], row[1:]) if is_key(row[0]) else LeftOut(row[0], NOT_A_KEY)
     if not prefix:
         # SQLite sorts bytes after all text; the text of a key that another program wrote as such.
         for (key,) in database.all("SELECT key FROM holdall_v1_blobs WHERE key >= x''", ()):
-            yield LeftOut(key.decode("utf-8", "backslashreplace"), _NOT_A_KEY)
+            yield LeftOut(key.decode("utf-8", "backslashreplace"), NOT_A_KEY)
 
 
 def keys(database: Database, prefix: str, after: str) -> Iterator[str]:
     for rows in _pages(database, _KEYS, prefix, after):
         sound = _are_keys(rows)
         for row in rows:
-            if sound or _is_key(row[0]):
+            if sound or is_key(row[0]):
                 yield row[0]
 
 
@@ -56,7 +54,7 @@ def children(database: Database, prefix: str) -> Iterator[str | Info]:
                 yield folder
                 after, limit = past(folder), 4
                 break
-            if _is_key(row[0]):
+            if is_key(row[0]):
                 yield info_of(row[0], row[1:])
         else:
             if len(rows) < limit:
@@ -101,11 +99,3 @@ def _are_keys(rows: Sequence[Sequence[Any]]) -> bool:
         and not text.endswith("/")
         and max([len(row[0]) for row in rows], default=0) <= MAX_KEY_BYTES // 4
     )
-
-
-def _is_key(text: str) -> bool:
-    try:
-        check_key(text)
-    except InvalidKeyError:
-        return False
-    return True

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from holdall.blob import Body, Piece
 from holdall.errors import ConcurrencyError, IntegrityError, StoreError, StoreUnavailableError
+from holdall.forks import processes
 from holdall.pieces import regroup
 from holdall.stores.sqlite.connections import Connection
 from holdall.stores.sqlite.database import Database
@@ -156,10 +157,8 @@ def _add(connection: Connection, staged: Staged) -> None:
 def _owner(pid: int) -> str:
     """Return the identity of a process: within which boot and namespace its id means something, the id, and
     when it began, because the id may be given to another process. Without /proc, host and id."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-            realm = f"{boot.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
+    realm = processes()
+    if not realm:
         return f"{os.uname().nodename.replace(' ', '-')} {pid} "
     try:
         with open(f"/proc/{pid}/stat", "rb") as process:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holdall.errors import BlobNotFoundError, ConcurrencyError, IntegrityError, StoreError
+from holdall.errors import BlobNotFoundError, IntegrityError, StoreError
 from holdall.ranges import CHUNK
 from holdall.store import Body, Piece
+from holdall.stores.rereading import ReplacedError
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.head import FIXED, Head, parse
 from holdall.stores.valkey.link import Link, Part, Retry, packed
@@ -16,10 +17,6 @@ WHOLE = 4 * CHUNK
 """The largest blob that is one string; a larger one is cut into chunks."""
 _GUARD = b"%d" % (15 * 60 * 1000)
 """Milliseconds after which the chunks of a dead writer are deleted."""
-
-
-class ReplacedError(ConcurrencyError):
-    """The blob was replaced while it was read, and its chunks are gone."""
 
 
 class Upload:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from holdall.errors import BlobExistsError, ConcurrencyError, KeyConflictError, StoreUnavailableError
 from holdall.store import ABSENT, ANY, Expect
+from holdall.stores.rereading import outcome_unknown
 from holdall.stores.valkey.errors import LateError, LostError
 from holdall.stores.valkey.scripts import FOREIGN
 
@@ -18,12 +19,6 @@ def condition(expect: Expect) -> bytes:
     if expect is ABSENT:
         return b"-"
     return b"=" + str(expect).encode("utf-8", "surrogatepass")
-
-
-def outcome_unknown(lost: LostError) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"{lost.message}, and the client can't know whether it was done; read it before you repeat it"
-    )
 
 
 def ensure(call: Callable[[], Any], is_sure: Callable[[Any], bool]) -> Any:

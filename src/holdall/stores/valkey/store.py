@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -18,8 +18,9 @@ from holdall.errors import (
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.password import Password
+from holdall.stores.rereading import outcome_unknown, read_again
 from holdall.stores.valkey import scripts
-from holdall.stores.valkey.chunks import WHOLE, Chunks, ReplacedError, Upload
+from holdall.stores.valkey.chunks import WHOLE, Chunks, Upload
 from holdall.stores.valkey.connecting import PLAIN as PLAIN_SCHEMES
 from holdall.stores.valkey.connecting import SOCKET, TLS, client_of, servers_of, split_url, url_of
 from holdall.stores.valkey.errors import LostError
@@ -38,14 +39,12 @@ from holdall.stores.valkey.head import (
 from holdall.stores.valkey.keylist import KeyList
 from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.many import Batches
-from holdall.stores.valkey.outcomes import condition, ensure, outcome_unknown, refuse
+from holdall.stores.valkey.outcomes import condition, ensure, refuse
 from holdall.stores.valkey.shards import Place, Shards
 
 T = TypeVar("T")
 
 _SMALL = 16_384
-_TRIES = 20
-"""How often a read begins again because the blob was replaced during it."""
 
 
 class ValkeyStore(Store):
@@ -179,19 +178,10 @@ class ValkeyStore(Store):
             return None
         if not head.chunk:
             return value[head.end :]
-        return self._again(lambda: super(ValkeyStore, self)._get(key))
+        return read_again(lambda: super(ValkeyStore, self)._get(key))
 
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
-        return self._again(lambda: super(ValkeyStore, self)._get_range(key, start, stop))
-
-    def _again(self, read: Callable[[], T]) -> T:
-        """Read a blob; begin again while writers replace it."""
-        for _ in range(_TRIES):
-            try:
-                return read()
-            except ReplacedError:
-                continue
-        return read()
+        return read_again(lambda: super(ValkeyStore, self)._get_range(key, start, stop))
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         shard, _, name = place = self._place(key)
@@ -389,8 +379,8 @@ class ValkeyStore(Store):
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
-            return self._again(lambda: super(ValkeyStore, self)._copy(source, target, expect))
-        return self._again(lambda: self._copied(source, target, expect))
+            return read_again(lambda: super(ValkeyStore, self)._copy(source, target, expect))
+        return read_again(lambda: self._copied(source, target, expect))
 
     def _copied(self, source: str, target: str, expect: Expect) -> Info:
         origin, place = self._place(source), self._place(target)
@@ -429,7 +419,7 @@ class ValkeyStore(Store):
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
-            return self._again(lambda: super(ValkeyStore, self)._move(source, target, expect))
+            return read_again(lambda: super(ValkeyStore, self)._move(source, target, expect))
         members = self._place(source)[1], self._place(target)[1]
         arguments = *members, condition(expect), self._shards.chunks[0]
         return self._run_between(scripts.MOVE, source, target, arguments, expect).info(target)

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from holdall.errors import InvalidKeyError, UnsupportedOperation
-from holdall.keys import check_key
+from holdall.blob import NOT_A_KEY
+from holdall.errors import UnsupportedOperation
+from holdall.keys import is_key
 from holdall.stores.oserrors import kind_of
 from holdall.stores.zip.entry import STORED, Entry, File, decode_type
 from holdall.stores.zip.faults import damaged, failure
@@ -38,7 +39,6 @@ STAMP = struct.Struct("<16sdIQ")
 program that changes the member but keeps the field is found out by the CRC or the size."""
 EPOCH = 315619200.0
 """1980-01-02 in UTC: a zip knows no time before 1980, wherever it is read."""
-_NOT_A_KEY = "name that can't be a key"
 
 
 class Member(NamedTuple):
@@ -71,12 +71,8 @@ class Member(NamedTuple):
                 return kind_of(self.attributes >> 16)
         elif "\\" in self.name:
             # Some programs write folders so; unzip makes folders of it, others don't.
-            return _NOT_A_KEY
-        try:
-            check_key(self.name)
-        except InvalidKeyError:
-            return _NOT_A_KEY
-        return None
+            return NOT_A_KEY
+        return None if is_key(self.name) else NOT_A_KEY
 
     def describe(self) -> tuple[str, float, str | None]:
         """The ETag, the time of the write, and the content type.
