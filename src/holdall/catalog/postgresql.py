@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -13,21 +12,19 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from holdall.arguments import check_wait
-from holdall.catalog import sql_listings
-from holdall.catalog.backend import MetadataBackend, Transaction
+from holdall.catalog.backend import Transaction
 from holdall.catalog.postgresql_find import FieldsOfPostgresql, facts_of, find, index_columns
 from holdall.catalog.query import Path, Query, parse_field
 from holdall.catalog.row import Blob, Row
 from holdall.catalog.sql import is_text
+from holdall.catalog.sql_listings import SqlReads, find_version
 from holdall.catalog.sql_transaction import (
     ADD_BLOB,
     ADDABLE,
     COLUMNS,
-    EARLIER,
     FETCH,
     FETCH_EARLIER,
     LOAD,
-    ROW,
     SqlTransaction,
     make_blob,
     row_of,
@@ -44,8 +41,6 @@ __all__ = ["PostgresqlBackend"]
 T = TypeVar("T")
 
 _PREFIX: Final = "holdall_catalog_v1_"
-_FRESH: Final = 60.0
-"""Seconds for which a handle relies on the declared indexes that it has seen."""
 _is_schema = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}").fullmatch
 
 _TEXT = 'text COLLATE "C" NOT NULL'
@@ -103,7 +98,7 @@ class _PostgresqlTransaction(SqlTransaction):
         self._run(_PUT_FACTS, (*values, facts_of(values[12])))
 
 
-class PostgresqlBackend(MetadataBackend):
+class PostgresqlBackend(SqlReads):
     """A catalogue's rows in tables of a PostgreSQL database (12 or later); other tables are left alone.
 
     Args:
@@ -168,7 +163,6 @@ class PostgresqlBackend(MetadataBackend):
         ).encode()
         self._state = ""  # "made", once the tables are known to be there
         self._closed = False
-        self._declared: tuple[float, frozenset[Path]] = (0.0, frozenset())
         self._int: Callable[[int], Any] = import_module("psycopg.types.numeric").Int8
 
     def __repr__(self) -> str:
@@ -332,7 +326,7 @@ class PostgresqlBackend(MetadataBackend):
         if version is None:
             found = self._one(FETCH, (key,))
         else:
-            found, _ = sql_listings.find_version(self._one, FETCH, FETCH_EARLIER, key, version)
+            found, _ = find_version(self._one, FETCH, FETCH_EARLIER, key, version)
         if found is None:
             return None
         data = found[23]
@@ -344,20 +338,10 @@ class PostgresqlBackend(MetadataBackend):
         found = self._one(LOAD, (key,))
         return None if found is None else make_blob(*found[:9], found[9] is not None, *found[9:])
 
-    def row(self, key: str, version: int | None = None) -> Row | None:
-        if version is None:
-            found = self._one(ROW, (key,))
-        else:
-            found, _ = sql_listings.find_version(self._one, ROW, f"{EARLIER} AND version = ?", key, version)
-        return None if found is None else row_of(found)
-
     # --- listings: page by page, so that no transaction stays open between two of them ---
 
-    def _listed(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return self._ask(self._text(sql), values)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return sql_listings.keys(self._listed, prefix)
 
     def find(self, query: Query) -> Iterator[Row]:
         self._check_open()
@@ -365,15 +349,6 @@ class PostgresqlBackend(MetadataBackend):
 
     def _found(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return self._ask(sql.encode(), values)
-
-    def earlier(self) -> Iterator[Row]:
-        return sql_listings.earlier(self._listed)
-
-    def blobs(self, after: int = 0) -> Iterator[Blob]:
-        return sql_listings.blobs(self._listed, after)
-
-    def suspects(self, before: int) -> Iterator[int]:
-        return sql_listings.suspects(self._listed, before)
 
     # --- indexes ---
 
@@ -419,13 +394,6 @@ class PostgresqlBackend(MetadataBackend):
             with suppress(TypeError, ValueError):  # an index without our comment
                 paths.append(tuple(json.loads(comment)))
         return sorted(paths)
-
-    def _indexed(self) -> frozenset[Path]:
-        seen, paths = self._declared
-        if not seen or time.monotonic() - seen > _FRESH:
-            paths = frozenset(self.indexes())
-            self._declared = time.monotonic(), paths
-        return paths
 
 
 @lru_cache(1024)

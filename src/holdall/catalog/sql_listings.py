@@ -3,19 +3,22 @@ listings page by page, and the search for a version."""
 
 from __future__ import annotations
 
+import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from holdall.catalog.backend import MetadataBackend
+from holdall.catalog.query import Path
 from holdall.catalog.row import Blob, Row
 from holdall.catalog.sql import is_text, past
-from holdall.catalog.sql_transaction import COLUMNS, GET_BLOB, blob_of_row, row_of
+from holdall.catalog.sql_transaction import COLUMNS, EARLIER, GET_BLOB, ROW, blob_of_row, row_of
 
-__all__ = ["blobs", "earlier", "find_version", "keys", "suspects"]
-
-Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
-"""Runs a statement, and returns its rows."""
+__all__ = ["SqlReads", "find_version"]
 
 _PAGE: Final = 1000
+_FRESH: Final = 60.0
+"""Seconds for which a handle relies on the declared indexes that it has seen."""
 Found = tuple[Any, ...] | None
 
 
@@ -44,50 +47,69 @@ def find_version(
             return None, False
 
 
-def _pages(ask: Ask, sql: str, at: tuple[Any, ...], *more: object) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a statement that follow a position: the first columns of a row are its own."""
-    count = len(at)
-    while True:
-        found = ask(sql, (*at, *more, _PAGE))
-        yield from found
-        if len(found) < _PAGE:
+class SqlReads(MetadataBackend):
+    """The reads of a backend whose rows are in a database."""
+
+    _list_blobs = f"{GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
+    _declared: tuple[float, frozenset[Path]] = (0.0, frozenset())
+
+    @abstractmethod
+    def _one(self, sql: str, values: tuple[Any, ...]) -> Found:
+        """Return the first row of a statement."""
+
+    @abstractmethod
+    def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+
+    def row(self, key: str, version: int | None = None) -> Row | None:
+        if version is None:
+            found = self._one(ROW, (key,))
+        else:
+            found, _ = find_version(self._one, ROW, f"{EARLIER} AND version = ?", key, version)
+        return None if found is None else row_of(found)
+
+    def _pages(self, sql: str, at: tuple[Any, ...], *more: object) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement that follow a position: the first columns of a row are its own."""
+        count = len(at)
+        while True:
+            found = self._all(sql, (*at, *more, _PAGE))
+            yield from found
+            if len(found) < _PAGE:
+                return
+            at = found[-1][:count]
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        if prefix and not is_text(prefix):
             return
-        at = found[-1][:count]
+        end = past(prefix)
+        bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
+        sql = "SELECT key FROM holdall_catalog_v1_entries WHERE key {} ?{} ORDER BY key LIMIT ?"
+        first = self._all(sql.format(">=", bound), (prefix, *ends, 64))
+        yield from (key for (key,) in first)
+        if len(first) == 64:
+            yield from (key for (key,) in self._pages(sql.format(">", bound), first[-1], *ends))
 
+    def earlier(self) -> Iterator[Row]:
+        sql = (
+            f"SELECT {COLUMNS} FROM holdall_catalog_v1_versions WHERE (key, version) > (?, ?) "
+            "ORDER BY key, version LIMIT ?"
+        )
+        return map(row_of, self._pages(sql, ("", 0)))
 
-def keys(ask: Ask, prefix: str) -> Iterator[str]:
-    """Yield the keys that start with a prefix."""
-    if prefix and not is_text(prefix):
-        return
-    end = past(prefix)
-    bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
-    sql = "SELECT key FROM holdall_catalog_v1_entries WHERE key {} ?{} ORDER BY key LIMIT ?"
-    first = ask(sql.format(">=", bound), (prefix, *ends, 64))
-    yield from (key for (key,) in first)
-    if len(first) == 64:
-        yield from (key for (key,) in _pages(ask, sql.format(">", bound), first[-1], *ends))
+    def blobs(self, after: int = 0) -> Iterator[Blob]:
+        return map(blob_of_row, self._pages(self._list_blobs, (after,)))
 
+    def suspects(self, before: int) -> Iterator[int]:
+        sql = (
+            "SELECT since, blob FROM holdall_catalog_v1_suspects WHERE (since, blob) > (?, ?) AND since < ? "
+            "ORDER BY since, blob LIMIT ?"
+        )
+        return (blob for _, blob in self._pages(sql, (-(2**63), 0), before))
 
-def earlier(ask: Ask) -> Iterator[Row]:
-    """Yield the earlier versions of all keys."""
-    sql = (
-        f"SELECT {COLUMNS} FROM holdall_catalog_v1_versions WHERE (key, version) > (?, ?) "
-        "ORDER BY key, version LIMIT ?"
-    )
-    return map(row_of, _pages(ask, sql, ("", 0)))
-
-
-def blobs(
-    ask: Ask, after: int, sql: str = f"{GET_BLOB} b.number > ? ORDER BY b.number LIMIT ?"
-) -> Iterator[Blob]:
-    """Yield the blobs with a larger number."""
-    return map(blob_of_row, _pages(ask, sql, (after,)))
-
-
-def suspects(ask: Ask, before: int) -> Iterator[int]:
-    """Yield the blobs that are suspected since a moment before this one."""
-    sql = (
-        "SELECT since, blob FROM holdall_catalog_v1_suspects WHERE (since, blob) > (?, ?) AND since < ? "
-        "ORDER BY since, blob LIMIT ?"
-    )
-    return (blob for _, blob in _pages(ask, sql, (-(2**63), 0), before))
+    def _indexed(self) -> frozenset[Path]:
+        """Return the declared indexes, as they were some time ago: they only decide how rows are read."""
+        seen, paths = self._declared
+        if not seen or time.monotonic() - seen > _FRESH:
+            paths = frozenset(self.indexes())
+            self._declared = time.monotonic(), paths
+        return paths

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from holdall.catalog import sql_listings
-from holdall.catalog.backend import MetadataBackend, Transaction
+from holdall.catalog.backend import Transaction
 from holdall.catalog.query import Path, Query, parse_field
 from holdall.catalog.row import Blob, Row, Small
+from holdall.catalog.sql_listings import SqlReads, find_version
 from holdall.catalog.sql_transaction import (
-    EARLIER,
     FETCH_EARLIER,
-    ROW,
     make_blob,
     row_of,
 )
@@ -48,8 +45,6 @@ T = TypeVar("T")
 
 _PATIENCE: Final = 60.0
 """How long to wait for another writer, in seconds."""
-_FRESH: Final = 60.0
-"""Seconds for which a handle relies on the declared indexes that it has seen."""
 _INDEX: Final = "holdall_catalog_v1_by_"
 """What the name of a declared index begins with; the field follows, in hexadecimal."""
 
@@ -104,7 +99,7 @@ class _NotNewError(Exception):
     """A key or a digest is there already."""
 
 
-class SqliteBackend(MetadataBackend):
+class SqliteBackend(SqlReads):
     """A catalogue's rows in tables of one SQLite file; other tables in the file are left alone.
 
     Args:
@@ -131,6 +126,7 @@ class SqliteBackend(MetadataBackend):
     # transactions more, and a get half of it; at 512 KiB both take as long. The line is lower, since a
     # database writes bytes twice, keeps the space of those that are deleted, and can't map them.
     inline = 32 << 10
+    _list_blobs = LIST_BLOBS
 
     def __init__(
         self, path: str | os.PathLike[str], *, durable: bool = False, timeout: float = _PATIENCE
@@ -138,7 +134,6 @@ class SqliteBackend(MetadataBackend):
         self._database = Database(file_path(path), durable=durable, timeout=timeout, tables=_schema())
         self._local, self._turn = self._database.local, self._database.turn
         self._fields = FieldsOfSqlite()
-        self._declared: tuple[float, frozenset[Path]] = (0.0, frozenset())
         self._largest = 0  # the last number that this handle knows to be given
 
     @property
@@ -268,7 +263,7 @@ class SqliteBackend(MetadataBackend):
         if version is None:
             found = self._one(FETCH, (key,))
         else:
-            found, is_newest = sql_listings.find_version(self._one, FETCH, FETCH_EARLIER, key, version)
+            found, is_newest = find_version(self._one, FETCH, FETCH_EARLIER, key, version)
         if found is None or is_newest:
             return None if found is None else found_of(found)
         return row_of(found), make_blob(*found[14:23], found[23] is not None, *found[23:])
@@ -277,29 +272,10 @@ class SqliteBackend(MetadataBackend):
         found = self._one(LOAD, (key,))
         return None if found is None or found[0] is None else found
 
-    def row(self, key: str, version: int | None = None) -> Row | None:
-        if version is None:
-            found = self._one(ROW, (key,))
-        else:
-            found, _ = sql_listings.find_version(self._one, ROW, f"{EARLIER} AND version = ?", key, version)
-        return None if found is None else row_of(found)
-
     # --- listings ---
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return sql_listings.keys(self._all, prefix)
 
     def find(self, query: Query) -> Iterator[Row]:
         return find(self._all, self._fields, query, self._indexed)
-
-    def earlier(self) -> Iterator[Row]:
-        return sql_listings.earlier(self._all)
-
-    def blobs(self, after: int = 0) -> Iterator[Blob]:
-        return sql_listings.blobs(self._all, after, LIST_BLOBS)
-
-    def suspects(self, before: int) -> Iterator[int]:
-        return sql_listings.suspects(self._all, before)
 
     # --- indexes ---
 
@@ -321,14 +297,6 @@ class SqliteBackend(MetadataBackend):
     def drop_index(self, path: Path) -> None:
         sql = f"DROP INDEX IF EXISTS {_index_of(path)}"
         self._database.transaction(lambda connection: connection.execute(sql) and None, None)
-
-    def _indexed(self) -> frozenset[Path]:
-        """Return the declared indexes, as they were some time ago: they only decide how rows are read."""
-        seen, paths = self._declared
-        if not seen or time.monotonic() - seen > _FRESH:
-            paths = frozenset(self.indexes())
-            self._declared = time.monotonic(), paths
-        return paths
 
     def indexes(self) -> list[Path]:
         found = self._all(

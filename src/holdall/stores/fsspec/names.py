@@ -12,7 +12,6 @@ from holdall.stores.spelling import PRIVATE, are_plain, is_plain, segment_of, sp
 
 __all__ = ["DRAFTS", "Listing", "find_path", "info_of"]
 
-
 DRAFTS = f"{PRIVATE}fsspec"
 """The folder of files that are being written."""
 

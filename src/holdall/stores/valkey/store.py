@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from holdall.arguments import check_wait
 from holdall.blob import ATOMIC
@@ -41,8 +41,6 @@ from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.many import Batches
 from holdall.stores.valkey.outcomes import condition, ensure, refuse
 from holdall.stores.valkey.shards import Place, Shards
-
-T = TypeVar("T")
 
 _SMALL = 16_384
 
