@@ -79,6 +79,28 @@ class StoreError(Exception):
         return (_rebuild, (type(self), self.message, self.key, self.__dict__))
 
 
+class naming:
+    """A block whose errors get the key that the caller used.
+
+    >>> with naming("logs/a"):
+    ...     raise BlobNotFoundError(key="a")
+    Traceback (most recent call last):
+    holdall.errors.BlobNotFoundError: 'logs/a': no such blob
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, StoreError):
+            error.key = self._key
+
+
 def _rebuild(kind: type[StoreError], message: str, key: str | None, state: dict[str, object]) -> StoreError:
     error = kind(message)
     error.__dict__.update(state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import (
     Callable,
-    Generator,
     ItemsView,
     Iterable,
     Iterator,
@@ -15,7 +14,7 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, islice
@@ -80,6 +79,7 @@ from holdall.errors import (
     StoreClosedError,
     StoreError,
     UnsupportedOperation,
+    naming,
 )
 from holdall.files import BlobFile, BlobReader, SpooledWriter, TextFile, encoding_behind
 from holdall.keys import check_key, check_prefix, past, scan_range
@@ -346,11 +346,9 @@ class Store(MutableMapping[str, bytes]):
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         for key, body, attributes in items:
-            try:
-                yield self._write(key, body, ANY, attributes)
-            except StoreError as error:
-                error.key = key
-                raise
+            with naming(key):
+                info = self._write(key, body, ANY, attributes)
+            yield info
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         return sum(self.delete(key) for key in keys)
@@ -621,7 +619,7 @@ class Store(MutableMapping[str, bytes]):
         (10, b'789')
         """
         key = self._checked(key)
-        with _naming(key):
+        with naming(key):
             check_range(start, stop)
             for tries in range(1, _READS + 1):
                 try:
@@ -653,7 +651,7 @@ class Store(MutableMapping[str, bytes]):
         from holdall.parts import read_ranges
 
         key = self._checked(key)
-        with _naming(key):
+        with naming(key):
             return read_ranges(self, key, ranges)
 
     def put(
@@ -1186,7 +1184,7 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         action = check_mode(key, mode, encoding, errors, newline)
-        with _naming(key):
+        with naming(key):
             if action in "ra" and (expect, ttl, expires, content_type, metadata) != (ANY, *(None,) * 4):
                 raise InvalidArgumentError(
                     "expect, ttl, expires, content_type and metadata are for files that are written anew, "
@@ -1234,11 +1232,8 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         check_count(size, "the size of a chunk", key=key)
-        try:
+        with naming(key):
             pieces = self._read(key, 0, None)[1]
-        except StoreError as error:
-            error.key = key
-            raise
         return (bytes(piece) for piece in regroup(pieces, size))
 
     def checksum(self, key: str, algorithm: str = "sha256") -> str:
@@ -1263,7 +1258,7 @@ class Store(MutableMapping[str, bytes]):
         from holdall.digests import digest
 
         key = self._checked(key)
-        with _naming(key):
+        with naming(key):
             return digest(self, key, algorithm)[1]
 
     def touch(
@@ -1293,7 +1288,7 @@ class Store(MutableMapping[str, bytes]):
         (True, 1)
         """
         key = self._checked(key)
-        with _naming(key):
+        with naming(key):
             return self._touch(key, self._conditions(ANY, ttl, None, None, expires).expires)
 
     def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> AbstractContextManager[Path]:
@@ -1359,7 +1354,7 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         check_type(function, Callable, "modify must be given a function", key=key)
-        with _naming(key):
+        with naming(key):
             self._need(Can.SWAP, "modify")
             if default is not _MISSING:
                 self._need(Can.CREATE, "modify with a default")
@@ -1368,7 +1363,7 @@ class Store(MutableMapping[str, bytes]):
                     raise InvalidDataError(f"the default of modify is bytes, not {kind}")
         while True:
             try:
-                with _naming(key):
+                with naming(key):
                     info, pieces = self._read(key, 0, None)
                     data = join_pieces(pieces)
                 old, expect = data, cast(Expect, info.etag)
@@ -1431,7 +1426,7 @@ class Store(MutableMapping[str, bytes]):
         >>> store.move("a", "b").key, list(store)
         ('b', ['b'])
         """
-        with _naming(source if isinstance(source, str) else None):
+        with naming(source if isinstance(source, str) else None):
             self._takes_exactly("move")
         return self._transfer(self._move, source, target, expect)
 
@@ -1466,7 +1461,7 @@ class Store(MutableMapping[str, bytes]):
             UnsupportedOperation: The medium has no such URLs.
         """
         key = self._checked(key)
-        with _naming(key):
+        with naming(key):
             check_type(method, str, "a method must be a str such as 'GET'")
             self._need(Can.SIGN, "sign URLs")
             return self._sign(key, method, check_seconds(expires, "expires"))
@@ -1643,16 +1638,6 @@ def _refuse_closed(name: str, *_: object) -> NoReturn:
 
 def _reopen(kind: Callable[..., Store], settings: dict[str, Any]) -> Store:
     return kind(**settings)
-
-
-@contextmanager
-def _naming(key: str | None) -> Generator[None]:
-    """Give an error the key that the caller used."""
-    try:
-        yield
-    except StoreError as error:
-        error.key = key
-        raise
 
 
 _SPOKEN_WITH_A_VOWEL = (*"AEIOU", "Http", "Fsspec")

@@ -36,6 +36,7 @@ from holdall.errors import (
     InvalidTypeError,
     StoreError,
     StoreUnavailableError,
+    naming,
 )
 from holdall.pieces import pieces_of
 from holdall.ranges import CHUNK
@@ -113,7 +114,7 @@ def _open_file(path: Path, mode: str, key: str) -> IO[Any]:
 def open_local(store: Store, key: object, write: bool, expect: Expect) -> AbstractContextManager[Path]:
     """As `Store.local`."""
     name = store._checked(key)
-    try:
+    with naming(name):
         check_type(write, bool, "write must be True or False")
         if write:
             store._need(Can.WRITE, "put a local file back")
@@ -122,19 +123,13 @@ def open_local(store: Store, key: object, write: bool, expect: Expect) -> Abstra
                 store._check_expect(expect)
         elif expect is not ANY:
             raise InvalidArgumentError("expect is for a local file that is put back: add write=True")
-    except StoreError as error:
-        error.key = name
-        raise
     return _editing(store, name, expect) if write else _reading(store, name)
 
 
 @contextmanager
 def _reading(store: Store, key: str) -> Generator[Path]:
-    try:
+    with naming(key):
         own = store._local_path(key)
-    except StoreError as error:
-        error.key = key
-        raise
     # Programs go by the extension, which the name of a blob's file may spell in another way.
     if own is not None and _extension(os.path.basename(own)) == _extension(_last(key)):
         yield Path(own)
@@ -165,7 +160,7 @@ class _Copy:
     """A blob's bytes in a new file, and what they were."""
 
     def __init__(self, store: Store, key: str, path: Path, mode: int) -> None:
-        try:
+        with naming(key):
             info, pieces = store._read(key, 0, None)
             fds: list[int] = []
             self.size, made = 0, hashlib.blake2b()
@@ -184,9 +179,6 @@ class _Copy:
                 close_all(fds)
             if self.size != info.size:
                 raise IntegrityError(f"the store returned {self.size} bytes of a blob of {info.size}")
-        except StoreError as error:
-            error.key = key
-            raise
         self.etag, self.attributes = info.etag, attributes_of(info, store.can)._replace(mode=None)
         self.digest = made.digest()
 

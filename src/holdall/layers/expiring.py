@@ -13,8 +13,8 @@ from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
     InvalidArgumentError,
-    StoreError,
     UnsupportedOperation,
+    naming,
 )
 from holdall.layers.layer import Transparent
 from holdall.store import (
@@ -122,11 +122,8 @@ class ExpiringStore(Transparent):
         purged = 0
         for info in self._store._scan("", ""):
             if self._expired(info):
-                try:
+                with naming(info.key):
                     purged += self._bury(info.key)
-                except StoreError as error:
-                    error.key = info.key
-                    raise
         return purged
 
     # --- age ---

@@ -21,6 +21,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
     UnsupportedOperation,
+    naming,
 )
 from holdall.locks.record import Holder, Record, decode
 from holdall.threads import start
@@ -47,13 +48,11 @@ def clock() -> float:
 def look(store: Store, key: str) -> tuple[Record, str] | None:
     """Return what the blob of a lock says, and its ETag; None if there is none."""
     try:
-        info, pieces = store._read(store._checked(key), 0, None)
-        return decode(info, pieces), info.etag
+        with naming(key):
+            info, pieces = store._read(store._checked(key), 0, None)
+            return decode(info, pieces), info.etag
     except BlobNotFoundError:
         return None
-    except StoreError as error:
-        error.key = key
-        raise
 
 
 class Lease:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from holdall.arguments import check_seconds
 from holdall.blob import ABSENT, Can
-from holdall.errors import ConcurrencyError, InvalidArgumentError, LockHeldError, LockLostError, StoreError
+from holdall.errors import (
+    ConcurrencyError,
+    InvalidArgumentError,
+    LockHeldError,
+    LockLostError,
+    StoreError,
+    naming,
+)
 from holdall.locks.lease import Lease, clock, look
 from holdall.locks.record import Holder, Record, new_holder
 
@@ -184,11 +191,8 @@ class Lock:
         self._holder = new_holder()
 
     def _take(self) -> bool:
-        try:
+        with naming(self._key):
             self._store._need(Can.WRITE | Can.CREATE | Can.SWAP, "hold a lock, which needs compare-and-swap")
-        except StoreError as error:
-            error.key = self._key
-            raise
         found = look(self._store, self._key)
         self._tries += 1
         if found is None:

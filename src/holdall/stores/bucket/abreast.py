@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from holdall.errors import StoreError
+from holdall.errors import StoreError, naming
 from holdall.ranges import CHUNK
 from holdall.stopping import Stop, current
 from holdall.stores.bucket.crew import Crew, settle, wait_for
@@ -89,11 +89,8 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
 
 def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:
     job, future = begun.popleft()
-    try:
+    with naming(job.key):
         return wait_for(future)
-    except StoreError as error:
-        error.key = job.key
-        raise
 
 
 def _here(job: Job[T]) -> Future[T]:

@@ -14,7 +14,7 @@ from holdall.errors import (
     InvalidArgumentError,
     InvalidKeyError,
     KeyConflictError,
-    StoreError,
+    naming,
 )
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put
 from holdall.stores.git.checkout import convert_together
@@ -175,11 +175,8 @@ class GitStore(WorkTreeStore):
         order: list[str] = []
         try:
             for key, body, _ in items:
-                try:
+                with naming(key):
                     draft = self._draft(key, body, learn=not drafts)
-                except StoreError as error:
-                    error.key = key
-                    raise
                 if key in drafts:
                     self._repository.drafts.drop(drafts[key])
                 drafts[key] = draft
@@ -365,10 +362,8 @@ class GitStore(WorkTreeStore):
             self._commit([(key, None, ANY)], message)
             return None
         try:
-            return self._commit([(key, draft, ANY)], message)[0]
-        except StoreError as error:
-            error.key = key
-            raise
+            with naming(key):
+                return self._commit([(key, draft, ANY)], message)[0]
         finally:
             self._repository.drafts.drop(draft)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
-from holdall.errors import StoreError
+from holdall.errors import naming
 from holdall.ranges import CHUNK
 from holdall.store import ANY, Attributes, Body, Info, Put
 from holdall.stores.valkey import scripts
@@ -100,11 +100,9 @@ class Batches:
                 # It may be long, and its body may use this store: the earlier ones come first.
                 yield from self._put_batch(batch, ends)
                 batch, ends, size = {}, {expires}, 0
-                try:
-                    yield write(key, body, attributes)
-                except StoreError as error:
-                    error.key = key
-                    raise
+                with naming(key):
+                    info = write(key, body, attributes)
+                yield info
         yield from self._put_batch(batch, ends)
 
     def _put_batch(self, batch: dict[str, tuple[Info, bytes]], ends: set[int]) -> Iterator[Info]:
