@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from holdall.cli.errors import UsageFault
 from holdall.cli.options import Force
-from holdall.cli.output import Output, for_terminal
+from holdall.cli.output import Output
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import read_from
 from holdall.cli.progress import Meter
@@ -59,9 +59,7 @@ def io(
         if _is_blob(target):
             _put(read, target, stack)
         elif is_standard_output(target):
-            output = Output()
-            for chunk in for_terminal(read.chunks(), spoken(source), output, force):
-                output.write(chunk)
+            Output().write_chunks(read.chunks(), spoken(source), force)
         else:
             most = None if read.info is None else mode_of(read.info)
             write_file(target, f"io {target}", read.size, most, read.chunks)

@@ -28,6 +28,11 @@ class Output:
         self.empty = True
         self.terminal = sys.stdout.isatty()
 
+    def write_chunks(self, chunks: Iterator[bytes], key: str, force: bool) -> None:
+        """Write bytes, unless this is a terminal and they aren't text."""
+        for chunk in for_terminal(chunks, key, self, force):
+            self.write(chunk)
+
     def write(self, data: bytes) -> None:
         """Write bytes."""
         if self._closed:

@@ -22,7 +22,7 @@ from holdall.cli.options import (
     check_prefix,
     one_prefix,
 )
-from holdall.cli.output import Output, as_json, dumps, exact, for_terminal, human, timestamp
+from holdall.cli.output import Output, as_json, dumps, exact, human, timestamp
 from holdall.cli.parameters import Parameter
 from holdall.cli.places import open_to_read
 from holdall.cli.progress import Meter
@@ -30,6 +30,16 @@ from holdall.cli.values import Mode, read_value
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
 from holdall.store import Can, Info, Store, mode_of
+
+To = Annotated[
+    str | None,
+    Parameter(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write this file, whole or not at all, instead of standard output.",
+    ),
+]
 
 
 def keys(
@@ -104,15 +114,7 @@ def _print_infos(found: Iterator[Info], json: bool, output: Output) -> None:
 
 def get(
     key: Key,
-    to: Annotated[
-        str | None,
-        Parameter(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write this file, whole or not at all, instead of standard output.",
-        ),
-    ] = None,
+    to: To = None,
     force: Force = False,
     mode: Mode = None,
     store: StoreOption = None,
@@ -132,23 +134,22 @@ def get(
         raise UsageFault("--output needs the name of a file")
     with open_to_read(store) as source:
         if mode not in (None, "raw"):
-            _write_value(key, read_value(source, key, mode), to, force)
-            return
-        if to is None or is_standard_output(to):
-            output = Output()
-            for chunk in for_terminal(source.chunks(key), key, output, force):
-                output.write(chunk)
+            data = read_value(source, key, mode)
+            write_out(to, key, force, len(data), lambda: iter([data]))
+        elif to is None or is_standard_output(to):
+            Output().write_chunks(source.chunks(key), key, force)
         else:
             _to_file(source, key, to)
 
 
-def _write_value(key: str, data: bytes, to: str | None, force: bool) -> None:
+def write_out(
+    to: str | None, key: str, force: bool, size: int | None, chunks: Callable[[], Iterator[bytes]]
+) -> None:
+    """Write what `get` got to a file, or to standard output."""
     if to is None or is_standard_output(to):
-        output = Output()
-        for chunk in for_terminal(iter([data]), key, output, force):
-            output.write(chunk)
+        Output().write_chunks(chunks(), key, force)
     else:
-        write_file(to, f"get {key}", len(data), None, lambda: [data])
+        write_file(to, f"get {key}", size, None, chunks)
 
 
 def _to_file(source: Store, key: str, name: str) -> None:
@@ -252,8 +253,7 @@ def cat(keys: Keys, force: Force = False, store: StoreOption = None) -> int:
                 missing = True
                 warn(describe(error))
                 continue
-            for chunk in for_terminal(chunks, key, output, force):
-                output.write(chunk)
+            output.write_chunks(chunks, key, force)
     return NOT_FOUND if missing else 0
 
 

@@ -6,12 +6,16 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from holdall.cli.errors import UsageFault, describe, warn
 from holdall.errors import StoreError
 from holdall.opening import from_uri, open_default
 from holdall.store import Store
 from holdall.uri import reference
+
+if TYPE_CHECKING:
+    from holdall.catalog import BlobStore
 
 
 class Default(str):
@@ -24,8 +28,15 @@ def open_at(place: str) -> Generator[Store]:
     """Open the store at a URI, a path or a configured name, and always close it; a close that fails is an
     error."""
     store = open_default() if isinstance(place, Default) else from_uri(address(place))
-    try:
+    with closed_at_end(store):
         yield store
+
+
+@contextmanager
+def closed_at_end(store: Store | BlobStore) -> Generator[None]:
+    """Close a store at the end of the block; where the block raised, an error of that is only a warning."""
+    try:
+        yield
     except BaseException:
         try:
             store.close()

@@ -86,32 +86,14 @@ def verify(
     output = Output()
     with open_catalog(place) as store, _progress("verify") as progress:
         found = store.verify(repair, digests=digests, progress=progress)
-    missing, damaged, differing, unread = (
-        [f"{key}@{version}" for key, version in each]
-        for each in (found.missing, found.damaged, found.differing, found.unread)
-    )
+    kinds = {
+        name: [f"{key}@{version}" for key, version in getattr(found, name)]
+        for name in ("missing", "damaged", "differing", "unread")
+    }
+    kinds["unknown"] = list(found.unknown)
     if json:
-        output.line(
-            dumps(
-                {
-                    "checked": found.checked,
-                    "missing": missing,
-                    "damaged": damaged,
-                    "differing": differing,
-                    "unread": unread,
-                    "unknown": found.unknown,
-                    "repaired": found.repaired,
-                }
-            )
-        )
+        output.line(dumps({"checked": found.checked, **kinds, "repaired": found.repaired}))
     else:
-        kinds = {
-            "missing": missing,
-            "damaged": damaged,
-            "differing": differing,
-            "unread": unread,
-            "unknown": found.unknown,
-        }
         for kind, names in kinds.items():
             for name in names:
                 output.line(f"{kind}  {name}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from holdall.cli import stores
 from holdall.cli.completion import offered, typed_start
-from holdall.cli.errors import UsageFault, describe, warn
+from holdall.cli.errors import UsageFault
 from holdall.cli.parameters import Parameter
-from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
+from holdall.errors import BlobNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from holdall.catalog import BlobStore, Entry
@@ -104,17 +104,10 @@ def open_at(
     with ExitStack() as stack:
         blobs = None if place.blobs is None else stack.enter_context(stores.open_at(place.blobs))
         store = BlobStore(place.catalog or ".blobstore", backend, blob_backend=blobs, **options)
-        try:
+        with stores.closed_at_end(store):
             if is_server and not create:
                 _check_there(store)
             yield store
-        except BaseException:
-            try:
-                store.close()
-            except StoreError as second:
-                warn(describe(second))
-            raise
-        store.close()
 
 
 def _folder_of(name: str | None) -> str:

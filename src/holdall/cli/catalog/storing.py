@@ -11,9 +11,9 @@ from holdall.cli.catalog.place import Create, Place, complete_entry, find_entry,
 from holdall.cli.catalog.showing import Key, entry_as_json
 from holdall.cli.errors import NOT_FOUND, UsageFault, describe, warn
 from holdall.cli.options import Force, Json, expectation
-from holdall.cli.output import Output, dumps, for_terminal
+from holdall.cli.output import Output, dumps
 from holdall.cli.parameters import Parameter
-from holdall.cli.reading import is_standard_output, write_file
+from holdall.cli.reading import To, write_out
 from holdall.cli.writing import input_of
 from holdall.errors import BlobNotFoundError, SerializationError
 from holdall.ranges import CHUNK
@@ -142,15 +142,7 @@ def _decoded(source: Any, file: str, kind: str) -> Any:
 
 def get(
     key: Key,
-    to: Annotated[
-        str | None,
-        Parameter(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write this file, whole or not at all, instead of standard output.",
-        ),
-    ] = None,
+    to: To = None,
     force: Force = False,
     *,
     place: Place,
@@ -170,12 +162,7 @@ def get(
     with open_catalog(place) as store:
         entry = find_entry(store, key)
         with store.open(entry.key, version=entry.version) as file:
-            if to is None or is_standard_output(to):
-                output = Output()
-                for chunk in for_terminal(_chunks(file), key, output, force):
-                    output.write(chunk)
-            else:
-                write_file(to, f"get {key}", None, None, lambda: _chunks(file))
+            write_out(to, key, force, None, lambda: _chunks(file))
 
 
 def _chunks(file: Any) -> Iterator[bytes]:
