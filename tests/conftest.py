@@ -36,6 +36,7 @@ SERVED = (
     "test_fsspec",
     "test_sql",
     "test_requirements",
+    "test_zarr",
 )
 """What the names of the files begin with whose tests start servers."""
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.effort import effort
+from tests.servers.valkey import ValkeyServer
 from zarr.core.buffer import Buffer, cpu
 from zarr.testing.stateful import ZarrHierarchyStateMachine, ZarrStoreStateMachine
 from zarr.testing.store import StoreTests
@@ -26,15 +31,21 @@ from holdall import (
     ReadOnlyStore,
     SqliteStore,
     Store,
+    ValkeyStore,
     ZipStore,
 )
 from holdall.interop.zarr import ZarrStore
+from holdall.testing import Corrupting
 
 pytestmark = pytest.mark.filterwarnings(
     # What zarr says of data types and metadata that its specification lacks.
     "ignore::zarr.errors.UnstableSpecificationWarning",
     "ignore::zarr.errors.ZarrUserWarning",
 )
+
+
+CORRUPTING = "HOLDALL_TEST_CORRUPTING"
+"""The environment variable with which every read is corrupted."""
 
 
 class Suite(StoreTests[ZarrStore, cpu.Buffer]):
@@ -45,7 +56,7 @@ class Suite(StoreTests[ZarrStore, cpu.Buffer]):
     @pytest.fixture
     def under(self, tmp_path: Path) -> Iterator[Store]:
         with type(self).make(tmp_path / "store") as store:
-            yield store
+            yield Corrupting(store, rate=1) if CORRUPTING in os.environ else store
 
     @pytest.fixture
     def store_kwargs(self, under: Store) -> dict[str, Any]:
@@ -89,6 +100,34 @@ class TestStack(Suite):
     )
 
 
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+class TestValkey(Suite):
+    @pytest.fixture
+    def under(self, valkey: ValkeyServer, tmp_path: Path) -> Iterator[Store]:
+        with ValkeyStore(valkey.url, prefix=f"{tmp_path}:") as store:
+            yield store
+
+
+def test_the_suite_fails_over_a_store_that_corrupts_every_read() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", __file__]
+    ended = subprocess.run(
+        [*command, "-k", TestMemory.__name__],
+        env={**os.environ, CORRUPTING: "yes"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (failed|passed)", ended.stdout)}
+    # The others look at names only.
+    assert counts["failed"] >= 20, ended.stdout + ended.stderr
+    assert counts["failed"] + counts["passed"] >= 60
+
+
 @pytest.mark.parametrize("machine", [ZarrStoreStateMachine, ZarrHierarchyStateMachine])
 @pytest.mark.parametrize("make", [lambda place: MemoryStore(), SqliteStore], ids=["memory", "sqlite"])
 def test_state_machines(machine: Any, make: Callable[[Path], Store], tmp_path: Path) -> None:
@@ -101,6 +140,26 @@ def test_state_machines(machine: Any, make: Callable[[Path], Store], tmp_path: P
 
         run_state_machine_as_test(
             begin, settings=settings(max_examples=effort(50, 4), stateful_step_count=15, deadline=None)
+        )
+
+
+@pytest.mark.parametrize("machine", [ZarrStoreStateMachine, ZarrHierarchyStateMachine])
+def test_state_machines_fail_over_a_store_that_corrupts_every_read(machine: Any) -> None:
+    def begin() -> Any:
+        return machine(ZarrStore(Corrupting(MemoryStore(), rate=1)))
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - which one depends on what is read first
+        run_state_machine_as_test(
+            begin,
+            settings=settings(
+                max_examples=50,
+                stateful_step_count=15,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                print_blob=False,
+            ),
         )
 
 

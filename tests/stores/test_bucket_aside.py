@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.forks import forked, succeeds
 
 from holdall.stores.bucket.aside import aside
+from holdall.stores.bucket.driver import driver
 
 
 def test_its_outcome() -> None:
@@ -48,6 +50,22 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
 
     def child() -> None:
         assert aside(lambda: 1) == 1
+
+    succeeds(forked(child))
+
+
+def test_threads_of_a_forked_child_load_one_copy_of_obstore() -> None:
+    driver()
+
+    def child() -> None:
+        begin = threading.Barrier(4)
+
+        def load(_: int) -> object:
+            begin.wait()
+            return driver()
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(map(id, pool.map(load, range(4))))) == 1
 
     succeeds(forked(child))
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from holdall.aio.store import _Short
+from holdall.aio.workers import Cancel
+from holdall.arguments import check_type
 from holdall.errors import BlobExistsError, BlobNotFoundError, InvalidKeyError, MissingDependencyError
 from holdall.interop.loading import missing
-from holdall.store import ABSENT, Can, Store
+from holdall.ranges import CHUNK
+from holdall.store import ABSENT, ANY, Can, Expect, Store
 
 try:
     from zarr.abc.store import (
@@ -28,6 +33,13 @@ if TYPE_CHECKING:
     from zarr.core.buffer import BufferPrototype
 
 __all__ = ["ZarrStore"]
+
+T = TypeVar("T")
+
+_LONG = 0.001
+"""A call of a near store that takes longer, in seconds, was one that waits: for a disk, or for a writer."""
+_ON_THREADS = 32
+"""How many calls go to threads after such a one, before the next try."""
 
 
 class ZarrStore(ZarrBase):
@@ -55,9 +67,42 @@ class ZarrStore(ZarrBase):
 
     def __init__(self, store: Store | str | os.PathLike[str], *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
+        kinds = (Store, str, os.PathLike)
+        check_type(store, kinds, "ZarrStore takes a store, or a URI or a path to open one")
         self._owned = not isinstance(store, Store)
         self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
         self._aio = self.store.aio
+        self._on_threads = 0
+
+    async def _run(
+        self, call: Callable[[], T], cancel: Cancel, short: _Short | None, *, here: bool = True
+    ) -> T:
+        """Make a call of the store.
+
+        A near store, such as one in files, answers in less time than it takes to hand the call to a thread.
+        So it is called in the event loop; once such a call takes long, the next ones go to threads, side by
+        side, and the loop goes on meanwhile.
+        """
+        if here and self._is_near:
+            if not self._on_threads:
+                begin = perf_counter()
+                try:
+                    return call()
+                finally:
+                    if perf_counter() - begin > _LONG:
+                        self._on_threads = _ON_THREADS
+            self._on_threads -= 1
+        return await self._aio._run(call, cancel, short=short)
+
+    @property
+    def _is_near(self) -> bool:
+        return self.store.inline or self.store._near
+
+    @property
+    def _supports_sync_io(self) -> bool:
+        """Whether zarr's `FusedCodecPipeline` may read and write chunks one after the other, on a thread for
+        each core. From a server they come side by side."""
+        return self._is_near
 
     @property
     def read_only(self) -> bool:
@@ -99,24 +144,21 @@ class ZarrStore(ZarrBase):
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         await self._ensure_open()
-        if byte_range is None:
-            with suppress(InvalidKeyError):
-                return _buffer(await self._aio.get(key), prototype)
-            return None
-        start, stop = _slice(byte_range)
-        with suppress(BlobNotFoundError, InvalidKeyError):
-            return _buffer(await self._aio.get_range(key, start, stop), prototype)
-        return None
+        short = _Short.PLAIN if byte_range is None else _Short.ASKING
+        return _buffer(await self._run(lambda: self._load(key, byte_range), Cancel.LEAVE, short), prototype)
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        start, stop = (0, None) if byte_range is None else _slice(byte_range)
-        with suppress(BlobNotFoundError, InvalidKeyError):
+        return _buffer(self._load(key, byte_range), prototype)
+
+    def _load(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        try:
             if byte_range is None:
-                return _buffer(self.store.get(key), prototype)
-            return _buffer(self.store.get_range(key, start, stop), prototype)
-        return None
+                return self.store.get(key)
+            return self.store.get_range(key, *_slice(byte_range))
+        except (BlobNotFoundError, InvalidKeyError):
+            return None
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -135,12 +177,30 @@ class ZarrStore(ZarrBase):
             ranges = [_slice(cast("ByteRequest", wanted[number][1])) for number in numbers]
             with suppress(BlobNotFoundError, InvalidKeyError):
                 # Of one version, and from a bucket side by side.
-                for number, data in zip(numbers, await self._aio.get_ranges(key, ranges), strict=True):
+                found = await self._run(lambda: self.store.get_ranges(key, ranges), Cancel.LEAVE, None)
+                for number, data in zip(numbers, found, strict=True):
                     values[number] = _buffer(data, prototype)
 
         whole = (get_whole(number) for number, (_, found) in enumerate(wanted) if found is None)
         await asyncio.gather(*whole, *(get_parts(key, numbers) for key, numbers in parts.items()))
         return values
+
+    async def get_ranges(
+        self,
+        key: str,
+        byte_ranges: Sequence[ByteRequest | None],
+        *,
+        prototype: BufferPrototype,
+        **limits: int,
+    ) -> AsyncIterator[Sequence[tuple[int, Buffer | None]]]:
+        """Yield all ranges at once, of one version; what zarr 3.2 and later read a shard by.
+
+        How near ranges are read together, and how many at once, is the store's to know, whatever the limits.
+        """
+        found = await self.get_partial_values(prototype, [(key, wanted) for wanted in byte_ranges])
+        if any(data is None for data in found):
+            raise BaseExceptionGroup("a range can't be read", [FileNotFoundError(key)])
+        yield [*enumerate(found)]
 
     async def _get_many(
         self, requests: Iterable[tuple[str, BufferPrototype, ByteRequest | None]]
@@ -155,14 +215,14 @@ class ZarrStore(ZarrBase):
 
     async def exists(self, key: str) -> bool:
         with suppress(InvalidKeyError):
-            return await self._aio.exists(key)
+            return await self._run(lambda: self.store.exists(key), Cancel.LEAVE, _Short.PLAIN)
         return False
 
     async def getsize(self, key: str) -> int:
         return (await self._aio.info(key)).size
 
     async def getsize_prefix(self, prefix: str) -> int:
-        return sum([info.size async for info in self._aio.list(prefix)])
+        return sum([info.size async for info in self._aio.list(_folder(prefix))])
 
     # --- what is listed -------------------------------------------------------------------------------
 
@@ -187,7 +247,17 @@ class ZarrStore(ZarrBase):
     async def set(self, key: str, value: Buffer) -> None:
         await self._ensure_open()
         self._check_writable()
-        await self._aio.put(key, _bytes(value))
+        await self._put(key, _bytes(value), ANY)
+
+    async def _put(self, key: str, data: bytes, expect: Expect) -> None:
+        little = len(data) <= CHUNK
+        short = _Short.PLAIN if expect is ANY else _Short.ASKING
+        await self._run(
+            lambda: self.store.put(key, data, expect=expect),
+            Cancel.STOP,
+            short if little else None,
+            here=little,
+        )
 
     def set_sync(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -200,7 +270,7 @@ class ZarrStore(ZarrBase):
             return
         self._check_writable()
         with suppress(BlobExistsError):
-            await self._aio.put(key, _bytes(value), expect=ABSENT)
+            await self._put(key, _bytes(value), ABSENT)
 
     async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
         self._check_writable()
@@ -209,7 +279,7 @@ class ZarrStore(ZarrBase):
     async def delete(self, key: str) -> None:
         self._check_writable()
         with suppress(InvalidKeyError):
-            await self._aio.delete(key)
+            await self._run(lambda: self.store.delete(key), Cancel.STOP, _Short.ASKING)
 
     def delete_sync(self, key: str) -> None:
         self._check_writable()
@@ -234,7 +304,7 @@ def _buffer(data: bytes | None, prototype: BufferPrototype | None) -> Buffer | N
     return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
 
-def _bytes(value: Buffer) -> bytes | memoryview:
+def _bytes(value: Buffer) -> bytes:
     if not isinstance(value, Buffer):
         raise TypeError(f"zarr's stores take a Buffer of zarr, not {type(value).__name__}")
     # Chunks are small, and a put of bytes is the shortest.

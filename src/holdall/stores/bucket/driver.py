@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from holdall.errors import MissingDependencyError, StoreUnavailableError
 
 __all__ = ["driver"]
 
 
-class _Loaded(NamedTuple):
-    process: int
-    module: Any
-
-
-_loaded: list[_Loaded] = []
-"""The module that was loaded last comes last. None is ever freed: what it holds belongs to threads that may
-not exist in this process."""
+_loaded: dict[int, Any] = {}
+"""The module of this process and of each that it comes from, by their ids."""
+_kept: list[Any] = []
+"""None is ever freed: what it holds belongs to threads that may not exist in this process."""
 
 
 def driver() -> Any:
@@ -33,18 +29,19 @@ def driver() -> Any:
         StoreUnavailableError: The child of a fork can't load a copy.
     """
     process = os.getpid()
-    if _loaded and _loaded[-1].process == process:
-        return _loaded[-1].module
-    module: Any
+    module: Any = _loaded.get(process)
+    if module is not None:
+        return module
     try:
         from obstore import _obstore as module  # pyright: ignore
     except ImportError as error:
         raise MissingDependencyError("a BucketStore needs obstore: pip install 'holdall[bucket]'") from error
     if _loaded:
         module = _copy_of(module)
-    # Of two threads that come here at once, both may load a copy, and both copies work.
-    _loaded.append(_Loaded(process, module))
-    return module
+        _kept.append(module)
+    # Of two threads that come here at once, both may load a copy. Both return the same one, since it takes no
+    # clients of another.
+    return _loaded.setdefault(process, module)
 
 
 def _copy_of(module: Any) -> Any:
