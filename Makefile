@@ -57,8 +57,9 @@ matrix: $(VENV)/.dev programs ## Check the types, and run the kit at its lowest 
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }; \
 	[ -n "$$passed" ]
 
-# Every store but the clouds', whose packages are the heaviest, and every layer.
+# Every store but the clouds', whose packages are the heaviest, every layer, and the plug-in of examples/.
 kit: $(VENV)/.kit
+	$(BIN)/python -m pytest -q tests/test_plugin_package.py
 	@$(call run_tests,HOLDALL_KIT=quick,-q --kit tests/test_conformance.py tests/layers $(KIT:%=tests/stores/test_%.py))
 KIT = filesystem git valkey zip
 

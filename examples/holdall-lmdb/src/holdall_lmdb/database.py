@@ -1,0 +1,119 @@
+"""The open database of a folder, which all handles of a process share, since LMDB allows one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakSet
+
+import lmdb
+
+from holdall import StoreError, StoreUnavailableError
+
+__all__ = ["Database", "translated"]
+
+_SWEPT_AFTER = 3600  # seconds
+_opened: dict[tuple[int, int], Database] = {}
+"""By the device and the inode of the file, since the folder may have several names, or be made anew."""
+_lock = threading.Lock()
+
+
+class Database:
+    """An LMDB environment with three tables.
+
+    `infos` has a JSON object for each blob, `chunks` its bytes, by its ETag and the number of the chunk, and
+    `drafts` the ETag of each long blob that is being written, with the time at which that began.
+
+    Args:
+        folder: The folder; it is made if it is missing.
+        map_size: The most bytes that the database may have.
+    """
+
+    def __init__(self, folder: str, map_size: int) -> None:
+        os.makedirs(folder, exist_ok=True)
+        self.users: WeakSet[object] = WeakSet()
+        self.env: Any = lmdb.open(folder, map_size=map_size, max_dbs=3, max_readers=1024, mode=0o666)
+        # Readers that were killed keep pages from being used again.
+        self.env.reader_check()
+        with self.env.begin(write=True) as txn:
+            self.infos = self.env.open_db(b"infos", txn)
+            self.chunks = self.env.open_db(b"chunks", txn)
+            self.drafts = self.env.open_db(b"drafts", txn)
+            for etag, begun in list(txn.cursor(self.drafts)):
+                if float(begun) < time.time() - _SWEPT_AFTER:
+                    self.drop_draft(txn, etag)
+
+    @classmethod
+    def open(cls, folder: str, map_size: int, user: object) -> Database:
+        """Return the database of a folder for one more user, who releases it."""
+        with _lock, translated():
+            found = _opened.get(_place(folder))
+            if found is None:
+                found = cls(folder, map_size)
+                _opened[_place(folder)] = found
+            found.users.add(user)
+            return found
+
+    def release(self, user: object) -> None:
+        """Close the database with its last user."""
+        with _lock:
+            self.users.discard(user)
+            if not self.users:
+                self.env.close()
+                for place, each in list(_opened.items()):
+                    if each is self:
+                        del _opened[place]
+
+    def drop_draft(self, txn: Any, etag: bytes) -> bool:
+        """Delete the chunks of a draft, unless it is published; return whether it was one."""
+        found = txn.delete(etag, db=self.drafts)
+        if found:
+            self.drop_chunks(txn, etag)
+        return found
+
+    def drop_chunks(self, txn: Any, etag: bytes) -> None:
+        """Delete the bytes of a blob."""
+        with txn.cursor(self.chunks) as cursor:
+            there = cursor.set_range(etag)
+            while there and cursor.key().startswith(etag):
+                there = cursor.delete()
+
+
+def _place(folder: str) -> tuple[int, int]:
+    try:
+        found = os.stat(os.path.join(folder, "data.mdb"))
+    except FileNotFoundError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Raise errors of LMDB and of the system as errors of a store."""
+    try:
+        yield
+    except StoreError:
+        raise  # some of them are errors of the system too
+    except lmdb.MapFullError as error:
+        message = "the database is full; open it with a larger map_size, in bytes"
+        raise StoreUnavailableError(message) from error
+    except lmdb.Error as error:
+        raise StoreUnavailableError(f"the database can't be used: {error}") from error
+    except OSError as error:
+        raise StoreUnavailableError(f"the folder can't be used: {error.strerror}") from error
+
+
+def _after_fork() -> None:
+    # The child may not use what its parent opened. Closing it here frees nothing of the parent's.
+    global _lock
+    _lock = threading.Lock()
+    for each in _opened.values():
+        each.env.close()
+    _opened.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,66 @@
+"""The store passes the suite that every store of holdall passes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from holdall_lmdb import LmdbStore
+
+from holdall import Store, StoreUnavailableError
+from holdall.testing import StoreSuite
+
+
+class TestLmdbStore(StoreSuite):
+    def make(self, place: Path) -> Store:
+        return LmdbStore(place / "blobs")
+
+
+def test_a_database_that_is_full_keeps_what_it_has(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, map_size=1 << 20)
+    store["a"] = b"kept"
+    with pytest.raises(StoreUnavailableError, match="larger map_size"):
+        store["b"] = bytes(3 << 20)
+    assert dict(store) == {"a": b"kept"}
+
+
+def test_long_keys_are_listed_in_order(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    keys = ["k" * length + end for length in (478, 479, 511, 512, 700) for end in ("", "a", "b/c", "\u00e9")]
+    store.put_many(dict.fromkeys(keys, b""))
+    assert list(store) == sorted(keys)
+    assert list(store.iterate_keys("k" * 512)) == [key for key in sorted(keys) if key.startswith("k" * 512)]
+
+
+def test_more_than_a_page_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall_lmdb.store._PAGE", 4)
+    store = LmdbStore(tmp_path)
+    keys = [f"{number:02}" for number in range(10)]
+    store.put_many(dict.fromkeys(keys, b""))
+    assert list(store) == keys
+    assert list(store.iterate_keys("0")) == keys
+
+
+def test_the_draft_of_a_killed_writer_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LmdbStore(tmp_path)
+    database = store._database()
+    with database.env.begin(write=True) as txn:
+        for number in range(3):
+            txn.put(b"%016d%04d" % (7, number), b"x", db=database.chunks)
+        txn.put(b"%016d" % 7, b"0.0", db=database.drafts)
+    store.close()
+    swept = LmdbStore(tmp_path)._database()
+    assert swept is not database
+    with swept.env.begin() as txn:
+        assert [txn.stat(table)["entries"] for table in (swept.drafts, swept.chunks)] == [0, 0]
+
+
+def test_a_folder_that_is_made_anew_is_another_database(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "one")
+    store["a"] = b"1"
+    shutil.rmtree(tmp_path / "one")
+    assert dict(LmdbStore(tmp_path / "one")) == {}
+    with LmdbStore(tmp_path / "one") as again:
+        again["b"] = b"2"
+        assert dict(again) == {"b": b"2"}
+    with LmdbStore(tmp_path / "one") as again:
+        assert dict(again) == {"b": b"2"}
