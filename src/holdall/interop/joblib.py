@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import os
+import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import IO, Any, cast
 
-from holdall.errors import InvalidArgumentError
+from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, InvalidKeyError
 from holdall.interop.loading import load
+from holdall.keys import check_key
 from holdall.store import Store
 
 __all__ = ["HoldallStoreBackend"]
@@ -20,8 +26,11 @@ _backends = load("joblib._store_backends")
 _Base: Any = _backends.StoreBackendBase
 _Mixin: Any = _backends.StoreBackendMixin
 _OPTIONS = ("store", "compress")
-_SMALL = 1 << 20
+_SMALL, _SMALL_FAR = 1 << 17, 1 << 24
+"""The bytes of the largest result that is read by one call: on this machine, and over a network. Memory that
+is filled once and given back costs more than the calls it saves."""
 _HASH = re.compile("[a-f0-9]{32}")
+_logger = logging.getLogger("holdall.interop.joblib")
 
 
 class HoldallStoreBackend(_Base, _Mixin):
@@ -30,7 +39,8 @@ class HoldallStoreBackend(_Base, _Mixin):
     The keys begin with the location that `Memory` is given. A result is seen whole or not at all, so that
     processes that compute the same one at the same time leave one. `reduce_size` deletes what was written
     the longest time ago, since stores don't know what was read. joblib's pickles are read without a
-    signature: give it only a store that nobody else writes to.
+    signature: give it only a store that nobody else writes to. A store that may return damaged bytes goes
+    under a `ChecksumStore`: joblib then warns, and computes the result again.
 
     `Memory` takes these `backend_options`:
 
@@ -48,11 +58,17 @@ class HoldallStoreBackend(_Base, _Mixin):
 
     location: str
     mmap_mode = None
+    _seen: tuple[str, int] = ("", 0)
+    """The result that was looked for last, and its size, by which it is read in one way or another."""
 
     def configure(
         self, location: str, verbose: int = 1, backend_options: Mapping[str, Any] | None = None
     ) -> None:
-        """Set the backend up, as `Memory` does."""
+        """Set the backend up, as `Memory` does.
+
+        Raises:
+            InvalidArgumentError: An option or the location can't be used.
+        """
         options = dict(backend_options or {})
         # `Memory` adds its own argument of that name.
         if options.pop("mmap_mode", None) is not None:
@@ -63,11 +79,22 @@ class HoldallStoreBackend(_Base, _Mixin):
                 f"backend_options has {', '.join(map(repr, _OPTIONS))}"
                 + (f", not {unknown}" if unknown else "; 'store' is missing: a store, or its URI")
             )
+        self.location = _folder(location)
         store = options["store"]
         self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
-        self.location = os.fspath(location).strip("/")
         self.compress = options.get("compress", False)
         self.verbose = verbose
+
+    # --- results --------------------------------------------------------------------------------------
+
+    def contains_item(self, call_id: Sequence[str]) -> bool:
+        """Return whether a result is kept."""
+        key = self._key(*call_id, "output.pkl")
+        try:
+            self._seen = key, self.store.info(key).size
+        except BlobNotFoundError:
+            return False
+        return True
 
     def load_item(
         self,
@@ -77,21 +104,118 @@ class HoldallStoreBackend(_Base, _Mixin):
         metadata: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return a result that is kept; one that isn't is a `KeyError`."""
-        if verbose > 1:
+        if verbose > 1:  # joblib's own prints what it loads
             return _Mixin.load_item(self, call_id, verbose, timestamp, metadata)
-        # Without asking first whether it is there.
-        with self._open_item(f"{self.location}/{'/'.join(call_id)}/output.pkl", "rb") as file:
-            return _joblib.numpy_pickle.load(file)
+        key = self._key(*call_id, "output.pkl")
+        seen, size = self._seen
+        if seen != key:
+            size = self.store.info(key).size
+        if size > (_SMALL if self.store._near else _SMALL_FAR):
+            return self._load_large(key)
+        # A blob is read whole, since layers check only whole ones.
+        data = self.store[key]
+        # joblib's unpickler, written in Python, differs from pickle's own only where there are its arrays. It
+        # reads what is compressed, too.
+        if data[:1] == b"\x80" and b"ArrayWrapper" not in data:
+            return pickle.loads(data)
+        return _joblib.numpy_pickle.load(io.BytesIO(data))
+
+    def _load_large(self, key: str) -> Any:
+        with self.store.open(key) as file:
+            raw = getattr(file, "raw", None)
+            if isinstance(raw, io.FileIO):
+                # A file of this machine is read without a buffer, which large reads would be copied through.
+                return _joblib.numpy_pickle.load(raw)
+            found = _joblib.numpy_pickle.load(file)
+            # Damage may look like an early end, and is noticed at the real one.
+            while file.read(_SMALL):
+                pass
+            return found
+
+    def dump_item(self, call_id: Sequence[str], item: object, verbose: int = 1) -> None:
+        """Keep a result. One that can't be kept is a warning, and nothing is written."""
+        try:
+            file = _Result(self.store, self._key(*call_id, "output.pkl"))
+            try:
+                _joblib.numpy_pickle.dump(item, file, compress=self.compress)
+                file.publish()
+            finally:
+                file.drop()
+        except Exception as error:  # noqa: BLE001 - whatever a result raises when it is pickled
+            message = f"the result isn't kept: {type(error).__name__}: {error}"
+            warnings.warn(_backends.CacheWarning(message), stacklevel=2)
+
+    def clear_item(self, call_id: Sequence[str]) -> None:
+        """Delete a result."""
+        self.clear_location(self._key(*call_id))
+
+    # --- what is known of results and functions -------------------------------------------------------
+
+    def get_metadata(self, call_id: Sequence[str]) -> Mapping[str, Any]:
+        """Return what was noted of a call; it is read when it is first looked at."""
+        return _Metadata(self.store, self._key(*call_id))
+
+    def store_metadata(self, call_id: Sequence[str], metadata: Mapping[str, Any]) -> None:
+        """Note a call. It isn't needed for a hit, so that a failure is only logged, as joblib does."""
+        try:
+            self.store.put(self._key(*call_id, "metadata.json"), json.dumps(metadata).encode())
+        except Exception as error:  # noqa: BLE001 - the repr of an argument may be anything
+            _logger.info("%s: the metadata isn't kept: %s", "/".join(call_id), error)
+
+    def store_cached_func_code(self, call_id: Sequence[str], func_code: str | None = None) -> None:
+        """Note the source of a function."""
+        if func_code is not None:
+            self.store.put(self._key(*call_id, "func_code.py"), func_code.encode())
+
+    def get_cached_func_code(self, call_id: Sequence[str]) -> str:
+        """Return the source that the results of a function are of.
+
+        Where it is damaged, nobody knows whether they are of the present one: they are deleted, with a
+        warning.
+
+        Raises:
+            BlobNotFoundError: None is kept.
+        """
+        key = self._key(*call_id, "func_code.py")
+        try:
+            return self.store[key].decode()
+        except (IntegrityError, UnicodeDecodeError) as error:
+            self.clear_path(call_id)
+            message = f"the source of a function is damaged, so its results are deleted: {error}"
+            warnings.warn(_backends.CacheWarning(message), stacklevel=2)
+            raise BlobNotFoundError(key=key) from error
+
+    def clear_path(self, call_id: Sequence[str]) -> None:
+        """Delete all results of a function."""
+        self.clear_location(self._key(*call_id))
+
+    def clear_location(self, location: str) -> None:
+        """Delete what is in a folder."""
+        self.store.delete_prefix(location.strip("/") + "/")
+
+    def create_location(self, location: str) -> None:
+        """Do nothing: folders are made of keys."""
+
+    def get_items(self) -> list[Any]:
+        """Return the results that are kept, with their sizes and when they were written."""
+        sizes: dict[str, int] = {}
+        written: dict[str, Any] = {}
+        for info in self.store.list(self.location + "/"):
+            folder, _, name = info.key.rpartition("/")
+            if not _HASH.fullmatch(folder.rpartition("/")[2]):
+                continue
+            sizes[folder] = sizes.get(folder, 0) + info.size
+            if name == "output.pkl" or folder not in written:
+                # joblib compares it with the local time.
+                written[folder] = info.modified.astimezone().replace(tzinfo=None)
+        return [_backends.CacheItemInfo(folder, size, written[folder]) for folder, size in sizes.items()]
+
+    # --- what joblib's own methods call ---------------------------------------------------------------
+
+    def _key(self, *names: str) -> str:
+        return f"{self.location}/{'/'.join(names)}"
 
     def _open_item(self, f: str, mode: str) -> IO[Any]:
-        if mode == "rb":
-            # joblib asks for a few bytes at a time, so a small blob is read by one call. Only results may be
-            # large.
-            if not f.endswith("/output.pkl"):
-                return io.BytesIO(self.store[f])
-            head = self.store.get_range(f, 0, _SMALL)
-            if len(head) < _SMALL:
-                return io.BytesIO(head)
         return self.store.open(f, mode)
 
     def _item_exists(self, location: str) -> bool:
@@ -110,26 +234,92 @@ class HoldallStoreBackend(_Base, _Mixin):
     def _move_item(self, src: str, dst: str) -> None:
         self.store.move(src, dst)
 
-    def create_location(self, location: str) -> None:
-        """Do nothing: folders are made of keys."""
 
-    def clear_location(self, location: str) -> None:
-        """Delete what is in a folder."""
-        self.store.delete_prefix(location.strip("/") + "/")
+class _Result(io.RawIOBase):
+    """A result that is written: held while it is small, and otherwise streamed to the store."""
 
-    def get_items(self) -> list[Any]:
-        """Return the results that are kept, with their sizes and when they were written."""
-        sizes: dict[str, int] = {}
-        written: dict[str, Any] = {}
-        for info in self.store.list(self.location + "/"):
-            folder, _, name = info.key.rpartition("/")
-            if not _HASH.fullmatch(folder.rpartition("/")[2]):
-                continue
-            sizes[folder] = sizes.get(folder, 0) + info.size
-            if name == "output.pkl" or folder not in written:
-                # joblib compares it with the local time.
-                written[folder] = info.modified.astimezone().replace(tzinfo=None)
-        return [_backends.CacheItemInfo(folder, size, written[folder]) for folder, size in sizes.items()]
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._held = io.BytesIO()
+        self._file: Any = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self._file is not None:
+            return self._file.write(data)
+        count = self._held.write(data)
+        if self._held.tell() > _SMALL:
+            self._file = self._store.open(self._key, "wb")
+            self._file.write(self._held.getbuffer())
+        return count
+
+    def tell(self) -> int:
+        return (self._held if self._file is None else self._file).tell()
+
+    def publish(self) -> None:
+        if self._file is None:
+            self._store.put(self._key, self._held.getbuffer())
+        else:
+            self._file.close()
+
+    def drop(self) -> None:
+        if self._file is not None:
+            self._file.discard()
+
+
+class _Metadata(Mapping[str, Any]):
+    """What was noted of a call: a hit needs it only where results are checked by a callback."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self._store, self._folder = store, folder
+        self._read: dict[str, Any] | None = None
+
+    def _found(self) -> dict[str, Any]:
+        if self._read is None:
+            self._read = self._noted() or self._inferred()
+        return self._read
+
+    def _noted(self) -> dict[str, Any]:
+        with suppress(BlobNotFoundError, IntegrityError, ValueError):
+            found = json.loads(self._store[f"{self._folder}/metadata.json"])
+            return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        return {}
+
+    def _inferred(self) -> dict[str, Any]:
+        # A process that is killed between the two leaves a result without a note. joblib's `expires_after`
+        # needs its time.
+        with suppress(BlobNotFoundError):
+            written = self._store.info(f"{self._folder}/output.pkl").modified
+            return {"duration": None, "input_args": {}, "time": written.timestamp()}
+        return {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._found()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def __repr__(self) -> str:
+        return repr(self._found())
+
+    def __reduce__(self) -> Any:
+        return dict, (self._found(),)
+
+
+def _folder(location: str) -> str:
+    """Return what the keys of a location begin with."""
+    names = [name for name in os.fspath(location).split("/") if name not in ("", ".")]
+    try:
+        return check_key("/".join(names))
+    except InvalidKeyError as error:
+        raise InvalidArgumentError(
+            f"the location of Memory is what keys begin with, such as 'cache', not {location!r:.80}: {error}"
+        ) from error
 
 
 _joblib.register_store_backend("holdall", HoldallStoreBackend)

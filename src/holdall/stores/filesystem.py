@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, BinaryIO, TypeVar, cast
 
 from holdall.blob import ATOMIC
@@ -149,17 +149,11 @@ class FilesystemStore(Store):
         """The path of a key that is spelled in another way than itself, perhaps."""
         path = self._base[:-1]
         for segment in key.split("/"):
-            names = spell_segment(segment, bool(self._fold))
-            spelled = f"{path}/{'/'.join(names)}"
-            if names != [segment] and len(os.fsencode(segment)) < 256:
-                # Another program may have spelled it literally.
-                literal = f"{path}/{segment}"
-                if (
-                    segment_of([segment], bool(self._fold)) == segment
-                    and not os.path.lexists(spelled)
-                    and self._has_name(path, segment)
-                ):
-                    spelled = literal
+            name, literal = _spell_once(segment, bool(self._fold))
+            spelled = f"{path}/{name}"
+            if literal and not os.path.lexists(spelled) and self._has_name(path, segment):
+                # Another program has spelled it literally.
+                spelled = f"{path}/{segment}"
             path = spelled
         if len(os.fsencode(path)) >= 4096 - 64:
             raise InvalidKeyError("the path of its file is too long for the system", key=key)
@@ -623,6 +617,14 @@ def _is_special(path: str) -> bool:
         return not stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+@lru_cache(512)  # keys have the same folders again and again
+def _spell_once(segment: str, fold: bool) -> tuple[str, bool]:
+    """Return how a segment is spelled, and whether another program may have spelled it literally."""
+    names = spell_segment(segment, fold)
+    other = names != [segment] and len(os.fsencode(segment)) < 256 and segment_of([segment], fold) == segment
+    return "/".join(names), other
 
 
 def _blind(base: str) -> bool | None:
