@@ -127,8 +127,12 @@ def test_a_reduced_suite_tries_less_and_all_of_it_where_it_is_told_to(
     def tries(suite: type[StoreSuite]) -> tuple[int, int]:
         return suite()._effort(200, 24, 10), len(suite()._choose_keys())
 
+    def usually(suite: type[StoreSuite]) -> int:
+        return suite()._effort(500, 60, 30, 200)
+
     monkeypatch.delenv("HOLDALL_KIT", raising=False)
     whole = len(GOOD_KEYS)
+    assert (usually(Medium), usually(Layer)) == (200, 60)
     assert (tries(Medium), tries(Prefixed)) == ((200, whole), (24, whole))
     assert tries(Layer)[0] == 24
     assert whole // 5 <= tries(Layer)[1] <= whole // 5 + 1
@@ -138,6 +142,7 @@ def test_a_reduced_suite_tries_less_and_all_of_it_where_it_is_told_to(
     assert tries(Medium)[1] < whole // 4 < tries(Prefixed)[1] == whole
     monkeypatch.setenv("HOLDALL_KIT", "full")
     assert tries(Medium) == tries(Layer) == (200, whole)
+    assert usually(Medium) == usually(Layer) == 500
 
 
 def test_the_corpora_are_large_and_free_of_folders_of_each_other():

@@ -130,6 +130,7 @@ class BodyTests(SuiteBase):
         store["key"] = b"before"
         text = place.parent / "text"
         text.write_text("text")
+        large = make_noise(9 * MIB)
         with text.open() as file:
             plain: list[Any] = ["text", {"a": b"1"}, 1, 1.5, None, True, object(), file]
             plain += [[b"good", "text"], [1, 2], [None], [[b"nested"]], [b"", 0]]
@@ -138,7 +139,7 @@ class BodyTests(SuiteBase):
                 lambda: io.StringIO("text"),
                 lambda: iter(["text"]),
                 lambda: give_once(b"good", "text"),
-                lambda: give_once(make_noise(9 * MIB), "text"),
+                lambda: give_once(large, "text"),
             ]
             for kind in kinds:
                 for call, key in (

@@ -172,7 +172,7 @@ class LifeTests(SuiteBase):
             pending = note(words, known, late)
             done = words.count("done")
             # On any machine, some writers are killed before their first put is done, and some after it.
-            longest = max(0.03, longest / 1.1) if done else longest * 1.3
+            longest = max(0.01, longest / 1.1) if done else longest * 1.3
             acknowledged += done
             interrupted += bool(pending)
             if number % 2:
@@ -191,7 +191,7 @@ class LifeTests(SuiteBase):
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
         # If the moments are always the same, few rounds are enough.
-        rounds = self._effort(self.interrupts, 60, 30) if self.interruptible else 20
+        rounds = self._effort(self.interrupts, 60, 30, 200) if self.interruptible else 20
         moments = random.Random(type(self).__name__)
         alive = store["alive"] = b"at first"
         with Witness(store, other, place.parent, self.persistent) as witness, Interrupts() as interrupts:

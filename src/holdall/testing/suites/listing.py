@@ -210,7 +210,7 @@ class ListingTests(SuiteBase):
         assert not store
 
     def test_spans_cover_each_key_once(self, store: Store, other: Store) -> None:
-        numbers = range(self._effort(40, 10, 10))
+        numbers = range(self._effort(40, 10, 10, 12))
         keys = [f"{folder}{number:03}" for folder in ("a", "b/", "b/c/", "é") for number in numbers]
         store.put_many(dict.fromkeys(keys, b""))
         for prefix in ("", "b", "b/c/", "é0", "absent"):

@@ -62,7 +62,7 @@ class ThreadTests(SuiteBase):
         first = seal(b"first")
         etags[store.put("key", first).etag] = hash_bytes(first)
         seen: list[tuple[Info, str]] = []
-        writing, rounds = [2], self._effort(18, 12, 6)
+        writing, rounds = [2], self._effort(18, 6, 6)
 
         def write(handle: Store, seed: int) -> None:
             try:
@@ -220,7 +220,7 @@ class ThreadTests(SuiteBase):
 
         def put(handle: Store) -> None:
             try:
-                for number in range(self._effort(30, 12, 12)):
+                for number in range(self._effort(30, 9, 6)):
                     word = b"%040d" % number
                     handle["key"] = word
                     settle()
@@ -406,6 +406,6 @@ class ThreadTests(SuiteBase):
             place,
             fill=self.fill,
             same_infos=self.same_infos,
-            examples=self._effort(self.laws, 20, 8),
+            examples=self._effort(self.laws, 20, 8, 40),
             seed=zlib.crc32(type(self).__name__.encode()),
         )
