@@ -124,9 +124,9 @@ QUICK = Scale(
     stream_rounds=1,
     listed=2000,
     list_rounds=2,
-    long_sqlite=20_000,
+    long_sqlite=5000,
     long_files=2000,
-    import_rounds=3,
+    import_rounds=1,
     layer_keys=50,
     layer_rounds=2,
     transparent_rounds=3,
@@ -140,7 +140,7 @@ QUICK = Scale(
     call_rounds=2,
     bucket_calls=10,
     bucket_rounds=1,
-    crawled=300,
+    crawled=200,
     crawl_rounds=1,
     entries=100_000,
     json_entries=3000,
@@ -152,7 +152,7 @@ QUICK = Scale(
     hits=10,
     face_calls=5,
     face_rounds=1,
-    lines_mib=8,
+    lines_mib=4,
 )
 
 

@@ -137,7 +137,7 @@ async def _coroutines(table: Table, store: holdall.Store, bare: Any, count: int,
     for number in range(rounds):
         for name in _turned(table.names, number):
             for many in ASYNC_AT_ONCE:
-                keys = [f"{at}" for at in range(max(count, min(2 * many, 30 * count)))]
+                keys = [f"{at}" for at in range(max(count, min(2 * many, 2 * count)))]
                 for what, call in calls[name].items():
                     begin = time.perf_counter()
                     await _at_once(call, keys, many)
