@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import tomllib
 import zipfile
@@ -31,6 +32,7 @@ from holdall import (
     UnsupportedOperation,
 )
 from holdall.interop.fsspec import HoldallFileSystem
+from holdall.testing import Slow
 from holdall.uri import schemes
 
 
@@ -94,6 +96,10 @@ def test_a_url_that_names_no_value_opens_nothing(tmp_path: Path) -> None:
         fsspec.open("holdall://a", "w")
     with pytest.raises(InvalidArgumentError, match="three slashes"):
         fsspec.open("holdall+sqlite://x.db#a", "w")
+    fs = HoldallFileSystem(f"sqlite:///{tmp_path}/x.db")
+    for write in (fs.open, fs.touch, fs.pipe_file):
+        with pytest.raises(IsADirectoryError, match="#KEY"):
+            write("", *(("wb",) if write == fs.open else (b"1",) if write == fs.pipe_file else ()))
     assert not [*tmp_path.iterdir()]
 
 
@@ -455,3 +461,28 @@ def test_a_store_that_is_closed(tmp_path: Path) -> None:
     for call in (fs.cat, fs.exists, fs.isfile, fs.isdir, fs.ls, fs.find, fs.open, fs.rm, fs.touch):
         with pytest.raises(StoreClosedError):
             call("a")
+
+
+def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / str(number)).write_bytes(b"1")
+    store = MemoryStore()
+    fs = HoldallFileSystem(Slow(store, 0.01), batch_size=4)
+
+    main = threading.main_thread().ident
+    assert main is not None
+
+    class Interrupting(Callback):
+        def relative_update(self, inc: int = 1) -> None:
+            if self.value == 0:
+                signal.pthread_kill(main, signal.SIGINT)
+            super().relative_update(inc)
+
+    with pytest.raises(KeyboardInterrupt):
+        fs.put(f"{tmp_path}/", "up", recursive=True, callback=Interrupting())
+    left = len(store)
+    assert left < 100
+    # fsspec's own function would have written all others meanwhile.
+    assert len(fs.cat("up/*")) == left
+    assert len(store) == left
+    assert not fs.exists("absent")

@@ -9,6 +9,7 @@ from typing import Any
 from holdall.errors import InvalidArgumentError
 from holdall.interop.fsspec.contents import Contents
 from holdall.interop.fsspec.listing import missing
+from holdall.interop.fsspec.twins import add_twins, part
 
 __all__ = ["HoldallFileSystem"]
 
@@ -41,6 +42,7 @@ class HoldallFileSystem(Contents):
     (b'hello', ['a/b.txt'], True)
     """
 
+    @part
     async def _cp_file(self, path1: str, path2: str, **options: Any) -> None:
         source, target = self._key(path1), self._key(path2)
         try:
@@ -95,3 +97,6 @@ class HoldallFileSystem(Contents):
     def _remove(self, keys: list[str]) -> None:
         self.store.delete_many(key for key in keys if key)
         self._folders.difference_update(keys)
+
+
+add_twins(HoldallFileSystem)

@@ -14,7 +14,7 @@ from holdall.interop.fsspec.urls import PREFIX, PROTOCOLS, Located, holds_secret
 from holdall.interop.loading import load
 from holdall.store import Store
 
-__all__ = ["Base", "mirrored"]
+__all__ = ["Base"]
 
 asyn = load("fsspec.asyn")
 _AsyncFileSystem: Any = asyn.AsyncFileSystem
@@ -40,6 +40,7 @@ class Base(_AsyncFileSystem):
     protocol = PROTOCOLS
     root_marker = ""
     cachable = False
+    mirror_sync_methods = False
     transaction_type = Transaction
     _strip_protocol: Any = _Strip()
 
@@ -142,8 +143,3 @@ class Base(_AsyncFileSystem):
                 "'?password=env:NAME', or the name of a store in holdall.toml"
             )
         return _AsyncFileSystem.to_dict(self, include_password=include_password)
-
-
-def mirrored(fs: Any, name: str) -> Any:
-    """Return a coroutine of fsspec as a function that waits for it."""
-    return asyn.sync_wrapper(getattr(fs, name), obj=fs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -19,10 +20,11 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.files import TextFile
-from holdall.interop.fsspec.base import Base, mirrored
+from holdall.interop.fsspec.base import Base
 from holdall.interop.fsspec.compressed import compressed
 from holdall.interop.fsspec.listing import Listing, missing
 from holdall.interop.fsspec.transaction import Deferred
+from holdall.interop.fsspec.twins import part, wait
 from holdall.interop.loading import load
 from holdall.store import ABSENT, ANY
 
@@ -68,7 +70,7 @@ class Contents(Listing):
                 return self.cat_file(path, **options)
         elif not recursive and not options and not any(map(_has_magic, path := [*path])):
             return self._cat_many(sorted({*self._key(path)}), on_error)
-        return mirrored(self, "_cat")(path, recursive=recursive, on_error=on_error, **options)
+        return wait(self, "_cat", path, recursive=recursive, on_error=on_error, **options)
 
     async def _cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
         if options:
@@ -130,15 +132,15 @@ class Contents(Listing):
                 if on_error == "raise":
                     raise
                 parts = [error] * len(numbers)
-            for number, part in zip(numbers, parts, strict=True):
-                found[number] = part
+            for number, data in zip(numbers, parts, strict=True):
+                found[number] = data
 
         await asyncio.gather(*(read(key, numbers) for key, numbers in wanted.items()))
         return found
 
     def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
         """Write the bytes of a file; with mode "create" only if it isn't there."""
-        key, expect = self._key(path), _expected(mode)
+        key, expect = self._file_key(path), _expected(mode)
         if self._intrans:
             with self.open(path, "xb" if expect is ABSENT else "wb") as file:
                 file.write(value)
@@ -185,7 +187,7 @@ class Contents(Listing):
                 file.
             options: `encoding`, `errors` and `newline` of a text file, and those of `Store.open`.
         """
-        key = self._key(path)
+        key = self._file_key(path)
         if "b" in mode:
             text = None
         else:
@@ -215,10 +217,18 @@ class Contents(Listing):
             file.size = file.info.size
         return file
 
+    def _file_key(self, path: str) -> str:
+        key = self._key(path)
+        if not key:
+            what = "it names a store and no file in it: write the key after it, as in sqlite:///data.db#KEY"
+            raise IsADirectoryError(errno.EISDIR, what, path)
+        return key
+
     async def open_async(self, path: str, mode: str = "rb", **options: Any) -> Any:
         """Open a file whose calls are coroutines; binary only."""
         return await self._aio.open(self._key(path), mode, **options)
 
+    @part
     async def _get_file(self, rpath: str, lpath: Any, callback: Any = _SILENT, **options: Any) -> None:
         try:
             await self._aio.run(self._download, self._key(rpath), lpath, callback)
@@ -254,6 +264,7 @@ class Contents(Listing):
                     os.unlink(part)
                 raise
 
+    @part
     async def _put_file(
         self, lpath: Any, rpath: str, callback: Any = _SILENT, mode: str = "overwrite", **options: Any
     ) -> None:

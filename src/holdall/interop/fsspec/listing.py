@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from holdall.errors import BlobNotFoundError, InvalidKeyError
-from holdall.interop.fsspec.base import Base, mirrored
+from holdall.interop.fsspec.base import Base
+from holdall.interop.fsspec.twins import wait
 from holdall.store import Info
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Listing(Base):
         """List all files below a folder; options: `detail`, `prefix`."""
         if maxdepth is None and not withdirs:
             return self._all_below(self._key(path), **options)
-        return mirrored(self, "_find")(path, maxdepth=maxdepth, withdirs=withdirs, **options)
+        return wait(self, "_find", path, maxdepth=maxdepth, withdirs=withdirs, **options)
 
     async def _find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, **options: Any
