@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.again import Again
 from tests.servers.sftp import SftpServer, sftp_server
 
 from holdall.store import Store
@@ -21,16 +22,14 @@ def server() -> Iterator[SftpServer]:
         yield server
 
 
-class TestLocal(StoreSuite):
-    reduced = True
+class TestLocal(Again):
     respells = True
 
     def make(self, place: Path) -> Store:
         return FsspecStore(f"file://{place}")
 
 
-class TestMemory(StoreSuite):
-    reduced = True
+class TestMemory(Again):
     interruptible = False  # Python drops one in the finalizer of a file of fsspec that is replaced
     persistent = False
 
