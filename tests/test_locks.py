@@ -306,6 +306,38 @@ def test_a_renewal_whose_answer_is_lost_loses_nothing() -> None:
         lock.check()
 
 
+def test_a_waiting_thread_that_is_interrupted_leaves_the_lock_to_the_thread_that_took_it() -> None:
+    """They share one object by mistake."""
+    store = MemoryStore()
+    shared, first = store.lock("job"), store.lock("job")
+    taken, done = threading.Event(), threading.Event()
+
+    def take() -> None:
+        with shared:
+            taken.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=take)
+
+    def interrupted() -> float:
+        # The one who waits is stopped right after the other thread has taken it.
+        first.__exit__(None, None, None)
+        thread.start()
+        assert taken.wait(60)
+        raise KeyboardInterrupt
+
+    first.__enter__()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "pause", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shared.__enter__()
+        assert not shared.lost
+        with pytest.raises(LockHeldError), store.lock("job", wait=0):
+            pass
+        done.set()
+        thread.join()
+
+
 def test_threads_that_share_one_object_dont_share_the_lock() -> None:
     store = MemoryStore()
     for _ in range(20):

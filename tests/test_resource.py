@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from tests.servers.moto import moto
 
-from holdall import BlobNotFoundError, InvalidArgumentError, InvalidKeyError, InvalidTypeError, Resource
+from holdall import (
+    BlobNotFoundError,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    InvalidTypeError,
+    Resource,
+)
 from holdall.resource import split_uri
 
 SPLIT: list[tuple[Any, str, str]] = [
@@ -129,6 +136,8 @@ def use(uri: Any, **options: Any) -> None:
             file.write("1\n2")
         assert list(found.stream()) == [1, 2]
         assert found.checksum("md5") == hashlib.md5(b"1\n2").hexdigest()
+        with pytest.raises(ConcurrencyError), found.local(write=True, expect="another") as path:
+            path.write_text("lost")
         with found.local() as path:
             assert path.read_text() == "1\n2"
         assert found.touch().size == 3

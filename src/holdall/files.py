@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from holdall.blob import Can, Info, Measured, Piece
 from holdall.errors import ConcurrencyError, IntegrityError, StoreError, StoreUnavailableError
@@ -396,6 +396,33 @@ class TextFile(io.TextIOWrapper):
         if discard is not None:
             _warn_dropped(self)
             discard()
+
+
+class _MarkedFile(TextFile):
+    """A text file that begins with a byte order mark, which the base leaves out where it can't seek."""
+
+    mark: bytes | None
+
+    def write(self, text: str, /) -> int:
+        if self.mark is not None:
+            self.buffer.write(self.mark)
+            self.mark = None
+        return super().write(text)
+
+
+_MARKS: Final = {"utf-16": codecs.BOM_UTF16, "utf-32": codecs.BOM_UTF32}
+
+
+def open_text(
+    file: BinaryIO, writes: bool, encoding: str, errors: str | None, newline: str | None
+) -> TextFile:
+    """Return a text file over one of a blob, which marks the byte order as `open` does."""
+    mark = _MARKS.get(codecs.lookup(encoding).name) if writes else None
+    if mark is None or file.tell():
+        return TextFile(file, encoding=encoding, errors=errors, newline=newline)
+    marked = _MarkedFile(file, encoding=encoding, errors=errors, newline=newline)
+    marked.mark = None if marked.seekable() else mark
+    return marked
 
 
 def encoding_behind(file: BinaryIO, encoding: str | None) -> str | None:

@@ -14,7 +14,7 @@ from holdall.keys import check_key
 from holdall.opening import get_store
 from holdall.paths import checked_path
 from holdall.settings import expand
-from holdall.store import Info
+from holdall.store import ANY, Expect, Info
 from holdall.uri import _decode, _is_of_fsspec, reference
 from holdall.values.mapping import MISSING
 from holdall.values.store import ValueStore
@@ -123,9 +123,9 @@ class Resource:
         """Renew the time at which the blob was written; see `Store.touch`."""
         return self._store.touch(self._key, **options)
 
-    def local(self, *, write: bool = False) -> AbstractContextManager[Path]:
+    def local(self, *, write: bool = False, expect: Expect = ANY) -> AbstractContextManager[Path]:
         """Return a context manager that gives the blob as a real file; see `Store.local`."""
-        return self._store.local(self._key, write=write)
+        return self._store.local(self._key, write=write, expect=expect)
 
     def stream(self, **options: Any) -> Iterator[Any]:
         """Yield the blob line by line; see `ValueStore.stream`."""

@@ -81,7 +81,7 @@ from holdall.errors import (
     UnsupportedOperation,
     naming,
 )
-from holdall.files import BlobFile, BlobReader, SpooledWriter, TextFile, encoding_behind
+from holdall.files import BlobFile, BlobReader, SpooledWriter, encoding_behind, open_text
 from holdall.keys import check_key, check_prefix, past, scan_range
 from holdall.pieces import flatten, join_pieces, pieces_of, regroup
 from holdall.ranges import CHUNK, check_range, cut
@@ -1204,7 +1204,7 @@ class Store(MutableMapping[str, bytes]):
                 file = self._open_new(key, action, expect, attributes)
         if "b" in mode:
             return file
-        return TextFile(file, encoding=encoding or "utf-8", errors=errors, newline=newline)
+        return open_text(file, action != "r", encoding or "utf-8", errors, newline)
 
     def _open_new(self, key: str, action: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         if action == "x":

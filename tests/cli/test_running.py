@@ -67,6 +67,18 @@ def test_who_comes_second_is_refused_and_a_signal_ends_both(
     holdall("lock", "job", "--wait", "0", "--", "true")
 
 
+def test_a_lock_that_is_waited_for_is_said_once(holdall: Holdall, tmp_path: Path) -> None:
+    script = "touch begun; while [ ! -e go ]; do sleep 0.05; done"
+    first = holdall.start("lock", "job", "--", "sh", "-c", script)
+    wait_for(tmp_path / "begun")
+    second = holdall.start("lock", "job", "--", "true", stderr=subprocess.PIPE)
+    said = second.stderr.readline()
+    (tmp_path / "go").touch()
+    assert said.startswith(b"holdall: waiting for the lock 'job', which process %d on " % first.pid)
+    assert second.communicate(timeout=60)[1] == b""
+    assert (first.wait(60), second.returncode) == (0, 0)
+
+
 def test_a_lock_that_is_lost_is_said(holdall: Holdall, tmp_path: Path) -> None:
     script = "touch begun; while [ ! -e go ]; do sleep 0.05; done"
     process = holdall.start(*("lock", "job", "--ttl", "1", "--", "sh", "-c", script), stderr=subprocess.PIPE)

@@ -536,3 +536,16 @@ def test_locks_of_threads_that_are_not_in_a_child_are_made_anew() -> None:
         thread.start()
         thread.join()
     succeeds(pids[0])
+
+
+def test_a_process_that_only_reads_forgets_uses_that_the_store_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(MemoryStore(), "f/", None, None, 100_000)
+    for number in range(5000):
+        shelf.store[f"{shelf.prefix}{number}"] = b"x" * 100
+    now = time.time()
+    for number in range(5000):
+        monkeypatch.setattr(time, "time", lambda moment=now + number: moment)
+        assert shelf.get(str(number))
+    assert len(shelf._noted) <= 1000
+    assert len(shelf._used) <= 1000
+    assert shelf._used["4999"] == now + 4999

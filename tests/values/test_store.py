@@ -37,6 +37,85 @@ from holdall.values.modes import MODES
 from holdall.values.pickles import PickleSerializer
 
 
+class Point(BaseModel):
+    x: int
+
+
+def test_put_takes_a_moment_of_expiry() -> None:
+    values = ValueStore(MemoryStore())
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    assert values.put("a", 5, expires=until).expires == until
+    assert values["a"] == 5
+    with pytest.raises(InvalidArgumentError, match="one of them"):
+        values.put("a", 6, expires=until, ttl=60)
+    assert values["a"] == 5
+
+
+@pytest.mark.parametrize("reversing", [False, True])
+def test_iterate_values_reads_many_at_once_in_order(reversing: bool) -> None:
+    calls: list[int] = []
+
+    class Bulk(MemoryStore):
+        can = MemoryStore.can | Can.BULK  # type: ignore[assignment]
+
+        def _get_many(self, keys: Any) -> Any:
+            keys = list(keys)
+            calls.append(len(keys))
+            yield from super()._get_many(reversed(keys) if reversing else keys)
+
+        def _get(self, key: str) -> bytes | None:
+            return None if key == "099" else super()._get(key)  # one that is deleted meanwhile
+
+    store = Bulk({f"{number:03}": b"%d" % number for number in range(1, 251)})
+    values = ValueStore(store, "json").iterate_values()
+    assert (next(values), calls) == (1, [100])
+    assert list(values) == [number for number in range(2, 251) if number != 99]
+    assert calls == [100, 100, 50]
+
+
+class Given(Exception):
+    """What a caller throws into a generator."""
+
+
+@pytest.mark.parametrize(
+    "error", [Given, Given("text"), SerializationError("the caller's"), UnicodeDecodeError]
+)
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', {}),
+        (b'{"x": 1}\n{"x": 2}\n', {"model": Point}),
+        (b"a,b\nc,d\n", {"serialization_mode": "csv"}),
+        (b"a,b\nc,d\n", {"serialization_mode": "csv", "deserialization_func": tuple}),
+        (b"text\nmore\n", {"serialization_mode": "text"}),
+    ],
+)
+def test_an_exception_thrown_into_stream_is_the_callers(error: Any, data: bytes, options: Any) -> None:
+    thrown = UnicodeDecodeError("utf-8", b"", 0, 1, "") if error is UnicodeDecodeError else error
+    rows: Any = ValueStore(MemoryStore({"rows": data})).stream("rows", **options)
+    next(rows)
+    with pytest.raises(thrown if isinstance(thrown, type) else type(thrown)) as caught:
+        rows.throw(thrown)
+    assert isinstance(thrown, type) or caught.value is thrown
+    assert "line" not in str(caught.value)
+    assert list(rows) == []
+
+
+def test_messages_of_models_show_no_values() -> None:
+    values = ValueStore(MemoryStore({"a": b'{"x": "hunter2"}', "rows": b"x\nhunter2\n"}))
+    wrong: Any = {"x": "hunter2"}
+    calls: list[Any] = [
+        lambda: values.get("a", model=Point),
+        lambda: values.put("b", wrong, model=Point),
+        lambda: list(values.stream("rows", serialization_mode="csv", model=Point)),
+    ]
+    for call in calls:
+        with pytest.raises(SerializationError) as caught:
+            call()
+        assert "Point" in caught.value.message
+        assert "hunter2" not in str(caught.value).partition("; read")[0]
+
+
 def test_an_update_takes_values_with_attributes_of_their_own() -> None:
     puts: list[Any] = []
 
@@ -64,10 +143,6 @@ def test_an_update_takes_values_with_attributes_of_their_own() -> None:
         with pytest.raises(StoreError):
             values.put("a", Item(b"", ttl=60), serialization_mode=mode)
     assert values["a"] == [1]
-
-
-class Point(BaseModel):
-    x: int
 
 
 class Spot(msgspec.Struct):

@@ -11,7 +11,7 @@ from holdall.blobs.mappings import dict_from_yaml, yaml_of_dict
 from holdall.blobs.text import StrBlob
 from holdall.errors import InvalidArgumentError, SerializationError
 from holdall.values.json import JsonSerializer, plain, plain_json
-from holdall.values.models import MsgspecSerializer, PydanticSerializer
+from holdall.values.models import MsgspecSerializer, PydanticSerializer, said_by
 from holdall.values.packages import instance, needed
 from holdall.values.registry import joined
 from holdall.values.same import type_name
@@ -116,7 +116,9 @@ def _encode_fields(fields: dict[str, Any], model_class: type[Any] | None) -> byt
             model = needed("msgspec", "msgspec", "a msgspec model").convert(fields, chosen)
     # A validator may raise anything.
     except Exception as error:
-        raise SerializationError(f"these aren't the fields of a {chosen.__qualname__}: {error}") from error
+        raise SerializationError(
+            f"these aren't the fields of a {chosen.__qualname__}: {said_by(error)}"
+        ) from error
     return joined(_serializer_of(chosen).encode(model))
 
 

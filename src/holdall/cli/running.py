@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +21,12 @@ from holdall.cli.places import open_to_read
 from holdall.cli.programs import Program, check_program, run_program
 from holdall.cli.stores import open_at, store_name
 from holdall.errors import LockLostError
+from holdall.locks import Lock
 from holdall.store import ANY, Store
 
 _PLACE = "{}"
+_SOON = 0.3
+"""Seconds that a lock is waited for before that is said."""
 
 
 class _Failed(Exception):
@@ -105,6 +110,28 @@ def _keep(path: Path) -> str:
     return kept
 
 
+class _Announced(Lock):
+    """A lock that says once that it is waited for."""
+
+    _asked: float | None = None
+
+    def pause(self) -> float:
+        seconds = super().pause()
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+        elif now - self._asked > _SOON:
+            self._asked = math.inf
+            holder = None if self._other is None else self._other.holder
+            by = (
+                ""
+                if holder is None
+                else f", which process {holder.pid} on {holder.host} has held since {holder.since}"
+            )
+            warn(f"waiting for the lock {self.key!r}{by}")
+        return seconds
+
+
 def lock(
     key: Annotated[
         str, Parameter(metavar="KEY", complete=complete_key, help="The lock's own key, such as locks/job.")
@@ -139,7 +166,7 @@ def lock(
     seconds = None if wait is None else parse_duration(wait)
     with open_at(store_name(store)) as place:
         try:
-            with place.lock(key, ttl=parse_duration(ttl), wait=seconds) as held:
+            with _Announced(place, key, ttl=parse_duration(ttl), wait=seconds) as held:
                 return run_program(words, {"HOLDALL_LOCK_TOKEN": str(held.token)})
         except LockLostError as error:
             warn(describe(error))

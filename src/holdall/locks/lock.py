@@ -73,6 +73,7 @@ class Lock:
         self._forget = forget
         self._mutex = threading.Lock()
         self._lease: Lease | None = None
+        self._taker: threading.Thread | None = None
         self._begun: float | None = None
         self._tries = 0
         self._holder = new_holder()
@@ -122,7 +123,9 @@ class Lock:
             raise
         except BaseException:
             self._begun = None
-            self._give_up()
+            # Not a lease that another thread, which shares this object by mistake, has taken meanwhile.
+            if self._taker is threading.current_thread():
+                self._give_up()
             raise
 
     def __exit__(
@@ -208,6 +211,7 @@ class Lock:
         try:
             lease.take(expect)
             lease.keep(self)
+            self._taker = threading.current_thread()
             self._lease = lease
             return True
         except ConcurrencyError:

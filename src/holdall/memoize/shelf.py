@@ -31,6 +31,8 @@ LOCKS: Final = "holdall.cached/lock/"
 _SLACK: Final = 10
 """One part of this many is made free at once, so that not every put lists."""
 _NOTE: Final = 60.0
+_FEW: Final = 1000
+"""Uses that are known of at any rate."""
 _LOOK: Final = 1.0
 _SHARE: Final = 50
 """Of the time, one part of this many goes to listing for what other processes do."""
@@ -86,6 +88,7 @@ class Shelf:
     def _begin(self) -> None:
         self._trimming = threading.Lock()
         self._count = self._bytes = 0
+        self._most = _FEW
         self._listed: float | None = None
         self._took = 0.0
 
@@ -131,6 +134,8 @@ class Shelf:
     def _note(self, key: str, now: float, left: float | None) -> None:
         """Tell the store of a use, for other processes and for later ones."""
         self._noted[key] = now
+        if len(self._noted) > self._most:
+            self._forget(now)
         store: Any = self.store
         try:
             if left is not None and Can.EXPIRE in store.can:
@@ -140,6 +145,15 @@ class Shelf:
         # It was just deleted, or can't be touched here, as in a store that takes no writes: a hit is a hit.
         except Exception as error:  # noqa: BLE001
             _log.debug("the use of a result isn't noted: %s", error)
+
+    def _forget(self, now: float) -> None:
+        """Forget uses that the store has, since a process that only reads never makes room. Their next use is
+        noted in any case."""
+        for key, noted in self._noted.copy().items():
+            if now - noted > _NOTE:
+                self._noted.pop(key, None)
+                self._used.pop(key, None)
+        self._most = max(_FEW, 2 * len(self._noted))
 
     def put(self, key: str, data: bytes) -> bool:
         """Keep the bytes of a result; return whether they are kept, which those that are too long aren't.

@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 
 from holdall.errors import SerializationError
 from holdall.values.models import serializer_of
+from holdall.values.passed import Passed
 
 __all__ = ["CsvRows"]
 
@@ -35,9 +36,12 @@ class CsvRows(NamedTuple):
     def _rows(self, file: IO[str], key: str) -> Iterator[Any]:
         with file:
             rows = csv.reader(file, strict=True)
+            passed = Passed(rows if self.function is None and self.model is None else self._made(rows))
             try:
-                yield from rows if self.function is None and self.model is None else self._made(rows)
+                yield from passed
             except (csv.Error, UnicodeDecodeError, SerializationError) as error:
+                if passed.thrown is not None:
+                    raise
                 said = error.message if isinstance(error, SerializationError) else str(error)
                 # What isn't UTF-8 is noticed some lines ahead.
                 ahead = "after " if isinstance(error, UnicodeDecodeError) else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from holdall.errors import StoreError
 from holdall.values.modes import Codec, refuse_bytes
+from holdall.values.passed import Passed
 
 __all__ = ["lines_of"]
 
@@ -32,9 +33,12 @@ def lines_of(pieces: Iterator[bytes], codec: Codec, key: str) -> Iterator[Any]:
         rest = iter(lines)
         if reader is not None:
             # A step of Python for each line would take as long as to read it.
+            passed = Passed(map(reader, rest))
             try:
-                yield from map(reader, rest)
-            except Exception:  # noqa: BLE001
+                yield from passed
+            except Exception:
+                if passed.thrown is not None:
+                    raise
                 # Lines from the one that it can't read on are read one by one, which says why.
                 rest = lines[len(lines) - length_hint(rest) - 1 :]
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, ClassVar, cast, get_args
@@ -42,7 +43,7 @@ class _ModelSerializer:
         # A validator or `__post_init__` may raise anything.
         except Exception as error:
             name = _name_of(model)
-            raise SerializationError(f"this isn't the JSON of a {name}: {error}") from error
+            raise SerializationError(f"this isn't the JSON of a {name}: {said_by(error)}") from error
 
     def _reader(self, model: Any) -> Callable[[bytes], Any]:
         """Return the library's own function that reads the JSON of many models."""
@@ -63,7 +64,7 @@ class _ModelSerializer:
         # A validator or `__post_init__` may raise anything.
         except Exception as error:
             name = _name_of(self._model)
-            raise SerializationError(f"these aren't the fields of a {name}: {error}") from error
+            raise SerializationError(f"these aren't the fields of a {name}: {said_by(error)}") from error
 
     def _convert(self, library: Any, fields: dict[str, str]) -> Any:
         raise NotImplementedError
@@ -75,7 +76,9 @@ class _ModelSerializer:
             return self._dump(library, value)
         except Exception as error:
             name = _name_of(self._model)
-            raise SerializationError(f"{type_name(value)} can't be written as a {name}: {error}") from error
+            raise SerializationError(
+                f"{type_name(value)} can't be written as a {name}: {said_by(error)}"
+            ) from error
 
     def _dump(self, library: Any, value: Any) -> bytes:
         raise NotImplementedError
@@ -187,13 +190,22 @@ def _with_changes_set(value: Any) -> Any:
     return made
 
 
+def said_by(error: Exception) -> str:
+    """Return what a library says of a value, without the value, which may be a secret: the text of a
+    ValidationError of Pydantic shows it."""
+    if hasattr(error, "errors"):
+        said = cast("Any", error).errors(include_input=False, include_url=False, include_context=False)
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in said[:3]
+        )
+    return _shown.sub(r"[input_type=\1]", str(error))
+
+
+_shown = re.compile(r"\[input_value=.*, input_type=(\w+)\]", re.DOTALL)
+
+
 def _not_back(value: Any, failure: Exception | str | None) -> SerializationError:
-    if hasattr(failure, "errors"):
-        # The text of a ValidationError shows the values, which may be secrets.
-        said = cast("Any", failure).errors(include_input=False, include_url=False, include_context=False)
-        why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in said[:3])
-    else:
-        why = " ".join(str(failure).split())[:300]
+    why = " ".join((said_by(failure) if isinstance(failure, Exception) else str(failure)).split())[:300]
     way = "convert that value, or annotate its field with the type that it has"
     if why.endswith("(model_fields_set)"):
         way = "set that field, or leave it to Pydantic how the model is written"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.pieces import join_pieces, pieces_of
-from holdall.store import ANY, Expect, Info, Store
+from holdall.store import ANY, Can, Expect, Info, Store
 from holdall.values.csv import CsvRows
 from holdall.values.lines import lines_of
 from holdall.values.mapping import MISSING, Missing, ValueMapping
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from holdall.values.pickles import Mode
 
 __all__ = ["ValueStore"]
+
+_BATCH = 100
+"""How many keys `iterate_values` reads at once."""
 
 
 class ValueStore(ValueMapping[Any]):
@@ -190,6 +194,7 @@ class ValueStore(ValueMapping[Any]):
         value: Any,
         *,
         ttl: float | timedelta | None = None,
+        expires: datetime | None = None,
         expect: Expect = ANY,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -204,6 +209,7 @@ class ValueStore(ValueMapping[Any]):
             key: Where.
             value: Any value that the mode holds.
             ttl: As in `Store.put`.
+            expires: As in `Store.put`.
             expect: As in `Store.put`.
             content_type: As in `Store.put`.
             metadata: As in `Store.put`.
@@ -230,11 +236,10 @@ class ValueStore(ValueMapping[Any]):
         except StoreError as error:
             _name_key(error, key)
             raise
-        if expect is ANY and ttl is None and content_type is None and metadata is None:
+        if expect is ANY and ttl is None and expires is None and content_type is None and metadata is None:
             return self._store.put(key, data)
-        return self._store.put(
-            key, data, expect=expect, ttl=ttl, content_type=content_type, metadata=metadata
-        )
+        kept: dict[str, Any] = {"ttl": ttl, "expires": expires, "content_type": content_type}
+        return self._store.put(key, data, expect=expect, metadata=metadata, **kept)
 
     def __setitem__(self, key: str, value: Any, /) -> None:
         self.put(key, value)
@@ -330,8 +335,8 @@ class ValueStore(ValueMapping[Any]):
         deserialization_func: Callable[[Any], Any] | None = None,
         model: Any = None,
     ) -> Iterator[Any]:
-        """Yield the values of the keys that `iterate_keys` yields, read one by one; the other arguments are
-        those of `get`. A value that is deleted meanwhile is left out.
+        """Yield the values of the keys that `iterate_keys` yields, in their order, many at once where the
+        store has BULK; the other arguments are those of `get`. One that is deleted meanwhile is left out.
 
         >>> from holdall import MemoryStore
         >>> list(ValueStore(MemoryStore({"a/1": b"1", "a/2": b"2", "b": b"3"})).iterate_values("a/"))
@@ -342,10 +347,24 @@ class ValueStore(ValueMapping[Any]):
         return self._values_of(keys, codec)
 
     def _values_of(self, keys: Iterator[str], codec: Codec) -> Iterator[Any]:
-        for key in keys:
-            data = self._store.get(key, MISSING)
-            if not isinstance(data, Missing):
-                yield self._made_of(codec, key, data)
+        if Can.BULK not in self._store.can:
+            for key in keys:
+                data = self._store.get(key, MISSING)
+                if not isinstance(data, Missing):
+                    yield self._made_of(codec, key, data)
+            return
+        while batch := list(islice(keys, _BATCH)):
+            # Of those that come out of their order, few are held, unless one was deleted meanwhile.
+            held: dict[str, bytes] = {}
+            due = 0
+            for key, data in self._store.iterate_many(batch):
+                held[key] = data
+                while due < len(batch) and batch[due] in held:
+                    yield self._made_of(codec, batch[due], held.pop(batch[due]))
+                    due += 1
+            for key in batch[due:]:
+                if key in held:
+                    yield self._made_of(codec, key, held.pop(key))
 
     # --- calls of the store of bytes ------------------------------------------------------------------
 

@@ -232,6 +232,13 @@ class FileTests(SuiteBase):
             assert file.read() == text
         with store.open("utf8", "rt") as file:
             assert list(file) == ["née\n", "zwei\n", "水😀\n"]
+        for encoding in ("utf-8-sig", "utf-16", "utf-32", "utf-16-be"):
+            with store.open(encoding, "w", encoding=encoding) as file:
+                file.write("é")
+                file.writelines(["\n", "2"])
+            assert store[encoding] == "é\n2".encode(encoding)
+            with store.open(encoding, "r", encoding=encoding) as file:
+                assert file.read() == "é\n2"
         with store.open("latin", "wt", encoding="latin-1", errors="replace", newline="\r\n") as file:
             file.write("né\n水")
         assert store["latin"] == b"n\xe9\r\n?"
