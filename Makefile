@@ -57,10 +57,12 @@ matrix: $(VENV)/.dev programs ## Check the types, and run the kit at its lowest 
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }; \
 	[ -n "$$passed" ]
 
-# Every store but the clouds', whose packages are the heaviest, every layer, and the plug-in of examples/.
+# Every store but the clouds', whose packages are the heaviest, every layer, the plug-in of examples/, and zarr's
+# tests, since the newest zarr isn't for each Python.
 kit: $(VENV)/.kit
 	$(BIN)/python -m pytest -q tests/test_plugin_package.py
 	@$(call run_tests,HOLDALL_KIT=quick,-q --kit tests/test_conformance.py tests/layers $(KIT:%=tests/stores/test_%.py))
+	@$(call run_tests,,-q tests/interop/test_zarr.py)
 KIT = filesystem git valkey zip
 
 # What isn't a warning of the site, but a docstring that can't be read, fails it too.

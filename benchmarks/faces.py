@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FACES: dict[str, tuple[str, ...]] = {
     "fsspec": ("fsspec",),
     "joblib": ("joblib", "numpy"),
+    "zarr": ("zarr", "numpy", "obstore"),
 }
 """Each face, and the packages that its benchmark imports."""
 

@@ -84,7 +84,7 @@ class ZarrStore(ZarrBase):
         side, and the loop goes on meanwhile.
         """
         if here and self._is_near:
-            if not self._on_threads:
+            if self._on_threads <= 0:  # below, if two threads count at the same time
                 begin = perf_counter()
                 try:
                     return call()
