@@ -451,6 +451,8 @@ def watched(location: str) -> Store:
         ("[stores.ab]\nuri = 'x'\nttl = 'soon'", r"stores\.ab\.ttl: expected a number, got a string"),
         ("[stores.ab]\nuri = 'x'\nttl = -1", r"stores\.ab\.ttl: .*more than 0"),
         ("[stores.ab]\nuri = 'x'\nttl = 1979-05-27", r"stores\.ab\.ttl: expected a number, got a date"),
+        ("[stores.ab]\nuri = 'x'\nttl = {}", r"stores\.ab\.ttl: the option 'ttl' is missing"),
+        ("[stores.ab]\nuri = 'x'\nencrypt = {}", r"stores\.ab\.encrypt: the option 'key' is missing"),
         ("[stores.ab]\nreplicas = []", r"stores\.ab\.replicas: expected at least one store"),
         ("[stores.ab]\nreplicas = 'x'", r"stores\.ab\.replicas: expected a list or a table, got a string"),
         ("[stores.ab]\nreplicas = ['x', 5]", r"stores\.ab\.replicas\.1: expected a string, got a number"),

@@ -59,6 +59,10 @@ class Loud(Transparent):
         super().__init__(store)
         self.said = words, voice
 
+class Needy(Transparent):
+    def __init__(self, store, need: int):
+        super().__init__(store)
+
 def lays_nothing(store):
     return store
 
@@ -70,6 +74,9 @@ class Half:
 
 class Json(Half):
     name = "json"
+
+class ModeTyped(Half):
+    name = "typed"
 """
 
 
@@ -96,6 +103,8 @@ def fault(kind: type[Exception], call: Callable[[], object]) -> str:
 
 def test_a_store_is_opened_by_its_scheme_as_soon_as_its_package_is_there(package: Package) -> None:
     assert "unknown scheme 'own'" in fault(InvalidArgumentError, lambda: Store.from_uri("own://a"))
+    said = fault(InvalidArgumentError, lambda: Store.from_uri("sqlit:///a.db"))
+    assert said.startswith("unknown scheme 'sqlit' (did you mean 'sqlite'?); expected a path, or one of abfs")
     package("third", STORES, Own="code:Own")
     assert Store.from_uri("own://a?color=blue")["a"] == b"blue"
     assert Store.from_uri("OWN://b")["b"] == b"red"
@@ -176,7 +185,7 @@ def test_what_is_built_in_stays(package: Package) -> None:
 
 
 def test_a_layer_is_a_key_of_a_stack(package: Package, tmp_path: Path) -> None:
-    package("third", LAYERS, loud="code:Loud", above="code:Loud")
+    package("third", LAYERS, loud="code:Loud", above="code:Loud", needy="code:Needy", cache="code:Loud")
     (tmp_path / "holdall.toml").write_text("""
 [stores.full]
 readonly = true
@@ -196,6 +205,9 @@ loud = { word = 3 }
 [stores.unknown]
 uri = "memory://"
 laud = true
+[stores.missing]
+uri = "memory://"
+needy = {}
 """)
     stores = load(tmp_path / "holdall.toml")
     layers: list[Store] = [stores.open("full")]
@@ -209,7 +221,10 @@ laud = true
     assert type(stores.open("off")) is MemoryStore
     assert "stores.wrong.loud.word: unknown" in fault(InvalidArgumentError, lambda: stores.open("wrong"))
     said = fault(InvalidArgumentError, lambda: stores.open("unknown"))
-    assert said.endswith("trace, above, loud; did you mean 'loud'?")
+    assert said.endswith("trace, above, loud, needy; did you mean 'loud'?")
+    assert "needy: the option 'need' is missing" in fault(
+        InvalidArgumentError, lambda: stores.open("missing")
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,20 +245,24 @@ def test_what_is_no_layer_is_named_by_its_key(
     assert says in said
 
 
-def in_default(says: str) -> Serializers:
+def in_default(*says: str) -> Serializers:
     """The serializers of a process that has just begun, which warn once."""
     made = _Default()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert made.for_value({"a": 1}).decode(b"[]") == []
-    assert caught
-    assert all(says in str(each.message) for each in caught)
+    said = "\n".join(str(each.message) for each in caught)
+    assert all(each in said for each in says), said
     return made
 
 
 def test_a_serializer_never_takes_the_place_of_a_built_in_one(package: Package) -> None:
     package("third", SERIALIZERS, own="code:Json", half="code:Half")
-    made = in_default("the serializer 'own' of the package third 1.0 (third_code:Json) is left out: holdall")
+    package("modes", SERIALIZERS, typed="code:ModeTyped")
+    made = in_default(
+        "the serializer 'own' of the package third 1.0 (third_code:Json) is left out: holdall",
+        "(modes_code:ModeTyped) is left out: holdall itself uses this name",
+    )
     assert made.for_value(0.5).name == "half"
 
 

@@ -345,8 +345,12 @@ def _opener(scheme: str) -> Opener:
 
     opener = opener_of(scheme)
     if opener is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(scheme, schemes(), 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise InvalidArgumentError(
-            f"unknown scheme {scheme!r}; expected a path, or one of {', '.join(schemes())}, or, with "
+            f"unknown scheme {scheme!r}{hint}; expected a path, or one of {', '.join(schemes())}, or, with "
             "pip install 'holdall[fsspec]', another that fsspec knows, such as sftp"
         )
     return opener

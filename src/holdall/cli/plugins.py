@@ -38,5 +38,5 @@ def _error(plugin: Plugin) -> str | None:
         else:
             check_serializer(plugin)
     except StoreError as error:
-        return str(error)
+        return str(error).replace(str(plugin), "it", 1)
     return None

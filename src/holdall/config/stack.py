@@ -39,6 +39,9 @@ LAYERS: Mapping[str, str] = {
 first one, if it may be given by position, and `true` is enough if none is required."""
 
 
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
 class Building:
     """Opens one store with its layers; what is open so far is closed if the rest fails."""
 
@@ -134,6 +137,9 @@ class Building:
             options = {bare: section.option(key, _hints(kind, 1)[bare])}
         else:
             raise section.fault("expected true, false or a table", key)
+        for each in known:
+            if each.default is each.empty and each.kind not in _VARIADIC and each.name not in options:
+                raise section.fault(f"the option {each.name!r} is missing", key)
         if key == "encrypt":
             options |= {name: self._locate(options[name]) for name in ("key", "names") if name in options}
         if key == "trace":
@@ -217,7 +223,8 @@ def _order(section: Section) -> list[str]:
         with section.blame(key):
             plugin = find_plugin(PLUGINS, key)
         if plugin is None:
-            section.check_names((*BASES, "options", *LAYERS, *plugin_names(PLUGINS)))
+            others = (each for each in plugin_names(PLUGINS) if not _is_own(each))
+            section.check_names((*BASES, "options", *LAYERS, *others))
     order = list(LAYERS)
     order[order.index("readonly") : order.index("readonly")] = sorted(brought)
     return order

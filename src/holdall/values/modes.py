@@ -13,14 +13,14 @@ from holdall.values.json import JsonSerializer, reader_of, written
 from holdall.values.looks import describe_bytes
 from holdall.values.models import _name_of, encode_as, encode_model, is_model, serializer_of
 from holdall.values.ownpickles import OwnPickles
-from holdall.values.registry import Serializers, joined
+from holdall.values.registry import _MODES, Serializers, joined
 from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 from holdall.values.typed import read_typed, write_typed
 
 __all__ = ["MODES", "Codec", "Modes", "refuse_bytes", "write_raw"]
 
-MODES: Final = ("raw", "auto", "json", "pickle", "typed")
+MODES: Final = _MODES
 """The modes that aren't the name of a serializer."""
 _JSON: Final = ("auto", "json", "pydantic", "msgspec")
 """The modes that a model can be given with: what they write of a model is JSON."""

@@ -35,6 +35,10 @@ _BUILT_IN = (
 )
 
 
+_MODES = ("raw", "auto", "json", "pickle", "typed")
+"""What a serialization mode may be besides the name of a serializer."""
+
+
 class Serializers:
     """A set of serializers. The one that was registered last is asked first.
 
@@ -181,7 +185,7 @@ class _Default(Serializers):
             if not self._complete:
                 # Set first: a module that brings one may ask for others, or register them, as it is imported.
                 self._complete = True
-                self._add_plugins({each.name for each in self._members})
+                self._add_plugins({*_MODES, *(each.name for each in self._members)})
         return iter(self._members)
 
     def __len__(self) -> int:
@@ -206,16 +210,15 @@ class _Default(Serializers):
                 made = loaded() if isinstance(loaded, type) else loaded
                 _check(made)
             except Exception as error:  # noqa: BLE001 - another's package may raise anything
-                self._leave_out(
-                    plugin, plugin.name, str(error) if isinstance(error, StoreError) else repr(error)
-                )
+                why = str(error) if isinstance(error, StoreError) else repr(error)
+                self._leave_out(plugin, plugin.name, why.replace(str(plugin), "it", 1))
             else:
                 brought.append((plugin, made))
         for plugin, made in brought:
             same = [each.package for each, other in brought if other.name == made.name]
             if made.name in own:
                 why = (
-                    "holdall itself has one of this name; a program that wants to replace it calls register()"
+                    "holdall itself uses this name; a program that wants to replace its own calls register()"
                 )
                 self._leave_out(plugin, made.name, why)
             elif len(same) > 1:
