@@ -39,7 +39,6 @@ from holdall import (
     StoreClosedError,
     UnsupportedOperation,
     ValkeyStore,
-    ZipStore,
 )
 from holdall.interop.keyvalue import HoldallKeyValue
 from holdall.testing import Corrupting, Limited
@@ -383,18 +382,16 @@ def server() -> Iterator[ValkeyServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "files", "sqlite", "zip", "valkey", "stack", "little"])
+@pytest.fixture(params=["memory", "sqlite", "valkey", "stack", "little"])
 async def entries(
     request: pytest.FixtureRequest, tmp_path: Path, server: ValkeyServer
 ) -> AsyncIterator[HoldallKeyValue]:
     place = tmp_path / "store"
     makers: dict[str, Callable[[], Store]] = {
         "memory": MemoryStore,
-        "files": lambda: FilesystemStore(place),
         "sqlite": lambda: SqliteStore(place),
-        "zip": lambda: ZipStore(place),
         "valkey": lambda: ValkeyStore(f"valkey://127.0.0.1:{server.port}/0", prefix=f"{tmp_path}:"),
-        "stack": lambda: CachingStore(CompressedStore(SqliteStore(place)), MemoryStore()) / "entries",
+        "stack": lambda: CachingStore(CompressedStore(FilesystemStore(place)), MemoryStore()) / "entries",
         "little": lambda: Limited(
             MemoryStore(), Can.WRITE | Can.DELETE | Can.LIST | Can.SWAP | Can.CONDITIONAL_DELETE
         ),

@@ -1,4 +1,4 @@
-"""A store of py-key-value over any store (https://strawgate.com/py-key-value/)."""
+"""A store of py-key-value over any store, and the other way round (https://strawgate.com/py-key-value/)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ try:
         BaseEnumerateKeysStore,
         ManagedEntry,
     )
+
+    from holdall.interop.entries import KeyValueStore
 except ImportError as error:
     raise MissingDependencyError(missing("keyvalue", "py-key-value-aio")) from error
 
-__all__ = ["HoldallKeyValue"]
+__all__ = ["HoldallKeyValue", "KeyValueStore"]
 
 _LONGEST = 200
 """The longest segment of a key that holds a name as it is, in UTF-8 bytes. File systems take 255."""

@@ -1,0 +1,175 @@
+"""An event loop on a thread of its own, for libraries of coroutines that are called from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar, cast
+
+from holdall.errors import StoreClosedError
+from holdall.forks import begin_anew
+from holdall.stopping import Stopped, current
+from holdall.threads import start
+
+__all__ = ["Home"]
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_inherited: list[object] = []
+"""The loops that a fork inherited, and what lives in them. They are the parent's: to free one would take the
+parent's files out of the parent's selector."""
+
+
+class Home:
+    """An object that is made in the loop, used there and closed there.
+
+    All share one loop, which runs as long as the process, so that objects that share something don't come
+    upon each other in two threads. A child of a fork begins with a loop and objects of its own.
+
+    Args:
+        make: Makes the object. It is called in the loop, by the first call that needs it.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+        self._closed = False
+        begin_anew(self, Home._begin)
+
+    def _begin(self) -> None:
+        _inherited.append(self._made)
+        self._made = None
+
+    def call(self, function: Callable[[Any], Awaitable[T]]) -> T:
+        """Await what a function returns for the object, in the loop.
+
+        An interrupt cancels it, and comes out once it has ended, so that nothing happens later.
+        """
+        if self._closed:
+            raise StoreClosedError("the store is closed; open it again")
+        loop = _running()
+        call = _Call(lambda: function(self._resident()))
+        stop = current.get()
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(call.cancel)
+
+        if stop is not None:
+            stop.then(cancel)
+        try:
+            loop.call_soon_threadsafe(call.begin, loop)
+            call.wait()
+        except BaseException:
+            # It is asked to end after it was asked to begin, so that it never begins later.
+            cancel()
+            call.wait()
+            raise
+        finally:
+            if stop is not None:
+                stop.forget(cancel)
+        if stop is not None and stop.is_set() and isinstance(call.error, asyncio.CancelledError):
+            raise Stopped
+        if call.error is not None:
+            raise call.error
+        return cast(T, call.result)
+
+    def _resident(self) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def close(self) -> None:
+        """Close the object, if it was made and has a `close`."""
+        if not self._closed and self._made is not None:
+            try:
+                self.call(_close)
+            finally:
+                self._made = None
+        self._closed = True
+
+    def drop(self) -> None:
+        """Have the object closed by and by: nobody has closed it, or uses it any more."""
+        made, self._made = self._made, None
+        if made is not None and _loop is not None:
+            asyncio.run_coroutine_threadsafe(_close(made), _loop)
+
+
+def _running() -> asyncio.AbstractEventLoop:
+    global _loop
+    if _loop is not None:
+        return _loop
+    with _lock:
+        if _loop is None:
+            loop = asyncio.new_event_loop()
+            try:
+                start(threading.Thread(target=loop.run_forever, name="holdall-loop", daemon=True))
+                _loop = loop
+            except BaseException:
+                loop.call_soon_threadsafe(loop.stop)
+                raise
+        return _loop
+
+
+def _forked() -> None:
+    global _lock, _loop
+    _inherited.append(_loop)
+    _lock, _loop = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+async def _close(made: Any) -> None:
+    close = getattr(made, "close", None)
+    if close is not None:
+        await close()
+
+
+class _Call(Generic[T]):
+    """A call that a thread waits for; until it is over, the rest is only used in the loop."""
+
+    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self._function = function
+        self._task: asyncio.Task[T] | None = None
+        self._over = False
+
+    def wait(self) -> None:
+        """Wait until it is over."""
+        # An interrupt may come between the two, and the signal is given once.
+        if not self._over:
+            self._signal.acquire()
+
+    async def _run(self) -> T:
+        return await self._function()
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin it, unless it was cancelled."""
+        if not self._over:
+            self._task = loop.create_task(self._run())
+            self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """End it, or see to it that it never begins."""
+        if self._task is not None:
+            self._task.cancel()
+        elif not self._over:
+            self._end(None)
+
+    def _end(self, task: asyncio.Task[T] | None) -> None:
+        if task is None or task.cancelled():
+            self.error = asyncio.CancelledError()
+        elif (error := task.exception()) is not None:
+            self.error = error
+        else:
+            self.result = task.result()
+        self._over = True
+        self._signal.release()

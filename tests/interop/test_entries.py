@@ -1,0 +1,226 @@
+"""A store in those of py-key-value."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from key_value.aio.stores.memory import MemoryStore
+from key_value.aio.stores.redis import RedisStore
+from key_value.aio.wrappers.base import BaseWrapper
+from key_value.aio.wrappers.read_only import ReadOnlyWrapper
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from tests.again import Again
+from tests.servers.ports import free_port
+from tests.servers.valkey import ValkeyServer
+
+from holdall import (
+    IntegrityError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    Item,
+    ReadOnlyError,
+    Store,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
+from holdall.interop.keyvalue import HoldallKeyValue, KeyValueStore
+
+MADE: dict[str, MemoryStore] = {}
+
+
+def in_memory(name: str, process: int) -> MemoryStore:
+    if process != os.getpid():
+        raise StoreUnavailableError("it is in the memory of another process")
+    return MADE.setdefault(name, MemoryStore())
+
+
+class TestRedis(Again):
+    server: ClassVar[ValkeyServer]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _served(cls) -> Iterator[None]:
+        with ValkeyServer(durable=True) as cls.server:
+            yield
+
+    def make(self, place: Path) -> Store:
+        collection = hashlib.sha256(str(place).encode()).hexdigest()[:16]
+        return KeyValueStore(partial(RedisStore, port=self.server.port), collection)
+
+
+class TestMemoryWithoutALister(Again):
+    """As py-key-value's stores on disks and in databases, and all of its wrappers."""
+
+    persistent = False
+
+    def make(self, place: Path) -> Store:
+        return held_here(partial(without_keys, str(place), os.getpid()))
+
+    def fill(self, place: Path) -> Store:
+        return held_here(partial(in_memory, str(place), os.getpid()))
+
+
+def held_here(make: Callable[[], Any]) -> Store:
+    store = KeyValueStore(make)
+    store.inline = True  # it holds its blobs in the memory of this process, as one that is inline does
+    return store
+
+
+def without_keys(name: str, process: int) -> BaseWrapper:
+    return PassThrough(in_memory(name, process))
+
+
+class PassThrough(BaseWrapper):
+    def __init__(self, key_value: MemoryStore) -> None:
+        self.key_value = key_value
+
+
+@pytest.fixture
+def store() -> Iterator[KeyValueStore]:
+    with KeyValueStore(MemoryStore) as store:
+        yield store
+
+
+def test_the_bytes_of_a_large_blob_go_with_it() -> None:
+    made = MemoryStore()
+    with KeyValueStore(lambda: made) as store:
+        store["a"] = b"x" * 3_000_000
+        store["b"] = b"small"
+        assert len(chunks(made)) == 3
+        assert store.get_range("a", 1_048_570, 1_048_580) == b"x" * 10
+        store["a"] = b"x" * 1_500_000
+        assert len(chunks(made)) == 2
+        store.put_many({"b": b"y" * 20_000, "c": b"z"})
+        assert len(chunks(made)) == 3
+
+        def fails() -> Iterator[bytes]:
+            yield b"x" * 3_000_000
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            store.put("a", fails())
+        assert len(chunks(made)) == 3
+        assert store.delete_many(["a", "b", "d"]) == 2
+        assert (chunks(made), list(store)) == ([], ["c"])
+
+
+def chunks(made: MemoryStore) -> list[str]:
+    return asyncio.run(made.keys("holdall-chunks"))
+
+
+def test_a_chunk_that_is_missing_or_damaged_is_noticed() -> None:
+    made = MemoryStore()
+    with KeyValueStore(lambda: made) as store:
+        store["a"] = b"x" * 3_000_000
+        last = sorted(chunks(made))[-1]
+        asyncio.run(made.put(last, {"data": "eA=="}, collection="holdall-chunks"))
+        with pytest.raises(IntegrityError, match="1 bytes, not 902,848"):
+            store.get("a")
+        asyncio.run(made.delete(last, collection="holdall-chunks"))
+        with pytest.raises(IntegrityError, match="a chunk of the blob is missing"):
+            store.get("a")
+        assert store.get_range("a", 0, 5) == b"xxxxx"
+
+
+def test_what_others_keep_in_the_collection() -> None:
+    made = MemoryStore(seed={"holdall": {"a": {"x": 1}, "/": {}, "b": {"data": "=", "etag": "", "size": 1}}})
+    with KeyValueStore(lambda: made) as store:
+        store["c"] = b"1"
+        assert list(store) == ["c"]
+        assert [found.path for found in store.left_out()] == ["/", "a", "b"]
+        with pytest.raises(IntegrityError, match="isn't a blob that holdall put"):
+            store.get("a")
+        assert store.delete("a")
+        store["b"] = b"2"
+        assert list(store) == ["b", "c"]
+
+
+def test_a_listing_is_never_short(store: KeyValueStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.interop.entries._PAGE", 3)
+    store.put_many({"a": b"", "b": b""})
+    assert list(store) == ["a", "b"]
+    store["c"] = b""
+    with pytest.raises(UnsupportedOperation, match="lists at most 3 keys"):
+        list(store)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(InvalidTypeError, match=r"such as lambda: RedisStore\(url=...\), not MemoryStore"):
+        KeyValueStore(MemoryStore())  # type: ignore[arg-type]
+    with pytest.raises(InvalidTypeError, match="not NoneType"):
+        KeyValueStore(MemoryStore, None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError):
+        KeyValueStore(MemoryStore, "")
+
+
+def test_errors_are_of_this_package() -> None:
+    store = KeyValueStore(lambda: ReadOnlyWrapper(MemoryStore()))
+    with pytest.raises(ReadOnlyError):
+        store.put("a", b"")
+    assert store.get("a") is None
+    client = Redis(port=free_port(), password="secret", retry=Retry(NoBackoff(), 0))
+    away = KeyValueStore(partial(RedisStore, client=client))
+    with pytest.raises(StoreUnavailableError, match="'a': the store of py-key-value failed: Connection"):
+        away.get("a")
+    assert "secret" not in repr(away)
+    away.close()
+
+    def broken() -> MemoryStore:
+        raise ZeroDivisionError
+
+    with pytest.raises(StoreUnavailableError, match="ZeroDivisionError"):
+        KeyValueStore(broken).get("a")
+
+
+def test_both_faces_over_each_other(tmp_path: Path) -> None:
+    with KeyValueStore(partial(HoldallKeyValue, f"sqlite:///{tmp_path}/a.db")) as store:
+        store["a/b"] = b"1" * 100_000
+        assert (list(store), store["a/b"]) == (["a/b"], b"1" * 100_000)
+
+    async def look() -> None:
+        async with HoldallKeyValue(KeyValueStore(MemoryStore)) as entries:
+            await entries.put("a", {"x": 1}, ttl=100)
+            assert await entries.get("a") == {"x": 1}
+            assert await entries.keys() == ["a"]
+
+    asyncio.run(look())
+
+
+def test_a_cancelled_call_ends(store: KeyValueStore) -> None:
+    class Slow(MemoryStore):
+        async def get(self, key: str, **options: Any) -> Any:
+            await asyncio.sleep(3600)
+
+    async def get() -> None:
+        with KeyValueStore(Slow) as slow:
+            task = asyncio.create_task(slow.aio.put("a", b""))
+            await task
+            task = asyncio.create_task(slow.aio.pop("a"))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(asyncio.wait_for(get(), 30))
+
+
+def test_each_of_many_has_its_own_time(store: KeyValueStore) -> None:
+    items: dict[str, bytes | Item] = {f"{number}": b"" for number in range(40)}
+    store.put_many({**items, "7": Item(b"x" * 20_000, ttl=50), "8": Item(b"", ttl=5000)}, ttl=100)
+    now = datetime.now(UTC)
+    left = {info.key: (info.expires or now) - now for info in store.list()}
+    assert {key: round(each.total_seconds() / 50) for key, each in left.items()} == {
+        **dict.fromkeys(items, 2),
+        "7": 1,
+        "8": 100,
+    }
