@@ -32,7 +32,7 @@ from holdall import (
     UnsupportedOperation,
 )
 from holdall.interop.fsspec import HoldallFileSystem
-from holdall.testing import Slow
+from holdall.testing import Counting, Slow
 from holdall.uri import schemes
 
 
@@ -486,3 +486,18 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
     assert len(fs.cat("up/*")) == left
     assert len(store) == left
     assert not fs.exists("absent")
+
+
+def test_a_deep_listing_takes_one_request() -> None:
+    store = Counting(MemoryStore())
+    fs = HoldallFileSystem(store)
+    fs.pipe({f"d/{number}/s/a": b"1" for number in range(50)})
+    fs.makedirs("d/made/empty")
+    before = store.calls["scan"]
+    assert len(fs.find("d", withdirs=True)) == 1 + 50 * 3 + 2
+    assert len(fs.glob("d/**/a")) == 50
+    assert store.calls["scan"] <= before + 4
+    # A blob doesn't hide what is below its name.
+    fs.pipe("d/1", b"1")
+    fs.rm("d", recursive=True)
+    assert fs.find("", withdirs=True) == []

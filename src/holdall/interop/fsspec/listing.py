@@ -72,28 +72,39 @@ class Listing(Base):
     async def _ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         return await self._aio.run(self.ls, path, detail)
 
-    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, **options: Any) -> Any:
-        """List all files below a folder; options: `detail`, `prefix`."""
-        if maxdepth is None and not withdirs:
+    def find(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
+        """List all files below a folder; options: `withdirs`, `detail`, `prefix`."""
+        if maxdepth is None:
             return self._all_below(self._key(path), **options)
-        return wait(self, "_find", path, maxdepth=maxdepth, withdirs=withdirs, **options)
+        return wait(self, "_find", path, maxdepth=maxdepth, **options)
 
-    async def _find(
-        self, path: str, maxdepth: int | None = None, withdirs: bool = False, **options: Any
-    ) -> Any:
-        if maxdepth is None and not withdirs:
+    async def _find(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
+        if maxdepth is None:
             return await self._aio.run(self._all_below, self._key(path), **options)
         # Folder by folder, which reads no more than is asked for.
-        return await Base._find(self, path, maxdepth=maxdepth, withdirs=withdirs, **options)
+        return await Base._find(self, path, maxdepth=maxdepth, **options)
 
-    def _all_below(self, key: str, detail: bool = False, prefix: str = "", **options: Any) -> Any:
+    def _all_below(
+        self, key: str, withdirs: bool = False, detail: bool = False, prefix: str = "", **options: Any
+    ) -> Any:
         folder = key + "/" if key else ""
         try:
             found = {info.key: _entry(info) for info in self.store.list(folder + prefix)}
-            if not found and key:
+            if not found and not withdirs and key:
                 found = {key: _entry(self.store.info(key))}
         except (BlobNotFoundError, InvalidKeyError):
             found = {}
+        if withdirs:
+            made = [name for name in [*self._folders] if name.startswith(folder + prefix)]
+            above = set[str]()
+            for name in (*found, *made):
+                while len(name := name.rpartition("/")[0]) > len(folder) and name not in above:
+                    above.add(name)
+            for name in (*above, *made):
+                found.setdefault(name, _folder_entry(name))
+            if key and (found or self.exists(key)):
+                found[key] = self.info(key)
+            found = {name: found[name] for name in sorted(found)}
         return found if detail else [*found]
 
     # fsspec's own ones take any error for an absence.
