@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ import obstore.store
 import pytest
 from obspec import exceptions
 
-from holdall import Can, FilesystemStore, InvalidArgumentError, MemoryStore, SqliteStore, Store
+from holdall import (
+    Can,
+    FilesystemStore,
+    InvalidArgumentError,
+    InvalidKeyError,
+    MemoryStore,
+    SqliteStore,
+    Store,
+)
 from holdall.interop.obspec import ObspecStore
 
 
@@ -34,24 +42,33 @@ def mapped(call: Callable[[], object]) -> str:
     return type(exceptions.map_exception(raised.value)).__name__
 
 
-def test_signatures() -> None:
-    """Every call of every protocol is there, with its arguments."""
-    protocols = [
-        each
-        for each in vars(obspec).values()
-        if isinstance(each, type)
-        and getattr(each, "_is_protocol", False)
-        and not each.__name__.startswith("GetResult")
-    ]
-    assert len(protocols) > 15
-    for protocol in protocols:
-        for name, call in vars(protocol).items():
-            if name.startswith("_") or not inspect.isfunction(call):
-                continue
-            ours = inspect.signature(getattr(ObspecStore, name)).parameters
-            kinds = {each.kind for each in ours.values()}
-            for argument in inspect.signature(call).parameters:
-                assert argument in ours or inspect.Parameter.VAR_KEYWORD in kinds, (name, argument)
+PROTOCOLS = [
+    each for each in vars(obspec).values() if isinstance(each, type) and getattr(each, "_is_protocol", False)
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda each: each.__name__)
+def test_signatures(protocol: type) -> None:
+    """Every call of every protocol is there, with its arguments, and is a coroutine where that one is."""
+    of_result = protocol.__name__.startswith("GetResult")
+    ours = type(ObspecStore(MemoryStore({"a": b""})).get("a")) if of_result else ObspecStore
+    calls = {name: call for name, call in vars(protocol).items() if not name.startswith("_")}
+    assert calls
+    for base in protocol.__mro__[1:]:
+        if base.__name__ in ("Iterable", "AsyncIterable"):
+            assert issubclass(ours, base)
+    for name, call in calls.items():
+        own = getattr(ours, name, None)
+        if isinstance(call, property):
+            assert of_result  # attributes that are set, as the tests of `get` see
+            continue
+        assert inspect.iscoroutinefunction(own) == inspect.iscoroutinefunction(call), name
+        found = inspect.signature(own).parameters
+        for argument in inspect.signature(call).parameters.values():
+            assert found[argument.name].kind == argument.kind, (name, argument)
+            if argument.default is not Ellipsis:
+                assert found[argument.name].default == argument.default, (name, argument)
+    assert len(PROTOCOLS) >= 20
 
 
 def test_put_and_get(objects: Any) -> None:
@@ -154,6 +171,53 @@ def test_coroutines(objects: Any) -> None:
     asyncio.run(run())
 
 
+def test_bytes_are_read_once(objects: Any) -> None:
+    objects.put("a", b"123")
+    for first in (lambda result: result.buffer(), list):
+        result = objects.get("a")
+        first(result)
+        for again in (lambda result: result.buffer(), list):
+            with pytest.raises(ValueError, match=r"once|disposed"):
+                again(result)
+
+
+def test_a_result_is_written_elsewhere(tmp_path: Path) -> None:
+    async def run() -> None:
+        here, there = ObspecStore(MemoryStore({"a": b"123"})), ObspecStore(FilesystemStore(tmp_path))
+        await there.put_async("b", await here.get_async("a"))
+        there.put("c", here.get("a"))
+        (tmp_path / "file").write_bytes(b"456")
+        await there.put_async("d", tmp_path / "file", mode="create", chunk_size=1, use_multipart=True)
+        assert dict(there.store.items()) == {"b": b"123", "c": b"123", "d": b"456", "file": b"456"}
+
+    asyncio.run(run())
+
+
+def test_a_condition_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "store.db") as store:
+        store["a"] = bytes(3 << 20)  # which is streamed by a connection of its own
+        objects = ObspecStore(store)
+        closed: list[bool] = []
+        read = store._read_part
+
+        def noting(*place: Any) -> Any:
+            info, pieces = read(*place)
+
+            def pass_on() -> Iterator[Any]:
+                try:
+                    yield from pieces
+                finally:
+                    closed.append(True)
+
+            passed = pass_on()
+            next(passed)
+            return info, passed
+
+        store._read_part = noting  # pyright: ignore[reportAttributeAccessIssue]
+        assert mapped(lambda: objects.get("a", options={"if_match": "other"})) == "PreconditionError"
+        assert closed == [True]
+
+
 def test_what_a_store_lacks() -> None:
     objects = ObspecStore(MemoryStore())
     assert mapped(lambda: objects.put("a", b"", tags={"a": "b"})) == "NotSupportedError"
@@ -164,8 +228,23 @@ def test_what_a_store_lacks() -> None:
     for wrong in ({"rnge": (0, 1)}, {"range": 3}, {"range": (0, 0)}):
         with pytest.raises(InvalidArgumentError):
             objects.get("a", options=wrong)
+    for wrong in ({"offset": -1}, {"suffix": -1}, (-1, 3)):
+        with pytest.raises(InvalidArgumentError, match="a range"):
+            objects.get("a", options={"range": wrong})
+    with pytest.raises(InvalidArgumentError, match="time zone"):
+        objects.get("a", options={"if_modified_since": datetime.now()})
     with pytest.raises(InvalidArgumentError, match="either an end or a length"):
         objects.get_range("a", start=0)
+    with pytest.raises(InvalidArgumentError, match="as many ends"):
+        objects.get_ranges("a", starts=[0, 1], ends=[1])
+    with pytest.raises(InvalidArgumentError, match="a name in metadata"):
+        objects.put("a", b"", attributes={"Owner": "ann"})
+    objects.put("a", b"", attributes={"owner": "ann"})
+    assert objects.get("a").attributes == {"owner": "ann"}
+    objects.delete("a")
+    with pytest.raises(InvalidKeyError):
+        objects.delete(["b", "c//d"])
+    objects.put("a", b"")
     with pytest.raises(InvalidArgumentError, match="mode is"):
         objects.put("a", b"", mode="append")
     assert isinstance(objects.store, Store)

@@ -18,6 +18,7 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
+from holdall.keys import check_key
 from holdall.pieces import join_pieces
 from holdall.ranges import span as span_in
 from holdall.store import ABSENT, ANY, Expect, Info, Span, Store
@@ -36,6 +37,8 @@ _OPTIONS = (
     "range",
     "version",
 )
+_ATTRIBUTES = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language")
+"""The attributes that obspec has a name for, and stores don't keep."""
 
 
 # `obspec.exceptions.map_exception` knows errors by the names of their classes.
@@ -90,7 +93,7 @@ class _Result:
 
     def __init__(self, owner: ObspecStore, info: Info, span: tuple[int, int], pieces: Iterator[Any]) -> None:
         self._owner = owner
-        self._pieces = pieces
+        self._pieces: Iterator[Any] | None = pieces
         self.meta = _meta(info)
         self.range = span
         self.attributes = dict(info.metadata or {})
@@ -98,17 +101,32 @@ class _Result:
             self.attributes["Content-Type"] = info.content_type
 
     def buffer(self) -> bytes:
-        """Return all of its bytes."""
+        """Return all of its bytes.
+
+        Raises:
+            InvalidArgumentError: They were read before, here or by an iterator.
+        """
+        pieces = self._take()
         with _renamed():
-            return join_pieces(self._pieces)
+            return join_pieces(pieces)
 
     async def buffer_async(self) -> bytes:
         """Return all of its bytes."""
         return await self._owner._aio.run(self.buffer)
 
     def __iter__(self) -> Iterator[Any]:
+        return self._yield(self._take())
+
+    def _take(self) -> Iterator[Any]:
+        pieces, self._pieces = self._pieces, None
+        if pieces is None:
+            raise InvalidArgumentError("the bytes of a result are read once: call get again")
+        return pieces
+
+    @staticmethod
+    def _yield(pieces: Iterator[Any]) -> Iterator[Any]:
         with _renamed():
-            yield from self._pieces
+            yield from pieces
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._owner._aio._iterate(lambda: iter(self), 1)
@@ -118,9 +136,10 @@ class ObspecStore:
     """A store as obspec's protocols describe one, for libraries that take any of these in place of obstore.
 
     It has `get`, `get_range`, `get_ranges`, `put`, `head`, `list`, `list_with_delimiter`, `delete`, `copy`
-    and `rename`, and each with `_async` at its end. Paths are keys, and a prefix is a folder, as obspec asks.
-    `put` takes `chunk_size`, `max_concurrency` and `use_multipart`, and leaves them to the store, which never
-    holds a whole stream.
+    and `rename`, and each with `_async` at its end. Paths are keys, and may begin or end with a slash, as
+    those of obstore may. A prefix is a folder, as obspec asks. An empty range, and one past the end, is an
+    error. `put` takes `chunk_size`, `max_concurrency` and `use_multipart`, and leaves them to the store,
+    which never holds a whole stream.
 
     Its errors have the names that `obspec.exceptions.map_exception` knows, and are holdall's own too.
 
@@ -161,16 +180,22 @@ class ObspecStore:
         with _renamed():
             if wanted.get("version") is not None:
                 raise NotSupportedError("stores name versions by their ETag: use if_match", key=path)
-            key = self.store._checked(path)
+            key = self._key(path)
             start, stop = _span(wanted.get("range"))
             if wanted.get("head"):
                 info, pieces = self.store.info(key), iter(())
             else:
                 info, pieces = self.store._read_part(key, start, stop)
-            _check(info, wanted)
-            low, high = span_in(start, stop, info.size)
-            if isinstance(wanted.get("range"), Sequence) and low == high:
-                raise InvalidArgumentError(f"the range is empty: the object has {info.size:,} bytes", key=key)
+            try:
+                _check(info, wanted)
+                low, high = span_in(start, stop, info.size)
+                if stop == 0:  # the last 0 bytes
+                    low = high = info.size
+                elif low == high and wanted.get("range") is not None:
+                    raise _past(key, start, info.size)
+            except BaseException:
+                _close(pieces)
+                raise
             return _Result(self, info, (low, high), pieces)
 
     async def get_async(self, path: str, *, options: Mapping[str, Any] | None = None) -> Any:
@@ -180,7 +205,11 @@ class ObspecStore:
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> bytes:
         """Return the bytes from `start` to `end`, or `length` of them."""
         with _renamed():
-            return self.store.get_range(path, start, _end(start, end, length))
+            key = self._key(path)
+            found = self.store.get_range(key, start, _end(start, end, length))
+            if not found:
+                raise _past(key, start)
+            return found
 
     async def get_range_async(
         self, path: str, *, start: int, end: int | None = None, length: int | None = None
@@ -197,16 +226,21 @@ class ObspecStore:
         lengths: Sequence[int] | None = None,
     ) -> list[bytes]:
         """Return several ranges of one version of an object."""
-        if (ends is None) == (lengths is None) or len(starts) != len(ends or lengths or ()):
+        other = lengths if ends is None else ends
+        if (ends is None) == (lengths is None) or other is None or len(starts) != len(other):
             raise InvalidArgumentError("give as many ends, or as many lengths, as starts")
-        found = [
-            (start, _end(start, end, length))
-            for start, end, length in zip(
-                starts, ends or [None] * len(starts), lengths or [None] * len(starts), strict=True
-            )
-        ]
+        pairs = zip(starts, other, strict=True)
+        if ends is None:
+            wanted = [(start, _end(start, None, length)) for start, length in pairs]
+        else:
+            wanted = [(start, _end(start, end, None)) for start, end in pairs]
         with _renamed():
-            return self.store.get_ranges(path, found)
+            key = self._key(path)
+            found = self.store.get_ranges(key, wanted) if wanted else []
+            for (start, _), data in zip(wanted, found, strict=True):
+                if not data:
+                    raise _past(key, start)
+            return found
 
     async def get_ranges_async(
         self,
@@ -222,7 +256,7 @@ class ObspecStore:
     def head(self, path: str) -> dict[str, Any]:
         """Return what is known of an object without its bytes."""
         with _renamed():
-            return _meta(self.store.info(path))
+            return _meta(self.store.info(self._key(path)))
 
     async def head_async(self, path: str) -> dict[str, Any]:
         """As `head`."""
@@ -232,9 +266,8 @@ class ObspecStore:
 
     def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of the objects in a folder, at any depth, whose paths are past `offset`."""
-        span = Span(_folder(prefix), offset or "")
         with _renamed():
-            found = self.store.list(span)
+            found = self.store.list(Span(_folder(prefix), check_key(_bare(offset)) if offset else ""))
             while page := [_meta(info) for info in islice(found, _PAGE)]:
                 yield page
 
@@ -287,24 +320,36 @@ class ObspecStore:
             max_concurrency: See `use_multipart`.
         """
         with _renamed():
-            options = _write_options(attributes, tags, mode)
+            key, options = self._key(path), _write_options(attributes, tags, mode)
             if isinstance(file, os.PathLike):
                 with open(cast("os.PathLike[str]", file), "rb") as source:
-                    return _written(self.store.put(path, source, **options))
-            return _written(self.store.put(path, file, **options))
+                    return _written(self.store.put(key, source, **options))
+            return _written(self.store.put(key, file, **options))
 
-    async def put_async(self, path: str, file: Any, **options: Any) -> dict[str, Any]:
+    async def put_async(
+        self,
+        path: str,
+        file: Any,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        mode: str | Mapping[str, Any] | None = None,
+        use_multipart: bool | None = None,
+        chunk_size: int = 0,
+        max_concurrency: int = 0,
+    ) -> dict[str, Any]:
         """As `put`; takes async iterables of buffers too."""
         if not hasattr(file, "__aiter__"):
-            return await self._aio.run(self.put, path, file, **options)
+            return await self._aio.run(self.put, path, file, attributes=attributes, tags=tags, mode=mode)
         with _renamed():
-            found = _write_options(options.get("attributes"), options.get("tags"), options.get("mode"))
-            return _written(await self._aio.put(path, file, **found))
+            key, options = self._key(path), _write_options(attributes, tags, mode)
+            return _written(await self._aio.put(key, file, **options))
 
     def delete(self, paths: str | Sequence[str]) -> None:
         """Delete an object, or several. One that isn't there is deleted already."""
         with _renamed():
-            self.store.delete_many([paths] if isinstance(paths, str) else paths)
+            keys = [self._key(path) for path in ([paths] if isinstance(paths, str) else paths)]
+            self.store.delete_many(keys)
 
     async def delete_async(self, paths: str | Sequence[str]) -> None:
         """As `delete`."""
@@ -328,7 +373,10 @@ class ObspecStore:
 
     def _transfer(self, call: Callable[..., object], source: str, target: str, overwrite: bool) -> None:
         with _renamed():
-            call(source, target, expect=ANY if overwrite else ABSENT)
+            call(self._key(source), self._key(target), expect=ANY if overwrite else ABSENT)
+
+    def _key(self, path: str) -> str:
+        return self.store._checked(_bare(path) if isinstance(path, str) else path)
 
 
 def _meta(info: Info) -> dict[str, Any]:
@@ -345,35 +393,61 @@ def _written(info: Info) -> dict[str, Any]:
     return {"e_tag": info.etag, "version": None}
 
 
+def _bare(path: str) -> str:
+    return path.removeprefix("/").removesuffix("/")
+
+
 def _folder(prefix: str | None) -> str:
-    return f"{prefix.rstrip('/')}/" if prefix and prefix.strip("/") else ""
+    folder = _bare(prefix or "")
+    return f"{check_key(folder)}/" if folder else ""
 
 
 def _end(start: int, end: int | None, length: int | None) -> int:
-    if (end is None) == (length is None) or start < 0:
-        raise InvalidArgumentError("a range has a start from 0 on, and either an end or a length")
-    return start + cast(int, length) if end is None else end
+    if (end is None) == (length is None):
+        raise InvalidArgumentError("a range has either an end or a length")
+    stop = start + cast(int, length) if end is None else end
+    if not 0 <= start < stop:
+        raise InvalidArgumentError(
+            f"a range begins at 0 or later and has at least one byte; got one from {start} to {stop}"
+        )
+    return stop
+
+
+def _past(key: str, start: int, size: int | None = None) -> InvalidArgumentError:
+    length = "" if size is None else f" of {size:,} bytes"
+    return InvalidArgumentError(f"the range begins at {start:,}, past the end of the object{length}", key=key)
 
 
 def _span(found: Any) -> tuple[int, int | None]:
     match found:
         case None:
             return 0, None
-        case {"offset": int(offset)}:
+        case {"offset": int(offset)} if offset >= 0:
             return offset, None
-        case {"suffix": int(suffix)}:
+        case {"suffix": int(suffix)} if suffix >= 0:
             return (-suffix, None) if suffix else (0, 0)
         case [int(start), int(end)]:
-            return start, end
+            return start, _end(start, end, None)
         case _:
             raise InvalidArgumentError(
-                f"a range is (start, end), {{'offset': n}} or {{'suffix': n}}, not {found!r:.80}"
+                f"a range is (start, end), {{'offset': n}} or {{'suffix': n}}, with n from 0 on, not "
+                f"{found!r:.80}"
             )
+
+
+def _close(pieces: Iterator[Any]) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
 
 
 def _check(info: Info, wanted: Mapping[str, Any]) -> None:
     """Check the conditions of a get (RFC 9110, section 13.2.2)."""
     expected, known = wanted.get("if_match"), wanted.get("if_none_match")
+    for name in ("if_unmodified_since", "if_modified_since"):
+        moment = wanted.get(name)
+        if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
+            raise InvalidArgumentError(f"{name} is a datetime with a time zone, not {moment!r:.80}")
     since: datetime | None = wanted.get("if_unmodified_since")
     if (expected is not None and not _names(expected, info)) or (
         expected is None and since is not None and info.modified > since
@@ -400,7 +474,7 @@ def _write_options(
         raise NotSupportedError("stores keep no tags: use attributes")
     metadata = dict(attributes or {})
     content_type = metadata.pop("Content-Type", None)
-    named = [name for name in metadata if name.istitle()]
+    named = [name for name in metadata if name in _ATTRIBUTES]
     if named:
         raise NotSupportedError(f"stores keep no {', '.join(named)}, only Content-Type and your own names")
     expect: Expect
