@@ -28,6 +28,12 @@ def processes() -> str:
         return ""
 
 
+def in_child(function: Callable[[], T]) -> Callable[[], T]:
+    """Have a function called in each child of a fork."""
+    os.register_at_fork(after_in_child=function)
+    return function
+
+
 def begin_anew(owner: T, begin: Callable[[T], None]) -> None:
     """Call a function with its owner in each child of a fork, for as long as the owner lives."""
     with _lock:
@@ -37,6 +43,7 @@ def begin_anew(owner: T, begin: Callable[[T], None]) -> None:
         _known.append((ref(owner), begin))
 
 
+@in_child
 def _forked() -> None:
     global _lock
     _lock = threading.Lock()
@@ -45,7 +52,3 @@ def _forked() -> None:
         owner = known()
         if owner is not None:
             begin(owner)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

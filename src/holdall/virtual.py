@@ -38,6 +38,7 @@ from holdall.errors import (
     StoreUnavailableError,
     naming,
 )
+from holdall.forks import in_child
 from holdall.pieces import pieces_of
 from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
@@ -355,13 +356,11 @@ _in_use: WeakSet[_Folder] = WeakSet()
 _swept: set[str] = set()
 
 
+@in_child
 def _after_fork() -> None:
     for folder in list(_in_use):
         folder.forget()
     _in_use.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _sweep_once() -> None:

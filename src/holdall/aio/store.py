@@ -17,7 +17,7 @@ from collections.abc import (
 )
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import (
     IO,
@@ -242,29 +242,17 @@ class AsyncStore:
         metadata: Mapping[str, str] | None = None,
     ) -> Info:
         """As `Store.put`; takes an async iterable of buffers too, which is streamed."""
+        options: dict[str, Any] = {"ttl": ttl, "expires": expires}
+        options |= {"content_type": content_type, "metadata": metadata}
 
         def put(body: Data) -> Info:
-            return self._store.put(
-                key,
-                body,
-                expect=expect,
-                ttl=ttl,
-                expires=expires,
-                content_type=content_type,
-                metadata=metadata,
-            )
+            return self._store.put(key, body, expect=expect, **options)
 
         if isinstance(data, AsyncIterable):
             return await put_stream(data, put)
         short = None
         if type(data) is bytes and len(data) <= _LITTLE:
-            plain = (
-                expect is ANY
-                and ttl is None
-                and expires is None
-                and content_type is None
-                and metadata is None
-            )
+            plain = expect is ANY and not any(each is not None for each in options.values())
             short = _Short.PLAIN if plain else _Short.ASKING
         return await self._run(lambda: put(data), short=short)
 
@@ -356,19 +344,9 @@ class AsyncStore:
         metadata: Mapping[str, str] | None = None,
     ) -> _Opening[Any]:
         """As `Store.open`: `async with store.open(key) as file: await file.read()`."""
-        begin: Callable[[], IO[Any]] = lambda: self._store.open(  # noqa: E731
-            key,
-            mode,
-            encoding=encoding,
-            errors=errors,
-            newline=newline,
-            expect=expect,
-            ttl=ttl,
-            expires=expires,
-            content_type=content_type,
-            metadata=metadata,
-        )
-        return _Opening(self, begin)
+        given: dict[str, Any] = locals()
+        del given["self"]
+        return _Opening(self, partial(self._store.open, **given))
 
     def local(self, key: str, *, write: bool = False, expect: Expect = ANY) -> _Local:
         """As `Store.local`: `async with store.local(key) as path: ...`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from holdall import transfer
 from holdall.aio.listing import Listing
@@ -121,17 +121,8 @@ async def verify_store(
     >>> asyncio.run(verify_store(MemoryStore({"a": b"1"}))).checked
     1
     """
-    return await _run(
-        lambda: transfer.verify_store(
-            _plain(store),
-            prefix=prefix,
-            glob=glob,
-            exclude=exclude,
-            where=where,
-            jobs=jobs,
-            progress=progress,
-        )
-    )
+    given: dict[str, Any] = {**locals(), "store": _plain(store)}
+    return await _run(lambda: transfer.verify_store(**given))
 
 
 def diff_stores(
@@ -154,20 +145,8 @@ def diff_stores(
     >>> asyncio.run(main())
     ['a']
     """
-    return Listing(
-        on_thread,
-        lambda: transfer.diff_stores(
-            _plain(source),
-            _plain(target),
-            prefix=prefix,
-            glob=glob,
-            exclude=exclude,
-            where=where,
-            compare=compare,
-            jobs=jobs,
-        ),
-        _BATCH,
-    )
+    given: dict[str, Any] = {**locals(), "source": _plain(source), "target": _plain(target)}
+    return Listing(on_thread, lambda: transfer.diff_stores(**given), _BATCH)
 
 
 def _plain(store: AnyStore) -> Store:

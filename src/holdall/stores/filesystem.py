@@ -41,7 +41,7 @@ from holdall.stores.nofollow import (
     open_file,
     open_into,
 )
-from holdall.stores.oserrors import GONE, translate
+from holdall.stores.oserrors import GONE, translate, typed
 from holdall.stores.places import tidy
 from holdall.stores.root import Root
 from holdall.stores.shortway import SHORT, delete_short, put_short
@@ -443,11 +443,8 @@ class FilesystemStore(Store):
     @contextmanager
     def _changing(self) -> Generator[None]:
         try:
-            yield
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise translate(error, "write") from error
+            with typed("write"):
+                yield
         finally:
             self._base = self._root.base
 
@@ -581,21 +578,16 @@ class _Writer(BlobWriter):
             piece = self._held[0] if len(self._held) == 1 else b"".join(self._held)
             self._held, self._length = [], 0
             try:
-                self._draft.add(piece)
-            except BaseException as error:
+                with typed("write", self._key):
+                    self._draft.add(piece)
+            except BaseException:
                 self._broken = True
-                if isinstance(error, OSError) and not isinstance(error, StoreError):
-                    raise translate(error, "write", self._key) from error
                 raise
 
     def _publish(self) -> None:
-        try:
+        with typed("write", self._key):
             self.flush()
             self._draft.publish(self._key, self._expect, _compare)
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise translate(error, "write", self._key) from error
 
     def _drop(self) -> None:
         self._held = []

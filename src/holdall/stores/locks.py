@@ -19,6 +19,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
+from holdall.forks import in_child
 from holdall.stores.nofollow import close_all
 from holdall.stores.spelling import PRIVATE
 
@@ -155,6 +156,7 @@ def release(fd: int) -> None:
 _all: WeakSet[FolderLock] = WeakSet()
 
 
+@in_child
 def _after_fork() -> None:
     """Parent and child would share an open file, and so its lock: the child opens its own."""
     global _generation, _drafts
@@ -162,6 +164,3 @@ def _after_fork() -> None:
     _drafts = f"{PRIVATE}{os.urandom(6).hex()}.new-"
     for lock in list(_all):
         lock.close()
-
-
-os.register_at_fork(after_in_child=_after_fork)

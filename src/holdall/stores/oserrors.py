@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from holdall.errors import (
     InvalidKeyError,
@@ -12,6 +15,9 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errnos of an open where there can't be a blob: nothing is there, or a file or link is in the path."""
@@ -79,3 +85,29 @@ def translate(error: OSError, what: str, key: str | None = None) -> StoreError:
     if code in (errno.ENOTDIR, errno.EISDIR):
         return KeyConflictError("a file system can't hold both a blob and blobs below it", key=key)
     return StoreUnavailableError(f"the file system can't {what}: {text}", key=key)
+
+
+class typed:
+    """Turn what the system raises in a call, or in a `with` block, into an error of the contract."""
+
+    def __init__(self, what: str, key: str | None = None) -> None:
+        self._what, self._key = what, key
+
+    def __call__(self, call: Callable[P, T]) -> Callable[P, T]:
+        @wraps(call)
+        def typed_call(*args: P.args, **kwargs: P.kwargs) -> T:
+            # As `with self` would do it, which costs two calls more.
+            try:
+                return call(*args, **kwargs)
+            except OSError as error:
+                self.__exit__(None, error, None)
+                raise
+
+        return typed_call
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            raise translate(error, self._what, self._key) from error

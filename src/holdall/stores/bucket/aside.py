@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from holdall.forks import in_child
 from holdall.threads import start
 
 __all__ = ["aside"]
@@ -95,6 +95,5 @@ class _Helper:
 
 _idle: list[_Helper] = []
 
-if hasattr(os, "register_at_fork"):
-    # The child lacks their threads.
-    os.register_at_fork(after_in_child=_idle.clear)
+# The child lacks their threads.
+in_child(_idle.clear)

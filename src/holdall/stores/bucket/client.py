@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from holdall.errors import InvalidArgumentError
+from holdall.forks import in_child
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
 from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
@@ -110,7 +111,7 @@ class Settings:
         found = _shared.get(known)
         if found is None:
             region, endpoint, anonymous, account, key, timeout = self._fixed
-            config = _CONFIGS[self.cloud.kind](region, endpoint, anonymous, account, key, secret)
+            config = _CONFIGS[self.cloud.kind](_Given(region, endpoint, anonymous, account, key, secret))
             client = _new(self.cloud, self.bucket, config | _SINGLE[self.cloud.kind], timeout)
             once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
             made = Clients(client, once, bulk, self.cloud, _place(client), {})
@@ -129,13 +130,10 @@ _shared: dict[tuple[Any, ...], Clients] = {}
 _inherited: list[Any] = []
 
 
+@in_child
 def _forget() -> None:
     _inherited.append(dict(_shared))
     _shared.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
@@ -214,25 +212,27 @@ def _url_of_environment(cloud: Cloud, config: dict[str, Any]) -> str:
 # --- settings as obstore takes them ---
 
 
-def _config_of_s3(
-    region: str | None,
-    endpoint: str | None,
-    anonymous: bool,
-    account: str | None,
-    key: str | None,
-    secret: str | None,
-) -> dict[str, Any]:
+class _Given(NamedTuple):
+    region: str | None
+    endpoint: str | None
+    anonymous: bool
+    account: str | None
+    key: str | None
+    secret: str | None
+
+
+def _config_of_s3(given: _Given) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    if region is not None:
-        config["region"] = region
-    if endpoint is not None:
-        config["endpoint"] = endpoint
-    if anonymous:
+    if given.region is not None:
+        config["region"] = given.region
+    if given.endpoint is not None:
+        config["endpoint"] = given.endpoint
+    if given.anonymous:
         config["skip_signature"] = True
-    elif key is not None:
-        config |= {"access_key_id": key, "secret_access_key": secret or ""}
+    elif given.key is not None:
+        config |= {"access_key_id": given.key, "secret_access_key": given.secret or ""}
     elif not os.environ.get("AWS_ACCESS_KEY_ID"):
-        config |= _profile(region)
+        config |= _profile(given.region)
     return config
 
 
@@ -274,54 +274,39 @@ def _without_profile(path: str) -> dict[str, Any]:
     return {}
 
 
-def _config_of_google(
-    region: str | None,
-    endpoint: str | None,
-    anonymous: bool,
-    account: str | None,
-    key: str | None,
-    secret: str | None,
-) -> dict[str, Any]:
+def _config_of_google(given: _Given) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    if anonymous:
+    if given.anonymous:
         import json
 
         # Without this key obstore asks for a token at each write, `skip_signature` or not.
         keys = {"client_email": "", "private_key": "", "private_key_id": ""}
-        base = endpoint or "https://storage.googleapis.com"
+        base = given.endpoint or "https://storage.googleapis.com"
         held = {"gcs_base_url": base, "disable_oauth": True, **keys}
         return {"service_account_key": json.dumps(held), "skip_signature": True}
-    if endpoint is not None:
-        config["base_url"] = endpoint
-    if secret is not None:
-        config["service_account_key" if secret.lstrip().startswith("{") else "service_account"] = secret
+    if given.endpoint is not None:
+        config["base_url"] = given.endpoint
+    if given.secret is not None:
+        config["service_account_key" if given.secret.lstrip().startswith("{") else "service_account"] = (
+            given.secret
+        )
     return config
 
 
-def _config_of_azure(
-    region: str | None,
-    endpoint: str | None,
-    anonymous: bool,
-    account: str | None,
-    key: str | None,
-    secret: str | None,
-) -> dict[str, Any]:
+def _config_of_azure(given: _Given) -> dict[str, Any]:
     config: dict[str, Any] = {}
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
-    if text and account is None and secret is None:
+    if text and given.account is None and given.secret is None:
         config |= parse_connection(text)
-    if account is not None or key is not None:
-        config["account_name"] = account if account is not None else key
-    if endpoint is not None:
-        config["endpoint"] = endpoint
-    if anonymous:
+    if given.account is not None or given.key is not None:
+        config["account_name"] = given.account if given.account is not None else given.key
+    if given.endpoint is not None:
+        config["endpoint"] = given.endpoint
+    if given.anonymous:
         config["skip_signature"] = True
-    elif secret is not None:
-        config["sas_key" if "sig=" in secret else "account_key"] = secret.lstrip("?")
+    elif given.secret is not None:
+        config["sas_key" if "sig=" in given.secret else "account_key"] = given.secret.lstrip("?")
     return config
 
 
-_CONFIGS = cast(
-    "dict[str, Callable[..., dict[str, Any]]]",
-    {S3.kind: _config_of_s3, GOOGLE.kind: _config_of_google, AZURE.kind: _config_of_azure},
-)
+_CONFIGS = {S3.kind: _config_of_s3, GOOGLE.kind: _config_of_google, AZURE.kind: _config_of_azure}

@@ -7,11 +7,12 @@ lets the future go when there is no interpreter any more, the process is aborted
 from __future__ import annotations
 
 import atexit
-import os
 import time
 from collections import deque
 from typing import Any
 from weakref import ref
+
+from holdall.forks import in_child
 
 __all__ = ["watch"]
 
@@ -37,6 +38,5 @@ def _settle() -> None:
 
 
 atexit.register(_settle)
-if hasattr(os, "register_at_fork"):
-    # The threads that held them are the parent's.
-    os.register_at_fork(after_in_child=_latest.clear)
+# The threads that held them are the parent's.
+in_child(_latest.clear)

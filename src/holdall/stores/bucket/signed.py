@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO
 
+from holdall.forks import in_child
 from holdall.stores.bucket.errors import UnknownError
 
 __all__ = ["request", "request_put"]
@@ -19,16 +19,13 @@ _idle: list[tuple[str, HTTPConnection]] = []
 _lock = threading.Lock()
 
 
+@in_child
 def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     # They belong to the parent; closed here, they stay open there.
     while _idle:
         _idle.pop()[1].close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
 
 
 def request(

@@ -11,12 +11,13 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from holdall.store import Body
-from holdall.stores.git.files import typed, write
+from holdall.stores.git.files import write
 from holdall.stores.git.names import key_of
 from holdall.stores.git.program import Git
 from holdall.stores.git.worktree import Change, Draft
 from holdall.stores.litter import remove, sweep
 from holdall.stores.nofollow import HERE
+from holdall.stores.oserrors import typed
 from holdall.stores.times import new_stamp
 
 if TYPE_CHECKING:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import ParamSpec, TypeVar
 
-from holdall.errors import StoreError
 from holdall.ranges import CHUNK
-from holdall.stores.oserrors import translate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,29 +49,3 @@ def write_all(fd: int, pieces: Sequence[bytes]) -> None:
         done = os.writev(fd, part)
         if done < sum(map(len, part)):
             write(fd, memoryview(b"".join(part))[done:])
-
-
-class typed:
-    """Turn what the system raises in a call, or in a `with` block, into an error of the contract."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __call__(self, call: Callable[P, T]) -> Callable[P, T]:
-        @wraps(call)
-        def typed_call(*args: P.args, **kwargs: P.kwargs) -> T:
-            # As `with self` would do it, which costs two calls more.
-            try:
-                return call(*args, **kwargs)
-            except OSError as error:
-                self.__exit__(None, error, None)
-                raise
-
-        return typed_call
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StoreError):
-            raise translate(error, self._what) from error

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
+from holdall.forks import in_child
 from holdall.stores.litter import remove
 from holdall.stores.nofollow import HERE
 
@@ -29,14 +30,12 @@ _held: set[io.FileIO] = set()
 """The locks of this process."""
 
 
+@in_child
 def _after_fork() -> None:
     """A lock belongs to an open file, which parent and child would share."""
     for file in _held:
         file.close()
     _held.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class Busy(Exception):

@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, TypeVar, cast
 from holdall.errors import StoreUnavailableError
 from holdall.forks import begin_anew
 from holdall.ranges import CHUNK
-from holdall.stores.git.files import typed
+from holdall.stores.oserrors import typed
 
 T = TypeVar("T")
 

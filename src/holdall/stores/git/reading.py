@@ -16,13 +16,13 @@ from holdall.files import BlobFile
 from holdall.ranges import CHUNK, span
 from holdall.store import Info, LeftOut, Piece, Store
 from holdall.stores.git.creation import is_made
-from holdall.stores.git.files import typed
 from holdall.stores.git.listing import Left, Listed, survey
 from holdall.stores.git.names import path_of
 from holdall.stores.git.repository import Repository
 from holdall.stores.git.revision import GitRevision, Known, Revision, read_log
 from holdall.stores.local import FilePieces
 from holdall.stores.nofollow import READ, open_file
+from holdall.stores.oserrors import typed
 
 if TYPE_CHECKING:
     from holdall.stores.git.index import Entry, Index

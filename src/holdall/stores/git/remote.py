@@ -23,12 +23,12 @@ from holdall.errors import (
 )
 from holdall.forks import begin_anew
 from holdall.stores.git.checkout import check_out
-from holdall.stores.git.files import typed
 from holdall.stores.git.names import folders_of, is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
 from holdall.stores.git.repository import Moved
 from holdall.stores.git.worktree import Change, Draft
+from holdall.stores.oserrors import typed
 from holdall.threads import start
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.creation import discover
 from holdall.stores.git.drafts import Drafts
-from holdall.stores.git.files import signature, text, typed, write_all
+from holdall.stores.git.files import signature, text, write_all
 from holdall.stores.git.index import EMPTY, Index, read_index
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, is_ours, release, run_alone, run_under
@@ -37,6 +37,7 @@ from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, WorkTree, check_apart
 from holdall.stores.local import sync_folder
+from holdall.stores.oserrors import typed
 from holdall.stores.times import new_stamp
 
 _log = logging.getLogger("holdall")

@@ -15,9 +15,9 @@ from holdall.errors import BlobNotFoundError, InvalidArgumentError
 from holdall.keys import check_key
 from holdall.ranges import cut, span
 from holdall.store import Can, Info, LeftOut, Piece, Store
-from holdall.stores.git.files import typed
 from holdall.stores.git.index import DOUBLE, UNSPELLABLE, kind_of
 from holdall.stores.git.names import key_of, path_of
+from holdall.stores.oserrors import typed
 
 if TYPE_CHECKING:
     from holdall.stores.git.program import Git
