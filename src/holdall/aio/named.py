@@ -179,10 +179,8 @@ class AsyncFanoutStore(_View[FanoutStore]):
 
     Args:
         children: The replicas, as stores or as async stores. They stay open.
-        read: As in `FanoutStore`.
-        write: As in `FanoutStore`.
-        timeout: As in `FanoutStore`.
-        fill: As in `FanoutStore`.
+
+    The other arguments are those of `FanoutStore`.
 
     >>> import asyncio
     >>> from holdall import MemoryStore
@@ -214,11 +212,8 @@ class AsyncCachingStore(_View[CachingStore]):
     Args:
         store: The source, as a store or as an async store. It stays open.
         cache: Where the copies are kept, as a store or as an async store. It stays open.
-        mode: As in `CachingStore`.
-        fresh: As in `CachingStore`.
-        max_bytes: As in `CachingStore`.
-        sync_on_close: As in `CachingStore`.
-        jobs: As in `CachingStore`.
+
+    The other arguments are those of `CachingStore`.
 
     >>> import asyncio
     >>> store = AsyncCachingStore(AsyncMemoryStore({"a": b"1"}), AsyncMemoryStore())

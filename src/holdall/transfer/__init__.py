@@ -165,18 +165,9 @@ def sync_stores(
         max_delete: The most that may be deleted. A float is a share of the selected blobs of the target, from
             0.0 to 1.0; an int is a number of blobs: `1` is one blob, `1.0` is all of them. If more would be
             deleted, nothing is touched. Nor is it if the folder or file of the source isn't there at all.
-        prefix: As in `copy_store`, as are the arguments that follow.
-        glob: Only keys that match.
-        exclude: Keys that are neither copied nor deleted.
-        where: Only blobs for which this is true.
-        compare: When two blobs are equal.
-        verify: Whether each copy is read back.
-        replace_unreadable: Whether unreadable blobs of the target are replaced.
-        jobs: The number of threads.
         dry_run: Touch nothing and return the `Plan`; `max_delete` isn't checked.
-        journal: The path of a file that records the progress.
-        progress: Called as `progress(done, total, bytes, key)`.
-        executor: Runs the copies.
+
+    The other arguments are those of `copy_store`.
 
     Raises:
         DeleteRefusedError: More than `max_delete` would be deleted; nothing was touched, except that a
@@ -231,19 +222,11 @@ def move_store(
     Args:
         source: The store to read, and to delete from.
         target: The store to write.
-        prefix: As in `copy_store`, as are the arguments that follow.
-        glob: Only keys that match.
-        exclude: Keys that aren't moved.
-        where: Only blobs for which this is true.
         compare: When two blobs are equal, so that the source's is deleted without being copied. With `verify`
             their contents are compared first, and the source's stays if they differ.
         verify: Whether each copy is read back before the source's blob is deleted.
-        replace_unreadable: Whether blobs of the target that can't be read are replaced.
-        jobs: The number of threads.
-        dry_run: Touch nothing and return the `Plan`.
-        journal: The path of a file that records the progress.
-        progress: Called as `progress(done, total, bytes, key)`.
-        executor: Runs the copies.
+
+    The other arguments are those of `copy_store`.
 
     Raises:
         InvalidArgumentError: As in `copy_store`, or source and target are found to keep their bytes in the
@@ -279,12 +262,9 @@ def diff_stores(
     Args:
         source: One store.
         target: The other.
-        prefix: As in `copy_store`, as are the arguments that follow.
-        glob: Only keys that match.
-        exclude: Keys that aren't compared.
-        where: Only blobs for which this is true.
-        compare: When two blobs are equal.
         jobs: The number of threads that compare contents.
+
+    The other arguments are those of `copy_store`.
 
     Raises:
         InvalidArgumentError: An argument is wrong.
@@ -318,12 +298,8 @@ def verify_store(
 
     Args:
         store: The store to read.
-        prefix: As in `copy_store`, as are the arguments that follow.
-        glob: Only keys that match.
-        exclude: Keys that aren't read.
-        where: Only blobs for which this is true.
-        jobs: The number of threads.
-        progress: Called as `progress(done, total, bytes, key)`.
+
+    The other arguments are those of `copy_store`.
 
     Raises:
         InvalidArgumentError: An argument is wrong.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -155,36 +156,57 @@ def new_row(key: str = "a", version: int = 1, **fields: Any) -> Row:
     return Row(key, version, **{**usual, **fields})
 
 
+_USUAL: dict[str, Any] = {
+    "size": 5,
+    "crc": 0xFFFFFFFF,
+    "extension": ".json.lz4",
+    "type": "builtins.dict",
+    "format": "json",
+    "codec": "lz4",
+    "library": "orjson 3.10",
+}
+
+
 def new_small(key: str, digest: str, **fields: Any) -> Small:
     """Return a small object; its fields say something of it, unless they are given."""
-    usual: dict[str, Any] = {
-        "size": 5,
-        "crc": 0xFFFFFFFF,
-        "extension": ".json.lz4",
-        "type": "builtins.dict",
-        "format": "json",
-        "codec": "lz4",
-        "library": "orjson 3.10",
-        "now": 1_700_000_000_000_000,
-        "metadata": {},
-        "data": b"12345",
-    }
-    return Small(key, digest, **{**usual, **fields})
+    usual: dict[str, Any] = {"now": 1_700_000_000_000_000, "metadata": {}, "data": b"12345"}
+    return Small(key, digest, **{**_USUAL, **usual, **fields})
 
 
 def new_blob(number: int = 1, **fields: Any) -> Blob:
     """Return a blob; its fields say something of it, unless they are given."""
-    usual: dict[str, Any] = {
-        "digest": f"{number:064x}",
-        "size": 5,
-        "crc": 0xFFFFFFFF,
-        "extension": ".json.lz4",
-        "type": "builtins.dict",
-        "format": "json",
-        "codec": "lz4",
-        "library": "orjson 3.10",
-    }
+    usual: dict[str, Any] = {**_USUAL, "digest": f"{number:064x}"}
     return Blob(number, **{**usual, **fields})
+
+
+def check_add(
+    backend: MetadataBackend,
+    other: MetadataBackend,
+    add: Callable[[MetadataBackend, str, str, bytes], int | None],
+    row: Row,
+    blob: Blob,
+) -> None:
+    """Check what is there once the entry `a` with the blob `one` was added, and which entries `add` adds."""
+    found = other.fetch("a")
+    assert found is not None
+    assert (exactly(found[0]), found[1]) == (exactly(row), blob)
+    assert other.load("a") == other.load("a", 1) == blob
+    assert other.load("b") is other.load("a", 2) is None
+    # The key is taken, or the digest.
+    assert add(backend, "a", "two", b"2") is None
+    assert add(backend, "b", "one", b"12345") is None
+    assert list(other.keys()) == ["a"]
+    assert list(other.blobs()) == [replace(blob, data=None)]
+    # One that is under way isn't there yet.
+    write(backend, put(new_blob(blob.number + 5, digest="two", until=2**60)))
+    again = add(other, "b", "two", b"")
+    assert again is not None
+    assert again > blob.number + 5
+    assert read(backend, lambda t: t.next_number()) > again
+    write(backend, lambda t: t.drop_row("b"), lambda t: t.put_earlier(new_row("a", 0, blob=again)))
+    loaded = backend.load("a", 0)
+    assert loaded is not None
+    assert (loaded.number, loaded.data) == (again, b"")
 
 
 def write(backend: MetadataBackend, *acts: Callable[[Transaction], object]) -> None:

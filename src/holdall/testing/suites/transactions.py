@@ -17,6 +17,7 @@ from holdall.testing.suites.backends import (
     KEYS,
     NESTED,
     BackendBase,
+    check_add,
     exactly,
     new_blob,
     new_row,
@@ -251,27 +252,13 @@ class TransactionTests(BackendBase):
         blob = new_blob(0, digest="one", inline=True, data=b"12345")
         number = backend.add(row, blob)
         assert number is not None
-        kept = replace(row, sequence=number, blob=number)
-        found = other.fetch("a")
-        assert found is not None
-        assert (exactly(found[0]), found[1]) == (exactly(kept), replace(blob, number=number))
-        assert other.load("a") == other.load("a", 1) == found[1]
-        assert other.load("b") is other.load("a", 2) is None
-        # The key is taken, or the digest.
-        assert backend.add(new_row("a", 1), new_blob(0, inline=True, data=b"2")) is None
-        assert backend.add(new_row("b", 1, digest="one"), blob) is None
-        assert list(other.keys()) == ["a"]
-        assert list(other.blobs()) == [replace(blob, number=number, data=None)]
-        # One that is under way isn't there yet.
-        write(backend, put(new_blob(number + 5, digest="two", until=2**60)))
-        again = other.add(new_row("b", 1), new_blob(0, digest="two", inline=True, data=b""))
-        assert again is not None
-        assert again > number + 5
-        assert read(backend, lambda t: t.next_number()) > again
-        write(backend, lambda t: t.drop_row("b"), lambda t: t.put_earlier(new_row("a", 0, blob=again)))
-        loaded = backend.load("a", 0)
-        assert loaded is not None
-        assert (loaded.number, loaded.data) == (again, b"")
+        kept = replace(row, sequence=number, blob=number), replace(blob, number=number)
+
+        def add(to: MetadataBackend, key: str, digest: str, data: bytes) -> int | None:
+            new = new_blob(0, digest=digest, inline=True, data=data)
+            return to.add(new_row(key, 1, digest=digest), new)
+
+        check_add(backend, other, add, *kept)
 
     def test_a_transaction_sees_what_it_writes(self, backend: MetadataBackend) -> None:
         def act(t: Transaction) -> None:
