@@ -346,9 +346,11 @@ class Store(MutableMapping[str, bytes]):
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         for key, body, attributes in items:
-            with naming(key):
-                info = self._write(key, body, ANY, attributes)
-            yield info
+            try:
+                yield self._write(key, body, ANY, attributes)
+            except StoreError as error:
+                error.key = key
+                raise
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         return sum(self.delete(key) for key in keys)
@@ -1232,8 +1234,11 @@ class Store(MutableMapping[str, bytes]):
         """
         key = self._checked(key)
         check_count(size, "the size of a chunk", key=key)
-        with naming(key):
+        try:
             pieces = self._read(key, 0, None)[1]
+        except StoreError as error:
+            error.key = key
+            raise
         return (bytes(piece) for piece in regroup(pieces, size))
 
     def checksum(self, key: str, algorithm: str = "sha256") -> str:

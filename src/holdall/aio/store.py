@@ -242,17 +242,29 @@ class AsyncStore:
         metadata: Mapping[str, str] | None = None,
     ) -> Info:
         """As `Store.put`; takes an async iterable of buffers too, which is streamed."""
-        options: dict[str, Any] = {"ttl": ttl, "expires": expires}
-        options |= {"content_type": content_type, "metadata": metadata}
 
         def put(body: Data) -> Info:
-            return self._store.put(key, body, expect=expect, **options)
+            return self._store.put(
+                key,
+                body,
+                expect=expect,
+                ttl=ttl,
+                expires=expires,
+                content_type=content_type,
+                metadata=metadata,
+            )
 
         if isinstance(data, AsyncIterable):
             return await put_stream(data, put)
         short = None
         if type(data) is bytes and len(data) <= _LITTLE:
-            plain = expect is ANY and not any(each is not None for each in options.values())
+            plain = (
+                expect is ANY
+                and ttl is None
+                and expires is None
+                and content_type is None
+                and metadata is None
+            )
             short = _Short.PLAIN if plain else _Short.ASKING
         return await self._run(lambda: put(data), short=short)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import BinaryIO, TypeVar
 
-from holdall.errors import InvalidKeyError, StoreError, naming
+from holdall.errors import InvalidKeyError, StoreError
 from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.layers.layer import Transparent
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
@@ -123,8 +123,11 @@ class PrefixStore(Transparent):
         return self._store._read_spans(self._prefix + key, spans)
 
     def _pieces(self, key: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        with naming(key):
+        try:
             yield from pieces
+        except StoreError as error:
+            error.key = key
+            raise
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         return self._strip(self._store._write(self._prefix + key, body, expect, attributes))
