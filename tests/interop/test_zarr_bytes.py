@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -335,6 +336,46 @@ def test_a_body_that_waits_for_zarr_goes_on(store: Store) -> None:
     asyncio.run(asyncio.wait_for(main(), 60))
     assert len(store["big"]) == 2_800_000
     assert len(store) == 5
+
+
+def test_the_loop_goes_on_while_another_writer_has_the_turn(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "a.db", timeout=20) as below:
+        at = ZarrStore(CompressedStore(below) / "a")
+
+        async def main() -> None:
+            await at.set("a", buffer(b"1"))
+            other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            calls = asyncio.gather(
+                at.set("a", buffer(b"2")), at.delete("b"), at.set_if_not_exists("c", buffer(b"3"))
+            )
+            await asyncio.sleep(0.05)
+            assert not calls.done()
+            found = await at.get("a")
+            assert found is not None
+            assert found.to_bytes() == b"1"
+            other.execute("COMMIT")
+            other.close()
+            await calls
+
+        at._on_threads = 0
+        asyncio.run(main())
+        assert below.get("a/a") != below.get("a/c")
+
+
+def test_which_calls_an_event_loop_makes_itself(tmp_path: Path) -> None:
+    with FilesystemStore(tmp_path / "a") as files, SqliteStore(tmp_path / "a.db") as rows:
+        for store, reads, writes in (
+            (files, True, True),
+            (CompressedStore(files) / "a", True, True),
+            (FilesystemStore(tmp_path / "b", durable=True), False, False),
+            (rows, True, False),
+            (ReadOnlyStore(rows / "a"), True, False),
+            (CachingStore(MemoryStore(), rows), False, False),
+            (MemoryStore(), True, True),
+        ):
+            at = ZarrStore(store)
+            assert (at._reads_here, at._writes_here) == (reads, writes), store
 
 
 def test_an_error_of_the_store_comes_out(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from holdall.aio.workers import Cancel
 from holdall.arguments import check_type
 from holdall.errors import BlobExistsError, BlobNotFoundError, InvalidKeyError, MissingDependencyError
 from holdall.interop.loading import missing
+from holdall.layers.layer import Layer
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Can, Expect, Store
 
@@ -73,17 +74,18 @@ class ZarrStore(ZarrBase):
         self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
         self._aio = self.store.aio
         self._on_threads = 0
+        self._writes_here = self._is_near and not _holds_writers_up(self.store)
+        # Layers such as a cache write when they are read.
+        self._reads_here = self._writes_here or (self._is_near and not isinstance(_bare(self.store), Layer))
 
-    async def _run(
-        self, call: Callable[[], T], cancel: Cancel, short: _Short | None, *, here: bool = True
-    ) -> T:
+    async def _run(self, call: Callable[[], T], cancel: Cancel, short: _Short | None, here: bool) -> T:
         """Make a call of the store.
 
         A near store, such as one in files, answers in less time than it takes to hand the call to a thread.
         So it is called in the event loop; once such a call takes long, the next ones go to threads, side by
-        side, and the loop goes on meanwhile.
+        side, and the loop goes on meanwhile. So do calls that may wait for another writer.
         """
-        if here and self._is_near:
+        if here:
             if self._on_threads <= 0:  # below, if two threads count at the same time
                 begin = perf_counter()
                 try:
@@ -145,7 +147,10 @@ class ZarrStore(ZarrBase):
     ) -> Buffer | None:
         await self._ensure_open()
         short = _Short.PLAIN if byte_range is None else _Short.ASKING
-        return _buffer(await self._run(lambda: self._load(key, byte_range), Cancel.LEAVE, short), prototype)
+        return _buffer(
+            await self._run(lambda: self._load(key, byte_range), Cancel.LEAVE, short, self._reads_here),
+            prototype,
+        )
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -177,7 +182,9 @@ class ZarrStore(ZarrBase):
             ranges = [_slice(cast("ByteRequest", wanted[number][1])) for number in numbers]
             with suppress(BlobNotFoundError, InvalidKeyError):
                 # Of one version, and from a bucket side by side.
-                found = await self._run(lambda: self.store.get_ranges(key, ranges), Cancel.LEAVE, None)
+                found = await self._run(
+                    lambda: self.store.get_ranges(key, ranges), Cancel.LEAVE, None, self._reads_here
+                )
                 for number, data in zip(numbers, found, strict=True):
                     values[number] = _buffer(data, prototype)
 
@@ -215,7 +222,9 @@ class ZarrStore(ZarrBase):
 
     async def exists(self, key: str) -> bool:
         with suppress(InvalidKeyError):
-            return await self._run(lambda: self.store.exists(key), Cancel.LEAVE, _Short.PLAIN)
+            return await self._run(
+                lambda: self.store.exists(key), Cancel.LEAVE, _Short.PLAIN, self._reads_here
+            )
         return False
 
     async def getsize(self, key: str) -> int:
@@ -256,7 +265,7 @@ class ZarrStore(ZarrBase):
             lambda: self.store.put(key, data, expect=expect),
             Cancel.STOP,
             short if little else None,
-            here=little,
+            little and self._writes_here,
         )
 
     def set_sync(self, key: str, value: Buffer) -> None:
@@ -279,7 +288,8 @@ class ZarrStore(ZarrBase):
     async def delete(self, key: str) -> None:
         self._check_writable()
         with suppress(InvalidKeyError):
-            await self._run(lambda: self.store.delete(key), Cancel.STOP, _Short.ASKING)
+            call: Callable[[], bool] = lambda: self.store.delete(key)  # noqa: E731
+            await self._run(call, Cancel.STOP, _Short.ASKING, self._writes_here)
 
     def delete_sync(self, key: str) -> None:
         self._check_writable()
@@ -296,6 +306,20 @@ class ZarrStore(ZarrBase):
     async def clear(self) -> None:
         self._check_writable()
         await self._aio.clear()
+
+
+def _bare(store: Store) -> Store:
+    """Return the store below the layers that only pass calls on, such as that of a prefix."""
+    while isinstance(store, Layer) and vars(type(store)).get("_passes", False):
+        (store,) = store._below
+    return store
+
+
+def _holds_writers_up(store: Store) -> bool:
+    """Return whether others may wait for a writer for as long as it writes many blobs in one transaction."""
+    if isinstance(store, Layer):
+        return any(map(_holds_writers_up, store._below))
+    return not store.inline and Can.BULK in store.can
 
 
 def _buffer(data: bytes | None, prototype: BufferPrototype | None) -> Buffer | None:
