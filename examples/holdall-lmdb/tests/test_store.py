@@ -28,6 +28,7 @@ def test_long_keys_are_listed_in_order(tmp_path: Path) -> None:
     keys = ["k" * length + end for length in (478, 479, 511, 512, 700) for end in ("", "a", "b/c", "\u00e9")]
     store.put_many(dict.fromkeys(keys, b""))
     assert list(store) == sorted(keys)
+    assert list(store.iterate_keys("\ud800")) == []
     assert list(store.iterate_keys("k" * 512)) == [key for key in sorted(keys) if key.startswith("k" * 512)]
 
 

@@ -142,9 +142,9 @@ class LmdbStore(Store):
             database = self._there()
         except BlobNotFoundError:
             return []
-        head, infos = prefix.encode()[:_HEAD], list[Info]()
+        head, infos = _encoded(prefix)[:_HEAD], list[Info]()
         with translated(), database.env.begin() as txn, txn.cursor(database.infos) as cursor:
-            cursor.set_range(max(head, after.encode()[:_HEAD], b"\0"))
+            cursor.set_range(max(head, _encoded(after)[:_HEAD], b"\0"))
             # LMDB sorts as the keys are sorted, but for the ends of long keys, which are digests.
             for begin, group in groupby(cursor, key=lambda item: item[0][:_HEAD]):
                 if len(infos) >= _PAGE or not begin.startswith(head):
@@ -172,6 +172,11 @@ def _name(key: str) -> bytes:
     """Return what LMDB has as the key: the key itself, or, if it is too long, its begin and its digest."""
     data = key.encode()
     return data if len(data) <= _LONGEST else data[:_HEAD] + sha256(data).digest()
+
+
+def _encoded(text: str) -> bytes:
+    """Return the bytes of a prefix, which may be a text that no key is."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _chunk(etag: bytes, number: int) -> bytes:
