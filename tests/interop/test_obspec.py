@@ -19,6 +19,7 @@ from holdall import (
     FilesystemStore,
     InvalidArgumentError,
     InvalidKeyError,
+    InvalidTypeError,
     MemoryStore,
     SqliteStore,
     Store,
@@ -235,6 +236,14 @@ def test_what_a_store_lacks() -> None:
         objects.get("a", options={"if_modified_since": datetime.now()})
     with pytest.raises(InvalidArgumentError, match="either an end or a length"):
         objects.get_range("a", start=0)
+    for start, end in (("0", 1), (0, 1.5)):
+        with pytest.raises(InvalidTypeError, match="ends of a range are ints"):
+            objects.get_range("a", start=start, end=end)
+        with pytest.raises(InvalidTypeError, match="ends of a range are ints"):
+            objects.get_ranges("a", starts=[start], ends=[end])
+    for call in (objects.head, objects.list_with_delimiter, lambda prefix: list(objects.list(prefix))):
+        with pytest.raises(InvalidTypeError, match="a path is a str"):
+            call(5)
     with pytest.raises(InvalidArgumentError, match="as many ends"):
         objects.get_ranges("a", starts=[0, 1], ends=[1])
     with pytest.raises(InvalidArgumentError, match="a name in metadata"):

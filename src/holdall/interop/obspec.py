@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
+from operator import index
 from typing import Any, TypeVar, cast
 
 from holdall.errors import (
@@ -15,6 +16,7 @@ from holdall.errors import (
     ConcurrencyError,
     InvalidArgumentError,
     InvalidKeyError,
+    InvalidTypeError,
     StoreError,
     UnsupportedOperation,
 )
@@ -206,7 +208,8 @@ class ObspecStore:
         """Return the bytes from `start` to `end`, or `length` of them."""
         with _renamed():
             key = self._key(path)
-            found = self.store.get_range(key, start, _end(start, end, length))
+            start, stop = _ends(start, end, length)
+            found = self.store.get_range(key, start, stop)
             if not found:
                 raise _past(key, start)
             return found
@@ -231,9 +234,9 @@ class ObspecStore:
             raise InvalidArgumentError("give as many ends, or as many lengths, as starts")
         pairs = zip(starts, other, strict=True)
         if ends is None:
-            wanted = [(start, _end(start, None, length)) for start, length in pairs]
+            wanted = [_ends(start, None, length) for start, length in pairs]
         else:
-            wanted = [(start, _end(start, end, None)) for start, end in pairs]
+            wanted = [_ends(start, end, None) for start, end in pairs]
         with _renamed():
             key = self._key(path)
             found = self.store.get_ranges(key, wanted) if wanted else []
@@ -376,7 +379,7 @@ class ObspecStore:
             call(self._key(source), self._key(target), expect=ANY if overwrite else ABSENT)
 
     def _key(self, path: str) -> str:
-        return self.store._checked(_bare(path) if isinstance(path, str) else path)
+        return self.store._checked(_bare(path))
 
 
 def _meta(info: Info) -> dict[str, Any]:
@@ -394,6 +397,8 @@ def _written(info: Info) -> dict[str, Any]:
 
 
 def _bare(path: str) -> str:
+    if not isinstance(path, str):
+        raise InvalidTypeError(f"a path is a str, not {type(path).__name__}")
     return path.removeprefix("/").removesuffix("/")
 
 
@@ -402,15 +407,19 @@ def _folder(prefix: str | None) -> str:
     return f"{check_key(folder)}/" if folder else ""
 
 
-def _end(start: int, end: int | None, length: int | None) -> int:
+def _ends(start: int, end: int | None, length: int | None) -> tuple[int, int]:
     if (end is None) == (length is None):
         raise InvalidArgumentError("a range has either an end or a length")
-    stop = start + cast(int, length) if end is None else end
+    try:
+        start, other = index(start), index(cast(int, length if end is None else end))
+    except TypeError as error:
+        raise InvalidTypeError(f"the ends of a range are ints: {error}") from error
+    stop = start + other if end is None else other
     if not 0 <= start < stop:
         raise InvalidArgumentError(
             f"a range begins at 0 or later and has at least one byte; got one from {start} to {stop}"
         )
-    return stop
+    return start, stop
 
 
 def _past(key: str, start: int, size: int | None = None) -> InvalidArgumentError:
@@ -426,8 +435,8 @@ def _span(found: Any) -> tuple[int, int | None]:
             return offset, None
         case {"suffix": int(suffix)} if suffix >= 0:
             return (-suffix, None) if suffix else (0, 0)
-        case [int(start), int(end)]:
-            return start, _end(start, end, None)
+        case [start, end]:
+            return _ends(start, end, None)
         case _:
             raise InvalidArgumentError(
                 f"a range is (start, end), {{'offset': n}} or {{'suffix': n}}, with n from 0 on, not "
