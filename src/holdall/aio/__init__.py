@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from holdall.aio.store import AsyncFile as AsyncFile
     from holdall.aio.store import AsyncStore as AsyncStore
     from holdall.aio.transfer import *
+    from holdall.aio.values import AsyncValueStore as AsyncValueStore
 
 _MODULES = {
     **{name: _ALL[f"aio.{name}"] for name in ("adapters", "blobstore", "named")},
     "opening": ("open",),
     "store": ("AsyncFile", "AsyncStore"),
+    "values": ("AsyncValueStore",),
     "transfer": ("copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

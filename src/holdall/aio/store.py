@@ -86,7 +86,41 @@ def _awaited(
     return run
 
 
-class AsyncStore:
+class NoOperators:
+    """The operators that Python can't await raise an error that says what to write."""
+
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, which then report each use. Without __contains__ and __iter__ Python
+        # would ask __getitem__ for 0, 1, 2, ..., and never end.
+
+        def __contains__(self, key: object) -> NoReturn:
+            raise TypeError("`in` can't be awaited; write: await store.exists(key)")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("an async store is iterated by: async for key in store")
+
+        def __len__(self) -> NoReturn:
+            raise TypeError("len() can't be awaited; write: await store.len()")
+
+        def __bool__(self) -> NoReturn:
+            raise TypeError(
+                "an async store can't be tested by `if`; write: await store.len() > 0, or `store is not None`"
+            )
+
+        def __setitem__(self, key: object, value: object) -> NoReturn:
+            raise TypeError("an assignment can't be awaited; write: await store.put(key, data)")
+
+        def __delitem__(self, key: object) -> NoReturn:
+            raise TypeError("`del` can't be awaited; write: await store.delete(key)")
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("an async store is closed by: async with store")
+
+        def __exit__(self, *_: object) -> None:
+            """Never called: `with` fails at its begin."""
+
+
+class AsyncStore(NoOperators):
     """A store whose calls are coroutines and async iterators, with the same names, arguments and errors.
 
     Operators that Python can't await are calls by name: `await store.exists(key)` in place of `key in store`,
@@ -198,37 +232,7 @@ class AsyncStore:
 
     def __getitem__(self, key: str) -> Awaitable[bytes]:
         """`await store[key]`, as `Store.__getitem__`."""
-        return _Awaitable(lambda: self._run(lambda: self._store[key], Cancel.LEAVE, short=_Short.PLAIN))
-
-    if not TYPE_CHECKING:
-        # Hidden from type checkers, which then report each use. Without __contains__ and __iter__ Python
-        # would ask __getitem__ for 0, 1, 2, ..., and never end.
-
-        def __contains__(self, key: object) -> NoReturn:
-            raise TypeError("`in` can't be awaited; write: await store.exists(key)")
-
-        def __iter__(self) -> NoReturn:
-            raise TypeError("an async store is iterated by: async for key in store")
-
-        def __len__(self) -> NoReturn:
-            raise TypeError("len() can't be awaited; write: await store.len()")
-
-        def __bool__(self) -> NoReturn:
-            raise TypeError(
-                "an async store can't be tested by `if`; write: await store.len() > 0, or `store is not None`"
-            )
-
-        def __setitem__(self, key: object, value: object) -> NoReturn:
-            raise TypeError("an assignment can't be awaited; write: await store.put(key, data)")
-
-        def __delitem__(self, key: object) -> NoReturn:
-            raise TypeError("`del` can't be awaited; write: await store.delete(key)")
-
-        def __enter__(self) -> NoReturn:
-            raise TypeError("an async store is closed by: async with store")
-
-        def __exit__(self, *_: object) -> None:
-            """Never called: `with` fails at its begin."""
+        return Awaited(lambda: self._run(lambda: self._store[key], Cancel.LEAVE, short=_Short.PLAIN))
 
     async def put(
         self,
@@ -406,7 +410,7 @@ class AsyncStore:
         return Listing(self._run, begin, batch, cancel)
 
 
-class _Awaitable(Awaitable[T]):
+class Awaited(Awaitable[T]):
     """Begins when it is awaited, so that one that is dropped has done nothing and warns of nothing."""
 
     def __init__(self, begin: Callable[[], Awaitable[T]]) -> None:

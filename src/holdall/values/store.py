@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from importlib import import_module
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from holdall.values.registry import Serializers, serializers
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from holdall.aio.values import AsyncValueStore
     from holdall.locks import Counter, Lock
     from holdall.masterkeys import Key
     from holdall.values.pickles import Mode
@@ -100,6 +102,18 @@ class ValueStore(ValueMapping[Any]):
     def __reduce__(self) -> tuple[object, ...]:
         settings = self._store, self.serialization_mode, self._raises, self._pickles, self._serializers
         return _reopen, (type(self), *settings, self._owned is not None)
+
+    @property
+    def aio(self) -> AsyncValueStore:
+        """The same calls as coroutines.
+
+        >>> import asyncio
+        >>> from holdall import MemoryStore
+        >>> asyncio.run(ValueStore(MemoryStore({"a": b"1"})).aio.get("a"))
+        1
+        """
+        # By its name, since that module is made of this class.
+        return import_module("holdall.aio.values").AsyncValueStore(self)
 
     # --- values and bytes -----------------------------------------------------------------------------
 
