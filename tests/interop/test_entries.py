@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -24,16 +26,19 @@ from tests.servers.ports import free_port
 from tests.servers.valkey import ValkeyServer
 
 from holdall import (
+    CompressedStore,
     IntegrityError,
     InvalidArgumentError,
     InvalidTypeError,
     Item,
     ReadOnlyError,
     Store,
+    StoreClosedError,
     StoreUnavailableError,
     UnsupportedOperation,
 )
 from holdall.interop.keyvalue import HoldallKeyValue, KeyValueStore
+from holdall.testing import race
 
 MADE: dict[str, MemoryStore] = {}
 
@@ -180,6 +185,59 @@ def test_errors_are_of_this_package() -> None:
 
     with pytest.raises(StoreUnavailableError, match="ZeroDivisionError"):
         KeyValueStore(broken).get("a")
+
+
+def test_a_store_is_made_and_closed_once() -> None:
+    """Whatever calls and closes it at the same time."""
+    made: list[str] = []
+
+    class Kept(MemoryStore):
+        def __init__(self) -> None:
+            made.append("made")
+            super().__init__()
+
+        async def close(self) -> None:
+            made.append("closed")
+
+    for _ in range(20):
+        store = KeyValueStore(Kept)
+
+        def use(store: Store = store) -> None:
+            with contextlib.suppress(StoreClosedError):
+                for number in range(20):
+                    store[f"{number}"] = b""
+
+        race(use, use, lambda store=store: store.close())
+        assert made in ([], ["made", "closed"])
+        made.clear()
+    dropped = KeyValueStore(Kept)
+    dropped["a"] = b""
+    del dropped
+    gc.collect()
+    assert KeyValueStore(MemoryStore).get("a") is None  # after it, in the same loop
+    assert made == ["made", "closed"]
+
+
+def test_each_handle_has_a_token(store: KeyValueStore) -> None:
+    with KeyValueStore(MemoryStore) as another:
+        assert another.token != store.token == store.token
+        assert not another.same_place(store)
+        assert store.same_place(CompressedStore(store))
+
+
+def test_a_coroutine_in_the_loop_does_not_wait_for_itself() -> None:
+    class Waits(MemoryStore):
+        async def get(self, key: str, **options: Any) -> Any:
+            return store.get("another")
+
+        async def get_many(self, *arguments: Any, **options: Any) -> Any:
+            raise asyncio.CancelledError
+
+    with KeyValueStore(Waits) as store:
+        with pytest.raises(UnsupportedOperation, match="own event loop"):
+            store.get("a")
+        with pytest.raises(StoreUnavailableError, match="was cancelled"):
+            store["a"] = b""
 
 
 def test_both_faces_over_each_other(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from holdall import (
     Can,
     CompressedStore,
     FilesystemStore,
+    InvalidArgumentError,
     InvalidTypeError,
     MemoryStore,
     SqliteStore,
@@ -440,6 +441,14 @@ async def test_what_can_not_become_json_is_refused_before_anything_is_written() 
     assert list(store) == []
     await entries.put_many([], [])
     assert (await entries.get_many([]), await entries.delete_many([])) == ([], 0)
+
+
+async def test_wrong_limits() -> None:
+    entries = HoldallKeyValue(MemoryStore())
+    with pytest.raises(InvalidArgumentError, match="a limit must be an int of at least 1, not -1"):
+        await entries.keys(limit=-1)
+    with pytest.raises(InvalidArgumentError, match="a limit"):
+        await entries.collections(limit=-1)
 
 
 async def test_what_others_keep_there(tmp_path: Path) -> None:

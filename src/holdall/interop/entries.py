@@ -97,7 +97,12 @@ class KeyValueStore(Store):
         return can | Can.LIST if self._ask(_enumerates) else can
 
     def _settings(self) -> dict[str, object]:
-        return {"make": self._make, "collection": self._collection}
+        # Two calls of one function may make stores in different places, so that each handle has a token of
+        # its own.
+        raise UnsupportedOperation("what makes a store of py-key-value doesn't say where that is")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self._make, self._collection)
 
     def __repr__(self) -> str:
         # Not as it is: a `functools.partial` would show a password.
@@ -221,11 +226,8 @@ class KeyValueStore(Store):
         count, keys = 0, iter(keys)
         while batch := [*islice(keys, _BATCH)]:
             # One that has expired may still be there.
-            found = {
-                key: value
-                for key, value in zip(batch, self._values(batch), strict=True)
-                if _is_alive(key, value)
-            }
+            values = zip(batch, self._values(batch), strict=True)
+            found = {key: value for key, value in values if _is_alive(key, value)}
             if found:
                 count += self._ask(_bound("delete_many", [*found], collection=self._collection))
                 self._delete_chunks(found.values())
@@ -247,25 +249,25 @@ class KeyValueStore(Store):
         if not batch:
             return
         keys, values = [info.key for info, _ in batch], [value for _, value in batch]
-        replaced = self._values(keys)
-        # If this fails, it may have happened: the chunks stay.
-        self._put_entries("", keys, values, batch[0][0].expires)
-        self._delete_chunks(replaced)
+        ttl = _ttl(batch[0][0].expires)
+
+        async def replace(made: AsyncKeyValueProtocol) -> list[Any]:
+            replaced = await made.get_many(keys, collection=self._collection)
+            await made.put_many(keys, values, collection=self._collection, ttl=ttl)
+            return replaced
+
+        # If this fails, it may have happened: the new chunks stay.
+        self._delete_chunks(self._ask(replace))
         for info, _ in batch:
             yield info
 
-    def _put_entries(self, where: str, keys: list[str], values: list[Any], expires: datetime | None) -> None:
-        left = None if expires is None else (expires - datetime.now(UTC)).total_seconds()
-        ttl = None if left is None else max(left, 0.0) + _LONGER
-        self._ask(_bound("put_many", keys, values, collection=self._collection + where, ttl=ttl))
-
     def _put_chunks(self, key: str, pieces: Iterator[Piece], attributes: Attributes) -> _Entry:
-        etag, size, count = token_hex(8), 0, 0
+        etag, size, count, place = token_hex(8), 0, 0, self._collection + _CHUNKS
         try:
             for piece in pieces:
                 size, count = size + len(piece), count + 1
-                name = f"{etag}/{count - 1}"
-                self._put_entries(_CHUNKS, [name], [{"data": _text_of(piece)}], attributes.expires)
+                name, chunk, ttl = f"{etag}/{count - 1}", {"data": _text_of(piece)}, _ttl(attributes.expires)
+                self._ask(_bound("put", name, chunk, collection=place, ttl=ttl))
             return _entry(key, size, attributes, etag=etag, chunk=CHUNK)
         except BaseException:
             self._delete_chunks([{"etag": etag, "size": count * CHUNK, "chunk": CHUNK}])
@@ -311,6 +313,13 @@ def _failed(error: Exception) -> StoreError:
     if isinstance(error, KeyValueReadOnlyError):
         return ReadOnlyError("the store of py-key-value takes no writes")
     return StoreUnavailableError(f"the store of py-key-value failed: {type(error).__name__}: {error}")
+
+
+def _ttl(expires: datetime | None) -> float | None:
+    """Return how long the medium keeps what expires then."""
+    if expires is None:
+        return None
+    return max((expires - datetime.now(UTC)).total_seconds(), 0.0) + _LONGER
 
 
 def _entry(key: str, size: int, attributes: Attributes, etag: str = "", **more: Any) -> _Entry:

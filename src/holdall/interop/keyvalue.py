@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from holdall.aio.store import AsyncStore
-from holdall.arguments import check_type
+from holdall.arguments import check_count, check_type
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -179,10 +179,12 @@ class HoldallKeyValue(
     # --- all of them ----------------------------------------------------------------------------------
 
     async def _get_collection_keys(self, *, collection: str, limit: int | None = None) -> list[str]:
+        _check_limit(limit)
         await self._is_expiring()
         return await self._aio.run(lambda: [*islice(self._list_keys(_segment(collection) + "/"), limit)])
 
     async def _get_collection_names(self, *, limit: int | None = None) -> list[str]:
+        _check_limit(limit)
         return await self._aio.run(lambda: [*islice(self._list_collections(), limit)])
 
     async def _delete_collection(self, *, collection: str) -> bool:
@@ -280,6 +282,11 @@ class HoldallKeyValue(
         except DeserializationError:
             # It is there: a get says what is wrong with it, and a delete removes it.
             return False
+
+
+def _check_limit(limit: object) -> None:
+    if limit is not None and limit != 0:
+        check_count(limit, "a limit")
 
 
 def _damaged(name: str, error: Exception) -> DeserializationError:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, cast
 
-from holdall.errors import StoreClosedError
+from holdall.errors import StoreClosedError, StoreUnavailableError, UnsupportedOperation
 from holdall.forks import begin_anew
 from holdall.stopping import Stopped, current
 from holdall.threads import start
@@ -49,10 +49,13 @@ class Home:
 
         An interrupt cancels it, and comes out once it has ended, so that nothing happens later.
         """
-        if self._closed:
-            raise StoreClosedError("the store is closed; open it again")
+        return self._await(lambda: function(self._resident()))
+
+    def _await(self, function: Callable[[], Awaitable[T]]) -> T:
         loop = _running()
-        call = _Call(lambda: function(self._resident()))
+        if asyncio._get_running_loop() is loop:
+            raise UnsupportedOperation("a coroutine in this store's own event loop can't wait for the store")
+        call = _Call(function)
         stop = current.get()
 
         def cancel() -> None:
@@ -71,25 +74,32 @@ class Home:
         finally:
             if stop is not None:
                 stop.forget(cancel)
-        if stop is not None and stop.is_set() and isinstance(call.error, asyncio.CancelledError):
-            raise Stopped
+        if isinstance(call.error, asyncio.CancelledError):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            raise StoreUnavailableError("the call was cancelled by what it called") from call.error
         if call.error is not None:
             raise call.error
         return cast(T, call.result)
 
     def _resident(self) -> Any:
+        if self._closed:
+            raise StoreClosedError("the store is closed; open it again")
         if self._made is None:
             self._made = self._make()
         return self._made
 
     def close(self) -> None:
         """Close the object, if it was made and has a `close`."""
-        if not self._closed and self._made is not None:
-            try:
-                self.call(_close)
-            finally:
-                self._made = None
         self._closed = True
+        if _loop is not None:
+            self._await(self._end)
+
+    async def _end(self) -> None:
+        # In the loop nothing else happens between these.
+        made, self._made = self._made, None
+        if made is not None:
+            await _close(made)
 
     def drop(self) -> None:
         """Have the object closed by and by: nobody has closed it, or uses it any more."""
