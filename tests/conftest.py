@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.effort import effort
 
 # No test of random values depends on the speed of the machine. Hypothesis is imported here also because it
 # can't find who holds trio's random numbers, and warns, once what is imported is frozen.
-settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any speed", max_examples=effort(100, 40), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any speed")
 
 # A job that a script began in the background ignores Ctrl-C, and so would every program that it starts: those

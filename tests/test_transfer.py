@@ -23,6 +23,7 @@ import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import effort
 from tests.servers.valkey import ValkeyServer
 
 from holdall.errors import (
@@ -225,7 +226,7 @@ CONTENTS = st.dictionaries(
 
 
 @given(CONTENTS, CONTENTS, st.sampled_from(["auto", "content"]), st.sampled_from([None, 3]))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=effort(100, 33))
 def test_after_a_sync_contents_are_identical(
     one: dict[str, bytes], other: dict[str, bytes], compare: str, jobs: int | None
 ) -> None:
@@ -245,7 +246,7 @@ def test_after_a_sync_contents_are_identical(
     st.sampled_from([None, "*", "**/[12]", "logs/*", "b/**"]),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=effort(150, 50))
 def test_what_is_not_selected_is_untouched(
     one: dict[str, bytes], other: dict[str, bytes], prefix: str, glob: str | None, filtered: bool
 ) -> None:
@@ -265,7 +266,7 @@ def test_what_is_not_selected_is_untouched(
 
 
 @given(CONTENTS, CONTENTS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=effort(100, 33))
 def test_a_dry_run_touches_nothing_and_says_what_is_done(
     one: dict[str, bytes], other: dict[str, bytes]
 ) -> None:
@@ -285,7 +286,7 @@ def test_a_dry_run_touches_nothing_and_says_what_is_done(
 
 
 @given(CONTENTS, CONTENTS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=effort(100, 33))
 def test_diff_says_what_differs_in_order(one: dict[str, bytes], other: dict[str, bytes]) -> None:
     found = list(diff_stores(MemoryStore(one), MemoryStore(other)))
     assert [each.key for each in found] == sorted(
@@ -299,7 +300,7 @@ def test_diff_says_what_differs_in_order(one: dict[str, bytes], other: dict[str,
 
 
 @given(CONTENTS, CONTENTS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=effort(100, 33))
 def test_a_move_leaves_nothing_behind(one: dict[str, bytes], other: dict[str, bytes]) -> None:
     source, target = MemoryStore(one), MemoryStore(other)
     plan = move_store(source, target, dry_run=True)

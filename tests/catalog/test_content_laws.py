@@ -16,6 +16,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.effort import effort
 
 from holdall.catalog.content import Formats
 from holdall.values.same import difference, same
@@ -90,7 +91,7 @@ def shuffled(value: Any, seed: int) -> Any:
 
 
 @given(values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 75), deadline=None)
 def test_values_come_back_exactly(value: Any) -> None:
     form, again = back(value)
     # Bytes of any kind come back as bytes.
@@ -104,7 +105,7 @@ def test_values_come_back_exactly(value: Any) -> None:
 
 
 @given(values, st.integers())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=effort(200, 50), deadline=None)
 def test_the_order_of_dicts_and_sets_doesnt_count(value: Any, seed: int) -> None:
     one = FORMATS.encode(value)
     if one.format == "json":
@@ -112,7 +113,7 @@ def test_the_order_of_dicts_and_sets_doesnt_count(value: Any, seed: int) -> None
 
 
 @given(st.lists(values, min_size=2, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=effort(150, 37), deadline=None)
 def test_one_digest_is_of_one_value(several: list[Any]) -> None:
     made = [(FORMATS.encode(each), each) for each in several]
     for one, first in made:
@@ -177,7 +178,7 @@ _rows = st.one_of(
 
 
 @given(st.lists(_rows, min_size=1, max_size=3), st.integers(0, 6), st.integers(0, 6), st.integers(0, 6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=effort(150, 37), deadline=None)
 def test_tables_have_one_digest_whatever_their_chunks(
     columns: list[Any], cut: int, low: int, high: int
 ) -> None:

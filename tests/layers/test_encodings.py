@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import effort
 
 from holdall import (
     ABSENT,
@@ -112,7 +113,7 @@ def test_changed_bytes_are_never_given_out(layer: str) -> None:
         [name] = blobs(below)
         stored[size] = below[name]
 
-    @settings(max_examples=400, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=effort(400, 120), derandomize=True, deadline=None, database=None)
     @given(
         st.sampled_from(SIZES),
         st.sampled_from(("flip", "cut", "extend", "remove", "repeat", "turn", "zero", "noise", "write")),
@@ -379,7 +380,7 @@ def test_the_three_together(tmp_path: Path) -> None:
 
 @layers
 def test_what_was_acknowledged_is_there_whatever_fails(layer: str) -> None:
-    """10,000 calls over a store that fails now and then: what a call says is so."""
+    """Thousands of calls over a store that fails now and then: what a call says is so."""
     chance = random.Random(layer)
     memory = MemoryStore()
     store = LAYERS[layer](Flaky(memory, rate=0.08, seed=5))
@@ -394,7 +395,7 @@ def test_what_was_acknowledged_is_there_whatever_fails(layer: str) -> None:
             size = 600_000
         return body(size, chance.random())
 
-    for _ in range(10_000):
+    for _ in range(effort(10_000, 4000)):
         key, other = chance.sample(keys, 2)
         action = chance.choice(
             ("put", "put", "stream", "file", "many", "delete", "copy", "move", *["get"] * 8)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from tests.effort import effort
 
 from holdall import (
     CacheMode,
@@ -27,7 +28,7 @@ from holdall.layers.layer import Transparent
 from holdall.store import Attributes, Body, Expect, Info
 from holdall.testing import Corrupting, Flaky, Hanging
 
-OPERATIONS = 10_000
+OPERATIONS = effort(10_000, 4000)
 KEYS = [f"{folder}{name}" for folder in ("", "logs/", "logs/2026/") for name in "abcde"]
 
 

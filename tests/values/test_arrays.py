@@ -22,6 +22,7 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.effort import effort
 from tests.forks import forked, succeeds
 
 from holdall import SerializationError, StoreUnavailableError, UntrustedDataError
@@ -228,7 +229,7 @@ header = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 60), deadline=None)
 @given(header.map(repr) | st.text(max_size=30) | st.just("(" * 3000), st.binary(max_size=40))
 def test_any_header_gives_an_array_or_a_typed_error(text: str, rest: bytes) -> None:
     head = text.encode("latin1", "replace")

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from moviepy import AudioArrayClip, AudioClip, ColorClip, CompositeVideoClip, VideoClip
 from PIL import Image, ImageDraw
+from tests.effort import effort
 
 from holdall.blobs import AudioBlob
 from holdall.errors import InvalidArgumentError, SerializationError
@@ -32,7 +33,7 @@ from holdall.values.registry import joined
 from holdall.values.serializer import Serializer
 from holdall.values.video import VideoSerializer, video_format
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=effort(150, 40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("serializer", [ImageSerializer(), AudioSerializer(), VideoSerializer()])

@@ -13,6 +13,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.effort import effort
 
 from holdall import InvalidArgumentError, MissingDependencyError, SerializationError
 from holdall.values import serializers
@@ -109,7 +110,7 @@ entry = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 60), deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["a", "b", "__metadata__"]), entry | st.integers()),
     st.binary(max_size=16),
