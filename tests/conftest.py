@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -124,6 +125,9 @@ modules = 0
 
 def freeze() -> None:
     global modules
-    gc.collect()
+    # A store that a test before this one left open is that test's matter, and most stores may be left open.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     gc.freeze()
     modules = len(sys.modules)
