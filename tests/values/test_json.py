@@ -423,6 +423,23 @@ def test_msgspec_writes_and_reads_the_same_values(value: Any) -> None:
         assert same(fastjson.read_plain(quick), value)
 
 
+class Word(str):
+    """A str that isn't one by its type."""
+
+
+@dataclass(eq=False)
+class Alike:
+    """What equals all else, so that a comparison alone says nothing."""
+
+    field: Any
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("more", [0, 400])
 @pytest.mark.parametrize(
     "value",
     [
@@ -438,13 +455,18 @@ def test_msgspec_writes_and_reads_the_same_values(value: Any) -> None:
         [[{1, 2}]],
         [IntEnum("E", "A").A],  # type: ignore[attr-defined]
         OrderedDict(a=1),
+        [Word("a")],
+        {Word("a"): 1},
+        {"a": Alike(1)},
         ["a\ud800"],
         pytest.param(10**5000, id="huge"),
         [msgspec.UNSET],
         [memoryview(b"abcd")[::2]],
     ],
 )
-def test_what_msgspec_would_change_is_left_to_others(value: Any) -> None:
+def test_what_msgspec_would_change_is_left_to_others(value: Any, more: int) -> None:
+    # Short values and long ones are checked in two ways.
+    value = [value, "x" * more]
     assert fastjson.write_plain(value, b'"$holdall"', 200) is None
 
 

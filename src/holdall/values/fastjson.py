@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from gc import get_referents
 from importlib import import_module
+from marshal import dumps
 from typing import Any, Final, NamedTuple
 
 from holdall.values.packages import present
@@ -26,6 +27,10 @@ _NONE: Final = type(None)
 _CALLS: Final = 100
 """The import of msgspec takes as long as some thousand small documents, so that a program that reads a few
 doesn't pay for it."""
+
+
+_SHORT: Final = 300
+"""The bytes of a value that is checked by reading it back."""
 
 
 class _Library(NamedTuple):
@@ -79,6 +84,14 @@ def write_plain(value: Any, mark: bytes, depth: int) -> bytes | None:
         return None
     if b"$" in data and mark in data:
         return None
+    if len(data) < _SHORT and data.count(b"[") + data.count(b"{") <= depth:
+        # In less time than it is walked through: marshal refuses what has another type than its own, such as
+        # a subclass; of those that it takes, only what is plain is equal once it is read back.
+        try:
+            dumps(value, 2)
+            return data if known.decode(data) == value else None
+        except ValueError:
+            return None
     nulls = data.count(b"null")
     found = _types_in(value, depth, nulls > 0)
     if found is None:
