@@ -289,9 +289,20 @@ def test_doctor_lists_what_packages_bring(package: Package) -> None:
         assert says in str(found[kind, name].error)
 
 
+@pytest.mark.parametrize("text", [b"[holdall.stores]\nthis is no pair\n", b"\xff\xfe"])
+def test_a_package_whose_entry_points_are_damaged_leaves_the_others(
+    package: Package, tmp_path: Path, text: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    package("damaged", STORES, own="code:Own")
+    (tmp_path / "damaged-1.0.dist-info/entry_points.txt").write_bytes(text)
+    package("third", STORES, own="code:Own")
+    assert Store.from_uri("own://a")["a"] == b"red"
+    assert "the entry points of damaged can't be read" in caplog.text
+
+
 def test_nothing_is_read_before_it_is_needed(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     package("third", STORES, "raise RuntimeError", own="code:Own")
-    monkeypatch.setattr("importlib.metadata.entry_points", None)
+    monkeypatch.setattr(plugins, "read_plugins", None)
     Store.from_uri("memory://?readonly=1")
     with pytest.raises(TypeError):
         Store.from_uri("own://a")

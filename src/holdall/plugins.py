@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from holdall.errors import InvalidArgumentError, MissingDependencyError, StoreError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["LAYERS", "SERIALIZERS", "STORES", "Plugin", "find_plugin", "plugin_names", "read_plugins"]
 
@@ -15,6 +20,7 @@ LAYERS: Final = "holdall.layers"
 SERIALIZERS: Final = "holdall.serializers"
 """The group of serializers: a name, and a serializer or the class of one."""
 
+_log = logging.getLogger("holdall")
 _KINDS: Final = {STORES: "store", LAYERS: "layer", SERIALIZERS: "serializer"}
 _found: dict[str, tuple[Plugin, ...]] = {}
 
@@ -77,8 +83,6 @@ def read_plugins(group: str, *, again: bool = False) -> tuple[Plugin, ...]:
     installed since."""
     found = _found.get(group)
     if found is None or again:
-        from importlib.metadata import entry_points
-
         found = _found[group] = tuple(
             sorted(
                 Plugin(
@@ -87,10 +91,26 @@ def read_plugins(group: str, *, again: bool = False) -> tuple[Plugin, ...]:
                     entry.value,
                     "?" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}",
                 )
-                for entry in entry_points(group=group)
+                for entry in _entry_points(group)
             )
         )
     return found
+
+
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    from importlib.metadata import distributions, entry_points
+
+    try:
+        return entry_points(group=group)
+    except Exception:  # noqa: BLE001 - of one package, whose file isn't valid; the others are read without it
+        found: dict[str, list[EntryPoint]] = {}
+        for each in distributions():
+            try:
+                if each.name not in found:  # the first on the path is the one that is imported
+                    found[each.name] = list(each.entry_points.select(group=group))
+            except Exception as error:  # noqa: BLE001
+                _log.warning("the entry points of %s can't be read: %r", each.name, error)
+        return [entry for entries in found.values() for entry in entries]
 
 
 def plugin_names(group: str) -> list[str]:

@@ -1,12 +1,14 @@
 """The store passes the suite that every store of holdall passes."""
 
 import shutil
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from holdall_lmdb import LmdbStore
 
-from holdall import Store, StoreUnavailableError
+from holdall import InvalidArgumentError, Store, StoreError, StoreUnavailableError
 from holdall.testing import StoreSuite
 
 
@@ -53,6 +55,37 @@ def test_the_draft_of_a_killed_writer_is_swept(tmp_path: Path, monkeypatch: pyte
     assert swept is not database
     with swept.env.begin() as txn:
         assert [txn.stat(table)["entries"] for table in (swept.drafts, swept.chunks)] == [0, 0]
+
+
+def test_a_close_ends_no_transaction_of_other_threads(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    store["large"] = bytes(3 << 20)
+    pieces = store.chunks("large")
+    next(pieces)
+    begun = threading.Barrier(4)
+
+    def use() -> None:
+        begun.wait()
+        with suppress(StoreError):
+            while True:
+                store["a"] = store["large"][:1000]
+
+    threads = [threading.Thread(target=use) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    store.close()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sum(map(len, pieces)) == 2 << 20
+    assert len(LmdbStore(tmp_path)["large"]) == 3 << 20
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_is_above_zero(tmp_path: Path, size: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="map_size"):
+        LmdbStore(tmp_path, map_size=size)
 
 
 def test_a_folder_that_is_made_anew_is_another_database(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Database:
     def __init__(self, folder: str, map_size: int) -> None:
         os.makedirs(folder, exist_ok=True)
         self.users: WeakSet[object] = WeakSet()
+        self.running = 0
         self.env: Any = lmdb.open(folder, map_size=map_size, max_dbs=3, max_readers=1024, mode=0o666)
         # Readers that were killed keep pages from being used again.
         self.env.reader_check()
@@ -62,11 +63,28 @@ class Database:
         """Close the database with its last user."""
         with _lock:
             self.users.discard(user)
-            if not self.users:
-                self.env.close()
-                for place, each in list(_opened.items()):
-                    if each is self:
-                        del _opened[place]
+            self._close_unused()
+
+    @contextmanager
+    def begin(self, write: bool = False) -> Generator[Any]:
+        """A transaction, which is committed at the end of the block unless that raises."""
+        with _lock:
+            self.running += 1
+        try:
+            with translated(), self.env.begin(write=write) as txn:
+                yield txn
+        finally:
+            with _lock:
+                self.running -= 1
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        # Not while a thread is in a transaction, which would crash.
+        if not self.users and not self.running:
+            self.env.close()
+            for place, each in list(_opened.items()):
+                if each is self:
+                    del _opened[place]
 
     def drop_draft(self, txn: Any, etag: bytes) -> bool:
         """Delete the chunks of a draft, unless it is published; return whether it was one."""

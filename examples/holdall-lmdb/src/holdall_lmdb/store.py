@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import groupby
@@ -21,13 +21,15 @@ from holdall import (
     Can,
     ConcurrencyError,
     Info,
+    InvalidArgumentError,
     Store,
     StoreUnavailableError,
 )
+from holdall.paths import checked_path
 from holdall.pieces import regroup
 from holdall.ranges import CHUNK, span
 from holdall.store import Body, Expect, Piece
-from holdall_lmdb.database import Database, translated
+from holdall_lmdb.database import Database
 
 __all__ = ["LmdbStore"]
 
@@ -60,7 +62,9 @@ class LmdbStore(Store):
     schemes = ("lmdb",)
 
     def __init__(self, path: str | os.PathLike[str], *, map_size: int = 1 << 36) -> None:
-        self._path: str = os.path.abspath(path)
+        if not map_size > 0:
+            raise InvalidArgumentError(f"map_size is a number of bytes, above 0, not {map_size!r}")
+        self._path: str = os.path.abspath(checked_path(path))
         self._map_size = map_size
         self._opened: Database | None = None
         self._process = 0
@@ -75,13 +79,9 @@ class LmdbStore(Store):
     # --- the five primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        with translated():
-            database = self._there()
-            txn = database.env.begin()
-            info = _found(database, txn, key)
-        low, high = span(start, stop, info.size)
-        # The transaction ends with the iterator, at the latest when that is dropped.
-        return info, _pieces(database, txn, info.etag.encode(), low, high)
+        # The transaction ends with the generator, at the latest when that is dropped.
+        read = _opened_blob(self._there(), key, start, stop)
+        return next(read), read
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         etag, number, size = token_hex(8), 0, 0
@@ -93,13 +93,13 @@ class LmdbStore(Store):
         try:
             for following in parts:
                 # A blob of several chunks is a draft, which nobody sees until its last chunk is there.
-                with translated(), database.env.begin(write=True) as txn:
+                with database.begin(write=True) as txn:
                     if number == 0:
                         txn.put(draft, str(time.time()).encode(), db=database.drafts)
                     txn.put(_chunk(draft, number), chunk, db=database.chunks)
                 number, size, chunk = number + 1, size + len(chunk), following
             info = Info(key, size + len(chunk), etag, datetime.now(UTC), attributes.content_type)
-            with translated(), database.env.begin(write=True) as txn:
+            with database.begin(write=True) as txn:
                 _check(database, txn, key, expect)
                 if number and not txn.delete(draft, db=database.drafts):
                     raise StoreUnavailableError("the body took over an hour, and its draft was swept")
@@ -109,7 +109,7 @@ class LmdbStore(Store):
         except BaseException:
             # After an interrupt it may be published already; then it is no draft any more.
             if number:
-                with translated(), database.env.begin(write=True) as txn:
+                with database.begin(write=True) as txn:
                     database.drop_draft(txn, draft)
             raise
         return info
@@ -121,15 +121,14 @@ class LmdbStore(Store):
             if isinstance(expect, str):
                 raise ConcurrencyError(expected=expect) from None
             return False
-        with translated(), database.env.begin(write=True) as txn:
+        with database.begin(write=True) as txn:
             _check(database, txn, key, expect)
             return _forget(database, txn, _name(key))
 
     def _info(self, key: str) -> Info:
-        with translated():
-            database = self._there()
-            with database.env.begin() as txn:
-                return _found(database, txn, key)
+        database = self._there()
+        with database.begin() as txn:
+            return _found(database, txn, key)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         # In pages, since a transaction that stays open keeps pages from being used again.
@@ -143,7 +142,7 @@ class LmdbStore(Store):
         except BlobNotFoundError:
             return []
         head, infos = _encoded(prefix)[:_HEAD], list[Info]()
-        with translated(), database.env.begin() as txn, txn.cursor(database.infos) as cursor:
+        with database.begin() as txn, txn.cursor(database.infos) as cursor:
             cursor.set_range(max(head, _encoded(after)[:_HEAD], b"\0"))
             # LMDB sorts as the keys are sorted, but for the ends of long keys, which are digests.
             for begin, group in groupby(cursor, key=lambda item: item[0][:_HEAD]):
@@ -223,10 +222,15 @@ def _forget(database: Database, txn: Any, name: bytes) -> bool:
     return True
 
 
-def _pieces(database: Database, txn: Any, etag: bytes, low: int, high: int) -> Iterator[Piece]:
-    with translated(), txn:
+def _opened_blob(database: Database, key: str, start: int, stop: int | None) -> Generator[Any]:
+    """Yield the `Info` of a blob, and then its bytes, all of one transaction."""
+    with database.begin() as txn:
+        info = _found(database, txn, key)
+        yield info
+        low, high = span(start, stop, info.size)
         while low < high:
             number, offset = divmod(low, CHUNK)
-            piece = txn.get(_chunk(etag, number), db=database.chunks)[offset : offset + high - low]
+            chunk = txn.get(_chunk(info.etag.encode(), number), db=database.chunks)
+            piece = chunk[offset : offset + high - low]
             low += len(piece)
             yield piece
