@@ -44,6 +44,9 @@ SERVED = (
 )
 """What the names of the files begin with whose tests start servers."""
 
+LONG = ("test_benchmarks", "test_docs", "test_git_remotes", "test_journal", "test_pool")
+"""The same of the files that have tests of many seconds, which would be too long at the end."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kit", action="store_true", help="run the suites of the conformance kit only")
@@ -67,7 +70,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def rank(item: pytest.Item) -> int:
         suite = suite_of(item)
-        return 2 if suite is None else 1 if suite.reduced else 0
+        if suite is None:
+            return 2 if item.path.name.startswith(LONG) else 3
+        return 1 if suite.reduced else 0
 
     if config.getoption("kit"):
         config.hook.pytest_deselected(items=[item for item in items if suite_of(item) is None])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import pytest
+from tests.effort import effort
 
 from holdall import (
     ABSENT,
@@ -25,7 +26,7 @@ from holdall import (
 )
 from holdall.store import ANY, Expect
 
-INTERRUPTS = 150
+INTERRUPTS = effort(150, 60)
 
 
 def in_threads(**options: float) -> FanoutStore:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.again import Again
 from tests.forks import forked, succeeds
 
 from holdall.errors import (
@@ -42,9 +43,7 @@ class TestZipFoldedOften(StoreSuite):
         return _OftenFolded(place / "box.zip")
 
 
-class TestZipDeflated(StoreSuite):
-    reduced = True
-
+class TestZipDeflated(Again):
     def make(self, place: Path) -> Store:
         return ZipStore(place / "box.zip", compression="deflated")
 
