@@ -50,6 +50,7 @@ class Base(_AsyncFileSystem):
                 "a URL holdall://KEY lacks the store: give the storage option 'store' (a Store, or its URI), "
                 "or write the URI of the value after 'holdall+', as in holdall+sqlite:///data.db#KEY"
             )
+        _forget_dead_loop()
         _AsyncFileSystem.__init__(self, **storage_options)
         self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
         self._uri = store if isinstance(store, str) and "://" in store else None
@@ -79,6 +80,7 @@ class Base(_AsyncFileSystem):
     def loop(self) -> Any:
         if self._pid != os.getpid() and not self._has_own_loop:
             # In the child of a fork fsspec has another loop, and the store begins anew as well.
+            _forget_dead_loop()
             self._pid: int = os.getpid()
             self._loop: Any = None if self.asynchronous else asyn.get_loop()
         return _AsyncFileSystem.loop.fget(self)
@@ -108,8 +110,8 @@ class Base(_AsyncFileSystem):
                 self._same[key.place] = other.token == self.store.token
         if not self._same[key.place]:
             raise InvalidArgumentError(
-                f"this URL is of another store than {self.store!r}: use one file system for each store, or "
-                "one of a folder that all files are in",
+                f"this URL is of another store, or has other options, than {self.store!r}: use one file "
+                "system for each store, or one of a folder that all files are in",
                 key=str(key),
             )
         return str(key)
@@ -143,3 +145,10 @@ class Base(_AsyncFileSystem):
                 "'?password=env:NAME', or the name of a store in holdall.toml"
             )
         return _AsyncFileSystem.to_dict(self, include_password=include_password)
+
+
+def _forget_dead_loop() -> None:
+    """After a fork, let fsspec begin another event loop. Older ones keep that of the parent, and hang."""
+    thread = asyn.iothread[0]
+    if thread is not None and not thread.is_alive():
+        asyn.reset_lock()

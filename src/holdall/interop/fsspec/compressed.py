@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from holdall.errors import InvalidArgumentError
+from holdall.files import _warn_dropped
 from holdall.interop.loading import load
 
 __all__ = ["compressed"]
@@ -15,14 +16,18 @@ __all__ = ["compressed"]
 class _Compressed(io.RawIOBase):
     """A file whose bytes are compressed in another one. Both are closed together, and discarded together."""
 
+    _writes = False
+    """An interrupt may end a constructor at any point."""
+
     def __init__(self, outer: Any, inner: Any) -> None:
         self._outer, self._inner = outer, inner
+        self._writes = inner.writable()
 
     def readable(self) -> bool:
-        return self._inner.readable()
+        return not self._writes
 
     def writable(self) -> bool:
-        return self._inner.writable()
+        return self._writes
 
     def seekable(self) -> bool:
         return self.readable() and self._outer.seekable()
@@ -58,21 +63,23 @@ class _Compressed(io.RawIOBase):
         try:
             self._outer.close()
         except BaseException:
-            if self.writable():
+            if self._writes:
                 self.discard()
             raise
         self._inner.close()
         super().close()
 
     def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is not None and not self.closed and self.writable():
+        if kind is not None and not self.closed and self._writes:
             self.discard()
         else:
             self.close()
 
     def __del__(self) -> None:
-        # A file that wasn't closed wasn't finished: the one under it says so, and discards it.
-        pass
+        # A file that wasn't closed wasn't finished.
+        if self._writes and not self.closed:
+            _warn_dropped(self)
+            self.discard()
 
 
 def compressed(file: Any, path: str, mode: str, compression: str | None) -> Any:
