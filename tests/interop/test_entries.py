@@ -170,6 +170,10 @@ def test_wrong_arguments() -> None:
 
 def test_errors_are_of_this_package() -> None:
     store = KeyValueStore(lambda: ReadOnlyWrapper(MemoryStore()))
+    with pytest.raises(
+        UnsupportedOperation, match=r"can't list here: this store of py-key-value lacks keys\(\)"
+    ):
+        list(store)
     with pytest.raises(ReadOnlyError):
         store.put("a", b"")
     assert store.get("a") is None

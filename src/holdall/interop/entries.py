@@ -96,6 +96,14 @@ class KeyValueStore(Store):
         can = Can.WRITE | Can.DELETE | Can.RANGE | Can.EXPIRE | Can.BULK | Can.ATTRIBUTES | Can.METADATA
         return can | Can.LIST if self._ask(_enumerates) else can
 
+    def _need(self, flag: Can, call: str) -> None:
+        if flag is Can.LIST and not self._closed and flag not in self.can:
+            raise UnsupportedOperation(
+                f"a KeyValueStore can't {call} here: this store of py-key-value lacks keys(), as all of its "
+                "wrappers do, and its stores on disks and in databases"
+            )
+        super()._need(flag, call)
+
     def _settings(self) -> dict[str, object]:
         # Two calls of one function may make stores in different places, so that each handle has a token of
         # its own.
