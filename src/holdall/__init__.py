@@ -21,12 +21,9 @@ logging.getLogger("holdall").addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     # A star stands for all that a module lists as its own.
     from holdall import aio as aio
-    from holdall.aio.adapters import BlobAdapter as BlobAdapter
-    from holdall.aio.adapters import LocalFileAdapter as LocalFileAdapter
-    from holdall.aio.adapters import StoreAdapter as StoreAdapter
+    from holdall.aio.adapters import *
     from holdall.aio.azure import AzureBlobAdapter as AzureBlobAdapter
-    from holdall.aio.blobstore import AsyncBlobStore as AsyncBlobStore
-    from holdall.aio.blobstore import ConcurrencyMode as ConcurrencyMode
+    from holdall.aio.blobstore import *
     from holdall.aio.named import *
     from holdall.aio.store import AsyncStore as AsyncStore
     from holdall.blobs import AudioBlob as AudioBlob
@@ -49,8 +46,7 @@ if TYPE_CHECKING:
     from holdall.layers.encrypted import RotationReport as RotationReport
     from holdall.layers.expiring import ExpiringStore as ExpiringStore
     from holdall.layers.fanout import FanoutStore as FanoutStore
-    from holdall.layers.notifying import Change as Change
-    from holdall.layers.notifying import NotifyingStore as NotifyingStore
+    from holdall.layers.notifying import *
     from holdall.layers.prefix import PrefixStore as PrefixStore
     from holdall.layers.readonly import ReadOnlyStore as ReadOnlyStore
     from holdall.layers.replicas import Repair as Repair
@@ -77,8 +73,7 @@ if TYPE_CHECKING:
     from holdall.stores.git import *
     from holdall.stores.hashdir import HashdirStore as HashdirStore
     from holdall.stores.http import HttpStore as HttpStore
-    from holdall.stores.memory import DictStore as DictStore
-    from holdall.stores.memory import MemoryStore as MemoryStore
+    from holdall.stores.memory import *
     from holdall.stores.path import PathStore as PathStore
     from holdall.stores.sql import SqlStore as SqlStore
     from holdall.stores.sqlite import SqliteStore as SqliteStore

@@ -15,15 +15,11 @@ from holdall import _MODULES as _ALL
 
 if TYPE_CHECKING:
     # A star stands for all that a module lists as its own.
-    from holdall.aio.adapters import BlobAdapter as BlobAdapter
-    from holdall.aio.adapters import LocalFileAdapter as LocalFileAdapter
-    from holdall.aio.adapters import StoreAdapter as StoreAdapter
-    from holdall.aio.blobstore import AsyncBlobStore as AsyncBlobStore
-    from holdall.aio.blobstore import ConcurrencyMode as ConcurrencyMode
+    from holdall.aio.adapters import *
+    from holdall.aio.blobstore import *
     from holdall.aio.named import *
     from holdall.aio.opening import open as open  # noqa: A004 - the name users call
-    from holdall.aio.store import AsyncFile as AsyncFile
-    from holdall.aio.store import AsyncStore as AsyncStore
+    from holdall.aio.store import *
     from holdall.aio.transfer import *
     from holdall.aio.values import AsyncValueStore as AsyncValueStore
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from secrets import token_hex
 from typing import Any, Final
 
 from holdall.catalog.entry import Entry
-from holdall.errors import StoreUnavailableError
+from holdall.catalog.manifest import exported_to
 from holdall.values.packages import needed
 
 __all__ = ["table_of", "write_parquet"]
@@ -59,13 +58,6 @@ def write_parquet(entries: Iterable[Entry], path: str | os.PathLike[str]) -> int
     """Write the table of entries as a Parquet file, whole or not at all; return its number of rows."""
     table = table_of(entries)
     parquet = needed("pyarrow.parquet", "frames", "Parquet")
-    draft = f"{os.fspath(path)}.{token_hex(4)}.part"
-    try:
+    with exported_to(path) as draft:
         parquet.write_table(table, draft, compression="zstd")
-        os.replace(draft, path)
-    except OSError as error:
-        raise StoreUnavailableError(f"the export can't be written: {error}") from error
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
     return int(table.num_rows)

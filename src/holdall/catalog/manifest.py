@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from secrets import token_hex
 from typing import Any, Final
 from zipfile import ZipFile
 
 from holdall.catalog.metadata import check_entry_key, check_object, check_text
 from holdall.catalog.row import Alias, Blob, Row
-from holdall.errors import IntegrityError, InvalidArgumentError, InvalidTypeError
+from holdall.errors import IntegrityError, InvalidArgumentError, InvalidTypeError, StoreUnavailableError
 
-__all__ = ["Exported", "entry_to_dict", "read_manifest", "write_manifest"]
+__all__ = ["Exported", "entry_to_dict", "exported_to", "read_manifest", "write_manifest"]
 
 _NAME: Final = "catalog.json"
 _FORMAT: Final = 1
@@ -32,6 +35,20 @@ class Exported:
     row: Row
     blob: Blob
     file: str
+
+
+@contextmanager
+def exported_to(path: str | os.PathLike[str]) -> Generator[str]:
+    """Give a draft to write an export to, which comes to its path whole, or not at all."""
+    draft = f"{os.fspath(path)}.{token_hex(4)}.part"
+    try:
+        yield draft
+        os.replace(draft, path)
+    except OSError as error:
+        raise StoreUnavailableError(f"the export can't be written: {error}") from error
+    finally:
+        if os.path.exists(draft):
+            os.unlink(draft)
 
 
 def entry_to_dict(row: Row, blob: Blob, file: str) -> dict[str, Any]:

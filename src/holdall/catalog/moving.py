@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -17,7 +16,7 @@ from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.blobs import BlobBackend
 from holdall.catalog.changes import history
 from holdall.catalog.entry import moment
-from holdall.catalog.manifest import entry_to_dict, read_manifest, write_manifest
+from holdall.catalog.manifest import entry_to_dict, exported_to, read_manifest, write_manifest
 from holdall.catalog.query import Query
 from holdall.catalog.row import Alias, Blob, Row
 from holdall.catalog.storage import mark_storage, take_storage
@@ -223,19 +222,14 @@ def export_zip(source: Care, path: str | os.PathLike[str], keys: Iterator[str]) 
     """Write entries with all their versions into a zip file; return how many entries there are."""
     entries: list[dict[str, Any]] = []
     names: dict[int, str] = {}
-    draft = f"{os.fspath(path)}.{token_hex(4)}.part"
-    try:
-        with ZipFile(draft, "w", ZIP_STORED, allowZip64=True) as archive:
-            for key in keys:
-                for entry in reversed(history(source._backend, key)):
-                    _export_one(source, archive, key, entry.version, entries, names)
-            write_manifest(archive, entries, source._backend.transact(lambda tx: tx.aliases()))
-        os.replace(draft, path)
-    except OSError as error:
-        raise StoreUnavailableError(f"the export can't be written: {error}") from error
-    finally:
-        if os.path.exists(draft):
-            os.unlink(draft)
+    with (
+        exported_to(path) as draft,
+        ZipFile(draft, "w", ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for key in keys:
+            for entry in reversed(history(source._backend, key)):
+                _export_one(source, archive, key, entry.version, entries, names)
+        write_manifest(archive, entries, source._backend.transact(lambda tx: tx.aliases()))
     return len({each["key"] for each in entries})
 
 

@@ -24,20 +24,15 @@ class AgainError(StoreUnavailableError):
     """The server undid the transaction because of another one; the same call may succeed now."""
 
 
+_FOREIGN = "has a table {table} of another program or a newer version of holdall; choose another with table="
 _STATES: dict[str, tuple[type[StoreError], str]] = {
     "42P01": (NoTableError, "doesn't have the table {table}; the first put makes it"),
     "3F000": (
         StoreUnavailableError,
         "doesn't have the schema of the table {table}; make it, or name another",
     ),
-    "42703": (
-        KeyConflictError,
-        "has a table {table} of another program or a newer version of holdall; choose another with table=",
-    ),
-    "42P10": (
-        KeyConflictError,
-        "has a table {table} of another program or a newer version of holdall; choose another with table=",
-    ),
+    "42703": (KeyConflictError, _FOREIGN),
+    "42P10": (KeyConflictError, _FOREIGN),
     "42501": (
         StoreUnavailableError,
         "doesn't let this user do it; GRANT SELECT, INSERT, UPDATE, DELETE on {table} and {table}_chunks",
