@@ -77,8 +77,7 @@ def google(patch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-class TestGoogle(StoreSuite):
-    reduced = True
+class TestGoogle(Again):
     url: str
 
     @pytest.fixture(autouse=True)
