@@ -41,6 +41,7 @@ SERVED = (
     "test_sql",
     "test_requirements",
     "test_zarr",
+    "test_obspec_reference",
 )
 """What the names of the files begin with whose tests start servers."""
 
