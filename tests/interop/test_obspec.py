@@ -92,6 +92,8 @@ def test_put_and_get(objects: Any) -> None:
     assert bytes(objects.get_range("a/b", start=1, length=3)) == b"123"
     assert [bytes(each) for each in objects.get_ranges("a/b", starts=[0, 8], lengths=[1, 2])] == [b"0", b"89"]
     assert objects.head("a/b")["size"] == 10
+    objects.put("empty", b"")
+    assert bytes(objects.get("empty", options={"range": {"suffix": 1}}).buffer()) == b""
     objects.put("stream", iter([b"1", b"2"]))
     assert bytes(objects.get("stream").buffer()) == b"12"
 

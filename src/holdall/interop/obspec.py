@@ -193,7 +193,7 @@ class ObspecStore:
                 low, high = span_in(start, stop, info.size)
                 if stop == 0:  # the last 0 bytes
                     low = high = info.size
-                elif low == high and wanted.get("range") is not None:
+                elif low == high and start >= 0 and wanted.get("range") is not None:
                     raise _past(key, start, info.size)
             except BaseException:
                 _close(pieces)
