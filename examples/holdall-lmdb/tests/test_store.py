@@ -1,9 +1,11 @@
 """The store passes the suite that every store of holdall passes."""
 
+import os
 import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from holdall_lmdb import LmdbStore
@@ -82,8 +84,45 @@ def test_a_close_ends_no_transaction_of_other_threads(tmp_path: Path) -> None:
     assert len(LmdbStore(tmp_path)["large"]) == 3 << 20
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_size_is_above_zero(tmp_path: Path, size: int) -> None:
+def test_deleted_blobs_leave_room_at_once(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, map_size=1 << 20)
+    for _ in range(3):
+        store["a"] = bytes(900_000)
+        del store["a"]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_ends_no_read_of_its_parent(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    store["large"] = data = os.urandom(8 << 20)
+    pieces = store.chunks("large")
+    read = [next(pieces)]
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            for use in (lambda: next(pieces), lambda: store["large"], lambda: LmdbStore(tmp_path)["large"]):
+                with pytest.raises(StoreUnavailableError, match="fork when there is none"):
+                    use()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    for number in range(4):
+        store["large"] = bytes([number]) * (8 << 20)
+    assert b"".join([*read, *pieces]) == data
+
+
+def test_what_is_no_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = LmdbStore(tmp_path / "file")
+    for call in (lambda: list(store), lambda: "a" in store, lambda: store.delete("a")):
+        with pytest.raises(StoreUnavailableError, match="Not a directory"):
+            call()
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 70, "64", 1.5])
+def test_a_size_is_above_zero(tmp_path: Path, size: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="map_size"):
         LmdbStore(tmp_path, map_size=size)
 

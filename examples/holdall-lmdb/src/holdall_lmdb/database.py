@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import lmdb
@@ -15,6 +15,8 @@ import lmdb
 from holdall import StoreError, StoreUnavailableError
 
 __all__ = ["Database", "translated"]
+
+T = TypeVar("T")
 
 _SWEPT_AFTER = 3600  # seconds
 _opened: dict[tuple[int, int], Database] = {}
@@ -37,6 +39,7 @@ class Database:
         os.makedirs(folder, exist_ok=True)
         self.users: WeakSet[object] = WeakSet()
         self.running = 0
+        self.inherited = False
         self.env: Any = lmdb.open(folder, map_size=map_size, max_dbs=3, max_readers=1024, mode=0o666)
         # Readers that were killed keep pages from being used again.
         self.env.reader_check()
@@ -56,6 +59,7 @@ class Database:
             if found is None:
                 found = cls(folder, map_size)
                 _opened[_place(folder)] = found
+            found.check_process()
             found.users.add(user)
             return found
 
@@ -71,16 +75,48 @@ class Database:
         with _lock:
             self.running += 1
         try:
-            with translated(), self.env.begin(write=write) as txn:
-                yield txn
+            with translated():
+                txn = None
+                try:
+                    txn = self.env.begin(write=write)
+                    yield txn
+                    self.check_process()
+                    txn.commit()
+                except BaseException:
+                    if txn is not None and not self.inherited:
+                        txn.abort()
+                    raise
         finally:
             with _lock:
                 self.running -= 1
                 self._close_unused()
 
+    def write(self, change: Callable[[Any], T]) -> T:
+        """Call a function with a transaction, and return what it returns."""
+        try:
+            with self.begin(write=True) as txn:
+                return change(txn)
+        except StoreUnavailableError as error:
+            if not isinstance(error.__cause__, lmdb.MapFullError):
+                raise
+        # LMDB uses what a transaction has freed from the next but one on: there may be room after one more.
+        with self.begin(write=True) as txn:
+            txn.put(b"-", str(time.time()).encode(), db=self.drafts)
+        with self.begin(write=True) as txn:
+            return change(txn)
+
+    def check_process(self) -> None:
+        """Refuse a database in which the parent of this process had a transaction when it forked."""
+        if self.inherited:
+            message = (
+                "a read or a write was under way when this process was forked; "
+                "fork when there is none, or use multiprocessing's method spawn"
+            )
+            raise StoreUnavailableError(message)
+
     def _close_unused(self) -> None:
         # Not while a thread is in a transaction, which would crash.
-        if not self.users and not self.running:
+        if not self.users and not self.running and not self.inherited:
             self.env.close()
             for place, each in list(_opened.items()):
                 if each is self:
@@ -126,12 +162,16 @@ def translated() -> Generator[None]:
 
 
 def _after_fork() -> None:
-    # The child may not use what its parent opened. Closing it here frees nothing of the parent's.
+    # The child may not use what its parent opened, and LMDB doesn't open a file twice in a process. To close
+    # it would end the parent's transactions, whose pages other writers could then use again.
     global _lock
     _lock = threading.Lock()
-    for each in _opened.values():
-        each.env.close()
-    _opened.clear()
+    for place, each in list(_opened.items()):
+        if each.running:
+            each.inherited = True
+        else:
+            each.env.close()
+            del _opened[place]
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from secrets import token_hex
@@ -25,11 +27,12 @@ from holdall import (
     Store,
     StoreUnavailableError,
 )
+from holdall.arguments import check_type
 from holdall.paths import checked_path
 from holdall.pieces import regroup
 from holdall.ranges import CHUNK, span
 from holdall.store import Body, Expect, Piece
-from holdall_lmdb.database import Database
+from holdall_lmdb.database import Database, translated
 
 __all__ = ["LmdbStore"]
 
@@ -62,8 +65,11 @@ class LmdbStore(Store):
     schemes = ("lmdb",)
 
     def __init__(self, path: str | os.PathLike[str], *, map_size: int = 1 << 36) -> None:
-        if not map_size > 0:
-            raise InvalidArgumentError(f"map_size is a number of bytes, above 0, not {map_size!r}")
+        check_type(map_size, int, "map_size must be a number of bytes")
+        if not 0 < map_size <= sys.maxsize:
+            raise InvalidArgumentError(
+                f"map_size is a number of bytes, from 1 to {sys.maxsize:,}, not {map_size!r}"
+            )
         self._path: str = os.path.abspath(checked_path(path))
         self._map_size = map_size
         self._opened: Database | None = None
@@ -89,23 +95,14 @@ class LmdbStore(Store):
         # The body is read outside of transactions, since it may be slow and may use the store itself.
         chunk = next(parts, b"")
         database = self._database()
-        name, draft = _name(key), etag.encode()
+        draft = etag.encode()
         try:
             for following in parts:
                 # A blob of several chunks is a draft, which nobody sees until its last chunk is there.
-                with database.begin(write=True) as txn:
-                    if number == 0:
-                        txn.put(draft, str(time.time()).encode(), db=database.drafts)
-                    txn.put(_chunk(draft, number), chunk, db=database.chunks)
+                database.write(partial(_add, database, draft, number, chunk))
                 number, size, chunk = number + 1, size + len(chunk), following
             info = Info(key, size + len(chunk), etag, datetime.now(UTC), attributes.content_type)
-            with database.begin(write=True) as txn:
-                _check(database, txn, key, expect)
-                if number and not txn.delete(draft, db=database.drafts):
-                    raise StoreUnavailableError("the body took over an hour, and its draft was swept")
-                _forget(database, txn, name)
-                txn.put(_chunk(draft, number), chunk, db=database.chunks)
-                txn.put(name, _described(info), db=database.infos)
+            database.write(partial(_publish, database, expect, info, number, chunk))
         except BaseException:
             # After an interrupt it may be published already; then it is no draft any more.
             if number:
@@ -162,8 +159,12 @@ class LmdbStore(Store):
 
     def _there(self) -> Database:
         """Return the open database. A read makes none."""
-        if self._opened is None and not os.path.exists(os.path.join(self._path, "data.mdb")):
-            raise BlobNotFoundError
+        if self._opened is None:
+            with translated():
+                try:
+                    os.stat(os.path.join(self._path, "data.mdb"))
+                except FileNotFoundError:
+                    raise BlobNotFoundError from None
         return self._database()
 
 
@@ -213,6 +214,24 @@ def _check(database: Database, txn: Any, key: str, expect: Expect) -> None:
         raise ConcurrencyError(expected=str(expect), actual=etag)
 
 
+def _add(database: Database, draft: bytes, number: int, chunk: Piece, txn: Any) -> None:
+    """Add a chunk to the draft of a blob, which the first one begins."""
+    if number == 0:
+        txn.put(draft, str(time.time()).encode(), db=database.drafts)
+    txn.put(_chunk(draft, number), chunk, db=database.chunks)
+
+
+def _publish(database: Database, expect: Expect, info: Info, number: int, chunk: Piece, txn: Any) -> None:
+    """Put the last chunk of a blob, and the blob in the place of what is there."""
+    _check(database, txn, info.key, expect)
+    name, draft = _name(info.key), info.etag.encode()
+    if number and not txn.delete(draft, db=database.drafts):
+        raise StoreUnavailableError("the body took over an hour, and its draft was swept")
+    _forget(database, txn, name)
+    txn.put(_chunk(draft, number), chunk, db=database.chunks)
+    txn.put(name, _described(info), db=database.infos)
+
+
 def _forget(database: Database, txn: Any, name: bytes) -> bool:
     """Delete a blob, and return whether it was there."""
     value = txn.pop(name, db=database.infos)
@@ -230,6 +249,7 @@ def _opened_blob(database: Database, key: str, start: int, stop: int | None) -> 
         low, high = span(start, stop, info.size)
         while low < high:
             number, offset = divmod(low, CHUNK)
+            database.check_process()
             chunk = txn.get(_chunk(info.etag.encode(), number), db=database.chunks)
             piece = chunk[offset : offset + high - low]
             low += len(piece)
