@@ -29,6 +29,8 @@ from holdall import (
     SqliteStore,
     Store,
     StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
     UnsupportedOperation,
 )
 from holdall.interop.fsspec import HoldallFileSystem
@@ -272,6 +274,120 @@ def test_transactions(store: Store) -> None:
     assert store["old"] == b"after"
     fs.pipe("later", b"1")
     assert store["later"] == b"1"
+
+
+def test_a_transaction_closes_what_is_open_from_the_outside_in(store: Store) -> None:
+    fs = HoldallFileSystem(store)
+    with fs.transaction:
+        text = fs.open("a.txt", "w")
+        text.write("whole")
+        packed = fs.open("a.gz", "w", compression="gzip")
+        packed.write("whole")
+    assert text.closed
+    assert packed.closed
+    with fs.open("a.txt", "r") as one, fs.open("a.gz", "r", compression="gzip") as two:
+        assert (one.read(), two.read()) == ("whole", "whole")
+    left: list[Any] = []
+    with contextlib.suppress(ZeroDivisionError), fs.transaction:
+        left.append(fs.open("b.gz", "w", compression="gzip"))
+        left[0].write("half")
+        raise ZeroDivisionError
+    assert left[0].closed
+    assert not fs.exists("b.gz")
+
+
+def test_one_transaction_at_a_time(store: Store) -> None:
+    fs = HoldallFileSystem(store)
+    refused: list[BaseException] = []
+
+    def begin() -> None:
+        try:
+            with fs.transaction:
+                fs.pipe("inner", b"1")
+        except UnsupportedOperation as error:
+            refused.append(error)
+
+    with fs.transaction:
+        fs.pipe("outer", b"1")
+        begin()
+        thread = threading.Thread(target=begin)
+        thread.start()
+        thread.join()
+        with pytest.raises(UnsupportedOperation, match="begun already"):
+            fs.start_transaction()
+        fs.pipe("after", b"1")
+        assert not fs.find("")
+    assert len(refused) == 2
+    assert sorted(store) == ["after", "outer"]
+    fs.start_transaction()
+    fs.pipe("later", b"1")
+    assert not fs.exists("later")
+    fs.end_transaction()
+    assert store["later"] == b"1"
+
+
+def commit(fs: HoldallFileSystem, *files: tuple[str, bytes, str], **options: Any) -> None:
+    with fs.transaction:
+        for path, data, mode in files:
+            with fs.open(path, mode, **options) as file:
+                file.write(data)
+
+
+def test_a_transaction_that_fails_takes_back_what_was_new(store: Store) -> None:
+    store["old"] = b"before"
+    fs = HoldallFileSystem(store)
+    with pytest.raises(BlobExistsError, match="old"):
+        commit(fs, ("plain", b"1", "wb"), ("new", b"1", "xb"), ("old", b"1", "xb"))
+    assert dict(store.items()) == {"old": b"before"}
+    with pytest.raises(StoreError):
+        commit(fs, ("new", b"1", "xb"), ("old/../a", b"1", "wb"))
+    assert dict(store.items()) == {"old": b"before"}
+
+
+def test_a_transaction_that_fails_when_some_are_put(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = HoldallFileSystem(store)
+
+    def fail(*args: Any) -> Any:
+        store["second"] = b"theirs"
+        raise StoreUnavailableError("the server is away")
+
+    monkeypatch.setattr(store, "_put_many", fail)
+    with pytest.raises(StoreUnavailableError):
+        commit(fs, ("first", b"1", "xb"), ("second", b"1", "xb"), ("third", b"1", "wb"))
+    assert dict(store.items()) == {"second": b"theirs"}
+    monkeypatch.setattr(store, "_delete", fail)
+    with pytest.raises(StoreUnavailableError) as caught:
+        commit(fs, ("first", b"1", "xb"), ("third", b"1", "wb"))
+    assert "'first' was put before" in caught.value.__notes__[0]
+
+
+def test_a_transaction_writes_a_file_twice(store: Store) -> None:
+    fs = HoldallFileSystem(store)
+    with pytest.raises(BlobExistsError, match="already"):
+        commit(fs, ("a", b"1", "wb"), ("a", b"2", "xb"))
+    commit(fs, ("a", b"1", "xb"), ("a", b"2", "wb"))
+    assert store["a"] == b"2"
+    with pytest.raises(BlobExistsError):
+        commit(fs, ("a", b"3", "xb"), ("a", b"4", "wb"))
+    assert dict(store.items()) == {"a": b"2"}
+
+
+def test_the_options_of_a_file_in_a_transaction(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "a.db") as store:
+        fs = HoldallFileSystem(store)
+        with fs.transaction:
+            for mode in ("wb", "x"):
+                with fs.open(mode, mode, content_type="text/csv", ttl=60) as file:
+                    file.write(b"1" if mode == "wb" else "1")
+            with pytest.raises(TypeError, match="contnt_type"):
+                fs.open("a", "wb", contnt_type="text/csv")
+            with pytest.raises(InvalidArgumentError, match="mode"):
+                fs.open("a", "wqb")
+            with pytest.raises(UnsupportedOperation, match="ETag"):
+                fs.open("a", "wb", expect="1")
+        assert {(info.content_type, info.expires is None) for info in store.list()} == {("text/csv", False)}
+        with pytest.raises(UnsupportedOperation, match="autocommit=False"):
+            fs.open("a", "wb", autocommit=False)
 
 
 def test_several_files(store: Store) -> None:

@@ -57,6 +57,7 @@ class Base(_AsyncFileSystem):
         self._has_own_loop = storage_options.get("loop") is not None
         self._aio = self.store.aio
         self._same: dict[str, bool] = {}
+        self._begun: dict[str, object] = {}
         self._folders = _folders.setdefault(self.store.token, _Folders())
 
     def __repr__(self) -> str:

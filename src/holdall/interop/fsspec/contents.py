@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from holdall.arguments import check_mode
+from holdall.blob import Item
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
@@ -194,11 +196,13 @@ class Contents(Listing):
             text = {name: options.pop(name) for name in _TEXT if name in options}
             mode = mode.replace("t", "") + "b"
         autocommit = options.pop("autocommit", not self._intrans)
-        file = self._open(key, mode, autocommit=autocommit, **options)
-        if isinstance(file, Deferred):
-            self.transaction.files.append(file)
-        file = compressed(file, key, mode, compression)
-        return file if text is None else TextFile(file, **text)
+        opened = self._open(key, mode, autocommit=autocommit, **options)
+        file = compressed(opened, key, mode, compression)
+        if text is not None:
+            file = TextFile(file, **text)
+        if isinstance(opened, Deferred):
+            self.transaction.files.append((file, opened))
+        return file
 
     def _open(
         self, path: str, mode: str = "rb", block_size: Any = None, autocommit: bool = True, **options: Any
@@ -208,14 +212,35 @@ class Contents(Listing):
             # Readers read ahead in their own way, and keep nothing.
             options.pop(name, None)
         if "r" not in mode and not autocommit:
-            if "a" in mode:
-                raise UnsupportedOperation("a transaction writes whole files: append after it", key=key)
-            return Deferred(self.store._checked(key), "x" in mode)
+            return self._defer(self.store._checked(key), mode, **options)
         file: Any = self.store.open(key, mode, **options)
         if "r" in mode:
             # fsspec asks for it.
             file.size = file.info.size
         return file
+
+    def _defer(self, key: str, mode: str, *, expect: Any = ANY, **attributes: Any) -> Deferred:
+        action = check_mode(key, mode, None, None, None)
+        if not self._intrans:
+            raise UnsupportedOperation(
+                "autocommit=False is for the files of a transaction: write them in `with fs.transaction`",
+                key=key,
+            )
+        if action == "a":
+            raise UnsupportedOperation("a transaction writes whole files: append after it", key=key)
+        if expect is not ANY:
+            raise UnsupportedOperation(
+                "a transaction compares no ETags; mode 'xb' is for files that must be new", key=key
+            )
+        # Mistakes come out here rather than at the end.
+        Item(b"", **attributes)
+        return Deferred(key, action == "x", attributes)
+
+    def start_transaction(self) -> Any:
+        """Begin a transaction, which `end_transaction` ends; a `with fs.transaction` block does both."""
+        transaction: Any = self.transaction
+        transaction.start()
+        return transaction
 
     def _file_key(self, path: str) -> str:
         key = self._key(path)
