@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from holdall.aio import workers
 from holdall.errors import InvalidArgumentError
 from holdall.stopping import Stopped
 from holdall.testing import Counting, Slow
+from holdall.transfer import verify_store
 
 SECONDS = 30
 
@@ -387,3 +389,27 @@ def test_nothing_warns_or_hangs_at_the_end(loop: str) -> None:
         check=False,
     )
     assert (done.stderr, done.returncode) == (b"", 0)
+
+
+# --- debuggers ---
+
+
+def test_a_debugger_may_look_at_every_frame(loop: str) -> None:
+    def look(frame: FrameType, event: str, argument: object) -> Any:
+        frame.f_locals.get("given")
+        return look
+
+    async def main() -> None:
+        store = MemoryStore({"a": b"1"})
+        async with store.aio.open("a") as file:
+            assert await file.read() == b"1"
+        assert (await aio.verify_store(store)).checked == 1
+        assert [found.key async for found in aio.diff_stores(store, MemoryStore())] == ["a"]
+        assert verify_store(store).checked == 1
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        run(loop, main)
+    finally:
+        sys.settrace(before)

@@ -360,7 +360,8 @@ class AsyncStore(NoOperators):
         metadata: Mapping[str, str] | None = None,
     ) -> _Opening[Any]:
         """As `Store.open`: `async with store.open(key) as file: await file.read()`."""
-        given: dict[str, Any] = locals()
+        # A copy: a debugger that looks at this frame puts its variables into what `locals` returned.
+        given: dict[str, Any] = {**locals()}
         del given["self"]
         return _Opening(self, partial(self._store.open, **given))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, cast
 
 from holdall.errors import StoreClosedError, StoreUnavailableError, UnsupportedOperation
-from holdall.forks import begin_anew
+from holdall.forks import begin_anew, in_child
 from holdall.stopping import Stopped, current
 from holdall.threads import start
 
@@ -124,14 +123,11 @@ def _running() -> asyncio.AbstractEventLoop:
         return _loop
 
 
+@in_child
 def _forked() -> None:
     global _lock, _loop
     _inherited.append(_loop)
     _lock, _loop = threading.Lock(), None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 async def _close(made: Any) -> None:

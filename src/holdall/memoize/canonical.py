@@ -43,6 +43,7 @@ from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 from holdall.errors import StoreError
+from holdall.forks import in_child
 from holdall.values.packages import instance
 
 __all__ = ["PLAIN", "FormlessError", "class_form", "encode", "field", "found_by_name", "home_of", "name_form"]
@@ -238,14 +239,11 @@ _tokens: WeakKeyDictionary[type[Any], bytes] = WeakKeyDictionary()
 _making = threading.RLock()
 
 
+@in_child
 def _forked() -> None:
     # A thread that isn't in the child may have had it.
     global _making
     _making = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 def home_of(module: str) -> str:

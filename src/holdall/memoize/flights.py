@@ -6,12 +6,13 @@ each call the other. Who finds that computes the call without waiting, as withou
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
+
+from holdall.forks import in_child
 
 __all__ = ["Flight", "Flights", "blocked", "lead", "leading"]
 
@@ -97,14 +98,11 @@ leading: ContextVar[tuple[Flight, ...]] = ContextVar("holdall.memoize.leading", 
 _lock = threading.Lock()
 
 
+@in_child
 def _forked() -> None:
     # A thread that isn't in the child may have had it.
     global _lock
     _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 class Flights:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from holdall.arguments import check_type
 from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.forks import in_child
 from holdall.memoize.canonical import (
     HOOK,
     PLAIN,
@@ -383,14 +384,11 @@ _cells: WeakValueDictionary[int, _Token] = WeakValueDictionary()
 _making = threading.RLock()
 
 
+@in_child
 def _forked() -> None:
     # A thread that isn't in the child may have had it.
     global _making
     _making = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 def _captured(function: Callable[..., Any]) -> list[tuple[str, CellType]]:

@@ -17,7 +17,7 @@ import time
 from typing import Any, Final, cast
 
 from holdall.errors import InvalidTypeError
-from holdall.forks import begin_anew
+from holdall.forks import begin_anew, in_child
 from holdall.memoize.entry import HEAD, MAGIC, SIZE
 from holdall.store import Can, Info, Store
 
@@ -267,10 +267,7 @@ def _open(uri: str) -> Store:
         return found
 
 
+@in_child
 def _forked() -> None:
     global _opening
     _opening = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)

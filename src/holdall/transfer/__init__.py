@@ -311,8 +311,8 @@ def verify_store(
     >>> print(verify_store(MemoryStore({"a": b"1234"})))
     1 checked, 4 B in ...
     """
-    arguments = locals()
-    arguments["source"] = arguments["target"] = arguments.pop("store")
+    arguments: dict[str, Any] = {**locals(), "source": store, "target": store}
+    del arguments["store"]
     return Job("verify", **arguments).run()
 
 

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any, BinaryIO, Final
 
 from holdall.errors import SerializationError, StoreUnavailableError, UntrustedDataError
+from holdall.forks import in_child
 from holdall.ranges import CHUNK
 from holdall.values.gaps import without_gaps
 from holdall.values.npy import NpySerializer, PlainNpySerializer, check_array, is_array
@@ -106,13 +107,10 @@ class ArraySerializer:
 _forked = False
 
 
+@in_child
 def _after_fork() -> None:
     global _forked
     _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def count_threads() -> int:

@@ -155,8 +155,7 @@ def _after_fork() -> None:
     _lost = _lost or _ran
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _list_threads() -> Iterator[str]:
