@@ -617,3 +617,34 @@ def test_a_deep_listing_takes_one_request() -> None:
     fs.pipe("d/1", b"1")
     fs.rm("d", recursive=True)
     assert fs.find("", withdirs=True) == []
+
+
+@pytest.mark.parametrize("option", ["durable", "stor", "readonly"])
+def test_a_storage_option_that_is_not_known_is_refused(tmp_path: Path, option: str) -> None:
+    url = f"holdall+sqlite:///{tmp_path}/x.db#a"
+    with pytest.raises(InvalidArgumentError, match=rf"no storage option '{option}'.*\?{option}=\.\.\.#KEY"):
+        fsspec.open(url, "wb", **{option: True})
+    assert not list(tmp_path.iterdir())
+
+
+def test_storage_options_that_every_file_system_is_given_are_taken(tmp_path: Path) -> None:
+    url = f"holdall+sqlite:///{tmp_path}/x.db#a"
+    options = {
+        "default_cache_type": "none",
+        "default_block_size": 1,
+        "use_listings_cache": True,
+        "max_paths": 5,
+    }
+    with fsspec.open(url, "wb", auto_mkdir=True, **options) as file:
+        file.write(b"1")
+    with fsspec.open(f"simplecache::{url}", simplecache={"cache_storage": f"{tmp_path}/cache"}) as file:
+        assert file.read() == b"1"
+
+
+def test_an_option_of_an_open_that_is_about_caching_is_left_out() -> None:
+    fs = HoldallFileSystem(MemoryStore())
+    fs.pipe("a", b"1")
+    with fs.open("a", default_cache="none", cache_type="all", block_size=5, size=1) as file:
+        assert file.read() == b"1"
+    with pytest.raises(TypeError, match="content_typ"):
+        fs.open("b", "wb", content_typ="text/csv")

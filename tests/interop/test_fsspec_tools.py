@@ -108,7 +108,9 @@ def dask_parquet(store: Store) -> None:
     frame = dd.from_pandas(pd.DataFrame({"x": range(100)}), npartitions=4)
     frame.to_parquet("holdall://frame", storage_options=options)
     assert len(store) == 4
-    assert dd.read_parquet("holdall://frame", storage_options=options).x.sum().compute() == 4950
+    found = dd.read_parquet("holdall://frame", storage_options=options)
+    assert len(found) == 100  # from the footers of the files, which Dask opens with an option of its own
+    assert found.x.sum().compute() == 4950
 
 
 def dask_csv(store: Store) -> None:

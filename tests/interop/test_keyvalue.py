@@ -491,7 +491,7 @@ async def test_what_a_uri_opened_is_closed(tmp_path: Path) -> None:
     async with HoldallKeyValue(store) as entries:
         await entries.put("a", ONE)
     assert len(store) == 1
-    with pytest.raises(InvalidTypeError, match="HoldallKeyValue takes a store or its URI, not dict"):
+    with pytest.raises(InvalidTypeError, match=r"HoldallKeyValue takes a store, .*, not dict"):
         HoldallKeyValue({})  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import IO, Any, cast
 
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, InvalidKeyError
-from holdall.interop.loading import load
+from holdall.interop.loading import load, open_store
 from holdall.keys import check_key
 from holdall.store import Store
 
@@ -80,8 +80,7 @@ class HoldallStoreBackend(_Base, _Mixin):
                 + (f", not {unknown}" if unknown else "; 'store' is missing: a store, or its URI")
             )
         self.location = _folder(location)
-        store = options["store"]
-        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self.store: Store = open_store(options["store"], "the option 'store'")
         self.compress = options.get("compress", False)
         self.verbose = verbose
 

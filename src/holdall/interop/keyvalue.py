@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from holdall.aio.store import AsyncStore
-from holdall.arguments import check_count, check_type
+from holdall.arguments import check_count
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -19,7 +19,7 @@ from holdall.errors import (
     MissingDependencyError,
     UnsupportedOperation,
 )
-from holdall.interop.loading import missing
+from holdall.interop.loading import missing, open_store
 from holdall.keys import escape, unescape
 from holdall.store import Can, Store
 
@@ -97,10 +97,8 @@ class HoldallKeyValue(
         default_collection: str | None = None,
         seed: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
     ) -> None:
-        check_type(store, (Store, AsyncStore, str, os.PathLike), "HoldallKeyValue takes a store or its URI")
         owned = not isinstance(store, Store | AsyncStore)
-        found = store if isinstance(store, Store | AsyncStore) else Store.from_uri(store)
-        self._aio = found if isinstance(found, AsyncStore) else found.aio
+        self._aio = store if isinstance(store, AsyncStore) else open_store(store, "HoldallKeyValue").aio
         self._expires: bool | None = None
         super().__init__(
             client_provided_by_user=not owned,

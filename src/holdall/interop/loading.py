@@ -1,13 +1,16 @@
-"""Importing a library that a face is for."""
+"""What all faces begin with: importing their library, and opening the store that they are given."""
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
+from holdall.arguments import check_type
 from holdall.errors import MissingDependencyError
+from holdall.store import Store
 
-__all__ = ["load"]
+__all__ = ["load", "missing", "open_store"]
 
 
 def load(module: str) -> Any:
@@ -26,3 +29,21 @@ def missing(extra: str, library: str | None = None) -> str:
     """Return what an error says of a library that isn't installed, and that has the name of its extra unless
     another is given."""
     return f"holdall.interop.{extra} needs {library or extra}: pip install 'holdall[{extra}]'"
+
+
+def open_store(store: object, face: str) -> Store:
+    """Return the store that a face was given, or open its URI or path.
+
+    Raises:
+        InvalidTypeError: It is none of these.
+
+    >>> open_store("memory://", "ZarrStore")
+    MemoryStore()
+    """
+    if isinstance(store, Store):
+        return store
+    expected = f"{face} takes a store, or a URI or a path to open one"
+    # A ValueStore, which get_store returns, and an AsyncStore have the store that is meant.
+    hint = "give its .store" if isinstance(getattr(store, "store", None), Store) else ""
+    check_type(store, (str, os.PathLike), expected, hint=hint)
+    return Store.from_uri(store)  # pyright: ignore[reportArgumentType]

@@ -20,6 +20,7 @@ from holdall.errors import (
     StoreError,
     UnsupportedOperation,
 )
+from holdall.interop.loading import open_store
 from holdall.keys import check_key
 from holdall.pieces import join_pieces
 from holdall.ranges import span as span_in
@@ -159,7 +160,7 @@ class ObspecStore:
     """
 
     def __init__(self, store: Store | str | os.PathLike[str]) -> None:
-        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self.store: Store = open_store(store, "ObspecStore")
         self._aio = self.store.aio
 
     def __repr__(self) -> str:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from holdall.aio.store import _Short
 from holdall.aio.workers import Cancel
-from holdall.arguments import check_type
 from holdall.errors import BlobExistsError, BlobNotFoundError, InvalidKeyError, MissingDependencyError
-from holdall.interop.loading import missing
+from holdall.interop.loading import missing, open_store
 from holdall.layers.layer import Layer
 from holdall.ranges import CHUNK
 from holdall.store import ABSENT, ANY, Can, Expect, Store
@@ -68,10 +67,8 @@ class ZarrStore(ZarrBase):
 
     def __init__(self, store: Store | str | os.PathLike[str], *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
-        kinds = (Store, str, os.PathLike)
-        check_type(store, kinds, "ZarrStore takes a store, or a URI or a path to open one")
         self._owned = not isinstance(store, Store)
-        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self.store: Store = open_store(store, "ZarrStore")
         self._aio = self.store.aio
         self._on_threads = 0
         self._writes_here = self._is_near and not _holds_writers_up(self.store)

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 from holdall.interop.fsspec.transaction import Transaction
 from holdall.interop.fsspec.urls import PREFIX, PROTOCOLS, Located, holds_secret, join, relative, split, strip
-from holdall.interop.loading import load
+from holdall.interop.loading import load, open_store
 from holdall.store import Store
 
-__all__ = ["Base"]
+__all__ = ["CACHING", "Base"]
 
 asyn = load("fsspec.asyn")
 _AsyncFileSystem: Any = asyn.AsyncFileSystem
+
+CACHING = frozenset(
+    {"block_size", "cache_options", "cache_type", "default_block_size", "default_cache"}
+    | {"default_cache_type", "fill_cache", "max_blocks", "size"}
+)
+"""Options of readers that read ahead and keep what they read. Here they read ahead in their own way, and keep
+nothing."""
+_OF_FSSPEC = CACHING.union(
+    {"asynchronous", "auto_mkdir", "batch_size", "expand", "listings_expiry_time", "loop", "max_paths"},
+    {"skip_instance_cache", "use_listings_cache"},
+)
+"""Storage options that fsspec, and the libraries that use it, give to every file system."""
 
 
 class _Folders(set[str]):
@@ -50,9 +62,10 @@ class Base(_AsyncFileSystem):
                 "a URL holdall://KEY lacks the store: give the storage option 'store' (a Store, or its URI), "
                 "or write the URI of the value after 'holdall+', as in holdall+sqlite:///data.db#KEY"
             )
+        _check_options(storage_options)
         _forget_dead_loop()
         _AsyncFileSystem.__init__(self, **storage_options)
-        self.store: Store = store if isinstance(store, Store) else Store.from_uri(store)
+        self.store: Store = open_store(store, "the storage option 'store'")
         self._uri = store if isinstance(store, str) and "://" in store else None
         self._has_own_loop = storage_options.get("loop") is not None
         self._aio = self.store.aio
@@ -146,6 +159,16 @@ class Base(_AsyncFileSystem):
                 "'?password=env:NAME', or the name of a store in holdall.toml"
             )
         return _AsyncFileSystem.to_dict(self, include_password=include_password)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse an option that isn't known: fsspec would drop it, and `durable` with it."""
+    for name in options:
+        if name not in _OF_FSSPEC:
+            raise InvalidArgumentError(
+                f"a holdall file system has no storage option {name!r}: it has 'store'; an option of the "
+                f"store belongs in the URI, as in holdall+sqlite:///data.db?{name}=...#KEY"
+            )
 
 
 def _forget_dead_loop() -> None:

@@ -22,7 +22,7 @@ from holdall.errors import (
     UnsupportedOperation,
 )
 from holdall.files import TextFile
-from holdall.interop.fsspec.base import Base
+from holdall.interop.fsspec.base import CACHING, Base
 from holdall.interop.fsspec.compressed import compressed
 from holdall.interop.fsspec.listing import Listing, missing
 from holdall.interop.fsspec.transaction import Deferred
@@ -34,7 +34,6 @@ __all__ = ["Contents"]
 
 _SILENT: Any = load("fsspec.callbacks").DEFAULT_CALLBACK
 _PIECE = 1 << 20
-_CACHING = ("block_size", "cache_options", "cache_type", "fill_cache", "max_blocks", "size")
 _TEXT = ("encoding", "errors", "newline")
 
 
@@ -208,9 +207,7 @@ class Contents(Listing):
         self, path: str, mode: str = "rb", block_size: Any = None, autocommit: bool = True, **options: Any
     ) -> Any:
         key = self._key(path)
-        for name in _CACHING:
-            # Readers read ahead in their own way, and keep nothing.
-            options.pop(name, None)
+        options = {name: options[name] for name in options.keys() - CACHING}
         if "r" not in mode and not autocommit:
             return self._defer(self.store._checked(key), mode, **options)
         file: Any = self.store.open(key, mode, **options)
@@ -245,7 +242,7 @@ class Contents(Listing):
     def _file_key(self, path: str) -> str:
         key = self._key(path)
         if not key:
-            what = "it names a store and no file in it: write the key after it, as in sqlite:///data.db#KEY"
+            what = "this names a store but no file: write a key after it, as in holdall+sqlite:///data.db#KEY"
             raise IsADirectoryError(errno.EISDIR, what, path)
         return key
 
