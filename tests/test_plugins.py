@@ -17,6 +17,7 @@ from holdall import (
     MemoryStore,
     MissingDependencyError,
     Store,
+    ValueStore,
     plugins,
 )
 from holdall.cli.plugins import Brought, read_brought
@@ -143,6 +144,7 @@ def test_an_entry_point_that_is_no_store_names_its_package(
         ("from holdall import Nothing", InvalidArgumentError, "Nothing"),
         ("raise RuntimeError('no licence')", InvalidArgumentError, "RuntimeError('no licence')"),
         ("class Own(", InvalidArgumentError, "SyntaxError"),
+        ("raise SystemExit(3)", InvalidArgumentError, "SystemExit(3)"),
     ],
 )
 def test_a_module_that_can_not_be_imported_names_its_package(
@@ -271,7 +273,9 @@ def test_two_serializers_of_one_name_are_left_out(package: Package) -> None:
     package("second", SERIALIZERS, half="code:Half")
     made = in_default("first 1.0 and second 1.0 each bring one of this name")
     assert made.for_value(0.5).name == "json"
-    assert "each bring one of this name" in fault(InvalidArgumentError, lambda: made.named("half"))
+    values = ValueStore(MemoryStore(), serializers=made)
+    for use in (lambda: made.named("half"), lambda: values.get("a", serialization_mode="half")):
+        assert "each bring one of this name" in fault(InvalidArgumentError, use)
 
 
 def test_doctor_lists_what_packages_bring(package: Package) -> None:

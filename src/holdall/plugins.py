@@ -65,10 +65,10 @@ class Plugin(NamedTuple):
                     "pip check says which packages it lacks"
                 ) from error
             raise self._fault(error) from error
-        except Exception as error:  # another's package may raise anything
+        except (Exception, SystemExit) as error:  # another's package may raise anything, or be a program
             raise self._fault(error) from error
 
-    def _fault(self, error: Exception) -> InvalidArgumentError:
+    def _fault(self, error: BaseException) -> InvalidArgumentError:
         message = f"{self} can't be loaded: {error!r}"
         if isinstance(error, (ImportError, AttributeError)):
             message += (

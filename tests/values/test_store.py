@@ -20,6 +20,7 @@ from holdall import (
     Can,
     FilesystemStore,
     InvalidArgumentError,
+    InvalidDataError,
     InvalidKeyError,
     InvalidTypeError,
     Item,
@@ -140,7 +141,7 @@ def test_an_update_takes_values_with_attributes_of_their_own() -> None:
             values.update({"a": 5, "bad": bad})
         assert caught.value.key == "bad"
     for mode in ("auto", "json", "pickle", "raw", "typed"):
-        with pytest.raises(StoreError):
+        with pytest.raises(InvalidDataError, match=r"'a': an Item is for update.*put takes ttl="):
             values.put("a", Item(b"", ttl=60), serialization_mode=mode)
     assert values["a"] == [1]
 

@@ -89,7 +89,7 @@ class Modes:
             case _:
                 pass
         kind = InvalidArgumentError if isinstance(name, str) else InvalidTypeError
-        hint = "; 'csv' is a mode of stream() only" if name == "csv" else ""
+        hint = "; 'csv' is a mode of stream() only" if name == "csv" else self._serializers._why_not(name)
         known = ", ".join(map(repr, self.names()))
         raise kind(f"serialization_mode must be one of {known}, not {name!r:.50}{hint}")
 

@@ -112,8 +112,12 @@ class Serializers:
             if each.name == name:
                 return each
         known = ", ".join(each.name for each in self)
-        why = [f"; {plugin} is left out: {why}" for plugin, (of, why) in self._left_out.items() if of == name]
-        raise InvalidArgumentError(f"no serializer is named {name!r}; known are {known}{''.join(why)}")
+        raise InvalidArgumentError(f"no serializer is named {name!r}; known are {known}{self._why_not(name)}")
+
+    def _why_not(self, name: object) -> str:
+        """Return which plug-ins of a name are left out, and why, as the end of a sentence."""
+        left_out = self._left_out.items()
+        return "".join(f"; {plugin} is left out: {why}" for plugin, (of, why) in left_out if of == name)
 
     def for_media_type(self, media_type: str) -> Serializer | None:
         """Return the serializer of a media type, whose parameters and case don't matter."""
@@ -209,7 +213,7 @@ class _Default(Serializers):
                 loaded = plugin.load()
                 made = loaded() if isinstance(loaded, type) else loaded
                 _check(made)
-            except Exception as error:  # noqa: BLE001 - another's package may raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - another's package may raise anything
                 why = str(error) if isinstance(error, StoreError) else repr(error)
                 self._leave_out(plugin, plugin.name, why.replace(str(plugin), "it", 1))
             else:

@@ -10,9 +10,9 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from holdall.arguments import check_type
-from holdall.errors import BlobNotFoundError, StoreError
+from holdall.errors import BlobNotFoundError, InvalidDataError, StoreError
 from holdall.pieces import join_pieces, pieces_of
-from holdall.store import ANY, Can, Expect, Info, Store
+from holdall.store import ANY, Can, Expect, Info, Item, Store
 from holdall.values.csv import CsvRows
 from holdall.values.lines import lines_of
 from holdall.values.mapping import MISSING, Missing, ValueMapping
@@ -128,7 +128,7 @@ class ValueStore(ValueMapping[Any]):
         try:
             return codec.encode(value)
         except StoreError as error:
-            _name_key(error, key)
+            _blame(error, key, value)
             raise
 
     @staticmethod
@@ -248,7 +248,7 @@ class ValueStore(ValueMapping[Any]):
         try:
             data = codec.encode(value)
         except StoreError as error:
-            _name_key(error, key)
+            _blame(error, key, value)
             raise
         if expect is ANY and ttl is None and expires is None and content_type is None and metadata is None:
             return self._store.put(key, data)
@@ -415,7 +415,11 @@ class ValueStore(ValueMapping[Any]):
         return self._store.open(key, mode, **options)
 
 
-def _name_key(error: StoreError, key: str) -> None:
+def _blame(error: StoreError, key: str, value: Any) -> None:
+    if isinstance(value, Item):
+        raise InvalidDataError(
+            "an Item is for update, and holds a value; put takes ttl=, content_type= and metadata=", key=key
+        ) from None
     # A function of the caller may read another store, whose key the error has then.
     if error.key is None:
         error.key = key
