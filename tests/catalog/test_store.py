@@ -34,6 +34,7 @@ from holdall import (
     InvalidKeyError,
     MemoryStore,
     ProtectedError,
+    ReadOnlyError,
     SerializationError,
     StoreClosedError,
     StoreUnavailableError,
@@ -41,6 +42,7 @@ from holdall import (
     UntrustedDataError,
 )
 from holdall.catalog.backend import Transaction
+from holdall.catalog.manifest import exported_to
 
 Make = Callable[..., BlobStore]
 LARGE = np.arange(60_000, dtype="f8").reshape(300, 200)
@@ -848,6 +850,14 @@ def test_a_second_migration_keeps_what_the_target_has_since(make: Make, tmp_path
 
 def other_backend(store: BlobStore) -> str:
     return "sqlite" if "json" in repr(store).lower() else "json"
+
+
+def test_an_error_of_a_store_during_an_export_stays_what_it_is(tmp_path: Path) -> None:
+    for raised in (BlobNotFoundError(key="a"), ReadOnlyError("it's read-only", key="a")):
+        with pytest.raises(type(raised)) as caught, exported_to(tmp_path / "x.zip"):
+            raise raised
+        assert caught.value is raised
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_can_be_read_by_a_person_and_by_us(make: Make, tmp_path: Path) -> None:

@@ -183,6 +183,10 @@ def test_find(catalog: Catalog) -> None:
         ("metadata.loss~0.1", "isn't a condition"),
         ("<0.1", "isn't a condition"),
         ("loss<0.1", "did you mean 'metadata.loss'"),
+        ("metadta.loss<0.1", "did you mean 'metadata.loss'"),
+        ("run.loss<0.1", "did you mean 'metadata.run.loss'"),
+        ("metadata.loss<", "lacks a value after <"),
+        ("metadata.loss>= ", "lacks a value after >="),
         ("metadata.loss<x y", ""),
         ("size>big", ""),
         ("created>yesterday", "ISO 8601"),
@@ -400,6 +404,9 @@ def test_export_and_import(catalog: Catalog) -> None:
     assert catalog("alias", "best", "-C", "copy") == "run/2@1\n"
     _, errors = catalog.holdall.both("catalog", "export", "none.zip", "key=x")
     assert "no entry matches" in errors
+    for name in ("none/x.zip", "none/x.parquet"):
+        said = catalog.error("export", name, code=4)
+        assert said == f"the export can't be written to {name!r}: No such file or directory"
 
 
 def test_a_closed_standard_input_is_said(catalog: Catalog) -> None:

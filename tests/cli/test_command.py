@@ -71,8 +71,7 @@ def test_alone_it_shows_its_help(holdall):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(holdall, command):
     shown = holdall(command, "--help", uri="").decode()
-    assert "Example" in shown
-    assert f"holdall {command}" in shown.partition("Example")[2]
+    assert re.search(f"Examples?:(?s:.*)\n   .*holdall {command}", shown)
     assert ("--store" in shown) == (command in IN_A_STORE)
     assert not re.search("<(bool|str|int|list)", shown)
     assert "{" not in shown.partition("Usage")[2].partition("\n")[0]
@@ -81,7 +80,7 @@ def test_every_command_has_help_with_an_example(holdall, command):
 @pytest.mark.parametrize("command", ON_A_CATALOG)
 def test_every_command_on_a_catalogue_has_help_with_an_example(holdall, command):
     shown = holdall("catalog", command, "--help", uri="").decode()
-    assert f"holdall catalog {command}" in shown.partition("Example")[2]
+    assert re.search(f"Examples?:(?s:.*)\n   .*holdall catalog {command}", shown)
     assert all(option in shown for option in ("--catalog", "--backend", "--blobs", "-C"))
     assert "<bool>" not in shown
 
@@ -90,6 +89,15 @@ def test_a_group_alone_shows_its_help(holdall):
     output, errors = holdall.both("catalog", code=2)
     assert errors == ""
     assert all(f" {command} " in output.decode() for command in ON_A_CATALOG)
+    assert b"\n   holdall cache ls" in holdall.both("cache", code=2)[0]
+    assert b"\n   holdall cache ls" in holdall("cache", "ls", "--help")
+
+
+@pytest.mark.parametrize("args", ["--help", "sync --help"])
+def test_a_reader_of_the_help_that_ends_is_as_one_of_any_output(holdall, args):
+    line = f"{sys.executable} -m holdall {args} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], env=holdall.env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_version(holdall):

@@ -99,6 +99,7 @@ def test_rows_of_csv_are_objects(holdall: Holdall, values: ValueStore) -> None:
     [
         (b'{"a": 1}\nwords\n', ("rows.jsonl",), "line 2", 4),
         (b"a,b\n1,2\n1,2,3\n", ("rows.csv",), "row 3 has 3 fields", 4),
+        (b"a,b\n1\n", ("rows.csv",), "row 2 has 1 field, and the first row has 2;", 4),
         (b"a,a\n1,2\n", ("rows.csv",), "two columns have the same name", 4),
         (b"fine\n\xff\n", ("lines",), "-m raw", 4),
         (b"1\n", ("lines", "-m", "pickle"), "line ends", 2),

@@ -14,7 +14,13 @@ from zipfile import ZipFile
 
 from holdall.catalog.metadata import check_entry_key, check_object, check_text
 from holdall.catalog.row import Alias, Blob, Row
-from holdall.errors import IntegrityError, InvalidArgumentError, InvalidTypeError, StoreUnavailableError
+from holdall.errors import (
+    IntegrityError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    StoreError,
+    StoreUnavailableError,
+)
 
 __all__ = ["Exported", "entry_to_dict", "exported_to", "read_manifest", "write_manifest"]
 
@@ -42,10 +48,16 @@ def exported_to(path: str | os.PathLike[str]) -> Generator[str]:
     """Give a draft to write an export to, which comes to its path whole, or not at all."""
     draft = f"{os.fspath(path)}.{token_hex(4)}.part"
     try:
+        with open(draft, "xb"):
+            pass  # so that the system itself says why it can't be
         yield draft
         os.replace(draft, path)
+    except StoreError:
+        raise  # some are an OSError too
     except OSError as error:
-        raise StoreUnavailableError(f"the export can't be written: {error}") from error
+        raise StoreUnavailableError(
+            f"the export can't be written to {os.fspath(path)!r}: {error.strerror or error}"
+        ) from error
     finally:
         if os.path.exists(draft):
             os.unlink(draft)

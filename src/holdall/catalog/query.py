@@ -131,9 +131,13 @@ def parse_field(field: object) -> Path:
             )
         return names
     if len(names) != 1 or names[0] not in FIELDS:
+        from difflib import get_close_matches
+
+        mistyped = len(names) > 1 and get_close_matches(names[0], ("metadata",))
+        meant = ".".join(("metadata", *(names[1:] if mistyped else names)))
         raise InvalidArgumentError(
             f"{field!r} isn't a field; known are metadata.NAME, {', '.join(FIELDS)}"
-            + (f"; did you mean 'metadata.{field}'?" if isinstance(field, str) and field else "")
+            + (f"; did you mean {meant!r}?" if isinstance(field, str) and field else "")
         )
     return names
 

@@ -49,6 +49,8 @@ def ls(
 ) -> int:
     """List the functions whose results @cached keeps in a store.
 
+    They are printed as MODULE/NAME, one per line.
+
     Examples:
       holdall cache ls --store sqlite:///calls.db
       holdall cache ls --long

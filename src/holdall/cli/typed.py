@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import holdall
 from holdall.cli.catalog.place import CatalogOption
-from holdall.cli.errors import USAGE
+from holdall.cli.errors import USAGE, OutputError
 from holdall.cli.options import StoreOption
 from holdall.cli.output import Output
 from holdall.cli.parameters import Field, fields
@@ -141,6 +141,8 @@ def catalog(catalog: CatalogOption = None) -> None:
 def cache() -> None:
     """List and delete the results of functions that @cached keeps in a store.
 
+    Each command takes the store by -s, or HOLDALL_URI names it.
+
     Examples:
       holdall cache ls --long
       holdall cache prune --unused-for 30d
@@ -254,3 +256,8 @@ def run_typer(
         return made.main(list(args), prog_name="holdall", complete_var=complete_var, standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit as error:
+        # What rich, which prints the help, makes of a reader that has ended.
+        if isinstance(error.__context__, BrokenPipeError):
+            raise OutputError from error.__context__
+        raise

@@ -175,9 +175,10 @@ def _named(rows: Iterator[list[str]], key: str) -> Iterator[dict[str, str]]:
         if not row:
             continue
         if len(row) != len(names):
+            fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
             raise SerializationError(
-                f"row {number:,} has {len(row)} fields, and the first row {len(names)}; --no-header prints "
-                "rows as lists",
+                f"row {number:,} has {fields}, and the first row has {len(names)}; --no-header prints rows "
+                "as lists",
                 key=key,
             )
         yield dict(zip(names, row, strict=True))

@@ -255,7 +255,7 @@ class Lock:
 
     def _held_error(self) -> LockHeldError:
         holder: Holder | None = None if self._other is None else self._other.holder
-        waited = f"after {self._wait:g} seconds" if self._wait else "at the first try"
+        waited = f"after {self._wait:g} s" if self._wait else "at the first try"
         if holder is None:
             return LockHeldError(f"another was faster to take the lock, {waited}", key=self._key)
         return LockHeldError(

@@ -98,6 +98,8 @@ def _parse(word: str) -> dict[str, Any]:
             "in 'metadata.loss<0.1'"
         )
     field, operator, text = parts[1].strip(), parts[2], parts[3].strip()
+    if operator[0] in "<>" and not text:
+        raise UsageFault(f"{word!r} lacks a value after {operator}, as in '{field}{operator}0.1'")
     value = text if field in _TEXTS or operator == "^=" else value_of(text)
     if field in _TIMES:
         value = _time(text)

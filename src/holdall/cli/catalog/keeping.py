@@ -122,7 +122,9 @@ def collect(
     *,
     place: Place,
 ) -> None:
-    """Delete the bytes that no entry names any more; without --yes, say what would go.
+    """Delete the bytes that no entry names any more.
+
+    Without --yes nothing is deleted, and the number of blobs that would go is printed.
 
     Examples:
       holdall catalog collect

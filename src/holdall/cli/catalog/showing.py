@@ -55,7 +55,9 @@ def ls(
     *,
     place: Place,
 ) -> None:
-    """List the keys of a catalogue, one per line, in order.
+    """List the keys of a catalogue.
+
+    They are printed one per line, in order.
 
     Examples:
       holdall catalog ls --catalog ./models

@@ -220,7 +220,9 @@ def tag(
     *,
     place: Place,
 ) -> None:
-    """Add names to the metadata of an object, or replace their values; other names stay.
+    """Add names to the metadata of an object, or replace their values.
+
+    Its other names stay as they are.
 
     Examples:
       holdall catalog tag model deployed=true env=production
