@@ -7,6 +7,9 @@ import contextlib
 import gc
 import hashlib
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -115,6 +118,18 @@ def test_the_bytes_of_a_large_blob_go_with_it() -> None:
         with pytest.raises(ZeroDivisionError):
             store.put("a", fails())
         assert len(chunks(made)) == 3
+
+        def begins_to_fail() -> Iterator[bytes]:
+            raise ZeroDivisionError
+            yield b""
+
+        with pytest.raises(ZeroDivisionError):
+            store.put_many({"d": b"x" * 20_000, "e": begins_to_fail()})
+        found = "d" in store
+        assert len(chunks(made)) == 3 + found
+        store.delete("d")
+        store.put_many([("b", b"y" * 20_000), ("b", b"y")])
+        assert len(chunks(made)) == 2
         assert store.delete_many(["a", "b", "d"]) == 2
         assert (chunks(made), list(store)) == ([], ["c"])
 
@@ -274,6 +289,92 @@ def test_a_cancelled_call_ends(store: KeyValueStore) -> None:
                 await task
 
     asyncio.run(asyncio.wait_for(get(), 30))
+
+
+class Held(MemoryStore):
+    """Its puts into one collection don't end, or fail."""
+
+    def __init__(self, collection: str, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.held, self.error, self.reached = collection, error, threading.Event()
+        self.puts = 0
+
+    async def put(self, key: str, value: Any, *, collection: str | None = None, ttl: Any = None) -> None:
+        self.puts += 1
+        if collection == self.held and self.puts > 1:
+            await self._hold()
+        await super().put(key, value, collection=collection, ttl=ttl)
+
+    async def get_many(self, keys: Any, *, collection: str | None = None) -> Any:
+        if collection == self.held:
+            await self._hold()
+        return await super().get_many(keys, collection=collection)
+
+    async def delete_many(self, keys: Any, *, collection: str | None = None) -> int:
+        if self.error is not None:
+            raise ConnectionError("away")
+        return await super().delete_many(keys, collection=collection)
+
+    async def _hold(self) -> None:
+        self.reached.set()
+        if self.error is not None:
+            raise self.error
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("place", ["holdall", "holdall-chunks"])
+def test_a_put_that_is_cancelled_leaves_no_chunks(place: str) -> None:
+    made = Held(place)
+
+    async def put() -> None:
+        with KeyValueStore(lambda: made) as store:
+            task = asyncio.create_task(store.aio.put("a", b"x" * 3_000_000))
+            await asyncio.to_thread(made.reached.wait)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert store.get("a") is None
+
+    asyncio.run(asyncio.wait_for(put(), 30))
+    assert chunks(made) == []
+
+
+@pytest.mark.parametrize("place", ["holdall", "holdall-chunks"])
+def test_an_error_is_not_hidden_by_one_of_what_cleans_up(place: str) -> None:
+    with KeyValueStore(partial(Held, place, SystemExit("stop"))) as store:
+        with pytest.raises(SystemExit, match="stop"):
+            store["a"] = b"x" * 3_000_000
+        # The loop that all share goes on.
+        assert store.get("a") is None
+
+
+PROGRAM = """
+from holdall.interop.keyvalue import KeyValueStore
+from key_value.aio.stores.memory import MemoryStore
+
+class Late:
+    def __del__(self):
+        for call in (lambda: store.get("a"), store.close):
+            try:
+                print(call())
+            except Exception as error:
+                print(type(error).__name__, error)
+
+store = KeyValueStore(MemoryStore)
+store["a"] = b"1"
+import builtins
+builtins.late = Late()  # it is dropped after the threads have stopped
+"""
+
+
+def test_a_call_after_the_last_line_of_a_program_does_not_hang() -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "StoreUnavailableError 'a': Python is ending, and its event loops with it: use the store earlier",
+        "None",
+    ]
 
 
 def test_each_of_many_has_its_own_time(store: KeyValueStore) -> None:

@@ -42,6 +42,8 @@ from holdall import (
     ValkeyStore,
 )
 from holdall.interop.keyvalue import HoldallKeyValue
+from holdall.layers.layer import Transparent
+from holdall.store import ANY, Info
 from holdall.testing import Corrupting, Limited
 
 Check = Callable[[HoldallKeyValue], Awaitable[None]]
@@ -465,10 +467,29 @@ async def test_what_others_keep_there(tmp_path: Path) -> None:
         store["c/naive"] = b'{"value": {}, "expires_at": "2025-01-01T00:00:00"}'
         with pytest.raises(DeserializationError, match="c/naive"):
             await entries.get("naive", collection="c")
+        store["c/naive"] = b'{"value": ' + b'{"a": ' * 50_000 + b"1" + b"}" * 50_001
+        with pytest.raises(DeserializationError, match="c/naive"):
+            await entries.get("naive", collection="c")
         assert await entries.delete_many(["naive", "damaged"], collection="c") == 2
         assert await entries.keys("c") == ["a"]
         await entries.cull()
         assert len(store) == 5
+
+
+class Losing(Transparent):
+    """Each listed blob but the last is deleted by somebody else before it is read."""
+
+    def _scan(self, prefix: str, after: str) -> Iterator[Info]:
+        found = [*super()._scan(prefix, after)]
+        for info in found[:-1] if prefix else []:
+            super()._delete(info.key, ANY)
+        yield from found
+
+
+async def test_a_collection_whose_first_entry_is_deleted_meanwhile() -> None:
+    entries = HoldallKeyValue(Losing(MemoryStore()))
+    await entries.put_many(["a", "b"], [ONE, TWO], collection="long" * 100)
+    assert await entries.collections() == ["long" * 100]
 
 
 async def test_cull_never_deletes_what_is_new() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from secrets import token_hex
 from typing import Any, TypeAlias
@@ -32,6 +33,7 @@ from holdall.interop.looping import Home
 from holdall.keys import check_key
 from holdall.pieces import regroup
 from holdall.ranges import CHUNK, span
+from holdall.stopping import current
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store, naming
 
 __all__ = ["KeyValueStore"]
@@ -53,11 +55,11 @@ class KeyValueStore(Store):
     """Blobs in a store of py-key-value: in its `RedisStore`, `MemoryStore`, `DiskStore` and so on.
 
     A blob is one entry of a collection: what is known of it, and its bytes as base64. Those of more than
-    16 KiB are in entries of their own, in the collection `COLLECTION-chunks`; a writer that is killed may
-    leave some there. A blob of more than 4 MiB that is replaced while it is read as a stream raises
-    `ConcurrencyError`. py-key-value has no conditions: `can` lacks CREATE and SWAP, and LIST where the store
-    doesn't list its keys. The stores that do list 10,000 at the most: a listing of exactly that many raises
-    `UnsupportedOperation`, since there may be more.
+    16 KiB are in entries of their own, in the collection `COLLECTION-chunks`. A writer that is killed may
+    leave some there, and so may two that put the same blob at the same time. A blob of more than 4 MiB that
+    is replaced while it is read as a stream raises `ConcurrencyError`. py-key-value has no conditions: `can`
+    lacks CREATE and SWAP, and LIST where the store doesn't list its keys. The stores that do list 10,000 at
+    the most: a listing of exactly that many raises `UnsupportedOperation`, since there may be more.
 
     The store of py-key-value is made, used and closed in an event loop that all these stores share, on a
     thread; after a fork the child makes another.
@@ -227,7 +229,9 @@ class KeyValueStore(Store):
                 batch.append(_entry(key, len(first), attributes, data=_text_of(first)))
             else:
                 with naming(key):
-                    batch.append(self._put_chunks(key, chain((first,), pieces), attributes))
+                    entry = self._put_chunks(key, chain((first,), pieces), attributes)
+                # At once: if the next one fails, nobody would delete the chunks.
+                yield from self._put_batch([entry])
         yield from self._put_batch(batch)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
@@ -237,8 +241,12 @@ class KeyValueStore(Store):
             values = zip(batch, self._values(batch), strict=True)
             found = {key: value for key, value in values if _is_alive(key, value)}
             if found:
-                count += self._ask(_bound("delete_many", [*found], collection=self._collection))
-                self._delete_chunks(found.values())
+                count += self._ask(partial(self._drop, found))
+        return count
+
+    async def _drop(self, found: Mapping[str, Any], made: AsyncKeyValueProtocol) -> int:
+        count = await made.delete_many([*found], collection=self._collection)
+        await self._drop_chunks(made, found.values())
         return count
 
     # --- entries and chunks ---------------------------------------------------------------------------
@@ -257,15 +265,22 @@ class KeyValueStore(Store):
         if not batch:
             return
         keys, values = [info.key for info, _ in batch], [value for _, value in batch]
-        ttl = _ttl(batch[0][0].expires)
+        ttl, is_sent = _ttl(batch[0][0].expires), False
 
-        async def replace(made: AsyncKeyValueProtocol) -> list[Any]:
+        async def replace(made: AsyncKeyValueProtocol) -> None:
+            nonlocal is_sent
             replaced = await made.get_many(keys, collection=self._collection)
+            is_sent = True
             await made.put_many(keys, values, collection=self._collection, ttl=ttl)
-            return replaced
+            await self._drop_chunks(made, replaced)
 
-        # If this fails, it may have happened: the new chunks stay.
-        self._delete_chunks(self._ask(replace))
+        try:
+            self._ask(replace)
+        except BaseException:
+            # If it was sent, it may have happened: the new chunks stay.
+            if not is_sent:
+                self._give_up(values)
+            raise
         for info, _ in batch:
             yield info
 
@@ -278,7 +293,7 @@ class KeyValueStore(Store):
                 self._ask(_bound("put", name, chunk, collection=place, ttl=ttl))
             return _entry(key, size, attributes, etag=etag, chunk=CHUNK)
         except BaseException:
-            self._delete_chunks([{"etag": etag, "size": count * CHUNK, "chunk": CHUNK}])
+            self._give_up([{"etag": etag, "size": count * CHUNK, "chunk": CHUNK}])
             raise
 
     def _chunks(self, info: Info, length: int, low: int, high: int) -> Iterator[Piece]:
@@ -292,13 +307,23 @@ class KeyValueStore(Store):
             piece = _bytes_of(value, min(length, info.size - start), info.key)
             yield piece[max(low - start, 0) : high - start]
 
-    def _delete_chunks(self, values: Iterable[Any]) -> None:
+    def _give_up(self, values: Sequence[Any]) -> None:
+        """Delete the chunks of entries that weren't put, for an error that is raised then."""
+        # A call that was stopped makes this one, too. If it fails, the error before it counts.
+        token = current.set(None)
+        try:
+            with suppress(StoreError):
+                self._ask(lambda made: self._drop_chunks(made, values))
+        finally:
+            current.reset(token)
+
+    async def _drop_chunks(self, made: AsyncKeyValueProtocol, values: Iterable[Any]) -> None:
         for value in values:
             match value:
                 case {"etag": str(etag), "size": int(size), "chunk": int(length)} if length > 0:
                     names = (f"{etag}/{number}" for number in range(-(-size // length)))
                     while batch := [*islice(names, _BATCH)]:
-                        self._ask(_bound("delete_many", batch, collection=self._collection + _CHUNKS))
+                        await made.delete_many(batch, collection=self._collection + _CHUNKS)
                 case _:
                     continue
 

@@ -211,20 +211,21 @@ class HoldallKeyValue(
     def _list_collections(self) -> Iterator[str]:
         for child in self.store.children():
             if isinstance(child, str):
-                name = data = None
-                if _SHORTENED in child:
-                    name = next(self.store.iterate_keys(child), None)
-                    data = None if name is None else self.store.get(name)
-                    if data is None:
-                        continue  # deleted meanwhile
-                yield from self._text_of(child[:-1], "collection", name or child, data)
+                if _SHORTENED not in child:
+                    yield from self._text_of(child[:-1], "collection", child, None)
+                    continue
+                for name in self.store.iterate_keys(child):
+                    data = self.store.get(name)
+                    if data is not None:  # else it was deleted meanwhile
+                        yield from self._text_of(child[:-1], "collection", name, data)
+                        break
 
     def _text_of(self, segment: str, kind: str, name: str, data: bytes | None) -> Iterator[str]:
         """Yield the collection or key that a segment stands for; nothing for what others keep there."""
         if _SHORTENED in segment:
             try:
                 text = json.loads(data or b"")[kind]
-            except (ValueError, TypeError, LookupError) as error:
+            except (ValueError, TypeError, LookupError, RecursionError) as error:
                 raise _damaged(name, error) from error
             if isinstance(text, str) and _segment(text) == segment:
                 yield text
@@ -270,7 +271,7 @@ class HoldallKeyValue(
         try:
             entry = self._serialization_adapter.load_json(data.decode())
             _ = entry.is_expired  # compares its time
-        except (DeserializationError, TypeError, ValueError) as error:
+        except (DeserializationError, TypeError, ValueError, RecursionError) as error:
             raise _damaged(name, error) from error
         return entry
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, cast
@@ -51,6 +52,11 @@ class Home:
         return self._await(lambda: function(self._resident()))
 
     def _await(self, function: Callable[[], Awaitable[T]]) -> T:
+        if sys.is_finalizing():
+            # In a `__del__`, after the last line of the program. The loop's thread has stopped for ever.
+            raise StoreUnavailableError(
+                "Python is ending, and its event loops with it: use the store earlier"
+            )
         loop = _running()
         if asyncio._get_running_loop() is loop:
             raise UnsupportedOperation("a coroutine in this store's own event loop can't wait for the store")
@@ -91,7 +97,7 @@ class Home:
     def close(self) -> None:
         """Close the object, if it was made and has a `close`."""
         self._closed = True
-        if _loop is not None:
+        if _loop is not None and not sys.is_finalizing():
             self._await(self._end)
 
     async def _end(self) -> None:
@@ -115,12 +121,22 @@ def _running() -> asyncio.AbstractEventLoop:
         if _loop is None:
             loop = asyncio.new_event_loop()
             try:
-                start(threading.Thread(target=loop.run_forever, name="holdall-loop", daemon=True))
+                start(threading.Thread(target=_run, args=(loop,), name="holdall-loop", daemon=True))
                 _loop = loop
             except BaseException:
                 loop.call_soon_threadsafe(loop.stop)
                 raise
         return _loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):
+            # Raised by a coroutine. It comes out of the call that waits for that; other calls go on.
+            continue
+        return
 
 
 @in_child
