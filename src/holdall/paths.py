@@ -1,9 +1,13 @@
-"""What a path of the local disk may be: the one check that every store on a disk makes of its path."""
+"""Paths of the local disk: the check that stores on a disk make of theirs, and files replaced whole."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
@@ -73,3 +77,40 @@ def checked_text(text: str, what: str) -> None:
         # Not all of it: a URI may hold a password.
         shown = "this" if "://" in text else ascii(text if len(text) < 80 else f"{text[:40]}...")
         raise InvalidArgumentError(f"{shown} can't be {what}: {why}")
+
+
+@contextmanager
+def replacing(path: str) -> Generator[BinaryIO]:
+    """Open a file that is written anew: a reader sees all of the old or all of the new contents, and an error
+    leaves the old. The new file has the permission bits of the old one.
+    """
+    # This replaces the target of a link, not the link.
+    target = os.path.realpath(path)
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        # A pipe or a device is written to; there is nothing to replace.
+        with open(target, "wb") as file:
+            yield file
+        return
+    draft = os.path.join(os.path.dirname(target), f".holdall-{os.urandom(8).hex()}.new")
+    # Not by tempfile, which would make the file private.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(draft, flags, 0o666)
+    except OSError as error:
+        # Of the name that the caller knows, not of the draft.
+        raise OSError(error.errno, error.strerror, path) from error
+    try:
+        with open(fd, "wb") as file:
+            if mode is not None:
+                os.chmod(draft, stat.S_IMODE(mode))
+            yield file
+        os.replace(draft, target)
+    except BaseException:
+        # It is gone where an interrupt came just after it took its place.
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+        raise

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import stat
 import threading
 import tomllib
 import zipfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from fsspec.callbacks import Callback
 from fsspec.generic import rsync
@@ -25,6 +27,7 @@ from holdall import (
     FilesystemStore,
     InvalidArgumentError,
     InvalidKeyError,
+    InvalidTypeError,
     MemoryStore,
     SqliteStore,
     Store,
@@ -103,6 +106,28 @@ def test_a_url_that_names_no_value_opens_nothing(tmp_path: Path) -> None:
         with pytest.raises(IsADirectoryError, match="#KEY"):
             write("", *(("wb",) if write == fs.open else (b"1",) if write == fs.pipe_file else ()))
     assert not [*tmp_path.iterdir()]
+
+
+def test_variables_in_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE_OF_DATA", f"{tmp_path}/x.db")
+    url = "holdall+sqlite:///${PLACE_OF_DATA}"
+    with fsspec.open(f"{url}#a", "w") as file:
+        file.write("1")
+    fs, root = fsspec.url_to_fs(url)
+    assert fs.ls(root, detail=False) == ["a"]
+    with pytest.raises(InvalidArgumentError, match="ABSENT_PLACE"):
+        fsspec.url_to_fs("holdall+sqlite:///${ABSENT_PLACE}.db")
+
+
+def test_keys_that_look_like_urls() -> None:
+    fs = HoldallFileSystem(MemoryStore())
+    for name in ("holdall+notes.txt", "holdall+x/y", "holdall", "holdall/a"):
+        fs.pipe(name, name.encode())
+        assert fs.cat(name) == name.encode()
+        fs.rm(name)
+    for call in (fs.exists, fs.cat_file, fs.info):
+        with pytest.raises(InvalidTypeError, match="not bytes"):
+            call(b"a")
 
 
 def test_a_url_of_another_store_is_refused(tmp_path: Path) -> None:
@@ -405,8 +430,12 @@ def test_several_files(store: Store) -> None:
     found = fs.cat_ranges(["a", "absent"], 0, 1)
     assert found[0] == b"0"
     assert isinstance(found[1], FileNotFoundError)
-    with pytest.raises(FileNotFoundError):
-        fs.cat_ranges(["a", "absent"], 0, 1, on_error="raise")
+    for absent in ("absent", "x/../y"):
+        with pytest.raises(FileNotFoundError):
+            fs.cat_ranges(["a", absent], 0, 1, on_error="raise")
+        assert isinstance(fs.cat_ranges(["a", absent], 0, 1)[1], FileNotFoundError)
+    assert fs.cat_ranges(["a", "b"], np.array([0, 1]), np.int64(2)) == [b"01", b"b"]
+    assert fs.cat_file("a", np.int64(0), np.int64(2)) == b"01"
     with pytest.raises(InvalidArgumentError):
         fs.cat_ranges(["a", "b"], [0], [1])
 
@@ -465,6 +494,11 @@ def test_a_download_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         fs.get_file("a", str(path), callback=Failing())
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"before", ["a"])
+    # What replaces a file has its permission bits; and a name may have any length that the disk takes.
+    path.chmod(0o600)
+    fs.get_file("a", str(path))
+    assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (3 << 20, 0o600)
+    fs.get_file("a", str(tmp_path / ("n" * 250)))
 
 
 def test_moves(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import upath.registry
 import zarr
 from upath import UPath
 
-from holdall import FilesystemStore, MemoryStore, SqliteStore, Store
+from holdall import FilesystemStore, MemoryStore, SqliteStore, Store, UnsupportedOperation
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.interop.upath import HoldallPath
 from holdall.testing import Corrupting
@@ -204,3 +205,7 @@ def test_paths_of_universal_pathlib(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert dict(store.items()) == {"dir/b/c#?.txt": b"1"}
     secret = UPath("holdall+valkey://:pw@127.0.0.1:1#a")
     assert "pw" not in f"{secret} {secret!r}"
+    with pytest.raises(UnsupportedOperation, match="env:NAME"):
+        pickle.dumps(secret)
+    again = pickle.loads(pickle.dumps(path.parent / "b" / "c#?.txt"))
+    assert again.read_bytes() == b"1"

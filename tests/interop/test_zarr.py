@@ -183,6 +183,8 @@ def test_a_key_that_no_store_can_have() -> None:
     store = ZarrStore(MemoryStore())
     assert not zarr.core.sync.sync(store.exists("a/../b"))
     assert zarr.core.sync.sync(store.get("x" * 2000)) is None
+    with pytest.raises(FileNotFoundError):
+        zarr.core.sync.sync(store.getsize("x" * 2000))
 
 
 def test_an_uri(tmp_path: Path) -> None:

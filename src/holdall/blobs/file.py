@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from pathlib import Path, PurePath
 from typing import Any
 
 from holdall.errors import InvalidArgumentError
+from holdall.paths import replacing
 
 
 def _local(path: Any) -> str | None:
@@ -57,35 +56,5 @@ def save(path: Any, data: bytes) -> None:
         _check(path, "write_bytes")
         path.write_bytes(data)
         return
-    # This replaces the target of a link, not the link.
-    target = os.path.realpath(local)
-    mode = None
-    try:
-        found = os.stat(target)
-        if not stat.S_ISREG(found.st_mode):
-            # A pipe or a device is written to; there is nothing to replace.
-            with open(target, "wb") as file:
-                file.write(data)
-            return
-        mode = stat.S_IMODE(found.st_mode)
-    except FileNotFoundError:
-        pass
-    draft = os.path.join(os.path.dirname(target), f".holdall-{os.urandom(8).hex()}.new")
-    # Not by tempfile, which would make the file private.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    try:
-        fd = os.open(draft, flags, 0o666)
-    except OSError as error:
-        # Of the name that the caller knows, not of the draft.
-        raise OSError(error.errno, error.strerror, local) from error
-    try:
-        with open(fd, "wb") as file:
-            if mode is not None:
-                os.chmod(draft, mode)
-            file.write(data)
-        os.replace(draft, target)
-    except BaseException:
-        # It is gone where an interrupt came just after it took its place.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
-        raise
+    with replacing(local) as file:
+        file.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 from holdall.interop.fsspec import HoldallFileSystem
@@ -21,6 +22,11 @@ class HoldallPath(_UPath):
     """What `UPath("holdall+sqlite:///x.db#a/b.txt")` makes: a path in a store, with the calls of pathlib."""
 
     __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        # As the file system: one whose password would be in the pickle refuses.
+        pickle.dumps(self.fs)
+        return _UPath.__reduce__(self)
 
     def __str__(self) -> str:
         store: Any = self.storage_options.get("store")

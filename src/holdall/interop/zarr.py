@@ -225,7 +225,10 @@ class ZarrStore(ZarrBase):
         return False
 
     async def getsize(self, key: str) -> int:
-        return (await self._aio.info(key)).size
+        try:
+            return (await self._aio.info(key)).size
+        except InvalidKeyError as error:
+            raise BlobNotFoundError("no store can have this key", key=key) from error
 
     async def getsize_prefix(self, prefix: str) -> int:
         return sum([info.size async for info in self._aio.list(_folder(prefix))])

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 from holdall.interop.fsspec.transaction import Transaction
-from holdall.interop.fsspec.urls import PREFIX, PROTOCOLS, Located, holds_secret, join, relative, split, strip
+from holdall.interop.fsspec.urls import PROTOCOLS, Located, holds_secret, is_url, join, relative, split, strip
 from holdall.interop.loading import load, open_store
 from holdall.store import Store
 
@@ -132,7 +132,7 @@ class Base(_AsyncFileSystem):
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:
-        return {"store": split(path)[0]} if path.startswith(PREFIX) else {}
+        return {"store": split(path)[0]} if is_url(path) else {}
 
     def unstrip_protocol(self, name: str) -> str:
         """Return the URL of a path."""

@@ -7,9 +7,9 @@ import errno
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from operator import index
+from typing import Any, cast
 
 from holdall.arguments import check_mode
 from holdall.blob import Item
@@ -28,6 +28,7 @@ from holdall.interop.fsspec.listing import Listing, missing
 from holdall.interop.fsspec.transaction import Deferred
 from holdall.interop.fsspec.twins import part, wait
 from holdall.interop.loading import load
+from holdall.paths import replacing
 from holdall.store import ABSENT, ANY
 
 __all__ = ["Contents"]
@@ -49,7 +50,7 @@ class Contents(Listing):
         try:
             if start is None and end is None:
                 return self.store[key]
-            return self.store.get_range(key, start or 0, end)
+            return self.store.get_range(key, _end(start) or 0, _end(end))
         except InvalidKeyError as error:
             raise missing(path) from error
 
@@ -60,7 +61,7 @@ class Contents(Listing):
         try:
             if start is None and end is None:
                 return await self._aio[key]
-            return await self._aio.get_range(key, start or 0, end)
+            return await self._aio.get_range(key, _end(start) or 0, _end(end))
         except InvalidKeyError as error:
             raise missing(path) from error
 
@@ -128,8 +129,11 @@ class Contents(Listing):
         async def read(key: str, numbers: list[int]) -> None:
             ranges = [(lows[number] or 0, highs[number]) for number in numbers]
             try:
-                parts: list[Any] = await self._aio.get_ranges(key, ranges)
-            except StoreError as error:
+                try:
+                    parts: list[Any] = await self._aio.get_ranges(key, ranges)
+                except InvalidKeyError as error:
+                    raise missing(key) from error
+            except (StoreError, FileNotFoundError) as error:
                 if on_error == "raise":
                     raise
                 parts = [error] * len(numbers)
@@ -269,22 +273,9 @@ class Contents(Listing):
             if hasattr(path, "write"):
                 _pump(source, path, callback)
                 return
-            # A link stays one.
-            path = os.path.realpath(path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            if os.path.exists(path) and not os.path.isfile(path):
-                with open(path, "wb") as target:
-                    _pump(source, target, callback)
-                return
-            part = f"{path}.{uuid.uuid4().hex[:8]}.part"
-            try:
-                with open(part, "xb") as target:
-                    _pump(source, target, callback)
-                os.replace(part, path)
-            except BaseException:
-                if os.path.exists(part):
-                    os.unlink(part)
-                raise
+            os.makedirs(os.path.dirname(os.path.realpath(path)), exist_ok=True)
+            with replacing(path) as target:
+                _pump(source, target, callback)
 
     @part
     async def _put_file(
@@ -315,7 +306,16 @@ def _pump(source: Any, target: Any, callback: Any) -> None:
 
 
 def _each(ends: Any, count: int) -> list[int | None]:
-    return [*ends] if isinstance(ends, Iterable) else [ends] * count
+    return (
+        [_end(each) for each in cast("Iterable[Any]", ends)]
+        if isinstance(ends, Iterable)
+        else [_end(ends)] * count
+    )
+
+
+def _end(number: Any) -> Any:
+    # Of NumPy, perhaps, whose numbers aren't ints.
+    return index(number) if hasattr(number, "__index__") else number
 
 
 def _expected(mode: str) -> Any:

@@ -7,10 +7,12 @@ import re
 from typing import Any, Final, cast
 from urllib.parse import quote, unquote
 
+from holdall.errors import InvalidTypeError
 from holdall.resource import BUCKETS, split_uri
+from holdall.settings import expand
 from holdall.uri import _BUILT_IN
 
-__all__ = ["PROTOCOLS", "Located", "holds_secret", "join", "relative", "split", "strip"]
+__all__ = ["PROTOCOLS", "Located", "holds_secret", "is_url", "join", "relative", "split", "strip"]
 
 PREFIX: Final = "holdall+"
 PROTOCOLS: Final = ("holdall", *(f"{PREFIX}{scheme}" for scheme in _BUILT_IN))
@@ -35,13 +37,24 @@ def strip(path: Any) -> Any:
         return [strip(each) for each in cast("list[Any]", path)]
     if isinstance(path, Located):
         return path
-    text = str(cast(object, os.fspath(path)))
-    if not text.startswith(PREFIX):
+    text = cast(object, os.fspath(path))
+    if not isinstance(text, str):
+        raise InvalidTypeError(f"a path is a str or a Path, not {type(path).__name__}")
+    if not is_url(text):
         return text.removeprefix("holdall://").strip("/")
     place, key = split(text)
     located = Located(key)
     located.place = place
     return located
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text has the URI of a store, which no key has.
+
+    >>> is_url("holdall+sqlite:///x.db"), is_url("holdall+notes.txt")
+    (True, False)
+    """
+    return text.startswith(PREFIX) and "://" in text
 
 
 def split(url: str) -> tuple[str, str]:
@@ -68,11 +81,11 @@ def split(url: str) -> tuple[str, str]:
                 start = whole.rindex("/", 0, found.start()) + 1
                 return split_uri(f"{whole[:start]}-{mark}{query}")[0], unquote(whole[start:])
         if is_place:
-            return uri, ""
+            return expand(uri), ""
         return split_uri(f"{whole}{mark}{query}")
     place, _, key = uri.partition("#")
     key = key.strip("/")
-    return split_uri(f"{place}#{key}") if key else (place, "")
+    return split_uri(f"{place}#{key}") if key else (expand(place), "")
 
 
 def join(place: str, key: str) -> str:
