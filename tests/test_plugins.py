@@ -17,6 +17,7 @@ from holdall import (
     MemoryStore,
     MissingDependencyError,
     Store,
+    StoreUnavailableError,
     ValueStore,
     plugins,
 )
@@ -54,6 +55,12 @@ class Typed(holdall.MemoryStore):
 
 def dictionary(location):
     return {}
+
+def fail(location):
+    return {}[location]
+
+def lack(location):
+    raise ConnectionError(location)
 
 class Loud(Transparent):
     def __init__(self, store, words: int = 1, *, voice: str = "high"):
@@ -166,6 +173,13 @@ def test_an_opener_that_can_not_take_a_location_is_refused(package: Package) -> 
     Store.from_uri("typed://")
 
 
+def test_an_opener_that_fails_shows_no_password(package: Package) -> None:
+    package("third", STORES, bad="code:fail", away="code:lack")
+    said = fault(InvalidArgumentError, lambda: Store.from_uri("bad://user:geheim@host"))
+    assert said == "bad:// can't be opened: fail raised KeyError"
+    assert "lack raised ConnectionError" in fault(StoreUnavailableError, lambda: Store.from_uri("away://"))
+
+
 def test_two_packages_with_one_scheme_are_refused(package: Package) -> None:
     package("first", STORES, own="code:Own", other="code:Own")
     package("second", STORES, OWN="code:Own")
@@ -234,6 +248,7 @@ needy = {}
     [
         ("code:Own", "must be a subclass of holdall.layers.layer.Layer, or a function that makes one"),
         ("code:Gone", "no attribute 'Gone'"),
+        ("code:fail", "fail raised KeyError"),
         ("code:lays_nothing", "expected a Layer of the package, got MemoryStore"),
     ],
 )

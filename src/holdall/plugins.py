@@ -6,12 +6,26 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from holdall.errors import InvalidArgumentError, MissingDependencyError, StoreError
+from holdall.errors import (
+    InvalidArgumentError,
+    MissingDependencyError,
+    StoreError,
+    StoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["LAYERS", "SERIALIZERS", "STORES", "Plugin", "find_plugin", "plugin_names", "read_plugins"]
+__all__ = [
+    "LAYERS",
+    "SERIALIZERS",
+    "STORES",
+    "Plugin",
+    "failure_of",
+    "find_plugin",
+    "plugin_names",
+    "read_plugins",
+]
 
 STORES: Final = "holdall.stores"
 """The entry point group of stores: a scheme, and the `Store` class or the function that opens its URIs."""
@@ -76,6 +90,12 @@ class Plugin(NamedTuple):
                 f'"{self.group}"] in pyproject.toml, and a package that was changed is installed again'
             )
         return InvalidArgumentError(message)
+
+
+def failure_of(what: str, error: Exception) -> StoreError:
+    """Return the error for an exception of another package's code, whose text may hold a password."""
+    kind = StoreUnavailableError if isinstance(error, OSError) else InvalidArgumentError
+    return kind(f"{what} raised {type(error).__name__}")
 
 
 def read_plugins(group: str, *, again: bool = False) -> tuple[Plugin, ...]:

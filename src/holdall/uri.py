@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast, get_args, get_type_hints
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidTypeError, StoreError
 from holdall.keys import check_key
 from holdall.paths import checked_path, checked_text
-from holdall.plugins import STORES, find_plugin, plugin_names
+from holdall.plugins import STORES, failure_of, find_plugin, plugin_names
 from holdall.store import Store
 
 __all__ = [
@@ -389,7 +389,8 @@ def _open(
     _check_layers(layers)
     if base is not None and location and _is_path(make):
         location = os.path.join(base, os.path.expanduser(location))
-    if scheme not in _BUILT_IN or scheme in _registered:
+    is_own = scheme in _BUILT_IN and scheme not in _registered
+    if not is_own:
         _check_call(make, scheme, location, given)
     try:
         store = make(location, **given)
@@ -401,6 +402,10 @@ def _open(
         raise InvalidArgumentError(
             f"{scheme}:// can't open this location ({kind}); check its host, port and path"
         ) from None
+    except Exception as error:
+        if is_own:
+            raise
+        raise failure_of(f"{scheme}:// can't be opened: {_name_of(make)}", error) from error
     if not isinstance(store, Store):
         raise InvalidTypeError(f"the opener of {scheme}:// must return a Store, not {type(store).__name__}")
     return layered(store, **layers)
@@ -413,11 +418,14 @@ def _check_call(make: Callable[..., Store], scheme: str, location: str, given: M
     try:
         signature(make).bind(location, **given)
     except TypeError as error:
-        name = getattr(make, "__qualname__", repr(make))
         raise InvalidArgumentError(
-            f"{scheme}:// can't be opened: {error}. {name} is called with the text after '://', and with the "
-            "options as keywords; a class that is made otherwise has a classmethod _from_uri for it"
+            f"{scheme}:// can't be opened: {error}. {_name_of(make)} is called with the text after '://', "
+            "and with the options as keywords; a class that is made otherwise has a classmethod _from_uri"
         ) from None
+
+
+def _name_of(make: Callable[..., object]) -> str:
+    return getattr(make, "__qualname__", repr(make))
 
 
 def _maker(opener: Opener) -> Callable[..., Store]:
@@ -467,10 +475,9 @@ def read_hints(make: Callable[..., object]) -> dict[str, Any]:
     try:
         return get_type_hints(make.__init__ if isinstance(make, type) else make)
     except NameError as error:
-        name = getattr(make, "__qualname__", repr(make))
         raise InvalidArgumentError(
-            f"the annotations of {name} can't be read: {error}; what they name must be imported outside "
-            "'if TYPE_CHECKING:'"
+            f"the annotations of {_name_of(make)} can't be read: {error}; what they name must be "
+            "imported outside 'if TYPE_CHECKING:'"
         ) from None
 
 

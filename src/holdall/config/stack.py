@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from holdall.config.section import Section
 from holdall.errors import InvalidArgumentError, StoreError
 from holdall.plugins import LAYERS as PLUGINS
-from holdall.plugins import find_plugin, plugin_names
+from holdall.plugins import failure_of, find_plugin, plugin_names
 from holdall.store import Store
 from holdall.uri import known_options, layer_options, layered, open_uri, read_hints, reference
 
@@ -186,7 +186,12 @@ class Building:
         from holdall.layers.layer import Layer
 
         with section.blame(key, options if section.is_table(key) else ()):
-            made: object = kind(*stores, **options)
+            try:
+                made: object = kind(*stores, **options)
+            except Exception as error:
+                if isinstance(error, StoreError) or _is_own(key):
+                    raise
+                raise failure_of(getattr(kind, "__qualname__", repr(kind)), error) from error
             if not isinstance(made, Layer):
                 raise InvalidArgumentError(f"expected a Layer of the package, got {type(made).__name__}")
             return self._own(made, *stores)
