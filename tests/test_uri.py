@@ -94,6 +94,11 @@ def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
         ("models:../up", {}, "segment"),
         ("sqlite://x.db", {}, "sqlite:///relative"),
         ("sqlite:x.db", {}, "begins with sqlite://"),
+        ("sqlite:///x.db#a", {}, "names the value 'a' of a store, .* a store is 'sqlite:///x.db'; write %23"),
+        ("zip://x.zip#a/b", {}, "names the value 'a/b'"),
+        ("memory://pad#a", {}, "names the value 'a'"),
+        ("hashdir://x#a?durable=1", {}, "names the value 'a'"),
+        ("git+file://x#", {}, "names the value ''"),
         ("", {}, "expected a URI or a path"),
         (5, {}, "a URI is a str"),
         (None, {}, "a URI is a str"),
@@ -371,3 +376,19 @@ def test_stores_of_a_path_take_no_uri(
         with pytest.raises(InvalidArgumentError, match="can't be the path of"):
             kind(wrong)  # type: ignore[call-arg]
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "hashdir://", "sqlite:///", "zip://"])
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    for folder in (home, cwd):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(cwd)
+    with Store.from_uri(f"{scheme}~/kept/x") as store:
+        store["a"] = b"1"
+    assert (home / "kept" / "x").exists()
+    assert not list(cwd.iterdir())
+    with Store.from_uri(f"{scheme}./~/x") as store:
+        store["a"] = b"2"
+    assert (cwd / "~" / "x").exists()

@@ -63,6 +63,9 @@ _registered: dict[str, Opener] = {}
 
 _ESCAPED = ("http", "https", "postgresql", "postgres")
 """Of these the location stays as it is written: a `%2F` in a password isn't a `/` of the path."""
+_KEYED = ("memory", "hashdir", "sqlite", "zip", "git+file")
+"""Of these a `#` ends the location, and a key follows, in the URI of one value. In a `file://` path a
+`#` is part of a name, also to `Resource`."""
 
 _uri = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^?]*)(?:\?(.*))?", re.DOTALL).fullmatch
 # A name has two characters at least, since C: is a drive.
@@ -160,12 +163,24 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
         return _open(_built_in("file"), "file", uri, {}, options, base)
     scheme, location, query = match[1].lower(), match[2], match[3]
     opener = _opener(scheme)
+    if scheme in _KEYED:
+        _refuse_key(f"{match[1]}://{location}")
     if scheme == "sqlite":
         location = _third_slash(location)
     decoded = _decode(location, scheme)
     if scheme not in _registered and (scheme in _ESCAPED or _is_of_fsspec(scheme)):
         decoded = location
     return _open(opener, scheme, decoded, _parse_query(query), options, base)
+
+
+def _refuse_key(uri: str) -> None:
+    """Refuse the URI of one value: with its key, the path would be that of another file."""
+    place, mark, key = uri.partition("#")
+    if mark:
+        raise InvalidArgumentError(
+            f"{uri!r} names the value {key!r} of a store, which Resource opens: a store is {place!r}; write "
+            "%23 for a '#' in a path"
+        )
 
 
 def _checked_path(path: object) -> str:

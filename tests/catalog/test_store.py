@@ -996,6 +996,18 @@ def test_stored_keys_are_plain_keys(store: BlobStore) -> None:
 # --- mistakes ---
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    blobs = FilesystemBlobBackend("~/bytes")
+    with BlobStore("~/store", backend="sqlite", blob_backend=blobs) as store:
+        store.put({"a": 1}, key="a")
+    assert (tmp_path / "store" / "cache_metadata.db").exists()
+    assert blobs.path("x") == tmp_path / "bytes" / "x"
+    assert not list((tmp_path / "cwd").iterdir())
+
+
 def test_a_folder_is_opened_by_what_it_has(tmp_path: Path) -> None:
     with BlobStore(tmp_path, backend="sqlite") as store:
         store.put(1, "a")

@@ -141,6 +141,9 @@ def test_where_the_catalogue_is(catalog: Catalog) -> None:
     assert "HOLDALL_CATALOG" in catalog.error("ls", code=2)
     assert catalog("ls", "--catalog", "models") == catalog("-C", "models", "ls") != ""
     assert catalog("--catalog", "nowhere", "ls", "-C", "models") != ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(catalog.holdall.env, "HOME", str(catalog.holdall.cwd))
+        assert catalog("ls", "-C", "~/models") != ""
     assert "no catalogue was named" in catalog.error("ls", "-C", "", code=2)
     assert "the folder of" in catalog.error("ls", "-C", "models/cache_metadata.db", code=2)
     assert "--backend" in catalog.error("ls", "-C", "sqlite:///models", code=2)

@@ -99,7 +99,8 @@ class FilesystemBlobBackend(BlobBackend):
 
         super().__init__(FilesystemStore(base_dir, durable=durable), shard_chars=shard_chars)
         self._owned = True
-        self._base = Path(base_dir)
+        # A program may change its folder later.
+        self._base = Path(os.path.abspath(os.path.expanduser(base_dir)))
 
     def path(self, address: str) -> Path | None:
         return self._base / address

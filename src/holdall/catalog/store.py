@@ -120,7 +120,7 @@ class BlobStore(Care):
         # So that no traceback from here on shows a key.
         pickle_key = None
         # A program may change its folder later.
-        folder = Path(os.path.abspath(cache_dir))
+        folder = Path(os.path.abspath(os.path.expanduser(cache_dir)))
         self._open(formats, folder, backend, blob_backend, bool(content_addressable), keep, bool(durable))
 
     def _open(self, formats: Formats, *given: Any) -> None:

@@ -120,6 +120,7 @@ def _folder_of(name: str | None) -> str:
             f"--catalog takes a folder, not {name!r}: name a database by --backend, and a store for the "
             "bytes by --blobs"
         )
+    name = os.path.expanduser(name)
     if os.path.basename(name) in _FILES.values() and not os.path.isdir(name):
         raise UsageFault(f"--catalog takes the folder of {name!r}: {os.path.dirname(name) or '.'}")
     return name

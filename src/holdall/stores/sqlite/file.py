@@ -141,7 +141,7 @@ def file_path(path: object) -> str:
     """
     if path == ":memory:":
         raise InvalidArgumentError("':memory:' isn't a file; use MemoryStore or memory://")
-    name = os.path.abspath(checked_path(path, "a file, such as 'blobs.db'"))
+    name = os.path.abspath(os.path.expanduser(checked_path(path, "a file, such as 'blobs.db'")))
     try:
         mode = os.stat(name).st_mode
     except OSError:

@@ -75,7 +75,7 @@ class ZipStore(Store):
     def __init__(
         self, path: str | os.PathLike[str], *, durable: bool = False, compression: str | None = None
     ) -> None:
-        given = checked_path(path, "an archive")
+        given = os.path.expanduser(checked_path(path, "an archive"))
         if compression not in (None, "stored", "deflated"):
             raise InvalidArgumentError(f"expected compression as 'stored' or 'deflated', got {compression!r}")
         # The journal lies next to the archive itself, also when a link leads there.
