@@ -129,17 +129,19 @@ def test_the_suite_fails_over_a_store_that_corrupts_every_read() -> None:
 
 
 @pytest.mark.parametrize("machine", [ZarrStoreStateMachine, ZarrHierarchyStateMachine])
-@pytest.mark.parametrize("make", [lambda place: MemoryStore(), SqliteStore], ids=["memory", "sqlite"])
-def test_state_machines(machine: Any, make: Callable[[Path], Store], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [TestMemory, TestFiles, TestSqlite, TestZip, TestStack, TestValkey])
+def test_state_machines(machine: Any, kind: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     number = itertools.count()
+    url = request.getfixturevalue("valkey").url if kind is TestValkey else ""
     with contextlib.ExitStack() as stack:
 
         def begin() -> Any:
-            store = ZarrStore(stack.enter_context(make(tmp_path / f"{next(number)}")))
-            return machine(store)
+            place = tmp_path / f"{next(number)}"
+            made = ValkeyStore(url, prefix=f"{place}:") if url else kind.make(place)
+            return machine(ZarrStore(stack.enter_context(made)))
 
         run_state_machine_as_test(
-            begin, settings=settings(max_examples=effort(50, 4), stateful_step_count=15, deadline=None)
+            begin, settings=settings(max_examples=effort(50, 6), stateful_step_count=15, deadline=None)
         )
 
 
