@@ -50,6 +50,8 @@ class StoreError(Exception):
     StoreError('the disk is full', key='a/b')
     """
 
+    _of_caller = False
+
     def __init__(self, message: str = "", *, key: str | None = None) -> None:
         super().__init__(message)
         self.message = message
@@ -62,6 +64,8 @@ class StoreError(Exception):
 
     @key.setter
     def key(self, key: str | None) -> None:
+        if self._of_caller:
+            return  # it has a key of the store that the data came from
         self._key = key
         self.args = (self.message,) if key is None else (self.message, key)
         if isinstance(self, OSError):
@@ -77,6 +81,18 @@ class StoreError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # The default of OSError and KeyError would rebuild from `args`, and lose the other attributes.
         return (_rebuild, (type(self), self.message, self.key, self.__dict__))
+
+
+def mark_of_caller(error: Exception) -> None:
+    """Note that an error came out of data that a caller gave, so that it stays as it is. One of a store that
+    names no key gets that of the call."""
+    if not isinstance(error, StoreError) or error.key is not None:
+        error.__dict__["_of_caller"] = True
+
+
+def is_of_caller(error: object) -> bool:
+    """Return whether an error came out of data that a caller gave."""
+    return getattr(error, "_of_caller", False)
 
 
 class naming:
@@ -103,7 +119,7 @@ class naming:
 
 def _rebuild(kind: type[StoreError], message: str, key: str | None, state: dict[str, object]) -> StoreError:
     error = kind(message)
-    error.__dict__.update(state)
+    error.__dict__.update(state, _of_caller=False)
     error.key = key
     return error
 

@@ -6,12 +6,14 @@ import io
 import os
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from stat import S_ISREG
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from holdall.blob import Body, Info, Item, Measured, Piece
-from holdall.errors import InvalidDataError
+from holdall.errors import InvalidDataError, StoreError, mark_of_caller
 from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
+
+T = TypeVar("T")
 
 
 def join_pieces(pieces: Iterator[Piece]) -> bytes:
@@ -118,9 +120,24 @@ def _left_of(file: Any) -> int | None:
         return None
 
 
-def _file_pieces(file: Any) -> Iterator[Piece]:
+def _given(data: Iterable[T]) -> Iterator[T]:
+    """Yield what a caller gave. What that raises isn't taken for an error of the store."""
+    try:
+        for each in data:  # noqa: UP028 - that would close an iterator with which the caller may go on
+            yield each
+    except (OSError, StoreError) as error:
+        mark_of_caller(error)
+        raise
+
+
+def _reads(file: Any) -> Iterator[Any]:
     while True:
-        piece = flatten(file.read(CHUNK))
+        yield file.read(CHUNK)
+
+
+def _file_pieces(file: Any) -> Iterator[Piece]:
+    for read in _given(_reads(file)):
+        piece = flatten(read)
         if piece is None:
             raise InvalidDataError("the file's read() returned no bytes; open it in binary mode ('rb')")
         if not len(piece):
@@ -129,7 +146,7 @@ def _file_pieces(file: Any) -> Iterator[Piece]:
 
 
 def _iterable_pieces(data: Iterable[object]) -> Iterator[Piece]:
-    for buffer in data:
+    for buffer in _given(data):
         piece = flatten(buffer)
         if piece is None:
             raise InvalidDataError(f"the iterable yielded {type(buffer).__name__}, not a buffer")

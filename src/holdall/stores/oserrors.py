@@ -14,6 +14,7 @@ from holdall.errors import (
     ReadOnlyError,
     StoreError,
     StoreUnavailableError,
+    is_of_caller,
 )
 
 T = TypeVar("T")
@@ -109,5 +110,5 @@ class typed:
         return
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StoreError):
+        if isinstance(error, OSError) and not isinstance(error, StoreError) and not is_of_caller(error):
             raise translate(error, self._what, self._key) from error
