@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import gc
 import hashlib
-import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.servers.ports import free_port
 from tests.servers.valkey import ValkeyServer
 
 from holdall import (
+    Can,
     CompressedStore,
     IntegrityError,
     InvalidArgumentError,
@@ -41,15 +41,7 @@ from holdall import (
     UnsupportedOperation,
 )
 from holdall.interop.keyvalue import HoldallKeyValue, KeyValueStore
-from holdall.testing import race
-
-MADE: dict[str, MemoryStore] = {}
-
-
-def in_memory(name: str, process: int) -> MemoryStore:
-    if process != os.getpid():
-        raise StoreUnavailableError("it is in the memory of another process")
-    return MADE.setdefault(name, MemoryStore())
+from holdall.testing import check_refusals, race
 
 
 class TestRedis(Again):
@@ -58,34 +50,12 @@ class TestRedis(Again):
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def _served(cls) -> Iterator[None]:
-        with ValkeyServer(durable=True) as cls.server:
+        with ValkeyServer() as cls.server:
             yield
 
     def make(self, place: Path) -> Store:
         collection = hashlib.sha256(str(place).encode()).hexdigest()[:16]
         return KeyValueStore(partial(RedisStore, port=self.server.port), collection)
-
-
-class TestMemoryWithoutALister(Again):
-    """As py-key-value's stores on disks and in databases, and all of its wrappers."""
-
-    persistent = False
-
-    def make(self, place: Path) -> Store:
-        return held_here(partial(without_keys, str(place), os.getpid()))
-
-    def fill(self, place: Path) -> Store:
-        return held_here(partial(in_memory, str(place), os.getpid()))
-
-
-def held_here(make: Callable[[], Any]) -> Store:
-    store = KeyValueStore(make)
-    store.inline = True  # it holds its blobs in the memory of this process, as one that is inline does
-    return store
-
-
-def without_keys(name: str, process: int) -> BaseWrapper:
-    return PassThrough(in_memory(name, process))
 
 
 class PassThrough(BaseWrapper):
@@ -97,6 +67,21 @@ class PassThrough(BaseWrapper):
 def store() -> Iterator[KeyValueStore]:
     with KeyValueStore(MemoryStore) as store:
         yield store
+
+
+def test_a_store_that_does_not_list() -> None:
+    """As py-key-value's stores on disks and in databases, and all of its wrappers. Kits try all else."""
+    with KeyValueStore(lambda: PassThrough(MemoryStore())) as store:
+        assert (Can.LIST in store.can, Can.BULK in store.can) == (False, True)
+        blobs = {"a": b"1", "b": b"x" * 3_000_000}
+        store.put_many({**blobs, "c": b"2"})
+        check_refusals(store, Can.LIST, "a")
+        assert store.get_many(["a", "b", "c", "d"]) == {**blobs, "c": b"2"}
+        assert store.delete_many(["c", "d"]) == 1
+        store.put("c", b"3", ttl=0.01, content_type="text/plain", metadata={"owner": "ana"})
+        while "c" in store:
+            pass
+        assert (store.get_range("b", -2), store.pop("b"), "b" in store) == (b"xx", blobs["b"], False)
 
 
 def test_the_bytes_of_a_large_blob_go_with_it() -> None:

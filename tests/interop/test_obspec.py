@@ -238,6 +238,8 @@ def test_what_a_store_lacks() -> None:
         objects.get("a", options={"if_modified_since": datetime.now()})
     with pytest.raises(InvalidArgumentError, match="either an end or a length"):
         objects.get_range("a", start=0)
+    with pytest.raises(InvalidTypeError, match="options of get are a dict, not list"):
+        objects.get("a", options=["range"])
     for start, end in (("0", 1), (0, 1.5)):
         with pytest.raises(InvalidTypeError, match="ends of a range are ints"):
             objects.get_range("a", start=start, end=end)

@@ -31,6 +31,7 @@ from holdall.interop.obspec import ObspecStore
 from holdall.testing import Corrupting
 
 PATHS = st.sampled_from(["a", "f/a", "f/g/b", "f/g/c", "fa", "é/ü x", "/f/a", "f/g/b/", "x//y", "../z", "."])
+FOLDERS = ["", "f", "f/", "f/g", "none", "/", "//"]
 OFFSETS = st.integers(0, 9)
 RANGES = st.one_of(
     st.tuples(OFFSETS, OFFSETS),
@@ -56,8 +57,8 @@ CALLS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "get_range": st.tuples(PATHS, OFFSETS, OFFSETS, st.booleans()),
     "get_ranges": st.tuples(PATHS, st.lists(st.tuples(OFFSETS, OFFSETS), max_size=3), st.booleans()),
     "head": st.tuples(PATHS),
-    "list": st.tuples(PATHS | st.sampled_from(["", "f", "f/", "f/g", "none"]), PATHS | st.none()),
-    "list_with_delimiter": st.tuples(PATHS | st.sampled_from(["", "f", "f/", "f/g", "none"])),
+    "list": st.tuples(PATHS | st.sampled_from(FOLDERS), PATHS | st.none()),
+    "list_with_delimiter": st.tuples(PATHS | st.sampled_from(FOLDERS)),
     "delete": st.tuples(PATHS | st.lists(PATHS, max_size=3)),
     "copy": st.tuples(PATHS, PATHS, st.booleans()),
     "rename": st.tuples(PATHS, PATHS, st.booleans()),

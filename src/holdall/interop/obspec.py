@@ -176,6 +176,8 @@ class ObspecStore:
             options: `range`, `if_match`, `if_none_match`, `if_modified_since`, `if_unmodified_since` and
                 `head`, as in `obspec.GetOptions`.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise InvalidTypeError(f"options of get are a dict, not {type(options).__name__}")
         wanted = dict(options or {})
         unknown = wanted.keys() - {*_OPTIONS}
         if unknown:
@@ -400,7 +402,8 @@ def _written(info: Info) -> dict[str, Any]:
 def _bare(path: str) -> str:
     if not isinstance(path, str):
         raise InvalidTypeError(f"a path is a str, not {type(path).__name__}")
-    return path.removeprefix("/").removesuffix("/")
+    # Of "//" one is left, which is wrong: without any it would be the whole store.
+    return path.removeprefix("/").removesuffix("/") if path != "//" else "/"
 
 
 def _folder(prefix: str | None) -> str:
