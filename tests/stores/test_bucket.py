@@ -21,7 +21,7 @@ import pytest
 from obstore.store import S3Store
 from tests.again import Again
 from tests.forks import forked, succeeds
-from tests.servers.buckets import name_for
+from tests.servers.buckets import ask_once, name_for
 from tests.servers.ceph import CREDENTIALS, ceph
 from tests.servers.moto import moto
 from tests.servers.scripted import Fault, Scripted, scripted
@@ -82,7 +82,8 @@ class TestS3(Again):
     url: str
 
     @pytest.fixture(autouse=True)
-    def _at(self, server: str) -> None:
+    def _at(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.url = server
 
     def make(self, place: Path) -> Store:
@@ -94,7 +95,8 @@ class TestCeph(StoreSuite):
     url: str
 
     @pytest.fixture(autouse=True)
-    def _at(self, gateway: str) -> None:
+    def _at(self, gateway: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.url = gateway
 
     def make(self, place: Path) -> Store:

@@ -14,7 +14,7 @@ import pytest
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
 from tests.again import Again
 from tests.servers.azurite import azurite
-from tests.servers.buckets import name_for
+from tests.servers.buckets import ask_once, name_for
 from tests.servers.gcs import bucket_for, gcs, gcs_alone, service_account
 
 from holdall import CachingStore, EncryptedStore, FilesystemStore
@@ -63,7 +63,8 @@ class TestAzure(StoreSuite):
     connection: str
 
     @pytest.fixture(autouse=True)
-    def _at(self, connection: str) -> None:
+    def _at(self, connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.connection = connection
 
     def make(self, place: Path) -> Store:
@@ -81,7 +82,8 @@ class TestGoogle(Again):
     url: str
 
     @pytest.fixture(autouse=True)
-    def _at(self, google: str) -> None:
+    def _at(self, google: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.url = google
 
     def make(self, place: Path) -> Store:
@@ -97,6 +99,7 @@ class TestEncryptedAndCached(Again):
 
     @pytest.fixture(autouse=True)
     def _at(self, google: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.url = google
         monkeypatch.setenv("HOLDALL_TEST_KEY", bytes(range(32)).hex())
 

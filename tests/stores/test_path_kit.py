@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cloudpathlib import GSClient, GSPath
 from tests.again import Again
+from tests.servers.buckets import ask_once
 from tests.servers.gcs import bucket_for, gcs_alone
 
 from holdall import PathStore, Store
@@ -26,7 +27,8 @@ class TestPath(Again):
     url: str
 
     @pytest.fixture(autouse=True)
-    def _at(self, google: str) -> None:
+    def _at(self, google: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.url = google
 
     def make(self, place: Path) -> Store:
