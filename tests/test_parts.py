@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdall import Can, ConcurrencyError, InvalidArgumentError, InvalidKeyError, MemoryStore, Store
+from holdall import (
+    Can,
+    ConcurrencyError,
+    InvalidArgumentError,
+    InvalidKeyError,
+    MemoryStore,
+    RoutedStore,
+    SqliteStore,
+    Store,
+    ValueStore,
+)
 from holdall.keys import check_key, escape, unescape
 from holdall.parts import merged
 from holdall.testing import Counting, Limited
@@ -84,6 +96,22 @@ def test_many_blobs_are_read_as_they_are_asked_for() -> None:
             wrong.iterate_many(many)
     with pytest.raises(InvalidKeyError):
         list(store.iterate_many(["/"]))
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_many_blobs_take_the_memory_of_a_few(tmp_path: Path, routed: bool) -> None:
+    store: Store = SqliteStore(tmp_path / "a.db")
+    if routed:
+        store = RoutedStore({"a": store, "": SqliteStore(tmp_path / "b.db")})
+    for number in range(48):
+        store[f"{'a/' if number % 2 else ''}{number:02}"] = bytes(MIB)
+    for read in (lambda: store.iterate_many(sorted(store)), ValueStore(store, "raw").iterate_values):
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in read()) == 48
+            assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+        finally:
+            tracemalloc.stop()
 
 
 def test_an_empty_name_is_the_store_itself() -> None:

@@ -6,7 +6,6 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
@@ -273,10 +272,18 @@ class RoutedStore(Layer):
             ((store, _),) = groups
             yield from store._get_many(keys)
             return
-        found = dict(chain.from_iterable([store._get_many(part) for store, part in groups]))
+        readings: dict[str, Iterator[tuple[str, bytes]]] = {}
+        for store, part in groups:
+            readings |= dict.fromkeys(part, store._get_many(part))
+        # In the order asked for; few are held, unless one that comes early isn't there.
+        held: dict[str, bytes] = {}
         for key in dict.fromkeys(keys):
-            if key in found:
-                yield key, found[key]
+            for found, data in readings[key] if key not in held else ():
+                held[found] = data
+                if found == key:
+                    break
+            if key in held:
+                yield key, held.pop(key)
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         items = list(items)

@@ -41,6 +41,8 @@ _SPOOL = 16 << 20
 _PATIENCE = 60.0
 """How long to wait for another writer by default, in seconds."""
 _PARAMETERS = 500
+_SMALL = 1 << 16
+"""The bytes of a blob that `get_many` reads together with others, so that it holds 32 MiB at most."""
 """The number of keys in one statement; SQLite before 3.32 takes at most 999 parameters."""
 
 
@@ -246,13 +248,14 @@ class SqliteStore(Store):
         keys = iter(keys)
         while batch := list(islice(keys, _PARAMETERS)):
             marks = ", ".join("?" * len(batch))
-            sql = f"SELECT key, data FROM holdall_v1_blobs WHERE key IN ({marks}) AND {rows.ALIVE}"
+            small = f"CASE WHEN length(data) <= {_SMALL} THEN data END"
+            sql = f"SELECT key, {small} FROM holdall_v1_blobs WHERE key IN ({marks}) AND {rows.ALIVE}"
             found = dict(self._database.all(sql, (*batch, now())))
             for key in batch:
                 if key in found:
                     data = found[key]
                     if type(data) is not bytes:
-                        # A blob in chunks, unless it has gone since.
+                        # One that is long or in chunks, unless it has gone since.
                         data = self.get(key)
                     if data is not None:
                         yield key, data
