@@ -204,6 +204,7 @@ def test_a_password_is_in_no_pickle_and_no_text() -> None:
     uri = "valkey://:open-sesame@127.0.0.1:1"
     fs, path = fsspec.url_to_fs(f"holdall+{uri}#a")
     assert "sesame" not in f"{fs!r} {path} {fs.fsid} {fs._fs_token}"
+    assert fs.unstrip_protocol(path) == "holdall://a"
     with pytest.raises(UnsupportedOperation, match="env:NAME"):
         pickle.dumps(fs)
     with pytest.raises(UnsupportedOperation, match="env:NAME"):

@@ -104,6 +104,21 @@ def duckdb_parts(store: Store) -> None:
         assert found.fetchall() == [(0, 1683), (1, 1617), (2, 1650)]
 
 
+def duckdb_partitions(store: Store) -> None:
+    with duckdb.connect() as connection:
+        connection.register_filesystem(HoldallFileSystem(store))
+        connection.execute(
+            "COPY (SELECT range AS n, ['a b', 'é', 'x%41/y=z'][range % 3 + 1] AS part FROM range(99)) "
+            "TO 'holdall://parts' (FORMAT parquet, PARTITION_BY (part))"
+        )
+        found = connection.execute(
+            "SELECT part, count(*) "
+            "FROM read_parquet('holdall://parts/*/*.parquet', hive_partitioning = true) "
+            "GROUP BY part ORDER BY part"
+        )
+        assert found.fetchall() == [("a b", 33), ("x%41/y=z", 33), ("é", 33)]
+
+
 def dask_parquet(store: Store) -> None:
     options = {"store": store}
     frame = dd.from_pandas(pd.DataFrame({"x": range(100)}), npartitions=4)
@@ -152,6 +167,7 @@ TOOLS = [
     pyarrow_dataset,
     duckdb_file,
     duckdb_parts,
+    duckdb_partitions,
     dask_parquet,
     dask_csv,
     polars_files,
@@ -172,6 +188,15 @@ def test_it_notices_a_store_that_corrupts_every_read(use: Callable[[Store], None
     with pytest.raises((Exception, AssertionError)):
         use(store)
     assert store.damaged
+
+
+def test_partitions_in_the_store_of_a_uri(tmp_path: Path) -> None:
+    fs = HoldallFileSystem(f"sqlite:///{tmp_path}/x.db")
+    FRAME.to_parquet("parts/kind=a:1,b@c+d/a.parquet", filesystem=fs)
+    with duckdb.connect() as connection:
+        connection.register_filesystem(fs)
+        found = connection.execute("SELECT DISTINCT kind FROM read_parquet('holdall://parts/*/*.parquet')")
+        assert found.fetchall() == [("a:1,b@c+d",)]
 
 
 def test_urls_with_patterns(tmp_path: Path) -> None:

@@ -135,9 +135,12 @@ class Base(_AsyncFileSystem):
         return {"store": split(path)[0]} if is_url(path) else {}
 
     def unstrip_protocol(self, name: str) -> str:
-        """Return the URL of a path."""
+        """Return the URL of a path; one without the store if the URI of the store isn't known, or has a
+        secret."""
         key = self._key(name)
-        return f"holdall://{key}" if self._uri is None else join(self._uri, key)
+        # Libraries print it, and DuckDB has a column of it.
+        is_bare = self._uri is None or holds_secret(self._uri)
+        return f"holdall://{key}" if is_bare else join(cast(str, self._uri), key)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
         """Return what makes the same file system, for JSON.

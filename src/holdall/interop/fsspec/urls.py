@@ -92,7 +92,8 @@ def join(place: str, key: str) -> str:
     """Return the URL of a key in the store of a URI."""
     whole, mark, query = place.partition("?")
     scheme = whole.partition("://")[0].lower()
-    name = quote(key, safe="/*")
+    # DuckDB looks for the '=' of partitions.
+    name = quote(key, safe="/*=,:@+")
     if scheme in BUCKETS or scheme in _FOLDERS:
         return f"{PREFIX}{whole.rstrip('/')}/{name}{mark}{query}"
     return f"{PREFIX}{place}#{name}" if key else f"{PREFIX}{place}"
