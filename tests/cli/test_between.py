@@ -36,6 +36,15 @@ def test_it_keeps_the_type_and_when_it_expires(holdall: Holdall) -> None:
     holdall("io", "-i", f"{one}#a", "-o", "hashdir://files#x")
 
 
+def test_a_private_blob_is_shown_to_nobody(holdall: Holdall, tmp_path: Path) -> None:
+    private = tmp_path / "private" / "a"
+    private.parent.mkdir()
+    private.write_bytes(b"secret")
+    private.chmod(0o600)
+    holdall("io", "-i", f"file://{private}", "-o", f"file://{tmp_path}/copies/a")
+    assert (tmp_path / "copies" / "a").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("args", "said", "code"),
     [
@@ -45,6 +54,8 @@ def test_it_keeps_the_type_and_when_it_expires(holdall: Holdall) -> None:
         (("-i", "sqlite:///one.db"), "#KEY", 2),
         (("-o", "sqlite:///one.db", "-i", "file"), "#KEY", 2),
         (("-i", "nofile"), "can't be read", 2),
+        (("-i", "s3:/bucket/key"), "a URI has two", 2),
+        (("-i", "file", "-o", "s3:/bucket/key"), "a URI has two", 2),
         (("-i", "sqlite:///none.db#a"), "there is nothing at", 4),
         (("-i", "sqlite:///one.db#none"), "no such blob", 1),
         (("-i", "sqlite:///one.db#a", "-o", "./nofolder/x"), "no such file or directory", 2),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
+from holdall.blob import PLAIN, attributes_of
 from holdall.cli.errors import UsageFault
 from holdall.cli.options import Force
 from holdall.cli.output import Output
@@ -17,7 +19,11 @@ from holdall.cli.progress import Meter
 from holdall.cli.reading import is_standard_output, write_file
 from holdall.cli.stores import is_store, open_at, spoken
 from holdall.cli.writing import chunks_of, input_of, size_of
-from holdall.store import Can, Info, mode_of
+from holdall.errors import naming
+from holdall.pieces import pieces_of
+from holdall.store import ANY, Can, Info, mode_of
+
+_has_one_slash = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/(?!/)").match
 
 
 class _Source(NamedTuple):
@@ -42,8 +48,8 @@ def io(
 
     The URI of a blob is that of its store with the key behind it: s3://bucket/KEY, https://host/KEY, NAME:KEY
     for a store of holdall.toml, and sqlite:///data.db#KEY for the others. Anything else is a file, and - is
-    standard input or output. The target is written whole or not at all. A blob keeps its content type, and
-    the time at which it expires, where both stores can.
+    standard input or output. The target is written whole or not at all. A blob keeps its content type, its
+    metadata, and the time at which it expires, where both stores can.
 
     Examples:
       holdall io -i ./data.csv -o s3://my_bucket/data.csv
@@ -67,6 +73,8 @@ def io(
 
 def _is_blob(text: str) -> bool:
     """Return whether this is the URI of a blob; otherwise it is a file."""
+    if _has_one_slash(text) and not os.path.isdir(os.path.dirname(text)):
+        raise UsageFault(f"{text!r} has one slash behind its colon: a URI has two, and a file is './{text}'")
     return "://" in text or (is_store(text) and not text.startswith(("/", ".")))
 
 
@@ -87,10 +95,8 @@ def _put(read: _Source, text: str, stack: ExitStack) -> None:
 
     place, key = split_uri(text)
     target = stack.enter_context(open_at(place))
-    options: dict[str, Any] = {}
-    if read.info is not None and Can.ATTRIBUTES in target.can:
-        options["content_type"] = read.info.content_type
-    if read.info is not None and read.info.expires is not None and Can.EXPIRE in target.can:
-        options["ttl"] = max((read.info.expires - datetime.now(UTC)).total_seconds(), 0.001)
-    with Meter(f"io {key}", read.size) as meter:
-        target.put(key, meter.through(read.chunks()), **options)
+    key = target._checked(key)
+    with naming(key), Meter(f"io {key}", read.size) as meter:
+        target._need(Can.WRITE, "put")
+        attributes = PLAIN if read.info is None else attributes_of(read.info, target.can)
+        target._write(key, pieces_of(meter.through(read.chunks())), ANY, attributes)
