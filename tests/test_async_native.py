@@ -18,7 +18,7 @@ from uuid import uuid4
 import boto3
 import pytest
 from tests.forks import forked, succeeds
-from tests.servers.buckets import name_for
+from tests.servers.buckets import ask_once, name_for
 from tests.servers.ceph import CREDENTIALS
 from tests.servers.gcs import gcs_alone, make_bucket, service_account
 from tests.servers.moto import moto
@@ -101,7 +101,8 @@ class TestBucketOnAsyncio(AsyncSuite):
     url: str
 
     @pytest.fixture(autouse=True)
-    def _at(self, google: str) -> None:
+    def _at(self, google: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask_once(monkeypatch, self)
         self.url = google
 
     def below(self, place: Path) -> Store:

@@ -1,4 +1,4 @@
-"""The whole kit on the clouds that don't speak S3."""
+"""The whole kit on Azure, and on Google below two layers; test_path_kit.py has it on Google alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from holdall.layers.prefix import PrefixStore
 from holdall.spans import Span
 from holdall.store import ABSENT, ANY, Can, Store
 from holdall.stores.bucket import BucketStore
-from holdall.testing import StoreSuite
 from holdall.transfer.ahead import survey
 
 MIB = 1 << 20
@@ -58,8 +57,7 @@ def container(connection: str, place: Path) -> str:
     return name_for(place)
 
 
-class TestAzure(StoreSuite):
-    reduced = True
+class TestAzure(Again):
     connection: str
 
     @pytest.fixture(autouse=True)
@@ -76,18 +74,6 @@ def google(patch: pytest.MonkeyPatch) -> Iterator[str]:
     with gcs_alone() as url:
         patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", service_account(url))
         yield url
-
-
-class TestGoogle(Again):
-    url: str
-
-    @pytest.fixture(autouse=True)
-    def _at(self, google: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        ask_once(monkeypatch, self)
-        self.url = google
-
-    def make(self, place: Path) -> Store:
-        return BucketStore(f"gs://{bucket_for(self.url, place)}")
 
 
 class TestEncryptedAndCached(Again):

@@ -24,6 +24,8 @@ def google() -> Iterator[str]:
 
 
 class TestPath(Again):
+    """A `BucketStore` on Google's emulator, with the settings of a path's client."""
+
     url: str
 
     @pytest.fixture(autouse=True)
