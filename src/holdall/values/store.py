@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, InvalidDataError, StoreError
 from holdall.pieces import join_pieces, pieces_of
+from holdall.ranges import CHUNK
 from holdall.store import ANY, Can, Expect, Info, Item, Store
 from holdall.values.csv import CsvRows
 from holdall.values.lines import lines_of
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ValueStore"]
 
-_BATCH = 100
-"""How many keys `iterate_values` reads at once."""
+_FIRST, _BATCH = 8, 100
+"""How many keys `iterate_values` reads at once, at first and at most."""
 
 
 class ValueStore(ValueMapping[Any]):
@@ -367,18 +368,22 @@ class ValueStore(ValueMapping[Any]):
                 if not isinstance(data, Missing):
                     yield self._made_of(codec, key, data)
             return
-        while batch := list(islice(keys, _BATCH)):
+        size = _FIRST
+        while batch := list(islice(keys, size)):
             # Of those that come out of their order, few are held, unless one was deleted meanwhile.
             held: dict[str, bytes] = {}
-            due = 0
+            due = total = 0
             for key, data in self._store.iterate_many(batch):
                 held[key] = data
+                total += len(data)
                 while due < len(batch) and batch[due] in held:
                     yield self._made_of(codec, batch[due], held.pop(batch[due]))
                     due += 1
             for key in batch[due:]:
                 if key in held:
                     yield self._made_of(codec, key, held.pop(key))
+            # Some servers send what they are asked for in one reply: of long values few are asked for.
+            size = min(_BATCH, 2 * size) if total <= 4 * CHUNK else _FIRST
 
     # --- calls of the store of bytes ------------------------------------------------------------------
 
