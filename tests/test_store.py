@@ -332,6 +332,8 @@ def test_swapped_arguments_are_told(store: Store) -> None:
     for call, hint in (
         (lambda: wrong.put(b"data", "key"), r"put\(key, data\)"),
         (lambda: wrong.put(io.BytesIO(), "key"), "the key is the first argument"),
+        (lambda: wrong.put([b"piece"], "key"), "the key is the first argument"),
+        (lambda: wrong.put({"a": 1}, "key"), "not dict; the key is the first argument"),
         (lambda: wrong.modify(bytes.upper, "key"), "the key is the first argument"),
         (lambda: wrong.open("w", "a.txt"), re.escape("did you mean open('a.txt', 'w')?")),
         (lambda: wrong.open("key", "r+"), "a blob is replaced, not changed in place"),

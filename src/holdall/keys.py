@@ -79,9 +79,9 @@ def _hint(key: object) -> str:
         return "; write path.as_posix()"
     if isinstance(key, bytes | bytearray | memoryview):
         return "; decode it, and mind the order: put(key, data)"
-    if callable(key) or hasattr(key, "read"):
-        return "; the key is the first argument"
-    return ""
+    if key is None or isinstance(key, int | float | tuple):
+        return ""
+    return "; the key is the first argument"
 
 
 def _fault(key: str) -> str:
