@@ -119,7 +119,8 @@ class naming:
 
 def _rebuild(kind: type[StoreError], message: str, key: str | None, state: dict[str, object]) -> StoreError:
     error = kind(message)
-    error.__dict__.update(state, _of_caller=False)
+    error.__dict__.update(state)
+    error.__dict__.pop("_of_caller", None)
     error.key = key
     return error
 

@@ -208,7 +208,7 @@ class Care:
 
     def to_frame(self, where: Mapping[str, Any] | None = None) -> Any:
         """Return the entries as a pandas data frame, with a column for each name in the metadata."""
-        needed("pandas", "frames", "a data frame of entries")
+        needed("pandas", None, "a data frame of entries")
         return table_of(self.find(where)).to_pandas()
 
     def to_arrow(self, where: Mapping[str, Any] | None = None) -> Any:

@@ -28,7 +28,7 @@ def check_names(names: Any) -> None:
 
 def check_pandas(frame: Any) -> None:
     """Refuse what pyarrow would change, or would fail at without naming the column."""
-    pandas = needed("pandas", "frames", "a pandas frame")
+    pandas = needed("pandas", None, "a pandas frame")
     check_names(frame.columns)
     _check_columns(pandas, frame.columns)
     for name in frame.index.names:
@@ -131,7 +131,7 @@ def _of_arrow(table: Any, back: Any) -> str | None:
 
 
 def _of_pandas(frame: Any, back: Any) -> str | None:
-    testing = needed("pandas.testing", "frames", "a pandas frame")
+    testing = needed("pandas.testing", None, "a pandas frame")
     for what, one, other in (("index", frame.index, back.index), ("columns", frame.columns, back.columns)):
         if getattr(one, "freq", None) != getattr(other, "freq", None):
             return f"the freq of its {what}; remove it: frame.{what}.freq = None"

@@ -279,7 +279,7 @@ def _make_table(arrow: Any, kind: str, value: Any) -> tuple[Any, dict[str, Any]]
 
 
 def _table_of_pandas(arrow: Any, frame: Any) -> tuple[Any, dict[str, Any]]:
-    pandas = needed("pandas", "frames", "a pandas frame")
+    pandas = needed("pandas", None, "a pandas frame")
     check_pandas(frame)
     says: dict[str, Any] = {"frame": "pandas"}
     if frame.attrs:
@@ -319,7 +319,7 @@ def _make_frame(table: Any) -> Any:
         ipc = needed("pyarrow.ipc", "frames", "Parquet")
         table = table.cast(ipc.read_schema(_arrow().py_buffer(b64decode(said["schema"]))))
     if kind == "pandas":
-        needed("pandas", "frames", "a pandas frame")
+        needed("pandas", None, "a pandas frame")
         frame = table.to_pandas(use_threads=table.nbytes > _LARGE)
         if "freq" in said:
             frame.index.freq = said["freq"]
@@ -331,7 +331,7 @@ def _make_frame(table: Any) -> Any:
             frame.attrs = _json.decode(said["attrs"].encode())
         return frame
     if kind == "polars":
-        polars = needed("polars", "frames", "a polars frame")
+        polars = needed("polars", None, "a polars frame")
         _check_threads()
         try:
             return polars.from_arrow(table)

@@ -11,12 +11,13 @@ from typing import Any
 from holdall.errors import MissingDependencyError
 
 
-def needed(module: str, extra: str, what: str) -> Any:
+def needed(module: str, extra: str | None, what: str) -> Any:
     """Import a module of an optional package.
 
     Args:
         module: Its name.
-        extra: The extra of holdall that brings it.
+        extra: The extra of holdall that brings it. None for a library whose values the user has made: the
+            package has the name of the module.
         what: The feature that needs it.
 
     Raises:
@@ -26,8 +27,9 @@ def needed(module: str, extra: str, what: str) -> Any:
         return import_module(module)
     except ImportError:
         package = module.partition(".")[0]
+        install = package if extra is None else f"'holdall[{extra}]'"
         raise MissingDependencyError(
-            f"{what} needs {package}, which can't be imported: pip install 'holdall[{extra}]'"
+            f"{what} needs {package}, which can't be imported: pip install {install}"
         ) from None
 
 
