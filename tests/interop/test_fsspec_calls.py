@@ -552,6 +552,8 @@ def test_an_asynchronous_one(store: Store) -> None:
         assert await fs._glob("*/b") == ["d/b"]
         with pytest.raises(FileNotFoundError):
             await fs._cat_file("absent")
+        with pytest.raises(UnsupportedOperation, match="transaction"), fs.transaction:
+            await fs.open_async("d/a", "wb")
         file = await fs.open_async("d/a")
         async with file:
             assert await file.read() == b"12"

@@ -222,7 +222,7 @@ def test_a_writer_that_is_killed_leaves_whole_chunks(store: Store) -> None:
 
     child = forked(write)
     while sum(1 for _ in store.iterate_keys("c/")) < 8:
-        time.sleep(0.01)
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the writer has failed"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     found = array[:]

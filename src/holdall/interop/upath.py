@@ -32,5 +32,5 @@ class HoldallPath(_UPath):
         store: Any = self.storage_options.get("store")
         if self._relative_base is not None or not isinstance(store, str) or "://" not in store:
             return _UPath.__str__(self)
-        # Elsewhere the options are no part of the text. Here they are the place, without its secrets.
+        # The text of other paths leaves the options out. Here they are the place, unless that has a secret.
         return _UPath.__str__(self) if holds_secret(store) else join(store, self.path)

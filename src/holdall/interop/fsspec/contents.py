@@ -88,7 +88,7 @@ class Contents(Listing):
         try:
             found: dict[str, Any] = self.store.get_many(keys)
         except InvalidKeyError:
-            # Of which there is none.
+            # Such a key is absent; the others are read one by one.
             found = {}
             for key in keys:
                 try:
@@ -251,7 +251,9 @@ class Contents(Listing):
         return key
 
     async def open_async(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        """Open a file whose calls are coroutines; binary only."""
+        """Open a file whose calls are coroutines; binary only, and to read only in a transaction."""
+        if self._intrans and mode != "rb":
+            raise UnsupportedOperation("in a transaction, open files that are written by `open`", key=path)
         return await self._aio.open(self._key(path), mode, **options)
 
     @part

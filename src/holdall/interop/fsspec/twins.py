@@ -51,8 +51,8 @@ class _Call:
             return
         for task in [*self.parts]:
             task.cancel()
-        # One with parts ends by itself, with all others skipped. If it were cancelled, those that fsspec
-        # has not begun would be coroutines that were never awaited, of which Python warns.
+        # One with parts ends once its parts have ended, since the others are skipped. If it were cancelled,
+        # Python would warn of the coroutines that fsspec hasn't begun: they were never awaited.
         if not self.has_parts:
             self.whole.cancel()
         await asyncio.wait([self.whole])
