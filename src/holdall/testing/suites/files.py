@@ -121,7 +121,7 @@ class FileTests(SuiteBase):
         wrong: Any = store
         data = make_noise(2 * MIB + 5)
         store["key"] = data
-        for size in (1000, 65_536, MIB - 1, MIB, MIB + 1, 2 * MIB + 5, 5 * MIB):
+        for size in (9000, 65_536, MIB - 1, MIB, MIB + 1, 2 * MIB + 5, 5 * MIB):
             chunks = list(store.chunks("key", size))
             assert b"".join(chunks) == data
             assert {len(chunk) for chunk in chunks[:-1]} <= {size}

@@ -79,15 +79,15 @@ class LifeTests(SuiteBase):
     def test_files_of_a_closed_store(self, store: Store, place: Path) -> None:
         closed = self._handle(place)
         store["key"] = data = make_noise(3 * MIB)
-        reading, chunks, writing = closed.open("key"), closed.chunks("key", 1000), closed.open("key", "wb")
+        reading, chunks, writing = closed.open("key"), closed.chunks("key", 9000), closed.open("key", "wb")
         assert reading.read(10) == data[:10]
-        assert next(chunks) == data[:1000]
+        assert next(chunks) == data[:9000]
         writing.write(b"new")
         closed.close()
         with contextlib.suppress(StoreClosedError, ValueError):
             assert reading.read() == data[10:]
         with contextlib.suppress(StoreClosedError):
-            assert b"".join(chunks) == data[1000:]
+            assert b"".join(chunks) == data[9000:]
         reading.close()
         with contextlib.suppress(StoreClosedError):
             writing.close()
