@@ -12,6 +12,7 @@ import pytest
 
 from holdall import (
     BlobNotFoundError,
+    InvalidTypeError,
     Item,
     MemoryStore,
     SerializationError,
@@ -21,6 +22,7 @@ from holdall import (
     get_store,
 )
 from holdall.aio import AsyncValueStore
+from holdall.errors import StoreClosedError
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -94,5 +96,11 @@ def test_the_store_that_get_store_opened_is_closed(tmp_path: Path) -> None:
         return values
 
     values = anyio.run(main)
-    with pytest.raises(Exception, match="closed"):
+    with pytest.raises(StoreClosedError):
         values.get("a")
+
+
+def test_a_store_of_bytes_is_refused() -> None:
+    wrong: Any = MemoryStore()
+    with pytest.raises(InvalidTypeError, match="expected a ValueStore, not MemoryStore; a Store has store"):
+        AsyncValueStore(wrong)

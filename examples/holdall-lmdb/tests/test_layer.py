@@ -1,11 +1,12 @@
 """The layer passes the suite too, and makes calls wait."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from holdall_lmdb import RateLimitedStore
 
-from holdall import FilesystemStore, InvalidArgumentError, MemoryStore, Store
+from holdall import FilesystemStore, InvalidArgumentError, InvalidTypeError, MemoryStore, Store
 from holdall.testing import StoreSuite
 
 
@@ -31,3 +32,9 @@ def test_calls_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rate_is_above_zero(rate: float) -> None:
     with pytest.raises(InvalidArgumentError, match="above 0"):
         RateLimitedStore(MemoryStore(), rate)
+
+
+def test_a_rate_is_a_number() -> None:
+    wrong: Any = "5"
+    with pytest.raises(InvalidTypeError, match="a number of calls a second, not str"):
+        RateLimitedStore(MemoryStore(), wrong)

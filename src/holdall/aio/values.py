@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from holdall.aio.store import AsyncStore, Awaited, NoOperators
 from holdall.aio.workers import Cancel
+from holdall.arguments import check_type
 from holdall.store import ANY, Expect
 from holdall.values.store import ValueStore
 
@@ -56,6 +57,7 @@ class AsyncValueStore(NoOperators):
     """
 
     def __init__(self, values: ValueStore) -> None:
+        check_type(values, ValueStore, "expected a ValueStore", hint="a Store has store.aio")
         self._values = values
         self.store: AsyncStore = values.store.aio
         """The store of the values, whose values are bytes."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from holdall import Attributes, Info, InvalidArgumentError, Store
+from holdall.arguments import check_type
 from holdall.forks import begin_anew
 from holdall.layers.layer import Transparent
 from holdall.store import Body, Expect, Piece
@@ -26,6 +27,7 @@ class RateLimitedStore(Transparent):
 
     def __init__(self, store: Store, rate: float) -> None:
         super().__init__(store)
+        check_type(rate, (int, float), "rate must be a number of calls a second")
         if not rate > 0:
             raise InvalidArgumentError(f"rate is the number of calls a second, above 0, not {rate!r}")
         self._rate = rate

@@ -118,9 +118,12 @@ class LmdbStore(Store):
             if isinstance(expect, str):
                 raise ConcurrencyError(expected=expect) from None
             return False
-        with database.begin(write=True) as txn:
+
+        def delete(txn: Any) -> bool:
             _check(database, txn, key, expect)
             return _forget(database, txn, _name(key))
+
+        return database.write(delete)
 
     def _info(self, key: str) -> Info:
         database = self._there()
