@@ -16,7 +16,7 @@ from weakref import finalize
 from key_value.aio.errors import ReadOnlyError as KeyValueReadOnlyError
 from key_value.aio.protocols.key_value import AsyncKeyValueProtocol
 
-from holdall.arguments import check_type
+from holdall.arguments import check_metadata, check_type
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -323,7 +323,9 @@ class KeyValueStore(Store):
                 case {"etag": str(etag), "size": int(size), "chunk": int(length)} if length > 0:
                     names = (f"{etag}/{number}" for number in range(-(-size // length)))
                     while batch := [*islice(names, _BATCH)]:
-                        await made.delete_many(batch, collection=self._collection + _CHUNKS)
+                        # An entry that is damaged may name any number of chunks.
+                        if not await made.delete_many(batch, collection=self._collection + _CHUNKS):
+                            break
                 case _:
                     continue
 
@@ -378,10 +380,12 @@ def _info_of(key: str, value: Any) -> Info | None:
         if end is not None and end <= datetime.now(UTC):
             return None
         modified, size, etag = datetime.fromisoformat(value["modified"]), value["size"], value["etag"]
-        is_whole = isinstance(value.get("data"), str) or value["chunk"] > 0
-        if not (is_whole and isinstance(etag, str) and isinstance(size, int)):
-            raise ValueError("a field is missing")
-        return Info(key, size, etag, modified, value.get("content_type"), end, value.get("metadata"))
+        kind, length, metadata = value.get("content_type"), value.get("chunk"), value.get("metadata", {})
+        is_whole = isinstance(value.get("data"), str) or (isinstance(length, int) and length > 0)
+        is_named = isinstance(etag, str) and etag and isinstance(kind, str | None)
+        if not (is_whole and is_named and isinstance(size, int) and size >= 0 and modified.tzinfo):
+            raise ValueError("a field is missing, or isn't what holdall writes there")
+        return Info(key, size, etag, modified, kind, end, check_metadata(metadata))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(
             f"the entry isn't a blob that holdall put, or is damaged: {error!r}", key=key
