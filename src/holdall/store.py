@@ -672,7 +672,7 @@ class Store(MutableMapping[str, bytes]):
         Args:
             key: Where.
             data: Any buffer, a binary file (read from where it stands), or an iterable of buffers; the last
-                two are streamed.
+                two are streamed, and their own errors come out as they are.
             expect: What must be there now: `ANY`, `ABSENT`, or the ETag of the blob to replace.
             ttl: How long it lives, in seconds or as a timedelta, counted from now; None means forever.
             expires: When it goes, an aware datetime, instead of a ttl.

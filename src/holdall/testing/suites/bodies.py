@@ -158,13 +158,18 @@ class BodyTests(SuiteBase):
             for key in ("key", "absent", "a/b/absent"):
                 with pytest.raises(BodyError):
                     store.put(key, fail_after(*pieces))
-                with pytest.raises(StoreUnavailableError):
-                    store.put(key, fail_after(*pieces, error=StoreUnavailableError("a layer above")))
+                with pytest.raises(StoreUnavailableError) as caught:
+                    store.put(key, fail_after(*pieces, error=StoreUnavailableError("elsewhere", key="its")))
+                assert caught.value.key == "its"
                 assert other.info("key") == info
                 assert read_all(other) == {"key": b"before"}
                 assert [key_of(child) for child in other.children()] == ["key"]
         with pytest.raises(BodyError):
             store.put_many({"key": fail_after(b"new")})
+        lost = ConnectionResetError("the connection that the body reads from")
+        with pytest.raises(ConnectionResetError) as raised:
+            store.put("key", fail_after(b"new", error=lost))
+        assert raised.value is lost
         assert other["key"] == b"before"
         store["key"] = b"after"
         assert other["key"] == b"after"
