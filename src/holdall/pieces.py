@@ -113,6 +113,12 @@ def _left_of(file: Any) -> int | None:
     try:
         if isinstance(info := getattr(getattr(file, "raw", None), "info", None), Info):
             return max(0, info.size - file.tell())
+        if hasattr(file, "rollover"):
+            # `fileno` moves a SpooledTemporaryFile to the disk, and empties it if the disk is full.
+            at = file.tell()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(at)
+            return max(0, size - at)
         found = os.fstat(file.fileno())
         return max(0, found.st_size - file.tell()) if S_ISREG(found.st_mode) else None
     except (AttributeError, OSError, TypeError, ValueError):

@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import stat
 import threading
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from fsspec.callbacks import Callback
 from fsspec.generic import rsync
+from tests.forks import forked, succeeds
 
 from holdall import (
     BlobExistsError,
@@ -396,6 +398,22 @@ def test_a_transaction_writes_a_file_twice(store: Store) -> None:
     with pytest.raises(BlobExistsError):
         commit(fs, ("a", b"3", "xb"), ("a", b"4", "wb"))
     assert dict(store.items()) == {"a": b"2"}
+
+
+def test_a_transaction_whose_disk_is_full() -> None:
+    fs = HoldallFileSystem(MemoryStore())
+
+    def write() -> None:
+        # What is small needs no temporary file, and of what does nothing is stored.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        commit(fs, ("a", b"x" * 10_000, "wb"), ("b", b"x" * 10_000, "xb"))
+        assert (len(fs.cat("a")), len(fs.cat("b"))) == (10_000, 10_000)
+        with pytest.raises(StoreUnavailableError, match="TMPDIR"):
+            commit(fs, ("c", b"1", "wb"), ("d", b"x" * (5 << 20), "wb"))
+        assert fs.find("") == ["a", "b"]
+
+    succeeds(forked(write))
 
 
 def test_the_options_of_a_file_in_a_transaction(tmp_path: Path) -> None:
