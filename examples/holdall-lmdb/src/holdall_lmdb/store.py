@@ -104,7 +104,7 @@ class LmdbStore(Store):
             info = Info(key, size + len(chunk), etag, datetime.now(UTC), attributes.content_type)
             database.write(partial(_publish, database, expect, info, number, chunk))
         except BaseException:
-            # After an interrupt it may be published already; then it is no draft any more.
+            # After an interrupt it may be published already; then it isn't a draft any more.
             if number:
                 with database.begin(write=True) as txn:
                     database.drop_draft(txn, draft)
