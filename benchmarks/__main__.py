@@ -43,6 +43,7 @@ from benchmarks.contenders import (
     FILES,
     GIT,
     HTTP,
+    IMPORT,
     LAYERS,
     MEDIA,
     MEMORY,
@@ -228,9 +229,10 @@ class Run:
             self.door()
         if FACES in self.parts:
             self.faces()
-        table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
-        table.bare = "a bare interpreter"
-        imports.imports(table, self.scale.import_rounds)
+        if IMPORT in self.parts:
+            table = self.table("import", "import", "", "Processor time of a new interpreter", "", ["ms"])
+            table.bare = "a bare interpreter"
+            imports.imports(table, self.scale.import_rounds)
         self.lap()
 
     def small(self, medium: str, place: str) -> None:

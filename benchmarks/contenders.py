@@ -13,7 +13,8 @@ FILES, SQLITE, MEMORY, ZIP = "files", "sqlite", "memory", "zip"
 MEDIA = (MEMORY, FILES, SQLITE, ZIP)
 LAYERS, SYNC, GIT, VALKEY, DICTS = "layers", "sync", "git", "valkey", "dicts"
 BUCKET, SQL, HTTP, CATALOG, DOOR, FACES = "bucket", "sql", "http", "catalog", "door", "faces"
-PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY, DICTS, BUCKET, SQL, HTTP, CATALOG, DOOR, FACES)
+IMPORT = "import"
+PARTS = (*MEDIA, LAYERS, SYNC, GIT, VALKEY, DICTS, BUCKET, SQL, HTTP, CATALOG, DOOR, FACES, IMPORT)
 """What a run may be limited to."""
 
 HOLDALL, BARE, PEER = "holdall", "bare", "peer"
