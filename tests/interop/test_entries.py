@@ -290,7 +290,7 @@ def test_both_faces_over_each_other(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
-def test_a_cancelled_call_ends(store: KeyValueStore) -> None:
+def test_a_cancelled_call_ends() -> None:
     class Slow(MemoryStore):
         async def get(self, key: str, **options: Any) -> Any:
             await asyncio.sleep(3600)

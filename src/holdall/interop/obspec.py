@@ -48,7 +48,7 @@ _ATTRIBUTES = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Cont
 
 
 class NotFoundError(BlobNotFoundError):
-    """There is no such object."""
+    """The object isn't there."""
 
 
 class AlreadyExistsError(BlobExistsError):
