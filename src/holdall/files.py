@@ -249,17 +249,22 @@ class BlobFile(io.BufferedReader):
 class BlobWriter(io.RawIOBase):
     """The base of files that are written: published by `close`, dropped by `discard`.
 
-    A subclass implements `write`, `_publish` and `_drop`, which may be called twice, and sets `_broken` when
+    A subclass implements `write`, `_publish` and `_drop`, which may be called twice, and calls `_break` when
     a write fails. Its constructor ends with `self._done = False`.
     """
 
     _done = True
     """Whether there is nothing to publish or discard: an interrupt may end a constructor at any point."""
-    _broken = False
-    """Whether a write failed, so that a part is missing."""
+    _broken = ""
+    """Why a write failed, so that a part is missing."""
 
     key: str | None = None
     """The key that the caller opened, which errors name."""
+
+    def _break(self, error: BaseException) -> None:
+        # Not the error itself, whose traceback would keep this file.
+        said = error.message if isinstance(error, StoreError) else str(error)
+        self._broken = said or type(error).__name__
 
     def writable(self) -> bool:
         return True
@@ -283,9 +288,8 @@ class BlobWriter(io.RawIOBase):
         # An interrupt at any step drops what isn't published.
         try:
             if self._broken:
-                raise StoreUnavailableError(
-                    "a write to this file failed, so nothing was stored; write the blob again"
-                )
+                # Libraries close a file whose write failed, so this is often the last error.
+                raise StoreUnavailableError(f"nothing was stored, since a write failed: {self._broken}")
             self._publish()
             self._done = True
             super().close()
@@ -333,7 +337,7 @@ class SpooledWriter(BlobWriter):
         try:
             self._spool.write(view)
         except BaseException as error:
-            self._broken = True
+            self._break(error)
             if isinstance(error, OSError):
                 raise StoreUnavailableError(
                     f"the temporary file can't be written ({error.strerror}): look at TMPDIR"

@@ -360,7 +360,9 @@ def test_a_file_whose_write_failed_is_not_stored() -> None:
     file = store.open("key", "wb")
     with pytest.raises(StoreUnavailableError):
         file.write(body(1_000_000))
-    with pytest.raises(Exception, match="can't be stored"):
+    with pytest.raises(
+        StoreUnavailableError, match="nothing was stored, since a write failed: the disk is full"
+    ):
         file.close()
     assert not store
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, cast
 
-from holdall.errors import IntegrityError, StoreError
+from holdall.errors import IntegrityError, StoreUnavailableError
 from holdall.files import BlobWriter
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK
@@ -100,7 +100,7 @@ class EncodingWriter(BlobWriter):
     def __init__(self, file: BinaryIO, encoder: Encoder) -> None:
         self._file = file
         self._encoder = encoder
-        self._failed = self._done = False
+        self._done = False
 
     def write(self, buffer: Any, /) -> int:
         if self.closed:
@@ -111,12 +111,16 @@ class EncodingWriter(BlobWriter):
 
     def _pass_on(self, pieces: Iterable[Piece]) -> None:
         # The encoder can't take back what it was given, so nothing can be written after a write that failed.
-        if self._failed:
-            raise StoreError("a write to this file failed, and it can't be stored; open it again")
-        self._failed = True
-        for piece in pieces:
-            self._file.write(piece)
-        self._failed = False
+        if self._broken:
+            raise StoreUnavailableError(f"this file can't be stored, since a write failed: {self._broken}")
+        self._broken = "it was interrupted"
+        try:
+            for piece in pieces:
+                self._file.write(piece)
+        except BaseException as error:
+            self._break(error)
+            raise
+        self._broken = ""
 
     def tell(self) -> int:
         return self._encoder.size

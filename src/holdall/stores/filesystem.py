@@ -580,8 +580,8 @@ class _Writer(BlobWriter):
             try:
                 with typed("write", self._key):
                     self._draft.add(piece)
-            except BaseException:
-                self._broken = True
+            except BaseException as error:
+                self._break(error)
                 raise
 
     def _publish(self) -> None:
