@@ -669,6 +669,11 @@ def test_a_deep_listing_takes_one_request() -> None:
     assert len(fs.glob("d/**/a")) == 50
     assert store.calls["scan"] <= before + 4
     # A blob doesn't hide what is below its name.
+    both = HoldallFileSystem(MemoryStore({"l": b"1", "l/x/y": b"22"}))
+    assert [each["type"] for each in both.ls("")] == ["file", "directory"]
+    assert both.ls("", detail=False) == ["l"]
+    assert [*both.walk("")] == [("", ["l"], ["l"]), ("l", ["x"], []), ("l/x", [], ["y"])]
+    assert both.find("", maxdepth=3) == both.find("") == ["l", "l/x/y"]
     fs.pipe("d/1", b"1")
     fs.rm("d", recursive=True)
     assert fs.find("", withdirs=True) == []

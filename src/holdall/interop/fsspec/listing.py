@@ -46,28 +46,32 @@ class Listing(Base):
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         """List one folder, or a file alone."""
         key = self._key(path)
-        found = self._children(key)
-        if not found and key not in self._folders:
+        files, folders = self._children(key)
+        if not files and not folders and key not in self._folders:
             entry = self.info(key)
-            found = {} if entry["type"] == "directory" else {key: entry}
-        return [found[name] if detail else name for name in sorted(found)]
+            files = {} if entry["type"] == "directory" else {key: entry}
+        names = sorted({*files, *folders})
+        if not detail:
+            return names
+        # Of a file and a folder of the same name `walk` needs both, to see what is in the folder.
+        return [found[name] for name in names for found in (files, folders) if name in found]
 
-    def _children(self, key: str) -> dict[str, dict[str, Any]]:
+    def _children(self, key: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         folder = key + "/" if key else ""
-        found = {
+        files: dict[str, dict[str, Any]] = {}
+        folders = {
             name: _folder_entry(name) for name in [*self._folders] if name.rpartition("/")[0] == key and name
         }
         try:
             children = [*self.store.children(folder)]
         except InvalidKeyError:
-            return {}
+            return {}, {}
         for child in children:
-            # A blob hides a folder of its name, as `info` does.
-            if not isinstance(child, str):
-                found[child.key] = _entry(child)
+            if isinstance(child, str):
+                folders[child[:-1]] = _folder_entry(child[:-1])
             else:
-                found.setdefault(child[:-1], _folder_entry(child[:-1]))
-        return found
+                files[child.key] = _entry(child)
+        return files, folders
 
     async def _ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         return await self._aio.run(self.ls, path, detail)
