@@ -45,7 +45,14 @@ SERVED = (
 )
 """What the names of the files begin with whose tests start servers."""
 
-LONG = ("test_benchmarks", "test_docs", "test_git_remotes", "test_journal", "test_pool")
+LONG = (
+    "test_benchmarks",
+    "test_docs",
+    "test_git_remotes",
+    "test_journal",
+    "test_plugin_package",
+    "test_pool",
+)
 """The same of the files that have tests of many seconds, which would be too long at the end."""
 
 
