@@ -169,15 +169,16 @@ def test_where_a_store_differs_from_a_dict() -> None:
 # --- stores ---
 
 
-def test_the_home_folder_is_meant_by_the_path_of_a_folder_only(
+def test_the_home_folder_is_meant_at_the_beginning_of_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for folder in (Store.from_uri("~/x"), FilesystemStore("~/x")):
         assert repr(folder) == f"FilesystemStore('{tmp_path}/home/x')"
-    assert repr(Store.from_uri("sqlite:///~/x.db")) == f"SqliteStore('{tmp_path}/~/x.db')"
-    assert repr(ZipStore("~/x.zip")) == f"ZipStore('{tmp_path}/~/x.zip')"
+    assert repr(Store.from_uri("sqlite:///~/x.db")) == f"SqliteStore('{tmp_path}/home/x.db')"
+    assert repr(ZipStore("~/x.zip")) == f"ZipStore('{tmp_path}/home/x.zip')"
+    assert repr(FilesystemStore("./~/x")) == f"FilesystemStore('{tmp_path}/~/x')"
 
 
 # --- git ---
