@@ -373,6 +373,40 @@ def test_a_process_that_is_killed_as_it_makes_a_repository_with_its_git(tmp_path
         check(place)
 
 
+def test_a_git_that_goes_on_after_its_process_was_killed_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    place, programs, go = tmp_path / "tree", tmp_path / "programs", tmp_path / "go"
+    programs.mkdir()
+    slow = programs / "git"
+    real = shutil.which("git")
+    slow.write_text(
+        f"""#!/bin/sh
+case "$*" in *" init "*) echo $$ > {tmp_path}/begun; while [ ! -e {go} ]; do sleep 0.01; done;; esac
+exec {real} "$@"
+"""
+    )
+    slow.chmod(0o755)
+    code = "import holdall, sys; holdall.GitStore(sys.argv[1])['a'] = b'1'"
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    child = subprocess.Popen([sys.executable, "-c", code, str(place)], env=environment)
+    while not (tmp_path / "begun").exists():
+        assert child.poll() is None
+    child.kill()
+    child.wait()
+    store = GitStore(place)
+    thread = threading.Thread(target=store.put, args=("b", b"1"))
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive(), "it doesn't wait for the git of the killed process"
+    go.touch()
+    thread.join()
+    assert store["b"] == b"1"
+    store.close()
+    check(place)
+    assert sorted(os.listdir(place)) == [".git", "b"]
+
+
 def test_only_what_dead_writers_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream may last longer than an hour, or the clock be wrong."""
     store = GitStore(tmp_path)

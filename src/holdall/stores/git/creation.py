@@ -115,9 +115,10 @@ def make(folder: str, git: Git, durable: bool) -> None:
     place = ""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        git.held = (fd,)
         if is_made(folder):
             return
-        # The maker of these had the lock, and was killed.
+        # The maker of these had the lock and was killed; its git has ended too.
         for name in os.listdir(folder):
             if name.startswith(_NEW):
                 shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
@@ -140,6 +141,7 @@ def make(folder: str, git: Git, durable: bool) -> None:
                 _log.debug("%r stays: %s", folder, error)
         raise
     finally:
+        git.held = ()
         try:
             if place:
                 shutil.rmtree(place, ignore_errors=True)

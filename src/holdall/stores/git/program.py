@@ -64,6 +64,8 @@ class Git:
     def __init__(self, folder: str, timeout: float, durable: bool, **variables: str) -> None:
         self.folder = folder
         self.timeout = timeout
+        self.held: tuple[int, ...] = ()
+        """File descriptors whose locks hold until each command ends, even if this process is killed."""
         self._variables = variables
         # By itself git leaves loose objects to the system.
         self._options = ("-c", "core.fsync=all") if durable else ()
@@ -99,7 +101,8 @@ class Git:
         given = data if data is None or isinstance(data, bytes) else None
         source = subprocess.DEVNULL if data is None else subprocess.PIPE if isinstance(data, bytes) else data
         variables = {**self._variables, **more}
-        process = _start(self.folder, (*self._options, *arguments), source, subprocess.PIPE, **variables)
+        command = (*self._options, *arguments)
+        process = _start(self.folder, command, source, subprocess.PIPE, self.held, **variables)
         limit = self.timeout if network else 300.0
         try:
             with typed(f"run git {arguments[0]}"):
@@ -115,7 +118,7 @@ class Git:
     def streaming(self, *arguments: str) -> Iterator[bytes]:
         """Run a command; yield its output in pieces. An error of the command is raised after the last one."""
         with typed(f"run git {arguments[0]}"), tempfile.TemporaryFile() as errors:
-            process = _start(self.folder, arguments, subprocess.DEVNULL, errors, **self._variables)
+            process = _start(self.folder, arguments, subprocess.DEVNULL, errors, (), **self._variables)
             try:
                 source = cast(BinaryIO, process.stdout)
                 while piece := source.read(CHUNK):
@@ -134,7 +137,12 @@ def _ended(code: int) -> str:
 
 
 def _start(
-    folder: str, arguments: Sequence[str], source: int | BinaryIO, errors: int | IO[bytes], **more: str
+    folder: str,
+    arguments: Sequence[str],
+    source: int | BinaryIO,
+    errors: int | IO[bytes],
+    held: tuple[int, ...],
+    **more: str,
 ) -> subprocess.Popen[bytes]:
     """Start git. No interrupt loses a program that runs already: a signal reaches Python's main thread alone,
     and as soon as the system has started a program, before anyone knows of it; so another thread starts it.
@@ -149,6 +157,7 @@ def _start(
             stderr=errors,
             env=environment(**more),
             start_new_session=True,
+            pass_fds=held,
         )
 
     try:
@@ -276,7 +285,7 @@ class Pipe:
                 self._stop()
             if self._process is None:
                 self._state = state
-                self._process = _start(self._folder, self._arguments, subprocess.PIPE, subprocess.DEVNULL)
+                self._process = _start(self._folder, self._arguments, subprocess.PIPE, subprocess.DEVNULL, ())
             try:
                 sink, source = self._process.stdin, self._process.stdout
                 assert sink is not None
