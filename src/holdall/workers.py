@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 _IDLE = 10.0
 """Seconds after which an idle thread ends."""
+_LOOK = 0.1
+"""Seconds between two looks for an interrupt."""
 
 
 class Call(Generic[T]):
@@ -49,8 +52,14 @@ class Call(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is over, for at most some seconds; return whether it is."""
-        # Once acquired, the signal stays so: `_over` was set before.
-        return self._over or self._signal.acquire(timeout=-1 if timeout is None else timeout) or self._over
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._over:
+            left = _LOOK if end is None else end - time.monotonic()
+            if left <= 0:
+                break
+            # A Ctrl-C that comes just before this doesn't end it: Python looks again after it.
+            self._signal.acquire(timeout=min(left, _LOOK))
+        return self._over
 
     def result(self) -> T:
         """Wait until it is over; return what it returned, or raise what it raised."""

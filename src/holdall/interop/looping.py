@@ -17,6 +17,9 @@ __all__ = ["Home"]
 
 T = TypeVar("T")
 
+_LOOK = 0.1
+"""Seconds between two looks for an interrupt."""
+
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _inherited: list[object] = []
@@ -166,9 +169,10 @@ class _Call(Generic[T]):
 
     def wait(self) -> None:
         """Wait until it is over."""
-        # An interrupt may come between the two, and the signal is given once.
-        if not self._over:
-            self._signal.acquire()
+        # It looks again now and then, since a signal of the system that comes just before the wait doesn't
+        # end it; and an interrupt may come after the acquire, which succeeds once.
+        while not self._over:
+            self._signal.acquire(timeout=_LOOK)
 
     async def _run(self) -> T:
         return await self._function()
