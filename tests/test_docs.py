@@ -62,6 +62,7 @@ from holdall.config import stack
 from holdall.layers.layer import Layer
 from holdall.stores.fsspec.sftp import Sftp
 from holdall.stores.spelling import spell
+from holdall.values import serializers
 
 ROOT = Path(__file__).resolve().parent.parent
 API = sorted((ROOT / "docs/api").glob("*.md"))
@@ -114,6 +115,8 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
     monkeypatch.setenv("HOLDALL_KIT", effort("full", "quick"))
     # A pytest that a page runs has folders of its own: it would sweep those of the runs before this one.
     monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
+    # What a page registers, no later test knows.
+    monkeypatch.setattr(serializers, "_members", tuple(serializers))
     return tmp_path
 
 
