@@ -41,9 +41,9 @@ _SPOOL = 16 << 20
 _PATIENCE = 60.0
 """How long to wait for another writer by default, in seconds."""
 _PARAMETERS = 500
+"""The number of keys in one statement; SQLite before 3.32 takes at most 999 parameters."""
 _SMALL = 1 << 16
 """The bytes of a blob that `get_many` reads together with others, so that it holds 32 MiB at most."""
-"""The number of keys in one statement; SQLite before 3.32 takes at most 999 parameters."""
 
 
 class SqliteStore(Store):
