@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+from asyncio import events
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.forks import forked, succeeds
 
 from holdall.stores.bucket.aside import aside
+from holdall.stores.bucket.calls import _Wait
 from holdall.stores.bucket.driver import driver
 
 
@@ -43,6 +45,38 @@ def test_an_interrupt_ends_the_wait() -> None:
     assert aside(lambda: 1) == 1
     go.set()
     ended.wait()
+
+
+def test_an_interrupt_at_any_call_leaves_no_loop_in_the_thread() -> None:
+    """Else asyncio would say for ever that a loop is running."""
+
+    def interrupted(moment: int) -> bool:
+        left = moment
+
+        def profile(frame: object, event: str, *_: object) -> None:
+            nonlocal left
+            # Python looks for signals after a call of C, not before it.
+            left -= event != "c_call"
+            if not left:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        try:
+            sys.setprofile(profile)
+            _Wait(None).run(int)
+        except KeyboardInterrupt as error:
+            # Its traceback keeps the frames, as that of an interrupted program does.
+            kept.append(error)
+        finally:
+            sys.setprofile(None)
+        return not left
+
+    kept: list[KeyboardInterrupt] = []
+    moment = 1
+    while interrupted(moment):
+        moment += 1
+        assert events._get_running_loop() is None
+    assert moment > 5
 
 
 def test_a_forked_child_has_threads_of_its_own() -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -144,12 +143,21 @@ class _Wait:
 
     def run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a coroutine function of obstore, and wait for what it returns."""
+        from asyncio import events
+
         future: Any = None
+        made: Any = None
+        # A caller in a notebook has a loop that runs.
+        outer = events._get_running_loop()
         try:
-            with self._running():
-                future = function(*arguments, **options)
-                if not hasattr(future, "add_done_callback"):
-                    return future
+            # Set in the `try` itself, and not by a context manager: an interrupt that comes between two calls
+            # would leave the thread with a loop, and no other could ever run in it.
+            try:
+                events._set_running_loop(self)  # pyright: ignore[reportArgumentType]
+                made = function(*arguments, **options)
+                if not hasattr(made, "add_done_callback"):
+                    return made
+                future = made
                 watch(future)
                 if self._stop is not None:
                     self._stop.then(self._notice)
@@ -159,6 +167,8 @@ class _Wait:
                     self._step()
                     if self._stop is not None and self._stop.is_set() and not future.done():
                         raise Stopped
+            finally:
+                events._set_running_loop(outer)
         except BaseException as error:
             if future is not None and not future.done():
                 self._leave(future, error)
@@ -170,30 +180,27 @@ class _Wait:
             return future.result()
         finally:
             # An exception's traceback leads to this frame.
-            del future
+            del future, made
 
     def _leave(self, future: Any, error: BaseException) -> None:
         """End a call whose outcome nobody waits for: cancelled, it closes its connection."""
         if self.parts is not None:
             self.parts.fail(error)
-            with self._running():
-                while not future.done() and self._wake.acquire(timeout=_PATIENCE):
-                    self._step()
+            self._wait_for_parts(future)
             # Cancelled, it would leave its parts. It goes on to remove them, on obstore's threads.
             self._left = True
             self._step()
         else:
             future.cancel()
 
-    @contextmanager
-    def _running(self) -> Generator[None]:
+    def _wait_for_parts(self, future: Any) -> None:
         from asyncio import events
 
-        # A caller in a notebook has a loop that runs.
         outer = events._get_running_loop()
-        events._set_running_loop(self)  # pyright: ignore[reportArgumentType]
         try:
-            yield
+            events._set_running_loop(self)  # pyright: ignore[reportArgumentType]
+            while not future.done() and self._wake.acquire(timeout=_PATIENCE):
+                self._step()
         finally:
             events._set_running_loop(outer)
 
