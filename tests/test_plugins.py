@@ -308,7 +308,7 @@ def test_doctor_lists_what_packages_bring(package: Package) -> None:
         assert says in str(found[kind, name].error)
 
 
-@pytest.mark.parametrize("text", [b"[holdall.stores]\nthis is no pair\n", b"\xff\xfe"])
+@pytest.mark.parametrize("text", [b"[holdall.stores]\nnot a pair\n", b"\xff\xfe"])
 def test_a_package_whose_entry_points_are_damaged_leaves_the_others(
     package: Package, tmp_path: Path, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ def exported_to(path: str | os.PathLike[str]) -> Generator[str]:
     draft = f"{os.fspath(path)}.{token_hex(4)}.part"
     try:
         with open(draft, "xb"):
-            pass  # so that the system itself says why it can't be
+            pass  # made here, so that an error of the system comes before anything is written
         yield draft
         os.replace(draft, path)
     except StoreError:

@@ -32,8 +32,8 @@ class HoldallFileSystem(Contents):
         storage_options: Other options of fsspec's `AsyncFileSystem`.
 
     Raises:
-        InvalidArgumentError: There is no store, or an option isn't known; or, of a call, a URL is of another
-            store.
+        InvalidArgumentError: The store is missing, or an option isn't known; or a call was given the URL of
+            another store.
 
     >>> import holdall
     >>> from holdall.interop.fsspec import HoldallFileSystem

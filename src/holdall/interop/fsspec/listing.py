@@ -198,7 +198,7 @@ class Listing(Base):
 
 
 def missing(path: str) -> FileNotFoundError:
-    """Return the error that says that there is no file or folder."""
+    """Return the error for a path that doesn't exist."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 

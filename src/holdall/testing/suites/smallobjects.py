@@ -66,7 +66,7 @@ class SmallObjectTests(BackendBase):
         assert (exactly(found[0]), found[1]) == (exactly(small.row(number, 2)), small.blob(number))
         assert [each.number for each in other.blobs()] == [number]
         assert read(other, lambda t: t.blob(first)) is read(other, lambda t: t.blob_of("one")) is None
-        # There is no such key; the bytes are those that are there; another entry has them.
+        # The key doesn't exist; the bytes are in the store already; another entry has them.
         assert other.add_small(new_small("b", "three")) is not None
         for each in (new_small("c", "four"), new_small("a", "two"), new_small("a", "three")):
             assert other.overwrite(each) is None
