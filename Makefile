@@ -17,7 +17,7 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 
 # What npm brings, what lint finds and what is compiled come at the same time; where one fails, the others end first.
 test: programs ## Lint, build the site, then run every test: units, conformance, doctests, documentation, demo.
-	@$(MAKE) --no-print-directory -j 3 lint docs $(VENV)/.azurite $(VENV)/.zarr $(VENV)/.compiled
+	@$(MAKE) --no-print-directory -j 3 lint docs $(VENV)/.azurite $(VENV)/.peers $(VENV)/.compiled
 	@$(call run_tests,PATH="$(AZURITE):$$PATH",)
 
 # Run pytest: environment, arguments. Of two workers on two cores, one waits for a seventh of the time: for servers,
@@ -71,7 +71,7 @@ docs: $(if $(filter lint,$(MAKECMDGOALS)),$(VENV)/.dev,$(VENV)/.docs) ## Build t
 		|| { printf '%s\n' "$$log" >&2; exit 1; }
 	@echo "the site is in ./site; to read it: $(BIN)/zensical serve"
 
-campaign: $(VENV)/.compiled programs $(VENV)/.azurite $(VENV)/.zarr ## Attack every store for half an hour, then run every test at full effort.
+campaign: $(VENV)/.compiled programs $(VENV)/.azurite $(VENV)/.peers ## Attack every store for half an hour, then run every test at full effort.
 	$(BIN)/python -m campaign
 	@$(call run_tests,PATH="$(AZURITE):$$PATH" HOLDALL_KIT=full,)
 
@@ -114,12 +114,12 @@ $(VENV)/.compiled: $(VENV)/.dev
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --collect-only -qq tests >/dev/null || true
 	@touch $@
 
-# zarr's own tests come with its source only.
-$(VENV)/.zarr: $(VENV)/.dev
-	@rm -rf $(VENV)/zarr && mkdir $(VENV)/zarr && cd $(VENV)/zarr \
-		&& version=$$(../bin/python -c 'from importlib.metadata import version; print(version("zarr"))') \
-		&& ../bin/python -m pip download --quiet --no-deps --no-binary zarr "zarr==$$version" \
-		&& tar -xzf "zarr-$$version.tar.gz" --strip-components=1 --wildcards '*/tests' '*/pyproject.toml'
+# The tests of zarr and of py-key-value come with their sources only, and of the latter only under its first name.
+$(VENV)/.peers: $(VENV)/.dev
+	@for name in zarr kv-store-adapter; do ( rm -rf $(VENV)/$$name && mkdir $(VENV)/$$name && cd $(VENV)/$$name \
+		&& version=$$(../bin/python -c "from importlib.metadata import version; print(version('$$name'))") \
+		&& ../bin/python -m pip download --quiet --no-deps --no-binary $$name "$$name==$$version" \
+		&& tar -xzf *.tar.gz --strip-components=1 --wildcards '*/tests' '*/pyproject.toml' ) || exit 1; done
 	@touch $@
 
 $(VENV)/.kit: $(VENV)/.made pyproject.toml

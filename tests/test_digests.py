@@ -95,7 +95,6 @@ def test_blake3_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_blake3() -> None:
-    pytest.importorskip("blake3")
     assert digest(MemoryStore({"a": b""}), "a", "blake3")[1].startswith("af1349b9f5f9a1a6")
 
 

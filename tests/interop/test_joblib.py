@@ -21,6 +21,7 @@ import joblib
 import numpy as np
 import pytest
 from joblib._store_backends import CacheWarning
+from tests.interop.corrupted import FirstByte, noticed
 from tests.servers.moto import moto
 from tests.servers.valkey import ValkeyServer
 
@@ -308,13 +309,15 @@ def test_a_store_that_is_only_read() -> None:
         memory.cache(lambda value: value)(-1)
 
 
+@pytest.mark.filterwarnings("ignore")  # of joblib, of what it can't load
+def test_they_notice_a_store_that_corrupts_every_read() -> None:
+    for test in (test_a_result_is_computed_once, test_results_of_many_kinds):
+        store = FirstByte(MemoryStore())
+        with noticed(store):
+            test(store)
+
+
 def test_damaged_results_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged = Corrupting(MemoryStore(), rate=1)
-    arange = memory_over(damaged).cache(np.arange)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # What nobody checks may come back changed: these tests would see it.
-        assert not all(np.array_equal(arange(20_000), np.arange(20_000)) for _ in range(20))
     damaging = Corrupting(SqliteStore(tmp_path / "store.db"), rate=1)
     calls = Calls()
     cached = memory_over(ChecksumStore(damaging)).cache(calls.of(lambda size: np.arange(size)))

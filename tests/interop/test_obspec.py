@@ -13,6 +13,7 @@ import obspec
 import obstore.store
 import pytest
 from obspec import exceptions
+from tests.interop.corrupted import FirstByte, noticed
 
 from holdall import (
     Can,
@@ -172,6 +173,15 @@ def test_coroutines(objects: Any) -> None:
         await objects.delete_async(["a", "b/d"])
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "test", [test_put_and_get, test_conditions, test_copy_rename_delete, test_coroutines]
+)
+def test_they_notice_a_store_that_corrupts_every_read(test: Callable[[ObspecStore], None]) -> None:
+    store = FirstByte(MemoryStore())
+    with noticed(store):
+        test(ObspecStore(store))
 
 
 def test_bytes_are_read_once(objects: Any) -> None:

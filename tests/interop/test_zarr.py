@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ import zarr
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.effort import effort
+from tests.interop.corrupted import Corrupted
 from tests.servers.valkey import ValkeyServer
 from zarr.core.buffer import Buffer, cpu
 from zarr.testing.stateful import ZarrHierarchyStateMachine, ZarrStoreStateMachine
@@ -44,10 +41,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-CORRUPTING = "HOLDALL_TEST_CORRUPTING"
-"""The environment variable with which every read is corrupted."""
-
-
 class Suite(StoreTests[ZarrStore, cpu.Buffer]):
     store_cls = ZarrStore
     buffer_cls = cpu.Buffer
@@ -56,7 +49,7 @@ class Suite(StoreTests[ZarrStore, cpu.Buffer]):
     @pytest.fixture
     def under(self, tmp_path: Path) -> Iterator[Store]:
         with type(self).make(tmp_path / "store") as store:
-            yield Corrupting(store, rate=1) if CORRUPTING in os.environ else store
+            yield store
 
     @pytest.fixture
     def store_kwargs(self, under: Store) -> dict[str, Any]:
@@ -113,19 +106,10 @@ class TestValkey(Suite):
             yield store
 
 
-def test_the_suite_fails_over_a_store_that_corrupts_every_read() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", __file__]
-    ended = subprocess.run(
-        [*command, "-k", TestMemory.__name__],
-        env={**os.environ, CORRUPTING: "yes"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (failed|passed)", ended.stdout)}
-    # The others look at names only.
-    assert counts["failed"] >= 20, ended.stdout + ended.stderr
-    assert counts["failed"] + counts["passed"] >= 60
+class TestCorrupted(Corrupted, Suite):
+    reading = frozenset(["test_get_many", "test_set_many"])
+    # It compares two reads, which are damaged alike.
+    test_get_partial_values = None
 
 
 @pytest.mark.parametrize("machine", [ZarrStoreStateMachine, ZarrHierarchyStateMachine])

@@ -29,6 +29,8 @@ _OTHERS = {"local", "zip", "fsspec"}
 
 _outcomes: Counter[str] = Counter()
 _failed: list[str] = []
+_corrupting: list[Corrupting] = []
+"""The stores of the test that runs."""
 _dicts: dict[int, tuple[dict[str, Any], holdall.Store]] = {}
 """The store that stands for a dict that a test passes, and the dict, so that no other one gets its id."""
 
@@ -84,6 +86,7 @@ def _store_of(given: Any) -> holdall.Store:
     )
     if _CORRUPTING:
         store = Corrupting(store, rate=1)
+        _corrupting.append(store)
     if given is not None:
         _dicts[id(given)] = given, store
     return store
@@ -125,6 +128,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
         if MemoryStore.made > before:
             _outcomes["with a store"] += 1
             _outcomes["with a store, passed"] += len(_failed) == failed
+            if any(store.damaged for store in _corrupting):
+                _outcomes["corrupted"] += 1
+                _outcomes["corrupted, failed"] += len(_failed) > failed
+            _corrupting.clear()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
