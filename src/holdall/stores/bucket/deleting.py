@@ -11,11 +11,11 @@ from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.google import google_token
+from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import request_to, signature_of
 
 __all__ = ["delete_version"]
 
-_TIMEOUT = 30.0
 _VALID = timedelta(minutes=5)
 """How long a signed URL holds: clocks may differ by minutes."""
 
@@ -65,7 +65,7 @@ def delete_version(client: Any, name: str, tag: str | None) -> bool | None:
         url, headers = request_to(client, "DELETE", name, _VALID)
         if tag is not None:
             headers["If-Match"] = tag
-    status, reason = _request("DELETE", url, headers)
+    status, _, _ = away(lambda: request("DELETE", url, headers))
     if status in (200, 202, 204):
         return True
     if status in (409, 412):
@@ -74,30 +74,8 @@ def delete_version(client: Any, name: str, tag: str | None) -> bool | None:
         return None
     host = url.split("/", 3)[2]
     if status in (400, 405, 501):
-        raise UnsupportedOperation(f"{host} takes no conditional delete: it answered {status} {reason}")
-    raise StoreUnavailableError(f"{host} answered {status} {reason} to a conditional delete")
-
-
-def _request(method: str, url: str, headers: dict[str, str]) -> tuple[int, str]:
-    return away(lambda: _answer(method, url, headers))
-
-
-def _answer(method: str, url: str, headers: dict[str, str]) -> tuple[int, str]:
-    from http.client import HTTPConnection, HTTPException, HTTPSConnection
-
-    scheme, _, rest = url.partition("://")
-    host, _, path = rest.partition("/")
-    connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(host, timeout=_TIMEOUT)
-    try:
-        connection.request(method, f"/{path}", headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-    except (OSError, HTTPException) as error:
-        # The URL holds a signature, and stays out of the message.
-        raise StoreUnavailableError(f"{host} didn't answer a conditional delete: {error}") from error
-    finally:
-        connection.close()
-    return answer.status, answer.reason
+        raise UnsupportedOperation(f"{host} takes no conditional delete: it answered {status}")
+    raise StoreUnavailableError(f"{host} answered {status} to a conditional delete")
 
 
 def _json_url(client: Any, name: str, generation: str) -> str:

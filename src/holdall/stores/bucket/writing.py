@@ -25,7 +25,7 @@ from holdall.stores.bucket.clouds import AZURE, GOOGLE, tag_of
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownError
 from holdall.stores.bucket.google import google_token
-from holdall.stores.bucket.signed import request_put
+from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import request_to
 
 __all__ = ["put_large_if", "put_whole_if"]
@@ -178,7 +178,7 @@ def _put_file(
 ) -> Any | None:
     url, headers = _request_of(access, name, expect, attributes)
     try:
-        status, answered, body = request_put(url, headers, file, size)
+        status, answered, body = request("PUT", url, {**headers, "Content-Length": str(size)}, file)
         if status >= 500:
             raise UnknownError(f"{access.clients().place} answered {status} to a put")
     except UnknownError as error:
