@@ -303,7 +303,7 @@ def test_a_large_blob_is_read_in_parts_of_one_version(
     assert sum(len(next(pieces)) for _ in range(5)) > 4 * MIB
     del pieces
     for thread in threading.enumerate():
-        if thread.name == "holdall-bucket":
+        if thread.name == "holdall-crew":
             thread.join(10)
             assert not thread.is_alive()
 

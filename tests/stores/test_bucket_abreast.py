@@ -152,7 +152,7 @@ def test_an_interrupt_while_a_thread_starts_leaves_none(monkeypatch: pytest.Monk
         if len(started) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("holdall.stores.bucket.crew.start", start)
+    monkeypatch.setattr("holdall.stores.crew.start", start)
     with pytest.raises(KeyboardInterrupt):
         list(abreast(jobs(str, "abcdefgh")))
     for thread in started:

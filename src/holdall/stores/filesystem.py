@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import stat
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +29,7 @@ from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 from holdall.stores.drafts import Draft, compare, describe, etag_of
+from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.listing import Listing, Run
 from holdall.stores.local import FilePieces, sync_folder
 from holdall.stores.locks import FolderLock
@@ -109,7 +109,7 @@ class FilesystemStore(Store):
         """Whether no put goes the short way: until it is known that times are kept to the nanosecond."""
         self._flat = False
         """Whether plain keys are known to be spelled as themselves."""
-        self._left = _LeftOutCounts(self._given)
+        self._left = LeftOutCounts(self._given)
         self._base = os.path.realpath(self._given).rstrip("/") + "/"
         self._root = Root(self._given, self._base, durable)
         self._local = self._root.local
@@ -482,57 +482,12 @@ class FilesystemStore(Store):
         return self._left.pass_on(self._survey(prefix, after))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        left: Counter[str] = Counter()
-        try:
-            for step in self._listing().walk(prefix, after):
-                if isinstance(step, LeftOut):
-                    left[step.kind] += 1
-                elif step.above:
-                    above = step.above
-                    yield from [above + name for name in step.names]
-                else:
-                    yield from step.names
-        finally:
-            self._left.warn(left)
+        for run in self._left.pass_on(self._listing().walk(prefix, after)):
+            above = run.above
+            yield from [above + name for name in run.names] if above else run.names
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return self._left.pass_on(self._listing().children(prefix))
-
-
-class _LeftOutCounts:
-    """What listings leave out, of which they warn: a backup should not lack it in silence.
-
-    Args:
-        place: The store's folder, as it was given.
-    """
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._warned: Counter[str] = Counter()
-
-    def pass_on(self, entries: Iterator[T | LeftOut]) -> Iterator[T]:
-        """Yield the entries that aren't left out; warn of those that are."""
-        left: Counter[str] = Counter()
-        try:
-            for entry in entries:
-                if isinstance(entry, LeftOut):
-                    left[entry.kind] += 1
-                else:
-                    yield entry
-        finally:
-            self.warn(left)
-
-    def warn(self, left: Counter[str]) -> None:
-        """Warn of what a listing left out, once for each kind unless there are more by now."""
-        for kind, number in left.items():
-            if number > self._warned[kind]:
-                self._warned[kind] = number
-                _log.warning(
-                    "%r: left out %d of kind %r, which can't be blobs; store.left_out() lists them",
-                    self._place,
-                    number,
-                    kind,
-                )
 
 
 class _Writer(BlobWriter):

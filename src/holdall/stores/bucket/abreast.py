@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from holdall.errors import StoreError, naming
 from holdall.ranges import CHUNK
 from holdall.stopping import Stop, current
-from holdall.stores.bucket.crew import Crew, settle, wait_for
+from holdall.stores.crew import Crew, settle, wait_for
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

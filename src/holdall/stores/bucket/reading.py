@@ -16,9 +16,9 @@ from holdall.stopping import Stop, away, current, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
-from holdall.stores.bucket.crew import Crew, wait_for
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.names import Names
+from holdall.stores.crew import Crew, wait_for
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,13 +36,12 @@ from holdall.stores.fsspec.options import Hidden, hide, secrets_of, settings_of,
 from holdall.stores.fsspec.pool import PATIENCE, Loan, Pool, begin, join, leave, run, with_loan
 from holdall.stores.fsspec.sftp import Sftp, session_class
 from holdall.stores.fsspec.stream import Held
+from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.password import Password
 
 __all__ = ["FsspecStore"]
 
 T = TypeVar("T")
-
-_log = logging.getLogger("holdall")
 
 _TRIES = 20
 _MEDIA: dict[str, type[Medium]] = {
@@ -142,7 +140,7 @@ class FsspecStore(Store):
             joined = f"/{joined.strip('/')}"
         self._base = f"{joined.rstrip('/')}/" if joined else ""
         self._is_swept = False
-        self._warned: set[str] = set()
+        self._left = LeftOutCounts(self._place)
         self._can: Can | None = self._medium.can if known is not Sftp else None
         self._why = self._medium.why
         make = partial(_opened, kind, self._fs, self._given, known)
@@ -343,26 +341,12 @@ class FsspecStore(Store):
                     yield LeftOut(name.encode("utf-8", "backslashreplace").decode(), NOT_A_KEY)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        for entry in self._survey(prefix, after):
-            if isinstance(entry, Info):
-                yield entry
-            else:
-                self._warn(entry)
+        return self._left.pass_on(self._survey(prefix, after))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         if self._memory is not None:
-            yield from super()._children(prefix)
-            return
-        for entry in self._listing().children(prefix):
-            if isinstance(entry, LeftOut):
-                self._warn(entry)
-            else:
-                yield entry
-
-    def _warn(self, entry: LeftOut) -> None:
-        if entry.kind not in self._warned:
-            self._warned.add(entry.kind)
-            _log.warning("%s: a listing leaves out %r: %s", self._place, entry.path, entry.kind)
+            return super()._children(prefix)
+        return self._left.pass_on(self._listing().children(prefix))
 
 
 def _check_given(fs: Any) -> Any:

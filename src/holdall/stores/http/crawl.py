@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 from holdall.blob import NOT_A_KEY, Info, LeftOut
 from holdall.errors import StoreUnavailableError
 from holdall.keys import is_key
+from holdall.stopping import Stop
+from holdall.stores.crew import Crew, wait_for
 from holdall.stores.http.pages import Found, Page
-from holdall.stores.http.workers import Workers
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Crawl:
 
     def __init__(self, page: Lister, most: int) -> None:
         self._page, self._most = page, most
-        self._workers = Workers(most)
+        self._crew = Crew(most, Stop())
         self._process = os.getpid()
         self._pending: dict[str, Future[Page | str | None]] = {}
 
@@ -54,14 +55,14 @@ class Crawl:
         try:
             yield from self._walk(prefix, after)
         finally:
-            self._workers.end()
+            self._crew.dismiss(wait=False)
 
     def infos(self, prefix: str, after: str, ask: Asker) -> Iterator[Info | LeftOut]:
         """Do the same with the info of each file; `ask` asks for one that the listing doesn't give."""
         try:
             yield from self._in_turn(self._entry(entry, ask) for entry in self._walk(prefix, after))
         finally:
-            self._workers.end()
+            self._crew.dismiss(wait=False)
 
     def children(self, prefix: str, ask: Asker, holds_any: Callable[[str], bool]) -> Iterator[str | Info]:
         """Yield the files and the folders of one folder, as `Store.children` does."""
@@ -77,14 +78,14 @@ class Crawl:
                 if isinstance(found, str | Info):
                     yield found
         finally:
-            self._workers.end()
+            self._crew.dismiss(wait=False)
 
     def _child(
         self, above: str, name: str, page: Page, ask: Asker, holds_any: Callable[[str], bool]
     ) -> Future[str | Info | LeftOut | None] | str | Info | LeftOut | None:
         key = above + name
         if name.endswith("/"):
-            return self._workers.submit(lambda: key if holds_any(key) else None)
+            return self._crew.begin(lambda: key if holds_any(key) else None)
         return self._entry(Listed(key, page.files[name]), ask)
 
     def _entry(self, entry: Listed | LeftOut, ask: Asker) -> Future[Any] | Info | LeftOut:
@@ -92,7 +93,7 @@ class Crawl:
         if isinstance(entry, LeftOut):
             return entry
         if entry.found is None:
-            return self._workers.submit(lambda: ask(entry.key))
+            return self._crew.begin(lambda: ask(entry.key))
         return Info(entry.key, entry.found.size, entry.found.etag, entry.found.modified)
 
     def _in_turn(self, results: Iterator[Future[T] | T]) -> Iterator[T]:
@@ -109,7 +110,7 @@ class Crawl:
 
     def _result(self, future: Future[T]) -> T:
         self._check()
-        return future.result()
+        return wait_for(future)
 
     def _check(self) -> None:
         if self._process != os.getpid():
@@ -153,16 +154,16 @@ class Crawl:
         if future is None and self._most == 1:
             return self._page(folder)
         if future is None:
-            future = self._workers.submit(lambda: self._page(folder))
+            future = self._crew.begin(lambda: self._page(folder))
         # The folders that come next, of the innermost level first.
         for level in reversed(stack):
             for name, kind in level.steps[level.at : level.at + self._most]:
                 if len(self._pending) >= self._most - 1:
-                    return future.result()
+                    return wait_for(future)
                 above = level.above + name
                 if not kind and name.endswith("/") and above not in self._pending:
-                    self._pending[above] = self._workers.submit(lambda above=above: self._page(above))
-        return future.result()
+                    self._pending[above] = self._crew.begin(lambda above=above: self._page(above))
+        return wait_for(future)
 
     def _level(self, above: str, page: Page, rest: str, after: str) -> _Level:
         steps: list[tuple[str, str]] = []

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import socket
-import ssl
-from collections.abc import Iterator
 from typing import Any
 
 from holdall.errors import StoreError, StoreUnavailableError
+from holdall.stores.tls import why_unreachable
 
 
 class LostError(StoreUnavailableError):
@@ -39,25 +36,8 @@ def refused(status: int, origin: str, has_credentials: bool) -> StoreError:
 
 def unreachable(error: BaseException, origin: str, drivers: Any, timeout: object) -> StoreError:
     """Return the error for a connection that couldn't be made, or was lost."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return StoreUnavailableError(
-                f"the certificate of the server at {origin} can't be trusted ({cause.verify_message}); "
-                "tls_ca= names the authority that signed it"
-            )
-        if isinstance(cause, ssl.SSLError):
-            return StoreUnavailableError(
-                f"TLS with the server at {origin} fails ({cause.reason}); does it speak TLS at this port, "
-                "and does it ask for a certificate (tls_certificate=)?"
-            )
-        if isinstance(cause, socket.gaierror):
-            return StoreUnavailableError(f"no host is known by the name in {origin}; check its spelling")
-        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
-            return StoreUnavailableError(
-                f"too many files are open to connect to the server at {origin}; close some, or raise the "
-                "limit (ulimit -n)"
-            )
+    if why := why_unreachable(error, origin):
+        return StoreUnavailableError(why)
     if isinstance(error, drivers.TimeoutException):
         return StoreUnavailableError(
             f"the server at {origin} doesn't answer in time; is it up, and is the network? timeout= says how "
@@ -78,9 +58,3 @@ def unreachable(error: BaseException, origin: str, drivers: Any, timeout: object
             "HTTP; try again, and check the port"
         )
     return StoreUnavailableError(f"the request to the server at {origin} failed ({type(error).__name__})")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

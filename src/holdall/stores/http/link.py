@@ -22,6 +22,7 @@ from holdall.stores.http.address import Address, decoded, keeps_credentials
 from holdall.stores.http.answers import length_of
 from holdall.stores.http.credentials import Credentials
 from holdall.stores.http.errors import LostError, refused, unreachable
+from holdall.stores.tls import context_of
 
 _REDIRECTS = 10
 _TRIES = 3
@@ -260,7 +261,7 @@ def _package_of(client: Any) -> Any:
 def _make(drivers: Any, options: Mapping[str, Any]) -> Any:
     client = drivers.Client(
         timeout=options["timeout"],
-        verify=tls_of(options) or True,
+        verify=context_of(options) or True,
         # A stream that isn't read to its end keeps a connection, so that a limit could stop a program.
         limits=drivers.Limits(max_connections=None, max_keepalive_connections=20),
     )
@@ -271,32 +272,6 @@ def _make(drivers: Any, options: Mapping[str, Any]) -> Any:
             # all other threads would wait for it. This one is of C, where no interrupt comes.
             pool._optional_thread_lock = threading.RLock()
     return client
-
-
-def tls_of(options: Mapping[str, Any]) -> Any:
-    """Read the files of TLS; return None where there are none.
-
-    Raises:
-        InvalidArgumentError: They can't be read.
-    """
-    authority, certificate, key = options["tls_ca"], options["tls_certificate"], options["tls_key"]
-    if not (authority or certificate or key):
-        return None
-    if key is not None and certificate is None:
-        raise InvalidArgumentError("tls_key is the key of tls_certificate; give both")
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=authority)
-        if certificate is not None:
-            # Without a password OpenSSL would ask for it at the terminal.
-            context.load_cert_chain(certificate, key, password="")
-    except (OSError, ValueError) as error:
-        raise InvalidArgumentError(
-            f"tls_ca={authority!r} must be a file of certificates, and tls_certificate={certificate!r} and "
-            f"tls_key={key!r} a certificate and its key (PEM, without a password): {error}"
-        ) from error
-    return context
 
 
 def _wait_of(response: Any, tries: int) -> float:

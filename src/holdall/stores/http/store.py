@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -24,13 +22,14 @@ from holdall.stores.http.answers import Part, info_of, length_of, part_of, time_
 from holdall.stores.http.crawl import Crawl, Listed
 from holdall.stores.http.credentials import Credentials
 from holdall.stores.http.folders import LISTINGS, Folders
-from holdall.stores.http.link import Link, tls_of
+from holdall.stores.http.link import Link
 from holdall.stores.http.stream import FilePieces, Stream, measured
+from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.password import Password
+from holdall.stores.tls import context_of
 
 __all__ = ["HttpStore"]
 
-_log = logging.getLogger("holdall")
 _TRIES = 5
 """How often a range of a blob is asked for again that changes meanwhile."""
 _NOT_SERVED = "listed name that isn't served"
@@ -102,12 +101,16 @@ class HttpStore(Store):
         check_type(netrc, bool, "netrc must be True or False")
         if username is not None:
             check_type(username, str, "a username must be a str")
-        tls: dict[str, object] = {"tls_ca": tls_ca, "tls_certificate": tls_certificate, "tls_key": tls_key}
+        tls: dict[str, str | None] = {
+            "tls_ca": tls_ca,
+            "tls_certificate": tls_certificate,
+            "tls_key": tls_key,
+        }
         if any(tls.values()) and (client is not None or given.scheme != "https"):
             raise InvalidArgumentError(
                 "certificates are for a URL that begins with https://, and for no client that is passed in"
             )
-        tls_of(tls)
+        context_of(tls)
         credentials = Credentials(given.host.strip("[]"), username, secret, bearer, netrc and client is None)
         self._settings_: dict[str, object] = {
             "url": url,
@@ -123,8 +126,9 @@ class HttpStore(Store):
         self._has_client = client is not None
         self._concurrency = concurrency
         self._link = Link(given, credentials, client, {"timeout": timeout, **tls})
-        self._base = given.url
+        self._base = url
         self._folders = Folders(self._link, listing)
+        self._left = LeftOutCounts(url)
 
     def _settings(self) -> dict[str, object]:
         return self._settings_
@@ -242,6 +246,10 @@ class HttpStore(Store):
     def _info(self, key: str) -> Info:
         response = self._link.ask("HEAD", self._url(key))
         self._link.finish(response)
+        return self._info_from(key, response)
+
+    def _info_from(self, key: str, response: Any) -> Info:
+        """Return what the answer to a HEAD says; a GET is asked for what it doesn't say."""
         if response.status_code in (405, 501):
             # Not every server has HEAD; a folder of a WebDAV server has neither.
             response = self._link.send("GET", self._url(key))
@@ -293,40 +301,15 @@ class HttpStore(Store):
             self._link.finish(response)
             if response.status_code == 403:
                 return LeftOut(key, _REFUSED)
-            return self._info(key) if response.status_code != 200 else self._told(key, response)
+            return self._info_from(key, response)
         except BlobNotFoundError:
             return LeftOut(key, _NOT_SERVED)
 
-    def _told(self, key: str, response: Any) -> Info:
-        size = length_of(response)
-        info = None if size is None else info_of(key, response, size)
-        return self._info(key) if info is None else info
-
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
-        left: Counter[str] = Counter()
-        try:
-            for entry in self._survey(prefix, after):
-                if isinstance(entry, LeftOut):
-                    left[entry.kind] += 1
-                else:
-                    yield entry
-        finally:
-            self._warn(left)
+        return self._left.pass_on(self._survey(prefix, after))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        left: Counter[str] = Counter()
-        try:
-            for entry in self._crawl().entries(prefix, after):
-                if isinstance(entry, Listed):
-                    yield entry.key
-                else:
-                    left[entry.kind] += 1
-        finally:
-            self._warn(left)
-
-    def _warn(self, left: Counter[str]) -> None:
-        for kind, count in left.items():
-            _log.warning("%s: a listing left out %d of the kind: %s", self._base, count, kind)
+        return (entry.key for entry in self._left.pass_on(self._crawl().entries(prefix, after)))
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         return self._crawl().children(prefix, self._ask, self._holds_any)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from holdall.errors import InvalidArgumentError, MissingDependencyError, StoreUnavailableError
 from holdall.stores.password import Password
+from holdall.stores.tls import context_of
 from holdall.stores.valkey.errors import Drivers
 
 PLAIN, TLS, SOCKET = ("valkey", "redis"), ("valkeys", "rediss"), "unix"
@@ -106,7 +107,7 @@ def client_of(url: str, password: Password, timeout: float, tls: Mapping[str, st
     if not url.startswith(SOCKET):
         options["socket_keepalive"] = True
     if url.startswith("rediss:"):
-        _check_files(**tls)
+        context_of(tls)
         options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": tls["tls_ca"]}
         options |= {"ssl_certfile": tls["tls_certificate"], "ssl_keyfile": tls["tls_key"]}
     elif any(tls.values()):
@@ -133,26 +134,6 @@ def url_of(scheme: str, location: str, db: int | None = None) -> str:
     user, colon, password = userinfo.partition(":")
     query = "" if db is None else f"?db={db}"
     return f"{scheme}://{quote(user, safe='')}{colon}{quote(password, safe='')}{at}{rest}{query}"
-
-
-def _check_files(tls_ca: str | None, tls_certificate: str | None, tls_key: str | None) -> None:
-    """Read the files of TLS as each connection will."""
-    if tls_key is not None and tls_certificate is None:
-        raise InvalidArgumentError("tls_key is the key of tls_certificate; give both")
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if tls_ca is not None:
-            context.load_verify_locations(tls_ca)
-        if tls_certificate is not None:
-            # Without a password OpenSSL would ask for it at the terminal.
-            context.load_cert_chain(tls_certificate, tls_key, password="")
-    except (OSError, ValueError) as error:
-        raise InvalidArgumentError(
-            f"tls_ca={tls_ca!r} must be a file of certificates, and tls_certificate={tls_certificate!r} and "
-            f"tls_key={tls_key!r} a certificate and its key (PEM, without a password): {error}"
-        ) from error
 
 
 def servers_of(client: Any, cluster: bool, timeout: float) -> Servers:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import ssl
 from typing import Protocol
 
 from holdall.errors import ReadOnlyError, StoreError, StoreUnavailableError
+from holdall.stores.tls import why_unreachable
 
 
 class LostError(StoreUnavailableError):
@@ -106,39 +105,15 @@ def unreachable(error: BaseException, name: str, drivers: Drivers) -> StoreError
     """Return the StoreError for a connection that couldn't be made."""
     if isinstance(error, drivers.ResponseError) or is_reply(error):
         return translate(error, name)
-    # The client library raises its own error from that of the socket.
-    cause = error.__context__ or error
-    if _are_files_short(error):
-        text = (
-            f"too many files are open to connect to the server at {name}; close some, or raise the limit "
-            "(ulimit -n)"
-        )
-    elif isinstance(cause, ssl.SSLCertVerificationError):
-        text = (
-            f"the certificate of the server at {name} can't be trusted ({cause.verify_message}); "
-            "tls_ca= names the authority that signed it"
-        )
-    elif isinstance(cause, ssl.SSLError):
-        text = (
-            f"TLS with the server at {name} fails ({cause.reason}); does it speak TLS at this port, "
-            "and does it ask for a certificate (tls_certificate=)?"
-        )
-    elif isinstance(error, drivers.TimeoutError):
+    text = why_unreachable(error, name)
+    if text is None and isinstance(error, drivers.TimeoutError):
         text = (
             f"the server at {name} doesn't answer; is it up, is the network, and do both ends agree "
             "on TLS (rediss://)? timeout= says how long to wait"
         )
-    else:
+    elif text is None:
         text = (
             f"no server can be reached at {name}; is it up, are host and port right, "
             "and does it ask for TLS (rediss://)?"
         )
     return StoreUnavailableError(text)
-
-
-def _are_files_short(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -1,4 +1,4 @@
-"""Threads that make calls, for which the end of the interpreter doesn't wait."""
+"""Threads that make calls to a server, for which the end of the interpreter doesn't wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdall.stopping import Stop, current
@@ -43,7 +43,7 @@ class Crew:
             settle(future, lambda: context.run(call))
 
         if len(self._threads) < self._size:
-            thread = threading.Thread(target=_work, args=(self._calls,), name="holdall-bucket", daemon=True)
+            thread = threading.Thread(target=_work, args=(self._calls,), name="holdall-crew", daemon=True)
             try:
                 start(thread)
             except RuntimeError:
@@ -55,8 +55,12 @@ class Crew:
         return future
 
     def dismiss(self, *, wait: bool) -> None:
-        """End the threads, once they have made what was begun."""
-        self._calls.put(None)
+        """End the threads, once each has made the call that it is at; begin no other."""
+        try:
+            while True:
+                self._calls.get_nowait()
+        except Empty:
+            self._calls.put(None)
         if wait and not sys.is_finalizing():
             for thread in self._threads:
                 thread.join()
