@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
 from holdall.catalog.jsonfile.order import KeyOrder
 from holdall.catalog.row import Alias, Blob, Lease, Row
 
-__all__ = ["ROW_FIELDS", "Tables", "bare", "own", "row_of"]
+__all__ = ["Tables", "bare", "own"]
 
-ROW_FIELDS: Final = (
-    "key", "version", "sequence", "blob", "digest", "size", "type", "format", "codec", "library", "created",
-    "updated", "metadata", "inputs",
-)  # fmt: skip
-fields_of: Final[Callable[[Row], tuple[Any, ...]]] = attrgetter(*ROW_FIELDS)
 K = TypeVar("K")
 
 _NONE: Final[frozenset[str]] = frozenset()
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
-
-
-def row_of(fields: list[Any]) -> Row:
-    """Return the row that JSON holds as a list of its fields."""
-    fields[13] = tuple((key, version, digest) for key, version, digest in fields[13])
-    return Row(*fields)
 
 
 def own(row: Row) -> Row:
