@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import wraps
 from itertools import islice
 from operator import index
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from holdall.errors import (
     BlobExistsError,
@@ -29,6 +30,7 @@ from holdall.store import ABSENT, ANY, Expect, Info, Span, Store
 __all__ = ["ObspecStore"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _PAGE = 1000
 _OPTIONS = (
@@ -135,6 +137,20 @@ class _Result:
         return self._owner._aio._iterate(lambda: iter(self), 1)
 
 
+def _on_thread(
+    call: Callable[Concatenate[ObspecStore, P], T],
+) -> Callable[Concatenate[ObspecStore, P], Coroutine[Any, Any, T]]:
+    """Return a call as a coroutine function, with the same arguments."""
+
+    @wraps(call)
+    async def run(self: ObspecStore, /, *args: P.args, **options: P.kwargs) -> T:
+        return await self._aio.run(call, self, *args, **options)
+
+    run.__name__, run.__doc__ = f"{call.__name__}_async", f"As `{call.__name__}`."
+    run.__qualname__ = f"ObspecStore.{run.__name__}"
+    return run
+
+
 class ObspecStore:
     """A store as obspec's protocols describe one, for libraries that take any of these in place of obstore.
 
@@ -203,9 +219,7 @@ class ObspecStore:
                 raise
             return _Result(self, info, (low, high), pieces)
 
-    async def get_async(self, path: str, *, options: Mapping[str, Any] | None = None) -> Any:
-        """As `get`."""
-        return await self._aio.run(self.get, path, options=options)
+    get_async = _on_thread(get)
 
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> bytes:
         """Return the bytes from `start` to `end`, or `length` of them."""
@@ -217,11 +231,7 @@ class ObspecStore:
                 raise _past(key, start)
             return found
 
-    async def get_range_async(
-        self, path: str, *, start: int, end: int | None = None, length: int | None = None
-    ) -> bytes:
-        """As `get_range`."""
-        return await self._aio.run(self.get_range, path, start=start, end=end, length=length)
+    get_range_async = _on_thread(get_range)
 
     def get_ranges(
         self,
@@ -248,25 +258,14 @@ class ObspecStore:
                     raise _past(key, start)
             return found
 
-    async def get_ranges_async(
-        self,
-        path: str,
-        *,
-        starts: Sequence[int],
-        ends: Sequence[int] | None = None,
-        lengths: Sequence[int] | None = None,
-    ) -> list[bytes]:
-        """As `get_ranges`."""
-        return await self._aio.run(self.get_ranges, path, starts=starts, ends=ends, lengths=lengths)
+    get_ranges_async = _on_thread(get_ranges)
 
     def head(self, path: str) -> dict[str, Any]:
         """Return what is known of an object without its bytes."""
         with _renamed():
             return _meta(self.store.info(self._key(path)))
 
-    async def head_async(self, path: str) -> dict[str, Any]:
-        """As `head`."""
-        return await self._aio.run(self.head, path)
+    head_async = _on_thread(head)
 
     # --- what is listed -------------------------------------------------------------------------------
 
@@ -295,9 +294,7 @@ class ObspecStore:
                     objects.append(_meta(child))
         return {"common_prefixes": folders, "objects": objects}
 
-    async def list_with_delimiter_async(self, prefix: str | None = None) -> dict[str, Any]:
-        """As `list_with_delimiter`."""
-        return await self._aio.run(self.list_with_delimiter, prefix)
+    list_with_delimiter_async = _on_thread(list_with_delimiter)
 
     # --- what is written ------------------------------------------------------------------------------
 
@@ -357,25 +354,19 @@ class ObspecStore:
             keys = [self._key(path) for path in ([paths] if isinstance(paths, str) else paths)]
             self.store.delete_many(keys)
 
-    async def delete_async(self, paths: str | Sequence[str]) -> None:
-        """As `delete`."""
-        await self._aio.run(self.delete, paths)
+    delete_async = _on_thread(delete)
 
     def copy(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """Copy an object inside the store."""
         self._transfer(self.store.copy, from_, to, overwrite)
 
-    async def copy_async(self, from_: str, to: str, *, overwrite: bool = True) -> None:
-        """As `copy`."""
-        await self._aio.run(self.copy, from_, to, overwrite=overwrite)
+    copy_async = _on_thread(copy)
 
     def rename(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """Move an object inside the store."""
         self._transfer(self.store.move, from_, to, overwrite)
 
-    async def rename_async(self, from_: str, to: str, *, overwrite: bool = True) -> None:
-        """As `rename`."""
-        await self._aio.run(self.rename, from_, to, overwrite=overwrite)
+    rename_async = _on_thread(rename)
 
     def _transfer(self, call: Callable[..., object], source: str, target: str, overwrite: bool) -> None:
         with _renamed():

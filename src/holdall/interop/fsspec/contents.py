@@ -26,7 +26,7 @@ from holdall.interop.fsspec.base import CACHING, Base
 from holdall.interop.fsspec.compressed import compressed
 from holdall.interop.fsspec.listing import Listing, missing
 from holdall.interop.fsspec.transaction import Deferred
-from holdall.interop.fsspec.twins import part, wait
+from holdall.interop.fsspec.twins import on_thread, part, wait
 from holdall.interop.loading import load
 from holdall.paths import replacing
 from holdall.store import ABSENT, ANY
@@ -152,8 +152,7 @@ class Contents(Listing):
             return
         self.store.put(key, value, expect=expect)
 
-    async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
-        await self._aio.run(self.pipe_file, path, value, mode)
+    _pipe_file = on_thread("pipe_file")
 
     def pipe(self, path: str | Mapping[str, Any], value: Any = None, **options: Any) -> None:
         """Write the bytes of a file, or of several."""
@@ -164,8 +163,7 @@ class Contents(Listing):
         else:
             self.store.put_many({self._key(each): data for each, data in many.items()})
 
-    async def _pipe(self, path: str | Mapping[str, Any], value: Any = None, **options: Any) -> None:
-        await self._aio.run(self.pipe, path, value, **options)
+    _pipe = on_thread("pipe")
 
     def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
         """Make an empty file; or renew the time of one that is there, with `truncate=False`."""

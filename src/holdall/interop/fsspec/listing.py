@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdall.errors import BlobNotFoundError, InvalidKeyError
 from holdall.interop.fsspec.base import Base
-from holdall.interop.fsspec.twins import wait
+from holdall.interop.fsspec.twins import on_thread, wait
 from holdall.store import Info
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ class Listing(Base):
         except InvalidKeyError:
             return False
 
-    async def _info(self, path: str, **options: Any) -> dict[str, Any]:
-        return await self._aio.run(self.info, path)
+    _info = on_thread("info")
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         """List one folder, or a file alone."""
@@ -73,8 +72,7 @@ class Listing(Base):
                 files[child.key] = _entry(child)
         return files, folders
 
-    async def _ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
-        return await self._aio.run(self.ls, path, detail)
+    _ls = on_thread("ls")
 
     def find(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
         """List all files below a folder; options: `withdirs`, `detail`, `prefix`."""
@@ -131,14 +129,9 @@ class Listing(Base):
         except FileNotFoundError:
             return None
 
-    async def _exists(self, path: str, **options: Any) -> bool:
-        return await self._aio.run(self.exists, path)
-
-    async def _isfile(self, path: str) -> bool:
-        return await self._aio.run(self.isfile, path)
-
-    async def _isdir(self, path: str) -> bool:
-        return await self._aio.run(self.isdir, path)
+    _exists = on_thread("exists")
+    _isfile = on_thread("isfile")
+    _isdir = on_thread("isdir")
 
     def modified(self, path: str) -> datetime:
         """Return when a file was last written."""
@@ -193,8 +186,7 @@ class Listing(Base):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
         self._folders.discard(key)
 
-    async def _rmdir(self, path: str) -> None:
-        await self._aio.run(self.rmdir, path)
+    _rmdir = on_thread("rmdir")
 
 
 def missing(path: str) -> FileNotFoundError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from holdall.interop.loading import load
 
-__all__ = ["add_twins", "part", "wait"]
+__all__ = ["add_twins", "on_thread", "part", "wait"]
 
 _asyn = load("fsspec.asyn")
 _Abstract: Any = load("fsspec").AbstractFileSystem
@@ -87,6 +87,15 @@ def wait(fs: Any, name: str, *args: Any, **options: Any) -> Any:
             stopping = asyncio.run_coroutine_threadsafe(call.stop(), loop)
             with contextlib.suppress(TimeoutError):
                 stopping.result(_PATIENCE)
+
+
+def on_thread(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a coroutine function that calls a function of a file system on a thread."""
+
+    async def do(fs: Any, *args: Any, **options: Any) -> Any:
+        return await fs._aio.run(getattr(fs, name), *args, **options)
+
+    return do
 
 
 def part(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
