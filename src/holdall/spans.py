@@ -9,7 +9,17 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from holdall.blob import Info, LeftOut, place_of
 from holdall.keys import check_prefix
 
-__all__ = ["PAGE", "Span", "Spans", "guess_points", "sample_points", "span_of", "spans_between", "within"]
+__all__ = [
+    "PAGE",
+    "Span",
+    "Spans",
+    "guess_points",
+    "past_start",
+    "sample_points",
+    "span_of",
+    "spans_between",
+    "within",
+]
 
 Entry = TypeVar("Entry", Info, "Info | LeftOut", str)
 T = TypeVar("T")
@@ -175,7 +185,7 @@ def _divided(look: Callable[[str, str | None], list[str]], group: _Group) -> Ite
             continue
         # Where there are many characters, as in Chinese, a look for each would take too long.
         reach = max(1, number - _ALONE)
-        end = _past(first[: width + 1], reach)
+        end = past_start(first[: width + 1], reach)
         if end is None or (group.end is not None and end > group.end):
             end = group.end
         same = list(within(iter(keys), end))
@@ -193,7 +203,7 @@ def _common(look: Callable[[str, str | None], list[str]], group: _Group) -> int:
     # Mostly they differ soon.
     while low < high:
         at = min(low + step - 1, (low + high) // 2)
-        end = _past(first[: at + 1])
+        end = past_start(first[: at + 1])
         if end is not None and look(end, group.end):
             high = at
         else:
@@ -201,12 +211,12 @@ def _common(look: Callable[[str, str | None], list[str]], group: _Group) -> int:
     return high
 
 
-def _past(start: str, reach: int = 1) -> str | None:
+def past_start(start: str, reach: int = 1) -> str | None:
     """Return a short text that all keys with this start sort before; None if there is none.
 
     A key that is equal to it counts as one of them, unlike with `keys.past`, which no medium takes for a key.
 
-    >>> _past("a/b"), _past("a\U0010ffff")
+    >>> past_start("a/b"), past_start("a\U0010ffff")
     ('a/c', 'b')
     """
     start = start.rstrip("\U0010ffff")

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
@@ -144,7 +144,8 @@ class PostgresqlBackend(SqlReads):
         url = url_of(parameters)
         secret = literal if secret is None else secret
         self._url, self._schema = url, schema
-        self._reopens = url, schema, None if secret is None else secret.setting, timeout, prepare
+        setting = None if secret is None else secret.setting
+        self._reopens = {"schema": schema, "password": setting, "timeout": timeout, "prepare": prepare}
         self._tables = f'"{schema}".{_PREFIX}'
         self._source = Source(
             connector(parameters, secret, timeout),
@@ -169,7 +170,7 @@ class PostgresqlBackend(SqlReads):
         return f"{type(self).__name__}({self._url!r}, schema={self._schema!r})"
 
     def __reduce__(self) -> tuple[Callable[..., PostgresqlBackend], tuple[Any, ...]]:
-        return _reopen, self._reopens
+        return partial(type(self), **self._reopens), (self._url,)
 
     def close(self) -> None:
         self._closed = True
@@ -405,7 +406,3 @@ def _spell(sql: str, tables: str) -> bytes:
 def _index_of(path: Path) -> str:
     # A name has at most 63 bytes; the whole path is in the comment.
     return f"{_PREFIX}by_{hashlib.sha256(json.dumps(path).encode()).hexdigest()[:24]}"
-
-
-def _reopen(url: str, schema: str, password: Any, timeout: float, prepare: bool) -> PostgresqlBackend:
-    return PostgresqlBackend(url, schema=schema, password=password, timeout=timeout, prepare=prepare)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, cast
 
 from holdall.catalog.query import Compare, Path, Query, arrange, compile_after, rank, value_at
 from holdall.catalog.row import Row
-from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
+from holdall.catalog.sql import (
+    ALWAYS,
+    LONGEST,
+    NEVER,
+    PAGE,
+    TEXTS,
+    Ask,
+    Narrowing,
+    Part,
+    first_page,
+    is_number,
+    is_text,
+    negated,
+)  # fmt: skip
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
+from holdall.spans import past_start
 
 __all__ = ["FieldsOfPostgresql", "facts_of", "find", "index_columns"]
 
-_MANY: Final = 1000
-_MOST: Final = 16_000
 _LONG: Final = 250
 """The characters of a string that are in an index, whose rows have at most 2,704 bytes."""
 _FARTHEST: Final = Decimal("1e5000")
@@ -100,9 +112,6 @@ class FieldsOfPostgresql(Narrowing):
         super().__init__("%s")
         self._indexed = indexed
 
-    def column(self, path: Path) -> str:
-        return path[0]
-
     def metadata(self, node: Compare) -> Part | None:
         path, operator, value = node.path, node.operator, node.value
         field = _field(path)
@@ -118,14 +127,13 @@ class FieldsOfPostgresql(Narrowing):
         if operator == "==":
             return self._equals(path, value)
         if operator == "!=":
-            inner = self._equals(path, value)
-            return Part(f"NOT ({inner.sql})", inner.values) if inner.exact else None
+            return negated(self._equals(path, value))
         kind, number, start, _ = cast(tuple[str, ...], index_columns(path))
         text = _text(path)
         if operator == "prefix":
             if not is_text(value):
                 return NEVER
-            end = past(value)
+            end = past_start(value)
             if end is None:
                 return Part(f"{kind} = 1 AND {start} >= %s AND {text} >= %s", (value[:_LONG], value))
             return Part(
@@ -181,9 +189,6 @@ def _strings(value: Any) -> str:
 
 # --- pages -----------------------------------------------------------------------------------------------
 
-Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
-"""Runs a statement, and returns its rows."""
-
 
 def find(ask: Ask, table: str, fields: FieldsOfPostgresql, query: Query) -> Iterator[Row]:
     """Yield at least the rows that match a query; see `MetadataBackend.find`."""
@@ -215,10 +220,6 @@ def _fits(query: Query) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
-def _first_page(query: Query) -> int:
-    return 64 if query.limit is None else max(1, min(query.limit, _MOST))
-
-
 def _by_key(ask: Ask, table: str, part: Part, query: Query) -> Iterator[Row]:
     """Yield rows by key.
 
@@ -226,7 +227,7 @@ def _by_key(ask: Ask, table: str, part: Part, query: Query) -> Iterator[Row]:
     thousand times as fast. So the first pages are sorted after all matches were found; later ones, of many
     matches, are read by key.
     """
-    at, limit = None, _first_page(query)
+    at, limit = None, first_page(query)
     if query.after is not None:
         at = query.after[1]
         if at != query.after[0] or not is_text(at):
@@ -245,10 +246,10 @@ def _by_key(ask: Ask, table: str, part: Part, query: Query) -> Iterator[Row]:
         if len(rows) < limit:
             return
         at = rows[-1][0]
-        if not fenced or limit == _MOST:
-            fenced, limit = False, _MANY
+        if not fenced or limit == LONGEST:
+            fenced, limit = False, PAGE
         else:
-            limit = _MOST
+            limit = LONGEST
 
 
 class _Pages:
@@ -311,7 +312,7 @@ class _Pages:
 
 
 def _by_field(ask: Ask, pages: _Pages, query: Query) -> Iterator[Row]:
-    limit = _first_page(query)
+    limit = first_page(query)
     tied: tuple[Any, ...] = ()  # the value that the statement is about, if it is one
     ranks = list(pages.ranks)
     statement, values = pages.following(ranks[0])
@@ -326,7 +327,7 @@ def _by_field(ask: Ask, pages: _Pages, query: Query) -> Iterator[Row]:
             value: Any = value_at(rows[-1], query.order.path)
             tied = (value,)
             statement, values = pages.equal(tied[0], rows[-1].key)
-            limit = min(4 * limit, _MOST)
+            limit = min(4 * limit, LONGEST)
         elif tied and ranks[0] != 3:
             statement, values = pages.following(ranks[0], *tied)
             tied = ()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from holdall.catalog.query import FIELDS, All, Compare, Negation, Node, Path
+from holdall.catalog.query import FIELDS, All, Compare, Negation, Node, Path, Query
+from holdall.spans import past_start
 
-__all__ = ["Narrowing", "Part", "is_number", "is_text", "past"]
+__all__ = ["Narrowing", "Part", "first_page", "is_number", "is_text", "negated"]
 
 _MOST: Final = 400
 """The values of one condition. SQLite before 3.32 takes at most 999, and no expression deeper than 1,000."""
 TEXTS: Final = frozenset({"key", "digest", "type", "format", "codec", "library"})
 """The fields of every entry that are strings; the others are integers."""
 _LARGEST: Final = 2**63 - 1
+PAGE: Final = 1000
+LONGEST: Final = 16_000
+"""Rows of a page that costs as much whatever its length."""
+Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
+"""Runs a statement, and returns its rows."""
 
 
 class Part(NamedTuple):
@@ -49,18 +55,15 @@ def is_text(value: object) -> bool:
     return True
 
 
-def past(prefix: str) -> str | None:
-    """Return the first string that sorts after all that start with a prefix, or None if there is none.
+def negated(part: Part | None) -> Part | None:
+    """Return the opposite of a condition, or None if it may be true for other rows, too."""
+    return None if part is None or not part.exact else Part(f"NOT ({part.sql})", part.values)
 
-    >>> past("ab"), past("a\\uffff"), past("a\\U0010ffff"), past("")
-    ('ac', 'a𐀀', 'b', None)
-    """
-    stripped = prefix.rstrip("\U0010ffff")
-    if not stripped:
-        return None
-    code = ord(stripped[-1]) + 1
-    # Surrogates aren't characters, and can't be encoded.
-    return stripped[:-1] + chr(0xE000 if code == 0xD800 else code)
+
+def first_page(query: Query) -> int:
+    """Return how many rows the first page has; later ones have more, for where some don't match."""
+    limit = query.limit
+    return 64 if limit is None else limit if 0 < limit < LONGEST else max(1, min(limit, LONGEST))
 
 
 class Narrowing(ABC):
@@ -95,10 +98,7 @@ class Narrowing(ABC):
                 return self._column(node)
             return self.metadata(node)
         if isinstance(node, Negation):
-            inner = self._part(node.node)
-            if inner is None or not inner.exact:
-                return None
-            return Part(f"NOT ({inner.sql})", inner.values)
+            return negated(self._part(node.node))
         parts = [self._part(each) for each in node.nodes]
         if isinstance(node, All):
             return self._all([part for part in parts if part is not None], None not in parts)
@@ -133,10 +133,6 @@ class Narrowing(ABC):
     def metadata(self, node: Compare) -> Part | None:
         """Return a condition for a comparison with metadata, or None if SQL can't say it."""
 
-    @abstractmethod
-    def column(self, path: Path) -> str:
-        """Return the column of a field of every entry."""
-
     # --- fields of every entry, whose types are known ---
 
     def _column(self, node: Compare) -> Part | None:
@@ -150,7 +146,7 @@ class Narrowing(ABC):
         return self._compared(node.path, operator, value)
 
     def _compared(self, path: Path, operator: str, value: Any) -> Part | None:
-        column, mark = self.column(path), self.mark
+        column, mark = path[0], self.mark
         text = path[0] in TEXTS
         never = ALWAYS if operator == "!=" else NEVER
         if operator == "prefix":
@@ -179,7 +175,7 @@ class Narrowing(ABC):
         """Return a condition for strings with a prefix, in the order of code points, or None."""
         if not is_text(prefix):
             return NEVER
-        end = past(prefix)
+        end = past_start(prefix)
         if end is None:
             return Part(f"{text} >= {self.mark}", (prefix,))
         return Part(f"{text} >= {self.mark} AND {text} < {self.mark}", (prefix, end))

@@ -11,12 +11,12 @@ from typing import Any, Final
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.query import Path
 from holdall.catalog.row import Blob, Row
-from holdall.catalog.sql import is_text, past
+from holdall.catalog.sql import PAGE, is_text
 from holdall.catalog.sql_transaction import COLUMNS, EARLIER, GET_BLOB, ROW, blob_of_row, row_of
+from holdall.spans import past_start
 
 __all__ = ["SqlReads", "find_version"]
 
-_PAGE: Final = 1000
 _FRESH: Final = 60.0
 """Seconds for which a handle relies on the declared indexes that it has seen."""
 Found = tuple[Any, ...] | None
@@ -72,16 +72,16 @@ class SqlReads(MetadataBackend):
         """Yield the rows of a statement that follow a position: the first columns of a row are its own."""
         count = len(at)
         while True:
-            found = self._all(sql, (*at, *more, _PAGE))
+            found = self._all(sql, (*at, *more, PAGE))
             yield from found
-            if len(found) < _PAGE:
+            if len(found) < PAGE:
                 return
             at = found[-1][:count]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         if prefix and not is_text(prefix):
             return
-        end = past(prefix)
+        end = past_start(prefix)
         bound, ends = ("", ()) if end is None else (" AND key < ?", (end,))
         sql = "SELECT key FROM holdall_catalog_v1_entries WHERE key {} ?{} ORDER BY key LIMIT ?"
         first = self._all(sql.format(">=", bound), (prefix, *ends, 64))

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from holdall.catalog.backend import Transaction
@@ -145,7 +146,8 @@ class SqliteBackend(SqlReads):
         return f"{type(self).__name__}({self.path!r})"
 
     def __reduce__(self) -> tuple[Callable[..., SqliteBackend], tuple[Any, ...]]:
-        return _reopen, (self.path, self._database.durable, self._database.timeout)
+        settings = {"durable": self._database.durable, "timeout": self._database.timeout}
+        return partial(type(self), **settings), (self.path,)
 
     def close(self) -> None:
         self._database.close(_closed)
@@ -312,7 +314,3 @@ def _index_of(path: Path) -> str:
 
 def _closed() -> StoreClosedError:
     return StoreClosedError("this catalogue is closed; open it again")
-
-
-def _reopen(path: str, durable: bool, timeout: float) -> SqliteBackend:
-    return SqliteBackend(path, durable=durable, timeout=timeout)

@@ -19,14 +19,25 @@ from holdall.catalog.query import (
     value_at,
 )
 from holdall.catalog.row import Row
-from holdall.catalog.sql import ALWAYS, NEVER, TEXTS, Narrowing, Part, is_number, is_text, past
+from holdall.catalog.sql import (
+    ALWAYS,
+    LONGEST,
+    NEVER,
+    PAGE,
+    TEXTS,
+    Ask,
+    Narrowing,
+    Part,
+    first_page,
+    is_number,
+    is_text,
+    negated,
+)  # fmt: skip
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
+from holdall.spans import past_start
 
 __all__ = ["FieldsOfSqlite", "find"]
 
-_MANY: Final = 1000
-_MOST: Final = 16_000
-"""Rows of a page: with an order that has no index, each page reads all rows, so that pages grow."""
 _OTHERS: Final = b"\2"
 _LARGE: Final = 1.7e308
 _WIDE: Final = 2**53
@@ -43,9 +54,6 @@ class FieldsOfSqlite(Narrowing):
 
     def __init__(self) -> None:
         super().__init__("?")
-
-    def column(self, path: Path) -> str:
-        return path[0]
 
     @staticmethod
     @lru_cache(256)
@@ -83,12 +91,11 @@ class FieldsOfSqlite(Narrowing):
         if operator == "==":
             return _equals(field, value)
         if operator == "!=":
-            inner = _equals(field, value)
-            return Part(f"NOT ({inner.sql})", inner.values) if inner.exact else None
+            return negated(_equals(field, value))
         if operator == "prefix":
             if not is_text(value):
                 return NEVER
-            end = past(value)
+            end = past_start(value)
             if end is None:
                 return Part(f"{field} >= ? AND {field} < x''", (value,))
             return Part(f"{field} >= ? AND {field} < ?", (value, end))
@@ -156,9 +163,6 @@ def _ordered(field: str, operator: str, value: Any) -> Part | None:
 
 # --- pages -----------------------------------------------------------------------------------------------
 
-Ask = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
-"""Runs a statement, and returns its rows."""
-
 
 def find(
     ask: Ask, fields: FieldsOfSqlite, query: Query, indexed: Callable[[], frozenset[Path]]
@@ -188,12 +192,6 @@ def _fits(query: Query) -> bool:
     return isinstance(query.after[0], str) if name in TEXTS else is_number(query.after[0])
 
 
-def _first_page(query: Query) -> int:
-    """Return how many rows the first page has; later ones have more, for where some don't match."""
-    limit = query.limit
-    return 64 if limit is None else limit if 0 < limit < _MOST else max(1, min(limit, _MOST))
-
-
 def _paths_of(node: Node) -> Iterator[Path]:
     if isinstance(node, Compare):
         yield node.path
@@ -208,7 +206,7 @@ def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query, *, scans: bool = Fal
     SQLite may find the first pages by an index of another field, and sort what it finds. Of many rows that
     would be too much for each page, so that later pages read the table by key: each row once.
     """
-    at, limit = None, _first_page(query)
+    at, limit = None, first_page(query)
     if query.after is not None:
         at = _start_of_key(query)
         if at is None:
@@ -230,11 +228,11 @@ def _by_key(ask: Ask, fields: FieldsOfSqlite, query: Query, *, scans: bool = Fal
         if len(rows) < limit:
             return
         at = rows[-1][0]
-        if limit == _MOST or others == ALWAYS:
+        if limit == LONGEST or others == ALWAYS:
             # The sign hides the condition from indexes.
-            conditions[1], limit, order = f"+({others.sql})", _MANY, "key"
+            conditions[1], limit, order = f"+({others.sql})", PAGE, "key"
         elif conditions[1][0] != "+":
-            limit = _MOST
+            limit = LONGEST
 
 
 def _start_of_key(query: Query) -> str | None:
@@ -321,7 +319,7 @@ def _pages_of(
     ask: Ask, pages: _Pages, given: tuple[Any, ...], query: Query
 ) -> Iterator[tuple[list[Row], bool]]:
     """Yield the rows of each page, and whether more may have a value that sorts with its last."""
-    limit = _first_page(query)
+    limit = first_page(query)
     statement, values = pages.first
     ending = False  # whether the rest, without an order of their own, are on their way
     tied: Any = None
@@ -345,7 +343,7 @@ def _pages_of(
                 # As SQLite reads it.
                 ((tied,),) = ask("SELECT json_extract(?, '$')", (encode(value),))
             statement, values = pages.equal(tied, rows[-1].key)
-            limit = min(4 * limit, _MOST)
+            limit = min(4 * limit, LONGEST)
             ending = ending or tied == _OTHERS
         elif tied is not None and not ending:
             statement, values = pages.following(tied)
