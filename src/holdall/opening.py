@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from holdall.settings import Settings
     from holdall.values.store import ValueStore
 
-__all__ = ["from_uri", "get_store", "open_default"]
-
 _OF_VALUES: Final = ("raise_on_nonexist", "pickles", "pickle_key", "serializers")
 """The options of `get_store` that are those of a `ValueStore`."""
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))

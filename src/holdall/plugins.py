@@ -16,17 +16,6 @@ from holdall.errors import (
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = [
-    "LAYERS",
-    "SERIALIZERS",
-    "STORES",
-    "Plugin",
-    "failure_of",
-    "find_plugin",
-    "plugin_names",
-    "read_plugins",
-]
-
 STORES: Final = "holdall.stores"
 """The entry point group of stores: a scheme, and the `Store` class or the function that opens its URIs."""
 LAYERS: Final = "holdall.layers"

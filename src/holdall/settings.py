@@ -12,8 +12,6 @@ from typing import Any, Final, NamedTuple, cast
 from holdall.errors import InvalidArgumentError
 from holdall.uri import typed
 
-__all__ = ["Settings", "expand", "read_settings"]
-
 PREFIX: Final = "HOLDALL_"
 _NESTED: Final = "BACKEND_CONFIG__"
 _KINDS: Final[Mapping[str, object]] = {

@@ -9,18 +9,6 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from holdall.blob import Info, LeftOut, place_of
 from holdall.keys import check_prefix
 
-__all__ = [
-    "PAGE",
-    "Span",
-    "Spans",
-    "guess_points",
-    "past_start",
-    "sample_points",
-    "span_of",
-    "spans_between",
-    "within",
-]
-
 Entry = TypeVar("Entry", Info, "Info | LeftOut", str)
 T = TypeVar("T")
 

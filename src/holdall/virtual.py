@@ -47,8 +47,6 @@ from holdall.stores.locks import CANNOT, generation
 from holdall.stores.nofollow import LIST, READ, close_all
 from holdall.stores.oserrors import kind_of
 
-__all__ = ["open_virtual"]
-
 _log = logging.getLogger("holdall")
 _TRIES = 100
 _LONGEST_EXTENSION = 64

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from holdall.aio.locks import AsyncCounter, AsyncLock
 
-__all__ = ["AsyncValueStore"]
-
 T = TypeVar("T")
 P = ParamSpec("P")
 

@@ -16,8 +16,6 @@ from holdall.values.audio import AudioData, AudioSerializer, whole_wav
 from holdall.values.packages import needed
 from holdall.values.video import open_sound
 
-__all__ = ["AudioBlob", "AudioData"]
-
 
 class AudioBlob(MediaBlob):
     """Sound. Bytes are kept as given: WAV, FLAC, OGG, MP3, and the other formats that SoundFile reads.

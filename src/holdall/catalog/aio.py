@@ -12,8 +12,6 @@ from holdall.aio.workers import Cancel
 from holdall.catalog.entry import Entry
 from holdall.catalog.store import BlobStore
 
-__all__ = ["AsyncCatalog"]
-
 T = TypeVar("T")
 P = ParamSpec("P")
 

@@ -8,8 +8,6 @@ from typing import Generic, Self, TypeVar
 
 from holdall.threads import start
 
-__all__ = ["Alongside"]
-
 T = TypeVar("T")
 
 

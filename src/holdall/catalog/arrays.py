@@ -19,8 +19,6 @@ from holdall.values.packages import needed, present
 from holdall.values.registry import joined
 from holdall.values.serializer import Buffer
 
-__all__ = ["blosc_holds", "encode_array"]
-
 _CODECS: Final = {"lz4": "LZ4", "zstd": "ZSTD", "gzip": "ZLIB", "blosclz": "BLOSCLZ"}
 _SAMPLE: Final = 1 << 16
 _WORTH: Final = 0.9

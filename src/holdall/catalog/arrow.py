@@ -11,8 +11,6 @@ from holdall.catalog.entry import Entry
 from holdall.catalog.manifest import exported_to
 from holdall.values.packages import needed
 
-__all__ = ["table_of", "write_parquet"]
-
 _FIELDS: Final = (
     "key", "version", "digest", "file_size", "type", "format", "codec", "library", "created", "updated",
 )  # fmt: skip

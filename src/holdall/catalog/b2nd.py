@@ -16,8 +16,6 @@ from holdall.values.arrays import _layout, has_blocks
 from holdall.values.packages import needed
 from holdall.values.serializer import Buffer
 
-__all__ = ["Frame", "can_assemble"]
-
 _HEADER_SIZE: Final = 11
 _SIZE: Final = 16
 _CHUNKS_SIZE: Final = 39

@@ -10,8 +10,6 @@ from typing import TypeVar
 from holdall.catalog.query import Path, Query
 from holdall.catalog.row import Alias, Blob, Lease, Row, Small
 
-__all__ = ["MetadataBackend", "Transaction"]
-
 T = TypeVar("T")
 
 

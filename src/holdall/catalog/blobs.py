@@ -13,8 +13,6 @@ from holdall.blob import Can
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 from holdall.store import Store
 
-__all__ = ["BlobBackend", "FilesystemBlobBackend", "MemoryBlobBackend", "blob_backend_of"]
-
 _MOST_SHARDS: Final = 8
 _address = re.compile(r"(?:[0-9a-f]+/)?([0-9a-f]{64})-([0-9a-f]+)(\.[A-Za-z0-9.]+)?").fullmatch
 

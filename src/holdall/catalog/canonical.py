@@ -18,8 +18,6 @@ from holdall.values.packages import instance, needed
 from holdall.values.serializer import Buffer
 from holdall.values.tensors import _of_array, _of_tensor
 
-__all__ = ["array_digest", "begin", "canonical_json", "model_digest", "plain_digest", "tensors_digest"]
-
 _HEAD: Final = b"holdall content 1\0"
 _LENGTH: Final = struct.Struct("<Q")
 _PART: Final = 4 << 20

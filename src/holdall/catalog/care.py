@@ -26,8 +26,6 @@ from holdall.catalog.usage import Usage, usage
 from holdall.errors import UnsupportedOperation
 from holdall.values.packages import needed
 
-__all__ = ["Care"]
-
 
 class Care:
     """What `BlobStore` has besides the calls for objects."""

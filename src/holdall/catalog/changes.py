@@ -17,11 +17,6 @@ from holdall.catalog.row import Lease as LeaseRow
 from holdall.catalog.writing import Writer, micros, release
 from holdall.errors import InvalidArgumentError, ProtectedError
 
-__all__ = [
-    "all_aliases", "clear", "delete", "delete_alias", "history", "make_lease", "resolve", "restore",
-    "set_alias", "update",
-]  # fmt: skip
-
 _GROUP: Final = 500
 """The keys that `clear` deletes in one transaction."""
 

@@ -18,8 +18,6 @@ from holdall.pieces import join_pieces
 from holdall.values.packages import needed
 from holdall.values.serializer import Buffer
 
-__all__ = ["LEVELS", "NAMES", "Compression"]
-
 LEVELS: Final = range(1, 10)
 _SMALL: Final = 512
 """Fewer bytes aren't compressed: a block of the medium holds them anyway, and the index takes some 60."""

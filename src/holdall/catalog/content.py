@@ -33,8 +33,6 @@ from holdall.values.registry import Serializers, serializers
 from holdall.values.serializer import Buffer, Serializer
 from holdall.values.tensors import SafetensorsSerializer
 
-__all__ = ["Content", "Formats"]
-
 _log: Final = logging.getLogger("holdall.catalog")
 _CONTEXT: Final = b"holdall catalogue"
 """What the signatures of a catalogue's pickles are bound to, so that no other signed value is one."""

@@ -7,8 +7,6 @@ from typing import IO
 
 from holdall.ranges import CHUNK
 
-__all__ = ["Drawn"]
-
 
 class Drawn:
     """The bytes of a file, which can be drawn once. The file is closed then, or as soon as this is forgotten:

@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from holdall.catalog.row import Row
 
-__all__ = ["Entry", "Input", "Stored", "dict_of", "entry_of", "moment"]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

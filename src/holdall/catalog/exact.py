@@ -15,8 +15,6 @@ from holdall.values.json import _is_plain, _marked, _UnheldError
 from holdall.values.packages import instance
 from holdall.values.tensors import SafetensorsSerializer
 
-__all__ = ["JSON_TYPES", "are_tensors", "framework_of", "json_of"]
-
 _tensors = SafetensorsSerializer()
 
 _LEAVES: Final = frozenset((

@@ -21,8 +21,6 @@ from holdall.errors import (
 )
 from holdall.ranges import CHUNK
 
-__all__ = ["FileContent", "Source", "opened"]
-
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | IO[bytes]"
 """The path of a file, or a file that is open for reading bytes."""
 

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from holdall.values.serializer import Serializer
 
-__all__ = ["about", "library_of", "library_of_serializer", "library_of_type", "name_of"]
-
 _LIBRARIES: Final = {
     "npy.zst": "numpy", "image": "pillow", "audio": "soundfile", "video": "moviepy", "yaml": "pyyaml",
 }  # fmt: skip

@@ -9,8 +9,6 @@ from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.entry import Entry, Input, entry_of
 from holdall.catalog.names import not_found
 
-__all__ = ["Lineage", "trace"]
-
 
 @dataclass(frozen=True, slots=True)
 class Lineage:

@@ -22,8 +22,6 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["Exported", "entry_to_dict", "exported_to", "read_manifest", "write_manifest"]
-
 _NAME: Final = "catalog.json"
 _FORMAT: Final = 1
 _TITLE: Final = "holdall catalog export"

@@ -6,8 +6,6 @@ import mmap
 import os
 from pathlib import Path
 
-__all__ = ["map_file"]
-
 
 def map_file(path: Path, size: int) -> memoryview | None:
     """Return the bytes of a file that nothing writes to any more; None if it is gone, or can't be mapped.

@@ -9,8 +9,6 @@ from typing import Any, Final, cast
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
 
-__all__ = ["check_entry_key", "check_object", "check_prefix_of_keys", "check_text"]
-
 DEEPEST: Final = 32
 """The levels that metadata may have."""
 _LONGEST_KEY: Final = 1_024

@@ -11,8 +11,6 @@ from holdall.errors import SerializationError
 from holdall.values.json import MARK
 from holdall.values.serializer import Buffer
 
-__all__ = ["FORMATS", "class_named", "model_of", "wrapped"]
-
 FORMATS: Final = {"pydantic": "BaseModel", "msgspec": "Struct"}
 """The base of all models, by the format, which has the name of its library."""
 

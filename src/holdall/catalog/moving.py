@@ -34,8 +34,6 @@ from holdall.ranges import CHUNK
 if TYPE_CHECKING:
     from holdall.catalog.care import Care
 
-__all__ = ["Moved", "export_zip", "import_zip", "migrate"]
-
 _GAP: Final = 1 << 20
 """How many numbers a source may still give while it is migrated in place."""
 

@@ -11,8 +11,6 @@ from holdall.catalog.row import Lease as LeaseRow
 from holdall.catalog.row import Row
 from holdall.errors import BlobNotFoundError, ProtectedError
 
-__all__ = ["Lease", "check_unprotected", "is_leased", "not_found", "protected_versions"]
-
 
 def is_leased(tx: Transaction, blob: int, now: int) -> bool:
     """Return whether somebody holds a lease on a blob."""

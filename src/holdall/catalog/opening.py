@@ -10,8 +10,6 @@ from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.storage import MARK
 from holdall.errors import IntegrityError, InvalidArgumentError
 
-__all__ = ["backend_of"]
-
 _JSON: Final = "cache_metadata.json"
 _SQLITE: Final = "cache_metadata.db"
 _MARK: Final = f"blobs/{MARK}"

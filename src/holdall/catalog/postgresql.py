@@ -36,8 +36,6 @@ from holdall.stores.sql.connections import Session, Source
 from holdall.stores.sql.errors import LostError, NoTableError
 from holdall.stores.sql.watching import connector
 
-__all__ = ["PostgresqlBackend"]
-
 T = TypeVar("T")
 
 _PREFIX: Final = "holdall_catalog_v1_"

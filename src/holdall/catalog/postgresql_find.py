@@ -27,8 +27,6 @@ from holdall.catalog.sql import (
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
 from holdall.spans import past_start
 
-__all__ = ["FieldsOfPostgresql", "facts_of", "find", "index_columns"]
-
 _LONG: Final = 250
 """The characters of a string that are in an index, whose rows have at most 2,704 bytes."""
 _FARTHEST: Final = Decimal("1e5000")

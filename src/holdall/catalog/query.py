@@ -13,12 +13,6 @@ from typing import Any, Final, TypeAlias, cast
 from holdall.catalog.row import Row
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 
-__all__ = [
-    "EVERYTHING", "FIELDS", "All", "Compare", "Either", "Negation", "Node", "Order", "Path", "Query",
-    "arrange", "compile_after", "compile_node", "parse_field", "parse_filter", "parse_order", "parse_where",
-    "rank", "value_at",
-]  # fmt: skip
-
 Path: TypeAlias = tuple[str, ...]
 """A field: the name of one of `FIELDS` alone, or `metadata` and the names that lead into it."""
 

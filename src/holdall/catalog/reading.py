@@ -21,8 +21,6 @@ from holdall.errors import BlobNotFoundError, IntegrityError, StoreError, Unsupp
 from holdall.values.packages import needed
 from holdall.values.serializer import Buffer
 
-__all__ = ["Reader"]
-
 T = TypeVar("T", bound=Buffer)
 
 _TRIES: Final = 100

@@ -22,8 +22,6 @@ from holdall.errors import (
 )
 from holdall.values.serializer import Buffer
 
-__all__ = ["check_digests"]
-
 _BY_VALUE: Final = ("json", "npy", "b2nd", "parquet", "safetensors", "pydantic", "msgspec")
 """The formats whose digest is that of the object in its canonical form; the others' is that of the bytes."""
 _PLAIN: Final = ("bytes", "text", "pickle")

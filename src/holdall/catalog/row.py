@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Alias", "Blob", "Lease", "Row", "Small"]
-
-
 # Rows and blobs aren't frozen, since that takes four times as long as all else of making one. Nobody changes
 # one: `dataclasses.replace` makes another.
 

@@ -9,8 +9,6 @@ from typing import Any, Final, NamedTuple, cast
 from holdall.catalog.query import FIELDS, All, Compare, Negation, Node, Path, Query
 from holdall.spans import past_start
 
-__all__ = ["Narrowing", "Part", "first_page", "is_number", "is_text", "negated"]
-
 _MOST: Final = 400
 """The values of one condition. SQLite before 3.32 takes at most 999, and no expression deeper than 1,000."""
 TEXTS: Final = frozenset({"key", "digest", "type", "format", "codec", "library"})

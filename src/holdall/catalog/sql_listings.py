@@ -15,8 +15,6 @@ from holdall.catalog.sql import PAGE, is_text
 from holdall.catalog.sql_transaction import COLUMNS, EARLIER, GET_BLOB, ROW, blob_of_row, row_of
 from holdall.spans import past_start
 
-__all__ = ["SqlReads", "find_version"]
-
 _FRESH: Final = 60.0
 """Seconds for which a handle relies on the declared indexes that it has seen."""
 Found = tuple[Any, ...] | None

@@ -11,11 +11,6 @@ from holdall.catalog.row import Alias, Blob, Lease, Row
 from holdall.catalog.sql import is_text
 from holdall.errors import IntegrityError, InvalidArgumentError
 
-__all__ = [
-    "ADDABLE", "ADD_BLOB", "COLUMNS", "EARLIER", "FETCH", "FETCH_EARLIER", "GET_BLOB", "LOAD", "ROW",
-    "SqlTransaction", "blob_of_row", "encode", "make_blob", "make_row", "row_of", "values_of",
-]  # fmt: skip
-
 COLUMNS: Final = (
     "key, version, sequence, blob, digest, size, type, format, codec, library, created, updated, metadata, "
     "inputs"

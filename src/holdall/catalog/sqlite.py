@@ -40,8 +40,6 @@ from holdall.stores.sqlite.database import Database
 from holdall.stores.sqlite.file import file_path
 from holdall.stores.sqlite.rows import now
 
-__all__ = ["SqliteBackend"]
-
 T = TypeVar("T")
 
 _PATIENCE: Final = 60.0

@@ -19,11 +19,6 @@ from holdall.catalog.sql_transaction import (
     row_of,
 )
 
-__all__ = [
-    "ADD", "ADD_IN_TURN", "FETCH", "LARGEST", "LIST_BLOBS", "LOAD", "OVERWRITE", "REMOVE", "REPLACEABLE",
-    "SCHEMA", "SqliteTransaction", "found_of", "values_to_add",
-]  # fmt: skip
-
 _ENTRIES, _BLOBS = "holdall_catalog_v1_entries", "holdall_catalog_v1_blobs"
 _OF_BLOB: Final = "number, digest, size, crc, extension, type, format, codec, library, until, data"
 _CARRIED: Final = "id, digest, size, crc, extension, type, format, codec, library, 0, data"

@@ -36,8 +36,6 @@ from holdall.catalog.sql import (
 from holdall.catalog.sql_transaction import COLUMNS, encode, row_of
 from holdall.spans import past_start
 
-__all__ = ["FieldsOfSqlite", "find"]
-
 _OTHERS: Final = b"\2"
 _LARGE: Final = 1.7e308
 _WIDE: Final = 2**53

@@ -11,8 +11,6 @@ from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend
 from holdall.errors import BlobExistsError, DeleteRefusedError, IntegrityError, InvalidArgumentError
 
-__all__ = ["MARK", "check_storage", "mark_storage", "take_storage"]
-
 MARK: Final = "holdall-catalog.json"
 """A blob among the others. It holds the identity of the catalogue and a number that the catalogue had given
 by then, which an older copy of it hasn't reached. The clock of the storage says when it was written."""

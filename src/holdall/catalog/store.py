@@ -46,8 +46,6 @@ from holdall.values.pickles import Mode
 if TYPE_CHECKING:
     from holdall.catalog.aio import AsyncCatalog
 
-__all__ = ["BlobStore"]
-
 OnSame = Literal["keep", "version"]
 
 

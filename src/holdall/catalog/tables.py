@@ -8,8 +8,6 @@ from holdall.catalog.canonical import begin, canonical_json, field, note
 from holdall.errors import SerializationError
 from holdall.values.packages import needed
 
-__all__ = ["frame_digest"]
-
 _TEXT: Final = "text"
 _BINARY: Final = "binary"
 

@@ -20,8 +20,6 @@ from holdall.catalog.usage import all_rows
 from holdall.catalog.writing import CLAIMED, micros
 from holdall.errors import BlobNotFoundError, DeleteRefusedError, InvalidArgumentError
 
-__all__ = ["Collection", "Progress", "Verification", "collect", "verify"]
-
 Progress: TypeAlias = Callable[[int], object]
 
 _log = logging.getLogger("holdall")

@@ -10,8 +10,6 @@ from holdall.catalog.query import Query
 from holdall.catalog.row import Row
 from holdall.catalog.writing import micros
 
-__all__ = ["Share", "Usage", "usage"]
-
 _DAY = 24 * 3_600 * 1_000_000
 _AGES = ((_DAY, "today"), (7 * _DAY, "this week"), (30 * _DAY, "this month"), (365 * _DAY, "this year"))
 

@@ -22,8 +22,6 @@ from holdall.catalog.storage import take_storage
 from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
 from holdall.values.registry import joined
 
-__all__ = ["Put", "Writer", "micros", "release"]
-
 CLAIMED: Final = 1
 """`Blob.until` of a blob that is being swept: a moment that has passed."""
 UNDER_WAY: Final = 600 * 1_000_000

@@ -12,8 +12,6 @@ from holdall.errors import InvalidArgumentError, InvalidTypeError, Serialization
 if TYPE_CHECKING:
     from holdall.store import Store
 
-__all__ = ["Counter"]
-
 _NUMBER: Final = re.compile(rb"\s*[+-]?[0-9]{1,1000}\s*")
 _LARGEST: Final = 10**1000
 

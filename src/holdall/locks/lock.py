@@ -26,8 +26,6 @@ from holdall.locks.record import Holder, Record, new_holder
 if TYPE_CHECKING:
     from holdall.store import Store
 
-__all__ = ["Lock"]
-
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE_FAR: Final = 0.5

@@ -46,8 +46,6 @@ from holdall.errors import StoreError
 from holdall.forks import in_child
 from holdall.values.packages import instance
 
-__all__ = ["PLAIN", "FormlessError", "class_form", "encode", "field", "found_by_name", "home_of", "name_form"]
-
 HOOK: Final = "__cache_key__"
 """The method by which a class says what stands for an object of it."""
 

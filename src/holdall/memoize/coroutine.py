@@ -18,8 +18,6 @@ from holdall.aio.workers import Cancel
 from holdall.memoize.flights import LOOK, Flight, blocked, lead, leading
 from holdall.memoize.function import MISSING, Cached, Options
 
-__all__ = ["CachedCoroutine"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from holdall.store import Store
 
-__all__ = ["cached"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

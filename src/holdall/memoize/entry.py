@@ -33,8 +33,6 @@ from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 from holdall.values.typed import read_typed, write_typed
 
-__all__ = ["HEAD", "MAGIC", "SIZE", "Entries", "created_of"]
-
 MAGIC: Final = b"hldcall1"
 HEAD: Final = struct.Struct("<8sdc")
 SIZE: Final = HEAD.size

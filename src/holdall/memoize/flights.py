@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from holdall.forks import in_child
 
-__all__ = ["Flight", "Flights", "blocked", "lead", "leading"]
-
 LOOK: Final = 1.0
 """Seconds after which a waiting call looks whether the computing thread is still alive."""
 

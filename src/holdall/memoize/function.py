@@ -37,8 +37,6 @@ from holdall.threads import start
 if TYPE_CHECKING:
     from holdall.locks import Lock
 
-__all__ = ["MISSING", "BoundCached", "CacheInfo", "Cached", "CachedClassMethod", "Options"]
-
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")

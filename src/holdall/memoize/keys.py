@@ -33,8 +33,6 @@ from holdall.memoize.canonical import (
 )
 from holdall.values.same import place_of
 
-__all__ = ["Keys", "segment"]
-
 _HEAD: Final = b"holdall call 1\0"
 _NO_DEFAULT: Final = inspect.Parameter.empty
 _CONSTANT: Final = frozenset((int, str, float, bool, type(None), bytes, complex))

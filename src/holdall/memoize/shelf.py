@@ -21,8 +21,6 @@ from holdall.forks import begin_anew, in_child
 from holdall.memoize.entry import HEAD, MAGIC, SIZE
 from holdall.store import Can, Info, Store
 
-__all__ = ["LOCKS", "PREFIX", "Shelf"]
-
 _log = logging.getLogger("holdall.memoize")
 
 PREFIX: Final = "holdall.cached/1/"

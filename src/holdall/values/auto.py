@@ -11,8 +11,6 @@ from holdall.values.ownpickles import OwnPickles
 from holdall.values.raw import BytesSerializer, TextSerializer
 from holdall.values.registry import joined
 
-__all__ = ["read_auto", "write_auto"]
-
 _bytes, _text, _json = BytesSerializer(), TextSerializer(), JsonSerializer()
 
 _BEGINS: Final = tuple('{["-0123456789tfn \t\r\n')

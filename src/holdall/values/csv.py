@@ -11,8 +11,6 @@ from holdall.errors import SerializationError
 from holdall.values.models import serializer_of
 from holdall.values.passed import Passed
 
-__all__ = ["CsvRows"]
-
 
 class CsvRows(NamedTuple):
     """How rows are read: each is a list of str, as `csv.reader` returns it (RFC 4180); or a model whose

@@ -15,8 +15,6 @@ from typing import Any, Final, NamedTuple
 
 from holdall.values.packages import present
 
-__all__ = ["MISSING", "plain_reader", "read_plain", "write_plain"]
-
 MISSING: Final = object()
 
 _LEAVES: Final[frozenset[Any]] = frozenset((str, int, float, bool, type(None)))

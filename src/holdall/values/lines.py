@@ -10,8 +10,6 @@ from holdall.errors import StoreError
 from holdall.values.modes import Codec, refuse_bytes
 from holdall.values.passed import Passed
 
-__all__ = ["lines_of"]
-
 
 def lines_of(pieces: Iterator[bytes], codec: Codec, key: str) -> Iterator[Any]:
     """Yield the lines of a blob, each as its mode reads it, without `\\n` or `\\r\\n` at their ends.

@@ -18,8 +18,6 @@ from holdall.values.same import type_name
 from holdall.values.serializer import Buffer
 from holdall.values.typed import read_typed, write_typed
 
-__all__ = ["MODES", "Codec", "Modes", "refuse_bytes", "write_raw"]
-
 MODES: Final = _MODES
 """The modes that aren't the name of a serializer."""
 _JSON: Final = ("auto", "json", "pydantic", "msgspec")

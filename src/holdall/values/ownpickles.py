@@ -12,8 +12,6 @@ from holdall.userkey import VARIABLE, user_key
 from holdall.values.pickles import MAGIC, Mode, PickleSerializer
 from holdall.values.serializer import Buffer
 
-__all__ = ["OwnPickles"]
-
 _CONTEXT: Final = b"holdall values"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
-__all__ = ["Passed"]
-
 if TYPE_CHECKING:
     _Chain = chain[Any]
 else:

@@ -25,8 +25,6 @@ from holdall.values.registry import Serializers
 from holdall.values.same import difference, type_name
 from holdall.values.serializer import Buffer, Serializer
 
-__all__ = ["MAGIC", "read_typed", "write_typed"]
-
 MAGIC: Final = b"hldtype1"
 _EXACT: Final = {"bytes": bytes, "text": str}
 _text = TextSerializer()

@@ -22,8 +22,6 @@ from holdall.errors import IntegrityError, StoreClosedError, StoreUnavailableErr
 from holdall.forks import begin_anew
 from holdall.stores.oserrors import translate
 
-__all__ = ["JsonBackend"]
-
 T = TypeVar("T")
 
 

@@ -13,8 +13,6 @@ from holdall.catalog.jsonfile.state import Tables
 from holdall.catalog.row import Alias, Blob, Lease, Row
 from holdall.errors import InvalidArgumentError
 
-__all__ = ["change", "replay", "row_of"]
-
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 _FIELDS: Final[dict[type[Any], Callable[[Any], tuple[Any, ...]]]] = {
     kind: attrgetter(*(each.name for each in fields(kind))) for kind in (Row, Blob, Alias, Lease)

@@ -14,8 +14,6 @@ from zlib import crc32
 
 from holdall.errors import UnsupportedOperation
 
-__all__ = ["Damaged", "Header", "Line", "header_line", "line_of", "lines", "read_header"]
-
 _VERSION: Final = 1
 
 

@@ -14,8 +14,6 @@ from holdall.catalog.jsonfile.state import Tables
 from holdall.catalog.row import Alias, Blob, Lease, Row
 from holdall.errors import IntegrityError, StoreUnavailableError, UnsupportedOperation
 
-__all__ = ["Title", "compose", "parse"]
-
 _FORMAT: Final = "holdall catalogue"
 _VERSION: Final = 1
 _ABOUT: Final = (

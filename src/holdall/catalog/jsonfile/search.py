@@ -23,8 +23,6 @@ from holdall.catalog.query import (
 )
 from holdall.catalog.row import Row
 
-__all__ = ["find"]
-
 _FEW = 1000
 """Up to how many rows are found without a sort of all."""
 

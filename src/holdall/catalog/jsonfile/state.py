@@ -9,8 +9,6 @@ from typing import Any, Final, TypeVar, cast
 from holdall.catalog.jsonfile.order import KeyOrder
 from holdall.catalog.row import Alias, Blob, Lease, Row
 
-__all__ = ["Tables", "bare", "own"]
-
 K = TypeVar("K")
 
 _NONE: Final[frozenset[str]] = frozenset()

@@ -11,8 +11,6 @@ from holdall.catalog.jsonfile.changes import change, row_of
 from holdall.catalog.jsonfile.state import Tables, bare, own
 from holdall.catalog.row import Alias, Blob, Lease, Row
 
-__all__ = ["JsonTransaction"]
-
 K = TypeVar("K")
 V = TypeVar("V")
 

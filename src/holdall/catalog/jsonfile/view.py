@@ -18,8 +18,6 @@ from holdall.ranges import CHUNK
 from holdall.stores.nofollow import close_all
 from holdall.stores.oserrors import kind_of
 
-__all__ = ["Place", "View", "find_file", "load", "place_of"]
-
 Place = tuple[int, int]
 """The device and the inode of a file."""
 

@@ -29,8 +29,6 @@ from holdall.stores.locks import CANNOT, release, take
 from holdall.stores.nofollow import NEW, close_all
 from holdall.stores.oserrors import translate
 
-__all__ = ["JournalWriter"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger("holdall")

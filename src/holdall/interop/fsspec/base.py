@@ -14,8 +14,6 @@ from holdall.interop.fsspec.urls import PROTOCOLS, Located, holds_secret, is_url
 from holdall.interop.loading import load, open_store
 from holdall.store import Store
 
-__all__ = ["CACHING", "Base"]
-
 asyn = load("fsspec.asyn")
 _AsyncFileSystem: Any = asyn.AsyncFileSystem
 

@@ -10,8 +10,6 @@ from holdall.errors import InvalidArgumentError
 from holdall.files import _warn_dropped
 from holdall.interop.loading import load
 
-__all__ = ["compressed"]
-
 
 class _Compressed(io.RawIOBase):
     """A file whose bytes are compressed in another one. Both are closed together, and discarded together."""

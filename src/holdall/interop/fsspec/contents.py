@@ -31,8 +31,6 @@ from holdall.interop.loading import load
 from holdall.paths import replacing
 from holdall.store import ABSENT, ANY
 
-__all__ = ["Contents"]
-
 _SILENT: Any = load("fsspec.callbacks").DEFAULT_CALLBACK
 _PIECE = 1 << 20
 _TEXT = ("encoding", "errors", "newline")

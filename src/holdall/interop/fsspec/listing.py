@@ -14,8 +14,6 @@ from holdall.store import Info
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["Listing", "missing"]
-
 
 class Listing(Base):
     """Looks at files and folders, and makes folders."""

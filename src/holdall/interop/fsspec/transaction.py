@@ -10,8 +10,6 @@ from holdall.files import SpooledWriter
 from holdall.interop.loading import load
 from holdall.store import ABSENT, Info, Store
 
-__all__ = ["Deferred", "Transaction"]
-
 _Transaction: Any = load("fsspec.transaction").Transaction
 
 

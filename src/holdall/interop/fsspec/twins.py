@@ -12,8 +12,6 @@ from typing import Any
 
 from holdall.interop.loading import load
 
-__all__ = ["add_twins", "on_thread", "part", "wait"]
-
 _asyn = load("fsspec.asyn")
 _Abstract: Any = load("fsspec").AbstractFileSystem
 _PATIENCE = 5.0

@@ -12,8 +12,6 @@ from holdall.resource import BUCKETS, split_uri
 from holdall.settings import expand
 from holdall.uri import _BUILT_IN
 
-__all__ = ["PROTOCOLS", "Located", "holds_secret", "is_url", "join", "relative", "split", "strip"]
-
 PREFIX: Final = "holdall+"
 PROTOCOLS: Final = ("holdall", *(f"{PREFIX}{scheme}" for scheme in _BUILT_IN))
 """The protocols of the file system: of all stores, and of those that a URI opens."""
