@@ -104,7 +104,7 @@ def _check(place: str, wishes: _Wishes, jobs: int | None, json: bool, quiet: boo
             glob=wishes.include,
             exclude=wishes.exclude,
             jobs=jobs,
-            progress=meter.reached,
+            progress=meter.progress,
         )
         meter.hide()
         print_report(report, spoken(place), json, quiet, Output())

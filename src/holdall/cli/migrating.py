@@ -74,7 +74,7 @@ def migrate(
                 print_plan(plan, json, quiet, output)
                 return UNAVAILABLE if plan.failures else 0
         try:
-            report = copy_store(first, second, jobs=jobs, journal=journal, progress=meter.reached)
+            report = copy_store(first, second, jobs=jobs, journal=journal, progress=meter.progress)
         except (KeyboardInterrupt, SystemExit):
             meter.hide()
             warn("stopped; what was copied is whole; run it again to go on")

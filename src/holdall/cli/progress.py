@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock, Timer
 from time import monotonic
 from typing import TYPE_CHECKING, Self
@@ -73,18 +73,23 @@ class Meter:
                 )
 
     def start_soon(self) -> None:
-        """Show a bar even if nothing is counted yet; `reached` counts."""
+        """Show a bar even if nothing is counted yet; `progress` counts."""
         self._size = 0
         if self._seen:
             self._timer = Timer(_PATIENCE, self.advance, (0,))
             self._timer.daemon = True
             self._timer.start()
 
-    def reached(self, done: int, total: int, size: int, _key: str = "") -> None:
-        """Show the numbers of blobs done, of all blobs, and of bytes: the `progress=` of a transfer."""
+    @property
+    def progress(self) -> Callable[[int, int, int, str], object] | None:
+        """The `progress=` of a transfer: it takes the numbers of blobs done, of all blobs, and of bytes. None
+        where nobody sees a bar."""
+        return self._count if self._seen else None
+
+    def _count(self, done: int, total: int, size: int, _key: str) -> None:
         self._done, self._total, self._size = done, total, size
         # A bar drawn for each of many small blobs would take longer than they do.
-        if self._seen and monotonic() >= self._next:
+        if monotonic() >= self._next:
             self._next = monotonic() + _PAUSE
             self.advance(0)
 

@@ -204,7 +204,7 @@ def transfer(name: str, act: Callable[..., Report | Plan], source: str, target: 
                 jobs=wishes.jobs,
                 dry_run=wishes.dry_run,
                 journal=_journal(name, first, second, wishes),
-                progress=meter.reached,
+                progress=meter.progress,
             )
         except DeleteRefusedError as error:
             blobs = amount(error.selected, "blob")
