@@ -39,8 +39,10 @@ def etag_of(found: os.stat_result) -> str:
 def describe(key: str, found: os.stat_result) -> Info:
     """What stat(2) says of a blob."""
     stamp = found.st_mtime_ns
-    info = Info(key, found.st_size, stamp << 48 | found.st_size, stamp / 1e9)
-    return with_mode(info, found.st_mode)
+    size = found.st_size
+    info = Info(key, size, stamp << 48 | size, stamp / 1e9)
+    info._mode = found.st_mode & 0o777  # as `with_mode` notes it: a listing does this for each file
+    return info
 
 
 def compare(found: os.stat_result | None, expect: Expect) -> None:

@@ -28,9 +28,10 @@ def survey(store: Store, span: Span) -> Iterator[Info | LeftOut]:
     A store that is `_far` is listed ahead by several threads once it has many keys.
     """
     entries = within(store._survey(span.prefix, span.after), span.until)
-    if not store._far:
-        yield from entries
-        return
+    return _survey_far(store, span, entries) if store._far else entries
+
+
+def _survey_far(store: Store, span: Span, entries: Iterator[Info | LeftOut]) -> Iterator[Info | LeftOut]:
     last = None
     for last in islice(entries, _FIRST):
         yield last

@@ -90,7 +90,9 @@ class Selection:
             entries = within(store._outline(self.span.prefix, self.span.after), self.span.until)
         else:
             entries = survey(store, self.span)
-        for info in store._alive(entries):
+        for info in entries:
+            if store._closed:
+                raise store._closed_error()
             if isinstance(info, LeftOut):
                 if excludes is None or not excludes(info.path.rstrip("/")):
                     left(info)
