@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -122,6 +120,10 @@ def path_of(store: Store) -> str | None:
 
 def token_of(store: Store) -> str:
     """Return the token of a store, as `Store.token`."""
+    # Their imports take longer than most commands need to begin, and most never ask for a token.
+    import hashlib
+    import json
+
     text = json.dumps(identity(store, resolve=True), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from holdall.store import Store
 from holdall.transfer.journal import RETRY, Journal
@@ -16,8 +16,7 @@ from holdall.transfer.work import SMALL, Worker
 _FEW = 16
 
 
-@dataclass
-class Act:
+class Act(NamedTuple):
     """Does the steps that a journal holds; a tally counts and records their outcomes."""
 
     source: Store

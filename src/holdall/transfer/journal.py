@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
@@ -53,6 +52,8 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.kept = path is not None
         """Whether it outlives this run."""
+        self._facts: dict[str, Any] = {}
+        """Those of a temporary one."""
         self._name: str = "" if path is None else os.path.abspath(os.fspath(path))
         # A plan may be walked by another thread than the one that made it.
         self._lock = threading.RLock()
@@ -143,6 +144,10 @@ class Journal:
 
     def fact(self, name: str) -> Any:
         """Return the fact that was recorded by a name, or None."""
+        if not self.kept:
+            return self._facts.get(name)
+        import json
+
         rows = self._all("SELECT value FROM fact WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
@@ -153,6 +158,11 @@ class Journal:
             transfer: The identities of both stores.
             options: The kind of the transfer, its selection and its comparison.
         """
+        if not self.kept:
+            self.restart({})
+            return False
+        import json
+
         known, phase = self.fact("transfer"), self.fact("phase")
         before: dict[str, object] = self.fact("options") or {}
         transfer, options = json.loads(json.dumps(transfer)), json.loads(json.dumps(options))
@@ -184,21 +194,29 @@ class Journal:
 
     def note(self, **facts: object) -> None:
         """Record facts."""
-        self._do([(_FACT, _rows(facts))])
+        self._do([(_FACT, self._rows(facts))])
 
     def finish(self) -> None:
         """Mark the run as done: the next one begins anew."""
         self._forget_steps({"phase": "done", "counts": None})
 
     def _forget_steps(self, facts: dict[str, object]) -> None:
-        self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, _rows(facts))])
+        self._do([("DELETE FROM step", [()]), ("DELETE FROM left_out", [()]), (_FACT, self._rows(facts))])
+
+    def _rows(self, facts: dict[str, object]) -> list[tuple[str, str]]:
+        """Return the rows of facts; none for a temporary journal, which has them in memory."""
+        if not self.kept:
+            self._facts |= facts
+            return []
+        import json
+
+        return [(name, json.dumps(value)) for name, value in facts.items()]
 
     # --- steps ---
 
-    def add(self, steps: Iterable[Sequence[Any]], **facts: object) -> None:
-        """Add steps to the end, and record facts in the same transaction."""
-        rows = [step[1:] for step in steps]
-        self._do([(_ADD, rows), (_FACT, _rows(facts))])
+    def add(self, steps: Iterable[Sequence[Any]]) -> None:
+        """Add steps to the end."""
+        self._do([(_ADD, [step[1:] for step in steps])])
 
     def steps(self, *kinds: int, state: int = PENDING) -> Iterator[Step]:
         """Yield the steps in a state, in order; steps that are added or marked meanwhile may be missing."""
@@ -241,7 +259,7 @@ class Journal:
             counts = self.fact("counts")
             counts["deletes"] -= len(numbers)
             drop = ("DELETE FROM step WHERE number = ?", numbers)
-            self._do([drop, (_FACT, _rows({"counts": counts}))])
+            self._do([drop, (_FACT, self._rows({"counts": counts}))])
 
     def withhold_deletes(self) -> int:
         """Remove all deletes from the plan; return their number."""
@@ -361,7 +379,3 @@ def _as_bytes(path: str) -> bytes:
 
 def _as_path(path: bytes) -> str:
     return path.decode("utf-8", "surrogatepass")
-
-
-def _rows(facts: dict[str, object]) -> list[tuple[str, str]]:
-    return [(name, json.dumps(value)) for name, value in facts.items()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -352,6 +351,8 @@ def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
     threads = sys.modules.get("concurrent.futures.thread")
     if threads is not None and type(executor) is threads.ThreadPoolExecutor:
         return  # its shards stay in this process
+    import pickle
+
     for store in stores:
         try:
             if is_in_memory(store):

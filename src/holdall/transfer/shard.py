@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterator
 from typing import cast
@@ -15,7 +14,7 @@ from holdall.transfer.report import Report
 from holdall.transfer.spread import spread, stop_event
 from holdall.transfer.step import Action, Kind, Outcome, Rules, Status, Step, action_of
 from holdall.transfer.tally import Tally
-from holdall.transfer.work import Worker, portable
+from holdall.transfer.work import Worker
 
 _BATCH = 64
 
@@ -63,10 +62,15 @@ class Shard:
 
     def _open_stores(self) -> tuple[Store, Store]:
         if isinstance(self._stores, bytes):
+            import pickle
+
             self._stores = cast("tuple[Store, Store]", pickle.loads(self._stores))
         return self._stores
 
     def __getstate__(self) -> dict[str, object]:
+        # Most transfers send nothing, and its import takes as long as listing five hundred blobs.
+        import pickle
+
         # A store that can't be opened there must raise in the call, where the error is reported: while the
         # shard is unpickled, it would end the worker.
         stores = self._stores if isinstance(self._stores, bytes) else pickle.dumps(self._stores)
@@ -91,7 +95,7 @@ class Shard:
             act = Act(self.source, self.target, self.rules, journal, tally, stop_event())
             act.run(self._first_missing)
         report = tally.report
-        report.failures = {key: portable(error, key) for key, error in report.failures.items()}
+        report.failures = {key: _portable(error, key) for key, error in report.failures.items()}
         report.seconds = time.perf_counter() - begun
         return report
 
@@ -125,6 +129,17 @@ def copy_shard(shard: Shard) -> list[Outcome]:
     units = units_of(shard.copies, worker.bulk, lambda: _BATCH)
     spread(worker, units, outcomes.extend, jobs=None, inline=inline, stop=stop)
     return [
-        outcome._replace(error=portable(outcome.error, outcome.step.key)) if outcome.error else outcome
+        outcome._replace(error=_portable(outcome.error, outcome.step.key)) if outcome.error else outcome
         for outcome in outcomes
     ]
+
+
+def _portable(error: Exception, key: str) -> Exception:
+    """Return an error that can be sent to another process."""
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - other packages' exceptions may do anything there
+        return StoreError(f"{type(error).__qualname__}: {error}", key=key)
+    return error

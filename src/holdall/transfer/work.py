@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from holdall.blob import attributes_of
+from holdall.blob import attributes_of, mode_of
 from holdall.errors import (
     BlobNotFoundError,
     ConcurrencyError,
@@ -62,6 +61,7 @@ class Worker:
         """Whether several steps at once are copies to where nothing was, to be put together."""
         self._creates = Can.CREATE in target.can
         self._swaps = Can.SWAP in target.can
+        self._keeps = bool(target.can & (Can.ATTRIBUTES | Can.EXPIRE | Can.METADATA))
         self._take: dict[int, Callable[[Step], Outcome]] = {
             Kind.COPY: self._copy,
             Kind.COMPARE: self._compare,
@@ -184,6 +184,8 @@ class Worker:
         return Outcome(step, Status.COPIED, info.size, info.etag, etag)
 
     def _kept(self, info: Info) -> Attributes:
+        if not self._keeps and mode_of(info) is None:
+            return PLAIN
         kept = attributes_of(info, self._target.can)
         return PLAIN if kept == PLAIN else kept
 
@@ -531,15 +533,6 @@ def _is_absent(store: Store, key: str) -> bool:
     except BlobNotFoundError:
         return True
     return False
-
-
-def portable(error: Exception, key: str) -> Exception:
-    """Return an error that can be sent to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - other packages' exceptions may do anything there
-        return StoreError(f"{type(error).__qualname__}: {error}", key=key)
-    return error
 
 
 def _bare(error: Exception) -> Exception:
