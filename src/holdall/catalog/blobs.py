@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from holdall.arguments import check_type
 from holdall.blob import Can
+from holdall.catalog.row import Blob
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
 from holdall.store import Store
 
@@ -117,6 +119,26 @@ class MemoryBlobBackend(BlobBackend):
 
         super().__init__(MemoryStore())
         self._owned = True
+
+
+def address_of(blobs: BlobBackend, blob: Blob) -> str:
+    return blobs.address(blob.digest, blob.number, blob.extension)
+
+
+def is_there(blobs: BlobBackend, blob: Blob) -> bool:
+    return blob.inline or blobs.store.exists(address_of(blobs, blob))
+
+
+def sums_of(blobs: BlobBackend, blob: Blob) -> tuple[int, int]:
+    """Return the size and the CRC-32 of the stored bytes of a blob.
+
+    Raises:
+        BlobNotFoundError: They are gone.
+    """
+    crc = size = 0
+    for piece in blobs.store.chunks(address_of(blobs, blob)):
+        crc, size = zlib.crc32(piece, crc), size + len(piece)
+    return size, crc
 
 
 def blob_backend_of(given: Any, cache_dir: Path, durable: bool) -> BlobBackend:

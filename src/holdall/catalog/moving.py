@@ -13,7 +13,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from holdall.blob import Piece
 from holdall.catalog.backend import MetadataBackend, Transaction
-from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.blobs import BlobBackend, address_of, is_there, sums_of
 from holdall.catalog.changes import history
 from holdall.catalog.entry import moment
 from holdall.catalog.manifest import entry_to_dict, exported_to, read_manifest, write_manifest
@@ -100,7 +100,7 @@ class _Target:
         """Return the blob that the target has of these bytes, or a new one, whose number is 0 if it isn't
         written yet."""
         found = self._backend.transact(lambda tx: tx.blob_of(blob.digest))
-        if found is not None and (found.inline or self._blobs.store.exists(self._address(found))):
+        if found is not None and is_there(self._blobs, found):
             return found
         self.moved.blobs += 1
         self.moved.bytes += blob.size
@@ -109,9 +109,6 @@ class _Target:
             _check(len(data), zlib.crc32(data), blob)
             return replace(blob, number=0, until=0, inline=True, data=data)
         return self._copy(blob, pieces())
-
-    def _address(self, blob: Blob) -> str:
-        return self._blobs.address(blob.digest, blob.number, blob.extension)
 
     def _copy(self, blob: Blob, pieces: Iterable[Piece]) -> Blob:
         """Copy the bytes of a blob under a number of the target, and read them back."""
@@ -126,11 +123,8 @@ class _Target:
         if not self._in_place:
             take_storage(self._backend, self._blobs)
         made = self._backend.transact(reserve)
-        self._blobs.store.put(self._address(made), iter(pieces))
-        crc = size = 0
-        for piece in self._blobs.store.chunks(self._address(made)):
-            crc, size = zlib.crc32(piece, crc), size + len(piece)
-        _check(size, crc, blob)
+        self._blobs.store.put(address_of(self._blobs, made), iter(pieces))
+        _check(*sums_of(self._blobs, made), blob)
         return replace(made, until=0)
 
     def _write(self, tx: Transaction, row: Row, here: Blob, newest: bool) -> None:

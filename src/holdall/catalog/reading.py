@@ -10,7 +10,7 @@ from typing import IO, Any, Final, TypeVar, cast
 
 from holdall.catalog.alongside import Alongside
 from holdall.catalog.backend import MetadataBackend
-from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.blobs import BlobBackend, address_of, is_there
 from holdall.catalog.changes import make_lease
 from holdall.catalog.compression import unpack
 from holdall.catalog.content import Formats
@@ -98,11 +98,11 @@ class Reader:
 
     def _stored(self, blob: Blob) -> bytes | None:
         """Return the bytes of a blob outside the backend; None if they are gone."""
-        return self._blobs.store.get(self.address(blob))
+        return self._blobs.store.get(address_of(self._blobs, blob))
 
     def _mapped(self, blob: Blob) -> Buffer | None:
         """Return the same. A large file is mapped: what is decoded takes room, but not its bytes too."""
-        path = self._blobs.path(self.address(blob)) if blob.size >= _LARGE else None
+        path = self._blobs.path(address_of(self._blobs, blob)) if blob.size >= _LARGE else None
         found = None if path is None else map_file(path, blob.size)
         return self._stored(blob) if found is None else found
 
@@ -129,23 +129,20 @@ class Reader:
             yield blob.data
             return
         try:
-            yield from self._blobs.store.chunks(self.address(blob))
+            yield from self._blobs.store.chunks(address_of(self._blobs, blob))
         except BlobNotFoundError:
             raise self._lost(key, blob) from None
 
-    def address(self, blob: Blob) -> str:
-        return self._blobs.address(blob.digest, blob.number, blob.extension)
-
     def _lost(self, key: str, blob: Blob) -> IntegrityError:
         return IntegrityError(
-            f"its bytes are gone from {self._blobs.store!r} ({self.address(blob)}); restore them from a "
-            "backup, put the object again, or delete the entry",
+            f"its bytes are gone from {self._blobs.store!r} ({address_of(self._blobs, blob)}); restore them "
+            "from a backup, put the object again, or delete the entry",
             key=key,
         )
 
     def exists(self, key: str, version: int | None) -> bool:
         found = self._backend.fetch(key, version)
-        return found is not None and (found[1].inline or self._blobs.store.exists(self.address(found[1])))
+        return found is not None and is_there(self._blobs, found[1])
 
     def open(self, key: str, version: int | None) -> IO[bytes]:
         before: int | None = None
@@ -168,7 +165,7 @@ class Reader:
             data = b"".join(self.chunks(key, blob))
             check_bytes(zlib.crc32(data), data, blob, key)
             return io.BytesIO(data if row.format in PACKED_WITHIN else unpack(row.codec, data))
-        if self._blobs.path(self.address(blob)) is not None:
+        if self._blobs.path(address_of(self._blobs, blob)) is not None:
             # An open file can be read to its end, also after its name was deleted.
             return self._opened(key, blob)
         lease = make_lease(self._backend, key, row.version, _HELD)
@@ -184,7 +181,7 @@ class Reader:
 
     def _opened(self, key: str, blob: Blob) -> IO[bytes]:
         try:
-            return self._blobs.store.open(self.address(blob), "rb")
+            return self._blobs.store.open(address_of(self._blobs, blob), "rb")
         except BlobNotFoundError:
             raise self._lost(key, blob) from None
 
@@ -198,7 +195,7 @@ class Reader:
         if found is None:
             return None
         row, blob = found
-        path = self._blobs.path(self.address(blob))
+        path = self._blobs.path(address_of(self._blobs, blob))
         # The mask of a masked array follows its items in the file, where a mapped array hasn't any.
         is_plain = row.format == "npy" and not row.codec and "MaskedArray" not in row.type
         if not is_plain or blob.inline or path is None:

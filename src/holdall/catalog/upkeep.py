@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from typing import Final, TypeAlias
 
 from holdall.arguments import check_seconds
 from holdall.catalog.backend import MetadataBackend, Transaction
-from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.blobs import BlobBackend, address_of, sums_of
 from holdall.catalog.names import is_leased
 from holdall.catalog.row import Blob, Row
 from holdall.catalog.storage import check_storage, mark_storage
@@ -207,14 +206,11 @@ class _Sweep:
         if not self._grace:
             return False
         try:
-            modified = self._blobs.store.info(self._address(blob)).modified
+            modified = self._blobs.store.info(address_of(self._blobs, blob)).modified
         except BlobNotFoundError:
             return False
         assert self._now is not None
         return is_written_since(modified, self._now - timedelta(microseconds=self._grace))
-
-    def _address(self, blob: Blob) -> str:
-        return self._blobs.address(blob.digest, blob.number, blob.extension)
 
     def take(self, blob: Blob) -> bool:
         """Delete a blob; return whether it may still go.
@@ -233,7 +229,7 @@ class _Sweep:
         if not self._backend.transact(claim):
             return False
         if not blob.inline:
-            self._blobs.store.delete(self._address(blob))
+            self._blobs.store.delete(address_of(self._blobs, blob))
         self._backend.transact(lambda tx: tx.drop_blob(blob.number))
         return True
 
@@ -262,7 +258,7 @@ def verify(
     known: set[int] = set()
     for blob in backend.blobs():
         known.add(blob.number)
-        unknown.pop(blobs.address(blob.digest, blob.number, blob.extension), None)
+        unknown.pop(address_of(blobs, blob), None)
         if blob.until:
             continue
         fault = _fault_of(blobs, blob)
@@ -298,12 +294,10 @@ def _fault_of(blobs: BlobBackend, blob: Blob) -> str | None:
     if blob.inline:
         return None
     try:
-        crc = size = 0
-        for piece in blobs.store.chunks(blobs.address(blob.digest, blob.number, blob.extension)):
-            crc, size = zlib.crc32(piece, crc), size + len(piece)
+        stored = sums_of(blobs, blob)
     except BlobNotFoundError:
         return "missing"
-    return None if (size, crc) == (blob.size, blob.crc) else "damaged"
+    return None if stored == (blob.size, blob.crc) else "damaged"
 
 
 def _quarantine(
@@ -314,7 +308,7 @@ def _quarantine(
     for number in damaged:
         blob = backend.transact(lambda tx, number=number: tx.blob(number))
         if blob is not None:
-            places.append(blobs.address(blob.digest, blob.number, blob.extension))
+            places.append(address_of(blobs, blob))
     for address in places:
         try:
             blobs.store.move(address, QUARANTINE + address.rpartition("/")[2])

@@ -13,7 +13,7 @@ from holdall.blob import ABSENT, ANY, Expect, Piece, check_expected
 from holdall.catalog.alongside import Alongside
 from holdall.catalog.b2nd import Frame
 from holdall.catalog.backend import MetadataBackend, Transaction
-from holdall.catalog.blobs import BlobBackend
+from holdall.catalog.blobs import BlobBackend, is_there
 from holdall.catalog.content import Content
 from holdall.catalog.entry import Entry, Stored, etag_of
 from holdall.catalog.names import protected_versions
@@ -182,7 +182,7 @@ class Writer:
             each.content.digest
             for each, blob in zip(puts, found, strict=True)
             # Bytes that somebody deleted from the store are written again.
-            if blob is not None and not self._exists(blob)
+            if blob is not None and not is_there(self._blobs, blob)
         )
         if missing:
             found = self._backend.transact(lambda tx: self._reserve(tx, puts, missing))
@@ -200,11 +200,6 @@ class Writer:
         except BaseException:
             self._leave(puts)
             raise
-
-    def _exists(self, blob: Blob) -> bool:
-        return blob.inline or self._blobs.store.exists(
-            self._blobs.address(blob.digest, blob.number, blob.extension)
-        )
 
     def _reserve(self, tx: Transaction, puts: Sequence[Put], missing: frozenset[str]) -> list[Blob | None]:
         """Give each put its blob: one that is there, which is returned, or a new one."""
@@ -341,7 +336,7 @@ class Writer:
         if own is None or own.until == CLAIMED:
             raise _AgainError
         if own.until:
-            if found is not None and self._exists(found):
+            if found is not None and is_there(self._blobs, found):
                 # Another writer of the same bytes came first: its blob is shared, and the own one is swept.
                 tx.put_blob(replace(own, until=CLAIMED))
                 self._renew(tx, found)

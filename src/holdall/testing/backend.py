@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from inspect import getattr_static
-
+from holdall.testing.suite import refuse_changes
 from holdall.testing.suites.queries import QueryTests
 from holdall.testing.suites.sharing import SharingTests
 from holdall.testing.suites.smallobjects import SmallObjectTests
@@ -23,11 +22,4 @@ class BackendSuite(TransactionTests, SmallObjectTests, QueryTests, SharingTests)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        changed = [
-            name
-            for name in dir(BackendSuite)
-            if name.startswith("test") or name in ("place", "backend", "other")
-            if getattr_static(cls, name, None) is not getattr_static(BackendSuite, name)
-        ]
-        if changed:
-            raise TypeError(f"{cls.__name__} overrides {', '.join(changed)}; a suite runs whole")
+        refuse_changes(cls, BackendSuite, ("place", "backend", "other"))

@@ -48,9 +48,7 @@ class StoreSuite(
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        changed = _find_changes(cls)
-        if changed:
-            raise TypeError(f"{cls.__name__} overrides {', '.join(changed)}; a suite runs whole")
+        refuse_changes(cls, StoreSuite, FIXED)
 
     def test_the_suite_is_whole(self) -> None:
         assert_whole(type(self))
@@ -67,7 +65,7 @@ def assert_whole(*suites: type[StoreSuite]) -> None:
     >>> assert_whole(TestStore)
     """
     for suite in suites:
-        changed = _find_changes(suite)
+        changed = _find_changes(suite, StoreSuite, FIXED)
         assert not changed, f"{suite.__name__} changes {', '.join(changed)}"
         for name in ("", *(name for name in dir(suite) if name.startswith("test"))):
             marked: Any = getattr(suite, name) if name else suite
@@ -85,9 +83,13 @@ def assert_whole(*suites: type[StoreSuite]) -> None:
 FIXED = ("place", "store", "other", "_handle", "_grade", "_effort", "_choose", "_choose_keys")
 
 
-def _find_changes(suite: type[StoreSuite]) -> list[str]:
-    """Return the names of tests, and of what tests rely on, that a suite overrides."""
-    fixed = [name for name in dir(StoreSuite) if name.startswith("test") or name in FIXED]
-    return [
-        name for name in fixed if getattr_static(suite, name, None) is not getattr_static(StoreSuite, name)
-    ]
+def refuse_changes(suite: type, whole: type, fixed: tuple[str, ...]) -> None:
+    """Raise `TypeError` for a subclass of a suite that overrides its tests, or what they rely on."""
+    changed = _find_changes(suite, whole, fixed)
+    if changed:
+        raise TypeError(f"{suite.__name__} overrides {', '.join(changed)}; a suite runs whole")
+
+
+def _find_changes(suite: type, whole: type, fixed: tuple[str, ...]) -> list[str]:
+    names = [name for name in dir(whole) if name.startswith("test") or name in fixed]
+    return [name for name in names if getattr_static(suite, name, None) is not getattr_static(whole, name)]
