@@ -14,10 +14,8 @@ little-endian), and a letter for the format of what follows:
 
 from __future__ import annotations
 
-import json
 import struct
 import time
-from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, cast
 
@@ -25,7 +23,7 @@ from holdall.errors import SerializationError, UntrustedDataError
 from holdall.userkey import VARIABLE, user_key
 from holdall.values.fastjson import MISSING, read_plain
 from holdall.values.json import _dumps as dumps
-from holdall.values.json import _is_plain
+from holdall.values.json import _is_plain, plain
 from holdall.values.ownpickles import OwnPickles
 from holdall.values.pickles import PickleSerializer
 from holdall.values.registry import serializers
@@ -38,9 +36,6 @@ HEAD: Final = struct.Struct("<8sdc")
 SIZE: Final = HEAD.size
 _PLACE: Final = "holdall.cached"
 """What the signatures of pickles are bound to, with the key of the call."""
-
-_decoder: Any = json.JSONDecoder()
-_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
 
 class RaisedError(Exception):
@@ -109,7 +104,7 @@ class Entries:
         body = data[SIZE:]
         if letter == b"j":
             found = read_plain(body)
-            return _read_json(body) if found is MISSING else found
+            return plain(body) if found is MISSING else found
         if letter == b"b":
             return body
         if letter == b"s":
@@ -158,14 +153,3 @@ def _pickler_of(reference: str) -> PickleSerializer:
 def created_of(data: bytes) -> float:
     """Return when a value was computed; 0 for bytes that aren't an entry."""
     return HEAD.unpack_from(data)[1] if len(data) >= SIZE and data.startswith(MAGIC) else 0.0
-
-
-def _read_json(body: bytes) -> Any:
-    try:
-        text = str(body, "utf-8")
-        value, end = _scan(text, 0)
-    except (StopIteration, ValueError, RecursionError) as error:
-        raise SerializationError(f"this isn't the JSON that was written: {error}") from error
-    if end != len(text):
-        raise SerializationError("this isn't the JSON that was written: it goes on past its end")
-    return value

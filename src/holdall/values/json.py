@@ -460,7 +460,6 @@ def _exact(kind: str, value: Any, written: Any) -> dict[str, Any]:
 
 # --- reading ------------------------------------------------------------------------------------------
 
-_BEGINS: Final = (b"{", b"[", b'"')
 _decoder: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
@@ -476,7 +475,7 @@ def _scanned(text: str) -> tuple[Any, int]:
 def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
     try:
         # As it is written here: without the white space and the mark of the byte order that others write.
-        if hook is None and data[:1] in _BEGINS:
+        if hook is None:
             text = data.decode()
             value, end = _scanned(text)
             if end == len(text):
