@@ -14,7 +14,7 @@ from holdall.catalog.jsonfile.order import starting_with
 from holdall.catalog.jsonfile.search import find
 from holdall.catalog.jsonfile.state import own
 from holdall.catalog.jsonfile.transaction import JsonTransaction
-from holdall.catalog.jsonfile.view import View, load
+from holdall.catalog.jsonfile.view import View, find_file, load
 from holdall.catalog.jsonfile.writing import JournalWriter
 from holdall.catalog.query import Path, Query, parse_field
 from holdall.catalog.row import Blob, Row
@@ -124,10 +124,7 @@ class JsonBackend(MetadataBackend):
     def _find_view(self, anew: bool) -> View:
         with self._lock:
             view = self._view
-            try:
-                found = os.stat(self._log)
-            except (FileNotFoundError, NotADirectoryError):
-                found = None
+            found = find_file(self._log)
             if view is not None and not anew:
                 if view.is_current(found):
                     return view
