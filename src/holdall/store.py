@@ -180,6 +180,10 @@ class Store(MutableMapping[str, bytes]):
     """Whether each call waits for a server, and a listing begins at any key as soon as at the first: `split`
     then looks at some keys only, and transfers list spans side by side."""
 
+    _together: int = 0
+    """The number of small blobs that a transfer puts at once, because each call of `_put_many` costs much; 0
+    where it doesn't."""
+
     _secrets: ClassVar[frozenset[str]] = frozenset()
     """The settings whose values no repr shows."""
 

@@ -17,12 +17,16 @@ from holdall import (
     ABSENT,
     BlobNotFoundError,
     ConcurrencyError,
+    FilesystemStore,
     IntegrityError,
     InvalidArgumentError,
+    InvalidKeyError,
     KeyConflictError,
     MemoryStore,
+    PrefixStore,
     StoreError,
     StoreUnavailableError,
+    copy_store,
     sync_stores,
 )
 from holdall.stores.git import GitStore
@@ -311,6 +315,34 @@ def test_a_conflict_without_a_file_is_never_absent(tmp_path: Path) -> None:
     assert (store["f"], list(store.left_out())) == (b"mine", [])
     sync_stores(store, backup)
     assert backup["f"] == b"mine"
+
+
+@pytest.mark.parametrize("jobs", [None, 4])
+def test_a_sync_of_many_small_files_makes_few_commits(tmp_path: Path, jobs: int | None) -> None:
+    source = FilesystemStore(tmp_path / "source")
+    source.put_many({f"{number % 7}/{number}": b"%d" % number for number in range(1200)})
+    below = GitStore(tmp_path / "target", author=ANN)
+    target = PrefixStore(below, "data")
+    journal = tmp_path / "journal"
+    assert sync_stores(source, target, jobs=jobs, journal=journal).copied == 1200
+    assert dict(target) == dict(source)
+    assert len(below.history()) == 2
+    assert sync_stores(source, target, jobs=jobs, journal=journal).skipped == 1200
+    check(tmp_path / "target")
+
+
+def test_what_git_refuses_is_left_out_of_the_commits_of_a_sync(tmp_path: Path) -> None:
+    source = MemoryStore(
+        {f"{number}.txt": b"%d" % number for number in range(200)} | {"5.tmp": b"", "a": b""}
+    )
+    target = GitStore(tmp_path, author=ANN)
+    target[".gitignore"] = b"*.tmp\n"
+    report = copy_store(source, target)
+    assert list(report.failures) == ["5.tmp"]
+    assert isinstance(report.failures["5.tmp"], InvalidKeyError)
+    assert (report.copied, len(target)) == (201, 202)
+    assert len(target.history()) <= 10
+    check(tmp_path)
 
 
 def test_a_conflict_elsewhere_stops_no_commit_and_is_kept(tmp_path: Path) -> None:

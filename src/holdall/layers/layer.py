@@ -42,6 +42,7 @@ class Layer(Store):
         self._below = stores
         self.inline = all(store.inline for store in stores)
         self._near = all(store.inline or store._near for store in stores)
+        self._together = max((store._together for store in stores), default=0)
 
     @property
     def _far(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -14,6 +14,8 @@ from holdall.transfer.tally import Tally
 from holdall.transfer.work import SMALL, Worker
 
 _FEW = 16
+_MOST = 1 << 24
+"""The most bytes of a group, about."""
 
 
 class Act(NamedTuple):
@@ -72,9 +74,15 @@ class Act(NamedTuple):
         steps, tally = self.journal.steps(*COPIES), self.tally
         if self.copy_elsewhere is None or not self.copy_elsewhere(steps):
             worker = self._worker()
-            # Without batches, units of a few steps are passed to the threads and back less often.
-            batch = (lambda: tally.batch) if worker.bulk else lambda: min(tally.batch, _FEW)
-            self._spread(worker, units_of(steps, worker.bulk, batch))
+            # Threads read a source that waits; each of them has a batch of its own.
+            near = self.source.inline or self.source._near
+            if worker.bulk and near and (whole := self.target._together):
+                units = units_of(steps, True, lambda: whole, grow=False)
+            else:
+                # Without batches, units of a few steps are passed to the threads and back less often.
+                batch = (lambda: tally.batch) if worker.bulk else lambda: min(tally.batch, _FEW)
+                units = units_of(steps, worker.bulk, batch)
+            self._spread(worker, units)
         tally.flush()
 
     def _delete(self, steps: Iterator[Step]) -> None:
@@ -99,17 +107,23 @@ class Act(NamedTuple):
         )
 
 
-def units_of(steps: Iterable[Step], bulk: bool, batch: Callable[[], int]) -> Iterator[list[Step]]:
-    """Yield small steps in groups; with `bulk` only copies of new blobs, which are then put together."""
+def units_of(
+    steps: Iterable[Step], bulk: bool, batch: Callable[[], int], *, grow: bool = True
+) -> Iterator[list[Step]]:
+    """Yield small steps in groups; with `bulk` only copies of new blobs, which are then put together.
+
+    With `grow` the groups grow slowly, so that the first few show whether the stores wait.
+    """
     held: list[Step] = []
+    size = 0
     for count, step in enumerate(steps):
         if step.size > SMALL or (bulk and (step.kind != Kind.COPY or step.target_etag is not None)):
             yield [step]
             continue
         held.append(step)
-        # The groups grow slowly, so that the first few show whether the stores wait.
-        if len(held) >= min(batch(), max(1, count // 8)):
+        size += step.size
+        if size > _MOST or len(held) >= (min(batch(), max(1, count // 8)) if grow else batch()):
             yield held
-            held = []
+            held, size = [], 0
     if held:
         yield held

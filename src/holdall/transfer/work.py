@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from holdall.blob import attributes_of, mode_of
@@ -251,7 +252,6 @@ class Worker:
         """Put small new blobs together; special cases go one by one."""
         outcomes: list[Outcome] = []
         held: dict[str, tuple[Step, Info, bytes]] = {}
-        target = self._target
         for step in steps:
             if self._stop.is_set():
                 raise Stopped
@@ -266,6 +266,14 @@ class Worker:
                 outcomes.append(self._one(step))
             except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
                 outcomes.append(self._failed(step, error))
+        return outcomes + self._put_together(held)
+
+    def _put_together(self, held: dict[str, tuple[Step, Info, bytes]]) -> list[Outcome]:
+        """Put blobs by one call. If it fails, each half of them is put so: what can't be put is alone in the
+        end, and raises its own error."""
+        self._stopped()
+        outcomes: list[Outcome] = []
+        target = self._target
         try:
             # A batch can't be put on condition: blobs that another writer has put meanwhile are found first.
             for key, _ in target._get_many(list(held)):
@@ -274,8 +282,12 @@ class Worker:
             entries = [(key, (data,), self._kept(info)) for key, (_, info, data) in held.items()]
             written = {info.key: info for info in target._put_many(entries)}
             found = dict(target._get_many(list(held))) if self._rules.verify else None
-        except Exception:  # noqa: BLE001 - each of them is tried, and raises its own error
-            return outcomes + [self._one(step, data, info) for step, info, data in held.values()]
+        except Exception:  # noqa: BLE001 - each of them is tried
+            if len(held) < 2:
+                return outcomes + [self._one(step, data, info) for step, info, data in held.values()]
+            left = iter(held.items())
+            half = dict(islice(left, len(held) // 2))
+            return outcomes + self._put_together(half) + self._put_together(dict(left))
         for key, (step, info, data) in held.items():
             if found is not None and found.get(key) != data:
                 outcomes.append(self._doubted(step, info, written[key], data))

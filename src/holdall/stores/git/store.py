@@ -74,6 +74,7 @@ class GitStore(WorkTreeStore):
 
     can = ATOMIC | Can.BULK
     schemes = ("git+file",)
+    _together = 1000  # they are one commit, which writes the index whole
 
     def __init__(
         self,
