@@ -31,7 +31,8 @@ from holdall.catalog.sql_transaction import (
     values_of,
 )  # fmt: skip
 from holdall.errors import InvalidArgumentError, StoreClosedError, StoreUnavailableError
-from holdall.stores.sql.connecting import Password, place_name, split_url, url_of
+from holdall.stores.password import Password
+from holdall.stores.sql.connecting import place_name, split_url, url_of
 from holdall.stores.sql.connections import Session, Source
 from holdall.stores.sql.errors import LostError, NoTableError
 from holdall.stores.sql.watching import connector

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from holdall.errors import InvalidArgumentError, MissingDependencyError, UnsupportedOperation
-from holdall.stores.password import Password as AnyPassword
+from holdall.errors import InvalidArgumentError, MissingDependencyError
+from holdall.stores.password import Password
 
 SCHEMES = ("postgresql", "postgres")
-
-
-class Password(AnyPassword):
-    """The password of a PostgreSQL server, or where it is."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> Any:
-        raise UnsupportedOperation(
-            "the password of a SqlStore is never pickled; to open the store in another process, give a "
-            "reference that is read there: password='env:NAME' for an environment variable, or 'file:PATH'; "
-            "or leave it to PGPASSWORD or ~/.pgpass"
-        )
 
 
 def driver() -> Any:
@@ -57,6 +45,17 @@ def split_url(url: str) -> tuple[dict[str, str], Password | None]:
     for name in ("host", "hostaddr", "dbname", "user", "port"):
         _check_text(parameters.get(name, ""))
     return {name: str(value) for name, value in parameters.items()}, Password(secret) if secret else None
+
+
+def check_options(names: Iterable[str]) -> None:
+    """Refuse an option that libpq doesn't know."""
+    known = {each.keyword.decode() for each in driver().pq.Conninfo.get_defaults()}
+    for name in names:
+        if name not in known:
+            raise InvalidArgumentError(
+                f"postgresql:// has no option {name!r}; known are table, password, timeout, prepare, and "
+                "libpq's parameters, such as sslmode"
+            )
 
 
 def _check_text(value: object) -> None:

@@ -28,7 +28,7 @@ _GRACE = 5.0
 class Session:
     """One connection, used by one call at a time."""
 
-    def __init__(self, connection: Any, prepare: bool | None) -> None:
+    def __init__(self, connection: Any, prepare: bool) -> None:
         self.connection = connection
         self.process = os.getpid()
         self.autocommit: bool = connection.autocommit
@@ -95,9 +95,7 @@ class Source:
     ) -> None:
         self.name, self._table = name, table
         self._connect, self._given = connect, given
-        self._prepare = None if prepare else False
-        if prepare:
-            self._prepare = True
+        self._prepare = prepare
         self._idle: deque[Session] = deque()
         self._turn = threading.Lock()
         self._holder = 0

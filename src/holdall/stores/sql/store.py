@@ -21,14 +21,9 @@ from holdall.keys import is_key, past
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
+from holdall.stores.password import Password
 from holdall.stores.rereading import ReplacedError, outcome_unknown, read_again
-from holdall.stores.sql.connecting import (
-    SCHEMES,
-    Password,
-    place_name,
-    split_url,
-    url_of,
-)
+from holdall.stores.sql.connecting import SCHEMES, check_options, place_name, split_url, url_of
 from holdall.stores.sql.connections import Session, Source, check_given
 from holdall.stores.sql.errors import LostError, NoTableError, SilentError
 from holdall.stores.sql.rows import (
@@ -125,26 +120,13 @@ class SqlStore(Store):
         password: str | None = None,
         timeout: float = 30.0,
         prepare: bool = True,
-        host: str | None = None,
-        port: str | None = None,
-        sslmode: str | None = None,
-        sslrootcert: str | None = None,
-        sslcert: str | None = None,
-        sslkey: str | None = None,
-        options: str | None = None,
-        application_name: str | None = None,
-        target_session_attrs: str | None = None,
-        service: str | None = None,
-        passfile: str | None = None,
+        **parameters: Any,
     ) -> SqlStore:
-        given = {"host": host, "port": port, "sslmode": sslmode, "sslrootcert": sslrootcert}
-        given |= {"sslcert": sslcert, "sslkey": sslkey, "options": options}
-        given |= {"application_name": application_name, "target_session_attrs": target_session_attrs}
-        given |= {"service": service, "passfile": passfile}
-        parameters, secret = split_url(f"postgresql://{location}")
-        parameters |= {name: value for name, value in given.items() if value is not None}
+        check_options(parameters)
+        of_url, secret = split_url(f"postgresql://{location}")
+        of_url |= {name: str(value) for name, value in parameters.items() if value is not None}
         return cls(
-            url_of(parameters),
+            url_of(of_url),
             table=table,
             password=secret if password is None else password,
             timeout=timeout,
@@ -265,6 +247,19 @@ class SqlStore(Store):
             self._make()
             return act()
 
+    def _known(self, act: Callable[[], T], missing: T) -> T:
+        """Return the result of a change that makes no tables; `missing` if there are none.
+
+        Raises:
+            StoreUnavailableError: The connection was lost, so that it isn't known whether it was made.
+        """
+        try:
+            return act()
+        except NoTableError:
+            return missing
+        except LostError as lost:
+            raise outcome_unknown(lost) from lost
+
     def _sure(self, key: str, etag: int, put: Callable[[], Info]) -> Info:
         """Return what a put returns; if the connection was lost, look whether it was made."""
         try:
@@ -293,9 +288,6 @@ class SqlStore(Store):
             return None if row is None else Info(key, len(data), etag, row[0])
 
         try:
-            info = put() if self._made else self._change(put)
-        except NoTableError:
-            self._made = False
             info = self._change(put)
         except LostError as lost:
             return self._seek(key, etag, lost)
@@ -326,20 +318,17 @@ class SqlStore(Store):
             drop(session, sql, found)
             return alive
 
-        def quick(session: Session) -> tuple[Any, ...] | None:
-            return session.one(sql.delete, (key,))
-
-        try:
+        def deleted() -> bool:
             if expect is ANY:
-                row = self._source.run(quick, write=True)
+                row = self._source.run(lambda session: session.one(sql.delete, (key,)), write=True)
                 if row is not None:
                     return row[0]
             return self._source.transaction(delete)
-        except NoTableError:
+
+        found = self._known(deleted, None)
+        if found is None:
             check_expected(None, expect, key)
-            return False
-        except LostError as lost:
-            raise outcome_unknown(lost) from lost
+        return bool(found)
 
     # --- listing ---
 
@@ -438,35 +427,23 @@ class SqlStore(Store):
                 deleted += sum(1 for row in found if row[3])
             return deleted
 
-        try:
-            return self._source.transaction(delete)
-        except NoTableError:
-            return 0
-        except LostError as lost:
-            raise outcome_unknown(lost) from lost
+        return self._known(lambda: self._source.transaction(delete), 0)
 
     def _clear(self) -> None:
         def clear(session: Session) -> None:
             for statement in self._sql.clear:
                 session.run(statement)
 
-        try:
-            self._source.transaction(clear)
-        except NoTableError:
-            return
-        except LostError as lost:
-            raise outcome_unknown(lost) from lost
+        self._known(lambda: self._source.transaction(clear), None)
 
     # --- inside the server ---
 
     def _touch(self, key: str, expires: datetime | None) -> Info:
         parameters = seconds_left(expires), key
-        try:
-            row = self._source.run(lambda session: session.one(self._sql.touch, parameters), write=True)
-        except NoTableError:
-            row = None
-        except LostError as lost:
-            raise outcome_unknown(lost) from lost
+        row = self._known(
+            lambda: self._source.run(lambda session: session.one(self._sql.touch, parameters), write=True),
+            None,
+        )
         if row is None:
             raise BlobNotFoundError(key=key)
         return info_of(key, row)

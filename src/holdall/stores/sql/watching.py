@@ -7,7 +7,8 @@ from functools import cache
 from time import monotonic
 from typing import Any, cast
 
-from holdall.stores.sql.connecting import Password, driver
+from holdall.stores.password import Password
+from holdall.stores.sql.connecting import driver
 
 _SILENT = "the server hasn't answered for {:g} s, and can't be connected to again"
 
