@@ -24,15 +24,21 @@ _LOOK = 0.1
 
 class Crew:
     """Up to `size` threads, each of which makes the next call as soon as it is free. A pool of Python's would
-    be waited for at the end of the interpreter, however long a server is silent."""
+    be waited for at the end of the interpreter, however long a server is silent.
 
-    def __init__(self, size: int, stop: Stop) -> None:
-        self._size, self._stop = size, stop
+    What stops the call that made it stops the calls of the crew, too.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._stop, self._outer = Stop(), current.get()
+        if self._outer is not None:
+            self._outer.then(self._stop.set)
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def begin(self, call: Callable[[], T]) -> Future[T]:
-        """Have a call made, which the crew's `stop` stops."""
+        """Have a call made."""
         from concurrent.futures import Future
 
         future: Future[T] = Future()
@@ -54,6 +60,10 @@ class Crew:
         self._calls.put(make)
         return future
 
+    def stop(self) -> None:
+        """Stop the calls that are under way, where they can be stopped."""
+        self._stop.set()
+
     def dismiss(self, *, wait: bool) -> None:
         """End the threads, once each has made the call that it is at; begin no other."""
         try:
@@ -64,6 +74,8 @@ class Crew:
         if wait and not sys.is_finalizing():
             for thread in self._threads:
                 thread.join()
+        if self._outer is not None:
+            self._outer.forget(self._stop.set)
 
     def __del__(self) -> None:
         # An interrupt may have come before `dismiss`, or left it half made.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from holdall.errors import StoreError, naming
 from holdall.ranges import CHUNK
-from holdall.stopping import Stop, current
 from holdall.stores.crew import Crew, settle, wait_for
 
 if TYPE_CHECKING:
@@ -46,10 +45,7 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
     """
     begun: deque[tuple[Job[T], Future[T]]] = deque()
     held = 0
-    stop, outer = Stop(), current.get()
-    if outer is not None:
-        outer.then(stop.set)
-    crew = Crew(AT_ONCE, stop)
+    crew = Crew(AT_ONCE)
     try:
         for job in jobs:
             while begun and (
@@ -78,13 +74,11 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
         raise
     except BaseException:
         # An interrupt doesn't wait for what is under way, where that can be stopped.
-        stop.set()
+        crew.stop()
         raise
     finally:
         # Also when the caller stops iterating half-way, nothing stays under way.
         crew.dismiss(wait=True)
-        if outer is not None:
-            outer.forget(stop.set)
 
 
 def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:

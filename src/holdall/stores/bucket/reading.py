@@ -12,7 +12,7 @@ from holdall.blob import Info, Piece
 from holdall.errors import BlobNotFoundError, ConcurrencyError
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, span
-from holdall.stopping import Stop, away, current, in_loop
+from holdall.stopping import away, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
@@ -162,10 +162,7 @@ def _side_by_side(calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Yield the results of calls, in order. At an error, an interrupt, or when the caller stops iterating,
     those under way are stopped."""
     begun: deque[Future[T]] = deque()
-    stop, outer = Stop(), current.get()
-    if outer is not None:
-        outer.then(stop.set)
-    crew = Crew(_PARTS, stop)
+    crew = Crew(_PARTS)
     try:
         for call in calls:
             if len(begun) == _PARTS:
@@ -175,7 +172,5 @@ def _side_by_side(calls: Iterable[Callable[[], T]]) -> Iterator[T]:
             yield wait_for(begun.popleft())
     finally:
         # Nobody waits for their threads, which the end of the interpreter may have frozen.
-        stop.set()
+        crew.stop()
         crew.dismiss(wait=False)
-        if outer is not None:
-            outer.forget(stop.set)

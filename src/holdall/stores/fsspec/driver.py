@@ -17,30 +17,6 @@ SERVERS = frozenset(
 _BUCKETS = frozenset(("s3a", "abfss"))
 """Those of clouds that have another scheme here, with a store that does more."""
 _SAME = {"dav": "webdav", "webdavs": "webdav", "davs": "webdav"}
-_NEEDS = {
-    "sftp": "paramiko",
-    "ssh": "paramiko",
-    "webdav": "'webdav4[fsspec]'",
-    "smb": "smbprotocol",
-    "hdfs": "pyarrow",
-    "arrow_hdfs": "pyarrow",
-    "webhdfs": "requests",
-    "github": "requests",
-    "gist": "requests",
-    "dbfs": "requests",
-    "jupyter": "requests",
-    "jlab": "requests",
-    "git": "pygit2",
-    "hf": "huggingface_hub",
-    "dask": "distributed",
-    "oss": "ossfs",
-    "oci": "ocifs",
-    "gdrive": "gdrive_fsspec",
-    "dropbox": "dropboxdrivefs",
-    "box": "boxfs",
-    "libarchive": "libarchive-c",
-}
-"""What pip calls the packages that fsspec needs."""
 
 
 def driver() -> Any:
@@ -76,8 +52,7 @@ def class_of(scheme: str) -> Any:
     try:
         return fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        needs = _NEEDS.get(scheme)
-        how = f"it needs a package: pip install {needs}" if needs else f"{error}"
-        raise MissingDependencyError(f"{scheme}:// can't be opened: {how}") from error
+        # fsspec says what to install.
+        raise MissingDependencyError(f"{scheme}:// can't be opened: {error}") from error
     except ValueError:
         raise InvalidArgumentError(f"fsspec doesn't know the scheme {scheme!r}") from None

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 from holdall.blob import NOT_A_KEY, Info, LeftOut
 from holdall.errors import StoreUnavailableError
 from holdall.keys import is_key
-from holdall.stopping import Stop
 from holdall.stores.crew import Crew, wait_for
 from holdall.stores.http.pages import Found, Page
 
@@ -46,7 +45,7 @@ class Crawl:
 
     def __init__(self, page: Lister, most: int) -> None:
         self._page, self._most = page, most
-        self._crew = Crew(most, Stop())
+        self._crew = Crew(most)
         self._process = os.getpid()
         self._pending: dict[str, Future[Page | str | None]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreError
+from holdall.pieces import only_piece, regroup
 from holdall.ranges import CHUNK
 from holdall.store import Body, Piece
 from holdall.stores.rereading import ReplacedError
@@ -30,28 +31,25 @@ class Upload:
         """The bytes that no chunk holds; all of them, if the blob is small."""
 
     def send(self, body: Body) -> None:
-        if isinstance(body, tuple) and len(body) == 1 and len(body[0]) <= WHOLE:
+        piece = only_piece(body, WHOLE)
+        if piece is not None:
             # It needn't be copied.
-            self.rest, self.size = body[0], len(body[0])
+            self.rest, self.size = piece, len(piece)
             return
-        held = bytearray()
-        for piece in body:
-            self.size += len(piece)
-            view = memoryview(piece)
-            for at in range(0, len(view), CHUNK):
-                held += view[at : at + CHUNK]
-                while len(held) > (CHUNK - 1 if self.sent else WHOLE):
-                    self._send_one(held)
-        if self.sent and held:
-            self._send_one(held)
-        self.rest = memoryview(held)
+        held: list[Piece] = []
+        for chunk in regroup(body, CHUNK):
+            self.size += len(chunk)
+            held.append(chunk)
+            if self.size > WHOLE:
+                for each in held:
+                    self._send_one(each)
+                held = []
+        self.rest = b"".join(held)
 
-    def _send_one(self, held: bytearray) -> None:
-        with memoryview(held)[:CHUNK] as chunk:
-            arguments: tuple[Part, ...] = b"%d" % self.sent, [chunk], _GUARD
-            self._link.run(self._shard, scripts.CHUNK, (self._chunks,), arguments, Retry.LOST)
+    def _send_one(self, chunk: Piece) -> None:
+        arguments: tuple[Part, ...] = b"%d" % self.sent, [chunk], _GUARD
+        self._link.run(self._shard, scripts.CHUNK, (self._chunks,), arguments, Retry.LOST)
         self.sent += 1
-        del held[:CHUNK]
 
 
 class Chunks:
