@@ -13,10 +13,9 @@ from holdall.keys import check_key
 from holdall.store import ABSENT, Info, LeftOut
 from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.filesystem import FilesystemStore
-from holdall.stores.listing import open_folder, printable
-from holdall.stores.litter import is_draft, sweep
+from holdall.stores.listing import names_in, open_folder, printable
 from holdall.stores.nofollow import LIST, close_all
-from holdall.stores.oserrors import kind_of, translate
+from holdall.stores.oserrors import translate
 from holdall.stores.spelling import PRIVATE, read_names, spell_segment
 
 __all__ = ["HashdirStore"]
@@ -194,30 +193,13 @@ class HashdirStore(FilesystemStore):
         return len(name) == self._width and _DIGITS.issuperset(name)
 
     def _names(self, folder: str) -> list[tuple[str, str]]:
-        """Return each name in a folder with its kind; sweep the files that dead writers left."""
+        """Return each name in a folder with its kind."""
         fds: list[int] = []
-        names: list[tuple[str, str]] = []
         try:
             if not open_folder(fds, self._base + folder, LIST):
                 return []
-            with os.scandir(fds[0]) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if entry.is_file(follow_symlinks=False):
-                        if not name.startswith(PRIVATE):
-                            names.append((name, "file"))
-                        elif is_draft(name):
-                            sweep(name, fds[0])
-                    elif entry.is_dir(follow_symlinks=False):
-                        names.append((name, "folder"))
-                    else:
-                        try:
-                            kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
-                        except FileNotFoundError:
-                            continue  # deleted since its folder was read
-                        names.append((name, kind))
+            return list(names_in(fds[0]))
         except OSError as error:
             raise translate(error, f"list {self._base + folder!r}") from error
         finally:
             close_all(fds)
-        return names

@@ -288,29 +288,41 @@ class Listing:
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             fds.append(os.open(names[-1], flags, dir_fd=above))
-            with os.scandir(fds[0]) as found:
-                entries = sorted(
-                    (entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
-                    for entry in found
-                )
-            for name, is_folder, is_file in entries:
+            for name, kind in sorted(names_in(fds[0])):
                 chain = [*names, name]
-                if name.startswith(PRIVATE):
-                    if is_file and is_draft(name):
-                        sweep(name, fds[0])
-                elif is_folder and name.endswith("%~"):
+                if kind == "folder" and name.endswith("%~"):
                     yield from self._long(fds[0], chain, others)
+                    continue
+                segment = segment_of(chain, self._fold)
+                end = "/" if kind == "folder" else ""
+                if segment is not None and kind in ("file", "folder"):
+                    yield segment + end, "/".join(chain) + end
                 else:
-                    segment = segment_of(chain, self._fold)
-                    end = "/" if is_folder else ""
-                    if segment is not None and (is_folder or is_file):
-                        yield segment + end, "/".join(chain) + end
-                    else:
-                        others[printable("/".join(chain))] = NOT_A_KEY
+                    others[printable("/".join(chain))] = NOT_A_KEY
         except FileNotFoundError:
             return
         finally:
             close_all(fds)
+
+
+def names_in(folder: int) -> Iterator[tuple[str, str]]:
+    """Yield each name in an open folder with its kind, but for those of our own; sweep the files that dead
+    writers left."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                kind = "file"
+            elif entry.is_dir(follow_symlinks=False):
+                kind = "folder"
+            else:
+                try:
+                    kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+                except FileNotFoundError:
+                    continue  # deleted since its folder was read
+            if not entry.name.startswith(PRIVATE):
+                yield entry.name, kind
+            elif kind == "file" and is_draft(entry.name):
+                sweep(entry.name, folder)
 
 
 def _unlisted(error: OSError, folder: str) -> Exception:

@@ -13,7 +13,7 @@ from holdall.forks import in_child
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
 from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
-from holdall.stores.bucket.endpoints import endpoint_of, service_account
+from holdall.stores.bucket.endpoints import endpoint_in, endpoint_of
 from holdall.stores.bucket.errors import Place
 
 __all__ = ["Clients", "Settings"]
@@ -143,7 +143,7 @@ def _environment() -> tuple[tuple[str, str], ...]:
 
 
 def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> Any:
-    url = str(config.get("endpoint") or config.get("base_url") or _url_of_environment(cloud, config))
+    url = endpoint_in(cloud, config)
     wait = f"{max(int(timeout * 1000), 1)}ms"
     # The time of a whole request isn't limited: a large object takes long.
     options: dict[str, Any] = {"connect_timeout": wait, "read_timeout": wait, "timeout": "7days"}
@@ -197,16 +197,6 @@ def _place(client: Any) -> Place:
             f"{config.get('account_name', '?')}.blob.core.windows.net"
         )
     return Place(cloud, host, str(config.get("bucket") or config.get("container_name")))
-
-
-def _url_of_environment(cloud: Cloud, config: dict[str, Any]) -> str:
-    names = {
-        S3: ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-        GOOGLE: ("GOOGLE_BASE_URL",),
-        AZURE: ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    }[cloud]
-    found = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    return found or (str(service_account(config).get("gcs_base_url") or "") if cloud is GOOGLE else "")
 
 
 # --- settings as obstore takes them ---

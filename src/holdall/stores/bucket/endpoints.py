@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["endpoint_of", "service_account", "variable"]
+from holdall.stores.bucket.clouds import AZURE, GOOGLE, Cloud, cloud_of
+
+__all__ = ["endpoint_in", "endpoint_of", "service_account", "variable"]
 
 
 def endpoint_of(client: Any) -> str:
@@ -15,11 +17,15 @@ def endpoint_of(client: Any) -> str:
 
     The client reads the environment too, and shows nothing of what it found there.
     """
-    config: dict[str, Any] = client.config
-    if type(client).__name__ == "GCSStore":
+    return endpoint_in(cloud_of(client), client.config)
+
+
+def endpoint_in(cloud: Cloud, config: dict[str, Any]) -> str:
+    """Return the same by the settings that a client has, or will have."""
+    if cloud is GOOGLE:
         given = config.get("base_url") or os.environ.get("GOOGLE_BASE_URL")
         return str(given or service_account(config).get("gcs_base_url") or "")
-    if type(client).__name__ == "AzureStore":
+    if cloud is AZURE:
         given = config.get("endpoint") or variable("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
         emulated = config.get("use_emulator") or variable("AZURE_STORAGE_USE_EMULATOR", "AZURE_USE_EMULATOR")
         # Where obstore looks for Azurite.
