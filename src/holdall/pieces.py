@@ -54,6 +54,15 @@ def regroup(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
         yield held.getvalue()
 
 
+def read_file(file: Any, start: int, stop: int) -> Iterator[bytes]:
+    """Yield a part of an open file in chunks, and close it at the end; one that is dropped closes itself."""
+    with file:
+        file.seek(start)
+        while start < stop and (piece := file.read(min(CHUNK, stop - start))):
+            start += len(piece)
+            yield piece
+
+
 def only_piece(body: Body, most: int) -> Piece | None:
     """Return the body if it is one piece in memory of at most `most` bytes, which needs no stream."""
     if type(body) is tuple:

@@ -24,9 +24,9 @@ from tests.servers import web
 
 from holdall import BlobNotFoundError, HttpStore, InvalidKeyError, KeyConflictError, Store
 from holdall.layers.layer import Transparent
+from holdall.pieces import read_file
 from holdall.ranges import span
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, group_children
-from holdall.stores.http.stream import FilePieces
 from holdall.testing import StoreSuite
 
 Serve = Callable[[Path], "contextlib.AbstractContextManager[int]"]
@@ -143,7 +143,7 @@ class Shelf(Store):
         except OSError:
             raise BlobNotFoundError from None
         info = self._told(key, os.fstat(file.fileno()))
-        return info, FilePieces(file, *span(start, stop, info.size))
+        return info, read_file(file, *span(start, stop, info.size))
 
     def _info(self, key: str) -> Info:
         try:

@@ -15,6 +15,7 @@ from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_in, endpoint_of
 from holdall.stores.bucket.errors import Place
+from holdall.stores.bucket.google import anonymous_account
 
 __all__ = ["Clients", "Settings"]
 
@@ -267,13 +268,8 @@ def _without_profile(path: str) -> dict[str, Any]:
 def _config_of_google(given: _Given) -> dict[str, Any]:
     config: dict[str, Any] = {}
     if given.anonymous:
-        import json
-
-        # Without this key obstore asks for a token at each write, `skip_signature` or not.
-        keys = {"client_email": "", "private_key": "", "private_key_id": ""}
-        base = given.endpoint or "https://storage.googleapis.com"
-        held = {"gcs_base_url": base, "disable_oauth": True, **keys}
-        return {"service_account_key": json.dumps(held), "skip_signature": True}
+        account = anonymous_account(given.endpoint or "https://storage.googleapis.com")
+        return {"service_account_key": account, "skip_signature": True}
     if given.endpoint is not None:
         config["base_url"] = given.endpoint
     if given.secret is not None:

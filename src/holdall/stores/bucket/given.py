@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
 from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.google import anonymous_account
 
 __all__ = ["taken_over"]
 
@@ -177,18 +178,13 @@ def _aws_provider(credentials: Any) -> Callable[[], dict[str, Any]]:
 
 def _of_google(credentials: Any, url: str, bucket: str) -> Any:
     """Take over credentials of google-auth, or None for none, for the server at a URL."""
-    import json
-
     from google.auth.credentials import AnonymousCredentials
     from obstore.store import GCSStore
 
     url = url.rstrip("/")
     settings: dict[str, Any] = {}
     if credentials is None or isinstance(credentials, AnonymousCredentials):
-        # Without this key obstore asks for a token at each write, `skip_signature` or not.
-        account = {"gcs_base_url": url, "disable_oauth": True}
-        account |= {"client_email": "", "private_key": "", "private_key_id": ""}
-        settings["service_account_key"] = json.dumps(account)
+        settings["service_account_key"] = anonymous_account(url)
     else:
         settings["credential_provider"] = _google_provider(credentials)
         if not url.endswith("//storage.googleapis.com"):

@@ -13,6 +13,7 @@ from functools import partial
 from typing import IO, Any, ClassVar, Final, NamedTuple
 
 from holdall.blob import Can
+from holdall.pieces import read_file
 from holdall.ranges import CHUNK
 from holdall.stores.fsspec.errors import ChangedError
 
@@ -147,11 +148,10 @@ class Medium:
                 self._fetch(fs, path, file, low, high)
                 if low < high and self.look(fs, path) != found:
                     raise ChangedError("it was replaced while it was read")
-                file.seek(0)
             except BaseException:
                 file.close()
                 raise
-            return _drained(file)
+            return read_file(file, 0, high - low)
 
         return Reader(found, fetch, _nothing, holds=False)
 
@@ -266,7 +266,7 @@ class Local(Medium):
         except BaseException:
             file.close()
             raise
-        return Reader(found, partial(_file_pieces, file), file.close, is_near=True)
+        return Reader(found, partial(read_file, file), file.close, is_near=True)
 
     def create(self, fs: Any, path: str, mode: int | None) -> Any:
         file = fs.open(path, "xb")
@@ -299,19 +299,6 @@ _ticks = itertools.count(int.from_bytes(os.urandom(2), "little"))
 
 def _not_through_a_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _file_pieces(file: Any, low: int, high: int) -> Iterator[bytes]:
-    file.seek(low)
-    while low < high and (piece := file.read(min(CHUNK, high - low))):
-        low += len(piece)
-        yield piece
-
-
-def _drained(file: Any) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(CHUNK):
-            yield piece
 
 
 def _nothing() -> None:

@@ -15,6 +15,7 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
+from holdall.pieces import read_file
 from holdall.ranges import span
 from holdall.store import Store
 from holdall.stores.http.address import parse, path_of
@@ -23,7 +24,7 @@ from holdall.stores.http.crawl import Crawl, Listed
 from holdall.stores.http.credentials import Credentials
 from holdall.stores.http.folders import LISTINGS, Folders
 from holdall.stores.http.link import Link
-from holdall.stores.http.stream import FilePieces, Stream, measured
+from holdall.stores.http.stream import Stream, measured
 from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.password import Password
 from holdall.stores.tls import context_of
@@ -211,7 +212,7 @@ class HttpStore(Store):
             modified = time_of(response.headers.get("last-modified"))
             token = token_of(response.headers.get("etag"), None, 0)
             info, file = measured(self._link, key, response, modified, token)
-            return info, FilePieces(file, *span(start, stop, info.size))
+            return info, read_file(file, *span(start, stop, info.size))
         low, high = span(start, stop, size)
         part = Part(0, size, size)
         return info, Stream(self._link, info, part, response, low, high, self._again(key))

@@ -141,25 +141,4 @@ def measured(link: Link, key: str, response: Any, modified: float | None, token:
         raise
     finally:
         response.close()
-    file.seek(0)
     return Info(key, size, token or digest.hexdigest(), modified or 0.0), file
-
-
-class FilePieces(Iterator[Piece]):
-    """A part of a file, which is closed at its end, or when nobody asks for the rest."""
-
-    def __init__(self, file: Any, start: int, stop: int) -> None:
-        self._file, self._at, self._stop = file, start, stop
-        file.seek(start)
-
-    def __next__(self) -> Piece:
-        piece: bytes = b"" if self._file.closed else self._file.read(min(CHUNK, self._stop - self._at))
-        if not piece:
-            self._file.close()
-            raise StopIteration
-        self._at += len(piece)
-        return piece
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
