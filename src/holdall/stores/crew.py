@@ -15,8 +15,6 @@ from holdall.threads import start
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Crew", "settle", "wait_for"]
-
 T = TypeVar("T")
 
 _LOOK = 0.1

@@ -13,8 +13,6 @@ from holdall.stores.crew import Crew, settle, wait_for
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Job", "abreast"]
-
 T = TypeVar("T")
 
 AT_ONCE = 10

@@ -20,8 +20,6 @@ from holdall.stores.bucket.listing import listed
 from holdall.stores.bucket.probe import Findings, find_out
 from holdall.stores.bucket.signing import signed_url
 
-__all__ = ["Access"]
-
 _QUICK = 4 * CHUNK
 """What is copied in a moment."""
 

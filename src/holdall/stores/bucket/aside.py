@@ -10,8 +10,6 @@ from typing import Any, TypeVar, cast
 from holdall.forks import in_child
 from holdall.threads import start
 
-__all__ = ["aside"]
-
 T = TypeVar("T")
 
 _LOOK = 0.1

@@ -10,8 +10,6 @@ from holdall.blob import Attributes
 from holdall.errors import InvalidArgumentError
 from holdall.stores.bucket.clouds import AZURE, S3, Cloud
 
-__all__ = ["hides_headers", "metadata_of", "to_send", "type_of"]
-
 _TAKEN = frozenset(
     [
         *("cachecontrol", "contentdisposition", "contentencoding", "contentlanguage", "contenttype"),

@@ -16,8 +16,6 @@ from holdall.stores.bucket.aside import aside
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.ending import watch
 
-__all__ = ["call", "get", "iterate", "read", "upload"]
-
 _LOOK = 0.1
 """Seconds between two looks for an interrupt."""
 _PATIENCE = 0.15

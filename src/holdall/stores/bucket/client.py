@@ -17,8 +17,6 @@ from holdall.stores.bucket.endpoints import endpoint_in, endpoint_of
 from holdall.stores.bucket.errors import Place
 from holdall.stores.bucket.google import anonymous_account
 
-__all__ = ["Clients", "Settings"]
-
 
 class Clients(NamedTuple):
     """The clients of one bucket in one process."""

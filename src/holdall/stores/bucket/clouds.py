@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-__all__ = ["AZURE", "CLOUDS", "GOOGLE", "S3", "Cloud", "cloud_of", "tag_of"]
-
 MIB: Final = 1 << 20
 
 

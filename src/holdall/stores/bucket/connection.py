@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from holdall.errors import InvalidArgumentError
 
-__all__ = ["parse_connection"]
-
 _EMULATOR = {
     "account_name": "devstoreaccount1",
     # The key of every emulator, which isn't a secret.

@@ -12,8 +12,6 @@ from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.errors import UnknownError
 from holdall.stores.bucket.turns import turn
 
-__all__ = ["Deleter"]
-
 _TRIES = 20
 _NOT_XML = re.compile("[\ufffe\uffff]")
 

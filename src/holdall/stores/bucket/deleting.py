@@ -14,8 +14,6 @@ from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import request_to, signature_of
 
-__all__ = ["delete_version"]
-
 _VALID = timedelta(minutes=5)
 """How long a signed URL holds: clocks may differ by minutes."""
 

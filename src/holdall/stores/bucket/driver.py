@@ -8,9 +8,6 @@ from typing import Any
 
 from holdall.errors import MissingDependencyError, StoreUnavailableError
 
-__all__ = ["driver"]
-
-
 _loaded: dict[int, Any] = {}
 """The module of this process and of each that it comes from, by their ids."""
 _kept: list[Any] = []

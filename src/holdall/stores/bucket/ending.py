@@ -14,8 +14,6 @@ from weakref import ref
 
 from holdall.forks import in_child
 
-__all__ = ["watch"]
-
 _MOST = 1.0
 """Seconds that the end of the interpreter waits at most."""
 _latest: deque[ref[Any]] = deque(maxlen=4096)

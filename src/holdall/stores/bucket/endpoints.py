@@ -9,8 +9,6 @@ from typing import Any
 
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, Cloud, cloud_of
 
-__all__ = ["endpoint_in", "endpoint_of", "service_account", "variable"]
-
 
 def endpoint_of(client: Any) -> str:
     """Return the URL of the server that a client of obstore was given; empty for that of the cloud.

@@ -8,17 +8,6 @@ from typing import NamedTuple
 from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError, StoreUnavailableError
 from holdall.stores.bucket.clouds import Cloud
 
-__all__ = [
-    "ChangedError",
-    "Place",
-    "PresentError",
-    "UnknownError",
-    "lacks_bucket",
-    "refuses_credentials",
-    "status_of",
-    "translate",
-]
-
 
 class Place(NamedTuple):
     """Where a bucket is, for messages."""

@@ -14,8 +14,6 @@ from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOp
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.google import anonymous_account
 
-__all__ = ["taken_over"]
-
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _RETRY: Any = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
 _REFRESH = timedelta(minutes=5)

@@ -12,8 +12,6 @@ from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.stopping import away
 from holdall.stores.bucket.endpoints import service_account, variable
 
-__all__ = ["anonymous_account", "google_token", "has_token"]
-
 _SCOPES: Final = ("https://www.googleapis.com/auth/devstorage.read_write",)
 
 _lock = threading.Lock()

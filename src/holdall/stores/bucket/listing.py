@@ -14,8 +14,6 @@ from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.pages import pages
 
-__all__ = ["listed", "offset_before"]
-
 _PAGE = 1000
 _FOLDERS = 10_000
 """How many folders are remembered at most."""

@@ -11,8 +11,6 @@ from holdall.errors import InvalidArgumentError, InvalidKeyError
 from holdall.keys import check_key
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud
 
-__all__ = ["SCHEMES", "Location", "parse"]
-
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "r2")
 _login = re.compile(r"([^:/@]+):(.+?)@(.*)", re.DOTALL).fullmatch
 """A secret may hold a slash, as those of Amazon do."""

@@ -19,8 +19,6 @@ from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.probe import is_probe
 
-__all__ = ["Names"]
-
 _QUOTE = "\u201b"
 _SPELLINGS = {"\\": "\uff3c", ".": "\uff0e", "\ufffe": f"{_QUOTE}e", "\uffff": f"{_QUOTE}f"}
 _MEANINGS = {spelling: meaning for meaning, spelling in _SPELLINGS.items()}

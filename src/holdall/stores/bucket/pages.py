@@ -24,8 +24,6 @@ from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import listing_of_azure
 
-__all__ = ["pages"]
-
 _VALID = timedelta(minutes=5)
 _PAUSES = (0.1, 0.3, 1, 3, 9)
 """Seconds before a request that failed is repeated."""

@@ -11,8 +11,6 @@ from holdall.ranges import CHUNK
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import Cloud
 
-__all__ = ["put_in_parts"]
-
 _PART, _PARTS = 8 * CHUNK, 4
 """The least size of a part, and how many are under way at most."""
 _HELD = 64 * CHUNK

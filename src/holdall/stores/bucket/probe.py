@@ -14,8 +14,6 @@ from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials
 
-__all__ = ["Findings", "find_out", "is_probe"]
-
 _log = logging.getLogger("holdall")
 
 

@@ -23,8 +23,6 @@ from holdall.stores.crew import Crew, wait_for
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Reader"]
-
 T = TypeVar("T")
 
 _WHOLE = 4 * CHUNK

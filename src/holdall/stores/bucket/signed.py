@@ -9,8 +9,6 @@ from typing import IO
 from holdall.forks import in_child
 from holdall.stores.bucket.errors import UnknownError
 
-__all__ = ["request"]
-
 _TIMEOUT = 30.0
 _KEPT = 8
 """How many connections stay open for the next request."""

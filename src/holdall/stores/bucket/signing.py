@@ -15,8 +15,6 @@ from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of, variable
 
-__all__ = ["listing_of_azure", "request_to", "signature_of", "signed_url", "why_unsigned"]
-
 _VERSION = "2020-12-06"
 _PERMISSIONS = {"GET": "r", "HEAD": "r", "PUT": "cw", "DELETE": "d"}
 _is_plain = re.compile(r"[A-Za-z0-9._~/-]*\Z").match

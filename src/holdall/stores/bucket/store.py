@@ -40,8 +40,6 @@ from holdall.stores.bucket.signing import why_unsigned
 from holdall.stores.bucket.writing import put_large_if, put_whole_if
 from holdall.stores.password import Password
 
-__all__ = ["BucketStore"]
-
 _SMALL = 4 * CHUNK
 """What is put by one request, and held in memory."""
 _BATCH = 1000

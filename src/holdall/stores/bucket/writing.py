@@ -28,8 +28,6 @@ from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signed import request
 from holdall.stores.bucket.signing import request_to
 
-__all__ = ["put_large_if", "put_whole_if"]
-
 _log = logging.getLogger("holdall")
 _VALID = timedelta(hours=6)
 _TRIES = 5

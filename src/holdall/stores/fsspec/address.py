@@ -11,8 +11,6 @@ from holdall.errors import InvalidArgumentError
 from holdall.stores.fsspec.driver import SERVERS, class_of
 from holdall.stores.fsspec.options import Hidden, hide
 
-__all__ = ["Address", "parse"]
-
 _url = re.compile(r"([A-Za-z][A-Za-z0-9+.\-_]*)://(.*)", re.DOTALL).fullmatch
 _escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _WEBDAV = {"webdav": "http", "dav": "http", "webdavs": "https", "davs": "https"}

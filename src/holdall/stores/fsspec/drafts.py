@@ -23,8 +23,6 @@ from holdall.stores.fsspec.names import DRAFTS
 from holdall.stores.fsspec.pool import Loan, Pool
 from holdall.stores.places import TRIES
 
-__all__ = ["Draft", "publish", "tidy"]
-
 _log = logging.getLogger("holdall")
 
 _OLD = 3600.0

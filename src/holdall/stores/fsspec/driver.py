@@ -7,8 +7,6 @@ from typing import Any
 
 from holdall.errors import InvalidArgumentError, MissingDependencyError
 
-__all__ = ["class_of", "driver", "is_known"]
-
 SERVERS = frozenset(
     ("sftp", "ssh", "ftp", "webdav", "dav", "webdavs", "davs", "smb", "hdfs", "arrow_hdfs", "webhdfs")
 )

@@ -9,8 +9,6 @@ from typing import Any
 from holdall.errors import StoreError, StoreUnavailableError
 from holdall.stores.oserrors import translate
 
-__all__ = ["ChangedError", "failed"]
-
 _LOGIN = frozenset(
     ("AuthenticationException", "PasswordRequiredException", "BadAuthenticationType", "LogonFailure")
 )

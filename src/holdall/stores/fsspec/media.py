@@ -17,8 +17,6 @@ from holdall.pieces import read_file
 from holdall.ranges import CHUNK
 from holdall.stores.fsspec.errors import ChangedError
 
-__all__ = ["FILE", "FOLDER", "Found", "Local", "Medium", "Reader", "Webdav"]
-
 FILE, FOLDER, LINK = "file", "folder", "symbolic link"
 _OTHER = "special file"
 _KINDS = {"file": FILE, "directory": FOLDER, "dir": FOLDER, "link": LINK}

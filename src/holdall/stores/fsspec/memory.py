@@ -14,8 +14,6 @@ from holdall.ranges import span
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
 from holdall.stores.fsspec.names import info_of
 
-__all__ = ["Memory"]
-
 
 class _Lock:
     def __init__(self) -> None:

@@ -10,8 +10,6 @@ from holdall.keys import is_key
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, segment_of, spell_segment
 
-__all__ = ["DRAFTS", "Listing", "find_path", "info_of"]
-
 DRAFTS = f"{PRIVATE}fsspec"
 """The folder of files that are being written."""
 

@@ -9,8 +9,6 @@ from holdall.stores.fsspec.driver import is_known
 from holdall.stores.fsspec.options import Hidden
 from holdall.stores.fsspec.store import FsspecStore
 
-__all__ = ["opener_of"]
-
 _NUMBERS = frozenset(("port", "timeout", "banner_timeout", "auth_timeout", "block_size", "compression_level"))
 _FLAGS = {"true": True, "yes": True, "false": False, "no": False}
 

@@ -18,8 +18,6 @@ from holdall.errors import StoreError
 from holdall.forks import begin_anew
 from holdall.workers import Call, Workers
 
-__all__ = ["Loan", "Pool", "run"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger("holdall")

@@ -25,8 +25,6 @@ from holdall.stores.fsspec.driver import class_of
 from holdall.stores.fsspec.errors import ChangedError
 from holdall.stores.fsspec.media import FILE, FOLDER, LINK, Found, Medium, Reader
 
-__all__ = ["Sftp", "session_class"]
-
 _YEAR = 366 * 86_400
 _LAST = (1 << 31) - 1
 """Some file systems have no later time."""

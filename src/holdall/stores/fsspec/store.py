@@ -39,8 +39,6 @@ from holdall.stores.fsspec.stream import Held
 from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.password import Password
 
-__all__ = ["FsspecStore"]
-
 T = TypeVar("T")
 
 _TRIES = 20

@@ -10,8 +10,6 @@ from typing import Any
 from holdall.stores.fsspec.media import Reader
 from holdall.stores.fsspec.pool import Loan, run
 
-__all__ = ["Held"]
-
 _parents: list[Any] = []
 """What a child of a fork must not close, since it is the parent's."""
 

@@ -29,8 +29,6 @@ from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.password import Password
 from holdall.stores.tls import context_of
 
-__all__ = ["HttpStore"]
-
 _TRIES = 5
 """How often a range of a blob is asked for again that changes meanwhile."""
 _NOT_SERVED = "listed name that isn't served"
