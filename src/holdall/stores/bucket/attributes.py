@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from holdall.arguments import check_metadata
 from holdall.blob import Attributes
 from holdall.errors import InvalidArgumentError
-from holdall.stores.bucket.clouds import AZURE, S3, Cloud
+from holdall.stores.bucket.clouds import AZURE, Cloud
 
 _TAKEN = frozenset(
     [
@@ -55,8 +54,3 @@ def metadata_of(found: Mapping[str, str]) -> dict[str, str] | None:
         except InvalidArgumentError:
             continue
     return {name: value for name, value in metadata.items() if name.replace("_", "") not in _TAKEN} or None
-
-
-def hides_headers(cloud: Cloud, sent: Mapping[str, Any]) -> bool:
-    """Return whether a signed URL can't carry these attributes: S3 wants such headers signed."""
-    return cloud is S3 and any(name != "Content-Type" for name in sent)

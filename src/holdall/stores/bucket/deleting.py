@@ -12,7 +12,7 @@ from holdall.stores.bucket.clouds import AZURE
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.google import google_token
 from holdall.stores.bucket.signed import request
-from holdall.stores.bucket.signing import request_to, signature_of
+from holdall.stores.bucket.signing import delete_request, signature_of
 
 _VALID = timedelta(minutes=5)
 """How long a signed URL holds: clocks may differ by minutes."""
@@ -60,10 +60,10 @@ def delete_version(client: Any, name: str, tag: str | None) -> bool | None:
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
     else:
-        url, headers = request_to(client, "DELETE", name, _VALID)
+        url, headers = delete_request(client, name, _VALID)
         if tag is not None:
             headers["If-Match"] = tag
-    status, _, _ = away(lambda: request("DELETE", url, headers))
+    status, _ = away(lambda: request("DELETE", url, headers))
     if status in (200, 202, 204):
         return True
     if status in (409, 412):

@@ -106,14 +106,14 @@ def _answer(url: str, headers: dict[str, str]) -> tuple[ElementTree.Element, str
     """Return what a request is answered with, and the name space of its elements."""
     for pause in _PAUSES:
         try:
-            status, _, body = request("GET", url, headers)
+            status, body = request("GET", url, headers)
             if status < 500 and status != 429:
                 break
         except UnknownError as error:
             _log.debug("a listing is asked for again: %s", error)
         _wait(pause)
     else:
-        status, _, body = request("GET", url, headers)
+        status, body = request("GET", url, headers)
     if status != 200:
         host = url.split("/", 3)[2]
         raise StoreUnavailableError(f"{host} answered {status} to a listing")

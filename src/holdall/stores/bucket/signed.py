@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import IO
+from typing import Literal
 
 from holdall.forks import in_child
 from holdall.stores.bucket.errors import UnknownError
@@ -16,9 +16,6 @@ _KEPT = 8
 _idle: list[tuple[str, HTTPConnection]] = []
 _lock = threading.Lock()
 
-Answer = tuple[int, dict[str, str], bytes]
-"""The status, the headers (their names in lower case) and the body."""
-
 
 @in_child
 def _forget() -> None:
@@ -29,8 +26,8 @@ def _forget() -> None:
         _idle.pop()[1].close()
 
 
-def request(method: str, url: str, headers: dict[str, str], body: IO[bytes] | None = None) -> Answer:
-    """Make a request, and return its answer. The body is a file, whose size is in the headers.
+def request(method: Literal["GET", "DELETE"], url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Make a request, and return the status and the body of the answer.
 
     Raises:
         UnknownError: No whole answer came. The server may have done what it was asked.
@@ -41,41 +38,28 @@ def request(method: str, url: str, headers: dict[str, str], body: IO[bytes] | No
     used = _taken(place) if method == "GET" else None
     if used is not None:
         try:
-            return _ask(place, used, method, f"/{path}", headers, body)
+            return _ask(place, used, method, f"/{path}", headers)
         except (OSError, HTTPException):
             # The server closed a connection that was idle.
             pass
     kind = HTTPSConnection if scheme == "https" else HTTPConnection
     try:
-        connection = kind(host, timeout=_TIMEOUT, blocksize=1 << 18)
-        return _ask(place, connection, method, f"/{path}", headers, body)
+        return _ask(place, kind(host, timeout=_TIMEOUT), method, f"/{path}", headers)
     except (OSError, HTTPException) as error:
         # The URL holds a signature, and stays out of the message.
         raise UnknownError(f"no answer from {host} to a {method}: {error!r:.200}") from error
 
 
 def _ask(
-    place: str,
-    connection: HTTPConnection,
-    method: str,
-    path: str,
-    headers: dict[str, str],
-    body: IO[bytes] | None,
-) -> Answer:
+    place: str, connection: HTTPConnection, method: str, path: str, headers: dict[str, str]
+) -> tuple[int, bytes]:
     keep = False
     try:
-        if connection.sock is None:
-            connection.connect()
-        try:
-            connection.request(method, path, body, headers)
-        except (BrokenPipeError, ConnectionResetError):
-            # A server may refuse before it has read the body, and say why.
-            if body is None:
-                raise
+        connection.request(method, path, headers=headers)
         answer = connection.getresponse()
-        response = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-        keep = method == "GET" and not answer.will_close
-        return response
+        body = answer.read()
+        keep = not answer.will_close
+        return answer.status, body
     finally:
         with _lock:
             keep = keep and len(_idle) < _KEPT

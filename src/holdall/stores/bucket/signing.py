@@ -54,20 +54,18 @@ def why_unsigned(client: Any) -> str | None:
     return None
 
 
-def request_to(
-    client: Any, method: Literal["PUT", "DELETE"], name: str, valid: timedelta
-) -> tuple[str, dict[str, str]]:
-    """Return the URL of a request of our own on an object, and the headers that it needs, which may both hold
+def delete_request(client: Any, name: str, valid: timedelta) -> tuple[str, dict[str, str]]:
+    """Return the URL of a delete of our own of an object, and the headers that it needs, which may both hold
     secrets.
 
     Raises:
         UnsupportedOperation: The client doesn't show its credentials, and they can't sign this name.
     """
     if type(client).__name__ == AZURE.kind:
-        granted = _granted(client, _place_of(client, name), "b", _PERMISSIONS[method], valid)
+        granted = _granted(client, _place_of(client, name), "b", _PERMISSIONS["DELETE"], valid)
         if granted is not None:
             return granted
-    return signed_url(client, method, name, valid), {}
+    return signed_url(client, "DELETE", name, valid), {}
 
 
 def listing_of_azure(client: Any, valid: timedelta) -> tuple[str, dict[str, str]]:

@@ -70,8 +70,6 @@ class Medium:
         "whether it replaces a file in one step isn't known; if you know that its mv does, open it with "
         "atomic_move=True"
     )
-    spells: ClassVar[bool] = True
-    """Whether keys are spelled as they are on a disk."""
 
     def __init__(self, moves: bool = False) -> None:
         if moves:

@@ -32,7 +32,6 @@ class Memory(Medium):
     """Files in memory, which are replaced whole."""
 
     can = Can.LIST | Can.RANGE | Can.WRITE | Can.DELETE | Can.CREATE | Can.SWAP | Can.CONDITIONAL_DELETE
-    spells = False
 
     def close(self, fs: Any) -> None:
         """Nothing is open."""
