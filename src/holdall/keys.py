@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
@@ -119,6 +120,16 @@ def past(prefix: str) -> str:
     True
     """
     return prefix + _LAST
+
+
+def positions(keys: Sequence[str], prefix: str, after: str) -> range:
+    """Return where the keys of a prefix past a key stand among sorted ones.
+
+    >>> positions(["a", "b/c", "b/d", "e"], "b/", "b/c")
+    range(2, 3)
+    """
+    first = max(bisect_left(keys, prefix), bisect_right(keys, after))
+    return range(first, bisect_right(keys, past(prefix)) if prefix else len(keys))
 
 
 def glob_prefix(glob: str) -> str:

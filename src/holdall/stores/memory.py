@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -15,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from holdall.blob import ATOMIC, check_expected
 from holdall.errors import BlobNotFoundError, StoreUnavailableError
-from holdall.keys import check_key, past
+from holdall.keys import check_key, positions
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Data, Expect, Info, Piece, Store
@@ -237,11 +236,7 @@ class MemoryStore(Store):
     def _walk(self, prefix: str, after: str) -> Iterator[tuple[str, _Entry]]:
         # The sorted list is replaced, never changed, so that it can be walked without the lock.
         order = self._shared.sorted()
-        low = bisect_left(order, prefix)
-        high = bisect_right(order, past(prefix)) if prefix else len(order)
-        if after:
-            low = max(low, bisect_right(order, after))
-        for index in range(low, high):
+        for index in positions(order, prefix, after):
             entry = self._live(order[index])
             if entry is not None:
                 yield order[index], entry

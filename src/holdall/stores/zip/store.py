@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from typing import TypeVar
@@ -17,7 +16,7 @@ from holdall.errors import (
     InvalidArgumentError,
     StoreUnavailableError,
 )
-from holdall.keys import past
+from holdall.keys import positions
 from holdall.paths import checked_path
 from holdall.ranges import cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
@@ -157,11 +156,7 @@ class ZipStore(Store):
         if order is None:
             with self._files.mutex:
                 order = view.order = sorted(view.entries)
-        low = bisect_left(order, prefix)
-        high = bisect_right(order, past(prefix)) if prefix else len(order)
-        if after:
-            low = max(low, bisect_right(order, after))
-        for index in range(low, high):
+        for index in positions(order, prefix, after):
             if self._closed:
                 raise self._closed_error()
             entry = (self._files.view or view).entries.get(order[index])
