@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
+from holdall.forks import in_child
 from holdall.threads import start
 
 T = TypeVar("T")
@@ -61,6 +62,11 @@ class Call(Generic[T]):
             self._signal.acquire(timeout=min(left, _LOOK))
         return self._over
 
+    def error(self) -> BaseException | None:
+        """Wait until it is over; return what it raised, if anything."""
+        self.wait()
+        return self._error
+
     def result(self) -> T:
         """Wait until it is over; return what it returned, or raise what it raised."""
         self.wait()
@@ -99,7 +105,12 @@ class Workers:
             inbox = self._idle.pop() if self._idle else None
         if inbox is None:
             inbox = SimpleQueue[_Job | None]()
-            start(threading.Thread(target=self._work, args=(inbox,), name="holdall-worker", daemon=True))
+            try:
+                start(threading.Thread(target=self._work, args=(inbox,), name="holdall-worker", daemon=True))
+            except BaseException:
+                # It may have begun.
+                inbox.put(None)
+                raise
         # No interrupt comes between these two.
         call.begun = True
         inbox.put(job)
@@ -137,3 +148,17 @@ class Workers:
             del call
             if closed:
                 return
+
+
+_shared = Workers()
+
+
+def shared() -> Workers:
+    """Return the threads of this process that any call may use."""
+    return _shared
+
+
+@in_child
+def _anew() -> None:
+    global _shared
+    _shared = Workers()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from contextvars import copy_context
+from typing import Generic, NamedTuple, TypeVar
 
 from holdall.errors import StoreError, naming
 from holdall.ranges import CHUNK
-from holdall.stores.crew import Crew, settle, wait_for
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from holdall.stores.crew import Crew
+from holdall.workers import Call
 
 T = TypeVar("T")
 
@@ -41,7 +40,7 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
     >>> list(abreast(Job(key, 1, key.upper) for key in "abc"))
     ['A', 'B', 'C']
     """
-    begun: deque[tuple[Job[T], Future[T]]] = deque()
+    begun: deque[tuple[Job[T], Call[T]]] = deque()
     held = 0
     crew = Crew(AT_ONCE)
     try:
@@ -54,15 +53,21 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
             ):
                 held -= begun[0][0].size
                 yield _first(begun)
-            begun.append((job, _here(job) if job.alone else crew.begin(job.call)))
+            call = crew.prepare(job.call)
+            begun.append((job, call))
             held += job.size
+            if job.alone:
+                call.run(copy_context())
+                call.end()
+            else:
+                crew.begin(call)
         while begun:
             yield _first(begun)
     except Exception as error:
         failed: list[str] = []
-        for job, future in begun:
-            if future.exception() is None:
-                yield future.result()
+        for job, call in begun:
+            if call.error() is None:
+                yield call.result()
             else:
                 failed.append(job.key)
         if failed and isinstance(error, StoreError):
@@ -76,18 +81,15 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
         raise
     finally:
         # Also when the caller stops iterating half-way, nothing stays under way.
-        crew.dismiss(wait=True)
+        crew.dismiss()
+        for _, call in begun:
+            if call.begun:
+                call.wait()
 
 
-def _first(begun: deque[tuple[Job[T], Future[T]]]) -> T:
-    job, future = begun.popleft()
+def _first(begun: deque[tuple[Job[T], Call[T]]]) -> T:
+    job, call = begun[0]
+    call.wait()
+    begun.popleft()
     with naming(job.key):
-        return wait_for(future)
-
-
-def _here(job: Job[T]) -> Future[T]:
-    from concurrent.futures import Future
-
-    future: Future[T] = Future()
-    settle(future, job.call)
-    return future
+        return call.result()

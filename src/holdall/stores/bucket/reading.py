@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from holdall.blob import Info, Piece
 from holdall.errors import BlobNotFoundError, ConcurrencyError
@@ -18,10 +18,8 @@ from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.names import Names
-from holdall.stores.crew import Crew, wait_for
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from holdall.stores.crew import Crew
+from holdall.workers import Call
 
 T = TypeVar("T")
 
@@ -159,16 +157,16 @@ def _part_of(start: int, stop: int | None) -> Any:
 def _side_by_side(calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Yield the results of calls, in order. At an error, an interrupt, or when the caller stops iterating,
     those under way are stopped."""
-    begun: deque[Future[T]] = deque()
+    begun: deque[Call[T]] = deque()
     crew = Crew(_PARTS)
     try:
         for call in calls:
             if len(begun) == _PARTS:
-                yield wait_for(begun.popleft())
-            begun.append(crew.begin(call))
+                yield begun.popleft().result()
+            begun.append(crew.submit(call))
         while begun:
-            yield wait_for(begun.popleft())
+            yield begun.popleft().result()
     finally:
         # Nobody waits for their threads, which the end of the interpreter may have frozen.
         crew.stop()
-        crew.dismiss(wait=False)
+        crew.dismiss()

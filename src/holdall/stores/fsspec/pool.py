@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from holdall.blob import Can
 from holdall.errors import StoreError
 from holdall.forks import begin_anew
-from holdall.workers import Call, Workers
+from holdall.workers import Call, shared
 
 T = TypeVar("T")
 
@@ -26,20 +26,6 @@ PATIENCE = 0.15
 """Seconds that a call which is interrupted has to end."""
 _KEPT = 16
 """How many file systems that nobody uses stay open."""
-
-
-class _Threads:
-    """The threads that make the calls of the main thread."""
-
-    def __init__(self) -> None:
-        self._begin()
-        begin_anew(self, _Threads._begin)
-
-    def _begin(self) -> None:
-        self.workers = Workers()
-
-
-_threads = _Threads()
 
 
 def run(function: Callable[[], T]) -> T:
@@ -53,7 +39,7 @@ def run(function: Callable[[], T]) -> T:
     call = Call(function)
     try:
         try:
-            _threads.workers.begin(call)
+            shared().begin(call)
         except RuntimeError:
             # The interpreter is about to end, and lets no thread begin.
             return function()
@@ -66,7 +52,7 @@ def run(function: Callable[[], T]) -> T:
 
 def begin(function: Callable[[], object]) -> Call[Any]:
     """Begin a call that nobody has to wait for."""
-    return _threads.workers.submit(function)
+    return shared().submit(function)
 
 
 class Loan:

@@ -1,19 +1,17 @@
 """A walk through the folders that a server lists, in the order of keys, which lists folders ahead of need."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 from holdall.blob import NOT_A_KEY, Info, LeftOut
 from holdall.errors import StoreUnavailableError
 from holdall.keys import is_key
-from holdall.stores.crew import Crew, wait_for
+from holdall.stores.crew import Crew
 from holdall.stores.http.pages import Found, Page
+from holdall.workers import Call
 
 T = TypeVar("T")
 
@@ -47,21 +45,21 @@ class Crawl:
         self._page, self._most = page, most
         self._crew = Crew(most)
         self._process = os.getpid()
-        self._pending: dict[str, Future[Page | str | None]] = {}
+        self._pending: dict[str, Call[Page | str | None]] = {}
 
     def entries(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
         """Yield the files whose keys start with a prefix and sort past a key, and what is left out."""
         try:
             yield from self._walk(prefix, after)
         finally:
-            self._crew.dismiss(wait=False)
+            self._crew.dismiss()
 
     def infos(self, prefix: str, after: str, ask: Asker) -> Iterator[Info | LeftOut]:
         """Do the same with the info of each file; `ask` asks for one that the listing doesn't give."""
         try:
             yield from self._in_turn(self._entry(entry, ask) for entry in self._walk(prefix, after))
         finally:
-            self._crew.dismiss(wait=False)
+            self._crew.dismiss()
 
     def children(self, prefix: str, ask: Asker, holds_any: Callable[[str], bool]) -> Iterator[str | Info]:
         """Yield the files and the folders of one folder, as `Store.children` does."""
@@ -77,39 +75,39 @@ class Crawl:
                 if isinstance(found, str | Info):
                     yield found
         finally:
-            self._crew.dismiss(wait=False)
+            self._crew.dismiss()
 
     def _child(
         self, above: str, name: str, page: Page, ask: Asker, holds_any: Callable[[str], bool]
-    ) -> Future[str | Info | LeftOut | None] | str | Info | LeftOut | None:
+    ) -> Call[str | Info | LeftOut | None] | str | Info | LeftOut | None:
         key = above + name
         if name.endswith("/"):
-            return self._crew.begin(lambda: key if holds_any(key) else None)
+            return self._crew.submit(lambda: key if holds_any(key) else None)
         return self._entry(Listed(key, page.files[name]), ask)
 
-    def _entry(self, entry: Listed | LeftOut, ask: Asker) -> Future[Any] | Info | LeftOut:
+    def _entry(self, entry: Listed | LeftOut, ask: Asker) -> Call[Any] | Info | LeftOut:
         """Return the info of a file of a listing, or ask for it."""
         if isinstance(entry, LeftOut):
             return entry
         if entry.found is None:
-            return self._crew.begin(lambda: ask(entry.key))
+            return self._crew.submit(lambda: ask(entry.key))
         return Info(entry.key, entry.found.size, entry.found.etag, entry.found.modified)
 
-    def _in_turn(self, results: Iterator[Future[T] | T]) -> Iterator[T]:
+    def _in_turn(self, results: Iterator[Call[T] | T]) -> Iterator[T]:
         """Yield results in their order; more of them are under way the more are asked for."""
-        begun: deque[Future[T] | T] = deque()
+        begun: deque[Call[T] | T] = deque()
         ahead = 1
         while True:
             begun.extend(islice(results, ahead - len(begun)))
             if not begun:
                 return
             first = begun.popleft()
-            yield self._result(cast("Future[T]", first)) if isinstance(first, Future) else first
+            yield self._result(cast("Call[T]", first)) if isinstance(first, Call) else first
             ahead = min(2 * ahead, self._most)
 
-    def _result(self, future: Future[T]) -> T:
+    def _result(self, call: Call[T]) -> T:
         self._check()
-        return wait_for(future)
+        return call.result()
 
     def _check(self) -> None:
         if self._process != os.getpid():
@@ -149,20 +147,20 @@ class Crawl:
                     stack.append(self._level(key, page, "", after))
 
     def _list(self, folder: str, stack: list[_Level]) -> Page | str | None:
-        future = self._pending.pop(folder, None)
-        if future is None and self._most == 1:
+        call = self._pending.pop(folder, None)
+        if call is None and self._most == 1:
             return self._page(folder)
-        if future is None:
-            future = self._crew.begin(lambda: self._page(folder))
+        if call is None:
+            call = self._crew.submit(lambda: self._page(folder))
         # The folders that come next, of the innermost level first.
         for level in reversed(stack):
             for name, kind in level.steps[level.at : level.at + self._most]:
                 if len(self._pending) >= self._most - 1:
-                    return wait_for(future)
+                    return call.result()
                 above = level.above + name
                 if not kind and name.endswith("/") and above not in self._pending:
-                    self._pending[above] = self._crew.begin(lambda above=above: self._page(above))
-        return wait_for(future)
+                    self._pending[above] = self._crew.submit(lambda above=above: self._page(above))
+        return call.result()
 
     def _level(self, above: str, page: Page, rest: str, after: str) -> _Level:
         steps: list[tuple[str, str]] = []
