@@ -47,19 +47,30 @@ _SLOWEST = 1 << 17
 """Bytes that a slow line sends in a second."""
 
 
+class Options(NamedTuple):
+    """The settings of a bucket, but for its secret."""
+
+    region: str | None = None
+    endpoint: str | None = None
+    """The URL of the server; None for the cloud's own."""
+    anonymous: bool = False
+    """Whether requests are sent without credentials."""
+    account: str | None = None
+    """For Azure."""
+    key: str | None = None
+    """The id of an access key."""
+    timeout: float = 30.0
+    """Seconds to wait for a connection, and between two bytes; retries go on for twice as long."""
+
+
 class Settings:
     """What clients are made of: equal settings share them.
 
     Args:
         cloud: The kind of storage.
         bucket: Its name, or that of a container.
-        region: For S3.
-        endpoint: The URL of the server; None for the cloud's own.
-        anonymous: Whether requests are sent without credentials.
-        account: For Azure.
-        key: The id of an access key.
-        secret: The secret that belongs to it.
-        timeout: Seconds to wait for a connection, and between two bytes; retries go on for twice as long.
+        options: The other settings.
+        secret: Returns the secret that belongs to the key.
         given: A client of obstore to use instead of all these.
     """
 
@@ -67,19 +78,13 @@ class Settings:
         self,
         cloud: Cloud,
         bucket: str,
-        *,
-        region: str | None = None,
-        endpoint: str | None = None,
-        anonymous: bool = False,
-        account: str | None = None,
-        key: str | None = None,
+        options: Options = Options(),  # noqa: B008 - it can't be changed
         secret: Callable[[], str | None] = lambda: None,
-        timeout: float = 30.0,
+        *,
         given: Any = None,
     ) -> None:
         self.cloud, self.bucket, self._given = cloud, bucket, given
-        self._fixed = (region, endpoint, anonymous, account, key, timeout)
-        self._secret = secret
+        self._options, self._secret = options, secret
         self._process = os.getpid()
         self._held: Clients | None = None
 
@@ -102,20 +107,19 @@ class Settings:
 
     def _made(self) -> Clients:
         if self._given is not None:
-            client = _rebuilt(self._given, {**_SINGLE[self.cloud.kind]}, None)
-            once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
-            return Clients(client, once, bulk, self.cloud, _place(client), {})
+            return self._around(_rebuilt(self._given, {**_SINGLE[self.cloud.kind]}, None))
         secret = self._secret()
-        known = (os.getpid(), self.cloud.kind, self.bucket, *self._fixed, secret, _environment())
+        known = (os.getpid(), self.cloud.kind, self.bucket, self._options, secret, _environment())
         found = _shared.get(known)
         if found is None:
-            region, endpoint, anonymous, account, key, timeout = self._fixed
-            config = _CONFIGS[self.cloud.kind](_Given(region, endpoint, anonymous, account, key, secret))
-            client = _new(self.cloud, self.bucket, config | _SINGLE[self.cloud.kind], timeout)
-            once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
-            made = Clients(client, once, bulk, self.cloud, _place(client), {})
-            found = _shared.setdefault(known, made)
+            config = _CONFIGS[self.cloud.kind](self._options, secret) | _SINGLE[self.cloud.kind]
+            client = _new(self.cloud, self.bucket, config, self._options.timeout)
+            found = _shared.setdefault(known, self._around(client))
         return found
+
+    def _around(self, client: Any) -> Clients:
+        once, bulk = _rebuilt(client, {}, 0), _rebuilt(client, _BULK[self.cloud.kind], None)
+        return Clients(client, once, bulk, self.cloud, _place(client), {})
 
 
 _SINGLE: dict[str, dict[str, Any]] = {
@@ -201,27 +205,18 @@ def _place(client: Any) -> Place:
 # --- settings as obstore takes them ---
 
 
-class _Given(NamedTuple):
-    region: str | None
-    endpoint: str | None
-    anonymous: bool
-    account: str | None
-    key: str | None
-    secret: str | None
-
-
-def _config_of_s3(given: _Given) -> dict[str, Any]:
+def _config_of_s3(options: Options, secret: str | None) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    if given.region is not None:
-        config["region"] = given.region
-    if given.endpoint is not None:
-        config["endpoint"] = given.endpoint
-    if given.anonymous:
+    if options.region is not None:
+        config["region"] = options.region
+    if options.endpoint is not None:
+        config["endpoint"] = options.endpoint
+    if options.anonymous:
         config["skip_signature"] = True
-    elif given.key is not None:
-        config |= {"access_key_id": given.key, "secret_access_key": given.secret or ""}
+    elif options.key is not None:
+        config |= {"access_key_id": options.key, "secret_access_key": secret or ""}
     elif not os.environ.get("AWS_ACCESS_KEY_ID"):
-        config |= _profile(given.region)
+        config |= _profile(options.region)
     return config
 
 
@@ -263,33 +258,31 @@ def _without_profile(path: str) -> dict[str, Any]:
     return {}
 
 
-def _config_of_google(given: _Given) -> dict[str, Any]:
+def _config_of_google(options: Options, secret: str | None) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    if given.anonymous:
-        account = anonymous_account(given.endpoint or "https://storage.googleapis.com")
+    if options.anonymous:
+        account = anonymous_account(options.endpoint or "https://storage.googleapis.com")
         return {"service_account_key": account, "skip_signature": True}
-    if given.endpoint is not None:
-        config["base_url"] = given.endpoint
-    if given.secret is not None:
-        config["service_account_key" if given.secret.lstrip().startswith("{") else "service_account"] = (
-            given.secret
-        )
+    if options.endpoint is not None:
+        config["base_url"] = options.endpoint
+    if secret is not None:
+        config["service_account_key" if secret.lstrip().startswith("{") else "service_account"] = secret
     return config
 
 
-def _config_of_azure(given: _Given) -> dict[str, Any]:
+def _config_of_azure(options: Options, secret: str | None) -> dict[str, Any]:
     config: dict[str, Any] = {}
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
-    if text and given.account is None and given.secret is None:
+    if text and options.account is None and secret is None:
         config |= parse_connection(text)
-    if given.account is not None or given.key is not None:
-        config["account_name"] = given.account if given.account is not None else given.key
-    if given.endpoint is not None:
-        config["endpoint"] = given.endpoint
-    if given.anonymous:
+    if options.account is not None or options.key is not None:
+        config["account_name"] = options.account if options.account is not None else options.key
+    if options.endpoint is not None:
+        config["endpoint"] = options.endpoint
+    if options.anonymous:
         config["skip_signature"] = True
-    elif given.secret is not None:
-        config["sas_key" if "sig=" in given.secret else "account_key"] = given.secret.lstrip("?")
+    elif secret is not None:
+        config["sas_key" if "sig=" in secret else "account_key"] = secret.lstrip("?")
     return config
 
 

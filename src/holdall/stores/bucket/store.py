@@ -27,7 +27,7 @@ from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Put, Sto
 from holdall.stores.bucket.abreast import Job, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import to_send
-from holdall.stores.bucket.client import Settings
+from holdall.stores.bucket.client import Options, Settings
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleter import Deleter
 from holdall.stores.bucket.given import taken_over
@@ -118,17 +118,9 @@ class BucketStore(Store):
         if where.scheme == "r2":
             endpoint = endpoint or r2_endpoint(account)
             region = region or "auto"
-        settings = Settings(
-            where.cloud,
-            where.bucket,
-            region=region,
-            endpoint=endpoint,
-            anonymous=anonymous,
-            account=account,
-            key=key,
-            secret=(lambda: None) if held is None else held.value,
-            timeout=timeout,
-        )
+        options = Options(region, endpoint, anonymous, account, key, timeout)
+        value = (lambda: None) if held is None else held.value
+        settings = Settings(where.cloud, where.bucket, options, value)
         self._begin(settings, where.root, storage_class)
         settings.clients()
 
