@@ -22,7 +22,14 @@ import zarr
 from tests.interop.corrupted import noticed
 from upath import UPath
 
-from holdall import FilesystemStore, MemoryStore, SqliteStore, Store, UnsupportedOperation
+from holdall import (
+    FilesystemStore,
+    InvalidArgumentError,
+    MemoryStore,
+    SqliteStore,
+    Store,
+    UnsupportedOperation,
+)
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.interop.upath import HoldallPath
 from holdall.testing import Corrupting
@@ -233,3 +240,22 @@ def test_paths_of_universal_pathlib(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pickle.dumps(secret)
     again = pickle.loads(pickle.dumps(path.parent / "b" / "c#?.txt"))
     assert again.read_bytes() == b"1"
+
+
+def test_a_path_is_given_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = UPath("holdall+sqlite:///x.db#dir/a.txt")
+    path.write_text("hi")
+    for name in ("a", "other"):
+        with pytest.raises(InvalidArgumentError, match="of another store"):
+            path.rename(f"holdall+sqlite:///y.db#dir/{name}.txt")
+    assert path.rename("holdall+sqlite:///x.db#dir/b.txt").read_text() == "hi"
+    assert str(path.with_segments("holdall+sqlite:///x.db")) == "holdall+sqlite:///x.db"
+    # The store of a file is its folder, and that of another one may be a folder in it.
+    for name in ("a", "b"):
+        file = UPath(f"holdall+file://{tmp_path}/files/a.txt")
+        file.write_text("hi")
+        renamed = file.rename(f"holdall+file://{tmp_path}/files/sub/{name}.txt")
+        assert str(renamed) == f"holdall+file://{tmp_path}/files/sub/{name}.txt"
+        assert (tmp_path / "files" / "sub" / f"{name}.txt").read_text() == "hi"
+        assert not file.exists()

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 from holdall.interop.fsspec import HoldallFileSystem
-from holdall.interop.fsspec.urls import holds_secret, join
+from holdall.interop.fsspec.urls import holds_secret, is_url, join
 from holdall.interop.loading import load
 
 __all__ = ["HoldallPath"]
@@ -22,6 +22,15 @@ class HoldallPath(_UPath):
     """What `UPath("holdall+sqlite:///x.db#a/b.txt")` makes: a path in a store, with the calls of pathlib."""
 
     __slots__ = ()
+
+    @classmethod
+    def _transform_init_args(cls, args: Any, protocol: str, storage_options: dict[str, Any]) -> Any:
+        store = storage_options.get("store")
+        if store is not None and args and isinstance(args[0], str) and is_url(args[0]):
+            # What another path makes of a URL, as in `rename`, is in its store: universal-pathlib drops that
+            # of the URL.
+            args = (HoldallFileSystem(store)._key(args[0]), *args[1:])
+        return args, protocol, storage_options
 
     def __reduce__(self) -> Any:
         # As the file system: one whose password would be in the pickle refuses.

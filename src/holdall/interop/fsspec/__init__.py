@@ -6,15 +6,14 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
-from holdall.errors import InvalidArgumentError
-from holdall.interop.fsspec.contents import Contents
+from holdall.interop.fsspec.copying import Copying
 from holdall.interop.fsspec.listing import missing
-from holdall.interop.fsspec.twins import add_twins, part
+from holdall.interop.fsspec.twins import add_twins
 
 __all__ = ["HoldallFileSystem"]
 
 
-class HoldallFileSystem(Contents):
+class HoldallFileSystem(Copying):
     """A file system of fsspec whose files are the blobs of a store, so that pandas, DuckDB, Dask, pyarrow and
     all others that take one read and write it.
 
@@ -43,35 +42,6 @@ class HoldallFileSystem(Contents):
     (b'hello', ['a/b.txt'], True)
     """
 
-    @part
-    async def _cp_file(self, path1: str, path2: str, **options: Any) -> None:
-        source, target = self._key(path1), self._key(path2)
-        try:
-            await self._aio.copy(source, target)
-        except FileNotFoundError:
-            if not await self._isdir(source):
-                raise
-            await self._makedirs(target, exist_ok=True)
-
-    def mv(self, path1: str, path2: str, recursive: bool = False, **options: Any) -> None:
-        """Move a file, or what a pattern finds, or a folder with `recursive=True`.
-
-        Raises:
-            InvalidArgumentError: The folder would move into itself.
-        """
-        if isinstance(path1, str) and isinstance(path2, str):
-            source, target = self._key(path1), self._key(path2)
-            if source == target:
-                return
-            # It would be removed after it was copied, and the copy with it.
-            if recursive and f"{target}/".startswith(f"{source}/" if source else ""):
-                raise InvalidArgumentError(f"{source!r} can't move into {target!r}, which is in it")
-        parent: Any = super()
-        parent.mv(path1, path2, recursive=recursive, **options)
-
-    async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
-        await self._aio.move(self._key(path1), self._key(path2))
-
     async def _rm_file(self, path: str, **options: Any) -> None:
         key = self._key(path)
         if await self._aio.delete(key):
@@ -94,10 +64,6 @@ class HoldallFileSystem(Contents):
         else:
             for each in paths:
                 await self._rm_file(each)
-
-    def _remove(self, keys: list[str]) -> None:
-        self.store.delete_many(key for key in keys if key)
-        self._folders.difference_update(keys)
 
 
 add_twins(HoldallFileSystem)

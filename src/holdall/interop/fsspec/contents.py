@@ -66,9 +66,9 @@ class Contents(Listing):
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
         """Return the bytes of a file, or a dict of those of several."""
         if isinstance(path, str):
-            if on_error == "raise" and not recursive and not _has_magic(path):
+            if on_error == "raise" and not recursive and not has_magic(path):
                 return self.cat_file(path, **options)
-        elif not recursive and not options and not any(map(_has_magic, path := [*path])):
+        elif not recursive and not options and not any(map(has_magic, path := [*path])):
             return self._cat_many(sorted({*self._key(path)}), on_error)
         return wait(self, "_cat", path, recursive=recursive, on_error=on_error, **options)
 
@@ -76,7 +76,7 @@ class Contents(Listing):
         if options:
             return await Base._cat(self, path, recursive=recursive, on_error=on_error, **options)
         keys = await self._expand_path(path, recursive=recursive)
-        is_wide = recursive or any(map(_has_magic, [path] if isinstance(path, str) else path))
+        is_wide = recursive or any(map(has_magic, [path] if isinstance(path, str) else path))
         found = await self._aio.run(self._cat_many, keys, on_error, is_wide)
         if len(keys) > 1 or not isinstance(path, str) or keys[0] != self._key(path):
             return found
@@ -322,4 +322,4 @@ def _expected(mode: str) -> Any:
     return ABSENT if mode == "create" else ANY
 
 
-_has_magic = re.compile(r"[*?\[]").search
+has_magic = re.compile(r"[*?\[]").search

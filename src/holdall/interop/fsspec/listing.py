@@ -170,8 +170,9 @@ class Listing(Base):
         except FileExistsError:
             if not exist_ok or not await self._isdir(path):
                 raise
-            # It may be there only as long as a file that is in it.
-            self._folders.add(self._key(path))
+            # It may be there only as long as a file that is in it; the root always is.
+            if key := self._key(path):
+                self._folders.add(key)
 
     # Unlike the others fsspec makes no twin of this one.
 

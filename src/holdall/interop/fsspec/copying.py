@@ -1,0 +1,113 @@
+"""Copies, moves and downloads of several files, and where each file goes
+(https://filesystem-spec.readthedocs.io/en/latest/copying.html)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.interop.fsspec.contents import Contents, has_magic
+from holdall.interop.fsspec.twins import part, wait
+from holdall.interop.loading import load
+
+_utils = load("fsspec.utils")
+_absolute: Any = load("fsspec.implementations.local").make_path_posix
+
+
+class Copying(Contents):
+    """Copies and moves files and folders."""
+
+    @part
+    async def _cp_file(self, path1: str, path2: str, **options: Any) -> None:
+        source, target = self._key(path1), self._key(path2)
+        try:
+            await self._aio.copy(source, target)
+        except (FileNotFoundError, InvalidKeyError):
+            if not await self._isdir(source):
+                raise
+            await self._makedirs(target, exist_ok=True)
+
+    async def _copy(self, path1: Any, path2: Any, recursive: bool = False, **options: Any) -> None:
+        maxdepth = options.pop("maxdepth", None)
+        if not (isinstance(path1, list) and isinstance(path2, list)):
+            path1, path2 = await self._pair_within(path1, path2, recursive, maxdepth)
+        await Contents._copy(self, path1, path2, recursive=recursive, **options)
+
+    async def _get(self, rpath: Any, lpath: Any, recursive: bool = False, **options: Any) -> Any:
+        maxdepth = options.pop("maxdepth", None)
+        if not (isinstance(rpath, list) and isinstance(lpath, list)):
+            target: Any = _absolute(_utils.stringify_path(lpath))
+            is_folder = isinstance(target, str) and (target.endswith("/") or os.path.isdir(target))
+            rpath, lpath = await self._pair(rpath, target, is_folder, recursive, maxdepth)
+        return await Contents._get(self, rpath, lpath, recursive=recursive, **options)
+
+    def mv(
+        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any
+    ) -> None:
+        """Move a file, or what a pattern finds, or a folder with `recursive=True`.
+
+        Raises:
+            InvalidArgumentError: The folder would move into itself.
+        """
+        wait(self, "_mv", path1, path2, recursive, maxdepth)
+
+    async def _mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        if isinstance(path1, str) and isinstance(path2, str):
+            source, target = self._key(path1), self._key(path2)
+            if source == target:
+                return
+            # It would be removed after it was copied, and the copy with it.
+            if recursive and f"{target}/".startswith(f"{source}/" if source else ""):
+                raise InvalidArgumentError(f"{source!r} can't move into {target!r}, which is in it")
+        sources, targets = await self._pair_within(path1, path2, recursive, maxdepth)
+        if sources == targets:
+            return
+        if len(sources) == 1 and not await self._isdir(sources[0]):
+            await self._mv_file(sources[0], targets[0])
+            return
+        # Where one can't be copied, all stay.
+        await self._copy(sources, targets, on_error="raise")
+        await self._aio.run(self._remove, sources)
+
+    async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
+        await self._aio.move(self._key(path1), self._key(path2))
+
+    def _remove(self, keys: list[str]) -> None:
+        self.store.delete_many(key for key in keys if key)
+        self._folders.difference_update(keys)
+
+    async def _pair_within(
+        self, path1: Any, path2: Any, recursive: bool, maxdepth: int | None
+    ) -> tuple[list[str], list[str]]:
+        """Return the keys that are found of a path, and the key in another one that each goes to."""
+        is_folder = isinstance(path2, str) and (path2.endswith("/") or await self._isdir(path2))
+        target = f"/{self._key(path2)}" if isinstance(path2, str) else self._key(path2)
+        sources, targets = await self._pair(path1, target, is_folder, recursive, maxdepth)
+        keys = [target.strip("/") for target in targets]
+        # The root is there.
+        kept = [(source, key) for source, key in zip(sources, keys, strict=True) if key]
+        return [source for source, _ in kept], [key for _, key in kept]
+
+    async def _pair(
+        self, path: Any, target: Any, is_folder: bool, recursive: bool, maxdepth: int | None
+    ) -> tuple[list[str], list[str]]:
+        """Return the keys that are found of a path, and where in an absolute path each goes."""
+        found: list[str] = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
+        is_one = isinstance(path, str)
+        if is_one and (not recursive or maxdepth is not None):
+            found = [key for key in found if not await self._isdir(key)]
+        if isinstance(target, list):
+            if len(cast("list[str]", target)) != len(found):
+                raise InvalidArgumentError("give as many targets as there are files, or one folder")
+            return found, cast("list[str]", target)
+        if is_one and has_magic(self._key(path)):
+            goes_into = len(found) == 1
+        else:
+            goes_into = is_one and is_folder and not path.endswith("/")
+        # fsspec cuts names at each "/". One in the root has none, and would get the name of the folder.
+        rooted = [f"/{key}" for key in found]
+        targets: list[str] = []
+        if found:
+            targets = _utils.other_paths(rooted, target, exists=goes_into, flatten=not is_one)
+        return found, targets

@@ -1,0 +1,144 @@
+"""Where a file system of fsspec puts what it copies and moves. fsspec's own files are the model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import fsspec
+import pytest
+
+from holdall import Info, InvalidArgumentError, MemoryStore, StoreUnavailableError
+from holdall.interop.fsspec import HoldallFileSystem
+from holdall.layers.layer import Transparent
+from holdall.store import Expect
+
+FILES = {
+    "a": b"1",
+    "ab": b"2",
+    "b#?.txt": b"3",
+    "d/x y%20z": b"4",
+    "d/e/f": b"5",
+    "n/k": b"6",
+    "n/d/old": b"7",
+}
+PATHS = [
+    ("a", "z"),
+    ("a", "n"),
+    ("a", "n/"),
+    ("a", "new/"),
+    ("a", "new/z"),
+    ("d/x y%20z", "n"),
+    ("a*", "n"),
+    ("b*", "n"),
+    ("b*", "new"),
+    ("d/*", "n"),
+    ("d/*", "new"),
+    (["a", "d/e/f"], "n"),
+    (["a", "ab"], ["y", "z"]),
+]
+RECURSIVE = [
+    ("d", "n"),
+    ("d", "n/"),
+    ("d/", "n"),
+    ("d", "new"),
+    ("d", "new/"),
+    ("d/", "new"),
+    ("d/e", "n"),
+    ("d/*", "n"),
+    ("d/*", "new"),
+    ("d/e", "new/deep"),
+]
+
+
+SPELLINGS = {
+    "plain": "{key}",
+    "url": "holdall+memory://{place}#{quoted}",
+    "options": "holdall+memory://{place}?readonly=false#{quoted}",
+    "open": "holdall://{key}",
+}
+
+
+def fill(folder: Path) -> None:
+    for name, data in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def spelled(path: Any, form: str, place: str = "") -> Any:
+    if isinstance(path, list):
+        return [spelled(one, form, place) for one in cast("list[str]", path)]
+    return form.format(place=place, key=path, quoted=quote(path, safe="/*"))
+
+
+@pytest.mark.parametrize("paths", PATHS + RECURSIVE, ids=str)
+@pytest.mark.parametrize("call", ["copy", "mv", "get", "put"])
+def test_each_goes_where_fsspecs_own_files_go(tmp_path: Path, call: str, paths: tuple[Any, Any]) -> None:
+    recursive = paths in RECURSIVE
+    model: Any = fsspec.filesystem("file", auto_mkdir=True)
+    disk, beside = tmp_path / "disk", tmp_path / "beside"
+    fill(disk)
+    fill(beside)
+    from_disk, to_disk = (spelled(path, f"{disk}/{{key}}") for path in paths)
+    from_beside, to_beside = (spelled(path, f"{beside}/{{key}}") for path in paths)
+    given = {"get": (from_disk, to_beside), "put": (from_beside, to_disk)}.get(call, (from_disk, to_disk))
+    found = [path for path in model.expand_path(from_disk, recursive=recursive) if model.isfile(path)]
+    getattr(model, "copy" if call == "mv" else call)(*given, recursive=recursive)
+    if call == "mv":  # by other rules, for local files
+        for path in found:
+            Path(path).unlink()
+    expected = tree(beside if call == "get" else disk)
+    for form, spelling in SPELLINGS.items():
+        place = f"{tmp_path.name}-{form}"
+        with MemoryStore(dict(FILES), name=place) as store:
+            shutil.rmtree(beside)
+            fill(beside)
+            fs = HoldallFileSystem(store if form == "open" else f"memory://{place}?readonly=false")
+            ours, to_ours = (spelled(path, spelling, place) for path in paths)
+            given = {"get": (ours, to_beside), "put": (from_beside, to_ours)}.get(call, (ours, to_ours))
+            getattr(fs, call)(*given, recursive=recursive)
+            assert (tree(beside) if call == "get" else dict(store.items())) == expected, form
+
+
+def test_the_root_is_a_folder(tmp_path: Path) -> None:
+    store = MemoryStore({"a": b"1", "d/b": b"2"})
+    fs = HoldallFileSystem(store)
+    for root in ("", "/", "holdall://"):
+        fs.copy("d/", root, recursive=True)
+        assert store.pop("b") == b"2"
+        fs.copy("d/b", root)
+        assert store.pop("b") == b"2"
+    fs.copy("", "all", recursive=True)
+    assert sorted(store) == ["a", "all/a", "all/d/b", "d/b"]
+    fs.makedirs("", exist_ok=True)
+    assert fs.find("", withdirs=True) == ["a", "all", "all/a", "all/d", "all/d/b", "d", "d/b"]
+    with pytest.raises(InvalidArgumentError, match="as many targets as there are files"):
+        fs.copy("d", ["x", "y", "z"], recursive=True)
+
+
+class CopiesNothing(Transparent):
+    """A store in which every copy fails."""
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        raise StoreUnavailableError("the disk is full")
+
+
+def test_a_file_moves_in_one_step() -> None:
+    # A copy and a delete would lose what others write in between.
+    store = MemoryStore({"a": b"1"})
+    HoldallFileSystem(CopiesNothing(store)).mv("a", "b")
+    assert dict(store.items()) == {"b": b"1"}
+
+
+def test_a_folder_that_can_not_be_copied_stays() -> None:
+    store = MemoryStore({"d/a": b"1", "d/b": b"2"})
+    with pytest.raises(StoreUnavailableError, match="full"):
+        HoldallFileSystem(CopiesNothing(store)).mv("d", "full", recursive=True)
+    assert dict(store.items()) == {"d/a": b"1", "d/b": b"2"}
