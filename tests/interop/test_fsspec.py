@@ -58,6 +58,14 @@ class TestMemory(WithoutGlobs):
     make = staticmethod(lambda place: MemoryStore())
 
 
+class TestAtTheRoot(TestMemory):
+    """Names without a slash: fsspec takes what is before the last one for the folder."""
+
+    @pytest.fixture
+    def fs_path(self) -> str:
+        return ""
+
+
 class TestSqlite(WithoutGlobs):
     make = SqliteStore
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import fsspec
 import pytest
 
-from holdall import Info, InvalidArgumentError, MemoryStore, StoreUnavailableError
+from holdall import Info, InvalidArgumentError, InvalidKeyError, MemoryStore, StoreUnavailableError
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.layers.layer import Transparent
 from holdall.store import Expect
@@ -142,3 +143,57 @@ def test_a_folder_that_can_not_be_copied_stays() -> None:
     with pytest.raises(StoreUnavailableError, match="full"):
         HoldallFileSystem(CopiesNothing(store)).mv("d", "full", recursive=True)
     assert dict(store.items()) == {"d/a": b"1", "d/b": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "recursive"),
+    [
+        ("d/a", "d", False),
+        ("d/a", "d/", False),
+        ("d/*", "d", False),
+        ("a", "/", False),
+        ("s/d", "s", True),
+        ("d", "", True),
+        ("*", "", True),
+        (["d/a"], "d", False),
+        ("*", "s", True),
+        (["d/a", "e/a"], "s", False),
+        (["a", "d/a"], ["d/a", "b"], False),
+        (["a", "d/a"], ["a", "b"], False),
+        (["a", "d/a"], ["b"], False),
+        (["a", "d/a"], ["b", "b"], False),
+        ("d", "b", False),
+        ("", "b", True),
+    ],
+)
+def test_a_move_loses_nothing(source: Any, target: Any, recursive: bool) -> None:
+    blobs = {"a": b"1", "d/a": b"2", "e/a": b"3", "s/d/x": b"4"}
+    store = MemoryStore(blobs)
+    with contextlib.suppress(InvalidArgumentError):
+        HoldallFileSystem(store).mv(source, target, recursive=recursive)
+    assert sorted(store.values()) == sorted(blobs.values())
+
+
+def test_a_move_removes_what_it_has_copied() -> None:
+    store = MemoryStore({"d/a": b"1", "d/b": b"2", "d/s/c": b"3"})
+    fs = HoldallFileSystem(store)
+    fs.mv("d", "e", recursive=True, maxdepth=1)
+    assert dict(store.items()) == {"d/s/c": b"3", "e/a": b"1", "e/b": b"2"}
+    fs.mv(["e/b", "d/s/c"], ["y", "x"])
+    assert dict(store.items()) == {"e/a": b"1", "x": b"3", "y": b"2"}
+
+
+def test_as_many_targets_as_sources() -> None:
+    fs = HoldallFileSystem(MemoryStore({"a": b"1", "b": b"2"}))
+    for call in (fs.copy, fs.mv, fs.get, fs.put):
+        with pytest.raises(InvalidArgumentError, match="as many targets as sources: got 1 for 2"):
+            call(["a", "b"], ["c"])
+
+
+def test_a_folder_whose_name_no_key_can_begin_with() -> None:
+    fs = HoldallFileSystem(MemoryStore())
+    for name in ("../a", "a//b", "./a", "a\nb", "x" * 2000):
+        for make in (fs.mkdir, fs.makedirs):
+            with pytest.raises(InvalidKeyError):
+                make(name)
+        assert not fs.exists(name)

@@ -30,17 +30,21 @@ class Copying(Contents):
 
     async def _copy(self, path1: Any, path2: Any, recursive: bool = False, **options: Any) -> None:
         maxdepth = options.pop("maxdepth", None)
-        if not (isinstance(path1, list) and isinstance(path2, list)):
+        if not _are_lists(path1, path2):
             path1, path2 = await self._pair_within(path1, path2, recursive, maxdepth)
         await Contents._copy(self, path1, path2, recursive=recursive, **options)
 
     async def _get(self, rpath: Any, lpath: Any, recursive: bool = False, **options: Any) -> Any:
         maxdepth = options.pop("maxdepth", None)
-        if not (isinstance(rpath, list) and isinstance(lpath, list)):
+        if not _are_lists(rpath, lpath):
             target: Any = _absolute(_utils.stringify_path(lpath))
             is_folder = isinstance(target, str) and (target.endswith("/") or os.path.isdir(target))
             rpath, lpath = await self._pair(rpath, target, is_folder, recursive, maxdepth)
         return await Contents._get(self, rpath, lpath, recursive=recursive, **options)
+
+    async def _put(self, lpath: Any, rpath: Any, *args: Any, **options: Any) -> Any:
+        _are_lists(lpath, rpath)
+        return await Contents._put(self, lpath, rpath, *args, **options)
 
     def mv(
         self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any
@@ -48,7 +52,8 @@ class Copying(Contents):
         """Move a file, or what a pattern finds, or a folder with `recursive=True`.
 
         Raises:
-            InvalidArgumentError: The folder would move into itself.
+            InvalidArgumentError: The folder would move into itself; or two files to one place, or one to
+                where another one is.
         """
         wait(self, "_mv", path1, path2, recursive, maxdepth)
 
@@ -60,8 +65,12 @@ class Copying(Contents):
             # It would be removed after it was copied, and the copy with it.
             if recursive and f"{target}/".startswith(f"{source}/" if source else ""):
                 raise InvalidArgumentError(f"{source!r} can't move into {target!r}, which is in it")
-        sources, targets = await self._pair_within(path1, path2, recursive, maxdepth)
-        if sources == targets:
+        if _are_lists(path1, path2):
+            sources, targets = self._key(path1), self._key(path2)
+        else:
+            sources, targets = await self._pair_within(path1, path2, recursive, maxdepth)
+        sources, targets = _moving(sources, targets)
+        if not sources:
             return
         if len(sources) == 1 and not await self._isdir(sources[0]):
             await self._mv_file(sources[0], targets[0])
@@ -111,3 +120,34 @@ class Copying(Contents):
         if found:
             targets = _utils.other_paths(rooted, target, exists=goes_into, flatten=not is_one)
         return found, targets
+
+
+def _are_lists(sources: object, targets: object) -> bool:
+    """Return whether both are lists, of which one says where each of the other goes.
+
+    Raises:
+        InvalidArgumentError: One is longer: fsspec would leave out the rest of it.
+    """
+    if not (isinstance(sources, list) and isinstance(targets, list)):
+        return False
+    counts = len(cast("list[Any]", sources)), len(cast("list[Any]", targets))
+    if counts[0] != counts[1]:
+        raise InvalidArgumentError(f"give as many targets as sources: got {counts[1]} for {counts[0]}")
+    return True
+
+
+def _moving(sources: list[str], targets: list[str]) -> tuple[list[str], list[str]]:
+    """Return what moves and where to, without what stays where it is.
+
+    Raises:
+        InvalidArgumentError: One of them would be overwritten.
+    """
+    moving = {source: target for source, target in zip(sources, targets, strict=True) if source != target}
+    taken = {*sources}
+    for source, target in moving.items():
+        if target in taken:
+            raise InvalidArgumentError(
+                f"{source!r} can't move to {target!r}, where another one of these files is, or goes"
+            )
+        taken.add(target)
+    return [*moving], [*moving.values()]

@@ -155,6 +155,8 @@ class Listing(Base):
 
     async def _mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
         key = self._key(path)
+        if key:
+            self.store._checked(key)  # no file could be in it
         if await self._exists(key):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         parent = key.rpartition("/")[0]
