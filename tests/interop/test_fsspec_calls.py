@@ -14,6 +14,7 @@ import threading
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -432,6 +433,38 @@ def test_the_options_of_a_file_in_a_transaction(tmp_path: Path) -> None:
         assert {(info.content_type, info.expires is None) for info in store.list()} == {("text/csv", False)}
         with pytest.raises(UnsupportedOperation, match="autocommit=False"):
             fs.open("a", "wb", autocommit=False)
+
+
+def test_the_attributes_of_what_is_written(tmp_path: Path) -> None:
+    store = MemoryStore()
+    fs, local = HoldallFileSystem(store), tmp_path / "local"
+    local.write_bytes(b"1")
+
+    def write(**attributes: Any) -> None:
+        fs.pipe("a", b"1", **attributes)
+        fs.pipe({"b": b"1", "c": b"2"}, batch_size=1, **attributes)
+        fs.pipe_file("d", b"1", mode="overwrite", **attributes)
+        fs.put(str(local), "e", **attributes)
+        fs.touch("f", **attributes)
+        with fs.transaction:
+            fs.pipe("g", b"1", **attributes)
+            fs.put_file(str(local), "h", **attributes)
+
+    write(ttl=100, content_type="text/plain")
+    found = {info.key: (info.expires is not None, info.content_type) for info in store.list()}
+    assert found == dict.fromkeys("abcdefgh", (True, "text/plain"))
+    fs.touch("a", truncate=False, ttl=10_000)
+    assert (store.info("a").expires or datetime.max) > (store.info("b").expires or datetime.min)
+    for call in (
+        lambda: fs.pipe("z", b"1", tll=5),
+        lambda: fs.pipe({"y": b"1", "z": b"1"}, tll=5),
+        lambda: fs.put(str(local), "z", tll=5),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'tll'"):
+            call()
+    assert "z" not in store
+    with pytest.raises(InvalidTypeError, match="a path is a str or a Path, not bytes"):
+        fs.pipe(b"data", "key")
 
 
 def test_several_files(store: Store) -> None:

@@ -141,37 +141,51 @@ class Contents(Listing):
         await asyncio.gather(*(read(key, numbers) for key, numbers in wanted.items()))
         return found
 
-    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
-        """Write the bytes of a file; with mode "create" only if it isn't there."""
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **attributes: Any) -> None:
+        """Write the bytes of a file; with mode "create" only if it isn't there.
+
+        Args:
+            path: Which.
+            value: Its bytes.
+            mode: "overwrite" or "create".
+            attributes: Its time to live, content type and metadata, as in `Store.put`.
+        """
         key, expect = self._file_key(path), _expected(mode)
         if self._intrans:
-            with self.open(path, "xb" if expect is ABSENT else "wb") as file:
+            with self.open(path, "xb" if expect is ABSENT else "wb", **attributes) as file:
                 file.write(value)
             return
-        self.store.put(key, value, expect=expect)
+        self.store.put(key, value, expect=expect, **attributes)
 
     _pipe_file = on_thread("pipe_file")
 
-    def pipe(self, path: str | Mapping[str, Any], value: Any = None, **options: Any) -> None:
-        """Write the bytes of a file, or of several."""
-        many = {path: value} if isinstance(path, str) else path
-        if len(many) == 1 or self._intrans or options.get("mode", "overwrite") != "overwrite":
+    def pipe(
+        self,
+        path: str | Mapping[str, Any],
+        value: Any = None,
+        batch_size: int | None = None,
+        mode: str = "overwrite",
+        **attributes: Any,
+    ) -> None:
+        """Write the bytes of a file, or of several; as `pipe_file`."""
+        many = path if isinstance(path, Mapping) else {path: value}
+        if len(many) == 1 or self._intrans or mode != "overwrite":
             for each, data in many.items():
-                self.pipe_file(each, data, **options)
+                self.pipe_file(each, data, mode, **attributes)
         else:
-            self.store.put_many({self._key(each): data for each, data in many.items()})
+            self.store.put_many({self._key(each): data for each, data in many.items()}, **attributes)
 
     _pipe = on_thread("pipe")
 
-    def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
+    def touch(self, path: str, truncate: bool = True, **attributes: Any) -> None:
         """Make an empty file; or renew the time of one that is there, with `truncate=False`."""
         if truncate:
-            self.pipe_file(path, b"")
+            self.pipe_file(path, b"", **attributes)
             return
         try:
-            self.pipe_file(path, b"", mode="create")
+            self.pipe_file(path, b"", mode="create", **attributes)
         except BlobExistsError:
-            self.store.touch(self._key(path))
+            self.store.touch(self._key(path), **attributes)
 
     # --- files ----------------------------------------------------------------------------------------
 
@@ -277,23 +291,25 @@ class Contents(Listing):
 
     @part
     async def _put_file(
-        self, lpath: Any, rpath: str, callback: Any = _SILENT, mode: str = "overwrite", **options: Any
+        self, lpath: Any, rpath: str, callback: Any = _SILENT, mode: str = "overwrite", **attributes: Any
     ) -> None:
         if os.path.isdir(lpath):
             await self._makedirs(rpath, exist_ok=True)
         else:
-            await self._aio.run(self._upload, lpath, rpath, callback, mode)
+            await self._aio.run(self._upload, lpath, rpath, callback, mode, attributes)
 
-    def _upload(self, path: Any, target: str, callback: Any, mode: str) -> None:
+    def _upload(
+        self, path: Any, target: str, callback: Any, mode: str, attributes: Mapping[str, Any]
+    ) -> None:
         expect = _expected(mode)
         with open(path, "rb") as source:
             size = os.fstat(source.fileno()).st_size
             callback.set_size(size)
             if self._intrans:
-                with self.open(target, "xb" if expect is ABSENT else "wb") as file:
+                with self.open(target, "xb" if expect is ABSENT else "wb", **attributes) as file:
                     shutil.copyfileobj(source, file)
             else:
-                self.store.put(self._key(target), source, expect=expect)
+                self.store.put(self._key(target), source, expect=expect, **attributes)
             callback.relative_update(size)
 
 
