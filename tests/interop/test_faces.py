@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import fsspec
 import joblib
+import obstore.store
 import pytest
 
 import holdall.interop.joblib  # noqa: F401
-from holdall import InvalidTypeError, get_store
+from holdall import InvalidTypeError, MemoryStore, get_store
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.interop.keyvalue import HoldallKeyValue
 from holdall.interop.obspec import ObspecStore
@@ -44,4 +45,10 @@ def test_what_is_not_a_store_is_refused(face: Callable[..., object]) -> None:
         with pytest.raises(
             InvalidTypeError, match=f"takes a store, or a URI .*, not {type(wrong).__name__}$"
         ):
+            face(wrong)
+    for wrong, hint in (
+        (MemoryStore, r"not ABCMeta; MemoryStore is a class: give what MemoryStore\(\.\.\.\) returns"),
+        (obstore.store.MemoryStore(), "not MemoryStore; it is of obstore"),
+    ):
+        with pytest.raises(InvalidTypeError, match=hint):
             face(wrong)

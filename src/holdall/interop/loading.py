@@ -43,7 +43,14 @@ def open_store(store: object, face: str) -> Store:
     if isinstance(store, Store):
         return store
     expected = f"{face} takes a store, or a URI or a path to open one"
-    # A ValueStore, which get_store returns, and an AsyncStore have the store that is meant.
-    hint = "give its .store" if isinstance(getattr(store, "store", None), Store) else ""
+    hint = ""
+    if isinstance(getattr(store, "store", None), Store):
+        # A ValueStore, which get_store returns, and an AsyncStore have the store that is meant.
+        hint = "give its .store"
+    elif isinstance(store, type):
+        hint = f"{store.__name__} is a class: give what {store.__name__}(...) returns"
+    elif type(store).__module__ != "builtins":
+        # Other libraries have a MemoryStore, too.
+        hint = f"it is of {type(store).__module__}"
     check_type(store, (str, os.PathLike), expected, hint=hint)
     return Store.from_uri(store)  # pyright: ignore[reportArgumentType]
