@@ -465,3 +465,17 @@ def test_a_row_that_another_program_wrote_is_a_typed_error(
     assert dict(store.items()) == {"good": b"1", "odd": b"mended"} | (
         {"copy": b"1"} if "copy" in store else {}
     )
+
+
+@pytest.mark.parametrize("call", ["put", "delete"])
+def test_a_call_that_fails_keeps_no_file_open(path: Path, call: str) -> None:
+    store = SqliteStore(path, timeout=0.05)
+    store["a"] = b"1"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="has kept"):
+            store.put("a", b"2") if call == "put" else store.delete("a")
+        other.execute("COMMIT")
+    store.close()
+    # The last one to close it removes its log.
+    assert os.listdir(path.parent) == [path.name]

@@ -217,7 +217,8 @@ class Database:
         return connection
 
     def drop_quick(self) -> None:
-        """Finish a statement that an interrupt left unfinished: it would keep its snapshot."""
+        """Finish a statement that an interrupt or an error left unfinished: it would keep its snapshot, and
+        the files open when the connection is closed."""
         quick = self.local.__dict__.pop("quick", None)
         if quick is not None:
             try:

@@ -106,7 +106,10 @@ class SqliteStore(Store):
             lock, execute, _ = self._local.quick
             with lock:
                 row = execute(GET, (key,)).fetchone()
-        except (AttributeError, UnicodeEncodeError, sqlite3.Error):
+        except (AttributeError, UnicodeEncodeError):
+            return super()._get(key)
+        except sqlite3.Error:
+            self._database.drop_quick()
             return super()._get(key)
         except BaseException:
             self._database.drop_quick()
@@ -126,7 +129,10 @@ class SqliteStore(Store):
             lock, execute, _ = self._local.quick
             with lock:
                 row = execute(EXISTS, (key,)).fetchone()
-        except (AttributeError, UnicodeEncodeError, sqlite3.Error):
+        except (AttributeError, UnicodeEncodeError):
+            return super()._has(key)
+        except sqlite3.Error:
+            self._database.drop_quick()
             return super()._has(key)
         except BaseException:
             self._database.drop_quick()
@@ -145,8 +151,10 @@ class SqliteStore(Store):
                         execute(PUT, (key, etag, modified, data))
                         if connection.file.seems_to_stand(modified):
                             return Info(key, len(data), etag, modified / 1e6)
-            except (AttributeError, sqlite3.Error):
+            except AttributeError:
                 pass
+            except sqlite3.Error:
+                self._database.drop_quick()
         return super()._put(key, data)
 
     def __len__(self) -> int:
@@ -214,6 +222,7 @@ class SqliteStore(Store):
                             if connection.file.seems_to_stand(moment) or self._database.leave(connection):
                                 return found
                 except sqlite3.Error as error:
+                    self._database.drop_quick()
                     self._database.wait(error, connection)
             return self._deleted(DELETE, (key, moment))
         if self._deleted(rows.DELETE_SWAP, (key, rows.number_of(expect), now())):
