@@ -26,6 +26,8 @@ from holdall import (
     FilesystemStore,
     InvalidArgumentError,
     MemoryStore,
+    ReadOnlyError,
+    ReadOnlyStore,
     SqliteStore,
     Store,
     UnsupportedOperation,
@@ -194,6 +196,12 @@ def test_it_notices_a_store_that_corrupts_every_read(use: Callable[[Store], None
     store = Corrupting(MemoryStore(), rate=1)
     with noticed(store):
         use(store)
+
+
+def test_pandas_says_why_it_can_not_write() -> None:
+    options = {"store": ReadOnlyStore(MemoryStore())}
+    with pytest.raises(ReadOnlyError, match="is read-only, and can't"):
+        FRAME.to_csv("holdall://a.csv", storage_options=options)
 
 
 def test_partitions_in_the_store_of_a_uri(tmp_path: Path) -> None:

@@ -248,6 +248,8 @@ def test_what_a_store_lacks() -> None:
         objects.get("a", options={"if_modified_since": datetime.now()})
     with pytest.raises(InvalidArgumentError, match="either an end or a length"):
         objects.get_range("a", start=0)
+    with pytest.raises(InvalidTypeError, match="if_match is an ETag, a str, not int"):
+        objects.get("a", options={"if_match": 5})
     with pytest.raises(InvalidTypeError, match="options of get are a dict, not list"):
         objects.get("a", options=["range"])
     for start, end in (("0", 1), (0, 1.5)):

@@ -9,8 +9,10 @@ from datetime import datetime
 from functools import wraps
 from itertools import islice
 from operator import index
+from types import NoneType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from holdall.arguments import check_type
 from holdall.errors import (
     BlobExistsError,
     BlobNotFoundError,
@@ -448,6 +450,8 @@ def _close(pieces: Iterator[Any]) -> None:
 def _check(info: Info, wanted: Mapping[str, Any]) -> None:
     """Check the conditions of a get (RFC 9110, section 13.2.2)."""
     expected, known = wanted.get("if_match"), wanted.get("if_none_match")
+    for name in ("if_match", "if_none_match"):
+        check_type(wanted.get(name), (str, NoneType), f"{name} is an ETag, a str")
     for name in ("if_unmodified_since", "if_modified_since"):
         moment = wanted.get(name)
         if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):

@@ -25,9 +25,10 @@ CACHING = frozenset(
 nothing."""
 _OF_FSSPEC = CACHING.union(
     {"asynchronous", "auto_mkdir", "batch_size", "expand", "listings_expiry_time", "loop", "max_paths"},
-    {"skip_instance_cache", "use_listings_cache"},
+    {"anon", "skip_instance_cache", "use_listings_cache"},
 )
-"""Storage options that fsspec, and the libraries that use it, give to every file system."""
+"""Storage options that fsspec, and the libraries that use it, give to every file system. pandas tries again
+with `anon` where it may not write."""
 
 
 class _Folders(set[str]):
