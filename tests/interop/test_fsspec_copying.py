@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
+import threading
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -15,6 +17,7 @@ from holdall import Info, InvalidArgumentError, InvalidKeyError, MemoryStore, St
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.layers.layer import Transparent
 from holdall.store import Expect
+from holdall.testing import Slow
 
 FILES = {
     "a": b"1",
@@ -197,3 +200,23 @@ def test_a_folder_whose_name_no_key_can_begin_with() -> None:
             with pytest.raises(InvalidKeyError):
                 make(name)
         assert not fs.exists(name)
+
+
+def test_an_interrupted_move_loses_nothing() -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+
+    class Interrupting(Transparent):
+        copies = 0
+
+        def _copy(self, source: str, target: str, expect: Expect) -> Info:
+            self.copies += 1
+            if self.copies == 1:
+                signal.pthread_kill(main, signal.SIGINT)
+            return super()._copy(source, target, expect)
+
+    store = MemoryStore({f"d/{number}": b"%d" % number for number in range(100)})
+    with pytest.raises(KeyboardInterrupt):
+        HoldallFileSystem(Interrupting(Slow(store, 0.01)), batch_size=4).mv("d", "e", recursive=True)
+    assert len([*store.iterate_keys("d/")]) == 100
+    assert len([*store.iterate_keys("e/")]) < 100

@@ -77,10 +77,15 @@ class Copying(Contents):
             return
         # Where one can't be copied, all stay.
         await self._copy(sources, targets, on_error="raise")
-        await self._aio.run(self._remove, sources)
+        await self._remove_copied(sources)
 
     async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
         await self._aio.move(self._key(path1), self._key(path2))
+
+    @part
+    async def _remove_copied(self, keys: list[str]) -> None:
+        # As a part it is left out after an interrupt, as are the copies that hadn't begun.
+        await self._aio.run(self._remove, keys)
 
     def _remove(self, keys: list[str]) -> None:
         self.store.delete_many(key for key in keys if key)
