@@ -36,6 +36,8 @@ from holdall import (
     InvalidArgumentError,
     InvalidTypeError,
     MemoryStore,
+    ReadOnlyError,
+    ReadOnlyStore,
     SqliteStore,
     Store,
     StoreClosedError,
@@ -494,6 +496,8 @@ async def test_cull_never_deletes_what_is_new() -> None:
     entries = HoldallKeyValue(Limited(MemoryStore(), Can.WRITE | Can.DELETE | Can.LIST))
     with pytest.raises(UnsupportedOperation, match="can't delete by ETag"):
         await entries.cull()
+    with pytest.raises(ReadOnlyError, match="can't cull"):
+        await HoldallKeyValue(ReadOnlyStore(MemoryStore())).cull()
 
 
 async def test_what_a_uri_opened_is_closed(tmp_path: Path) -> None:

@@ -237,6 +237,7 @@ class HoldallKeyValue(
 
     def _delete_expired(self) -> None:
         store = self.store
+        store._need(Can.DELETE, "cull")
         if Can.CONDITIONAL_DELETE not in store.can:
             raise UnsupportedOperation(
                 f"{store!r} can't delete by ETag, so that cull could delete an entry that is new"
