@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from holdall.errors import BlobExistsError
 from holdall.store import ABSENT, Can, Store
 from holdall.testing.running import fork, wait_for
-from holdall.testing.samples import MIB, hash_bytes
+from holdall.testing.samples import MIB, hash_bytes, make_noise
 
 Say = Callable[[object], object]
 
@@ -23,7 +23,7 @@ def write_for_ever(store: Store, seed: int, say: Say) -> None:
     small = [f"small/{number}" for number in range(8)]
 
     def value(limit: int) -> bytes:
-        return rng.randbytes(rng.randrange(limit))
+        return make_noise(rng.randrange(limit), rng.getrandbits(64))
 
     while True:
         key, data = rng.choice(small), value(20_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import random
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -11,10 +11,16 @@ from typing import Any, cast
 from holdall.store import Info, Store
 
 MIB = 1 << 20
+_NOISE = hashlib.shake_128(b"noise").digest(4 * MIB + 15)
+"""Its length is a prime number, so that no two chunks of a blob of noise are equal, whatever their size."""
 
 
 def make_noise(size: int, seed: int = 0) -> bytes:
-    return random.Random(f"{size} {seed}").randbytes(size)
+    """Return a stretch of a long noise, which begins at another place for each size and seed."""
+    at = zlib.crc32(f"{size} {seed}".encode()) % len(_NOISE)
+    first = _NOISE[at : at + size]
+    rounds, rest = divmod(size - len(first), len(_NOISE))
+    return b"".join((first, *(rounds * (_NOISE,)), _NOISE[:rest]))
 
 
 def seal(payload: bytes) -> bytes:
