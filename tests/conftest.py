@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -118,6 +119,16 @@ def pytest_sessionstart() -> None:
             hook(unraisable)
 
     sys.unraisablehook = report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage in what is imported and collected, since it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
