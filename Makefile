@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torch lint matrix docs kit campaign bench clean programs measured copiers
+.PHONY: help demo test tested torch lint matrix docs kit campaign bench clean programs measured copiers
 
 help: ## List the chores.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -16,8 +16,11 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 	@$(BIN)/python demo/demo.py
 
 # What npm brings, what lint finds and what is compiled come at the same time; where one fails, the others end first.
-test: programs ## Lint, build the site, then run every test: units, conformance, doctests, documentation, demo.
-	@$(MAKE) --no-print-directory -j 3 lint docs $(VENV)/.azurite $(VENV)/.peers $(VENV)/.compiled
+# The tests don't wait for lint and the site.
+test: programs ## Lint, build the site and run every test: units, conformance, doctests, documentation, demo.
+	@$(MAKE) --no-print-directory -j 3 tested lint docs
+
+tested: $(VENV)/.compiled $(VENV)/.azurite $(VENV)/.peers
 	@$(call run_tests,PATH="$(AZURITE):$$PATH",)
 
 # Run pytest: environment, arguments. Of two workers on two cores, one waits for a seventh of the time: for servers,
