@@ -128,9 +128,10 @@ class LifeTests(SuiteBase):
             with pytest.raises(AssertionError, match="ended with"):
                 Workers(store, place.parent).run("look", [0])
             return
+        workers = Workers(store, place.parent)
+        workers.warm()
         blobs = {"key": b"1", "a\\b/CON": make_noise(100_000), "empty": b""}
         store.put_many(blobs)
-        workers = Workers(store, place.parent)
         assert workers.run("look", [7]) == [[{key: hash_bytes(data) for key, data in blobs.items()}]]
         assert other["seen"] == b"7"
         said = sorted(workers.run("fork", [0])[0])
