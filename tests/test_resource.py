@@ -28,6 +28,7 @@ SPLIT: list[tuple[Any, str, str]] = [
     ("file:///data/a%20b.txt", "file:///data", "a b.txt"),
     ("file://data/a%23b.txt", "file://data", "a#b.txt"),
     ("file:///a.txt?durable=1", "file:///?durable=1", "a.txt"),
+    ("file://a.txt", "file://.", "a.txt"),
     ("s3://bucket/a/b.txt", "s3://bucket", "a/b.txt"),
     ("s3://bucket/a%20b#c?region=eu-west-1", "s3://bucket?region=eu-west-1", "a b#c"),
     ("gs://bucket/b", "gs://bucket", "b"),

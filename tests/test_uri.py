@@ -99,6 +99,8 @@ def test_a_path_object_and_options_as_keywords(tmp_path: Path) -> None:
         ("memory://pad#a", {}, "names the value 'a'"),
         ("hashdir://x#a?durable=1", {}, "names the value 'a'"),
         ("git+file://x#", {}, "names the value ''"),
+        ("holdall+sqlite:///x.db", {}, "the URI of the store itself: sqlite://"),
+        ("holdall://x", {}, "the URI of the store itself"),
         ("", {}, "expected a URI or a path"),
         (5, {}, "a URI is a str"),
         (None, {}, "a URI is a str"),

@@ -168,6 +168,7 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
         else:
             place, slash, key = whole.rpartition("/")
             place += slash if not place.strip("/") or scheme in ("http", "https") else ""
+            place = place or "." if scheme == "file" else place
             usage = f"{what}.../FOLDER/NAME"
             if scheme in ("http", "https") and not place.strip("/"):
                 key = ""

@@ -356,6 +356,12 @@ def _opener(scheme: str) -> Opener:
                 f"{plugin} must be a subclass of holdall.Store, or a function that opens one, not {opener!r}"
             )
         return cast("Opener", opener)
+    if scheme == "holdall" or scheme.startswith("holdall+"):
+        # fsspec knows it, but through it a store would be one of less promises.
+        raise InvalidArgumentError(
+            f"{scheme}:// begins the URLs of pandas and others that use fsspec; here write the URI of the "
+            f"store itself: {scheme.removeprefix('holdall+') if '+' in scheme else 'sqlite'}://..."
+        )
     from holdall.stores.fsspec.opening import opener_of
 
     opener = opener_of(scheme)

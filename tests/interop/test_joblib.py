@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import linecache
 import os
 import pickle
 import subprocess
@@ -162,7 +163,8 @@ def test_a_hit_looks_once_and_reads_once() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"stor": "x"}, {"store": "memory://", "extra": 1}])
 def test_wrong_options(options: dict[str, object]) -> None:
-    with pytest.raises(InvalidArgumentError, match="backend_options has 'store', 'compress'"):
+    says = "backend_options has 'store', 'compress', not" if options else "give it as backend_options="
+    with pytest.raises(InvalidArgumentError, match=says):
         joblib.Memory("cache", backend="holdall", backend_options=options)
     with pytest.raises(InvalidArgumentError, match="mmap_mode"):
         joblib.Memory("cache", backend="holdall", backend_options={"store": MemoryStore()}, mmap_mode="r")
@@ -244,14 +246,16 @@ def test_functions_are_pickled_with_their_store(tmp_path: Path) -> None:
         found.store_backend.store.close()
 
 
-def test_a_changed_function() -> None:
+def test_a_changed_function(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a notebook, whose cells are run again."""
+    name = "/tmp/ipykernel_1/2.py"
     store = MemoryStore()
     found: list[int] = []
     for factor in (2, 2, 3):
         module = ModuleType("__main__")
         source = f"def times(number): return number * {factor}"
-        exec(compile(source, "/tmp/ipykernel_1/2.py", "exec"), module.__dict__)
+        monkeypatch.setitem(linecache.cache, name, (len(source), None, [source + "\n"], name))
+        exec(compile(source, name, "exec"), module.__dict__)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # joblib warns of collisions of names
             found.append(memory_over(store).cache(module.times)(1))
@@ -267,7 +271,22 @@ def test_a_result_that_is_not_pickled(store: Store) -> None:
             with pytest.warns(CacheWarning, match="the result isn't kept"):
                 assert cached(size)[0] == b"x" * size
     assert len(calls.made) == 4
-    assert "output.pkl" not in names(store)
+    assert names(store) == ["func_code.py"]
+
+
+def test_an_old_result_is_not_taken_for_the_one_that_could_not_be_kept() -> None:
+    store = MemoryStore()
+    values: list[Any] = [1, lambda: 1]
+    cached = memory_over(store).cache(lambda: values.pop(0))
+    cached()
+    before = dict(store.items())
+    with pytest.warns(CacheWarning, match="the result isn't kept"):
+        cached.call()
+    assert dict(store.items()) == before
+    cached.clear(warn=False)
+    values.append(3)
+    cached()
+    assert names(store) == ["func_code.py", "metadata.json", "output.pkl"]
 
 
 class Full(Transparent):

@@ -58,6 +58,8 @@ class HoldallStoreBackend(_Base, _Mixin):
 
     location: str
     mmap_mode = None
+    _lost: frozenset[str] = frozenset()
+    """The calls whose result couldn't be kept. A note of one would make an older result look new."""
     _seen: tuple[str, int] = ("", 0)
     """The result that was looked for last, and its size, by which it is read in one way or another."""
 
@@ -75,9 +77,12 @@ class HoldallStoreBackend(_Base, _Mixin):
             raise InvalidArgumentError("mmap_mode needs files: the results of this backend are blobs")
         unknown = ", ".join(map(repr, options.keys() - {*_OPTIONS}))
         if unknown or "store" not in options:
+            known = ", ".join(map(repr, _OPTIONS))
             raise InvalidArgumentError(
-                f"backend_options has {', '.join(map(repr, _OPTIONS))}"
-                + (f", not {unknown}" if unknown else "; 'store' is missing: a store, or its URI")
+                f"backend_options has {known}, not {unknown}; an option of the store belongs in its URI"
+                if unknown
+                else "the store is missing: give it as backend_options={'store': 'sqlite:///cache.db'}; the "
+                f"location, {location!r:.80}, is what keys begin with"
             )
         self.location = _folder(location)
         self.store: Store = open_store(options["store"], "the option 'store'")
@@ -133,14 +138,17 @@ class HoldallStoreBackend(_Base, _Mixin):
 
     def dump_item(self, call_id: Sequence[str], item: object, verbose: int = 1) -> None:
         """Keep a result. One that can't be kept is a warning, and nothing is written."""
+        folder = self._key(*call_id)
+        self._lost -= {folder}
         try:
-            file = _Result(self.store, self._key(*call_id, "output.pkl"))
+            file = _Result(self.store, f"{folder}/output.pkl")
             try:
                 _joblib.numpy_pickle.dump(item, file, compress=self.compress)
                 file.publish()
             finally:
                 file.drop()
         except Exception as error:  # noqa: BLE001 - whatever a result raises when it is pickled
+            self._lost |= {folder}
             message = f"the result isn't kept: {type(error).__name__}: {error}"
             warnings.warn(_backends.CacheWarning(message), stacklevel=2)
 
@@ -156,8 +164,11 @@ class HoldallStoreBackend(_Base, _Mixin):
 
     def store_metadata(self, call_id: Sequence[str], metadata: Mapping[str, Any]) -> None:
         """Note a call. It isn't needed for a hit, so that a failure is only logged, as joblib does."""
+        folder = self._key(*call_id)
+        if folder in self._lost:
+            return
         try:
-            self.store.put(self._key(*call_id, "metadata.json"), json.dumps(metadata).encode())
+            self.store.put(f"{folder}/metadata.json", json.dumps(metadata).encode())
         except Exception as error:  # noqa: BLE001 - the repr of an argument may be anything
             _logger.info("%s: the metadata isn't kept: %s", "/".join(call_id), error)
 
