@@ -123,6 +123,9 @@ def test_the_root_is_a_folder(tmp_path: Path) -> None:
     assert sorted(store) == ["a", "all/a", "all/d/b", "d/b"]
     fs.makedirs("", exist_ok=True)
     assert fs.find("", withdirs=True) == ["a", "all", "all/a", "all/d", "all/d/b", "d", "d/b"]
+    for remove in (fs.rm, fs.rm_file):
+        with pytest.raises(IsADirectoryError, match="recursive=True"):
+            remove("")
     with pytest.raises(InvalidArgumentError, match="as many targets as there are files"):
         fs.copy("d", ["x", "y", "z"], recursive=True)
 

@@ -44,7 +44,7 @@ class HoldallFileSystem(Copying):
 
     async def _rm_file(self, path: str, **options: Any) -> None:
         key = self._key(path)
-        if await self._aio.delete(key):
+        if key and await self._aio.delete(key):
             return
         if await self._isdir(key):
             raise IsADirectoryError(errno.EISDIR, "it is a folder; recursive=True removes it", path)
