@@ -84,6 +84,8 @@ def test_a_terminal_is_asked(logs, terminal, answer, code, left):
     terminal.type(answer)
     assert process.wait(60) == code
     assert logs("keys") == left
+    terminal.poll(0)
+    assert terminal.seen.replace("\r", "").endswith("\nholdall: nothing was deleted\n") == (code == 130)
 
 
 def _own_terminal() -> None:

@@ -152,9 +152,12 @@ def _delete_all(store: Store, prefix: str, yes: bool, json: bool, output: Output
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         raise UsageFault(f"{question.removesuffix(' [y/N] ')} There is no terminal to ask on; add --yes")
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
+    try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        answer = ""
     if not answer.endswith("\n"):
         sys.stderr.write("\n")
     if answer.strip().lower() not in {"y", "yes"}:
