@@ -194,6 +194,8 @@ def test_a_listing_is_never_short(store: KeyValueStore, monkeypatch: pytest.Monk
 def test_wrong_arguments() -> None:
     with pytest.raises(InvalidTypeError, match=r"such as lambda: RedisStore\(url=...\), not MemoryStore"):
         KeyValueStore(MemoryStore())  # type: ignore[arg-type]
+    with KeyValueStore(lambda: None) as nothing, pytest.raises(InvalidTypeError, match="returned NoneType"):  # type: ignore[arg-type,return-value]
+        nothing["a"] = b"1"
     with pytest.raises(InvalidTypeError, match="not NoneType"):
         KeyValueStore(MemoryStore, None)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError):

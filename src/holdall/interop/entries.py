@@ -90,7 +90,7 @@ class KeyValueStore(Store):
         if not collection:
             raise InvalidArgumentError("a collection must have a name")
         self._make, self._collection = make, collection
-        self._home = Home(make)
+        self._home = Home(lambda: _made(make))
         finalize(self, Home.drop, self._home).atexit = False
 
     @cached_property
@@ -328,6 +328,14 @@ class KeyValueStore(Store):
                             break
                 case _:
                     continue
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    store = make()
+    if not hasattr(store, "put"):
+        what = f"returned {type(store).__name__}, which isn't a store of py-key-value"
+        raise InvalidTypeError(f"the function that KeyValueStore was given {what}")
+    return store
 
 
 async def _enumerates(made: Any) -> bool:
