@@ -94,7 +94,7 @@ def prune(
     json: Json = False,
     store: StoreOption = None,
 ) -> int:
-    """Delete results that @cached keeps in a store; those go first that weren't used for longest.
+    """Delete results that @cached keeps in a store; the least recently used go first.
 
     Results are computed again when they are needed. Other blobs of the store aren't touched.
 

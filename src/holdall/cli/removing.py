@@ -39,7 +39,7 @@ def rm(
 ) -> int:
     """Delete blobs.
 
-    With --recursive, everything under a folder is deleted, after it was counted and you agreed. A key that
+    With --recursive, everything under a folder is counted, and deleted if you say yes. A key that
     doesn't exist is reported, the others are deleted, and the exit code is 1. With --json there is an object
     for each KEY; with --dry-run, for each blob.
 

@@ -136,9 +136,9 @@ def stream(
     """Print a blob line by line, each line as JSON.
 
     It is read in pieces, so that it may be larger than memory. In mode auto a line that is JSON is printed
-    so, and another one as a JSON string; in mode json that is an error, which names the line. A row of CSV
-    becomes an object with the names of the first row, or with --no-header a list. -m raw prints lines as they
-    are.
+    as it is, and any other line as a JSON string; in mode json any other line is an error, which gives its
+    number. A row of CSV becomes an object with the names of the first row, or with --no-header a list. -m raw
+    prints lines as they are.
 
     Examples:
       holdall stream events.jsonl | jq .user

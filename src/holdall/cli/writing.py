@@ -189,7 +189,7 @@ def cp(
 
     Between stores: each is a URI, a configured name with a colon, or a path that begins with ./ ../ or /, so
     that it can't be taken for a key. What TARGET lacks, or holds with other bytes, is copied; see sync. The
-    other options, but for --json, are for stores.
+    other options, except --json, are for stores.
 
     Examples:
       holdall cp config config.bak --if-absent
@@ -215,7 +215,7 @@ def mv(
     unless --if-absent is given. --json prints each copy.
 
     Between stores, which are written as for cp: a blob is deleted from SOURCE after it was read back from
-    TARGET. The other options, but for --json, are for stores.
+    TARGET. The other options, except --json, are for stores.
 
     Examples:
       holdall mv draft.txt final.txt --if-absent

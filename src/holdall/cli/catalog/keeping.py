@@ -166,7 +166,7 @@ def migrate(
     """Copy a catalogue to another backend, folder or store, which is made: all entries, versions and aliases.
 
     Each blob is read back. After an interruption, the same command goes on. In the same folder only the
-    metadata moves; the old catalogue can't collect any more then.
+    metadata moves; the old catalogue can't collect after that.
 
     Examples:
       holdall catalog migrate --to-backend sqlite

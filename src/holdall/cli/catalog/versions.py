@@ -55,8 +55,8 @@ def lease(
 ) -> int:
     """Run a program, and keep the bytes of an object meanwhile, even if it is deleted.
 
-    No prune and no collect takes them before the program ends, or before --ttl is over. The exit code is the
-    program's: 127 if it isn't found, and 126 if it can't be run.
+    Neither prune nor collect deletes them before the program ends, or before --ttl is over. The exit code is
+    the program's: 127 if it isn't found, and 126 if it can't be run.
 
     Example:
       holdall catalog lease model@2 -- ./train --base model@2
