@@ -243,7 +243,7 @@ class Info:
         self._content_type = content_type
         self._expires = expires
         self._metadata = metadata
-        self._mode: int | None = None
+        self._mode: int | Callable[[], int] | None = None
 
     @property
     def key(self) -> str:
@@ -338,10 +338,17 @@ def with_mode(info: Info, mode: int) -> Info:
     return info
 
 
+def bits_of(info: Info) -> int | None:
+    """Return the permission bits of the blob's file; None where its medium has none."""
+    if callable(info._mode):
+        info._mode = info._mode()
+    return info._mode
+
+
 def mode_of(info: Info) -> int | None:
     """Return the permission bits that limit a copy of a blob; None where everybody may read it, or its medium
     has none."""
-    mode = info._mode
+    mode = bits_of(info)
     return None if mode is None or mode & 0o044 == 0o044 else mode
 
 

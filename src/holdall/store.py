@@ -697,14 +697,22 @@ class Store(MutableMapping[str, bytes]):
         >>> store.put("config", b"v2", expect=first.etag).size
         2
         """
-        plain = (
-            expect is ANY and ttl is None and expires is None and content_type is None and metadata is None
-        )
-        if not (plain and type(data) is bytes and type(key) is str):
-            key = self._checked(key)
-        try:
-            if plain and type(data) is bytes:
+        if (
+            type(data) is bytes
+            and type(key) is str
+            and expect is ANY
+            and ttl is None
+            and expires is None
+            and content_type is None
+            and metadata is None
+        ):
+            try:
                 return self._put(key, data)
+            except StoreError as error:
+                self._name_key(error, key)
+                raise
+        key = self._checked(key)
+        try:
             body = (data,) if type(data) is bytes else pieces_of(data)
             attributes = self._conditions(expect, ttl, content_type, metadata, expires)
             return self._write(key, body, expect, attributes)

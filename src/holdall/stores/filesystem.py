@@ -109,6 +109,8 @@ class FilesystemStore(Store):
         """Whether no put goes the short way: until it is known that times are kept to the nanosecond."""
         self._flat = False
         """Whether plain keys are known to be spelled as themselves."""
+        self._long = False
+        """Whether the blob that was read last is longer than a first read: the next one is, too, perhaps."""
         self._left = LeftOutCounts(self._given)
         self._base = os.path.realpath(self._given).rstrip("/") + "/"
         self._root = Root(self._given, self._base, durable)
@@ -225,11 +227,12 @@ class FilesystemStore(Store):
             return None
         try:
             # Unlike read(2), this takes nothing from a pipe or a terminal.
-            data = os.pread(fd, _GUESS, 0)
+            data = b"" if self._long else os.pread(fd, _GUESS, 0)
             if not 0 < len(data) < _GUESS:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode):
                     return None
+                self._long = found.st_size >= _GUESS
                 data = _whole(fd, found.st_size)
             return data
         except OSError as error:
@@ -277,8 +280,9 @@ class FilesystemStore(Store):
     # --- writing --------------------------------------------------------------------------------------
 
     def _put(self, key: str, data: bytes) -> Info:
-        info = None if self._slow else self._put_short(key, data)
-        return self._put_long(self._checked(key), (data,), ANY) if info is None else info
+        if not self._slow and (info := self._put_short(key, data)) is not None:
+            return info
+        return self._put_long(self._checked(key), (data,), ANY)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         mode = attributes.mode

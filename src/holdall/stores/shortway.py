@@ -19,16 +19,15 @@ import fcntl
 import logging
 import os
 import stat
-import time
 from functools import partial
 
 from holdall.errors import ConcurrencyError
-from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
+from holdall.store import ABSENT, ANY, Expect, Info, Piece
 from holdall.stores.drafts import compare
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, draft_name, release, take
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
-from holdall.stores.times import ticks
+from holdall.stores.times import new_stamp
 
 _log = logging.getLogger("holdall")
 
@@ -37,7 +36,8 @@ SHORT = 1 << 22
 
 _ENOUGH = 8
 """After how many puts of new blobs in a row the next one is taken for new as well."""
-_LAST = (-1,)
+_LAST, _NEW, _PRIVATE = (-1,), (NEW,), (0o600,)
+_SHARED, _ALONE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 def put_short(
@@ -51,36 +51,35 @@ def put_short(
     """
     root = folder = lock.fd
     above, slash, last = path.rpartition("/")
-    name = ""
-    new = False
-    near: list[int] = []
-    made: list[int] = []
+    create, name, size = lock.open, "", len(data)
+    held: list[int] = []  # the folder, if it isn't the store's own, and behind it the file while it is open
+    new = expect is ABSENT or (expect is ANY and lock.misses > _ENOUGH)
     try:
         try:
             if slash:
-                if open_below(near, root, above, NEAR):
+                if open_below(held, root, above, NEAR):
                     return None
-                folder = near[0]
-            new = expect is ABSENT or (expect is ANY and lock.misses > _ENOUGH)
-            old = None if new else _look(lock, last, folder)
-            fits = (new or expect is ANY) if old is None else _is_ours(old)
-            if not fits:
-                return None
+                folder = held[0]
+                create = partial(os.open, dir_fd=folder)
+            old = None if new else _look(lock, last, folder, expect)
             name = draft_name()
-            create = partial(os.open, dir_fd=folder) if slash else lock.open
-            mode = (0o666 if old is None else old.st_mode & 0o777) & most
             # What replaces a private file is private from the first.
-            made.extend(map(create, (name,), (NEW,), (mode if old is None else 0o600,)))
-            stamp = _fill(made[0], data, None if old is None else mode)
-            if old is None:
-                # A cache keeps its copy as private as the umask made this.
-                mode = os.fstat(made[0]).st_mode
+            held += map(create, (name,), _NEW, (0o666 & most,) if old is None else _PRIVATE)
+            fd = held[-1]
+            if os.write(fd, data) != size:
+                return None  # the disk took a part only
+            stamp = new_stamp()
+            os.utime(fd, ns=(stamp, stamp))
+            if old is not None:
+                os.fchmod(fd, old.st_mode & 0o777 & most)
             # Some network file systems say only now that it could not be written.
-            any(map(os.close, map(made.pop, _LAST)))
+            any(map(os.close, map(held.pop, _LAST)))
             _publish(lock, f"{lock.start}{above}{slash}{name}", last, folder, expect, new, old)
             name = ""
             fcntl.flock(root, fcntl.LOCK_UN)
-            return with_mode(Info(key, len(data), stamp << 48 | len(data), stamp / 1e9), mode)
+            info = Info(key, size, stamp << 48 | size, stamp / 1e9)
+            info._mode = partial(_mode_at, lock.start + path, stamp)
+            return info
         except ConcurrencyError:
             raise  # though it may be an OSError, too
         except OSError as error:
@@ -93,25 +92,13 @@ def put_short(
         release(root)
         raise
     finally:
-        if made:
-            close_all(made)
-        if name:
-            # An interrupt may come just as the file is made, or just as it got its new name.
-            remove(name, folder)
-        if near:
-            close_all(near)
+        try:
+            if name:
+                # An interrupt may come just as the file is made, or just as it got its new name.
+                remove(name, folder)
+        finally:
+            any(map(os.close, held))
     return put_short(lock, path, key, data, most=most)  # now with a look first
-
-
-def _fill(fd: int, data: Piece, mode: int | None) -> int:
-    """Write a new file; return its time."""
-    if os.write(fd, data) != len(data):
-        raise OSError(errno.ENOSPC, "the disk took a part only")
-    stamp = (time.time_ns() & ~1023) | (next(ticks) & 1023)
-    os.utime(fd, ns=(stamp, stamp))
-    if mode is not None:
-        os.fchmod(fd, mode)
-    return stamp
 
 
 def _publish(
@@ -124,10 +111,10 @@ def _publish(
     old: os.stat_result | None,
 ) -> None:
     """Lock the folder, and move the file to its place if what is there is what is expected."""
-    how = fcntl.LOCK_SH if expect is ANY or expect is ABSENT else fcntl.LOCK_EX
+    how = _SHARED if expect is ANY or expect is ABSENT else _ALONE
     again = expect is not ANY
     try:
-        fcntl.flock(lock.fd, how | fcntl.LOCK_NB)
+        fcntl.flock(lock.fd, how)
     except BlockingIOError:
         # The file isn't locked, so that it may be swept meanwhile: then it can't be moved.
         take(lock.fd, how, lock.path)
@@ -161,14 +148,34 @@ def _look_again(draft: str, name: str, folder: int, expect: Expect, old: os.stat
             raise
 
 
-def _look(lock: FolderLock, name: str, folder: int) -> os.stat_result | None:
-    """What a blob is about to replace."""
+def _mode_at(path: str, stamp: int) -> int:
+    """The permission bits of a file that was put here; the fewest if another is there by now.
+
+    Only copies need them, and a look at each new file would take a tenth of its put.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0o600
+    return found.st_mode & 0o777 if found.st_mtime_ns == stamp else 0o600
+
+
+def _look(lock: FolderLock, name: str, folder: int, expect: Expect) -> os.stat_result | None:
+    """What a blob is about to replace.
+
+    Raises:
+        OSError: The put is to go the long way.
+    """
     try:
         old = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         lock.misses += 1
+        if expect is not ANY:
+            raise
         return None
     lock.misses = 0
+    if not _is_ours(old):
+        raise OSError(errno.EPERM, "it isn't a file with the owner and group that a new one has")
     return old
 
 
@@ -182,16 +189,16 @@ def delete_short(lock: FolderLock, path: str) -> bool | None:
     go the long way."""
     root = lock.fd
     above, slash, last = path.rpartition("/")
-    near: list[int] = []
+    held: list[int] = []
     done = None
     try:
         try:
             fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
             there = os.stat(lock.path)
             if (there.st_dev, there.st_ino) == lock.place and not (
-                slash and open_below(near, root, above, FOLDER)
+                slash and open_below(held, root, above, FOLDER)
             ):
-                folder = near[0] if slash else root
+                folder = held[0] if slash else root
                 found = os.stat(last, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode):
                     os.unlink(last, dir_fd=folder)
@@ -204,5 +211,5 @@ def delete_short(lock: FolderLock, path: str) -> bool | None:
         release(root)
         raise
     finally:
-        if near:
-            close_all(near)
+        if held:
+            close_all(held)

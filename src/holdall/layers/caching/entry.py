@@ -13,6 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
 
+from holdall.blob import bits_of
 from holdall.errors import BlobNotFoundError, IntegrityError
 from holdall.layers.frames import regrouped
 from holdall.pieces import regroup
@@ -338,7 +339,7 @@ def open_entry(
                 begun = False
         except BlobNotFoundError:
             return None
-        etag, total, held = found.etag, found.size, found._mode
+        etag, total, held = found.etag, found.size, bits_of(found)
         first, (head, length, size) = _read_head(pieces)
         payload, seed, count = total - length, crc32(first[:length]), _frame_count(size)
         if (key is not None and head.key != key) or payload != size + count * _CRC.size:
