@@ -108,6 +108,15 @@ def check_results(store: Store, compress: object) -> None:
         ["a" * 1000] * 1000,
         {"one": np.arange(20_000), "two": np.ones((3, 2), order="F")},
         np.array([{"a": 1}, None], dtype=object),
+        [
+            np.asfortranarray(np.arange(30_000.0).reshape(100, 300)),
+            np.arange(5, dtype=">i8"),
+            np.array(["2026-11-29"], "M8[D]"),
+            np.empty((0, 3)),
+            np.array(1.5),
+            np.zeros(3, [("a", "i4"), ("b", "f8")]),
+            np.array(["ab", "c"]),
+        ],
     ]
     calls = Calls()
     cached = memory_over(store, compress=compress).cache(calls.of(lambda at: results[at]))

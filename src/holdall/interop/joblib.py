@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import prod
 from typing import IO, Any, cast
 
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, InvalidKeyError
@@ -22,13 +23,17 @@ from holdall.store import Store
 __all__ = ["HoldallStoreBackend"]
 
 _joblib = load("joblib")
+_pickles = load("joblib.numpy_pickle")
 _backends = load("joblib._store_backends")
 _Base: Any = _backends.StoreBackendBase
 _Mixin: Any = _backends.StoreBackendMixin
+_Wrapper: Any = _pickles.NumpyArrayWrapper
+_Reader: Any = _pickles.NumpyUnpickler
 _OPTIONS = ("store", "compress")
 _SMALL, _SMALL_FAR = 1 << 17, 1 << 24
 """The bytes of the largest result that is read by one call: on this machine, and over a network. Memory that
 is filled once and given back costs more than the calls it saves."""
+_BUFFER = 1 << 10
 _HASH = re.compile("[a-f0-9]{32}")
 _logger = logging.getLogger("holdall.interop.joblib")
 
@@ -122,15 +127,16 @@ class HoldallStoreBackend(_Base, _Mixin):
         # reads what is compressed, too.
         if data[:1] == b"\x80" and b"ArrayWrapper" not in data:
             return pickle.loads(data)
-        return _joblib.numpy_pickle.load(io.BytesIO(data))
+        return _pickles.load(io.BytesIO(data))
 
     def _load_large(self, key: str) -> Any:
         with self.store.open(key) as file:
             raw = getattr(file, "raw", None)
             if isinstance(raw, io.FileIO):
-                # A file of this machine is read without a buffer, which large reads would be copied through.
-                return _joblib.numpy_pickle.load(raw)
-            found = _joblib.numpy_pickle.load(file)
+                # A file of this machine: a large buffer would take a copy of what is read.
+                with io.BufferedReader(raw, _BUFFER) as buffered:
+                    return _load(buffered)
+            found = _load(file)
             # Damage may look like an early end, and is noticed at the real one.
             while file.read(_SMALL):
                 pass
@@ -143,7 +149,7 @@ class HoldallStoreBackend(_Base, _Mixin):
         try:
             file = _Result(self.store, f"{folder}/output.pkl")
             try:
-                _joblib.numpy_pickle.dump(item, file, compress=self.compress)
+                _pickles.dump(item, file, compress=self.compress)
                 file.publish()
             finally:
                 file.drop()
@@ -243,6 +249,37 @@ class HoldallStoreBackend(_Base, _Mixin):
 
     def _move_item(self, src: str, dst: str) -> None:
         self.store.move(src, dst)
+
+
+class _Array(_Wrapper):
+    """What stands for an array in joblib's pickles. Its bytes are read to where they belong, and joblib's own
+    reads them to another place first."""
+
+    def read_array(self, unpickler: Any, *options: Any) -> Any:
+        """Return the array whose bytes come next in the file of the unpickler."""
+        kind: Any = self.dtype
+        padding = self.safe_get_numpy_array_alignment_bytes()
+        if kind.hasobject or not (kind.isnative and kind.itemsize and padding):
+            return _Wrapper.read_array(self, unpickler, *options)
+        file = unpickler.file_handle
+        file.read(file.read(1)[0])
+        array = unpickler.np.empty(prod(self.shape), kind)
+        if file.readinto(array.view("u1")) != array.nbytes:
+            raise EOFError("the array is cut short")
+        return array.reshape(self.shape, order=self.order)
+
+
+class _Unpickler(_Reader):
+    def find_class(self, module: str, name: str) -> Any:
+        found: Any = _Reader.find_class(self, module, name)
+        return _Array if found is _Wrapper else found
+
+
+def _load(file: Any) -> Any:
+    """Return the result in a file."""
+    if file.peek(1)[:1] != b"\x80":
+        return _pickles.load(file)  # it is compressed
+    return _Unpickler("", file, True).load()
 
 
 class _Result(io.RawIOBase):
