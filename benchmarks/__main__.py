@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import holdall
 from benchmarks import (
@@ -503,17 +504,19 @@ class Run:
         shutil.rmtree(folder)
 
     def faces(self) -> None:
-        place, scale = next(iter(self.places)), self.scale
-        faces.measure(
-            faces.Ground(
-                table=lambda title, unit, columns: self.table(FACES, FACES, place, title, unit, columns),
-                folder=lambda: self.folder(place),
-                place=place,
-                calls=scale.face_calls,
-                rounds=scale.face_rounds,
-                peers=self.peers,
+        for place in self.places:
+            first = place == next(iter(self.places))
+            faces.measure(
+                faces.Ground(
+                    table=partial(self.table, FACES, FACES, place),
+                    folder=partial(self.folder, place),
+                    place=place,
+                    first=first,
+                    calls=self.scale.face_calls,
+                    rounds=self.scale.face_rounds if first else self.scale.disk_rounds,
+                    peers=self.peers,
+                )
             )
-        )
 
     def quoted(self, stores: dict[str, dict[int, catalog.Ours]]) -> None:
         """Beside what cacheness took on another day, which is why there is a table for each size."""

@@ -34,9 +34,11 @@ class Ground:
     table: Callable[[str, str, list[str]], Table]
     """Begin a table, by its title, its unit and its columns."""
     folder: Callable[[], str]
-    """Make an empty folder, on tmpfs where there is one."""
+    """Make an empty folder."""
     place: str
-    """Where that is, for titles: `tmpfs` or `disk`."""
+    """Where that is, for titles and goals: `tmpfs` or `disk`."""
+    first: bool
+    """Whether it is the first place, where what doesn't lie in folders is measured as well."""
     calls: int
     """How many calls of a small blob make a sample."""
     rounds: int

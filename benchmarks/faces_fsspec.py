@@ -29,8 +29,8 @@ Calls = tuple[
 def measure(ground: Ground) -> None:
     """Reads and writes of one file and of many."""
     folder = ground.folder()
-    stores: dict[str, holdall.Store] = {
-        "MemoryStore": holdall.MemoryStore(),
+    stores: dict[str, holdall.Store] = {"MemoryStore": holdall.MemoryStore()} if ground.first else {}
+    stores |= {
         "FilesystemStore": holdall.FilesystemStore(f"{folder}/ours"),
         "SqliteStore": holdall.SqliteStore(f"{folder}/ours.db"),
     }
@@ -42,14 +42,15 @@ def measure(ground: Ground) -> None:
     peers[LOCAL_WHOLE] = get, partial(whole, put), get_many, partial(whole, put_many)
     title = f"fsspec: files of 1 KiB and 1 MiB, and {MANY} files of 1 KiB in one call, {ground.place}"
     table = ground.table(title, "us of processor time a call", COLUMNS)
-    _measure(ground, table, stores, peers, ground.calls, time.process_time)
+    _measure(ground, table, stores, peers, ground.calls, time.process_time, f", {ground.place}")
     for column in COLUMNS:
         for peer in (LOCAL, LOCAL_WHOLE) if column.startswith("pipe") else (LOCAL,):
-            table.goal(f"fsspec, a FilesystemStore: {column}", _face("FilesystemStore"), column, 1, peer)
+            what = f"fsspec, a FilesystemStore: {column}, {ground.place}"
+            table.goal(what, _face("FilesystemStore"), column, 1, peer)
     table.notes.append(
         f"{LOCAL} are written in place, and a reader may see a part; those in a transaction not"
     )
-    if ground.peers:
+    if ground.peers and ground.first:
         _bucket(ground)
 
 
@@ -73,6 +74,7 @@ def _measure(
     peers: Mapping[str, Calls],
     count: int,
     timer: Callable[[], float],
+    place: str = "",
 ) -> None:
     fsspec: Any = import_module("holdall.interop.fsspec")
     calls: dict[str, Calls] = {**peers}
@@ -103,7 +105,9 @@ def _measure(
             pairs = zip(table.samples[name, column], table.samples[HOP, column], strict=True)
             for bare, hop in pairs:
                 table.add(allowed, column, 2 * bare + hop)
-            table.goal(f"fsspec, a {name}: {column}", _face(name), column, 1, allowed, f"<= {allowed}")
+            where = "" if name == "MemoryStore" else place
+            what = f"fsspec, a {name}: {column}{where}"
+            table.goal(what, _face(name), column, 1, allowed, f"<= {allowed}")
         store.close()
     table.notes.append("a row that begins with 2x is computed from the others, in each round")
 

@@ -30,7 +30,8 @@ def measure(ground: Ground) -> None:
     }
     table.notes.append("SQLite keeps an array of 1 MiB in 260 pages, which it reads one by one")
     for name, column in ((FILES, SMALL), (FILES, ARRAY), (SQLITE, SMALL)):
-        table.goal(f"joblib, {name.removeprefix('holdall, ')}: {column}", name, column, 1)
+        what = f"joblib, {name.removeprefix('holdall, ')}: {column}, {ground.place}"
+        table.goal(what, name, column, 1)
     memories: dict[str, Any] = {JOBLIB: joblib.Memory(f"{folder}/theirs", verbose=0)}
     for name, store in stores.items():
         options = {"store": store}

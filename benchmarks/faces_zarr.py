@@ -27,7 +27,8 @@ CHUNKS = 5
 def measure(ground: Ground) -> None:
     """Arrays are written whole and read whole, each time in a store of its own."""
     _files(ground)
-    _bucket(ground)
+    if ground.first:
+        _bucket(ground)
 
 
 def _columns(codecs: tuple[str, ...]) -> list[str]:
@@ -46,7 +47,7 @@ def _files(ground: Ground) -> None:
         LOCAL: storage.LocalStore,
     }
     for column in table.columns:
-        table.goal(f"zarr, a FilesystemStore: {column}", FILES, column, 1)
+        table.goal(f"zarr, a FilesystemStore: {column}, {ground.place}", FILES, column, 1)
     for kept, name in ground.samples(table, makers):
         for codec in CODECS:
             for size in SIZES:
