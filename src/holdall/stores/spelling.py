@@ -16,8 +16,8 @@ _LONGEST = 255
 _CUT = 200
 _MORE = "%~"
 
-# A look at the first letter is quicker than six alternatives, and a set of ranges than one with `\w`.
-_DEVICE = r"(?=[aclnpACLNP])(?i:con|prn|aux|nul|com\d|lpt\d)(?:[./]|\Z)"
+# A look at two letters is quicker than six alternatives, and a set of ranges than one with `\w`.
+_DEVICE = r"(?=[aclnpACLNP][opruOPRU])(?i:con|prn|aux|nul|com\d|lpt\d)(?:[./]|\Z)"
 _PORTABLE = rf"(?!{_DEVICE})[A-Za-z0-9_][A-Za-z0-9_.\-]*+(?<!\.)"
 is_plain = re.compile(rf"{_PORTABLE}(?:/{_PORTABLE})*+", re.ASCII).fullmatch
 """Whether a key, if it is of at most 255 characters, is valid and spelled as itself on every disk.

@@ -38,9 +38,9 @@ _SHORT = CHUNK // 4
 """The largest stream that is held in memory, to be kept in the cache as it is written."""
 _KNOWN = 1 << 14
 """Remember the heads of at most this many short entries."""
-_Known: TypeAlias = tuple[str, bytes, int, int, int | None]
-"""Of a short entry: its name, its head, the size of its body (-1 before it was read), and from when and until
-when it is served without asking the source (None for ever)."""
+_Known: TypeAlias = tuple[str, bytes, slice, int, int, int | None]
+"""Of a short entry: its name, its head, where its body is, the size of that (-1 before it was read), and from
+when and until when it is served without asking the source (None for ever)."""
 T = TypeVar("T")
 
 
@@ -76,9 +76,9 @@ class WriteThrough(Transparent):
     def get_short(self, key: str) -> bytes | None:
         """Return a blob, as `_get` does, where a short copy may be served without asking the source."""
         try:
-            name, head, size, since, until = self._known[key]
+            name, head, body_at, size, since, until = self._known[key]
         except KeyError:
-            name, head, size, since, until = self._name(key)
+            name, head, body_at, size, since, until = self._name(key)
         if size < 0 and name in self._long:
             return self._get(key)
         try:
@@ -88,13 +88,13 @@ class WriteThrough(Transparent):
         if data is None:
             return self._get(key)
         # The head that was parsed at the last hit needn't be parsed again.
-        body = data[len(head) : -SUM]
+        body = data[body_at]
         if len(body) != size or not data.startswith(head) or crc32(data) != RESIDUE:
             learned = self._learn(key, name, data)
             if learned is None:
                 return self._get(key)
-            _, head, size, since, until = learned
-            body = data[len(head) : -SUM]
+            _, _, body_at, size, since, until = learned
+            body = data[body_at]
         if until is not None and not since <= time.time_ns() // 1000 < until:
             return self._get(key)
         # The number that is known of the copy: an object of its own for each hit would be slower.
@@ -113,7 +113,7 @@ class WriteThrough(Transparent):
         """Return what is known of a key that wasn't read before: the name of its copy."""
         if len(self._known) >= _KNOWN:
             self._known.clear()
-        known = self._known[key] = clean_name(key), b"", -1, NEVER, None
+        known = self._known[key] = clean_name(key), b"", slice(0), -1, NEVER, None
         return known
 
     def _learn(self, key: str, name: str, data: bytes) -> _Known | None:
@@ -131,7 +131,8 @@ class WriteThrough(Transparent):
         if self._age is not None:
             until = stamped + self._age if until is None else min(until, stamped + self._age)
         since = NEVER if self._age is None else stamped
-        known = self._known[key] = name, data[: -SUM - len(body)], len(body), since, until
+        head = data[: -SUM - len(body)]
+        known = self._known[key] = name, head, slice(len(head), -SUM), len(body), since, until
         return known
 
     def _get_current(self, key: str, name: str, info: Info) -> bytes | None:
