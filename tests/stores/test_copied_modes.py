@@ -152,3 +152,17 @@ def test_an_info_keeps_its_mode_to_itself(tmp_path: Path) -> None:
     assert mode_of(info) == mode_of(info.replace(key="b")) == mode_of(next(store.list())) == 0o600
     again = pickle.loads(pickle.dumps(info))
     assert (again, hash(again), repr(again), mode_of(again)) == (info, hash(info), repr(info), None)
+
+
+def test_the_mode_of_what_was_put_is_that_of_its_file(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store["d/first"] = b""  # from now on puts go the short way
+    wide, replaced, deleted = (store.put(f"d/{name}", b"1") for name in ("wide", "replaced", "deleted"))
+    os.umask(0o077)
+    private = store.put("private", b"1")
+    os.umask(0o022)
+    store["d/replaced"] = b"2"
+    del store["d/deleted"]
+    assert [mode_of(info) for info in (wide, private)] == [None, 0o600]
+    # Nobody can say any more who might read them.
+    assert [mode_of(info.replace(key="k")) for info in (replaced, deleted)] == [0o600, 0o600]
