@@ -30,7 +30,11 @@ from holdall import (
     BlobNotFoundError,
     BucketStore,
     ConcurrencyError,
+    InvalidKeyError,
+    ReadOnlyError,
+    ReadOnlyStore,
     Store,
+    StoreClosedError,
 )
 from holdall.aio import AsyncStore, native
 from holdall.stopping import in_loop
@@ -136,6 +140,106 @@ def test_short_calls_need_no_thread(store: BucketStore, layers: str) -> None:
             await view["a"]
 
     run(main)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("layers", ["bare", "prefix", "read-only"])
+def test_a_small_blob_is_one_request(store: BucketStore, proxy: Scripted, layers: str) -> None:
+    below: Store = store if layers == "bare" else store / "logs"
+    top = ReadOnlyStore(below) if layers == "read-only" else below
+    assert top.can
+
+    async def main() -> None:
+        assert (await below.aio.put("a", b"one")).key == "a"
+        assert (await top.aio.get("a"), await top.aio["a"], await top.aio.get("b", b"-")) == (
+            b"one",
+            b"one",
+            b"-",
+        )
+        with pytest.raises(BlobNotFoundError, match="'b'"):
+            await top.aio["b"]
+
+    proxy.requests.clear()
+    run(main)
+    assert [method for method, _ in proxy.requests] == ["PUT", "GET", "GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB])
+def test_bytes_of_any_size_come_whole(store: BucketStore, size: int) -> None:
+    """Before and after one that isn't small, which changes how the next ones are asked for."""
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+
+    async def main() -> None:
+        await store.aio.put("a", data)
+        await store.aio.put("small", b"small")
+        for _ in range(20):
+            assert await store.aio.get("a") == data
+            assert await store.aio.get("small") == b"small"
+
+    run(main)
+
+
+def test_a_server_without_ranges_is_asked_for_the_whole(store: BucketStore, proxy: Scripted) -> None:
+    """It answered a range when it was asked what it can do."""
+    headers = (("ETag", '"x"'), ("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT"))
+    proxy.script = lambda *_: Fault(200, b"whole", headers)
+    proxy.requests.clear()
+    assert [run(lambda: store.aio.get("a")) for _ in range(3)] == [b"whole"] * 3
+    assert len(proxy.requests) == 4
+
+
+def test_short_calls_report_what_is_wrong(store: BucketStore) -> None:
+    logs, long = store / "logs", "x" * 1022
+
+    async def main() -> None:
+        for view in (store.aio, logs.aio):
+            for call in (view.get, lambda key, view=view: view.put(key, b"")):
+                for key in ("", "a//b", "../a"):
+                    with pytest.raises(InvalidKeyError) as caught:
+                        await call(key)
+                    assert caught.value.key == key
+                with pytest.raises(InvalidKeyError, match="int"):
+                    await call(7)
+        for call in (logs.aio.get(long), logs.aio.put(long, b"")):
+            with pytest.raises(InvalidKeyError, match="folder"):
+                await call
+        with pytest.raises(ReadOnlyError, match="'a'"):
+            await ReadOnlyStore(logs).aio.put("a", b"")
+        logs.close()
+        for call in (logs.aio.get("a"), logs.aio.put("a", b""), ReadOnlyStore(logs).aio.get("a")):
+            with pytest.raises(StoreClosedError):
+                await call
+
+    run(main)
+
+
+def test_a_call_cancelled_before_its_turn_has_begun_nothing(
+    store: BucketStore, proxy: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdall.aio.native._AT_ONCE", 1)
+    came = threading.Event()
+
+    def script(*_: object) -> Fault:
+        came.set()
+        return Fault(silent=True)
+
+    async def main() -> None:
+        first = asyncio.ensure_future(store.aio.get("a"))
+        while not came.is_set():
+            await asyncio.sleep(0.001)
+        others = [asyncio.ensure_future(call) for call in (store.aio.get("b"), store.aio.put("b", b""))]
+        await asyncio.sleep(0)
+        for call in (*others, first):
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        proxy.ended.set()
+        proxy.script = lambda *_: None
+        assert await store.aio.get("b", b"-") == b"-"
+
+    proxy.script = script
+    run(main)
+    gc.collect()
 
 
 def test_one_of_many_deletes_finds_the_blob(store: BucketStore) -> None:

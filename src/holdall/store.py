@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import (
+    Awaitable,
     Callable,
     ItemsView,
     Iterable,
@@ -287,6 +288,21 @@ class Store(MutableMapping[str, bytes]):
         if Can.WRITE not in self.can:
             self._need(Can.WRITE, "put")
         return self._write(key, (data,), ANY, PLAIN)
+
+    # Where `_in_loop` says so, an event loop awaits what the next two return; for None, it makes the call in
+    # the usual way. Once the store is closed they aren't called.
+
+    def _begin_get(self, key: str) -> Awaitable[bytes | None] | None:
+        """Return what gives the bytes of a small blob by one request, or None if the blob isn't small.
+
+        Raises:
+            BlobNotFoundError: No blob has this key (raised where it is awaited).
+        """
+        return None
+
+    def _begin_put(self, key: str, data: bytes) -> Awaitable[Info] | None:
+        """Return what makes the call `_put` by one request."""
+        return None
 
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
         """Return a part of a blob, whose ends are those of a slice."""
@@ -1536,6 +1552,7 @@ class Store(MutableMapping[str, bytes]):
             # The hooks that are called unchecked needn't look whether the store is closed.
             refuse = partial(_refuse_closed, type(self).__name__)
             vars(self).update(_get=refuse, _put=refuse, _has=refuse)
+            vars(self).update(_begin_get=refuse, _begin_put=refuse)
             self._close()
 
     def __enter__(self) -> Self:

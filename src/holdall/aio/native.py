@@ -49,12 +49,17 @@ async def run(function: Callable[[], T], cancel: Cancel) -> T:
         function: The call. It waits by `Stop.pause`, and what may block otherwise it runs by `away`.
         cancel: What a cancelled await does; not `FINISH`.
     """
-    loop = asyncio.get_running_loop()
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = asyncio.Semaphore(_AT_ONCE)
-    async with turns:
+    async with turns():
         return await _Call(function, cancel).finish()
+
+
+def turns() -> asyncio.Semaphore:
+    """Return what limits how many calls of this loop are under way."""
+    loop = asyncio.get_running_loop()
+    found = _turns.get(loop)
+    if found is None:
+        found = _turns[loop] = asyncio.Semaphore(_AT_ONCE)
+    return found
 
 
 class _Call(Stop):

@@ -44,6 +44,7 @@ from holdall.aio.streaming import put_stream
 from holdall.aio.waiting import on_thread
 from holdall.aio.workers import Cancel
 from holdall.blob import TextOptions, WriteOptions
+from holdall.errors import BlobNotFoundError, StoreError
 from holdall.ranges import CHUNK
 from holdall.store import _MISSING, ANY, Can, Data, Expect, Info, LeftOut, Span, Store, _Missing
 
@@ -228,11 +229,31 @@ class AsyncStore(NoOperators):
     async def get(self, key: str, default: T) -> bytes | T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """As `Store.get`."""
+        store = self._store
+        if store._in_loop and type(key) is str and native.can_run():
+            try:
+                async with native.turns():
+                    begun = store._begin_get(key)
+                    found = None if begun is None else await begun
+            except BlobNotFoundError:
+                store._checked(key)
+                return default
+            except StoreError as error:
+                store._name_key(error, key)
+                raise
+            if found is not None:
+                return found
         return await self._run(lambda: self._store.get(key, default), Cancel.LEAVE, short=_Short.PLAIN)
 
     def __getitem__(self, key: str) -> Awaitable[bytes]:
         """`await store[key]`, as `Store.__getitem__`."""
-        return Awaited(lambda: self._run(lambda: self._store[key], Cancel.LEAVE, short=_Short.PLAIN))
+        return Awaited(lambda: self._item(key))
+
+    async def _item(self, key: str) -> bytes:
+        found = await self.get(key, _MISSING)
+        if found is _MISSING:
+            raise BlobNotFoundError(key=key)
+        return found
 
     async def put(
         self,
@@ -246,6 +267,22 @@ class AsyncStore(NoOperators):
         metadata: Mapping[str, str] | None = None,
     ) -> Info:
         """As `Store.put`; takes an async iterable of buffers too, which is streamed."""
+        plain = (
+            expect is ANY and ttl is None and expires is None and content_type is None and metadata is None
+        )
+        short = None
+        if type(data) is bytes and len(data) <= _LITTLE:
+            store, short = self._store, _Short.PLAIN if plain else _Short.ASKING
+            if plain and store._in_loop and type(key) is str and native.can_run():
+                try:
+                    async with native.turns():
+                        begun = store._begin_put(key, data)
+                        info = None if begun is None else await begun
+                except StoreError as error:
+                    store._name_key(error, key)
+                    raise
+                if info is not None:
+                    return info
 
         def put(body: Data) -> Info:
             return self._store.put(
@@ -260,16 +297,6 @@ class AsyncStore(NoOperators):
 
         if isinstance(data, AsyncIterable):
             return await put_stream(data, put)
-        short = None
-        if type(data) is bytes and len(data) <= _LITTLE:
-            plain = (
-                expect is ANY
-                and ttl is None
-                and expires is None
-                and content_type is None
-                and metadata is None
-            )
-            short = _Short.PLAIN if plain else _Short.ASKING
         return await self._run(lambda: put(data), short=short)
 
     @overload

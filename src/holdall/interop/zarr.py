@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from holdall.aio.store import _Short
-from holdall.aio.workers import Cancel
 from holdall.errors import BlobExistsError, BlobNotFoundError, InvalidKeyError, MissingDependencyError
 from holdall.interop.loading import missing, open_store
 from holdall.layers.layer import Layer
 from holdall.ranges import CHUNK
-from holdall.store import ABSENT, ANY, Can, Expect, Store
+from holdall.store import ABSENT, ANY, Can, Expect, Info, Store
 
 try:
     from zarr.abc.store import (
@@ -75,23 +73,26 @@ class ZarrStore(ZarrBase):
         # Layers such as a cache write when they are read.
         self._reads_here = self._writes_here or (self._is_near and not isinstance(_bare(self.store), Layer))
 
-    async def _run(self, call: Callable[[], T], cancel: Cancel, short: _Short | None, here: bool) -> T:
-        """Make a call of the store.
+    def _call(self, here: bool, name: str, *arguments: Any, **options: Any) -> Awaitable[Any]:
+        """Begin a call of the store, or of its async face.
 
         A near store, such as one in files, answers in less time than it takes to hand the call to a thread.
         So it is called in the event loop; once such a call takes long, the next ones go to threads, side by
-        side, and the loop goes on meanwhile. So do calls that may wait for another writer.
+        side, and the loop goes on meanwhile. So do calls that may wait for another writer (`here` is False).
         """
         if here:
             if self._on_threads <= 0:  # below, if two threads count at the same time
-                begin = perf_counter()
-                try:
-                    return call()
-                finally:
-                    if perf_counter() - begin > _LONG:
-                        self._on_threads = _ON_THREADS
+                return self._call_here(getattr(self.store, name), *arguments, **options)
             self._on_threads -= 1
-        return await self._aio._run(call, cancel, short=short)
+        return getattr(self._aio, name)(*arguments, **options)
+
+    async def _call_here(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        begin = perf_counter()
+        try:
+            return call(*arguments, **options)
+        finally:
+            if perf_counter() - begin > _LONG:
+                self._on_threads = _ON_THREADS
 
     @property
     def _is_near(self) -> bool:
@@ -143,22 +144,19 @@ class ZarrStore(ZarrBase):
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         await self._ensure_open()
-        short = _Short.PLAIN if byte_range is None else _Short.ASKING
-        return _buffer(
-            await self._run(lambda: self._load(key, byte_range), Cancel.LEAVE, short, self._reads_here),
-            prototype,
-        )
+        name, *ends = ("get",) if byte_range is None else ("get_range", *_slice(byte_range))
+        try:
+            return _buffer(await self._call(self._reads_here, name, key, *ends), prototype)
+        except (BlobNotFoundError, InvalidKeyError):
+            return None
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        return _buffer(self._load(key, byte_range), prototype)
-
-    def _load(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
         try:
             if byte_range is None:
-                return self.store.get(key)
-            return self.store.get_range(key, *_slice(byte_range))
+                return _buffer(self.store.get(key), prototype)
+            return _buffer(self.store.get_range(key, *_slice(byte_range)), prototype)
         except (BlobNotFoundError, InvalidKeyError):
             return None
 
@@ -179,9 +177,7 @@ class ZarrStore(ZarrBase):
             ranges = [_slice(cast("ByteRequest", wanted[number][1])) for number in numbers]
             with suppress(BlobNotFoundError, InvalidKeyError):
                 # Of one version, and from a bucket side by side.
-                found = await self._run(
-                    lambda: self.store.get_ranges(key, ranges), Cancel.LEAVE, None, self._reads_here
-                )
+                found = await self._call(self._reads_here, "get_ranges", key, ranges)
                 for number, data in zip(numbers, found, strict=True):
                     values[number] = _buffer(data, prototype)
 
@@ -219,9 +215,7 @@ class ZarrStore(ZarrBase):
 
     async def exists(self, key: str) -> bool:
         with suppress(InvalidKeyError):
-            return await self._run(
-                lambda: self.store.exists(key), Cancel.LEAVE, _Short.PLAIN, self._reads_here
-            )
+            return await self._call(self._reads_here, "exists", key)
         return False
 
     async def getsize(self, key: str) -> int:
@@ -258,15 +252,8 @@ class ZarrStore(ZarrBase):
         self._check_writable()
         await self._put(key, _bytes(value), ANY)
 
-    async def _put(self, key: str, data: bytes, expect: Expect) -> None:
-        little = len(data) <= CHUNK
-        short = _Short.PLAIN if expect is ANY else _Short.ASKING
-        await self._run(
-            lambda: self.store.put(key, data, expect=expect),
-            Cancel.STOP,
-            short if little else None,
-            little and self._writes_here,
-        )
+    def _put(self, key: str, data: bytes, expect: Expect) -> Awaitable[Info]:
+        return self._call(self._writes_here and len(data) <= CHUNK, "put", key, data, expect=expect)
 
     def set_sync(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -288,8 +275,7 @@ class ZarrStore(ZarrBase):
     async def delete(self, key: str) -> None:
         self._check_writable()
         with suppress(InvalidKeyError):
-            call: Callable[[], bool] = lambda: self.store.delete(key)  # noqa: E731
-            await self._run(call, Cancel.STOP, _Short.ASKING, self._writes_here)
+            await self._call(self._writes_here, "delete", key)
 
     def delete_sync(self, key: str) -> None:
         self._check_writable()

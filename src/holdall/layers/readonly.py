@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import cached_property
 
 from holdall.errors import ReadOnlyError
@@ -62,6 +63,9 @@ class ReadOnlyStore(Transparent):
 
     def _refusal(self, call: str) -> ReadOnlyError:
         return ReadOnlyError(f"this {type(self).__name__} is read-only, and can't {call}")
+
+    def _begin_get(self, key: str) -> Awaitable[bytes | None] | None:
+        return self._store._begin_get(key)
 
     # Public calls never reach these two. A layer above that doesn't check `can` does.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from holdall.blob import Piece
@@ -24,6 +24,21 @@ _QUICK = 4 * CHUNK
 """What is copied in a moment."""
 
 
+class _Translated(AbstractContextManager[None]):
+    """A block whose errors of obstore become those of the contract."""
+
+    __slots__ = "_access", "_what"
+
+    def __init__(self, access: Access, what: str) -> None:
+        self._access, self._what = access, what
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, StoreError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, FileNotFoundError | ValueError | driver().exceptions.BaseError):
+            raise translate(error, self._what, self._access.clients().place) from error
+
+
 class Access:
     """The requests of a store."""
 
@@ -40,6 +55,10 @@ class Access:
     def clients(self) -> Clients:
         return self.settings.clients()
 
+    def takes_ranges(self) -> bool:
+        """Return whether the server is known to answer a part with just this part, without asking it."""
+        return self._findings is not None and self._findings.range
+
     def findings(self) -> Findings:
         """Return what the server does with conditions; see `find_out`."""
         if self._findings is None:
@@ -47,15 +66,9 @@ class Access:
                 self._findings = find_out(self.clients().once)
         return self._findings
 
-    @contextmanager
-    def errors(self, what: str) -> Generator[None]:
+    def errors(self, what: str) -> AbstractContextManager[None]:
         """Translate the errors of obstore."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
-            raise translate(error, what, self.clients().place) from error
+        return _Translated(self, what)
 
     def ask(
         self, what: str, function: str, *arguments: Any, by: str = "client", size: int = 0, **options: Any

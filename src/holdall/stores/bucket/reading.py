@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from holdall.stopping import away, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
+from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.ending import watch
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.names import Names
 from holdall.stores.crew import Crew
@@ -29,6 +31,9 @@ _LARGE = 16 * CHUNK
 """What is read by one request."""
 _PART, _PARTS = 3 * CHUNK, 4
 """The size of a part of what is larger, and how many are under way."""
+_LITTLE = CHUNK
+"""What an event loop reads as a part."""
+_NEXT = 32
 _FAR = 1 << 53
 _TRIES = 20
 
@@ -38,6 +43,8 @@ class Reader:
 
     def __init__(self, access: Access, names: Names) -> None:
         self._access, self._names = access, names
+        self._wholes = 0
+        """How many objects to ask for whole before the next try to ask for a part."""
 
     def info_of(self, key: str, meta: Any, attributes: Mapping[str, str]) -> Info:
         """Return the info of a blob, by what the server said of it."""
@@ -66,6 +73,34 @@ class Reader:
         if data is not None:
             return data
         return away(lambda: join_pieces(self._pieces(key, found)))
+
+    def begin_get(self, key: str) -> Awaitable[bytes | None] | None:
+        """Return what gives the bytes of an object of at most `_LITTLE`, and None for another.
+
+        A whole object comes in two steps, its head and its bytes, each of which wakes the event loop; a part
+        comes in one. After an object that isn't as small, the next ones are asked for whole.
+        """
+        if not self._access.takes_ranges():
+            return None
+        if self._wholes:
+            self._wholes -= 1
+            return None
+        return self._little(self._names.of(key))
+
+    async def _little(self, name: str) -> bytes | None:
+        try:
+            with self._access.errors("read"):
+                client = self._access.clients().client
+                future = driver().get_range_async(client, name, start=0, end=_LITTLE + 1)
+                watch(future)
+                data = await future
+            if len(data) <= _LITTLE:
+                return bytes(data)
+        except PartError:
+            pass
+        # It is larger, or has no parts: it is empty, or is unpacked on its way.
+        self._wholes = _NEXT
+        return None
 
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if (start, stop) == (0, None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import chain, islice, starmap
@@ -30,6 +30,8 @@ from holdall.stores.bucket.attributes import to_send
 from holdall.stores.bucket.client import Options, Settings
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleter import Deleter
+from holdall.stores.bucket.driver import driver
+from holdall.stores.bucket.ending import watch
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.google import has_token
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
@@ -239,6 +241,9 @@ class BucketStore(Store):
     def _get(self, key: str) -> bytes | None:
         return self._reader.get(self._checked(key))
 
+    def _begin_get(self, key: str) -> Awaitable[bytes | None] | None:
+        return self._reader.begin_get(self._checked(key))
+
     def _has(self, key: str) -> bool:
         try:
             self._access.head(self._names.of(self._checked(key)))
@@ -264,6 +269,21 @@ class BucketStore(Store):
             return super()._put(key, data)
         name = self._names.to_write(self._checked(key))
         meta = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
+        return self._written(key, len(data), meta, PLAIN)
+
+    def _begin_put(self, key: str, data: bytes) -> Awaitable[Info] | None:
+        # On Azure another object may have to be written first.
+        if len(data) > _SMALL or self._access.cloud is AZURE:
+            return None
+        return self._put_awaited(self._checked(key), data)
+
+    async def _put_awaited(self, key: str, data: bytes) -> Info:
+        access, name = self._access, self._names.of(key)
+        with access.errors("write"):
+            put = driver().put_async
+            future = put(access.clients().client, name, data, attributes=self._plain, use_multipart=False)
+            watch(future)
+            meta = await future
         return self._written(key, len(data), meta, PLAIN)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
