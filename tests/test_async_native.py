@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -420,6 +421,39 @@ def test_an_interrupt_comes_out_as_itself(store: BucketStore, monkeypatch: pytes
             await store.aio.delete("a")
         monkeypatch.setattr(Access, "ask", ask)
         assert await store.aio.delete("a") is True
+
+    run(main)
+
+
+def test_a_loop_that_is_closed_keeps_no_descriptor(store: BucketStore) -> None:
+    def opened() -> int:
+        # Connections stay open for the next loop.
+        numbers = [number for number in os.listdir("/proc/self/fd") if _is_open(number)]
+        return sum("event" in os.readlink(f"/proc/self/fd/{number}") for number in numbers)
+
+    run(lambda: store.aio.put("a", b""))
+    gc.collect()
+    before = opened()
+    for _ in range(5):
+        run(lambda: store.aio.put("a", b""))
+    gc.collect()
+    assert opened() == before
+
+
+def _is_open(number: str) -> bool:
+    # The folder that is listed is open itself.
+    return os.path.lexists(f"/proc/self/fd/{number}")
+
+
+def test_without_an_eventfd_a_loop_is_woken_as_ever(
+    store: BucketStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "eventfd", raising=False)
+
+    async def main() -> None:
+        await asyncio.gather(*(store.aio.put(f"{key}", b"x") for key in range(20)))
+        assert await asyncio.gather(*(store.aio.get(f"{key}") for key in range(20))) == [b"x"] * 20
+        assert (await store.aio.info("1")).size == 1
 
     run(main)
 

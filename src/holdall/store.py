@@ -300,8 +300,8 @@ class Store(MutableMapping[str, bytes]):
         """
         return None
 
-    def _begin_put(self, key: str, data: bytes) -> Awaitable[Info] | None:
-        """Return what makes the call `_put` by one request."""
+    def _begin_put(self, key: str, data: bytes, called: str) -> Awaitable[Info] | None:
+        """Return what makes the call `_put` by one request. Its `Info` has the key that the caller used."""
         return None
 
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:

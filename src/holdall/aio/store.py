@@ -276,7 +276,7 @@ class AsyncStore(NoOperators):
             if plain and store._in_loop and type(key) is str and native.can_run():
                 try:
                     async with native.turns():
-                        begun = store._begin_put(key, data)
+                        begun = store._begin_put(key, data, key)
                         info = None if begun is None else await begun
                 except StoreError as error:
                     store._name_key(error, key)

@@ -143,7 +143,8 @@ class ZarrStore(ZarrBase):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        await self._ensure_open()
+        if not self._is_open:
+            await self._open()
         name, *ends = ("get",) if byte_range is None else ("get_range", *_slice(byte_range))
         try:
             return _buffer(await self._call(self._reads_here, name, key, *ends), prototype)
@@ -248,7 +249,8 @@ class ZarrStore(ZarrBase):
     # --- what is written ------------------------------------------------------------------------------
 
     async def set(self, key: str, value: Buffer) -> None:
-        await self._ensure_open()
+        if not self._is_open:
+            await self._open()
         self._check_writable()
         await self._put(key, _bytes(value), ANY)
 

@@ -118,12 +118,8 @@ class PrefixStore(Transparent):
     def _begin_get(self, key: str) -> Awaitable[bytes | None] | None:
         return self._store._begin_get(self._prefix + key)
 
-    def _begin_put(self, key: str, data: bytes) -> Awaitable[Info] | None:
-        begun = self._store._begin_put(self._prefix + key, data)
-        return None if begun is None else self._put_below(key, begun)
-
-    async def _put_below(self, key: str, begun: Awaitable[Info]) -> Info:
-        return (await begun).replace(key=key)
+    def _begin_put(self, key: str, data: bytes, called: str) -> Awaitable[Info] | None:
+        return self._store._begin_put(self._prefix + key, data, called)
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info, pieces = self._store._read(self._prefix + key, start, stop)

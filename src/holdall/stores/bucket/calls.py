@@ -15,6 +15,7 @@ from holdall.stopping import Stop, Stopped, current
 from holdall.stores.bucket.aside import aside
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.ending import watch
+from holdall.stores.bucket.waking import begin
 
 _LOOK = 0.1
 """Seconds between two looks for an interrupt."""
@@ -42,7 +43,7 @@ def call(function: str, *arguments: Any, **options: Any) -> Any:
     if stop is None and function in _READS:
         return aside(partial(getattr(module, function), *arguments, **options))
     if stop is not None and stop.in_loop():
-        return stop.pause(_begun, getattr(module, f"{function}_async"), *arguments, **options)
+        return stop.pause(begin, getattr(module, f"{function}_async"), *arguments, **options)
     return _Wait(stop).run(getattr(module, f"{function}_async"), *arguments, **options)
 
 
@@ -65,15 +66,8 @@ def read(found: Any) -> Any:
     if stop is None:
         return aside(found.bytes) if _is_main() else found.bytes()
     if stop.in_loop():
-        return stop.pause(_begun, found.bytes_async)
+        return stop.pause(begin, found.bytes_async)
     return _Wait(stop).run(found.bytes_async)
-
-
-def _begun(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    future = function(*arguments, **options)
-    if hasattr(future, "add_done_callback"):
-        watch(future)
-    return future
 
 
 def iterate(stream: Any) -> Iterator[Any]:
@@ -84,7 +78,7 @@ def iterate(stream: Any) -> Iterator[Any]:
             if stop is None:
                 found = aside(lambda: next(stream)) if _is_main() else next(stream)
             elif stop.in_loop():
-                found = stop.pause(_begun, stream.__anext__)
+                found = stop.pause(begin, stream.__anext__)
             else:
                 found = _Wait(stop).run(stream.__anext__)
         except (StopIteration, StopAsyncIteration):

@@ -17,9 +17,9 @@ from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
 from holdall.stores.bucket.driver import driver
-from holdall.stores.bucket.ending import watch
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.names import Names
+from holdall.stores.bucket.waking import begin
 from holdall.stores.crew import Crew
 from holdall.workers import Call
 
@@ -91,9 +91,7 @@ class Reader:
         try:
             with self._access.errors("read"):
                 client = self._access.clients().client
-                future = driver().get_range_async(client, name, start=0, end=_LITTLE + 1)
-                watch(future)
-                data = await future
+                data = await begin(driver().get_range_async, client, name, start=0, end=_LITTLE + 1)
             if len(data) <= _LITTLE:
                 return bytes(data)
         except PartError:

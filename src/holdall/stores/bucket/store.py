@@ -31,7 +31,6 @@ from holdall.stores.bucket.client import Options, Settings
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleter import Deleter
 from holdall.stores.bucket.driver import driver
-from holdall.stores.bucket.ending import watch
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.google import has_token
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
@@ -39,6 +38,7 @@ from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
 from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.signing import why_unsigned
+from holdall.stores.bucket.waking import begin
 from holdall.stores.bucket.writing import put_large_if, put_whole_if
 from holdall.stores.password import Password
 
@@ -271,20 +271,19 @@ class BucketStore(Store):
         meta = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
         return self._written(key, len(data), meta, PLAIN)
 
-    def _begin_put(self, key: str, data: bytes) -> Awaitable[Info] | None:
+    def _begin_put(self, key: str, data: bytes, called: str) -> Awaitable[Info] | None:
         # On Azure another object may have to be written first.
         if len(data) > _SMALL or self._access.cloud is AZURE:
             return None
-        return self._put_awaited(self._checked(key), data)
+        return self._put_awaited(self._checked(key), data, called)
 
-    async def _put_awaited(self, key: str, data: bytes) -> Info:
+    async def _put_awaited(self, key: str, data: bytes, called: str) -> Info:
         access, name = self._access, self._names.of(key)
         with access.errors("write"):
-            put = driver().put_async
-            future = put(access.clients().client, name, data, attributes=self._plain, use_multipart=False)
-            watch(future)
-            meta = await future
-        return self._written(key, len(data), meta, PLAIN)
+            options: dict[str, Any] = {"attributes": self._plain, "use_multipart": False}
+            meta = await begin(driver().put_async, access.clients().client, name, data, **options)
+        tag, now = tag_of(meta), datetime.now(UTC)
+        return Info(called, len(data), tag, partial(self._moment, key, tag, now))
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         options = to_send(self._access.cloud, self._plain, attributes)

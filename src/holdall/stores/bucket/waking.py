@@ -1,0 +1,84 @@
+"""How threads of obstore wake an event loop.
+
+A loop of asyncio is woken by a byte in a socket, which it reads by two calls and an exception, and makes a
+handle for each outcome. Where the system has an eventfd, outcomes come by one call, several together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio import events
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from holdall.stores.bucket.ending import watch
+
+
+def begin(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a coroutine function of obstore in the loop that runs; return its future."""
+    loop = asyncio.get_running_loop()
+    found = _wakers.get(loop)
+    waker = _made(loop) if found is None else found() or _made(loop)
+    # In the `try` itself: an interrupt between two calls must not leave the thread with another loop.
+    try:
+        events._set_running_loop(waker)  # pyright: ignore[reportArgumentType]
+        future = function(*arguments, **options)
+    finally:
+        events._set_running_loop(loop)
+    if hasattr(future, "add_done_callback"):
+        watch(future)
+    return future
+
+
+class _Waker:
+    """As much of an event loop as obstore's futures need, in front of the one that runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.create_future = loop.create_future
+        self._handed: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # The loop holds this object, until it is closed, and nothing of the caller's context.
+        Context().run(loop.add_reader, self._bell, self._step)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_bell"):
+            os.close(self._bell)
+
+    def call_soon_threadsafe(
+        self, function: Callable[..., object], *arguments: Any, context: Context | None = None
+    ) -> None:
+        self._handed.append((function, arguments, context))
+        os.eventfd_write(self._bell, 1)
+
+    def _step(self) -> None:
+        try:
+            os.eventfd_read(self._bell)
+            while self._handed:
+                function, arguments, context = self._handed.popleft()
+                if context is None:
+                    function(*arguments)
+                else:
+                    context.run(function, *arguments)
+        finally:
+            if self._handed:
+                # An interrupt came: what is left has its turn if the loop runs again.
+                os.eventfd_write(self._bell, 1)
+
+
+_wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], Any]] = WeakKeyDictionary()
+
+
+def _made(loop: asyncio.AbstractEventLoop) -> Any:
+    """Return what obstore shall take for the loop: the loop itself, where the system has nothing better."""
+    try:
+        waker = _Waker(loop)
+    except (AttributeError, NotImplementedError):
+        # Only Linux has an eventfd.
+        _wakers[loop] = ref(loop)
+        return loop
+    _wakers[loop] = ref(waker)
+    return waker
