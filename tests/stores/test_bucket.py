@@ -283,7 +283,8 @@ def test_a_large_blob_is_read_in_parts_of_one_version(
 
     proxy.script = script
     assert store["a"] == data
-    assert len(ranges) == 13
+    # Each part once, but for what a lost answer makes obstore ask again.
+    assert len(set(ranges)) == 13
     assert str(40 * MIB - 1) in {each.partition("-")[2] for each in ranges}
     ranges.clear()
     with store.open("a") as file:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from holdall.errors import ConcurrencyError, KeyConflictError, TransferError
 
 _EXAMPLES = 3
 
 
+@dataclass
 class Report:
     """The result of `copy_store`, `sync_stores`, `move_store` or `verify_store`.
 
@@ -38,35 +41,10 @@ class Report:
     bytes: int = 0
     seconds: float = 0.0
     resumed: int = 0
+    failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
     withheld: int = 0
-
-    def __init__(
-        self,
-        copied: int = 0,
-        skipped: int = 0,
-        deleted: int = 0,
-        checked: int = 0,
-        bytes: int = 0,  # noqa: A002 - as the field is called
-        seconds: float = 0.0,
-        resumed: int = 0,
-        failures: dict[str, Exception] | None = None,
-        withheld: int = 0,
-        left_out: dict[str, int] | None = None,
-        left_out_paths: dict[str, list[str]] | None = None,
-    ) -> None:
-        # Not a dataclass, whose import takes as long as listing two thousand files.
-        self.copied, self.skipped, self.deleted, self.checked = copied, skipped, deleted, checked
-        self.bytes, self.seconds, self.resumed = bytes, seconds, resumed
-        self.failures = {} if failures is None else failures
-        self.withheld = withheld
-        self.left_out = {} if left_out is None else left_out
-        self.left_out_paths = {} if left_out_paths is None else left_out_paths
-
-    def __repr__(self) -> str:
-        return f"Report({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if isinstance(other, Report) else NotImplemented
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    left_out_paths: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     @property
     def failed(self) -> int:
