@@ -6,12 +6,13 @@ import contextlib
 import shutil
 import signal
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
 
 import fsspec
 import pytest
+from fsspec.callbacks import Callback
 
 from holdall import Info, InvalidArgumentError, InvalidKeyError, MemoryStore, StoreUnavailableError
 from holdall.interop.fsspec import HoldallFileSystem
@@ -168,7 +169,6 @@ def test_a_folder_that_can_not_be_copied_stays() -> None:
         (["a", "d/a"], ["a", "b"], False),
         (["a", "d/a"], ["b"], False),
         (["a", "d/a"], ["b", "b"], False),
-        ("d", "b", False),
         ("", "b", True),
     ],
 )
@@ -178,6 +178,33 @@ def test_a_move_loses_nothing(source: Any, target: Any, recursive: bool) -> None
     with contextlib.suppress(InvalidArgumentError):
         HoldallFileSystem(store).mv(source, target, recursive=recursive)
     assert sorted(store.values()) == sorted(blobs.values())
+
+
+def test_a_move_leaves_nothing_out_without_a_word() -> None:
+    blobs = {"a": b"1", "d/a": b"2"}
+    store = MemoryStore(blobs)
+    fs = HoldallFileSystem(store)
+    for source, target in (("d", "e"), ("d/", "e"), ("d*", "e"), (["d"], "e"), (["a", "d"], ["b", "e"])):
+        with pytest.raises(IsADirectoryError, match="recursive=True moves it"):
+            fs.mv(source, target)
+    with pytest.raises(InvalidArgumentError, match="'a' can't move to both 'b' and 'c'"):
+        fs.mv(["a", "a"], ["b", "c"])
+    assert dict(store.items()) == blobs
+
+
+def test_paths_and_positions_of_arguments(tmp_path: Path) -> None:
+    store = MemoryStore({"d/a": b"1", "d/b": b"2", "d/s/c": b"3"})
+    fs = HoldallFileSystem(store)
+    seen = Callback()
+    fs.get("d", str(tmp_path / "d"), True, seen, 1)
+    assert (tree(tmp_path / "d"), seen.value) == ({"a": b"1", "b": b"2"}, 2)
+    fs.copy("d", "e", True, "raise", 1)
+    assert sorted(store) == ["d/a", "d/b", "d/s/c", "e/a", "e/b"]
+    fs.get(PurePosixPath("d/a"), tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"1"
+    fs.copy(PurePosixPath("d/a"), PurePosixPath("c"))
+    fs.mv(PurePosixPath("c"), PurePosixPath("d"))
+    assert store["d/c"] == b"1"
 
 
 def test_a_move_removes_what_it_has_copied() -> None:

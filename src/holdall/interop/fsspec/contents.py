@@ -31,7 +31,7 @@ from holdall.interop.loading import load
 from holdall.paths import replacing
 from holdall.store import ABSENT, ANY
 
-_SILENT: Any = load("fsspec.callbacks").DEFAULT_CALLBACK
+SILENT: Any = load("fsspec.callbacks").DEFAULT_CALLBACK
 _PIECE = 1 << 20
 _TEXT = ("encoding", "errors", "newline")
 
@@ -267,7 +267,7 @@ class Contents(Listing):
         return await self._aio.open(self._key(path), mode, **options)
 
     @part
-    async def _get_file(self, rpath: str, lpath: Any, callback: Any = _SILENT, **options: Any) -> None:
+    async def _get_file(self, rpath: str, lpath: Any, callback: Any = SILENT, **options: Any) -> None:
         try:
             await self._aio.run(self._download, self._key(rpath), lpath, callback)
         except FileNotFoundError:
@@ -291,7 +291,7 @@ class Contents(Listing):
 
     @part
     async def _put_file(
-        self, lpath: Any, rpath: str, callback: Any = _SILENT, mode: str = "overwrite", **attributes: Any
+        self, lpath: Any, rpath: str, callback: Any = SILENT, mode: str = "overwrite", **attributes: Any
     ) -> None:
         if os.path.isdir(lpath):
             await self._makedirs(rpath, exist_ok=True)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+from itertools import compress
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError
-from holdall.interop.fsspec.contents import Contents, has_magic
+from holdall.interop.fsspec.contents import SILENT, Contents, has_magic
 from holdall.interop.fsspec.twins import part, wait
 from holdall.interop.loading import load
 
@@ -28,19 +31,33 @@ class Copying(Contents):
                 raise
             await self._makedirs(target, exist_ok=True)
 
-    async def _copy(self, path1: Any, path2: Any, recursive: bool = False, **options: Any) -> None:
-        maxdepth = options.pop("maxdepth", None)
+    async def _copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        on_error: str | None = None,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
         if not _are_lists(path1, path2):
             path1, path2 = await self._pair_within(path1, path2, recursive, maxdepth)
-        await Contents._copy(self, path1, path2, recursive=recursive, **options)
+        await Contents._copy(self, path1, path2, recursive=recursive, on_error=on_error, **options)
 
-    async def _get(self, rpath: Any, lpath: Any, recursive: bool = False, **options: Any) -> Any:
-        maxdepth = options.pop("maxdepth", None)
+    async def _get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Any = SILENT,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> Any:
         if not _are_lists(rpath, lpath):
             target: Any = _absolute(_utils.stringify_path(lpath))
             is_folder = isinstance(target, str) and (target.endswith("/") or os.path.isdir(target))
             rpath, lpath = await self._pair(rpath, target, is_folder, recursive, maxdepth)
-        return await Contents._get(self, rpath, lpath, recursive=recursive, **options)
+        return await Contents._get(self, rpath, lpath, recursive=recursive, callback=callback, **options)
 
     async def _put(self, lpath: Any, rpath: Any, *args: Any, **options: Any) -> Any:
         _are_lists(lpath, rpath)
@@ -52,12 +69,14 @@ class Copying(Contents):
         """Move a file, or what a pattern finds, or a folder with `recursive=True`.
 
         Raises:
-            InvalidArgumentError: The folder would move into itself; or two files to one place, or one to
-                where another one is.
+            InvalidArgumentError: The folder would move into itself; or two files to one place, one to two
+                places, or one to where another one is.
+            IsADirectoryError: A folder, without `recursive=True`.
         """
         wait(self, "_mv", path1, path2, recursive, maxdepth)
 
     async def _mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        path1, path2 = _utils.stringify_path(path1), _utils.stringify_path(path2)
         if isinstance(path1, str) and isinstance(path2, str):
             source, target = self._key(path1), self._key(path2)
             if source == target:
@@ -69,10 +88,18 @@ class Copying(Contents):
             sources, targets = self._key(path1), self._key(path2)
         else:
             sources, targets = await self._pair_within(path1, path2, recursive, maxdepth)
+            if not sources:
+                raise _is_folder(path1)
         sources, targets = _moving(sources, targets)
         if not sources:
             return
-        if len(sources) == 1 and not await self._isdir(sources[0]):
+        folders: list[str] = []
+        if len(sources) == 1 or not recursive:
+            are_folders = await asyncio.gather(*map(self._isdir, sources))
+            folders = [*compress(sources, are_folders)]
+        if folders and not recursive:
+            raise _is_folder(folders[0])
+        if len(sources) == 1 and not folders:
             await self._mv_file(sources[0], targets[0])
             return
         # Where one can't be copied, all stay.
@@ -95,6 +122,7 @@ class Copying(Contents):
         self, path1: Any, path2: Any, recursive: bool, maxdepth: int | None
     ) -> tuple[list[str], list[str]]:
         """Return the keys that are found of a path, and the key in another one that each goes to."""
+        path2 = _utils.stringify_path(path2)
         is_folder = isinstance(path2, str) and (path2.endswith("/") or await self._isdir(path2))
         target = f"/{self._key(path2)}" if isinstance(path2, str) else self._key(path2)
         sources, targets = await self._pair(path1, target, is_folder, recursive, maxdepth)
@@ -107,6 +135,7 @@ class Copying(Contents):
         self, path: Any, target: Any, is_folder: bool, recursive: bool, maxdepth: int | None
     ) -> tuple[list[str], list[str]]:
         """Return the keys that are found of a path, and where in an absolute path each goes."""
+        path = _utils.stringify_path(path)
         found: list[str] = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
         is_one = isinstance(path, str)
         if is_one and (not recursive or maxdepth is not None):
@@ -127,6 +156,10 @@ class Copying(Contents):
         return found, targets
 
 
+def _is_folder(path: Any) -> IsADirectoryError:
+    return IsADirectoryError(errno.EISDIR, "it is a folder; recursive=True moves it", path)
+
+
 def _are_lists(sources: object, targets: object) -> bool:
     """Return whether both are lists, of which one says where each of the other goes.
 
@@ -145,10 +178,14 @@ def _moving(sources: list[str], targets: list[str]) -> tuple[list[str], list[str
     """Return what moves and where to, without what stays where it is.
 
     Raises:
-        InvalidArgumentError: One of them would be overwritten.
+        InvalidArgumentError: One of them would be overwritten, or would move to two places.
     """
-    moving = {source: target for source, target in zip(sources, targets, strict=True) if source != target}
+    moving: dict[str, str] = {}
     taken = {*sources}
+    for source, target in zip(sources, targets, strict=True):
+        if moving.setdefault(source, target) != target:
+            raise InvalidArgumentError(f"{source!r} can't move to both {moving[source]!r} and {target!r}")
+    moving = {source: target for source, target in moving.items() if source != target}
     for source, target in moving.items():
         if target in taken:
             raise InvalidArgumentError(
