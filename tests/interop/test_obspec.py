@@ -175,6 +175,15 @@ def test_coroutines(objects: Any) -> None:
     asyncio.run(run())
 
 
+def test_a_subclass_overrides_both_of_a_call() -> None:
+    class Spelled(ObspecStore):
+        def head(self, path: str) -> dict[str, Any]:
+            return super().head(path.lower())
+
+    objects = Spelled(MemoryStore({"a": b"123"}))
+    assert asyncio.run(objects.head_async("A")) == objects.head("A")
+
+
 @pytest.mark.parametrize(
     "test", [test_put_and_get, test_conditions, test_copy_rename_delete, test_coroutines]
 )

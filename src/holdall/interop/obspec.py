@@ -146,7 +146,8 @@ def _on_thread(
 
     @wraps(call)
     async def run(self: ObspecStore, /, *args: P.args, **options: P.kwargs) -> T:
-        return await self._aio.run(call, self, *args, **options)
+        # By its name, since a subclass may override it.
+        return await self._aio.run(getattr(self, call.__name__), *args, **options)
 
     run.__name__, run.__doc__ = f"{call.__name__}_async", f"As `{call.__name__}`."
     run.__qualname__ = f"ObspecStore.{run.__name__}"
@@ -222,6 +223,7 @@ class ObspecStore:
             return _Result(self, info, (low, high), pieces)
 
     get_async = _on_thread(get)
+    """As `get`."""
 
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> bytes:
         """Return the bytes from `start` to `end`, or `length` of them."""
@@ -234,6 +236,7 @@ class ObspecStore:
             return found
 
     get_range_async = _on_thread(get_range)
+    """As `get_range`."""
 
     def get_ranges(
         self,
@@ -261,6 +264,7 @@ class ObspecStore:
             return found
 
     get_ranges_async = _on_thread(get_ranges)
+    """As `get_ranges`."""
 
     def head(self, path: str) -> dict[str, Any]:
         """Return what is known of an object without its bytes."""
@@ -268,6 +272,7 @@ class ObspecStore:
             return _meta(self.store.info(self._key(path)))
 
     head_async = _on_thread(head)
+    """As `head`."""
 
     # --- what is listed -------------------------------------------------------------------------------
 
@@ -297,6 +302,7 @@ class ObspecStore:
         return {"common_prefixes": folders, "objects": objects}
 
     list_with_delimiter_async = _on_thread(list_with_delimiter)
+    """As `list_with_delimiter`."""
 
     # --- what is written ------------------------------------------------------------------------------
 
@@ -357,18 +363,21 @@ class ObspecStore:
             self.store.delete_many(keys)
 
     delete_async = _on_thread(delete)
+    """As `delete`."""
 
     def copy(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """Copy an object inside the store."""
         self._transfer(self.store.copy, from_, to, overwrite)
 
     copy_async = _on_thread(copy)
+    """As `copy`."""
 
     def rename(self, from_: str, to: str, *, overwrite: bool = True) -> None:
         """Move an object inside the store."""
         self._transfer(self.store.move, from_, to, overwrite)
 
     rename_async = _on_thread(rename)
+    """As `rename`."""
 
     def _transfer(self, call: Callable[..., object], source: str, target: str, overwrite: bool) -> None:
         with _renamed():
