@@ -63,8 +63,9 @@ class HoldallStoreBackend(_Base, _Mixin):
 
     location: str
     mmap_mode = None
-    _lost: frozenset[str] = frozenset()
-    """The calls whose result couldn't be kept. A note of one would make an older result look new."""
+    _lost: set[str]
+    """The calls whose result couldn't be kept, until joblib notes them, which would make an older result look
+    new."""
     _seen: tuple[str, int] = ("", 0)
     """The result that was looked for last, and its size, by which it is read in one way or another."""
 
@@ -91,6 +92,7 @@ class HoldallStoreBackend(_Base, _Mixin):
             )
         self.location = _folder(location)
         self.store: Store = open_store(options["store"], "the option 'store'")
+        self._lost = set()
         self.compress = options.get("compress", False)
         self.verbose = verbose
 
@@ -145,7 +147,7 @@ class HoldallStoreBackend(_Base, _Mixin):
     def dump_item(self, call_id: Sequence[str], item: object, verbose: int = 1) -> None:
         """Keep a result. One that can't be kept is a warning, and nothing is written."""
         folder = self._key(*call_id)
-        self._lost -= {folder}
+        self._lost.discard(folder)
         try:
             file = _Result(self.store, f"{folder}/output.pkl")
             try:
@@ -154,7 +156,7 @@ class HoldallStoreBackend(_Base, _Mixin):
             finally:
                 file.drop()
         except Exception as error:  # noqa: BLE001 - whatever a result raises when it is pickled
-            self._lost |= {folder}
+            self._lost.add(folder)
             message = f"the result isn't kept: {type(error).__name__}: {error}"
             warnings.warn(_backends.CacheWarning(message), stacklevel=2)
 
@@ -172,6 +174,7 @@ class HoldallStoreBackend(_Base, _Mixin):
         """Note a call. It isn't needed for a hit, so that a failure is only logged, as joblib does."""
         folder = self._key(*call_id)
         if folder in self._lost:
+            self._lost.discard(folder)
             return
         try:
             self.store.put(f"{folder}/metadata.json", json.dumps(metadata).encode())
