@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import gc
 import os
 import subprocess
@@ -32,6 +33,7 @@ from holdall import (
     BucketStore,
     ConcurrencyError,
     InvalidKeyError,
+    MemoryStore,
     ReadOnlyError,
     ReadOnlyStore,
     Store,
@@ -41,6 +43,7 @@ from holdall.aio import AsyncStore, native
 from holdall.stopping import in_loop
 from holdall.store import ABSENT
 from holdall.stores.bucket.access import Access
+from holdall.stores.bucket.waking import begin
 
 SECONDS = 60
 MIB = 1 << 20
@@ -178,6 +181,42 @@ def test_bytes_of_any_size_come_whole(store: BucketStore, size: int) -> None:
             assert await store.aio.get("small") == b"small"
 
     run(main)
+
+
+@pytest.mark.usefixtures("alone")
+def test_after_large_blobs_small_ones_are_one_request_again(store: BucketStore, proxy: Scripted) -> None:
+    store["large"], store["small"] = bytes(MIB + 1), b"small"
+    # Two threads may have counted the last one.
+    for left in (0, -1):
+        store._reader._wholes = left
+        proxy.requests.clear()
+        assert run(lambda: store.aio.get("small")) == b"small"
+        assert len(proxy.requests) == 1
+        assert run(lambda: store.aio.get("large")) == bytes(MIB + 1)
+        assert store._reader._wholes > 0
+
+
+def test_a_put_shows_that_there_is_the_bucket(store: BucketStore, proxy: Scripted) -> None:
+    new = BucketStore(f"s3://{store._access.settings.bucket}/new", endpoint=proxy.url)
+
+    async def main() -> None:
+        await new.aio.put("a", b"")
+        proxy.requests.clear()
+        assert not await new.aio.exists("b")
+
+    run(main)
+    assert [method for method, _ in proxy.requests] == ["HEAD"]
+
+
+def test_an_item_is_got_as_the_class_says() -> None:
+    class Own(MemoryStore):
+        def __getitem__(self, key: str) -> bytes:
+            return key.encode()
+
+    async def main() -> bytes:
+        return await Own().aio["a"]
+
+    assert run(main) == b"a"
 
 
 def test_a_server_without_ranges_is_asked_for_the_whole(store: BucketStore, proxy: Scripted) -> None:
@@ -454,6 +493,33 @@ def test_without_an_eventfd_a_loop_is_woken_as_ever(
         await asyncio.gather(*(store.aio.put(f"{key}", b"x") for key in range(20)))
         assert await asyncio.gather(*(store.aio.get(f"{key}") for key in range(20))) == [b"x"] * 20
         assert (await store.aio.info("1")).size == 1
+
+    run(main)
+
+
+def test_with_too_many_files_open_a_loop_is_woken_as_ever(
+    store: BucketStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "eventfd", refuse, raising=False)
+
+    async def main() -> None:
+        await store.aio.put("a", b"x")
+        assert await store.aio.get("a") == b"x"
+
+    run(main)
+
+
+def test_what_runs_while_a_call_begins_finds_its_loop() -> None:
+    """A finalizer or a signal handler may begin a task there."""
+
+    async def work() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def main() -> None:
+        assert await begin(lambda: asyncio.create_task(work())) is asyncio.get_running_loop()
 
     run(main)
 

@@ -250,6 +250,8 @@ class AsyncStore(NoOperators):
         return Awaited(lambda: self._item(key))
 
     async def _item(self, key: str) -> bytes:
+        if not self._store._in_loop:
+            return await self._run(lambda: self._store[key], Cancel.LEAVE, short=_Short.PLAIN)
         found = await self.get(key, _MISSING)
         if found is _MISSING:
             raise BlobNotFoundError(key=key)

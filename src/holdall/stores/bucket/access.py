@@ -19,6 +19,7 @@ from holdall.stores.bucket.errors import translate
 from holdall.stores.bucket.listing import listed
 from holdall.stores.bucket.probe import Findings, find_out
 from holdall.stores.bucket.signing import signed_url
+from holdall.stores.bucket.waking import begin
 
 _QUICK = 4 * CHUNK
 """What is copied in a moment."""
@@ -83,6 +84,14 @@ class Access:
             raise
         except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
             raise translate(error, what, clients.place) from error
+        self._bucket_exists = True
+        return found
+
+    async def ask_awaited(self, what: str, function: str, *arguments: Any, **options: Any) -> Any:
+        """Call a coroutine function of obstore in the event loop that runs."""
+        clients = self.clients()
+        with self.errors(what):
+            found = await begin(getattr(driver(), function), clients.client, *arguments, **options)
         self._bucket_exists = True
         return found
 

@@ -16,10 +16,8 @@ from holdall.stopping import away, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import metadata_of, type_of
 from holdall.stores.bucket.clouds import AZURE, tag_of
-from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.errors import ChangedError, PartError
 from holdall.stores.bucket.names import Names
-from holdall.stores.bucket.waking import begin
 from holdall.stores.crew import Crew
 from holdall.workers import Call
 
@@ -82,16 +80,14 @@ class Reader:
         """
         if not self._access.takes_ranges():
             return None
-        if self._wholes:
+        if self._wholes > 0:  # below, if two threads count at the same time
             self._wholes -= 1
             return None
         return self._little(self._names.of(key))
 
     async def _little(self, name: str) -> bytes | None:
         try:
-            with self._access.errors("read"):
-                client = self._access.clients().client
-                data = await begin(driver().get_range_async, client, name, start=0, end=_LITTLE + 1)
+            data = await self._access.ask_awaited("read", "get_range_async", name, start=0, end=_LITTLE + 1)
             if len(data) <= _LITTLE:
                 return bytes(data)
         except PartError:

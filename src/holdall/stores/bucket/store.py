@@ -30,7 +30,6 @@ from holdall.stores.bucket.attributes import to_send
 from holdall.stores.bucket.client import Options, Settings
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, cloud_of, tag_of
 from holdall.stores.bucket.deleter import Deleter
-from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.given import taken_over
 from holdall.stores.bucket.google import has_token
 from holdall.stores.bucket.location import SCHEMES, Location, check_root, parse, r2_endpoint
@@ -38,7 +37,6 @@ from holdall.stores.bucket.names import Names
 from holdall.stores.bucket.parts import put_in_parts
 from holdall.stores.bucket.reading import Reader
 from holdall.stores.bucket.signing import why_unsigned
-from holdall.stores.bucket.waking import begin
 from holdall.stores.bucket.writing import put_large_if, put_whole_if
 from holdall.stores.password import Password
 
@@ -278,10 +276,8 @@ class BucketStore(Store):
         return self._put_awaited(self._checked(key), data, called)
 
     async def _put_awaited(self, key: str, data: bytes, called: str) -> Info:
-        access, name = self._access, self._names.of(key)
-        with access.errors("write"):
-            options: dict[str, Any] = {"attributes": self._plain, "use_multipart": False}
-            meta = await begin(driver().put_async, access.clients().client, name, data, **options)
+        options: dict[str, Any] = {"attributes": self._plain, "use_multipart": False}
+        meta = await self._access.ask_awaited("write", "put_async", self._names.of(key), data, **options)
         tag, now = tag_of(meta), datetime.now(UTC)
         return Info(called, len(data), tag, partial(self._moment, key, tag, now))
 

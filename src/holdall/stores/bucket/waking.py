@@ -38,6 +38,7 @@ class _Waker:
     """As much of an event loop as obstore's futures need, in front of the one that runs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.create_future = loop.create_future
         self._handed: deque[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -45,8 +46,12 @@ class _Waker:
         Context().run(loop.add_reader, self._bell, self._step)
 
     def __del__(self) -> None:
-        if hasattr(self, "_bell"):
+        if "_bell" in vars(self):
             os.close(self._bell)
+
+    def __getattr__(self, name: str) -> Any:
+        # A signal handler, or a finalizer, that Python runs meanwhile may ask for the loop that runs.
+        return getattr(vars(self)["_loop"], name)
 
     def call_soon_threadsafe(
         self, function: Callable[..., object], *arguments: Any, context: Context | None = None
@@ -76,8 +81,8 @@ def _made(loop: asyncio.AbstractEventLoop) -> Any:
     """Return what obstore shall take for the loop: the loop itself, where the system has nothing better."""
     try:
         waker = _Waker(loop)
-    except (AttributeError, NotImplementedError):
-        # Only Linux has an eventfd.
+    except (AttributeError, NotImplementedError, OSError):
+        # Only Linux has an eventfd, and too many files may be open.
         _wakers[loop] = ref(loop)
         return loop
     _wakers[loop] = ref(waker)
