@@ -18,7 +18,8 @@ demo: $(VENV)/.cli ## See what holdall does, on this folder's own files; writes 
 # What npm brings, what lint finds and what is compiled come at the same time; where one fails, the others end first.
 # The tests don't wait for lint and the site.
 test: programs ## Lint, build the site and run every test: units, conformance, doctests, documentation, demo.
-	@$(MAKE) --no-print-directory -j 3 tested lint docs
+	@$(MAKE) --no-print-directory -j 3 tested lint docs \
+		|| { echo "make test failed; '***' above, perhaps before what the tests said, names each part that did" >&2; exit 1; }
 
 tested: $(VENV)/.compiled $(VENV)/.azurite $(VENV)/.peers
 	@$(call run_tests,PATH="$(AZURITE):$$PATH",)
