@@ -14,11 +14,19 @@ import fsspec
 import pytest
 from fsspec.callbacks import Callback
 
-from holdall import Info, InvalidArgumentError, InvalidKeyError, MemoryStore, StoreUnavailableError
+from holdall import (
+    Can,
+    Info,
+    InvalidArgumentError,
+    InvalidKeyError,
+    MemoryStore,
+    StoreUnavailableError,
+    UnsupportedOperation,
+)
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.layers.layer import Transparent
 from holdall.store import Expect
-from holdall.testing import Slow
+from holdall.testing import Limited, Slow
 
 FILES = {
     "a": b"1",
@@ -178,6 +186,13 @@ def test_a_move_loses_nothing(source: Any, target: Any, recursive: bool) -> None
     with contextlib.suppress(InvalidArgumentError):
         HoldallFileSystem(store).mv(source, target, recursive=recursive)
     assert sorted(store.values()) == sorted(blobs.values())
+
+
+def test_a_folder_in_a_store_that_can_not_delete_is_not_copied() -> None:
+    store = MemoryStore({"d/a": b"1", "d/b": b"2"})
+    with pytest.raises(UnsupportedOperation, match="can't move"):
+        HoldallFileSystem(Limited(store, Can.WRITE | Can.LIST)).mv("d", "e", recursive=True)
+    assert dict(store.items()) == {"d/a": b"1", "d/b": b"2"}
 
 
 def test_a_move_leaves_nothing_out_without_a_word() -> None:

@@ -13,6 +13,7 @@ from holdall.errors import InvalidArgumentError, InvalidKeyError
 from holdall.interop.fsspec.contents import SILENT, Contents, has_magic
 from holdall.interop.fsspec.twins import part, wait
 from holdall.interop.loading import load
+from holdall.store import Can
 
 _utils = load("fsspec.utils")
 _absolute: Any = load("fsspec.implementations.local").make_path_posix
@@ -102,6 +103,7 @@ class Copying(Contents):
         if len(sources) == 1 and not folders:
             await self._mv_file(sources[0], targets[0])
             return
+        self.store._need(Can.DELETE, "move")  # or there would be two of each
         # Where one can't be copied, all stay.
         await self._copy(sources, targets, on_error="raise")
         await self._remove_copied(sources)
