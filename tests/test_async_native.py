@@ -196,6 +196,17 @@ def test_after_large_blobs_small_ones_are_one_request_again(store: BucketStore, 
         assert store._reader._wholes > 0
 
 
+def test_what_another_store_found_out_is_known(store: BucketStore, proxy: Scripted) -> None:
+    store["a"] = b"one"
+    ranges: list[str | None] = []
+    proxy.script = lambda _, __, headers: ranges.append(headers.get("range", headers.get("Range")))
+    new = BucketStore(f"s3://{store._access.settings.bucket}/in", endpoint=proxy.url)
+    assert run(lambda: new.aio.get("a")) == b"one"
+    assert "can" not in vars(new)
+    assert len(ranges) == 1
+    assert ranges[0] is not None
+
+
 def test_a_put_shows_that_there_is_the_bucket(store: BucketStore, proxy: Scripted) -> None:
     new = BucketStore(f"s3://{store._access.settings.bucket}/new", endpoint=proxy.url)
 

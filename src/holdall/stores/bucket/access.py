@@ -17,7 +17,7 @@ from holdall.stores.bucket.deleting import delete_any
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.errors import translate
 from holdall.stores.bucket.listing import listed
-from holdall.stores.bucket.probe import Findings, find_out
+from holdall.stores.bucket.probe import Findings, find_out, known
 from holdall.stores.bucket.signing import signed_url
 from holdall.stores.bucket.waking import begin
 
@@ -46,6 +46,8 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._findings: Findings | None = None
+        self._has_looked = False
+        """Whether it was looked up if the findings are known without a request."""
         self._bucket_exists = False
         self._listed_by_us: set[str] = set()
 
@@ -58,6 +60,9 @@ class Access:
 
     def takes_ranges(self) -> bool:
         """Return whether the server is known to answer a part with just this part, without asking it."""
+        if not self._has_looked:
+            self._has_looked = True
+            self._findings = self._findings or known(self.clients().once)
         return self._findings is not None and self._findings.range
 
     def findings(self) -> Findings:

@@ -55,6 +55,14 @@ def is_probe(name: str) -> bool:
     return _PROBE.fullmatch(name) is not None
 
 
+def known(client: Any) -> Findings | None:
+    """Return what `find_out` returns without a request; None if it would make some."""
+    place = _place(client)
+    if place not in _found and (place[1] == "" or f".{place[1].partition(':')[0]}".endswith(_KNOWN)):
+        return _found.setdefault(place, Findings())
+    return _found.get(place)
+
+
 def find_out(client: Any) -> Findings:
     """Return what the server of a client's bucket does, by a dozen requests that are made once in a process.
 
@@ -68,11 +76,10 @@ def find_out(client: Any) -> Findings:
         obstore.exceptions.BaseError: The server doesn't answer, or the bucket doesn't exist.
         StoreUnavailableError: The server doesn't answer.
     """
+    found = known(client)
+    if found is not None:
+        return found
     kind, host, bucket = place = _place(client)
-    if place in _found:
-        return _found[place]
-    if host == "" or f".{host.partition(':')[0]}".endswith(_KNOWN):
-        return _found.setdefault(place, Findings())
     errors = driver().exceptions
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
