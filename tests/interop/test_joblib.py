@@ -363,6 +363,23 @@ def test_damaged_results_are_computed_again(tmp_path: Path, monkeypatch: pytest.
     damaging.close()
 
 
+@pytest.mark.parametrize("store", ["files", "sqlite"], indirect=True)
+def test_a_large_result_that_is_cut_short_is_a_key_error_as_in_joblib(store: Store) -> None:
+    array = np.asfortranarray(np.arange(6000.0).reshape(10, 600))
+    kept = memory_over(store).cache(lambda: [b"x" * 200_000, array]).call_and_shelve()
+    found = kept.get()[1]
+    assert np.array_equal(found, array)
+    assert found.flags.f_contiguous
+    (key,) = [key for key in store if key.endswith("output.pkl")]
+    whole = store[key]
+    start = whole.index(array.tobytes("F"))
+    padding = whole[:start].rindex(bytes([len(whole[:start]) - len(whole[:start].rstrip(b"\xff"))]))
+    for length in (start + array.nbytes - 1, start, start - 1, padding):
+        store[key] = whole[:length]
+        with pytest.raises(KeyError, match="corrupted"):
+            kept.get()
+
+
 def test_a_damaged_source() -> None:
     """Whether the results are of the present one isn't known, so they are deleted."""
     below = MemoryStore()

@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from math import prod
 from typing import IO, Any, cast
 
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, InvalidKeyError
@@ -265,11 +264,11 @@ class _Array(_Wrapper):
         if kind.hasobject or not (kind.isnative and kind.itemsize and padding):
             return _Wrapper.read_array(self, unpickler, *options)
         file = unpickler.file_handle
-        file.read(file.read(1)[0])
-        array = unpickler.np.empty(prod(self.shape), kind)
-        if file.readinto(array.view("u1")) != array.nbytes:
-            raise EOFError("the array is cut short")
-        return array.reshape(self.shape, order=self.order)
+        file.read(int.from_bytes(file.read(1), "little"))
+        array = unpickler.np.empty(self.shape, kind, self.order)
+        if file.readinto(array.reshape(-1, order=self.order).view("u1")) != array.nbytes:
+            raise ValueError("the array is cut short")  # of this error joblib makes a KeyError
+        return array
 
 
 class _Unpickler(_Reader):
