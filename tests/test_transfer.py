@@ -32,6 +32,7 @@ from holdall.errors import (
     DeleteRefusedError,
     IntegrityError,
     InvalidArgumentError,
+    InvalidKeyError,
     KeyConflictError,
     ReadOnlyError,
     StoreError,
@@ -771,6 +772,30 @@ def test_a_batch_that_fails_is_put_one_by_one(kind: str, stores: Callable[[str, 
     report = copy_store(source, Refusing(target, write="042"))
     assert list(report.failures) == ["042"]
     assert dict(target.items()) == {key: data for key, data in source.items() if key != "042"}
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("down"), InvalidKeyError("refused")])
+def test_what_no_batch_takes_is_put_once_by_itself(error: StoreError) -> None:
+    together: list[str] = []
+    alone: list[str] = []
+
+    class Refusing(MemoryStore):
+        can = MemoryStore.can | Can.BULK
+
+        def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+            together.extend(key for key, _, _ in items)
+            raise error
+
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            alone.append(key)
+            raise error
+
+    source = MemoryStore({f"{index:03}": b"1" for index in range(100)})
+    report = copy_store(source, Refusing())
+    assert list(report.failures) == sorted(alone) == list(source)
+    if isinstance(error, StoreUnavailableError):
+        # Each call may wait long for a store that is down.
+        assert len(together) == len(set(together))
 
 
 def test_a_listing_that_fails_stops_before_anything_is_touched() -> None:

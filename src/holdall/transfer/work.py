@@ -14,6 +14,7 @@ from holdall.errors import (
     IntegrityError,
     KeyConflictError,
     StoreError,
+    StoreUnavailableError,
 )
 from holdall.pieces import join_pieces, regroup
 from holdall.ranges import CHUNK
@@ -272,6 +273,8 @@ class Worker:
         """Put blobs by one call. If it fails, each half of them is put so: what can't be put is alone in the
         end, and raises its own error."""
         self._stopped()
+        if len(held) < 2:
+            return self._each(held)
         outcomes: list[Outcome] = []
         target = self._target
         try:
@@ -282,9 +285,10 @@ class Worker:
             entries = [(key, (data,), self._kept(info)) for key, (_, info, data) in held.items()]
             written = {info.key: info for info in target._put_many(entries)}
             found = dict(target._get_many(list(held))) if self._rules.verify else None
+        except StoreUnavailableError:
+            # The halves would fail in the same way, and wait for the store as long.
+            return outcomes + self._each(held)
         except Exception:  # noqa: BLE001 - each of them is tried
-            if len(held) < 2:
-                return outcomes + [self._one(step, data, info) for step, info, data in held.values()]
             left = iter(held.items())
             half = dict(islice(left, len(held) // 2))
             return outcomes + self._put_together(half) + self._put_together(dict(left))
@@ -294,6 +298,9 @@ class Worker:
                 continue
             outcomes.append(Outcome(step, Status.COPIED, info.size, info.etag, written[key].etag))
         return outcomes
+
+    def _each(self, held: dict[str, tuple[Step, Info, bytes]]) -> list[Outcome]:
+        return [self._one(step, data, info) for step, info, data in held.values() if not self._stopped()]
 
     def _doubted(self, step: Step, info: Info, written: Info, data: bytes) -> Outcome:
         try:
