@@ -563,6 +563,23 @@ def test_descriptors_do_not_leak(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before - 1
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="a system without /proc")
+def test_what_was_read_before_does_not_change_what_is_read(tmp_path: Path) -> None:
+    store = FilesystemStore("/")
+    long, short = (str(tmp_path.resolve() / name)[1:] for name in ("long", "short"))
+    Path("/", long).write_bytes(b"x" * 200_000)
+    Path("/", short).write_bytes(b"y")
+    # A file of /proc doesn't say its size.
+    expected = {
+        "proc/version": Path("/proc/version").read_bytes(),
+        long: b"x" * 200_000,
+        short: b"y",
+        "proc/filesystems": Path("/proc/filesystems").read_bytes(),
+    }
+    for key in [*expected, *reversed(expected), long, "proc/version", "proc/version"]:
+        assert store[key] == expected[key]
+
+
 def test_another_programs_write_changes_the_etag(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path)
     etag = store.put("a", b"one").etag

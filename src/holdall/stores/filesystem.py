@@ -233,7 +233,8 @@ class FilesystemStore(Store):
                 if not stat.S_ISREG(found.st_mode):
                     return None
                 self._long = found.st_size >= _GUESS
-                data = _whole(fd, found.st_size)
+                # Some files, such as those of /proc, don't say their size.
+                data = _whole(fd, found.st_size or _GUESS)
             return data
         except OSError as error:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
