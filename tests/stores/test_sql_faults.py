@@ -31,6 +31,7 @@ from holdall import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
+from holdall.catalog.postgresql import PostgresqlBackend
 
 MIB = 1 << 20
 SECRET = "s3cr@t/?#%"
@@ -184,6 +185,17 @@ def test_credentials(server: PostgresServer, raw: psycopg.Connection[Any], tmp_p
                 store.get("a")
             assert at in str(caught.value)
             assert "wr0ng" not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    "name", ["oauth_client_secret", "scram_client_key", "scram_server_key", "sslpassword"]
+)
+def test_a_url_has_no_secret_but_the_password(name: str) -> None:
+    url = f"postgresql://app@127.0.0.1/postgres?{name}=s3cret"
+    for make in (SqlStore, Store.from_uri, PostgresqlBackend):
+        with pytest.raises(InvalidArgumentError, match=f"{name} isn't taken|libpq") as caught:
+            make(url)
+        assert "s3cret" not in str(caught.value)
 
 
 def test_passwords_of_the_environment(

@@ -11,6 +11,7 @@ from holdall.errors import InvalidArgumentError, MissingDependencyError
 from holdall.stores.password import Password
 
 SCHEMES = ("postgresql", "postgres")
+_SECRETS = ("oauth_client_secret", "scram_client_key", "scram_server_key")
 
 
 def driver() -> Any:
@@ -41,6 +42,12 @@ def split_url(url: str) -> tuple[dict[str, str], Password | None]:
         ) from None
     if "sslpassword" in parameters:
         raise InvalidArgumentError("sslpassword isn't taken; give a key without a password as sslkey=")
+    for name in _SECRETS:
+        if name in parameters:
+            raise InvalidArgumentError(
+                f"{name} isn't taken, since the URL of a store is shown and pickled; write it into libpq's "
+                "service file, and give the name of the service as service="
+            )
     secret = parameters.pop("password", None)
     for name in ("host", "hostaddr", "dbname", "user", "port"):
         _check_text(parameters.get(name, ""))
