@@ -55,9 +55,18 @@ def regroup(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
 
 
 def read_file(file: Any, start: int, stop: int) -> Iterator[bytes]:
-    """Yield a part of an open file in chunks, and close it at the end; one that is dropped closes itself."""
+    """Return an iterator of a part of an open file in chunks, which closes it at the end, or when it is
+    dropped."""
+    pieces = _read_begun(file, start, stop)
+    # A generator that hasn't begun closes nothing.
+    next(pieces)
+    return pieces
+
+
+def _read_begun(file: Any, start: int, stop: int) -> Iterator[bytes]:
     with file:
         file.seek(start)
+        yield b""
         while start < stop and (piece := file.read(min(CHUNK, stop - start))):
             start += len(piece)
             yield piece
