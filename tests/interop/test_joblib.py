@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import linecache
 import os
 import pickle
@@ -16,7 +17,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import joblib
 import numpy as np
@@ -378,6 +379,17 @@ def test_a_large_result_that_is_cut_short_is_a_key_error_as_in_joblib(store: Sto
         store[key] = whole[:length]
         with pytest.raises(KeyError, match="corrupted"):
             kept.get()
+
+
+def test_a_large_result_of_a_store_that_has_files_of_another_kind(tmp_path: Path) -> None:
+    class Plain(FilesystemStore):
+        def _open_read(self, key: str) -> BinaryIO:
+            return io.BytesIO(self[key])
+
+    for compress in (False, 1):
+        store = Plain(tmp_path / str(compress))
+        cached = memory_over(store, compress=compress).cache(lambda: np.random.default_rng().random(50_000))
+        assert np.array_equal(cached(), cached())
 
 
 def test_a_damaged_source() -> None:

@@ -279,8 +279,8 @@ class _Unpickler(_Reader):
 
 def _load(file: Any) -> Any:
     """Return the result in a file."""
-    if file.peek(1)[:1] != b"\x80":
-        return _pickles.load(file)  # it is compressed
+    if not isinstance(file, io.BufferedReader) or file.peek(1)[:1] != b"\x80":
+        return _pickles.load(file)  # it is compressed, or a store has another kind of files
     return _Unpickler("", file, True).load()
 
 
