@@ -159,7 +159,7 @@ def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     def open_below_at_once(
         fds: list[int], folder: int, path: str, flags: int, _alive: object = hows_below
     ) -> int:
-        if flags == FOLDER and "/" not in path:
+        if flags == FOLDER and "/" not in path and path != "..":
             # Of one name O_NOFOLLOW says as much, and `os` calls faster than ctypes.
             try:
                 fds.extend(map(partial(os.open, dir_fd=folder), (path,), (FOLDER,)))
