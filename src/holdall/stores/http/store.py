@@ -100,11 +100,7 @@ class HttpStore(Store):
         check_type(netrc, bool, "netrc must be True or False")
         if username is not None:
             check_type(username, str, "a username must be a str")
-        tls: dict[str, str | None] = {
-            "tls_ca": tls_ca,
-            "tls_certificate": tls_certificate,
-            "tls_key": tls_key,
-        }
+        tls = {"tls_ca": tls_ca, "tls_certificate": tls_certificate, "tls_key": tls_key}
         if any(tls.values()) and (client is not None or given.scheme != "https"):
             raise InvalidArgumentError(
                 "certificates are for a URL that begins with https://, and for no client that is passed in"
