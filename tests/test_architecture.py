@@ -1,4 +1,4 @@
-"""The drawing in docs/architecture.md is what the imports say."""
+"""The drawing in docs/architecture.md is what the imports say, and no room is too large."""
 
 from __future__ import annotations
 
@@ -35,9 +35,14 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported(path: Path) -> Iterator[str]:
     """The modules that a module imports, at any place; what only types need isn't imported when it runs."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
@@ -107,3 +112,17 @@ def test_no_circles() -> None:
         visit(module)
     # A PathStore picks its class by the path that it is given, and the classes are made of it.
     assert [each for each in circles if "holdall.stores.path.store" not in each] == []
+
+
+def test_rooms_have_a_size_to_work_in() -> None:
+    """A class has 450 lines at most, but for the contract, and a function 60, its docstring included."""
+    most = {ast.ClassDef: 450, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
+    long: list[str] = []
+    for module, path in MODULES.items():
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > most[type(node)] and (module, node.name) != ("holdall.store", "Store"):
+                long.append(f"{module}.{node.name} has {lines} lines")
+    assert long == []

@@ -421,18 +421,15 @@ def open_text(
     file: BinaryIO, writes: bool, encoding: str, errors: str | None, newline: str | None
 ) -> TextFile:
     """Return a text file over one of a blob, which marks the byte order as `open` does."""
-    mark = _MARKS.get(codecs.lookup(encoding).name) if writes else None
+    name = codecs.lookup(encoding).name
+    if writes and name == "utf-8-sig" and file.tell():
+        encoding = "utf-8"  # the mark is at the start of a blob only
+    mark = _MARKS.get(name) if writes else None
     if mark is None or file.tell():
         return TextFile(file, encoding=encoding, errors=errors, newline=newline)
     marked = _MarkedFile(file, encoding=encoding, errors=errors, newline=newline)
     marked.mark = None if marked.seekable() else mark
     return marked
-
-
-def encoding_behind(file: BinaryIO, encoding: str | None) -> str | None:
-    """Return the encoding of text that is appended: a mark is at the start of a blob only."""
-    is_marked = encoding is not None and codecs.lookup(encoding).name == "utf-8-sig"
-    return "utf-8" if is_marked and file.tell() else encoding
 
 
 def path_in(settings: Mapping[str, object]) -> str | None:

@@ -82,7 +82,7 @@ from holdall.errors import (
     UnsupportedOperation,
     naming,
 )
-from holdall.files import BlobFile, BlobReader, SpooledWriter, encoding_behind, open_text
+from holdall.files import BlobFile, BlobReader, SpooledWriter, open_text
 from holdall.keys import check_key, check_prefix, past, scan_range
 from holdall.pieces import flatten, join_pieces, pieces_of, regroup
 from holdall.ranges import CHUNK, check_range, cut
@@ -1215,40 +1215,52 @@ class Store(MutableMapping[str, bytes]):
         key = self._checked(key)
         action = check_mode(key, mode, encoding, errors, newline)
         with naming(key):
-            if action in "ra" and (expect, ttl, expires, content_type, metadata) != (ANY, *(None,) * 4):
-                raise InvalidArgumentError(
-                    "expect, ttl, expires, content_type and metadata are for files that are written anew, "
-                    f"not for mode {mode!r}"
-                )
-            if action == "r":
-                file = self._open_read(key)
-            elif action == "a":
-                self._need(Can.WRITE, "append")
-                file = self._open_append(key)
-                file.key = key  # pyright: ignore[reportAttributeAccessIssue]
-                encoding = encoding_behind(file, encoding)
-            else:
-                # What mode 'x' expects is checked with the blob that may be there.
-                condition = ANY if action == "x" else expect
-                attributes = self._conditions(condition, ttl, content_type, metadata, expires)
-                file = self._open_new(key, action, expect, attributes)
+            file = self._open_file(key, mode, action, expect, ttl, expires, content_type, metadata)
         if "b" in mode:
             return file
         return open_text(file, action != "r", encoding or "utf-8", errors, newline)
 
-    def _open_new(self, key: str, action: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        if action == "x":
-            if expect is not ANY:
-                raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
-            expect = ABSENT
-            self._check_expect(expect)
-            try:
-                raise BlobExistsError(actual=self._info(key).etag)
-            except BlobNotFoundError:
-                pass
-        file = self._open_write(key, expect, attributes)
+    def _open_file(
+        self,
+        key: str,
+        mode: str,
+        action: str,
+        expect: Expect,
+        ttl: float | timedelta | None,
+        expires: datetime | None,
+        content_type: str | None,
+        metadata: Mapping[str, str] | None,
+    ) -> BinaryIO:
+        if action in "ra" and (expect, ttl, expires, content_type, metadata) != (ANY, *(None,) * 4):
+            raise InvalidArgumentError(
+                "expect, ttl, expires, content_type and metadata are for files that are written anew, "
+                f"not for mode {mode!r}"
+            )
+        if action == "r":
+            return self._open_read(key)
+        if action == "a":
+            self._need(Can.WRITE, "append")
+            file = self._open_append(key)
+        else:
+            # What mode 'x' expects is checked with the blob that may be there.
+            attributes = self._conditions(
+                ANY if action == "x" else expect, ttl, content_type, metadata, expires
+            )
+            if action == "x":
+                self._refuse_present(key, expect)
+                expect = ABSENT
+            file = self._open_write(key, expect, attributes)
         file.key = key  # pyright: ignore[reportAttributeAccessIssue]
         return file
+
+    def _refuse_present(self, key: str, expect: Expect) -> None:
+        if expect is not ANY:
+            raise InvalidArgumentError("mode 'x' means expect=ABSENT; leave expect out")
+        self._check_expect(ABSENT)
+        try:
+            raise BlobExistsError(actual=self._info(key).etag)
+        except BlobNotFoundError:
+            pass
 
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """Yield the blob's bytes in chunks of `size` bytes, the last one shorter.

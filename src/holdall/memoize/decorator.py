@@ -99,10 +99,9 @@ def cached(
     """
     if isinstance(store, (classmethod, staticmethod)) or (callable(store) and not hasattr(store, "store")):
         return _decorate(store, Options(None, None, None, None, None, (), None, None, False, ()))
-    if max_bytes is not None:
-        check_count(max_bytes, "max_bytes")
-    if max_entries is not None:
-        check_count(max_entries, "max_entries")
+    for name, limit in (("max_bytes", max_bytes), ("max_entries", max_entries)):
+        if limit is not None:
+            check_count(limit, name)
     lifetime, refresh = _times(ttl, refresh_after)
     check_type(strict, bool, "strict must be True or False")
     kept = _kinds(errors)
