@@ -1,4 +1,4 @@
-"""The base of suites whose stores have been through the kit in another suite, on another server or loop."""
+"""The bases of suites whose stores have been through the kit in another suite, on another server or loop."""
 
 import os
 
@@ -16,3 +16,8 @@ class Again(StoreSuite):
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         if "HOLDALL_KIT" not in os.environ:
             monkeypatch.setenv("HOLDALL_KIT", "quick")
+
+
+class Combined(Again):
+    """A suite of parts that all have other suites, such as a setting, a server, layers: it runs only where
+    `HOLDALL_KIT` is `full`."""

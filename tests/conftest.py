@@ -62,11 +62,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the dearest tests, so that no worker is left with them; with `--kit`, keep suites only.
+    """Begin with the dearest tests, so that no worker is left with them; with `--kit`, keep suites only;
+    without `HOLDALL_KIT=full`, leave out
+    `Combined` suites.
 
     Each worker first gets a stretch of tests, as long as those of the others. So those that need servers are
     dealt out, a file to one worker: each worker that runs one of them starts the servers.
     """
+    from tests.again import Combined
+
     from holdall.testing import StoreSuite
 
     for item in items:
@@ -83,9 +87,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return 2 if item.path.name.startswith(LONG) else 3
         return 1 if suite.reduced else 0
 
-    if config.getoption("kit"):
-        config.hook.pytest_deselected(items=[item for item in items if suite_of(item) is None])
-        items[:] = [item for item in items if suite_of(item) is not None]
+    def runs(item: pytest.Item) -> bool:
+        suite = suite_of(item)
+        if suite is None:
+            return not config.getoption("kit")
+        return effort(True, not issubclass(suite, Combined))
+
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+    items[:] = [item for item in items if runs(item)]
     files = Counter(item.path.name for item in items if item.path.name.startswith(SERVED))
     shares = [list[pytest.Item]() for _ in range(getattr(config, "workerinput", {}).get("workercount", 1))]
     for name, _ in files.most_common():

@@ -19,7 +19,7 @@ from typing import Any
 import boto3
 import pytest
 from obstore.store import S3Store
-from tests.again import Again
+from tests.again import Combined
 from tests.forks import forked, succeeds
 from tests.servers.buckets import ask_once, name_for
 from tests.servers.ceph import CREDENTIALS, ceph
@@ -79,7 +79,7 @@ def bucket(url: str, place: Path) -> str:
     return name_for(place)
 
 
-class TestS3(Again):
+class TestS3(Combined):
     url: str
 
     @pytest.fixture(autouse=True)

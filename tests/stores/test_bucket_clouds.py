@@ -1,4 +1,4 @@
-"""The whole kit on Azure, and on Google below two layers; test_path_kit.py has it on Google alone."""
+"""The whole kit on Azure and, where it runs at full effort, on Google below two layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
-from tests.again import Again
+from tests.again import Again, Combined
 from tests.servers.azurite import azurite
 from tests.servers.buckets import ask_once, name_for
 from tests.servers.gcs import bucket_for, gcs, gcs_alone, service_account
@@ -76,7 +76,7 @@ def google(patch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-class TestEncryptedAndCached(Again):
+class TestEncryptedAndCached(Combined):
     """What a careful user of a bucket has."""
 
     keeps_what_is_read = True

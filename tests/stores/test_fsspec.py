@@ -22,7 +22,8 @@ def server() -> Iterator[SftpServer]:
         yield server
 
 
-class TestLocal(Again):
+class TestLocal(StoreSuite):
+    reduced = True
     respells = True
 
     def make(self, place: Path) -> Store:
@@ -37,8 +38,7 @@ class TestMemory(Again):
         return FsspecStore(f"memory://{place}")
 
 
-class TestSftp(StoreSuite):
-    reduced = True
+class TestSftp(Again):
     server: SftpServer
 
     @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from secrets import token_hex
 from typing import ClassVar
 
 import pytest
-from tests.again import Again
+from tests.again import Combined
 from tests.servers import web
 
 from holdall import BlobNotFoundError, HttpStore, InvalidKeyError, KeyConflictError, Store
@@ -262,6 +262,6 @@ class TestNginx(HttpSuite):
     serve = staticmethod(web.nginx)
 
 
-class TestHttpServer(HttpSuite, Again):
+class TestHttpServer(HttpSuite, Combined):
     __test__ = True
     serve = staticmethod(web.python)

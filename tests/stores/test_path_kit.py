@@ -1,4 +1,4 @@
-"""The kit on a path of a cloud, whose client was taken over."""
+"""The kit on a path of a cloud, whose client was taken over, where it runs at full effort."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cloudpathlib import GSClient, GSPath
-from tests.again import Again
+from tests.again import Combined
 from tests.servers.buckets import ask_once
 from tests.servers.gcs import bucket_for, gcs_alone
 
@@ -23,7 +23,7 @@ def google() -> Iterator[str]:
         yield url
 
 
-class TestPath(Again):
+class TestPath(Combined):
     """A `BucketStore` on Google's emulator, with the settings of a path's client."""
 
     url: str

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests.again import Again
 from tests.servers.valkey import ValkeyServer, valkey_cluster
 
 import valkey
@@ -69,8 +70,7 @@ class TestValkey(StoreSuite):
         return ValkeyStore(self.url, prefix=prefix_of(place))
 
 
-class TestValkeyCluster(StoreSuite):
-    reduced = True
+class TestValkeyCluster(Again):
     respells = True
     url: str
 

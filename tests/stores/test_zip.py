@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.again import Again
+from tests.again import Combined
 from tests.forks import forked, succeeds
 
 from holdall.errors import (
@@ -43,7 +43,7 @@ class TestZipFoldedOften(StoreSuite):
         return _OftenFolded(place / "box.zip")
 
 
-class TestZipDeflated(Again):
+class TestZipDeflated(Combined):
     def make(self, place: Path) -> Store:
         return ZipStore(place / "box.zip", compression="deflated")
 
