@@ -27,11 +27,12 @@ class SuiteBase:
     """Whether another process sees the blobs."""
 
     kills: ClassVar[int] = 200
-    """How many writing processes are killed, if the store is persistent."""
+    """How many writing processes are killed, if the store is persistent and the environment variable
+    `HOLDALL_KIT` is `full`, and 60 otherwise."""
 
     interrupts: ClassVar[int] = 500
-    """How many times a writer is interrupted, as Ctrl-C does, if the environment variable `HOLDALL_KIT` is
-    `full`, and 200 times otherwise."""
+    """How many times a writer is interrupted, as Ctrl-C does, if `HOLDALL_KIT` is `full`, and 100 times
+    otherwise."""
 
     interruptible: ClassVar[bool] = True
     """Whether an interrupt may come at any moment of a call. If a driver below the store swallows interrupts,
@@ -42,12 +43,12 @@ class SuiteBase:
 
     laws: ClassVar[int] = 80
     """How many sequences of steps the store and its model are driven through, if `HOLDALL_KIT` is `full`, and
-    40 otherwise."""
+    30 otherwise."""
 
     reduced: ClassVar[bool] = False
     """Whether the store keeps nothing of its own, such as a layer over stores that have their own suites: the
-    tests of chance then try less, and others a fifth of their keys and prefixes, unless the environment
-    variable `HOLDALL_KIT` is `full`. If it is `quick`, every suite is reduced further."""
+    tests of chance then try less, and others a fifth of their keys and prefixes, unless `HOLDALL_KIT` is
+    `full`. If it is `quick`, every suite is reduced further."""
 
     respells: ClassVar[bool] = False
     """Whether a reduced store changes keys for the store below, so that all awkward keys are tried on it."""
@@ -87,10 +88,9 @@ class SuiteBase:
         return min(full, {"full": full, "usual": usual, "reduced": reduced, "quick": quick}[self._grade()])
 
     def _choose(self, given: Sequence[T]) -> Sequence[T]:
-        """Choose what to try: all, or a fifth, which differs by the name of the suite."""
-        if self._grade() in ("full", "usual"):
-            return given
-        return given[zlib.crc32(type(self).__name__.encode()) % 5 :: 5]
+        """Choose what to try: all, a fifth, or a tenth; which ones differs by the name of the suite."""
+        step = {"reduced": 5, "quick": 10}.get(self._grade(), 1)
+        return given[zlib.crc32(type(self).__name__.encode()) % step :: step]
 
     def _choose_keys(self) -> Sequence[str]:
         """Choose the awkward keys to try."""

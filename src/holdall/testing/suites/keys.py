@@ -140,7 +140,7 @@ class KeyTests(SuiteBase):
             store.clear()
 
     def test_many_at_once(self, store: Store, other: Store) -> None:
-        many = self._effort(1000, 200, 100)
+        many = self._effort(1000, 200, 60)
         blobs = {f"many/{number:04d}": b"%d" % number for number in range(many)}
         infos = store.put_many(blobs)
         assert list(infos) == list(blobs)

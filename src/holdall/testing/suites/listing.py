@@ -177,7 +177,7 @@ class ListingTests(SuiteBase):
         assert read_all(store) == {"moved/x/y": b"where a blob was"}
 
     def test_listing_while_the_store_changes(self, store: Store, other: Store) -> None:
-        size = self._effort(400, 80, 80)
+        size = self._effort(400, 60, 40)
         store.put_many({f"{number:04d}/x": b"" for number in range(0, size, 2)})
         stable = {f"{number:04d}/x" for number in range(0, size, 4)}
         for listing in (store.iterate_keys, lambda: (info.key for info in store.list()), store.children):

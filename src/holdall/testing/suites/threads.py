@@ -114,18 +114,19 @@ class ThreadTests(SuiteBase):
             assert read_whole(handle, "key") == (written, b"the last"), "a read gives what was there before"
 
     def test_listing_beside_writers(self, store: Store, other: Store) -> None:
-        stable = [f"{number:03d}/stable" for number in range(60)]
+        many = self._effort(60, 30, 20)
+        stable = [f"{number:03d}/stable" for number in range(many)]
         store.put_many(dict.fromkeys(stable, b"x"))
         there = set(stable)
-        writing, rounds = [2], self._effort(60, 12, 10)
+        writing, rounds = [2], self._effort(60, 12, 8, 30)
 
         def write(handle: Store, seed: int) -> None:
             rng = random.Random(seed)
             try:
                 for _ in range(rounds):
-                    number = rng.randrange(60)
+                    number = rng.randrange(many)
                     came = f"{number:03d}/{seed}/passing", f"{number:03d}.{seed}"
-                    went = f"{rng.randrange(60):03d}/{seed}/passing", f"{rng.randrange(60):03d}.{seed}"
+                    went = f"{rng.randrange(many):03d}/{seed}/passing", f"{rng.randrange(many):03d}.{seed}"
                     for key in came:
                         handle[key] = b"y"
                     there.update(came)
@@ -145,7 +146,7 @@ class ThreadTests(SuiteBase):
                     listed = [info.key for info in infos]
                 else:
                     listed = [key_of(child) for child in handle.children()]
-                    assert {f"{number:03d}/" for number in range(60)} <= set(listed)
+                    assert {f"{number:03d}/" for number in range(many)} <= set(listed)
                 assert listed == sorted(set(listed)), "a listing repeated a key or lost its order"
                 assert way == 2 or set(stable) <= set(listed), "a listing lost a key that was there"
 
@@ -406,6 +407,6 @@ class ThreadTests(SuiteBase):
             place,
             fill=self.fill,
             same_infos=self.same_infos,
-            examples=self._effort(self.laws, 20, 8, 40),
+            examples=self._effort(self.laws, 12, 5, 30),
             seed=zlib.crc32(type(self).__name__.encode()),
         )

@@ -152,7 +152,7 @@ class VersionTests(SuiteBase):
 
     def test_the_etag_changes_whenever_the_bytes_do(self, store: Store, other: Store) -> None:
         seen: dict[str, bytes] = {}
-        for number in range(self._effort(150, 60, 60)):
+        for number in range(self._effort(150, 40, 20)):
             data = b"%08d" % number
             handle = store if number % 3 else other
             if number % 10 == 9:
