@@ -216,7 +216,7 @@ def test_how_long_it_waits(url: str) -> None:
 
 
 def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdall.stores.bucket.driver._loaded", {})
+    monkeypatch.setattr("holdall.stores.bucket.driver._loaded", [])
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(MissingDependencyError, match=r"holdall\[bucket\]"):
         taken_over(boto3.client("s3", **KEYS), "bucket")

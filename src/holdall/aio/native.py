@@ -24,7 +24,7 @@ T = TypeVar("T")
 _AT_ONCE = 256
 """How many calls of a loop are under way: each has a connection, and a process may have 1,024 files."""
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 
 @cache
@@ -49,16 +49,32 @@ async def run(function: Callable[[], T], cancel: Cancel) -> T:
         function: The call. It waits by `Stop.pause`, and what may block otherwise it runs by `away`.
         cancel: What a cancelled await does; not `FINISH`.
     """
-    async with turns():
+    turns = turns_of_loop()
+    if not turns.take():
+        await turns.acquire()
+    try:
         return await _Call(function, cancel).finish()
+    finally:
+        turns.release()
 
 
-def turns() -> asyncio.Semaphore:
-    """Return what limits how many calls of this loop are under way."""
+class Turns(asyncio.Semaphore):
+    """What limits how many calls of a loop are under way."""
+
+    def take(self) -> bool:
+        """Take a turn if one is free, without the coroutine that `acquire` is."""
+        if self._waiters or not self._value:
+            return False
+        self._value -= 1
+        return True
+
+
+def turns_of_loop() -> Turns:
+    """Return the turns of the loop that runs now."""
     loop = asyncio.get_running_loop()
     found = _turns.get(loop)
     if found is None:
-        found = _turns[loop] = asyncio.Semaphore(_AT_ONCE)
+        found = _turns[loop] = Turns(_AT_ONCE)
     return found
 
 

@@ -231,16 +231,20 @@ class AsyncStore(NoOperators):
         """As `Store.get`."""
         store = self._store
         if store._in_loop and type(key) is str and native.can_run():
+            turns = native.turns_of_loop()
+            if not turns.take():
+                await turns.acquire()
             try:
-                async with native.turns():
-                    begun = store._begin_get(key)
-                    found = None if begun is None else await begun
+                begun = store._begin_get(key)
+                found = None if begun is None else await begun
             except BlobNotFoundError:
                 store._checked(key)
                 return default
             except StoreError as error:
                 store._name_key(error, key)
                 raise
+            finally:
+                turns.release()
             if found is not None:
                 return found
         return await self._run(lambda: self._store.get(key, default), Cancel.LEAVE, short=_Short.PLAIN)
@@ -276,13 +280,17 @@ class AsyncStore(NoOperators):
         if type(data) is bytes and len(data) <= _LITTLE:
             store, short = self._store, _Short.PLAIN if plain else _Short.ASKING
             if plain and store._in_loop and type(key) is str and native.can_run():
+                turns = native.turns_of_loop()
+                if not turns.take():
+                    await turns.acquire()
                 try:
-                    async with native.turns():
-                        begun = store._begin_put(key, data, key)
-                        info = None if begun is None else await begun
+                    begun = store._begin_put(key, data, key)
+                    info = None if begun is None else await begun
                 except StoreError as error:
                     store._name_key(error, key)
                     raise
+                finally:
+                    turns.release()
                 if info is not None:
                     return info
 

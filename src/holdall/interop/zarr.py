@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -106,10 +107,11 @@ class ZarrStore(ZarrBase):
 
     @property
     def read_only(self) -> bool:
-        return self._read_only or Can.WRITE not in self.store.can
+        return self._read_only or not self.supports_writes
 
-    @property
-    def supports_writes(self) -> bool:
+    # Asked for at each write: a look into a flag takes longer than the rest of what is checked.
+    @cached_property
+    def supports_writes(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Can.WRITE in self.store.can
 
     @property
@@ -145,9 +147,12 @@ class ZarrStore(ZarrBase):
     ) -> Buffer | None:
         if not self._is_open:
             await self._open()
-        name, *ends = ("get",) if byte_range is None else ("get_range", *_slice(byte_range))
         try:
-            return _buffer(await self._call(self._reads_here, name, key, *ends), prototype)
+            if byte_range is None:
+                data = await self._call(self._reads_here, "get", key)
+            else:
+                data = await self._call(self._reads_here, "get_range", key, *_slice(byte_range))
+            return _buffer(data, prototype)
         except (BlobNotFoundError, InvalidKeyError):
             return None
 
@@ -252,7 +257,10 @@ class ZarrStore(ZarrBase):
         if not self._is_open:
             await self._open()
         self._check_writable()
-        await self._put(key, _bytes(value), ANY)
+        if self._writes_here:
+            await self._put(key, _bytes(value), ANY)
+        else:
+            await self._aio.put(key, _bytes(value))
 
     def _put(self, key: str, data: bytes, expect: Expect) -> Awaitable[Info]:
         return self._call(self._writes_here and len(data) <= CHUNK, "put", key, data, expect=expect)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
 from heapq import merge
+from operator import attrgetter
 from typing import Any, BinaryIO, ClassVar, Final
 
 from holdall.arguments import check_type
@@ -16,6 +17,7 @@ from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, P
 __all__ = ["Layer", "Transparent", "place_of"]
 
 
+_runs_in_loop = attrgetter("_in_loop")
 _HINT = "Store.from_uri opens one, and a ValueStore has one as .store"
 
 
@@ -51,7 +53,7 @@ class Layer(Store):
 
     @property
     def _in_loop(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return vars(type(self)).get("_passes", False) and all(store._in_loop for store in self._below)
+        return vars(type(self)).get("_passes", False) and all(map(_runs_in_loop, self._below))
 
     def _own(self, *stores: Store) -> None:
         """Close these too when this layer is closed."""

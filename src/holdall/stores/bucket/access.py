@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -40,6 +40,18 @@ class _Translated(AbstractContextManager[None]):
             raise translate(error, self._what, self._access.clients().place) from error
 
 
+class _Asking(_Translated):
+    """Such a block that asks the server for an object, or puts one."""
+
+    __slots__ = ()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._access.bucket_exists = True
+        else:
+            super().__exit__(kind, error, trace)
+
+
 class Access:
     """The requests of a store."""
 
@@ -48,7 +60,7 @@ class Access:
         self._findings: Findings | None = None
         self._has_looked = False
         """Whether it was looked up if the findings are known without a request."""
-        self._bucket_exists = False
+        self.bucket_exists = False
         self._listed_by_us: set[str] = set()
 
     @property
@@ -76,6 +88,10 @@ class Access:
         """Translate the errors of obstore."""
         return _Translated(self, what)
 
+    def asking(self, what: str) -> AbstractContextManager[None]:
+        """Translate the errors of requests for an object; if there is none, the bucket exists."""
+        return _Asking(self, what)
+
     def ask(
         self, what: str, function: str, *arguments: Any, by: str = "client", size: int = 0, **options: Any
     ) -> Any:
@@ -83,22 +99,12 @@ class Access:
         large."""
         clients = self.clients()
         own = clients.sending(by, size) if size else getattr(clients, by)
-        try:
-            found = call(function, own, *arguments, **options)
-        except StoreError:
-            raise
-        except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
-            raise translate(error, what, clients.place) from error
-        self._bucket_exists = True
-        return found
+        with self.asking(what):
+            return call(function, own, *arguments, **options)
 
-    async def ask_awaited(self, what: str, function: str, *arguments: Any, **options: Any) -> Any:
-        """Call a coroutine function of obstore in the event loop that runs."""
-        clients = self.clients()
-        with self.errors(what):
-            found = await begin(getattr(driver(), function), clients.client, *arguments, **options)
-        self._bucket_exists = True
-        return found
+    def begin(self, function: str, *arguments: Any, **options: Any) -> Awaitable[Any]:
+        """Call a coroutine function of obstore in the event loop that runs, in a block of `asking`."""
+        return begin(getattr(driver(), function), self.clients().client, *arguments, **options)
 
     def delete(self, name: str) -> None:
         """Delete an object by one request, which isn't repeated.
@@ -140,12 +146,8 @@ class Access:
         Raises:
             BlobNotFoundError: There is none.
         """
-        clients = self.clients()
-        try:
-            found, held = get(clients.client, name, most)
-        except (FileNotFoundError, ValueError, driver().exceptions.BaseError) as error:
-            raise translate(error, "read", clients.place) from error
-        self._bucket_exists = True
+        with self.asking("read"):
+            found, held = get(self.clients().client, name, most)
         return found, None if held is None else _copied(held)
 
     def whole(self, found: Any) -> bytes:
@@ -207,12 +209,12 @@ class Access:
 
     def check_bucket(self, name: str) -> None:
         """Check that there is the bucket, once: the answer to a HEAD without an object doesn't say it."""
-        if self._bucket_exists:
+        if self.bucket_exists:
             return
         try:
             self.ask("read", "get", name)
         except BlobNotFoundError:
-            self._bucket_exists = True
+            self.bucket_exists = True
 
     def list(self, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         with self.errors("list"):

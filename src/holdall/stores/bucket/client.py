@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from holdall.errors import InvalidArgumentError
-from holdall.forks import in_child
+from holdall.forks import begin_anew, in_child
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
 from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
@@ -85,25 +85,22 @@ class Settings:
     ) -> None:
         self.cloud, self.bucket, self._given = cloud, bucket, given
         self._options, self._secret = options, secret
-        self._process = os.getpid()
-        self._held: Clients | None = None
+        self.held: Clients | None = None
+        """The clients of this process, once they are made, which takes a moment."""
+        begin_anew(self, Settings._forked)
 
-    def are_made(self) -> bool:
-        """Return whether the clients of this process are made, which takes a moment."""
-        return self._held is not None and self._process == os.getpid()
+    def _forked(self) -> None:
+        # To free what a fork inherited would wait for threads of the parent.
+        _inherited.append(self.held)
+        self.held = None
 
     def clients(self) -> Clients:
         """Return the clients of this process."""
-        held = self._held
-        if held is not None and self._process == os.getpid():
-            return held
-        if held is not None:
-            # To free what a fork inherited would wait for threads of the parent.
-            _inherited.append(held)
-        driver()
-        made = self._made()
-        self._process, self._held = os.getpid(), made
-        return made
+        held = self.held
+        if held is None:
+            driver()
+            held = self.held = self._made()
+        return held
 
     def _made(self) -> Clients:
         if self._given is not None:

@@ -7,11 +7,19 @@ import sys
 from typing import Any
 
 from holdall.errors import MissingDependencyError, StoreUnavailableError
+from holdall.forks import in_child
 
-_loaded: dict[int, Any] = {}
-"""The module of this process and of each that it comes from, by their ids."""
+_loaded: list[Any] = []
+"""The module of this process, once it is loaded."""
 _kept: list[Any] = []
-"""None is ever freed: what it holds belongs to threads that may not exist in this process."""
+"""What is never freed: the modules of the processes that this one comes from, since what they hold belongs to
+threads that don't exist in this process, and copies."""
+
+
+@in_child
+def _forked() -> None:
+    _kept.extend(_loaded)
+    _loaded.clear()
 
 
 def driver() -> Any:
@@ -25,20 +33,19 @@ def driver() -> Any:
         MissingDependencyError: obstore isn't installed.
         StoreUnavailableError: The child of a fork can't load a copy.
     """
-    process = os.getpid()
-    module: Any = _loaded.get(process)
-    if module is not None:
-        return module
+    if _loaded:
+        return _loaded[0]
     try:
         from obstore import _obstore as module  # pyright: ignore
     except ImportError as error:
         raise MissingDependencyError("a BucketStore needs obstore: pip install 'holdall[bucket]'") from error
-    if _loaded:
+    if _kept:
         module = _copy_of(module)
         _kept.append(module)
     # Of two threads that come here at once, both may load a copy. Both return the same one, since it takes no
     # clients of another.
-    return _loaded.setdefault(process, module)
+    _loaded.append(module)
+    return _loaded[0]
 
 
 def _copy_of(module: Any) -> Any:

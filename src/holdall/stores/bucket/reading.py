@@ -87,7 +87,8 @@ class Reader:
 
     async def _little(self, name: str) -> bytes | None:
         try:
-            data = await self._access.ask_awaited("read", "get_range_async", name, start=0, end=_LITTLE + 1)
+            with self._access.asking("read"):
+                data = await self._access.begin("get_range_async", name, start=0, end=_LITTLE + 1)
             if len(data) <= _LITTLE:
                 return bytes(data)
         except PartError:

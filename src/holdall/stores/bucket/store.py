@@ -187,7 +187,7 @@ class BucketStore(Store):
 
     @property
     def _in_loop(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return type(self) is BucketStore and self._access.settings.are_made()
+        return type(self) is BucketStore and self._access.settings.held is not None
 
     def _settings(self) -> dict[str, object]:
         if self._reopens is None:
@@ -276,8 +276,9 @@ class BucketStore(Store):
         return self._put_awaited(self._checked(key), data, called)
 
     async def _put_awaited(self, key: str, data: bytes, called: str) -> Info:
-        options: dict[str, Any] = {"attributes": self._plain, "use_multipart": False}
-        meta = await self._access.ask_awaited("write", "put_async", self._names.of(key), data, **options)
+        access, name = self._access, self._names.of(key)
+        with access.asking("write"):
+            meta = await access.begin("put_async", name, data, attributes=self._plain, use_multipart=False)
         tag, now = tag_of(meta), datetime.now(UTC)
         return Info(called, len(data), tag, partial(self._moment, key, tag, now))
 
