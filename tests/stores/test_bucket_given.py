@@ -31,6 +31,7 @@ from tests.servers.gcs import gcs, service_account
 from tests.servers.moto import moto
 from upath import UPath
 
+from holdall import BucketStore
 from holdall.errors import (
     InvalidArgumentError,
     InvalidTypeError,
@@ -220,6 +221,31 @@ def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(MissingDependencyError, match=r"holdall\[bucket\]"):
         taken_over(boto3.client("s3", **KEYS), "bucket")
+
+
+async def _provide() -> dict[str, Any]:
+    return {"access_key_id": "k", "secret_access_key": "s", "token": None, "expires_at": None}
+
+
+class _Provider:
+    async def __call__(self) -> dict[str, Any]:
+        return await _provide()
+
+
+@pytest.mark.parametrize("provider", [_provide, _Provider()])
+def test_a_provider_that_must_be_awaited_is_refused(provider: Any) -> None:
+    own = S3Store("bucket", region="eu-west-1", credential_provider=provider)
+    with pytest.raises(UnsupportedOperation, match="belongs to its event loop"):
+        BucketStore.from_client(own)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_function_that_returns_a_coroutine_is_refused_where_it_is_called(url: str) -> None:
+    options: Any = {"allow_http": True}
+    provider: Any = lambda: _provide()  # noqa: E731
+    own = S3Store("b", endpoint=url, region="eu-west-1", client_options=options, credential_provider=provider)
+    with BucketStore.from_client(own) as store, pytest.raises(UnsupportedOperation, match="event loop"):
+        store.put("a", b"")
 
 
 def test_what_is_no_client() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from holdall.blob import Piece
 from holdall.stopping import Stop, Stopped, current
 from holdall.stores.bucket.aside import aside
+from holdall.stores.bucket.awaited import asynchronous
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.ending import watch
 from holdall.stores.bucket.waking import begin
@@ -230,6 +231,11 @@ class _Wait:
         except RuntimeError:
             # It was woken already.
             return
+
+    def create_task(self, coroutine: Any, **_: Any) -> Any:
+        """Refuse a credential provider that is a plain function and returned a coroutine."""
+        coroutine.close()
+        raise asynchronous()
 
     def get_debug(self) -> bool:
         return False

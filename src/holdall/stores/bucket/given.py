@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, UnsupportedOperation
+from holdall.stores.bucket.awaited import asynchronous, is_asynchronous
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.google import anonymous_account
 
@@ -55,6 +55,8 @@ def taken_over(client: Any, bucket: str | None = None) -> Any:
     if kind in ("S3Store", "GCSStore", "AzureStore"):
         config: dict[str, Any] = client.config
         _one_name(config.get("bucket") or config.get("container_name"), bucket)
+        if is_asynchronous(client.credential_provider):
+            raise asynchronous()
         return client
     if module.partition(".")[0] in ("s3fs", "gcsfs", "adlfs") and hasattr(client, "storage_options"):
         return _of_filesystem(client, _one_name(None, bucket))
@@ -223,7 +225,7 @@ def _of_azure(client: Any, container: str, credential: Any = None) -> Any:
         settings["account_key"] = credential.account_key
     elif hasattr(credential, "signature"):
         settings["sas_key"] = credential.signature.lstrip("?")
-    elif iscoroutinefunction(getattr(credential, "get_token", None)):
+    elif is_asynchronous(getattr(credential, "get_token", None)):
         raise UnsupportedOperation(
             "an asynchronous credential of Azure belongs to its event loop; give the client the one of the "
             "same name in azure.identity"

@@ -148,7 +148,8 @@ class BucketStore(Store):
         Raises:
             InvalidTypeError: The client is none of these.
             InvalidArgumentError: No bucket is named.
-            UnsupportedOperation: The credentials of the client can't be taken over.
+            UnsupportedOperation: The credentials of the client can't be taken over, such as those that only a
+                coroutine function provides.
         """
         found = taken_over(client, bucket)
         config: dict[str, Any] = found.config
