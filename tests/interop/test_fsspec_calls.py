@@ -730,8 +730,9 @@ def test_storage_options_that_every_file_system_is_given_are_taken(tmp_path: Pat
     }
     with fsspec.open(url, "wb", auto_mkdir=True, **options) as file:
         file.write(b"1")
-    with fsspec.open(f"simplecache::{url}", simplecache={"cache_storage": f"{tmp_path}/cache"}) as file:
-        assert file.read() == b"1"
+    for cache in ("simplecache", "filecache"):
+        with fsspec.open(f"{cache}::{url}", **{cache: {"cache_storage": f"{tmp_path}/{cache}"}}) as file:
+            assert file.read() == b"1"
 
 
 def test_an_option_of_an_open_that_is_about_caching_is_left_out() -> None:
