@@ -54,11 +54,11 @@ def get(client: Any, name: str, most: int) -> tuple[Any, Any]:
 
         def both() -> tuple[Any, Any]:
             found = driver().get(client, name)
-            return found, found.bytes() if found.meta["size"] <= most else None
+            return found, found.bytes() if found.range[1] <= most else None
 
         return aside(both) if _is_main() else both()
     found = call("get", client, name)
-    return found, read(found) if found.meta["size"] <= most else None
+    return found, read(found) if found.range[1] <= most else None
 
 
 def read(found: Any) -> Any:
