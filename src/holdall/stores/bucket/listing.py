@@ -64,9 +64,8 @@ def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[
             found |= {meta["path"]: meta for meta in page}
     except driver().exceptions.InvalidPathError:
         found = {meta["path"]: meta for meta in pages(client, prefix, "")}
-    for name in sorted(found):
-        if name.startswith(prefix) and name > after:
-            yield found[name]
+    names = sorted([name for name in found if name.startswith(prefix) and name > after])
+    yield from map(found.__getitem__, names)
 
 
 def in_code_points(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -82,10 +82,12 @@ class Names:
             yield from self._sorted(prefix, after)
             return
         begin, start = self.root + prefix, self.root + after if after else ""
+        cut = len(self.root)
         for meta in self._access.list(begin, start):
             name = meta["path"]
             if not is_probe(name):
-                yield self._entry(name[len(self.root) :], meta)
+                key = name[cut:]
+                yield (key, meta) if is_key(key) else _left(key)
 
     def _entry(self, key: str, meta: Any) -> tuple[str, Any] | LeftOut:
         return (key, meta) if is_key(key) else _left(key)

@@ -43,7 +43,8 @@ _KNOWN = (
 """The ends of the names of hosts that document all of it."""
 _found: dict[tuple[str, str, str], Findings] = {}
 _DATA = b"0123456789"
-_PROBE = re.compile(r"(?:.*/)?\.holdall-probe-[0-9a-f]{32}(?:-[./]a)?", re.DOTALL)
+_MARK = ".holdall-probe-"
+_PROBE = re.compile(rf"(?:.*/)?{re.escape(_MARK)}[0-9a-f]{{32}}(?:-[./]a)?", re.DOTALL)
 
 
 def is_probe(name: str) -> bool:
@@ -52,7 +53,8 @@ def is_probe(name: str) -> bool:
     >>> is_probe("logs/.holdall-probe-" + "0" * 32), is_probe("logs/a")
     (True, False)
     """
-    return _PROBE.fullmatch(name) is not None
+    # Each name of a listing is asked for.
+    return _MARK in name and _PROBE.fullmatch(name) is not None
 
 
 def known(client: Any) -> Findings | None:
