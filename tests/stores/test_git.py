@@ -1245,6 +1245,8 @@ def test_what_fails_before_the_first_file_is_forgotten(
     check(tmp_path)
     assert sorted(os.listdir(tmp_path / ".git/holdall")) == [
         "head.lock",
+        "index",
+        "index.lock",
         "journal",
         "lock",
         "ref",

@@ -24,13 +24,13 @@ def text(path: str) -> str:
         return ""
 
 
-def signature(path: str) -> tuple[int, int, int] | None:
-    """What changes when a file is another one; None where there is none."""
+def signature(path: str) -> tuple[int, ...] | None:
+    """What changes when a file is another one, or gets a name; None where there is none."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def write(fd: int, piece: bytes | memoryview) -> int:

@@ -20,8 +20,6 @@ from typing import TypeVar
 
 from holdall.errors import StoreUnavailableError
 from holdall.forks import in_child
-from holdall.stores.litter import remove
-from holdall.stores.nofollow import HERE
 
 T = TypeVar("T")
 
@@ -75,20 +73,13 @@ def _flock(file: io.FileIO, patience: float) -> None:
             time.sleep(0.002)  # flock(2) waits for ever, or not at all
 
 
-def take(draft: str, lock: str, keep: bool = False) -> None:
-    """Take one of git's locks, as a link to our draft, which is kept for the next time if `keep` is set. The
-    caller releases it in any case, even if an interrupt comes in here.
+def take(draft: str, lock: str) -> None:
+    """Take one of git's locks, as a link to our draft, which is made if it is missing. The caller releases it
+    in any case, even if an interrupt comes in here.
 
     Raises:
         StoreUnavailableError: Another git has held it for ten seconds.
     """
-    if not keep:
-        try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            give_back(draft, lock)
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        os.close(fd)
     deadline = time.monotonic() + _WAIT
     pause = 0.0005
     while True:
@@ -99,7 +90,7 @@ def take(draft: str, lock: str, keep: bool = False) -> None:
             os.makedirs(lock[: lock.rindex("/")], exist_ok=True)
             os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
         except FileExistsError:
-            if keep and is_ours(draft, lock):
+            if is_ours(draft, lock):
                 return  # the holder of the other lock was killed
             if time.monotonic() > deadline:
                 raise StoreUnavailableError(
@@ -110,32 +101,25 @@ def take(draft: str, lock: str, keep: bool = False) -> None:
             pause = min(2 * pause, 0.05)
 
 
-def give_back(draft: str, lock: str, keep: bool = False) -> None:
-    """Give back a lock if it is ours; it may be called again."""
-    if is_ours(draft, lock):
-        os.unlink(lock)
-    if not keep:
-        remove(draft, HERE)
-
-
-def run_under(locks: Sequence[tuple[str, str]], act: Callable[[], T], keep: bool = False) -> T:
+def run_under(locks: Sequence[tuple[str, str]], act: Callable[[], T]) -> T:
     """Call a function while git is kept away by some of its locks, each with our draft that it links to."""
     try:
         for draft, lock in locks:
-            take(draft, lock, keep)
+            take(draft, lock)
         return act()
     finally:
         try:
-            release(locks, keep)
+            release(locks)
         except BaseException:
-            release(locks, keep)  # an interrupt may have come before any of it was done
+            release(locks)  # an interrupt may have come before any of it was done
             raise
 
 
-def release(locks: Sequence[tuple[str, str]], keep: bool = False) -> None:
-    """Give back the locks that are ours."""
+def release(locks: Sequence[tuple[str, str]]) -> None:
+    """Give back the locks that are ours; it may be called again."""
     for draft, lock in locks:
-        give_back(draft, lock, keep)
+        if is_ours(draft, lock):
+            os.unlink(lock)
 
 
 def is_ours(draft: str, lock: str) -> bool:

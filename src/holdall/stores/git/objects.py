@@ -342,6 +342,8 @@ class Objects:
         if not tree.raws:
             return None
         made = self.write(b"tree", b"".join(tree.raws))
+        if oid is not None:
+            self._trees.pop(oid, None)  # the past is read less often, and there is room for so many only
         self._remember(self._trees, made, tree)
         return made
 

@@ -109,7 +109,7 @@ class Refs:
 
     def locked(self, ref: str, act: Callable[[], T]) -> T:
         """Call a function while git is kept away from a branch that is checked out."""
-        return run_under(self._locks(ref), act, keep=True)
+        return run_under(self._locks(ref), act)
 
     def is_locked(self) -> bool:
         """Whether a lock on the branch that is checked out is ours, of a writer who may have been killed."""
@@ -117,7 +117,7 @@ class Refs:
 
     def unlock(self, ref: str) -> None:
         """Give back the locks of a killed writer."""
-        release(self._locks(ref), keep=True)
+        release(self._locks(ref))
 
     def move(self, head: Head, made: bytes, reflog: str) -> None:
         """Let a branch, which is locked, name the commit `made`; `reflog` is the message in the reflog."""

@@ -27,8 +27,9 @@ from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.creation import discover
 from holdall.stores.git.drafts import Drafts
-from holdall.stores.git.files import signature, text, write_all
+from holdall.stores.git.files import signature, text
 from holdall.stores.git.index import EMPTY, Index, read_index
+from holdall.stores.git.indexfile import IndexFile
 from holdall.stores.git.journal import Journal
 from holdall.stores.git.locks import Busy, is_ours, release, run_alone, run_under
 from holdall.stores.git.mending import find_undone
@@ -36,9 +37,7 @@ from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import Change, WorkTree, check_apart
-from holdall.stores.local import sync_folder
 from holdall.stores.oserrors import typed
-from holdall.stores.times import new_stamp
 
 _log = logging.getLogger("holdall")
 
@@ -65,7 +64,8 @@ class Repository:
         self.objects = Objects(self.git, f"{self.shared}/objects", self.algorithm, durable)
         self.own = f"{private}/holdall"
         self.index_path = f"{private}/index"
-        self._index_lock = f"{self.own}/index.new", f"{private}/index.lock"
+        self._index_lock = f"{self.own}/index.lock", f"{private}/index.lock"
+        self._index_file = IndexFile(self.index_path, f"{self.own}/index", durable)
         self.configuration = Configuration(self.git, folder, private, self.shared, author)
         self.refs = Refs(self.configuration, private, self.shared, self.own, durable)
         self.commits = Commits(self.configuration, self.git, self.objects, self.own)
@@ -389,24 +389,8 @@ class Repository:
         self.refs.unlock(ref)
 
     def _write_index(self, index: Index) -> None:
-        draft, lock = self._index_lock
-        content = index.packed(self.algorithm)
-        fd = os.open(draft, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-        try:
-            write_all(fd, content)
-            stamp = new_stamp()
-            os.utime(fd, ns=(stamp, stamp))
-            if self.durable:
-                os.fsync(fd)
-            found = os.fstat(fd)
-        finally:
-            os.close(fd)
-        os.rename(lock, self.index_path)
-        os.unlink(draft)
-        index.signature = found.st_mtime_ns, found.st_ino, found.st_size
+        index.signature = self._index_file.write(index.packed(self.algorithm))
         self.latest = index
-        if self.durable:
-            sync_folder(self.private)
 
     # --- the journal ----------------------------------------------------------------------------------
 

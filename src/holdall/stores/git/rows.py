@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -61,8 +61,29 @@ class Parts(Mapping[str, T], Generic[T]):
 
 class _Block(NamedTuple):
     paths: list[bytes]
-    raws: list[bytes]
+    starts: list[int]
+    """Where each entry begins in `packed`, and where the last one ends."""
     packed: bytes
+
+    def get(self, place: int) -> bytes:
+        return self.packed[self.starts[place] : self.starts[place + 1]]
+
+    def raws(self) -> list[bytes]:
+        return [self.get(place) for place in range(len(self.paths))]
+
+    def changed(self, path: bytes, raw: bytes | None) -> _Block:
+        """Return one with another entry at a path, or without its first entry."""
+        place = bisect_left(self.paths, path)
+        there = place < len(self.paths) and self.paths[place] == path
+        begin, end = self.starts[place], self.starts[place + there]
+        packed = self.packed[:begin] + (raw or b"") + self.packed[end:]
+        grown = len(packed) - len(self.packed)
+        if there and raw is not None and not grown:
+            return self._replace(packed=packed)
+        new = [] if raw is None else [path]
+        paths = [*self.paths[:place], *new, *self.paths[place + there :]]
+        after = [start + grown for start in self.starts[place + there :]]
+        return _Block(paths, [*self.starts[: place + len(new)], *after], packed)
 
 
 class Rows:
@@ -91,7 +112,7 @@ class Rows:
     @property
     def raws(self) -> Iterator[bytes]:
         """All entries, as they are in the file."""
-        return chain.from_iterable(block.raws for block in self._blocks)
+        return chain.from_iterable(block.raws() for block in self._blocks)
 
     def paths_from(self, path: bytes) -> Iterator[bytes]:
         """Yield the paths from a path on."""
@@ -106,7 +127,7 @@ class Rows:
         for block in self._blocks[(at := self._find(path)) : at + 1]:
             place = bisect_left(block.paths, path)
             if place < len(block.paths) and block.paths[place] == path:
-                return block.raws[place]
+                return block.get(place)
         return None
 
     def changed(self, changes: Sequence[tuple[bytes, bytes | None]]) -> Rows:
@@ -124,9 +145,9 @@ class Rows:
 
     def _with(self, path: bytes, raw: bytes | None) -> Rows:
         blocks, at = self._blocks.copy(), self._find(path)
-        paths, raws = (blocks[at].paths.copy(), blocks[at].raws.copy()) if blocks else ([], [])
-        _change(paths, raws, path, raw)
-        blocks[at : at + 1] = _cut(paths, raws)
+        block = (blocks[at] if blocks else _Block([], [0], b"")).changed(path, raw)
+        fits = 0 < len(block.paths) <= 2 * _ROOM
+        blocks[at : at + 1] = [block] if fits else _cut(block.paths, block.raws())
         return Rows(blocks, self._header, self._sums[: at + 1])
 
     def packed(self, header: bytes, algorithm: str) -> list[bytes]:
@@ -158,10 +179,8 @@ def _change(paths: list[bytes], raws: list[bytes], path: bytes, raw: bytes | Non
 
 
 def _cut(paths: list[bytes], raws: list[bytes]) -> Iterator[_Block]:
-    if len(paths) <= 2 * _ROOM:
-        if paths:
-            yield _Block(paths, raws, b"".join(raws))
-        return
-    for begin in range(0, len(paths), _ROOM):
-        part = slice(begin, begin + _ROOM)
-        yield _Block(paths[part], raws[part], b"".join(raws[part]))
+    room = _ROOM if len(paths) > 2 * _ROOM else 2 * _ROOM
+    for begin in range(0, len(paths), room):
+        part = raws[begin : begin + room]
+        starts = [0, *accumulate(map(len, part))]
+        yield _Block(paths[begin : begin + room], starts, b"".join(part))
