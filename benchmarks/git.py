@@ -96,8 +96,9 @@ def sizes(table: Table, folder: str, rounds: int) -> None:
             bodies = [os.urandom(1024) for _ in range(10)]
             begin = time.perf_counter()
             for index, body in enumerate(bodies):
-                # Seven has no divisor in common with the counts, so that every file has its turn.
-                store.put(_filed((number * 10 + index) * 7 % count), body)
+                # This has no divisor in common with the counts, so that every file has its turn, and the
+                # files of a round lie in all parts of the index.
+                store.put(_filed((number * 10 + index) * 2003 % count), body)
             spent = time.perf_counter() - begin
             if number >= 0:
                 table.add(name, table.columns[0], spent * 1e6 / len(bodies))
