@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from holdall import BlobStore, ConcurrencyError, ProtectedError
 from holdall.catalog import upkeep, writing
+from holdall.testing.running import wait_for
 
 __all__ = ["Make", "chaos"]
 
@@ -145,15 +146,15 @@ class _Worker:
         self.store.collect(0, max_share=1.0)
 
 
-def _work(make: Make, number: int, notes: Path, seed: float, end: float) -> None:
-    """Carry out acts until the time is up; the whole life of a process."""
+def _work(make: Make, number: int, notes: Path, seed: float, over: Path) -> None:
+    """Carry out acts until it is over; the whole life of a process."""
     code = 1
+    parent = os.getppid()
     try:
-        signal.alarm(int(end - time.monotonic()) + 120)
         fd = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         store = make(_KEEPS[number % len(_KEEPS)])
         worker = _Worker(store, number, fd, random.Random(seed))
-        while time.monotonic() < end:
+        while not over.exists() and os.getppid() == parent:
             worker.step()
         store.close()
         code = 0
@@ -163,13 +164,15 @@ def _work(make: Make, number: int, notes: Path, seed: float, end: float) -> None
         os._exit(code)
 
 
-def chaos(make: Make, place: Path, seconds: float, seed: int = 0) -> Counter[str]:
+def chaos(make: Make, place: Path, kills: int, seed: int = 0) -> Counter[str]:
     """Let processes work on a catalogue, kill one after the other, and check what is left; return how often
     each kind of act was acknowledged, and how many were killed.
 
     Args:
         make: Opens the catalogue, which is empty, in each process.
         place: An empty folder for notes.
+        kills: How many processes are killed.
+        seed: Which acts they choose.
 
     Raises:
         AssertionError: A promise is broken.
@@ -180,20 +183,20 @@ def chaos(make: Make, place: Path, seconds: float, seed: int = 0) -> Counter[str
         store.put(CONTENTS[2], f"count/{number}")
         store.put(CONTENTS[0], f"swap/{number}", {"count": 0})
     store.close()
-    end = time.monotonic() + seconds
+    over = place / "over"
     counts: Counter[str] = Counter()
     running: dict[int, int] = {}
 
     def begin(number: int) -> None:
         pid = os.fork()
         if not pid:
-            _work(make, number, place / f"{number}.notes", chance.random() + number, end)
+            _work(make, number, place / f"{number}.notes", chance.random() + number, over)
         running[number] = pid
 
     try:
         for number in range(WORKERS):
             begin(number)
-        while time.monotonic() < end - 0.2:
+        while counts["killed"] < kills:
             time.sleep(chance.uniform(0.01, 0.2))
             number = chance.randrange(WORKERS)
             chance.random()  # the child that follows works otherwise than the one before
@@ -203,8 +206,9 @@ def chaos(make: Make, place: Path, seconds: float, seed: int = 0) -> Counter[str
                 break  # it has failed
             counts["killed"] += 1
             begin(number)
+        over.touch()
         for number in list(running):
-            os.waitpid(running.pop(number), 0)
+            assert wait_for(running.pop(number)) in (0, 1), f"worker {number} hangs or died"
     finally:
         for pid in running.values():
             os.kill(pid, signal.SIGKILL)
