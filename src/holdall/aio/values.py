@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from holdall.aio.locks import AsyncCounter, AsyncLock
 from holdall.aio.store import AsyncStore, Awaited, NoOperators
 from holdall.aio.workers import Cancel
 from holdall.arguments import check_type
 from holdall.store import ANY, Expect
 from holdall.values.store import ValueStore
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from holdall.aio.locks import AsyncCounter, AsyncLock
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -10,8 +10,6 @@ from holdall.arguments import check_type
 from holdall.errors import MissingDependencyError
 from holdall.store import Store
 
-__all__ = ["load", "missing", "open_store"]
-
 
 def load(module: str) -> Any:
     """Import a module of a library that has no types, and whose extra has its name.

@@ -13,8 +13,6 @@ from holdall.forks import begin_anew, in_child
 from holdall.stopping import Stopped, current
 from holdall.threads import start
 
-__all__ = ["Home"]
-
 T = TypeVar("T")
 
 _LOOK = 0.1

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from types import MethodType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdall.arguments import check_count, check_seconds, check_type
 from holdall.errors import InvalidArgumentError, InvalidTypeError
 from holdall.memoize.function import Cached, CachedClassMethod, Options
-
-if TYPE_CHECKING:
-    import os
-
-    from holdall.store import Store
+from holdall.store import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")

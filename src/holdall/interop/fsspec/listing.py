@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 from holdall.errors import BlobNotFoundError, InvalidKeyError
 from holdall.interop.fsspec.base import Base
 from holdall.interop.fsspec.twins import on_thread, wait
 from holdall.store import Info
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 class Listing(Base):

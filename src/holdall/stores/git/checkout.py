@@ -7,14 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from holdall.stores.git.names import folders_of
 from holdall.stores.git.program import Git
-
-if TYPE_CHECKING:
-    from holdall.stores.git.repository import Repository
-    from holdall.stores.git.worktree import Draft
+from holdall.stores.git.repository import Repository
+from holdall.stores.git.worktree import Draft
 
 _ATTRIBUTES = ".gitattributes"
 

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from holdall.store import LeftOut
-from holdall.stores.git.index import LINK
+from holdall.stores.git.index import LINK, Entry, Index
 from holdall.stores.git.program import Git
+from holdall.stores.git.repository import Repository
 from holdall.stores.oserrors import kind_of
-
-if TYPE_CHECKING:
-    from holdall.stores.git.index import Entry, Index
-    from holdall.stores.git.repository import Repository
 
 _log = logging.getLogger("holdall")
 

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from holdall.errors import (
     ConcurrencyError,
@@ -26,13 +25,10 @@ from holdall.stores.git.checkout import check_out
 from holdall.stores.git.names import folders_of, is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
-from holdall.stores.git.repository import Moved
+from holdall.stores.git.repository import Moved, Repository
 from holdall.stores.git.worktree import Change, Draft
 from holdall.stores.oserrors import typed
 from holdall.threads import start
-
-if TYPE_CHECKING:
-    from holdall.stores.git.repository import Repository
 
 _log = logging.getLogger("holdall")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from holdall.arguments import check_choice
 from holdall.blob import ATOMIC, check_expected
@@ -19,6 +18,7 @@ from holdall.errors import (
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put
 from holdall.stores.git.checkout import convert_together
 from holdall.stores.git.creation import check_place, make
+from holdall.stores.git.index import Entry
 from holdall.stores.git.names import key_of, path_of
 from holdall.stores.git.options import check_options
 from holdall.stores.git.program import Git
@@ -28,9 +28,6 @@ from holdall.stores.git.revision import GitRevision
 from holdall.stores.git.worktree import Change, Draft
 from holdall.stores.nofollow import READ, open_file
 from holdall.stores.oserrors import typed
-
-if TYPE_CHECKING:
-    from holdall.stores.git.index import Entry
 
 _GC = 1000
 

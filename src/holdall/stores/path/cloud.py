@@ -11,8 +11,6 @@ from holdall.errors import InvalidArgumentError, StoreUnavailableError, Unsuppor
 from holdall.store import ANY, Attributes, Body, Expect, Info, LeftOut
 from holdall.stores.bucket import BucketStore
 
-__all__ = ["UNIVERSAL", "_CloudStore"]
-
 _CLOUDS = ("s3://", "az://", "gs://")
 UNIVERSAL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """The protocols of a `UPath` that are clouds."""
