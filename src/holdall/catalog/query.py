@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeAlias, cast
 
 from holdall.catalog.row import Row
@@ -372,23 +373,11 @@ _LAST: Final = 3
 def arrange(rows: Iterable[Row], order: Order) -> list[Row]:
     """Return rows in an order."""
     path = order.path
-    ranked = [(rank(value_at(row, path)), row) for row in sorted(rows, key=_key_of)]
-    ranked.sort(key=_rank_of, reverse=order.descending)
+    ranked = [(rank(value_at(row, path)), row) for row in sorted(rows, key=attrgetter("key"))]
+    ranked.sort(key=itemgetter(0), reverse=order.descending)
     if order.descending:
-        ranked.sort(key=_is_last)
+        ranked.sort(key=lambda each: each[0][0] == _LAST)
     return [row for _, row in ranked]
-
-
-def _key_of(row: Row) -> str:
-    return row.key
-
-
-def _rank_of(ranked: tuple[tuple[int, Any], Row]) -> tuple[int, Any]:
-    return ranked[0]
-
-
-def _is_last(ranked: tuple[tuple[int, Any], Row]) -> bool:
-    return ranked[0][0] == _LAST
 
 
 def compile_after(order: Order, after: tuple[Any, str] | None) -> Callable[[Row], bool]:

@@ -122,7 +122,8 @@ def prune(
                 output.line(f"- {kept.name}  ({amount(len(gone), 'result')}, {human(freed)})")
             count, size = count + len(gone), size + freed
         if not (function or dry_run):
-            _sweep_locks(place)
+            oldest = time.time() - _ABANDONED
+            place.delete_many([lock.key for lock in place.list(LOCKS) if lock.modified.timestamp() < oldest])
     if not json:
         done = "to delete; nothing was done" if dry_run else "deleted"
         output.line(f"{amount(count, 'result')} ({human(size)}) {done}")
@@ -158,11 +159,6 @@ def _surplus(
         else:
             count, size = count + 1, size + info.size
     return gone
-
-
-def _sweep_locks(store: Store) -> None:
-    oldest = time.time() - _ABANDONED
-    store.delete_many([info.key for info in store.list(LOCKS) if info.modified.timestamp() < oldest])
 
 
 def _code(found: bool, function: str) -> int:

@@ -139,7 +139,8 @@ def get(
         elif to is None or is_standard_output(to):
             Output().write_chunks(source.chunks(key), key, force)
         else:
-            _to_file(source, key, to)
+            info = source.info(check_key(key))
+            write_file(to, f"get {key}", info.size, mode_of(info), partial(source.chunks, key))
 
 
 def write_out(
@@ -150,11 +151,6 @@ def write_out(
         Output().write_chunks(chunks(), key, force)
     else:
         write_file(to, f"get {key}", size, None, chunks)
-
-
-def _to_file(source: Store, key: str, name: str) -> None:
-    info = source.info(check_key(key))
-    write_file(name, f"get {key}", info.size, mode_of(info), partial(source.chunks, key))
 
 
 def write_file(

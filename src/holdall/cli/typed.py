@@ -188,11 +188,6 @@ def _begin(context: typer.Context, store: str | None, version: bool) -> None:
     _show_help(context)
 
 
-def _begin_group(context: typer.Context, **values: str | None) -> None:
-    context.obj = {**context.obj, **values}
-    _show_help(context)
-
-
 def _show_help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -224,7 +219,8 @@ def _group(name: str) -> typer.Typer:
     made = typer.Typer(name=name, cls=_Group, rich_markup_mode="rich", help=_help(about))
 
     def begin(context: typer.Context, **values: str | None) -> None:
-        _begin_group(context, **values)
+        context.obj = {**context.obj, **values}
+        _show_help(context)
 
     made.callback(invoke_without_command=True)(_signed(begin, *map(_declare, fields(about))))
     return made

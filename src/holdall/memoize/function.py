@@ -166,12 +166,7 @@ class Cached(Generic[P, R]):
 
     def _answer(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what is kept of a call, or compute it."""
-        # As `_look` does, without the time of another call.
-        try:
-            data = self._shelf.get(key)
-        except Exception as error:  # noqa: BLE001
-            self._fail("can't be read", error)
-            data = None
+        data = self._look(key)
         if data is not None:
             if self._refresh_after is not None and self._is_old(data):
                 self._begin_refresh(key, args, kwargs)

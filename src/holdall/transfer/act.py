@@ -52,7 +52,7 @@ class Act(NamedTuple):
             if deletes and not tally.failed and obstacle is not None and (found := obstacle()) is not None:
                 tally.take([found])
             if tally.failed:
-                tally.withhold(deletes)
+                tally.report.withheld += deletes
             else:
                 self._delete(journal.steps(*DELETES))
             # The blob in the way may be gone now.

@@ -242,10 +242,6 @@ def _by_content(source: Info, target: Info) -> bool | None:
     return None if source._size == target._size else False
 
 
-def _by_size(source: Info, target: Info) -> bool | None:
-    return source._size == target._size
-
-
 def _by_time(source: Info, target: Info) -> bool | None:
     if source._size != target._size:
         return False
@@ -256,14 +252,10 @@ def _by_time(source: Info, target: Info) -> bool | None:
     return target.modified >= source.modified
 
 
-def _by_etag(source: Info, target: Info) -> bool | None:
-    return source.etag == target.etag
-
-
 _judges: dict[str, Judge] = {
     "auto": _by_content,
-    "size": _by_size,
+    "size": lambda source, target: source._size == target._size,
     "modified": _by_time,
     "content": _by_content,
-    "etag": _by_etag,
+    "etag": lambda source, target: source.etag == target.etag,
 }

@@ -74,10 +74,6 @@ class Tally:
         """Whether something failed; then nothing more is deleted."""
         return self._failed
 
-    def withhold(self, count: int) -> None:
-        """Count deletes that aren't done."""
-        self.report.withheld += count
-
     def take(self, outcomes: list[Outcome]) -> None:
         """Count, record and report the outcomes of some steps."""
         report, kept, progress = self.report, self._journal.kept, self._progress

@@ -182,16 +182,12 @@ def parse(data: bytes, path: str) -> tuple[Title, Tables]:
         )
     place = ["its head"]
     try:
-        return _read_title(parts), _read_tables(parts, place)
+        title = Title(parts["identity"], parts["generation"], parts["previous"])
+        _check(title, (str, str, str))
+        return title, _read_tables(parts, place)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is wrong: {error}"
         raise IntegrityError(f"{place[0]} in {path!r} {what}; {advice}") from error
-
-
-def _read_title(parts: dict[str, Any]) -> Title:
-    title = Title(parts["identity"], parts["generation"], parts["previous"])
-    _check(title, (str, str, str))
-    return title
 
 
 def _check(values: tuple[Any, ...], kinds: tuple[type, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from heapq import nlargest, nsmallest
+from operator import attrgetter
 from typing import Any
 
 from holdall.catalog.jsonfile.order import starting_with
@@ -43,14 +44,10 @@ def find(tables: Tables, query: Query) -> Iterator[Row]:
             return map(own, filter(test, found))
         # All rows are looked at, which takes half the time without their order.
         matching = list(filter(test, _narrow_rows(list(rows.values()), query.where)))
-        matching.sort(key=_key_of, reverse=order.descending)
+        matching.sort(key=attrgetter("key"), reverse=order.descending)
         return map(own, matching)
     # Rows never change, so that these are the ones of one moment, whatever is written later.
     return map(own, _arranged(list(filter(None, map(rows.get, keys))), test, query))
-
-
-def _key_of(row: Row) -> str:
-    return row.key
 
 
 def _narrow_rows(rows: list[Row], where: Node) -> list[Row]:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
+import threading
 
 from holdall.errors import BlobNotFoundError, ConcurrencyError, StoreUnavailableError
+from holdall.forks import in_child
 from holdall.stopping import away, in_loop
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import GOOGLE, tag_of
 from holdall.stores.bucket.deleting import delete_version
 from holdall.stores.bucket.errors import UnknownError
-from holdall.stores.bucket.turns import turn
 
 _TRIES = 20
 _NOT_XML = re.compile("[\ufffe\uffff]")
+# A delete returns whether there was a blob, which no object storage reports: of the threads that delete a key
+# of this process, one at a time looks.
+_turns = [threading.Lock() for _ in range(1024)]
+
+
+@in_child
+def _forked() -> None:
+    # Other threads of the parent may have held some.
+    _turns[:] = [threading.Lock() for _ in _turns]
 
 
 class Deleter:
@@ -26,7 +36,7 @@ class Deleter:
         """Delete an object, whatever version it is; return whether there was one."""
         if not self._access.cloud.silent:
             return self._delete_told(name)
-        lock = turn(name)
+        lock = _turns[hash(name) % len(_turns)]
         if not in_loop():
             with lock:
                 return self._delete_if_there(name)

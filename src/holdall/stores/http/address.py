@@ -73,7 +73,7 @@ def parse(url: object) -> Given:
         ) from None
     if not host or _unprintable.search(host):
         raise InvalidArgumentError("expected a URL with a host, such as https://example.org/files")
-    path = "/".join(quote_segment(unquote_to_bytes(segment)) for segment in parts.path.split("/"))
+    path = "/".join(quote(unquote_to_bytes(segment), safe="") for segment in parts.path.split("/"))
     if any(unquote(segment) in (".", "..") for segment in path.split("/")):
         raise InvalidArgumentError("the path of the URL has a segment '.' or '..'; leave it out")
     host = f"[{host}]" if ":" in host else host
@@ -81,10 +81,6 @@ def parse(url: object) -> Given:
     username = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
     return Given(address, username or None, password)
-
-
-def quote_segment(name: str | bytes) -> str:
-    return quote(name, safe="")
 
 
 def path_of(key: str) -> str:

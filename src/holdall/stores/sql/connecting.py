@@ -50,7 +50,8 @@ def split_url(url: str) -> tuple[dict[str, str], Password | None]:
             )
     secret = parameters.pop("password", None)
     for name in ("host", "hostaddr", "dbname", "user", "port"):
-        _check_text(parameters.get(name, ""))
+        if "\0" in str(parameters.get(name, "")):
+            raise InvalidArgumentError("a URL of PostgreSQL has no NUL")
     return {name: str(value) for name, value in parameters.items()}, Password(secret) if secret else None
 
 
@@ -63,11 +64,6 @@ def check_options(names: Iterable[str]) -> None:
                 f"postgresql:// has no option {name!r}; known are table, password, timeout, prepare, and "
                 "libpq's parameters, such as sslmode"
             )
-
-
-def _check_text(value: object) -> None:
-    if "\0" in str(value):
-        raise InvalidArgumentError("a URL of PostgreSQL has no NUL")
 
 
 def url_of(parameters: dict[str, str]) -> str:

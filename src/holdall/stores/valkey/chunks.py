@@ -42,14 +42,11 @@ class Upload:
             held.append(chunk)
             if self.size > WHOLE:
                 for each in held:
-                    self._send_one(each)
+                    arguments: tuple[Part, ...] = b"%d" % self.sent, [each], _GUARD
+                    self._link.run(self._shard, scripts.CHUNK, (self._chunks,), arguments, Retry.LOST)
+                    self.sent += 1
                 held = []
         self.rest = b"".join(held)
-
-    def _send_one(self, chunk: Piece) -> None:
-        arguments: tuple[Part, ...] = b"%d" % self.sent, [chunk], _GUARD
-        self._link.run(self._shard, scripts.CHUNK, (self._chunks,), arguments, Retry.LOST)
-        self.sent += 1
 
 
 class Chunks:
