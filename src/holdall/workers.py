@@ -70,9 +70,13 @@ class Call(Generic[T]):
     def result(self) -> T:
         """Wait until it is over; return what it returned, or raise what it raised."""
         self.wait()
-        if self._error is not None:
+        if self._error is None:
+            return cast(T, self._result)
+        try:
             raise self._error
-        return cast(T, self._result)
+        finally:
+            # The traceback leads to this frame.
+            del self
 
 
 _Job: TypeAlias = tuple[Call[Any], Context]
@@ -101,16 +105,21 @@ class Workers:
     def begin(self, call: Call[Any]) -> None:
         """Begin a call that its maker holds already, to wait for it also if an interrupt comes here."""
         job = call, copy_context()
-        with self._lock:
-            inbox = self._idle.pop() if self._idle else None
-        if inbox is None:
-            inbox = SimpleQueue[_Job | None]()
-            try:
+        inbox: SimpleQueue[_Job | None] | None = None
+        try:
+            with self._lock:
+                if self._idle:
+                    # Not by a call, after which an interrupt may come before its result is kept.
+                    inbox = self._idle[-1]
+                    del self._idle[-1]
+            if inbox is None:
+                inbox = SimpleQueue[_Job | None]()
                 start(threading.Thread(target=self._work, args=(inbox,), name="holdall-worker", daemon=True))
-            except BaseException:
-                # It may have begun.
+        except BaseException:
+            # Else the thread, if it has begun, would wait for ever.
+            if inbox is not None:
                 inbox.put(None)
-                raise
+            raise
         # No interrupt comes between these two.
         call.begun = True
         inbox.put(job)

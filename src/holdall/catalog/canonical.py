@@ -22,33 +22,21 @@ _HEAD: Final = b"holdall content 1\0"
 _LENGTH: Final = struct.Struct("<Q")
 _PART: Final = 4 << 20
 """The most bytes of an array that are copied at once."""
-_STEP: Final = 64 << 20
-"""The most bytes that are hashed without a look at `stopped`. Blosc2 keeps the interpreter's lock while it
-compresses, and after each step the thread that hashes has to wait for it."""
 
 
-def _dumper(*, sort_keys: bool) -> Callable[[Any], str]:
+def make_dumps(default: Callable[[Any], Any], *, sort_keys: bool = False) -> Callable[[Any], str]:
     """Return what writes JSON as the serializer of JSON does. `JSONEncoder.encode` makes an encoder in C for
     each value, which takes longer than a small value itself."""
-    make: Any = getattr(json.encoder, "c_make_encoder", None)
-    encoder = json.JSONEncoder(
-        ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys
-    )
-    if make is None:
-        return encoder.encode
-    write = make(
-        None, encoder.default, json.encoder.encode_basestring, None, ":", ",", sort_keys, False, False
+    encoder: Any = json.encoder
+    write = encoder.c_make_encoder(
+        None, default, encoder.encode_basestring, None, ":", ",", sort_keys, False, False
     )
     return lambda value: "".join(write(value, 0))
 
 
-_sorted_dumps = _dumper(sort_keys=True)
-dumps = _dumper(sort_keys=False)
+_sorted_dumps = make_dumps(json.JSONEncoder().default, sort_keys=True)
+dumps = make_dumps(json.JSONEncoder().default)
 """Write JSON of a value that holds nothing else, and not itself, in the order of its dicts."""
-
-
-class StoppedError(Exception):
-    """The digest isn't needed any more."""
 
 
 def begin(kind: str) -> Any:
@@ -138,7 +126,7 @@ def model_digest(kind: str, name: str, text: bytes) -> str:
 # --- arrays -------------------------------------------------------------------------------------------
 
 
-def array_digest(array: Any, stopped: Callable[[], bool] | None = None) -> str:
+def array_digest(array: Any) -> str:
     """Return the digest of an array: its type and its shape as a field of JSON, its items in C order. Of a
     masked array: the same of its data, of its mask and of its fill value, and whether the mask is hard.
 
@@ -147,34 +135,29 @@ def array_digest(array: Any, stopped: Callable[[], bool] | None = None) -> str:
 
     Args:
         array: A NumPy array without Python objects.
-        stopped: Asked now and then, whether to raise `StoppedError`.
     """
     if instance(array, "numpy.ma", "MaskedArray"):
         numpy = needed("numpy", "catalog", "an array")
         made = begin("masked array")
         fill = numpy.asarray(array.fill_value, array.dtype)
         for part in (numpy.asarray(array.data), numpy.ma.getmaskarray(array), fill):
-            update_array(made, part, stopped)
+            update_array(made, part)
         note(made, bool(array.hardmask))
         return made.hexdigest()
     made = begin("array")
-    update_array(made, array, stopped)
+    update_array(made, array)
     return made.hexdigest()
 
 
-def update_array(to: Any, array: Any, stopped: Callable[[], bool] | None = None) -> None:
+def update_array(to: Any, array: Any) -> None:
     """Give an array to a hash: its type and shape, then its items."""
     note(to, [_describe(array.dtype), list(array.shape)])
     if not array.nbytes:
         return
     numpy = needed("numpy", "catalog", "an array")
     for part in _parts(array):
-        flat = numpy.ascontiguousarray(without_gaps(part)).reshape(-1).view("u1")
-        for at in range(0, len(flat), _STEP):
-            if stopped is not None and stopped():
-                raise StoppedError
-            # Python lets other threads run meanwhile.
-            to.update(flat[at : at + _STEP])
+        # Python lets other threads run meanwhile.
+        to.update(numpy.ascontiguousarray(without_gaps(part)).reshape(-1).view("u1"))
 
 
 def _parts(array: Any) -> Iterator[Any]:

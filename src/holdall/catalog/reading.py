@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import IO, Any, Final, TypeVar, cast
 
-from holdall.catalog.alongside import Alongside
 from holdall.catalog.backend import MetadataBackend
 from holdall.catalog.blobs import BlobBackend, address_of, is_there
 from holdall.catalog.changes import make_lease
@@ -20,6 +19,7 @@ from holdall.catalog.row import Blob, Row
 from holdall.errors import BlobNotFoundError, IntegrityError, StoreError, UnsupportedOperation
 from holdall.values.packages import needed
 from holdall.values.serializer import Buffer
+from holdall.workers import shared
 
 T = TypeVar("T", bound=Buffer)
 
@@ -69,11 +69,11 @@ class Reader:
             check_bytes(zlib.crc32(data), data, blob, key)
             return self._decode(row, data)
         # Of changed bytes Blosc2 makes another array, or it fails; the checksum then says so.
-        with Alongside(lambda _: zlib.crc32(data)) as crc:
-            try:
-                return self._decode(row, data)
-            finally:
-                check_bytes(crc.result(), data, blob, key)
+        crc = shared().submit(lambda: zlib.crc32(data))
+        try:
+            return self._decode(row, data)
+        finally:
+            check_bytes(crc.result(), data, blob, key)
 
     def _decode(self, row: Row | Blob, data: Buffer) -> Any:
         return self._formats.decode(row.format, row.codec, row.library, data)

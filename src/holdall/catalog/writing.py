@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final
 
 from holdall.blob import ABSENT, ANY, Expect, Piece, check_expected
-from holdall.catalog.alongside import Alongside
 from holdall.catalog.b2nd import Frame
 from holdall.catalog.backend import MetadataBackend, Transaction
 from holdall.catalog.blobs import BlobBackend, is_there
@@ -21,6 +20,7 @@ from holdall.catalog.row import Blob, Row, Small
 from holdall.catalog.storage import take_storage
 from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
 from holdall.values.registry import joined
+from holdall.workers import shared
 
 CLAIMED: Final = 1
 """`Blob.until` of a blob that is being swept: a moment that has passed."""
@@ -229,9 +229,9 @@ class Writer:
         try:
             if content.size is not None and isinstance(content.pieces, Frame):
                 # They are in memory, so that another core can look at them at the same time.
-                with Alongside(partial(_crc_of, content.pieces)) as crc:
-                    self._blobs.store.put(address, iter(pieces))
-                    pieces.crc = crc.result()
+                crc = shared().submit(partial(_crc_of, content.pieces))
+                self._blobs.store.put(address, iter(pieces))
+                pieces.crc = crc.result()
             elif content.size is not None and content.size <= _JOINED:
                 self._blobs.store.put(address, b"".join([bytes(piece) for piece in pieces]))
             else:
@@ -397,11 +397,9 @@ class _Counted:
             yield piece
 
 
-def _crc_of(pieces: Iterable[Any], stopped: Callable[[], bool]) -> int:
+def _crc_of(pieces: Iterable[Any]) -> int:
     crc = 0
     for piece in pieces:
-        if stopped():
-            break
         crc = zlib.crc32(piece, crc)
     return crc
 
