@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
+from collections.abc import AsyncIterator
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from holdall import transfer
 from holdall.aio.listing import Listing
@@ -15,11 +14,8 @@ from holdall.store import Store
 from holdall.transfer import Difference, Plan, Report
 from holdall.transfer.compare import Compare, Globs
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
-from holdall.transfer.spread import stopping
 
 __all__ = ["copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"]
-
-T = TypeVar("T")
 
 AnyStore: TypeAlias = "Store | AsyncStore"
 
@@ -49,7 +45,9 @@ async def copy_store(
     >>> asyncio.run(copy_store(MemoryStore({"a": b"1"}), MemoryStore())).copied
     1
     """
-    return await _run(lambda: transfer.copy_store(_plain(source), _plain(target), dry_run=dry_run, **options))
+    return await on_thread(
+        lambda: transfer.copy_store(_plain(source), _plain(target), dry_run=dry_run, **options)
+    )
 
 
 @overload
@@ -74,7 +72,7 @@ async def sync_stores(
     >>> asyncio.run(sync_stores(MemoryStore({"a": b"1"}), MemoryStore({"a": b"2", "b": b""}))).deleted
     1
     """
-    return await _run(
+    return await on_thread(
         lambda: transfer.sync_stores(_plain(source), _plain(target), dry_run=dry_run, **options)
     )
 
@@ -101,7 +99,9 @@ async def move_store(
     >>> asyncio.run(move_store(MemoryStore({"a": b"1"}), MemoryStore())).deleted
     1
     """
-    return await _run(lambda: transfer.move_store(_plain(source), _plain(target), dry_run=dry_run, **options))
+    return await on_thread(
+        lambda: transfer.move_store(_plain(source), _plain(target), dry_run=dry_run, **options)
+    )
 
 
 async def verify_store(
@@ -122,7 +122,7 @@ async def verify_store(
     1
     """
     given: dict[str, Any] = {**locals(), "store": _plain(store)}
-    return await _run(lambda: transfer.verify_store(**given))
+    return await on_thread(lambda: transfer.verify_store(**given))
 
 
 def diff_stores(
@@ -151,15 +151,3 @@ def diff_stores(
 
 def _plain(store: AnyStore) -> Store:
     return store.store if isinstance(store, AsyncStore) else store
-
-
-async def _run(function: Callable[[], T]) -> T:
-    stop = threading.Event()
-
-    def run() -> T:
-        # In the context of this thread's call, so that the event reaches this transfer alone.
-        stopping.set(stop)
-        return function()
-
-    # It ends before this does, so that the next run finds the journal free.
-    return await on_thread(run, on_stop=stop.set)

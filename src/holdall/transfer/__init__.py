@@ -32,7 +32,7 @@ from holdall.transfer.plan import Plan
 from holdall.transfer.report import Report
 from holdall.transfer.run import Job
 from holdall.transfer.shard import Shard
-from holdall.transfer.spread import stop_event
+from holdall.transfer.spread import new_stop
 from holdall.transfer.step import Action
 
 __all__ = [
@@ -280,7 +280,7 @@ def diff_stores(
     if jobs is not None:
         check_count(jobs, "jobs, the number of threads,")
     selection = Selection(prefix, glob, where, exclude)
-    return differences(source, target, selection, compare, jobs, stop_event())
+    return differences(source, target, selection, compare, jobs, new_stop())
 
 
 def verify_store(

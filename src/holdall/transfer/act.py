@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from holdall.stopping import Stop
 from holdall.store import Store
 from holdall.transfer.journal import RETRY, Journal
 from holdall.transfer.spread import spread
@@ -26,7 +26,7 @@ class Act(NamedTuple):
     rules: Rules
     journal: Journal
     tally: Tally
-    stop: threading.Event
+    stop: Stop
     """Ends all when it is set."""
     jobs: int | None = None
     """The number of threads; None decides by how long calls wait."""

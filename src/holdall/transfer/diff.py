@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from holdall.arguments import check_type
+from holdall.stopping import Stop
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.compare import Compare, Difference, Selection, above, judge, pairs
 from holdall.transfer.spread import JOBS, Gauge
@@ -24,7 +24,7 @@ def differences(
     selection: Selection,
     compare: Compare,
     jobs: int | None,
-    stop: threading.Event,
+    stop: Stop,
 ) -> Iterator[Difference]:
     """Yield the differences in key order; check the arguments at once."""
     decide = judge(compare)

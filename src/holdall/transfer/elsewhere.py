@@ -14,14 +14,16 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from holdall.errors import StoreError
+from holdall.stopping import Stop, Stopped
 from holdall.transfer.shard import Shard, copy_shard
-from holdall.transfer.spread import Stopped, stopping
 from holdall.transfer.step import Outcome, Status
 
 _log = logging.getLogger("holdall.transfer")
 
 _GRACE = 10.0
 _busy = threading.Lock()
+_stop = Stop()
+"""Stops the copies that this process makes for the one that started it."""
 
 
 class Executor:
@@ -56,7 +58,7 @@ class Pool(Executor):
         RuntimeError: This process only imports the main module of another one, which has started it.
     """
 
-    def __init__(self, count: int, stop: threading.Event) -> None:
+    def __init__(self, count: int, stop: Stop) -> None:
         # Not by a fork: a copy of this process would lack its threads, and keep the locks that they hold.
         context = multiprocessing.get_context("spawn")
         # Nothing is sent: the other end is closed when this process ends.
@@ -101,7 +103,7 @@ class Pool(Executor):
 
 
 def copy_shards(
-    executor: Executor, shards: Iterator[Shard], take: Callable[[list[Outcome]], None], stop: threading.Event
+    executor: Executor, shards: Iterator[Shard], take: Callable[[list[Outcome]], None], stop: Stop
 ) -> None:
     """Have the copies of all shards made, and take the outcomes, a few shards at a time."""
     flying: deque[tuple[Shard, Any]] = deque()
@@ -147,16 +149,14 @@ def _lost(error: Exception, key: str) -> StoreError:
 
 def _begin(ended: Connection) -> None:
     """Prepare a process of a pool."""
-    stop = threading.Event()
-    stopping.set(stop)
-    threading.Thread(target=_end, args=(ended, stop), daemon=True).start()
+    threading.Thread(target=_end, args=(ended,), daemon=True).start()
 
 
-def _end(ended: Connection, stop: threading.Event) -> None:
+def _end(ended: Connection) -> None:
     """End a process of a pool when the one that started it has ended, or stops early."""
     ended.poll(None)
     # Copies stop between two blobs, or two pieces of one.
-    stop.set()
+    _stop.set()
     parent = multiprocessing.parent_process()
     assert parent is not None
     # A parent that is alive ends this process in order, unless a call hangs here.
@@ -168,4 +168,4 @@ def _end(ended: Connection, stop: threading.Event) -> None:
 
 def _serve(shard: Shard) -> list[Outcome]:
     with _busy:
-        return copy_shard(shard)
+        return copy_shard(shard, _stop)

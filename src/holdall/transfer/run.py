@@ -31,7 +31,7 @@ from holdall.transfer.place import (
 from holdall.transfer.plan import Plan
 from holdall.transfer.report import Report
 from holdall.transfer.shard import Shard
-from holdall.transfer.spread import Stopped, spread, stop_event
+from holdall.transfer.spread import Stopped, new_stop, spread
 from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 from holdall.transfer.tally import Tally
 from holdall.transfer.work import Worker
@@ -89,7 +89,7 @@ class Job:
         self._executor = None if executor == "process" else executor
         self._shares = executor == "process" and is_folder(source) and is_folder(target)
         self._max_delete = _checked_limit(max_delete)
-        self._stop = stop_event()
+        self._stop = new_stop()
         self._options: dict[str, object] = {
             "kind": kind,
             "prefix": prefix,

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import cast
 
 from holdall.errors import BlobNotFoundError, StoreError
+from holdall.stopping import Stop
 from holdall.store import Store
 from holdall.transfer.act import Act, units_of
 from holdall.transfer.journal import Journal
 from holdall.transfer.report import Report
-from holdall.transfer.spread import spread, stop_event
+from holdall.transfer.spread import new_stop, spread
 from holdall.transfer.step import Action, Kind, Outcome, Rules, Status, Step, action_of
 from holdall.transfer.tally import Tally
 from holdall.transfer.work import Worker
@@ -92,7 +93,7 @@ class Shard:
             tally = Tally(journal, None, move=moves)
             tally.start()
             tally.batch = _BATCH
-            act = Act(self.source, self.target, self.rules, journal, tally, stop_event())
+            act = Act(self.source, self.target, self.rules, journal, tally, new_stop())
             act.run(self._first_missing)
         report = tally.report
         report.failures = {key: _portable(error, key) for key, error in report.failures.items()}
@@ -120,10 +121,10 @@ class Shard:
         return f"<Shard of {len(self)} actions, {self.source!r} to {self.target!r}>"
 
 
-def copy_shard(shard: Shard) -> list[Outcome]:
+def copy_shard(shard: Shard, stop: Stop | None = None) -> list[Outcome]:
     """Make the copies of a shard; return the outcome of each step, which can be sent to another process."""
     outcomes: list[Outcome] = []
-    stop = stop_event()
+    stop = stop or new_stop()
     worker = Worker(shard.source, shard.target, shard.rules, stop)
     inline = shard.source.inline and shard.target.inline
     units = units_of(shard.copies, worker.bulk, lambda: _BATCH)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator, Sized
 from queue import SimpleQueue
 from typing import TypeVar
 
-from holdall.stopping import Stopped
+from holdall.stopping import Stop, Stopped, current
 from holdall.threads import start
 
 Unit = TypeVar("Unit", bound=Sized)
@@ -23,13 +22,12 @@ _SAMPLE = 5
 _GRACE = 10.0
 
 
-stopping: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stopping", default=None)
-"""An event that stops the transfers which are begun in this context."""
-
-
-def stop_event() -> threading.Event:
-    """Return the event that stops the transfers that begin now."""
-    return stopping.get() or threading.Event()
+def new_stop() -> Stop:
+    """Return what stops a transfer that begins now, as does what stops the call that it is part of."""
+    stop, outer = Stop(), current.get()
+    if outer is not None:
+        outer.then(stop.set)
+    return stop
 
 
 class Gauge:
@@ -75,7 +73,7 @@ def spread(
     *,
     jobs: int | None,
     inline: bool,
-    stop: threading.Event,
+    stop: Stop,
     on_threads: Callable[[int], object] = id,
 ) -> None:
     """Do the work for each unit; pass on each result, in any order, on the calling thread.
@@ -117,7 +115,7 @@ def _threaded(
     units: Iterator[Unit],
     on_result: Callable[[T], None],
     jobs: int,
-    stop: threading.Event,
+    stop: Stop,
 ) -> None:
     inbox: SimpleQueue[Unit | None] = SimpleQueue()
     outbox: SimpleQueue[tuple[T] | BaseException] = SimpleQueue()

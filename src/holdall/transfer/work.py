@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -18,8 +17,8 @@ from holdall.errors import (
 )
 from holdall.pieces import join_pieces, regroup
 from holdall.ranges import CHUNK
+from holdall.stopping import Stop, Stopped
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Body, Can, Expect, Info, Piece, Store
-from holdall.transfer.spread import Stopped
 from holdall.transfer.step import Kind, Outcome, Rules, Status, Step
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Worker:
         source: Store,
         target: Store,
         rules: Rules,
-        stop: threading.Event,
+        stop: Stop,
         *,
         final: bool = False,
         dry: bool = False,
@@ -516,7 +515,7 @@ def _readable(pieces: Iterator[Piece]) -> Iterator[Piece]:
 class _Stream:
     """The pieces of a blob on their way, counted and digested."""
 
-    def __init__(self, pieces: Iterator[Piece], size: int, digested: bool, stop: threading.Event) -> None:
+    def __init__(self, pieces: Iterator[Piece], size: int, digested: bool, stop: Stop) -> None:
         self._pieces = pieces
         self.size = size
         self._digest = _hash("blake2b") if digested else None
