@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 import random
 import signal
@@ -270,6 +271,13 @@ def test_parts_grow_with_a_size_that_is_known(
         assert hashlib.sha256(store["a"]).digest() == hashlib.sha256(data[-sum(sizes) :]).digest()
 
 
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server counts as near."""
+    monkeypatch.setattr("holdall.stores.bucket.access._NEAR", 0)
+
+
+@pytest.mark.usefixtures("far")
 def test_a_large_blob_is_read_in_parts_of_one_version(
     store: BucketStore, proxy: Scripted, server: str, name: str
 ) -> None:
@@ -310,6 +318,19 @@ def test_a_large_blob_is_read_in_parts_of_one_version(
         time.sleep(0.01)
 
 
+def test_a_large_blob_of_a_server_that_is_near_is_one_request(
+    store: BucketStore, proxy: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(1).randbytes(20 * MIB)
+    store["a"] = data
+    monkeypatch.setattr("holdall.stores.bucket.access._NEAR", math.inf)
+    proxy.requests.clear()
+    assert store["a"] == data
+    assert b"".join(store.chunks("a", 3 * MIB)) == data
+    assert len(proxy.requests) == 2
+
+
+@pytest.mark.usefixtures("far")
 def test_an_interrupt_ends_a_read_in_parts(store: BucketStore, proxy: Scripted, name: str) -> None:
     store["a"] = bytes(20 * MIB)
     main = threading.main_thread().ident
@@ -348,6 +369,7 @@ def test_a_silent_server_delays_no_interpreter_that_ends(
     proxy.script = script
     program = (
         "import sys, threading; from holdall import BucketStore; "
+        "from holdall.stores.bucket import access; access._NEAR = 0; "
         f"store = BucketStore('s3://{name}/in', endpoint='{proxy.url}', timeout=600); "
         f"threading.Thread(target=store.{call}, daemon=True).start(); sys.stdin.read()"
     )

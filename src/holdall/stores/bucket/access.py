@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Iterator
 from contextlib import AbstractContextManager
+from time import perf_counter
 from typing import Any, Literal
 
 from holdall.blob import Piece
@@ -23,6 +25,9 @@ from holdall.stores.bucket.waking import begin
 
 _QUICK = 4 * CHUNK
 """What is copied in a moment."""
+_NEAR = 0.002
+"""Seconds: with a window of some MiB, a connection brings a GiB in the second from where an answer is back
+sooner. The clouds' own answers take longer."""
 
 
 class _Translated(AbstractContextManager[None]):
@@ -43,11 +48,14 @@ class _Translated(AbstractContextManager[None]):
 class _Asking(_Translated):
     """Such a block that asks the server for an object, or puts one."""
 
-    __slots__ = ()
+    __slots__ = ("_begun",)
+
+    def __enter__(self) -> None:
+        self._begun = perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
-            self._access.bucket_exists = True
+            self._access.note_answer(perf_counter() - self._begun)
         else:
             super().__exit__(kind, error, trace)
 
@@ -60,7 +68,9 @@ class Access:
         self._findings: Findings | None = None
         self._has_looked = False
         """Whether it was looked up if the findings are known without a request."""
-        self.bucket_exists = False
+        self._bucket_exists = False
+        self._soonest = math.inf
+        """Seconds until the soonest answer."""
         self._listed_by_us: set[str] = set()
 
     @property
@@ -91,6 +101,16 @@ class Access:
     def asking(self, what: str) -> AbstractContextManager[None]:
         """Translate the errors of requests for an object; if there is none, the bucket exists."""
         return _Asking(self, what)
+
+    def note_answer(self, seconds: float) -> None:
+        """Note that the server answered a request for an object, or a put, after some seconds."""
+        self._bucket_exists = True
+        if seconds < self._soonest:
+            self._soonest = seconds
+
+    def is_near(self) -> bool:
+        """Return whether the server has answered so soon that one connection to it fills the line."""
+        return self._soonest < _NEAR
 
     def ask(
         self, what: str, function: str, *arguments: Any, by: str = "client", size: int = 0, **options: Any
@@ -209,12 +229,12 @@ class Access:
 
     def check_bucket(self, name: str) -> None:
         """Check that there is the bucket, once: the answer to a HEAD without an object doesn't say it."""
-        if self.bucket_exists:
+        if self._bucket_exists:
             return
         try:
             self.ask("read", "get", name)
         except BlobNotFoundError:
-            self.bucket_exists = True
+            self._bucket_exists = True
 
     def list(self, prefix: str, after: str) -> Iterator[dict[str, Any]]:
         with self.errors("list"):

@@ -134,15 +134,16 @@ class Reader:
         return info, iter([away(lambda: join_pieces(pieces))]) if in_loop() else pieces
 
     def _pieces(self, key: str, found: Any) -> Iterator[Piece]:
-        """Yield the bytes of an answer. Past its first part, a large one is asked for in parts, side by side;
-        the answer stays open, and goes on where the server doesn't send a part of this version."""
+        """Yield the bytes of an answer. Past its first part, a large one of a server that isn't near is asked
+        for in parts, side by side; the answer stays open, and goes on where the server doesn't send a part of
+        this version."""
         stream, (low, high) = self._access.stream(found, CHUNK), found.range
         at, begun = low, low
         try:
             for piece in stream:
                 yield piece
                 at += len(piece)
-                if high - low > _LARGE and at - low >= _WHOLE:
+                if high - low > _LARGE and at - low >= _WHOLE and not self._access.is_near():
                     break
             begun = at
             try:
