@@ -71,13 +71,13 @@ def translate(error: Exception, what: str, place: Place) -> Exception:
     """
     if isinstance(error, StoreError):
         return error
-    kind, text = type(error).__name__, str(error)
-    status, found = status_of(error), _code(text)
-    code = found[1] if found else ""
     if lacks_bucket(error):
         return StoreUnavailableError(f"{place} doesn't exist; make it first, or check its name")
     if isinstance(error, FileNotFoundError):
         return BlobNotFoundError()
+    kind, text = type(error).__name__, str(error)
+    status, found = status_of(error), _code(text)
+    code = found[1] if found else ""
     if code.startswith("Lease"):
         return StoreUnavailableError(f"{place} can't {what}: another client holds a lease on it ({code})")
     if code == "BlobArchived":
