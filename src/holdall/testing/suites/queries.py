@@ -124,7 +124,7 @@ class QueryTests(BackendBase):
                 backend.create_index(tuple(name.split(".")))
 
         @settings(
-            max_examples=self._effort(self.queries),
+            max_examples=self._effort(self.queries, self.queries // 3),
             deadline=None,
             database=None,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
