@@ -34,7 +34,7 @@ from holdall import (
     sync_stores,
 )
 from holdall.store import LeftOut
-from holdall.stores import drafts, filesystem, locks, nofollow, places, shortway
+from holdall.stores import drafts, filesystem, locks, nofollow, places, shortway, steps
 
 
 def _mode(path: Path) -> int:
@@ -987,3 +987,35 @@ def test_one_of_many_swaps(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert stores[0]["d/sum"] == b"80"
+
+
+def test_a_move_to_a_new_key_doesnt_replace_what_was_put_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = FilesystemStore(tmp_path), FilesystemStore(tmp_path)
+    for number in range(20):
+        other[f"new-{number}"] = b""  # the next one is taken for new, and so takes no lock
+    move = steps.move_new
+
+    def move_late(*args: Any) -> int:
+        other["d/b"] = b"put"
+        return move(*args)
+
+    store["a"] = other["d/c"] = b"old"
+    other["new"] = b""
+    monkeypatch.setattr(steps, "move_new", move_late)
+    with pytest.raises(BlobExistsError):
+        store.move("a", "d/b", expect=ABSENT)
+    assert (store["a"], store["d/b"]) == (b"old", b"put")
+
+
+def test_a_move_to_a_new_key_where_only_replacing_is_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "move_new", lambda *_: -errno.EPERM)
+    store = FilesystemStore(tmp_path)
+    store["a"] = store["b"] = b"old"
+    with pytest.raises(BlobExistsError):
+        store.move("a", "b", expect=ABSENT)
+    store.move("a", "c", expect=ABSENT)
+    assert sorted(store) == ["b", "c"]

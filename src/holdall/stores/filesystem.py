@@ -71,7 +71,8 @@ class FilesystemStore(Store):
     the file that it replaces, and its owner and group where the system lets it; a new file follows the umask.
     Puts and deletes take a shared lock on the store's folder while they rename, and compare-and-swap takes an
     exclusive one, so it is atomic among all processes that write through holdall; other programs ignore the
-    lock. Locks use flock(2), and a writer waits for one for at most 60 seconds.
+    lock. A file that the system moves only to where nothing is needs no lock. Locks use flock(2), and a
+    writer waits for one for at most 60 seconds.
 
     The ETag is the time of the last change, which holdall sets to the nanosecond, and the size.
 
@@ -281,8 +282,13 @@ class FilesystemStore(Store):
     # --- writing --------------------------------------------------------------------------------------
 
     def _put(self, key: str, data: bytes) -> Info:
-        if not self._slow and (info := self._put_short(key, data)) is not None:
-            return info
+        if not self._slow and len(data) <= SHORT:
+            lock: FolderLock | None = getattr(self._local, "lock", None)
+            if lock is not None and lock.fd >= 0:
+                is_flat = self._flat and len(key) < 256 and is_plain(key)
+                info = put_short(lock, key if is_flat else self._below(key), key, data)
+                if info is not None:
+                    return info
         return self._put_long(self._checked(key), (data,), ANY)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:

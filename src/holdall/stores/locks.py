@@ -80,7 +80,7 @@ class FolderMoved(Exception):
 class FolderLock:
     """A thread's own descriptor of a store's folder, for flock."""
 
-    __slots__ = ("__weakref__", "_fds", "fd", "misses", "open", "path", "place", "start")
+    __slots__ = ("__weakref__", "_fds", "drafts", "fd", "misses", "open", "path", "place", "start")
 
     def __init__(self, path: str) -> None:
         self.fd = -1
@@ -94,6 +94,8 @@ class FolderLock:
         self.start = path.rstrip("/") + "/"
         self.open = partial(os.open, dir_fd=self.fd)
         """os.open(2) in the folder."""
+        self.drafts = map(f"{draft_name()}-".__add__, map(str, count()))
+        """Names of temporary files, as `draft_name` gives them, without its step of Python."""
         self.misses = 0
         """How many short puts in a row have found nothing where their blobs belong."""
 

@@ -213,8 +213,8 @@ def _native_move() -> _Move | None:
         return None
 
     def move_at_once(old: str, new: str, old_folder: int = HERE, new_folder: int = HERE) -> int:
-        names = old.encode("utf-8", "surrogateescape"), new.encode("utf-8", "surrogateescape")
-        if not call(old_folder, names[0], new_folder, names[1], _RENAME_NOREPLACE):
+        source, target = old.encode("utf-8", "surrogateescape"), new.encode("utf-8", "surrogateescape")
+        if not call(old_folder, source, new_folder, target, _RENAME_NOREPLACE):
             return 0
         error = get_errno()
         # Some file systems and sandboxes know renames that replace only.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from holdall.errors import BlobNotFoundError, StoreUnavailableError
-from holdall.store import ANY, Expect
+from holdall.store import ABSENT, ANY, Expect
 from holdall.stores.drafts import Check
 from holdall.stores.local import sync_folder
-from holdall.stores.nofollow import close_all
+from holdall.stores.nofollow import close_all, move_new
 from holdall.stores.places import TRIES, Place
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of, new_stamp, raise_floor
@@ -67,7 +68,8 @@ def rename(
             found = old.blob() or found
         for _ in range(TRIES):
             try:
-                os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
+                if expect is not ABSENT or not _move_new(old, new, check):
+                    os.replace(old.name, new.name, src_dir_fd=old.folder, dst_dir_fd=new.folder)
                 return found
             except FileNotFoundError:
                 if old.look() is None:
@@ -79,6 +81,23 @@ def rename(
         )
     finally:
         close_all(held)
+
+
+def _move_new(old: Place, new: Place, check: Check) -> bool:
+    """Move a file to where nothing is; False if the file system can't. The lock doesn't suffice: a short put
+    of a new blob takes none.
+
+    Raises:
+        BlobExistsError: There is a blob by now.
+        FileNotFoundError: The file or the folder isn't there any more, or an empty folder was in the way.
+    """
+    failed = move_new(old.name, new.name, old.folder, new.folder)
+    if failed == -errno.EEXIST:
+        check(new.check_free(), ABSENT)
+        new.make_room()
+    if failed in (-errno.EEXIST, -errno.ENOENT):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return not failed
 
 
 def sync_below(fd: int, folder: str, done: str) -> None:
