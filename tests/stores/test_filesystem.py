@@ -30,7 +30,7 @@ from holdall import (
     Store,
     StoreUnavailableError,
 )
-from holdall.stores import drafts, filesystem, listing, locks, nofollow, places, shortway
+from holdall.stores import drafts, filesystem, listing, locks, nofollow, places, shortway, steps, together
 from holdall.testing import StoreSuite
 
 
@@ -58,9 +58,9 @@ def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(filesystem, "open_file", nofollow.open_by_steps)
         for module in (filesystem, listing):
             monkeypatch.setattr(module, "open_into", nofollow.open_into_by_steps)
-        for module in (shortway, places):
+        for module in (shortway, places, together):
             monkeypatch.setattr(module, "open_below", nofollow.open_below_by_steps)
-        for module in (drafts, shortway):
+        for module in (drafts, shortway, steps, together):
             monkeypatch.setattr(module, "move_new", nofollow.link_and_unlink)
     else:
         assert nofollow.open_file is not nofollow.open_by_steps, "this kernel has no openat2"
@@ -674,7 +674,7 @@ _CHANGES: dict[str, Callable[[Store], object]] = {
     "copy": lambda store: store.copy("other", "a"),
     "move": lambda store: store.move("d/e", "moved/to"),
     "delete": lambda store: store.delete("d/e"),
-    "put_many": lambda store: store.put_many({"a": b"new", "d/f": b"new"}),
+    "put_many": lambda store: store.put_many({"a": b"new", "d/e": b"new", "d/f": b"new"}),
     "first put": lambda store: type(store)(store._given).put("a", b"new"),  # type: ignore[attr-defined]
 }
 

@@ -33,8 +33,8 @@ from holdall import (
     StoreUnavailableError,
     sync_stores,
 )
-from holdall.store import LeftOut
-from holdall.stores import drafts, filesystem, locks, nofollow, places, shortway, steps
+from holdall.store import Attributes, Body, Expect, Info, LeftOut
+from holdall.stores import drafts, filesystem, locks, nofollow, places, shortway, steps, together
 
 
 def _mode(path: Path) -> int:
@@ -780,7 +780,7 @@ def test_no_error_of_the_system_comes_out_bare(
         for name in ("open", "replace", "unlink", "utime", "write", "stat", "scandir", "pread")
     ]
     patches += [(filesystem, name, failing) for name in ("open_file", "open_into")]
-    patches += [(module, "open_below", failing) for module in (places, shortway)]
+    patches += [(module, "open_below", failing) for module in (places, shortway, together)]
     for module, name, fail in patches:
         for call in calls:
             with monkeypatch.context() as patch:
@@ -1012,10 +1012,97 @@ def test_a_move_to_a_new_key_doesnt_replace_what_was_put_meanwhile(
 def test_a_move_to_a_new_key_where_only_replacing_is_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "move_new", lambda *_: -errno.EPERM)
+    def refused(*_: object) -> int:
+        return -errno.EPERM
+
+    monkeypatch.setattr(steps, "move_new", refused)
     store = FilesystemStore(tmp_path)
     store["a"] = store["b"] = b"old"
     with pytest.raises(BlobExistsError):
         store.move("a", "b", expect=ABSENT)
     store.move("a", "c", expect=ABSENT)
     assert sorted(store) == ["b", "c"]
+
+
+def _many(prefix: str = "") -> dict[str, bytes]:
+    return {f"{prefix}{number // 7}/{number}": b"%d" % number for number in range(50)}
+
+
+def test_many_blobs_keep_their_order_and_their_modes(tmp_path: Path, umask: None) -> None:
+    store = FilesystemStore(tmp_path)
+    first = store.put_many(_many())
+    assert list(first) == list(_many())
+    assert {key: store.info(key) for key in first} == first
+    for name, mode in (("0/1", 0o600), ("3/22", 0o444), ("6/48", 0o777)):
+        (tmp_path / name).chmod(mode)
+    second = store.put_many(_many() | {"new": b"1", "d/é": b"2", "none/x": b"3", "long": b"4" * (5 << 20)})
+    assert {key: store.info(key) for key in second} == second
+    assert not {info.etag for info in first.values()} & {info.etag for info in second.values()}
+    modes = [_mode(tmp_path / name) for name in ("0/0", "0/1", "3/22", "6/48", "new", "d/é", "none/x")]
+    assert modes == [0o644, 0o600, 0o444, 0o777, 0o644, 0o644, 0o644]
+    assert not [path for path in tmp_path.rglob("*") if ".new-" in path.name]
+
+
+def test_the_last_of_many_with_one_key_stays(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    for _ in range(3):
+        for number in range(20):
+            store.put_many(
+                [("a", b"1"), (f"b{number}", b"2"), ("a", b"3"), ("c", b"4"), ("a", b"%d" % number)]
+            )
+            assert (store["a"], store["c"]) == (b"%d" % number, b"4")
+        store.clear()
+
+
+def test_of_many_blobs_those_before_one_that_fails_are_stored(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store["first"] = b""
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "file").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(KeyConflictError) as found:
+            store.put_many({str(number): b"new" for number in range(12)})
+        assert (found.value.key, sorted(store)) == ("9", sorted(["9/file", "first", *map(str, range(9))]))
+    assert not [path for path in tmp_path.rglob("*") if ".new-" in path.name]
+
+
+def test_many_blobs_wait_for_the_lock_and_go_where_their_keys_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FilesystemStore(tmp_path / "s")
+    store.put_many(_many())
+    held = os.open(tmp_path / "s", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    monkeypatch.setattr(locks, "WAIT", 0.02)
+    with pytest.raises(StoreUnavailableError, match="lslocks"):
+        store.put_many(dict.fromkeys(_many(), b"new"))
+    assert dict(store.items()) == _many()
+    os.close(held)
+    make = together._make  # pyright: ignore[reportPrivateUsage]
+
+    def make_and_move(*args: Any) -> None:
+        make(*args)
+        monkeypatch.undo()
+        os.rename(tmp_path / "s" / "0", tmp_path / "moved")
+        os.symlink(tmp_path / "elsewhere", tmp_path / "s" / "0")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(together, "_make", make_and_move)
+    with pytest.raises(KeyConflictError):
+        store.put_many(dict.fromkeys(_many(), b"new"))
+    assert {(tmp_path / "moved" / str(number)).read_bytes() for number in range(7)} == {
+        b"%d" % number for number in range(7)
+    }
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_many_of_a_subclass_go_through_its_write(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    class Noting(FilesystemStore):
+        def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
+            written.append(key)
+            return super()._write(key, body, expect, attributes)
+
+    Noting(tmp_path).put_many(_many())
+    assert written == list(_many())

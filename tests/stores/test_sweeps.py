@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from holdall import ABSENT, FilesystemStore, HashdirStore
-from holdall.stores import drafts, places, root, shortway, steps
+from holdall.stores import drafts, places, root, shortway, steps, together
 
-STEPS = {module.__file__ for module in (drafts, places, root, shortway, steps)}
+STEPS = {module.__file__ for module in (drafts, places, root, shortway, steps, together)}
 
 CHANGES: dict[str, Callable[[FilesystemStore, str], object]] = {
     "put": lambda store, key: store.put(key, b"new"),
+    "many": lambda store, key: store.put_many({"source/0": b"new", key: b"new", "source/1": b"new"}),
     "stream": lambda store, key: store.put(key, iter([b"n", b"ew"])),
     "create": lambda store, key: store.put(key, b"new", expect=ABSENT),
     "copy": lambda store, key: store.copy("source/0", key),

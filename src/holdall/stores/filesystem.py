@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache, partial
@@ -27,7 +27,7 @@ from holdall.files import BlobFile, BlobWriter
 from holdall.keys import check_key
 from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
-from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
+from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.drafts import Draft, compare, describe, etag_of
 from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.listing import Listing, Run
@@ -47,6 +47,7 @@ from holdall.stores.root import Root
 from holdall.stores.shortway import SHORT, delete_short, put_short
 from holdall.stores.spelling import is_plain, segment_of, spell_segment
 from holdall.stores.steps import rename, sync_below, unlink
+from holdall.stores.together import put_in_batches
 
 __all__ = ["FilesystemStore", "describe"]
 
@@ -282,29 +283,33 @@ class FilesystemStore(Store):
     # --- writing --------------------------------------------------------------------------------------
 
     def _put(self, key: str, data: bytes) -> Info:
-        if not self._slow and len(data) <= SHORT:
-            lock: FolderLock | None = getattr(self._local, "lock", None)
-            if lock is not None and lock.fd >= 0:
-                is_flat = self._flat and len(key) < 256 and is_plain(key)
-                info = put_short(lock, key if is_flat else self._below(key), key, data)
-                if info is not None:
-                    return info
+        if len(data) <= SHORT and (lock := self._lock()) is not None:
+            is_flat = self._flat and len(key) < 256 and is_plain(key)
+            info = put_short(lock, key if is_flat else self._below(key), key, data)
+            if info is not None:
+                return info
         return self._put_long(self._checked(key), (data,), ANY)
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         mode = attributes.mode
         most = 0o777 if mode is None else mode | 0o711
         info = None
-        if not self._slow and isinstance(body, tuple) and len(body) == 1:
-            info = self._put_short(key, body[0], expect, most)
+        if isinstance(body, tuple) and len(body) == 1 and len(body[0]) <= SHORT:
+            lock = self._lock()
+            info = lock and put_short(lock, self._below(key), key, body[0], expect, most)
         return self._put_long(key, body, expect, most) if info is None else info
 
-    def _put_short(self, key: str, data: Piece, expect: Expect = ANY, most: int = 0o777) -> Info | None:
-        """Put a blob the short way; None if something is in the way of that."""
+    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
+        one_by_one = super()._put_many
+        if not isinstance(items, list) or type(self)._write is not FilesystemStore._write:
+            # What makes each item just before it is put may count on that, and a subclass on its `_write`.
+            return one_by_one(items)
+        return put_in_batches(items, self._lock, self._below, one_by_one)
+
+    def _lock(self) -> FolderLock | None:
+        """This thread's lock, if a blob may be put or deleted the short way by it."""
         lock: FolderLock | None = getattr(self._local, "lock", None)
-        if lock is None or lock.fd < 0 or len(data) > SHORT:
-            return None
-        return put_short(lock, self._below(key), key, data, expect, most)
+        return None if self._slow or lock is None or lock.fd < 0 else lock
 
     def _put_long(self, key: str, body: Body, expect: Expect, most: int = 0o777) -> Info:
         with self._changing():
@@ -342,12 +347,11 @@ class FilesystemStore(Store):
 
     def _delete(self, key: str, expect: Expect) -> bool:
         path = self._below(key)
-        if expect is ANY and not self._slow:
-            lock: FolderLock | None = getattr(self._local, "lock", None)
-            if lock is not None and lock.fd >= 0 and delete_short(lock, path):
-                if self._prunes and "/" in path:
-                    tidy(lock.fd, path)
-                return True
+        lock = self._lock() if expect is ANY else None
+        if lock is not None and delete_short(lock, path):
+            if self._prunes and "/" in path:
+                tidy(lock.fd, path)
+            return True
         step = partial(unlink, self._root, path, expect, _compare)
         alone = expect is not ANY or self._root.coarse is True
         done = None

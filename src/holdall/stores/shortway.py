@@ -27,7 +27,7 @@ from holdall.store import ABSENT, ANY, Expect, Info, Piece
 from holdall.stores.drafts import compare
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, release, take
-from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, close_all, move_new, open_below
+from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, move_new, open_below
 from holdall.stores.times import ticks
 
 _log = logging.getLogger("holdall")
@@ -35,7 +35,7 @@ _log = logging.getLogger("holdall")
 SHORT = 1 << 22
 """The longest blob that is put this way: its draft isn't locked against sweepers, so it is to be brief."""
 
-_ENOUGH = 8
+ENOUGH = 8
 """After how many puts of new blobs in a row the next one is taken for new as well."""
 _NEW, _PRIVATE = (NEW,), (0o600,)
 _SHARED, _ALONE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -54,7 +54,7 @@ def put_short(
     above, slash, name = path.rpartition("/")
     held: list[int] = []  # the folder, if it isn't the store's own
     draft, fd, size = "", -1, len(data)
-    new = expect is ABSENT or (expect is ANY and lock.misses > _ENOUGH)
+    new = expect is ABSENT or (expect is ANY and lock.misses > ENOUGH)
     try:
         try:
             if slash:
@@ -62,7 +62,7 @@ def put_short(
                     return None
                 folder = held[0]
                 create = partial(os.open, dir_fd=folder)
-            old = None if new else _look(lock, name, folder, expect)
+            old = None if new else look(lock, name, folder, expect)
             draft = next(lock.drafts)
             # What replaces a private file is private from the first.
             [fd] = map(create, (draft,), _NEW, (0o666 & most,) if old is None else _PRIVATE)
@@ -82,7 +82,7 @@ def put_short(
                 _replace(lock, f"{lock.start}{above}{slash}{draft}", name, folder, expect, old)
             draft = ""
             info = Info(key, size, stamp << 48 | size, stamp / 1e9)
-            info._mode = partial(_mode_at, lock.start + path, stamp)
+            info._mode = partial(mode_at, lock.start + path, stamp)
             return info
         except ConcurrencyError:
             raise  # though it may be an OSError, too
@@ -96,10 +96,8 @@ def put_short(
                 # An interrupt may come just as the file is made, or just as it got its new name.
                 remove(draft, folder)
         finally:
-            if fd >= 0:
-                held.append(fd)
-            if held:
-                any(map(os.close, held))
+            if held or fd >= 0:
+                any(map(os.close, held if fd < 0 else [*held, fd]))
     lock.misses = 0
     return put_short(lock, path, key, data, most=most)  # now with a look first
 
@@ -154,7 +152,7 @@ def _look_again(draft: str, name: str, folder: int, expect: Expect, old: os.stat
             raise
 
 
-def _mode_at(path: str, stamp: int) -> int:
+def mode_at(path: str, stamp: int) -> int:
     """The permission bits of a file that was put here; the fewest if another is there by now.
 
     Only copies need them, and a look at each new file would take a tenth of its put.
@@ -166,7 +164,7 @@ def _mode_at(path: str, stamp: int) -> int:
     return found.st_mode & 0o777 if found.st_mtime_ns == stamp else 0o600
 
 
-def _look(lock: FolderLock, name: str, folder: int, expect: Expect) -> os.stat_result | None:
+def look(lock: FolderLock, name: str, folder: int, expect: Expect) -> os.stat_result | None:
     """What a blob is about to replace.
 
     Raises:
@@ -190,32 +188,34 @@ def _is_ours(found: os.stat_result) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_gid == os.getegid()
 
 
-def delete_short(lock: FolderLock, path: str) -> bool | None:
-    """Delete the file at a path below the folder, whatever its ETag: True if it was there; None if it is to
-    go the long way."""
-    root = lock.fd
-    above, slash, last = path.rpartition("/")
+def delete_short(lock: FolderLock, path: str) -> bool:
+    """Delete the file at a path below the folder, whatever its ETag; False if it is to go the long way, such
+    as when it isn't there."""
+    root = folder = lock.fd
+    above, slash, name = path.rpartition("/")
     held: list[int] = []
-    done = None
     try:
-        try:
-            fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            there = os.stat(lock.path)
-            if (there.st_dev, there.st_ino) == lock.place and not (
-                slash and open_below(held, root, above, FOLDER)
-            ):
-                folder = held[0] if slash else root
-                found = os.stat(last, dir_fd=folder, follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode):
-                    os.unlink(last, dir_fd=folder)
-                    done = True
-        except OSError as error:
-            _log.debug("%r is deleted the long way: %s", path, error)
+        fcntl.flock(root, _SHARED)
+        there = os.stat(lock.path)
+        if (there.st_dev, there.st_ino) != lock.place:
+            raise OSError(errno.ESTALE, "another folder is there by now")
+        if slash:
+            if failed := open_below(held, root, above, FOLDER):
+                raise OSError(-failed, os.strerror(-failed))
+            folder = held[0]
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise OSError(errno.EPERM, "it isn't a file")
+        os.unlink(name, dir_fd=folder)
+        fcntl.flock(root, fcntl.LOCK_UN)
+        return True
+    except OSError as error:
         release(root)
-        return done
+        _log.debug("%r is deleted the long way: %s", path, error)
+        return False
     except BaseException:
+        # Once more if it was unlocked: see `holdall.stores.locks`.
         release(root)
         raise
     finally:
         if held:
-            close_all(held)
+            any(map(os.close, held))

@@ -168,6 +168,9 @@ class Contents(Listing):
         **attributes: Any,
     ) -> None:
         """Write the bytes of a file, or of several; as `pipe_file`."""
+        if type(path) is str and mode == "overwrite" and not self._intrans:
+            self.store.put(self._file_key(path), value, **attributes)
+            return
         many = path if isinstance(path, Mapping) else {path: value}
         if len(many) == 1 or self._intrans or mode != "overwrite":
             for each, data in many.items():
