@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Annotated, NamedTuple
 
@@ -22,6 +22,7 @@ from holdall.cli.plugins import Brought, read_brought
 from holdall.cli.stores import default_name, spoken
 from holdall.errors import StoreError
 from holdall.store import Can
+from holdall.workers import shared
 
 _VARIABLE = "HOLDALL_"
 
@@ -107,22 +108,13 @@ def _configured() -> tuple[str | None, list[str], str | None]:
 
 def _ask_all(asked: list[tuple[str, str]], seconds: float) -> list[_Answer]:
     """Ask all stores side by side; one that doesn't answer is left behind."""
-    answers: dict[int, _Answer] = {}
-
-    def ask(number: int, name: str, place: str) -> None:
-        answers[number] = _ask(spoken(name), place)
-
-    threads = [
-        threading.Thread(target=ask, args=(number, *each), daemon=True) for number, each in enumerate(asked)
-    ]
-    for thread in threads:
-        thread.start()
+    calls = [(name, shared().submit(partial(_ask, spoken(name), place))) for name, place in asked]
     end = monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, end - monotonic()))
     return [
-        answers.get(number) or _Answer(spoken(name), error=f"no answer within {seconds:g} s")
-        for number, (name, _) in enumerate(asked)
+        call.result()
+        if call.wait(max(0.0, end - monotonic()))
+        else _Answer(spoken(name), error=f"no answer within {seconds:g} s")
+        for name, call in calls
     ]
 
 

@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, cast
 
@@ -242,12 +242,6 @@ class HoldallStoreBackend(_Base, _Mixin):
         )
 
     object_exists = _item_exists
-
-    def _concurrency_safe_write(
-        self, to_write: object, filename: str, write_func: Callable[[object, str], None]
-    ) -> None:
-        # A blob is published whole when its file is closed.
-        write_func(to_write, filename)
 
     def _move_item(self, src: str, dst: str) -> None:
         self.store.move(src, dst)
