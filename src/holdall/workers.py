@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -165,6 +166,31 @@ _shared = Workers()
 def shared() -> Workers:
     """Return the threads of this process that any call may use."""
     return _shared
+
+
+def aside(function: Callable[[], T], patience: float = 0.0) -> T:
+    """Call a function on a thread that no signal interrupts, and wait for what it returns.
+
+    An interrupt only ends the wait: the call goes on to its end, for which this waits at most some seconds.
+    Signals interrupt the main thread alone, so that another one makes the call itself.
+    """
+    if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
+        return function()
+    call = Call(function)
+    try:
+        try:
+            shared().begin(call)
+        except RuntimeError:
+            # The interpreter is about to end, and lets no thread begin.
+            return function()
+        return call.result()
+    except BaseException:
+        if call.begun:
+            call.wait(patience)
+        raise
+    finally:
+        # A traceback leads to this frame.
+        del call
 
 
 @in_child

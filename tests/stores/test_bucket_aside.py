@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.forks import forked, succeeds
 
-from holdall.stores.bucket.aside import aside
 from holdall.stores.bucket.calls import _Wait
 from holdall.stores.bucket.driver import driver
+from holdall.workers import aside
 
 
 def test_its_outcome() -> None:
@@ -106,7 +106,7 @@ def test_threads_of_a_forked_child_load_one_copy_of_obstore() -> None:
 
 ENDING = """
 import atexit, signal, sys, threading, _thread
-from holdall.stores.bucket.aside import aside
+from holdall.workers import aside
 
 def call():
     _thread.interrupt_main()

@@ -12,11 +12,11 @@ from typing import Any
 
 from holdall.blob import Piece
 from holdall.stopping import Stop, Stopped, current
-from holdall.stores.bucket.aside import aside
 from holdall.stores.bucket.awaited import asynchronous
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.ending import watch
 from holdall.stores.bucket.waking import begin
+from holdall.workers import aside
 
 _LOOK = 0.1
 """Seconds between two looks for an interrupt."""
@@ -39,9 +39,7 @@ def call(function: str, *arguments: Any, **options: Any) -> Any:
     """
     module = driver()
     stop = current.get()
-    if stop is None and not _is_main():
-        return getattr(module, function)(*arguments, **options)
-    if stop is None and function in _READS:
+    if stop is None and (function in _READS or not _is_main()):
         return aside(partial(getattr(module, function), *arguments, **options))
     if stop is not None and stop.in_loop():
         return stop.pause(begin, getattr(module, f"{function}_async"), *arguments, **options)
@@ -56,7 +54,7 @@ def get(client: Any, name: str, most: int) -> tuple[Any, Any]:
             found = driver().get(client, name)
             return found, found.bytes() if found.range[1] <= most else None
 
-        return aside(both) if _is_main() else both()
+        return aside(both)
     found = call("get", client, name)
     return found, read(found) if found.range[1] <= most else None
 
@@ -65,7 +63,7 @@ def read(found: Any) -> Any:
     """Return the bytes of an answer."""
     stop = current.get()
     if stop is None:
-        return aside(found.bytes) if _is_main() else found.bytes()
+        return aside(found.bytes)
     if stop.in_loop():
         return stop.pause(begin, found.bytes_async)
     return _Wait(stop).run(found.bytes_async)
@@ -77,7 +75,7 @@ def iterate(stream: Any) -> Iterator[Any]:
         stop = current.get()
         try:
             if stop is None:
-                found = aside(lambda: next(stream)) if _is_main() else next(stream)
+                found = aside(lambda: next(stream))
             elif stop.in_loop():
                 found = stop.pause(begin, stream.__anext__)
             else:

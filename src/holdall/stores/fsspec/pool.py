@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from holdall.blob import Can
 from holdall.errors import StoreError
 from holdall.forks import begin_anew
-from holdall.workers import Call, shared
+from holdall.workers import Call, aside, shared
 
 T = TypeVar("T")
 
@@ -29,25 +29,9 @@ _KEPT = 16
 
 
 def run(function: Callable[[], T]) -> T:
-    """Call a function on a thread that no signal interrupts, and wait for what it returns.
-
-    An interrupt in the midst of a driver would leave its connection in a state that nobody knows. Now it only
-    ends the wait: the call itself goes on to its end.
-    """
-    if threading.get_ident() != threading.main_thread().ident:
-        return function()
-    call = Call(function)
-    try:
-        try:
-            shared().begin(call)
-        except RuntimeError:
-            # The interpreter is about to end, and lets no thread begin.
-            return function()
-        return call.result()
-    except BaseException:
-        if call.begun:
-            call.wait(PATIENCE)
-        raise
+    """Call a function that no interrupt ends: in the midst of a driver it would leave its connection in a
+    state that nobody knows."""
+    return aside(function, PATIENCE)
 
 
 def begin(function: Callable[[], object]) -> Call[Any]:
