@@ -377,7 +377,8 @@ class Run:
         for place in self.places:
             scale = self.scale
             title = f"A folder of {scale.synced:,} files of 1 KiB made equal to another, {place}"
-            table = self.table("sync", SYNC, place, title, "seconds, the whole command", syncing.COLUMNS)
+            columns = syncing.COLUMNS + syncing.PROCESSOR
+            table = self.table("sync", SYNC, place, title, "seconds, the whole command", columns)
             table.bare = syncing.RCLONE
             folder = self.folder(place)
             less = int(place == "disk" and scale.sync_rounds > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,8 @@ HOLDALL, JOURNAL = "holdall sync", "holdall sync --journal"
 MODIFIED = "holdall sync --compare modified"
 RCLONE, RSYNC = "rclone sync", "rsync -a --delete"
 COLUMNS = ["first", "nothing to do", "1 % changed"]
+PROCESSOR = [f"{name}, processor" for name in COLUMNS]
+"""The seconds of all processors together."""
 
 
 def _holdall(*options: str) -> list[str]:
@@ -54,23 +57,24 @@ def fill(folder: str, count: int, number: int = 0) -> None:
             file.write(os.urandom(1016) + number.to_bytes(8, "big"))
 
 
-def _timed(command: list[str], folder: str) -> float:
+def _timed(command: list[str], folder: str) -> tuple[float, float]:
+    """Run a command, and return its seconds, and those of the processors."""
     environment = {**installed(f"{folder}/compiled"), "HOLDALL_CONFIG": ""}
     # What the one before left to be written would be written at the cost of this one.
     os.sync()
-    begin = time.perf_counter()
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    spent = time.perf_counter() - begin
+    spent, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-200:]}")
-    return spent
+    return spent, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def syncs(table: Table, folder: str, count: int, rounds: int, again: int) -> None:
     """Fill a table with the seconds that each program takes for the same folder, in alternated rounds.
 
     Args:
-        table: With the columns of this module.
+        table: With both kinds of columns of this module.
         folder: An empty one.
         count: How many files.
         rounds: How often each program copies all.
@@ -84,6 +88,7 @@ def syncs(table: Table, folder: str, count: int, rounds: int, again: int) -> Non
         "what is copied, holdall and rclone read back and compare; rsync doesn't",
         f"what is there, rclone and rsync compare by size and time, as {MODIFIED!r} does",
         f"{HOLDALL!r} compares contents, except of pairs that its journal knows by their ETags",
+        "rclone and rsync use several processors at once; holdall lists and compares on one",
         *(f"{name.split()[0]} is not installed" for name in (RCLONE, RSYNC) if name not in names),
     ]
     source = f"{folder}/source"
@@ -94,18 +99,23 @@ def syncs(table: Table, folder: str, count: int, rounds: int, again: int) -> Non
     shutil.rmtree(f"{folder}/few")
     fill(source, count)
     changes = 0
+
+    def add(name: str, step: int, command: list[str]) -> None:
+        for columns, seconds in zip((COLUMNS, PROCESSOR), _timed(command, folder), strict=True):
+            table.add(name, columns[step], seconds)
+
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             target = f"{folder}/target"
             os.makedirs(target)
             command = commands[name](source, target)
-            table.add(name, COLUMNS[0], _timed(command, folder))
+            add(name, 0, command)
             for _ in range(again):
                 # The files that rsync and rclone compare by time must not be of this very second.
-                table.add(name, COLUMNS[1], _timed(command, folder))
+                add(name, 1, command)
                 changes += 1
                 fill(source, count, changes)
-                table.add(name, COLUMNS[2], _timed(command, folder))
+                add(name, 2, command)
             shutil.rmtree(target)
             if os.path.exists(f"{folder}/journal.db"):
                 os.unlink(f"{folder}/journal.db")
