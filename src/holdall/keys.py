@@ -66,6 +66,15 @@ def check_key(key: object) -> str:
     raise InvalidKeyTypeError(f"a key must be a str, not {type(key).__name__}{_hint(key)}")
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether UTF-8 can spell a str: it has no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_key(text: str) -> bool:
     """Return whether a str is a valid key."""
     try:

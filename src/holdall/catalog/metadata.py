@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from holdall.errors import InvalidArgumentError, InvalidKeyError, InvalidKeyTypeError, InvalidTypeError
+from holdall.keys import is_utf8
 
 DEEPEST: Final = 32
 """The levels that metadata may have."""
@@ -156,13 +157,8 @@ def _copy(value: Any, path: tuple[str, ...], depth: int) -> Any:
 
 
 def _text(text: str, path: tuple[str, ...]) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidArgumentError(
-                f"metadata must be valid Unicode, and {_place(path)} has a lone surrogate"
-            ) from None
+    if not is_utf8(text):
+        raise InvalidArgumentError(f"metadata must be valid Unicode, and {_place(path)} has a lone surrogate")
     if "\0" in text:
         raise InvalidArgumentError(
             f"metadata must have no NUL character, which databases don't hold: {_place(path)}"

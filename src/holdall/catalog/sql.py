@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from holdall.catalog.query import FIELDS, All, Compare, Negation, Node, Path, Query
+from holdall.keys import is_utf8
 from holdall.spans import past_start
 
 _MOST: Final = 400
@@ -44,13 +45,7 @@ def is_number(value: object) -> bool:
 
 def is_text(value: object) -> bool:
     """Return whether a value is a str that a database can hold."""
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return isinstance(value, str) and "\0" not in value and is_utf8(value)
 
 
 def negated(part: Part | None) -> Part | None:

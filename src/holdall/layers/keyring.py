@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.keys import is_utf8
 from holdall.layers.keynames import KeyNames
 from holdall.layers.sealing import Binding, BlobKey
 from holdall.masterkeys import (
@@ -123,10 +124,6 @@ class KeyRing:
 
 
 def _checked_context(context: object) -> str:
-    try:
-        if isinstance(context, str):
-            context.encode()
-            return context
-    except UnicodeEncodeError:
-        pass
+    if isinstance(context, str) and is_utf8(context):
+        return context
     raise InvalidArgumentError("context must be a str that names this store, such as 'prod/tenant-7'")

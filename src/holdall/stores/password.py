@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
+from holdall.keys import is_utf8
 
 _LONGEST = 1 << 16
 
@@ -52,7 +53,7 @@ class Password:
         given = self._given
         if given is None:
             return None
-        if not isinstance(given, str) or not _is_text(given):
+        if not isinstance(given, str) or not is_utf8(given):
             raise InvalidArgumentError("a password must be a str that UTF-8 can spell")
         if not _is_reference(given):
             return given
@@ -65,21 +66,13 @@ class Password:
             text = os.environ[name]
         else:
             text = _first_line(name)
-        if not _is_text(text):
+        if not is_utf8(text):
             raise InvalidArgumentError(f"what {given} refers to isn't a password: UTF-8 can't spell it")
         return text
 
 
 def _is_reference(given: str) -> bool:
     return given.startswith(("env:", "file:"))
-
-
-def _is_text(given: str) -> bool:
-    try:
-        given.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _first_line(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from holdall.blob import Attributes, Info
 from holdall.errors import InvalidArgumentError
+from holdall.keys import is_utf8
 
 INLINE = 4 << 20
 """The size of the largest blob that is kept in its row; a larger one is cut into chunks of 1 MiB."""
@@ -187,10 +188,8 @@ def check_type_text(attributes: Attributes) -> None:
     kind = attributes.content_type
     if kind is None:
         return
-    try:
-        kind.encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentError("content_type must not contain lone surrogates") from None
+    if not is_utf8(kind):
+        raise InvalidArgumentError("content_type must not contain lone surrogates")
     if "\0" in kind:
         raise InvalidArgumentError("content_type must not contain NUL")
 

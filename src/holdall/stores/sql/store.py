@@ -17,7 +17,7 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.keys import is_key, past
+from holdall.keys import is_key, is_utf8, past
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK, span
 from holdall.store import ANY, PLAIN, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
@@ -335,12 +335,8 @@ class SqlStore(Store):
     def _pages(
         self, statements: dict[str, bytes], prefix: str, after: str
     ) -> Iterator[list[tuple[Any, ...]]]:
-        try:
-            (prefix + after).encode()
-        except UnicodeEncodeError:
+        if "\0" in prefix or not is_utf8(prefix + after):
             return  # it begins no key
-        if "\0" in prefix:
-            return
         limit, end = 32, past(prefix)
         while True:
             low, sign = (after, ">") if after and after >= prefix else (prefix, ">=")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from holdall.blob import ABSENT, Attributes, Expect, Info, Piece
 from holdall.errors import BlobExistsError, ConcurrencyError, IntegrityError, InvalidArgumentError
+from holdall.keys import is_utf8
 from holdall.ranges import span
 
 INLINE = 1 << 20
@@ -84,10 +85,8 @@ def new_row(size: int, stream: int | None, data: Piece | None, attributes: Attri
         InvalidArgumentError: The content type can't be encoded.
     """
     expires, content_type = attributes.expires, attributes.content_type
-    try:
-        (content_type or "").encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentError("content_type must not contain lone surrogates") from None
+    if content_type is not None and not is_utf8(content_type):
+        raise InvalidArgumentError("content_type must not contain lone surrogates")
     return Row(new_etag(), now(), size, until(expires), content_type, stream, data)
 
 
