@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, Cloud, cloud_of
+
+_loopback = re.compile(r"(?:(?:.+\.)?localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?", re.IGNORECASE).fullmatch
 
 
 def endpoint_of(client: Any) -> str:
@@ -30,6 +33,15 @@ def endpoint_in(cloud: Cloud, config: dict[str, Any]) -> str:
         azurite = "http://127.0.0.1:10000" if str(emulated).lower() in ("true", "1", "yes", "on") else ""
         return str(given or azurite)
     return str(config.get("endpoint") or variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, maybe with a port, is this machine by its name.
+
+    >>> is_loopback("127.0.0.1:9000"), is_loopback("bucket.localhost"), is_loopback("127.example.org")
+    (True, True, False)
+    """
+    return _loopback(host) is not None
 
 
 def variable(*names: str) -> str:
