@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.again import Again
 from tests.caches import FRESH, MIB, Gate, back
 
 from holdall import (
@@ -46,11 +47,10 @@ class TestThroughASharedCache(StoreSuite):
         return CachingStore(source, cache, fresh="immutable")
 
 
-class TestThroughASmallCache(StoreSuite):
+class TestThroughASmallCache(Again):
     """It evicts all the time."""
 
     keeps_what_is_read = True
-    reduced = True
 
     def make(self, place: Path) -> Store:
         source, cache = SqliteStore(place / "blobs.sqlite"), SqliteStore(place / "cache.sqlite")

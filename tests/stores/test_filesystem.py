@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.again import Again
 from tests.forks import succeeds_as_nobody
 
 from holdall import (
@@ -31,7 +32,6 @@ from holdall import (
     StoreUnavailableError,
 )
 from holdall.stores import drafts, filesystem, listing, locks, nofollow, places, shortway, steps, together
-from holdall.testing import StoreSuite
 
 
 class _Folded(FilesystemStore):
@@ -43,8 +43,7 @@ class _Folded(FilesystemStore):
         self._flat = False
 
 
-class TestFoldedFilesystem(StoreSuite):
-    reduced = True
+class TestFoldedFilesystem(Again):
     respells = True
 
     def make(self, place: Path) -> Store:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.again import Combined
+from tests.again import Again, Combined
 from tests.forks import forked, succeeds
 
 from holdall.errors import (
@@ -29,16 +29,13 @@ from holdall.errors import (
 )
 from holdall.store import ABSENT, Can, Store
 from holdall.stores.zip import ZipStore, entry, fold
-from holdall.testing import StoreSuite
 
 
 class _OftenFolded(ZipStore):
     _fold_size = 2000
 
 
-class TestZipFoldedOften(StoreSuite):
-    reduced = True
-
+class TestZipFoldedOften(Again):
     def make(self, place: Path) -> Store:
         return _OftenFolded(place / "box.zip")
 
