@@ -742,3 +742,17 @@ def test_an_option_of_an_open_that_is_about_caching_is_left_out() -> None:
         assert file.read() == b"1"
     with pytest.raises(TypeError, match="content_typ"):
         fs.open("b", "wb", content_typ="text/csv")
+
+
+def test_pipe_of_one_file_is_pipe_file_of_a_subclass() -> None:
+    piped: list[str] = []
+
+    class Noting(HoldallFileSystem):
+        def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **attributes: Any) -> None:
+            piped.append(path)
+            super().pipe_file(path, value, mode, **attributes)
+
+    fs = Noting(MemoryStore())
+    fs.pipe("a", b"1")
+    fs.pipe({"b": b"2"})
+    assert (piped, fs.cat("a"), fs.cat("b")) == (["a", "b"], b"1", b"2")

@@ -168,8 +168,8 @@ class Contents(Listing):
         **attributes: Any,
     ) -> None:
         """Write the bytes of a file, or of several; as `pipe_file`."""
-        if type(path) is str and mode == "overwrite" and not self._intrans:
-            self.store.put(self._file_key(path), value, **attributes)
+        if type(path) is str:
+            self.pipe_file(path, value, mode, **attributes)
             return
         many = path if isinstance(path, Mapping) else {path: value}
         if len(many) == 1 or self._intrans or mode != "overwrite":
