@@ -24,6 +24,7 @@ from tests.forks import forked, succeeds
 from tests.interrupts import interrupting
 
 from holdall import (
+    Can,
     ExpiringStore,
     FilesystemStore,
     Info,
@@ -372,6 +373,14 @@ def test_a_lock_that_is_read_from_an_old_copy_is_lost() -> None:
         store.copies = {"job": (store.info("job"), store["job"])}
         MemoryStore.put(store, "job", b"another's")
     assert lock.lost
+
+
+def test_a_store_that_lacks_one_of_what_a_lock_needs_cant_hold_one() -> None:
+    store = MemoryStore({"job": b"not a lock"})
+    store.can &= ~Can.SWAP
+    with pytest.raises(UnsupportedOperation, match="hold a lock, which needs compare-and-swap"):
+        store.lock("job").try_once()
+    assert store["job"] == b"not a lock"
 
 
 def test_a_lock_outlives_no_blob_that_expires() -> None:

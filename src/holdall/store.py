@@ -481,7 +481,7 @@ class Store(MutableMapping[str, bytes]):
         if self._closed:
             raise self._closed_error()
         # As `flag not in self.can`, in a fifth of its time.
-        if not flag._value_ & self.can._value_:
+        if flag._value_ & ~self.can._value_:
             raise UnsupportedOperation(f"{kind_name(self)} can't {call}")
 
     def _takes_exactly(self, call: str) -> bool:
