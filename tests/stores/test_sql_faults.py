@@ -9,6 +9,7 @@ import pickle
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from holdall import (
     UnsupportedOperation,
 )
 from holdall.catalog.postgresql import PostgresqlBackend
+from holdall.stores.sql.rows import Statements
 
 MIB = 1 << 20
 SECRET = "s3cr@t/?#%"
@@ -81,6 +83,30 @@ def test_reading_makes_no_table(store: SqlStore, raw: psycopg.Connection[Any]) -
     assert store.get("a") is None
     store["a"] = b"2"
     assert store["a"] == b"2"
+
+
+def test_tables_that_another_client_makes_meanwhile(
+    server: PostgresServer, store: SqlStore, raw: psycopg.Connection[Any]
+) -> None:
+    statements = Statements("holdall")
+    raw.execute(statements.alone.replace(b"_xact", b""))
+    first = threading.Thread(target=store.put, args=("a", b"1"))
+    first.start()
+    waiting = b"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while not count(raw, waiting):
+        assert first.is_alive()
+        time.sleep(0.01)
+    for statement in statements.create:
+        raw.execute(statement)
+    with raw.transaction():
+        # Whoever makes the tables again waits for all who write in them.
+        raw.execute(b"INSERT INTO holdall_chunks VALUES (1, 1, '')")
+        raw.execute(statements.alone.replace(b"_xact_lock", b"_unlock"))
+        first.join(60)
+        ended = not first.is_alive()
+    first.join()
+    assert ended
+    assert store["a"] == b"1"
 
 
 def test_chunks_go_with_their_blob(store: SqlStore, raw: psycopg.Connection[Any]) -> None:

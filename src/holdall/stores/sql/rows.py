@@ -57,9 +57,9 @@ class Statements:
         self._add_many(blobs)
 
     def _add_tables(self, blobs: str, chunks: str, table: str) -> None:
+        # Two clients that make the tables at once wait for each other.
+        self.alone = _sql(f"SELECT pg_advisory_xact_lock({int.from_bytes(table.encode()[-7:], 'big')})")
         self.create = [
-            # Two clients that make the tables at once wait for each other.
-            _sql(f"SELECT pg_advisory_xact_lock({int.from_bytes(table.encode()[-7:], 'big')})"),
             _sql(f"""CREATE TABLE IF NOT EXISTS {blobs} (
                 key text COLLATE "C" PRIMARY KEY, etag bigint NOT NULL, modified timestamptz NOT NULL,
                 expires timestamptz, content_type text, size bigint, stream bigint, data bytea)"""),
@@ -74,7 +74,11 @@ class Statements:
                 PRIMARY KEY (stream, number))"""),
             _sql(f"ALTER TABLE {chunks} ALTER COLUMN data SET STORAGE EXTERNAL"),
         ]
-        self.exists = _sql(f"SELECT to_regclass('{chunks}') IS NOT NULL, current_setting('server_encoding')")
+        # A look into any table lets the server learn of those that were made since the transaction began.
+        self.exists = _sql(
+            f"SELECT to_regclass('{chunks}') IS NOT NULL, current_setting('server_encoding') "
+            "FROM pg_class LIMIT 1"
+        )
         self.clear = [_sql(f"DELETE FROM {blobs}"), _sql(f"DELETE FROM {chunks}")]
         self.turns = count()
         # Rows that another call has locked are left to the next sweep, so that none waits.

@@ -219,23 +219,30 @@ class SqlStore(Store):
         """Make the tables, unless they are there."""
         if self._made:
             return
-        row = self._source.run(lambda session: session.one(self._sql.exists))
-        if row is not None and row[1] != "UTF8":
-            raise StoreUnavailableError(
-                f"the database at {self._source.name} keeps its text as {row[1]}; use one in UTF8"
-            )
-        if row is None or not row[0]:
+        if not self._source.run(self._are_made):
 
             def make(session: Session) -> None:
                 session.simple(b"SET LOCAL client_min_messages = warning")
-                for statement in self._sql.create:
-                    session.simple(statement)
+                session.simple(self._sql.alone)
+                # Another client may have made them by now. To do it again would wait for all who write in
+                # them, and one of those might wait for this one.
+                if not self._are_made(session):
+                    for statement in self._sql.create:
+                        session.simple(statement)
 
             self._source.transaction(make)
         else:
             # What has expired since the last handle that wrote.
             self._source.run(lambda session: session.run(self._sql.sweep, (_PAGE,)), write=True)
         self._made = True
+
+    def _are_made(self, session: Session) -> bool:
+        row = session.one(self._sql.exists)
+        if row is not None and row[1] != "UTF8":
+            raise StoreUnavailableError(
+                f"the database at {self._source.name} keeps its text as {row[1]}; use one in UTF8"
+            )
+        return row is not None and bool(row[0])
 
     def _change(self, act: Callable[[], T]) -> T:
         """Return the result of a change that may be made twice; make the tables if they are gone."""
