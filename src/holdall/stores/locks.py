@@ -3,7 +3,8 @@
 A lock belongs to an open file, so that each thread opens the folder for itself, and a forked child anew. What
 is locked is unlocked in the same `try` that locks it, and once more if anything is raised in there: an
 interrupt may come between any two steps of Python, and a second release does no harm. A `finally` or an
-`__exit__` alone would not do, since the interrupt may come as it begins.
+`__exit__` alone would not do, since the interrupt may come as it begins; nor would one `except`, since it may
+come as an error has just led there.
 """
 
 from __future__ import annotations
@@ -118,24 +119,31 @@ class FolderLock:
         """
         try:
             try:
-                take(self.fd, how, path)
-            except OSError as error:
-                if error.errno not in CANNOT:
-                    raise
-                # Without locks there is no compare-and-swap either.
-                if how == fcntl.LOCK_EX:
-                    raise UnsupportedOperation(
-                        f"this file system can't lock a folder ({error.strerror}), so it has no "
-                        "compare-and-swap"
-                    ) from error
-            if self.moved(path):
-                raise FolderMoved
-            result = act(self.fd)
-            release(self.fd)
-            return result
+                self._lock(how, path)
+                if self.moved(path):
+                    raise FolderMoved
+                result = act(self.fd)
+                release(self.fd)
+                return result
+            except Exception:
+                release(self.fd)
+                raise
         except BaseException:
+            # An interrupt may have come as an error was about to unlock the folder.
             release(self.fd)
             raise
+
+    def _lock(self, how: int, path: str) -> None:
+        try:
+            take(self.fd, how, path)
+        except OSError as error:
+            if error.errno not in CANNOT:
+                raise
+            # Without locks there is no compare-and-swap either.
+            if how == fcntl.LOCK_EX:
+                raise UnsupportedOperation(
+                    f"this file system can't lock a folder ({error.strerror}), so it has no compare-and-swap"
+                ) from error
 
     def close(self) -> None:
         self.fd = -1

@@ -90,6 +90,10 @@ def put_short(
             if expect is not ANY or not (new and isinstance(error, FileExistsError)):
                 _log.debug("%r is put the long way: %s", key, error)
                 return None
+    except BaseException:
+        # An interrupt may have come as an error was about to unlock the folder.
+        release(lock.fd)
+        raise
     finally:
         try:
             if draft:
@@ -195,23 +199,24 @@ def delete_short(lock: FolderLock, path: str) -> bool:
     above, slash, name = path.rpartition("/")
     held: list[int] = []
     try:
-        fcntl.flock(root, _SHARED)
-        there = os.stat(lock.path)
-        if (there.st_dev, there.st_ino) != lock.place:
-            raise OSError(errno.ESTALE, "another folder is there by now")
-        if slash:
-            if failed := open_below(held, root, above, FOLDER):
-                raise OSError(-failed, os.strerror(-failed))
-            folder = held[0]
-        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise OSError(errno.EPERM, "it isn't a file")
-        os.unlink(name, dir_fd=folder)
-        fcntl.flock(root, fcntl.LOCK_UN)
-        return True
-    except OSError as error:
-        release(root)
-        _log.debug("%r is deleted the long way: %s", path, error)
-        return False
+        try:
+            fcntl.flock(root, _SHARED)
+            there = os.stat(lock.path)
+            if (there.st_dev, there.st_ino) != lock.place:
+                raise OSError(errno.ESTALE, "another folder is there by now")
+            if slash:
+                if failed := open_below(held, root, above, FOLDER):
+                    raise OSError(-failed, os.strerror(-failed))
+                folder = held[0]
+            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise OSError(errno.EPERM, "it isn't a file")
+            os.unlink(name, dir_fd=folder)
+            fcntl.flock(root, fcntl.LOCK_UN)
+            return True
+        except OSError as error:
+            release(root)
+            _log.debug("%r is deleted the long way: %s", path, error)
+            return False
     except BaseException:
         # Once more if it was unlocked: see `holdall.stores.locks`.
         release(root)

@@ -85,19 +85,20 @@ def put_together(lock: FolderLock, puts: Sequence[tuple[str, str, Piece]]) -> li
         except OSError as error:
             _log.debug("%r is put by itself: %s", puts[len(infos)][1], error)
         try:
-            fcntl.flock(lock.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            for above, draft, name, folder, new in islice(drafts, len(infos)):
-                source = f"{lock.start}{above}{draft}"
-                if not new:
-                    os.rename(source, name, dst_dir_fd=folder)
-                elif move_new(source, name, HERE, folder):
-                    lock.misses = 0
-                    break
-                done += 1
-            fcntl.flock(lock.fd, fcntl.LOCK_UN)
-        except OSError as error:
-            release(lock.fd)
-            _log.debug("%d blobs are put one by one: %s", len(infos) - done, error)
+            try:
+                fcntl.flock(lock.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                for above, draft, name, folder, new in islice(drafts, len(infos)):
+                    source = f"{lock.start}{above}{draft}"
+                    if not new:
+                        os.rename(source, name, dst_dir_fd=folder)
+                    elif move_new(source, name, HERE, folder):
+                        lock.misses = 0
+                        break
+                    done += 1
+                fcntl.flock(lock.fd, fcntl.LOCK_UN)
+            except OSError as error:
+                release(lock.fd)
+                _log.debug("%d blobs are put one by one: %s", len(infos) - done, error)
         except BaseException:
             # Once more if it was unlocked: see `holdall.stores.locks`.
             release(lock.fd)
