@@ -220,8 +220,8 @@ def test_tables_have_one_digest_whatever_their_chunks(
 def test_frames_come_back(column: list[Any], kind: str | None, indexed: bool) -> None:
     try:
         frame = pd.DataFrame({"a": pd.Series(column, dtype=kind)})
-    except (ValueError, TypeError):
-        return
+    except (ValueError, TypeError, OverflowError, RuntimeWarning):
+        return  # pandas has no such column
     if indexed:
         frame = frame.set_index("a")
     _, again = back(frame)

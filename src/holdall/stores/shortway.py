@@ -60,8 +60,7 @@ def put_short(
             if slash:
                 if open_below(held, folder, above, NEAR):
                     return None
-                folder = held[0]
-                create = partial(os.open, dir_fd=folder)
+                folder, create = held[0], partial(os.open, dir_fd=held[0])
             old = None if new else look(lock, name, folder, expect)
             draft = next(lock.drafts)
             # What replaces a private file is private from the first.
@@ -91,8 +90,7 @@ def put_short(
                 _log.debug("%r is put the long way: %s", key, error)
                 return None
     except BaseException:
-        # An interrupt may have come as an error was about to unlock the folder.
-        release(lock.fd)
+        release(lock.fd)  # an interrupt may have come as an error was about to do it
         raise
     finally:
         try:
@@ -100,8 +98,7 @@ def put_short(
                 # An interrupt may come just as the file is made, or just as it got its new name.
                 remove(draft, folder)
         finally:
-            if held or fd >= 0:
-                any(map(os.close, held if fd < 0 else [*held, fd]))
+            any(map(os.close, held if fd < 0 else [*held, fd]))
     lock.misses = 0
     return put_short(lock, path, key, data, most=most)  # now with a look first
 
