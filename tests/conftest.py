@@ -63,8 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the dearest tests, so that no worker is left with them; with `--kit`, keep suites only;
-    without `HOLDALL_KIT=full`, leave out
-    `Combined` suites.
+    without `HOLDALL_KIT=full`, leave out `Combined` suites.
 
     Each worker first gets a stretch of tests, as long as those of the others. So those that need servers are
     dealt out, a file to one worker: each worker that runs one of them starts the servers.
