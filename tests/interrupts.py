@@ -61,3 +61,26 @@ def interrupting(error: type[BaseException] = KeyboardInterrupt) -> Iterator[Int
     finally:
         signal.signal(signal.SIGALRM, before)
         sys.unraisablehook = hook
+
+
+def interrupted_at(moment: int, call: Callable[[], object]) -> KeyboardInterrupt | None:
+    """Carry out a call with an interrupt at one of the moments at which Python looks for signals, and return
+    it; None if there are fewer. Its traceback keeps the frames, as that of an interrupted program does."""
+    left = moment
+
+    def profile(frame: object, event: str, *_: object) -> None:
+        nonlocal left
+        # Python looks for signals after a call of C, not before it.
+        left -= event != "c_call"
+        if not left:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    try:
+        sys.setprofile(profile)
+        call()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.setprofile(None)
+    return None

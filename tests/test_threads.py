@@ -1,9 +1,9 @@
 """Starting threads, and the threads that calls share."""
 
-import sys
 import threading
 
 import pytest
+from tests.interrupts import interrupted_at
 
 from holdall.threads import start
 from holdall.workers import Workers
@@ -34,31 +34,15 @@ def test_what_else_a_start_raises_does_too():
 
 def test_an_interrupt_while_a_call_begins_loses_no_thread():
     def interrupted(moment: int) -> bool:
-        left = moment
-
-        def profile(frame: object, event: str, *_: object) -> None:
-            nonlocal left
-            # Python looks for signals after a call of C, not before it.
-            left -= event != "c_call"
-            if not left:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
-
         workers, before = Workers(), threading.enumerate()
         # It is idle by then, and is taken again.
         workers.submit(int).wait()
-        try:
-            sys.setprofile(profile)
-            workers.submit(int)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.setprofile(None)
+        came = interrupted_at(moment, lambda: workers.submit(int)) is not None
         workers.close()
         for thread in set(threading.enumerate()) - set(before):
             thread.join(30)
             assert not thread.is_alive(), moment
-        return not left
+        return came
 
     moment = 1
     while interrupted(moment):

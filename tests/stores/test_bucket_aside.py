@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.forks import forked, succeeds
+from tests.interrupts import interrupted_at
 
 from holdall.stores.bucket.calls import _Wait
 from holdall.stores.bucket.driver import driver
@@ -50,30 +51,10 @@ def test_an_interrupt_ends_the_wait() -> None:
 def test_an_interrupt_at_any_call_leaves_no_loop_in_the_thread() -> None:
     """Else asyncio would say for ever that a loop is running."""
 
-    def interrupted(moment: int) -> bool:
-        left = moment
-
-        def profile(frame: object, event: str, *_: object) -> None:
-            nonlocal left
-            # Python looks for signals after a call of C, not before it.
-            left -= event != "c_call"
-            if not left:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
-
-        try:
-            sys.setprofile(profile)
-            _Wait(None).run(int)
-        except KeyboardInterrupt as error:
-            # Its traceback keeps the frames, as that of an interrupted program does.
-            kept.append(error)
-        finally:
-            sys.setprofile(None)
-        return not left
-
     kept: list[KeyboardInterrupt] = []
     moment = 1
-    while interrupted(moment):
+    while (came := interrupted_at(moment, lambda: _Wait(None).run(int))) is not None:
+        kept.append(came)
         moment += 1
         assert events._get_running_loop() is None
     assert moment > 5

@@ -242,7 +242,10 @@ def test_a_provider_that_must_be_awaited_is_refused(provider: Any) -> None:
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_function_that_returns_a_coroutine_is_refused_where_it_is_called(url: str) -> None:
     options: Any = {"allow_http": True}
-    provider: Any = lambda: _provide()  # noqa: E731
+
+    def provider() -> Any:
+        return _provide()
+
     own = S3Store("b", endpoint=url, region="eu-west-1", client_options=options, credential_provider=provider)
     with BucketStore.from_client(own) as store, pytest.raises(UnsupportedOperation, match="event loop"):
         store.put("a", b"")

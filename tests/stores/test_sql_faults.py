@@ -99,7 +99,7 @@ def test_tables_that_another_client_makes_meanwhile(
     for statement in statements.create:
         raw.execute(statement)
     with raw.transaction():
-        # Whoever makes the tables again waits for all who write in them.
+        # A client that alters the tables now waits until this transaction ends.
         raw.execute(b"INSERT INTO holdall_chunks VALUES (1, 1, '')")
         raw.execute(statements.alone.replace(b"_xact_lock", b"_unlock"))
         first.join(60)

@@ -139,7 +139,7 @@ class FolderLock:
         except OSError as error:
             if error.errno not in CANNOT:
                 raise
-            # Without locks there is no compare-and-swap either.
+            # A compare-and-swap needs the lock; a put or a delete goes on without it.
             if how == fcntl.LOCK_EX:
                 raise UnsupportedOperation(
                     f"this file system can't lock a folder ({error.strerror}), so it has no compare-and-swap"
