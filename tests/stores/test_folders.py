@@ -443,6 +443,27 @@ def test_an_owner_is_kept_by_root(tmp_path: Path) -> None:
         assert (found.st_uid, found.st_gid, _mode(tmp_path / "a")) == (12345, 23456, 0o640)
 
 
+def test_a_group_is_kept_in_a_folder_whose_new_files_get_another(tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path)
+    store.put_many({"a": b"old", "below/a": b"old"})
+    for folder in (tmp_path, tmp_path / "below"):
+        os.chown(folder, -1, 23456)
+        folder.chmod(0o2775)
+    puts: list[Callable[[str], object]] = [
+        lambda key: store.put(key, b"new"),
+        lambda key: store.put(key, b"newer", expect=store.info(key).etag),
+        lambda key: store.put_many({key: b"newest", f"{key}-{len(store)}": b"", f"{key}-also": b""}),
+        lambda key: store.put(key, iter([b"the newest"])),
+    ]
+    for key in ("a", "below/a"):
+        (tmp_path / key).chmod(0o640)
+        for put in puts:
+            put(key)
+            found = (tmp_path / key).stat()
+            assert (found.st_gid, _mode(tmp_path / key)) == (os.getegid(), 0o640)
+    assert (tmp_path / "a-also").stat().st_gid == 23456
+
+
 def test_another_group_gets_no_more_than_all(tmp_path: Path) -> None:
     def work(folder: Path) -> None:
         store = FilesystemStore(folder / "store")

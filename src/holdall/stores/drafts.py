@@ -59,7 +59,7 @@ def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> in
         found: The old file.
         most: The bits that it may have at most.
     """
-    mode = stat.S_IMODE(found.st_mode) & 0o777 & most
+    mode = found.st_mode & 0o777 & most
     ours = os.fstat(fd)
     if (ours.st_uid, ours.st_gid) != (found.st_uid, found.st_gid):
         try:
@@ -133,7 +133,7 @@ class Draft:
                 self._new_mode = stat.S_IMODE(os.fstat(fd).st_mode)
                 set_mode(fd, self._new_mode, 0o600)
             else:
-                self._new_mode = stat.S_IMODE(found.st_mode) & 0o777
+                self._new_mode = found.st_mode & 0o777
             try:
                 take(fd, fcntl.LOCK_EX, self._path)
             except OSError as error:

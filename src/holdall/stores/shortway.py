@@ -24,7 +24,7 @@ from time import time_ns
 
 from holdall.errors import ConcurrencyError
 from holdall.store import ABSENT, ANY, Expect, Info, Piece
-from holdall.stores.drafts import compare
+from holdall.stores.drafts import compare, keep_mode
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, release, take
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, move_new, open_below
@@ -71,7 +71,7 @@ def put_short(
             stamp = (time_ns() & ~1023) | (next(ticks) & 1023)
             os.utime(fd, ns=(stamp, stamp))
             if old is not None:
-                os.fchmod(fd, old.st_mode & 0o777 & most)
+                keep_mode(fd, 0o600, old, most)
             written, fd = fd, -1  # an interrupt comes after a call, so not before the next one
             # Some network file systems say only now that it could not be written.
             os.close(written)
@@ -140,9 +140,9 @@ def _replace(
 
 def _look_again(draft: str, name: str, folder: int, expect: Expect, old: os.stat_result | None) -> None:
     """Check what is about to be replaced, while those who might change it are kept away: whether it is what
-    is expected, and has the permission bits that the new file was given."""
+    is expected, and has the permission bits, the owner and the group that the new file was given."""
     there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if old is None or not _is_ours(there) or there.st_mode != old.st_mode:
+    if old is None or _rights(there) != _rights(old):
         raise OSError(errno.ESTALE, "another file is there by now")
     if expect is not ANY:
         try:
@@ -179,14 +179,13 @@ def look(lock: FolderLock, name: str, folder: int, expect: Expect) -> os.stat_re
             raise
         return None
     lock.misses = 0
-    if not _is_ours(old):
-        raise OSError(errno.EPERM, "it isn't a file with the owner and group that a new one has")
+    if not stat.S_ISREG(old.st_mode):
+        raise OSError(errno.EPERM, "it isn't a file")
     return old
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    """Whether this is a file of the owner and group that a new one has."""
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_gid == os.getegid()
+def _rights(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mode, found.st_uid, found.st_gid
 
 
 def delete_short(lock: FolderLock, path: str) -> bool:

@@ -13,6 +13,7 @@ from time import time_ns
 
 from holdall.errors import InvalidKeyError
 from holdall.store import ANY, Info, Piece, Put
+from holdall.stores.drafts import keep_mode
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, release
 from holdall.stores.nofollow import HERE, NEAR, NEW, close_all, move_new, open_below
@@ -141,7 +142,7 @@ def _make(
             stamp = (time_ns() & ~1023) | (next(ticks) & 1023)
             os.utime(fd, ns=(stamp, stamp))
             if old is not None:
-                os.fchmod(fd, old.st_mode & 0o777)
+                keep_mode(fd, 0o600, old)
             written, fd = fd, -1
             os.close(written)
             info = Info(key, size, stamp << 48 | size, stamp / 1e9)
