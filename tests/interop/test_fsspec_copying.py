@@ -16,6 +16,7 @@ from fsspec.callbacks import Callback
 
 from holdall import (
     Can,
+    ConcurrencyError,
     Info,
     InvalidArgumentError,
     InvalidKeyError,
@@ -23,6 +24,7 @@ from holdall import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
+from holdall.blob import ATOMIC
 from holdall.interop.fsspec import HoldallFileSystem
 from holdall.layers.layer import Transparent
 from holdall.store import Expect
@@ -245,6 +247,28 @@ def test_a_folder_whose_name_no_key_can_begin_with() -> None:
             with pytest.raises(InvalidKeyError):
                 make(name)
         assert not fs.exists(name)
+
+
+class ChangesOnceCopied(Transparent):
+    """A store in which others change two blobs while they are copied: one is put, one is deleted."""
+
+    def _copy(self, source: str, target: str, expect: Expect) -> Info:
+        done = super()._copy(source, target, expect)
+        if source == "d/put":
+            self.put(source, b"newer")
+        elif source == "d/deleted":
+            self.delete(source)
+        return done
+
+
+@pytest.mark.parametrize("can", [ATOMIC, ATOMIC & ~Can.CONDITIONAL_DELETE])
+def test_what_changed_while_its_folder_moved_is_not_deleted(can: Can) -> None:
+    store = MemoryStore({"d/a": b"1", "d/put": b"2", "d/deleted": b"3", "d/z": b"4"})
+    fs = HoldallFileSystem(ChangesOnceCopied(Limited(store, can)))
+    with pytest.raises(ConcurrencyError, match=r"1 of 4 files changed .* the first of them 'd/put'"):
+        fs.mv("d", "e", recursive=True)
+    moved = {"e/a": b"1", "e/put": b"2", "e/deleted": b"3", "e/z": b"4"}
+    assert dict(store.items()) == {"d/put": b"newer", **moved}
 
 
 def test_an_interrupted_move_loses_nothing() -> None:

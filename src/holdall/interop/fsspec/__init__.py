@@ -65,5 +65,9 @@ class HoldallFileSystem(Copying):
             for each in paths:
                 await self._rm_file(each)
 
+    def _remove(self, keys: list[str]) -> None:
+        self.store.delete_many(key for key in keys if key)
+        self._folders.difference_update(keys)
+
 
 add_twins(HoldallFileSystem)

@@ -9,11 +9,11 @@ import os
 from itertools import compress
 from typing import Any, cast
 
-from holdall.errors import InvalidArgumentError, InvalidKeyError
+from holdall.errors import BlobNotFoundError, ConcurrencyError, InvalidArgumentError, InvalidKeyError
 from holdall.interop.fsspec.contents import SILENT, Contents, has_magic
 from holdall.interop.fsspec.twins import part, wait
 from holdall.interop.loading import load
-from holdall.store import Can
+from holdall.store import ANY, Can
 
 _utils = load("fsspec.utils")
 _absolute: Any = load("fsspec.implementations.local").make_path_posix
@@ -70,6 +70,7 @@ class Copying(Contents):
         """Move a file, or what a pattern finds, or a folder with `recursive=True`.
 
         Raises:
+            ConcurrencyError: Files of several changed meanwhile: they are still there, too.
             InvalidArgumentError: The folder would move into itself; or two files to one place, one to two
                 places, or one to where another one is.
             IsADirectoryError: A folder, without `recursive=True`.
@@ -104,21 +105,46 @@ class Copying(Contents):
             await self._mv_file(sources[0], targets[0])
             return
         self.store._need(Can.DELETE, "move")  # or there would be two of each
+        # Noted before the copies, so that a version that wasn't copied has another one.
+        etags = dict(zip(sources, await asyncio.gather(*map(self._etag, sources)), strict=True))
         # Where one can't be copied, all stay.
         await self._copy(sources, targets, on_error="raise")
-        await self._remove_copied(sources)
+        await self._remove_copied(etags)
 
     async def _mv_file(self, path1: str, path2: str, **options: Any) -> None:
         await self._aio.move(self._key(path1), self._key(path2))
 
-    @part
-    async def _remove_copied(self, keys: list[str]) -> None:
-        # As a part it is left out after an interrupt, as are the copies that hadn't begun.
-        await self._aio.run(self._remove, keys)
+    async def _etag(self, key: str) -> str | None:
+        """Return the ETag of a file; None if nothing but maybe a folder is there."""
+        try:
+            return (await self._aio.info(key)).etag
+        except (BlobNotFoundError, InvalidKeyError):
+            return None
 
-    def _remove(self, keys: list[str]) -> None:
-        self.store.delete_many(key for key in keys if key)
-        self._folders.difference_update(keys)
+    @part
+    async def _remove_copied(self, etags: dict[str, str | None]) -> None:
+        # As a part it is left out after an interrupt, as are the copies that hadn't begun.
+        left = await asyncio.gather(*map(self._remove_version, etags, etags.values()))
+        changed = [key for key in left if key is not None]
+        if changed:
+            count = sum(etag is not None for etag in etags.values())
+            raise ConcurrencyError(
+                f"{len(changed)} of {count} files changed while they were moved, and are still where "
+                f"they were, the first of them {changed[0]!r}; the targets hold what they were before: move "
+                "again"
+            )
+
+    async def _remove_version(self, key: str, etag: str | None) -> str | None:
+        """Delete a file of which this version was copied; return its key if another one is there."""
+        self._folders.discard(key)
+        exact = Can.CONDITIONAL_DELETE in self.store.can
+        try:
+            if etag is not None and (exact or await self._etag(key) == etag):
+                await self._aio.delete(key, expect=etag if exact else ANY)
+                return None
+        except ConcurrencyError:
+            pass
+        return key if await self._etag(key) is not None else None
 
     async def _pair_within(
         self, path1: Any, path2: Any, recursive: bool, maxdepth: int | None
