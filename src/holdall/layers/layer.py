@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime
-from functools import cached_property
+from functools import cached_property, wraps
 from heapq import merge
 from operator import attrgetter
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from holdall.arguments import check_type
 from holdall.blob import place_of
-from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
+from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Store
 
 __all__ = ["Layer", "Transparent", "place_of"]
 
@@ -83,7 +82,8 @@ def reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
 
 
 class _Passed(Layer):
-    """The hooks of a layer that leaves alone what their fallbacks go through."""
+    """The hooks of a layer that leaves alone what their fallbacks go through: the quickest ones are written
+    out, the others are added below."""
 
     _store: Store
 
@@ -93,69 +93,11 @@ class _Passed(Layer):
     def _get_range(self, key: str, start: int, stop: int | None) -> bytes:
         return self._store._get_range(key, start, stop)
 
-    def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
-        return self._store._read_spans(key, spans)
-
     def _has(self, key: str) -> bool:
         return self._store._has(key)
 
     def _put(self, key: str, data: bytes) -> Info:
         return self._store._put(key, data)
-
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._store._children(prefix)
-
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        if Can.BULK not in self.can:
-            return Store._get_many(self, keys)
-        return self._store._get_many(keys)
-
-    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
-        if Can.BULK not in self.can:
-            return Store._put_many(self, items)
-        return self._store._put_many(items)
-
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        if Can.BULK not in self.can:
-            return Store._delete_many(self, keys)
-        return self._store._delete_many(keys)
-
-    def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        if Can.COPY not in self.can:
-            return Store._copy(self, source, target, expect)
-        return self._store._copy(source, target, expect)
-
-    def _move(self, source: str, target: str, expect: Expect) -> Info:
-        if Can.COPY not in self.can:
-            return Store._move(self, source, target, expect)
-        return self._store._move(source, target, expect)
-
-    def _open_read(self, key: str) -> BinaryIO:
-        return self._store._open_read(key)
-
-    def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
-        return self._store._open_write(key, expect, attributes)
-
-    def _open_append(self, key: str) -> BinaryIO:
-        return self._store._open_append(key)
-
-    def _sign(self, key: str, method: str, seconds: float) -> str:
-        return self._store._sign(key, method, seconds)
-
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        return self._store._digest(key, algorithm)
-
-    def _touch(self, key: str, expires: datetime | None) -> Info:
-        return self._store._touch(key, expires)
-
-    def _local_path(self, key: str) -> str | None:
-        return self._store._local_path(key)
-
-    def _clear(self) -> None:
-        self._store._clear()
 
 
 _LISTING = "_scan", "_adapt_listing"
@@ -182,6 +124,28 @@ _KEEPS: Final = {
     "_clear": ("_delete", *_LISTING),
 }
 """What a layer must leave alone so that a hook is passed on."""
+_FLAGS: Final = {
+    **dict.fromkeys(("_get_many", "_put_many", "_delete_many"), Can.BULK),
+    **dict.fromkeys(("_copy", "_move"), Can.COPY),
+}
+"""The flag without which a layer has the fallback of a hook."""
+
+
+def _pass_on(hook: str) -> Callable[..., Any]:
+    """Return a hook that calls that of the store below."""
+    flag, fallback, below = _FLAGS.get(hook), getattr(Store, hook), attrgetter(f"_store.{hook}")
+
+    @wraps(fallback)
+    def call(self: _Passed, *arguments: Any) -> Any:
+        if flag is not None and flag not in self.can:
+            return fallback(self, *arguments)
+        return below(self)(*arguments)
+
+    return call
+
+
+for _hook in _KEEPS.keys() - vars(_Passed).keys():
+    setattr(_Passed, _hook, _pass_on(_hook))
 
 
 class Transparent(Layer):
