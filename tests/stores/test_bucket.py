@@ -744,6 +744,51 @@ def test_a_client_that_is_passed_in(server: str, name: str) -> None:
     assert client_of(server).get_object(Bucket=name, Key="in/a")["Body"].read() == b"y"
 
 
+@pytest.mark.parametrize("uri", ["s3://bucket", "gs://bucket", "az://bucket"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://h:9#a",
+        "http://h:9?a=1",
+        "http://h/?",
+        "http://",
+        "http://user:word@h",
+        "http://a b",
+        "https://h:99999",
+        "https://h/\n",
+        "ftp://h",
+    ],
+)
+def test_an_endpoint_is_the_url_of_a_server(uri: str, endpoint: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"an endpoint .* must be a URL such as") as caught:
+        BucketStore(uri, endpoint=endpoint, account="a", anonymous=True)
+    assert "word" not in str(caught.value)
+
+
+def test_an_endpoint_of_the_environment_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9#a")
+    with pytest.raises(InvalidArgumentError, match=r"an endpoint .* must be a URL such as"):
+        BucketStore("s3://bucket", anonymous=True)
+
+
+def test_a_credential_with_the_end_of_its_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"region": "r", "key": "AKIA123", "secret": "abc"}
+    for name in options:
+        with pytest.raises(InvalidArgumentError, match="holds a line break") as caught:
+            BucketStore("s3://bucket", endpoint="http://127.0.0.1:9", **{**options, name: "abc\n"})
+        assert "abc" not in str(caught.value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA123\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc")
+    with pytest.raises(InvalidArgumentError, match="AWS_ACCESS_KEY_ID holds a line break"):
+        BucketStore("s3://bucket", endpoint="http://127.0.0.1:9")
+
+
+def test_a_secret_of_google_that_is_no_file_is_not_shown() -> None:
+    with pytest.raises(InvalidArgumentError, match="there is no such file") as caught:
+        BucketStore("gs://bucket", secret="abc-secret")
+    assert "abc-secret" not in str(caught.value)
+
+
 def test_a_mistyped_profile_isnt_taken_for_no_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

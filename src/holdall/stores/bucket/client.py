@@ -13,7 +13,7 @@ from holdall.forks import begin_anew, in_child
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
 from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
-from holdall.stores.bucket.endpoints import endpoint_in, endpoint_of
+from holdall.stores.bucket.endpoints import check_endpoint, endpoint_in, endpoint_of
 from holdall.stores.bucket.errors import Place
 from holdall.stores.bucket.google import anonymous_account
 
@@ -124,6 +124,10 @@ _SINGLE: dict[str, dict[str, Any]] = {
     GOOGLE.kind: {},
     AZURE.kind: {},
 }
+_control = re.compile(r"[\0-\x1f\x7f]").search
+_is_credential = re.compile(
+    r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|(DEFAULT_)?REGION)|AZURE_(STORAGE_)?ACCOUNT_NAME"
+).fullmatch
 _BULK = {**_SINGLE, S3.kind: {"disable_bulk_delete": False}}
 
 _shared: dict[tuple[Any, ...], Clients] = {}
@@ -144,10 +148,13 @@ def _environment() -> tuple[tuple[str, str], ...]:
 
 def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> Any:
     url = endpoint_in(cloud, config)
+    if url:
+        check_endpoint(url)
+    _check_line({name: value for name, value in _environment() if _is_credential(name)} | config)
     wait = f"{max(int(timeout * 1000), 1)}ms"
     # The time of a whole request isn't limited: a large object takes long.
     options: dict[str, Any] = {"connect_timeout": wait, "read_timeout": wait, "timeout": "7days"}
-    if url.startswith("http://"):
+    if url.lower().startswith("http://"):
         options["allow_http"] = True
     retry = {"max_retries": 10, "retry_timeout": timedelta(seconds=2 * timeout)}
     try:
@@ -165,6 +172,16 @@ def _new(cloud: Cloud, bucket: str, config: dict[str, Any], timeout: float) -> A
         raise InvalidArgumentError(
             f"can't open the bucket {bucket!r} on {cloud.name} with these settings: {message:.200}"
         ) from None
+
+
+def _check_line(settings: dict[str, Any]) -> None:
+    """Refuse what can't stand in a header of HTTP, such as the end of a line: obstore would panic."""
+    for name, value in settings.items():
+        # The JSON of a service account may have several lines.
+        if name != "service_account_key" and isinstance(value, str) and _control(value):
+            raise InvalidArgumentError(
+                f"{name} holds a line break or another control character: take it out, as with .strip()"
+            )
 
 
 def _rebuilt(client: Any, changes: dict[str, Any], retries: int | None, seconds: int = 0) -> Any:
@@ -262,8 +279,16 @@ def _config_of_google(options: Options, secret: str | None) -> dict[str, Any]:
         return {"service_account_key": account, "skip_signature": True}
     if options.endpoint is not None:
         config["base_url"] = options.endpoint
-    if secret is not None:
-        config["service_account_key" if secret.lstrip().startswith("{") else "service_account"] = secret
+    if secret is not None and secret.lstrip().startswith("{"):
+        config["service_account_key"] = secret
+    elif secret is not None:
+        if not os.path.isfile(secret):
+            # It isn't shown, since it may be a secret.
+            raise InvalidArgumentError(
+                "secret= of Google Cloud Storage must be the JSON of a service account's key, or the path of "
+                "its file, and there is no such file"
+            )
+        config["service_account"] = secret
     return config
 
 

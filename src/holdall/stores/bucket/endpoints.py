@@ -8,9 +8,25 @@ import re
 from pathlib import Path
 from typing import Any
 
+from holdall.errors import InvalidArgumentError
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, Cloud, cloud_of
 
 _loopback = re.compile(r"(?:(?:.+\.)?localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?", re.IGNORECASE).fullmatch
+
+_server = re.compile(
+    r"https?://(?:[^\s/?#@:\[\]]+|\[[\da-f:.]+\])(?::(\d{1,5}))?(?:/[^\s?#]*)?", re.IGNORECASE
+).fullmatch
+
+
+def check_endpoint(url: str) -> None:
+    """Refuse what isn't the URL of a server: obstore would take the names of objects for parts of a query, or
+    panic."""
+    found = _server(url)
+    if found is None or int(found[1] or 1) > 65535:
+        raise InvalidArgumentError(
+            "an endpoint (endpoint=, or in the environment) must be a URL such as https://host:port, without "
+            f"a user, a query (?) or a fragment (#), not {re.sub('//.*@', '//...@', url)!r}"
+        )
 
 
 def endpoint_of(client: Any) -> str:

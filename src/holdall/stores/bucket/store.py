@@ -105,10 +105,6 @@ class BucketStore(Store):
         for name, value in (("region", region), ("endpoint", endpoint), ("account", account)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise InvalidTypeError(f"{name} must be a str that isn't empty, not {value!r}")
-        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-            raise InvalidArgumentError(
-                f"an endpoint must be a URL such as https://host:port, not {endpoint!r}"
-            )
         if where.cloud is S3 and (key is None) != (held is None):
             raise InvalidArgumentError("give key= and secret= together, or neither")
         check_wait(timeout)
