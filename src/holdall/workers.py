@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from holdall.forks import in_child
+from holdall.stopping import Stop, current
 from holdall.threads import start
 
 T = TypeVar("T")
@@ -191,6 +193,22 @@ def aside(function: Callable[[], T], patience: float = 0.0) -> T:
     finally:
         # A traceback leads to this frame.
         del call
+
+
+@contextmanager
+def beside(function: Callable[[], T]) -> Generator[Call[T]]:
+    """Call a function on a thread while a block runs; it is stopped if the block ends before it.
+
+    >>> with beside(lambda: 6 * 7) as call:
+    ...     call.result()
+    42
+    """
+    stop, context = Stop(), copy_context()
+    context.run(current.set, stop)
+    try:
+        yield context.run(shared().submit, function)
+    finally:
+        stop.set()
 
 
 @in_child

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 from collections.abc import Iterable
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -22,7 +23,11 @@ from holdall import (
     UnsupportedOperation,
     UntrustedDataError,
 )
+from holdall.catalog import arrays
+from holdall.catalog.arrays import encode_array
+from holdall.catalog.canonical import array_digest
 from holdall.catalog.content import Content, Formats
+from holdall.stopping import Stopped, current
 from holdall.values import Serializers, serializers
 from holdall.values.same import same
 
@@ -155,6 +160,35 @@ def test_content_that_isnt_drawn_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     for value in (np.zeros(2_000_000), Image.effect_noise((2500, 2500), 90)):
         assert Formats().encode(value).size
         assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_hashed_for_a_put_that_failed_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Event(), threading.Event()
+    outcomes: list[str | type[BaseException]] = []
+
+    def digest(array: Any) -> str:
+        begun.set()
+        stop = current.get()
+        if stop is not None:
+            stop.wait(60)
+        try:
+            outcomes.append(array_digest(array))
+        except Stopped:
+            outcomes.append(Stopped)
+        over.set()
+        return ""
+
+    def fail(*_: Any) -> Any:
+        assert begun.wait(60)
+        raise ValueError("the disk is full")
+
+    monkeypatch.setattr(arrays, "array_digest", digest)
+    monkeypatch.setattr(arrays, "_frame", fail)
+    monkeypatch.setattr(arrays, "_IN_MEMORY", 0)
+    with pytest.raises(SerializationError, match="the disk is full"):
+        encode_array(np.arange(100.0), "", 0)
+    assert over.wait(60)
+    assert outcomes == [Stopped]
 
 
 def test_models_are_of_classes_that_were_imported() -> None:

@@ -17,7 +17,7 @@ from holdall.values.gaps import without_gaps
 from holdall.values.packages import needed, present
 from holdall.values.registry import joined
 from holdall.values.serializer import Buffer
-from holdall.workers import shared
+from holdall.workers import beside
 
 _CODECS: Final = {"lz4": "LZ4", "zstd": "ZSTD", "gzip": "ZLIB", "blosclz": "BLOSCLZ"}
 _SAMPLE: Final = 1 << 16
@@ -50,10 +50,10 @@ def encode_array(array: Any, codec: str, level: int) -> tuple[str, str, int, Ite
             frame = joined(_frame(array, name, level, lambda: 1))
             return array_digest(array), codec, len(frame), (frame,)
         cores = count_threads()
-        hashing = shared().submit(partial(array_digest, array))
-        # One of the cores hashes, which is done first.
-        drawn = _frame(array, name, level, lambda: cores if hashing.wait(0) else max(1, cores - 1))
-        digest = hashing.result()
+        with beside(partial(array_digest, array)) as hashing:
+            # One of the cores hashes, which is done first.
+            drawn = _frame(array, name, level, lambda: cores if hashing.wait(0) else max(1, cores - 1))
+            digest = hashing.result()
     except (RuntimeError, ValueError, OverflowError) as error:
         raise SerializationError(
             f"Blosc2 can't compress this array of {array.dtype} and shape {array.shape}: {error}"

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
+from holdall.stopping import stoppable
 from holdall.values.gaps import _has_gaps, without_gaps
 from holdall.values.json import MARK, _marked
 from holdall.values.packages import instance, needed
@@ -22,6 +23,9 @@ _HEAD: Final = b"holdall content 1\0"
 _LENGTH: Final = struct.Struct("<Q")
 _PART: Final = 4 << 20
 """The most bytes of an array that are copied at once."""
+_STEP: Final = 64 << 20
+"""The most bytes that are hashed without a look whether the call is stopped. Blosc2 keeps the interpreter's
+lock while it compresses, and after each step the thread that hashes has to wait for it."""
 
 
 def make_dumps(default: Callable[[Any], Any], *, sort_keys: bool = False) -> Callable[[Any], str]:
@@ -156,8 +160,10 @@ def update_array(to: Any, array: Any) -> None:
         return
     numpy = needed("numpy", "catalog", "an array")
     for part in _parts(array):
-        # Python lets other threads run meanwhile.
-        to.update(numpy.ascontiguousarray(without_gaps(part)).reshape(-1).view("u1"))
+        flat = numpy.ascontiguousarray(without_gaps(part)).reshape(-1).view("u1")
+        for at in stoppable(range(0, len(flat), _STEP)):
+            # Python lets other threads run meanwhile.
+            to.update(flat[at : at + _STEP])
 
 
 def _parts(array: Any) -> Iterator[Any]:

@@ -19,8 +19,9 @@ from holdall.catalog.names import protected_versions
 from holdall.catalog.row import Blob, Row, Small
 from holdall.catalog.storage import take_storage
 from holdall.errors import BlobNotFoundError, StoreError, StoreUnavailableError
+from holdall.stopping import stoppable
 from holdall.values.registry import joined
-from holdall.workers import shared
+from holdall.workers import beside
 
 CLAIMED: Final = 1
 """`Blob.until` of a blob that is being swept: a moment that has passed."""
@@ -229,9 +230,9 @@ class Writer:
         try:
             if content.size is not None and isinstance(content.pieces, Frame):
                 # They are in memory, so that another core can look at them at the same time.
-                crc = shared().submit(partial(_crc_of, content.pieces))
-                self._blobs.store.put(address, iter(pieces))
-                pieces.crc = crc.result()
+                with beside(partial(_crc_of, content.pieces)) as crc:
+                    self._blobs.store.put(address, iter(pieces))
+                    pieces.crc = crc.result()
             elif content.size is not None and content.size <= _JOINED:
                 self._blobs.store.put(address, b"".join([bytes(piece) for piece in pieces]))
             else:
@@ -399,7 +400,7 @@ class _Counted:
 
 def _crc_of(pieces: Iterable[Any]) -> int:
     crc = 0
-    for piece in pieces:
+    for piece in stoppable(pieces):
         crc = zlib.crc32(piece, crc)
     return crc
 
