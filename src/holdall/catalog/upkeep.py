@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,10 +17,11 @@ from holdall.catalog.storage import check_storage, mark_storage
 from holdall.catalog.usage import all_rows
 from holdall.catalog.writing import CLAIMED, micros
 from holdall.errors import BlobNotFoundError, DeleteRefusedError, InvalidArgumentError
+from holdall.logs import get_logger
 
 Progress: TypeAlias = Callable[[int], object]
 
-_log = logging.getLogger("holdall")
+_log = get_logger("holdall")
 QUARANTINE: Final = "quarantine/"
 
 

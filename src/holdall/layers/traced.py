@@ -16,6 +16,7 @@ from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, MissingDependencyError, StoreError
 from holdall.files import BlobWriter
 from holdall.layers.layer import Transparent
+from holdall.logs import get_logger
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = ["TracedStore"]
 
 T = TypeVar("T")
 
-_log = logging.getLogger("holdall.trace")
+_log = get_logger("holdall.trace")
 
 
 class TracedStore(Transparent):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import threading
 import time
 import warnings
@@ -27,6 +26,7 @@ from weakref import ref
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError
 from holdall.forks import begin_anew
+from holdall.logs import get_logger
 from holdall.memoize.canonical import FormlessError, class_form
 from holdall.memoize.entry import Entries, RaisedError, created_of
 from holdall.memoize.flights import Flight, Flights, blocked, lead, leading
@@ -42,7 +42,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
-_log = logging.getLogger("holdall.memoize")
+_log = get_logger("holdall.memoize")
 _LEASE: Final = 30.0
 """Seconds without a renewal after which the one who computes a call loses its lock."""
 

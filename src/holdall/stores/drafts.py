@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from functools import partial
 
 from holdall.blob import check_expected
 from holdall.errors import BlobExistsError, StoreUnavailableError
+from holdall.logs import get_logger
 from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
 from holdall.stores.litter import remove
 from holdall.stores.local import copy_range, sync_folder
@@ -28,7 +28,7 @@ from holdall.stores.times import floor_of
 
 Check = Callable[[os.stat_result | None, Expect], None]
 
-_log = logging.getLogger("holdall")
+_log = get_logger("holdall")
 
 
 def etag_of(found: os.stat_result) -> str:

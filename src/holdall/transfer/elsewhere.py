@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -14,11 +13,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from holdall.errors import StoreError
+from holdall.logs import get_logger
 from holdall.stopping import Stop, Stopped
 from holdall.transfer.shard import Shard, copy_shard
 from holdall.transfer.step import Outcome, Status
 
-_log = logging.getLogger("holdall.transfer")
+_log = get_logger("holdall.transfer")
 
 _GRACE = 10.0
 _busy = threading.Lock()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from typing import Any, NamedTuple
 
 from holdall.errors import StoreError, UnsupportedOperation
+from holdall.logs import get_logger
 from holdall.stores.bucket.calls import call, iterate
 from holdall.stores.bucket.deleting import delete_any, delete_version
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials
 
-_log = logging.getLogger("holdall")
+_log = get_logger("holdall")
 
 
 class Findings(NamedTuple):

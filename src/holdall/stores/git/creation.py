@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import shlex
 import shutil
@@ -11,10 +10,11 @@ import stat
 from collections.abc import Iterator
 
 from holdall.errors import StoreUnavailableError
+from holdall.logs import get_logger
 from holdall.stores.git.program import Git
 from holdall.stores.spelling import PRIVATE
 
-_log = logging.getLogger("holdall")
+_log = get_logger("holdall")
 
 _NEW = f"{PRIVATE}init-"
 """The start of the names of folders in which a repository is made."""
