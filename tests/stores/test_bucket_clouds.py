@@ -30,7 +30,7 @@ from holdall.layers.prefix import PrefixStore
 from holdall.spans import Span
 from holdall.store import ABSENT, ANY, Can, Store
 from holdall.stores.bucket import BucketStore
-from holdall.transfer.ahead import survey
+from holdall.transfer.ahead import survey_ahead
 
 MIB = 1 << 20
 
@@ -268,7 +268,7 @@ def test_listings_cost_a_request_for_each_thousand(monkeypatch: pytest.MonkeyPat
             assert max(map(len, parts)) < 3 * len(keys) / 5
             # So do transfers, whose spans are listed side by side.
             server.requests.clear()
-            assert [place_of(entry) for entry in survey(store, Span())] == sorted(keys)
+            assert [place_of(entry) for entry in survey_ahead(store, Span())] == sorted(keys)
             starts = [path for _, path in server.requests if "start-after" in path]
             assert len(starts) > 8
         with closing(PrefixStore(BucketStore("gs://bucket"), "in/")) as within:

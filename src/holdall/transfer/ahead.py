@@ -22,16 +22,10 @@ _PAGES = 16
 """The pages of each span that wait to be taken, at most."""
 
 
-def survey(store: Store, span: Span) -> Iterator[Info | LeftOut]:
-    """Yield what `Store._survey` yields of a span, in the same order.
-
-    A store that is `_far` is listed ahead by several threads once it has many keys.
-    """
+def survey_ahead(store: Store, span: Span) -> Iterator[Info | LeftOut]:
+    """Yield what `Store._survey` yields of a span, in the same order; once there are many keys, several
+    threads list them ahead."""
     entries = within(store._survey(span.prefix, span.after), span.until)
-    return _survey_far(store, span, entries) if store._far else entries
-
-
-def _survey_far(store: Store, span: Span, entries: Iterator[Info | LeftOut]) -> Iterator[Info | LeftOut]:
     last = None
     for last in islice(entries, _FIRST):
         yield last

@@ -11,7 +11,6 @@ from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError
 from holdall.keys import matcher, scan_range
 from holdall.spans import Span, span_of, within
 from holdall.store import Can, Info, LeftOut, Store
-from holdall.transfer.ahead import survey
 
 Globs: TypeAlias = str | Iterable[str] | None
 """One glob of keys, or several."""
@@ -89,7 +88,7 @@ class Selection:
         if outline and type(store)._outline is not Store._outline:
             entries = within(store._outline(self.span.prefix, self.span.after), self.span.until)
         else:
-            entries = survey(store, self.span)
+            entries = _survey(store, self.span)
         for info in entries:
             if store._closed:
                 raise store._closed_error()
@@ -105,6 +104,16 @@ class Selection:
             last = key
             if (includes is None or includes(key)) and (excludes is None or not excludes(key)):
                 yield info
+
+
+def _survey(store: Store, span: Span) -> Iterator[Info | LeftOut]:
+    """Yield what `Store._survey` yields of a span, in the same order."""
+    if store._far:
+        # Threads, and what they need, are for stores whose every call waits for a server.
+        from holdall.transfer.ahead import survey_ahead
+
+        return survey_ahead(store, span)
+    return within(store._survey(span.prefix, span.after), span.until)
 
 
 def above(path: str) -> Iterator[str]:
