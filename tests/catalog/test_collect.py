@@ -311,3 +311,38 @@ def test_the_work_is_that_of_the_garbage(make: Make, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(MemoryStore, "_scan", None)
     assert store.collect(0).blobs == 1
     assert len(looked) <= 6
+
+
+def test_an_entry_whose_blob_the_catalogue_does_not_know_is_missing(make: Make) -> None:
+    store = make(blob_backend=MemoryStore())
+    for seed, key in enumerate("abc"):
+        store.put(numbers(seed), key=key)
+    number = store._backend.row("b").blob  # type: ignore[union-attr]
+    store._backend.transact(lambda tx: tx.drop_blob(number))
+    found = store.verify()
+    assert (found.missing, found.damaged, found.checked) == ([("b", 1)], [], 2)
+
+
+def test_what_is_put_or_deleted_during_a_look_is_not_missing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(blob_backend=MemoryStore())
+    store.put(numbers(0), key="a")
+    blobs, rows = store._backend.blobs, upkeep.all_rows
+
+    def blobs_before_puts(*given: Any) -> Any:
+        yield from blobs(*given)
+        store.put(numbers(1), key="b")
+        store.put(numbers(2), key="c")
+
+    def rows_before_deletes(*given: Any) -> Any:
+        for row in [*rows(*given)]:
+            if row.key == "c":
+                store.delete("c")
+                assert sweep(store) == 1
+            yield row
+
+    monkeypatch.setattr(store._backend, "blobs", blobs_before_puts)
+    monkeypatch.setattr(upkeep, "all_rows", rows_before_deletes)
+    assert store.verify().ok
+    assert list(store) == ["a", "b"]

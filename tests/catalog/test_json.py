@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -487,6 +488,62 @@ def test_a_full_disk_changes_nothing(path: Path) -> None:
 
     succeeds(forked(work))
     assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "c"]
+
+
+def test_a_line_that_is_written_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = JsonBackend(path)
+    put(backend, new_row("a"))
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[: len(data) // 3 + 1]))
+    put(backend, new_row("b"))
+    monkeypatch.undo()
+    assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_half_a_line_that_can_not_be_cut(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    backend = JsonBackend(path)
+    put(backend, new_row("a"))
+    whole = os.write
+
+    def write_half(fd: int, data: bytes) -> int:
+        whole(fd, data[: len(data) // 2])
+        raise kind(errno.ENOSPC, "full")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(os, "write", write_half)
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises((StoreUnavailableError, KeyboardInterrupt)):
+        put(backend, new_row("b"))
+    assert log_of(path).read_bytes()[-1:] != b"\n"
+    with pytest.raises(StoreUnavailableError):
+        put(backend, new_row("b"))  # it can't be cut yet
+    monkeypatch.undo()
+    for each in (backend, JsonBackend(path)):
+        assert list(each.keys()) == ["a"]
+    put(backend, new_row("c"))
+    assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "c"]
+
+
+def test_a_disk_that_refuses_writes_for_a_while(path: Path) -> None:
+    def work(folder: Path) -> None:
+        path = folder / "store" / "cache_metadata.json"
+        backend = JsonBackend(path)
+        put(backend, new_row("a"))
+        log_of(path).chmod(0o444)
+        backend = JsonBackend(path)
+        with pytest.raises(StoreUnavailableError, match="permission"):
+            put(backend, new_row("b"))
+        assert list(backend.keys()) == ["a"]
+        log_of(path).chmod(0o644)
+        put(backend, new_row("c"))
+        assert list(backend.keys()) == list(JsonBackend(path).keys()) == ["a", "c"]
+
+    succeeds_as_nobody(work)
 
 
 def test_durable_lines(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

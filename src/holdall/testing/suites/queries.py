@@ -236,6 +236,19 @@ class QueryTests(BackendBase):
         kept = [row for row in found if row.key not in ("new", "old", "k01999")]
         assert kept == rows[:-1]
 
+    def test_lists_and_objects_with_what_a_database_may_lack(
+        self, backend: MetadataBackend, other: MetadataBackend
+    ) -> None:
+        values: list[Any] = [["a\\u0000b"], ["ab"], {"z": "a\\u0000b"}, {"a\\u0000b": ["c"]}, [["\\ud800"]]]
+        rows = [new_row(f"k{at}", metadata={"x": value}) for at, value in enumerate(values)]
+        write(backend, put(*rows))
+        # What is asked for with NUL itself, or half a surrogate pair, is in no row.
+        absent: list[Any] = [["a\0b"], {"z": "a\0b"}, {"a\0b": ["c"]}, [["\ud800"]], ["ab", "\0"]]
+        field = "metadata", "x"
+        for value in (*values, *absent):
+            for operator, asked in (("==", value), ("!=", value), ("in", [value, "c"])):
+                check_found(other, rows, Query(Compare(field, operator, asked)))
+
     def test_indexes(self, backend: MetadataBackend, other: MetadataBackend) -> None:
         fields: list[Path] = [
             *(("metadata", name) for name in ("loss", "Loss", "a.b", "it's", "é", "$", "%s", "[0]")),

@@ -156,6 +156,20 @@ class TransactionTests(BackendBase):
         write(backend, lambda t: t.drop_blob(1), lambda t: t.drop_blob(99))
         assert [blob.number for blob in other.blobs()] == [2, 3, 4]
 
+    def test_blobs_with_the_same_bytes(self, backend: MetadataBackend, other: MetadataBackend) -> None:
+        # Two writers of the same bytes met, and each has written its own.
+        twins = [new_blob(number, digest="same") for number in (1, 2, 3)]
+        write(backend, put(*twins))
+        write(backend, put(replace(twins[1], until=7)))  # it is being swept
+        assert read(other, lambda t: t.blob_of("same")) in (twins[0], twins[2])
+        write(backend, lambda t: t.drop_blob(1))
+        for each in (backend, other):
+            assert read(each, lambda t: t.blob_of("same")) == twins[2]
+        write(backend, put(replace(twins[2], until=7)))
+        assert read(other, lambda t: t.blob_of("same")) is None
+        write(backend, put(twins[1]), lambda t: t.drop_blob(3))
+        assert read(other, lambda t: t.blob_of("same")) == twins[1]
+
     def test_a_blob_that_is_named(self, backend: MetadataBackend) -> None:
         write(backend, put(new_row("a", 2, blob=1)), lambda t: t.put_earlier(new_row("a", 1, blob=2)))
         assert read(backend, lambda t: [t.is_named(number) for number in (1, 2, 3)]) == [True, True, False]
