@@ -339,6 +339,7 @@ def test_swapped_arguments_are_told(store: Store) -> None:
         (lambda: wrong.open("key", "r+"), "a blob is replaced, not changed in place"),
         (lambda: wrong.copy(), "copy_store"),
         (lambda: wrong.copy("key"), r"copy\(source, target\)"),
+        (lambda: wrong.copy("key", wrong), r"copy_store\(source, target\)"),
         (lambda: wrong.get_many("key"), r"get\(key\) is for one"),
         (lambda: wrong.delete_many("key"), r"delete\(key\) is for one"),
         (lambda: wrong[Path("a")], "as_posix"),

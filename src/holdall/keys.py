@@ -91,6 +91,8 @@ def _hint(key: object) -> str:
         return "; decode it, and mind the order: put(key, data)"
     if key is None or isinstance(key, int | float | tuple):
         return ""
+    if hasattr(key, "iterate_keys"):
+        return "; copy_store(source, target) copies from one store to another"
     return "; the key is the first argument"
 
 

@@ -31,6 +31,14 @@ def test_one_source_only(holdall, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_that_begins_with_a_dash(holdall):
+    for command in (["put", "-k", "v"], ["get", "-k"], ["rm", "-k"], ["cp", "-k", "k"]):
+        assert "write -- before what begins with -" in holdall.error(*command, code=2)
+    assert "before what" not in holdall.error("get", "--sotre", "x", "k", code=2), "it is a mistyped option"
+    holdall("put", "--", "-k", "v")
+    assert holdall("get", "--", "-k") == b"v"
+
+
 def test_put_asks_for_a_value_at_a_terminal(holdall, terminal):
     process = holdall.start("put", "k", stdin=terminal.slave, stderr=subprocess.PIPE)
     errors = process.communicate(timeout=60)[1]

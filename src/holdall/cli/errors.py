@@ -81,6 +81,9 @@ def describe(error: BaseException) -> str:
         taken = getattr(getattr(context, "command", None), "params", ())
         if any(each.name == "program" for each in taken):
             return f"{text.rstrip('.')}; write -- before the program and its options; see {path} --help"
+        is_unknown = type(error).__name__ == "NoSuchOption" and not getattr(error, "possibilities", None)
+        if is_unknown and any(each.param_type_name == "argument" for each in taken):
+            text = f"{text.rstrip('.')}; write -- before what begins with - and is no option"
         return f"{text} See {path} --help" if text.endswith("?") else f"{text.rstrip('.')}; see {path} --help"
     return f"a bug in holdall: {type(error).__name__}: {error} (set HOLDALL_DEBUG=1 to see where)"
 
