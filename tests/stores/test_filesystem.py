@@ -51,6 +51,10 @@ class TestFoldedFilesystem(Again):
         return _Folded(place / "store")
 
 
+def _no(_: str) -> bool:
+    return False
+
+
 @pytest.fixture(params=["at once", "by steps"])
 def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to open a file, whatever the kernel has."""
@@ -62,6 +66,7 @@ def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(module, "open_below", nofollow.open_below_by_steps)
         for module in (drafts, shortway, steps, together):
             monkeypatch.setattr(module, "move_new", nofollow.link_and_unlink)
+        monkeypatch.setattr(locks, "can_be_nameless", _no)
     else:
         assert nofollow.open_file is not nofollow.open_by_steps, "this kernel has no openat2"
         assert nofollow.move_new is not nofollow.link_and_unlink, "this C library has no renameat2"
@@ -666,6 +671,11 @@ def _open_and_write(store: Store, key: str) -> None:
         file.write(b"new")
 
 
+def _put_new(store: Store, key: str) -> None:
+    store._local.lock.misses = 100  # type: ignore[attr-defined]
+    store.put(key, b"new")
+
+
 def _fail(store: Store, key: str) -> None:
     with pytest.raises(ConcurrencyError):
         store.put(key, b"new", expect="another")
@@ -674,6 +684,9 @@ def _fail(store: Store, key: str) -> None:
 _CHANGES: dict[str, Callable[[Store], object]] = {
     "put": lambda store: store.put("a", b"new"),
     "put below": lambda store: store.put("d/e", b"new"),
+    "put of what is new": lambda store: _put_new(store, "d/f"),
+    "put of what is new in a folder that isn't there": lambda store: _put_new(store, "new/one"),
+    "put where something is after all": lambda store: _put_new(store, "a"),
     "pieces": lambda store: store.put("a", iter([b"n", b"ew"])),
     "create": lambda store: store.put("new/one", b"new", expect=ABSENT),
     "create in a folder that is there": lambda store: store.put("d/f", b"new", expect=ABSENT),

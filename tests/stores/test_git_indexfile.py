@@ -28,8 +28,8 @@ def refused(_: int) -> bool:
     return False
 
 
-def ext4(_: str) -> int:
-    return 0xEF53
+def local(_: str) -> bool:
+    return True
 
 
 @pytest.fixture(params=[True, False], ids=["written again", "always new"])
@@ -60,7 +60,7 @@ def test_it_has_what_was_written_last(
 def test_a_file_that_nobody_reads_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the tests run: where the system can't say that nobody reads it, they say so."""
     monkeypatch.setattr(module, "_lease", granted)
-    monkeypatch.setattr(module, "_file_system", ext4)
+    monkeypatch.setattr(module, "is_local", local)
     index = IndexFile(str(tmp_path / "index"), str(tmp_path / "spare"), False)
     inodes: list[int] = []
     for number in range(6):

@@ -33,6 +33,7 @@ from holdall.stores.leftout import LeftOutCounts
 from holdall.stores.listing import Listing, Run
 from holdall.stores.local import FilePieces, sync_folder
 from holdall.stores.locks import FolderLock
+from holdall.stores.nameless import put_nameless
 from holdall.stores.nofollow import (
     FOLDER,
     READ,
@@ -44,7 +45,7 @@ from holdall.stores.nofollow import (
 from holdall.stores.oserrors import GONE, translate, typed
 from holdall.stores.places import tidy
 from holdall.stores.root import Root
-from holdall.stores.shortway import SHORT, delete_short, put_short
+from holdall.stores.shortway import ENOUGH, SHORT, delete_short, put_short
 from holdall.stores.spelling import is_plain, segment_of, spell_segment
 from holdall.stores.steps import rename, sync_below, unlink
 from holdall.stores.together import put_in_batches
@@ -285,7 +286,11 @@ class FilesystemStore(Store):
     def _put(self, key: str, data: bytes) -> Info:
         if len(data) <= SHORT and (lock := self._lock()) is not None:
             is_flat = self._flat and len(key) < 256 and is_plain(key)
-            info = put_short(lock, key if is_flat else self._below(key), key, data)
+            path = key if is_flat else self._below(key)
+            info = None
+            if lock.misses > ENOUGH and lock.nameless:
+                info = put_nameless(lock, path, key, data)
+            info = info or put_short(lock, path, key, data)
             if info is not None:
                 return info
         return self._put_long(self._checked(key), (data,), ANY)

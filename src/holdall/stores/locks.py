@@ -9,6 +9,7 @@ come as an error has just led there.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -21,7 +22,7 @@ from weakref import WeakSet
 
 from holdall.errors import StoreUnavailableError, UnsupportedOperation
 from holdall.forks import in_child
-from holdall.stores.nofollow import close_all
+from holdall.stores.nofollow import can_be_nameless, close_all, fstat
 from holdall.stores.spelling import PRIVATE
 
 T = TypeVar("T")
@@ -31,6 +32,9 @@ WAIT = 60.0
 
 CANNOT = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL)
 """What flock fails with where a file system has no locks."""
+
+TRIES = 8
+"""After how many failures in a row no put of a thread uses a file without a name any more."""
 
 _generation = 0
 _drafts = f"{PRIVATE}{os.urandom(6).hex()}.new-"
@@ -81,7 +85,21 @@ class FolderMoved(Exception):
 class FolderLock:
     """A thread's own descriptor of a store's folder, for flock."""
 
-    __slots__ = ("__weakref__", "_fds", "drafts", "fd", "misses", "open", "path", "place", "start")
+    __slots__ = (
+        "__weakref__",
+        "_fds",
+        "device",
+        "direct",
+        "drafts",
+        "fd",
+        "misses",
+        "nameless",
+        "open",
+        "path",
+        "place",
+        "room",
+        "start",
+    )
 
     def __init__(self, path: str) -> None:
         self.fd = -1
@@ -93,6 +111,13 @@ class FolderLock:
         self.place = found.st_dev, found.st_ino
         self.path = path
         self.start = path.rstrip("/") + "/"
+        self.direct = os.path.realpath(path) == path
+        """Whether no part of the path is a link."""
+        self.room = (ctypes.c_uint64 * 32)()
+        """Room for what fstat(2) says, which begins with the file system."""
+        self.nameless = TRIES if can_be_nameless(path) and not fstat(self.fd, self.room) else 0
+        """How often a put may still try, and fail, to use a file without a name."""
+        self.device = self.room[0]
         self.open = partial(os.open, dir_fd=self.fd)
         """os.open(2) in the folder."""
         self.drafts = map(f"{draft_name()}-".__add__, map(str, count()))

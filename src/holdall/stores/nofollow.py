@@ -3,7 +3,7 @@
 Files are opened without following any symbolic link on the way: Linux does it in one call, openat2(2) with
 RESOLVE_NO_SYMLINKS; elsewhere each folder on the way is opened in the one before. A file is moved to where
 nothing is by renameat2(2) with RENAME_NOREPLACE, or by a second link; two files change names with
-RENAME_EXCHANGE.
+RENAME_EXCHANGE. A file without a name is given one by linkat(2) with AT_EMPTY_PATH.
 
 A descriptor that the system returns is put into a list by the interpreter's own C code, with no step of
 Python between: an interrupt can't lose it, and the maker of the list closes what is in it.
@@ -32,6 +32,8 @@ NEAR = FOLDER | os.O_NONBLOCK
 """The same, but through no mount point."""
 LIST_NEAR = LIST | os.O_NOCTTY
 """To list a folder that is reached through no mount point."""
+NAMELESS = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
+"""To write a file that has no name as yet, in a folder that is opened by this."""
 
 HERE = -100
 """AT_FDCWD: paths are taken from the working folder."""
@@ -43,9 +45,32 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 0x01, 0x02
 
-_renameat2: Callable[..., int] | None = (
-    getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
-)
+linkat = ctypes.CDLL(None, use_errno=True).linkat
+AT_EMPTY_PATH = 0x1000
+
+_LOCAL = {
+    0xEF53,  # ext4
+    0x58465342,  # XFS
+    0x9123683E,  # Btrfs
+    0xF2F52010,  # F2FS
+    0x2FC12FC1,  # ZFS
+    0x01021994,  # tmpfs
+    0x794C7630,  # overlayfs
+}
+"""The file systems of Linux, as statfs(2) names them, whose files no other host can have open."""
+
+_system: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_renameat2: Callable[..., int] | None = getattr(_system, "renameat2", None)
+
+
+def _missing(*_: object) -> int:
+    return -1
+
+
+linkat: Callable[..., int] = getattr(_system, "linkat", _missing)
+"""linkat(2), of what ctypes takes as it is: ints and bytes."""
+fstat: Callable[..., int] = getattr(_system, "fstat", _missing)
+"""fstat(2), into an array."""
 
 
 def close_all(fds: list[int]) -> None:
@@ -238,3 +263,16 @@ def exchange(one: str, other: str) -> bool:
     """
     call = _renameat2
     return call is not None and call(HERE, os.fsencode(one), HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is known to lie on a disk, or in the memory, of this machine alone."""
+    found = (ctypes.c_long * 64)()
+    return _system is not None and not _system.statfs(os.fsencode(path), found) and found[0] in _LOCAL
+
+
+def can_be_nameless(path: str) -> bool:
+    """Whether a file below a path may get its name once it is whole. On other file systems than local ones
+    its close may say that it could not be written, and only then."""
+    at_all = hasattr(os, "O_TMPFILE") and sys.getfilesystemencoding() == "utf-8"
+    return at_all and is_local(path)

@@ -8,7 +8,6 @@ other process has it open or mapped; otherwise a new one is made.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -19,23 +18,11 @@ from typing import NamedTuple
 
 from holdall.stores.git.files import write, write_all
 from holdall.stores.local import sync_folder
-from holdall.stores.nofollow import exchange
+from holdall.stores.nofollow import exchange, is_local
 from holdall.stores.times import new_stamp
 
 Signature = tuple[int, int, int]
 """Of a file: time, inode, size."""
-
-_LOCAL = {
-    0xEF53,  # ext4
-    0x58465342,  # XFS
-    0x9123683E,  # Btrfs
-    0xF2F52010,  # F2FS
-    0x2FC12FC1,  # ZFS
-    0x01021994,  # tmpfs
-    0x794C7630,  # overlayfs
-}
-"""The file systems, as statfs(2) names them, whose files no other host can have open."""
-
 
 _AGAIN = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -100,7 +87,7 @@ class IndexFile:
         if signature_of(found) != old.signature or found.st_nlink != 1:
             return False
         if self._is_local is None:
-            self._is_local = _file_system(self._spare) in _LOCAL
+            self._is_local = is_local(self._spare)
         return self._is_local and _lease(fd)
 
 
@@ -127,13 +114,7 @@ def _fill(fd: int, there: Sequence[bytes], pieces: Sequence[bytes]) -> None:
 
 
 if sys.platform == "linux":
-    _statfs = ctypes.CDLL(None).statfs
     _SIGNAL = int(signal.SIGURG)
-
-    def _file_system(path: str) -> int:
-        """Return the kind of the file system of a file; 0 if it isn't known."""
-        found = (ctypes.c_long * 64)()
-        return 0 if _statfs(os.fsencode(path), found) else found[0]
 
     def _lease(fd: int) -> bool:
         """Let others wait who open a file; false, and nothing is done, if one of them has it open."""
@@ -151,9 +132,6 @@ if sys.platform == "linux":
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 else:
-
-    def _file_system(path: str) -> int:
-        return 0
 
     def _lease(fd: int) -> bool:
         return False
