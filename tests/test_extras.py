@@ -38,7 +38,7 @@ def advice() -> Iterator[tuple[str, str, str | None]]:
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-            if name in ("needed", "_needed") and isinstance(node, ast.Call) and len(node.args) == 3:
+            if name in ("needed", "_need_module") and isinstance(node, ast.Call) and len(node.args) == 3:
                 module, extra = (ast.literal_eval(each) for each in node.args[:2])
                 yield f"{path.name}:{node.lineno}", module, extra
 

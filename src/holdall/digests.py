@@ -40,14 +40,14 @@ def hasher(algorithm: str = "sha256") -> Hash:
         made = hashlib.new(algorithm, usedforsecurity=False)
     except ValueError as error:
         raise InvalidArgumentError(
-            f"no digest is named {algorithm!r:.80}; the known ones are {', '.join(_known())}"
+            f"no digest is named {algorithm!r:.80}; the known ones are {', '.join(_known_names())}"
         ) from error
     if not made.digest_size:
         raise InvalidArgumentError(f"a digest of {algorithm} lacks a fixed length; use sha256")
     return made
 
 
-def _known() -> list[str]:
+def _known_names() -> list[str]:
     """Return the names of the algorithms whose digest has a fixed length."""
     known = {"blake3"}
     for name in hashlib.algorithms_available:

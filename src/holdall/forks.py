@@ -44,7 +44,7 @@ def begin_anew(owner: T, begin: Callable[[T], None]) -> None:
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     processes.cache_clear()  # it may be in another container

@@ -180,7 +180,7 @@ def _key_bytes(what: str, key: str | Hidden) -> Hidden:
         if not place:
             raise InvalidArgumentError(f"{what} is {key!r}; expected 'env:NAME' or 'file:PATH'")
         where, text = (_from_environment if scheme == "env" else _from_file)(what, place)
-        key = Hidden(_decoded(text))
+        key = Hidden(_decode_key(text))
     elif isinstance(key.value, str):
         raise InvalidArgumentError(
             f"{what} is a str, but not a reference; expected 'env:NAME', 'file:PATH', or 32 bytes"
@@ -223,7 +223,7 @@ def _from_file(what: str, path: str) -> tuple[str, Hidden]:
     return f"{what} in the file {path!r}", text
 
 
-def _decoded(text: Hidden) -> bytes | None:
+def _decode_key(text: Hidden) -> bytes | None:
     try:
         if len(text.value.strip()) == 2 * _SIZE:
             return bytes.fromhex(text.value.strip())

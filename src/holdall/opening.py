@@ -115,13 +115,13 @@ def get_store(
     # Before anything is opened, the options of values, the mode and the ttl are checked.
     ValueStore(_nothing(), **own)
     mode = serialization_mode
-    with _named_by(defaults.sources.get("serialization_mode") if mode is None else None):
+    with _name_setting(defaults.sources.get("serialization_mode") if mode is None else None):
         mode = defaults.values.get("serialization_mode", "auto") if mode is None else mode
         ValueStore(_nothing(), mode)
     ttl = options.pop("default_ttl", None)
-    with _named_by(defaults.sources.get("default_ttl") if ttl is None else None):
-        ttl = _checked_ttl(defaults.values.get("default_ttl") if ttl is None else ttl)
-    store = _opened(uri, defaults, options)
+    with _name_setting(defaults.sources.get("default_ttl") if ttl is None else None):
+        ttl = _check_ttl(defaults.values.get("default_ttl") if ttl is None else ttl)
+    store = _open_bytes(uri, defaults, options)
     try:
         if ttl is not None:
             store = _expiring(store, ttl, owned=not isinstance(uri, Store))
@@ -149,11 +149,11 @@ def open_default() -> Store:
     that they give it."""
     from holdall.settings import read_settings
 
-    return _opened(None, read_settings(), {})
+    return _open_bytes(None, read_settings(), {})
 
 
 @contextmanager
-def _named_by(source: str | None) -> Generator[None]:
+def _name_setting(source: str | None) -> Generator[None]:
     """Make an error of a setting name the variable, or the file and the key, that it is from."""
     try:
         yield
@@ -164,7 +164,7 @@ def _named_by(source: str | None) -> Generator[None]:
         raise
 
 
-def _checked_ttl(ttl: Any) -> Any:
+def _check_ttl(ttl: Any) -> Any:
     """Return a ttl that an `ExpiringStore` takes; None is forever."""
     if ttl is None or (isinstance(ttl, (int, float, timedelta)) and not ttl):
         return None
@@ -180,7 +180,9 @@ def _nothing() -> Store:
     return MemoryStore()
 
 
-def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, options: dict[str, Any]) -> Store:
+def _open_bytes(
+    uri: str | os.PathLike[str] | Store | None, defaults: Settings, options: dict[str, Any]
+) -> Store:
     """Open the store of bytes that `get_store` was asked for."""
     from holdall.settings import expand
 
@@ -209,7 +211,7 @@ def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, opti
         # The variables in the URI of the file are filled in already.
         base = defaults.base
         uri = expand(defaults.uri) if base is None else defaults.uri
-        options = {**_typed(uri, defaults.options), **options}
+        options = {**_convert_options(uri, defaults.options), **options}
     elif isinstance(uri, str):
         uri = expand(uri)
     try:
@@ -226,7 +228,7 @@ def _opened(uri: str | os.PathLike[str] | Store | None, defaults: Settings, opti
         raise
 
 
-def _typed(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the options that are text, as the environment gives them, to the types that the URI takes."""
     if not options:
         return {}

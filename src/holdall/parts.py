@@ -23,7 +23,7 @@ _LONGEST: Final = 1 << 24
 
 def read_ranges(store: Store, key: str, ranges: object) -> list[bytes]:
     """As `Store.get_ranges`, of a key that was checked."""
-    wanted = _checked(ranges)
+    wanted = _check_ranges(ranges)
     for _ in range(_TRIES - 1):
         try:
             return _read_once(store, key, wanted)
@@ -32,7 +32,7 @@ def read_ranges(store: Store, key: str, ranges: object) -> list[bytes]:
     return _read_once(store, key, wanted)
 
 
-def _checked(ranges: object) -> list[tuple[int, int | None]]:
+def _check_ranges(ranges: object) -> list[tuple[int, int | None]]:
     if not isinstance(ranges, Iterable) or isinstance(ranges, str | bytes):
         raise InvalidTypeError(f"get_ranges takes an iterable of (start, stop), not {type(ranges).__name__}")
     checked: list[tuple[int, int | None]] = []

@@ -144,7 +144,7 @@ def _left_of(file: Any) -> int | None:
         return None
 
 
-def _given(data: Iterable[T]) -> Iterator[T]:
+def _draw_given(data: Iterable[T]) -> Iterator[T]:
     """Yield what a caller gave. What that raises isn't taken for an error of the store."""
     try:
         for each in data:  # noqa: UP028 - that would close an iterator with which the caller may go on
@@ -160,7 +160,7 @@ def _reads(file: Any) -> Iterator[Any]:
 
 
 def _file_pieces(file: Any) -> Iterator[Piece]:
-    for read in _given(_reads(file)):
+    for read in _draw_given(_reads(file)):
         piece = flatten(read)
         if piece is None:
             raise InvalidDataError("the file's read() returned no bytes; open it in binary mode ('rb')")
@@ -170,7 +170,7 @@ def _file_pieces(file: Any) -> Iterator[Piece]:
 
 
 def _iterable_pieces(data: Iterable[object]) -> Iterator[Piece]:
-    for buffer in _given(data):
+    for buffer in _draw_given(data):
         piece = flatten(buffer)
         if piece is None:
             raise InvalidDataError(f"the iterable yielded {type(buffer).__name__}, not a buffer")

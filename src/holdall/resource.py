@@ -153,7 +153,7 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
     named = reference(uri)
     if named is not None:
         query = "" if named.query is None else f"?{named.query}"
-        return _checked(f"{named.name}:{query}", named.folder, f"{named.name}:KEY")
+        return _check_place(f"{named.name}:{query}", named.folder, f"{named.name}:KEY")
     match = _uri(uri)
     if match is None:
         return _split_path(uri)
@@ -172,22 +172,22 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
             usage = f"{what}.../FOLDER/NAME"
             if scheme in ("http", "https") and not place.strip("/"):
                 key = ""
-        return _checked(f"{what}{place}{mark}{query}", _decode(key, what), usage)
+        return _check_place(f"{what}{place}{mark}{query}", _decode(key, what), usage)
     usage = f"{what}...#KEY"
     if key is not None and "?" in key:
         raise InvalidArgumentError(
             f"the options of a URI come before the '#' of its key: write {what}...?OPTION=VALUE#KEY, or %3F "
             "for a '?' in the key"
         )
-    return _checked(f"{what}{location}{query}", _decode(key or "", what), usage)
+    return _check_place(f"{what}{location}{query}", _decode(key or "", what), usage)
 
 
 def _split_path(path: str) -> tuple[str, str]:
     folder, key = os.path.split(path)
-    return _checked(folder or ".", key, "FOLDER/NAME")
+    return _check_place(folder or ".", key, "FOLDER/NAME")
 
 
-def _checked(place: str, key: str, usage: str) -> tuple[str, str]:
+def _check_place(place: str, key: str, usage: str) -> tuple[str, str]:
     if not key or key.endswith("/") or key in (".", ".."):
         # Not the URI, which may hold a password.
         raise InvalidArgumentError(f"this URI names a store, or a folder of it, and no key: write {usage}")

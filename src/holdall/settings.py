@@ -54,7 +54,7 @@ def read_settings() -> Settings:
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"{variable}: {error.message}") from None
             sources[name] = variable
-    options = dict(_nested())
+    options = dict(_read_nested())
     base = None
     for name, value, folder, source in _of_the_file():
         if name == "backend_config":
@@ -86,7 +86,7 @@ def _of_the_file() -> Iterator[tuple[str, Any, str, str]]:
         yield "backend_config", section.value("backend_config"), "", ""
 
 
-def _nested() -> Iterator[tuple[str, Any]]:
+def _read_nested() -> Iterator[tuple[str, Any]]:
     """Yield the options that `HOLDALL_BACKEND_CONFIG__NAME` and `..__NAME__INNER` give."""
     tree: dict[str, Any] = {}
     for variable, text in sorted(os.environ.items()):

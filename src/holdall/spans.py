@@ -133,7 +133,7 @@ def guess_points(look: Callable[[str], list[str]], n: int, span: Span, mapped: _
         return sample_points(keys, n)
     large, ends = [_Group(span.prefix, span.until, keys, 1.0)], list[tuple[str | None, float]]()
     while large:
-        divided = list(mapped(lambda group: (group, list(_divided(look_within, group))), large))
+        divided = list(mapped(lambda group: (group, list(_divide_group(look_within, group))), large))
         large = list[_Group]()
         for group, parts in divided:
             total = sum(part.share for part in parts if len(part.keys) >= PAGE) or 1.0
@@ -146,10 +146,10 @@ def guess_points(look: Callable[[str], list[str]], n: int, span: Span, mapped: _
                     large.append(part._replace(share=share))
                 else:
                     ends.append((part.end, share))
-    return _chosen(ends, n)
+    return _choose_ends(ends, n)
 
 
-def _chosen(ends: list[tuple[str | None, float]], n: int) -> list[str]:
+def _choose_ends(ends: list[tuple[str | None, float]], n: int) -> list[str]:
     """Choose from the ends of groups, each with its share, those that are nearest to the ends of equal
     parts."""
     ends.sort(key=lambda end: (end[0] is None, end[0]))
@@ -161,7 +161,7 @@ def _chosen(ends: list[tuple[str | None, float]], n: int) -> list[str]:
     return chosen
 
 
-def _divided(look: Callable[[str, str | None], list[str]], group: _Group) -> Iterator[_Group]:
+def _divide_group(look: Callable[[str, str | None], list[str]], group: _Group) -> Iterator[_Group]:
     """Yield the parts of a group, by the first character in which its keys differ."""
     width, keys, number = _common(look, group), group.keys, 0
     while keys:

@@ -150,7 +150,7 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     """Open the store that a URI or a path names; paths are relative to `base` or the working directory."""
     if not isinstance(uri, str):
         # A Path is never a URI.
-        return _open(_built_in("file"), "file", _checked_path(uri), {}, options, base)
+        return _open(_load_opener("file"), "file", _check_path(uri), {}, options, base)
     if not uri:
         raise InvalidArgumentError(
             "expected a URI or a path, such as './data' or 'sqlite:///file.db', got ''"
@@ -160,7 +160,7 @@ def open_uri(uri: str | os.PathLike[str], options: Mapping[str, Any], base: str 
     if match is None:
         _refuse_half_a_name(uri)
         _refuse_options_of_a_path(uri)
-        return _open(_built_in("file"), "file", uri, {}, options, base)
+        return _open(_load_opener("file"), "file", uri, {}, options, base)
     scheme, location, query = match[1].lower(), match[2], match[3]
     opener = _opener(scheme)
     if scheme in _KEYED:
@@ -183,7 +183,7 @@ def _refuse_key(uri: str) -> None:
         )
 
 
-def _checked_path(path: object) -> str:
+def _check_path(path: object) -> str:
     if isinstance(path, bytes) or not hasattr(path, "__fspath__"):
         raise InvalidTypeError(f"a URI is a str, and a path a str or a Path; got {type(path).__name__}")
     return checked_path(path)
@@ -244,7 +244,7 @@ def known_options(uri: str) -> dict[str, object]:
     """Return the names of the options that a URI or a path takes, each with its type; `**` stands for any
     other name."""
     match = _uri(uri)
-    opener = _built_in("file") if match is None else _opener(match[1].lower())
+    opener = _load_opener("file") if match is None else _opener(match[1].lower())
     own = _options(_maker(opener))
     return {**own, **{name: hint for name, hint in LAYERS.items() if name not in own}}
 
@@ -347,7 +347,7 @@ def _opener(scheme: str) -> Opener:
     if scheme in _registered:
         return _registered[scheme]
     if scheme in _BUILT_IN:
-        return _built_in(scheme)
+        return _load_opener(scheme)
     plugin = find_plugin(STORES, scheme)
     if plugin is not None:
         opener: Any = plugin.load()
@@ -381,7 +381,7 @@ def _is_of_fsspec(scheme: str) -> bool:
     return scheme not in _BUILT_IN and scheme not in _registered and scheme not in plugin_names(STORES)
 
 
-def _built_in(scheme: str) -> Opener:
+def _load_opener(scheme: str) -> Opener:
     module, _, name = _BUILT_IN[scheme].partition(":")
     return getattr(import_module(module), name)
 

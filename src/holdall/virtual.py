@@ -94,11 +94,11 @@ def open_virtual(key: str, store: Store | Any, mode: str = "rb") -> AbstractCont
             "file to change",
             key=key,
         )
-    return _opened(below, key, mode)
+    return _open_local(below, key, mode)
 
 
 @contextmanager
-def _opened(store: Store, key: str, mode: str) -> Generator[IO[Any]]:
+def _open_local(store: Store, key: str, mode: str) -> Generator[IO[Any]]:
     with store.local(key) as path, _open_file(path, mode, key) as file:
         yield file
 

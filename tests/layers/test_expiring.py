@@ -455,7 +455,7 @@ def test_every_acknowledged_change_holds_over_a_store_that_fails(native: bool) -
     aging = Aging(medium)
     calm = ExpiringStore(medium if native else aging, DAY)
     store = ExpiringStore(Flaky(medium if native else aging, rate=0.1), DAY)
-    assert store._native is native
+    assert store._keeps_expiry is native
     keys = [f"key/{number}" for number in range(6)]
     failed = expired = 0
     for number in range(10_000):

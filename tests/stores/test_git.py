@@ -980,7 +980,7 @@ def test_a_child_is_not_held_by_what_its_parent_was_doing(tmp_path: Path) -> Non
                 ready.set()
                 go.wait(60)
 
-        store._locked(wait)
+        store._run_locked(wait)
 
     thread = threading.Thread(target=hold)
     thread.start()

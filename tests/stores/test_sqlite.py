@@ -528,7 +528,7 @@ def test_a_fork_just_as_a_connection_was_opened(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     store["key"] = b"1"
-    real, forks = store._database._opened, 0
+    real, forks = store._database._open_connection, 0
 
     def opened(create: bool) -> Any:
         nonlocal forks
@@ -539,7 +539,7 @@ def test_a_fork_just_as_a_connection_was_opened(
         return connection
 
     succeeds(forked(lambda: None))
-    monkeypatch.setattr(store._database, "_opened", opened)
+    monkeypatch.setattr(store._database, "_open_connection", opened)
     if what == "put":
         store["key"] = b"2"
     elif what == "get":
@@ -553,7 +553,7 @@ def test_a_fork_just_as_a_connection_was_opened(
 
 def test_a_fork_while_a_cut_file_is_checked(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store["key"] = b"1"
-    real, forks = store._database._opened, 0
+    real, forks = store._database._open_connection, 0
 
     def opened(create: bool) -> Any:
         nonlocal forks
@@ -562,7 +562,7 @@ def test_a_fork_while_a_cut_file_is_checked(store: SqliteStore, monkeypatch: pyt
             succeeds(forked(lambda: None))
         return connection
 
-    monkeypatch.setattr(store._database, "_opened", opened)
+    monkeypatch.setattr(store._database, "_open_connection", opened)
     assert not store._database._is_damaged()
     assert forks == 2
 

@@ -139,8 +139,8 @@ class AsyncBlobStore:
         """
         data = self._container.recall(key)
         if data is not None and len(data) <= _SHORT:
-            return _decoded(key, data)
-        return await self._aio.run(lambda: _decoded(key, self._container.read(key)))
+            return _decode_json(key, data)
+        return await self._aio.run(lambda: _decode_json(key, self._container.read(key)))
 
     async def set_binary(self, key: str, data: Buffer) -> None:
         """Store bytes, or any other buffer.
@@ -254,7 +254,7 @@ class AsyncBlobStore:
             await self._aio.run(self._container.put, key, data, content_type)
 
 
-def _decoded(key: str, data: bytes) -> Any:
+def _decode_json(key: str, data: bytes) -> Any:
     try:
         return _json.decode(data)
     except SerializationError as error:

@@ -280,7 +280,7 @@ class Container:
             turn.wanted += 1
         try:
             with turn.lock:
-                yield self._expected(key)
+                yield self._expect_of(key)
         except BaseException:
             # It may have been written or not, or changed by others: the copy is good for nothing. The ETag
             # stays, so that only a read allows the next write.
@@ -295,7 +295,7 @@ class Container:
                 if not turn.wanted:
                     del self._turns[key]
 
-    def _expected(self, key: str) -> Expect:
+    def _expect_of(self, key: str) -> Expect:
         """Return the state to compare with."""
         if not self._compares:
             return ANY
@@ -399,7 +399,7 @@ class Container:
     def _send(self, key: str, change: _Change, force: bool) -> StoreError | None:
         """Bring one change to the store; return the error that kept it."""
         try:
-            state = self._expected(key)
+            state = self._expect_of(key)
             if force:
                 state = ANY
             if change.data is None:

@@ -200,9 +200,9 @@ class AsyncFanoutStore(_View[FanoutStore]):
     ) -> None:
         plain: Any = children
         if isinstance(children, Mapping):
-            plain = {name: _plain(child) for name, child in children.items()}
+            plain = {name: _store_below(child) for name, child in children.items()}
         elif isinstance(children, list | tuple):
-            plain = [_plain(child) for child in children]
+            plain = [_store_below(child) for child in children]
         super().__init__(FanoutStore(plain, read=read, write=write, timeout=timeout, fill=fill))
 
 
@@ -234,8 +234,8 @@ class AsyncCachingStore(_View[CachingStore]):
     ) -> None:
         super().__init__(
             CachingStore(
-                _plain(store),
-                _plain(cache),
+                _store_below(store),
+                _store_below(cache),
                 mode,
                 fresh=fresh,
                 max_bytes=max_bytes,
@@ -245,5 +245,5 @@ class AsyncCachingStore(_View[CachingStore]):
         )
 
 
-def _plain(store: Store | AsyncStore) -> Store:
+def _store_below(store: Store | AsyncStore) -> Store:
     return store.store if isinstance(store, AsyncStore) else store

@@ -108,7 +108,7 @@ class _Call(Stop):
         except BaseException as ended:
             self._end(ended, found, idle)
             raise
-        error = self._left(idle)
+        error = self._free_greenlet(idle)
         try:
             if error is not None:
                 raise error
@@ -126,7 +126,7 @@ class _Call(Stop):
         self._done = True
         return self._loop
 
-    def _left(self, idle: list[Any]) -> BaseException | None:
+    def _free_greenlet(self, idle: list[Any]) -> BaseException | None:
         """Free the greenlet for another call; return what this one raised."""
         self._own.gr_context = None
         idle.append(self._own)
@@ -148,7 +148,7 @@ class _Call(Stop):
         except _greenlets().error:
             # A coroutine may be closed by any thread, where the greenlet can't go on.
             return
-        error = self._left(idle)
+        error = self._free_greenlet(idle)
         if self._cancel is Cancel.STOP and isinstance(error, Exception):
             raise ended from error
 

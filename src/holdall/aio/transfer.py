@@ -46,7 +46,7 @@ async def copy_store(
     1
     """
     return await on_thread(
-        lambda: transfer.copy_store(_plain(source), _plain(target), dry_run=dry_run, **options)
+        lambda: transfer.copy_store(_store_below(source), _store_below(target), dry_run=dry_run, **options)
     )
 
 
@@ -73,7 +73,7 @@ async def sync_stores(
     1
     """
     return await on_thread(
-        lambda: transfer.sync_stores(_plain(source), _plain(target), dry_run=dry_run, **options)
+        lambda: transfer.sync_stores(_store_below(source), _store_below(target), dry_run=dry_run, **options)
     )
 
 
@@ -100,7 +100,7 @@ async def move_store(
     1
     """
     return await on_thread(
-        lambda: transfer.move_store(_plain(source), _plain(target), dry_run=dry_run, **options)
+        lambda: transfer.move_store(_store_below(source), _store_below(target), dry_run=dry_run, **options)
     )
 
 
@@ -121,7 +121,7 @@ async def verify_store(
     >>> asyncio.run(verify_store(MemoryStore({"a": b"1"}))).checked
     1
     """
-    given: dict[str, Any] = {**locals(), "store": _plain(store)}
+    given: dict[str, Any] = {**locals(), "store": _store_below(store)}
     return await on_thread(lambda: transfer.verify_store(**given))
 
 
@@ -145,9 +145,9 @@ def diff_stores(
     >>> asyncio.run(main())
     ['a']
     """
-    given: dict[str, Any] = {**locals(), "source": _plain(source), "target": _plain(target)}
+    given: dict[str, Any] = {**locals(), "source": _store_below(source), "target": _store_below(target)}
     return Listing(on_thread, lambda: transfer.diff_stores(**given), _BATCH)
 
 
-def _plain(store: AnyStore) -> Store:
+def _store_below(store: AnyStore) -> Store:
     return store.store if isinstance(store, AsyncStore) else store

@@ -160,9 +160,9 @@ class BytesBlob:
         return hash(self._bytes)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown()})"
+        return f"{type(self).__name__}({self._show_brief()})"
 
-    def _shown(self) -> str:
+    def _show_brief(self) -> str:
         """Return the text in the brackets of the repr; this never fails."""
         if len(self._bytes) <= _SHOWN:
             return repr(self._bytes)

@@ -62,7 +62,7 @@ class MediaBlob(BytesBlob):
             f"{type(self).__name__} can't be written as {suffix!r}; expected one of {known}"
         )
 
-    def _shown(self) -> str:
+    def _show_brief(self) -> str:
         form = self.format
         try:
             about = "unknown format" if form is None else self._describe(form)

@@ -44,7 +44,7 @@ class StrBlob(BytesBlob):
     def __str__(self) -> str:
         return self.as_str()
 
-    def _shown(self) -> str:
+    def _show_brief(self) -> str:
         # Cut in bytes, so that a long text isn't decoded for its first words.
         start = self._bytes[: 4 * _SHOWN + 4]
         try:
@@ -52,7 +52,7 @@ class StrBlob(BytesBlob):
                 start.decode("utf-8") if len(start) == self.size else start.decode("utf-8", errors="ignore")
             )
         except UnicodeDecodeError:
-            return super()._shown()
+            return super()._show_brief()
         if len(start) == self.size and len(text) <= _SHOWN:
             return repr(text)
         return f"{text[:_SHOWN]!r}..., {self.size:,} bytes"

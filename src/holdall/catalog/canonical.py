@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from holdall.stopping import stoppable
 from holdall.values.gaps import _has_gaps, without_gaps
-from holdall.values.json import MARK, _marked
+from holdall.values.json import MARK, _add_marks
 from holdall.values.packages import instance, needed
 from holdall.values.serializer import Buffer
 from holdall.values.tensors import _of_array, _of_tensor
@@ -80,7 +80,7 @@ def canonical_json(value: Any) -> bytes:
     >>> canonical_json({"b": 1.0, "a": {3, 1}})
     b'{"a":{"$holdall":"set","value":[1,3]},"b":1.0}'
     """
-    return sorted_json(_marked(value, set()))
+    return sorted_json(_add_marks(value, set()))
 
 
 def plain_json(value: Any) -> bytes:

@@ -12,7 +12,7 @@ from holdall.arguments import check_choice
 from holdall.errors import IntegrityError, InvalidArgumentError, MissingDependencyError
 from holdall.layers import codecs
 from holdall.layers.codecs import FRAME, Codec, Damaged
-from holdall.layers.compressed import _decoded, _Packing
+from holdall.layers.compressed import _decode_range, _Packing
 from holdall.layers.frames import encoded
 from holdall.pieces import join_pieces
 from holdall.values.packages import needed
@@ -181,7 +181,7 @@ def unpack(codec: str, data: Buffer) -> Buffer:
         # The index is as long as the frames are many, so that a size can't be claimed alone.
         if footer.index_size > len(stored):
             raise Damaged("its index is longer than all of it")
-        return join_pieces(_decoded("", reader, footer, stored, 0, footer.size))
+        return join_pieces(_decode_range("", reader, footer, stored, 0, footer.size))
     except Damaged as error:
         raise IntegrityError(f"these {codec} bytes are damaged: {error}") from error
     except IntegrityError as error:

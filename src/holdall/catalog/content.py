@@ -145,7 +145,7 @@ class Formats:
         if self._foreign is not None:
             foreign = self._foreign._accepting(value)
             if foreign is not None:
-                return self._whole(foreign, value)
+                return self._keep_encoded(foreign, value)
         why: SerializationError | None = None
         kind = cast("type[Any]", type(value))
         encode = _ENCODERS.get(kind) or _encoder_for(value, kind)
@@ -172,7 +172,7 @@ class Formats:
         self._known = {each.name: each for each in every}
         self._members = self._serializers._members
 
-    def _named(self, name: str) -> Serializer:
+    def _serializer_of(self, name: str) -> Serializer:
         """Return a serializer: one of those given, or else of this package."""
         if self._members is not self._serializers._members:
             self._learn()
@@ -240,7 +240,7 @@ class Formats:
         return Content(digest, kind, "b2nd", library, codec, ".b2nd", size, pieces)
 
     def _frame(self, value: Any) -> Content:
-        data, kind, table = _Parquet(self._compression)._checked(value)
+        data, kind, table = _Parquet(self._compression)._write_exactly(value)
         digest = frame_digest(kind, value, table)
         codec, library = _PARQUET.get(self._compression.name, ""), library_of("pyarrow")
         kind = name_of(type(value))
@@ -252,7 +252,7 @@ class Formats:
         if models.class_named(name) is not kind:
             # A class within a function can't be found again.
             return None
-        (data,) = self._named(form).encode(value)
+        (data,) = self._serializer_of(form).encode(value)
         text = bytes(data)
         digest = canonical.model_digest(form, name, text)
         return self._content(
@@ -266,13 +266,13 @@ class Formats:
         return self._model(value, "msgspec")
 
     def _image(self, value: Any) -> Content:
-        return self._whole(self._named("image"), value, compress=False)
+        return self._keep_encoded(self._serializer_of("image"), value, compress=False)
 
     def _audio(self, value: Any) -> Content:
-        return self._whole(self._named("audio"), value, compress=False)
+        return self._keep_encoded(self._serializer_of("audio"), value, compress=False)
 
     def _video(self, value: Any) -> Content:
-        return self._whole(self._named("video"), value, compress=False)
+        return self._keep_encoded(self._serializer_of("video"), value, compress=False)
 
     def _pickle(self, value: Any) -> Content:
         pieces = list(self._pickles.encode(value))
@@ -281,7 +281,7 @@ class Formats:
             made.update(each)
         return self._content(value, made.hexdigest(), "pickle", ".pkl", pieces, library_of_type(type(value)))
 
-    def _whole(self, serializer: Serializer, value: Any, *, compress: bool = True) -> Content:
+    def _keep_encoded(self, serializer: Serializer, value: Any, *, compress: bool = True) -> Content:
         """Return what has no canonical form: it is encoded first, and has the digest of its own bytes."""
         made = canonical.begin(f"bytes of {serializer.name}")
         drawn = Drawn(SpooledTemporaryFile(_IN_MEMORY, prefix="holdall-"))  # noqa: SIM115
@@ -331,7 +331,7 @@ class Formats:
             plain = data if format in ("b2nd", "parquet") else unpack(codec, data)
             if format == "pickle":
                 return self._pickles.decode(plain)
-            serializer = self._named(format)
+            serializer = self._serializer_of(format)
             if format in models.FORMATS:
                 return models.model_of(serializer, plain)
             return serializer.decode(plain)

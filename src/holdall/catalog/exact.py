@@ -11,7 +11,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from holdall.catalog.canonical import dumps, plain_json, sorted_json
-from holdall.values.json import _is_plain, _marked, _UnheldError
+from holdall.values.json import _add_marks, _is_plain, _UnheldError
 from holdall.values.packages import instance
 from holdall.values.tensors import SafetensorsSerializer
 
@@ -43,7 +43,7 @@ def json_of(value: Any) -> tuple[bytes, bytes] | None:
                 pass  # a NaN, an infinity or a huge int
         elif not _is_exact(value):
             return None
-        marked = _marked(value, set())
+        marked = _add_marks(value, set())
         return dumps(marked).encode(), sorted_json(marked)
     except (UnicodeEncodeError, RecursionError, _UnheldError):
         return None

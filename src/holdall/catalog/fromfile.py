@@ -88,10 +88,10 @@ def opened(source: Source) -> Generator[FileContent]:
             file = cast("IO[bytes]", stack.enter_context(_open(path, name)))
             seeks = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         else:
-            file, name = _checked(source), "the file"
+            file, name = _check_source(source), "the file"
             seeks = file.seekable() if hasattr(file, "seekable") else False
         if not seeks:
-            file = stack.enter_context(_spooled(file, name))
+            file = stack.enter_context(_spool(file, name))
         yield FileContent(file, name)
 
 
@@ -112,7 +112,7 @@ def _open(path: str, name: str) -> io.FileIO:
         raise InvalidArgumentError(f"{path!r:.200} can't be the path of a file: {error}") from error
 
 
-def _checked(source: Any) -> IO[bytes]:
+def _check_source(source: Any) -> IO[bytes]:
     read = getattr(source, "read", None)
     if not callable(read) or isinstance(source, io.TextIOBase):
         kind = "a file of text: open it with mode 'rb'" if callable(read) else type(source).__name__
@@ -122,7 +122,7 @@ def _checked(source: Any) -> IO[bytes]:
     return source
 
 
-def _spooled(file: IO[bytes], name: str) -> Any:
+def _spool(file: IO[bytes], name: str) -> Any:
     """Return a copy in a temporary file of what can be read only once."""
     copy = SpooledTemporaryFile(_IN_MEMORY, prefix="holdall-")  # noqa: SIM115
     try:

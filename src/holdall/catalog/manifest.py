@@ -90,7 +90,7 @@ def read_manifest(archive: ZipFile) -> tuple[list[Exported], list[Alias]]:
         said: Any = json.loads(archive.read(_NAME))
         if said["holdall"] != _TITLE:
             raise ValueError(said["holdall"])
-        if _whole(said["format"], "format", 1, _MOST) > _FORMAT:
+        if _check_integer(said["format"], "format", 1, _MOST) > _FORMAT:
             raise IntegrityError(
                 f"this export has the format {said['format']}, and this version of holdall reads up to "
                 f"{_FORMAT}; install a newer one"
@@ -121,13 +121,16 @@ def _entry(said: Any) -> Exported:
     if not isinstance(extension, str) or not _is_extension(extension):
         raise InvalidArgumentError(f"{extension!r:.80} isn't the end of a name")
     kind, form, codec, library = (_text(said[each], each) for each in ("type", "format", "codec", "library"))
-    size, crc = _whole(said["size"], "size", 0, _MOST), _whole(said["crc"], "crc", 0, 0xFFFFFFFF)
-    created, updated = (_whole(said[each], each, 0, _LAST) for each in ("created", "updated"))
+    size, crc = (
+        _check_integer(said["size"], "size", 0, _MOST),
+        _check_integer(said["crc"], "crc", 0, 0xFFFFFFFF),
+    )
+    created, updated = (_check_integer(said[each], each, 0, _LAST) for each in ("created", "updated"))
     inputs = tuple(
-        (check_entry_key(key), _whole(version, "version", 1, _MOST), _text(digest, "digest"))
+        (check_entry_key(key), _check_integer(version, "version", 1, _MOST), _text(digest, "digest"))
         for key, version, digest in said["inputs"]
     )
-    key, version = check_entry_key(said["key"]), _whole(said["version"], "version", 1, _MOST)
+    key, version = check_entry_key(said["key"]), _check_integer(said["version"], "version", 1, _MOST)
     if said["metadata"] is None:
         raise InvalidTypeError("metadata must be an object")
     metadata = check_object(said["metadata"])
@@ -138,7 +141,7 @@ def _entry(said: Any) -> Exported:
     return Exported(row, blob, _text(said["file"], "file"))
 
 
-def _whole(value: Any, name: str, least: int, most: int) -> int:
+def _check_integer(value: Any, name: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise InvalidArgumentError(f"{name} is {value!r:.40}")
     return value

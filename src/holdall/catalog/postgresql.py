@@ -345,9 +345,9 @@ class PostgresqlBackend(SqlReads):
 
     def find(self, query: Query) -> Iterator[Row]:
         self._check_open()
-        return find(self._found, f"{self._tables}entries", FieldsOfPostgresql(self._indexed()), query)
+        return find(self._ask_text, f"{self._tables}entries", FieldsOfPostgresql(self._indexed()), query)
 
-    def _found(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _ask_text(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return self._ask(sql.encode(), values)
 
     # --- indexes ---

@@ -47,7 +47,7 @@ class Reader:
             if small is not None:
                 data, size, crc, form, codec, library = small
                 if len(data) != size or zlib.crc32(data) != crc:
-                    raise _damaged(len(data), size, key)
+                    raise _damage_error(len(data), size, key)
                 return self._formats.decode(form, codec, library, data)
             inline = self._backend.load(key, version)
             if inline is None:
@@ -61,7 +61,7 @@ class Reader:
             raise
 
     def _get_large(self, key: str, version: int | None, default: Any) -> Any:
-        found = self._find(key, version, self._mapped)
+        found = self._find(key, version, self._map_stored)
         if found is None:
             return default
         row, blob, data = found
@@ -80,7 +80,7 @@ class Reader:
 
     def bytes_of(self, key: str, version: int | None) -> tuple[Row, Blob, bytes] | None:
         """Return the row and the blob of a version with the stored bytes, or None."""
-        found = self._find(key, version, self._stored)
+        found = self._find(key, version, self._read_stored)
         if found is not None:
             _, blob, data = found
             check_bytes(zlib.crc32(data), data, blob, key)
@@ -96,15 +96,15 @@ class Reader:
             check_bytes(zlib.crc32(blob.data), blob.data, blob, key)
         return self.chunks(key, blob)
 
-    def _stored(self, blob: Blob) -> bytes | None:
+    def _read_stored(self, blob: Blob) -> bytes | None:
         """Return the bytes of a blob outside the backend; None if they are gone."""
         return self._blobs.store.get(address_of(self._blobs, blob))
 
-    def _mapped(self, blob: Blob) -> Buffer | None:
+    def _map_stored(self, blob: Blob) -> Buffer | None:
         """Return the same. A large file is mapped: what is decoded takes room, but not its bytes too."""
         path = self._blobs.path(address_of(self._blobs, blob)) if blob.size >= _LARGE else None
         found = None if path is None else map_file(path, blob.size)
-        return self._stored(blob) if found is None else found
+        return self._read_stored(blob) if found is None else found
 
     def _find(
         self, key: str, version: int | None, read: Callable[[Blob], T | None]
@@ -121,7 +121,7 @@ class Reader:
             if before is not None and before.sequence == row.sequence:
                 break
             before = row
-        raise self._lost(key, blob)  # pyright: ignore[reportPossiblyUnboundVariable]
+        raise self._lost_error(key, blob)  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def chunks(self, key: str, blob: Blob) -> Iterator[bytes]:
         """Yield the stored bytes of a blob that `fetch` returned."""
@@ -131,9 +131,9 @@ class Reader:
         try:
             yield from self._blobs.store.chunks(address_of(self._blobs, blob))
         except BlobNotFoundError:
-            raise self._lost(key, blob) from None
+            raise self._lost_error(key, blob) from None
 
-    def _lost(self, key: str, blob: Blob) -> IntegrityError:
+    def _lost_error(self, key: str, blob: Blob) -> IntegrityError:
         return IntegrityError(
             f"its bytes are gone from {self._blobs.store!r} ({address_of(self._blobs, blob)}); restore them "
             "from a backup, put the object again, or delete the entry",
@@ -158,7 +158,7 @@ class Reader:
                 if row.sequence == before:
                     raise
                 before = row.sequence
-        raise self._lost(key, blob)  # pyright: ignore[reportPossiblyUnboundVariable]
+        raise self._lost_error(key, blob)  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _open_one(self, key: str, row: Row, blob: Blob) -> IO[bytes]:
         if blob.data is not None or (row.codec and row.format not in PACKED_WITHIN):
@@ -167,23 +167,23 @@ class Reader:
             return io.BytesIO(data if row.format in PACKED_WITHIN else unpack(row.codec, data))
         if self._blobs.path(address_of(self._blobs, blob)) is not None:
             # An open file can be read to its end, also after its name was deleted.
-            return self._opened(key, blob)
+            return self._open_stored(key, blob)
         lease = make_lease(self._backend, key, row.version, _HELD)
         try:
             # The lease is on the bytes that the version has by now, which may be others.
             again = self._backend.fetch(key, row.version)
             if again is None or again[1].number != blob.number:
-                raise self._lost(key, blob)
-            return cast("IO[bytes]", io.BufferedReader(_HeldFile(self._opened(key, blob), lease)))
+                raise self._lost_error(key, blob)
+            return cast("IO[bytes]", io.BufferedReader(_HeldFile(self._open_stored(key, blob), lease)))
         except BaseException:
             lease.release()
             raise
 
-    def _opened(self, key: str, blob: Blob) -> IO[bytes]:
+    def _open_stored(self, key: str, blob: Blob) -> IO[bytes]:
         try:
             return self._blobs.store.open(address_of(self._blobs, blob), "rb")
         except BlobNotFoundError:
-            raise self._lost(key, blob) from None
+            raise self._lost_error(key, blob) from None
 
     def map(self, key: str, version: int | None) -> Any:
         """Return an array whose memory is the file of its blob, read-only; None where there is no entry.
@@ -255,10 +255,10 @@ def check_bytes(crc: int, data: Buffer, blob: Blob, key: str) -> None:
         IntegrityError: They aren't.
     """
     if len(data) != blob.size or crc != blob.crc:
-        raise _damaged(len(data), blob.size, key)
+        raise _damage_error(len(data), blob.size, key)
 
 
-def _damaged(size: int, put: int, key: str) -> IntegrityError:
+def _damage_error(size: int, put: int, key: str) -> IntegrityError:
     return IntegrityError(
         f"its bytes were damaged since they were put ({size:,} bytes, and {put:,} were put); restore them "
         "from a backup, or put the object again",

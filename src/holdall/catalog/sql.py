@@ -134,11 +134,11 @@ class Narrowing(ABC):
         if operator == "exists":
             return ALWAYS if value else NEVER
         if operator == "in":
-            parts = [self._compared(node.path, "==", each) for each in value]
+            parts = [self._compare_column(node.path, "==", each) for each in value]
             return None if None in parts else self.any(cast(list[Part], parts))
-        return self._compared(node.path, operator, value)
+        return self._compare_column(node.path, operator, value)
 
-    def _compared(self, path: Path, operator: str, value: Any) -> Part | None:
+    def _compare_column(self, path: Path, operator: str, value: Any) -> Part | None:
         column, mark = path[0], self.mark
         text = path[0] in TEXTS
         never = ALWAYS if operator == "!=" else NEVER
@@ -161,7 +161,7 @@ class Narrowing(ABC):
             )
         elif isinstance(value, float):
             # Left to the catalogue, which knows how an integer and a float compare.
-            return None if not value.is_integer() else self._compared(path, operator, int(value))
+            return None if not value.is_integer() else self._compare_column(path, operator, int(value))
         return Part(f"{column} {'<>' if operator == '!=' else operator.replace('==', '=')} {mark}", (value,))
 
     def prefixed(self, text: str, prefix: str) -> Part | None:

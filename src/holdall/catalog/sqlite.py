@@ -148,7 +148,7 @@ class SqliteBackend(SqlReads):
         return partial(type(self), **settings), (self.path,)
 
     def close(self) -> None:
-        self._database.close(_closed)
+        self._database.close(_closed_error)
 
     @property
     def identity(self) -> str:
@@ -310,5 +310,5 @@ def _index_of(path: Path) -> str:
     return _INDEX + json.dumps(path).encode().hex()
 
 
-def _closed() -> StoreClosedError:
+def _closed_error() -> StoreClosedError:
     return StoreClosedError("this catalogue is closed; open it again")

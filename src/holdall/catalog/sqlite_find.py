@@ -97,7 +97,7 @@ class FieldsOfSqlite(Narrowing):
             if end is None:
                 return Part(f"{field} >= ? AND {field} < x''", (value,))
             return Part(f"{field} >= ? AND {field} < ?", (value, end))
-        return _ordered(field, operator, value)
+        return _compare_order(field, operator, value)
 
 
 @lru_cache(256)
@@ -144,7 +144,7 @@ def _equals(field: str, value: Any) -> Part:
     return Part(f"{field} = x'02'", (), False)
 
 
-def _ordered(field: str, operator: str, value: Any) -> Part | None:
+def _compare_order(field: str, operator: str, value: Any) -> Part | None:
     below = operator[0] == "<"
     if is_number(value):
         low, high = _bounds(value)
@@ -176,7 +176,7 @@ def find(
         return iter(())
     field = fields.expression(query.order.path)
     if field is None or not _fits(query):
-        return _sorted_here(ask, fields, query)
+        return _sort_here(ask, fields, query)
     found = _by_field(ask, part, field, query)
     return found if query.after is None else filter(compile_after(query.order, query.after), found)
 
@@ -239,7 +239,7 @@ def _start_of_key(query: Query) -> str | None:
     return key if value == key and is_text(key) else None
 
 
-def _sorted_here(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
+def _sort_here(ask: Ask, fields: FieldsOfSqlite, query: Query) -> Iterator[Row]:
     """Yield rows in an order that SQLite can't name."""
     everything = list(_by_key(ask, fields, Query(query.where)))
     follows = compile_after(query.order, query.after)
@@ -323,7 +323,7 @@ def _pages_of(
     tied: Any = None
     if query.after is not None:
         value, key = query.after
-        tied = _encoded(value)
+        tied = _as_expressed(value)
         if tied is None:
             low, high = _bounds(value) if is_number(value) else ("", b"")
             statement, values = pages.following(high if pages.descending else low, itself=True)
@@ -336,7 +336,7 @@ def _pages_of(
         yield rows, full or tied is not None
         if full:
             value = value_at(rows[-1], query.order.path)
-            tied = _encoded(value)
+            tied = _as_expressed(value)
             if tied is None:
                 # As SQLite reads it.
                 ((tied,),) = ask("SELECT json_extract(?, '$')", (encode(value),))
@@ -353,7 +353,7 @@ def _pages_of(
             return
 
 
-def _encoded(value: Any) -> Any:
+def _as_expressed(value: Any) -> Any:
     """Return the value of a field as its expression has it, or None if that isn't certain."""
     if value is True or value is False:
         return bytes([value])

@@ -26,7 +26,7 @@ def take_storage(backend: MetadataBackend, blobs: BlobBackend) -> None:
     seen = _read(blobs)
     # One that is only about to be made can't be the one that is named there, and isn't made.
     if seen is not None and not backend.exists():
-        raise _taken(blobs)
+        raise _taken_error(blobs)
     if seen is None:
         number = backend.transact(lambda tx: tx.next_number())
         expect = ABSENT if Can.CREATE in blobs.store.can else ANY
@@ -35,10 +35,10 @@ def take_storage(backend: MetadataBackend, blobs: BlobBackend) -> None:
         except BlobExistsError:
             seen = _read(blobs)
     if seen is not None and seen[0] != backend.identity:
-        raise _taken(blobs)
+        raise _taken_error(blobs)
 
 
-def _taken(blobs: BlobBackend) -> InvalidArgumentError:
+def _taken_error(blobs: BlobBackend) -> InvalidArgumentError:
     return InvalidArgumentError(
         f"the blobs in {blobs.store!r} belong to another catalogue, or were migrated to it; give each "
         "catalogue a folder, bucket or prefix of its own, and leave out a backend that isn't the folder's"

@@ -258,7 +258,7 @@ class BlobStore(Care):
         self._check_open()
         key = check_entry_key(key)
         if version is not None:
-            version = _checked_version(version)
+            version = _check_version(version)
         if mmap:
             found = self._reader.map(key, version)
             return default if found is None else found
@@ -272,12 +272,12 @@ class BlobStore(Care):
             BlobNotFoundError: There is no such object.
         """
         self._check_open()
-        return self._reader.open(check_entry_key(key), _checked_version(version))
+        return self._reader.open(check_entry_key(key), _check_version(version))
 
     def exists(self, key: str, *, version: int | None = None) -> bool:
         """Return whether an object is there, its metadata and its bytes."""
         self._check_open()
-        return self._reader.exists(check_entry_key(key), _checked_version(version))
+        return self._reader.exists(check_entry_key(key), _check_version(version))
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(key) and self.exists(key)
@@ -286,13 +286,13 @@ class BlobStore(Care):
         """Return what the catalogue says of an object, without a look at its bytes: `metadata`, `file_size`,
         `created`, `updated`, `type`, `format`, `digest`, `codec` and more; None where there is none."""
         self._check_open()
-        row = self._backend.row(check_entry_key(key), _checked_version(version))
+        row = self._backend.row(check_entry_key(key), _check_version(version))
         return None if row is None else dict_of(row)
 
     def entry(self, key: str, *, version: int | None = None) -> Entry | None:
         """Return what the catalogue says of an object, or None."""
         self._check_open()
-        row = self._backend.row(check_entry_key(key), _checked_version(version))
+        row = self._backend.row(check_entry_key(key), _check_version(version))
         return None if row is None else entry_of(row)
 
     def list(self, prefix: str | None = None, metadata_filter: Mapping[str, Any] | None = None) -> list[str]:
@@ -386,7 +386,7 @@ class BlobStore(Care):
             ConcurrencyError: The key doesn't hold what `expect` names.
         """
         self._check_open()
-        return changes.delete(self._backend, check_entry_key(key), _checked_version(version), expect)
+        return changes.delete(self._backend, check_entry_key(key), _check_version(version), expect)
 
     def clear(self) -> int:
         """Delete all objects; return how many there were. Nothing else in the folder or the store is touched.
@@ -429,9 +429,7 @@ class BlobStore(Care):
         self._check_open()
         checked = check_entry_key(key)
         return entry_of(
-            changes.set_alias(
-                self._backend, check_entry_key(name), checked, _checked_version(version), expect
-            )
+            changes.set_alias(self._backend, check_entry_key(name), checked, _check_version(version), expect)
         )
 
     def resolve(self, name: str) -> Entry | None:
@@ -457,7 +455,7 @@ class BlobStore(Care):
         """
         self._check_open()
         seconds = check_seconds(ttl, "ttl")
-        return changes.make_lease(self._backend, check_entry_key(key), _checked_version(version), seconds)
+        return changes.make_lease(self._backend, check_entry_key(key), _check_version(version), seconds)
 
     def lineage(self, key: str, *, version: int | None = None, depth: int | None = None) -> Lineage:
         """Return what an object was made from, and what that was made from, up to a number of steps.
@@ -468,7 +466,7 @@ class BlobStore(Care):
         self._check_open()
         if depth is not None:
             check_count(depth, "depth")
-        return trace(self._backend, check_entry_key(key), _checked_version(version), depth)
+        return trace(self._backend, check_entry_key(key), _check_version(version), depth)
 
     # --- life ---
 
@@ -513,7 +511,7 @@ def _reopened(formats: Formats, *given: Any) -> BlobStore:
     return made
 
 
-def _checked_version(version: Any) -> int | None:
+def _check_version(version: Any) -> int | None:
     if version is not None:
         check_count(version, "version")
     return version

@@ -97,12 +97,12 @@ class Writer:
         if self._is_filling or expect is ABSENT:
             number = self._backend.add_small(small)
             if number is not None:
-                return _made(key, number, content.digest)
+                return _new_stored(key, number, content.digest)
             self._is_filling = False
         if expect is ABSENT or self._keep != 1:
             return None
         found = self._backend.overwrite(small)
-        return None if found is None else _made(key, found[0], content.digest, found[1])
+        return None if found is None else _new_stored(key, found[0], content.digest, found[1])
 
     def put_all(self, puts: Sequence[Put]) -> list[Stored]:
         """Put objects under different keys, without inputs, whatever the keys hold; see `put`."""
@@ -116,7 +116,10 @@ class Writer:
             smalls = [_small(each.key, each.content, each.data or b"", each.metadata) for each in puts]
             numbers = self._backend.add_all(smalls)
             if numbers is not None:
-                return [_made(small.key, at, small.digest) for small, at in zip(smalls, numbers, strict=True)]
+                return [
+                    _new_stored(small.key, at, small.digest)
+                    for small, at in zip(smalls, numbers, strict=True)
+                ]
         return self.put(puts)
 
     def small_bytes(self, content: Content) -> bytes | None:
@@ -305,12 +308,12 @@ class Writer:
                 inputs=inputs or old.inputs,
             )
             if row == old:
-                return _stored(old, is_new=False, is_shared=True)
+                return _stored_of(old, is_new=False, is_shared=True)
             row = replace(row, sequence=sequence, updated=now)
             tx.put_row(row)
             if row.blob != old.blob:
                 release(tx, old.blob, now)
-            return _stored(row, is_new=False, is_shared=shared)
+            return _stored_of(row, is_new=False, is_shared=shared)
         row = Row(
             put.key, 1 if old is None else old.version + 1, sequence, blob.number, content.digest, blob.size,
             content.type, blob.format, blob.codec, blob.library, now, now, put.metadata or {}, inputs,
@@ -319,7 +322,7 @@ class Writer:
             tx.put_row(row)
         else:
             self.replace(tx, old, row, now)
-        return _stored(row, is_new=True, is_shared=shared)
+        return _stored_of(row, is_new=True, is_shared=shared)
 
     def _settle(self, tx: Transaction, put: Put, sequence: int) -> tuple[Blob, bool]:
         """Return the blob of a put, which is written by now, and whether it was there before."""
@@ -449,7 +452,7 @@ def _small(key: str, content: Content, data: bytes, metadata: dict[str, Any] | N
     )  # fmt: skip
 
 
-def _made(key: str, number: int, digest: str, version: int = 1) -> Stored:
+def _new_stored(key: str, number: int, digest: str, version: int = 1) -> Stored:
     made = Stored(key)
     made.etag, made.digest = etag_of(number), digest
     if version != 1:
@@ -457,7 +460,7 @@ def _made(key: str, number: int, digest: str, version: int = 1) -> Stored:
     return made
 
 
-def _stored(row: Row, *, is_new: bool, is_shared: bool) -> Stored:
+def _stored_of(row: Row, *, is_new: bool, is_shared: bool) -> Stored:
     made = Stored(row.key)
     made.version, made.etag, made.digest = row.version, etag_of(row.sequence), row.digest
     made.is_new, made.is_shared = is_new, is_shared

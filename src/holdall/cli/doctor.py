@@ -67,7 +67,7 @@ def doctor(
       holdall doctor s3://bucket/data backup: --json
     """
     seconds = parse_duration(timeout)
-    path, names, fault = _configured()
+    path, names, fault = _find_configuration()
     given = [*(stores or ()), *([] if store is None else [store])]
     asked = [(each, each) for each in given]
     if not asked:
@@ -94,7 +94,7 @@ def _default() -> list[tuple[str, str]]:
     return [("HOLDALL_URI" if given else "[defaults]", usual)] if usual else []
 
 
-def _configured() -> tuple[str | None, list[str], str | None]:
+def _find_configuration() -> tuple[str | None, list[str], str | None]:
     """Return the path of holdall.toml, the stores that it names, and what is wrong with it."""
     from holdall import config
 

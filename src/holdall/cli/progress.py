@@ -66,10 +66,10 @@ class Meter:
             if self._bar is None:
                 if monotonic() - self._since < _PATIENCE:
                     return
-                self._bar = self._shown()
+                self._bar = self._begin_bar()
             if self._bar is not None:
                 self._bar[0].update(
-                    self._bar[1], completed=self._done, total=self._total, reached=self._reached()
+                    self._bar[1], completed=self._done, total=self._total, reached=self._format_progress()
                 )
 
     def start_soon(self) -> None:
@@ -93,7 +93,7 @@ class Meter:
             self._next = monotonic() + _PAUSE
             self.advance(0)
 
-    def _reached(self) -> str:
+    def _format_progress(self) -> str:
         if self._size is None:
             return ""
         if self._total is None:
@@ -118,7 +118,7 @@ class Meter:
                 self._bar = _visible = None
             self._since = monotonic()
 
-    def _shown(self) -> tuple[Progress, TaskID] | None:
+    def _begin_bar(self) -> tuple[Progress, TaskID] | None:
         try:
             from rich.console import Console
             from rich.progress import (
@@ -149,7 +149,7 @@ class Meter:
         columns.append(TimeElapsedColumn())
         progress = Progress(*columns, console=Console(stderr=True), transient=True)
         task = progress.add_task(
-            self._label, total=self._total, completed=self._done, reached=self._reached()
+            self._label, total=self._total, completed=self._done, reached=self._format_progress()
         )
         progress.start()
         global _visible

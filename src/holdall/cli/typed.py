@@ -176,7 +176,7 @@ _VERSION = inspect.Parameter(
 )
 
 
-def _signed(function: Callable[..., Any], *parameters: inspect.Parameter) -> Callable[..., Any]:
+def _sign_as(function: Callable[..., Any], *parameters: inspect.Parameter) -> Callable[..., Any]:
     """Give a function the signature that typer reads."""
     function.__annotations__ = {}
     function.__signature__ = inspect.Signature([_CONTEXT, *parameters])  # pyright: ignore[reportFunctionMemberAccess]
@@ -202,7 +202,7 @@ def _app(commands: Mapping[str, Callable[..., Any]], run: Run) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    begin = _signed(_begin, *map(_declare, fields(root)), _VERSION)
+    begin = _sign_as(_begin, *map(_declare, fields(root)), _VERSION)
     app.callback(invoke_without_command=True, help=_help(root))(begin)
     groups: dict[str, typer.Typer] = {}
     for name, command in commands.items():
@@ -222,7 +222,7 @@ def _group(name: str) -> typer.Typer:
         context.obj = {**context.obj, **values}
         _show_help(context)
 
-    made.callback(invoke_without_command=True)(_signed(begin, *map(_declare, fields(about))))
+    made.callback(invoke_without_command=True)(_sign_as(begin, *map(_declare, fields(about))))
     return made
 
 
@@ -232,7 +232,7 @@ def _add(to: typer.Typer, word: str, name: str, command: Callable[..., Any], run
 
     taken = map(_declare, fields(command))
     to.command(word, cls=_Command, help=_help(command), rich_help_panel=_PANELS.get(name))(
-        _signed(act, *taken)
+        _sign_as(act, *taken)
     )
 
 

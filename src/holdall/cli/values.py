@@ -154,7 +154,7 @@ def stream(
     with open_to_read(store) as source:
         lines = ValueStore(source).stream(check_key(key), serialization_mode=mode, raise_on_nonexist=True)
         if mode == "csv" and not no_header:
-            lines = _named(lines, key)
+            lines = _name_columns(lines, key)
         elif mode == "raw" and output.terminal:
             lines = (piece for line in lines for piece in for_terminal(iter([line]), key, output, force))
         as_line = _with_end if mode == "raw" else _json_of(key)
@@ -166,7 +166,7 @@ def _with_end(line: Any) -> bytes:
     return line + b"\n"
 
 
-def _named(rows: Iterator[list[str]], key: str) -> Iterator[dict[str, str]]:
+def _name_columns(rows: Iterator[list[str]], key: str) -> Iterator[dict[str, str]]:
     """Yield rows as objects, whose names are those of the first row."""
     names = next(rows, list[str]())
     if len(set(names)) < len(names):

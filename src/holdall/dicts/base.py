@@ -82,7 +82,7 @@ class BlobDict(ValueMapping[B]):
         self._blob_class_args = dict(blob_class_args or {})
 
     def _encode(self, key: str, value: Any) -> tuple[bytes, str | None]:
-        blob = self._checked_blob(key, value)
+        blob = self._check_blob(key, value)
         # `application/octet-stream` says less than the key.
         says_more = self._keeps_types and type(blob) is not BytesBlob
         return blob.as_bytes(), blob.media_type if says_more else None
@@ -93,7 +93,7 @@ class BlobDict(ValueMapping[B]):
             return kind(data)
         return self._blob_class(data, **self._blob_class_args)
 
-    def _checked_blob(self, key: str, blob: object) -> B:
+    def _check_blob(self, key: str, blob: object) -> B:
         if not isinstance(blob, BytesBlob):
             kind, code = type(blob).__name__, fitting(key, blob, self._blob_class)
             raise InvalidDataError(f"a blob dict takes blobs, not {kind}; write {code}", key=key)

@@ -74,7 +74,7 @@ class GitBlobDict(BlobDict[B]):
 
     def create(self) -> None:
         """Make the repository, if it isn't there."""
-        self._git._made()
+        self._git._make_repository()
 
     def __getitem__(self, key: str | tuple[str, Version], /) -> B:
         if not isinstance(key, tuple):

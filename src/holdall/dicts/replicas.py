@@ -74,10 +74,10 @@ class MultiReplicaBlobDict(BlobDict[B]):
             self._views.popitem()[1].close()
         self._store.close()
 
-    def _checked_blob(self, key: str, blob: object) -> B:
-        checked = super()._checked_blob(key, blob)
+    def _check_blob(self, key: str, blob: object) -> B:
+        checked = super()._check_blob(key, blob)
         for each in self._replicas.values():
-            each._checked_blob(key, blob)
+            each._check_blob(key, blob)
         return checked
 
     def _find(self, key: str) -> B | Missing:
@@ -91,7 +91,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
 
     # --- calls of some replicas, by name --------------------------------------------------------------
 
-    def _chosen(self, names: Iterable[str]) -> dict[str, BlobDict[B]]:
+    def _choose_replicas(self, names: Iterable[str]) -> dict[str, BlobDict[B]]:
         """Return the replicas of these names, in their order."""
         check_type(names, Iterable, "replica_names must be a set of names")
         wanted = {names} if isinstance(names, str) else set(names)
@@ -106,7 +106,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """Return a dict of these replicas alone; a read of it fills none of them."""
         if names is None:
             return self
-        chosen = self._chosen(names)
+        chosen = self._choose_replicas(names)
         if not chosen:
             return InMemoryBlobDict()
         view = self._views.get(tuple(chosen))
@@ -175,7 +175,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """
         if replica_names is None:
             return super().pop(key, default)
-        (_, first), *others = [*self._chosen(replica_names).items()] or [("", InMemoryBlobDict[B]())]
+        (_, first), *others = [*self._choose_replicas(replica_names).items()] or [("", InMemoryBlobDict[B]())]
         if others:
             # The first replica is asked before anything is deleted, and loses its blob last.
             first._find(key)
@@ -193,7 +193,7 @@ class MultiReplicaBlobDict(BlobDict[B]):
         """
         if replica_names is None:
             super().clear()
-        elif len(chosen := self._chosen(replica_names)) == 1:
+        elif len(chosen := self._choose_replicas(replica_names)) == 1:
             next(iter(chosen.values())).clear()
         else:
             _call_each(chosen.items(), "clear", BlobDict[B].clear)

@@ -90,7 +90,7 @@ class KeyValueStore(Store):
         if not collection:
             raise InvalidArgumentError("a collection must have a name")
         self._make, self._collection = make, collection
-        self._home = Home(lambda: _made(make))
+        self._home = Home(lambda: _make_checked(make))
         finalize(self, Home.drop, self._home).atexit = False
 
     @cached_property
@@ -125,7 +125,7 @@ class KeyValueStore(Store):
         except StoreError:
             raise
         except Exception as error:
-            raise _failed(error) from error
+            raise _failure_of(error) from error
 
     def _ask(self, function: Callable[[Any], Any]) -> Any:
         try:
@@ -133,13 +133,13 @@ class KeyValueStore(Store):
         except StoreError:
             raise
         except Exception as error:
-            raise _failed(error) from error
+            raise _failure_of(error) from error
 
     # --- the primitives -------------------------------------------------------------------------------
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         for tries in range(1, _READS + 1):
-            info, value = self._found(key)
+            info, value = self._find_entry(key)
             low, high = span(start, stop, info.size)
             if "data" in value:
                 return info, iter((_bytes_of(value, info.size, key)[low:high],))
@@ -155,7 +155,7 @@ class KeyValueStore(Store):
         raise AssertionError("the last try returns or raises")
 
     def _info(self, key: str) -> Info:
-        return self._found(key)[0]
+        return self._find_entry(key)[0]
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         return next(self._put_many([(key, body, attributes)]))
@@ -176,7 +176,7 @@ class KeyValueStore(Store):
                 continue  # replaced meanwhile, or it would be another error
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        listed: list[str] = self._ask(_bound("keys", self._collection))
+        listed: list[str] = self._ask(_call_of("keys", self._collection))
         if len(listed) == _PAGE:
             raise UnsupportedOperation(
                 f"py-key-value lists at most {_PAGE:,} keys, so that more may be in the collection "
@@ -252,10 +252,10 @@ class KeyValueStore(Store):
     # --- entries and chunks ---------------------------------------------------------------------------
 
     def _values(self, keys: list[str]) -> list[Any]:
-        return self._ask(_bound("get_many", keys, collection=self._collection))
+        return self._ask(_call_of("get_many", keys, collection=self._collection))
 
-    def _found(self, key: str) -> tuple[Info, dict[str, Any]]:
-        value = self._ask(_bound("get", key, collection=self._collection))
+    def _find_entry(self, key: str) -> tuple[Info, dict[str, Any]]:
+        value = self._ask(_call_of("get", key, collection=self._collection))
         info = _info_of(key, value)
         if info is None:
             raise BlobNotFoundError(key=key)
@@ -290,7 +290,7 @@ class KeyValueStore(Store):
             for piece in pieces:
                 size, count = size + len(piece), count + 1
                 name, chunk, ttl = f"{etag}/{count - 1}", {"data": _text_of(piece)}, _ttl(attributes.expires)
-                self._ask(_bound("put", name, chunk, collection=place, ttl=ttl))
+                self._ask(_call_of("put", name, chunk, collection=place, ttl=ttl))
             return _entry(key, size, attributes, etag=etag, chunk=CHUNK)
         except BaseException:
             self._give_up([{"etag": etag, "size": count * CHUNK, "chunk": CHUNK}])
@@ -299,9 +299,9 @@ class KeyValueStore(Store):
     def _chunks(self, info: Info, length: int, low: int, high: int) -> Iterator[Piece]:
         for number in range(low // length, -(-high // length) if high > low else 0):
             name, start = f"{info.etag}/{number}", number * length
-            value = self._ask(_bound("get", name, collection=self._collection + _CHUNKS))
+            value = self._ask(_call_of("get", name, collection=self._collection + _CHUNKS))
             if value is None:
-                if self._found(info.key)[0].etag == info.etag:
+                if self._find_entry(info.key)[0].etag == info.etag:
                     raise IntegrityError(f"a chunk of the blob is missing: {name!r}", key=info.key)
                 raise ConcurrencyError("the blob was replaced while it was read", key=info.key)
             piece = _bytes_of(value, min(length, info.size - start), info.key)
@@ -330,7 +330,7 @@ class KeyValueStore(Store):
                     continue
 
 
-def _made(make: Callable[[], Any]) -> Any:
+def _make_checked(make: Callable[[], Any]) -> Any:
     store = make()
     if not hasattr(store, "put"):
         what = f"returned {type(store).__name__}, which isn't a store of py-key-value"
@@ -342,7 +342,7 @@ async def _enumerates(made: Any) -> bool:
     return hasattr(made, "keys")
 
 
-def _bound(name: str, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+def _call_of(name: str, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
     return lambda made: getattr(made, name)(*arguments, **options)
 
 
@@ -352,7 +352,7 @@ def _drain(ahead: deque[Piece], rest: Iterator[Piece]) -> Iterator[Piece]:
     yield from rest
 
 
-def _failed(error: Exception) -> StoreError:
+def _failure_of(error: Exception) -> StoreError:
     if isinstance(error, KeyValueReadOnlyError):
         return ReadOnlyError("the store of py-key-value takes no writes")
     return StoreUnavailableError(f"the store of py-key-value failed: {type(error).__name__}: {error}")

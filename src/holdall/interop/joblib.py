@@ -319,18 +319,18 @@ class _Metadata(Mapping[str, Any]):
         self._store, self._folder = store, folder
         self._read: dict[str, Any] | None = None
 
-    def _found(self) -> dict[str, Any]:
+    def _read_once(self) -> dict[str, Any]:
         if self._read is None:
-            self._read = self._noted() or self._inferred()
+            self._read = self._read_note() or self._infer_note()
         return self._read
 
-    def _noted(self) -> dict[str, Any]:
+    def _read_note(self) -> dict[str, Any]:
         with suppress(BlobNotFoundError, IntegrityError, ValueError):
             found = json.loads(self._store[f"{self._folder}/metadata.json"])
             return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
         return {}
 
-    def _inferred(self) -> dict[str, Any]:
+    def _infer_note(self) -> dict[str, Any]:
         # A process that is killed between the two leaves a result without a note. joblib's `expires_after`
         # needs its time.
         with suppress(BlobNotFoundError):
@@ -339,19 +339,19 @@ class _Metadata(Mapping[str, Any]):
         return {}
 
     def __getitem__(self, name: str) -> Any:
-        return self._found()[name]
+        return self._read_once()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found())
+        return iter(self._read_once())
 
     def __len__(self) -> int:
-        return len(self._found())
+        return len(self._read_once())
 
     def __repr__(self) -> str:
-        return repr(self._found())
+        return repr(self._read_once())
 
     def __reduce__(self) -> Any:
-        return dict, (self._found(),)
+        return dict, (self._read_once(),)
 
 
 def _folder(location: str) -> str:

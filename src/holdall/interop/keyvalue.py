@@ -226,7 +226,7 @@ class HoldallKeyValue(
             try:
                 text = json.loads(data or b"")[kind]
             except (ValueError, TypeError, LookupError, RecursionError) as error:
-                raise _damaged(name, error) from error
+                raise _damage_error(name, error) from error
             if isinstance(text, str) and _segment(text) == segment:
                 yield text
             return
@@ -273,7 +273,7 @@ class HoldallKeyValue(
             entry = self._serialization_adapter.load_json(data.decode())
             _ = entry.is_expired  # compares its time
         except (DeserializationError, TypeError, ValueError, RecursionError) as error:
-            raise _damaged(name, error) from error
+            raise _damage_error(name, error) from error
         return entry
 
     def _has_expired(self, name: str, data: bytes) -> bool:
@@ -289,7 +289,7 @@ def _check_limit(limit: object) -> None:
         check_count(limit, "a limit")
 
 
-def _damaged(name: str, error: Exception) -> DeserializationError:
+def _damage_error(name: str, error: Exception) -> DeserializationError:
     return DeserializationError(f"the blob {name!r} isn't an entry of py-key-value, or is damaged: {error}")
 
 

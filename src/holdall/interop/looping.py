@@ -141,7 +141,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     global _lock, _loop
     _inherited.append(_loop)
     _lock, _loop = threading.Lock(), None

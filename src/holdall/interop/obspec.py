@@ -85,7 +85,7 @@ _NAMED = (
 
 
 @contextmanager
-def _renamed() -> Generator[None]:
+def _rename_errors() -> Generator[None]:
     try:
         yield
     except StoreError as error:
@@ -114,7 +114,7 @@ class _Result:
             InvalidArgumentError: They were read before, here or by an iterator.
         """
         pieces = self._take()
-        with _renamed():
+        with _rename_errors():
             return join_pieces(pieces)
 
     async def buffer_async(self) -> bytes:
@@ -132,7 +132,7 @@ class _Result:
 
     @staticmethod
     def _yield(pieces: Iterator[Any]) -> Iterator[Any]:
-        with _renamed():
+        with _rename_errors():
             yield from pieces
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -201,7 +201,7 @@ class ObspecStore:
         unknown = wanted.keys() - {*_OPTIONS}
         if unknown:
             raise InvalidArgumentError(f"options of get are {', '.join(_OPTIONS)}, not {sorted(unknown)}")
-        with _renamed():
+        with _rename_errors():
             if wanted.get("version") is not None:
                 raise NotSupportedError("stores name versions by their ETag: use if_match", key=path)
             key = self._key(path)
@@ -227,7 +227,7 @@ class ObspecStore:
 
     def get_range(self, path: str, *, start: int, end: int | None = None, length: int | None = None) -> bytes:
         """Return the bytes from `start` to `end`, or `length` of them."""
-        with _renamed():
+        with _rename_errors():
             key = self._key(path)
             start, stop = _ends(start, end, length)
             found = self.store.get_range(key, start, stop)
@@ -255,7 +255,7 @@ class ObspecStore:
             wanted = [_ends(start, None, length) for start, length in pairs]
         else:
             wanted = [_ends(start, end, None) for start, end in pairs]
-        with _renamed():
+        with _rename_errors():
             key = self._key(path)
             found = self.store.get_ranges(key, wanted) if wanted else []
             for (start, _), data in zip(wanted, found, strict=True):
@@ -268,7 +268,7 @@ class ObspecStore:
 
     def head(self, path: str) -> dict[str, Any]:
         """Return what is known of an object without its bytes."""
-        with _renamed():
+        with _rename_errors():
             return _meta(self.store.info(self._key(path)))
 
     head_async = _on_thread(head)
@@ -278,7 +278,7 @@ class ObspecStore:
 
     def list(self, prefix: str | None = None, *, offset: str | None = None) -> Iterator[list[dict[str, Any]]]:
         """Yield pages of the objects in a folder, at any depth, whose paths are past `offset`."""
-        with _renamed():
+        with _rename_errors():
             found = self.store.list(Span(_folder(prefix), check_key(_bare(offset)) if offset else ""))
             while page := [_meta(info) for info in islice(found, _PAGE)]:
                 yield page
@@ -293,7 +293,7 @@ class ObspecStore:
         """Return the objects of one folder, and the folders in it."""
         folders: list[str] = []
         objects: list[dict[str, Any]] = []
-        with _renamed():
+        with _rename_errors():
             for child in self.store.children(_folder(prefix)):
                 if isinstance(child, str):
                     folders.append(child[:-1])
@@ -330,12 +330,12 @@ class ObspecStore:
             chunk_size: See `use_multipart`.
             max_concurrency: See `use_multipart`.
         """
-        with _renamed():
+        with _rename_errors():
             key, options = self._key(path), _write_options(attributes, tags, mode)
             if isinstance(file, os.PathLike):
                 with open(cast("os.PathLike[str]", file), "rb") as source:
-                    return _written(self.store.put(key, source, **options))
-            return _written(self.store.put(key, file, **options))
+                    return _put_result(self.store.put(key, source, **options))
+            return _put_result(self.store.put(key, file, **options))
 
     async def put_async(
         self,
@@ -352,13 +352,13 @@ class ObspecStore:
         """As `put`; takes async iterables of buffers too."""
         if not hasattr(file, "__aiter__"):
             return await self._aio.run(self.put, path, file, attributes=attributes, tags=tags, mode=mode)
-        with _renamed():
+        with _rename_errors():
             key, options = self._key(path), _write_options(attributes, tags, mode)
-            return _written(await self._aio.put(key, file, **options))
+            return _put_result(await self._aio.put(key, file, **options))
 
     def delete(self, paths: str | Sequence[str]) -> None:
         """Delete an object, or several. One that isn't there is deleted already."""
-        with _renamed():
+        with _rename_errors():
             keys = [self._key(path) for path in ([paths] if isinstance(paths, str) else paths)]
             self.store.delete_many(keys)
 
@@ -380,7 +380,7 @@ class ObspecStore:
     """As `rename`."""
 
     def _transfer(self, call: Callable[..., object], source: str, target: str, overwrite: bool) -> None:
-        with _renamed():
+        with _rename_errors():
             call(self._key(source), self._key(target), expect=ANY if overwrite else ABSENT)
 
     def _key(self, path: str) -> str:
@@ -397,7 +397,7 @@ def _meta(info: Info) -> dict[str, Any]:
     }
 
 
-def _written(info: Info) -> dict[str, Any]:
+def _put_result(info: Info) -> dict[str, Any]:
     return {"e_tag": info.etag, "version": None}
 
 

@@ -111,7 +111,7 @@ class ChecksumStore(EncodingStore):
         return info.replace(key=key, size=max(0, info.size - _SIZE))
 
     def _decode(self, key: str, stored: bytes) -> bytes:
-        return bytes(self._checked_body(key, stored))
+        return bytes(self._check_body(key, stored))
 
     def _read_range(
         self, key: str, below: str, start: int, stop: int | None
@@ -125,20 +125,20 @@ class ChecksumStore(EncodingStore):
         info, pieces = self._store._read(key, 0, None)
         plain = self._plain(key, info)
         if info.size <= _IN_HAND:
-            return plain, iter((self._checked_body(key, join_pieces(pieces)),))
+            return plain, iter((self._check_body(key, join_pieces(pieces)),))
         if Can.RANGE not in self._store.can:
             # The algorithm is known at the end only: each that may be meant is fed.
-            return plain, _checked_stream(key, info.size, pieces, _hashers())
+            return plain, _check_stream(key, info.size, pieces, _hashers())
         # Its algorithm is known at its end, and has to be known at its start.
         found, trailer = self._trailer(key)
         if found.etag != info.etag:
             return None
         hashers = {trailer.algorithm: _hasher(trailer.algorithm)()}
-        return plain, _checked_stream(key, info.size, pieces, hashers)
+        return plain, _check_stream(key, info.size, pieces, hashers)
 
-    def _checked_body(self, key: str, stored: Piece) -> Piece:
+    def _check_body(self, key: str, stored: Piece) -> Piece:
         view = memoryview(stored)
-        trailer = _parsed(key, view[-_SIZE:], len(view))
+        trailer = _parse_trailer(key, view[-_SIZE:], len(view))
         body = view[:-_SIZE]
         hasher = self._new() if trailer.algorithm == self._algorithm else _hasher(trailer.algorithm)()
         hasher.update(body)
@@ -148,7 +148,7 @@ class ChecksumStore(EncodingStore):
 
     def _trailer(self, key: str) -> tuple[Info, _Trailer]:
         info, tail = read_tail(self._store, key, _SIZE)
-        return info, _parsed(key, tail, info.size)
+        return info, _parse_trailer(key, tail, info.size)
 
     def _digest(self, key: str, algorithm: str) -> str | None:
         if Can.RANGE not in self._store.can:
@@ -184,9 +184,7 @@ class _Sealing(Encoder):
         return (_TRAILER.pack(self._hasher.digest(), self.size, self._number, _MAGIC),)
 
 
-def _checked_stream(
-    key: str, size: int, pieces: Iterator[Piece], hashers: dict[str, Hash]
-) -> Iterator[Piece]:
+def _check_stream(key: str, size: int, pieces: Iterator[Piece], hashers: dict[str, Hash]) -> Iterator[Piece]:
     """Yield the body; its last piece is returned only once the whole is checked."""
     left = size - _SIZE
     for piece in pieces:
@@ -200,7 +198,7 @@ def _checked_stream(
         if len(rest) < _SIZE:
             body = memoryview(bytes(body))
             rest = memoryview(bytes(rest) + join_pieces(pieces))
-        trailer = _parsed(key, rest, size)
+        trailer = _parse_trailer(key, rest, size)
         hasher = hashers.get(trailer.algorithm)
         if hasher is None:
             # Raises what is missing, since all that are installed were fed.
@@ -212,7 +210,7 @@ def _checked_stream(
     raise IntegrityError("the store below returned fewer bytes than the blob has", key=key)
 
 
-def _parsed(key: str, tail: Piece, size: int) -> _Trailer:
+def _parse_trailer(key: str, tail: Piece, size: int) -> _Trailer:
     if len(tail) == _SIZE:
         digest, length, number, magic = _TRAILER.unpack(tail)
         if magic == _MAGIC and number in _NAMES and length == size - _SIZE:

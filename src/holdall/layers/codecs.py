@@ -111,7 +111,7 @@ class Codec:
         raise NotImplementedError
 
 
-def _needed(module: str, extra: str, name: str) -> Any:
+def _need_module(module: str, extra: str, name: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
@@ -170,7 +170,7 @@ class _Zstd(Codec):
             try:
                 module = import_module("compression.zstd")
             except ImportError:
-                module = _needed("backports.zstd", "zstd", "Zstandard")
+                module = _need_module("backports.zstd", "zstd", "Zstandard")
             self._local.module = module
             self._local.compressors = {}
             self._local.options = {module.DecompressionParameter.window_log_max: _WINDOW}
@@ -315,7 +315,7 @@ class _Lz4(_Indexed):
 
     def load(self) -> None:
         if self._module is None:
-            self._module = _needed("lz4.frame", "lz4", "LZ4")
+            self._module = _need_module("lz4.frame", "lz4", "LZ4")
 
     def compress(self, plain: Any, level: int) -> bytes:
         self.load()

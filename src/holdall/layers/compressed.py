@@ -86,20 +86,20 @@ class CompressedStore(EncodingStore):
         try:
             plain = self._codec.only(stored)
         except Damaged as error:
-            raise _damaged(key, str(error)) from error
+            raise _damage_error(key, str(error)) from error
         if plain is not None:
             return plain
-        codec, footer = _recognized(key, stored)
-        return join_pieces(_decoded(key, codec, footer, stored, 0, footer.size))
+        codec, footer = _recognize(key, stored)
+        return join_pieces(_decode_range(key, codec, footer, stored, 0, footer.size))
 
     def _read_range(
         self, key: str, below: str, start: int, stop: int | None
     ) -> tuple[Info, Iterator[Piece]] | None:
         info, tail = read_tail(self._store, key, _GUESS)
         if len(tail) == info.size:
-            codec, footer = _recognized(key, tail)
+            codec, footer = _recognize(key, tail)
             low, high = span(start, stop, footer.size)
-            return info.replace(size=footer.size), _decoded(key, codec, footer, tail, low, high)
+            return info.replace(size=footer.size), _decode_range(key, codec, footer, tail, low, high)
         opened = self._index(key, info, tail)
         if opened is None:
             return None
@@ -122,8 +122,8 @@ class CompressedStore(EncodingStore):
         info, pieces = self._store._read(key, 0, None)
         if info.size <= _IN_HAND:
             stored = join_pieces(pieces)
-            codec, footer = _recognized(key, stored)
-            return info.replace(size=footer.size), _decoded(key, codec, footer, stored, 0, footer.size)
+            codec, footer = _recognize(key, stored)
+            return info.replace(size=footer.size), _decode_range(key, codec, footer, stored, 0, footer.size)
         # Only the end has the size and the frames, so it is read first.
         found, tail = read_tail(self._store, key, _GUESS)
         opened = self._index(key, found, tail) if found.etag == info.etag else None
@@ -135,7 +135,7 @@ class CompressedStore(EncodingStore):
 
     def _index(self, key: str, info: Info, tail: bytes) -> tuple[Codec, Footer, bytes] | None:
         """Return the index of a blob; None if another blob has replaced it since `info`."""
-        codec, footer = _recognized(key, tail)
+        codec, footer = _recognize(key, tail)
         index = tail[-footer.index_size :]
         if len(index) < footer.index_size <= info.size:
             pieces = self._part_of(key, info, -footer.index_size, None)
@@ -148,9 +148,9 @@ class CompressedStore(EncodingStore):
 
     def _plain_info(self, key: str, below: str) -> Info:
         info, tail = read_tail(self._store, key, TAIL)
-        return info.replace(size=_recognized(key, tail)[1].size)
+        return info.replace(size=_recognize(key, tail)[1].size)
 
-    def _listed(self, info: Info) -> Info | None:
+    def _adapt_entry(self, info: Info) -> Info | None:
         # An error below, or a compressed blob that was changed, ends the listing: callers would take any
         # other size for the blob's. A blob that was put without this layer is listed as it is, and one that
         # was deleted since isn't.
@@ -161,7 +161,7 @@ class CompressedStore(EncodingStore):
                 return info
         except BlobNotFoundError:
             return None
-        return found.replace(size=_recognized(key, tail)[1].size)
+        return found.replace(size=_recognize(key, tail)[1].size)
 
     def _is_foreign(self, key: str, tail: bytes) -> bool:
         """Return whether a blob neither begins nor ends as one that is written here."""
@@ -177,7 +177,7 @@ class CompressedStore(EncodingStore):
     def _encoder(self, key: str) -> Encoder:
         return _Packing(self._codec, self._level)
 
-    def _copied(
+    def _copy_below(
         self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
     ) -> Info:
         before = self._info(source)
@@ -209,15 +209,15 @@ class _Packing(Framing):
         return [*frames, self._codec.index(bytes(self._entries), self.size)]
 
 
-def _damaged(key: str, why: str) -> IntegrityError:
+def _damage_error(key: str, why: str) -> IntegrityError:
     return IntegrityError(f"the compressed blob below is damaged: {why}", key=key)
 
 
-def _recognized(key: str, tail: bytes) -> tuple[Codec, Footer]:
+def _recognize(key: str, tail: bytes) -> tuple[Codec, Footer]:
     try:
         recognized = codec_of(tail)
     except Damaged as error:
-        raise _damaged(key, str(error)) from error
+        raise _damage_error(key, str(error)) from error
     if recognized is None:
         raise IntegrityError(
             f"it doesn't end in the index of a blob compressed here ({', '.join(CODECS)}): it was cut off or "
@@ -230,16 +230,16 @@ def _recognized(key: str, tail: bytes) -> tuple[Codec, Footer]:
 
 def _entries(key: str, codec: Codec, footer: Footer, index: bytes, size: int) -> bytes:
     if len(index) != footer.index_size:
-        raise _damaged(key, "its index is longer than the blob")
+        raise _damage_error(key, "its index is longer than the blob")
     try:
         entries = codec.entries(footer, index)
     except Damaged as error:
-        raise _damaged(key, str(error)) from error
+        raise _damage_error(key, str(error)) from error
     if (
         len(entries) != footer.frames * ENTRY.size
         or footer.index_size + sum(taken for taken, _ in ENTRY.iter_unpack(entries)) != size
     ):
-        raise _damaged(key, "its frames take more or fewer bytes than its index says")
+        raise _damage_error(key, "its frames take more or fewer bytes than its index says")
     return entries
 
 
@@ -247,14 +247,14 @@ def _frames(
     key: str, codec: Codec, footer: Footer, entries: bytes, first: int, pieces: Iterable[Piece]
 ) -> Iterator[Piece]:
     """Yield the plain bytes of some frames, from the bytes below that hold exactly these."""
-    damaged = partial(_damaged, key)
+    damaged = partial(_damage_error, key)
     known = ENTRY.iter_unpack(entries)
     sizes = (taken for taken, _ in ENTRY.iter_unpack(entries))
-    for number, frame in enumerate(regrouped(pieces, _bounded(sizes, damaged), damaged), first):
+    for number, frame in enumerate(regrouped(pieces, _check_sizes(sizes, damaged), damaged), first):
         yield _plain(key, codec, footer, number, frame, next(known)[1])
 
 
-def _bounded(sizes: Iterable[int], damaged: Callable[[str], IntegrityError]) -> Iterator[int]:
+def _check_sizes(sizes: Iterable[int], damaged: Callable[[str], IntegrityError]) -> Iterator[int]:
     for size in sizes:
         if size > _MOST:
             raise damaged("one of its frames is longer than any that is written here")
@@ -263,14 +263,16 @@ def _bounded(sizes: Iterable[int], damaged: Callable[[str], IntegrityError]) -> 
 
 def _plain(key: str, codec: Codec, footer: Footer, number: int, frame: Piece, check: bytes) -> bytes:
     if codec.check(frame) != check:
-        raise _damaged(key, "the checksum of a frame is not the one in its index")
+        raise _damage_error(key, "the checksum of a frame is not the one in its index")
     try:
         return codec.decompress(frame, footer.plain(number))
     except Damaged as error:
-        raise _damaged(key, str(error)) from error
+        raise _damage_error(key, str(error)) from error
 
 
-def _decoded(key: str, codec: Codec, footer: Footer, stored: bytes, low: int, high: int) -> Iterator[Piece]:
+def _decode_range(
+    key: str, codec: Codec, footer: Footer, stored: bytes, low: int, high: int
+) -> Iterator[Piece]:
     """Yield a range of the plain bytes of a blob that was read whole."""
     index = stored[-footer.index_size :]
     entries = _entries(key, codec, footer, index, len(stored))

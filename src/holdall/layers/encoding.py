@@ -20,7 +20,7 @@ class EncodingStore(Transparent):
     """A layer over one store that encodes blobs as they are written, and decodes them as they are read.
 
     A subclass overrides the methods of its form: `_encoder`, `_decode`, `_read_whole`, `_read_range`, and
-    `_plain`, or `_plain_info` and `_listed`. One whose keys are others below overrides `_below_key` and
+    `_plain`, or `_plain_info` and `_adapt_entry`. One whose keys are others below overrides `_below_key` and
     `_target_key`.
     """
 
@@ -58,7 +58,7 @@ class EncodingStore(Transparent):
         """Return what is known of a blob, from its `Info` below."""
         raise NotImplementedError
 
-    def _listed(self, info: Info) -> Info | None:
+    def _adapt_entry(self, info: Info) -> Info | None:
         """Return an entry of a listing as it is shown; None if it isn't shown."""
         return self._plain(info.key, info)
 
@@ -115,20 +115,20 @@ class EncodingStore(Transparent):
     # --- listing ---
 
     def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
-        return filter(None, map(self._listed, listing))
+        return filter(None, map(self._adapt_entry, listing))
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         return self._store._keys(prefix, after)
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         for child in self._store._children(prefix):
-            listed = child if isinstance(child, str) else self._listed(child)
+            listed = child if isinstance(child, str) else self._adapt_entry(child)
             if listed is not None:
                 yield listed
 
     # --- writing ---
 
-    def _encoded(self, key: str, body: Body) -> tuple[Body, Encoder]:
+    def _encode_body(self, key: str, body: Body) -> tuple[Body, Encoder]:
         encoder = self._encoder(key)
         piece = only_piece(body, encoder.at_once)
         if piece is None:
@@ -144,7 +144,7 @@ class EncodingStore(Transparent):
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         below = self._target_key(key)
-        stored, encoder = self._encoded(key, body)
+        stored, encoder = self._encode_body(key, body)
         info = self._store._write(below, stored, expect, attributes)
         return info.replace(key=key, size=encoder.size)
 
@@ -156,7 +156,7 @@ class EncodingStore(Transparent):
             for key, body, attributes in items:
                 below = self._target_key(key)
                 plain[below] = key
-                data, encoders[below] = self._encoded(key, body)
+                data, encoders[below] = self._encode_body(key, body)
                 yield below, data, attributes
 
         with _plain_keys(plain):
@@ -182,14 +182,14 @@ class EncodingStore(Transparent):
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
             return Store._copy(self, source, target, expect)
-        return self._copied(self._store._copy, source, target, expect)
+        return self._copy_below(self._store._copy, source, target, expect)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
             return Store._move(self, source, target, expect)
-        return self._copied(self._store._move, source, target, expect)
+        return self._copy_below(self._store._move, source, target, expect)
 
-    def _copied(
+    def _copy_below(
         self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
     ) -> Info:
         """Have the store below copy or move a blob."""

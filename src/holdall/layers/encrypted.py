@@ -140,7 +140,7 @@ class EncryptedStore(EncodingStore):
         super().__init__(store)
         self._ring = ring
         self._current, self._names, self._known = ring.current, ring.names, ring.reading
-        self._check = KeyCheck(store, ring, self._judged)
+        self._check = KeyCheck(store, ring, self._judge)
         warn_of_compression(store)
 
     @property
@@ -192,7 +192,7 @@ class EncryptedStore(EncodingStore):
 
     # --- whether this is the right key ---
 
-    def _judged(self, below: str, header: Piece) -> bool | WrongKeyError:
+    def _judge(self, below: str, header: Piece) -> bool | WrongKeyError:
         """Return True if one of the keys opens a blob below, False if it isn't encrypted, or the error."""
         try:
             check_header(below, header)
@@ -207,7 +207,7 @@ class EncryptedStore(EncodingStore):
             return WrongKeyError(error.message, key=below)
         return True
 
-    def _opened(self, key: str, header: Piece, known: dict[bytes, BlobKey] | None = None) -> Opened:
+    def _open_header(self, key: str, header: Piece, known: dict[bytes, BlobKey] | None = None) -> Opened:
         """Return what opens a blob, from its header."""
         try:
             return Opened(key, header, self._known if known is None else known)
@@ -219,7 +219,7 @@ class EncryptedStore(EncodingStore):
     # --- keys and infos ---
 
     def _checked(self, key: object) -> str:
-        key = self._checked_key(key)
+        key = self._check_for_use(key)
         if not self._check.readable:
             # Every call that takes a key comes through here first, also that of a cache above which would
             # answer it without asking.
@@ -233,9 +233,9 @@ class EncryptedStore(EncodingStore):
                 return key
         return key
 
-    def _checked_key(self, key: object) -> str:
+    def _check_for_use(self, key: object) -> str:
         if self._names is None:
-            return self._stored_key(super()._checked(key))
+            return self._key_below(super()._checked(key))
         if self._closed:
             raise self._closed_error()
         key = check_key(key)
@@ -251,7 +251,7 @@ class EncryptedStore(EncodingStore):
             raise InvalidKeyError(f"encrypted it can't be a key: {error.message}", key=key) from None
         return key
 
-    def _stored_key(self, key: str) -> str:
+    def _key_below(self, key: str) -> str:
         if self._names is not None:
             return self._names.encrypt(key)
         if key == self._check.place:
@@ -261,10 +261,10 @@ class EncryptedStore(EncodingStore):
     def _below_key(self, key: str) -> str:
         if not self._check.readable:
             self._check.before_reading()
-        return self._stored_key(key)
+        return self._key_below(key)
 
     def _target_key(self, key: str) -> str:
-        below = self._stored_key(key)
+        below = self._key_below(key)
         if not self._check.writable:
             self._check.before_writing((below,))
         return below
@@ -288,7 +288,7 @@ class EncryptedStore(EncodingStore):
         return super()._put(key, data) if shown else Store._put(self, key, data)
 
     def _decode(self, key: str, stored: bytes) -> bytes:
-        opened, view = self._opened(key, stored[:HEAD]), memoryview(stored)
+        opened, view = self._open_header(key, stored[:HEAD]), memoryview(stored)
         if len(stored) <= HEAD + SEALED:
             return opened.frame(view[HEAD:], 0, last=True)
         count = frame_count(len(stored))
@@ -296,14 +296,14 @@ class EncryptedStore(EncodingStore):
         return join_pieces(opened.frames(parts, 0, count))
 
     def _read_whole(self, key: str, below: str) -> tuple[Info, Iterator[Piece]]:
-        info, _, frames = self._begun(key, below)
+        info, _, frames = self._begin_read(key, below)
         return self._plain(key, info), frames
 
     def _read_range(
         self, key: str, below: str, start: int, stop: int | None
     ) -> tuple[Info, Iterator[Piece]] | None:
         info, pieces = read_part(self._store, below, 0, HEAD)
-        opened = self._opened(key, join_pieces(pieces))
+        opened = self._open_header(key, join_pieces(pieces))
         plain = self._plain(key, info)
         count = frame_count(info.size)
         refused = None
@@ -327,19 +327,19 @@ class EncryptedStore(EncodingStore):
         frames = self._part(below, info, opened, first, past)
         return None if frames is None else (plain, cut(frames, low - first * FRAME, high - first * FRAME))
 
-    def _begun(
+    def _begin_read(
         self, key: str, below: str, known: dict[bytes, BlobKey] | None = None
     ) -> tuple[Info, Opened, Iterator[Piece]]:
         """Return the `Info` below of a whole blob, what opens it, and its plain bytes."""
         info, pieces = self._store._read(below, 0, None)
         if info.size <= HEAD + SEALED:
             stored = join_pieces(pieces)
-            opened = self._opened(key, stored[:HEAD], known)
+            opened = self._open_header(key, stored[:HEAD], known)
             return info, opened, iter((opened.frame(memoryview(stored)[HEAD:], 0, last=True),))
         count = frame_count(info.size)
         sizes = chain((HEAD,), frame_sizes(0, count, info.size))
         parts = regrouped(pieces, sizes, partial(changed, key))
-        opened = self._opened(key, next(parts), known)
+        opened = self._open_header(key, next(parts), known)
         return info, opened, opened.frames(parts, 0, count)
 
     def _part(self, below: str, info: Info, opened: Opened, first: int, past: int) -> Iterator[Piece] | None:
@@ -356,7 +356,7 @@ class EncryptedStore(EncodingStore):
 
     # --- listing ---
 
-    def _found(self, after: str = "") -> Iterator[tuple[str, Info]]:
+    def _find_named(self, after: str = "") -> Iterator[tuple[str, Info]]:
         """Return the blobs of the store below whose names are encrypted, sorted by their keys."""
         names, place = cast(KeyNames, self._names), self._check.place
         found: list[tuple[str, Info]] = []
@@ -371,7 +371,7 @@ class EncryptedStore(EncodingStore):
         self._check_anew(after)
         if self._names is None:
             return self._adapt_listing(self._store._scan(prefix, after))
-        return (self._plain(key, info) for key, info in self._found(after) if key.startswith(prefix))
+        return (self._plain(key, info) for key, info in self._find_named(after) if key.startswith(prefix))
 
     def _check_anew(self, after: str) -> None:
         # After a listing the caller may delete or replace much: a store that was emptied and encrypted with
@@ -380,7 +380,7 @@ class EncryptedStore(EncodingStore):
             self._check.forget()
             self._check.before_reading()
 
-    def _listed(self, info: Info) -> Info | None:
+    def _adapt_entry(self, info: Info) -> Info | None:
         return None if info.key == self._check.place else self._plain(info.key, info)
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
@@ -388,7 +388,7 @@ class EncryptedStore(EncodingStore):
             return super()._survey(prefix, after)
         self._check_anew(after)
         below = self._store._survey(prefix, after)
-        listed = (entry if isinstance(entry, LeftOut) else self._listed(entry) for entry in below)
+        listed = (entry if isinstance(entry, LeftOut) else self._adapt_entry(entry) for entry in below)
         return filter(None, listed)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
@@ -460,7 +460,7 @@ class EncryptedStore(EncodingStore):
         failures: dict[str, StoreError] = {}
         for key in self.iterate_keys(prefix):
             try:
-                if self._rotated(key):
+                if self._rotate_blob(key):
                     rotated += 1
                 else:
                     current += 1
@@ -473,13 +473,13 @@ class EncryptedStore(EncodingStore):
             self._check.after_rotation()
         return RotationReport(rotated, current, failures)
 
-    def _rotated(self, key: str) -> bool:
+    def _rotate_blob(self, key: str) -> bool:
         below = self._target_key(key)
         while True:
             header = join_pieces(read_part(self._store, below, 0, HEAD)[1])
             if Opened(key, header, self._check.keys).master is self._current:
                 return False
-            info, _, pieces = self._begun(key, below, self._check.keys)
+            info, _, pieces = self._begin_read(key, below, self._check.keys)
             attributes = attributes_of(info)
             try:
                 self._write(key, pieces, info.etag, attributes)
@@ -496,7 +496,7 @@ class _Reader(BlobReader):
         self._store: EncryptedStore = store
         self._key = key
         self._below = store._below_key(key)
-        self._stored, self._opened, pieces = store._begun(key, self._below)
+        self._stored, self._opened, pieces = store._begin_read(key, self._below)
         self._begin(store._plain(key, self._stored), pieces)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

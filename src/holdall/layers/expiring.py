@@ -78,21 +78,21 @@ class ExpiringStore(Transparent):
         return {"store": self._store, "ttl": self._ttl.total_seconds()}
 
     @cached_property
-    def _native(self) -> bool:
+    def _keeps_expiry(self) -> bool:
         """Whether the store below keeps each blob's expiry; otherwise the blob's age counts."""
         return Can.EXPIRE in self._store.can
 
     @cached_property
     def can(self) -> Can:
         below = self._store.can
-        if self._native:
+        if self._keeps_expiry:
             return below
         # A signed URL would still show an expired blob, and bulk calls don't return the ages of blobs.
         can = below & ~(Can.SIGN | Can.BULK)
         return can if _BURY in below else can & ~Can.CREATE
 
     def _need(self, flag: Can, call: str) -> None:
-        if flag is Can.EXPIRE and not self._native:
+        if flag is Can.EXPIRE and not self._keeps_expiry:
             raise UnsupportedOperation(
                 f"{kind_name(self._store)} doesn't keep a ttl with each blob, so all blobs live for "
                 f"{self._ttl.total_seconds():g} seconds; leave ttl out"
@@ -113,7 +113,7 @@ class ExpiringStore(Transparent):
         0
         """
         self._need(Can.LIST, "purge")
-        if self._native:
+        if self._keeps_expiry:
             return 0
         if _BURY not in self._store.can:
             raise UnsupportedOperation(
@@ -121,22 +121,22 @@ class ExpiringStore(Transparent):
             )
         purged = 0
         for info in self._store._scan("", ""):
-            if self._expired(info):
+            if self._has_expired(info):
                 with naming(info.key):
                     purged += self._bury(info.key)
         return purged
 
     # --- age ---
 
-    def _expired(self, info: Info) -> bool:
+    def _has_expired(self, info: Info) -> bool:
         return info.modified + self._ttl <= datetime.now(UTC)
 
-    def _dated(self, info: Info) -> Info:
+    def _add_expiry(self, info: Info) -> Info:
         return info.replace(expires=info.modified + self._ttl)
 
     def _is_alive(self, key: str) -> bool:
         try:
-            return not self._expired(self._store._info(key))
+            return not self._has_expired(self._store._info(key))
         except BlobNotFoundError:
             return False
 
@@ -147,7 +147,7 @@ class ExpiringStore(Transparent):
             info = self._store._info(key)
         except BlobNotFoundError:
             return False
-        if not self._expired(info):
+        if not self._has_expired(info):
             return False
         try:
             return self._store._delete(key, info.etag)
@@ -160,7 +160,7 @@ class ExpiringStore(Transparent):
             info = self._store._info(key)
         except BlobNotFoundError:
             return None
-        if self._expired(info):
+        if self._has_expired(info):
             raise ConcurrencyError(key=key, expected=str(expect))
         return info.modified + self._ttl
 
@@ -174,32 +174,32 @@ class ExpiringStore(Transparent):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         info, pieces = self._store._read(key, start, stop)
-        if self._native:
+        if self._keeps_expiry:
             return info, pieces
-        if self._expired(info):
+        if self._has_expired(info):
             raise BlobNotFoundError(key=key)
-        return self._dated(info), pieces
+        return self._add_expiry(info), pieces
 
     def _write(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
-        if self._native:
+        if self._keeps_expiry:
             return self._store._write(key, body, expect, self._lasting(attributes))
         if attributes.expires is not None:
             # The age of a copied or modified blob begins anew.
             attributes = attributes._replace(expires=None)
         if expect is ANY:
-            return self._dated(self._store._write(key, body, ANY, attributes))
+            return self._add_expiry(self._store._write(key, body, ANY, attributes))
         if expect is ABSENT:
             return self._create(key, body, attributes)
         expires = self._end_of(key, expect)
         if expires is not None and not _is_short(body):
             body = self._in_time(key, body, expect, expires)
-        return self._dated(self._store._write(key, body, expect, attributes))
+        return self._add_expiry(self._store._write(key, body, expect, attributes))
 
     def _create(self, key: str, body: Body, attributes: Attributes) -> Info:
         while True:
             self._bury(key)
             try:
-                return self._dated(self._store._write(key, body, ABSENT, attributes))
+                return self._add_expiry(self._store._write(key, body, ABSENT, attributes))
             except BlobExistsError:
                 # A blob that appeared in between may be gone again, but a stream can be read only once.
                 if not _is_short(body) or self._is_alive(key):
@@ -211,7 +211,7 @@ class ExpiringStore(Transparent):
         return attributes._replace(expires=datetime.now(UTC) + self._ttl)
 
     def _delete(self, key: str, expect: Expect) -> bool:
-        if self._native:
+        if self._keeps_expiry:
             return self._store._delete(key, expect)
         while True:
             try:
@@ -220,7 +220,7 @@ class ExpiringStore(Transparent):
                 if expect is ANY:
                     return False
                 raise ConcurrencyError(key=key, expected=str(expect)) from None
-            if not self._expired(info):
+            if not self._has_expired(info):
                 return self._store._delete(key, expect)
             if expect is not ANY:
                 raise ConcurrencyError(key=key, expected=str(expect))
@@ -230,38 +230,38 @@ class ExpiringStore(Transparent):
 
     def _info(self, key: str) -> Info:
         info = self._store._info(key)
-        if self._native:
+        if self._keeps_expiry:
             return info
-        if self._expired(info):
+        if self._has_expired(info):
             raise BlobNotFoundError(key=key)
-        return self._dated(info)
+        return self._add_expiry(info)
 
     def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
-        if self._native:
+        if self._keeps_expiry:
             return listing
-        return (self._dated(info) for info in listing if not self._expired(info))
+        return (self._add_expiry(info) for info in listing if not self._has_expired(info))
 
     # --- hooks ---
 
     def _get(self, key: str) -> bytes | None:
-        return self._store._get(key) if self._native else super()._get(key)
+        return self._store._get(key) if self._keeps_expiry else super()._get(key)
 
     def _has(self, key: str) -> bool:
-        return self._store._has(key) if self._native else super()._has(key)
+        return self._store._has(key) if self._keeps_expiry else super()._has(key)
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after) if self._native else super()._keys(prefix, after)
+        return self._store._keys(prefix, after) if self._keeps_expiry else super()._keys(prefix, after)
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._store._children(prefix) if self._native else super()._children(prefix)
+        return self._store._children(prefix) if self._keeps_expiry else super()._children(prefix)
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        return self._store._get_many(keys) if self._native else super()._get_many(keys)
+        return self._store._get_many(keys) if self._keeps_expiry else super()._get_many(keys)
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
-        if self._native:
+        if self._keeps_expiry:
             return self._store._put_many(self._all_lasting(items))
-        return map(self._dated, self._store._put_many(items))
+        return map(self._add_expiry, self._store._put_many(items))
 
     def _all_lasting(self, items: Iterable[Put]) -> Iterator[Put]:
         last, lasting = None, PLAIN
@@ -271,19 +271,19 @@ class ExpiringStore(Transparent):
             yield key, body, lasting
 
     def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._store._delete_many(keys) if self._native else super()._delete_many(keys)
+        return self._store._delete_many(keys) if self._keeps_expiry else super()._delete_many(keys)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        if self._native:
+        if self._keeps_expiry:
             return self._store._copy(source, target, expect)
-        return self._transferred(self._store._copy, source, target, expect)
+        return self._copy_below(self._store._copy, source, target, expect)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
-        if self._native:
+        if self._keeps_expiry:
             return self._store._move(source, target, expect)
-        return self._transferred(self._store._move, source, target, expect)
+        return self._copy_below(self._store._move, source, target, expect)
 
-    def _transferred(
+    def _copy_below(
         self, act: Callable[[str, str, Expect], Info], source: str, target: str, expect: Expect
     ) -> Info:
         while True:
@@ -293,17 +293,17 @@ class ExpiringStore(Transparent):
             elif expect is not ANY:
                 self._end_of(target, expect)
             try:
-                return self._dated(act(source, target, expect))
+                return self._add_expiry(act(source, target, expect))
             except BlobExistsError:
                 if self._is_alive(target):
                     raise
 
     def _open_read(self, key: str) -> BinaryIO:
-        return self._store._open_read(key) if self._native else super()._open_read(key)
+        return self._store._open_read(key) if self._keeps_expiry else super()._open_read(key)
 
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         # Otherwise it is written here at its close: the time counts from then, and conditions hold then.
-        if self._native or expect is not ANY:
+        if self._keeps_expiry or expect is not ANY:
             return super()._open_write(key, expect, attributes)
         return self._store._open_write(key, expect, attributes)
 
@@ -318,18 +318,18 @@ class ExpiringStore(Transparent):
         return self._store._sign(key, method, seconds)
 
     def _digest(self, key: str, algorithm: str) -> str | None:
-        if not self._native and not self._is_alive(key):
+        if not self._keeps_expiry and not self._is_alive(key):
             return None
         return self._store._digest(key, algorithm)
 
     def _touch(self, key: str, expires: datetime | None) -> Info:
-        if not self._native:
+        if not self._keeps_expiry:
             # A blob may expire before it is touched below, and must not come back.
             return super()._touch(key, expires)
         return self._store._touch(key, datetime.now(UTC) + self._ttl if expires is None else expires)
 
     def _local_path(self, key: str) -> str | None:
-        return self._store._local_path(key) if self._native or self._is_alive(key) else None
+        return self._store._local_path(key) if self._keeps_expiry or self._is_alive(key) else None
 
 
 def _is_short(body: Body) -> bool:

@@ -90,7 +90,7 @@ class KeyCheck:
             WrongKeyError: They aren't.
             IntegrityError: The record was changed.
         """
-        found = self._found()
+        found = self._find_record()
         if found is not None:
             self._accept(found)
         elif not self._searched:
@@ -107,7 +107,7 @@ class KeyCheck:
         # the store below can't create, the one that wrote last is found by both when they look again, unless
         # the other has looked already.
         while True:
-            found = self._found()
+            found = self._find_record()
             expect: Expect = ANY
             if found is None:
                 # Blobs without a record: any of the keys may have encrypted some of them.
@@ -122,13 +122,13 @@ class KeyCheck:
                 entries = found.entries | self._entries((self._current,))
                 if Can.SWAP in self._store.can:
                     expect = found.etag
-            if self.place is None or self._written(self.place, entries, expect):
+            if self.place is None or self._write_record(self.place, entries, expect):
                 self.readable = self.writable = True
                 return
 
     def after_rotation(self) -> None:
         """List the current key alone: nothing is encrypted under another any more."""
-        found = self._found()
+        found = self._find_record()
         entries = self._entries((self._current,))
         if self.place is None or (found is not None and found.entries == entries):
             return
@@ -138,7 +138,7 @@ class KeyCheck:
         elif Can.CREATE in self._store.can:
             expect = ABSENT
         # Where another handle has changed it meanwhile, it may list too many, which does no harm.
-        self._written(self.place, entries, expect)
+        self._write_record(self.place, entries, expect)
 
     def _entries(self, keys: Iterable[BlobKey]) -> Entries:
         entries = {(_BLOBS, key.id): key.proof for key in keys}
@@ -146,7 +146,7 @@ class KeyCheck:
             entries[_NAMES, self._names.id] = self._names.proof
         return entries
 
-    def _written(self, place: str, entries: Entries, expect: Expect) -> bool:
+    def _write_record(self, place: str, entries: Entries, expect: Expect) -> bool:
         """Write the record; return whether it is sure to be there now."""
         body = _MAGIC + b"".join(_ENTRY.pack(*kind, proof) for kind, proof in sorted(entries.items()))
         try:
@@ -155,7 +155,7 @@ class KeyCheck:
             return False
         return expect is not ANY
 
-    def _found(self) -> _Record | None:
+    def _find_record(self) -> _Record | None:
         if self.place is None:
             return None
         try:
@@ -186,7 +186,7 @@ class KeyCheck:
         mine = [key for id_, key in self.keys.items() if (_BLOBS, id_) in found.entries]
         if not mine:
             raise self._refusal(
-                f"it was encrypted with {_hexed(theirs)}, and this EncryptedStore has "
+                f"it was encrypted with {_as_hex(theirs)}, and this EncryptedStore has "
                 f"{listed_keys(self.keys.values())}"
             )
         for key in mine:
@@ -203,13 +203,13 @@ class KeyCheck:
         if self._names is None:
             if theirs:
                 raise self._refusal(
-                    f"its keys are encrypted with the names key {_hexed(theirs)}; give it as names="
+                    f"its keys are encrypted with the names key {_as_hex(theirs)}; give it as names="
                 )
         elif not theirs:
             raise self._refusal("its keys aren't encrypted; leave names= out")
         elif self._names.id not in theirs:
             raise self._refusal(
-                f"its keys are encrypted with the names key {_hexed(theirs)}, and this EncryptedStore has "
+                f"its keys are encrypted with the names key {_as_hex(theirs)}, and this EncryptedStore has "
                 f"{self._names.id.hex()}"
             )
 
@@ -252,5 +252,5 @@ def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()[:_DIGEST]
 
 
-def _hexed(ids: Iterable[bytes]) -> str:
+def _as_hex(ids: Iterable[bytes]) -> str:
     return ", ".join(id_.hex() for id_ in ids)

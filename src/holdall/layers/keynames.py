@@ -36,14 +36,14 @@ class KeyNames:
     def encrypt(self, key: str) -> str:
         """Return the name that a key is stored under."""
         # A lone surrogate may come this far: no blob has this key.
-        return _spelled(self._siv.encrypt(key.encode(errors="surrogatepass"), None))
+        return _spell_sealed(self._siv.encrypt(key.encode(errors="surrogatepass"), None))
 
     def opened(self, name: str) -> str | None:
         """Return the key that a name stands for; None if it isn't one of ours."""
         try:
             sealed = urlsafe_b64decode(name.encode("ascii") + b"=" * (-len(name) % 4))
             # The decoder passes over what it doesn't know, so that many spellings give the same.
-            if _spelled(sealed) != name:
+            if _spell_sealed(sealed) != name:
                 return None
             return check_key(self._siv.decrypt(sealed, None).decode())
         except (ValueError, self._invalid):
@@ -61,5 +61,5 @@ class KeyNames:
         return key
 
 
-def _spelled(sealed: bytes) -> str:
+def _spell_sealed(sealed: bytes) -> str:
     return urlsafe_b64encode(sealed).rstrip(b"=").decode()

@@ -46,7 +46,7 @@ class KeyRing:
         self._names_given = cast("str | Hidden | None", names)
         self._choose(keys, current)
         self._retire(keys, retired)
-        self.context = _checked_context(context)
+        self.context = _check_context(context)
         self._fingerprint = fingerprint
         self._open(keys)
 
@@ -123,7 +123,7 @@ class KeyRing:
         return text + "".join([f", {name}={value!r}" for name, value in more.items() if value])
 
 
-def _checked_context(context: object) -> str:
+def _check_context(context: object) -> str:
     if isinstance(context, str) and is_utf8(context):
         return context
     raise InvalidArgumentError("context must be a str that names this store, such as 'prod/tenant-7'")

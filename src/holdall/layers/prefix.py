@@ -150,9 +150,9 @@ class PrefixStore(Transparent):
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         found = self._store._survey(self._prefix + prefix, after and self._prefix + after)
-        return self._each(found, self._surveyed)
+        return self._each(found, self._strip_entry)
 
-    def _surveyed(self, entry: Info | LeftOut) -> Info | LeftOut:
+    def _strip_entry(self, entry: Info | LeftOut) -> Info | LeftOut:
         if isinstance(entry, LeftOut):
             return LeftOut(entry.path[self._cut :], entry.kind)
         return self._strip(entry)

@@ -76,7 +76,7 @@ class RoutedStore(Layer):
     """
 
     def __init__(self, routes: Mapping[str, Store]) -> None:
-        self._routes = _checked_routes(routes)
+        self._routes = _check_routes(routes)
         stores = {id(route.store): route.store for route in self._routes}
         super().__init__(*stores.values())
         # A table for each length of prefix finds the first of any number of them in a few look-ups.
@@ -125,10 +125,10 @@ class RoutedStore(Layer):
         """Return the store that a key is routed to."""
         index = self._route(key)
         if index == len(self._routes):
-            raise self._lost(key)
+            raise self._unrouted_error(key)
         return self._routes[index].store
 
-    def _lost(self, key: str) -> InvalidKeyError:
+    def _unrouted_error(self, key: str) -> InvalidKeyError:
         routes = ", ".join([repr(route.text) for route in self._routes])
         return InvalidKeyError(
             f"no route takes this key; the routes are {routes}, and '' would take the rest", key=key
@@ -141,7 +141,7 @@ class RoutedStore(Layer):
             self._of(key)._checked(key)
         return key
 
-    def _grouped(self, items: Iterable[T], key_of: Callable[[T], str]) -> list[tuple[Store, list[T]]]:
+    def _group_by_store(self, items: Iterable[T], key_of: Callable[[T], str]) -> list[tuple[Store, list[T]]]:
         """Return what goes to each store, once every key is known to have a route."""
         groups: dict[int, tuple[Store, list[T]]] = {}
         for item in items:
@@ -189,7 +189,9 @@ class RoutedStore(Layer):
         store = self._only(prefix)
         if store is not None:
             return store._scan(prefix, after)
-        return self._merged(prefix, lambda store, part: store._scan(part, after), after, attrgetter("key"))
+        return self._merge_parts(
+            prefix, lambda store, part: store._scan(part, after), after, attrgetter("key")
+        )
 
     # --- listing ---
 
@@ -197,7 +199,7 @@ class RoutedStore(Layer):
         store = self._only(prefix)
         if store is not None:
             return store._survey(prefix, after)
-        return self._merged(prefix, lambda store, part: store._survey(part, after), after, place_of)
+        return self._merge_parts(prefix, lambda store, part: store._survey(part, after), after, place_of)
 
     def _candidates(self, prefix: str) -> tuple[list[_Route], bool]:
         """Return the routes that keys of this prefix may take, and whether each of these keys has one."""
@@ -233,7 +235,7 @@ class RoutedStore(Layer):
         if group:
             yield group
 
-    def _merged(
+    def _merge_parts(
         self,
         prefix: str,
         scan: Callable[[Store, str], Iterator[T]],
@@ -244,10 +246,10 @@ class RoutedStore(Layer):
             # A store is asked once those before it have no more.
             if after and past(group[0][0]) <= after:
                 continue
-            listings = [self._routed(scan(store, part), store, key_of) for part, store in group]
+            listings = [self._select_routed(scan(store, part), store, key_of) for part, store in group]
             yield from listings[0] if len(listings) == 1 else heapq.merge(*listings, key=cast(Any, key_of))
 
-    def _routed(self, listing: Iterator[T], store: Store, key_of: Callable[[T], str]) -> Iterator[T]:
+    def _select_routed(self, listing: Iterator[T], store: Store, key_of: Callable[[T], str]) -> Iterator[T]:
         """Return the part of a store's listing that is routed to the store."""
         owners = [route.store for route in self._routes]
         owners.append(self)
@@ -259,7 +261,7 @@ class RoutedStore(Layer):
         store = self._only(prefix)
         if store is not None:
             return store._keys(prefix, after)
-        return self._merged(prefix, lambda store, part: store._keys(part, after), after, str)
+        return self._merge_parts(prefix, lambda store, part: store._keys(part, after), after, str)
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         store = self._only(prefix)
@@ -267,7 +269,7 @@ class RoutedStore(Layer):
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         keys = list(keys)
-        groups = self._grouped(keys, str)
+        groups = self._group_by_store(keys, str)
         if len(groups) == 1:
             ((store, _),) = groups
             yield from store._get_many(keys)
@@ -287,7 +289,7 @@ class RoutedStore(Layer):
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         items = list(items)
-        groups = self._grouped(items, itemgetter(0))
+        groups = self._group_by_store(items, itemgetter(0))
         if len(groups) == 1:
             ((store, _),) = groups
             yield from store._put_many(items)
@@ -299,13 +301,13 @@ class RoutedStore(Layer):
             yield written[key]
 
     def _delete_many(self, keys: Iterable[str]) -> int:
-        return sum(store._delete_many(part) for store, part in self._grouped(keys, str))
+        return sum(store._delete_many(part) for store, part in self._group_by_store(keys, str))
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         store, other = self._of(source), self._of(target)
         if other is store:
             return store._copy(source, target, expect)
-        return self._copied(store, other, source, target, expect)[1]
+        return self._copy_across(store, other, source, target, expect)[1]
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         store, other = self._of(source), self._of(target)
@@ -314,7 +316,7 @@ class RoutedStore(Layer):
         # The other stores may be unable to compare; this one is asked by what it can itself.
         exact = store._takes_exactly("move")
         while True:
-            etag, moved = self._copied(store, other, source, target, expect)
+            etag, moved = self._copy_across(store, other, source, target, expect)
             try:
                 store._delete(source, etag if exact else ANY)
                 return moved
@@ -324,7 +326,7 @@ class RoutedStore(Layer):
                     return moved
                 expect = moved.etag if Can.SWAP in other.can else ANY
 
-    def _copied(
+    def _copy_across(
         self, store: Store, other: Store, source: str, target: str, expect: Expect
     ) -> tuple[str, Info]:
         """Copy a blob from one store to another; return its ETag and the `Info` of the copy."""
@@ -382,7 +384,7 @@ def _check_kept(store: Store, attributes: Attributes) -> None:
             )
 
 
-def _checked_routes(routes: object) -> list[_Route]:
+def _check_routes(routes: object) -> list[_Route]:
     check_type(routes, Mapping, "routes must be a mapping from prefixes or globs to stores")
     if not routes:
         raise InvalidArgumentError("routes must not be empty; the route '' takes every key")

@@ -282,7 +282,7 @@ def _log_call(call: _Call, seconds: float, error: BaseException | None) -> None:
         words.append(f"count={call.count}")
     outcome = "miss" if call.found is False else "ok"
     if error is not None:
-        outcome = _kind(error)
+        outcome = _class_of(error)
     words.append(f"bytes={call.bytes} seconds={seconds:.6f} outcome={outcome}")
     _log.debug("operation=%s store=%r %s", call.operation, call.store, " ".join(words))
 
@@ -318,7 +318,7 @@ class _Span:
         """End it, and count the call."""
         telemetry, labels = self.telemetry, self.labels
         if error is not None:
-            labels["error.type"] = _kind(error)
+            labels["error.type"] = _class_of(error)
             telemetry.errors.add(1, labels)
         if self.span.is_recording():
             self._describe(call, error)
@@ -339,7 +339,7 @@ class _Span:
         if error is None:
             return
         # As `record_exception` does, but without the messages of others, which may hold anything.
-        kind = _kind(error)
+        kind = _class_of(error)
         event = {"exception.type": kind, "exception.stacktrace": _frames(error)}
         if call.about is not None and isinstance(error, StoreError):
             event["exception.message"] = error.message
@@ -408,7 +408,7 @@ class _Writer(BlobWriter):
             self._file.discard()
 
 
-def _kind(error: BaseException) -> str:
+def _class_of(error: BaseException) -> str:
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 

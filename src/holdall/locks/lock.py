@@ -91,12 +91,12 @@ class Lock:
         Raises:
             LockLostError: This lock isn't held.
         """
-        return self._held().token
+        return self._need_lease().token
 
     @property
     def lost(self) -> bool:
         """Whether another may hold it by now, as far as is known without asking the store."""
-        return self._held().lost
+        return self._need_lease().lost
 
     def check(self) -> None:
         """Make sure that no other holds it. It asks the store only where renewals have failed for a ttl.
@@ -104,9 +104,9 @@ class Lock:
         Raises:
             LockLostError: Another may hold it.
         """
-        self._held().check()
+        self._need_lease().check()
 
-    def _held(self) -> Lease:
+    def _need_lease(self) -> Lease:
         if self._lease is None:
             raise LockLostError("this lock isn't held: take it by `with`", key=self._key)
         return self._lease

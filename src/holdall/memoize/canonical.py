@@ -238,7 +238,7 @@ _making = threading.RLock()
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     # A thread that isn't in the child may have had it.
     global _making
     _making = threading.RLock()
@@ -338,9 +338,9 @@ def _digest(value: Any, kind: type[Any]) -> str | None:
         return plain_digest("pandas scalar", encode(parts))
     if instance(value, "pandas", "Series") or instance(value, "polars", "Series"):
         value = value.to_frame()
-    from holdall.values.frames import _arrow, _kind, _make_table
+    from holdall.values.frames import _arrow, _library_of, _make_table
 
-    library = _kind(value)
+    library = _library_of(value)
     # Another library's stream of Arrow data can be read once only.
     if library is None or library == "arrow":
         return None
@@ -354,7 +354,7 @@ def _numpy_digest(numpy: Any, value: Any, kind: type[Any]) -> str | None:
 
     if issubclass(kind, numpy.dtype):
         # Its description says all of it.
-        return None if value.hasobject else plain_digest("dtype", encode(_described(value)))
+        return None if value.hasobject else plain_digest("dtype", encode(_describe_dtype(value)))
     if value.dtype.hasobject:
         return None
     if issubclass(kind, numpy.generic):
@@ -363,7 +363,7 @@ def _numpy_digest(numpy: Any, value: Any, kind: type[Any]) -> str | None:
     return array_digest(value) if kind in known else None
 
 
-def _described(dtype: Any) -> Any:
+def _describe_dtype(dtype: Any) -> Any:
     from holdall.catalog.canonical import _describe
 
     return _describe(dtype)

@@ -153,7 +153,7 @@ class CachedCoroutine(Cached[P, R]):
     async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._misses += 1
         made: Any = self._function(*args, **kwargs)
-        return self._checked(await made)
+        return self._check_result(await made)
 
     async def _take(self, key: str, lock: Any, mine: Flight) -> Any:
         while lock is not None:

@@ -60,10 +60,10 @@ class Entries:
             SerializationError: No format gives it back as it is.
             StoreUnavailableError: It has to be pickled, and the user's key can't be made.
         """
-        letter, data = (b"e", self._raised(key, value)) if raised else self._encoded(key, value)
+        letter, data = (b"e", self._encode_error(key, value)) if raised else self._encode_result(key, value)
         return HEAD.pack(MAGIC, time.time(), letter) + data
 
-    def _encoded(self, key: str, value: Any) -> tuple[bytes, bytes]:
+    def _encode_result(self, key: str, value: Any) -> tuple[bytes, bytes]:
         kind = cast("type[Any]", type(value))
         if kind is bytes:
             return b"b", value
@@ -77,7 +77,7 @@ class Entries:
             pass
         return b"t", write_typed(value, serializers, self._pickles(key))
 
-    def _raised(self, key: str, error: BaseException) -> bytes:
+    def _encode_error(self, key: str, error: BaseException) -> bytes:
         """Return the pickle of an exception; refuse one that it wouldn't restore, as many with a constructor
         of their own."""
         data = b"".join(self._pickles(key).encode(error))

@@ -97,7 +97,7 @@ _lock = threading.Lock()
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     # A thread that isn't in the child may have had it.
     global _lock
     _lock = threading.Lock()

@@ -144,15 +144,15 @@ class Cached(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._class is None:
-            return self._call(args, kwargs, None)
-        return self._call(args, kwargs, self._owner_in(args))
+            return self._call_with(args, kwargs, None)
+        return self._call_with(args, kwargs, self._owner_in(args))
 
     def _owner_in(self, args: tuple[Any, ...]) -> Any:
         """Return the object of a method that is called on its class, as `Class.method(object)`."""
         kind = None if self._class is None else self._class()
         return args[0] if kind is not None and args and isinstance(args[0], kind) else None
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], owner: Any) -> Any:
+    def _call_with(self, args: tuple[Any, ...], kwargs: dict[str, Any], owner: Any) -> Any:
         key: str | None = None
         if not kwargs:
             keys = self._keys
@@ -246,9 +246,9 @@ class Cached(Generic[P, R]):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._misses += 1
-        return self._checked(self._function(*args, **kwargs))
+        return self._check_result(self._function(*args, **kwargs))
 
-    def _checked(self, value: Any) -> Any:
+    def _check_result(self, value: Any) -> Any:
         """Refuse a result that can be used once only."""
         if inspect.isgenerator(value) or inspect.isasyncgen(value):
             raise InvalidTypeError(
@@ -510,7 +510,7 @@ class BoundCached(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         owner = self.__self__
-        return self.__func__._call((owner, *args), kwargs, owner)
+        return self.__func__._call_with((owner, *args), kwargs, owner)
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """As `Cached.key_for`."""

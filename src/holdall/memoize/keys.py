@@ -117,7 +117,7 @@ class Keys:
         self._known: dict[tuple[type[Any], ...], dict[tuple[Any, ...], str]] = {}
         self._owners: WeakKeyDictionary[type[Any], bytes] = WeakKeyDictionary()
         self._tokens: dict[str, _Token] = {}
-        self._captures = _captured(function) if self._by_value else []
+        self._captures = _find_captures(function) if self._by_value else []
         self.folder = f"{segment(module)}/{segment(self.name)}/"
         self._prepare()
 
@@ -383,13 +383,13 @@ _making = threading.RLock()
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     # A thread that isn't in the child may have had it.
     global _making
     _making = threading.RLock()
 
 
-def _captured(function: Callable[..., Any]) -> list[tuple[str, CellType]]:
+def _find_captures(function: Callable[..., Any]) -> list[tuple[str, CellType]]:
     """Return the variables that a function within a function captures. The wrapper of a decorator has the
     name of the function that it wraps, which says what it captures."""
     closure: tuple[CellType, ...] = getattr(function, "__closure__", None) or ()

@@ -266,6 +266,6 @@ def _open(uri: str) -> Store:
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     global _opening
     _opening = threading.Lock()

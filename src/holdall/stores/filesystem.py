@@ -142,7 +142,7 @@ class FilesystemStore(Store):
         # A plain key is valid, so one match is the whole check.
         if type(key) is str and len(key) < 256 and not self._fold and is_plain(key):
             return self._base + key
-        return self._spelled(check_key(key))
+        return self._spell_path(check_key(key))
 
     def _below(self, key: str) -> str:
         """The same, below the store's folder."""
@@ -150,7 +150,7 @@ class FilesystemStore(Store):
             return key
         return self._path(key)[len(self._base) :]
 
-    def _spelled(self, key: str) -> str:
+    def _spell_path(self, key: str) -> str:
         """The path of a key that is spelled in another way than itself, perhaps."""
         path = self._base[:-1]
         for segment in key.split("/"):
@@ -237,7 +237,7 @@ class FilesystemStore(Store):
                     return None
                 self._long = found.st_size >= _GUESS
                 # Some files, such as those of /proc, don't say their size.
-                data = _whole(fd, found.st_size or _GUESS)
+                data = _read_rest(fd, found.st_size or _GUESS)
             return data
         except OSError as error:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -611,7 +611,7 @@ def _blind(base: str) -> bool | None:
     return None
 
 
-def _whole(fd: int, size: int) -> bytes:
+def _read_rest(fd: int, size: int) -> bytes:
     data = os.pread(fd, size, 0)
     if len(data) == size:
         return data

@@ -220,7 +220,7 @@ class Listing:
                 return Folder([], [], {}, {})
             return self._read(fds[0])
         except OSError as error:
-            raise _unlisted(error, folder) from error
+            raise _listing_error(error, folder) from error
         finally:
             close_all(fds)
 
@@ -325,7 +325,7 @@ def names_in(folder: int) -> Iterator[tuple[str, str]]:
                 sweep(entry.name, folder)
 
 
-def _unlisted(error: OSError, folder: str) -> Exception:
+def _listing_error(error: OSError, folder: str) -> Exception:
     if error.errno in (errno.EACCES, errno.EPERM):
         return translate(error, f"list {folder!r}")
     return translate(error, "list")

@@ -144,7 +144,7 @@ class MemoryStore(Store):
     # --- the primitives ---
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        entry = self._found(key)
+        entry = self._find_entry(key)
         if start == 0 and stop is None and len(entry.data) <= CHUNK:
             return _info(key, entry), iter((entry.data,))
         start, stop = span(start, stop, len(entry.data))
@@ -175,7 +175,7 @@ class MemoryStore(Store):
             return alive
 
     def _info(self, key: str) -> Info:
-        return _info(key, self._found(key))
+        return _info(key, self._find_entry(key))
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (_info(key, entry) for key, entry in self._walk(prefix, after))
@@ -187,7 +187,7 @@ class MemoryStore(Store):
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         with self._shared.lock:
-            entry = self._found(source)
+            entry = self._find_entry(source)
             return self._write(target, (entry.data,), expect, entry.attributes)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
@@ -198,7 +198,7 @@ class MemoryStore(Store):
 
     def _touch(self, key: str, expires: datetime | None) -> Info:
         with self._shared.lock:
-            entry = self._found(key)._replace(written=time.time())
+            entry = self._find_entry(key)._replace(written=time.time())
             if expires is not None:
                 kept = entry.attributes._replace(expires=expires)
                 entry = entry._replace(attributes=kept, expires=expires.timestamp())
@@ -223,7 +223,7 @@ class MemoryStore(Store):
             return None
         return entry
 
-    def _found(self, key: str) -> _Entry:
+    def _find_entry(self, key: str) -> _Entry:
         entry = self._live(key)
         if entry is None:
             raise BlobNotFoundError(key=key)

@@ -146,7 +146,7 @@ _OpenInto = Callable[[list[int], str, int], int]
 _OpenBelow = Callable[[list[int], int, str, int], int]
 
 
-def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
+def _find_openat2() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     """The three ways to open in one system call, where the system has it."""
     if sys.platform != "linux" or sys.getfilesystemencoding() != "utf-8":
         return None
@@ -204,7 +204,7 @@ def _native() -> tuple[_Open, _OpenInto, _OpenBelow] | None:
     return open_at_once, open_into_at_once, open_below_at_once
 
 
-_calls = _native() or (open_by_steps, open_into_by_steps, open_below_by_steps)
+_calls = _find_openat2() or (open_by_steps, open_into_by_steps, open_below_by_steps)
 
 open_file: _Open = _calls[0]
 """Open a file whose absolute path holds no symbolic link: its descriptor, or a negative errno."""

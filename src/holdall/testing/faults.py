@@ -109,9 +109,9 @@ class Counting(_Tampering):
         return {"read": "bytes_read", "write": "bytes_written"}.get(call, "")
 
     def _stream(self, mark: str, pieces: Iterable[T]) -> Iterable[T]:
-        return self._counted(mark, pieces) if mark else pieces
+        return self._count_pieces(mark, pieces) if mark else pieces
 
-    def _counted(self, counter: str, pieces: Iterable[Any]) -> Iterator[Any]:
+    def _count_pieces(self, counter: str, pieces: Iterable[Any]) -> Iterator[Any]:
         for piece in pieces:
             with self._lock:
                 setattr(self, counter, getattr(self, counter) + len(piece))

@@ -63,7 +63,7 @@ class Helped(Store):
     def _settings(self) -> dict[str, object]:
         return {"tested": self._tested, "helper": self._helper, "same_infos": self._same_infos}
 
-    def _routed(self, name: str, *arguments: Any, **options: Any) -> Any:
+    def _call_below(self, name: str, *arguments: Any, **options: Any) -> Any:
         needed = _NEEDED[name]
         if name in _TAKING and self._taking is not None:
             return getattr(self._taking, name)(*arguments, **options)
@@ -75,14 +75,14 @@ class Helped(Store):
         if self._same_infos or name.startswith("_") or needed is Can.LIST:
             return getattr(self._acting, name)(*arguments, **options)
         with _telling:
-            return self._told(getattr(self._acting, name)(*arguments, **options))
+            return self._replace_infos(getattr(self._acting, name)(*arguments, **options))
 
-    def _told(self, written: Any) -> Any:
+    def _replace_infos(self, written: Any) -> Any:
         """Return the infos of the store under test of what was written."""
         if isinstance(written, Info):
             return self._tested.info(written.key)
         if isinstance(written, dict):
-            return {key: self._told(info) for key, info in cast("dict[str, Info]", written).items()}
+            return {key: self._replace_infos(info) for key, info in cast("dict[str, Info]", written).items()}
         return written
 
     def open(self, key: str, mode: str = "rb", **options: Any) -> Any:
@@ -121,7 +121,7 @@ class Helped(Store):
 
 def _route(name: str) -> Callable[..., Any]:
     def call(self: Helped, *arguments: Any, **options: Any) -> Any:
-        return self._routed(name, *arguments, **options)
+        return self._call_below(name, *arguments, **options)
 
     return call
 

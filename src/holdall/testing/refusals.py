@@ -18,7 +18,7 @@ from holdall.testing.samples import bind_calls
 T = TypeVar("T")
 
 
-async def _awaited(call: Awaitable[T]) -> T:
+async def _await(call: Awaitable[T]) -> T:
     return await call
 
 
@@ -57,7 +57,7 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("copy move", key, new),
             *bind("touch", key),
             *bind("local", key, write=True),
-            lambda: asyncio.run(_awaited(store.aio.put(key, b"x"))),
+            lambda: asyncio.run(_await(store.aio.put(key, b"x"))),
         ],
         Can.DELETE: [
             *bind("delete __delitem__ pop", key),
@@ -66,7 +66,7 @@ def _list_calls(store: Store, key: str, new: str, etag: str) -> _Calls:
             *bind("clear popitem"),
             *bind("delete_prefix", f"{key}/"),
             *bind("move", key, new),
-            lambda: asyncio.run(_awaited(store.aio.delete(key))),
+            lambda: asyncio.run(_await(store.aio.delete(key))),
         ],
         Can.LIST: [
             *bind("__len__ __bool__ keys values items list iterate_keys children popitem clear"),
@@ -140,7 +140,7 @@ def _take_calls(store: Store, key: str, new: str) -> Sequence[Callable[[], objec
         *bind("popitem"),
         *bind("move", key, new),
         *bind("move", key, key),
-        lambda: asyncio.run(_awaited(store.aio.pop(key))),
+        lambda: asyncio.run(_await(store.aio.pop(key))),
     ]
 
 

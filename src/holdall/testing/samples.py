@@ -51,10 +51,10 @@ class BodyError(Exception):
 
 def bind_calls(store: object, names: str, *arguments: Any, **options: Any) -> list[Callable[[], object]]:
     """Return a call of each method that is named, with the same arguments; a listing is read to its end."""
-    return [partial(_call, store, name, *arguments, **options) for name in names.split()]
+    return [partial(_call_by_name, store, name, *arguments, **options) for name in names.split()]
 
 
-def _call(store: object, name: str, *arguments: Any, **options: Any) -> object:
+def _call_by_name(store: object, name: str, *arguments: Any, **options: Any) -> object:
     made = getattr(store, name)(*arguments, **options)
     return list(made) if name in ("list", "iterate_keys", "children", "keys", "values", "items") else made
 

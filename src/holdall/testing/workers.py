@@ -33,7 +33,7 @@ class _Interpreter:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             paths = os.pathsep.join(path for path in sys.path if path)
             self._process = subprocess.Popen(
@@ -46,7 +46,7 @@ class _Interpreter:
 
     def ask(self, role: str, *order: Any) -> list[int]:
         """Have `_carry_out` called; return the exit code of each worker."""
-        process = self._started()
+        process = self._start()
         source, sink = process.stdin, process.stdout
         assert source is not None
         assert sink is not None

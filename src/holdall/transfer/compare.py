@@ -52,8 +52,8 @@ class Selection:
         exclude: Globs = None,
     ) -> None:
         check_type(where, Callable | None, "where must be a function of an Info")
-        self.globs = _checked_globs("glob", glob)
-        self.excluded = _checked_globs("exclude", exclude)
+        self.globs = _check_globs("glob", glob)
+        self.excluded = _check_globs("exclude", exclude)
         matches: Callable[[str], object] | None = None
         span = span_of(prefix)
         if glob is None or len(self.globs) == 1:
@@ -157,7 +157,7 @@ def _left_out_above(store: Store, span: Span) -> Iterator[LeftOut]:
                 break
 
 
-def _checked_globs(name: str, globs: Globs) -> list[str]:
+def _check_globs(name: str, globs: Globs) -> list[str]:
     if globs is None:
         return []
     try:
@@ -193,19 +193,19 @@ def pairs(
     """Yield the blobs of both stores, side by side, in key order; `noted` is called with what is left out.
     With `outline` sizes and ETags of the source may be missing, if nothing needs them."""
     where = selection.where
-    both = _merged(source, target, selection, noted, outline and where is None)
+    both = _merge_listings(source, target, selection, noted, outline and where is None)
     if where is None:
         return both
     # One of the two Infos decides, so that a key is selected in both stores or in neither.
     return (pair for pair in both if where(cast(Info, pair[0] or pair[1])))
 
 
-def _merged(
+def _merge_listings(
     source: Store, target: Store, selection: Selection, noted: Noted, outline: bool
 ) -> Iterator[tuple[Info | None, Info | None]]:
     if Can.LIST not in target.can:
         for info in selection.scan(source, lambda entry: noted(True, entry)):
-            yield info, _found(target, info.key)
+            yield info, _find_info(target, info.key)
         return
     targets = selection.scan(target, lambda entry: noted(False, entry))
     other = next(targets, None)
@@ -231,7 +231,7 @@ def _merged(
         other = next(targets, None)
 
 
-def _found(store: Store, key: str) -> Info | None:
+def _find_info(store: Store, key: str) -> Info | None:
     try:
         return store._info(key)
     except BlobNotFoundError:

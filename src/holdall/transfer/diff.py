@@ -33,11 +33,11 @@ def differences(
         store._need(Can.LIST, "list, which a comparison needs")
     worker = Worker(source, target, Rules(digests=compare == "auto"), stop, dry=True)
     inline = source.inline and target.inline
-    paired = _paired(source, target, selection)
+    paired = _pair(source, target, selection)
     return _differences(paired, decide, worker, 1 if inline else jobs)
 
 
-def _paired(source: Store, target: Store, selection: Selection) -> Iterator[Difference]:
+def _pair(source: Store, target: Store, selection: Selection) -> Iterator[Difference]:
     """Yield each key that one of the stores has or leaves out. The blobs of a key that both have aren't
     compared yet."""
     left: dict[str, str] = {}

@@ -44,7 +44,7 @@ class Executor:
 
     def replace(self, shard: Shard, error: Exception) -> list[Outcome]:
         """Return the outcomes of a shard that wasn't done, or perhaps in part: all have failed."""
-        return [Outcome(step, Status.FAILED, error=_lost(error, step.key)) for step in shard.copies]
+        return [Outcome(step, Status.FAILED, error=_lost_error(error, step.key)) for step in shard.copies]
 
 
 class Pool(Executor):
@@ -137,7 +137,7 @@ def copy_shards(
         raise
 
 
-def _lost(error: Exception, key: str) -> StoreError:
+def _lost_error(error: Exception, key: str) -> StoreError:
     lost = StoreError(
         f"the worker that ran this shard died or couldn't be reached ({type(error).__name__}: {error}), so "
         "the blob may be copied or not; run again",

@@ -83,13 +83,13 @@ class Plan:
         copies = list(self._journal.steps(Kind.COPY))
         deletes = list(self._journal.steps(Kind.DELETE, Kind.REMOVE))
         if count == 1 or not (deletes or self._rules.move):
-            parts = _parted(copies, count)
+            parts = _divide_steps(copies, count)
             return [self._shard(part, deletes) for part in parts or ([[]] if deletes else [])]
         # A blob that takes the place of a deleted one is copied by the shard that deletes.
         late = {step.number for step in copies if self._journal.is_in_the_way(step.key)}
         early = [step for step in copies if step.number not in late]
         last = self._shard([step for step in copies if step.number in late], deletes, early)
-        return [*map(self._shard, _parted(early, count - 1)), last]
+        return [*map(self._shard, _divide_steps(early, count - 1)), last]
 
     def _shard(
         self, copies: list[Step], deletes: list[Step] | None = None, awaited: list[Step] | None = None
@@ -120,7 +120,7 @@ def _restored(
     return Plan(source, target, rules, journal, equal, failures)
 
 
-def _parted(steps: list[Step], count: int) -> list[list[Step]]:
+def _divide_steps(steps: list[Step], count: int) -> list[list[Step]]:
     """Yield the steps in at most `count` parts of about equal work."""
     total = sum(map(_weight, steps))
     parts: list[list[Step]] = [[]]

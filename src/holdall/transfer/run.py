@@ -83,12 +83,12 @@ class Job:
         self._known = compare == "auto"
         self._rules = Rules(bool(verify), kind == "move", compare == "auto", bool(replace_unreadable))
         self._jobs = jobs
-        self._journal = _checked_path(journal)
+        self._journal = _check_journal(journal)
         check_type(progress, Callable | None, "progress must be a function")
         self._progress = progress
         self._executor = None if executor == "process" else executor
         self._shares = executor == "process" and is_folder(source) and is_folder(target)
-        self._max_delete = _checked_limit(max_delete)
+        self._max_delete = _check_limit(max_delete)
         self._stop = new_stop()
         self._options: dict[str, object] = {
             "kind": kind,
@@ -197,7 +197,7 @@ class Job:
         def note(of_source: bool, entry: LeftOut) -> None:
             left_out.append((of_source, entry))
 
-        for number, (kind, key, one, other) in enumerate(self._decided(known, note)):
+        for number, (kind, key, one, other) in enumerate(self._decide(known, note)):
             if other is not None:
                 selected += 1
             if kind is None:
@@ -219,7 +219,7 @@ class Job:
         record()
         journal.note(counts={"equal": equal, "selected": selected, "deletes": deletes})
 
-    def _decided(
+    def _decide(
         self, known: Journal | None, noted: Callable[[bool, LeftOut], object]
     ) -> Iterator[tuple[Kind | None, str, Info | None, Info | None]]:
         """Yield the step for each key; None if both blobs are equal."""
@@ -365,7 +365,7 @@ def _check_executor(executor: Any, jobs: int | None, *stores: Store) -> None:
             ) from error
 
 
-def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
+def _check_journal(journal: str | os.PathLike[str] | None) -> str | None:
     if journal is None:
         return None
     if not isinstance(journal, str | os.PathLike) or not os.fspath(journal):
@@ -373,7 +373,7 @@ def _checked_path(journal: str | os.PathLike[str] | None) -> str | None:
     return os.path.abspath(os.path.expanduser(os.fspath(journal)))
 
 
-def _checked_limit(max_delete: float) -> float:
+def _check_limit(max_delete: float) -> float:
     """Return the limit of deletes: a float is a share, an int a count."""
     fine = isinstance(max_delete, int | float) and not isinstance(max_delete, bool)
     if not fine or max_delete < 0 or (isinstance(max_delete, float) and not max_delete <= 1):

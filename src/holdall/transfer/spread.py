@@ -98,7 +98,7 @@ def spread(
         if not gauge.waits:
             return
         on_threads(JOBS)
-        _threaded(work, units, on_result, JOBS, stop)
+        _run_threads(work, units, on_result, JOBS, stop)
         return
     if jobs is None or jobs == 1:
         for unit in units:
@@ -107,10 +107,10 @@ def spread(
             on_result(work(unit))
         return
     on_threads(jobs)
-    _threaded(work, units, on_result, jobs, stop)
+    _run_threads(work, units, on_result, jobs, stop)
 
 
-def _threaded(
+def _run_threads(
     work: Callable[[Unit], T],
     units: Iterator[Unit],
     on_result: Callable[[T], None],

@@ -75,15 +75,15 @@ class Worker:
     def __call__(self, unit: list[Step]) -> list[Outcome]:
         """Do a step or several; small copies to where nothing was are put together, where that costs less."""
         if len(unit) == 1 or not self.bulk:
-            return [self._one(step) for step in unit if not self._stopped()]
+            return [self._act(step) for step in unit if not self._check_stop()]
         return self._batch(unit)
 
-    def _stopped(self) -> bool:
+    def _check_stop(self) -> bool:
         if self._stop.is_set():
             raise Stopped
         return False
 
-    def _one(
+    def _act(
         self,
         step: Step,
         data: bytes | None = None,
@@ -97,13 +97,13 @@ class Worker:
         except KeyConflictError as error:
             if not self._final:
                 return Outcome(step, Status.AGAIN)
-            return self._failed(step, error)
+            return self._fail_step(step, error)
         except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
-            return self._failed(step, error)
+            return self._fail_step(step, error)
 
-    def _failed(self, step: Step, error: Exception) -> Outcome:
+    def _fail_step(self, step: Step, error: Exception) -> Outcome:
         if step.kind == Kind.COPY and step.source_etag is None:
-            kind = self._left_out(step.key)
+            kind = self._find_left_out(step.key)
             if kind is not None:
                 return Outcome(step, Status.LEFT_OUT, left_out=kind)
         self.failed = True
@@ -111,7 +111,7 @@ class Worker:
             error.key = step.key
         return Outcome(step, Status.FAILED, error=_bare(error))
 
-    def _left_out(self, key: str) -> str | None:
+    def _find_left_out(self, key: str) -> str | None:
         """Return the kind of an entry of an outline that isn't a blob."""
         try:
             for entry in self._source._survey(key, ""):
@@ -129,14 +129,14 @@ class Worker:
         try:
             info, pieces = self._source._read(step.key, 0, None)
         except BlobNotFoundError:
-            return self._vanished(step)
+            return self._conclude_missing(step)
         if not checked:
             self._check_replaced(step)
         if info.size > _HELD:
             return self._put(step, info, None, pieces)
-        return self._put(step, info, _whole(info, pieces, "the source"), pieces)
+        return self._put(step, info, _read_whole(info, pieces, "the source"), pieces)
 
-    def _vanished(self, step: Step) -> Outcome:
+    def _conclude_missing(self, step: Step) -> Outcome:
         """Return the outcome of a step whose source is gone: an earlier shard moved it, or someone deleted
         it."""
         if self._rules.move:
@@ -159,7 +159,7 @@ class Worker:
                 expect = ABSENT
         elif self._swaps:
             expect = step.target_etag
-        attributes = self._kept(info)
+        attributes = self._attributes_of(info)
         stream: _Stream | None = None
         body: Body = (data,) if data is not None else ()
         if data is None:
@@ -181,10 +181,10 @@ class Worker:
                 expected=error.expected,
                 actual=error.actual,
             ) from None
-        etag = self._verified(key, written, data, stream) if self._rules.verify else written.etag
+        etag = self._verify(key, written, data, stream) if self._rules.verify else written.etag
         return Outcome(step, Status.COPIED, info.size, info.etag, etag)
 
-    def _kept(self, info: Info) -> Attributes:
+    def _attributes_of(self, info: Info) -> Attributes:
         if not self._keeps and mode_of(info) is None:
             return PLAIN
         kept = attributes_of(info, self._target.can)
@@ -214,9 +214,9 @@ class Worker:
 
     def _drain(self, pieces: Iterator[Piece]) -> None:
         for _ in pieces:
-            self._stopped()
+            self._check_stop()
 
-    def _verified(self, key: str, written: Info, data: bytes | None, stream: _Stream | None) -> str:
+    def _verify(self, key: str, written: Info, data: bytes | None, stream: _Stream | None) -> str:
         """Read the copy back, which must have the bytes of the source; return its ETag."""
         if data is not None and self._target._get(key) == data:
             return written.etag
@@ -259,19 +259,19 @@ class Worker:
                 info, pieces = self._source._read(step.key, 0, None)
                 # The plan may not know the size.
                 if info.size > SMALL:
-                    outcomes.append(self._one(step, None, info, pieces))
+                    outcomes.append(self._act(step, None, info, pieces))
                 else:
-                    held[step.key] = step, info, _whole(info, pieces, "the source")
+                    held[step.key] = step, info, _read_whole(info, pieces, "the source")
             except BlobNotFoundError:
-                outcomes.append(self._one(step))
+                outcomes.append(self._act(step))
             except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
-                outcomes.append(self._failed(step, error))
+                outcomes.append(self._fail_step(step, error))
         return outcomes + self._put_together(held)
 
     def _put_together(self, held: dict[str, tuple[Step, Info, bytes]]) -> list[Outcome]:
         """Put blobs by one call. If it fails, each half of them is put so: what can't be put is alone in the
         end, and raises its own error."""
-        self._stopped()
+        self._check_stop()
         if len(held) < 2:
             return self._each(held)
         outcomes: list[Outcome] = []
@@ -280,8 +280,8 @@ class Worker:
             # A batch can't be put on condition: blobs that another writer has put meanwhile are found first.
             for key, _ in target._get_many(list(held)):
                 step, info, data = held.pop(key)
-                outcomes.append(self._one(step, data, info))
-            entries = [(key, (data,), self._kept(info)) for key, (_, info, data) in held.items()]
+                outcomes.append(self._act(step, data, info))
+            entries = [(key, (data,), self._attributes_of(info)) for key, (_, info, data) in held.items()]
             written = {info.key: info for info in target._put_many(entries)}
             found = dict(target._get_many(list(held))) if self._rules.verify else None
         except StoreUnavailableError:
@@ -293,20 +293,20 @@ class Worker:
             return outcomes + self._put_together(half) + self._put_together(dict(left))
         for key, (step, info, data) in held.items():
             if found is not None and found.get(key) != data:
-                outcomes.append(self._doubted(step, info, written[key], data))
+                outcomes.append(self._verify_doubted(step, info, written[key], data))
                 continue
             outcomes.append(Outcome(step, Status.COPIED, info.size, info.etag, written[key].etag))
         return outcomes
 
     def _each(self, held: dict[str, tuple[Step, Info, bytes]]) -> list[Outcome]:
-        return [self._one(step, data, info) for step, info, data in held.values() if not self._stopped()]
+        return [self._act(step, data, info) for step, info, data in held.values() if not self._check_stop()]
 
-    def _doubted(self, step: Step, info: Info, written: Info, data: bytes) -> Outcome:
+    def _verify_doubted(self, step: Step, info: Info, written: Info, data: bytes) -> Outcome:
         try:
-            etag = self._verified(step.key, written, data, None)
+            etag = self._verify(step.key, written, data, None)
             return Outcome(step, Status.COPIED, info.size, info.etag, etag)
         except Exception as error:  # noqa: BLE001 - one key's failure never stops the others
-            return self._failed(step, error)
+            return self._fail_step(step, error)
 
     # --- comparing ---
 
@@ -326,8 +326,8 @@ class Worker:
         try:
             info, pieces = source._read(key, 0, None)
         except BlobNotFoundError:
-            return self._vanished(step)
-        data = _whole(info, pieces, "the source") if info.size <= _HELD else None
+            return self._conclude_missing(step)
+        data = _read_whole(info, pieces, "the source") if info.size <= _HELD else None
         found = self._equal(key, info, data, pieces, replaces=self._rules.replace_unreadable)
         if found is not None:
             return Outcome(step, Status.SKIPPED, 0, *found)
@@ -366,7 +366,7 @@ class Worker:
                 info, pieces = self._source._read(key, 0, None)
             mine, yours = regroup(pieces, CHUNK), regroup(theirs, CHUNK)
             while True:
-                self._stopped()
+                self._check_stop()
                 one, other = next(mine, b""), next(yours, b"")
                 if one != other:
                     self._drain(yours)
@@ -538,7 +538,7 @@ class _Stream:
         return None if self._digest is None else self._digest.digest()
 
 
-def _whole(info: Info, pieces: Iterator[Piece], where: str) -> bytes:
+def _read_whole(info: Info, pieces: Iterator[Piece], where: str) -> bytes:
     data = join_pieces(pieces)
     if len(data) != info.size:
         raise IntegrityError(f"{where} returned {len(data)} bytes of a blob of {info.size}")

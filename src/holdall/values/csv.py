@@ -34,7 +34,7 @@ class CsvRows(NamedTuple):
     def _rows(self, file: IO[str], key: str) -> Iterator[Any]:
         with file:
             rows = csv.reader(file, strict=True)
-            passed = Passed(rows if self.function is None and self.model is None else self._made(rows))
+            passed = Passed(rows if self.function is None and self.model is None else self._make_rows(rows))
             try:
                 yield from passed
             except (csv.Error, UnicodeDecodeError, SerializationError) as error:
@@ -47,7 +47,7 @@ class CsvRows(NamedTuple):
                     f"{ahead}line {rows.line_num:,}: {said}; read in mode 'csv'", key=key
                 ) from error
 
-    def _made(self, rows: Iterator[list[str]]) -> Iterator[Any]:
+    def _make_rows(self, rows: Iterator[list[str]]) -> Iterator[Any]:
         function, model = self.function, self.model
         if model is None:
             yield from map(function or list, rows)

@@ -52,25 +52,25 @@ class ParquetSerializer:
     extensions: tuple[str, ...] = (".parquet",)
 
     def accepts(self, value: Any) -> bool:
-        return _kind(value) is not None
+        return _library_of(value) is not None
 
     def _options(self) -> dict[str, Any]:
         """Return how pyarrow compresses the file."""
         return {"compression": "zstd"}
 
     def encode(self, value: Any) -> tuple[Buffer, ...]:
-        return (self._checked(value)[0],)
+        return (self._write_exactly(value)[0],)
 
-    def _checked(self, value: Any) -> tuple[memoryview, str, Any]:
+    def _write_exactly(self, value: Any) -> tuple[memoryview, str, Any]:
         """Return a frame as a file that restores it, its library, and the Arrow table in between."""
-        kind = _kind(value)
+        kind = _library_of(value)
         if kind is None:
             raise SerializationError(f"Parquet holds data frames, got {type_name(value)}")
         arrow = _arrow()
         if kind == "polars":
             _check_threads()
         try:
-            data, back, table = _written(arrow, kind, value, self._options())
+            data, back, table = _write_parquet(arrow, kind, value, self._options())
         except UnfitError as error:
             raise SerializationError(f"Parquet can't hold this frame: {error}") from error
         except (arrow.ArrowException, SerializationError, *_FAULTS) as error:
@@ -90,7 +90,7 @@ class ParquetSerializer:
             raise SerializationError(f"this isn't a Parquet file: {_one_line(error)}") from error
 
 
-def _written(arrow: Any, kind: str, value: Any, options: dict[str, Any]) -> tuple[memoryview, Any, Any]:
+def _write_parquet(arrow: Any, kind: str, value: Any, options: dict[str, Any]) -> tuple[memoryview, Any, Any]:
     """Return a frame as a file, as read back from the file, and as the Arrow table in between."""
     table, says = _make_table(arrow, kind, value)
     says["seconds"] = _find_seconds(arrow, table.schema)
@@ -124,7 +124,7 @@ def _find_culprit(arrow: Any, kind: str, value: Any) -> str:
     for name in value.column_names if kind == "table" else value.columns:
         try:
             alone = value[[name]].reset_index(drop=True) if kind == "pandas" else value.select([name])
-            _written(arrow, kind, alone, {})
+            _write_parquet(arrow, kind, alone, {})
         except (arrow.ArrowException, SerializationError, *_FAULTS):
             return f"the column {name!r} of this frame (convert it first, or leave it out)"
     return "this frame"
@@ -184,7 +184,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join("; ".join(map(str, error.args)).split())[:300]
 
 
-def _kind(value: object) -> str | None:
+def _library_of(value: object) -> str | None:
     """Return which library a frame is of; None for a value that isn't a frame."""
     kind = type(value)
     for module, name, label in (

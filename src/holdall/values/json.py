@@ -129,7 +129,7 @@ class JsonSerializer:
             except library.errors:
                 # It may be JSON all the same, with a NaN; otherwise the error is made below.
                 pass
-        return _loaded(held, _unmarked if marked else None)
+        return _parse_json(held, _resolve_mark if marked else None)
 
 
 _QUOTED: Final = f'"{MARK}"'.encode()
@@ -158,7 +158,7 @@ def plain(data: Buffer) -> Any:
     Raises:
         SerializationError: It isn't JSON.
     """
-    return _loaded(bytes(data), None)
+    return _parse_json(bytes(data), None)
 
 
 def plain_json(value: Any) -> bytes | None:
@@ -182,7 +182,7 @@ def strict(text: str, data: bytes) -> tuple[Any] | None:
     """
     if not (marked := _may_be_marked(data)) and (value := read_plain(data)) is not MISSING:
         return (value,)
-    hook = _unmarked if marked else None
+    hook = _resolve_mark if marked else None
     try:
         return (json.loads(text, parse_constant=_refuse_constant, object_hook=hook),)
     except RecursionError as error:
@@ -261,7 +261,7 @@ def _text(value: Any) -> str:
         except ValueError:
             # It holds a NaN, an infinity or a huge int.
             pass
-    return _dumps(_marked(value, set()))
+    return _dumps(_add_marks(value, set()))
 
 
 def _too_deep() -> SerializationError:
@@ -270,7 +270,7 @@ def _too_deep() -> SerializationError:
     )
 
 
-def _entered(value: object, above: set[int]) -> None:
+def _enter_level(value: object, above: set[int]) -> None:
     if id(value) in above or len(above) >= DEPTH:
         raise _too_deep()
     above.add(id(value))
@@ -296,7 +296,7 @@ def _is_plain(value: Any, above: set[int]) -> bool:
         return True
     if not kinds <= _PLAIN:
         return False
-    _entered(value, above)
+    _enter_level(value, above)
     for child in children:
         if type(child) in _CONTAINERS and not _is_plain(child, above):
             return False
@@ -308,7 +308,7 @@ def _mark(kind: str, value: Any) -> dict[str, Any]:
     return {MARK: kind, "value": value}
 
 
-def _marked(value: Any, above: set[int]) -> Any:
+def _add_marks(value: Any, above: set[int]) -> Any:
     """Return the value as JSON can write it, with markers."""
     kind = cast("type[Any]", type(value))
     if kind is str or kind is bool or value is None:
@@ -318,11 +318,11 @@ def _marked(value: Any, above: set[int]) -> Any:
     if kind is float:
         return value if math.isfinite(value) else _mark("float", repr(value))
     if isinstance(value, Enum):
-        return _marked(value.value, above)
+        return _add_marks(value.value, above)
     scalar = _scalar(value)
     if scalar is not None:
         return scalar
-    _entered(value, above)
+    _enter_level(value, above)
     made = _container(value, above)
     above.discard(id(value))
     return made
@@ -330,15 +330,15 @@ def _marked(value: Any, above: set[int]) -> Any:
 
 def _container(value: Any, above: set[int]) -> Any:
     if isinstance(value, dict):
-        return _marked_dict(cast("dict[Any, Any]", value), above)
+        return _add_marks_of_dict(cast("dict[Any, Any]", value), above)
     if isinstance(value, list):
         return [
-            each if type(each) in _AS_IT_IS else _marked(each, above) for each in cast("list[Any]", value)
+            each if type(each) in _AS_IT_IS else _add_marks(each, above) for each in cast("list[Any]", value)
         ]
     if isinstance(value, tuple):
-        return _mark("tuple", [_marked(each, above) for each in cast("tuple[Any, ...]", value)])
+        return _mark("tuple", [_add_marks(each, above) for each in cast("tuple[Any, ...]", value)])
     if isinstance(value, (set, frozenset)):
-        members = [_marked(each, above) for each in cast("set[Any]", value)]
+        members = [_add_marks(each, above) for each in cast("set[Any]", value)]
         _check_distinct(cast("set[Any]", value), members)
         # In one order, since the order of a set differs from process to process.
         members.sort(key=_dumps)
@@ -346,17 +346,17 @@ def _container(value: Any, above: set[int]) -> Any:
     fields = _fields(value)
     if fields is None:
         raise _UnheldError(value, type_name(value))
-    return _marked_dict(fields, above)
+    return _add_marks_of_dict(fields, above)
 
 
-def _marked_dict(members: Mapping[Any, Any], above: set[int]) -> Any:
+def _add_marks_of_dict(members: Mapping[Any, Any], above: set[int]) -> Any:
     if MARK not in members and _ONLY_STR.issuperset(map(type, members)):
         return {
-            key: each if type(each) in _AS_IT_IS else _marked(each, above) for key, each in members.items()
+            key: each if type(each) in _AS_IT_IS else _add_marks(each, above) for key, each in members.items()
         }
-    keys = [_marked(key, above) for key in members]
+    keys = [_add_marks(key, above) for key in members]
     _check_distinct(members, keys)
-    values = [_marked(value, above) for value in members.values()]
+    values = [_add_marks(value, above) for value in members.values()]
     if MARK in keys or not all(isinstance(key, str) for key in keys):
         return _mark("dict", [[key, value] for key, value in zip(keys, values, strict=True)])
     return dict(zip(keys, values, strict=True))
@@ -367,7 +367,7 @@ def _check_distinct(members: Iterable[Any], written: list[Any]) -> None:
     if all(map(_is_steady, members)):
         return
     try:
-        if len(set(_loaded(_dumps(written).encode(), _unmarked))) == len(written):
+        if len(set(_parse_json(_dumps(written).encode(), _resolve_mark))) == len(written):
             return
     except TypeError:
         # One of them can't be a key, such as the dict that a dataclass becomes.
@@ -406,11 +406,11 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
-        return _marked(int.__int__(value), set())
+        return _add_marks(int.__int__(value), set())
     if isinstance(value, float):
-        return _marked(float.__float__(value), set())
+        return _add_marks(float.__float__(value), set())
     if isinstance(value, complex):
-        return _mark("complex", [_marked(part, set()) for part in (value.real, value.imag)])
+        return _mark("complex", [_add_marks(part, set()) for part in (value.real, value.imag)])
     if isinstance(value, (bytes, bytearray)):
         return _mark("bytes" if isinstance(value, bytes) else "bytearray", b64encode(value).decode("ascii"))
     if isinstance(value, (date, time)):
@@ -428,7 +428,7 @@ def _scalar(value: Any) -> Any:
     if instance(value, "numpy", "number", "bool_") and not instance(value, "numpy", "timedelta64"):
         item = value.item()
         if type(item) in (int, float, bool, complex):
-            return _marked(item, set())
+            return _add_marks(item, set())
     return None
 
 
@@ -464,7 +464,7 @@ _decoder: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
 
-def _scanned(text: str) -> tuple[Any, int]:
+def _scan_value(text: str) -> tuple[Any, int]:
     """Return the value at the start of a text, and where it ends; -1 if it ends too early."""
     try:
         return _scan(text, 0)
@@ -472,12 +472,12 @@ def _scanned(text: str) -> tuple[Any, int]:
         return None, -1
 
 
-def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
+def _parse_json(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
     try:
         # As it is written here: without the white space and the mark of the byte order that others write.
         if hook is None:
             text = data.decode()
-            value, end = _scanned(text)
+            value, end = _scan_value(text)
             if end == len(text):
                 return value
         return json.loads(str(data, "utf-8-sig"), object_hook=hook)
@@ -487,7 +487,7 @@ def _loaded(data: bytes, hook: Callable[[dict[str, Any]], Any] | None) -> Any:
         raise SerializationError(f"this isn't JSON: {error}") from error
 
 
-def _unmarked(members: dict[str, Any]) -> Any:
+def _resolve_mark(members: dict[str, Any]) -> Any:
     """Return the value that a marker stands for."""
     if MARK not in members:
         return members

@@ -42,10 +42,10 @@ def describe_bytes(data: bytes) -> str:
         return "no bytes at all"
     count = "1 byte" if len(data) == 1 else f"{len(data):,} bytes"
     verb = "looks" if len(data) == 1 else "look"
-    return f"{count} that {verb} like {_kind(data)}, beginning with {data[:_SHOWN]!r}"
+    return f"{count} that {verb} like {_name_format(data)}, beginning with {data[:_SHOWN]!r}"
 
 
-def _kind(data: bytes) -> str:
+def _name_format(data: bytes) -> str:
     for magic, name in _KINDS:
         if data.startswith(magic):
             return name

@@ -46,7 +46,7 @@ class OwnPickles:
         self._given, self._mode, self._context = given, mode, context
         if given is not None and mode != "signed":
             raise InvalidArgumentError(f"pickles={mode!r} signs nothing, so it takes no pickle_key")
-        self._serializer = self._made(given) if given is not None or mode != "signed" else None
+        self._serializer = self._make_serializer(given) if given is not None or mode != "signed" else None
 
     def reads(self, data: bytes) -> bool:
         """Return whether bytes that aren't text are taken for a pickle: a signed one, of whatever version; or
@@ -119,9 +119,9 @@ class OwnPickles:
                     f"you have no key yet that could have signed this pickle ({VARIABLE} isn't set, and your "
                     "settings have no pickle.key)"
                 )
-            self._serializer = self._made(reference)
+            self._serializer = self._make_serializer(reference)
         return self._serializer
 
-    def _made(self, key: Any) -> PickleSerializer:
+    def _make_serializer(self, key: Any) -> PickleSerializer:
         current = next(iter(cast("dict[str, object]", key)), None) if isinstance(key, dict) else None
         return PickleSerializer(cast("Key | None", key), self._mode, current=current, context=self._context)

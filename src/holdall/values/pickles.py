@@ -158,7 +158,7 @@ class PickleSerializer:
         made = PickleSerializer.__new__(PickleSerializer)
         made.__dict__.update(self.__dict__)
         made._context = b"".join(
-            [_LENGTH.pack(len(part)) + part for part in map(_encoded, (store, blob_key))]
+            [_LENGTH.pack(len(part)) + part for part in map(_encode_name, (store, blob_key))]
         )
         return made
 
@@ -254,7 +254,7 @@ def _bare(data: bytes) -> Buffer:
     return memoryview(data)[_HEAD:-_TAG] if data.startswith(MAGIC) else data
 
 
-def _encoded(name: object) -> bytes:
+def _encode_name(name: object) -> bytes:
     try:
         if isinstance(name, str):
             return name.encode()

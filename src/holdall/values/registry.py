@@ -185,7 +185,7 @@ class _Default(Serializers):
     def __iter__(self) -> Iterator[Serializer]:
         with self._lock:
             if not self._members:
-                self._members = tuple(self._built_in())
+                self._members = tuple(self._load_built_in())
             if not self._complete:
                 # Set first: a module that brings one may ask for others, or register them, as it is imported.
                 self._complete = True
@@ -199,7 +199,7 @@ class _Default(Serializers):
         return "serializers"  # the one of that name in this module, which another process has too
 
     @staticmethod
-    def _built_in() -> Iterator[Serializer]:
+    def _load_built_in() -> Iterator[Serializer]:
         for each in _BUILT_IN:
             module, _, name = each.partition(":")
             yield getattr(import_module(f"holdall.values.{module}"), name)()

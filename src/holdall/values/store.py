@@ -119,13 +119,13 @@ class ValueStore(ValueMapping[Any]):
     # --- values and bytes -----------------------------------------------------------------------------
 
     def _encode(self, key: str, value: Any) -> tuple[Any, None]:
-        return self._written(self._codec, self._store._checked(key), value), None
+        return self._write_value(self._codec, self._store._checked(key), value), None
 
     def _decode(self, key: str, data: bytes, media_type: str | None) -> Any:
-        return self._made_of(self._codec, key, data)
+        return self._make_value(self._codec, key, data)
 
     @staticmethod
-    def _written(codec: Codec, key: str, value: Any) -> Any:
+    def _write_value(codec: Codec, key: str, value: Any) -> Any:
         try:
             return codec.encode(value)
         except StoreError as error:
@@ -133,7 +133,7 @@ class ValueStore(ValueMapping[Any]):
             raise
 
     @staticmethod
-    def _made_of(codec: Codec, key: str, data: bytes) -> Any:
+    def _make_value(codec: Codec, key: str, data: bytes) -> Any:
         if codec.decode is None:
             return data
         try:
@@ -281,7 +281,7 @@ class ValueStore(ValueMapping[Any]):
         (1, None)
         """
         codec = self._modes.reader(self._codec.name, serialization_mode, deserialization_func, model)
-        value = self._take(key, lambda key, data, _: self._made_of(codec, key, data))
+        value = self._take(key, lambda key, data, _: self._make_value(codec, key, data))
         return self._absent(key, default, raise_on_nonexist, True) if value is MISSING else value
 
     def setdefault(self, key: str, default: Any = None, /) -> Any:
@@ -293,7 +293,7 @@ class ValueStore(ValueMapping[Any]):
         """
         if self._codec.decode is None:
             # As `get` returns it the next time; and a stream can be read once only.
-            default = join_pieces(iter(pieces_of(self._written(self._codec, key, default), key)))
+            default = join_pieces(iter(pieces_of(self._write_value(self._codec, key, default), key)))
         return super().setdefault(key, default)
 
     def delete(self, key: str, *, expect: Expect = ANY) -> bool:
@@ -366,7 +366,7 @@ class ValueStore(ValueMapping[Any]):
             for key in keys:
                 data = self._store.get(key, MISSING)
                 if not isinstance(data, Missing):
-                    yield self._made_of(codec, key, data)
+                    yield self._make_value(codec, key, data)
             return
         size = _FIRST
         while batch := list(islice(keys, size)):
@@ -377,11 +377,11 @@ class ValueStore(ValueMapping[Any]):
                 held[key] = data
                 total += len(data)
                 while due < len(batch) and batch[due] in held:
-                    yield self._made_of(codec, batch[due], held.pop(batch[due]))
+                    yield self._make_value(codec, batch[due], held.pop(batch[due]))
                     due += 1
             for key in batch[due:]:
                 if key in held:
-                    yield self._made_of(codec, key, held.pop(key))
+                    yield self._make_value(codec, key, held.pop(key))
             # Some servers send what they are asked for in one reply: of long values few are asked for.
             size = min(_BATCH, 2 * size) if total <= 4 * CHUNK else _FIRST
 

@@ -119,7 +119,7 @@ class SafetensorsSerializer:
             raise SerializationError(
                 "safetensors holds arrays of NumPy or tensors of torch, not both in one dict"
             )
-        return _written(tensors, kinds.pop() if kinds else "np")
+        return _write_tensors(tensors, kinds.pop() if kinds else "np")
 
     def decode(self, data: Buffer) -> dict[str, Any]:
         view = memoryview(data)
@@ -163,7 +163,7 @@ def _of_tensor(name: str, tensor: Any) -> _Tensor:
     return _Tensor(found, tuple(tensor.shape), memoryview(held.view(torch.uint8).numpy()))
 
 
-def _written(tensors: dict[str, _Tensor], kind: str) -> Iterator[Buffer]:
+def _write_tensors(tensors: dict[str, _Tensor], kind: str) -> Iterator[Buffer]:
     # The widest first, so that each is aligned.
     order = sorted(tensors, key=lambda name: -_SIZE[tensors[name].type])
     offsets: dict[str, tuple[int, int]] = {}

@@ -53,7 +53,7 @@ def write_typed(value: Any, serializers: Serializers, pickles: OwnPickles) -> by
     writer = serializers._accepting(value)
     if writer is not None and writer.name != "pickle":
         try:
-            return _written(writer, value)
+            return _write_checked(writer, value)
         except SerializationError:
             # What its own format can't hold as it is, a pickle can.
             pass
@@ -80,7 +80,7 @@ def _are_usual(serializers: Serializers) -> bool:
     return _usual[1]
 
 
-def _written(writer: Serializer, value: Any) -> bytes:
+def _write_checked(writer: Serializer, value: Any) -> bytes:
     pieces = list(map(bytes, writer.encode(value)))
     if writer.name in _EXACT:
         changed = None if type(value) is _EXACT[writer.name] else "a subclass"

@@ -54,7 +54,7 @@ class YamlSerializer:
             text: bytes = yaml.dump(
                 value, Dumper=dumper, encoding="utf-8", allow_unicode=True, sort_keys=False, width=100
             )
-            back = _loaded(yaml, text)
+            back = _parse_yaml(yaml, text)
             changed = difference(value, back)
         except (yaml.YAMLError, SerializationError, *_FAULTS) as error:
             raise SerializationError(f"YAML can't hold {type_name(value)}: {_why(value, error)}") from error
@@ -66,7 +66,7 @@ class YamlSerializer:
         return (text,)
 
     def decode(self, data: Buffer) -> Any:
-        return _loaded(_yaml(), bytes(data))
+        return _parse_yaml(_yaml(), bytes(data))
 
 
 def _why(value: Any, error: BaseException) -> str:
@@ -80,7 +80,7 @@ def _yaml() -> Any:
     return needed("yaml", "yaml", "YAML")
 
 
-def _loaded(yaml: Any, text: bytes) -> Any:
+def _parse_yaml(yaml: Any, text: bytes) -> Any:
     loader = _loader()
     try:
         _check_size(yaml.parse(text, Loader=loader), yaml)

@@ -47,7 +47,7 @@ def find(tables: Tables, query: Query) -> Iterator[Row]:
         matching.sort(key=attrgetter("key"), reverse=order.descending)
         return map(own, matching)
     # Rows never change, so that these are the ones of one moment, whatever is written later.
-    return map(own, _arranged(list(filter(None, map(rows.get, keys))), test, query))
+    return map(own, _arrange_found(list(filter(None, map(rows.get, keys))), test, query))
 
 
 def _narrow_rows(rows: list[Row], where: Node) -> list[Row]:
@@ -76,7 +76,7 @@ def narrow(keys: list[str], where: Node) -> list[str]:
     return keys
 
 
-def _arranged(rows: list[Row], test: Callable[[Row], bool] | None, query: Query) -> Iterator[Row]:
+def _arrange_found(rows: list[Row], test: Callable[[Row], bool] | None, query: Query) -> Iterator[Row]:
     """Yield rows, which are in the order of their keys, in that of a query."""
     matching = list(filter(test, rows)) if test is not None else rows
     if query.after is not None:

@@ -113,7 +113,7 @@ def put(
         raise UsageFault(f"there is no file {file!r}, but {key!r} is one: the key comes first, then the file")
     is_plain = kind == "bytes" and manner.compression in (None, "none")
     with input_of(file, asked=file == "-", name="FILE") as source:
-        value = None if is_plain else _decoded(source, file, kind)
+        value = None if is_plain else _decode_file(source, file, kind)
         with open_catalog(
             place,
             create=create,
@@ -131,7 +131,7 @@ def put(
         Output().line(dumps({"key": str(stored), **{name: getattr(stored, name) for name in _SAID}}))
 
 
-def _decoded(source: Any, file: str, kind: str) -> Any:
+def _decode_file(source: Any, file: str, kind: str) -> Any:
     from holdall.values import serializers
 
     try:

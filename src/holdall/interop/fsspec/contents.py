@@ -150,7 +150,7 @@ class Contents(Listing):
             mode: "overwrite" or "create".
             attributes: Its time to live, content type and metadata, as in `Store.put`.
         """
-        key, expect = self._file_key(path), _expected(mode)
+        key, expect = self._file_key(path), _expect_of(mode)
         if self._intrans:
             with self.open(path, "xb" if expect is ABSENT else "wb", **attributes) as file:
                 file.write(value)
@@ -304,7 +304,7 @@ class Contents(Listing):
     def _upload(
         self, path: Any, target: str, callback: Any, mode: str, attributes: Mapping[str, Any]
     ) -> None:
-        expect = _expected(mode)
+        expect = _expect_of(mode)
         with open(path, "rb") as source:
             size = os.fstat(source.fileno()).st_size
             callback.set_size(size)
@@ -335,7 +335,7 @@ def _end(number: Any) -> Any:
     return index(number) if hasattr(number, "__index__") else number
 
 
-def _expected(mode: str) -> Any:
+def _expect_of(mode: str) -> Any:
     if mode not in ("overwrite", "create"):
         raise UnsupportedOperation(f"mode must be 'overwrite' or 'create', not {mode!r}")
     return ABSENT if mode == "create" else ANY

@@ -308,14 +308,14 @@ def _frame_count(body: int) -> int:
 def _frames(pieces: Iterator[Piece], seed: int, payload: int, first: int, end: int) -> Iterator[Piece]:
     """Yield the frames from number `first` to before `end`, from pieces that begin with the first of them."""
     sizes = (min(_BLOCK, payload - index * _BLOCK) for index in range(first, end))
-    for index, block in enumerate(regrouped(pieces, sizes, _damaged), first):
+    for index, block in enumerate(regrouped(pieces, sizes, _damage_error), first):
         frame = block[:-SUM]
         if _sum(frame, seed, index) != _CRC.unpack_from(block, len(frame))[0]:
-            raise _damaged()
+            raise _damage_error()
         yield frame
 
 
-def _damaged(_: str = "") -> IntegrityError:
+def _damage_error(_: str = "") -> IntegrityError:
     return IntegrityError("the copy in the cache is damaged")
 
 
@@ -343,7 +343,7 @@ def open_entry(
         first, (head, length, size) = _read_head(pieces)
         payload, seed, count = total - length, crc32(first[:length]), _frame_count(size)
         if (key is not None and head.key != key) or payload != size + count * _CRC.size:
-            raise _damaged()
+            raise _damage_error()
         if (start, stop) == (0, 0) or (head.kind != INTENT and not alive(head)):
             return Opened(head, etag, size, iter(()), None, held)
         low, high = span(start, stop, size)
@@ -374,6 +374,6 @@ def _read_head(pieces: Iterator[Piece]) -> tuple[bytes, tuple[Head, int, int]]:
     while (result := parsed(first)) is None:
         piece = next(pieces, None) if len(first) < _FIRST else None
         if piece is None:
-            raise _damaged()
+            raise _damage_error()
         first += piece
     return first, result

@@ -219,7 +219,7 @@ class _Upload:
                     if copies.put(name, copy, self._data, len(self._data), mark) is not None:
                         marked = False
                 self._back.note_etag(key, None if info is None else info.etag)
-                if self._settled(ABSENT if info is None else info.etag):
+                if self._settle_record(ABSENT if info is None else info.etag):
                     self._note_last(digest)
                 return _Result(key, "uploaded" if self._puts else "deleted", size)
             raise ConcurrencyError("the source changes faster than it can be written", key=key)
@@ -253,9 +253,9 @@ class _Upload:
                 if self._source_info() is not None:
                     raise ConcurrencyError(key=key)
                 return None, 0
-            source._delete(key, self._bound(expect, Can.CONDITIONAL_DELETE))
+            source._delete(key, self._choose_condition(expect, Can.CONDITIONAL_DELETE))
             return None, 0
-        expect = self._bound(expect, Can.CREATE if expect is ABSENT else Can.SWAP)
+        expect = self._choose_condition(expect, Can.CREATE if expect is ABSENT else Can.SWAP)
         opened = self._body()
         self._data = opened.data
         kept = stored_info(opened.head, opened.size)
@@ -263,16 +263,16 @@ class _Upload:
         # The mode that the record inherited is there already, or was changed since on purpose.
         given = None if mode is None or mode & INHERITED else mode
         attributes = Attributes(kept.content_type, kept.expires, given, kept.metadata or None)
-        pieces = self._unchanged(opened.pieces if opened.data is None else (opened.data,))
+        pieces = self._guard_record(opened.pieces if opened.data is None else (opened.data,))
         return source._write(key, pieces, expect, attributes), opened.size
 
-    def _unchanged(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    def _guard_record(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Return a body that fails at its end if the record was replaced or removed since: so a blob that
         another handle deleted and synced in between isn't brought back."""
         yield from pieces
         self._check_record()
 
-    def _bound(self, expect: Expect, flag: Can) -> Expect:
+    def _choose_condition(self, expect: Expect, flag: Can) -> Expect:
         """Return the condition for the write at the source; if it can't compare, look just before."""
         if flag in self._back.source.can:
             return expect
@@ -290,7 +290,7 @@ class _Upload:
             found = _DELETED
         if found == digest:
             return "same", info
-        return ("ours" if found in self._noted_now(but=digest)[1] else "conflict"), info
+        return ("ours" if found in self._read_notes(but=digest)[1] else "conflict"), info
 
     # --- the record ---
 
@@ -308,7 +308,7 @@ class _Upload:
         if opened is None or opened.etag != self._record.etag:
             raise _Changed
 
-    def _settled(self, now: Expect) -> bool:
+    def _settle_record(self, now: Expect) -> bool:
         """Remove the record, since the source has its bytes; return False if one is left that knows less."""
         back, name, etag = self._back, self._record.name, self._record.etag
         while not back.remove(name, etag):
@@ -328,7 +328,7 @@ class _Upload:
 
     # --- what was sent ---
 
-    def _noted_now(self, but: bytes) -> tuple[Expect, list[bytes]]:
+    def _read_notes(self, but: bytes) -> tuple[Expect, list[bytes]]:
         opened = open_entry(self._back.cache, self._sent, self._key, 0, None, ranges=False)
         if opened is None:
             return ABSENT, []
@@ -339,7 +339,7 @@ class _Upload:
     def _note(self, digest: bytes) -> None:
         while True:
             try:
-                etag, before = self._noted_now(digest)
+                etag, before = self._read_notes(digest)
             except IntegrityError:
                 etag, before = ANY, list[bytes]()
             self._beside = bool(before)

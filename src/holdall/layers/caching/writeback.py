@@ -148,7 +148,7 @@ class WriteBack(Transparent):
         except WrongKeyError:
             raise
         except IntegrityError:
-            raise _lost(key, name) from None
+            raise _lost_error(key, name) from None
 
     def write_record(self, head: Head, body: bytes | IO[bytes], expect: Expect) -> Info:
         """Write a record, whole or not at all.
@@ -371,7 +371,7 @@ class WriteBack(Transparent):
             if not ask:
                 # What was read before is what this replaces: if the source changes, that is a conflict.
                 base, mode = self.find_base(key)
-                return _State(expect, base, None, False, base is not ANY, _inherited(mode))
+                return _State(expect, base, None, False, base is not ANY, _mark_inherited(mode))
             if opened is not None and patience:
                 # Another writer compares at this moment; replacing its note would only make it begin again.
                 patience -= 1
@@ -392,7 +392,7 @@ class WriteBack(Transparent):
         except BaseException:
             self._take_back(name, state)
             raise
-        return state._replace(base=info.etag, info=info, mode=_inherited(mode_of(info)))
+        return state._replace(base=info.etag, info=info, mode=_mark_inherited(mode_of(info)))
 
     def _take_back(self, name: str, state: _State) -> None:
         if state.hold:
@@ -441,11 +441,11 @@ class WriteBack(Transparent):
         }
 
 
-def _inherited(mode: int | None) -> int | None:
+def _mark_inherited(mode: int | None) -> int | None:
     return None if mode is None else mode | INHERITED
 
 
-def _lost(key: str | None, name: str) -> IntegrityError:
+def _lost_error(key: str | None, name: str) -> IntegrityError:
     what = "put it again" if key is not None else f"to discard the change, delete {name!r} from the cache"
     return IntegrityError(
         "a change that isn't uploaded yet is damaged in the cache, or a newer version of holdall wrote it, "

@@ -176,14 +176,14 @@ class Replicas:
         if not written:
             kinds = {type(error) for error in failures.values()}
             kind = kinds.pop()
-            message = f"no replica confirmed the {what}: {_joined(failures)}"
+            message = f"no replica confirmed the {what}: {_join_failures(failures)}"
             if not kinds and kind is not PartialWriteError and issubclass(kind, StoreError):
                 error = kind(message, key=key)
                 error.__cause__ = next(iter(failures.values()))
                 return error
         else:
             done = f"only {', '.join(map(repr, written))} took the {what}"
-            message = f"{done}, and {self.need} replicas have to: {_joined(failures)}"
+            message = f"{done}, and {self.need} replicas have to: {_join_failures(failures)}"
             message += "; write it again, or make the replicas equal with repair()"
         error = PartialWriteError(message, key=key, failures=failures, written=written)
         error.__cause__ = next(iter(failures.values()), None)
@@ -199,7 +199,7 @@ def _outcome(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T | Exception:
 
 def unavailable(what: str, failures: Mapping[str, Exception]) -> StoreUnavailableError:
     """Return the error of a call that too few replicas answered."""
-    error = StoreUnavailableError(f"{what}: {_joined(failures)}")
+    error = StoreUnavailableError(f"{what}: {_join_failures(failures)}")
     error.__cause__ = next(iter(failures.values()))
     return error
 
@@ -216,7 +216,7 @@ def typed(name: str, error: Exception) -> Exception:
     return StoreUnavailableError(f"replica {name!r}, which decides, failed: {type(error).__name__}: {error}")
 
 
-def _joined(failures: Mapping[str, Exception]) -> str:
+def _join_failures(failures: Mapping[str, Exception]) -> str:
     return "; ".join(f"{name!r}: {type(error).__name__}: {error}" for name, error in failures.items())
 
 

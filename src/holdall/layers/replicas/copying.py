@@ -41,12 +41,12 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
         ConcurrencyError: The target has changed since.
     """
     if found is not None or EXACT not in target.can:
-        return _replaced(key, source, target, found)
+        return _replace_blob(key, source, target, found)
     if state(source, key) is None:
         return None, None
     mark = target._write(key, (new_mark(),), ABSENT, PLAIN).etag
     try:
-        return _replaced(key, source, target, mark)
+        return _replace_blob(key, source, target, mark)
     except ConcurrencyError:
         # Another writer has put something in its place.
         raise
@@ -56,7 +56,7 @@ def replace(key: str, source: Store, target: Store, found: str | None) -> tuple[
         raise
 
 
-def _replaced(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
+def _replace_blob(key: str, source: Store, target: Store, found: str | None) -> tuple[str | None, str | None]:
     try:
         info, pieces = source._read(key, 0, None)
         if info.size == SIZE:

@@ -135,7 +135,7 @@ class Mender:
         for key in self._keys(prefix, unlisted):
             difference = None
             seen: object = ""
-            while (found := self._compared(key))[0] != seen:
+            while (found := self._compare_digests(key))[0] != seen:
                 seen, difference = found
                 if difference is None:
                     break
@@ -148,7 +148,7 @@ class Mender:
         listing = self._reader.merged(prefix, lambda store: store._keys(prefix, ""), str, unlisted)
         return (key for _, key in listing)
 
-    def _compared(self, key: str) -> tuple[object, ReplicaDifference | None]:
+    def _compare_digests(self, key: str) -> tuple[object, ReplicaDifference | None]:
         known, failures = self._digests(key)
         blobs = {name: digested_blob(each) for name, each in known.items()}
         digests = {name: each and each[1] for name, each in blobs.items()}

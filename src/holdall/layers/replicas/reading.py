@@ -123,14 +123,14 @@ class Reader:
             except Exception as error:  # noqa: BLE001 - it is logged, and raised if nobody can go on
                 self._replicas.log_failure("read on", stream.key, stream.name, error)
                 self._memory.note_failure(stream.key, stream.name)
-                pieces = self._resumed(stream, error)
+                pieces = self._resume_stream(stream, error)
                 continue
             stream.given += len(piece)
             stream.seal = zlib.crc32(piece, stream.seal)
             yield piece
             del piece
 
-    def _resumed(self, stream: _Stream, cause: Exception) -> Iterator[Piece]:
+    def _resume_stream(self, stream: _Stream, cause: Exception) -> Iterator[Piece]:
         """Continue a stream that stopped half-way, with the same bytes."""
         # An unbroken ETag is a proof; the first bytes of another replica are good evidence.
         others = (other for other in self._memory.current(stream.key) if other != stream.name)

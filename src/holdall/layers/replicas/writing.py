@@ -79,7 +79,7 @@ class Writer:
                     if name == self._first and (expect is not ANY or isinstance(error, REFUSALS)):
                         raise typed(name, error) from None
                     outcomes[name] = error
-            return self._written(key, outcomes, absent)
+            return self._conclude_put(key, outcomes, absent)
 
     def _write_at_once(self, key: str, body: Body, expect: Expect, attributes: Attributes) -> Info:
         """Write in threads, which all see the body at once, and its end when it is their turn."""
@@ -119,7 +119,7 @@ class Writer:
                     raise typed(self._first, error) from None
                 tee.open(*self._others)
                 outcomes |= {name: outcome(name) for name in self._others}
-                return self._written(key, outcomes, absent)
+                return self._conclude_put(key, outcomes, absent)
         except BaseException as error:
             # Readers that still wait for more, or for the end, must never see it.
             tee.fail(error, *replicas.names)
@@ -134,7 +134,7 @@ class Writer:
             return is_none(self._replicas.states(key, (self._first,))[self._first])
         return expect is ABSENT
 
-    def _written(self, key: str, outcomes: dict[str, Info | Exception], absent: bool) -> Info:
+    def _conclude_put(self, key: str, outcomes: dict[str, Info | Exception], absent: bool) -> Info:
         """Return the result of a put: every replica follows the arbiter, or is reported as failed."""
         held: dict[str, str | None] = {
             name: each.etag for name, each in outcomes.items() if isinstance(each, Info)
@@ -196,7 +196,7 @@ class Writer:
         held: dict[str, str | None] = dict.fromkeys(name for name in names if name not in failures)
         lost = failures.get(first)
         if lost is not None and (expect is not ANY or isinstance(lost, ConcurrencyError)):
-            raise self._lost_delete(key, held, lost)
+            raise self._conclude_delete(key, held, lost)
         if held:
             failures |= self._settle(key, next(iter(held)), held, None)
         current = self._memory.current(key)
@@ -234,7 +234,7 @@ class Writer:
         outcomes |= self._replicas.each(there, remove, short=True)
         return outcomes | self._replicas.each((self._first,), remove, short=True)
 
-    def _lost_delete(self, key: str, held: dict[str, str | None], lost: Exception) -> Exception:
+    def _conclude_delete(self, key: str, held: dict[str, str | None], lost: Exception) -> Exception:
         """Return the error of a delete that the arbiter refused or didn't confirm, once the others follow it:
         blobs that were deleted already come back, as the arbiter has them."""
         failures = self._settle(key, self._first, held, _NOTHING)

@@ -171,11 +171,11 @@ class Access:
         """
         with self.asking("read"):
             found, held = get(self.clients().client, name, most)
-        return found, None if held is None else _copied(held)
+        return found, None if held is None else _copy_bytes(held)
 
     def whole(self, found: Any) -> bytes:
         """Return the bytes of an answer."""
-        return _copied(self.held(found))
+        return _copy_bytes(self.held(found))
 
     def held(self, found: Any) -> memoryview:
         """Return the bytes of an answer in the memory of obstore."""
@@ -249,5 +249,5 @@ class Access:
             return signed_url(self.clients().client, method, name, valid)
 
 
-def _copied(held: Any) -> bytes:
+def _copy_bytes(held: Any) -> bytes:
     return bytes(held) if len(held) <= _QUICK else away(lambda: bytes(held))

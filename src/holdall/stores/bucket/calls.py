@@ -92,11 +92,11 @@ def upload(client: Any, name: str, pieces: Iterator[Piece], size: int, **options
     interrupt it has a moment for it.
     """
     wait = _Wait(current.get())
-    parts = _Parts(wait, _joined(pieces, size))
+    parts = _Parts(wait, _join_to(pieces, size))
     return wait.run(driver().put_async, client, name, parts, use_multipart=True, chunk_size=size, **options)
 
 
-def _joined(pieces: Iterator[Piece], size: int) -> Iterator[memoryview]:
+def _join_to(pieces: Iterator[Piece], size: int) -> Iterator[memoryview]:
     """Yield the same bytes in parts of a size, each in memory of its own that goes back to the system."""
     from mmap import mmap
 

@@ -87,9 +87,9 @@ class Settings:
         self._options, self._secret = options, secret
         self.held: Clients | None = None
         """The clients of this process, once they are made, which takes a moment."""
-        begin_anew(self, Settings._forked)
+        begin_anew(self, Settings._after_fork)
 
-    def _forked(self) -> None:
+    def _after_fork(self) -> None:
         # To free what a fork inherited would wait for threads of the parent.
         _inherited.append(self.held)
         self.held = None
@@ -99,10 +99,10 @@ class Settings:
         held = self.held
         if held is None:
             driver()
-            held = self.held = self._made()
+            held = self.held = self._make_clients()
         return held
 
-    def _made(self) -> Clients:
+    def _make_clients(self) -> Clients:
         if self._given is not None:
             return self._around(_rebuilt(self._given, {**_SINGLE[self.cloud.kind]}, None))
         secret = self._secret()

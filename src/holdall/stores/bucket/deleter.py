@@ -21,7 +21,7 @@ _turns = [threading.Lock() for _ in range(1024)]
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     # Other threads of the parent may have held some.
     _turns[:] = [threading.Lock() for _ in _turns]
 

@@ -17,7 +17,7 @@ threads that don't exist in this process, and copies."""
 
 
 @in_child
-def _forked() -> None:
+def _after_fork() -> None:
     _kept.extend(_loaded)
     _loaded.clear()
 

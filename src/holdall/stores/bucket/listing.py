@@ -37,9 +37,9 @@ def listed(client: Any, prefix: str, after: str, ordered: bool, own: set[str]) -
         # No valid name lies below, but others may.
         folder = known[: known.rfind("/") + 1]
     if not ordered:
-        yield from _sorted(client, folder, prefix, after)
+        yield from _list_sorted(client, folder, prefix, after)
         return
-    found = _served(client, folder, prefix, after, own)
+    found = _list_as_served(client, folder, prefix, after, own)
     if type(client).__name__ == AZURE.kind:
         found = in_code_points(found)
     last = after
@@ -57,7 +57,7 @@ def listed(client: Any, prefix: str, after: str, ordered: bool, own: set[str]) -
             )
 
 
-def _sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[str, Any]]:
+def _list_sorted(client: Any, folder: str, prefix: str, after: str) -> Iterator[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     try:
         for page in iterate(_stream(client, folder, None)):
@@ -97,7 +97,9 @@ def _sort(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda meta: meta["path"])
 
 
-def _served(client: Any, folder: str, prefix: str, after: str, own: set[str]) -> Iterator[dict[str, Any]]:
+def _list_as_served(
+    client: Any, folder: str, prefix: str, after: str, own: set[str]
+) -> Iterator[dict[str, Any]]:
     """Yield objects in the order of their server, with their true names."""
     azure = type(client).__name__ == AZURE.kind
     offset = offset_before(prefix, after)

@@ -79,7 +79,7 @@ class Names:
         if any("\ud800" <= each <= "\udfff" for each in prefix):
             return
         if self._spells:
-            yield from self._sorted(prefix, after)
+            yield from self._list_sorted(prefix, after)
             return
         begin, start = self.root + prefix, self.root + after if after else ""
         cut = len(self.root)
@@ -87,12 +87,12 @@ class Names:
             name = meta["path"]
             if not is_probe(name):
                 key = name[cut:]
-                yield (key, meta) if is_key(key) else _left(key)
+                yield (key, meta) if is_key(key) else _leave_out(key)
 
     def _entry(self, key: str, meta: Any) -> tuple[str, Any] | LeftOut:
-        return (key, meta) if is_key(key) else _left(key)
+        return (key, meta) if is_key(key) else _leave_out(key)
 
-    def _sorted(self, prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
+    def _list_sorted(self, prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
         # How a segment is spelled depends on how it ends.
         known = re.split("[\0-\x1f]", prefix, maxsplit=1)[0]
         end = known.rfind("/") + 1
@@ -102,10 +102,10 @@ class Names:
         found = self._access.list(begin, self.root + start if start else "")
         first = list(islice(found, _PAGE))
         if len(first) < _PAGE or any(self._is_spelled(meta) for meta in first) or self._is_marked():
-            entries = self._chosen(chain(first, found), prefix, after)
+            entries = self._choose_entries(chain(first, found), prefix, after)
             yield from sorted(entries, key=_place)
         else:
-            yield from self._chosen(self._unmarked(chain(first, found)), prefix, after)
+            yield from self._choose_entries(self._check_unmarked(chain(first, found)), prefix, after)
 
     def _is_spelled(self, meta: Any) -> bool:
         """Return whether a key has this name as another spelling."""
@@ -113,7 +113,7 @@ class Names:
         key = _meaning(rest)
         return key != rest and _spelling(key) == rest
 
-    def _unmarked(self, found: Iterable[Any]) -> Iterator[Any]:
+    def _check_unmarked(self, found: Iterable[Any]) -> Iterator[Any]:
         """Yield the same, while there are no other spellings. A program that doesn't know the mark, such as
         rclone, may have written some."""
         for meta in found:
@@ -125,7 +125,9 @@ class Names:
                 )
             yield meta
 
-    def _chosen(self, found: Iterable[Any], prefix: str, after: str) -> Iterator[tuple[str, Any] | LeftOut]:
+    def _choose_entries(
+        self, found: Iterable[Any], prefix: str, after: str
+    ) -> Iterator[tuple[str, Any] | LeftOut]:
         for meta in found:
             name = meta["path"]
             if is_probe(name) or name == self._mark:
@@ -133,13 +135,13 @@ class Names:
             rest = name[len(self.root) :]
             key = _meaning(rest)
             # Another spelling of the same key would be another object.
-            entry = self._entry(key, meta) if _spelling(key) == rest else _left(rest)
+            entry = self._entry(key, meta) if _spelling(key) == rest else _leave_out(rest)
             place = _place(entry)
             if place.startswith(prefix) and (place > after or not after):
                 yield entry
 
 
-def _left(name: str) -> LeftOut:
+def _leave_out(name: str) -> LeftOut:
     return LeftOut(name, NOT_A_KEY)
 
 

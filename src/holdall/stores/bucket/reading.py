@@ -99,11 +99,11 @@ class Reader:
 
     def read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if (start, stop) == (0, None):
-            return self._opened(key, {})
+            return self._open_answer(key, {})
         part = _part_of(start, stop)
         if part is not None and not (isinstance(part, dict) and self._access.cloud is AZURE):
             try:
-                return self._opened(key, {"range": part})
+                return self._open_answer(key, {"range": part})
             except PartError:
                 # A range past the end, or of an empty object, is refused.
                 pass
@@ -113,7 +113,7 @@ class Reader:
             if low == high:
                 return info, iter(())
             try:
-                return self._opened(key, {"range": (low, high), "if_match": f'"{info.etag}"'})
+                return self._open_answer(key, {"range": (low, high), "if_match": f'"{info.etag}"'})
             except (ChangedError, PartError):
                 continue
         raise ConcurrencyError("it is replaced all the time while it is read", key=key)
@@ -123,7 +123,7 @@ class Reader:
         info, pieces = self.read(key, start, stop)
         return info, join_pieces(pieces)
 
-    def _opened(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
+    def _open_answer(self, key: str, options: dict[str, Any]) -> tuple[Info, Iterator[Piece]]:
         found = self._access.ask("read", "get", self._names.of(key), options=options)
         info = self.info_of(key, found.meta, found.attributes)
         low, high = found.range

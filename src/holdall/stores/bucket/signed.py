@@ -35,7 +35,7 @@ def request(method: Literal["GET", "DELETE"], url: str, headers: dict[str, str])
     scheme, _, rest = url.partition("://")
     host, _, path = rest.partition("/")
     place = f"{scheme}://{host}"
-    used = _taken(place) if method == "GET" else None
+    used = _take_idle(place) if method == "GET" else None
     if used is not None:
         try:
             return _ask(place, used, method, f"/{path}", headers)
@@ -69,7 +69,7 @@ def _ask(
             connection.close()
 
 
-def _taken(place: str) -> HTTPConnection | None:
+def _take_idle(place: str) -> HTTPConnection | None:
     with _lock:
         for at, (where, connection) in enumerate(_idle):
             if where == place:

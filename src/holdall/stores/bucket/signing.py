@@ -34,7 +34,7 @@ def signed_url(
     if type(client).__name__ != AZURE.kind:
         return str(call("sign", client, method, name, valid))
     place = _place_of(client, name)
-    url = _signed_by_account(client, place, "b", _PERMISSIONS[method], valid)
+    url = _sign_by_account(client, place, "b", _PERMISSIONS[method], valid)
     if url is None and _is_plain(place):
         return str(call("sign", client, method, name, valid))
     if url is None:
@@ -62,7 +62,7 @@ def delete_request(client: Any, name: str, valid: timedelta) -> tuple[str, dict[
         UnsupportedOperation: The client doesn't show its credentials, and they can't sign this name.
     """
     if type(client).__name__ == AZURE.kind:
-        granted = _granted(client, _place_of(client, name), "b", _PERMISSIONS["DELETE"], valid)
+        granted = _grant(client, _place_of(client, name), "b", _PERMISSIONS["DELETE"], valid)
         if granted is not None:
             return granted
     return signed_url(client, "DELETE", name, valid), {}
@@ -75,7 +75,7 @@ def listing_of_azure(client: Any, valid: timedelta) -> tuple[str, dict[str, str]
         UnsupportedOperation: The client doesn't show its credentials.
     """
     container = str(client.config["container_name"])
-    granted = _granted(client, container, "c", "l", valid)
+    granted = _grant(client, container, "c", "l", valid)
     if granted is None:
         raise UnsupportedOperation(
             f"the container {container!r} holds names that can be listed with the account's key, a shared "
@@ -85,7 +85,7 @@ def listing_of_azure(client: Any, valid: timedelta) -> tuple[str, dict[str, str]
     return f"{url}{'&' if '?' in url else '?'}", headers
 
 
-def _granted(
+def _grant(
     client: Any, place: str, kind: str, rights: str, valid: timedelta
 ) -> tuple[str, dict[str, str]] | None:
     """Return the URL of a request to Azure, and its headers, by the credentials that a client shows."""
@@ -98,7 +98,7 @@ def _granted(
         return plain, {**headers, "Authorization": f"Bearer {token}"}
     if signature := signature_of(client):
         return f"{plain}?{signature}", headers
-    url = _signed_by_account(client, place, kind, rights, valid)
+    url = _sign_by_account(client, place, kind, rights, valid)
     return None if url is None else (url, headers)
 
 
@@ -119,7 +119,7 @@ def _base(client: Any) -> str:
     return (endpoint_of(client) or f"https://{account}.blob.core.windows.net").rstrip("/")
 
 
-def _signed_by_account(client: Any, place: str, kind: str, rights: str, valid: timedelta) -> str | None:
+def _sign_by_account(client: Any, place: str, kind: str, rights: str, valid: timedelta) -> str | None:
     """Return a URL that the key of the account signs; None if the client doesn't show the key.
 
     https://learn.microsoft.com/rest/api/storageservices/create-service-sas

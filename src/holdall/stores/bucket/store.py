@@ -214,7 +214,7 @@ class BucketStore(Store):
             )
         return key
 
-    def _written(self, key: str, size: int, meta: Any, attributes: Attributes) -> Info:
+    def _info_of_put(self, key: str, size: int, meta: Any, attributes: Attributes) -> Info:
         """Return the info of what was written. The server says when only if it is asked, which waits until
         somebody wants to know."""
         tag, now = tag_of(meta), datetime.now(UTC)
@@ -264,7 +264,7 @@ class BucketStore(Store):
             return super()._put(key, data)
         name = self._names.to_write(self._checked(key))
         meta = self._access.ask("write", "put", name, data, attributes=self._plain, use_multipart=False)
-        return self._written(key, len(data), meta, PLAIN)
+        return self._info_of_put(key, len(data), meta, PLAIN)
 
     def _begin_put(self, key: str, data: bytes, called: str) -> Awaitable[Info] | None:
         # On Azure another object may have to be written first.
@@ -283,15 +283,17 @@ class BucketStore(Store):
         options = to_send(self._access.cloud, self._plain, attributes)
         name = self._names.to_write(key)
         piece = only_piece(body, _SMALL)
-        whole, pieces = (bytes(piece), iter(())) if piece is not None else _begun(body)
+        whole, pieces = (bytes(piece), iter(())) if piece is not None else _begin_body(body)
         if whole is not None:
-            return self._written(key, len(whole), self._put_whole(name, whole, expect, options), attributes)
+            return self._info_of_put(
+                key, len(whole), self._put_whole(name, whole, expect, options), attributes
+            )
         known = size_of(body)
         if expect is not ANY:
             meta, size = put_large_if(self._access, name, pieces, known, expect, options)
-            return self._written(key, size, meta, attributes)
+            return self._info_of_put(key, size, meta, attributes)
         meta, size = put_in_parts(self._access, name, pieces, known, options)
-        return self._written(key, size, meta, attributes)
+        return self._info_of_put(key, size, meta, attributes)
 
     def _put_whole(self, name: str, data: bytes, expect: Expect, options: dict[str, str]) -> Any:
         if expect is not ANY:
@@ -362,13 +364,13 @@ class BucketStore(Store):
     # --- inside the cloud ---
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        found = None if expect is not ANY else self._copied(source, target)
+        found = None if expect is not ANY else self._copy_inside(source, target)
         return super()._copy(source, target, expect) if found is None else found[1]
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         if expect is not ANY or Can.CONDITIONAL_DELETE not in self.can:
             return super()._move(source, target, expect)
-        while found := self._copied(source, target):
+        while found := self._copy_inside(source, target):
             tag, moved = found
             try:
                 self._deleter.delete_if(self._names.of(source), tag)
@@ -379,7 +381,7 @@ class BucketStore(Store):
                     return moved
         return super()._move(source, target, expect)
 
-    def _copied(self, source: str, target: str) -> tuple[str, Info] | None:
+    def _copy_inside(self, source: str, target: str) -> tuple[str, Info] | None:
         """Copy a blob inside the cloud; return the ETag of the source and the info of the copy. None if it
         must pass through this process.
 
@@ -423,7 +425,7 @@ def _reopen(kind: type[BucketStore], settings: dict[str, Any]) -> BucketStore:
     return kind(**settings)
 
 
-def _begun(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
+def _begin_body(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
     """Return a body as one if it is small; else None and its pieces."""
     pieces, held = iter(body), io.BytesIO()
     for piece in pieces:

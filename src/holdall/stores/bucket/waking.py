@@ -22,7 +22,7 @@ def begin(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a coroutine function of obstore in the loop that runs; return its future."""
     loop = asyncio.get_running_loop()
     found = _wakers.get(loop)
-    waker = _made(loop) if found is None else found() or _made(loop)
+    waker = _make_waker(loop) if found is None else found() or _make_waker(loop)
     # In the `try` itself: an interrupt between two calls must not leave the thread with another loop.
     try:
         events._set_running_loop(waker)  # pyright: ignore[reportArgumentType]
@@ -77,7 +77,7 @@ class _Waker:
 _wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], Any]] = WeakKeyDictionary()
 
 
-def _made(loop: asyncio.AbstractEventLoop) -> Any:
+def _make_waker(loop: asyncio.AbstractEventLoop) -> Any:
     """Return what obstore shall take for the loop: the loop itself, where the system has nothing better."""
     try:
         waker = _Waker(loop)

@@ -181,7 +181,7 @@ def publish(medium: Medium, fs: Any, base: str, old: str, new: str, expect: Expe
                 # The link was made, and its answer was lost, or the other name couldn't be removed.
                 medium.remove(fs, old)
                 return
-            if not _made_room(medium, fs, base, new, expect):
+            if not _make_room(medium, fs, base, new, expect):
                 if medium.look(fs, old) is None:
                     raise FileNotFoundError(old) from None
                 if turn > 2:
@@ -197,7 +197,7 @@ def _is_linked(medium: Medium, fs: Any, old: str, new: str) -> bool:
     return one is not None and one.kind == FILE and one == other
 
 
-def _made_room(medium: Medium, fs: Any, base: str, new: str, expect: Expect) -> bool:
+def _make_room(medium: Medium, fs: Any, base: str, new: str, expect: Expect) -> bool:
     """Remove what stands in the way of a file; return whether there was anything."""
     changed = make_folders(medium, fs, base, new)
     found = medium.look(fs, new)
@@ -245,12 +245,12 @@ def make_folders(medium: Medium, fs: Any, base: str, path: str) -> bool:
         missing.append(above)
         above = above.rpartition("/")[0]
     for each in reversed(missing):
-        if not _made_folder(medium, fs, each):
+        if not _make_folder(medium, fs, each):
             return True
     return bool(missing)
 
 
-def _made_folder(medium: Medium, fs: Any, path: str) -> bool:
+def _make_folder(medium: Medium, fs: Any, path: str) -> bool:
     """Make a folder unless it is there; return whether it is."""
     for turn in range(TRIES):
         try:

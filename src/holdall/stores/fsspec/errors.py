@@ -25,7 +25,7 @@ def failed(error: Exception, what: str, place: str, secrets: list[str]) -> Store
     if isinstance(error, StoreError):
         return error
     text = str(error)
-    made = _told(error, what, place, text)
+    made = _error_of(error, what, place, text)
     shows = [secret for secret in secrets if secret in text or secret in str(error.__context__ or "")]
     for secret in shows:
         made.message = made.message.replace(secret, "***")
@@ -35,7 +35,7 @@ def failed(error: Exception, what: str, place: str, secrets: list[str]) -> Store
     return made
 
 
-def _told(error: Exception, what: str, place: str, text: str) -> StoreError:
+def _error_of(error: Exception, what: str, place: str, text: str) -> StoreError:
     name = type(error).__name__
     if name in _LOGIN or _status(error) == 401 or (name == "error_perm" and text.startswith("530")):
         return StoreUnavailableError(

@@ -184,9 +184,9 @@ class Medium:
             file.flush()
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             fs.put_file(file.name, path)
-        return self._sealed(fs, path)
+        return self._look_at_sealed(fs, path)
 
-    def _sealed(self, fs: Any, path: str) -> Found:
+    def _look_at_sealed(self, fs: Any, path: str) -> Found:
         fs.invalidate_cache()
         found = self.look(fs, path)
         if found is None:
@@ -274,7 +274,7 @@ class Local(Medium):
         file.close()
         stamp = (time.time_ns() // 1_024_000 * 1024 + next(_ticks) % 1024) * 1000
         os.utime(path, ns=(stamp, stamp))
-        return self._sealed(fs, path)
+        return self._look_at_sealed(fs, path)
 
     def replace(self, fs: Any, old: str, new: str) -> None:
         # Its `mv` would move a file into a folder of the target's name.

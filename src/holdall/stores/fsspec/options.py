@@ -54,10 +54,10 @@ def hide(options: Mapping[str, object]) -> dict[str, object]:
     >>> hide({"password": "secret", "port": 22})
     {'password': '***', 'port': 22}
     """
-    return {name: _hidden(name, value) for name, value in options.items()}
+    return {name: _hide(name, value) for name, value in options.items()}
 
 
-def _hidden(name: str, value: object) -> object:
+def _hide(name: str, value: object) -> object:
     if value is None or isinstance(value, bool | Hidden) or name in _HARMLESS or not _secret(name):
         return value
     return Hidden(value)

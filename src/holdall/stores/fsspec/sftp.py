@@ -146,7 +146,7 @@ class Sftp(Medium):
             return None
         looked = ftp._async_request(type(None), words.CMD_FSTAT, handle)
         first = ftp._async_request(type(None), words.CMD_READ, handle, words.int64(0), _PART)
-        found = self._told(ftp, looked)
+        found = self._read_attributes(ftp, looked)
         try:
             data: bytes = ftp._read_response(first)[1].get_string()
         except EOFError:
@@ -154,7 +154,7 @@ class Sftp(Medium):
         close = partial(ftp._async_request, type(None), words.CMD_CLOSE, handle)
         return Reader(found, lambda low, high: _pieces(ftp, handle, data, low, high), close)
 
-    def _told(self, ftp: Any, request: int) -> Found:
+    def _read_attributes(self, ftp: Any, request: int) -> Found:
         return self.found(import_module("paramiko").SFTPAttributes._from_msg(ftp._read_response(request)[1]))
 
     # --- writing ---
@@ -166,7 +166,7 @@ class Sftp(Medium):
         looked = ftp._async_request(type(None), words.CMD_LSTAT, target)
         opened = ftp._async_request(type(None), words.CMD_OPEN, path, flags, plain)
         try:
-            found = self._told(ftp, looked)
+            found = self._read_attributes(ftp, looked)
         except FileNotFoundError:
             found = None
         file = _Upload(ftp, ftp._read_response(opened)[1].get_binary())

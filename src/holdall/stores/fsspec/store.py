@@ -141,7 +141,7 @@ class FsspecStore(Store):
         self._left = LeftOutCounts(self._place)
         self._can: Can | None = self._medium.can if known is not Sftp else None
         self._why = self._medium.why
-        make = partial(_opened, kind, self._fs, self._given, known)
+        make = partial(_open_system, kind, self._fs, self._given, known)
         if self._memory is not None:
             # One that was passed in may hold files of its own.
             make = partial(_same, self._fs if self._fs is not None else kind(skip_instance_cache=True))
@@ -154,7 +154,7 @@ class FsspecStore(Store):
         """What the file system does natively and atomically; a server is asked at first use."""
         if self._can is None:
             if self._pool.can is None:
-                can, self._pool.why = self._call("read", lambda loan: self._medium.ask(loan.fs))
+                can, self._pool.why = self._lend("read", lambda loan: self._medium.ask(loan.fs))
                 self._pool.can = can
             self._can, self._why = self._pool.can, self._pool.why
         return self._can
@@ -186,7 +186,7 @@ class FsspecStore(Store):
 
     # --- calls ---
 
-    def _call(self, what: str, function: Callable[[Loan], T]) -> T:
+    def _lend(self, what: str, function: Callable[[Loan], T]) -> T:
         return self._guard(what, lambda: with_loan(self._pool, function))
 
     def _guard(self, what: str, function: Callable[[], T]) -> T:
@@ -204,13 +204,13 @@ class FsspecStore(Store):
     # --- reading ---
 
     def _info(self, key: str) -> Info:
-        return info_of(key, self._found(key))
+        return info_of(key, self._find_file(key))
 
-    def _found(self, key: str) -> Found:
+    def _find_file(self, key: str) -> Found:
         def look(loan: Loan) -> Found | None:
             return self._medium.look(loan.fs, self._path(loan.fs, key))
 
-        found = self._alone(look) if self._memory is not None else self._call("read", look)
+        found = self._alone(look) if self._memory is not None else self._lend("read", look)
         if found is None or found.kind != FILE:
             raise BlobNotFoundError(key=key)
         return found
@@ -229,12 +229,12 @@ class FsspecStore(Store):
             return info, iter((data,))
         for _ in range(_TRIES):
             try:
-                return self._call("read", lambda loan: self._opened(loan, key, start, stop))
+                return self._lend("read", lambda loan: self._open_part(loan, key, start, stop))
             except ChangedError:
                 continue
         raise ConcurrencyError("it is replaced all the time while it is read", key=key)
 
-    def _opened(self, loan: Loan, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+    def _open_part(self, loan: Loan, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         reader = self._medium.open(loan.fs, self._path(loan.fs, key))
         if reader is None:
             raise BlobNotFoundError(key=key)
@@ -292,7 +292,7 @@ class FsspecStore(Store):
         if memory is not None:
             return self._alone(lambda loan: memory.delete(loan.fs, self._base + key, expect))
         medium, base = self._medium, self._base
-        return self._call(
+        return self._lend(
             "delete", lambda loan: drafts.remove(medium, loan.fs, base, self._path(loan.fs, key))
         )
 
@@ -307,7 +307,7 @@ class FsspecStore(Store):
             paths = self._path(loan.fs, source), self._path(loan.fs, target)
             return drafts.move(medium, loan.fs, base, paths, source, expect)
 
-        return info_of(target, self._call("move", act))
+        return info_of(target, self._lend("move", act))
 
     def _delete_folder(self) -> None:
         """Delete the folder with everything in it, also what isn't a blob."""
@@ -315,14 +315,14 @@ class FsspecStore(Store):
         if memory is not None:
             self._alone(lambda loan: memory.remove_all(loan.fs, folder))
         else:
-            self._call("delete", lambda loan: drafts.remove_all(self._medium, loan.fs, folder))
+            self._lend("delete", lambda loan: drafts.remove_all(self._medium, loan.fs, folder))
 
     # --- listing ---
 
     def _listing(self) -> Listing:
         def names(folder: str) -> list[tuple[str, Found]]:
             path = folder.rstrip("/") or folder[:1]
-            return self._call("list", lambda loan: self._medium.names(loan.fs, path))
+            return self._lend("list", lambda loan: self._medium.names(loan.fs, path))
 
         return Listing(names, self._base)
 
@@ -360,7 +360,7 @@ def _same(fs: Any) -> Any:
     return fs
 
 
-def _opened(kind: Any, like: Any, given: dict[str, object], medium: type[Medium]) -> Any:
+def _open_system(kind: Any, like: Any, given: dict[str, object], medium: type[Medium]) -> Any:
     """Open a file system, such as one that was passed in, which keeps no listing."""
     options, arguments = values_of(given), () if like is None else like.storage_args
     if medium is Sftp:

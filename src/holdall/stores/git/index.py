@@ -111,7 +111,7 @@ class Index:
                 if key is not None and known is not None and known.path.encode() == path:
                     entries[key] = None
                 continue
-            raw, entry = _packed(path, *change)
+            raw, entry = _pack(path, *change)
             raws.append((path, raw))
             if key is not None and entry.mode != 0o120000:
                 entries[key] = entry
@@ -148,7 +148,7 @@ def _wide(algorithm: str) -> int:
     return 0 if algorithm == "sha1" else 12
 
 
-def _packed(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[bytes, Entry]:
+def _pack(path: bytes, mode: int, oid: bytes, found: os.stat_result) -> tuple[bytes, Entry]:
     mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
     inode, size = found.st_ino & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF
     raw = (

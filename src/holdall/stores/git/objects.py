@@ -256,14 +256,14 @@ class Objects:
             else:
                 views = memoryview(content)
                 pieces = (views[at : at + CHUNK] for at in range(0, len(content), CHUNK))
-                self._keep(oid, _deflated(header, pieces))
+                self._keep(oid, _deflate(header, pieces))
         return oid
 
     def write_file(self, fd: int, size: int) -> bytes:
         """Keep the bytes of an open file as a blob."""
         oid = self.hash_file(fd, size)
         if not self._has(oid):
-            self._keep(oid, _deflated(b"blob %d\0" % size, _pieces(fd, size)))
+            self._keep(oid, _deflate(b"blob %d\0" % size, _pieces(fd, size)))
         return oid
 
     def hash_file(self, fd: int, size: int) -> bytes:
@@ -360,7 +360,7 @@ class Objects:
         """The paths that two trees differ in, with what each has there."""
         if old == new:
             return
-        one, two = self._keyed(old), self._keyed(new)
+        one, two = self._read_by_key(old), self._read_by_key(new)
         for key in sorted({*one, *two}):
             was, now = one.get(key), two.get(key)
             if was == now:
@@ -370,7 +370,7 @@ class Objects:
             else:
                 yield above + key, was, now
 
-    def _keyed(self, oid: bytes | None) -> dict[bytes, tuple[bytes, bytes]]:
+    def _read_by_key(self, oid: bytes | None) -> dict[bytes, tuple[bytes, bytes]]:
         """The mode and object of each entry of a tree, by its key."""
         if oid is None:
             return {}
@@ -412,7 +412,7 @@ def _pieces(fd: int, size: int) -> Iterator[bytes]:
         yield piece
 
 
-def _deflated(header: bytes, pieces: Iterator[bytes] | Iterator[memoryview]) -> Iterator[bytes]:
+def _deflate(header: bytes, pieces: Iterator[bytes] | Iterator[memoryview]) -> Iterator[bytes]:
     deflate = zlib.compressobj(1)
     yield deflate.compress(header)
     for piece in pieces:

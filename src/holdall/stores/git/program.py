@@ -91,7 +91,7 @@ class Git:
         """
         code, output, errors = self.call(*arguments, data=data, network=network, **more)
         if code not in good:
-            raise StoreUnavailableError(f"git {arguments[0]}: {errors or _ended(code)}")
+            raise StoreUnavailableError(f"git {arguments[0]}: {errors or _describe_end(code)}")
         return output
 
     def call(
@@ -129,10 +129,10 @@ class Git:
             if code:
                 errors.seek(0)
                 text = errors.read().decode(errors="replace").strip()
-                raise StoreUnavailableError(f"git {arguments[0]}: {text or _ended(code)}")
+                raise StoreUnavailableError(f"git {arguments[0]}: {text or _describe_end(code)}")
 
 
-def _ended(code: int) -> str:
+def _describe_end(code: int) -> str:
     return f"it was killed by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
 

@@ -62,7 +62,7 @@ class WorkTreeStore(Store):
     # --- the repository -------------------------------------------------------------------------------
 
     @typed("open the repository")
-    def _found(self) -> Repository | None:
+    def _find_repository(self) -> Repository | None:
         """The repository, if there is one by now."""
         if self._opened_repository is None and is_made(self._top):
             self._open()
@@ -71,7 +71,7 @@ class WorkTreeStore(Store):
     @property
     def _repository(self) -> Repository:
         """The repository; what asks for it is done only where there is one."""
-        repository = self._found()
+        repository = self._find_repository()
         if repository is None:
             raise BlobNotFoundError
         return repository
@@ -122,7 +122,7 @@ class WorkTreeStore(Store):
 
     @typed("read")
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        fd, info = self._opened(key)
+        fd, info = self._open_blob(key)
         try:
             if fd < 0:
                 # A sparse checkout leaves the file out.
@@ -139,7 +139,7 @@ class WorkTreeStore(Store):
 
     @typed("read")
     def _open_read(self, key: str) -> BinaryIO:
-        fd, info = self._opened(key)
+        fd, info = self._open_blob(key)
         return super()._open_read(key) if fd < 0 else BlobFile(io.FileIO(fd), _GUESS, info)
 
     @typed("read")
@@ -149,8 +149,8 @@ class WorkTreeStore(Store):
         if entry is not None:
             found = self._stat(entry)
             if found is not None and entry.is_clean(found):
-                return self._described(key, entry, found)
-        fd, info = self._opened(key)
+                return self._info_of(key, entry, found)
+        fd, info = self._open_blob(key)
         if fd >= 0:
             os.close(fd)
         return info
@@ -158,7 +158,7 @@ class WorkTreeStore(Store):
     @typed("read")
     def _has(self, key: str) -> bool:
         self._fresh()
-        repository = self._found()
+        repository = self._find_repository()
         if repository is None:
             return False
         entry = repository.index().entries.get(key)
@@ -174,7 +174,7 @@ class WorkTreeStore(Store):
         found = self._repository.tree.look(entry.path)
         return found if found is not None and stat.S_ISREG(found.st_mode) else None
 
-    def _opened(self, key: str) -> tuple[int, Info]:
+    def _open_blob(self, key: str) -> tuple[int, Info]:
         """The open file of a blob; -1 where a sparse checkout leaves it out."""
         self._fresh()
         repository = self._repository
@@ -184,12 +184,12 @@ class WorkTreeStore(Store):
             if fd >= 0:
                 found = os.fstat(fd)
                 if entry.is_clean(found) and stat.S_ISREG(found.st_mode):
-                    return fd, self._described(key, entry, found)
+                    return fd, self._info_of(key, entry, found)
                 os.close(fd)
         elif not repository.pending():
             raise BlobNotFoundError(key=key)
         # A writer is at it or was killed at it, or a person edits the file: the lock shows which.
-        return self._locked(lambda: self._dirty(key))
+        return self._run_locked(lambda: self._dirty(key))
 
     def _index(self) -> Index:
         repository = self._repository
@@ -199,7 +199,7 @@ class WorkTreeStore(Store):
             index = repository.index()
         return index
 
-    def _locked(self, act: Callable[[], T]) -> T:
+    def _run_locked(self, act: Callable[[], T]) -> T:
         """Call a function under the lock, which this thread may hold already."""
         if getattr(self._local, "locked", False):
             return act()
@@ -224,11 +224,11 @@ class WorkTreeStore(Store):
             if fd < 0 and -fd not in _ABSENT:
                 raise OSError(-fd, os.strerror(-fd))
             if found is not None and entry.is_clean(found) and stat.S_ISREG(found.st_mode):
-                return fd, self._described(key, entry, found)
+                return fd, self._info_of(key, entry, found)
             # A checkout may be half-way through it.
             waited = not entry.skip and self._repository.wait_for_git()
             if found is not None and stat.S_ISREG(found.st_mode) and not waited:
-                return fd, self._described(key, entry, found)
+                return fd, self._info_of(key, entry, found)
             if fd >= 0:
                 os.close(fd)
             if entry.skip:
@@ -244,7 +244,7 @@ class WorkTreeStore(Store):
             raise BlobNotFoundError(key=key)
 
     @staticmethod
-    def _described(key: str, entry: Entry, found: os.stat_result) -> Info:
+    def _info_of(key: str, entry: Entry, found: os.stat_result) -> Info:
         stamp = found.st_mtime_ns
         # The object's name alone would be the same after a put of the same bytes, whose writer must not think
         # that the version is still there which two can replace.
@@ -253,12 +253,12 @@ class WorkTreeStore(Store):
 
     # --- listing --------------------------------------------------------------------------------------
 
-    def _listed(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
+    def _list_tree(self, prefix: str, after: str) -> Iterator[Listed | LeftOut]:
         self._fresh()
-        repository = self._found()
+        repository = self._find_repository()
         none = True
         if repository is not None:
-            index = self._locked(repository.index) if repository.pending() else self._index()
+            index = self._run_locked(repository.index) if repository.pending() else self._index()
             for each in survey(repository, index, prefix, after, self._left):
                 none = False
                 yield each
@@ -267,13 +267,13 @@ class WorkTreeStore(Store):
 
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
         with typed("list"):
-            for each in self._listed(prefix, after):
+            for each in self._list_tree(prefix, after):
                 if isinstance(each, LeftOut):
                     yield each
                     continue
                 key, entry, found = each
                 if found is not None and entry.is_clean(found):
-                    yield self._described(key, entry, found)
+                    yield self._info_of(key, entry, found)
                     continue
                 try:
                     info = self._info(key)
@@ -286,7 +286,7 @@ class WorkTreeStore(Store):
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         with typed("list"):
-            for each in self._listed(prefix, after):
+            for each in self._list_tree(prefix, after):
                 if not isinstance(each, LeftOut):
                     yield each[0]
 
@@ -306,7 +306,7 @@ class WorkTreeStore(Store):
             raise self._closed_error()
         check_type(revision, str, "a revision must be a str")
         self._fresh()
-        repository = self._found()
+        repository = self._find_repository()
         commit = None if repository is None else repository.objects.resolve(revision)
         if repository is None or commit is None:
             raise InvalidArgumentError(f"{revision!r} doesn't name a commit of {self._top!r}")
@@ -336,7 +336,7 @@ class WorkTreeStore(Store):
             raise self._closed_error()
         key = None if key is None else self._checked(key)
         self._fresh()
-        repository = self._found()
+        repository = self._find_repository()
         if repository is None or repository.refs.head().commit is None:
             return []
         most = () if limit is None else (f"--max-count={limit}",)

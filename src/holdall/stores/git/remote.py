@@ -198,9 +198,9 @@ class Remote:
                     "wait, so sync again"
                 )
             self._pulled = time.monotonic()
-            self._sent(f"refs/heads/{branch}", head)
+            self._note_sent(f"refs/heads/{branch}", head)
 
-    def _sent(self, ref: str, commit: bytes | None) -> None:
+    def _note_sent(self, ref: str, commit: bytes | None) -> None:
         try:
             os.unlink(self._waiting)
         except FileNotFoundError:
@@ -297,12 +297,12 @@ class Remote:
             left_out = clashing if prefer == "theirs" else set[bytes]()
             if merges:
                 # To make a merge again could bring back what they have changed since.
-                tip = self._merged(head.commit, theirs, here, left_out, branch)
+                tip = self._merge_commits(head.commit, theirs, here, left_out, branch)
             else:
-                tip = self._replayed([line[0] for line in lines], theirs, left_out)
+                tip = self._replay_commits([line[0] for line in lines], theirs, left_out)
         self._check_out(head, tip, ours_root)
 
-    def _merged(
+    def _merge_commits(
         self,
         ours: bytes,
         theirs: bytes,
@@ -316,7 +316,7 @@ class Remote:
         tree = objects.graft(objects.root(theirs), changes)
         return repository.commits.make(tree, [ours, theirs], f"Merge branch {branch!r} of {self._name}")
 
-    def _replayed(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
+    def _replay_commits(self, ours: Sequence[bytes], onto: bytes, left_out: set[bytes]) -> bytes:
         """Make our commits, each with one parent or none, again on top of another."""
         repository, objects = self._repository, self._repository.objects
         for commit in ours:

@@ -220,13 +220,13 @@ class Repository:
         check_apart(changes)
         head = self.refs.head()
         before = None if head.commit is None else self.objects.root(head.commit)
-        after = self._grafted(before, changes)
+        after = self._graft_tree(before, changes)
         unchanged = not self.objects.tree(after).raws if before is None else before == after
         made = None if unchanged else self._commit_object(after, head.commit, message)
         self.land(head, made, changes, f"commit: {message.splitlines()[0]}")
         return made
 
-    def _grafted(self, root: bytes | None, changes: Sequence[Change]) -> bytes:
+    def _graft_tree(self, root: bytes | None, changes: Sequence[Change]) -> bytes:
         """Write the tree that a tree becomes by changes."""
         entries = {
             os.fsencode(path): None if draft is None else (b"%o" % mode, draft.oid)
@@ -420,7 +420,7 @@ class Repository:
             if after is not None and now not in (old, after):
                 # Another program committed since: this comes on top of that.
                 root = None if now is None else self.objects.root(now)
-                tree = self._grafted(root, changes)
+                tree = self._graft_tree(root, changes)
                 after = self._commit_object(tree, now, reflog.partition(": ")[2])
             if after is None or after == now:
                 self._move(Head(ref, now), None, changes, reflog)

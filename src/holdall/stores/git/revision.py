@@ -97,7 +97,7 @@ class GitRevision(Store):
         if self._store._closed:
             raise self._closed_error()
 
-    def _modified(self) -> datetime:
+    def _read_time(self) -> datetime:
         if self._known.when is None:
             self._known.when = _moment(self._objects.time_and_parents(self._known.commit)[0])
         return self._known.when
@@ -147,17 +147,17 @@ class GitRevision(Store):
     @typed("read")
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         oid = self._blob(key)
-        info = self._described(key, oid)
+        info = self._info_of(key, oid)
         start, stop = span(start, stop, info.size)
         pieces = self._objects.stream(oid, info.size)
         return info, pieces if (start, stop) == (0, info.size) else cut(pieces, start, stop)
 
     @typed("read")
     def _info(self, key: str) -> Info:
-        return self._described(key, self._blob(key))
+        return self._info_of(key, self._blob(key))
 
-    def _described(self, key: str, oid: bytes) -> Info:
-        return Info(key, self._objects.size(oid), oid.hex(), self._modified())
+    def _info_of(self, key: str, oid: bytes) -> Info:
+        return Info(key, self._objects.size(oid), oid.hex(), self._read_time())
 
     @typed("list")
     def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
@@ -165,7 +165,7 @@ class GitRevision(Store):
         left = [each for each in everything.left if each.path.startswith(prefix) and each.path > after]
         for each in left:
             self._left.warn(each)
-        infos = (self._described(key, everything.blobs[key]) for key in self._keys(prefix, after))
+        infos = (self._info_of(key, everything.blobs[key]) for key in self._keys(prefix, after))
         return merge(infos, left, key=place_of) if left else infos
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:

@@ -93,7 +93,7 @@ class GitStore(WorkTreeStore):
         # Where it begins is by chance, so that many short processes tidy up now and then too.
         self._commits = int.from_bytes(os.urandom(2), "little") % _GC
         super().__init__(os.path.realpath(self._given))
-        if self._found() is None:
+        if self._find_repository() is None:
             check_place(self._top, init)
             if remote:
                 raise InvalidArgumentError(
@@ -146,13 +146,13 @@ class GitStore(WorkTreeStore):
             from holdall.stores.git.remote import Remote
 
             name = "origin" if self._remote_given is True else self._remote_given
-            self._remote = Remote(repository, name, self._pull_interval, self._push, self._locked)
+            self._remote = Remote(repository, name, self._pull_interval, self._push, self._run_locked)
         self._use(repository)
 
     @typed("make a repository")
-    def _made(self) -> Repository:
+    def _make_repository(self) -> Repository:
         """The repository, which is made if there is none."""
-        repository = self._found()
+        repository = self._find_repository()
         if repository is None:
             check_place(self._top, self._init)
             make(self._top, Git("/", self._timeout, self._durable), self._durable)
@@ -217,7 +217,7 @@ class GitStore(WorkTreeStore):
 
     @typed("write")
     def _draft(self, key: str, body: Body, learn: bool = True) -> Draft:
-        repository = self._made()
+        repository = self._make_repository()
         if learn:
             repository.learn()
         entry = repository.index().entries.get(key)
@@ -234,7 +234,7 @@ class GitStore(WorkTreeStore):
         self, steps: Sequence[tuple[str, Draft | None, Expect]], message: str | None = None
     ) -> list[Info]:
         """Put and delete, in one commit; what was put, and for what was deleted what it was."""
-        repository = self._found()
+        repository = self._find_repository()
         if repository is None:
             # Nothing is there to be deleted; what is put has made the repository.
             for key, _, expect in steps:
@@ -245,7 +245,7 @@ class GitStore(WorkTreeStore):
             repository.learn()  # a draft has learned
         while True:
             try:
-                infos, made = self._locked(lambda: self._try(steps, message))
+                infos, made = self._run_locked(lambda: self._try(steps, message))
                 break
             except Moved:
                 continue

@@ -72,7 +72,7 @@ class Link:
         if self._given is None:
             self._client = None
 
-    def _connected(self) -> Any:
+    def _need_client(self) -> Any:
         client = self._client
         if client is not None:
             if self._process != os.getpid() and self._given is not None:
@@ -207,7 +207,7 @@ class Link:
                 dropped.close()
             except IndexError:
                 break
-        client = self._connected()
+        client = self._need_client()
         mine = url.startswith(self._base) or keeps_credentials(self._base, url)
         sent = {**_HEADERS, **(headers or {})}
         options: dict[str, Any] = {"stream": True, "follow_redirects": False}

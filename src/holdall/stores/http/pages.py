@@ -120,7 +120,7 @@ def _place(page: Page, href: str, url: str, base: str, found: Found | None, is_f
     path = _path_in(href, url)
     if path is None:
         if _scheme(href) is None or href.lower().startswith(("http:", "https:")):
-            page.odd[_shown(href)] = LEADS_OUT
+            page.odd[_show_name(href)] = LEADS_OUT
         return
     folder = decoded(urlsplit(url).path)[:-1]
     depth = len(folder)
@@ -134,10 +134,10 @@ def _place(page: Page, href: str, url: str, base: str, found: Found | None, is_f
     root = decoded(base)[:-1]
     above = path[:-1] if not path[-1] else path
     if path[: len(root)] != root and root[: len(above)] != above:
-        page.odd[_shown(href)] = LEADS_OUT
+        page.odd[_show_name(href)] = LEADS_OUT
 
 
-def _shown(href: str) -> str:
+def _show_name(href: str) -> str:
     """Return the last segment of a link, as the path of what is left out."""
     path = href.rstrip("/").rpartition("/")[2] or href
     raw = unquote_to_bytes(path.encode("utf-8", "surrogateescape"))

@@ -150,7 +150,7 @@ class HttpStore(Store):
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
         if start == 0 and stop is None:
-            return self._whole(key, 0, None)
+            return self._read_whole(key, 0, None)
         for _ in range(_TRIES):
             low, high, expected = start, stop, None
             if (start < 0 and stop is not None) or (stop is not None and (stop < 0 or stop <= start)):
@@ -159,7 +159,7 @@ class HttpStore(Store):
                 low, high = span(start, stop, expected.size)
                 if low == high:
                     return expected, iter(())
-            found = self._ranged(key, low, high)
+            found = self._read_range(key, low, high)
             if found is None:
                 info = self._info(key)
                 low, high = span(start, stop, info.size)
@@ -167,9 +167,9 @@ class HttpStore(Store):
                     return info, iter(())
             elif expected is None or found[0].etag == expected.etag:
                 return found
-        return self._whole(key, start, stop)
+        return self._read_whole(key, start, stop)
 
-    def _ranged(self, key: str, low: int, high: int | None) -> tuple[Info, Iterator[Piece]] | None:
+    def _read_range(self, key: str, low: int, high: int | None) -> tuple[Info, Iterator[Piece]] | None:
         """Read a range that begins at an offset, or that many bytes before the end; return None if there is
         no byte in it."""
         asked = f"bytes={low}" if low < 0 else f"bytes={low}-{'' if high is None else high - 1}"
@@ -178,12 +178,12 @@ class HttpStore(Store):
             self._link.finish(response)
             return None
         if response.status_code != 206:
-            return self._answered(key, response, low, high)
+            return self._read_answer(key, response, low, high)
         part = part_of(response)
         info = None if part is None else info_of(key, response, part.size)
         if part is None or info is None:
             response.close()
-            return self._whole(key, low, high)
+            return self._read_whole(key, low, high)
         first, end = span(low, high, part.size)
         if part.start > first or part.stop < end:
             response.close()
@@ -193,10 +193,10 @@ class HttpStore(Store):
             )
         return info, Stream(self._link, info, part, response, first, end, self._again(key))
 
-    def _whole(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        return self._answered(key, self._link.send("GET", self._url(key)), start, stop)
+    def _read_whole(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+        return self._read_answer(key, self._link.send("GET", self._url(key)), start, stop)
 
-    def _answered(
+    def _read_answer(
         self, key: str, response: Any, start: int, stop: int | None
     ) -> tuple[Info, Iterator[Piece]]:
         """Return a range of the whole blob, which a response brings."""
@@ -230,7 +230,7 @@ class HttpStore(Store):
         key = self._checked(key)
         for tries in range(1, _TRIES + 1):
             try:
-                return b"".join(self._whole(key, 0, None)[1])
+                return b"".join(self._read_whole(key, 0, None)[1])
             except BlobNotFoundError:
                 return None
             except ConcurrencyError:
@@ -255,7 +255,7 @@ class HttpStore(Store):
         if info is None:
             if response.is_closed:
                 response = self._link.send("GET", self._url(key))
-            info, pieces = self._answered(key, response, 0, 0)
+            info, pieces = self._read_answer(key, response, 0, 0)
             for _ in pieces:
                 pass
         response.close()

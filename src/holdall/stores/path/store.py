@@ -48,13 +48,13 @@ class PathStore(Store):
     """
 
     def __new__(cls, path: Any) -> Any:
-        return _opened(path)
+        return _open_path(path)
 
     def __init__(self, path: Any) -> None:
         """What opens the store is `__new__`; this is its signature."""
 
 
-def _opened(path: Any) -> Store:
+def _open_path(path: Any) -> Store:
     """Open the store in a path. A path of a library that was never imported can't have been given."""
     cloud: Any = sys.modules.get("cloudpathlib")
     if cloud is not None and isinstance(path, cloud.CloudPath):

@@ -102,9 +102,9 @@ class Source:
         self._closed = False
         self._process = os.getpid()
         self._driver = driver()
-        begin_anew(self, Source._forked)
+        begin_anew(self, Source._after_fork)
 
-    def _forked(self) -> None:
+    def _after_fork(self) -> None:
         self._turn, self._holder = threading.Lock(), 0
         old, self._idle = self._idle, deque()
         if old:

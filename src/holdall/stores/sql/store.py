@@ -254,7 +254,7 @@ class SqlStore(Store):
             self._make()
             return act()
 
-    def _known(self, act: Callable[[], T], missing: T) -> T:
+    def _run_once(self, act: Callable[[], T], missing: T) -> T:
         """Return the result of a change that makes no tables; `missing` if there are none.
 
         Raises:
@@ -332,7 +332,7 @@ class SqlStore(Store):
                     return row[0]
             return self._source.transaction(delete)
 
-        found = self._known(deleted, None)
+        found = self._run_once(deleted, None)
         if found is None:
             check_expected(None, expect, key)
         return bool(found)
@@ -430,20 +430,20 @@ class SqlStore(Store):
                 deleted += sum(1 for row in found if row[3])
             return deleted
 
-        return self._known(lambda: self._source.transaction(delete), 0)
+        return self._run_once(lambda: self._source.transaction(delete), 0)
 
     def _clear(self) -> None:
         def clear(session: Session) -> None:
             for statement in self._sql.clear:
                 session.run(statement)
 
-        self._known(lambda: self._source.transaction(clear), None)
+        self._run_once(lambda: self._source.transaction(clear), None)
 
     # --- inside the server ---
 
     def _touch(self, key: str, expires: datetime | None) -> Info:
         parameters = seconds_left(expires), key
-        row = self._known(
+        row = self._run_once(
             lambda: self._source.run(lambda session: session.one(self._sql.touch, parameters), write=True),
             None,
         )

@@ -36,7 +36,7 @@ def connector(parameters: dict[str, str], secret: Password | None, timeout: floa
     def connect(**options: Any) -> Any:
         password = None if secret is None else secret.value()
         given = {} if password is None else {"password": password}
-        connection = _watched().connect("", autocommit=True, **{**settings, **given, **options})
+        connection = _watched_class().connect("", autocommit=True, **{**settings, **given, **options})
         connection.patience, connection.asks = timeout, ask
         return connection
 
@@ -55,7 +55,7 @@ def connector(parameters: dict[str, str], secret: Password | None, timeout: floa
 
 
 @cache
-def _watched() -> Any:
+def _watched_class() -> Any:
     """Return the class of connections that notice a server that hangs.
 
     A server that works on a long statement sends nothing either, or one that waits for another client's

@@ -181,7 +181,7 @@ class Database:
 
     # --- connections ---
 
-    def _opened(self, create: bool) -> Connection | None:
+    def _open_connection(self, create: bool) -> Connection | None:
         """Open a connection; return None if the file or its table is missing and shouldn't be made."""
         with _opening:
             if self._closed_error is not None:
@@ -202,7 +202,7 @@ class Database:
         connection: Connection | None = getattr(local, "connection", None)
         if connection is None or not connection.alive:
             local.__dict__.pop("quick", None)
-            connection = self._opened(create)
+            connection = self._open_connection(create)
             if connection is None:
                 return None
             local.connection = connection
@@ -232,7 +232,7 @@ class Database:
             try:
                 reader = self.readers.pop()
             except IndexError:
-                return self._opened(False)
+                return self._open_connection(False)
             if reader.alive:
                 return reader
 
@@ -293,7 +293,7 @@ class Database:
         """Whether a file that became shorter is damaged; after a `VACUUM` it isn't."""
         fresh = None
         try:
-            fresh = self._opened(False)
+            fresh = self._open_connection(False)
             if fresh is None:
                 return True
             with fresh.lock:

@@ -224,13 +224,13 @@ class SqliteStore(Store):
                 except sqlite3.Error as error:
                     self._database.drop_quick()
                     self._database.wait(error, connection)
-            return self._deleted(DELETE, (key, moment))
-        if self._deleted(rows.DELETE_SWAP, (key, rows.number_of(expect), now())):
+            return self._run_delete(DELETE, (key, moment))
+        if self._run_delete(rows.DELETE_SWAP, (key, rows.number_of(expect), now())):
             return True
         row = self._database.one(rows.ETAG, (key, now()))
         raise mismatch(key, expect, row)
 
-    def _deleted(self, sql: str, parameters: tuple[str | int, ...]) -> bool:
+    def _run_delete(self, sql: str, parameters: tuple[str | int, ...]) -> bool:
         return self._database.run(lambda c: c.execute(sql, parameters).rowcount > 0, False, write=True)
 
     def _info(self, key: str) -> Info:

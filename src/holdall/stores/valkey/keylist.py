@@ -66,7 +66,7 @@ class KeyList:
                 refuse(FOREIGN, ANY, self._shards.prefix, None)
             if seals:
                 seals = False
-                if not all(answers[shards:]) and self._restored():
+                if not all(answers[shards:]) and self._try_to_restore():
                     continue
             # If a shard has more, entries past its last one can't be yielded yet.
             bound = min((members[-1] for members in replies if len(members) == limit), default=None)
@@ -119,7 +119,7 @@ class KeyList:
             begun = _BEGUN + os.urandom(_TOKEN)
             for shard, (index, _) in enumerate(self._shards.indexes):
                 self._shards.link.ask(shard, packed(b"ZADD", index, b"0", begun))
-            for keys in self._searched():
+            for keys in self._search_keys():
                 for _, added in self._shards.run(
                     scripts.REINDEX, keys, lambda group: group.members, Retry.ALWAYS
                 ):
@@ -141,7 +141,7 @@ class KeyList:
         for shard, (index, _) in enumerate(self._shards.indexes):
             self._shards.link.run(shard, scripts.UNSEAL, (index,), (_SEAL,))
 
-    def _restored(self) -> bool:
+    def _try_to_restore(self) -> bool:
         """Restore the lists if this user may; whether that was done."""
         try:
             found = self.restore()
@@ -156,7 +156,7 @@ class KeyList:
             )
         return True
 
-    def _searched(self) -> Iterator[list[str]]:
+    def _search_keys(self) -> Iterator[list[str]]:
         """The keys of what may be blobs, in batches."""
         many = self._shards.count > 1
         pattern = _special.sub(rb"\\\g<0>", self._shards.base) + (b"{*}b:*" if many else b"b:*")

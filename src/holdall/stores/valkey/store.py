@@ -189,16 +189,16 @@ class ValkeyStore(Store):
             if value is None or head is None:
                 raise BlobNotFoundError(key=key)
             if not head.chunk:
-                return head.info(key), _sliced(value, head.end)
+                return head.info(key), _slice(value, head.end)
         else:
-            ends = b"%d" % _clamped(start), b"" if stop is None else b"%d" % _clamped(stop)
+            ends = b"%d" % _clamp(start), b"" if stop is None else b"%d" % _clamp(stop)
             reply: list[bytes] | None = self._link.run(shard, scripts.RANGE, (name,), ends)
             head = None if reply is None else parse(reply[0])
             if reply is None or head is None:
                 raise BlobNotFoundError(key=key)
             if not head.chunk:
                 span(start, stop, head.size)
-                return head.info(key), _sliced(reply[1], 0)
+                return head.info(key), _slice(reply[1], 0)
         low, high = span(start, stop, head.size)
         return head.info(key), self._chunks.read(key, place, head, low, high)
 
@@ -378,9 +378,9 @@ class ValkeyStore(Store):
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if Can.COPY not in self.can:
             return read_again(lambda: super(ValkeyStore, self)._copy(source, target, expect))
-        return read_again(lambda: self._copied(source, target, expect))
+        return read_again(lambda: self._copy_bytes(source, target, expect))
 
-    def _copied(self, source: str, target: str, expect: Expect) -> Info:
+    def _copy_bytes(self, source: str, target: str, expect: Expect) -> Info:
         origin, place = self._place(source), self._place(target)
         etag, modified = new_etag(), time.time_ns() // 1000
         prefix = self._shards.chunks[0]
@@ -430,12 +430,12 @@ def _check_prefix(prefix: object) -> None:
         raise InvalidArgumentError("the prefix of a ValkeyStore must not contain lone surrogates")
 
 
-def _clamped(end: int) -> int:
+def _clamp(end: int) -> int:
     """An end of a range that a number of Lua can hold."""
     return max(-(1 << 52), min(end, 1 << 52))
 
 
-def _sliced(value: bytes, start: int) -> Iterator[Piece]:
+def _slice(value: bytes, start: int) -> Iterator[Piece]:
     if len(value) - start <= CHUNK:
         if len(value) > start:
             yield value[start:]

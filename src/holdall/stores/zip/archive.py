@@ -89,9 +89,9 @@ class Member(NamedTuple):
                 except UnicodeDecodeError:
                     pass
         made_up = f"{self.crc:08x}{zlib.crc32(self.extra, self.moment):08x}-{self.size:x}"
-        return made_up, self._written(), None
+        return made_up, self._read_time(), None
 
-    def _written(self) -> float:
+    def _read_time(self) -> float:
         field = find_field(self.extra, TIME)
         if field is not None and len(field) >= 5 and field[0] & 1:
             return float(int.from_bytes(field[1:5], "little", signed=True))

@@ -127,7 +127,7 @@ def read_batches(journal: File, at: int, seed: int, path: str) -> Iterator[tuple
         if _head_check(head[4:], seed, at) != int.from_bytes(head[:4], "little"):
             if not any(head) or _ends_in_zeros(fd, at, size):
                 return
-            raise _damaged(path, at)
+            raise _damage_error(path, at)
         _, check, kind, more, method, names, types, crc, full, length, written, etag = _RECORD.unpack(head)
         data = HEAD + names + types
         need = data + (length if length <= CHECKED else 0)
@@ -141,7 +141,7 @@ def read_batches(journal: File, at: int, seed: int, path: str) -> Iterator[tuple
         if zlib.crc32(block[place + HEAD : place + data], found) != check:
             if _ends_in_zeros(fd, at, size):
                 return
-            raise _damaged(path, at)
+            raise _damage_error(path, at)
         key = block[place + HEAD : place + HEAD + names].decode()
         entry = None
         if kind == PUT:
@@ -167,7 +167,7 @@ def _ends_in_zeros(fd: int, at: int, size: int) -> bool:
     return -(-end // _BLOCK) * _BLOCK < size
 
 
-def _damaged(path: str, at: int) -> IntegrityError:
+def _damage_error(path: str, at: int) -> IntegrityError:
     return IntegrityError(
         f"{path} is damaged at byte {at}, so that nothing after it can be trusted; nothing was changed; "
         "restore it from a copy together with its archive, or move it away to go on with the archive alone"

@@ -115,7 +115,7 @@ class ZipStore(Store):
         return key in self._view().entries
 
     def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
-        entry = self._found(key)
+        entry = self._find_entry(key)
         check_readable(entry, self._path)
         low, high = span(start, stop, entry.size)
         locate(entry, self._path)
@@ -131,7 +131,7 @@ class ZipStore(Store):
         return info, cut(unpack(entry, self._path), low, high)
 
     def _info(self, key: str) -> Info:
-        return self._found(key).info(key)
+        return self._find_entry(key).info(key)
 
     def _scan(self, prefix: str, after: str) -> Iterator[Info]:
         return (entry.info(key) for key, entry in self._walk(prefix, after))
@@ -163,7 +163,7 @@ class ZipStore(Store):
             if entry is not None:
                 yield order[index], entry
 
-    def _found(self, key: str) -> Entry:
+    def _find_entry(self, key: str) -> Entry:
         entry = self._view().entries.get(key)
         if entry is None:
             raise BlobNotFoundError(key=key)
@@ -197,10 +197,10 @@ class ZipStore(Store):
             _compare(view, key, expect)
             self._writer.append(view, draft.changes, draft.pieces, draft.run())
 
-        self._locked(publish)
+        self._run_locked(publish)
         return [change.entry.info(change.key) for change in draft.changes if change.entry is not None]
 
-    def _locked(self, act: Callable[[View], T]) -> T:
+    def _run_locked(self, act: Callable[[View], T]) -> T:
         """Call `act` while no other thread, handle or process writes."""
         with self._files.mutex:
             if self._closed:
@@ -222,7 +222,7 @@ class ZipStore(Store):
             self._writer.append(view, [Change(DELETE, key)])
             return True
 
-        return self._locked(delete)
+        return self._run_locked(delete)
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         known = self._view().entries
@@ -236,20 +236,20 @@ class ZipStore(Store):
                 self._writer.append(view, changes)
             return len(changes)
 
-        return self._locked(delete)
+        return self._run_locked(delete)
 
     def _clear(self) -> None:
         if self._view().entries:
-            self._locked(lambda view: self._writer.append(view, [Change(CLEAR, "")]))
+            self._run_locked(lambda view: self._writer.append(view, [Change(CLEAR, "")]))
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        if self._found(source).method not in (STORED, DEFLATED):
+        if self._find_entry(source).method not in (STORED, DEFLATED):
             # What another program packed is unpacked on its way.
             return super()._copy(source, target, expect)
         return self._duplicate(source, target, expect, move=False)
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
-        if self._found(source).method not in (STORED, DEFLATED):
+        if self._find_entry(source).method not in (STORED, DEFLATED):
             return super()._move(source, target, expect)
         return self._duplicate(source, target, expect, move=True)
 
@@ -271,8 +271,8 @@ class ZipStore(Store):
             self._writer.append(view, changes if move else changes[:1], run=run)
             return new.info(target)
 
-        check_readable(self._found(source), self._path)
-        return self._locked(duplicate)
+        check_readable(self._find_entry(source), self._path)
+        return self._run_locked(duplicate)
 
     def flush(self) -> None:
         """Fold the journal into the archive, so that other programs see all blobs.
