@@ -133,7 +133,7 @@ def test_a_reduced_suite_tries_less_and_all_of_it_where_it_is_told_to(
     monkeypatch.delenv("HOLDALL_KIT", raising=False)
     whole = len(GOOD_KEYS)
     assert (usually(Medium), usually(Layer)) == (200, 60)
-    assert (tries(Medium), tries(Prefixed)) == ((200, whole), (24, whole))
+    assert (tries(Medium), tries(Prefixed)) == ((112, whole), (24, whole))
     assert tries(Layer)[0] == 24
     assert whole // 5 <= tries(Layer)[1] <= whole // 5 + 1
     assert set(Layer()._choose(GOOD_KEYS)).isdisjoint(AnotherLayer()._choose(GOOD_KEYS))

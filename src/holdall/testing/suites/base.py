@@ -28,10 +28,10 @@ class SuiteBase:
 
     kills: ClassVar[int] = 200
     """How many writing processes are killed, if the store is persistent and the environment variable
-    `HOLDALL_KIT` is `full`, and 60 otherwise."""
+    `HOLDALL_KIT` is `full`, and 30 otherwise."""
 
     interrupts: ClassVar[int] = 500
-    """How many times a writer is interrupted, as Ctrl-C does, if `HOLDALL_KIT` is `full`, and 100 times
+    """How many times a writer is interrupted, as Ctrl-C does, if `HOLDALL_KIT` is `full`, and 60 times
     otherwise."""
 
     interruptible: ClassVar[bool] = True
@@ -43,7 +43,7 @@ class SuiteBase:
 
     laws: ClassVar[int] = 80
     """How many sequences of steps the store and its model are driven through, if `HOLDALL_KIT` is `full`, and
-    30 otherwise."""
+    20 otherwise."""
 
     reduced: ClassVar[bool] = False
     """Whether the store keeps nothing of its own, such as a layer over stores that have their own suites: the
@@ -83,8 +83,8 @@ class SuiteBase:
 
     def _effort(self, full: int, reduced: int, quick: int, usual: int | None = None) -> int:
         """Return how often to try what is a matter of chance; `usual` is for a store that isn't reduced,
-        unless `HOLDALL_KIT` is `full`."""
-        usual = full if usual is None else usual
+        unless `HOLDALL_KIT` is `full`, and by default the mean of `full` and `reduced`."""
+        usual = (full + reduced) // 2 if usual is None else usual
         return min(full, {"full": full, "usual": usual, "reduced": reduced, "quick": quick}[self._grade()])
 
     def _choose(self, given: Sequence[T]) -> Sequence[T]:

@@ -163,7 +163,7 @@ class LifeTests(SuiteBase):
         longest = 0.03
         workers = Workers(store, place.parent)
         workers.warm()
-        rounds = self._effort(self.kills, 12, 6, 60)
+        rounds = self._effort(self.kills, 12, 6, 30)
         for number in range(10 * rounds):
             # Of a few writers all may be killed between two puts; then more are.
             if number >= rounds and acknowledged and interrupted:
@@ -192,7 +192,7 @@ class LifeTests(SuiteBase):
         known: dict[str, str | None] = {}
         late: dict[str, str | None] = {}
         # If the moments are always the same, few rounds are enough.
-        rounds = self._effort(self.interrupts, 40, 20, 100) if self.interruptible else 20
+        rounds = self._effort(self.interrupts, 40, 20, 60) if self.interruptible else 20
         moments = random.Random(type(self).__name__)
         alive = store["alive"] = b"at first"
         with Witness(store, other, place.parent, self.persistent) as witness, Interrupts() as interrupts:

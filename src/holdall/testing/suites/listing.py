@@ -215,7 +215,7 @@ class ListingTests(SuiteBase):
         store.put_many(dict.fromkeys(keys, b""))
         for prefix in ("", "b", "b/c/", "é0", "absent"):
             expected = sorted(key for key in keys if key.startswith(prefix))
-            for n in (1, 2, 7, 1000)[: self._effort(4, 3, 3)]:
+            for n in (1, 2, 7, 1000)[: self._effort(4, 3, 3, 4)]:
                 spans = pickle.loads(pickle.dumps(store.split(n, prefix)))
                 assert 1 <= len(spans) <= n
                 listed = [[info.key for info in other.list(span)] for span in spans]

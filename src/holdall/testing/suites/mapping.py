@@ -83,7 +83,7 @@ class MappingTests(SuiteBase):
                 assert handle.info("d/key") == read_whole(handle, "d/key")[0]
 
         # Each value is read before it changes: to one of the same or another size, to none, and back.
-        there, both = False, self._effort(2, 1, 1) == 2
+        there, both = False, self._effort(2, 1, 1, 2) == 2
         for number, data in enumerate((b"1", b"2", b"3", None, b"4", b"5555", b"", b"6", None, None, b"7")):
             for writer in (store, other) if both else ((store, other)[number % 2],):
                 if data is None:

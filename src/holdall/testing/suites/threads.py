@@ -407,6 +407,6 @@ class ThreadTests(SuiteBase):
             place,
             fill=self.fill,
             same_infos=self.same_infos,
-            examples=self._effort(self.laws, 12, 5, 30),
+            examples=self._effort(self.laws, 12, 5, 20),
             seed=zlib.crc32(type(self).__name__.encode()),
         )
