@@ -44,7 +44,7 @@ def do_chaos(make: Callable[[Path, int], BlobStore], folder: Path) -> None:
     for number in range(20):
         place = folder / f"round{number}"
         place.mkdir()
-        counts += chaos(partial(make, place), place, effort(400, 15), number)
+        counts += chaos(partial(make, place), place, effort(400, 6), number)
         if min(counts[kind] for kind in ("own", "count", "swap", "free", "killed")) > 0:
             return
     pytest.fail(f"{counts}: some kind of act was never acknowledged")
