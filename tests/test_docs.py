@@ -113,7 +113,9 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
         monkeypatch.delenv(name)
     # Nor do the suites that a page runs have to prove more than that its stores pass them.
     monkeypatch.setenv("HOLDALL_KIT", effort("full", "quick"))
-    # A pytest that a page runs has folders of its own: it would sweep those of the runs before this one.
+    # A pytest that a page runs imports no plug-ins, which take as long as many tests; and it has folders of
+    # its own: it would sweep those of the runs before this one.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_DEBUG_TEMPROOT", str(tmp_path_factory.mktemp("pytest")))
     # What a page registers, no later test knows.
     monkeypatch.setattr(serializers, "_members", tuple(serializers))
