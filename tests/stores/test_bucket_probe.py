@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +21,7 @@ from tests.servers.gcs import GcsServer, gcs, service_account
 from tests.servers.moto import moto
 from tests.servers.seaweedfs import seaweedfs
 
+from holdall import BucketStore, Can, StoreUnavailableError
 from holdall.stores.bucket.probe import Findings, _found, find_out, is_probe
 
 HTTP: Any = {"allow_http": True}
@@ -116,6 +119,20 @@ def test_one_that_may_only_read_can_check_no_condition() -> None:
     with gcs("bucket") as server:
         server.read_only = True
         assert find_out(google(server)) == Findings(create=False, swap=False, delete=False)
+
+
+def test_a_server_that_takes_no_puts_is_read(tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket/a").write_bytes(b"0123456789")
+    key, secret = itemgetter("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(rclone_server.CREDENTIALS)
+    with (
+        rclone_server.rclone_s3(tmp_path) as url,
+        BucketStore("s3://bucket", endpoint=url, region="us-east-1", key=key, secret=secret) as store,
+    ):
+        assert (list(store), store["a"], store.get_range("a", 3, 5)) == (["a"], b"0123456789", b"34")
+        assert not store.can & (Can.CREATE | Can.SWAP)
+        with pytest.raises(StoreUnavailableError):
+            store["b"] = b""
 
 
 def test_known_clouds_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from itertools import islice
 from typing import Any, NamedTuple
 
 from holdall.errors import StoreError, UnsupportedOperation
@@ -12,7 +13,7 @@ from holdall.stores.bucket.calls import call, iterate
 from holdall.stores.bucket.deleting import delete_any, delete_version
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
-from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials
+from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials, status_of
 
 _log = get_logger("holdall")
 
@@ -36,6 +37,7 @@ class Findings(NamedTuple):
     """A listing begins past the name that it is given. Azurite begins at the first."""
 
 
+_READ_ONLY = Findings(create=False, swap=False, delete=False)
 _KNOWN = (
     *(".amazonaws.com", ".amazonaws.com.cn", ".storage.googleapis.com"),
     *(".blob.core.windows.net", ".dfs.core.windows.net"),
@@ -86,12 +88,16 @@ def find_out(client: Any) -> Findings:
     name = f".holdall-probe-{secrets.token_hex(16)}"
     try:
         _look(client, name)
+        if not _takes_puts(client, name):
+            # Not for good: the next store asks again.
+            _log.debug("the bucket %r at %s takes no puts", bucket, host)
+            return _READ_ONLY._replace(range=_is_exact_there(client))
         ordered, starts = _lists(client, name)
         found = _try_all(client, name)._replace(ordered=ordered, starts=starts)
     except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
         if refuses_credentials(error):
             raise
-        found = Findings(create=False, swap=False, delete=False)
+        found = _READ_ONLY
         _log.debug("the bucket %r at %s can't be written: %s", bucket, host, type(error).__name__)
     except Exception:
         _remove(client, name)
@@ -118,11 +124,25 @@ def _look(client: Any, name: str) -> None:
             raise
 
 
+def _takes_puts(client: Any, name: str) -> bool:
+    """Return whether a server takes puts at all, and put one. A server that only reads answers 405, 501, or
+    as rclone does 500, which once may be a fault."""
+    for _ in range(3):
+        try:
+            call("put", client, name, _DATA)
+            return True
+        except driver().exceptions.GenericError as error:
+            if status_of(error) not in (405, 500, 501):
+                raise
+    return False
+
+
 def _lists(client: Any, name: str) -> tuple[bool, bool]:
-    """Return whether a listing is in order, and whether it begins where it is asked to."""
+    """Return whether a listing is in order, and whether it begins where it is asked to. The object that was
+    put is removed."""
     before, *pair = names = [name, f"{name}-.a", f"{name}-/a"]
     try:
-        for each in names:
+        for each in pair:
             call("put", client, each, _DATA)
         none: list[dict[str, Any]] = []
         page = next(iterate(driver().list(client, offset=f"{before}-", chunk_size=3)), none)
@@ -219,11 +239,22 @@ def _refuses(client: Any, name: str, mode: Any) -> bool:
 
 def _is_exact(client: Any, name: str) -> bool:
     try:
-        return bytes(call("get_range", client, name, start=3, end=5)) == _DATA[3:5]
+        return len(call("get_range", client, name, start=3, end=5)) == 2
     except Exception as error:
         if "non-partial" not in str(error):
             raise
         return False
+
+
+def _is_exact_there(client: Any) -> bool:
+    """Return whether a part of an object that is there already is answered with just this part."""
+    none: list[dict[str, Any]] = []
+    try:
+        page = next(iterate(driver().list(client)), none)
+    except (FileNotFoundError, driver().exceptions.BaseError):
+        return True  # it doesn't list
+    names = (meta["path"] for meta in page if meta["size"] > 5)
+    return all(_is_exact(client, name) for name in islice(names, 1))
 
 
 def _deletes(client: Any, name: str, stale: Any, now: Any, quoted: bool) -> bool:
