@@ -1664,10 +1664,12 @@ _UNCHECKED: Final = {
     "_put": ("_write", "_checked", "_need", "_conditions", "can"),
     "_has": ("_info", "_checked"),
     "_get_range": ("_read",),
+    "get": ("_get", "_read", "_checked"),
+    "delete": ("_delete", "_checked", "_need", "can"),
     "_outline": ("_survey", "_scan"),
 }
-"""The hooks that stand in for a primitive and its checks: where a class changes one of these, it has changed
-what they do."""
+"""What stands in for a primitive and its checks, be it a hook or a call that a store makes faster: where a
+class changes one of these, it has changed what they do."""
 
 
 def _depth(cls: type, name: str) -> int:

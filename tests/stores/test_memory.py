@@ -4,10 +4,20 @@ import gc
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from holdall import DictStore, InvalidKeyError, MemoryStore, Store, StoreUnavailableError
+from holdall import (
+    DictStore,
+    Info,
+    InvalidKeyError,
+    MemoryStore,
+    Store,
+    StoreClosedError,
+    StoreUnavailableError,
+)
+from holdall.store import Expect, Piece
 
 
 def test_it_begins_with_blobs():
@@ -78,3 +88,28 @@ def test_many_keys_come_and_go():
             store.delete(f"{(number * 7) % 1000:04d}")
     assert list(store) == sorted(store.keys())
     assert len(store) == len(set(store))
+
+
+def test_a_subclass_is_asked_for_what_it_does_otherwise():
+    asked: list[str] = []
+
+    class Asked(MemoryStore):
+        def _read(self, key: str, start: int, stop: int | None) -> tuple[Info, Iterator[Piece]]:
+            asked.append(f"read {key}")
+            return super()._read(key, start, stop)
+
+        def _delete(self, key: str, expect: Expect) -> bool:
+            asked.append(f"delete {key}")
+            return super()._delete(key, expect)
+
+    store = Asked({"a": b"1"})
+    assert (store.get("a"), store.get("b"), store.delete("a"), store.get("a")) == (b"1", None, True, None)
+    assert asked == ["read a", "read b", "delete a", "read a"]
+
+
+def test_a_closed_store_with_a_name_gives_nothing_out():
+    store = MemoryStore({"a": b"1"}, name="closed")
+    store.close()
+    with pytest.raises(StoreClosedError):
+        store.get("a")
+    assert MemoryStore(name="closed").get("a") == b"1"
