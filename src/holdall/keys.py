@@ -28,7 +28,7 @@ MAX_KEY_BYTES = 1024
 _LAST = "\U0010ffff" * (MAX_KEY_BYTES // 4)
 
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
-_is_key = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
+_KEY = rf"{_SEGMENT}(?:/{_SEGMENT})*"  # compiled by the first key that needs it, which takes a while
 
 
 def check_key(key: object) -> str:
@@ -58,7 +58,7 @@ def check_key(key: object) -> str:
         ):
             return key
         # A character takes at most four bytes, so that short keys need no encoding to be measured.
-        if _is_key(key) and (len(key) <= MAX_KEY_BYTES // 4 or len(key.encode()) <= MAX_KEY_BYTES):
+        if re.fullmatch(_KEY, key) and (len(key) <= MAX_KEY_BYTES // 4 or len(key.encode()) <= MAX_KEY_BYTES):
             return key
         raise InvalidKeyError(_fault(key), key=key)
     if isinstance(key, str):

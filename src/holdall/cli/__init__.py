@@ -27,6 +27,8 @@ def main(args: Sequence[str] | None = None) -> int:
     own = args is None
     try:
         if args is None:
+            # Nothing that is imported is garbage.
+            gc.disable()
             from holdall.cli import streams
 
             streams.fill_closed()
@@ -42,6 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if own:
             # The imported modules stay in memory, so the collector needn't look at them.
             gc.freeze()
+            gc.enable()
         code = run(args)
     except KeyboardInterrupt:
         code = 130

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from holdall.blob import check_expected
 from holdall.errors import BlobExistsError, StoreUnavailableError
@@ -29,6 +30,7 @@ from holdall.stores.times import floor_of
 Check = Callable[[os.stat_result | None, Expect], None]
 
 _log = get_logger("holdall")
+_new_info = cast("Callable[[type[Info]], Info]", object.__new__)
 
 
 def etag_of(found: os.stat_result) -> str:
@@ -38,10 +40,14 @@ def etag_of(found: os.stat_result) -> str:
 
 def describe(key: str, found: os.stat_result) -> Info:
     """What stat(2) says of a blob."""
+    # Without the steps of `Info.__init__` and `with_mode`: a listing does this for each file.
+    info = _new_info(Info)
+    info._key = key
+    info._size = size = found.st_size
     stamp = found.st_mtime_ns
-    size = found.st_size
-    info = Info(key, size, stamp << 48 | size, stamp / 1e9)
-    info._mode = found.st_mode & 0o777  # as `with_mode` notes it: a listing does this for each file
+    info._etag, info._modified = stamp << 48 | size, stamp / 1e9
+    info._mode = found.st_mode & 0o777
+    info._content_type = info._expires = info._metadata = None
     return info
 
 

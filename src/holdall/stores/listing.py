@@ -23,7 +23,7 @@ from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segm
 _HIDDEN = "second file for one key"
 _TOO_LONG = "path too long for a key"
 _LONGEST = 1024
-_BATCH = 64
+_BATCH = 256
 
 
 class Folder(NamedTuple):

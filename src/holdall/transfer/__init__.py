@@ -26,7 +26,6 @@ from holdall.arguments import check_count
 from holdall.spans import Span
 from holdall.store import Store
 from holdall.transfer.compare import Compare, Difference, Globs, Selection
-from holdall.transfer.diff import differences
 from holdall.transfer.options import Options, Progress, SyncOptions, Where
 from holdall.transfer.plan import Plan
 from holdall.transfer.report import Report
@@ -277,6 +276,8 @@ def diff_stores(
     >>> [(difference.kind, difference.key) for difference in diff_stores(one, other)]
     [('source', 'a'), ('differs', 'b'), ('target', 'c')]
     """
+    from holdall.transfer.diff import differences  # a transfer needs none of it
+
     if jobs is not None:
         check_count(jobs, "jobs, the number of threads,")
     selection = Selection(prefix, glob, where, exclude)
