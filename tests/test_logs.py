@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import holdall
-
-SOURCE = Path(holdall.__file__).parent
 LISTED = "store = holdall.FilesystemStore('.'); list(store)\n"
 """Warns of a link once."""
 
@@ -46,8 +43,3 @@ def test_a_command_prints_what_is_logged(tmp_path: Path) -> None:
     printed, warned = run(code, tmp_path)
     assert printed == ""
     assert re.fullmatch(r"holdall: .*link.*\n", warned)
-
-
-def test_one_module_makes_all_loggers() -> None:
-    makers = {path.name for path in SOURCE.rglob("*.py") if re.search(r"\bgetLogger\b", path.read_text())}
-    assert makers == {"logs.py"}
