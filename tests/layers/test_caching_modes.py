@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdall import CachingStore, FilesystemStore, MemoryStore, Store, copy_store
-from holdall.layers.caching.entry import ENTRY, Head, packed, parsed
+from holdall.layers.caching.entry import ENTRY, EntryHead, packed, parsed
 from holdall.store import Attributes, mode_of
 
 LONG = 3 << 20
@@ -157,7 +157,7 @@ def test_a_copy_that_is_private_anyway_is_not_fetched_again(size: int, tmp_path:
 
 
 def test_heads_without_a_mode_are_as_they_were() -> None:
-    plain = Head(ENTRY, "a", 1, None, "text/plain", "e", 2)
+    plain = EntryHead(ENTRY, "a", 1, None, "text/plain", "e", 2)
     assert packed(plain, 3).startswith(b"hdc1")
     kept = plain._replace(metadata='{"owner": "ana"}')
     for head in (

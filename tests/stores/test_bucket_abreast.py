@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from holdall.errors import StoreError, StoreUnavailableError
-from holdall.stores.bucket.abreast import AT_ONCE, Job, abreast
+from holdall.stores.bucket.abreast import AT_ONCE, KeyCall, abreast
 from holdall.workers import Workers
 
 MIB = 1 << 20
 
 
-def jobs(call: Callable[[str], object], keys: str, size: int = 0) -> Iterator[Job[object]]:
-    return (Job(key, size, lambda key=key: call(key)) for key in keys)
+def jobs(call: Callable[[str], object], keys: str, size: int = 0) -> Iterator[KeyCall[object]]:
+    return (KeyCall(key, size, lambda key=key: call(key)) for key in keys)
 
 
 class Crowd:
@@ -46,7 +46,7 @@ def test_several_are_under_way_and_results_are_in_order() -> None:
 
     keys = "abcdefghij" * 3
     assert list(
-        abreast(Job(f"{key}{number}", 0, lambda key=key: call(key)) for number, key in enumerate(keys))
+        abreast(KeyCall(f"{key}{number}", 0, lambda key=key: call(key)) for number, key in enumerate(keys))
     ) == [*keys.upper()]
 
 
@@ -59,7 +59,7 @@ def test_no_more_than_so_many_and_no_more_than_so_much() -> None:
                 return key
 
         keys = [str(number) for number in range(60)]
-        assert list(abreast(Job(key, size, lambda key=key: call(key)) for key in keys)) == keys
+        assert list(abreast(KeyCall(key, size, lambda key=key: call(key)) for key in keys)) == keys
         assert crowd.calls == 60
         assert 1 <= crowd.most <= most
 
@@ -72,7 +72,7 @@ def test_two_of_one_key_are_done_one_after_the_other() -> None:
         with crowds[key]:
             done.append((key, number))
 
-    list(abreast(Job(key, 0, lambda k=key, n=n: call(k, n)) for n in range(50) for key in "ab"))
+    list(abreast(KeyCall(key, 0, lambda k=key, n=n: call(k, n)) for n in range(50) for key in "ab"))
     assert [crowd.most for crowd in crowds.values()] == [1, 1]
     assert [number for key, number in done if key == "a"] == list(range(50))
 
@@ -91,7 +91,11 @@ def test_what_is_alone_is_done_here_and_after_all_before_it() -> None:
 
     given = list(
         abreast(
-            [*[Job(str(n), 0, call) for n in range(9)], Job("s", 0, stream, alone=True), Job("t", 0, call)]
+            [
+                *[KeyCall(str(n), 0, call) for n in range(9)],
+                KeyCall("s", 0, stream, alone=True),
+                KeyCall("t", 0, call),
+            ]
         )
     )
     assert given == ["short"] * 9 + ["stream", "short"]
@@ -133,9 +137,9 @@ def test_what_was_done_beside_a_failure_is_told() -> None:
 
 
 def test_items_that_fail_half_way() -> None:
-    def items() -> Iterator[Job[str]]:
-        yield Job("a", 0, lambda: "a")
-        yield Job("b", 0, lambda: "b")
+    def items() -> Iterator[KeyCall[str]]:
+        yield KeyCall("a", 0, lambda: "a")
+        yield KeyCall("b", 0, lambda: "b")
         raise ZeroDivisionError
 
     given: list[str] = []

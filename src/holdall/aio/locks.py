@@ -12,7 +12,7 @@ from holdall.aio.workers import Cancel
 from holdall.locks import Counter, Lock
 
 
-class Run(Protocol):
+class RunCall(Protocol):
     """Runs a call of a store, as `AsyncStore` does."""
 
     def __call__(self, function: Any, cancel: Cancel = ..., undo: Any = ...) -> Awaitable[Any]: ...
@@ -33,7 +33,7 @@ class AsyncLock:
     False
     """
 
-    def __init__(self, run: Run, lock: Lock) -> None:
+    def __init__(self, run: RunCall, lock: Lock) -> None:
         self._run = run
         self._lock = lock
 
@@ -108,7 +108,7 @@ class AsyncCounter:
     (1, 1)
     """
 
-    def __init__(self, run: Run, counter: Counter) -> None:
+    def __init__(self, run: RunCall, counter: Counter) -> None:
         self._run = run
         self._counter = counter
 

@@ -15,7 +15,7 @@ from holdall.layers.caching.entry import (
     CLEAN,
     ENTRY,
     WRITING,
-    Head,
+    EntryHead,
     Opened,
     digest_of,
     framed,
@@ -136,7 +136,7 @@ class Copies:
             return None
         return opened
 
-    def read_head(self, name: str, key: str) -> tuple[Head, str] | None:
+    def read_head(self, name: str, key: str) -> tuple[EntryHead, str] | None:
         """Return the head of a copy, and the cache's ETag of it; None if the copy is missing or damaged."""
         opened = self.open(name, key, 0, 0)
         return None if opened is None else (opened.head, opened.etag)
@@ -153,7 +153,7 @@ class Copies:
         return self.recency is None or self.recency.fits(size)
 
     def put(
-        self, name: str, head: Head | None, body: bytes | Iterable[Piece], size: int, expect: Expect
+        self, name: str, head: EntryHead | None, body: bytes | Iterable[Piece], size: int, expect: Expect
     ) -> Info | None:
         """Keep a copy; return None if that can't be done, as where it has no head, or if another writer was
         faster."""
@@ -269,7 +269,7 @@ class Copies:
         return self._note(WRITING, name, key, ANY)
 
     def _note(self, kind: int, name: str, key: str, expect: Expect) -> str:
-        note = sealed(packed(Head(kind, key, stamped=micros())), b"")
+        note = sealed(packed(EntryHead(kind, key, stamped=micros())), b"")
         info = self.write(name, note, expect, PLAIN)
         if self.recency is not None:
             self.recency.set(name, info.size)

@@ -83,7 +83,7 @@ _MICRO = timedelta(microseconds=1)
 _BASES: dict[Expect, int] = {ANY: 0, ABSENT: 1}
 
 
-class Head(NamedTuple):
+class EntryHead(NamedTuple):
     """The header before a body."""
 
     kind: int
@@ -114,7 +114,7 @@ class Head(NamedTuple):
 class Opened(NamedTuple):
     """An entry that is read."""
 
-    head: Head
+    head: EntryHead
     etag: str
     """The cache's ETag of this entry."""
     size: int
@@ -144,14 +144,16 @@ def micros(moment: datetime | None = None) -> int:
     return time.time_ns() // 1000 if moment is None else (moment - _EPOCH) // _MICRO
 
 
-def head_of(info: Info, stamped: int, most: int | None = None) -> Head | None:
+def head_of(info: Info, stamped: int, most: int | None = None) -> EntryHead | None:
     """Return the head for a copy of the source's blob; None if its texts are too long to keep. `stamped` is
     when the source was asked, and `most` limits the copy's mode if the source keeps none."""
     expires = None if info.expires is None else micros(info.expires)
     modified, mode = micros(info.modified), mode_of(info)
     mode = most if mode is None else mode
     kind, metadata = info.content_type, written_metadata(info.metadata)
-    head = Head(ENTRY, info.key, modified, expires, kind, info.etag, stamped, mode=mode, metadata=metadata)
+    head = EntryHead(
+        ENTRY, info.key, modified, expires, kind, info.etag, stamped, mode=mode, metadata=metadata
+    )
     return head if _fits(info.etag) and _fits(kind or "") and _fits(metadata) else None
 
 
@@ -164,7 +166,7 @@ def _fits(text: str) -> bool:
     return len(text) * 4 <= FIELD or len(text.encode(errors="surrogatepass")) <= FIELD
 
 
-def stored_info(head: Head, size: int) -> Info:
+def stored_info(head: EntryHead, size: int) -> Info:
     """Return the `Info` that a head keeps: the source's of a copy, its own of a change not at the source
     yet."""
     etag = f"unsynced-{head.token.hex()}" if head.kind == PUT else str(head.base)
@@ -175,12 +177,12 @@ def stored_info(head: Head, size: int) -> Info:
     return info if head.mode is None else with_mode(info, head.mode)
 
 
-def alive(head: Head) -> bool:
+def alive(head: EntryHead) -> bool:
     """Return whether there is a blob, and it hasn't expired."""
     return head.kind in (ENTRY, PUT) and (head.expires is None or head.expires > time.time_ns() // 1000)
 
 
-def packed(head: Head, size: int = 0) -> bytes:
+def packed(head: EntryHead, size: int = 0) -> bytes:
     """Return a head as bytes, for a body of this size; its checksum is last."""
     key = head.key.encode()
     etag = head.base.encode(errors="surrogatepass") if isinstance(head.base, str) else b""
@@ -210,7 +212,7 @@ def packed(head: Head, size: int = 0) -> bytes:
     return text + _CRC.pack(crc32(text))
 
 
-def parsed(data: Piece) -> tuple[Head, int, int] | None:
+def parsed(data: Piece) -> tuple[EntryHead, int, int] | None:
     """Return the head that data begin with, its length and the body's; None if they don't begin with one."""
     try:
         fixed = _FIXED.unpack_from(data)
@@ -231,7 +233,7 @@ def parsed(data: Piece) -> tuple[Head, int, int] | None:
     if magic == _WITH_METADATA:
         end = _MODE + int.from_bytes(named[:_MODE], "little")
         metadata, named = named[_MODE:end], named[end:]
-    head = Head(
+    head = EntryHead(
         kind,
         text[:keys].decode(errors="surrogatepass"),
         modified,
@@ -368,7 +370,7 @@ def open_entry(
         # It was replaced between the two reads.
 
 
-def _read_head(pieces: Iterator[Piece]) -> tuple[bytes, tuple[Head, int, int]]:
+def _read_head(pieces: Iterator[Piece]) -> tuple[bytes, tuple[EntryHead, int, int]]:
     """Read as many pieces as a header takes; return their bytes, and what they begin with."""
     first = bytes(next(pieces, b""))
     while (result := parsed(first)) is None:

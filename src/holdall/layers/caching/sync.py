@@ -25,7 +25,7 @@ from holdall.layers.caching.entry import (
     INHERITED,
     INTENT,
     SENT,
-    Head,
+    EntryHead,
     Opened,
     alive,
     digest_of,
@@ -38,7 +38,7 @@ from holdall.layers.caching.entry import (
     sealed,
     stored_info,
 )
-from holdall.layers.caching.writeback import Record, WriteBack, dirty_name
+from holdall.layers.caching.writeback import PendingChange, WriteBack, dirty_name
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece
 
 Conflicts: TypeAlias = Literal["skip", "overwrite", "raise"]
@@ -146,7 +146,7 @@ def _settle(back: WriteBack, force: bool, name: str) -> _Result | None:
             if not 0 <= micros() - head.stamped < _STALE:
                 back.remove(name, opened.etag)
             return None
-        return _Upload(back, Record(name, opened.etag, head, opened.size), force).run()
+        return _Upload(back, PendingChange(name, opened.etag, head, opened.size), force).run()
     except StoreError as error:
         error.key = error.key or key
         return _Result(key, error)
@@ -165,7 +165,7 @@ class _Upload:
     other handles on this cache, which may remember an older version that they read.
     """
 
-    def __init__(self, back: WriteBack, record: Record, force: bool) -> None:
+    def __init__(self, back: WriteBack, record: PendingChange, force: bool) -> None:
         self._back, self._record = back, record
         self._key, self._head = record.head.key, record.head
         self._forced = force
@@ -364,7 +364,7 @@ class _Upload:
 
     def _write_note(self, digests: Iterable[bytes], expect: Expect) -> str:
         data = b"".join(digests)
-        note = sealed(packed(Head(INTENT, self._key, stamped=micros()), len(data)), data)
+        note = sealed(packed(EntryHead(INTENT, self._key, stamped=micros()), len(data)), data)
         return self._back.cache._write(self._sent, note, expect, PLAIN).etag
 
 

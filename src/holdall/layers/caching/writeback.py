@@ -28,7 +28,7 @@ from holdall.layers.caching.entry import (
     INHERITED,
     PUT,
     TOMBSTONE,
-    Head,
+    EntryHead,
     Opened,
     alive,
     digest_of,
@@ -75,12 +75,12 @@ def dirty_name(key: str) -> str:
     return DIRTY + digest_of(key)
 
 
-class Record(NamedTuple):
+class PendingChange(NamedTuple):
     """A record, as a listing of the records shows it."""
 
     name: str
     etag: str
-    head: Head
+    head: EntryHead
     size: int
 
 
@@ -111,7 +111,7 @@ class WriteBack(Transparent):
     def __init__(self, through: WriteThrough, cache: Store, copies: Copies) -> None:
         super().__init__(through)
         self.through, self.source, self.cache, self.copies = through, through.source, cache, copies
-        self._known: dict[str, Record] = {}
+        self._known: dict[str, PendingChange] = {}
         self._seen: dict[str, str] = {}
         """The source's ETag that this handle read last, by key: copies may be evicted, or never made."""
         self._begin()
@@ -150,7 +150,7 @@ class WriteBack(Transparent):
         except IntegrityError:
             raise _lost_error(key, name) from None
 
-    def write_record(self, head: Head, body: bytes | IO[bytes], expect: Expect) -> Info:
+    def write_record(self, head: EntryHead, body: bytes | IO[bytes], expect: Expect) -> Info:
         """Write a record, whole or not at all.
 
         Raises:
@@ -184,9 +184,9 @@ class WriteBack(Transparent):
             return False
         return True
 
-    def list_records(self) -> dict[str, Record]:
+    def list_records(self) -> dict[str, PendingChange]:
         """Return all records there are now, by key."""
-        known, found = self._known, dict[str, Record]()
+        known, found = self._known, dict[str, PendingChange]()
         for info in self.cache._scan(DIRTY, ""):
             name = info.key
             if not is_record(name):
@@ -197,7 +197,7 @@ class WriteBack(Transparent):
                 if opened is None:
                     # A sync took it away: it is at the source by now.
                     continue
-                record = Record(name, opened.etag, opened.head, opened.size)
+                record = PendingChange(name, opened.etag, opened.head, opened.size)
             found[name] = record
         self._known = found
         return {record.head.key: record for record in found.values()}
@@ -304,7 +304,7 @@ class WriteBack(Transparent):
         name, token, now = dirty_name(key), urandom(8), micros()
         expires = None if attributes.expires is None else micros(attributes.expires)
         metadata = written_metadata(attributes.metadata)
-        head = Head(PUT, key, now, expires, attributes.content_type, ANY, now, token, metadata=metadata)
+        head = EntryHead(PUT, key, now, expires, attributes.content_type, ANY, now, token, metadata=metadata)
         with self._lock(name):
             while True:
                 state = self._read_state(key, name, ask=expect is not ANY)
@@ -335,7 +335,7 @@ class WriteBack(Transparent):
                 if state.hold and expect is ANY and (read := self.find_base(key)[0]) is not ANY:
                     # As a put: what was read before is what this deletes, and not what came since.
                     base = read
-                head = Head(TOMBSTONE, key, now, base=base, stamped=now, token=urandom(8))
+                head = EntryHead(TOMBSTONE, key, now, base=base, stamped=now, token=urandom(8))
                 try:
                     self.write_record(head, b"", state.expect)
                 except ConcurrencyError:
@@ -379,7 +379,7 @@ class WriteBack(Transparent):
                 continue
             try:
                 hold = self.write_record(
-                    Head(HOLD, key, stamped=micros(), token=urandom(8)), b"", expect
+                    EntryHead(HOLD, key, stamped=micros(), token=urandom(8)), b"", expect
                 ).etag
                 break
             except ConcurrencyError:
@@ -406,7 +406,7 @@ class WriteBack(Transparent):
             self._take_back(name, state)
             raise
 
-    def _rebase_if_raced(self, head: Head) -> None:
+    def _rebase_if_raced(self, head: EntryHead) -> None:
         """Handle a race: a sync may have changed the source between the look at the copy and the write of the
         record. It then left another copy, and the record is based on that."""
         clean = self.copies.read_head(clean_name(head.key), head.key)

@@ -20,7 +20,7 @@ _HELD = 16 * CHUNK
 """The bytes that they may hold in memory together; one alone may hold more."""
 
 
-class Job(NamedTuple, Generic[T]):
+class KeyCall(NamedTuple, Generic[T]):
     """A call for one key."""
 
     key: str
@@ -31,16 +31,16 @@ class Job(NamedTuple, Generic[T]):
     """Whether it is called by the thread that asks, once all earlier ones are done."""
 
 
-def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
+def abreast(jobs: Iterable[KeyCall[T]]) -> Iterator[T]:
     """The results of jobs, in order. Two of one key are done one after the other.
 
     After a failure no other is begun. Those under way are waited for, and yield their results; then the
     first error is raised, whose key is its job's, and whose message names the other keys that failed.
 
-    >>> list(abreast(Job(key, 1, key.upper) for key in "abc"))
+    >>> list(abreast(KeyCall(key, 1, key.upper) for key in "abc"))
     ['A', 'B', 'C']
     """
-    begun: deque[tuple[Job[T], Call[T]]] = deque()
+    begun: deque[tuple[KeyCall[T], Call[T]]] = deque()
     held = 0
     crew = Crew(AT_ONCE)
     try:
@@ -87,7 +87,7 @@ def abreast(jobs: Iterable[Job[T]]) -> Iterator[T]:
                 call.wait()
 
 
-def _first(begun: deque[tuple[Job[T], Call[T]]]) -> T:
+def _first(begun: deque[tuple[KeyCall[T], Call[T]]]) -> T:
     job, call = begun[0]
     call.wait()
     begun.popleft()

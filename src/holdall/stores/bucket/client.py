@@ -14,7 +14,7 @@ from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3, Cloud, cloud_of
 from holdall.stores.bucket.connection import parse_connection
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import check_endpoint, endpoint_in, endpoint_of
-from holdall.stores.bucket.errors import Place
+from holdall.stores.bucket.errors import BucketPlace
 from holdall.stores.bucket.google import anonymous_account
 
 
@@ -29,7 +29,7 @@ class Clients(NamedTuple):
     """What deletes many objects by one request, where there is one. On S3 the others delete each by its own,
     whose URL can spell what XML can't."""
     cloud: Cloud
-    place: Place
+    place: BucketPlace
     waiting: dict[tuple[str, int], Any]
     """Those that `sending` returned."""
 
@@ -205,7 +205,7 @@ def _rebuilt(client: Any, changes: dict[str, Any], retries: int | None, seconds:
     )
 
 
-def _place(client: Any) -> Place:
+def _place(client: Any) -> BucketPlace:
     config: dict[str, Any] = client.config
     cloud = cloud_of(client)
     host = endpoint_of(client).partition("://")[2].partition("/")[0]
@@ -213,7 +213,7 @@ def _place(client: Any) -> Place:
         host = {S3: "s3.amazonaws.com", GOOGLE: "storage.googleapis.com"}.get(cloud) or (
             f"{config.get('account_name', '?')}.blob.core.windows.net"
         )
-    return Place(cloud, host, str(config.get("bucket") or config.get("container_name")))
+    return BucketPlace(cloud, host, str(config.get("bucket") or config.get("container_name")))
 
 
 # --- settings as obstore takes them ---

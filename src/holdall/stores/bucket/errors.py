@@ -9,7 +9,7 @@ from holdall.errors import BlobNotFoundError, InvalidArgumentError, StoreError, 
 from holdall.stores.bucket.clouds import Cloud
 
 
-class Place(NamedTuple):
+class BucketPlace(NamedTuple):
     """Where a bucket is, for messages."""
 
     cloud: Cloud
@@ -61,7 +61,7 @@ def refuses_credentials(error: BaseException) -> bool:
     return code.startswith(_WRONG_KEYS) or code in _EXPIRED or code in _SKEWED
 
 
-def translate(error: Exception, what: str, place: Place) -> Exception:
+def translate(error: Exception, what: str, place: BucketPlace) -> Exception:
     """Return the error of the contract for one of obstore's.
 
     Args:
@@ -120,7 +120,7 @@ _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "Re
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 
 
-def _refusal(code: str, status: int, text: str, place: Place, what: str) -> StoreError | None:
+def _refusal(code: str, status: int, text: str, place: BucketPlace, what: str) -> StoreError | None:
     if _lacks_credentials(text):
         return StoreUnavailableError(
             f"no credentials for {place}; looked for {place.cloud.chain}; for a public bucket give "

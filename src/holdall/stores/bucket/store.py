@@ -24,7 +24,7 @@ from holdall.keys import MAX_KEY_BYTES
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK
 from holdall.store import ANY, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
-from holdall.stores.bucket.abreast import Job, abreast
+from holdall.stores.bucket.abreast import KeyCall, abreast
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.attributes import to_send
 from holdall.stores.bucket.client import Options, Settings
@@ -254,7 +254,7 @@ class BucketStore(Store):
 
     def _read_spans(self, key: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Info, bytes]]:
         return abreast(
-            Job(f"{low}", high - low, partial(self._reader.span, key, low, high)) for low, high in spans
+            KeyCall(f"{low}", high - low, partial(self._reader.span, key, low, high)) for low, high in spans
         )
 
     # --- writing ---
@@ -323,7 +323,7 @@ class BucketStore(Store):
     # --- many at once ---
 
     def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for key, data in abreast(Job(key, CHUNK, partial(self._get_one, key)) for key in keys):
+        for key, data in abreast(KeyCall(key, CHUNK, partial(self._get_one, key)) for key in keys):
             if data is not None:
                 yield key, data
 
@@ -333,21 +333,21 @@ class BucketStore(Store):
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         return abreast(starmap(self._put_job, items))
 
-    def _put_job(self, key: str, body: Body, attributes: Attributes) -> Job[Info]:
+    def _put_job(self, key: str, body: Body, attributes: Attributes) -> KeyCall[Info]:
         if not isinstance(body, tuple):
             # A stream may take long, and may use this store: the earlier ones come first.
-            return Job(key, 0, partial(self._write, key, body, ANY, attributes), alone=True)
+            return KeyCall(key, 0, partial(self._write, key, body, ANY, attributes), alone=True)
         # The caller's buffer is good until the next item is asked for.
         body = tuple([bytes(piece) for piece in body])
-        return Job(key, sum(map(len, body)), partial(self._write, key, body, ANY, attributes))
+        return KeyCall(key, sum(map(len, body)), partial(self._write, key, body, ANY, attributes))
 
     def _delete_many(self, keys: Iterable[str]) -> int:
         if not self._access.cloud.silent:
-            return sum(abreast(Job(key, 0, partial(self._delete, key, ANY)) for key in keys))
+            return sum(abreast(KeyCall(key, 0, partial(self._delete, key, ANY)) for key in keys))
         keys, deleted = iter(keys), 0
         while batch := list(islice(keys, _BATCH)):
             # The answer to a bulk delete doesn't say what was there.
-            there = abreast(Job(key, 0, partial(self._has, key)) for key in batch)
+            there = abreast(KeyCall(key, 0, partial(self._has, key)) for key in batch)
             names = [self._names.of(key) for key, found in zip(batch, there, strict=True) if found]
             self._deleter.delete_all(names)
             deleted += len(names)

@@ -14,7 +14,7 @@ from holdall.store import Body
 from holdall.stores.git.files import write
 from holdall.stores.git.names import key_of
 from holdall.stores.git.program import Git
-from holdall.stores.git.worktree import Change, Draft
+from holdall.stores.git.worktree import Draft, PathChange
 from holdall.stores.litter import remove, sweep
 from holdall.stores.nofollow import HERE
 from holdall.stores.oserrors import typed
@@ -113,7 +113,7 @@ class Drafts:
                 oid = objects.write(b"blob", self._repository.git.run("lfs", "clean", data=file))
         return oid
 
-    def find(self, change: Change) -> Change | None:
+    def find(self, change: PathChange) -> PathChange | None:
         """Return a change with its draft, made again if it is gone; None if another program has the file."""
         repository, draft = self._repository, change.draft
         place = repository.tree.look(change.path)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from holdall.errors import StoreUnavailableError
 from holdall.logs import get_logger
 from holdall.stores.git.refs import Head
-from holdall.stores.git.worktree import Change, Draft, WorkTree
+from holdall.stores.git.worktree import Draft, PathChange, WorkTree
 from holdall.stores.local import sync_folder
 
 _log = get_logger("holdall")
@@ -26,7 +26,7 @@ class Record(NamedTuple):
     """The commit that it should name; None to leave it unchanged."""
     reflog: str
     """For the reflog."""
-    changes: list[Change]
+    changes: list[PathChange]
     """Of the files."""
     seen: bool
     """Whether any of these can be seen."""
@@ -58,7 +58,7 @@ class Journal:
             )
         return first == b"+"
 
-    def write(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
+    def write(self, head: Head, made: bytes | None, changes: Sequence[PathChange], reflog: str) -> None:
         """Write what is about to be done; see `Record`."""
         files: list[list[object]] = []
         for path, draft, mode in changes:
@@ -117,7 +117,7 @@ class Journal:
             raise ValueError("its checksum is wrong")
         ref, before, after, reflog, files = json.loads(content.decode(errors="surrogateescape"))
         seen = False
-        changes: list[Change] = []
+        changes: list[PathChange] = []
         for path, fields, was, mode in files:
             draft = None
             if fields is None:
@@ -126,7 +126,7 @@ class Journal:
                 name, oid, raw, *rest = fields
                 draft = Draft(name, bytes.fromhex(oid), bytes.fromhex(raw), *rest)
                 seen |= self._tree.is_placed(path, draft)
-            changes.append(Change(path, draft, mode))
+            changes.append(PathChange(path, draft, mode))
         old, made = (None if each is None else bytes.fromhex(each) for each in (before, after))
         return Record(Head(ref, old), made, reflog, changes, seen)
 

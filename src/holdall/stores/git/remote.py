@@ -26,7 +26,7 @@ from holdall.stores.git.names import folders_of, is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
 from holdall.stores.git.refs import Head
 from holdall.stores.git.repository import Moved, Repository
-from holdall.stores.git.worktree import Change, Draft
+from holdall.stores.git.worktree import Draft, PathChange
 from holdall.stores.oserrors import typed
 from holdall.threads import start
 
@@ -335,7 +335,7 @@ class Remote:
         # As git prints them: two letters, a space, the path.
         status = repository.git.run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
         dirty = {line[3:] for line in status.split(b"\0")}
-        changes: list[Change] = []
+        changes: list[PathChange] = []
         files: dict[str, tuple[bytes, bytes]] = {}
         drafts: list[Draft] = []
         try:
@@ -358,14 +358,14 @@ class Remote:
                         "or undo the changes"
                     )
                 if now is None:
-                    changes.append(Change(name, None))
+                    changes.append(PathChange(name, None))
                     continue
                 files[name] = now
             with check_out(repository, objects.root(tip), files) as contents:
                 for name, (mode, oid) in files.items():
                     draft = repository.drafts.make(contents(name, oid), name, oid)
                     drafts.append(draft)
-                    changes.append(Change(name, draft, int(mode, 8)))
+                    changes.append(PathChange(name, draft, int(mode, 8)))
             repository.land(head, tip, changes, f"pull: {self._name}")
         except KeyConflictError as error:
             raise StoreUnavailableError(

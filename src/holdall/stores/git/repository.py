@@ -36,7 +36,7 @@ from holdall.stores.git.mending import find_undone
 from holdall.stores.git.objects import Objects
 from holdall.stores.git.program import Git
 from holdall.stores.git.refs import Head, Refs
-from holdall.stores.git.worktree import Change, WorkTree, check_apart
+from holdall.stores.git.worktree import PathChange, WorkTree, check_apart
 from holdall.stores.oserrors import typed
 
 _log = get_logger("holdall")
@@ -210,7 +210,7 @@ class Repository:
                 f"the repository {self.private!r} {what} since this store was opened: open the store again"
             )
 
-    def commit(self, changes: Sequence[Change], message: str) -> bytes | None:
+    def commit(self, changes: Sequence[PathChange], message: str) -> bytes | None:
         """Change files, and commit that; the commit, or None where none is needed. The lock is held.
 
         Raises:
@@ -226,7 +226,7 @@ class Repository:
         self.land(head, made, changes, f"commit: {message.splitlines()[0]}")
         return made
 
-    def _graft_tree(self, root: bytes | None, changes: Sequence[Change]) -> bytes:
+    def _graft_tree(self, root: bytes | None, changes: Sequence[PathChange]) -> bytes:
         """Write the tree that a tree becomes by changes."""
         entries = {
             os.fsencode(path): None if draft is None else (b"%o" % mode, draft.oid)
@@ -254,7 +254,7 @@ class Repository:
             tree, [] if parent is None else [parent], self.commits.ask_hooks(tree, message)
         )
 
-    def land(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
+    def land(self, head: Head, made: bytes | None, changes: Sequence[PathChange], reflog: str) -> None:
         """Let files, branch and index be what a commit says; None leaves the branch. The lock is held.
 
         Raises:
@@ -275,7 +275,7 @@ class Repository:
         index: Index,
         head: Head,
         made: bytes | None,
-        changes: Sequence[Change],
+        changes: Sequence[PathChange],
         reflog: str,
         begun: list[bool],
     ) -> None:
@@ -331,7 +331,7 @@ class Repository:
                 error.message += begun_only
             return False
 
-    def _move(self, head: Head, made: bytes | None, changes: Sequence[Change], reflog: str) -> None:
+    def _move(self, head: Head, made: bytes | None, changes: Sequence[PathChange], reflog: str) -> None:
         """Do the rest once the journal is written and all locks are held; it can be repeated."""
         by_git = made is not None and self.configuration.hook("reference-transaction")
         if by_git and made is not None and self.refs.ref_or_head(head.ref) != made:

@@ -25,7 +25,7 @@ from holdall.stores.git.program import Git
 from holdall.stores.git.reading import WorkTreeStore
 from holdall.stores.git.repository import Moved, Repository
 from holdall.stores.git.revision import GitRevision
-from holdall.stores.git.worktree import Change, Draft
+from holdall.stores.git.worktree import Draft, PathChange
 from holdall.stores.nofollow import READ, open_file
 from holdall.stores.oserrors import typed
 
@@ -263,7 +263,7 @@ class GitStore(WorkTreeStore):
     ) -> tuple[list[Info], bytes | None]:
         repository = self._repository
         index = repository.index()
-        changes: list[Change] = []
+        changes: list[PathChange] = []
         lines: list[str] = []
         infos: list[Info] = []
         for key, draft, expect in steps:
@@ -278,7 +278,7 @@ class GitStore(WorkTreeStore):
             if draft is None:
                 # Something that a person has put in its place, such as a link, isn't the blob.
                 if entry is not None and (now is not None or not os.path.lexists(self._base + entry.path)):
-                    changes.append(Change(entry.path, None, entry.mode))
+                    changes.append(PathChange(entry.path, None, entry.mode))
                     lines.append(f"Delete {key}")
                 if now is not None:
                     infos.append(now)
@@ -292,7 +292,7 @@ class GitStore(WorkTreeStore):
             if entry is not None and now is not None and expect is ANY and self._is_same(entry, draft):
                 infos.append(now)
                 continue
-            changes.append(Change(path, draft, 0o100644 if entry is None else entry.mode))
+            changes.append(PathChange(path, draft, 0o100644 if entry is None else entry.mode))
             lines.append(f"{'Add' if entry is None else 'Update'} {key}")
             infos.append(Info(key, draft.size, f"{draft.oid.hex()}-{draft.stamp:x}", draft.stamp / 1e9))
         made = None

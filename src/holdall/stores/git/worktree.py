@@ -36,7 +36,7 @@ class Draft(NamedTuple):
     """The permissions that its file will have."""
 
 
-class Change(NamedTuple):
+class PathChange(NamedTuple):
     """A change of a path: to another file, or to none."""
 
     path: str
@@ -44,7 +44,7 @@ class Change(NamedTuple):
     mode: int = 0o100644
 
 
-def check_apart(changes: Sequence[Change]) -> None:
+def check_apart(changes: Sequence[PathChange]) -> None:
     """Refuse files of one commit that would have to be folders of others in it."""
     put = {change.path for change in changes if change.draft is not None}
     for path in put:
@@ -134,7 +134,7 @@ class WorkTree:
             if os.path.lexists(f"{self._top}/{folder}/.git"):
                 raise KeyConflictError(f"{folder!r} is a repository of its own: open a GitStore there")
 
-    def place(self, change: Change, draft: Draft) -> os.stat_result:
+    def place(self, change: PathChange, draft: Draft) -> os.stat_result:
         """Move a draft to its place, unless it is there already, with the permissions of the file that was
         there."""
         with self._at(change.path, make=True) as place:

@@ -10,7 +10,7 @@ from holdall.ranges import CHUNK
 from holdall.store import Body, Piece
 from holdall.stores.rereading import ReplacedError
 from holdall.stores.valkey import scripts
-from holdall.stores.valkey.head import FIXED, Head, parse
+from holdall.stores.valkey.head import FIXED, BlobHead, parse
 from holdall.stores.valkey.link import Link, Part, Retry, packed
 from holdall.stores.valkey.shards import Place, Shards
 
@@ -58,7 +58,7 @@ class Chunks:
     def name(self, shard: int, etag: str) -> bytes:
         return self._shards.chunks[shard] + etag.encode()
 
-    def read(self, key: str, place: Place, head: Head, low: int, high: int) -> Iterator[Piece]:
+    def read(self, key: str, place: Place, head: BlobHead, low: int, high: int) -> Iterator[Piece]:
         """Yield the bytes of a blob from one offset to another.
 
         Raises:
@@ -81,7 +81,7 @@ class Chunks:
             yield piece
             at += end - begin
 
-    def copy(self, key: str, place: Place, head: Head, target: bytes) -> int:
+    def copy(self, key: str, place: Place, head: BlobHead, target: bytes) -> int:
         """Copy the chunks of a blob, return their number, and raise what `read` raises."""
         chunks, number = self.name(place[0], head.etag), -(-head.size // head.chunk)
         for index in range(number):
@@ -98,7 +98,7 @@ class Chunks:
             # They expire.
             pass
 
-    def _torn(self, key: str, place: Place, head: Head) -> StoreError:
+    def _torn(self, key: str, place: Place, head: BlobHead) -> StoreError:
         """Why a chunk isn't there."""
         value = self._link.ask(place[0], packed(b"GETRANGE", place[2], b"0", b"%d" % (FIXED - 1)))
         now = parse(value or b"")

@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class Head(NamedTuple):
+class BlobHead(NamedTuple):
     """The properties that are kept with a blob."""
 
     etag: str
@@ -51,13 +51,13 @@ class Head(NamedTuple):
         return Info(key, self.size, self.etag, self.modified / 1_000_000, self.content_type, expires)
 
 
-def parse(data: bytes) -> Head | None:
+def parse(data: bytes) -> BlobHead | None:
     """The head at the beginning of what the server holds; None if another program wrote it.
 
     Where `end` is past what is given, the content type is cut: read again up to there.
 
-    >>> parse(Head("0" * 16, 1, 0, 4).packed() + b"four")
-    Head(etag='0000000000000000', modified=1, expires=0, size=4, chunk=0, content_type=None, end=50)
+    >>> parse(BlobHead("0" * 16, 1, 0, 4).packed() + b"four")
+    BlobHead(etag='0000000000000000', modified=1, expires=0, size=4, chunk=0, content_type=None, end=50)
     >>> parse(b"a foreign value")
 
     Raises:
@@ -71,13 +71,13 @@ def parse(data: bytes) -> Head | None:
         return None
     _, etag, modified, expires, size, chunk, length = _FIXED.unpack_from(data)
     if not length:
-        return Head(etag.decode("ascii", "replace"), modified, expires, size, chunk)
+        return BlobHead(etag.decode("ascii", "replace"), modified, expires, size, chunk)
     end = FIXED + length
     try:
         kind = data[FIXED + 1 : end].decode("utf-8", "surrogatepass") if len(data) >= end else None
     except UnicodeDecodeError:
         return None
-    return Head(etag.decode("ascii", "replace"), modified, expires, size, chunk, kind, end)
+    return BlobHead(etag.decode("ascii", "replace"), modified, expires, size, chunk, kind, end)
 
 
 def check_kind(attributes: Attributes) -> None:

@@ -12,7 +12,7 @@ from holdall.logs import get_logger
 from holdall.store import ANY
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.errors import DeniedError
-from holdall.stores.valkey.head import Head, parse
+from holdall.stores.valkey.head import BlobHead, parse
 from holdall.stores.valkey.link import Retry, packed
 from holdall.stores.valkey.outcomes import refuse
 from holdall.stores.valkey.scripts import FOREIGN
@@ -81,7 +81,7 @@ class KeyList:
             cursor = b"(" + bound
             page = min(page * 4, _PAGE * shards)
 
-    def heads(self, prefix: str, after: str, length: int) -> Iterator[tuple[str, Head | str]]:
+    def heads(self, prefix: str, after: str, length: int) -> Iterator[tuple[str, BlobHead | str]]:
         """Yield each key with the head of its blob, or with what another program keeps in its place; expired
         keys leave the list. Of each head `length` bytes are read."""
         last = b"%d" % (length - 1)

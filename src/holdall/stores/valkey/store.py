@@ -27,7 +27,7 @@ from holdall.stores.valkey.errors import LostError
 from holdall.stores.valkey.head import (
     FIXED,
     GLANCE,
-    Head,
+    BlobHead,
     check_kind,
     extra_of,
     fixed,
@@ -240,7 +240,7 @@ class ValkeyStore(Store):
                 self._chunks.forget(shard, chunks)
             raise
         chunk = CHUNK if upload.sent else 0
-        head = Head(etag, time.time_ns() // 1000, expires, upload.size, chunk, attributes.content_type)
+        head = BlobHead(etag, time.time_ns() // 1000, expires, upload.size, chunk, attributes.content_type)
         self._publish(key, place, head, [upload.rest], expect, upload.sent)
         return head.info(key)
 
@@ -264,7 +264,13 @@ class ValkeyStore(Store):
         return Info(key, len(data), etag, modified / 1_000_000, kind, until)
 
     def _publish(
-        self, key: str, place: Place, head: Head, pieces: list[Piece], expect: Expect, count_of_chunks: int
+        self,
+        key: str,
+        place: Place,
+        head: BlobHead,
+        pieces: list[Piece],
+        expect: Expect,
+        count_of_chunks: int,
     ) -> None:
         """Make a blob of a head, and of the bytes that follow it or are in chunks."""
         shard, member, name = place
@@ -318,7 +324,7 @@ class ValkeyStore(Store):
 
     def _keys(self, prefix: str, after: str) -> Iterator[str]:
         for key, head in self._list.heads(prefix, after, FIXED):
-            if isinstance(head, Head):
+            if isinstance(head, BlobHead):
                 yield key
 
     # --- many at once ---
@@ -401,7 +407,7 @@ class ValkeyStore(Store):
 
     def _run_between(
         self, script: scripts.Script, source: str, target: str, arguments: tuple[bytes, ...], expect: Expect
-    ) -> Head:
+    ) -> BlobHead:
         """Run COPY or MOVE, and return the head that it returns."""
         keys = self._place(source)[2], self._place(target)[2], *self._shards.indexes[0]
         reply = ensure(

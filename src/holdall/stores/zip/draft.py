@@ -20,7 +20,7 @@ HELD = 2 * CHUNK
 """A streamed body waits for the lock in memory up to this size, and in a temporary file past it."""
 
 
-class Run(NamedTuple):
+class FilePart(NamedTuple):
     """Bytes of a file that belong into the journal."""
 
     fd: int
@@ -53,11 +53,11 @@ class Draft:
         if self._spool is not None:
             self._spool.close()
 
-    def run(self) -> Run | None:
+    def run(self) -> FilePart | None:
         """The data in the spool; between them are gaps for the heads of the records."""
         if self._spool is None:
             return None
-        return Run(self._spool.fileno(), self._first, self._first, self._spooled - self._first)
+        return FilePart(self._spool.fileno(), self._first, self._first, self._spooled - self._first)
 
     def put(self, key: str, body: Body, content_type: str | None) -> None:
         """Add a put of a blob."""

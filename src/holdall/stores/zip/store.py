@@ -21,7 +21,7 @@ from holdall.paths import checked_path
 from holdall.ranges import cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 from holdall.stores.zip.archive import locate
-from holdall.stores.zip.draft import Draft, Run, new_etag
+from holdall.stores.zip.draft import Draft, FilePart, new_etag
 from holdall.stores.zip.entry import CHECKED, STORED, Entry
 from holdall.stores.zip.faults import failure
 from holdall.stores.zip.journal import CLEAR, DELETE, PUT, Change, head_size
@@ -266,7 +266,7 @@ class ZipStore(Store):
             kind = old.content_type
             new = Entry(old.size, old.length, old.method, old.crc, new_etag(), time.time(), kind)
             new.offset = head_size(target, kind)
-            run = Run(old.file.fd, offset, new.offset, old.length)
+            run = FilePart(old.file.fd, offset, new.offset, old.length)
             changes = [Change(PUT, target, new, check), Change(DELETE, source)]
             self._writer.append(view, changes if move else changes[:1], run=run)
             return new.info(target)

@@ -16,7 +16,7 @@ from holdall.forks import begin_anew
 from holdall.logs import get_logger
 from holdall.store import Piece
 from holdall.stores.local import copy_range, sync_folder, write_at
-from holdall.stores.zip.draft import HELD, Run
+from holdall.stores.zip.draft import HELD, FilePart
 from holdall.stores.zip.entry import CHECKED, File
 from holdall.stores.zip.faults import failure
 from holdall.stores.zip.fold import write_archive
@@ -115,7 +115,7 @@ class Writer:
         view: View,
         changes: Sequence[Change],
         pieces: Iterable[tuple[int, Piece]] = (),
-        run: Run | None = None,
+        run: FilePart | None = None,
     ) -> None:
         """Write records to the end of the journal, make them count, and fold it where it has grown too long.
 
