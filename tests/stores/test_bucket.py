@@ -128,6 +128,14 @@ def store(proxy: Scripted, name: str) -> Iterator[BucketStore]:
         yield store
 
 
+@pytest.fixture
+def patient(proxy: Scripted, name: str) -> Iterator[BucketStore]:
+    """The same, with a deadline that a busy machine doesn't miss."""
+    with BucketStore(f"s3://{name}/in", endpoint=proxy.url, timeout=600) as store:
+        assert Can.SWAP in store.can
+        yield store
+
+
 def put(url: str, name: str, **objects: bytes) -> None:
     client = client_of(url)
     for key, data in objects.items():
@@ -278,11 +286,9 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("far")
-def test_a_large_blob_is_read_in_parts_of_one_version(
-    store: BucketStore, proxy: Scripted, server: str, name: str
-) -> None:
+def test_a_large_blob_is_read_in_parts_of_one_version(patient: BucketStore, proxy: Scripted) -> None:
     data = random.Random(1).randbytes(40 * MIB)
-    store["a"] = data
+    patient["a"] = data
     proxy.requests.clear()
     ranges: list[str] = []
 
@@ -290,26 +296,26 @@ def test_a_large_blob_is_read_in_parts_of_one_version(
         ranges.append(headers.get("range", headers.get("Range", "")))
 
     proxy.script = script
-    assert store["a"] == data
+    assert patient["a"] == data
     # Each part once, but for what a lost answer makes obstore ask again.
     assert len(set(ranges)) == 13
     assert str(40 * MIB - 1) in {each.partition("-")[2] for each in ranges}
     ranges.clear()
-    with store.open("a") as file:
+    with patient.open("a") as file:
         assert file.read(MIB) == data[:MIB]
         assert ranges == [""]
         assert file.read() == data[MIB:]
-    assert store.get_range("a", 5, 30 * MIB) == data[5 : 30 * MIB]
-    assert b"".join(store.chunks("a", 3 * MIB)) == data
+    assert patient.get_range("a", 5, 30 * MIB) == data[5 : 30 * MIB]
+    assert b"".join(patient.chunks("a", 3 * MIB)) == data
     # What is replaced or deleted meanwhile is read to its end.
-    for spoil in (lambda: store.put("a", b"other"), lambda: store.delete("a")):
-        pieces = store._read("a", 0, None)[1]
+    for spoil in (lambda: patient.put("a", b"other"), lambda: patient.delete("a")):
+        pieces = patient._read("a", 0, None)[1]
         begun = [next(pieces)]
         spoil()
         assert b"".join([*begun, *pieces]) == data
-        store["a"] = data
+        patient["a"] = data
     # A stream that is dropped leaves nothing under way.
-    pieces = store._read("a", 0, None)[1]
+    pieces = patient._read("a", 0, None)[1]
     assert sum(len(next(pieces)) for _ in range(5)) > 4 * MIB
     del pieces
     end = time.monotonic() + 60
