@@ -1305,8 +1305,9 @@ def test_ten_thousand_blobs_through_stores_that_fail(jobs: int | None, tmp_path:
             if key in blobs and key not in report.failures:
                 assert there.get(key) == blobs.get(key), key
         assert report.deleted == (0 if report.failures else 2100)
-        assert report.failed < missing / 2
-        missing = max(report.failed, 2)
+        # Of a few, all may fail again.
+        assert report.failed < max(missing / 2, 30)
+        missing = report.failed
         if report.ok:
             break
     assert 2 <= runs < 12

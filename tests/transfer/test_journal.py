@@ -513,7 +513,7 @@ target.close()
 change()
 kills = finished = 0
 longest = 0.12
-while kills < int(when):
+while kills < int(when) or not finished:
     child = os.fork()
     if child == 0:
         sync()
@@ -523,7 +523,7 @@ while kills < int(when):
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, -signal.SIGKILL), code
     kills += code != 0
-    # On a machine that is busy, too, some get to their end.
+    # On a machine that is busy, too, one gets to its end.
     longest = 0.12 if code == 0 else longest * 1.06
     if code == 0:
         finished += 1
@@ -538,7 +538,6 @@ report = sync()
 assert report.ok, report.failures
 with open_target() as target:
     assert dict(target.items()) == blobs
-print(finished)
 """
 
 KINDS: dict[str, Any] = {"files": FilesystemStore, "sqlite": SqliteStore, "zip": ZipStore}
@@ -584,5 +583,4 @@ def test_a_sync_that_is_killed_many_times_ends_right(kind: str, jobs: int, tmp_p
     script = [sys.executable, "-c", MAKE + AT_RANDOM, str(tmp_path), kind, "", str(jobs), effort("50", "25")]
     ran = subprocess.run(script, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) > 0
     assert not [name for name in os.listdir(tmp_path) if name.startswith("j-")]
