@@ -79,7 +79,8 @@ def test_groups_arrays_and_codecs(tmp_path: Path) -> None:
 
 
 def test_they_fail_over_a_store_that_corrupts_every_read(tmp_path: Path) -> None:
-    report, printed = run(tmp_path, USUAL, 1, corrupting=True)
-    assert report["corrupted, failed"] == len(report["failures"]) >= 80, printed
+    files, least = effort((USUAL, 80), (("test_group.py", "test_metadata/test_consolidated.py"), 40))
+    report, printed = run(tmp_path, files, 1, corrupting=True)
+    assert report["corrupted, failed"] == len(report["failures"]) >= least, printed
     # Some few look at something else than what they read.
     assert report["corrupted"] <= len(report["failures"]) * 1.2, printed

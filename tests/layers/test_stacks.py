@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.again import Again
 
 from holdall import (
     CachingStore,
@@ -41,8 +42,7 @@ class TestCompressOverEncryptOverACache(StoreSuite):
         return CompressedStore(EncryptedStore(cached, KEY), codec="lz4")
 
 
-class TestReplicasOfPrefixes(StoreSuite):
-    reduced = True
+class TestReplicasOfPrefixes(Again):
     longest = 1024 - len("copies/second/")
 
     def make(self, place: Path) -> Store:
@@ -54,9 +54,7 @@ class TestReplicasOfPrefixes(StoreSuite):
         )
 
 
-class TestAChecksumUnderACache(StoreSuite):
-    reduced = True
-
+class TestAChecksumUnderACache(Again):
     def make(self, place: Path) -> Store:
         checked = ChecksumStore(FilesystemStore(place / "blobs"))
         # Each handle has a cache of its own, as two machines have.

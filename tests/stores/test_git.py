@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.effort import effort
 from tests.forks import forked, succeeds, succeeds_as_nobody
 
 from holdall import (
@@ -1297,7 +1298,7 @@ def test_a_killed_commit_is_whole_or_not_at_all(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     rng = random.Random()
     GitStore(tree).close()
-    for _ in range(25):
+    for _ in range(effort(25, 8)):
         process = subprocess.Popen([sys.executable, "-c", _WRITER, str(tree)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
