@@ -115,7 +115,7 @@ $(VENV)/.compiled: $(VENV)/.dev
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -W ignore -m compileall -qq -x '/(tests|moto|sympy|networkx)/' \
 		$(VENV)/lib || true
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -W ignore -m compileall -qq src
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --collect-only -qq tests >/dev/null || true
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -p tests.imported --collect-only -qq tests >/dev/null || true
 	@touch $@
 
 # The tests of zarr and of py-key-value come with their sources only, and of the latter only under its first name.
