@@ -1081,13 +1081,14 @@ class Store(MutableMapping[str, bytes]):
         ['a', 'b']
         """
         attributes = self._conditions(ANY, ttl, content_type, metadata, expires)
+        check = self._checked
         checked: list[Put] = [
-            (self._checked(key), (data,), attributes)
+            (check(key), (data,), attributes)
             if type(data) is bytes
-            else self._entry(self._checked(key), data, attributes)
+            else self._entry(check(key), data, attributes)
             for key, data in pairs_of(items)
         ]
-        return {info.key: info for info in self._put_many(checked)}
+        return {info._key: info for info in self._put_many(checked)}
 
     def _entry(self, key: str, data: Any, shared: Attributes) -> Put:
         if not isinstance(data, Item):

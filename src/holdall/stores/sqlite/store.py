@@ -279,9 +279,9 @@ class SqliteStore(Store):
                 if attributes is not last:
                     last = attributes
                     plain = plain and attributes.content_type is None and attributes.expires is None
-                data = only_piece(body, INLINE)
-                if data is not None:
-                    taken.append((key, data or b"", attributes))
+                # As `only_piece`, without a call for each of many.
+                if isinstance(body, tuple) and len(body) == 1 and len(body[0]) <= INLINE:
+                    taken.append((key, body[0] or b"", attributes))
                     continue
                 # The pieces of a stream are held until all is written; past a limit they are staged in the
                 # file.
