@@ -1665,12 +1665,11 @@ _UNCHECKED: Final = {
     "_put": ("_write", "_checked", "_need", "_conditions", "can"),
     "_has": ("_info", "_checked"),
     "_get_range": ("_read",),
-    "get": ("_get", "_read", "_checked"),
-    "delete": ("_delete", "_checked", "_need", "can"),
     "_outline": ("_survey", "_scan"),
+    "delete": ("_delete", "_checked", "_need", "can"),
 }
-"""What stands in for a primitive and its checks, be it a hook or a call that a store makes faster: where a
-class changes one of these, it has changed what they do."""
+"""What stands in for a primitive and its checks: where a class changes one of these,
+it has changed what they do."""
 
 
 def _depth(cls: type, name: str) -> int:

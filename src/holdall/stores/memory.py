@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from holdall.blob import ATOMIC, check_expected
@@ -128,20 +128,6 @@ class MemoryStore(Store):
             self._entries[key] = _new_entry((data, etag, now, PLAIN, None))
         return Info(key, len(data), etag, now)
 
-    if not TYPE_CHECKING:  # the types are those of `Store.get`
-
-        def get(self, key, default=None):
-            if type(key) is str:
-                entry = self._entries.get(key)
-                if entry is None:
-                    self._checked(key)
-                    return default
-                if entry[4] is None:  # `expires`; a name takes longer than a place
-                    return entry[0]
-            return Store.get(self, key, default)
-
-        get.__doc__ = Store.get.__doc__
-
     def delete(self, key: str, *, expect: Expect = ANY) -> bool:
         if expect is not ANY or type(key) is not str or self._closed:
             return super().delete(key, expect=expect)
@@ -225,8 +211,9 @@ class MemoryStore(Store):
             self._shared.order = None
 
     def _close(self) -> None:
-        # A private dict goes with its only handle; one that was pickled may have others.
-        self._entries = {}
+        if self._name is None:
+            # A private dict goes with its only handle; one that was pickled may have others.
+            self._entries = {}
 
     # --- helpers ---
 
