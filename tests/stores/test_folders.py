@@ -19,6 +19,7 @@ from tests.forks import succeeds_as_nobody
 
 from holdall import (
     ABSENT,
+    ANY,
     BlobExistsError,
     BlobNotFoundError,
     ConcurrencyError,
@@ -1028,6 +1029,34 @@ def test_a_move_to_a_new_key_doesnt_replace_what_was_put_meanwhile(
     with pytest.raises(BlobExistsError):
         store.move("a", "d/b", expect=ABSENT)
     assert (store["a"], store["d/b"]) == (b"old", b"put")
+
+
+@pytest.mark.parametrize("expect", [ANY, ABSENT])
+def test_a_move_to_another_file_system_below_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect: Expect
+) -> None:
+    store = FilesystemStore(tmp_path)
+    store.put_many({"a": b"1", "mounted/b": b"2"})
+    (tmp_path / "a").chmod(0o640)
+    replace, move_new = os.replace, nofollow.move_new
+
+    def crosses(source: str) -> bool:
+        return not source.startswith(".holdall~")
+
+    def refuse(source: str, target: str, **folders: int) -> None:
+        if crosses(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target, **folders)
+
+    def refuse_new(source: str, *rest: Any) -> int:
+        return -errno.EXDEV if crosses(source) else move_new(source, *rest)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(steps, "move_new", refuse_new)
+    moved = store.move("a", "mounted/a", expect=expect)
+    assert moved == store.info("mounted/a")
+    assert dict(store.items()) == {"mounted/a": b"1", "mounted/b": b"2"}
+    assert _mode(tmp_path / "mounted/a") == 0o640
 
 
 def test_a_move_to_a_new_key_where_only_replacing_is_possible(

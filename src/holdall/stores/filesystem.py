@@ -401,17 +401,19 @@ class FilesystemStore(Store):
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         with self._changing():
-            origin = self._path(source)[len(self._base) :]
-            if self._stat(self._base + origin) is None:
-                raise BlobNotFoundError(key=source)
-            path = self._target(target)
+            self._info(source)  # before a folder is made for it
+            origin, path = self._below(source), self._target(target)
             # Exclusive, since no put may reach the source between the look at it and the rename.
             step = partial(rename, self._root, source, origin, path, expect, _compare)
-            found = self._root.locked(fcntl.LOCK_EX, step)
+            try:
+                found = self._root.locked(fcntl.LOCK_EX, step)
+            except OSError as error:
+                if error.errno == errno.EXDEV:  # another file system is mounted below the folder
+                    return super()._move(source, target, expect)
+                raise
             root = self._root.open_root(make=False)
-            if self._durable:
-                sync_below(root, os.path.dirname(path) or ".", "the blob is moved")
-                sync_below(root, os.path.dirname(origin) or ".", "the blob is moved")
+            for each in (path, origin) if self._durable else ():
+                sync_below(root, os.path.dirname(each) or ".", "the blob is moved")
             if self._prunes:
                 tidy(root, origin)
         return describe(target, found)
