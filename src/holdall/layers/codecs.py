@@ -139,8 +139,12 @@ _SKIPPED: Final = struct.pack("<II", 0x184D2A50, 0)
 """A frame that holds nothing."""
 
 _ONLY_HEAD: Final = _SKIPPED + _TABLE_HEAD.pack(_SKIPPABLE, 2 * _TABLE_ENTRY.size + _TABLE_FOOT.size)
-"""What the index of a blob in one frame begins with."""
-_ONLY_SIZE: Final = len(_ONLY_HEAD) + _TABLE_END.size
+_ONLY_SEAL: Final = struct.pack("<II", len(_SKIPPED), 0)
+_ONLY_FOOT: Final = _TABLE_FOOT.pack(2, _CHECKED, _SEEKABLE)
+_ONLY: Final = struct.Struct(f"<{len(_ONLY_HEAD)}sII4s{len(_ONLY_SEAL)}sI{len(_ONLY_FOOT)}s")
+"""The index of a blob in one frame: the three above, before the last two the entry of the frame, between them
+the checksum of the seal."""
+_ONLY_ENTRY: Final = slice(len(_ONLY_HEAD) - _ONLY.size, len(_ONLY_HEAD) - _ONLY.size + _TABLE_ENTRY.size)
 
 
 class _Zstd(Codec):
@@ -197,14 +201,18 @@ class _Zstd(Codec):
             raise Damaged(str(error)) from error
 
     def only(self, stored: bytes) -> bytes | None:
-        index = stored[-_ONLY_SIZE:]
-        footer = self.footer(index) if index.startswith(_ONLY_HEAD) else None
-        if footer is None or footer.frames != 1:
+        end = len(stored) - _ONLY.size
+        if end < 4:
             return None
-        taken, _, check = _TABLE_ENTRY.unpack_from(index, len(_ONLY_HEAD))
-        if taken != len(stored) - len(index) or check != stored[taken - 4 : taken]:
+        head, taken, size, check, seal, checked, foot = _ONLY.unpack_from(stored, end)
+        if (
+            (head, taken, seal, foot) != (_ONLY_HEAD, end, _ONLY_SEAL, _ONLY_FOOT)
+            or check != stored[end - 4 : end]
+            or checked != zlib.crc32(foot, zlib.crc32(stored[_ONLY_ENTRY]))
+            or not 0 < size <= FRAME
+        ):
             return None
-        return self.decompress(memoryview(stored)[:taken], footer.size)
+        return self.decompress(memoryview(stored)[:end], size)
 
     def index(self, entries: bytes, size: int) -> bytes:
         count = len(entries) // ENTRY.size
