@@ -49,6 +49,7 @@ def test_a_private_blob_is_shown_to_nobody(holdall: Holdall, tmp_path: Path) -> 
     ("args", "said", "code"),
     [
         ((), "nothing to do", 2),
+        (("x", "y"), "it takes options only, such as --source", 2),
         (("-i", "x", "-o", "x"), "nothing to do", 2),
         (("-i", ""), "is empty", 2),
         (("-i", "sqlite:///one.db"), "#KEY", 2),

@@ -34,7 +34,8 @@ def test_one_source_only(holdall, tmp_path):
 def test_a_key_that_begins_with_a_dash(holdall):
     for command in (["put", "-k", "v"], ["get", "-k"], ["rm", "-k"], ["cp", "-k", "k"]):
         assert "write -- before what begins with -" in holdall.error(*command, code=2)
-    assert "before what" not in holdall.error("get", "--sotre", "x", "k", code=2), "it is a mistyped option"
+    for option in ("--sotre", "--nosuch"):
+        assert "before what" not in holdall.error("get", option, "x", "k", code=2), "it is a mistyped option"
     holdall("put", "--", "-k", "v")
     assert holdall("get", "--", "-k") == b"v"
 

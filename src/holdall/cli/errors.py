@@ -81,9 +81,12 @@ def describe(error: BaseException) -> str:
         taken = getattr(getattr(context, "command", None), "params", ())
         if any(each.name == "program" for each in taken):
             return f"{text.rstrip('.')}; write -- before the program and its options; see {path} --help"
-        is_unknown = type(error).__name__ == "NoSuchOption" and not getattr(error, "possibilities", None)
-        if is_unknown and any(each.param_type_name == "argument" for each in taken):
+        takes = any(each.param_type_name == "argument" for each in taken)
+        option = str(getattr(error, "option_name", ""))
+        if takes and type(error).__name__ == "NoSuchOption" and not option.startswith("--"):
             text = f"{text.rstrip('.')}; write -- before what begins with - and is no option"
+        elif taken and not takes and "unexpected extra argument" in text:
+            text = f"{text.rstrip('.')}: it takes options only, such as {taken[0].opts[0]}"
         return f"{text} See {path} --help" if text.endswith("?") else f"{text.rstrip('.')}; see {path} --help"
     return f"a bug in holdall: {type(error).__name__}: {error} (set HOLDALL_DEBUG=1 to see where)"
 
