@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import gc
@@ -12,6 +13,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +22,8 @@ import holdall
 
 HANGS = 50
 """Seconds after which a command has hung."""
+HELPERS = ("typer.rich_utils", "pydantic.main")
+"""What the command imports to show its help, or what is wrong with its arguments."""
 SERVE = "import sys; from tests.cli.started import serve; serve(int(sys.argv[1]))"
 
 
@@ -88,6 +92,8 @@ def serve(fd: int) -> None:
     for folder in ("cli", "cli.catalog", "catalog", "stores", "transfer"):
         for module in Path(holdall.__file__).parent.joinpath(*folder.split(".")).glob("[a-z]*.py"):
             importlib.import_module(f"holdall.{folder}.{module.stem}")
+    for module in HELPERS:
+        importlib.import_module(module)
     gc.freeze()
     with socket.socket(fileno=fd) as requests:
         request = take(requests)
@@ -99,7 +105,32 @@ def serve(fd: int) -> None:
         os.environ.update(env)
         os.chdir(cwd)
         sys.argv[1:] = args
+        end(run_holdall())
+
+
+def run_holdall() -> object:
+    """Return the exit code of the command."""
+    try:
         runpy.run_module("holdall", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        return ended.code
+    return None
+
+
+def end(code: object) -> None:
+    """End this process as Python does, with a warning of what was left open, but without freeing all that is
+    imported here: that takes longer than most commands."""
+    if not isinstance(code, int):
+        sys.exit(code)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    gc.collect()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # Python reports it
+    os._exit(code)
 
 
 def take(requests: socket.socket) -> tuple[list[str], dict[str, str], str] | None:
