@@ -44,7 +44,7 @@ from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
 from holdall.store import Store
 from holdall.stores.locks import CANNOT, generation
-from holdall.stores.nofollow import LIST, READ, close_all
+from holdall.stores.nofollow import LIST, READ, Descriptors, close_all
 from holdall.stores.oserrors import kind_of
 
 _log = get_logger("holdall")
@@ -161,21 +161,19 @@ class _Copy:
     def __init__(self, store: Store, key: str, path: Path, mode: int) -> None:
         with naming(key):
             info, pieces = store._read(key, 0, None)
-            fds: list[int] = []
             self.size, made = 0, hashlib.blake2b()
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                fds.extend(map(partial(os.open, path), (flags,), (mode,)))
-                for piece in stoppable(pieces):
-                    self._write(fds[0], piece)
-                    if mode & 0o200:
-                        made.update(piece)
-            except OSError as error:
-                if isinstance(error, StoreError):
-                    raise
-                raise _no_room(error) from error
-            finally:
-                close_all(fds)
+            with Descriptors() as fds:
+                try:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    fds.extend(map(partial(os.open, path), (flags,), (mode,)))
+                    for piece in stoppable(pieces):
+                        self._write(fds[0], piece)
+                        if mode & 0o200:
+                            made.update(piece)
+                except OSError as error:
+                    if isinstance(error, StoreError):
+                        raise
+                    raise _no_room(error) from error
             if self.size != info.size:
                 raise IntegrityError(f"the store returned {self.size} bytes of a blob of {info.size}")
         self.etag, self.attributes = info.etag, attributes_of(info, store.can)._replace(mode=None)
@@ -226,8 +224,7 @@ def _put_back(store: Store, key: str, path: Path, copy: _Copy | None, folder: _F
 
 @contextmanager
 def _open_edited(path: Path, key: str) -> Generator[BinaryIO]:
-    fds: list[int] = []
-    try:
+    with Descriptors() as fds:
         try:
             fds.extend(map(partial(os.open, path), (READ,)))
             mode = os.fstat(fds[0]).st_mode
@@ -251,8 +248,6 @@ def _open_edited(path: Path, key: str) -> Generator[BinaryIO]:
             )
         with open(fds.pop(), "rb") as file:
             yield file
-    finally:
-        close_all(fds)
 
 
 # --- the folders ---
@@ -375,17 +370,15 @@ def _sweep_once() -> None:
 
 
 def _sweep(path: str) -> None:
-    fds: list[int] = []
-    try:
-        fds.extend(map(partial(os.open, path), (LIST,)))
-        if os.fstat(fds[0]).st_uid == os.getuid():
-            fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path)
-            _log.info("swept %r, which a process left that was killed", path)
-    except OSError as error:
-        _log.debug("%r can't be swept: %s", path, error)
-    finally:
-        close_all(fds)
+    with Descriptors() as fds:
+        try:
+            fds.extend(map(partial(os.open, path), (LIST,)))
+            if os.fstat(fds[0]).st_uid == os.getuid():
+                fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+                _log.info("swept %r, which a process left that was killed", path)
+        except OSError as error:
+            _log.debug("%r can't be swept: %s", path, error)
 
 
 def _remove(path: str) -> None:

@@ -39,6 +39,18 @@ class _Answer(NamedTuple):
     error: str | None = None
 
 
+class _Report(NamedTuple):
+    """What is printed."""
+
+    path: str | None
+    """Of holdall.toml."""
+    fault: str | None
+    """What is wrong with it."""
+    extras: list[Extra]
+    brought: list[Brought]
+    answers: list[_Answer]
+
+
 def doctor(
     stores: Annotated[
         list[str] | None,
@@ -73,14 +85,9 @@ def doctor(
     if not asked:
         asked = _default()
         asked += [(f"{name}:", f"{name}:") for name in names]
-    extras, brought = read_extras(), read_brought()
-    answers = _ask_all(asked, seconds)
-    output = Output()
-    if json:
-        _print_json(path, fault, extras, brought, answers, output)
-    else:
-        _print_text(path, fault, extras, brought, answers, output)
-    return UNAVAILABLE if fault or any(each.error for each in answers) else 0
+    report = _Report(path, fault, read_extras(), read_brought(), _ask_all(asked, seconds))
+    (_print_json if json else _print_text)(report, Output())
+    return UNAVAILABLE if fault or any(each.error for each in report.answers) else 0
 
 
 def _default() -> list[tuple[str, str]]:
@@ -144,22 +151,16 @@ def _pip(extra: Extra) -> str:
     return f"pip install 'holdall[{extra.name}]'"
 
 
-def _print_json(
-    path: str | None,
-    fault: str | None,
-    extras: list[Extra],
-    brought: list[Brought],
-    answers: list[_Answer],
-    output: Output,
-) -> None:
+def _print_json(report: _Report, output: Output) -> None:
+    extras = [{**each._asdict(), "install": _pip(each) if each.missing else None} for each in report.extras]
     found: dict[str, object] = {
         **_about(),
-        "configuration": path,
-        "configuration_error": fault,
+        "configuration": report.path,
+        "configuration_error": report.fault,
         "variables": _variables(),
-        "extras": [{**each._asdict(), "install": _pip(each) if each.missing else None} for each in extras],
-        "plugins": [each._asdict() for each in brought],
-        "stores": [each._asdict() for each in answers],
+        "extras": extras,
+        "plugins": [each._asdict() for each in report.brought],
+        "stores": [each._asdict() for each in report.answers],
     }
     output.line(dumps(found))
 
@@ -168,14 +169,8 @@ def _variables() -> list[str]:
     return sorted(name for name in os.environ if name.startswith(_VARIABLE))
 
 
-def _print_text(
-    path: str | None,
-    fault: str | None,
-    extras: list[Extra],
-    brought: list[Brought],
-    answers: list[_Answer],
-    output: Output,
-) -> None:
+def _print_text(report: _Report, output: Output) -> None:
+    path, fault, extras, brought, answers = report
     about = _about()
     output.line(f"holdall {about['holdall']}, Python {about['python']}, {about['system']}")
     output.line(f"configuration: {path or 'no holdall.toml'}{f' FAILED: {fault}' if fault else ''}")

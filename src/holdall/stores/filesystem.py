@@ -37,6 +37,7 @@ from holdall.stores.nameless import put_nameless
 from holdall.stores.nofollow import (
     FOLDER,
     READ,
+    Descriptors,
     close_all,
     has_link,
     open_file,
@@ -384,20 +385,16 @@ class FilesystemStore(Store):
         return bool(done)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        with self._changing():
-            fds: list[int] = []
+        with self._changing(), Descriptors() as fds:
+            found = self._open_blob(fds, source)
+            draft = Draft(self._root, self._target(target))
             try:
-                found = self._open_blob(fds, source)
-                draft = Draft(self._root, self._target(target))
-                try:
-                    draft.begin()
-                    draft.clone(fds[0], found)
-                    return draft.publish(target, expect, _compare)
-                except BaseException:
-                    draft.drop()
-                    raise
-            finally:
-                close_all(fds)
+                draft.begin()
+                draft.clone(fds[0], found)
+                return draft.publish(target, expect, _compare)
+            except BaseException:
+                draft.drop()
+                raise
 
     def _move(self, source: str, target: str, expect: Expect) -> Info:
         with self._changing():
@@ -437,22 +434,16 @@ class FilesystemStore(Store):
                 raise BlobNotFoundError(key=key) from error  # the folder is gone
 
     def _touch_alone(self, key: str, _: int) -> Info:
-        fds: list[int] = []
-        try:
+        with Descriptors() as fds:
             self._open_blob(fds, key)
             self._root.note_times(fds[0])
             if self._durable:
                 os.fsync(fds[0])
             return describe(key, os.fstat(fds[0]))
-        finally:
-            close_all(fds)
 
     def _local_path(self, key: str) -> str | None:
-        fds: list[int] = []
-        try:
+        with Descriptors() as fds:
             self._open_blob(fds, key)
-        finally:
-            close_all(fds)
         return self._path(key)
 
     def _target(self, key: str) -> str:

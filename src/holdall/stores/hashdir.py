@@ -14,7 +14,7 @@ from holdall.store import ABSENT, Info, LeftOut
 from holdall.stores.drafts import Draft, compare, describe
 from holdall.stores.filesystem import FilesystemStore
 from holdall.stores.listing import names_in, open_folder, printable
-from holdall.stores.nofollow import LIST, close_all
+from holdall.stores.nofollow import LIST, Descriptors
 from holdall.stores.oserrors import translate
 from holdall.stores.spelling import PRIVATE, read_names, spell_segment
 
@@ -194,12 +194,10 @@ class HashdirStore(FilesystemStore):
 
     def _names(self, folder: str) -> list[tuple[str, str]]:
         """Return each name in a folder with its kind."""
-        fds: list[int] = []
-        try:
-            if not open_folder(fds, self._base + folder, LIST):
-                return []
-            return list(names_in(fds[0]))
-        except OSError as error:
-            raise translate(error, f"list {self._base + folder!r}") from error
-        finally:
-            close_all(fds)
+        with Descriptors() as fds:
+            try:
+                if not open_folder(fds, self._base + folder, LIST):
+                    return []
+                return list(names_in(fds[0]))
+            except OSError as error:
+                raise translate(error, f"list {self._base + folder!r}") from error

@@ -16,7 +16,7 @@ from holdall.keys import past
 from holdall.store import Info, LeftOut
 from holdall.stores.drafts import describe
 from holdall.stores.litter import is_draft, sweep
-from holdall.stores.nofollow import FOLDER, LIST, close_all, open_into
+from holdall.stores.nofollow import FOLDER, LIST, Descriptors, open_into
 from holdall.stores.oserrors import GONE, kind_of, translate
 from holdall.stores.spelling import PRIVATE, are_plain, is_plain, is_small, segment_of, spell
 
@@ -56,25 +56,25 @@ class Run(NamedTuple):
 
     def _look(self, names: list[str]) -> list[Info | LeftOut]:
         # A few at once, so that no folder is open while the caller does other work.
-        fds: list[int] = []
         found: list[Info | LeftOut] = []
-        try:
-            if not open_folder(fds, self.folder, FOLDER):
-                return []
-            above, odd, folder = self.above, self.odd, fds[0]
-            for name in names:
-                try:
-                    what = os.stat(odd.get(name, name) if odd else name, dir_fd=folder, follow_symlinks=False)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue  # deleted since its folder was read
-                if stat.S_ISREG(what.st_mode):
-                    found.append(describe(above + name, what))
-                else:
-                    found.append(LeftOut(above + name, kind_of(what.st_mode)))
-        except OSError as error:
-            raise translate(error, "list") from error
-        finally:
-            close_all(fds)
+        with Descriptors() as fds:
+            try:
+                if not open_folder(fds, self.folder, FOLDER):
+                    return []
+                above, odd, folder = self.above, self.odd, fds[0]
+                for name in names:
+                    try:
+                        what = os.stat(
+                            odd.get(name, name) if odd else name, dir_fd=folder, follow_symlinks=False
+                        )
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue  # deleted since its folder was read
+                    if stat.S_ISREG(what.st_mode):
+                        found.append(describe(above + name, what))
+                    else:
+                        found.append(LeftOut(above + name, kind_of(what.st_mode)))
+            except OSError as error:
+                raise translate(error, "list") from error
         return found
 
 
@@ -214,15 +214,13 @@ class Listing:
 
     def read(self, folder: str) -> Folder:
         """Return the contents of a folder; nothing if it is gone."""
-        fds: list[int] = []
-        try:
-            if not open_folder(fds, folder, LIST):
-                return Folder([], [], {}, {})
-            return self._read(fds[0])
-        except OSError as error:
-            raise _listing_error(error, folder) from error
-        finally:
-            close_all(fds)
+        with Descriptors() as fds:
+            try:
+                if not open_folder(fds, folder, LIST):
+                    return Folder([], [], {}, {})
+                return self._read(fds[0])
+            except OSError as error:
+                raise _listing_error(error, folder) from error
 
     def _read(self, fd: int) -> Folder:
         files: list[str] = []
@@ -284,25 +282,23 @@ class Listing:
 
     def _long(self, above: int, names: list[str], others: dict[str, str]) -> Iterator[tuple[str, str]]:
         """What goes on in a folder because its name is too long for one."""
-        fds: list[int] = []
-        try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            fds.append(os.open(names[-1], flags, dir_fd=above))
-            for name, kind in sorted(names_in(fds[0])):
-                chain = [*names, name]
-                if kind == "folder" and name.endswith("%~"):
-                    yield from self._long(fds[0], chain, others)
-                    continue
-                segment = segment_of(chain, self._fold)
-                end = "/" if kind == "folder" else ""
-                if segment is not None and kind in ("file", "folder"):
-                    yield segment + end, "/".join(chain) + end
-                else:
-                    others[printable("/".join(chain))] = NOT_A_KEY
-        except FileNotFoundError:
-            return
-        finally:
-            close_all(fds)
+        with Descriptors() as fds:
+            try:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                fds.append(os.open(names[-1], flags, dir_fd=above))
+                for name, kind in sorted(names_in(fds[0])):
+                    chain = [*names, name]
+                    if kind == "folder" and name.endswith("%~"):
+                        yield from self._long(fds[0], chain, others)
+                        continue
+                    segment = segment_of(chain, self._fold)
+                    end = "/" if kind == "folder" else ""
+                    if segment is not None and kind in ("file", "folder"):
+                        yield segment + end, "/".join(chain) + end
+                    else:
+                        others[printable("/".join(chain))] = NOT_A_KEY
+            except FileNotFoundError:
+                return
 
 
 def names_in(folder: int) -> Iterator[tuple[str, str]]:

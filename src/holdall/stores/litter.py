@@ -7,7 +7,7 @@ import os
 from functools import partial
 
 from holdall.logs import get_logger
-from holdall.stores.nofollow import close_all
+from holdall.stores.nofollow import Descriptors
 from holdall.stores.spelling import PRIVATE
 
 _log = get_logger("holdall")
@@ -37,17 +37,12 @@ def sweep(name: str, folder: int) -> None:
 
     A short put doesn't lock its file. If that is swept, the put fails to rename it, and begins anew.
     """
-    fds: list[int] = []
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fds.extend(map(partial(os.open, name, dir_fd=folder), (flags,)))
-        fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=folder)
-        _log.info("swept %r, which a writer left that was killed", name)
-        close_all(fds)
-    except OSError as error:
-        _log.debug("%r can't be swept: %s", name, error)
-        close_all(fds)
-    except BaseException:
-        close_all(fds)
-        raise
+    with Descriptors() as fds:
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fds.extend(map(partial(os.open, name, dir_fd=folder), (flags,)))
+            fcntl.flock(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder)
+            _log.info("swept %r, which a writer left that was killed", name)
+        except OSError as error:
+            _log.debug("%r can't be swept: %s", name, error)

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Self
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """To read a file; it doesn't wait for the writer of a pipe."""
@@ -76,6 +77,17 @@ fstat: Callable[..., int] = getattr(_system, "fstat", _missing)
 def close_all(fds: list[int]) -> None:
     """Close descriptors and forget them. No interrupt comes between the two, so that none is closed twice."""
     any(map(os.close, map(fds.pop, [-1] * len(fds))))
+
+
+class Descriptors(list[int]):
+    """Descriptors that are closed at the end of a `with` block. Each is opened into the list, so that no
+    interrupt loses it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        any(map(os.close, map(self.pop, [-1] * len(self))))
 
 
 def has_link(path: str, start: int) -> bool:

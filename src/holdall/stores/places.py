@@ -14,7 +14,7 @@ from functools import partial
 from holdall.errors import StoreUnavailableError
 from holdall.stores.litter import is_draft, sweep
 from holdall.stores.local import sync_folder
-from holdall.stores.nofollow import FOLDER, LIST_NEAR, close_all, open_below
+from holdall.stores.nofollow import FOLDER, LIST_NEAR, Descriptors, close_all, open_below
 from holdall.stores.oserrors import GONE, conflict
 
 TRIES = 64
@@ -161,8 +161,7 @@ def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:
     Raises:
         OSError: It holds other files, or isn't a folder.
     """
-    fds: list[int] = []
-    try:
+    with Descriptors() as fds:
         failed = open_below(fds, above, name, LIST_NEAR)
         if failed:
             raise OSError(-failed, os.strerror(-failed))
@@ -171,8 +170,6 @@ def remove_empty(name: str, above: int, *, only_look: bool = False) -> None:
                 sweep(inner, fds[0])
                 continue
             remove_empty(inner, fds[0], only_look=only_look)
-    finally:
-        close_all(fds)
     if not only_look:
         os.rmdir(name, dir_fd=above)
 

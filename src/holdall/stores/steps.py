@@ -9,7 +9,7 @@ from holdall.errors import BlobNotFoundError, StoreUnavailableError
 from holdall.store import ABSENT, ANY, Expect
 from holdall.stores.drafts import Check
 from holdall.stores.local import sync_folder
-from holdall.stores.nofollow import close_all, move_new
+from holdall.stores.nofollow import Descriptors, move_new
 from holdall.stores.places import TRIES, Place
 from holdall.stores.root import Root
 from holdall.stores.times import floor_of, new_stamp, raise_floor
@@ -18,8 +18,7 @@ from holdall.stores.times import floor_of, new_stamp, raise_floor
 def unlink(root: Root, path: str, expect: Expect, check: Check, alone: bool, fd: int) -> bool | None:
     """Delete a file below the open folder; return whether it was there, or None if other writers must be kept
     away for it, and aren't (`alone`)."""
-    held: list[int] = []
-    try:
+    with Descriptors() as held:
         place = Place(held, fd, path)
         found = place.blob()
         if expect is not ANY:
@@ -32,8 +31,6 @@ def unlink(root: Root, path: str, expect: Expect, check: Check, alone: bool, fd:
             raise_floor(fd, found.st_mtime_ns)
         os.unlink(place.name, dir_fd=place.folder)
         return True
-    finally:
-        close_all(held)
 
 
 def rename(
@@ -45,8 +42,7 @@ def rename(
     Raises:
         BlobNotFoundError: There is no such file.
     """
-    held: list[int] = []
-    try:
+    with Descriptors() as held:
         try:
             old = Place(held, fd, origin)
         except (FileNotFoundError, NotADirectoryError):
@@ -79,8 +75,6 @@ def rename(
         raise StoreUnavailableError(
             "its folder keeps being deleted by another program; nothing was moved: try again"
         )
-    finally:
-        close_all(held)
 
 
 def _move_new(old: Place, new: Place, check: Check) -> bool:
@@ -102,10 +96,8 @@ def _move_new(old: Place, new: Place, check: Check) -> bool:
 
 def sync_below(fd: int, folder: str, done: str) -> None:
     """Sync a folder below an open one, if it is there."""
-    held: list[int] = []
-    try:
-        sync_folder(Place(held, fd, f"{folder}/.").folder, done)
-    except (FileNotFoundError, NotADirectoryError):
-        return  # tidied away, and what was in it with it
-    finally:
-        close_all(held)
+    with Descriptors() as held:
+        try:
+            sync_folder(Place(held, fd, f"{folder}/.").folder, done)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # tidied away, and what was in it with it

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from itertools import count
 
-from holdall.stores.nofollow import close_all
+from holdall.stores.nofollow import Descriptors
 
 COARSE = 10_000
 """A file system that rounds times by more nanoseconds than this may give two changes the same time."""
@@ -40,10 +40,7 @@ def raise_floor(root: int, stamp: int) -> None:
     """Keep the time of a blob that is about to be deleted, so that none that comes after it has the same."""
     if floor_of(root) >= stamp:
         return
-    fds: list[int] = []
-    try:
+    with Descriptors() as fds:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fds.extend(map(partial(os.open, _CLOCK, flags, dir_fd=root), (0o666,)))
         os.utime(fds[0], ns=(stamp, stamp))
-    finally:
-        close_all(fds)

@@ -15,7 +15,7 @@ from holdall.catalog.jsonfile.mainfile import Title, parse
 from holdall.catalog.jsonfile.state import Tables
 from holdall.errors import IntegrityError, StoreUnavailableError
 from holdall.ranges import CHUNK
-from holdall.stores.nofollow import close_all
+from holdall.stores.nofollow import Descriptors, close_all
 from holdall.stores.oserrors import kind_of
 
 Place = tuple[int, int]
@@ -99,8 +99,7 @@ class View:
             return False
         if self.place == place_of(journal):
             return not self.stale and journal.st_size >= self.end and self._replay(self.end)
-        fds: list[int] = []
-        try:
+        with Descriptors() as fds:
             _open_into(fds, self._path + ".log")
             found = _read_header(fds, self._path)
             if found is None or self.title is None:
@@ -120,8 +119,6 @@ class View:
             self._main, self.size = _mark(find_file(self._path)), header.main[0]
             self._follow(fds, end, check)
             return self._replay(end)
-        finally:
-            close_all(fds)
 
     # --- changes ---
 
@@ -177,9 +174,7 @@ class View:
         Raises:
             IntegrityError: One of them is damaged, or they don't belong together.
         """
-        fds: list[int] = []
-        main: list[int] = []
-        try:
+        with Descriptors() as fds, Descriptors() as main:
             _open_into(fds, self._path + ".log")
             found = _read_header(fds, self._path)
             _open_into(main, self._path)
@@ -197,9 +192,6 @@ class View:
             self.title, self.tables = parse(data, self._path)
             self.size = len(data)
             return found is None or self._read_journal(fds, *found, (len(data), crc32(data)))
-        finally:
-            close_all(fds)
-            close_all(main)
 
     def _read_journal(
         self, fds: list[int], header: Header, end: int, check: int, main: tuple[int, int]

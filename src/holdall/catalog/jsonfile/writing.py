@@ -26,7 +26,7 @@ from holdall.logs import get_logger
 from holdall.stores.drafts import keep_mode
 from holdall.stores.local import sync_folder, write_at
 from holdall.stores.locks import CANNOT, release, take
-from holdall.stores.nofollow import NEW, close_all
+from holdall.stores.nofollow import NEW, Descriptors, close_all
 from holdall.stores.oserrors import translate
 
 T = TypeVar("T")
@@ -251,22 +251,20 @@ class JournalWriter:
     def _publish(self, path: str, data: bytes, like: str | None = None) -> None:
         """Replace a file, which stays the old one until the disk has the new one. The new one has the owner
         and the permission bits of the old one, or of another file."""
-        made: list[int] = []
         draft = path + ".new"
         old = find_file(like or path)
-        try:
-            _remove(draft)  # of a writer that was killed
-            made.extend(map(partial(os.open, draft, NEW), (0o666 if old is None else 0o600,)))
-            write_at(made[0], data, 0)
-            if old is not None:
-                keep_mode(made[0], 0o600, old)
-            os.fsync(made[0])
-            os.replace(draft, path)
-        except BaseException:
-            _remove(draft)
-            raise
-        finally:
-            close_all(made)
+        with Descriptors() as made:
+            try:
+                _remove(draft)  # of a writer that was killed
+                made.extend(map(partial(os.open, draft, NEW), (0o666 if old is None else 0o600,)))
+                write_at(made[0], data, 0)
+                if old is not None:
+                    keep_mode(made[0], 0o600, old)
+                os.fsync(made[0])
+                os.replace(draft, path)
+            except BaseException:
+                _remove(draft)
+                raise
 
     def close(self) -> None:
         close_all(getattr(self, "_fds", []))
