@@ -48,6 +48,7 @@ _RENAME_NOREPLACE, _RENAME_EXCHANGE = 0x01, 0x02
 
 linkat = ctypes.CDLL(None, use_errno=True).linkat
 AT_EMPTY_PATH = 0x1000
+_AT_REMOVEDIR = 0x200
 
 _LOCAL = {
     0xEF53,  # ext4
@@ -72,6 +73,7 @@ linkat: Callable[..., int] = getattr(_system, "linkat", _missing)
 """linkat(2), of what ctypes takes as it is: ints and bytes."""
 fstat: Callable[..., int] = getattr(_system, "fstat", _missing)
 """fstat(2), into an array."""
+_unlinkat: Callable[..., int] | None = getattr(_system, "unlinkat", None)
 
 
 def close_all(fds: list[int]) -> None:
@@ -288,3 +290,15 @@ def can_be_nameless(path: str) -> bool:
     its close may say that it could not be written, and only then."""
     at_all = hasattr(os, "O_TMPFILE") and sys.getfilesystemencoding() == "utf-8"
     return at_all and is_local(path)
+
+
+def remove_folder(name: str, above: int) -> bool:
+    """Remove a folder if it is empty; whether it was. Most aren't, and to raise that takes `os.rmdir` as long
+    as to find it out."""
+    if _unlinkat is not None:
+        return not _unlinkat(above, name.encode("utf-8", "surrogateescape"), _AT_REMOVEDIR)
+    try:
+        os.rmdir(name, dir_fd=above)
+        return True
+    except OSError:
+        return False

@@ -14,7 +14,7 @@ from functools import partial
 from holdall.errors import StoreUnavailableError
 from holdall.stores.litter import is_draft, sweep
 from holdall.stores.local import sync_folder
-from holdall.stores.nofollow import FOLDER, LIST_NEAR, Descriptors, close_all, open_below
+from holdall.stores.nofollow import FOLDER, LIST_NEAR, Descriptors, close_all, open_below, remove_folder
 from holdall.stores.oserrors import GONE, conflict
 
 TRIES = 64
@@ -183,9 +183,8 @@ def tidy(root: int, path: str) -> None:
         try:
             if above and open_below(held, root, above, FOLDER):
                 return
-            os.rmdir(name, dir_fd=held[0] if above else root)
-        except OSError:
-            return
+            if not remove_folder(name, held[0] if above else root):
+                return
         finally:
             if held:
                 close_all(held)
