@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.effort import effort
 from tests.forks import forked
 
 from holdall import (
@@ -69,7 +70,7 @@ def test_a_child_waits_for_no_thread_of_its_parent(tmp_path: Path, layer: str) -
     for thread in threads:
         thread.start()
     try:
-        for _ in range(5):
+        for _ in range(effort(5, 2)):
             assert os.waitstatus_to_exitcode(os.waitpid(forked(child), 0)[1]) == 0
     finally:
         done.set()
