@@ -378,9 +378,9 @@ def test_one_flipped_bit_gives_no_other_bytes_and_no_other_size(codec: str, size
         lambda: [info.size for info in store.children() if isinstance(info, Info)]: [size],
     }
     every = range(8 * len(stored))
-    bits = every if len(stored) < 500 else random.Random(9).sample(every, effort(300, 60))
+    bits = every[:: effort(1, 3)] if len(stored) < 500 else random.Random(9).sample(every, effort(300, 20))
     # The last bytes are those of an index.
-    for bit in {*bits, *every[-8 * 64 :: 1 if len(stored) < 500 else effort(1, 3)]}:
+    for bit in {*bits, *every[-8 * 64 :: effort(1, 8 if len(stored) >= 500 else 3)]}:
         flipped = bytearray(stored)
         flipped[bit // 8] ^= 1 << bit % 8
         below["key"] = flipped

@@ -795,7 +795,7 @@ def test_a_server_that_evicts_keys(server: ValkeyServer) -> None:
                     dropped += 1
                     store.delete(f"{other}")
                     continue
-                assert found is None or set(found) == set(f"{other}".encode())
+                assert found is None or (found and not found.strip(f"{other}".encode()))
         with redis.Redis(port=server.port) as raw:
             assert raw.info("stats")["evicted_keys"] > 0
             # The list of keys is one of them; what is put again is listed again.
