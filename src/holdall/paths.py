@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
+from holdall.logs import get_logger
+
+_log = get_logger("holdall")
 
 _LONGEST = 4096
 """No system takes a longer path; Linux's PATH_MAX."""
@@ -79,18 +82,51 @@ def checked_text(text: str, what: str) -> None:
         raise InvalidArgumentError(f"{shown} can't be {what}: {why}")
 
 
+def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> int:
+    """Give a new file the permission bits of the one that it replaces, and its owner where it can.
+
+    Args:
+        fd: The new file.
+        now: Its bits.
+        found: The old file.
+        most: The bits that it may have at most.
+    """
+    mode = found.st_mode & 0o777 & most
+    ours = os.fstat(fd)
+    if (ours.st_uid, ours.st_gid) != (found.st_uid, found.st_gid):
+        try:
+            os.fchown(fd, found.st_uid, found.st_gid)
+        except OSError:
+            try:
+                os.fchown(fd, -1, found.st_gid)
+            except OSError:
+                # Another group may do no more than everybody could.
+                mode = mode & 0o707 | (mode & 0o007) << 3 & mode
+    return set_mode(fd, now, mode)
+
+
+def set_mode(fd: int, now: int, mode: int) -> int:
+    """Change a file's permission bits, where the file system has any."""
+    if mode != now:
+        try:
+            os.fchmod(fd, mode)
+        except PermissionError as error:
+            _log.debug("this file system keeps no modes: %s", error)
+    return mode
+
+
 @contextmanager
 def replacing(path: str) -> Generator[BinaryIO]:
     """Open a file that is written anew: a reader sees all of the old or all of the new contents, and an error
-    leaves the old. The new file has the permission bits of the old one.
+    leaves the old. The new file has the permission bits of the old one, and its owner and group where it can.
     """
     # This replaces the target of a link, not the link.
     target = os.path.realpath(path)
     try:
-        mode = os.stat(target).st_mode
+        found = os.stat(target)
     except FileNotFoundError:
-        mode = None
-    if mode is not None and not stat.S_ISREG(mode):
+        found = None
+    if found is not None and not stat.S_ISREG(found.st_mode):
         # A pipe or a device is written to; there is nothing to replace.
         with open(target, "wb") as file:
             yield file
@@ -99,14 +135,14 @@ def replacing(path: str) -> Generator[BinaryIO]:
     # Not by tempfile, which would make the file private.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        fd = os.open(draft, flags, 0o666)
+        fd = os.open(draft, flags, 0o666 if found is None else 0o600)
     except OSError as error:
         # Of the name that the caller knows, not of the draft.
         raise OSError(error.errno, error.strerror, path) from error
     try:
         with open(fd, "wb") as file:
-            if mode is not None:
-                os.chmod(draft, stat.S_IMODE(mode))
+            if found is not None:
+                keep_mode(fd, 0o600, found)
             yield file
         os.replace(draft, target)
     except BaseException:

@@ -860,6 +860,16 @@ def test_an_error_of_a_store_during_an_export_stays_what_it_is(tmp_path: Path) -
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_private_export_that_is_replaced_stays_private(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    with exported_to(path) as draft:
+        assert Path(draft).stat().st_mode & 0o777 == 0o600
+        Path(draft).write_bytes(b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
 def test_an_export_can_be_read_by_a_person_and_by_us(make: Make, tmp_path: Path) -> None:
     import zipfile
 

@@ -220,6 +220,18 @@ def test_a_descriptor_is_written_to_and_not_replaced(anywhere, tmp_path):
     assert process.wait() == 0
 
 
+def test_a_file_that_is_replaced_keeps_its_rights(anywhere, tmp_path):
+    anywhere("put", "a", "new")
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    os.chown(path, 12345, 23456)
+    path.chmod(0o640)
+    anywhere("get", "a", "--output", str(path))
+    found = path.stat()
+    assert (path.read_bytes(), found.st_uid, found.st_gid) == (b"new", 12345, 23456)
+    assert stat.S_IMODE(found.st_mode) == 0o640
+
+
 def test_exists_prints_json(holdall):
     holdall("put", "a", "x")
     assert json.loads(holdall("exists", "a", "--json")) == {"key": "a", "exists": True}

@@ -496,6 +496,22 @@ def test_what_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     check(tmp_path)
 
 
+def test_what_is_replaced_keeps_its_group(tmp_path: Path) -> None:
+    """As root, or in a folder whose new files get its group, a new file has another one."""
+    store = GitStore(tmp_path)
+    store.put_many({"a": b"1", "run": b"1", "other": b"1"})
+    for name, mode in (("a", 0o640), ("run", 0o750)):
+        os.chown(tmp_path / name, 12345, 23456)
+        (tmp_path / name).chmod(mode)
+    git(tmp_path, "commit", "-qam", "executable")
+    store["a"] = b"2"
+    store.put_many({"run": b"2", "other": b"2"})
+    for name, mode in (("a", 0o640), ("run", 0o750)):
+        found = (tmp_path / name).stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 23456, mode)
+    check(tmp_path)
+
+
 def test_temporary_files_and_the_journal_are_private(tmp_path: Path) -> None:
     store = GitStore(tmp_path)
     store.put_many({"new": b"1", "old": b"1"})

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from secrets import token_hex
 from typing import Any, Final
@@ -21,6 +21,7 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from holdall.paths import keep_mode
 
 _NAME: Final = "catalog.json"
 _FORMAT: Final = 1
@@ -46,8 +47,9 @@ def exported_to(path: str | os.PathLike[str]) -> Generator[str]:
     """Give a draft to write an export to, which comes to its path whole, or not at all."""
     draft = f"{os.fspath(path)}.{token_hex(4)}.part"
     try:
-        with open(draft, "xb"):
-            pass  # made here, so that an error of the system comes before anything is written
+        with open(draft, "xb") as file, suppress(FileNotFoundError):
+            # Made here, so that an error of the system comes before anything is written.
+            keep_mode(file.fileno(), -1, os.stat(path))
         yield draft
         os.replace(draft, path)
     except StoreError:

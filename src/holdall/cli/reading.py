@@ -29,6 +29,7 @@ from holdall.cli.progress import Meter
 from holdall.cli.values import Mode, read_value
 from holdall.errors import BlobNotFoundError, StoreError
 from holdall.keys import check_key
+from holdall.paths import keep_mode
 from holdall.store import Can, Info, Store, mode_of
 
 To = Annotated[
@@ -181,11 +182,11 @@ def write_file(
     if os.path.isdir(path):
         raise UsageFault(f"--output {name!r} is a folder; name a file")
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except OSError:
-        mode = None
+        found = None
     with Meter(label, size) as meter:
-        if mode is not None and not stat.S_ISREG(mode):
+        if found is not None and not stat.S_ISREG(found.st_mode):
             # A pipe or a device can't be replaced.
             with open(path, "wb") as device:
                 device.writelines(meter.through(chunks()))
@@ -197,7 +198,10 @@ def write_file(
         try:
             with open(handle, "wb") as file:
                 file.writelines(meter.through(chunks()))
-                os.fchmod(file.fileno(), _new_mode(most) if mode is None else stat.S_IMODE(mode))
+                if found is None:
+                    os.fchmod(handle, _new_mode(most))
+                else:
+                    keep_mode(handle, 0o600, found)
             os.replace(temporary, path)
         except BaseException as error:
             with suppress(OSError):

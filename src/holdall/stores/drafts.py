@@ -16,7 +16,7 @@ from typing import cast
 
 from holdall.blob import check_expected
 from holdall.errors import BlobExistsError, StoreUnavailableError
-from holdall.logs import get_logger
+from holdall.paths import keep_mode, set_mode
 from holdall.store import ABSENT, ANY, Expect, Info, Piece, with_mode
 from holdall.stores.litter import remove
 from holdall.stores.local import copy_range, sync_folder
@@ -29,7 +29,6 @@ from holdall.stores.times import floor_of
 
 Check = Callable[[os.stat_result | None, Expect], None]
 
-_log = get_logger("holdall")
 _new_info = cast("Callable[[type[Info]], Info]", object.__new__)
 
 
@@ -54,39 +53,6 @@ def describe(key: str, found: os.stat_result) -> Info:
 def compare(found: os.stat_result | None, expect: Expect) -> None:
     """Check the file that is there against what the caller expects, as `check_expected` does."""
     check_expected(None if found is None else etag_of(found), expect)
-
-
-def keep_mode(fd: int, now: int, found: os.stat_result, most: int = 0o777) -> int:
-    """Give a new file the permission bits of the one that it replaces, and its owner where it can.
-
-    Args:
-        fd: The new file.
-        now: Its bits.
-        found: The old file.
-        most: The bits that it may have at most.
-    """
-    mode = found.st_mode & 0o777 & most
-    ours = os.fstat(fd)
-    if (ours.st_uid, ours.st_gid) != (found.st_uid, found.st_gid):
-        try:
-            os.fchown(fd, found.st_uid, found.st_gid)
-        except OSError:
-            try:
-                os.fchown(fd, -1, found.st_gid)
-            except OSError:
-                # Another group may do no more than everybody could.
-                mode = mode & 0o707 | (mode & 0o007) << 3 & mode
-    return set_mode(fd, now, mode)
-
-
-def set_mode(fd: int, now: int, mode: int) -> int:
-    """Change a file's permission bits, where the file system has any."""
-    if mode != now:
-        try:
-            os.fchmod(fd, mode)
-        except PermissionError as error:
-            _log.debug("this file system keeps no modes: %s", error)
-    return mode
 
 
 class Draft:

@@ -23,8 +23,9 @@ from time import time_ns
 
 from holdall.errors import ConcurrencyError
 from holdall.logs import get_logger
+from holdall.paths import keep_mode
 from holdall.store import ABSENT, ANY, Expect, Info, Piece
-from holdall.stores.drafts import compare, keep_mode
+from holdall.stores.drafts import compare
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, release, take
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, move_new, open_below

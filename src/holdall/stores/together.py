@@ -12,8 +12,8 @@ from time import time_ns
 
 from holdall.errors import InvalidKeyError
 from holdall.logs import get_logger
+from holdall.paths import keep_mode
 from holdall.store import ANY, Info, Piece, Put
-from holdall.stores.drafts import keep_mode
 from holdall.stores.litter import remove
 from holdall.stores.locks import FolderLock, release
 from holdall.stores.nofollow import HERE, NEAR, NEW, close_all, move_new, open_below

@@ -23,7 +23,7 @@ from holdall.catalog.jsonfile.state import Tables
 from holdall.catalog.jsonfile.view import Place, View, find_file, place_of
 from holdall.errors import StoreError, StoreUnavailableError, UnsupportedOperation
 from holdall.logs import get_logger
-from holdall.stores.drafts import keep_mode
+from holdall.paths import keep_mode
 from holdall.stores.local import sync_folder, write_at
 from holdall.stores.locks import CANNOT, release, take
 from holdall.stores.nofollow import NEW, Descriptors, close_all

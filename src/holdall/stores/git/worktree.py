@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from holdall.errors import KeyConflictError
+from holdall.paths import keep_mode, set_mode
 from holdall.stores.git.index import Index
 from holdall.stores.git.names import folders_of
 from holdall.stores.nofollow import FOLDER, close_all, has_link, open_file
@@ -141,12 +142,7 @@ class WorkTree:
             there = place.look()
             if there is not None and _is_draft(there, draft):
                 return there
-            bits = draft.bits | (draft.bits & 0o444) >> 2 if change.mode & 0o111 else draft.bits
-            if there is not None and stat.S_ISREG(there.st_mode):
-                bits = stat.S_IMODE(there.st_mode) & 0o777
-                if change.mode & 0o111 and not bits & 0o111:
-                    bits |= (bits & 0o444) >> 2
-            os.chmod(draft.path, bits)
+            _set_rights(draft, there, bool(change.mode & 0o111))
             try:
                 os.rename(draft.path, place.name, dst_dir_fd=place.folder)
             except IsADirectoryError:
@@ -186,6 +182,20 @@ def _look(name: str, folder: int | None = None) -> os.stat_result | None:
         if error.errno in GONE:
             return None
         raise
+
+
+def _set_rights(draft: Draft, there: os.stat_result | None, runs: bool) -> None:
+    """Give a draft the permission bits, owner and group of the file that is there, or bits of its own."""
+    fd = os.open(draft.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        now, bits = -1, draft.bits
+        if there is not None and stat.S_ISREG(there.st_mode):
+            now = bits = keep_mode(fd, now, there)
+        if runs and not bits & 0o111:
+            bits |= (bits & 0o444) >> 2
+        set_mode(fd, now, bits)
+    finally:
+        os.close(fd)
 
 
 def _is_draft(found: os.stat_result, draft: Draft) -> bool:

@@ -217,7 +217,7 @@ class Writer:
         The lock is held. A kill at any point leaves the old archive with the journal, or the new one with
         the journal, which are the same blobs, or the new one alone.
         """
-        from holdall.stores.drafts import keep_mode
+        from holdall.paths import keep_mode
 
         files = self._files
         while view.parsed > BEGIN:
