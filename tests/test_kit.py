@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import Phase
 
 from holdall import Can, Info, MemoryStore, Store, StoreUnavailableError, UnsupportedOperation
 from holdall.errors import BlobExistsError, BlobNotFoundError, ConcurrencyError, IntegrityError
@@ -38,8 +40,16 @@ from holdall.testing import (
     assert_whole,
     check_laws,
     check_refusals,
+    laws,
     race,
 )
+
+
+@pytest.fixture
+def unshortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that show a fault aren't shortened, which takes longer than to find them."""
+    monkeypatch.setattr(laws, "Phase", SimpleNamespace(generate=Phase.generate, shrink=Phase.generate))
+
 
 # --- it runs whole ---
 
@@ -59,7 +69,9 @@ def test_every_test_class_that_is_a_suite_is_seen_in_the_files():
     kit = {name for name in dir(StoreSuite) if name.startswith("test")}
     found = 0
     for path in Path(__file__).parent.rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        if "StoreSuite" not in (text := path.read_text()):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef) and any(
                 "StoreSuite" in ast.unparse(base) for base in node.bases
             ):
@@ -222,6 +234,7 @@ class TestAStoreThatShowsWhatOthersWrite(Helped):
         return Elsewhere(self.fill(place))
 
 
+@pytest.mark.usefixtures("unshortened")
 def test_laws_of_a_store_that_is_only_read(tmp_path: Path):
     class Older(ReadOnlyStore):
         """Gives what was there when it was first asked."""
@@ -986,6 +999,7 @@ CAUGHT = [
 
 
 @pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[f"{kind.__name__}-{name}" for kind, name in CAUGHT])
+@pytest.mark.usefixtures("unshortened")
 def test_a_broken_store_fails(kind: type[Store], name: str, tmp_path: Path):
     numbers = count()
 
