@@ -222,8 +222,8 @@ class Info:
     """
 
     # Callers rarely look at what a put returns, so a backend hands over what it has, and the ETag's text
-    # and the times are made when they are asked for: half of what a put in memory would else take. What a
-    # server must be asked for is a function.
+    # and the times are made when they are asked for: otherwise a put in memory would take twice as long. What
+    # a server must be asked for is a function.
     __slots__ = ("_content_type", "_etag", "_expires", "_key", "_metadata", "_mode", "_modified", "_size")
 
     def __init__(

@@ -117,7 +117,7 @@ def _is_name(name: object) -> bool:
 def check_key_names(keys: Mapping[object, object]) -> None:
     """Refuse a mapping without keys, or with a name that can't be one."""
     if not keys or not all(map(_is_name, keys)):
-        # Not what was given, which may be a key by mistake: 64 hexadecimal digits are no name.
+        # Not what was given, which may be a key by mistake: 64 hexadecimal digits aren't a name.
         raise InvalidArgumentError(
             "expected a mapping of names to keys; the name of a key is a printable str of 1 to 31 UTF-8 bytes"
         )

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _MODULES = {
     **{name: _ALL[f"aio.{name}"] for name in ("adapters", "blobstore", "named")},
-    "opening": ("open",),
-    "store": ("AsyncFile", "AsyncStore"),
-    "values": ("AsyncValueStore",),
-    "transfer": ("copy_store", "diff_stores", "move_store", "sync_stores", "verify_store"),
+    "opening": "open",
+    "store": "AsyncFile AsyncStore",
+    "values": "AsyncValueStore",
+    "transfer": "copy_store diff_stores move_store sync_stores verify_store",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

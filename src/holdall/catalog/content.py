@@ -173,7 +173,7 @@ class Formats:
         self._members = self._serializers._members
 
     def _serializer_of(self, name: str) -> Serializer:
-        """Return a serializer: one of those given, or else of this package."""
+        """Return a serializer: one of those given, or one of this package."""
         if self._members is not self._serializers._members:
             self._learn()
         found = self._known.get(name)

@@ -175,7 +175,7 @@ class _Sweep:
         return found, kept
 
     def _judge(self, tx: Transaction, number: int) -> Blob | bool:
-        """Return a blob that may go; else whether it is one that stays without a row."""
+        """Return a blob that may go; otherwise whether it is one that stays without a row."""
         blob = tx.blob(number)
         since = tx.suspected(number)
         if blob is None or since is None:

@@ -1,4 +1,4 @@
-"""The command that looks at an installation and at the stores that it is told of: doctor."""
+"""The command that looks at an installation, and at the stores that are named: doctor."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Holder(NamedTuple):
         except ProcessLookupError:
             return True
         except (PermissionError, OverflowError):
-            # It is another user's; or it is no number of a process.
+            # It is another user's; or it isn't the number of a process.
             return False
         return False
 

@@ -278,7 +278,7 @@ class Cached(Generic[P, R]):
         return None
 
     def _take(self, key: str, lock: Lock | None, mine: Flight) -> Any:
-        """Take the lock, and return the result if another has kept it meanwhile, else `MISSING`."""
+        """Take the lock, and return the result if another has kept it meanwhile, otherwise `MISSING`."""
         while lock is not None:
             try:
                 if lock.try_once():
@@ -352,7 +352,7 @@ class Cached(Generic[P, R]):
         self._warn("store", f"the store of {self._keys.name} {what}, so calls are computed without it", error)
 
     def _warn(self, kind: str, what: str, error: Exception) -> None:
-        """Raise an error if that was asked for; else warn the first time."""
+        """Raise an error if that was asked for; otherwise warn the first time."""
         if self._strict:
             raise error
         if kind in self._warned:

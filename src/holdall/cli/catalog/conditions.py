@@ -38,7 +38,7 @@ Where = Annotated[
 
 
 def value_of(text: str) -> Any:
-    """Return JSON where the text is some, and else the text itself.
+    """Return JSON where the text is some, otherwise the text itself.
 
     >>> value_of("0.5"), value_of("null"), value_of("production"), value_of('"2.1"')
     (0.5, None, 'production', '2.1')

@@ -164,7 +164,7 @@ class Access:
             raise translate(error, "write", clients.place) from error
 
     def get(self, name: str, most: int) -> tuple[Any, bytes | None]:
-        """Get an object, and its bytes if it has at most `most`; else None for them.
+        """Get an object, and its bytes if it has at most `most`; otherwise None for them.
 
         Raises:
             BlobNotFoundError: There is none.

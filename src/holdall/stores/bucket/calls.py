@@ -47,7 +47,7 @@ def call(function: str, *arguments: Any, **options: Any) -> Any:
 
 
 def get(client: Any, name: str, most: int) -> tuple[Any, Any]:
-    """Get an object, and its bytes if it has at most `most`; else None for them."""
+    """Get an object, and its bytes if it has at most `most`; otherwise None for them."""
     if current.get() is None:
 
         def both() -> tuple[Any, Any]:

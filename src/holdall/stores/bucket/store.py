@@ -426,7 +426,7 @@ def _reopen(kind: type[BucketStore], settings: dict[str, Any]) -> BucketStore:
 
 
 def _begin_body(body: Body) -> tuple[bytes | None, Iterator[Piece]]:
-    """Return a body as one if it is small; else None and its pieces."""
+    """Return a body as one if it is small; otherwise None and its pieces."""
     pieces, held = iter(body), io.BytesIO()
     for piece in pieces:
         held.write(piece)

@@ -84,7 +84,7 @@ def _refuse(access: Access, name: str, expect: Expect, again: bool) -> None:
 
 
 def _outcome(access: Access, name: str, own: Iterable[Piece], error: UnknownError) -> Any:
-    """Return what is there if it is what was put; else nobody can tell what became of it."""
+    """Return what is there if it is what was put; otherwise nobody knows what became of it."""
     try:
         found = access.ask("read", "get", name)
         pieces = access.stream(found, CHUNK)

@@ -63,7 +63,7 @@ def _is_text(text: str) -> bool:
 
 
 def _look_up(host: str, username: str | None) -> tuple[str, str] | None:
-    """Look a host up in the file that the environment variable `NETRC` names, else in `~/.netrc`."""
+    """Look a host up in the file that the environment variable `NETRC` names, otherwise in `~/.netrc`."""
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     if not os.path.isfile(path):
         return None

@@ -97,7 +97,7 @@ def read_html(chunks: Iterable[bytes], url: str, base: str, any_page: bool = Fal
         any_page: Whether to take a page for a listing that doesn't look like one.
     """
     links = _Links()
-    # Names are percent-encoded, so that only what is no name depends on the charset.
+    # Names are percent-encoded, so that only what isn't a name depends on the charset.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     for chunk in chunks:
         links.feed(decoder.decode(chunk))
