@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from holdall.errors import StoreError
 from holdall.layers.frames import Encoder, EncodingWriter, encoded, read_part
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Transparent, pass_on
 from holdall.pieces import only_piece
 from holdall.ranges import CHUNK
 from holdall.store import Attributes, Body, Can, Expect, Info, Piece, Put, Store
@@ -117,8 +117,7 @@ class EncodingStore(Transparent):
     def _adapt_listing(self, listing: Iterator[Info]) -> Iterator[Info]:
         return filter(None, map(self._adapt_entry, listing))
 
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after)
+    _keys = pass_on("_keys")
 
     def _children(self, prefix: str) -> Iterator[str | Info]:
         for child in self._store._children(prefix):

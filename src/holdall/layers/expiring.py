@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from operator import attrgetter
 from typing import BinaryIO
 
 from holdall.arguments import check_seconds
@@ -16,7 +17,7 @@ from holdall.errors import (
     UnsupportedOperation,
     naming,
 )
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Transparent, pass_on
 from holdall.store import (
     ABSENT,
     ANY,
@@ -35,6 +36,9 @@ from holdall.store import (
 __all__ = ["ExpiringStore"]
 
 _BURY = Can.CONDITIONAL_DELETE | Can.DELETE
+
+
+_keeps = attrgetter("_keeps_expiry")
 
 
 class ExpiringStore(Transparent):
@@ -249,14 +253,12 @@ class ExpiringStore(Transparent):
     def _has(self, key: str) -> bool:
         return self._store._has(key) if self._keeps_expiry else super()._has(key)
 
-    def _keys(self, prefix: str, after: str) -> Iterator[str]:
-        return self._store._keys(prefix, after) if self._keeps_expiry else super()._keys(prefix, after)
-
-    def _children(self, prefix: str) -> Iterator[str | Info]:
-        return self._store._children(prefix) if self._keeps_expiry else super()._children(prefix)
-
-    def _get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        return self._store._get_many(keys) if self._keeps_expiry else super()._get_many(keys)
+    _keys = pass_on("_keys", _keeps)
+    _children = pass_on("_children", _keeps)
+    _get_many = pass_on("_get_many", _keeps)
+    _delete_many = pass_on("_delete_many", _keeps)
+    _open_read = pass_on("_open_read", _keeps)
+    _clear = pass_on("_clear")
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
         if self._keeps_expiry:
@@ -269,9 +271,6 @@ class ExpiringStore(Transparent):
             if attributes is not last:
                 last, lasting = attributes, self._lasting(attributes)
             yield key, body, lasting
-
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._store._delete_many(keys) if self._keeps_expiry else super()._delete_many(keys)
 
     def _copy(self, source: str, target: str, expect: Expect) -> Info:
         if self._keeps_expiry:
@@ -298,17 +297,11 @@ class ExpiringStore(Transparent):
                 if self._is_alive(target):
                     raise
 
-    def _open_read(self, key: str) -> BinaryIO:
-        return self._store._open_read(key) if self._keeps_expiry else super()._open_read(key)
-
     def _open_write(self, key: str, expect: Expect, attributes: Attributes) -> BinaryIO:
         # Otherwise it is written here at its close: the time counts from then, and conditions hold then.
         if self._keeps_expiry or expect is not ANY:
             return super()._open_write(key, expect, attributes)
         return self._store._open_write(key, expect, attributes)
-
-    def _clear(self) -> None:
-        self._store._clear()
 
     def _sign(self, key: str, method: str, seconds: float) -> str:
         if method.upper() not in ("GET", "HEAD"):

@@ -81,6 +81,19 @@ def reopen(kind: Callable[..., Layer], settings: dict[str, Any]) -> Layer:
     return layer
 
 
+def pass_on(hook: str, when: Callable[[Any], object] | None = None) -> Any:
+    """Return a hook that calls that of the store below; for a layer where `when` is false, its fallback."""
+    below, fallback = attrgetter(f"_store.{hook}"), getattr(Store, hook)
+
+    @wraps(fallback)
+    def call(self: Any, *arguments: Any) -> Any:
+        if when is None or when(self):
+            return below(self)(*arguments)
+        return fallback(self, *arguments)
+
+    return call
+
+
 class _Passed(Layer):
     """The hooks of a layer that leaves alone what their fallbacks go through: the quickest ones are written
     out, the others are added below."""
@@ -124,28 +137,20 @@ _KEEPS: Final = {
     "_clear": ("_delete", *_LISTING),
 }
 """What a layer must leave alone so that a hook is passed on."""
-_FLAGS: Final = {
-    **dict.fromkeys(("_get_many", "_put_many", "_delete_many"), Can.BULK),
-    **dict.fromkeys(("_copy", "_move"), Can.COPY),
+
+
+def _has_flag(flag: Can) -> Callable[[Layer], bool]:
+    return lambda layer: flag in layer.can
+
+
+_CONDITIONS: Final = {
+    **dict.fromkeys(("_get_many", "_put_many", "_delete_many"), _has_flag(Can.BULK)),
+    **dict.fromkeys(("_copy", "_move"), _has_flag(Can.COPY)),
 }
-"""The flag without which a layer has the fallback of a hook."""
-
-
-def _pass_on(hook: str) -> Callable[..., Any]:
-    """Return a hook that calls that of the store below."""
-    flag, fallback, below = _FLAGS.get(hook), getattr(Store, hook), attrgetter(f"_store.{hook}")
-
-    @wraps(fallback)
-    def call(self: _Passed, *arguments: Any) -> Any:
-        if flag is not None and flag not in self.can:
-            return fallback(self, *arguments)
-        return below(self)(*arguments)
-
-    return call
-
+"""When a layer passes a hook on that goes with a flag."""
 
 for _hook in _KEEPS.keys() - vars(_Passed).keys():
-    setattr(_Passed, _hook, _pass_on(_hook))
+    setattr(_Passed, _hook, pass_on(_hook, _CONDITIONS.get(_hook)))
 
 
 class Transparent(Layer):

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.arguments import check_type
-from holdall.layers.layer import Transparent, reopen
+from holdall.layers.layer import Transparent, pass_on, reopen
 from holdall.logs import get_logger
 from holdall.store import Attributes, Body, Can, Expect, Info, Put, Store
 
@@ -154,8 +154,7 @@ class NotifyingStore(Transparent):
         self._report("delete", source)
         return info
 
-    def _sign(self, key: str, method: str, seconds: float) -> str:
-        return self._store._sign(key, method, seconds)
+    _sign = pass_on("_sign")
 
 
 def _check(callback: Callback) -> Callback:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from typing import Literal, TypeVar
@@ -22,8 +22,8 @@ from holdall.layers.caching.copies import CacheStats, Copies, clean_name
 from holdall.layers.caching.sync import Conflicts, SyncReport, synchronise
 from holdall.layers.caching.writeback import WriteBack
 from holdall.layers.caching.writethrough import WriteThrough
-from holdall.layers.layer import Layer, Transparent
-from holdall.store import Can, Expect, Info, LeftOut, Put, Store
+from holdall.layers.layer import Layer, Transparent, pass_on
+from holdall.store import Can, Store
 
 T = TypeVar("T")
 
@@ -293,23 +293,14 @@ class CachingStore(Transparent):
     # One by one, since each may be answered without asking the source.
     _get_many = Store._get_many
     _open_read = Store._open_read
-
-    def _survey(self, prefix: str, after: str) -> Iterator[Info | LeftOut]:
-        return self._store._survey(prefix, after)
+    _survey = pass_on("_survey")
 
     # Whatever the source can, the layer of the mode looks at all keys before it changes one.
 
-    def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
-        return self._store._put_many(items)
-
-    def _delete_many(self, keys: Iterable[str]) -> int:
-        return self._store._delete_many(keys)
-
-    def _copy(self, source: str, target: str, expect: Expect) -> Info:
-        return self._store._copy(source, target, expect)
-
-    def _move(self, source: str, target: str, expect: Expect) -> Info:
-        return self._store._move(source, target, expect)
+    _put_many = pass_on("_put_many")
+    _delete_many = pass_on("_delete_many")
+    _copy = pass_on("_copy")
+    _move = pass_on("_move")
 
 
 def _mode(mode: object) -> CacheMode:

@@ -27,7 +27,7 @@ from holdall.layers.caching.entry import (
     stored_info,
 )
 from holdall.layers.frames import read_part
-from holdall.layers.layer import Transparent
+from holdall.layers.layer import Transparent, pass_on
 from holdall.pieces import join_pieces
 from holdall.ranges import CHUNK, cut, span
 from holdall.store import ANY, Attributes, Body, Can, Expect, Info, Piece, Put, Store, mode_of
@@ -364,11 +364,8 @@ class WriteThrough(Transparent):
                 return stored_info(opened.head, opened.size)
         return self._store._info(key)
 
-    def _digest(self, key: str, algorithm: str) -> str | None:
-        return self._store._digest(key, algorithm)
-
-    def _sign(self, key: str, method: str, seconds: float) -> str:
-        return self._store._sign(key, method, seconds)
+    _digest = pass_on("_digest")
+    _sign = pass_on("_sign")
 
     # --- writing ---
 
