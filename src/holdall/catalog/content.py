@@ -259,20 +259,8 @@ class Formats:
             value, digest, form, ".json", (models.wrapped(form, name, text),), library_of(form)
         )
 
-    def _pydantic(self, value: Any) -> Content | None:
-        return self._model(value, "pydantic")
-
-    def _msgspec(self, value: Any) -> Content | None:
-        return self._model(value, "msgspec")
-
-    def _image(self, value: Any) -> Content:
-        return self._keep_encoded(self._serializer_of("image"), value, compress=False)
-
-    def _audio(self, value: Any) -> Content:
-        return self._keep_encoded(self._serializer_of("audio"), value, compress=False)
-
-    def _video(self, value: Any) -> Content:
-        return self._keep_encoded(self._serializer_of("video"), value, compress=False)
+    def _media(self, value: Any, form: str) -> Content:
+        return self._keep_encoded(self._serializer_of(form), value, compress=False)
 
     def _pickle(self, value: Any) -> Content:
         pieces = list(self._pickles.encode(value))
@@ -385,12 +373,12 @@ _OF_LIBRARIES: Final[tuple[tuple[str, str, bool, _Encode], ...]] = (
     ("numpy", "ndarray", False, Formats._array),
     ("numpy", "memmap", False, Formats._array),
     ("numpy.ma", "MaskedArray", False, Formats._array),
-    ("pydantic", "BaseModel", True, Formats._pydantic),
-    ("msgspec", "Struct", True, Formats._msgspec),
-    ("PIL.Image", "Image", True, Formats._image),
-    ("holdall.values.clips", "AudioData", False, Formats._audio),
-    ("moviepy.audio.AudioClip", "AudioClip", True, Formats._audio),
-    ("moviepy.video.VideoClip", "VideoClip", True, Formats._video),
+    ("pydantic", "BaseModel", True, lambda formats, value: formats._model(value, "pydantic")),
+    ("msgspec", "Struct", True, lambda formats, value: formats._model(value, "msgspec")),
+    ("PIL.Image", "Image", True, lambda formats, value: formats._media(value, "image")),
+    ("holdall.values.clips", "AudioData", False, lambda formats, value: formats._media(value, "audio")),
+    ("moviepy.audio.AudioClip", "AudioClip", True, lambda formats, value: formats._media(value, "audio")),
+    ("moviepy.video.VideoClip", "VideoClip", True, lambda formats, value: formats._media(value, "video")),
 )
 """The module and the name of a class, whether its subclasses count, and what encodes its values."""
 

@@ -345,10 +345,8 @@ class PostgresqlBackend(SqlReads):
 
     def find(self, query: Query) -> Iterator[Row]:
         self._check_open()
-        return find(self._ask_text, f"{self._tables}entries", FieldsOfPostgresql(self._indexed()), query)
-
-    def _ask_text(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        return self._ask(sql.encode(), values)
+        fields, table = FieldsOfPostgresql(self._indexed()), f"{self._tables}entries"
+        return find(lambda sql, values: self._ask(sql.encode(), values), table, fields, query)
 
     # --- indexes ---
 

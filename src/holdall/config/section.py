@@ -47,18 +47,14 @@ class Section:
         """The last of the keys that lead to it."""
         return self._path[-1]
 
-    def _where(self, *keys: str) -> str:
+    def where(self, *keys: str) -> str:
         """Return the file and the key, as error messages name them."""
         dotted = ".".join(_spell(key) for key in (*self._path, *keys))
         return f"{self._file}: {dotted}" if dotted else self._file
 
-    def where(self, key: str) -> str:
-        """Return the file and a key, for a message."""
-        return self._where(key)
-
     def fault(self, message: str, *keys: str) -> InvalidArgumentError:
         """Return an error that names the file and the key."""
-        return InvalidArgumentError(f"{self._where(*keys)}: {self._redact(message)}")
+        return InvalidArgumentError(f"{self.where(*keys)}: {self._redact(message)}")
 
     def check_names(self, known: Collection[str]) -> None:
         """Refuse unknown names."""
@@ -144,7 +140,7 @@ class Section:
         except StoreError as error:
             message = self._redact(str(error))
             named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", message)]
-            where = self._where(under or key, *named) if len(named) == 1 else self._where(key)
+            where = self.where(under or key, *named) if len(named) == 1 else self.where(key)
             error.message, error.key = f"{where}: {message}", None
             if self._filled:
                 raise error from None  # a traceback would show what caused it

@@ -96,10 +96,6 @@ def _of_int(value: int) -> bytes:
         return _length(b"I", size) + value.to_bytes(size, "little", signed=True)
 
 
-def _of_float(value: float) -> bytes:
-    return _float(b"d", math.nan if value != value else value)
-
-
 def _of_complex(value: complex) -> bytes:
     real, imaginary = (math.nan if math.isnan(part) else part for part in (value.real, value.imag))
     return _complex(b"c", real, imaginary)
@@ -108,10 +104,6 @@ def _of_complex(value: complex) -> bytes:
 def _of_str(value: str) -> bytes:
     data = value.encode("utf-8", "surrogatepass")
     return _length(b"s", len(data)) + data
-
-
-def _of_bytes(value: bytes) -> bytes:
-    return _length(b"b", len(value)) + value
 
 
 def _list(letter: bytes, forms: list[bytes]) -> bytes:
@@ -127,14 +119,9 @@ def _plain(name: str, *parts: Any) -> bytes:
     return b"V" + _text(name) + _list(b"t", [encode(part) for part in parts])
 
 
-def _of_datetime(value: datetime) -> bytes:
+def _of_moment(name: str, value: datetime | time) -> bytes:
     zone = _of_zone(value, value.tzinfo)
-    return _plain("datetime", value.replace(tzinfo=None, fold=0).isoformat(), value.fold, *zone)
-
-
-def _of_time(value: time) -> bytes:
-    zone = _of_zone(value, value.tzinfo)
-    return _plain("time", value.replace(tzinfo=None, fold=0).isoformat(), value.fold, *zone)
+    return _plain(name, value.replace(tzinfo=None, fold=0).isoformat(), value.fold, *zone)
 
 
 def _of_zone(value: object, zone: Any) -> tuple[Any, ...]:
@@ -147,10 +134,6 @@ def _of_zone(value: object, zone: Any) -> tuple[Any, ...]:
     raise FormlessError(value, f"a time whose zone is {type(zone).__module__}.{type(zone).__qualname__}")
 
 
-def _of_decimal(value: Decimal) -> bytes:
-    return _plain("Decimal", str(value))
-
-
 def _of_path(value: Any) -> bytes:
     name = "WindowsPath" if isinstance(value, PureWindowsPath) else "PosixPath"
     return _plain(name if isinstance(value, (PosixPath, WindowsPath)) else f"Pure{name}", str(value))
@@ -159,11 +142,11 @@ def _of_path(value: Any) -> bytes:
 PLAIN: Final[dict[type[Any], Callable[[Any], bytes]]] = {
     int: _of_int,
     str: _of_str,
-    float: _of_float,
+    float: lambda value: _float(b"d", math.nan if value != value else value),
     bool: lambda value: b"T" if value else b"F",
     type(None): lambda value: b"N",
     type(...): lambda value: b".",
-    bytes: _of_bytes,
+    bytes: lambda value: _length(b"b", len(value)) + value,
     bytearray: lambda value: _length(b"B", len(value)) + bytes(value),
     complex: _of_complex,
     tuple: lambda value: _list(b"t", [encode(each) for each in value]),
@@ -171,11 +154,11 @@ PLAIN: Final[dict[type[Any], Callable[[Any], bytes]]] = {
     dict: _of_dict,
     set: lambda value: _list(b"S", sorted([encode(each) for each in value])),
     frozenset: lambda value: _list(b"Z", sorted([encode(each) for each in value])),
-    datetime: _of_datetime,
-    time: _of_time,
+    datetime: lambda value: _of_moment("datetime", value),
+    time: lambda value: _of_moment("time", value),
     date: lambda value: _plain("date", value.isoformat()),
     timedelta: lambda value: _plain("timedelta", value.days, value.seconds, value.microseconds),
-    Decimal: _of_decimal,
+    Decimal: lambda value: _plain("Decimal", str(value)),
     Fraction: lambda value: _plain("Fraction", value.numerator, value.denominator),
     UUID: lambda value: _plain("UUID", value.int),
     range: lambda value: _plain("range", value.start, value.stop, value.step),

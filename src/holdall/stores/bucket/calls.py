@@ -39,7 +39,7 @@ def call(function: str, *arguments: Any, **options: Any) -> Any:
     """
     module = driver()
     stop = current.get()
-    if stop is None and (function in _READS or not _is_main()):
+    if stop is None and (function in _READS or threading.get_ident() != threading.main_thread().ident):
         return aside(partial(getattr(module, function), *arguments, **options))
     if stop is not None and stop.in_loop():
         return stop.pause(begin, getattr(module, f"{function}_async"), *arguments, **options)
@@ -113,10 +113,6 @@ def _join_to(pieces: Iterator[Piece], size: int) -> Iterator[memoryview]:
                 part, at = mmap(-1, size), 0
     if at:
         yield memoryview(part)[:at]
-
-
-def _is_main() -> bool:
-    return threading.get_ident() == threading.main_thread().ident
 
 
 class _Wait:
