@@ -584,3 +584,15 @@ def test_a_sync_that_is_killed_many_times_ends_right(kind: str, jobs: int, tmp_p
     ran = subprocess.run(script, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert not [name for name in os.listdir(tmp_path) if name.startswith("j-")]
+
+
+def test_a_transfer_with_nothing_to_do_needs_no_database() -> None:
+    script = (
+        "import sys, holdall\n"
+        "stores = holdall.MemoryStore({'a': b'1'}), holdall.MemoryStore({'a': b'1'})\n"
+        "assert holdall.sync_stores(*stores, compare='size').skipped == 1\n"
+        "assert 'sqlite3' not in sys.modules\n"
+        "assert holdall.sync_stores(*stores, compare='content').skipped == 1\n"
+        "assert 'sqlite3' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

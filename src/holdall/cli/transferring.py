@@ -20,7 +20,7 @@ from holdall.errors import DeleteRefusedError
 from holdall.store import Store
 
 if TYPE_CHECKING:
-    # The import brings sqlite3, which most commands don't need: it is done when a transfer is made.
+    # Most commands don't need it: it is imported when a transfer is made.
     from holdall.transfer import Plan, Report
 
 T = TypeVar("T")

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from holdall.errors import InvalidArgumentError, StoreError, StoreUnavailableError
+from holdall.errors import InvalidArgumentError
 from holdall.spans import Span
 from holdall.store import LeftOut
 from holdall.transfer.compare import above
 from holdall.transfer.step import Kind, Step
 
+if TYPE_CHECKING:
+    from holdall.transfer.database import Database, Rows
+
 PENDING, DONE, FAILED, RETRY = 0, 1, 2, 3
 """The states of a step."""
 
 _PAGE = 500
-_opening = threading.Lock()
-_MARK = 0x68616C6A
-"""SQLite's application_id of our files."""
-_VERSION = 1
-"""SQLite's user_version of our files."""
-
-_TABLES = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE step (
-    number INTEGER PRIMARY KEY, kind INTEGER NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL,
-    source TEXT, target TEXT, state INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE pair (key TEXT PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL) WITHOUT ROWID;
-"""
-_LEFT_OUT = """
-CREATE TABLE IF NOT EXISTS left_out (
-    of_source INTEGER NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (of_source, path)
-) WITHOUT ROWID
-"""
 _IN_THE_WAY = "CREATE INDEX IF NOT EXISTS in_the_way ON step (key) WHERE kind = 2"
 _EXAMPLES = 3
 
@@ -55,74 +36,14 @@ class Journal:
         self._facts: dict[str, Any] = {}
         """Those of a temporary one."""
         self._name: str = "" if path is None else os.path.abspath(os.fspath(path))
-        # A plan may be walked by another thread than the one that made it.
-        self._lock = threading.RLock()
-        with _opening:
-            if self.kept:
-                _create_private(self._name)
-            try:
-                # Without a name it is a private database in memory, and in an unlinked file past 2 MiB.
-                self._connection = sqlite3.connect(
-                    self._name, isolation_level=None, timeout=0, check_same_thread=False
-                )
-            except sqlite3.Error as error:
-                raise self._failure(error) from error
-            try:
-                self._open()
-            except sqlite3.Error as error:
-                self._connection.close()
-                raise self._failure(error) from error
-            except BaseException:
-                self._connection.close()
-                raise
+        self._database: Database | None = self._open() if self.kept else None
+        """None for a temporary one to which nothing was added."""
 
-    def _open(self) -> None:
-        run = self._connection.execute
-        if not self.kept:
-            run("PRAGMA journal_mode = OFF")
-            run("PRAGMA synchronous = OFF")
-            self._connection.executescript(_TABLES)
-            run(_LEFT_OUT)
-            return
-        # The system releases this lock when the process ends, in whatever way.
-        run("PRAGMA locking_mode = EXCLUSIVE")
-        tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and run("PRAGMA application_id").fetchone()[0] != _MARK:
-            raise InvalidArgumentError(
-                f"{self._name!r} is a database, but not a journal of holdall; give another path"
-            )
-        version = run("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise StoreUnavailableError(
-                f"the journal {self._name!r} was written by a newer version of holdall; upgrade holdall, or "
-                "give another path"
-            )
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = NORMAL")
-        run("BEGIN EXCLUSIVE")
-        if not run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _TABLES.split(";"):
-                run(statement)
-            run(f"PRAGMA application_id = {_MARK}")
-            run(f"PRAGMA user_version = {_VERSION}")
-        run(_LEFT_OUT)
-        run("COMMIT")
-        # It holds keys, also those of an encrypted store, which other users must not see. A journal of an
-        # earlier version may be readable by them.
-        for name in (self._name, f"{self._name}-wal"):
-            if os.path.exists(name) and os.stat(name).st_uid == os.geteuid():
-                os.chmod(name, 0o600)
+    def _open(self) -> Database:
+        # The import of sqlite3 takes as long as comparing five hundred pairs.
+        from holdall.transfer.database import Database
 
-    def _failure(self, error: sqlite3.Error) -> StoreError:
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return StoreUnavailableError(
-                f"another run is using the journal {self._name!r}; wait until it ends, or give another path"
-            )
-        if code == sqlite3.SQLITE_NOTADB:
-            return InvalidArgumentError(f"{self._name!r} isn't a journal of holdall; give another path")
-        name = f"the journal {self._name!r}" if self._name else "the temporary journal"
-        return StoreUnavailableError(f"{name} can't be used: {error}")
+        return Database(self._name)
 
     def __enter__(self) -> Self:
         return self
@@ -132,13 +53,8 @@ class Journal:
 
     def close(self) -> None:
         """Close it, so that others can use it."""
-        with self._lock:
-            self._connection.close()
-
-    def __del__(self) -> None:
-        # A plan doesn't close its journal.
-        if hasattr(self, "_connection"):
-            self._connection.close()
+        if self._database is not None:
+            self._database.close()
 
     # --- facts ---
 
@@ -216,7 +132,7 @@ class Journal:
 
     def add(self, steps: Iterable[Sequence[Any]]) -> None:
         """Add steps to the end."""
-        self._do([(_ADD, [step[1:] for step in steps])])
+        self._add(_ADD, [step[1:] for step in steps])
 
     def steps(self, *kinds: int, state: int = PENDING) -> Iterator[Step]:
         """Yield the steps in a state, in order; steps that are added or marked meanwhile may be missing."""
@@ -283,7 +199,7 @@ class Journal:
     def note_left_out(self, entries: Iterable[tuple[bool, LeftOut]]) -> None:
         """Record what listings left out, each with whether the source's did."""
         rows = [(of_source, _as_bytes(path.rstrip("/")), kind) for of_source, (path, kind) in entries]
-        self._do([("INSERT OR IGNORE INTO left_out VALUES (?, ?, ?)", rows)])
+        self._add("INSERT OR IGNORE INTO left_out VALUES (?, ?, ?)", rows)
 
     def left_out(self, of_source: bool) -> dict[str, tuple[int, list[str]]]:
         """Return, for each kind of what one store left out, the number and a few of the paths."""
@@ -326,50 +242,25 @@ class Journal:
             yield from rows
             last = rows[-1][0]
 
-    # --- SQLite ---
+    # --- the database ---
 
     def _all(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        try:
-            with self._lock, closing(self._connection.execute(sql, parameters)) as cursor:
-                return cursor.fetchall()
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+        return [] if self._database is None else self._database.all(sql, parameters)
 
-    def _do(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
-        """Run all statements or none, each for many rows."""
-        try:
-            with self._lock:
-                run = self._connection.execute
-                try:
-                    run("BEGIN IMMEDIATE")
-                    for sql, rows in statements:
-                        if rows:
-                            self._connection.executemany(sql, rows)
-                    run("COMMIT")
-                except BaseException:
-                    if self._connection.in_transaction:
-                        run("ROLLBACK")
-                    raise
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+    def _add(self, sql: str, rows: Rows) -> None:
+        if rows:
+            if self._database is None:
+                self._database = self._open()
+            self._do([(sql, rows)])
+
+    def _do(self, statements: Sequence[tuple[str, Rows]]) -> None:
+        """Change what was added, all of it or nothing."""
+        if self._database is not None:
+            self._database.do(statements)
 
 
 _ADD = "INSERT INTO step (kind, key, size, source, target) VALUES (?, ?, ?, ?, ?)"
 _FACT = "INSERT OR REPLACE INTO fact VALUES (?, ?)"
-
-
-def _create_private(name: str) -> None:
-    """Create the file of a journal, unless it is there: SQLite would create it readable by all.
-
-    One that is there isn't opened: to close it would drop the locks that another run of this process holds on
-    it.
-    """
-    try:
-        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise StoreUnavailableError(f"the journal {name!r} can't be used: {error.strerror}") from error
 
 
 def _as_bytes(path: str) -> bytes:
