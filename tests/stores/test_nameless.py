@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from holdall import FilesystemStore, KeyConflictError
+from holdall import ABSENT, BlobExistsError, FilesystemStore, KeyConflictError
 from holdall.blob import mode_of
 from holdall.stores import filesystem, nameless, nofollow
 
@@ -72,6 +72,24 @@ def test_what_is_there_is_replaced_and_keeps_its_mode(tmp_path: Path, key: str) 
     assert new.etag != old.etag
     assert stat.S_IMODE(os.stat(tmp_path / key).st_mode) == 0o640
     assert store._local.lock.misses == 0
+    assert drafts_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("key", ["k", "d/k", "d/e/f/k"])
+def test_one_that_expects_nothing_finds_nothing_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    store = ready(tmp_path)
+    store._local.lock.misses = 0
+    with monkeypatch.context() as patch:
+        no_other_way(patch)
+        made = store.put(key, b"first", expect=ABSENT)
+    with pytest.raises(BlobExistsError) as found:
+        store.put(key, b"second", expect=ABSENT)
+    assert (found.value.key, found.value.actual, store.info(key)) == (key, made.etag, made)
+    assert store[key] == b"first"
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    assert store.put("folder", b"where empty folders were", expect=ABSENT).size == 24
     assert drafts_in(tmp_path) == []
 
 

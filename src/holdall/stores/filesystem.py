@@ -302,8 +302,13 @@ class FilesystemStore(Store):
         most = 0o777 if mode is None else mode | 0o711
         info = None
         if isinstance(body, tuple) and len(body) == 1 and len(body[0]) <= SHORT:
-            lock = self._lock()
-            info = lock and put_short(lock, self._below(key), key, body[0], expect, most)
+            lock, data = self._lock(), body[0]
+            if lock is not None:
+                path = self._below(key)
+                new = expect is ABSENT or (expect is ANY and lock.misses > ENOUGH)
+                if new and lock.nameless and most == 0o777:
+                    info = put_nameless(lock, path, key, data)
+                info = info or put_short(lock, path, key, data, expect, most)
         return self._put_long(key, body, expect, most) if info is None else info
 
     def _put_many(self, items: Iterable[Put]) -> Iterator[Info]:
