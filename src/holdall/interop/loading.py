@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import Any
 
 from holdall.arguments import check_type
 from holdall.errors import MissingDependencyError
+from holdall.imports import load_whole
 from holdall.store import Store
 
 
@@ -18,7 +18,7 @@ def load(module: str) -> Any:
         MissingDependencyError: It isn't installed.
     """
     try:
-        return import_module(module)
+        return load_whole(module)
     except ImportError as error:
         raise MissingDependencyError(missing(module.partition(".")[0])) from error
 

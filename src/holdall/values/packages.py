@@ -4,11 +4,11 @@ value."""
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from holdall.errors import MissingDependencyError
+from holdall.imports import load_whole
 
 
 def needed(module: str, extra: str | None, what: str) -> Any:
@@ -24,7 +24,7 @@ def needed(module: str, extra: str | None, what: str) -> Any:
         MissingDependencyError: It isn't installed.
     """
     try:
-        return import_module(module)
+        return load_whole(module)
     except ImportError:
         package = module.partition(".")[0]
         install = package if extra is None else f"'holdall[{extra}]'"
