@@ -276,9 +276,7 @@ class _Pages:
         return f"{self.begin}{self.field} {sign} ? {order}", (value,)
 
 
-@lru_cache(256)
-def _pages(condition: str, field: str, descending: bool) -> _Pages:
-    return _Pages(condition, field, descending)
+_pages = lru_cache(256)(_Pages)
 
 
 def _by_field(ask: Ask, part: Part, field: str, query: Query) -> Iterator[Row]:

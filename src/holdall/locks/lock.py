@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
@@ -275,14 +276,11 @@ class Lock:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Another process gets the lock, which it doesn't hold, and may take."""
-        return _same_lock, (self._store, self._key, self._ttl, self._wait, self._forget)
+        made = partial(Lock, ttl=self._ttl, wait=self._wait, forget=self._forget)
+        return made, (self._store, self._key)
 
     def __repr__(self) -> str:
         return f"Lock({self._store!r}, {self._key!r}, ttl={self._ttl:g})"
-
-
-def _same_lock(store: Store, key: str, ttl: float, wait: float | None, forget: bool) -> Lock:
-    return Lock(store, key, ttl=ttl, wait=wait, forget=forget)
 
 
 def _check_wait(wait: object) -> float | None:

@@ -16,7 +16,8 @@ from holdall.aio.waiting import on_thread, on_trio
 from holdall.aio.workers import Cancel
 from holdall.logs import get_logger
 from holdall.memoize.flights import LOOK, Flight, blocked, lead, leading
-from holdall.memoize.function import MISSING, Cached, Options
+from holdall.memoize.function import Cached, Options
+from holdall.store import _MISSING as MISSING
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +81,10 @@ class CachedCoroutine(Cached[P, R]):
             flight = self._flights.enter(key, mine)
             if flight is mine:
                 if on_trio():
-                    return await self._compute_here(key, mine, args, kwargs)
+                    try:
+                        return await self._lead(key, mine, args, kwargs)
+                    finally:
+                        self._flights.leave(key, mine)
                 self._fly(key, mine, args, kwargs)
             with blocked(flight) as ends:
                 if not ends:
@@ -96,14 +100,6 @@ class CachedCoroutine(Cached[P, R]):
                     mine.error = None
             if found is not MISSING:
                 return found
-
-    async def _compute_here(
-        self, key: str, mine: Flight, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        try:
-            return await self._lead(key, mine, args, kwargs)
-        finally:
-            self._flights.leave(key, mine)
 
     def _fly(self, key: str, mine: Flight, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Compute a call in a task of its own."""

@@ -145,9 +145,7 @@ class _OfCall:
         return pickler.bound(_PLACE, self._key)
 
 
-@cache
-def _pickler_of(reference: str) -> PickleSerializer:
-    return PickleSerializer(reference)
+_pickler_of = cache(PickleSerializer)
 
 
 def created_of(data: bytes) -> float:

@@ -32,6 +32,7 @@ from holdall.memoize.entry import Entries, RaisedError, created_of
 from holdall.memoize.flights import Flight, Flights, blocked, lead, leading
 from holdall.memoize.keys import Keys
 from holdall.memoize.shelf import LOCKS, Shelf
+from holdall.store import _MISSING as MISSING
 from holdall.threads import start
 
 if TYPE_CHECKING:
@@ -45,13 +46,6 @@ S = TypeVar("S")
 _log = get_logger("holdall.memoize")
 _LEASE: Final = 30.0
 """Seconds without a renewal after which the one who computes a call loses its lock."""
-
-
-class _Missing:
-    pass
-
-
-MISSING: Final = _Missing()
 
 
 class CacheInfo(NamedTuple):
