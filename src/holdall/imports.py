@@ -21,10 +21,10 @@ def load_whole(module: str) -> Any:
     handler = None if module in sys.modules else signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         return import_module(module)
-    came: list[Any] = []
+    came: list[int] = []
 
-    def note(*signaled: Any) -> None:
-        came.append(signaled)
+    def note(number: int, _: object) -> None:
+        came.append(number)  # the frame would hold itself for the collector
 
     try:
         signal.signal(signal.SIGINT, note)
@@ -37,4 +37,4 @@ def load_whole(module: str) -> Any:
         if signal.getsignal(signal.SIGINT) is note:
             signal.signal(signal.SIGINT, handler)
         if came:
-            handler(*came[0])
+            handler(came[0], None)

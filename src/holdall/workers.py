@@ -48,6 +48,8 @@ class Call(Generic[T]):
             self._result = context.run(function)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             self._error = error
+            # The traceback leads to this frame, and would hold all that the call was given for the collector.
+            del self
 
     def end(self) -> None:
         """Let the waiting thread go on."""
