@@ -114,12 +114,6 @@ def test_no_circles() -> None:
     assert [each for each in circles if "holdall.stores.path.store" not in each] == []
 
 
-def test_loggers_are_made_in_one_room() -> None:
-    """It imports `logging` late, and lets nothing be printed unless the program sets logging up."""
-    makers = [module for module, path in MODULES.items() if re.search(r"\bgetLogger\b", path.read_text())]
-    assert makers == ["holdall.logs"]
-
-
 def test_rooms_have_a_size_to_work_in() -> None:
     """A class has 450 lines at most, but for the contract, and a function 60, its docstring included."""
     most = {ast.ClassDef: 450, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}

@@ -325,6 +325,12 @@ def test_type_checkers_see_no_name_that_the_front_door_lacks(module: str) -> Non
     assert set(import_module(f"holdall.{module}").__all__) <= set(holdall.__all__)
 
 
+def test_nothing_is_logged_unless_the_program_asks():
+    code = "import holdall, logging; logging.getLogger('holdall.x').warning('heard')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("", "")
+
+
 def test_every_error_is_at_the_front_door():
     assert {name for name in dir(holdall) if name.endswith("Error")} == {
         name for name in errors.__all__ if name.endswith("Error")

@@ -9,11 +9,15 @@ b'hello'
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False  # as type checkers take it; the import of `typing` takes longer than all below
+# As Python's logging asks of libraries: nothing is printed unless the program sets logging up.
+logging.getLogger("holdall").addHandler(logging.NullHandler())
+
 if TYPE_CHECKING:
     # A star stands for all that a module lists as its own.
     from holdall import aio as aio

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from holdall.errors import InvalidArgumentError, UnsupportedOperation
-from holdall.logs import get_logger
 
 Key: TypeAlias = bytes | str
 """32 bytes, or a reference to them, `env:NAME` or `file:PATH`, in base64 or hexadecimal. A reference may end
@@ -214,7 +213,9 @@ def _from_file(what: str, path: str) -> tuple[str, Hidden]:
         reason = getattr(error, "strerror", None) or error
         raise InvalidArgumentError(f"{what}: the file {path!r} can't be read: {reason}") from error
     if mode & _OTHERS:
-        get_logger("holdall.keys").warning(
+        import logging
+
+        logging.getLogger("holdall.keys").warning(
             "the key file %r can be read by other users (mode %03o); run: chmod 600 %s",
             path,
             mode & 0o777,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -10,9 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError
-from holdall.logs import get_logger
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _LONGEST = 4096
 """No system takes a longer path; Linux's PATH_MAX."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,7 +12,6 @@ from holdall.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from holdall.logs import get_logger
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -23,7 +23,7 @@ LAYERS: Final = "holdall.layers"
 SERIALIZERS: Final = "holdall.serializers"
 """The group of serializers: a name, and a serializer or the class of one."""
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 _KINDS: Final = {STORES: "store", LAYERS: "layer", SERIALIZERS: "serializer"}
 _found: dict[str, tuple[Plugin, ...]] = {}
 

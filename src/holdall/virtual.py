@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -38,7 +39,6 @@ from holdall.errors import (
     naming,
 )
 from holdall.forks import in_child
-from holdall.logs import get_logger
 from holdall.pieces import pieces_of
 from holdall.ranges import CHUNK
 from holdall.stopping import stoppable
@@ -47,7 +47,7 @@ from holdall.stores.locks import CANNOT, generation
 from holdall.stores.nofollow import LIST, READ, Descriptors, close_all
 from holdall.stores.oserrors import kind_of
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 _TRIES = 100
 _LONGEST_EXTENSION = 64
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,9 +246,7 @@ def test_a_crawl_into_an_empty_store_takes_one_request_a_file(
                             assert sorted(asked) == ["GET"] * (4 + 31) + ["OPTIONS"]
                         assert dict(target.items()) == {key: store[key] for key in target}
                         assert len(target) == 31
-        for report in reports:
-            report.seconds = 0.0
-        plain, asking, *others = reports
+        plain, asking, *others = [replace(report, seconds=0.0) for report in reports]
         assert plain == asking
         assert others[0] == others[1]
         assert others[0].left_out == {

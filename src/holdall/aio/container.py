@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable
@@ -23,7 +24,6 @@ from holdall.errors import (
 from holdall.forks import begin_anew
 from holdall.keys import check_prefix
 from holdall.layers.caching import CacheMode, SyncReport
-from holdall.logs import get_logger
 from holdall.store import ABSENT, ANY, Can, Expect, Store
 from holdall.values.mapping import read_whole
 
@@ -31,7 +31,7 @@ EtagBehavior: TypeAlias = Literal["skip", "overwrite", "raise"]
 """What to do with a blob that changed since this handle read it."""
 
 _JOBS = 8
-_log = get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class _Known(NamedTuple):

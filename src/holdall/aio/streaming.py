@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdall.aio.waiting import on_thread, on_trio
 from holdall.aio.workers import Cancel, spare, streams
-from holdall.logs import get_logger
 from holdall.stopping import Stopped
 from holdall.store import Data
 
@@ -23,7 +23,7 @@ _AHEAD = 2
 """The number of pieces that are drawn before the thread takes them."""
 
 _within: contextvars.ContextVar[bool] = contextvars.ContextVar("holdall_within", default=False)
-_logger = get_logger("holdall.aio")
+_logger = logging.getLogger("holdall.aio")
 
 
 async def put_stream(source: AsyncIterable[Buffer], put: Callable[[Data], T]) -> T:

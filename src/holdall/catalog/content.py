@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,6 @@ from holdall.errors import (
     SerializationError,
     UntrustedDataError,
 )
-from holdall.logs import get_logger
 from holdall.masterkeys import Key, hidden, hidden_keys
 from holdall.values.frames import ParquetSerializer
 from holdall.values.media import AUDIO, IMAGES, VIDEO, audio_format, image_format, video_format
@@ -33,7 +33,7 @@ from holdall.values.registry import Serializers, serializers
 from holdall.values.serializer import Buffer, Serializer
 from holdall.values.tensors import SafetensorsSerializer
 
-_log: Final = get_logger("holdall.catalog")
+_log: Final = logging.getLogger("holdall.catalog")
 _CONTEXT: Final = b"holdall catalogue"
 """What the signatures of a catalogue's pickles are bound to, so that no other signed value is one."""
 _IN_MEMORY: Final = 4 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,10 @@ from holdall.catalog.storage import check_storage, mark_storage
 from holdall.catalog.usage import all_rows
 from holdall.catalog.writing import CLAIMED, micros
 from holdall.errors import BlobNotFoundError, DeleteRefusedError, InvalidArgumentError
-from holdall.logs import get_logger
 
 Progress: TypeAlias = Callable[[int], object]
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 QUARANTINE: Final = "quarantine/"
 
 

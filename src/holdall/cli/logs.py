@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
 
 from holdall.cli.errors import warn
-from holdall.logs import at_first_use
-
-if TYPE_CHECKING:
-    from logging import Logger
+from holdall.cli.progress import hide_bar
 
 _find_numbers = re.compile(r"\d+")
+
+
+class _Printer(logging.Handler):
+    """Passes each warning to a function, after it has removed any progress bar."""
+
+    def __init__(self, report: Callable[[str], object]) -> None:
+        super().__init__(logging.WARNING)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        hide_bar()
+        self._report(record.getMessage())
 
 
 @contextmanager
 def print_logs(report: Callable[[str], object]) -> Generator[None]:
     """Pass the text of each warning of the library to a function, and only to it, while the block runs."""
-    with ExitStack() as stack:
-
-        def take_over(logger: Logger) -> None:
-            from holdall.cli.printer import printing
-
-            stack.enter_context(printing(logger, report))
-
-        with at_first_use(take_over):
-            yield
+    logger = logging.getLogger("holdall")
+    handlers, propagates = logger.handlers, logger.propagate
+    others = [each for each in handlers if not isinstance(each, _Printer)]
+    logger.handlers, logger.propagate = [*others, _Printer(report)], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagates
 
 
 @contextmanager

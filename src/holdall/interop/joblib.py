@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pickle
 import re
@@ -16,7 +17,6 @@ from typing import IO, Any, cast
 from holdall.errors import BlobNotFoundError, IntegrityError, InvalidArgumentError, InvalidKeyError
 from holdall.interop.loading import load, open_store
 from holdall.keys import check_key
-from holdall.logs import get_logger
 from holdall.store import Store
 
 __all__ = ["HoldallStoreBackend"]
@@ -34,7 +34,7 @@ _SMALL, _SMALL_FAR = 1 << 17, 1 << 24
 is filled once and given back costs more than the calls it saves."""
 _BUFFER = 1 << 10
 _HASH = re.compile("[a-f0-9]{32}")
-_logger = get_logger("holdall.interop.joblib")
+_logger = logging.getLogger("holdall.interop.joblib")
 
 
 class HoldallStoreBackend(_Base, _Mixin):

@@ -8,7 +8,6 @@ from typing import Any, Final
 from holdall.errors import UnsupportedOperation
 from holdall.keys import MAX_KEY_BYTES, check_key
 from holdall.layers.sealing import Binding, ciphers
-from holdall.logs import get_logger
 from holdall.masterkeys import MasterKey
 
 _LABEL: Final = b"holdall key names 2\0"
@@ -53,8 +52,10 @@ class KeyNames:
         """Do the same, and warn of the first name that isn't ours."""
         key = self.opened(name)
         if key is None and not self._warned:
+            import logging
+
             self._warned = True
-            get_logger("holdall.layers.encrypted").warning(
+            logging.getLogger("holdall.layers.encrypted").warning(
                 "the store below has blobs whose names weren't encrypted with this names key; "
                 "they aren't listed"
             )

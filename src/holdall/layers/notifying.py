@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from holdall.arguments import check_type
 from holdall.layers.layer import Transparent, pass_on, reopen
-from holdall.logs import get_logger
 from holdall.store import Attributes, Body, Can, Expect, Info, Put, Store
 
 __all__ = ["Change", "NotifyingStore"]
@@ -31,7 +31,7 @@ class Change(NamedTuple):
 
 Callback: TypeAlias = Callable[[Change], object]
 
-_log = get_logger("holdall.notify")
+_log = logging.getLogger("holdall.notify")
 
 
 class NotifyingStore(Transparent):

@@ -16,7 +16,6 @@ from holdall.arguments import check_type
 from holdall.errors import BlobNotFoundError, MissingDependencyError, StoreError
 from holdall.files import BlobWriter
 from holdall.layers.layer import Transparent
-from holdall.logs import get_logger
 from holdall.store import Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ __all__ = ["TracedStore"]
 
 T = TypeVar("T")
 
-_log = get_logger("holdall.trace")
+_log = logging.getLogger("holdall.trace")
 
 
 class TracedStore(Transparent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -23,13 +24,12 @@ from holdall.errors import (
     naming,
 )
 from holdall.locks.record import Holder, Record, decode
-from holdall.logs import get_logger
 from holdall.threads import start
 
 if TYPE_CHECKING:
     from holdall.store import Store
 
-_log = get_logger("holdall.locks")
+_log = logging.getLogger("holdall.locks")
 
 _SHARE: Final = 0.99
 """The part of the ttl that a holder counts on: the clocks of two hosts don't run at quite the same speed."""
@@ -162,8 +162,8 @@ class Lease:
             try:
                 self._prolong()
             except StoreError as error:
-                log = _log.debug if self._failing else _log.warning
-                log("can't renew the lock %r, and try again: %s", self._key, error)
+                level = logging.DEBUG if self._failing else logging.WARNING
+                _log.log(level, "can't renew the lock %r, and try again: %s", self._key, error)
                 self._failing = True
                 return pause / 3
             self._failing = False

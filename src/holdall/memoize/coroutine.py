@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
 from holdall.aio.waiting import on_thread, on_trio
 from holdall.aio.workers import Cancel
-from holdall.logs import get_logger
 from holdall.memoize.flights import LOOK, Flight, blocked, lead, leading
 from holdall.memoize.function import Cached, Options
 from holdall.store import _MISSING as MISSING
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_log = get_logger("holdall.memoize")
+_log = logging.getLogger("holdall.memoize")
 _POLL: Final = 0.01
 
 

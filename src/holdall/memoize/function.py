@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import threading
 import time
 import warnings
@@ -26,7 +27,6 @@ from weakref import ref
 
 from holdall.errors import InvalidArgumentError, InvalidTypeError, MissingDependencyError
 from holdall.forks import begin_anew
-from holdall.logs import get_logger
 from holdall.memoize.canonical import FormlessError, class_form
 from holdall.memoize.entry import Entries, RaisedError, created_of
 from holdall.memoize.flights import Flight, Flights, blocked, lead, leading
@@ -43,7 +43,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 
-_log = get_logger("holdall.memoize")
+_log = logging.getLogger("holdall.memoize")
 _LEASE: Final = 30.0
 """Seconds without a renewal after which the one who computes a call loses its lock."""
 

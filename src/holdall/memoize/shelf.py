@@ -10,6 +10,7 @@ itself now and then, to find what others put and deleted; see `_is_due`.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -17,11 +18,10 @@ from typing import Any, Final, cast
 
 from holdall.errors import InvalidTypeError
 from holdall.forks import begin_anew, in_child
-from holdall.logs import get_logger
 from holdall.memoize.entry import HEAD, MAGIC, SIZE
 from holdall.store import Can, Info, Store
 
-_log = get_logger("holdall.memoize")
+_log = logging.getLogger("holdall.memoize")
 
 PREFIX: Final = "holdall.cached/1/"
 LOCKS: Final = "holdall.cached/lock/"

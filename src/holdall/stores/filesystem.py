@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import logging
 import os
 import stat
 from collections.abc import Generator, Iterable, Iterator
@@ -24,7 +25,6 @@ from holdall.errors import (
 )
 from holdall.files import BlobFile, BlobWriter
 from holdall.keys import check_key
-from holdall.logs import get_logger
 from holdall.paths import checked_path
 from holdall.ranges import CHUNK, span
 from holdall.store import ABSENT, ANY, Attributes, Body, Can, Expect, Info, LeftOut, Piece, Put, Store
@@ -55,7 +55,7 @@ __all__ = ["FilesystemStore", "describe"]
 
 T = TypeVar("T")
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 # A first read of this size takes most blobs whole, without asking for their size before.
 _GUESS = 1 << 16

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import TypeVar
 
 from holdall.blob import LeftOut
-from holdall.logs import get_logger
 
 T = TypeVar("T")
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 
 class LeftOutCounts:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from functools import partial
 
-from holdall.logs import get_logger
 from holdall.stores.nofollow import Descriptors
 from holdall.stores.spelling import PRIVATE
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 
 def is_draft(name: str) -> bool:

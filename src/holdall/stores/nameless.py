@@ -8,19 +8,19 @@ up anew, so that the file is made and linked in the folder that is at the path n
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from ctypes import get_errno
 from functools import partial
 from time import time_ns
 
-from holdall.logs import get_logger
 from holdall.store import Info, Piece
 from holdall.stores.locks import TRIES, FolderLock
 from holdall.stores.nofollow import AT_EMPTY_PATH, FOLDER, HERE, NAMELESS, fstat, linkat, open_into
 from holdall.stores.shortway import mode_at
 from holdall.stores.times import ticks
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _SELF, _NAMELESS, _FOLDER, _MODE = (".",), (NAMELESS,), (FOLDER,), (0o666,)
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 from functools import partial
 from time import time_ns
 
 from holdall.errors import ConcurrencyError
-from holdall.logs import get_logger
 from holdall.paths import keep_mode
 from holdall.store import ABSENT, ANY, Expect, Info, Piece
 from holdall.stores.drafts import compare
@@ -31,7 +31,7 @@ from holdall.stores.locks import FolderLock, release, take
 from holdall.stores.nofollow import FOLDER, HERE, NEAR, NEW, move_new, open_below
 from holdall.stores.times import ticks
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 SHORT = 1 << 22
 """The longest blob that is put this way: its draft isn't locked against sweepers, so it is to be brief."""

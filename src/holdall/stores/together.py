@@ -4,6 +4,7 @@ locked once, and a folder of several of them is opened once."""
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,7 +12,6 @@ from itertools import islice
 from time import time_ns
 
 from holdall.errors import InvalidKeyError
-from holdall.logs import get_logger
 from holdall.paths import keep_mode
 from holdall.store import ANY, Info, Piece, Put
 from holdall.stores.litter import remove
@@ -20,7 +20,7 @@ from holdall.stores.nofollow import HERE, NEAR, NEW, close_all, move_new, open_b
 from holdall.stores.shortway import ENOUGH, SHORT, look, mode_at
 from holdall.stores.times import ticks
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 MOST = 16
 """The most blobs that are put at once. Their files aren't locked against sweepers, so it is to be brief; and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,12 +14,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from holdall.errors import StoreError
-from holdall.logs import get_logger
 from holdall.stopping import Stop, Stopped
 from holdall.transfer.shard import Shard, copy_shard
 from holdall.transfer.step import Outcome, Status
 
-_log = get_logger("holdall.transfer")
+_log = logging.getLogger("holdall.transfer")
 
 _GRACE = 10.0
 _busy = threading.Lock()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from holdall.errors import ConcurrencyError, KeyConflictError, TransferError
 
 _EXAMPLES = 3
 
 
+@dataclass
 class Report:
     """The result of `copy_store`, `sync_stores`, `move_store` or `verify_store`.
 
@@ -31,40 +34,17 @@ class Report:
     True
     """
 
-    copied = skipped = deleted = checked = bytes = resumed = withheld = 0
-    seconds = 0.0
-
-    def __init__(
-        self,
-        copied: int = 0,
-        skipped: int = 0,
-        deleted: int = 0,
-        checked: int = 0,
-        bytes: int = 0,  # noqa: A002 - as people say it
-        seconds: float = 0.0,
-        resumed: int = 0,
-        failures: dict[str, Exception] | None = None,
-        withheld: int = 0,
-        left_out: dict[str, int] | None = None,
-        left_out_paths: dict[str, list[str]] | None = None,
-    ) -> None:
-        self.copied = copied
-        self.skipped = skipped
-        self.deleted = deleted
-        self.checked = checked
-        self.bytes = bytes
-        self.seconds = seconds
-        self.resumed = resumed
-        self.failures = {} if failures is None else failures
-        self.withheld = withheld
-        self.left_out = {} if left_out is None else left_out
-        self.left_out_paths = {} if left_out_paths is None else left_out_paths
-
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if isinstance(other, Report) else NotImplemented
-
-    def __repr__(self) -> str:
-        return f"Report({', '.join([f'{name}={value!r}' for name, value in vars(self).items()])})"
+    copied: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    checked: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    resumed: int = 0
+    failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    withheld: int = 0
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    left_out_paths: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     @property
     def failed(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 from holdall.arguments import check_count, check_type
 from holdall.errors import DeleteRefusedError, InvalidArgumentError
 from holdall.identity import identity, name_of
-from holdall.logs import get_logger
 from holdall.spans import Span
 from holdall.store import Can, Info, LeftOut, Store
 from holdall.transfer.act import Act
@@ -39,7 +39,7 @@ from holdall.transfer.work import Worker
 if TYPE_CHECKING:
     from holdall.transfer.elsewhere import Executor
 
-_log = get_logger("holdall.transfer")
+_log = logging.getLogger("holdall.transfer")
 
 _PAGE = 1000
 _MAX_PROCESSES = 8

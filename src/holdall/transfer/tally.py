@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import cast
 
 from holdall.errors import StoreError
-from holdall.logs import get_logger
 from holdall.transfer.journal import DONE, FAILED, RETRY, Journal
 from holdall.transfer.options import Progress
 from holdall.transfer.report import Report
 from holdall.transfer.step import COPIES, Kind, Outcome, Status, Step
 
-_log = get_logger("holdall.transfer")
+_log = logging.getLogger("holdall.transfer")
 
 _SECONDS = 0.25
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,9 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple, cast
 
 from holdall.errors import SerializationError
-from holdall.logs import get_logger
 from holdall.values.packages import needed
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _EXIF_HEAD: Final = b"Exif\0\0"
 """The head of Exif data (CIPA DC-008, section 4.7.2)."""

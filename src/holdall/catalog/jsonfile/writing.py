@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,7 +23,6 @@ from holdall.catalog.jsonfile.mainfile import Title, compose
 from holdall.catalog.jsonfile.state import Tables
 from holdall.catalog.jsonfile.view import Place, View, find_file, place_of
 from holdall.errors import StoreError, StoreUnavailableError, UnsupportedOperation
-from holdall.logs import get_logger
 from holdall.paths import keep_mode
 from holdall.stores.local import sync_folder, write_at
 from holdall.stores.locks import CANNOT, release, take
@@ -31,7 +31,7 @@ from holdall.stores.oserrors import translate
 
 T = TypeVar("T")
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _TRIES: Final = 1000
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK

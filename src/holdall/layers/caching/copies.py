@@ -27,7 +27,6 @@ from holdall.layers.caching.entry import (
     size_of,
 )
 from holdall.layers.caching.recency import Recency
-from holdall.logs import get_logger
 from holdall.store import ABSENT, ANY, PLAIN, Attributes, Can, Expect, Info, Piece, Store
 
 SIZES = 4096
@@ -113,8 +112,10 @@ class Copies:
 
     def failed(self, what: str, error: StoreError) -> None:
         """Log and count a failure of the cache."""
+        import logging
+
         self.count("errors")
-        get_logger("holdall.layers.caching").warning("the cache failed to %s: %s", what, error)
+        logging.getLogger("holdall.layers.caching").warning("the cache failed to %s: %s", what, error)
 
     def stats(self) -> CacheStats:
         """Return the counts."""

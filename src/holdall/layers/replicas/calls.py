@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ from holdall.forks import begin_anew
 from holdall.layers.layer import Layer
 from holdall.layers.replicas.copying import EXACT, digest, replace, state
 from holdall.layers.replicas.turns import Turns
-from holdall.logs import get_logger
 from holdall.store import Can, Info, Piece, Store
 from holdall.workers import Call, Workers
 
@@ -166,7 +166,7 @@ class Replicas:
 
     def log_failure(self, what: str, key: str, name: str, error: Exception) -> None:
         """Log what a replica failed to do, where the others make up for it."""
-        get_logger("holdall.layers.fanout").warning(
+        logging.getLogger("holdall.layers.fanout").warning(
             "replica %r failed to %s %r: %s: %s", name, what, key, type(error).__name__, error
         )
 

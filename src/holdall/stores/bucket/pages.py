@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from xml.etree import ElementTree
 
 from holdall.errors import StoreUnavailableError
 from holdall.keys import MAX_KEY_BYTES
-from holdall.logs import get_logger
 from holdall.stopping import Stopped, current
 from holdall.stores.bucket.calls import call
 from holdall.stores.bucket.clouds import AZURE, GOOGLE, S3
@@ -28,7 +28,7 @@ _VALID = timedelta(minutes=5)
 _PAUSES = (0.1, 0.3, 1, 3, 9)
 """Seconds before a request that failed is repeated."""
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 
 def pages(client: Any, prefix: str, after: str) -> Iterator[dict[str, Any]]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from itertools import islice
 from typing import Any, NamedTuple
 
 from holdall.errors import StoreError, UnsupportedOperation
-from holdall.logs import get_logger
 from holdall.stores.bucket.calls import call, iterate
 from holdall.stores.bucket.deleting import delete_any, delete_version
 from holdall.stores.bucket.driver import driver
 from holdall.stores.bucket.endpoints import endpoint_of
 from holdall.stores.bucket.errors import lacks_bucket, refuses_credentials, status_of
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 
 class Findings(NamedTuple):

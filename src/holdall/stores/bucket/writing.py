@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable
 from mmap import ACCESS_READ, mmap
@@ -16,13 +17,12 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.logs import get_logger
 from holdall.ranges import CHUNK
 from holdall.stores.bucket.access import Access
 from holdall.stores.bucket.clouds import GOOGLE, tag_of
 from holdall.stores.bucket.errors import ChangedError, PresentError, UnknownError
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 _TRIES = 5
 
 

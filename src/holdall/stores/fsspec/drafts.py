@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -17,13 +18,12 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.logs import get_logger
 from holdall.stores.fsspec.media import FILE, FOLDER, Found, Medium
 from holdall.stores.fsspec.names import DRAFTS
 from holdall.stores.fsspec.pool import Loan, Pool
 from holdall.stores.places import TRIES
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _OLD = 3600.0
 """Seconds after which a draft is taken for one of a dead writer."""

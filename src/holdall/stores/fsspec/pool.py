@@ -6,6 +6,7 @@ own.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +16,11 @@ from typing import Any, TypeVar
 from holdall.blob import Can
 from holdall.errors import StoreError
 from holdall.forks import begin_anew
-from holdall.logs import get_logger
 from holdall.workers import Call, aside, shared
 
 T = TypeVar("T")
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 PATIENCE = 0.15
 """Seconds that a call which is interrupted has to end."""

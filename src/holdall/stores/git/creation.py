@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shlex
 import shutil
@@ -10,11 +11,10 @@ import stat
 from collections.abc import Iterator
 
 from holdall.errors import StoreUnavailableError
-from holdall.logs import get_logger
 from holdall.stores.git.program import Git
 from holdall.stores.spelling import PRIVATE
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _NEW = f"{PRIVATE}init-"
 """The start of the names of folders in which a repository is made."""

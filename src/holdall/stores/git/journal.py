@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from holdall.errors import StoreUnavailableError
-from holdall.logs import get_logger
 from holdall.stores.git.refs import Head
 from holdall.stores.git.worktree import Draft, PathChange, WorkTree
 from holdall.stores.local import sync_folder
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 
 class Record(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from bisect import bisect_left, bisect_right
@@ -11,14 +12,13 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TypeAlias
 
-from holdall.logs import get_logger
 from holdall.store import LeftOut
 from holdall.stores.git.index import LINK, Entry, Index
 from holdall.stores.git.program import Git
 from holdall.stores.git.repository import Repository
 from holdall.stores.oserrors import kind_of
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _BATCH = 64
 _MANY = 10_000

@@ -6,19 +6,19 @@ Git reads the index before it locks it, and finds out too late that the branch h
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from holdall.errors import IntegrityError, StoreUnavailableError
-from holdall.logs import get_logger
 from holdall.stores.nofollow import READ, open_file
 
 if TYPE_CHECKING:
     from holdall.stores.git.repository import Repository
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _LATELY = 5.0
 """Seconds that a git may take from reading the index to writing it."""

@@ -7,6 +7,7 @@ a merge. Keys that changed on both sides stop that.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -20,7 +21,6 @@ from holdall.errors import (
     StoreUnavailableError,
 )
 from holdall.forks import begin_anew
-from holdall.logs import get_logger
 from holdall.stores.git.checkout import check_out
 from holdall.stores.git.names import folders_of, is_allowed, key_of
 from holdall.stores.git.objects import FOLDER
@@ -30,7 +30,7 @@ from holdall.stores.git.worktree import Draft, PathChange
 from holdall.stores.oserrors import typed
 from holdall.threads import start
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _TRIES = 8
 _AGAIN, _LATER = 15.0, 600.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,6 @@ from holdall.errors import (
     StoreUnavailableError,
     UnsupportedOperation,
 )
-from holdall.logs import get_logger
 from holdall.stores.git.commits import Commits
 from holdall.stores.git.configuration import Configuration
 from holdall.stores.git.creation import discover
@@ -39,7 +39,7 @@ from holdall.stores.git.refs import Head, Refs
 from holdall.stores.git.worktree import PathChange, WorkTree, check_apart
 from holdall.stores.oserrors import typed
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 _PATIENCE = 1.0
 _BUSY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 
 from holdall.errors import InvalidArgumentError
-from holdall.logs import get_logger
 from holdall.stores.password import Password
 
-_log = get_logger("holdall")
+_log = logging.getLogger("holdall")
 
 
 class Credentials:

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from holdall.errors import IntegrityError, ReadOnlyError, StoreError, StoreUnavailableError
-from holdall.logs import get_logger
 from holdall.stores.sqlite.file import (
     OpenFile,
     UnchangingFile,
@@ -278,7 +277,9 @@ def _warn_once_of_network(path: str) -> None:
     _looked_at.add(path)
     kind = file_system(path)
     if kind in _NOWHERE:
-        get_logger("holdall").warning(
+        import logging
+
+        logging.getLogger("holdall").warning(
             "%s is on a network file system (%s): SQLite's locks and its log work within one host only; "
             "never write to it from two hosts",
             path,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
 
 from holdall.errors import InvalidKeyError, ReadOnlyError, StoreUnavailableError
 from holdall.keys import check_key
-from holdall.logs import get_logger
 from holdall.store import ANY
 from holdall.stores.valkey import scripts
 from holdall.stores.valkey.errors import DeniedError
@@ -31,7 +31,7 @@ _BATCH = 500
 _TRIES = 5
 _special = re.compile(rb"[\\*?\[\]^]")
 
-_log = get_logger("holdall.stores.valkey")
+_log = logging.getLogger("holdall.stores.valkey")
 
 
 class KeyList:

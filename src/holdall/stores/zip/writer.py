@@ -13,7 +13,6 @@ from weakref import WeakSet
 
 from holdall.errors import KeyConflictError, StoreError
 from holdall.forks import begin_anew
-from holdall.logs import get_logger
 from holdall.store import Piece
 from holdall.stores.local import copy_range, sync_folder, write_at
 from holdall.stores.zip.draft import HELD, FilePart
@@ -205,7 +204,9 @@ class Writer:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        get_logger("holdall").warning(
+        from logging import getLogger
+
+        getLogger("holdall").warning(
             "%s couldn't be brought up to date; its journal keeps what was written: %s",
             self._files.path,
             error,
